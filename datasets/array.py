@@ -1,13 +1,10 @@
 """A table of the user's own: samples as rows of a file."""
 
-from __future__ import annotations
-
 from dataclasses import MISSING, dataclass
 
 import numpy as np
 
-from pudle.data import Draw
-from pudle.data.options import path_option
+from pudle.data import Draw, path_option
 from pudle.data.table_files import read_table
 from pudle.data.tables import OwnRows, draw_from
 
@@ -57,8 +54,8 @@ class Array(OwnRows):
         return draw_from(
             read_table(self.path),
             self.generator(),
-            dictionary=atoms,
-            n_components=self.n_components,
-            n_samples=self.n_samples,
-            standardize=self.standardize,
+            atoms,
+            self.n_components,
+            self.n_samples,
+            self.standardize,
         )

@@ -2,19 +2,16 @@
 recovered.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.data import Draw, SparseCodingDataset
-from pudle.data.synthetic import normalize, observe
+from pudle.data.synthetic import SyntheticDataset
 from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
-class BernoulliGaussian(SparseCodingDataset):
+class BernoulliGaussian(SyntheticDataset):
     """Observations ``x = D* z* + noise`` whose code entries are non-zero with a given probability,
     then standard normal.
 
@@ -52,6 +49,7 @@ class BernoulliGaussian(SparseCodingDataset):
     seed: int = 0
 
     name = "bernoulli_gaussian"
+    relative = True
     references = (
         (
             "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
@@ -62,19 +60,6 @@ class BernoulliGaussian(SparseCodingDataset):
     def __post_init__(self) -> None:
         check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
 
-    def draw(self) -> Draw:
-        random = self.generator()
-        generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
-        observations, codes = self.samples(generating, self.n_samples, random)
-        spread = self.perturbation * generating.std()
-        dictionary = normalize(
-            generating + spread * random.standard_normal(generating.shape), axis=0
-        )
-        return Draw(observations, dictionary, generating, codes)
-
-    def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        present = random.random((n_samples, self.n_components)) < self.density
-        codes = np.where(present, random.standard_normal(present.shape), 0.0)
-        return observe(codes, generating_dictionary, self.noise, random), codes
+    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        present = random.random(shape) < self.density
+        return np.where(present, random.standard_normal(shape), 0.0)

@@ -1,13 +1,10 @@
 """Images made of a few shifted copies of random filters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
 
 from pudle.data import ConvolutionalDataset, Draw
-from pudle.data.options import check_filters
 from pudle.data.synthetic import normalize
 from pudle.problems import ConvolutionalSparseCoding
 from pudle.validation import check_options
@@ -61,8 +58,8 @@ class Convolutional(ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        check_options(self, may_be_zero=("noise", "perturbation"))
-        check_filters(self)
+        filters = {"kernel": "size", "stride": "kernel"}
+        check_options(self, may_be_zero=("noise", "perturbation"), at_most=filters)
 
     def draw(self) -> Draw:
         random = self.generator()

@@ -1,7 +1,5 @@
 """Handwritten digits, and a dictionary of such digits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

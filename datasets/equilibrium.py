@@ -1,8 +1,5 @@
 """A small deep-equilibrium layer on handwritten digits."""
 
-from __future__ import annotations
-
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pudle.data import ArraysDataset
-from pudle.errors import InvalidArgument
+from pudle.data import ArraysDataset, ToTensor
 from pudle.problems import FixedPoint
 from pudle.validation import check_options
 
@@ -57,43 +53,27 @@ class Equilibrium(ArraysDataset):
     losses = ("cross_entropy",)
 
     def __post_init__(self) -> None:
-        check_options(self)
-        if self.n_samples > IMAGES:
-            raise InvalidArgument(
-                f"n_samples={self.n_samples} is more than there are: give at most {IMAGES}"
-            )
-        if self.contraction >= 1:
-            raise InvalidArgument(
-                f"contraction={self.contraction} does not contract: give a number in (0, 1)"
-            )
+        check_options(self, below_one=("contraction",), at_most={"n_samples": IMAGES})
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def make(self, loss: str, tensor: ToTensor) -> FixedPoint:
         """Draw images and weights; the one outer loss is the mean ``cross_entropy`` over images."""
         from sklearn.datasets import load_digits  # slow to import, and only needed here
 
         digits, random, width = load_digits(), self.generator(), self.n_components
         chosen = random.permutation(IMAGES)[: self.n_samples]
         blocks = digits.images[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, PIXELS)
-        weights = {
-            "recurrent": self.contraction * np.linalg.qr(random.standard_normal((width, width)))[0],
-            "inward": random.standard_normal((width, PIXELS)) / PIXELS**0.5,
-            "bias": 0.1 * random.standard_normal(width),
-            "outward": random.standard_normal((CLASSES, width)) / width**0.5,
-        }
-        return {
-            "images": blocks / 16,
-            "theta": np.concatenate([array.ravel() for array in weights.values()]),
-            "initial": np.zeros((self.n_samples, width)),
-            "labels": digits.target[chosen],
-        }
-
-    def of_tensors(self, loss: str, **tensors: Tensor) -> FixedPoint:
-        images, labels, width = tensors["images"], tensors["labels"].long(), self.n_components
-        shapes = (width, width), (width, PIXELS), (width,), (CLASSES, width)
+        images, labels = tensor(blocks / 16), torch.as_tensor(digits.target[chosen])
+        # The recurrent, the inward, the bias and the outward weights.
+        weights = (
+            self.contraction * np.linalg.qr(random.standard_normal((width, width)))[0],
+            random.standard_normal((width, PIXELS)) / PIXELS**0.5,
+            0.1 * random.standard_normal(width),
+            random.standard_normal((CLASSES, width)) / width**0.5,
+        )
 
         def cut(theta: Tensor) -> list[Tensor]:
-            pieces = theta.split([math.prod(shape) for shape in shapes])
-            return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+            pieces = theta.split([each.size for each in weights])
+            return [piece.reshape(each.shape) for piece, each in zip(pieces, weights, strict=True)]
 
         def step(codes: Tensor, theta: Tensor) -> Tensor:
             recurrent, inward, bias, _ = cut(theta)
@@ -102,4 +82,5 @@ class Equilibrium(ArraysDataset):
         def classification(codes: Tensor, theta: Tensor) -> Tensor:
             return cross_entropy(codes @ cut(theta)[3].T, labels.to(theta.device))
 
-        return FixedPoint(tensors["theta"], step, classification, tensors["initial"])
+        theta = tensor(np.concatenate([each.ravel() for each in weights]))
+        return FixedPoint(theta, step, classification, tensor(np.zeros((self.n_samples, width))))

@@ -1,12 +1,9 @@
 """Crops of real photographs, and filters that are patches of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from pudle.data import ConvolutionalDataset, Draw
+from pudle.data import ConvolutionalDataset, Draw, path_option
 from pudle.data.images import ImageDataset, random_patches
-from pudle.data.options import check_filters, path_option
 from pudle.validation import check_options
 
 
@@ -56,14 +53,13 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        check_options(self, least={"size": 2, "kernel": 2})
-        check_filters(self)
+        filters = {"kernel": "size", "stride": "kernel"}
+        check_options(self, least={"size": 2, "kernel": 2}, at_most=filters)
 
     def draw(self) -> Draw:
         random = self.generator()
-        images = self.images()
-        crops = random_patches(images, self.size, self.n_samples, random)
+        crops = random_patches(self.images(), self.size, self.n_samples, random)
         crops = crops - crops.mean(axis=1, keepdims=True)
-        atoms, _ = self.split_patches(self.kernel, self.n_components, 0, random, images)
+        atoms, _ = self.split_patches(self.kernel, self.n_components, 0, random)
         filters = atoms.T.reshape(self.n_components, 1, self.kernel, self.kernel).copy()
         return Draw(crops.reshape(self.n_samples, 1, self.size, self.size), filters)

@@ -1,12 +1,9 @@
 """Patches of real photographs, and a dictionary of such patches."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from pudle.data import Draw, SparseCodingDataset
+from pudle.data import Draw, SparseCodingDataset, path_option
 from pudle.data.images import ImageDataset
-from pudle.data.options import path_option
 from pudle.validation import check_options
 
 
@@ -58,5 +55,5 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
 
     def draw(self) -> Draw:
         sizes = self.size, self.n_components, self.n_samples
-        dictionary, observations = self.split_patches(*sizes, self.generator(), self.images())
+        dictionary, observations = self.split_patches(*sizes, self.generator())
         return Draw(observations, dictionary)

@@ -1,7 +1,5 @@
 """Choice of the regularization of a logistic regression by its loss on held-out data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pudle.data import ArraysDataset
+from pudle.data import ArraysDataset, ToTensor
 from pudle.problems import FixedPoint
 from pudle.validation import check_options
 
@@ -69,7 +67,7 @@ class LogisticRegression(ArraysDataset):
 
     __post_init__ = check_options
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def make(self, loss: str, tensor: ToTensor) -> FixedPoint:
         from sklearn.datasets import load_breast_cancer  # slow to import, and only needed here
 
         features, labels = load_breast_cancer(return_X_y=True)
@@ -77,21 +75,12 @@ class LogisticRegression(ArraysDataset):
         half = len(order) // 2
         rows, held_out_rows = order[:half], order[half:]
         features = (features - features[rows].mean(0)) / features[rows].std(0)
-        signs = 2.0 * labels - 1
         # A row times its label: the loss depends on x and y through their product alone.
-        signed = signs[:, None] * features
+        signed = (2.0 * labels - 1)[:, None] * features
         curvature = np.linalg.norm(signed[rows], 2) ** 2 / (4 * half)
-        return {
-            "training": signed[rows],
-            "held_out": signed[held_out_rows],
-            "theta": np.log(np.full(features.shape[1] if self.per_feature else (), self.penalty)),
-            "weights": np.zeros(features.shape[1]),
-            "step_size": np.array(1 / (curvature + self.penalty)),
-        }
-
-    def of_tensors(self, loss: str, **tensors: Tensor) -> FixedPoint:
-        training, held_out = tensors["training"], tensors["held_out"]
-        step_size = float(tensors["step_size"])
+        training, held_out = tensor(signed[rows]), tensor(signed[held_out_rows])
+        # Rounded as the data are.
+        step_size = float(tensor(np.array(1 / (curvature + self.penalty))))
 
         def step(weights: Tensor, theta: Tensor) -> Tensor:
             data = training.to(theta)
@@ -101,4 +90,6 @@ class LogisticRegression(ArraysDataset):
         def held_out_loss(weights: Tensor, theta: Tensor) -> Tensor:
             return softplus(-held_out.to(theta) @ weights).mean()
 
-        return FixedPoint(tensors["theta"], step, held_out_loss, tensors["weights"])
+        count = features.shape[1]
+        theta = np.log(np.full(count if self.per_feature else (), self.penalty))
+        return FixedPoint(tensor(theta), step, held_out_loss, tensor(np.zeros(count)))

@@ -1,15 +1,13 @@
 """An array on disk that may be larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from pudle.data import Draw
-from pudle.data.options import path_option
+from pudle.data import Draw, path_option
 from pudle.data.table_files import open_rows
 from pudle.data.tables import MOST_ROWS, OwnRows, draw_from
 from pudle.errors import InvalidArgument
@@ -59,8 +57,7 @@ class MemoryMapped(OwnRows):
     name = "memory_mapped"
 
     def read(self, atoms: np.ndarray | None) -> Draw:
-        rows = open_rows(self.path, self.column)
-        total = rows.shape[0]
+        total, read_rows = open_rows(self.path, self.column)
         if self.n_samples > total:
             raise InvalidArgument(
                 f"n_samples={self.n_samples} is above the {total} rows of path={self.path!r}:"
@@ -69,36 +66,24 @@ class MemoryMapped(OwnRows):
         random = self.generator()
         wanted = self.n_samples if atoms is not None else min(self.n_samples + MOST_ROWS, total)
         places = np.sort(random.choice(total, wanted, replace=False))
-        return draw_from(
-            rows.read(places),
-            random,
-            dictionary=atoms,
-            n_components=self.n_components,
-            n_samples=self.n_samples,
-        )
+        return draw_from(read_rows(places), random, atoms, self.n_components, self.n_samples)
 
-    def batches(
-        self,
-        size: int,
-        loss: str = "lasso",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> Iterator[SparseCoding]:
-        """Yield all rows in order, as problems of at most `size` samples each."""
-        rows = open_rows(self.path, self.column)
-        first = self.problem(loss, dtype=dtype, device=device)
+    def batches(self, size: int, loss: str = "lasso", **options: Any) -> Iterator[SparseCoding]:
+        """Yield all rows in order, as problems of at most `size` samples each; `options` are those
+        of `problem`.
+        """
+        total, read_rows = open_rows(self.path, self.column)
+        first = self.problem(loss, **options)
         # Computed here, it is known to all batches.
         assert first.lipschitz_constant > 0
-        for start in range(0, rows.shape[0], check_integer("size", size, 1)):
-            places = np.arange(start, min(start + size, rows.shape[0]))
-            values = torch.from_numpy(rows.read(places))
+        for start in range(0, total, check_integer("size", size, 1)):
+            values = torch.from_numpy(read_rows(np.arange(start, min(start + size, total))))
             yield first.with_samples(observations=values.to(first.theta))
 
     def samples(
         self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Read `n_samples` random rows, without replacement; what generated them is not known."""
-        rows = open_rows(self.path, self.column)
-        places = np.sort(random.choice(rows.shape[0], n_samples, replace=False, shuffle=False))
-        return rows.read(places), None
+        total, read_rows = open_rows(self.path, self.column)
+        places = np.sort(random.choice(total, n_samples, replace=False, shuffle=False))
+        return read_rows(places), None

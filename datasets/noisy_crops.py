@@ -1,19 +1,13 @@
 """Crops of real photographs with noise; the outer loss compares with the clean crops."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from scipy.fft import idctn
 
-from pudle.data import ConvolutionalDataset, Draw
-from pudle.data.dataset import to_tensors
-from pudle.data.images import ImageDataset, random_patches
-from pudle.data.options import check_filters, path_option
+from pudle.data import ConvolutionalDataset, Draw, path_option
+from pudle.data.images import ImageDataset, Images, random_patches
 from pudle.data.synthetic import normalize
 from pudle.errors import InvalidArgument
 from pudle.problems import ConvolutionalSparseCoding, ThresholdedConvolutionalSparseCoding
@@ -86,23 +80,21 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
 
     def __post_init__(self) -> None:
         check_options(
-            self, least={"size": 2, "kernel": 2, "n_components": 2}, may_be_zero=("sigma",)
+            self,
+            least={"size": 2, "kernel": 2, "n_components": 2},
+            may_be_zero=("sigma",),
+            at_most={"kernel": "size", "stride": "kernel"},
         )
-        check_filters(self)
         most = self.kernel**2 * (2 if self.nonnegative else 1)
         if self.start == "cosine" and self.n_components > most:
             text = f"n_components={self.n_components} is above the {most} cosines of this size"
             raise InvalidArgument(f"{text}: give fewer, or start='random'")
 
-    def crops(self, images: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Draw noisy crops and their clean counterparts, each of shape (n, 1, size, size), from
-        images as of `images`.
-        """
-        clean = random_patches(images, self.size, self.n_samples, self.generator("crops"))
-        noisy = clean + self.sigma / 255 * self.generator("noise").standard_normal(clean.shape)
-        means = noisy.mean(axis=1, keepdims=True)
-        shape = (self.n_samples, 1, self.size, self.size)
-        return (noisy - means).reshape(shape), (clean - means).reshape(shape)
+    @property
+    def problem_class(self) -> Any:
+        if self.learned_penalties:
+            return ThresholdedConvolutionalSparseCoding
+        return ConvolutionalSparseCoding
 
     def filters(self) -> np.ndarray:
         """Return the initial filters, of shape (p, 1, kernel, kernel)."""
@@ -126,28 +118,15 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
             filters[0, 1:] = -1 / size
         return filters.reshape(-1, 1, size, size)[: self.n_components]
 
-    def draw(self) -> Draw:
-        noisy, _ = self.crops(self.images())
-        return Draw(noisy, self.filters())
-
-    def problem(
-        self,
-        loss: str = "lasso",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-        images: Mapping[str, np.ndarray] | None = None,
-    ) -> ConvolutionalSparseCoding:
-        """Draw the problem; from `images` instead of the folder's where they are given."""
-        noisy, clean = self.crops(self.images() if images is None else images)
-        arrays = {
-            "observations": noisy,
-            "dictionary": self.filters(),
-            "targets": clean if self.supervised else None,
-        }
-        make = (
-            ThresholdedConvolutionalSparseCoding
-            if self.learned_penalties
-            else ConvolutionalSparseCoding
+    def draw(self, images: Images | None = None) -> Draw:
+        """Draw noisy crops, filters and the clean crops; from `images` instead of the folder's
+        where they are given.
+        """
+        source = self.images() if images is None else images
+        clean = random_patches(source, self.size, self.n_samples, self.generator("crops"))
+        noisy = clean + self.sigma / 255 * self.generator("noise").standard_normal(clean.shape)
+        means = noisy.mean(axis=1, keepdims=True)
+        noisy, clean = (
+            (crops - means).reshape(-1, 1, self.size, self.size) for crops in (noisy, clean)
         )
-        return self.of_tensors(loss, make, **to_tensors(arrays, dtype, device))
+        return Draw(noisy, self.filters(), targets=clean if self.supervised else None)

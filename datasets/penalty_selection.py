@@ -1,16 +1,11 @@
 """Simulated regression with held-out data, for a gradient in the penalty."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
-from pudle.data import ArraysDataset
-from pudle.data.options import check_at_most
+from pudle.data import ArraysDataset, ToTensor
 from pudle.data.synthetic import observe, sparse_codes
-from pudle.errors import InvalidArgument
 from pudle.problems import PenaltySelection
 from pudle.validation import check_options
 
@@ -66,41 +61,38 @@ class HeldOutRegression(ArraysDataset):
     losses = (PenaltySelection.loss,)
 
     def __post_init__(self) -> None:
-        check_options(self, may_be_zero=("correlation",))
-        check_at_most(
-            self, "n_nonzero_coefs", "n_components", "there are no more coefficients than that"
+        check_options(
+            self,
+            may_be_zero=("correlation",),
+            below_one=("correlation", "penalty_fraction"),
+            at_most={"n_nonzero_coefs": "n_components"},
         )
-        for name in ("correlation", "penalty_fraction"):
-            if getattr(self, name) >= 1:
-                raise InvalidArgument(
-                    f"{name}={getattr(self, name)} is out of range: give a number below 1"
-                )
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Draw the arrays; the one outer loss, ``held_out``, is the mean of half the squared error
-        on the held-out data.
+    def make(self, loss: str, tensor: ToTensor) -> PenaltySelection:
+        """Return the problem; its one outer loss, ``held_out``, is the mean of half the squared
+        error on the held-out data.
         """
         random = self.generator()
-        shape = (self.n_samples, self.n_components)
-        codes = sparse_codes(random, shape, self.n_nonzero_coefs, _signs)
+        codes = sparse_codes(
+            random,
+            (self.n_samples, self.n_components),
+            self.n_nonzero_coefs,
+            lambda random, shape: random.choice([-1.0, 1.0], shape),
+        )
         design = self._design(random, self.n_features)
         held_out_design = self._design(random, self.held_out)
         noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
         observations = observe(codes, design, noise, random)
-        held_out = observe(codes, held_out_design, noise, random)
-        largest = np.abs(observations @ design).max()
-        return {
-            "observations": observations,
-            "design": design,
-            "held_out_observations": held_out,
-            "held_out_design": held_out_design,
-            "log_penalty": np.log(
-                np.full(self.n_components if self.weighted else (), self.penalty_fraction * largest)
+        penalty = self.penalty_fraction * np.abs(observations @ design).max()
+        return PenaltySelection(
+            observations=tensor(observations),
+            design=tensor(design),
+            held_out_observations=tensor(observe(codes, held_out_design, noise, random)),
+            held_out_design=tensor(held_out_design),
+            log_penalty=tensor(
+                np.log(np.full(self.n_components if self.weighted else (), penalty))
             ),
-        }
-
-    def of_tensors(self, loss: str, **tensors: Tensor) -> PenaltySelection:
-        return PenaltySelection(**tensors)
+        )
 
     def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
         """Draw rows of an autoregressive process of order one, with unit variance before the
@@ -112,7 +104,3 @@ class HeldOutRegression(ArraysDataset):
                 self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
             )
         return columns.T / np.sqrt(self.n_features)
-
-
-def _signs(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return random.choice([-1.0, 1.0], shape)

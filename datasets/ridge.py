@@ -2,15 +2,12 @@
 every depth.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
-from pudle.data import ArraysDataset
+from pudle.data import ArraysDataset, ToTensor
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
 from pudle.validation import check_options
@@ -65,9 +62,9 @@ class RidgeRegression(ArraysDataset):
             reason = "leaves all eigenvalues equal or is no condition number"
             raise InvalidArgument(f"kappa={self.kappa} {reason}: give a number > 1")
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Draw the arrays; the one outer loss, ``linear``, is the mean of ``c^T z`` with standard
-        normal c.
+    def make(self, loss: str, tensor: ToTensor) -> Ridge:
+        """Return the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with
+        standard normal c.
         """
         random = self.generator()
         left, right = (
@@ -77,11 +74,9 @@ class RidgeRegression(ArraysDataset):
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
         # Rounding must not leave a negative number under the last root.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))
-        return {
-            "observations": OBSERVATIONS[self.observations](random, self.n_samples, left),
-            "dictionary": left * singular @ right.T,
-            "weights": random.standard_normal(self.n_components),
-        }
-
-    def of_tensors(self, loss: str, **tensors: Tensor) -> Ridge:
-        return Ridge(strength=1 / self.kappa, **tensors)
+        return Ridge(
+            observations=tensor(OBSERVATIONS[self.observations](random, self.n_samples, left)),
+            dictionary=tensor(left * singular @ right.T),
+            weights=tensor(random.standard_normal(self.n_components)),
+            strength=1 / self.kappa,
+        )

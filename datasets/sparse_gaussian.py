@@ -1,15 +1,11 @@
 """The PUDLE model: sparse combinations of Gaussian atoms."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_at_most
-from pudle.data.synthetic import normalize, observe, sparse_codes
+from pudle.data.synthetic import SyntheticDataset, sparse_codes
 from pudle.validation import check_options
 
 AMPLITUDES = {
@@ -23,7 +19,7 @@ AMPLITUDES = {
 
 
 @dataclass(frozen=True)
-class SparseGaussian(SparseCodingDataset):
+class SparseGaussian(SyntheticDataset):
     """Observations ``x = D* z* + noise`` with s-sparse codes, and a dictionary near the generating
     one.
 
@@ -66,30 +62,11 @@ class SparseGaussian(SparseCodingDataset):
     )
 
     def __post_init__(self) -> None:
-        check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
-        check_at_most(
+        check_options(
             self,
-            "n_nonzero_coefs",
-            "n_components",
-            "a code cannot have more non-zero entries than atoms",
+            may_be_zero=("noise", "perturbation", "l2_penalty"),
+            at_most={"n_nonzero_coefs": "n_components"},
         )
 
-    def draw(self) -> Draw:
-        random = self.generator()
-        generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
-        observations, codes = self.samples(generating, self.n_samples, random)
-        dictionary = normalize(
-            generating + self.perturbation * random.standard_normal(generating.shape), axis=0
-        )
-        return Draw(observations, dictionary, generating, codes)
-
-    def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        codes = sparse_codes(
-            random,
-            (n_samples, self.n_components),
-            self.n_nonzero_coefs,
-            AMPLITUDES[self.amplitudes],
-        )
-        return observe(codes, generating_dictionary, self.noise, random), codes
+    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        return sparse_codes(random, shape, self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Collection, Mapping
 from numbers import Integral, Real
@@ -20,27 +21,22 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least
     `minimum`.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InvalidArgument(
-            f"{name}={value!r} is not an integer: give a whole number >= {minimum}"
-        )
-    if value < minimum:
-        raise InvalidArgument(f"{name}={value} is too small: give a whole number >= {minimum}")
-    return int(value)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and value >= minimum:
+        return int(value)
+    what = "too small" if whole else "not an integer"
+    raise InvalidArgument(f"{name}={value!r} is {what}: give a whole number >= {minimum}")
 
 
 def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InvalidArgument(
-            f"{name}={value!r} is not a finite number: give a number"
-            f" {'>=' if allow_zero else '>'} 0"
-        )
-    if value < 0 or (value == 0 and not allow_zero):
-        raise InvalidArgument(
-            f"{name}={value} is out of range: give a number {'>=' if allow_zero else '>'} 0"
-        )
-    return float(value)
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if number and (value > 0 or (value == 0 and allow_zero)):
+        return float(value)
+    what = "out of range" if number else "not a finite number"
+    raise InvalidArgument(
+        f"{name}={value!r} is {what}: give a number {'>=' if allow_zero else '>'} 0"
+    )
 
 
 def check_share(name: str, value: Any) -> float:
@@ -60,14 +56,20 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
 
 def check_options(
-    record: Any, *, least: Mapping[str, int] | None = None, may_be_zero: Collection[str] = ()
+    record: Any,
+    *,
+    least: Mapping[str, int] | None = None,
+    may_be_zero: Collection[str] = (),
+    below_one: Collection[str] = (),
+    at_most: Mapping[str, str | int] | None = None,
 ) -> None:
     """Refuse options of a dataclass that are out of range, by their annotations; it may be the
     ``__post_init__`` itself.
 
     A whole number is at least 1 (a seed: 0, those in `least`: as given there), another number
     positive (those in `may_be_zero`: or zero, a `density` and a `damping`: at most 1), a text one
-    of a literal's. An option whose default is None may be None.
+    of a literal's. An option whose default is None may be None. Those in `at_most` are no greater
+    than a number or another option.
     """
     hints = typing.get_type_hints(type(record))
     smallest = {"seed": 0, **(least or {})}
@@ -83,6 +85,14 @@ def check_options(
             check_share(name, value)
         elif kind in (float, float | None):
             check_positive(name, value, allow_zero=name in may_be_zero)
+    for name in below_one:
+        if getattr(record, name) >= 1:
+            raise InvalidArgument(f"{name}={getattr(record, name)}: give a number below 1")
+    for name, bound in (at_most or {}).items():
+        value, largest = getattr(record, name), getattr(record, str(bound), bound)
+        if value > largest:
+            limit = largest if bound is largest else f"{bound}={largest}"
+            raise InvalidArgument(f"{name}={value} is above {limit}: give at most that")
 
 
 def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
@@ -99,6 +109,7 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
     """
     import torch  # not at the top, because reading specs and help texts does not need it
 
+    wanted = f"a tensor of shape {shape}" if shape else "a tensor"
     try:
         # A data frame has an array to offer, which torch does not ask for, and which may not be
         # writable.
@@ -106,39 +117,24 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
             torch.tensor(value.to_numpy()) if hasattr(value, "to_numpy") else torch.as_tensor(value)
         )
     except (TypeError, ValueError, RuntimeError) as error:
-        wanted = f"a tensor of shape {shape}" if shape else "a tensor"
         raise InvalidArgument(f"{name} is a {type(value).__name__}: give {wanted}") from error
+    size = tuple(tensor.shape)
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise InvalidArgument(
-            f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()"
-        )
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
-        raise InvalidArgument(
-            f"{name} is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()"
-        )
-    axes = (
-        tensor.ndim
-        if shape is None
-        else sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
-    )
-    if tensor.ndim != axes:
-        raise InvalidArgument(
-            f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}"
-        )
-    if tensor.numel() == 0:
-        raise InvalidArgument(
-            f"{name} has shape {tuple(tensor.shape)}, which is empty: give at least one entry per"
-            " axis"
-        )
+        problem = f"has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()"
+    elif tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
+        problem = f"is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()"
+    elif shape and tensor.ndim != len(re.findall(r"\w+", shape)):
+        problem = f"has shape {size}: give {wanted}"
+    elif tensor.numel() == 0:
+        problem = f"has shape {size}, which is empty: give at least one entry per axis"
     # A finite sum has finite terms, and is far cheaper than a look at each.
-    finite = math.isfinite(float(tensor.detach().sum()))
-    if not finite and (bad := int((~torch.isfinite(tensor)).sum())):
-        entries = count(bad, "entry that is", "entries that are")
-        raise InvalidArgument(
-            f"{name} has {entries} NaN or infinite: remove or replace what is not finite"
-        )
-    return tensor
+    elif not math.isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
+        entries = count(int((~tensor.isfinite()).sum()), "entry that is", "entries that are")
+        problem = f"has {entries} NaN or infinite: remove or replace what is not finite"
+    else:
+        return tensor
+    raise InvalidArgument(f"{name} {problem}")
 
 
 def check_scalar(name: str, value: Any) -> torch.Tensor:
@@ -147,17 +143,14 @@ def check_scalar(name: str, value: Any) -> torch.Tensor:
     """
     import torch
 
-    if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
-        kind = (
-            f"{value.dtype} of shape {tuple(value.shape)}"
-            if isinstance(value, torch.Tensor)
-            else type(value).__name__
-        )
-        raise InvalidArgument(
-            f"{name} returns {kind}: return one real number as a tensor, such as a mean over"
-            " samples"
-        )
-    return value.reshape(())
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point():
+        return value.reshape(())
+    kind = type(value).__name__
+    if isinstance(value, torch.Tensor):
+        kind = f"{value.dtype} of shape {tuple(value.shape)}"
+    raise InvalidArgument(
+        f"{name} returns {kind}: return one real number as a tensor, such as a mean over samples"
+    )
 
 
 def check_nonzero(name: str, tensor: torch.Tensor) -> None:

@@ -2,17 +2,12 @@
 in one clear line.
 """
 
-from __future__ import annotations
-
-import os
 from pathlib import Path
 
-import commands
 import numpy as np
 import pytest
 import torch
 from comparisons import refusal
-from paths import SHARED
 from PIL import Image
 
 import pudle
@@ -36,8 +31,6 @@ FROM_DATA = ("digits", "image_patches")
 ROUNDING = 1e-14
 #: Sample statistics of the large draws below scatter by well under 2%; the seed is fixed.
 STATISTICAL = 0.05
-
-USER_IMAGES = Path(os.environ.get("PUDLE_TEST_IMAGES", SHARED / "data" / "bsd68"))
 
 
 def make(name: str, seed: int = 0) -> pudle.Dataset:
@@ -124,37 +117,25 @@ class TestEveryDataset:
         assert reference.status == "certified", reference.reason
         assert reference.certificate.zero_codes <= 0.05
 
-    def test_listing_imports_neither_scikit_learn_nor_images(self):
-        code = "import sys, pudle; pudle.list_datasets(); print('sklearn' in sys.modules)"
-        assert commands.python(code, cwd=".").stdout.strip() == "False"
-
 
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
         ("sparse_gaussian(n_samples=0)", "n_samples=0 is too small"),
-        ("digits(n_samples=2.0)", "n_samples=2.0 is not an integer"),
         ("bernoulli_gaussian(n_components=True)", "n_components=True is not an integer"),
         ("image_patches(penalty=0)", "penalty=0 is out of range: give a number > 0"),
-        ("image_patches(penalty='a')", "penalty='a' is not a finite number"),
         ("image_patches(size=1)", "size=1 is too small: give a whole number >= 2"),
-        ("image_patches(folder=3)", "folder=3 is of type int: give text in quotes"),
+        ("image_patches(folder=3)", "folder=3 is of type int: give "),
         ("digits(seed=-1)", "seed=-1 is too small: give a whole number >= 0"),
         ("sparse_gaussian(n_nonzero_coefs=9, n_components=8)", "n_nonzero_coefs=9 is above n_com"),
         ("sparse_gaussian(amplitudes='cauchy')", "amplitudes='cauchy' is unknown: choose from"),
         ("sparse_gaussian(noise=-1)", "noise=-1 is out of range: give a number >= 0"),
-        ("bernoulli_gaussian(density=1.5)", "density=1.5 is above 1: give a number in (0, 1]"),
-        ("bernoulli_gaussian(density=0)", "density=0 is out of range"),
-        ("convolutional(kernel=30)", "kernel=30 is above size=24"),
+        ("bernoulli_gaussian(density=1.5)", "density=1.5 is above 1"),
         ("convolutional(stride=8)", "stride=8 is above kernel=7"),
-        ("image_crops(kernel=40)", "kernel=40 is above size=32"),
         ("noisy_crops(n_components=200)", "n_components=200 is above the 162 cosines"),
-        ("penalty_selection(penalty_fraction=1)", "penalty_fraction=1"),
-        ("penalty_selection(correlation=-1)", "correlation=-1"),
-        ("penalty_selection(weighted=2)", "weighted=2 is of type int: give True or False"),
         ("ridge(kappa=1)", "kappa=1 leaves all eigenvalues equal"),
-        ("equilibrium(contraction=1)", "contraction=1 does not contract"),
-        ("equilibrium(n_samples=1798)", "n_samples=1798 is more than there are"),
+        ("equilibrium(contraction=1)", "contraction=1: give a number below 1"),
+        ("equilibrium(n_samples=1798)", "n_samples=1798 is above 1797"),
     ],
 )
 def test_bad_options_are_refused(spec, text):
@@ -218,12 +199,6 @@ class TestBernoulliGaussian:
         cosines = (draw.dictionary * draw.generating_dictionary).sum(0)
         assert cosines.mean() == pytest.approx(1 / np.sqrt(1 + perturbation**2), rel=0.01)
 
-    def test_full_density_and_no_noise(self):
-        draw = draw_of("bernoulli_gaussian", n_samples=20, density=1, noise=0)
-        assert (draw.generating_codes != 0).all()
-        clean = draw.generating_codes @ draw.generating_dictionary.T
-        assert np.allclose(draw.observations, clean, atol=1e-13)
-
 
 class TestFromData:
     """Properties that digits and image patches have in common."""
@@ -248,12 +223,6 @@ class TestFromData:
         draw = draw_of("digits", n_samples=1697, n_components=100)
         both = np.concatenate([draw.observations, draw.dictionary.T])
         assert len(np.unique(both.round(12), axis=0)) == 1797
-
-    def test_more_digits_than_there_are_are_refused(self):
-        for name, sizes in {"n_components": (1, 1796), "n_samples": (1790, 100)}.items():
-            samples, atoms = sizes
-            text = refusal(lambda: draw_of("digits", n_samples=samples, n_components=atoms))  # noqa: B023
-            assert text.startswith(f"{name}=") and text.endswith(f"smaller {name} or more data")
 
     def test_atoms_can_be_chosen_without_observations(self):
         rows = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
@@ -282,23 +251,12 @@ class TestImages:
         across = np.ptp(rows, axis=1).max(1) < 1e-12
         assert across.mean() == pytest.approx(0.5, abs=0.1)
 
-    def test_order_of_files_is_by_name(self, tmp_path):
-        for folder, order in (("first", "ab"), ("second", "ba")):
-            for name in order:
-                save(tmp_path / folder / f"{name}.png", textured(seed=ord(name)))
-        first, second = (patches_of(tmp_path / name).observations for name in ("first", "second"))
-        assert np.array_equal(first, second)
-
     def test_every_kind_of_image_becomes_gray(self, tmp_path):
         values = textured()
         opaque = np.full_like(values, 255)
         kinds = {
-            "gray.png": values,
             "gray.PNG": values,
-            "gray.bmp": values,
             "gray.tif": values,
-            "gray.pgm": values,
-            "color.png": np.dstack([values] * 3),
             "transparent.png": np.dstack([values] * 3 + [opaque]),
             "deep.png": values.astype(np.uint16) * 257,
         }
@@ -308,8 +266,6 @@ class TestImages:
             drawn.append(patches_of(tmp_path / str(number)).observations)
         for other in drawn:
             assert np.allclose(drawn[0], other, atol=1e-13)
-        save(tmp_path / "lossy" / "a.jpg", values)
-        assert patches_of(tmp_path / "lossy").observations.shape == (40, 36)
 
     def test_other_files_are_ignored(self, tmp_path):
         save(tmp_path / "a.png", textured())
@@ -336,14 +292,6 @@ class TestImages:
         assert dataset.fingerprint() != before
         assert pudle.list_datasets()["image_patches"]().fingerprint() == ""
 
-    def test_user_images(self):
-        if not USER_IMAGES.is_dir():
-            pytest.skip(f"no folder {USER_IMAGES}: set PUDLE_TEST_IMAGES to a folder of images")
-        cls = pudle.list_datasets()["image_patches"]
-        reference = pudle.reference(cls(folder=str(USER_IMAGES), n_samples=300).problem())
-        assert reference.status == "certified", reference.reason
-        assert reference.certificate.zero_codes <= 0.05
-
     @pytest.mark.parametrize(
         ("images", "options", "text"),
         [
@@ -359,19 +307,13 @@ class TestImages:
             save(tmp_path / name, values)
         assert text in refusal(lambda: patches_of(tmp_path, **options))
 
-    @pytest.mark.parametrize("name", ["absent", "a.png"])
-    def test_what_is_no_folder_is_refused(self, name, tmp_path):
-        save(tmp_path / "a.png", textured())
-        text = refusal(lambda: patches_of(tmp_path / name))
-        assert text.startswith(f"folder={str(tmp_path / name)!r} is not an existing folder: give")
+    def test_what_is_no_folder_is_refused(self, tmp_path):
+        text = refusal(lambda: patches_of(tmp_path / "absent"))
+        assert text.startswith(f"folder={str(tmp_path / 'absent')!r} is not an existing folder")
 
-    @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-    @pytest.mark.parametrize("share", [0.5, 0])
+    @pytest.mark.parametrize(("suffix", "share"), [("png", 0.5), ("jpg", 0.5), ("tif", 0)])
     def test_an_image_that_is_cut_is_refused(self, tmp_path, suffix, share):
-        save(tmp_path / "good.png", textured())
         file = save(tmp_path / f"bad.{suffix}", textured())
-        whole = file.read_bytes()
-        file.write_bytes(whole[: int(share * len(whole))])
+        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
         text = refusal(lambda: patches_of(tmp_path))
         assert f" holds an unreadable image, bad.{suffix} (" in text
-        assert text.endswith("repair or remove it")

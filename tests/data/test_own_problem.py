@@ -93,7 +93,7 @@ def test_a_function_is_a_dataset_whose_options_are_its_arguments():
 def test_an_option_has_the_type_of_its_argument(option):
     with pytest.raises(
         pudle.SpecError,
-        match="is of type (str: give a number|bool: give a number|float: give a whole number)",
+        match="is of type (str|bool|float): give ",
     ):
         pudle.make_dataset(f"own.py({option})")
 

@@ -1,7 +1,5 @@
 """Atoms chosen from the data, which datasets of real images share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -75,17 +73,15 @@ def split_atoms(
         raise InvalidArgument(
             f"{source} are all nearly constant (norm <= {CONTRAST} about the mean): give others"
         )
-    for name, wanted, available, condition in (
-        ("n_components", n_components, len(atoms), f"any two with a coherence below {COHERENCE}"),
-        ("n_samples", n_samples, spare, "besides the atoms"),
+    for name, wanted, available in (
+        ("n_components", n_components, len(atoms)),
+        ("n_samples", n_samples, spare),
     ):
         if available < wanted:
-            offered = (
-                f"{available} that {source} offer ({condition}, norm above {CONTRAST} about the"
-                " mean)"
-            )
             raise InvalidArgument(
-                f"{name}={wanted} is above the {offered}: give a smaller {name} or more data"
+                f"{name}={wanted} is above the {available} that {source} offer (norm above"
+                f" {CONTRAST} about the mean; atoms with a coherence below {COHERENCE}, samples"
+                f" besides them): give a smaller {name} or more data"
             )
     dictionary = np.stack(atoms, axis=1)
     # The empty array stands for a call that wants no observations.

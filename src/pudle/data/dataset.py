@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
 import functools
@@ -23,6 +22,23 @@ from ..names import path_options
 from ..problems import ConvolutionalSparseCoding, Problem, SparseCoding
 from ..streams import generator
 from ..validation import check_choice
+
+#: Makes an array a tensor of the dtype and on the device that a problem is asked for.
+ToTensor = Callable[[np.ndarray], Tensor]
+#: Arguments of a function that makes a problem which are no options: a run chooses them.
+CHOSEN = ("seed", "loss", "dtype", "device")
+
+
+def path_option(default: Any = None) -> Any:
+    """Return a dataclass field for an option that holds a path, which `pudle run` stores as seen
+    from the working folder.
+    """
+    return dataclasses.field(default=default, metadata={"path": True})
+
+
+def to_tensor(dtype: Any, device: Any) -> ToTensor:
+    """Return what makes an array a tensor; it is a copy, which the problem's owner may change."""
+    return functools.partial(torch.tensor, dtype=dtype, device=device)
 
 
 class Dataset(ABC):
@@ -62,15 +78,22 @@ class Dataset(ABC):
         """Return what the draw depends on besides the fields and the source code: by default, the
         state of the files that options name.
         """
-        return " ".join(state_of(path) for path in self.paths().values())
+        return " ".join(map(state_of, self.paths().values()))
 
     def paths(self) -> dict[str, Path]:
         """Return the files and folders that options name."""
         named = {name: getattr(self, name) for name in path_options(self)}
         return {name: Path(path).expanduser() for name, path in named.items() if path is not None}
 
+    def generator(self, purpose: str = "") -> np.random.Generator:
+        """Return a random generator that depends only on the seed, this dataset's name and the
+        purpose.
+        """
+        return generator(self.seed, f"dataset {self.name} {purpose}".strip())
+
     @staticmethod
-    def of_problem(make: Callable[..., Problem]) -> type[Dataset]:
+    @functools.cache
+    def of_problem(make: Any) -> type[Dataset]:
         """Return the class of datasets whose problem a function or a class makes; its arguments are
         the options.
 
@@ -84,7 +107,44 @@ class Dataset(ABC):
         SpecError
             If it is a class with an argument that has no default.
         """
-        return _of_problem(make)
+        try:
+            parameters = inspect.signature(make, eval_str=True).parameters
+        except NameError:
+            # An annotation that only type checkers can read.
+            parameters = inspect.signature(make).parameters
+        fields: list[Any] = [("seed", int, 0)]
+        losses: tuple[str, ...] = ("own",)
+        for name, parameter in parameters.items():
+            default, kind = parameter.default, parameter.annotation
+            if name == "loss" and get_origin(kind) is Literal:
+                losses = get_args(kind)
+            elif name == "loss" and isinstance(default, str):
+                losses = (default,)
+            if name in CHOSEN:
+                continue
+            if default is parameter.empty:
+                if isinstance(make, type):
+                    raise SpecError(
+                        f"{make.__name__} needs {name}: give it a default, or write a function"
+                        " `problem` that makes it"
+                    )
+                default = dataclasses.MISSING
+            elif isinstance(default, Path):
+                default = str(default)
+            elif not isinstance(default, (int, float, str, tuple, type(None))):
+                continue
+            option = dataclasses.field(
+                default=default, metadata={"path": kind in (Path, Path | None)}
+            )
+            fields.append((name, Any if kind is parameter.empty else kind, option))
+        body = {"name": make.__name__, "losses": losses, "__doc__": make.__doc__}
+        body |= {"_make": staticmethod(make), "_parameters": frozenset(parameters)}
+        made = dataclasses.make_dataclass(
+            make.__name__, fields, bases=(_OfProblem,), namespace=body, frozen=True, kw_only=True
+        )
+        # Python 3.12 and later put the module there that calls.
+        made.__module__ = make.__module__
+        return made
 
     @staticmethod
     def classes_from(defined: Mapping[str, Any], name: str = "") -> list[type[Dataset]]:
@@ -98,35 +158,51 @@ class Dataset(ABC):
         problems = {
             key: value
             for key, value in defined.items()
-            if inspect.isclass(value)
+            if isinstance(value, type)
             and issubclass(value, Problem)
             and not inspect.isabstract(value)
         }
-        if make := {**functions, **problems}.get(name) or functions.get("problem"):
-            return [_of_problem(make)]
+        if make := (functions | problems).get(name) or functions.get("problem"):
+            return [Dataset.of_problem(make)]
         classes = []
         for cls in problems.values():
             with contextlib.suppress(SpecError):
-                classes.append(_of_problem(cls))
+                classes.append(Dataset.of_problem(cls))
         return classes
 
-    def generator(self, purpose: str = "") -> np.random.Generator:
-        """Return a random generator that depends only on the seed, this dataset's name and the
-        purpose.
-        """
-        return generator(self.seed, f"dataset {self.name} {purpose}".strip())
+
+class _OfProblem(Dataset):
+    """What the classes of `Dataset.of_problem` derive from: fields are the arguments of `_make`."""
+
+    _make: Callable[..., Problem]
+    _parameters: frozenset[str]
+
+    def problem(self, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu") -> Any:
+        options = vars(self) | self.paths()
+        options |= {"loss": loss or self.losses[0], "dtype": dtype, "device": device}
+        made = self._make(**{name: options[name] for name in self._parameters & options.keys()})
+        if not isinstance(made, Problem):
+            raise InvalidArgument(
+                f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
+                " pudle.FixedPoint(...)"
+            )
+        for name, have, wanted in (
+            ("dtype", made.theta.dtype, dtype),
+            ("device", made.theta.device.type, torch.device(device).type),
+        ):
+            if have != wanted:
+                raise UnsupportedProblem(
+                    f"{self.name} gives a problem of {have}, not of {wanted}: let it take {name}"
+                )
+        return made
 
 
 class ArraysDataset(Dataset):
-    """A dataset that draws named arrays and makes its problem of them as tensors."""
+    """A dataset that draws arrays and makes its problem of them as tensors."""
 
     @abstractmethod
-    def arrays(self) -> Mapping[str, np.ndarray | None]:
-        """Draw the arrays in float64; one that is None is left out."""
-
-    @abstractmethod
-    def of_tensors(self, loss: str, **tensors: Tensor) -> Problem:
-        """Return the problem of the arrays as tensors."""
+    def make(self, loss: str, tensor: ToTensor) -> Problem:
+        """Draw arrays in float64 and return their problem; `tensor` makes an array a tensor."""
 
     def problem(
         self,
@@ -134,9 +210,11 @@ class ArraysDataset(Dataset):
         *,
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
+        **options: Any,
     ) -> Any:
+        """Draw the problem; `options` are those of `make`."""
         loss = check_choice("loss", loss or self.losses[0], self.losses)
-        return self.of_tensors(loss, **to_tensors(self.arrays(), dtype, device))
+        return self.make(loss, to_tensor(dtype, device), **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,17 +237,12 @@ class Draw:
     dictionary: np.ndarray
     generating_dictionary: np.ndarray | None = None
     generating_codes: np.ndarray | None = None
+    #: What an outer loss compares with, if not the observations.
+    targets: np.ndarray | None = None
 
-
-def to_tensors(
-    arrays: Mapping[str, np.ndarray | None], dtype: torch.dtype, device: str | torch.device
-) -> dict[str, Any]:
-    """Convert named arrays to tensors; names without an array are left out."""
-    return {
-        name: torch.as_tensor(array).to(device=device, dtype=dtype)
-        for name, array in arrays.items()
-        if array is not None
-    }
+    def tensors(self, tensor: ToTensor) -> dict[str, Any]:
+        """Return the arrays that there are as tensors, by name."""
+        return {name: tensor(array) for name, array in vars(self).items() if array is not None}
 
 
 class SparseCodingDataset(ArraysDataset):
@@ -198,10 +271,8 @@ class SparseCodingDataset(ArraysDataset):
             " sparse_gaussian, bernoulli_gaussian or memory_mapped"
         )
 
-    def arrays(self) -> Mapping[str, np.ndarray | None]:
-        return vars(self.draw())
-
-    def of_tensors(self, loss: str, **tensors: Any) -> Problem:
+    def make(self, loss: str, tensor: ToTensor) -> Problem:
+        tensors = self.draw().tensors(tensor)
         return SparseCoding(penalty=self.penalty, l2_penalty=self.l2_penalty, loss=loss, **tensors)
 
 
@@ -213,6 +284,8 @@ class ConvolutionalDataset(ArraysDataset):
     penalty: float
     stride: int
     nonnegative: bool = False
+    #: The class of its problems.
+    problem_class: Any = ConvolutionalSparseCoding
 
     @abstractmethod
     def draw(self) -> Draw:
@@ -220,105 +293,7 @@ class ConvolutionalDataset(ArraysDataset):
         w).
         """
 
-    def arrays(self) -> Mapping[str, np.ndarray | None]:
-        return vars(self.draw())
-
-    def of_tensors(
-        self, loss: str, make: Any = ConvolutionalSparseCoding, **tensors: Tensor
-    ) -> Problem:
-        options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
-        return make(loss=loss, **options, **tensors)
-
-
-#: Arguments of a function that makes a problem which are no options: a run chooses them.
-CHOSEN = ("seed", "loss", "dtype", "device")
-
-
-class _OfProblem(Dataset):
-    """What the classes of `Dataset.of_problem` derive from: fields are the arguments of `_make`."""
-
-    _make: Callable[..., Problem]
-    _parameters: frozenset[str]
-
-    def problem(
-        self,
-        loss: str = "",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> Problem:
-        options = vars(self) | self.paths()
-        options |= {"loss": loss or self.losses[0], "dtype": dtype, "device": device}
-        made = self._make(**{name: options[name] for name in self._parameters & options.keys()})
-        if not isinstance(made, Problem):
-            raise InvalidArgument(
-                f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
-                " pudle.FixedPoint(...)"
-            )
-        for name, have, wanted in (
-            ("dtype", made.theta.dtype, dtype),
-            ("device", made.theta.device.type, torch.device(device).type),
-        ):
-            if have != wanted:
-                raise UnsupportedProblem(
-                    f"{self.name} gives a problem of {have}, not of {wanted}: let it take {name}"
-                )
-        return made
-
-
-@functools.cache
-def _of_problem(make: Any) -> type[Dataset]:
-    """Return the class of the datasets whose problem a function or a class makes."""
-    try:
-        parameters = inspect.signature(make, eval_str=True).parameters
-    except NameError:
-        # An annotation that only type checkers can read.
-        parameters = inspect.signature(make).parameters
-    fields: list[Any] = [("seed", int, 0)]
-    for name, parameter in parameters.items():
-        if name in CHOSEN:
-            continue
-        default: Any = dataclasses.MISSING
-        if parameter.default is not parameter.empty:
-            default = parameter.default
-            default = str(default) if isinstance(default, Path) else default
-        elif isinstance(make, type):
-            raise SpecError(
-                f"{make.__name__} needs {name}: give it a default, or write a function `problem`"
-                " that makes it"
-            )
-        if default is not dataclasses.MISSING and not _is_literal(default):
-            continue
-        path = parameter.annotation in (Path, Path | None)
-        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-        fields.append((name, kind, dataclasses.field(default=default, metadata={"path": path})))
-    body = {
-        "name": make.__name__,
-        "losses": _losses(parameters.get("loss")),
-        "__doc__": make.__doc__,
-        "_make": staticmethod(make),
-        "_parameters": frozenset(parameters),
-    }
-    made = dataclasses.make_dataclass(
-        make.__name__, fields, bases=(_OfProblem,), namespace=body, frozen=True, kw_only=True
-    )
-    # Python 3.12 and later put the module there that calls.
-    made.__module__ = make.__module__
-    return made
-
-
-def _losses(parameter: inspect.Parameter | None) -> tuple[str, ...]:
-    """Return the losses that can be asked for: those of an annotation ``Literal[...]``, else the
-    default.
-    """
-    if parameter and get_origin(parameter.annotation) is Literal:
-        return get_args(parameter.annotation)
-    return (parameter.default if parameter and isinstance(parameter.default, str) else "own",)
-
-
-def _is_literal(value: Any) -> bool:
-    """Return whether a spec can hold a value, and a frozen dataclass have it as a default."""
-    try:
-        return not isinstance(value, (list, dict, set)) and ast.literal_eval(repr(value)) == value
-    except (ValueError, SyntaxError):
-        return False
+    def make(self, loss: str, tensor: ToTensor, **options: Any) -> Problem:
+        """Return the problem of a draw with some options."""
+        fields = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
+        return self.problem_class(loss=loss, **fields, **self.draw(**options).tensors(tensor))

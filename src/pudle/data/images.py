@@ -1,7 +1,6 @@
 """Gray images, from scikit-learn or from a user's folder, and patches of them."""
 
-from __future__ import annotations
-
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,8 +17,8 @@ from .dataset import Dataset
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
 #: Patches that are normalized at a time.
 BLOCK = 2048
-#: Bytes of a folder's images that are kept in memory.
-CACHE = 1 << 26
+#: Images by file name, as unsigned integers of 8 or 16 bits.
+Images = Mapping[str, np.ndarray]
 
 
 class ImageDataset(Dataset):
@@ -32,24 +31,27 @@ class ImageDataset(Dataset):
 
     folder: str | None
 
-    def images(self) -> Mapping[str, np.ndarray]:
-        """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits; those of a
-        folder are read late.
-        """
-        return sample_images() if self.folder is None else Folder(self.folder)
+    def images(self) -> Images:
+        """Return the images in gray; those of a folder are read late."""
+        if self.folder is not None:
+            return Folder(self.folder)
+        from sklearn.datasets import load_sample_images  # slow to import, and only needed here
+
+        samples = load_sample_images()
+        pictures = map(Image.fromarray, samples.images)
+        return {
+            Path(file).name: to_gray(picture)
+            for file, picture in zip(samples.filenames, pictures, strict=True)
+        }
 
     def split_patches(
-        self,
-        size: int,
-        n_components: int,
-        n_samples: int,
-        random: np.random.Generator,
-        images: Mapping[str, np.ndarray],
+        self, size: int, n_components: int, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Split random patches with side `size` into atoms and observations, as
         `pudle.data.atoms.split_atoms` does.
         """
-        total = count_patches(images, size)
+        images = self.images()
+        total = sum(map(math.prod, grids(images, size).values()))
         # A permutation of every position in a folder of large photographs would not fit into
         # memory.
         limit = 1_000_000 + 20 * (n_samples + n_components)
@@ -60,22 +62,8 @@ class ImageDataset(Dataset):
         )
         blocks = np.split(positions, range(BLOCK, len(positions), BLOCK))
         patches = (normalize_rows(patches_at(images, size, block)) for block in blocks)
-        source = "the patches of " + (
-            "the sample images" if self.folder is None else f"folder={self.folder!r}"
-        )
-        return split_atoms(patches, n_components, n_samples, random, source)
-
-
-def sample_images() -> dict[str, np.ndarray]:
-    """Return the two photographs that ship inside scikit-learn in gray, by file name."""
-    from sklearn.datasets import load_sample_images  # slow to import, and only needed here
-
-    samples = load_sample_images()
-    names = (Path(name).name for name in samples.filenames)
-    return {
-        name: to_gray(Image.fromarray(values))
-        for name, values in zip(names, samples.images, strict=True)
-    }
+        source = f"folder={self.folder!r}" if self.folder else "the sample images"
+        return split_atoms(patches, n_components, n_samples, random, f"the patches of {source}")
 
 
 def to_gray(picture: Image.Image) -> np.ndarray:
@@ -87,9 +75,9 @@ def to_gray(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L"))
 
 
-class Folder(Mapping[str, np.ndarray]):
+class Folder(Images):
     """The images of a folder (not of its subfolders) in gray, by file name and sorted by it; of
-    those that were read, as many as `CACHE` are kept.
+    those that were read, a few are kept.
 
     Making it looks at the size of every image, and refuses one that cannot be read.
     """
@@ -100,54 +88,39 @@ class Folder(Mapping[str, np.ndarray]):
             raise InvalidArgument(
                 f"folder={folder!r} is not an existing folder: give the path of a folder of images"
             )
-        self.files = {
-            file.name: file
+        files = [
+            file
             for file in sorted(path.iterdir())
             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-        }
-        if not self.files:
+        ]
+        if not files:
             raise InvalidArgument(
                 f"folder={folder!r} is an empty image folder: put images in it"
                 f" ({' '.join(SUFFIXES)})"
             )
         self.shapes = {
-            name: self._open(name, lambda picture: picture.size[::-1]) for name in self.files
+            file.name: self._open(file.name, lambda picture: picture.size[::-1]) for file in files
         }
-        self._kept: dict[str, np.ndarray] = {}
+        self._read = functools.lru_cache(maxsize=4)(lambda name: self._open(name, to_gray))
 
     def __getitem__(self, name: str) -> np.ndarray:
-        image = self._kept.pop(name, None)
-        if image is None:
-            image = self._open(name, to_gray)
-        self._kept[name] = image
-        while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > CACHE:
-            del self._kept[next(iter(self._kept))]
-        return image
+        return self._read(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.files)
+        return iter(self.shapes)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.shapes)
 
     def _open(self, name: str, read: Callable[[Image.Image], Any]) -> Any:
         try:
-            with Image.open(self.files[name]) as picture:
+            with Image.open(Path(self.folder).expanduser() / name) as picture:
                 return read(picture)
         except Exception as error:
-            image = f"{name} ({type(error).__name__}: {first_line(error)})"
             raise InvalidArgument(
-                f"folder={self.folder!r} holds an unreadable image, {image}: repair or remove it"
+                f"folder={self.folder!r} holds an unreadable image, {name}"
+                f" ({type(error).__name__}: {first_line(error)}): repair or remove it"
             ) from error
-
-
-def shapes_of(images: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
-    """Return the height and width of images; those of a folder are not read for it."""
-    return (
-        images.shapes
-        if isinstance(images, Folder)
-        else {name: image.shape for name, image in images.items()}
-    )
 
 
 def distinct(random: np.random.Generator, total: int, count: int) -> np.ndarray:
@@ -162,48 +135,46 @@ def distinct(random: np.random.Generator, total: int, count: int) -> np.ndarray:
     return drawn[:count]
 
 
-def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
-    """Return the number of positions of a patch with side `size`, overlapping ones included; refuse
-    a smaller image.
+def grids(images: Images, size: int) -> dict[str, tuple[int, int]]:
+    """Return the numbers of rows and columns of the positions of a patch with side `size`,
+    overlapping ones included; refuse a smaller image.
     """
-    total = 0
-    for name, (height, width) in shapes_of(images).items():
+    shapes = getattr(images, "shapes", None) or {name: each.shape for name, each in images.items()}
+    for name, (height, width) in shapes.items():
         if min(height, width) < size:
-            pixels = f"{name} ({width} x {height} pixels)"
-            advice = f"give size <= {min(height, width)} or remove that image"
-            raise InvalidArgument(f"size={size} does not fit into {pixels}: {advice}")
-        total += (height - size + 1) * (width - size + 1)
-    return total
+            raise InvalidArgument(
+                f"size={size} does not fit into {name} ({width} x {height} pixels): give size <="
+                f" {min(height, width)} or remove that image"
+            )
+    return {name: (height - size + 1, width - size + 1) for name, (height, width) in shapes.items()}
 
 
-def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
+def patches_at(images: Images, size: int, positions: np.ndarray) -> np.ndarray:
     """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
 
-    Positions are numbers below `count_patches`, counted row by row through one image after another.
+    Positions are numbers that count those of `grids` row by row through one image after another.
     Images without a position are not read.
     """
     patches = np.empty((len(positions), size * size))
     start = 0
-    for name, (height, width) in shapes_of(images).items():
-        shape = height - size + 1, width - size + 1
-        stop = start + math.prod(shape)
+    for name, grid in grids(images, size).items():
+        stop = start + math.prod(grid)
         here = (start <= positions) & (positions < stop)
         if here.any():
-            image = images[name]
-            windows = sliding_window_view(image, (size, size))
-            places = np.unravel_index(positions[here] - start, shape)
-            patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
+            windows = sliding_window_view(images[name], (size, size))
+            places = np.unravel_index(positions[here] - start, grid)
+            patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(windows.dtype).max
         start = stop
     return patches
 
 
 def random_patches(
-    images: Mapping[str, np.ndarray], size: int, n_samples: int, random: np.random.Generator
+    images: Images, size: int, n_samples: int, random: np.random.Generator
 ) -> np.ndarray:
     """Draw patches uniformly over all positions in all images, without replacement, shape
     (n_samples, size**2).
     """
-    total = count_patches(images, size)
+    total = sum(map(math.prod, grids(images, size).values()))
     if n_samples > total:
         raise InvalidArgument(
             f"n_samples={n_samples} is above the {total} possible crops: lower it or give more data"

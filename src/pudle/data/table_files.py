@@ -2,14 +2,10 @@
 is refused in one line where it is none.
 """
 
-from __future__ import annotations
-
 import contextlib
-import csv
 import functools
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,37 +29,37 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
         If the file is Parquet and pyarrow is not installed.
     """
     file, shown = Path(path).expanduser(), f"{name}={path!r}"
-    if file.suffix.lower() not in READERS:
+    reader, endings = READERS.get(file.suffix.lower()), ", ".join(READERS)
+    if not reader or not file.is_file():
         raise InvalidArgument(
-            f"{shown} has none of the endings {', '.join(READERS)}: convert the file to one of"
-            " these"
-        )
-    if not file.is_file():
-        raise InvalidArgument(
-            f"{shown} is not an existing file: give the path of a {', '.join(READERS)} file"
+            f"{shown} is not an existing file with one of the endings {endings}: correct the path,"
+            " or convert the file to one of these"
         )
     with _explained(shown, "pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"):
-        data = READERS[file.suffix.lower()](file)
+        data = reader(file)
     return as_table(data, shown)
 
 
-def as_table(data: Any, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+def as_table(data: Any, name: str, rows: Any = None) -> np.ndarray:
     """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name
     in one line; `rows` has the numbers of the rows where they are not all.
     """
-    if hasattr(data, "columns") and hasattr(data, "dtypes") and len(data):
-        # Who has a data frame has imported pandas already.
-        from pandas.api.types import is_numeric_dtype
-
-        for column, kind in zip(data.columns, data.dtypes, strict=True):
-            if not is_numeric_dtype(kind):
-                raise InvalidArgument(
-                    f"{name}: column {column!r} holds {kind}, not numbers: remove or encode it"
-                )
+    if hasattr(data, "select_dtypes") and len(data):
+        for column in data.select_dtypes(exclude=["number", "bool"]).columns:
+            kind = data[column].dtype
+            raise InvalidArgument(
+                f"{name}: column {column!r} holds {kind}, not numbers: remove or encode it"
+            )
     values = np.asarray(
         data.to_numpy(dtype=float, na_value=np.nan) if hasattr(data, "to_numpy") else data
     )
-    _check_shape(values.shape, values.dtype, name)
+    if values.dtype.kind not in "fiub":
+        raise InvalidArgument(f"{name} holds {values.dtype}, not real numbers: convert it")
+    if values.ndim != 2 or not values.size:
+        raise InvalidArgument(
+            f"{name} has shape {values.shape}: give a table of shape (rows, columns), samples as"
+            " rows, with at least one of each"
+        )
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
@@ -73,16 +69,6 @@ def as_table(data: Any, name: str, rows: np.ndarray | None = None) -> np.ndarray
             f" {column + 1}: remove or replace them"
         )
     return values.astype(np.float64)
-
-
-def _check_shape(shape: tuple[int, ...], kind: np.dtype, name: str) -> None:
-    if kind.kind not in "fiub":
-        raise InvalidArgument(f"{name} holds {kind}, not real numbers: convert it")
-    if len(shape) != 2 or 0 in shape:
-        raise InvalidArgument(
-            f"{name} has shape {tuple(shape)}: give a table of shape (rows, columns), samples as"
-            " rows, with at least one of each"
-        )
 
 
 @contextlib.contextmanager
@@ -114,19 +100,9 @@ def _read_npz(path: Path) -> np.ndarray:
 def _read_text(path: Path, separator: str) -> Any:
     import pandas as pd
 
-    with path.open(newline="") as file:
-        first = next(csv.reader(file, delimiter=separator), [])
-    if len(first) == 1 and ";" in first[0]:
-        raise InvalidArgument("has one column, with semicolons in it: separate columns by commas")
-    return pd.read_csv(path, sep=separator, header="infer" if any(map(_is_text, first)) else None)
-
-
-def _is_text(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return True
-    return False
+    first = pd.read_csv(path, sep=separator, header=None, nrows=1)
+    numbers = first.select_dtypes("number").shape == first.shape
+    return pd.read_csv(path, sep=separator, header=None if numbers else 0)
 
 
 def _read_parquet(path: Path) -> Any:
@@ -148,26 +124,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
 # Tables on disk that are read row by row
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a table on disk, which is never in memory as a whole.
-
-    `read_rows` returns those of a slice or of ascending numbers; error texts call the table `name`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    read_rows: Callable[[Any], np.ndarray]
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows of ascending numbers as float64, or refuse one that is not finite."""
-        consecutive = len(rows) == rows[-1] - rows[0] + 1
-        which = slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
-        return as_table(self.read_rows(which), self.name, rows)
-
-
-def open_rows(path: str, column: str | None = None) -> Rows:
-    """Open a table on disk whose rows are samples.
+def open_rows(path: str, column: str | None = None) -> tuple[int, Callable[..., np.ndarray]]:
+    """Open a table on disk whose rows are samples, which is never in memory as a whole.
 
     Parameters
     ----------
@@ -175,6 +133,13 @@ def open_rows(path: str, column: str | None = None) -> Rows:
         An .npy file, the folder of a Zarr array, or the folder of a Hugging Face dataset.
     column : str, optional
         Column of a Hugging Face dataset.
+
+    Returns
+    -------
+    total : int
+        Number of rows.
+    read : callable
+        Returns the rows of ascending numbers as float64, or refuses one that is not finite.
 
     Raises
     ------
@@ -196,57 +161,59 @@ def open_rows(path: str, column: str | None = None) -> Rows:
             f"{name} is no .npy file, Zarr array or Hugging Face dataset on disk: give the path of"
             " one"
         )
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        with _explained(name, package):
+            values = read_rows(rows)
+        return as_table(values, name, rows)
+
     with _explained(name, package):
-        shape, kind, read = opened(file)
-    _check_shape(shape, kind, name)
-    return Rows(name, tuple(shape), read)
+        total, read_rows = opened(file)
+    read(np.arange(min(total, 1)))
+    return total, read
 
 
 def _numpy_rows(path: Path) -> Any:
-    def mapped() -> Any:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
 
-    def read(rows: slice | np.ndarray) -> np.ndarray:
-        # Mapped anew each time: pages that were read would else count as memory of this process.
-        array = mapped()
-        if isinstance(rows, slice) or not array.flags.c_contiguous:
-            return np.array(array[rows])
-        # With each row of a random choice the system would map many pages around it.
-        values = np.empty((len(rows), *array.shape[1:]), array.dtype)
-        with path.open("rb", buffering=0) as file:
-            for place, row in zip(rows, values, strict=True):
-                file.seek(array.offset + int(place) * array.strides[0])
-                if file.readinto(row) != row.nbytes:
-                    raise InvalidArgument(
-                        f"path={str(path)!r} became shorter while it was read: read it again"
-                    )
-        return values
+    def read(rows: np.ndarray) -> np.ndarray:
+        if not array.flags.c_contiguous:
+            # Mapped anew: pages that were read would else count as memory of this process.
+            return np.array(np.load(path, mmap_mode="r")[rows])
+        # With each row of a random choice a map would bring many pages around it into memory.
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        width = array[0].size if len(array) else 0
+        parts = [
+            np.fromfile(
+                path, array.dtype, len(run) * width, offset=array.offset + run[0] * array.strides[0]
+            )
+            for run in runs
+            if len(run)
+        ]
+        # A file that became shorter does not fill the shape.
+        return np.concatenate(parts or [array]).reshape(len(rows), *array.shape[1:])
 
-    return mapped().shape, mapped().dtype, read
+    return len(array), read
 
 
 def _zarr_rows(path: Path) -> Any:
     import zarr
 
     array: Any = zarr.open_array(str(path), mode="r")
-    return array.shape, array.dtype, lambda rows: np.asarray(array.oindex[rows])
+    return array.shape[0], lambda rows: np.asarray(array.oindex[rows])
 
 
 def _hugging_face_rows(path: Path, column: str | None) -> Any:
-    load: Any = getattr(importlib.import_module("datasets"), "load_from_disk", None)
-    if load is None:
-        # From the root of this repository, a folder of the same name is found instead.
-        raise ImportError
-    stored = load(str(path)).with_format("numpy")
+    load: Any = importlib.import_module("datasets").load_from_disk
+    stored = load(str(path))
     if column not in stored.column_names:
         raise InvalidArgument(
             f"needs column='...', the one that holds the samples: one of"
             f" {', '.join(stored.column_names)}"
         )
-    first = np.asarray(stored[0][column]) if len(stored) else np.empty(0)
 
-    def read(rows: slice | np.ndarray) -> np.ndarray:
+    def read(rows: np.ndarray) -> np.ndarray:
         # Opened anew for the same reason as an .npy file.
         return np.asarray(load(str(path)).with_format("numpy", columns=[column])[rows][column])
 
-    return (len(stored), *first.shape), first.dtype, read
+    return len(stored), read

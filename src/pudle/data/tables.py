@@ -2,8 +2,6 @@
 learned from.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
 from abc import abstractmethod
@@ -16,9 +14,9 @@ from ..errors import InvalidArgument
 from ..problems import SparseCoding
 from ..streams import generator
 from ..text import count
-from ..validation import check_integer, check_options, check_positive
+from ..validation import check_integer, check_options
 from .atoms import COHERENCE
-from .dataset import Draw, SparseCodingDataset, to_tensors
+from .dataset import Draw, SparseCodingDataset, ToTensor, to_tensor
 from .synthetic import normalize
 from .table_files import as_table, read_table
 
@@ -33,10 +31,9 @@ MOST_ROWS, MOST_SAMPLES, MOST_ATOMS = 1000, 500, 100
 def draw_from(
     values: np.ndarray,
     random: np.random.Generator,
-    *,
-    dictionary: np.ndarray | None = None,
-    n_components: int | None = None,
-    n_samples: int | None = None,
+    dictionary: np.ndarray | None,
+    n_components: int | None,
+    n_samples: int | None,
     standardize: bool = False,
 ) -> Draw:
     """Draw observations from the rows of a table, and learn a dictionary from other rows where none
@@ -59,9 +56,8 @@ def draw_from(
                 " more, or a dictionary"
             )
         learned_from = min(rows // 2, MOST_ROWS)
-        dictionary = learn_dictionary(
-            shuffled[:learned_from], n_components, int(random.integers(2**31))
-        )
+        seed = int(random.integers(2**31))
+        dictionary = learn_dictionary(shuffled[:learned_from], n_components, seed)
         shuffled = shuffled[learned_from:]
     elif dictionary.shape[0] != features or n_components not in (None, dictionary.shape[1]):
         turned = "; transpose it" if dictionary.shape[1] == features else ""
@@ -76,7 +72,7 @@ def draw_from(
             f"n_samples={n_samples} is above the {available} rows to code: lower it or give more"
             " data"
         )
-    return Draw(shuffled[: n_samples or min(available, MOST_SAMPLES)], dictionary)
+    return Draw(shuffled[: n_samples or MOST_SAMPLES], dictionary)
 
 
 def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> np.ndarray:
@@ -131,11 +127,14 @@ def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> n
     return normalize(np.stack(kept, axis=1), axis=0)
 
 
-def default_penalty(draw: Draw) -> float:
-    r"""Return `FRACTION` of the median over samples of :math:`\max_j |d_j^\top x|`, above which a
-    sample's code is zero.
+def problem_of(draw: Draw, penalty: float | None, loss: str, tensor: ToTensor) -> SparseCoding:
+    r"""Return the problem of a draw with a penalty; by default it is `FRACTION` of the median over
+    samples of :math:`\max_j |d_j^\top x|`, above which a sample's code is zero.
     """
-    return FRACTION * float(np.median(np.abs(draw.observations @ draw.dictionary).max(axis=1)))
+    if penalty is None:
+        largest = np.abs(draw.observations @ draw.dictionary).max(axis=1)
+        penalty = FRACTION * float(np.median(largest))
+    return SparseCoding(penalty=penalty, loss=loss, **draw.tensors(tensor))
 
 
 def sparse_coding(
@@ -183,23 +182,9 @@ def sparse_coding(
     """
     random = generator(check_integer("seed", seed, 0), "dataset array")
     atoms = None if dictionary is None else as_table(dictionary, "dictionary")
-    draw = draw_from(
-        as_table(data, "data"),
-        random,
-        dictionary=atoms,
-        n_components=n_components,
-        n_samples=n_samples,
-        standardize=standardize,
-    )
-    return problem_of(draw, penalty, loss, dtype, device)
-
-
-def problem_of(
-    draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype, device: str | torch.device
-) -> SparseCoding:
-    """Return the problem of a draw with a penalty, the default one if None."""
-    chosen = default_penalty(draw) if penalty is None else check_positive("penalty", penalty)
-    return SparseCoding(penalty=chosen, loss=loss, **to_tensors(vars(draw), dtype, device))
+    values = as_table(data, "data")
+    draw = draw_from(values, random, atoms, n_components, n_samples, standardize)
+    return problem_of(draw, penalty, loss, to_tensor(dtype, device))
 
 
 class OwnRows(SparseCodingDataset):
@@ -222,23 +207,14 @@ class OwnRows(SparseCodingDataset):
         """
 
     def draw(self) -> Draw:
-        drawn = _drawn(self, self.fingerprint())
-        # Who changes a problem's tensors must not change those of the next one.
-        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
+        return _drawn(self, self.fingerprint())
 
-    def problem(
-        self,
-        loss: str = "lasso",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> SparseCoding:
-        return problem_of(self.draw(), self.penalty, loss, dtype, device)
+    def make(self, loss: str, tensor: ToTensor) -> SparseCoding:
+        return problem_of(self.draw(), self.penalty, loss, tensor)
 
 
 @functools.lru_cache(maxsize=8)
 def _drawn(dataset: OwnRows, state: str) -> Draw:
     """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
-    return dataset.read(
-        None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
-    )
+    path = dataset.dictionary
+    return dataset.read(None if path is None else read_table(path, "dictionary"))
