@@ -6,15 +6,13 @@ alone, and `broken` says why. No class is known here but by its dotted name, so 
 import this module.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import dataclasses
 import difflib
 import functools
 import hashlib
-import importlib.util
+import importlib
 import inspect
 import os
 import pkgutil
@@ -23,12 +21,10 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
 
@@ -36,29 +32,18 @@ from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, f
 PACKAGE = "pudle"
 #: How the names of modules begin that users' files become.
 PREFIX = "pudle_file_"
-EXAMPLE = (
-    "write name, name(key=value, ...) or path/file.py:Class(key=value, ...), e.g."
-    " truncated(window=10)"
-)
-#: A file, maybe a class in it, and maybe its options. The shortest path counts, because options may
-#: hold paths as well.
-FILE = re.compile(
-    r"(?P<name>(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))", re.DOTALL
+#: A name, or a file and maybe a class in it, and maybe options.
+SPEC = re.compile(
+    r"(?P<name>[^\W\d]\w*|(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))",
+    re.DOTALL,
 )
 #: A name that a file can have without leading elsewhere.
 PLAIN_NAME = re.compile(r"\w[\w.()=,+-]*")
-#: Types of options whose values are checked, in words.
-PLAIN_TYPES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "True or False",
-    str: "text in quotes",
-    type(None): "None",
-}
+#: Types of options whose values are checked.
+PLAIN_TYPES = {int, float, bool, str, type(None)}
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What an entry-point group holds: its noun, its base class, attributes without a default, and
     what else a user's file may hold.
     """
@@ -67,10 +52,6 @@ class Kind:
     base: str
     required: tuple[str, ...] = ("name",)
     or_else: str = ""
-
-    @property
-    def base_name(self) -> str:
-        return self.base.partition(":")[2]
 
     def base_class(self) -> Any:
         return pkgutil.resolve_name(self.base)
@@ -96,10 +77,7 @@ OTHERS = {
 }
 
 #: Objects that specs stand for, by group and spec; empty but within `holding`.
-_HELD: ContextVar[Mapping[tuple[str, str], Any]] = ContextVar(
-    "pudle held objects",
-    default={},  # noqa: B039  # never changed
-)
+_OBJECTS: dict[tuple[str, str], Any] = {}
 
 
 # Specs: text to name and options, and back
@@ -113,35 +91,28 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     None, tuples or lists of these). A malformed text, a positional argument and a value that is not
     a literal raise SpecError.
     """
-    name, node = "", _expression(spec)
-    called = node.func if isinstance(node, ast.Call) else node
-    if not isinstance(called, ast.Name) and (file := FILE.fullmatch(str(spec).strip())):
-        # The options of a file are read as those of any name are.
-        name, node = file["name"], _expression(f"file{file['options']}")
-    if isinstance(node, ast.Name):
-        return name or node.id, {}
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise SpecError(f"malformed spec {spec!r}: {EXAMPLE}")
-    keys = [keyword.arg for keyword in node.keywords]
-    if node.args or None in keys or len(set(keys)) < len(keys):
-        raise SpecError(f"malformed spec {spec!r}: give each argument once, by its name; {EXAMPLE}")
-    arguments: dict[str, Any] = {}
-    for keyword in node.keywords:
+    match = SPEC.fullmatch(str(spec).strip())
+    call: Any = None
+    if match:
+        with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
+            call = ast.parse(f"f{match['options'] or '()'}", mode="eval").body
+    arguments: dict[Any, Any] = {}
+    keywords = getattr(call, "keywords", ())
+    for keyword in keywords:
         try:
-            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
+            arguments[keyword.arg] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, MemoryError, RecursionError):
             raise SpecError(
                 f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes"
                 " anything: write a number, text, True, False or None"
             ) from None
-    return name or node.func.id, arguments
-
-
-def _expression(text: str) -> ast.expr | None:
-    """Return the expression that a text is, or None if it is none."""
-    with contextlib.suppress(SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
-        return ast.parse(text.strip(), mode="eval").body
-    return None
+    once = None not in arguments and len(arguments) == len(keywords)
+    if match and isinstance(getattr(call, "func", None), ast.Name) and not call.args and once:
+        return match["name"], arguments
+    raise SpecError(
+        f"malformed spec {spec!r}: write name, name(key=value, ...) or"
+        " path/file.py:Class(key=value, ...), each key once, e.g. truncated(window=10)"
+    )
 
 
 def text(instance: Any) -> str:
@@ -194,8 +165,10 @@ def file_of(name: str) -> tuple[Path, str] | None:
     """Return the file that the name of a spec stands for and the class in it, or an empty text;
     None for a plain name.
     """
-    file = None if name.isidentifier() else FILE.fullmatch(name)
-    return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
+    match = SPEC.fullmatch(name)
+    return (
+        (Path(match["path"]).expanduser(), match["cls"] or "") if match and match["path"] else None
+    )
 
 
 def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
@@ -267,10 +240,11 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     with contextlib.suppress(Exception):
         hints = typing.get_type_hints(cls)
     for key, value in arguments.items():
-        types = typing.get_args(hints.get(key)) or (hints.get(key),)
-        accepted = {*types, int} if float in types else {*types}
-        if accepted <= PLAIN_TYPES.keys() and type(value) not in accepted:
-            wanted = " or ".join(PLAIN_TYPES[each] for each in types)
+        hint = hints.get(key)
+        accepted = {*(typing.get_args(hint) or [hint])}
+        accepted |= {int} if float in accepted else set()
+        if accepted <= PLAIN_TYPES and type(value) not in accepted:
+            wanted = inspect.formatannotation(hint)
             return f"{key}={value!r} is of type {type(value).__name__}: give {wanted}"
     return ""
 
@@ -282,27 +256,25 @@ def holding(objects: Mapping[tuple[str, str], Any]) -> Iterator[None]:
 
     The keys are pairs: the group, such as ``estimators``, and the spec.
     """
-    token = _HELD.set({**_HELD.get(), **objects})
+    _OBJECTS.update(objects)
     try:
         yield
     finally:
-        _HELD.reset(token)
+        for key in objects:
+            del _OBJECTS[key]
 
 
 def _make(group: str, spec: str) -> Any:
-    if (group, spec) in _HELD.get():
-        return _HELD.get()[group, spec]
+    if (group, spec) in _OBJECTS:
+        return _OBJECTS[group, spec]
     name, _ = parse(spec)
-    return build(spec, class_in(group, *file) if (file := file_of(name)) else _named(group, name))
-
-
-def _named(group: str, name: str) -> type:
-    """Return the class of a group that a name or an alias stands for, or raise SpecError."""
+    if file := file_of(name):
+        return build(spec, class_in(group, *file))
     classes = entries(group)
     aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
-    choices = {**aliases, **classes}
+    choices = aliases | classes
     if name in choices:
-        return choices[name]
+        return build(spec, choices[name])
     raise SpecError(
         classes.broken.get(name)
         or f"unknown {KINDS[group].noun} {name!r}{nearest(name, choices)}: known are"
@@ -360,11 +332,8 @@ class Entries(dict[str, Any]):
     `broken` has one line for each entry that is not usable, by name as well.
     """
 
-    def __init__(
-        self, usable: Mapping[str, Any], broken: dict[str, str], origins: dict[str, str]
-    ) -> None:
-        super().__init__(sorted(usable.items()))
-        self.broken, self.origins = broken, origins
+    broken: dict[str, str]
+    origins: dict[str, str]
 
     def __missing__(self, name: str) -> Any:
         raise PudleError(
@@ -400,9 +369,7 @@ def list_studies() -> dict[str, dict[str, Any]]:
 
 def list_experiments() -> dict[str, Any]:
     """Return every experiment of every study as ``{name: experiment}``."""
-    return {
-        name: experiment for study in list_studies().values() for name, experiment in study.items()
-    }
+    return {name: each for study in list_studies().values() for name, each in study.items()}
 
 
 def points(group: str) -> list[EntryPoint]:
@@ -429,43 +396,41 @@ def entries(group: str) -> Entries:
     first, then packages by name.
     """
     usable: dict[str, Any] = {}
-    defects: dict[str, str] = {}
     taken: dict[str, str] = {}
+    defects: dict[str, str] = {}
     origins: dict[str, str] = {}
     for point in points(group):
         package = owner(point)
+        # A plug-in may raise anything, or try to end the program.
+        step = f"cannot be loaded from {point.value}"
         try:
-            entry = _loaded(point)
+            entry = point.load()
             if usable.get(point.name) is entry:
                 continue
             claimed = _claimed(group, point.name, entry)
+            step = "cannot be made with its default options"
             if package != PACKAGE and isinstance(entry, type):
-                _make_default(entry)
+                _try_default(entry)
             for name in claimed:
                 if name in taken:
                     raise _Defect(f"claims the name {name!r}, which belongs to {taken[name]}")
-        except _Defect as defect:
-            line = f"plug-in {point.name!r} of {package} {defect}: repair or uninstall {package}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            why = str(error) if isinstance(error, _Defect) else f"{step} ({_why(error)})"
+            line = f"plug-in {point.name!r} of {package} {why}: repair or uninstall {package}"
             defects[point.name] = "; ".join(filter(None, (defects.get(point.name), line)))
         else:
             usable[point.name] = entry
             taken |= dict.fromkeys(claimed, f"{point.name!r} of {package}")
             version = point.dist.version if point.dist else ""
             origins[point.name] = "built-in" if package == PACKAGE else f"{package} {version}"
-    return Entries(usable, defects, origins)
+    result = Entries(sorted(usable.items()))
+    result.broken, result.origins = defects, origins
+    return result
 
 
 def broken(*groups: str) -> list[str]:
     """Return one line for each plug-in in some groups that cannot be used."""
     return [line for group in groups for line in entries(group).broken.values()]
-
-
-def _loaded(point: EntryPoint) -> Any:
-    # A plug-in may raise anything, or try to end the program.
-    try:
-        return point.load()
-    except (Exception, SystemExit) as error:
-        raise _Defect(f"cannot be loaded from {point.value} ({_why(error)})") from error
 
 
 def _claimed(group: str, name: str, entry: Any) -> list[str]:
@@ -481,18 +446,21 @@ def _claimed(group: str, name: str, entry: Any) -> list[str]:
         ):
             raise _Defect("is not a mapping from plain file names to experiments")
         return list(entry)
-    if not inspect.isclass(entry) or not issubclass(entry, base) or inspect.isabstract(entry):
+    if not _is_concrete(entry, base):
         raise _Defect(
-            f"is not a class that derives from {kind.base_name} and implements all of its methods,"
+            f"is not a class that derives from {base.__name__} and implements all of its methods,"
             f" but {entry!r:.80}"
         )
-    cls: Any = entry
-    aliases = _aliases(kind, cls)
-    if group in KINDS and (not name.isidentifier() or cls.name != name):
+    aliases = _aliases(kind, entry)
+    if group in KINDS and (not name.isidentifier() or entry.name != name):
         raise _Defect(
-            f"has name={cls.name!r}, which must be that of its entry point and an identifier"
+            f"has name={entry.name!r}, which must be that of its entry point and an identifier"
         )
     return [name, *aliases]
+
+
+def _is_concrete(value: Any, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
 
 
 def _aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
@@ -505,7 +473,7 @@ def _aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
     return aliases
 
 
-def _make_default(cls: Any) -> None:
+def _try_default(cls: Any) -> None:
     """Make the default object of a plug-in's class, if there is one, and ask for its spec and its
     fingerprint, as every use of it does.
     """
@@ -513,15 +481,11 @@ def _make_default(cls: Any) -> None:
         inspect.signature(cls).bind()
     except TypeError:
         return
-    try:
+    with contextlib.suppress(InvalidArgument, MissingDependency):
         made = cls()
         text(made)
         if not isinstance(getattr(made, "fingerprint", str)(), str):
             raise TypeError("its fingerprint is not a text")
-    except (InvalidArgument, MissingDependency):
-        return
-    except (Exception, SystemExit) as error:
-        raise _Defect(f"cannot be made with its default options ({_why(error)})") from error
 
 
 def _why(error: BaseException) -> str:
@@ -556,32 +520,26 @@ def load(path: Path) -> ModuleType:
         If there is no such file, or it raises an error; the text says where.
     """
     shown, path = shown_path(path), Path(os.path.abspath(path))
-    if path in _FILES and _unchanged(_FILES[path][1]):
-        return _FILES[path][0]
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SpecError(
-            f"{shown} cannot be read ({error.strerror}): give the path of a .py file"
-        ) from None
+    with contextlib.suppress(KeyError, OSError):
+        module, contents = _FILES[path]
+        if all(each.read_bytes() == content for each, content in contents.items()):
+            return module
     name = PREFIX + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    place: Any = importlib.util.spec_from_file_location(name, path)
     # Dataclasses look their module up by its name.
-    sys.modules[name] = module = importlib.util.module_from_spec(place)
+    sys.modules[name] = module = ModuleType(name)
+    module.__file__ = str(path)
     try:
+        with open(path, "rb") as file:
+            content = file.read()
         with _as_script(path.parent) as imported:
             # Not an import, which might read a compiled file that is older.
-            exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
+            exec(compile(content, path, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        raise SpecError(f"{shown} cannot be imported ({_why(error)}): correct the file") from error
+        raise SpecError(
+            f"{shown} cannot be imported ({_why(error)}): correct the file or its path"
+        ) from error
     _FILES[path] = module, {path: content} | {each: each.read_bytes() for each in imported}
     return module
-
-
-def _unchanged(contents: Mapping[Path, bytes]) -> bool:
-    with contextlib.suppress(OSError):
-        return all(path.read_bytes() == content for path, content in contents.items())
-    return False
 
 
 @contextlib.contextmanager
@@ -604,8 +562,7 @@ def _as_script(folder: Path) -> Iterator[list[Path]]:
         sys.dont_write_bytecode = writes
         for name, module in _modules_in(folder).items():
             del sys.modules[name]
-            if getattr(module, "__file__", None):
-                imported.append(Path(str(module.__file__)))
+            imported += map(Path, filter(None, [getattr(module, "__file__", None)]))
         sys.modules.update(before)
 
 
@@ -616,9 +573,8 @@ def _modules_in(folder: Path) -> dict[str, ModuleType]:
     top = {
         name
         for name, module in list(sys.modules.items())
-        if "." not in name and name != PACKAGE
         for place in (vars(module).get("__file__"), *vars(module).get("__path__", ()))
-        if place in (str(folder / f"{name}.py"), str(folder / name))
+        if name != PACKAGE and place and Path(place).with_suffix("") == folder / name
     }
     return {
         name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in top
@@ -638,14 +594,10 @@ def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
         if getattr(value, "__module__", "") == module.__name__ and not key.startswith("_")
     }
     base = KINDS[group].base_class()
-    classes: dict[str, type] = {
-        cls.__name__: cls
-        for cls in defined.values()
-        if isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)
-    }
-    if name not in classes and hasattr(base, "classes_from") and (name or not classes):
-        classes |= {cls.__name__: cls for cls in base.classes_from(defined, name)}
-    return classes
+    classes = [value for value in defined.values() if _is_concrete(value, base)]
+    if hasattr(base, "classes_from") and name not in (each.__name__ for each in classes):
+        classes += base.classes_from(defined, name) if name or not classes else []
+    return {cls.__name__: cls for cls in classes}
 
 
 def class_in(group: str, path: Path, name: str = "") -> type:
@@ -654,25 +606,22 @@ def class_in(group: str, path: Path, name: str = "") -> type:
     """
     kind, shown = KINDS[group], shown_path(path)
     classes = classes_in(group, path, name)
-    listed = ", ".join(classes) or "none"
-    if name and name not in classes:
+    if not classes:
         raise SpecError(
-            f"{shown} holds no {kind.noun} {name!r}{nearest(name, classes)}: it has {listed}"
+            f"{shown} holds no {kind.noun}: derive a class from pudle's"
+            f" {kind.base_class().__name__} and implement all of its methods{kind.or_else}"
         )
-    if not name and len(classes) != 1:
-        remedy = (
-            f"name one of them, as {shown}:{next(iter(classes))}"
-            if classes
-            else f"derive a class from pudle's {kind.base_name} and implement all of its"
-            f" methods{kind.or_else}"
+    name = name or (len(classes) == 1 and next(iter(classes))) or ""
+    if name not in classes:
+        raise SpecError(
+            f"{shown} holds the {kind.noun}s {', '.join(classes)}{nearest(name, classes)}: name one"
+            f" of them, as {shown}:{next(iter(classes))}"
         )
-        raise SpecError(f"{shown} holds {len(classes)} {kind.noun}s ({listed}): {remedy}")
-    cls = classes[name or next(iter(classes))]
     try:
-        _aliases(kind, cls)
+        _aliases(kind, classes[name])
     except _Defect as defect:
-        raise SpecError(f"{shown}: {cls.__name__} {defect}: correct the file") from None
-    return cls
+        raise SpecError(f"{shown}: {name} {defect}: correct the file") from None
+    return classes[name]
 
 
 def origin(cls: type) -> Path | None:
@@ -687,13 +636,6 @@ def files_of(module: str) -> list[Path]:
     if not module.startswith(PREFIX):
         return []
     return list(_FILES[Path(str(sys.modules[module].__file__))][1])
-
-
-def lasting_name(module: str) -> str:
-    """Return the name of a module as keys of results have it: it stays when a file and the working
-    folder move together.
-    """
-    return shown_path(files_of(module)[0]) if module.startswith(PREFIX) else module
 
 
 def shown_path(path: Path) -> str:

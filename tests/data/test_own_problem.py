@@ -167,7 +167,7 @@ def test_a_class_of_problem_whose_fields_have_defaults_is_a_dataset_too(folder):
         ("own.py:table", "own.py:table needs path: write own.py:table(path=...)"),
         (
             "own.py:problems",
-            "own.py holds no dataset 'problems' (did you mean 'problem'?): it has problem",
+            "own.py holds the datasets problem (did you mean 'problem'?): name one of them",
         ),
         (
             "needs.py:Needs",

@@ -80,7 +80,7 @@ def _print_file(path: Path) -> None:
     """Print the classes of each kind in a file, or refuse one without any."""
     classes = {kind: names.classes_in(kind, path) for kind in names.KINDS}
     if not any(classes.values()):
-        bases = ", ".join(kind.base_name for kind in names.KINDS.values())
+        bases = ", ".join(kind.base_class().__name__ for kind in names.KINDS.values())
         raise PudleError(
             f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
         )

@@ -99,7 +99,11 @@ def _digest(kind: str, parts: frozenset[type]) -> str:
     for name, path in sorted(files(kind, parts).items()):
         result.update(f"{name}\0".encode() + path.read_bytes())
     # A class without a file, as one typed into an interpreter, has only its name.
-    shown = sorted(f"{names.lasting_name(cls.__module__)}.{cls.__qualname__}" for cls in parts)
+    places = {cls: names.origin(cls) for cls in parts}
+    shown = sorted(
+        f"{names.shown_path(place) if place else cls.__module__}.{cls.__qualname__}"
+        for cls, place in places.items()
+    )
     result.update(" ".join(shown).encode())
     return result.hexdigest()
 
