@@ -15,7 +15,7 @@ from pudle.answers import Requirement, answer
 from pudle.reports.rates import BASE
 from pudle.reports.results import Results
 from pudle.reports.summary import FEWEST_SEEDS
-from pudle.reports.tables import between
+from pudle.reports.tables import RATIO, between
 
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
@@ -118,7 +118,7 @@ def _accelerations(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     ratios = [
-        f"`{row['estimator']}` {between(row, 'acceleration', text.fixed, 2)}"
+        f"`{row['estimator']}` {between(row, 'acceleration', RATIO)}"
         for row in rows.to_dict("records")
     ]
     fewest = rows["seeds_accelerated"].min()

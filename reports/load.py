@@ -7,33 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle import names
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring.contents import Artifact, CostRecord, RunList, ScoreRecord
-from pudle.measuring.meter import LEAST_SAMPLES
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.results import (
-    BROKEN,
-    CELL,
-    COLUMNS,
-    RECORDS,
-    REFERENCES,
-    SCORES,
-    TIMINGS,
-    Results,
-)
-
-R = TypeVar("R")
+from pudle.reports.results import BROKEN, CLAIMS, COLUMNS, COSTS, REFERENCES, TIMINGS, Results
 
 
 @functools.cache
@@ -68,197 +54,147 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     """
     folder, remedy = Path(home) / profile, f"run `pudle run --profile {profile}`"
     damaged: list[str] = []
-    run = _list_of_run(folder, commit, damaged)
 
-    def read(place: str, identity: Any, read_file: Callable[..., R]) -> R | None:
-        """Return the record at a place of the store; None where there is none or a damaged one."""
-        path = folder / "store" / place
-        paths = [path] if lies_at(path) else []
-        return next(iter(read_each(paths, lambda each: read_file(each, identity), damaged)), None)
+    def read(kind: Any, place: str, identity: Any) -> Any:
+        """Return the record at a place; None where there is none or a damaged one."""
+        paths = [folder / place] if lies_at(folder / place) else []
+        records = read_each(paths, lambda path: kind.read(path, identity), damaged)
+        return records[0] if records else None
 
-    by_place = sorted(run.experiments.items(), key=lambda item: item[1])
-    experiments = tuple(
-        filter(None, (read(place, name, ExperimentRecord.read) for name, place in by_place))
-    )
-    artifacts = [
-        (key, artifact)
-        for case, kind, key in run.artifacts
-        if (artifact := read(f"artifacts/{case}-{kind}.json", (case, kind), Artifact.read))
-    ]
-    current = tuple(artifact for key, artifact in artifacts if artifact.key == key)
-    pairs = run.selection.pairs if run.selection else []
-    records: dict[tuple[str, str], ScoreRecord | None] = {
-        (case.name, estimator): None for case, estimator in pairs
-    }
-    for *pair, place in run.records:
-        if tuple(pair) in records:
-            records[pair[0], pair[1]] = read(place, tuple(pair), ScoreRecord.read)
-    costs = [(tuple(cell), read(place, tuple(cell), CostRecord.read)) for *cell, place in run.costs]
-    notes = [f"Damaged and left out: {line}." for line in damaged]
-    if len(current) < len(artifacts):
-        notes.append(
-            f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
-        )
-    measured = [record for record in records.values() if record]
-    if not measured:
-        if not experiments:
-            if damaged:
-                raise UnreadableResult("; ".join(damaged))
-            if lies_at(Path(home) / "selection.json"):
-                meant = f"did you mean --home {Path(home).parent}?"
-                remedy = f"{home} is a profile's own folder, {meant}"
-            else:
-                remedy = f"{remedy} first"
-            raise MissingResults(f"no results for profile {profile!r} under {folder}: {remedy}")
-        if records:
-            notes.append(f"None of the selected cases is measured yet: {remedy}.")
-        records = {}
-    for record in (*measured, *(cost for _, cost in costs if cost)):
-        # The record holds at this commit, whichever commit first measured it.
-        record.provenance |= {"commit": commit} if commit else {}
-    origins = [record.provenance for record in measured or experiments]
-    provenances: dict[str, dict[str, Any]] = {}
-    for origin in sorted(origins, key=lambda each: each["date"], reverse=True):
-        # Of those that differ in nothing but their date, the newest stands for all.
-        provenances.setdefault(repr(sorted((origin | {"date": ""}).items())), dict(origin))
-    newest = next(iter(provenances.values()))
-    cases = {case.name: dataclasses.asdict(case) for case, _ in pairs if records}
-
-    rows: list[tuple[Any, ...]] = []
-    claims: list[dict[str, Any]] = []
-    unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
-    for (case, estimator), record in records.items():
-        target = cases[case]["targets"][0]
-        rows += _score_rows(record, unmeasured, (case, target, estimator), newest)
-        known = {name: getattr(record, name) for name in RECORDS[2:]} if record else unmeasured
-        claims.append({"case": case, "estimator": estimator} | known)
-    references = [
-        {"case": record.case.name, **row} for record in measured for row in record.references
-    ]
-    cells = [
-        _cost_row(cell, cost, records[cell[1:3]], unmeasured)
-        for cell, cost in costs
-        if cell[1:3] in records
-    ]
-    if cells and not any(cost for _, cost in costs):
-        notes.append(f"Neither time nor memory is measured: {remedy} without --scores-only.")
-        cells = []
-    timings = [
-        cell | {"seconds": cell["value"]}
-        for cell in cells
-        if cell["metric"] == "seconds" and cell["status"] == "ok"
-    ]
-    parts = [pd.DataFrame(rows, columns=SCORES), pd.DataFrame(cells, columns=SCORES)]
-    frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    frame = frame.reindex(columns=list(COLUMNS)).assign(profile=profile)
-    frame["at_floor"] = frame["at_floor"].eq(True)
-    for name in ("dataset", "algorithm", "loss"):
-        frame[name] = frame["case"].map({key: case[name] for key, case in cases.items()})
-    return Results(
-        profile=profile,
-        frame=frame.astype(COLUMNS),
-        # All estimators of a case share its references.
-        references=pd.DataFrame(references)
-        .reindex(columns=REFERENCES)
-        .drop_duplicates(["case", "seed", "target"], ignore_index=True)
-        .astype(dict.fromkeys(REFERENCES[5:], "float64")),
-        # Plain objects: a text column would turn a missing claim into NaN, which is neither a claim
-        # nor None.
-        records=pd.DataFrame(claims, columns=RECORDS, dtype=object).replace({np.nan: None}),
-        timings=pd.DataFrame(timings, columns=TIMINGS),
-        cases=cases,
-        estimators=run.selection.estimators if run.selection and records else (),
-        provenances=tuple(provenances.values()),
-        notes=tuple(notes),
-        artifacts=tuple(artifact for artifact in current if artifact.case in cases),
-        experiments=experiments,
-        damaged=tuple(damaged),
-    )
-
-
-def _list_of_run(folder: Path, commit: str, damaged: list[str]) -> RunList:
-    """Return the list of the last run or, at a commit, of those with and without uncommitted
-    changes.
-    """
     # A run with uncommitted changes stands for its commit only in what no other run measured, cases
     # or experiments.
     places = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
-    paths = [folder / place for place in places if lies_at(folder / place)]
-    whole = RunList(commit=commit, dirty=False)
-    for run in read_each(paths, lambda path: RunList.read(path, commit or None), damaged):
-        for name in RunList.__struct_fields__:
-            setattr(whole, name, getattr(run, name) or getattr(whole, name))
-    return whole
+    run = RunList(commit=commit, dirty=False)
+    for listed in filter(None, [read(RunList, place, commit or None) for place in places]):
+        for field in RunList.__struct_fields__:
+            setattr(run, field, getattr(listed, field) or getattr(run, field))
+    pairs = run.selection.pairs if run.selection else []
+    selected = {(case.name, estimator) for case, estimator in pairs}
+    experiments = [
+        read(ExperimentRecord, f"store/{place}", name)
+        for name, place in sorted(run.experiments.items())
+    ]
+    artifacts = [
+        (key, read(Artifact, f"store/artifacts/{case}-{kind}.json", (case, kind)))
+        for case, kind, key in run.artifacts
+    ]
+    scores = {
+        (case, estimator): read(ScoreRecord, f"store/{place}", (case, estimator))
+        for case, estimator, place in run.records
+        if (case, estimator) in selected
+    }
+    costs = {
+        tuple(cell): read(CostRecord, f"store/{place}", tuple(cell))
+        for *cell, place in run.costs
+        if tuple(cell[1:3]) in selected
+    }
+    experiments = [record for record in experiments if record]
+    measured = [record for record in scores.values() if record]
+    notes = [f"Damaged and left out: {line}." for line in damaged]
+    if not measured and not experiments:
+        if damaged:
+            raise UnreadableResult("; ".join(damaged))
+        instead = f"{remedy} first"
+        if lies_at(Path(home) / "selection.json"):
+            meant = f"did you mean --home {Path(home).parent}?"
+            instead = f"{home} is a profile's own folder, {meant}"
+        raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
+    if any(artifact and artifact.key != key for key, artifact in artifacts):
+        what = "Surfaces and curves that this run has not measured yet are left out"
+        notes.append(f"{what}: {remedy}.")
+    if pairs and not measured:
+        notes.append(f"None of the selected cases is measured yet: {remedy}.")
+        pairs, costs = [], {}
+    if costs and not any(costs.values()):
+        notes.append(f"Neither time nor memory is measured: {remedy} without --scores-only.")
+        costs = {}
+
+    for record in (*measured, *filter(None, costs.values())):
+        # It holds at this commit, whichever commit first measured it.
+        record.provenance |= {"commit": commit} if commit else {}
+    provenances = [record.provenance for record in measured or experiments]
+    provenances.sort(key=lambda origin: origin["date"], reverse=True)
+    unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
+    records, rows = [], []
+    for case, estimator in pairs:
+        record = scores.get((case.name, estimator))
+        origin = _origin(record.provenance if record else provenances[0])
+        pair = {"case": case.name, "estimator": estimator, "leading": "relative_error"}
+        claims = {name: getattr(record, name) for name in CLAIMS} if record else unmeasured
+        records.append(dict.fromkeys(CLAIMS) | pair | claims)
+        # A record without scores is one row with its reason.
+        blank = [{"target": case.targets[0]} | claims]
+        rows += [row | pair | origin for row in (record.scores if record else blank) or blank]
+    for cell, cost in costs.items():
+        row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
+        rows.append(row | _outcome(row, cost, scores.get(cell[1:3]), unmeasured))
+    cases = {case.name: dataclasses.asdict(case) for case, _ in pairs}
+    frame = _frame(rows, cases).assign(profile=profile).astype(COLUMNS)
+    timed = frame["metric"].eq("seconds") & frame["status"].eq("ok")
+    references = [
+        {"case": record.case.name} | row for record in measured for row in record.references
+    ]
+    return Results(
+        profile=profile,
+        frame=frame[[*COLUMNS]],
+        # All estimators of a case share its references.
+        references=pd.DataFrame(references, columns=REFERENCES)
+        .drop_duplicates(["case", "seed", "target"], ignore_index=True)
+        .astype(dict.fromkeys(REFERENCES[5:], "float64")),
+        records=tuple(records),
+        timings=frame[timed].rename(columns={"value": "seconds"})[TIMINGS],
+        cases=cases,
+        estimators=run.selection.estimators if run.selection and cases else (),
+        provenances=tuple(provenances),
+        notes=tuple(notes),
+        artifacts=tuple(
+            artifact
+            for key, artifact in artifacts
+            if artifact and artifact.key == key and artifact.case in cases
+        ),
+        experiments=tuple(experiments),
+        damaged=tuple(damaged),
+    )
 
 
 def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: provenance.get(name) or "" for name in ("commit", "machine")}
 
 
-def _score_rows(
-    record: ScoreRecord | None,
-    unmeasured: Mapping[str, str],
-    name: tuple[str, str, str],
-    newest: Mapping[str, Any],
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of one record, see `SCORES`; a record without scores is one row with the
-    reason.
-    """
-    case, target, estimator = name
-    where = tuple(_origin(record.provenance if record else newest).values())
-    if not record or not record.scores:
-        status, reason = unmeasured["status"], unmeasured["reason"]
-        if record:
-            status = "error" if record.status == "ok" else record.status
-            reason = record.reason or "the record holds no scores and no reason"
-        failed = (None, None, "relative_error", math.nan, status, reason, False)
-        yield (case, target, estimator, *failed, *where)
-    for score in record.scores if record else ():
-        status, reason = score["status"], score.get("reason") or ""
-        if status == "ok" and score.get("relative_error") is None:
-            # A missing number must never count as a measured one.
-            status, reason = "error", "recorded as ok, without a value"
-        place = (case, score["target"], estimator, score["depth"], score["seed"])
-        for metric in ERRORS:
-            value, leading = score.get(metric), metric == "relative_error"
-            # A metric that a problem does not have (signs of a smooth one) is absent. The relative
-            # error always has a row, because that row carries the reason of a failure.
-            if leading or value is not None:
-                number = math.nan if value is None else float(value)
-                yield (
-                    *place,
-                    metric,
-                    number,
-                    status,
-                    reason,
-                    leading and bool(score.get("at_floor")),
-                    *where,
-                )
-
-
-def _cost_row(
-    cell: tuple[Any, ...],
+def _outcome(
+    row: Mapping[str, Any],
     cost: CostRecord | None,
     scores: ScoreRecord | None,
     unmeasured: Mapping[str, str],
-) -> dict[str, Any]:
-    """Return the row of one time or memory, with the reason where there is none: that of the scores
-    if they have none.
+) -> Mapping[str, Any]:
+    """Return what became of a time or a memory; one without a record has the reason of the scores,
+    if these have no number.
     """
-    row = dict(zip(CELL, cell, strict=True)) | unmeasured
-    if cost is None:
-        at = scores.at(row["depth"]) if scores else {"status": "ok"}
-        if at["status"] == "ok":
-            return row
-        status = "error" if at["status"] in BROKEN else "skipped"
-        return row | {"status": status, "reason": f"{at['status']}: {at['reason']}"}
-    row |= _origin(cost.provenance) | {"status": cost.status, "reason": cost.reason}
-    if cost.status != "ok":
-        return row
-    if cost.value is None:
-        return row | {"status": "error", "reason": "recorded as ok, without a value"}
-    # Fewer samples say nothing about their spread.
-    spread = len(cost.samples) >= LEAST_SAMPLES
-    low, high = np.quantile(cost.samples, (0.25, 0.75)) if spread else (math.nan, math.nan)
-    quartiles = {"low": float(low), "high": float(high)}
-    return row | quartiles | {"value": float(cost.value), "samples": tuple(cost.samples)}
+    if cost:
+        known = {"status": cost.status, "reason": cost.reason, "samples": tuple(cost.samples)}
+        return known | _origin(cost.provenance) | {row["leading"]: cost.value}
+    at = scores.at(row["depth"]) if scores else {"status": "ok"}
+    if at["status"] == "ok":
+        return unmeasured
+    status = "error" if at["status"] in BROKEN else "skipped"
+    return {"status": status, "reason": f"{at['status']}: {at['reason']}"}
+
+
+def _frame(rows: list[dict[str, Any]], cases: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row per metric, from rows with a column for each.
+
+    A metric that a problem does not have (signs of a smooth one) is absent. The leading one always
+    has a row, because that row carries the reason of a failure.
+    """
+    keys = ["leading", "samples", *(name for name in COLUMNS if name not in ("metric", "value"))]
+    wide = pd.DataFrame(rows, columns=[*keys, *ERRORS, *COSTS])
+    for name in ("dataset", "algorithm", "loss"):
+        wide[name] = wide["case"].map({key: case[name] for key, case in cases.items()})
+    frame = wide.melt(keys, [*ERRORS, *COSTS], "metric", ignore_index=False)
+    frame = frame.sort_index(kind="stable").astype({"value": float})
+    leading = frame["metric"] == frame["leading"]
+    frame["at_floor"] = frame["at_floor"].eq(True) & leading
+    # A missing number must never count as a measured one.
+    blank = leading & frame["status"].eq("ok") & frame["value"].isna()
+    frame.loc[blank, ["status", "reason"]] = "error", "recorded as ok, without a value"
+    return frame[leading | frame["value"].notna()].reset_index(drop=True)

@@ -112,8 +112,8 @@ def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
     trained = (item.estimator for item in results.experiments if item.estimator)
     claims: dict[str, str | None] = dict.fromkeys([*results.estimators, *trained])
-    for row in results.records.itertuples():
-        claims[row.estimator] = claims[row.estimator] or row.computes
+    for row in results.records:
+        claims[row["estimator"]] = claims[row["estimator"]] or row["computes"]
     for spec in [spec for spec, claim in claims.items() if claim is None]:
         # No record says what it computes, but its class may.
         with contextlib.suppress(PudleError):

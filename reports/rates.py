@@ -5,15 +5,14 @@ above rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.answers import Curve
 from pudle.reports.load import Results, parsed
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
@@ -27,20 +26,17 @@ CROOKED = 0.5
 #: Estimator that acceleration compares with, and the one whose curve ends the window.
 BASE, WINDOW = "alternating", "backprop"
 
-COLUMNS = [
-    "case",
-    "seed",
-    "estimator",
-    "theory",
-    "slope",
-    "rate",
-    "predicted_slope",
-    "acceleration",
-    "first_depth",
-    "last_depth",
-    "depths",
-    "reason",
-]
+COLUMNS = (
+    "case estimator seed theory slope rate predicted_slope acceleration first_depth last_depth"
+    " reason"
+).split()
+
+#: Depth and error of a measured point, and whether the error is the reference's bound.
+Point = tuple[int, float, bool]
+
+
+class NoFit(Exception):
+    """Says why there is no fit."""
 
 
 @dataclass(frozen=True)
@@ -57,34 +53,33 @@ class Law:
         return ("T " if self.linear else "") + ("floor", "ρᵀ", "ρ²ᵀ")[self.power]
 
 
-def law(
-    loss: str, algorithm: str, computes: str | None, consistent_for: Iterable[str] | None
-) -> Law | None:
-    """Return the decay that theory predicts for an estimator, from what it claims; None where
-    theory predicts nothing.
+def law(case: Mapping[str, Any], claims: Mapping[str, Any]) -> Law | None:
+    """Return the decay that theory predicts for an estimator on a case, from what it ``computes``
+    and is ``consistent_for``; None where theory predicts nothing.
 
     An estimator that is consistent for every loss corrects the error of the codes to first order.
     On the lasso loss, whose derivative in the codes vanishes at the minimizer, only the square of
     that error remains. An estimator that drops (part of) the correction keeps the first order on
     the lasso loss and a floor on any other.
     """
+    loss, consistent_for = case["loss"], claims["consistent_for"]
     if consistent_for is not None and loss not in consistent_for:
         return Law(0)
-    name, arguments = parsed(algorithm)
+    name, arguments = parsed(case["algorithm"])
     # The contraction factor rho is that of plain ISTA with soft thresholding, as FISTA's errors
     # oscillate, or the spectral radius of a problem's own step.
     ista = name == "ista" and arguments.keys() <= {"step"} and loss in ("lasso", "reconstruction")
-    if not (ista or name == "iteration") or computes in (None, "stochastic"):
+    if not (ista or name == "iteration") or claims["computes"] in (None, "stochastic"):
         return None
     complete = consistent_for is None or loss != "lasso" or "reconstruction" in consistent_for
     power = 2 if loss == "lasso" and complete else 1
     # The derivative of an unrolled curve accumulates one term per layer; that of the implicit one
     # does not.
-    return Law(power, linear=complete and computes == "unrolled")
+    return Law(power, linear=complete and claims["computes"] == "unrolled")
 
 
 def fit(results: Results) -> pd.DataFrame:
-    """Fit the decay of every estimator's error, one row per (case, seed, estimator).
+    """Fit the decay of every estimator's error, one row per (case, estimator, seed).
 
     All estimators of a case and seed share a window of depths. It begins where the signs of the
     codes become and stay right in every sample, and ends at the last depth where the error of
@@ -100,138 +95,97 @@ def fit(results: Results) -> pd.DataFrame:
     (ratio of the slope to that of `BASE`), the window used, and the ``reason`` where there is no
     fit.
     """
+    laws = {
+        (row["case"], row["estimator"]): law(results.cases[row["case"]], row)
+        for row in results.records
+    }
+    rhos = results.references.set_index(["case", "seed", "target"])["rho"].to_dict()
     rows = []
-    keys = results.references[["case", "seed", "target"]].itertuples(index=False, name=None)
-    rhos = dict(zip(keys, results.references["rho"], strict=True))
-    claims = {
-        (row.case, row.estimator): (row.computes, row.consistent_for)
-        for row in results.records.itertuples()
-    }
-    for name, case in results.cases.items():
-        laws = {
-            spec: law(case["loss"], case["algorithm"], *claims[name, spec])
-            for spec in results.estimators
-            if (name, spec) in claims
-        }
-        curves = {spec: results.curve(name, spec) for spec in laws}
+    for (case, estimator), theory in laws.items():
         # A base that keeps a floor has no slope to compare with.
-        base = (
-            None
-            if (of_base := laws.get(BASE)) is not None and of_base.power == 0
-            else curves.get(BASE)
-        )
-        supports = results.curve(name, WINDOW, "support_error")
-        for seed in case["seeds"]:
-            window, reason = _window(_seed(curves.get(WINDOW), seed), _seed(supports, seed))
-            rho = rhos.get((name, seed, results.target(name)), math.nan)
-            of_seed = _seed(base, seed)
-            for estimator, theory in laws.items():
-                row = _fit_one(_seed(curves[estimator], seed), of_seed, window, reason, theory)
-                if theory and theory.power and 0 < rho < 1:
-                    row["predicted_slope"] = theory.power * math.log(rho)
-                rows.append(
-                    {"case": name, "seed": seed, "estimator": estimator, "theory": theory, **row}
-                )
-    numbers = dict.fromkeys(("slope", "rate", "predicted_slope", "acceleration"), "float64")
-    counts = dict.fromkeys(("first_depth", "last_depth", "depths"), "Int64")
-    return pd.DataFrame(rows, columns=COLUMNS).astype(numbers | counts)
+        base = BASE if laws.get((case, BASE)) != Law(0) else ""
+        for seed in results.cases[case]["seeds"]:
+            row: dict[str, Any] = {"case": case, "estimator": estimator, "seed": seed}
+            row |= {"theory": theory, "reason": ""}
+            rho = rhos.get((case, seed, results.target(case)), math.nan)
+            if theory and theory.power and 0 < rho < 1:
+                row["predicted_slope"] = theory.power * math.log(rho)
+            try:
+                errors = _points(results, case, estimator, seed)
+                depths = _depths(results, case, seed, errors, theory)
+                slope, distance = _slope(errors, depths, theory)
+                row |= {"slope": slope, "rate": math.exp(slope)}
+                row |= {"first_depth": depths[0], "last_depth": depths[-1]}
+                if distance > CROOKED:
+                    off = f"off the fitted line by up to {distance:.1f} decades"
+                    raise NoFit(f"not geometric: {off}")
+                errors = _points(results, case, base, seed)
+                if {depth for depth, error, _ in errors if error > ROUNDING}.issuperset(depths):
+                    base_slope, distance = _slope(errors, depths, Law(1))
+                    if base_slope < 0 and distance <= CROOKED:
+                        row["acceleration"] = slope / base_slope
+            except NoFit as why:
+                row["reason"] = str(why)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-class Errors(NamedTuple):
-    """The measured errors of one seed, at ascending depths, and which of them a line may be fitted
-    to.
-    """
-
-    depths: np.ndarray
-    values: np.ndarray
-    usable: np.ndarray
-
-
-def _seed(curve: Curve | None, seed: int) -> Errors | None:
-    if curve is None or seed not in curve.by_seed:
-        return None
-    depths, values = curve.by_seed[seed]
-    floors = curve.at_floor[np.isin(curve.depths, depths), np.flatnonzero(curve.seeds == seed)[0]]
-    return Errors(depths, values, (values > ROUNDING) & ~floors)
+def _points(
+    results: Results, case: str, estimator: str, seed: int, metric: str = "relative_error"
+) -> list[Point]:
+    """Return the measured points of one seed, by ascending depth."""
+    curve = results.curve(case, estimator, metric)
+    chosen = curve.seeds == seed
+    values, floors = curve.values[:, chosen].ravel(), curve.at_floor[:, chosen].ravel()
+    points = zip(curve.depths.tolist(), values.tolist(), floors.tolist(), strict=False)
+    return [point for point in points if not math.isnan(point[1])]
 
 
-def _window(curve: Errors | None, wrong: Errors | None) -> tuple[np.ndarray, str]:
-    """Return the depths to fit on; if there are none, also the reason."""
-    nothing = np.empty(0, int)
-    if curve is None:
-        return nothing, f"no curve of {WINDOW} to find the window from"
-    if wrong is None:
-        return nothing, "no signs to find the window from"
-    late = np.flatnonzero(wrong.values > 0)
-    if len(late) and late[-1] == len(wrong.depths) - 1:
-        share = text.percent(wrong.values[-1])
-        return (
-            nothing,
-            f"window not reached: signs wrong in {share} of samples at depth {wrong.depths[-1]}",
-        )
-    first = wrong.depths[late[-1] + 1] if len(late) else wrong.depths[0]
-    above = curve.depths[curve.usable]
-    last = above[-1] if len(above) else -1
-    # Depth 0 has no logarithm, and no layer.
-    depths = curve.depths[(curve.depths >= max(first, 1)) & (curve.depths <= last)]
-    if len(depths) >= FEWEST_DEPTHS:
-        return depths, ""
-    few = text.count(len(depths), "measured depth")
-    return nothing, f"window too short: {few} where a fit needs {FEWEST_DEPTHS}"
-
-
-def _fit_one(
-    curve: Errors | None, base: Errors | None, window: np.ndarray, reason: str, theory: Law | None
-) -> dict[str, Any]:
-    """Fit one curve in a window, or return why there is no fit; `reason` is that of an empty
-    window.
-    """
-    if curve is None:
-        return {"reason": "no errors measured"}
+def _depths(
+    results: Results, case: str, seed: int, errors: Sequence[Point], theory: Law | None
+) -> list[int]:
+    """Return the depths to fit a curve on, or say why there are none."""
+    if not errors:
+        raise NoFit("no errors measured")
     if theory is None:
-        return {"reason": "theory predicts no rate for this algorithm, loss or estimator"}
-    if theory.power == 0:
-        return {"reason": "keeps a floor on this loss"}
-    if not len(window):
-        return {"reason": reason}
-    depths = np.intersect1d(window, curve.depths[curve.usable])
+        raise NoFit("theory predicts no rate for this algorithm, loss or estimator")
+    if not theory.power:
+        raise NoFit("keeps a floor on this loss")
+    leading = _points(results, case, WINDOW, seed)
+    signs = _points(results, case, WINDOW, seed, "support_error")
+    if not leading or not signs:
+        raise NoFit(f"no errors and signs of {WINDOW} to find the window from")
+    depth, share, _ = signs[-1]
+    if share > 0:
+        wrong = text.percent(share)
+        raise NoFit(f"window not reached: signs wrong in {wrong} of samples at depth {depth}")
+    last_wrong = max((depth for depth, share, _ in signs if share > 0), default=-1)
+    first = min(depth for depth, *_ in signs if depth > last_wrong)
+    last = max(_usable(leading), default=0)
+    # Depth 0 has no logarithm, and no layer.
+    window = [depth for depth, *_ in leading if max(first, 1) <= depth <= last]
+    if len(window) < FEWEST_DEPTHS:
+        few = text.count(len(window), "measured depth")
+        raise NoFit(f"window too short: {few} where a fit needs {FEWEST_DEPTHS}")
+    depths = [depth for depth in _usable(errors) if depth in window]
     if len(depths) < FEWEST_DEPTHS:
-        return {
-            "reason": (
-                "above rounding and the bound at only"
-                f" {text.count(len(depths), 'depth')} of the window"
-            )
-        }
-    depths = depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
-    slope, crooked = _slope(curve, depths, theory.linear)
-    row: dict[str, Any] = {
-        "slope": slope,
-        "rate": math.exp(slope),
-        "first_depth": depths[0],
-        "last_depth": depths[-1],
-        "depths": len(depths),
-        "reason": "",
-    }
-    if crooked > CROOKED:
-        return row | {
-            "reason": f"not geometric: off the fitted line by up to {crooked:.1f} decades"
-        }
-    if base is not None and np.isin(depths, base.depths[base.values > ROUNDING]).all():
-        base_slope, base_crooked = _slope(base, depths, False)
-        if base_slope < 0 and base_crooked <= CROOKED:
-            row["acceleration"] = slope / base_slope
-    return row
+        few = text.count(len(depths), "depth")
+        raise NoFit(f"above rounding and the bound at only {few} of the window")
+    return depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
 
 
-def _slope(curve: Errors, depths: np.ndarray, linear: bool) -> tuple[float, float]:
-    """Return the slope of log error (log error / T where `linear`) and the largest distance from
-    the line, in decades.
+def _usable(errors: Sequence[Point]) -> list[int]:
+    return [depth for depth, error, at_floor in errors if error > ROUNDING and not at_floor]
+
+
+def _slope(errors: Sequence[Point], depths: Sequence[int], theory: Law) -> tuple[float, float]:
+    """Return the slope of log error (log error / T where the law has a factor T) and the largest
+    distance from the line, in decades.
     """
-    height = np.log(curve.values[np.searchsorted(curve.depths, depths)]) - (
-        np.log(depths) if linear else 0.0
-    )
+    height = np.log([error for depth, error, _ in errors if depth in depths])
+    height -= np.log(depths) if theory.linear else 0.0
     # In closed form around the means: a call of polyfit takes ten times as long.
-    depth, middle = depths - depths.mean(), height.mean()
+    depth, middle = np.array(depths) - np.mean(depths), height.mean()
     slope = float(depth @ (height - middle) / (depth @ depth))
     return slope, float(np.abs(height - middle - slope * depth).max() / math.log(10))
 
@@ -240,27 +194,21 @@ def predicted_slopes(results: Results, rates: pd.DataFrame, name: str) -> list[d
     """Return the slopes that theory predicts through the middle of the window: their laws, depths
     and heights.
     """
-    found = []
+    slopes = []
+    rates = rates.dropna(subset=["rate", "predicted_slope"])
     for estimator in (BASE, WINDOW):
-        fits = rates[
-            (rates["estimator"] == estimator)
-            & rates["rate"].notna()
-            & rates["predicted_slope"].notna()
-        ]
-        if fits.empty:
-            continue
-        first, last = int(fits["first_depth"].min()), int(fits["last_depth"].max())
-        spread = results.curve(name, estimator).spread
-        inside = spread[(spread[:, 0] >= first) & (spread[:, 0] <= last)]
+        fits, spread = rates[rates["estimator"] == estimator], results.curve(name, estimator).spread
+        last = fits["last_depth"].max()
+        inside = spread[(spread[:, 0] >= fits["first_depth"].min()) & (spread[:, 0] <= last)]
         if len(inside) < 2:
             continue
-        theory, anchor = fits["theory"].iloc[0], inside[0, 0]
+        theory, (anchor, error) = fits["theory"].iloc[0], inside[0, :2]
         depths = np.linspace(anchor, last, 12)
         # The median seed's slope, as the curve is the median; a little above the curve, so that
         # both are seen.
-        heights = 3 * inside[0, 1] * np.exp(fits["predicted_slope"].median() * (depths - anchor))
+        heights = 3 * error * np.exp(fits["predicted_slope"].median() * (depths - anchor))
         heights *= depths / anchor if theory.linear else 1
-        found.append(
+        slopes.append(
             {"law": str(theory), "estimator": estimator, "depths": depths, "errors": heights}
         )
-    return found
+    return slopes

@@ -208,7 +208,7 @@ class Report:
     @cached_property
     def facts(self) -> dict[str, str]:
         """Where the numbers come from."""
-        return dict(tables.provenance_table(self.results))
+        return tables.provenance_table(self.results)
 
     @property
     def title(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,103 +29,81 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     ``seconds`` and ``memory`` are those at the deepest depths at which they were measured. What
     answers rest on is ``measured``; ``torch`` is the time without compiled kernels against depth.
     """
-    fits = rates.groupby(["case", "estimator"], sort=False).indices if len(rates) else {}
-    fitted = {name: rates[name].to_numpy() for name in rates}
-    measured = {
-        (case, each.estimator): each for case, all_of in results.measured.items() for each in all_of
-    }
+    fits: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rates.to_dict("records"):
+        fits.setdefault((row["case"], row["estimator"]), []).append(row)
     rows = []
-    for record in results.records.to_dict("records"):
+    for record in results.records:
         pair = case, estimator = record["case"], record["estimator"]
-        rows.append(
-            {
-                **{name: record[name] for name in ("case", "estimator", "status", "reason")},
-                "seeds": len(results.cases[case]["seeds"]),
-                "measured": measured[pair],
-                **deepest(measured[pair].errors),
-                **_rate({name: column[fits[pair]] for name, column in fitted.items()}),
-                **_costs(results, case, estimator),
-            }
-        )
+        measured = results.measured[case][results.estimators.index(estimator)]
+        torch = results.line(case, estimator, "seconds_torch")
+        base, torch_base = (results.line(case, BASE, cost) for cost in ("seconds", "seconds_torch"))
+        costs = {
+            "torch": torch,
+            "relative_time": _relative(measured.seconds, base),
+            "torch_relative_time": _relative(torch, torch_base),
+        }
+        for name, line in (("seconds", measured.seconds), ("memory", measured.memory)):
+            depth = max(line.measured, default=math.nan)
+            costs |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
+        known = {"seeds": len(results.cases[case]["seeds"]), "measured": measured}
+        rows.append(record | known | deepest(measured.errors) | _rate(fits[pair]) | costs)
     return pd.DataFrame(rows)
 
 
-def spread(name: str, values: Any) -> dict[str, float]:
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     """Return the median, least and greatest of values, without those that are NaN."""
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    three = (np.median(known), known.min(), known.max()) if len(known) else (math.nan,) * 3
-    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, three), strict=True))
+    known = [value for value in values if value == value] or [math.nan]
+    return {name: float(np.median(known)), f"{name}_low": min(known), f"{name}_high": max(known)}
 
 
-def confidence(name: str, values: Any) -> dict[str, float]:
+def confidence(name: str, values: Sequence[float]) -> dict[str, float]:
     """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3
     seeds, see `spread`.
     """
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
+    known = np.array([value for value in values if value == value])
     if (n := len(known)) < FEWEST_SEEDS:
-        return spread(name, known)
+        return spread(name, values)
+    mean = float(known.mean())
     half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * known.std(ddof=1) / math.sqrt(n)
-    three = known.mean(), known.mean() - half, known.mean() + half
-    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, three), strict=True))
+    return {name: mean, f"{name}_low": float(mean - half), f"{name}_high": float(mean + half)}
 
 
 def deepest(curve: Curve) -> dict[str, Any]:
     """Summarize the errors at the deepest depth that has any."""
-    rows = np.flatnonzero(~np.isnan(curve.values).all(axis=1)) if curve.values.size else []
-    if not len(rows):
-        blank = {"depth": math.nan, "errors_by_seed": {}, "seeds_at_floor": 0}
-        return blank | spread("error", [])
-    errors = dict(zip(curve.seeds.tolist(), curve.values[rows[-1]].tolist(), strict=True))
-    return {
-        "depth": float(curve.depths[rows[-1]]),
-        "errors_by_seed": {seed: error for seed, error in errors.items() if error == error},
-        "seeds_at_floor": int(curve.at_floor[rows[-1]].sum()),
-        **spread("error", list(errors.values())),
+    depth = max((depths[-1] for depths, _ in curve.by_seed.values()), default=math.nan)
+    errors = {
+        seed: float(values[-1])
+        for seed, (depths, values) in curve.by_seed.items()
+        if depths[-1] == depth
     }
+    at_floor = int(curve.at_floor[curve.depths == depth].sum())
+    counts = {"depth": float(depth), "errors_by_seed": errors, "seeds_at_floor": at_floor}
+    return counts | spread("error", list(errors.values()))
 
 
-def _rate(fits: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    theory, reasons = fits["theory"][0], fits["reason"]
-    good = ~np.isnan(fits["rate"])
-    accelerations = fits["acceleration"][good]
+def _rate(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarize the fits of the seeds."""
+    good = [row for row in fits if row["rate"] == row["rate"]]
+    theory = fits[0]["theory"]
+    accelerations = [row["acceleration"] for row in good]
     return {
         "predicted": str(theory or ""),
         "claims_floor": theory is not None and theory.power == 0,
-        **spread("rate", fits["rate"]),
-        **spread("predicted_rate", np.exp(fits["predicted_slope"])),
+        **spread("rate", [row["rate"] for row in good]),
+        **spread("predicted_rate", [math.exp(row["predicted_slope"]) for row in fits]),
         **confidence("acceleration", accelerations),
-        "seeds_accelerated": int((~np.isnan(accelerations)).sum()),
-        "seeds_fitted": int(good.sum()),
-        "first_depth": min(fits["first_depth"][good], default=pd.NA),
-        "last_depth": max(fits["last_depth"][good], default=pd.NA),
-        "rate_reason": next(filter(None, reasons), ""),
-        "crooked": any(reasons[good]),
+        "seeds_accelerated": sum(value == value for value in accelerations),
+        "seeds_fitted": len(good),
+        "first_depth": min((row["first_depth"] for row in good), default=math.nan),
+        "last_depth": max((row["last_depth"] for row in good), default=math.nan),
+        "rate_reason": next((row["reason"] for row in fits if row["reason"]), ""),
+        "crooked": any(row["reason"] for row in good),
     }
 
 
-def _costs(results: Results, case: str, estimator: str) -> dict[str, Any]:
-    """Return the costs at the deepest depth at which each was measured, and the times relative to
-    `BASE`.
-    """
-    costs: dict[str, Any] = {}
-    for name, metric in (("seconds", "seconds"), ("memory", "memory_bytes")):
-        measured = results.line(case, estimator, metric).measured
-        depth = max(measured, default=pd.NA)
-        costs |= {name: measured.get(depth, math.nan), f"{name}_depth": depth}
-    torch = results.line(case, estimator, "seconds_torch")
-    return costs | {
-        "torch": torch,
-        "relative_time": _relative(
-            results.line(case, BASE, "seconds"), results.line(case, estimator, "seconds")
-        ),
-        "torch_relative_time": _relative(results.line(case, BASE, "seconds_torch"), torch),
-    }
-
-
-def _relative(base: Line, timed: Line) -> float:
+def _relative(timed: Line, base: Line) -> float:
     """Return the time over that of `BASE`, at the deepest depth at which both are timed."""
     depth = max(base.measured.keys() & timed.measured.keys(), default=0)
-    known = base.measured.get(depth, 0.0)
-    return timed.measured[depth] / known if known > 0 else math.nan
+    whole = base.measured.get(depth, 0.0)
+    return timed.measured[depth] / whole if whole > 0 else math.nan

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -16,6 +18,8 @@ from pudle.reports.results import Results
 from pudle.reports.summary import deepest, spread
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
+#: How tables show rates, and ratios.
+RATE, RATIO = partial(text.fixed, digits=4), partial(text.fixed, digits=2)
 
 #: A row of `summary.summarize`, with what the estimator needs to `reach` the required error.
 Row = Any
@@ -34,14 +38,15 @@ class Column(NamedTuple):
 
 
 def _error(value: float, row: Row) -> text.Cell:
-    remarks = []
-    if row.depth != row.last_depth_measured:
-        remarks.append(f"at depth {row.depth:.0f}")
-    if (measured := len(row.errors_by_seed)) < row.seeds:
-        remarks.append(f"{measured} of {row.seeds} seeds")
-    if row.seeds_at_floor:
-        remarks.append("at the bound" if row.seeds_at_floor == measured else "in part at the bound")
-    return text.Cell(between(vars(row), "error"), details=remarks)
+    measured = len(row.errors_by_seed)
+    some = "in part " if row.seeds_at_floor < measured else ""
+    remarks = {
+        f"at depth {row.depth:.0f}": row.depth != row.last_depth_measured,
+        f"{measured} of {row.seeds} seeds": measured < row.seeds,
+        f"{some}at the bound": row.seeds_at_floor,
+    }
+    details = [remark for remark, holds in remarks.items() if holds]
+    return text.Cell(between(vars(row), "error"), details=details)
 
 
 def _depth(value: float, row: Row) -> text.Cell:
@@ -50,18 +55,12 @@ def _depth(value: float, row: Row) -> text.Cell:
         missed = sum(map(math.isinf, depths)) + row.seeds - len(depths)
         some = f" in {missed} of {row.seeds} seeds" if missed < row.seeds else ""
         return text.Cell(f"not reached{some}", key=math.inf)
-    return text.between(value, min(depths), max(depths), _layers)
-
-
-def _layers(depth: float) -> str:
-    return f"{depth:.0f}" if math.isfinite(depth) else "not reached"
-
-
-def _time(value: float, row: Row) -> text.Cell:
-    if math.isinf(value):
-        return text.Cell("beyond the timed depths", key=math.inf)
-    shown = text.starred(text.seconds(value), row.reach.seconds.extrapolated)
-    return text.between(value, *row.reach.interval, text.seconds, shown)
+    return text.between(
+        value,
+        min(depths),
+        max(depths),
+        lambda depth: f"{depth:.0f}" if math.isfinite(depth) else "not reached",
+    )
 
 
 def _seconds(row: Row) -> float:
@@ -71,12 +70,15 @@ def _seconds(row: Row) -> float:
     return math.inf if math.isnan(seconds) and beyond else seconds
 
 
+def _time(value: float, row: Row) -> text.Cell:
+    if math.isinf(value):
+        return text.Cell("beyond the timed depths", key=math.inf)
+    shown = text.starred(text.seconds(value), row.reach.seconds.extrapolated)
+    return text.between(value, *row.reach.interval, text.seconds, shown)
+
+
 def _torch_time(value: float, row: Row) -> text.Cell:
     return text.starred(text.seconds(value), row.torch.at(row.reach.depth).extrapolated)
-
-
-def _ratio(value: float, row: Row) -> text.Cell:
-    return text.fixed(value, 2)
 
 
 #: The summary. A column without a value in any row of a case is left out there.
@@ -84,51 +86,57 @@ COLUMNS = (
     Column("error at the deepest depth", lambda row: row.error, _error),
     Column("depth to {error}", lambda row: row.reach.depth, _depth),
     Column("time to {error}", _seconds, _time),
-    Column(f"time / {BASE}", lambda row: row.relative_time, _ratio),
+    Column(f"time / {BASE}", lambda row: row.relative_time, lambda value, row: RATIO(value)),
     Column(
         "torch path: time to {error}", lambda row: row.torch.at(row.reach.depth).value, _torch_time
     ),
-    Column(f"torch path: time / {BASE}", lambda row: row.torch_relative_time, _ratio),
+    Column(
+        f"torch path: time / {BASE}",
+        lambda row: row.torch_relative_time,
+        lambda value, row: RATIO(value),
+    ),
     Column("memory", lambda row: row.memory, lambda value, row: text.memory(value)),
     Column("status", lambda row: row.status, lambda value, row: value),
 )
 
 
-def _rows(part: pd.DataFrame, error: float) -> list[Row]:
+def _columns(part: pd.DataFrame, error: float) -> Iterator[tuple[str, list[Any], list[str]]]:
+    """Yield label, values and cells of the summary's columns."""
     last = part["depth"].max()
-    return [
+    rows = [
         SimpleNamespace(**row, reach=row["measured"].reach(error), last_depth_measured=last)
         for row in part.to_dict("records")
     ]
+    for column in COLUMNS:
+        pairs = [(column.value(row), row) for row in rows]
+        cells = [
+            column.format(value, row) if value == value else text.Cell(text.DASH)
+            for value, row in pairs
+        ]
+        label = column.label.format(error=text.number(error, 1))
+        yield label, [value for value, _ in pairs], cells
 
 
 def summary_table(part: pd.DataFrame, error: float = ERROR) -> pd.DataFrame:
     """Return the summary of one case as text, one row per estimator."""
-    rows, goal = _rows(part, error), text.number(error, 1)
-    table: dict[str, Any] = {"estimator": [row.estimator for row in rows]}
-    for label, value, show in COLUMNS:
-        values = [value(row) for row in rows]
-        if any(each == each for each in values):
-            table[label.format(error=goal)] = [
-                show(each, row) if each == each else text.Cell(text.DASH)
-                for each, row in zip(values, rows, strict=True)
-            ]
+    table = {"estimator": part["estimator"].to_list()}
+    for label, values, cells in _columns(part, error):
+        if any(value == value for value in values):
+            table[label] = cells
     return pd.DataFrame(table, dtype=object)
 
 
 def summary_values(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of the summary, one row per (case, estimator)."""
-    rows, goal = _rows(summary, ERROR), text.number(ERROR, 1)
-    values = {label.format(error=goal): [value(row) for row in rows] for label, value, _ in COLUMNS}
+    values = {label: values for label, values, _ in _columns(summary, ERROR)}
     return pd.DataFrame(values, index=pd.MultiIndex.from_frame(summary[["case", "estimator"]]))
 
 
 def between(
-    row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any
+    row: Mapping[str, Any], name: str, show: Callable[[float], text.Cell] = text.number
 ) -> text.Cell:
     """Return the middle value `name` of a summary's row with its range or interval over seeds."""
-    three = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    return text.between(*three, lambda value: show(value, *options))
+    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], show)
 
 
 def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -136,21 +144,21 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in summary[summary["error"].notna()].to_dict("records"):
         depths, remark = text.Cell(text.DASH), row["rate_reason"]
-        if not math.isnan(row["rate"]):
+        if row["seeds_fitted"]:
             first, last = row["first_depth"], row["last_depth"]
             depths = text.Cell(f"{first:.0f} to {last:.0f}", key=first)
-            fitted = row["seeds_fitted"]
-            some = f"{fitted} of {row['seeds']} seeds" if fitted < row["seeds"] else ""
-            remark = ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
+            some = f"{row['seeds_fitted']} of {row['seeds']} seeds"
+            remarks = [some] * (row["seeds_fitted"] < row["seeds"])
+            remark = ", ".join(remarks + ["not straight"] * row["crooked"])
         rows.append(
             {
                 "case": row["case"],
                 "estimator": row["estimator"],
                 "theory": row["predicted"] or text.DASH,
-                "predicted rate": between(row, "predicted_rate", text.fixed, 4),
-                "fitted rate": between(row, "rate", text.fixed, 4),
+                "predicted rate": between(row, "predicted_rate", RATE),
+                "fitted rate": between(row, "rate", RATE),
                 "depths": depths,
-                "acceleration": between(row, "acceleration", text.fixed, 2),
+                "acceleration": between(row, "acceleration", RATIO),
                 "remark": remark,
             }
         )
@@ -162,10 +170,8 @@ def other_targets_table(results: Results, case: str) -> pd.DataFrame:
     one.
     """
     targets = results.cases[case]["targets"]
-    if len(targets) == 1:
-        return pd.DataFrame(dtype=object)
-    table: dict[str, Any] = {"estimator": results.estimators}
-    for target in targets:
+    table: dict[str, Any] = {"estimator": results.estimators} if len(targets) > 1 else {}
+    for target in targets if table else ():
         curves = [results.curve(case, name, target=target) for name in results.estimators]
         table[f"against {target}"] = [between(deepest(curve), "error") for curve in curves]
     return pd.DataFrame(table, dtype=object)
@@ -173,23 +179,21 @@ def other_targets_table(results: Results, case: str) -> pd.DataFrame:
 
 def problems_table(results: Results) -> pd.DataFrame:
     """Return what was skipped, refused or failed, with its reason; one row per kind of failure."""
-    frame = results.frame
-    measured = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
-    # All scores of an estimate fail together: one metric represents them.
-    # What is not measured yet is no problem: `scope.pending` lists it.
-    bad = frame[~frame["status"].isin(("ok", "missing")) & frame["metric"].isin(list(measured))]
-    unscored = {
-        (row.case, row.estimator) for row in results.records.itertuples() if row.status != "ok"
-    }
+    # All scores of an estimate fail together: one metric represents them. What is not measured yet
+    # is no problem.
+    what = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
+    frame = results.frame[results.frame["metric"].isin(what)]
+    unscored = {(row["case"], row["estimator"]) for row in results.records if row["status"] != "ok"}
     keys = ["case", "estimator", "metric", "status", "reason"]
     rows = []
-    for (case, estimator, metric, status, reason), part in bad.groupby(keys, sort=False):
+    for key, part in frame[~frame["status"].isin(("ok", "missing"))].groupby(keys, sort=False):
+        case, estimator, metric, status, reason = key
         # If an estimator was not scored, its record gives a better reason for skipped timings.
         if status != "skipped" or metric == "relative_error" or (case, estimator) not in unscored:
             depths, seeds = (
                 text.numbers(part[name].dropna().tolist()) or "all" for name in ("depth", "seed")
             )
-            rows.append((case, estimator, measured[metric], status, depths, seeds, reason))
+            rows.append((case, estimator, what[metric], status, depths, seeds, reason))
     columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
@@ -211,53 +215,42 @@ def references_table(results: Results) -> pd.DataFrame:
     for (case, target), part in results.references.groupby(["case", "target"], sort=False):
         counts = part["status"].value_counts(sort=False)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
-        failing = part["uncertified"].sum()
-        uncertified = text.Cell(f"{failing:.0f} of {part['samples'].sum():.0f}", key=failing)
-        worst = {
-            label: show(getattr(part[name], which)())
-            for label, (name, which, show) in CERTIFICATES.items()
-        }
-        rows.append(
-            {
-                "case": case,
-                "target": target,
-                "status": ", ".join(statuses) if len(counts) > 1 else counts.index[0],
-                **worst,
-                "uncertified samples": (
-                    text.DASH if part["uncertified"].isna().all() else uncertified
-                ),
-                "rho": between(spread("rho", part["rho"]), "rho", text.fixed, 4),
-            }
-        )
+        row = {"case": case, "target": target}
+        row["status"] = ", ".join(statuses) if len(counts) > 1 else counts.index[0]
+        for label, (name, which, show) in CERTIFICATES.items():
+            row[label] = show(part[name].agg(which))
+        failing, samples = part["uncertified"].sum(min_count=1), part["samples"].sum()
+        shown = text.Cell(f"{failing:.0f} of {samples:.0f}", key=failing)
+        row["uncertified samples"] = text.DASH if math.isnan(failing) else shown
+        row["rho"] = between(spread("rho", part["rho"]), "rho", RATE)
+        rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 
 
-def provenance_table(results: Results) -> list[tuple[str, str]]:
-    """Return the origin of the numbers as (name, value) pairs; several origins are listed."""
+def provenance_table(results: Results) -> dict[str, str]:
+    """Return the origin of the numbers by what it says; several origins are listed."""
+    facts: dict[str, dict[str, None]] = defaultdict(dict)
     seeds = sorted({tuple(case["seeds"]) for case in results.cases.values()})
-    newest = max(str(item["date"]) for item in results.provenances)
-    facts: dict[str, dict[str, None]] = {}
-    for item in results.provenances:
-        changed = " with uncommitted changes" if item.get("dirty") else ""
-        machine = (item.get("cpu", "unknown"), item.get("cores", "?"), item.get("memory_gib", "?"))
-        sources = f"pudle {item.get('pudle')} {item.get('sources')}"
-        origin = {
+    for origin in results.provenances:
+        # A plug-in's record may lack any but the date.
+        item = defaultdict(str, origin)
+        versions = [f"{name} {item[name]}" for name in VERSIONS if item[name]]
+        changed = " with uncommitted changes" if item["dirty"] else ""
+        values = {
             "Profile": results.profile,
-            "Commit": (item.get("commit") or "none")[:12] + changed,
-            "Sources": sources if item.get("sources") else "",
-            "Newest record": newest,
-            "Machine": item.get("machine"),
-            "System": item.get("system"),
-            "Processor": "{}, {} cores, {} GiB".format(*machine),
-            "Device": " ".join(
-                str(item[key]) for key in ("device", "accelerator") if item.get(key)
-            ),
-            "Threads": item.get("threads"),
-            "Versions": ", ".join(f"{name} {item[name]}" for name in VERSIONS if item.get(name)),
-            "BLAS": item.get("blas"),
-            "Seeds": "; ".join(text.numbers(values) for values in seeds),
+            "Commit": (item["commit"] or "none")[:12] + changed,
+            "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
+            "Newest record": results.provenances[0]["date"],
+            "Machine": item["machine"],
+            "System": item["system"],
+            "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
+            "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
+            "Threads": item["threads"],
+            "Versions": ", ".join(versions),
+            "BLAS": item["blas"],
+            "Seeds": "; ".join(map(text.numbers, seeds)),
             "Estimators": ", ".join(results.estimators),
         }
-        for name, value in origin.items():
-            facts.setdefault(name, {}).update({str(value): None} if value else {})
-    return [(name, text.listing(list(values))) for name, values in facts.items() if values]
+        for name, value in values.items():
+            facts[name] |= {str(value): None} if value else {}
+    return {name: text.listing(list(values)) for name, values in facts.items() if values}

@@ -86,7 +86,7 @@ def load_pair(pair: CommitPair) -> list[Results]:
             "neither commit has a requested case and estimator: see `pudle list --profile"
             f" {pair.profile}`"
         )
-    tables = ("frame", "references", "records", "timings")
+    tables = ("frame", "references", "timings")
     empty = dataclasses.replace(
         like, estimators=(), notes=(), **{name: getattr(like, name).iloc[:0] for name in tables}
     )

@@ -182,7 +182,9 @@ def test_window_not_reached_is_the_reason_for_no_rate(tmp_path, support, reason)
     ],
 )
 def test_law(arguments, expected):
-    assert law(*arguments) == expected
+    loss, algorithm, computes, losses = arguments
+    claims = {"computes": computes, "consistent_for": losses}
+    assert law({"loss": loss, "algorithm": algorithm}, claims) == expected
 
 
 def test_floor_is_named_and_not_fitted(tmp_path):
