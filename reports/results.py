@@ -118,7 +118,7 @@ class Results:
             quartiles = np.quantile(row.samples, (0.25, 0.75)) if enough else (np.nan, np.nan)
             for name, value in zip(("low", "high"), quartiles, strict=True):
                 points[name, row.case, row.estimator][row.depth] = float(value)
-        return {key: Line.of(costs) for key, costs in points.items()}
+        return {key: Line(costs) for key, costs in points.items()}
 
     @cached_property
     def _measured(self) -> pd.DataFrame:

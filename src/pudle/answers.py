@@ -25,8 +25,8 @@ SAME_ERROR = 0.01
 #: Time and memory are extrapolated linearly beyond the deepest measured depth, up to this many
 #: times that depth.
 EXTRAPOLATION = 4.0
-#: Number of limits of time, and of memory, that tables of budgets have, and their units.
-LIMITS, UNITS = 2, {"seconds": 1.0, "memory": 2.0**20}
+#: Units of the limits that tables of budgets have.
+UNITS = {"seconds": 1.0, "memory": 2.0**20}
 
 #: Returns one depth for several seeds from the depth that each of them needs.
 Statistic = Callable[[Sequence[float]], float]
@@ -55,11 +55,10 @@ class Curve:
     @cached_property
     def by_seed(self) -> Mapping[int, tuple[np.ndarray, np.ndarray]]:
         """The measured depths and values of each seed."""
-        known = ~np.isnan(self.values)
         return {
             int(seed): (self.depths[rows], column[rows])
-            for seed, column, rows in zip(self.seeds, self.values.T, known.T, strict=True)
-            if rows.any()
+            for seed, column in zip(self.seeds, self.values.T, strict=True)
+            if (rows := ~np.isnan(column)).any()
         }
 
     @cached_property
@@ -75,7 +74,7 @@ class Curve:
         return np.column_stack((self.depths[rows], *ends))
 
 
-NO_CURVE = Curve(np.empty(0, int), np.empty(0, int), np.empty((0, 0)), np.empty((0, 0), bool))
+NO_CURVE = Curve(*np.empty((2, 0), int), *np.empty((2, 0, 0), bool))
 
 
 class Cost(NamedTuple):
@@ -87,45 +86,32 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A cost against depth, linear between `depths`; the cost at the `measured` depths was
-    measured.
-    """
+    """A cost against depth, linear between the depths at which it was `measured`."""
 
-    depths: np.ndarray
-    values: np.ndarray
     measured: Mapping[int, float]
 
-    @classmethod
-    def of(cls, measured: Mapping[int, float]) -> Line:
-        """Make a line through measured costs, extended along the nearest two to both sides.
-
-        It reaches from depth 0 to `EXTRAPOLATION` times the deepest measured depth; with fewer than
-        two depths it is not extended.
+    @cached_property
+    def extended(self) -> tuple[np.ndarray, np.ndarray]:
+        """Depths and costs, extended along the nearest two of them to both sides: from depth 0 to
+        `EXTRAPOLATION` times the deepest one; fewer than two are not extended.
         """
-        measured = dict(sorted(measured.items()))
-        depths, values = np.array([*measured], float), np.array([*measured.values()], float)
+        depths, values = np.array(sorted(self.measured.items()), float).reshape(-1, 2).T
         if len(depths) < 2:
-            return cls(depths, values, measured)
-        first, last = depths[0], depths[-1]
+            return depths, values
         # Noise can tilt the line, but fewer layers never take more time.
-        low, high = np.maximum(
-            (values[[1, -1]] - values[[0, -2]]) / (depths[[1, -1]] - depths[[0, -2]]), 0.0
-        )
-        if first > 0:
-            # Nor do fewer layers save more than their share: there is a cost without any layer.
-            depths = np.insert(depths, 0, 0.0)
-            values = np.insert(values, 0, max(values[0] - low * first, 0.0))
-        values = np.append(values, values[-1] + high * (EXTRAPOLATION - 1) * last)
-        return cls(np.append(depths, EXTRAPOLATION * last), values, measured)
+        slopes = (values[[1, -1]] - values[[0, -2]]) / (depths[[1, -1]] - depths[[0, -2]])
+        low, high = np.maximum(slopes, 0.0)
+        # Nor do fewer layers save more than their share: there is a cost without any layer.
+        first = max(values[0] - low * depths[0], 0.0)
+        last = values[-1] + high * (EXTRAPOLATION - 1) * depths[-1]
+        return np.array([0, *depths, EXTRAPOLATION * depths[-1]]), np.array([first, *values, last])
 
     def at(self, depth: float) -> Cost:
         """Return the cost at a depth."""
-        if not self.measured or not math.isfinite(depth):
+        if not self.measured:
             return Cost(math.nan)
-        outside = not min(self.measured) <= depth <= max(self.measured)
-        if not self.depths[0] <= depth <= self.depths[-1]:
-            return Cost(math.nan, True)
-        return Cost(float(np.interp(depth, self.depths, self.values)), outside)
+        value = np.interp(depth, *self.extended, left=math.nan, right=math.nan)
+        return Cost(float(value), not min(self.measured) <= depth <= max(self.measured))
 
     def inside(self, depth: float) -> float:
         """Return the cost at a depth, NaN outside the measured ones."""
@@ -133,7 +119,7 @@ class Line:
         return math.nan if outside else value
 
 
-NO_LINE = Line.of({})
+NO_LINE = Line({})
 
 
 class Reach(NamedTuple):
@@ -153,9 +139,8 @@ class Reach(NamedTuple):
     @property
     def interval(self) -> tuple[float, float]:
         """The least and the greatest of the quartiles, NaN if there are none."""
-        bounds = [bound for pair in self.quartiles.values() for bound in pair]
-        known = [bound for bound in bounds if math.isfinite(bound)]
-        return min(known, default=math.nan), max(known, default=math.nan)
+        bounds = [each for pair in self.quartiles.values() for each in pair if math.isfinite(each)]
+        return min(bounds, default=math.nan), max(bounds, default=math.nan)
 
     def beats(self, other: Reach) -> bool:
         """Return whether this is faster on every seed, by more than the quartiles of both timings.
@@ -183,8 +168,6 @@ class Point(NamedTuple):
     estimator: str
     depth: int
     error: float
-    least: float
-    greatest: float
     seconds: float
     memory: float
     #: Whether no greater depth was measured.
@@ -209,19 +192,17 @@ class Measured:
 
         Time and memory are linear in depth, so a depth between two measured ones has a known cost.
         """
-        rows = self.errors.spread.tolist()
+        rows = self.errors.spread
         return [
             Point(
                 self.estimator,
                 int(depth),
-                error,
-                least,
-                greatest,
+                float(error),
                 self.seconds.inside(depth),
                 self.memory.inside(depth),
-                last=depth == rows[-1][0],
+                last=depth == rows[-1, 0],
             )
-            for depth, error, least, greatest in rows
+            for depth, error in rows[:, :2]
         ]
 
     def reach(self, error: float, statistic: Statistic = median) -> Reach:
@@ -229,11 +210,8 @@ class Measured:
 
         The depth is the `statistic` of those that the seeds need, rounded up to a whole layer.
         """
-        if (error, statistic) not in self._reached:
-            self._reached[error, statistic] = self._reach(error, statistic)
-        return self._reached[error, statistic]
-
-    def _reach(self, error: float, statistic: Statistic) -> Reach:
+        if (error, statistic) in self._reached:
+            return self._reached[error, statistic]
         depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
         # A rounding error adds no layer.
         depth = float(np.ceil(statistic(list(depths.values())) - 1e-9))
@@ -243,7 +221,8 @@ class Measured:
             timed = not math.isnan(self.seconds.at(needed).value)
             quartiles[seed] = (-math.inf, math.inf) if math.isnan(low) and timed else (low, high)
         costs = self.seconds.at(depth), self.memory.at(depth)
-        return Reach(self.estimator, depths, depth, *costs, quartiles)
+        self._reached[error, statistic] = Reach(self.estimator, depths, depth, *costs, quartiles)
+        return self._reached[error, statistic]
 
 
 def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
@@ -292,12 +271,12 @@ class Requirement:
     @property
     def limited(self) -> bool:
         """Tell whether time or memory is limited."""
-        return math.isfinite(self.seconds) or math.isfinite(self.memory)
+        return min(self.seconds, self.memory) < math.inf
 
     def allows(self, seconds: float, memory: float) -> bool:
         """Tell whether time and memory are within the limits; an unknown one is not."""
-        pairs = (self.seconds, seconds), (self.memory, memory)
-        return all(math.isinf(limit) or cost <= limit for limit, cost in pairs)
+        pairs = (seconds, self.seconds), (memory, self.memory)
+        return all(limit == math.inf or cost <= limit for cost, limit in pairs)
 
     def __str__(self) -> str:
         parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
@@ -332,8 +311,9 @@ class Answer:
         """The answer in two words."""
         if not self.estimator:
             return "No answer"
-        timed = not math.isnan(self.seconds.value)
-        return ("Use" if timed else "Fewest layers:") if self.reached else "Closest:"
+        if not self.reached:
+            return "Closest:"
+        return "Fewest layers:" if math.isnan(self.seconds.value) else "Use"
 
     @property
     def cells(self) -> dict[str, text.Cell]:
@@ -430,21 +410,16 @@ def _price(seconds: float) -> float:
 
 
 def limits(measured: Iterable[Measured], cost: str) -> list[float]:
-    """Return a few round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
+    """Return two round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
     a power of ten of a unit.
     """
-    points = [point for each in measured for point in each.points]
-    values = np.array([getattr(point, cost) for point in points], float) / UNITS[cost]
-    values = values[values > 0]
-    if not len(values):
-        return []
-    middle = np.quantile(values, (np.arange(LIMITS) + 1) / (LIMITS + 1))
-    return [value * UNITS[cost] for value in sorted(set(map(_round, middle)))]
-
-
-def _round(value: float) -> float:
-    power = 10.0 ** math.floor(math.log10(value))
-    return power * min((1, 2, 5, 10), key=lambda step: abs(math.log(value / power / step)))
+    costs = [getattr(point, cost) / UNITS[cost] for each in measured for point in each.points]
+    positive = [value for value in costs if value > 0]
+    rounded = set[float]()
+    for value in np.quantile(positive, (1 / 3, 2 / 3)) if positive else ():
+        power = 10.0 ** math.floor(math.log10(value))
+        rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(math.log(value / power / n))))
+    return [value * UNITS[cost] for value in sorted(rounded)]
 
 
 def budgets(measured: Sequence[Measured]) -> list[Requirement]:

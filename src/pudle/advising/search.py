@@ -193,8 +193,8 @@ class Search:
             Measured(
                 each.name,
                 self.draws.curve(each.estimator, seeds),
-                Line.of(costs[0].get(each.name, {})),
-                Line.of(costs[1].get(each.name, {})),
+                Line(costs[0].get(each.name, {})),
+                Line(costs[1].get(each.name, {})),
             )
             for each in candidates
         ]
