@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 from PIL import Image
 
 import pudle
-from pudle import cli
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.errors import InvalidArgument
 
@@ -67,15 +65,6 @@ class Watched(pudle.GradientEstimator):
         if len(self.seen) - 1 == self.spoiled:
             gradient = gradient * self.value
         return pudle.Estimate(gradient, codes)
-
-
-def run_command(name: str, arguments, monkeypatch, capsys) -> tuple[int, str, str]:
-    """Run a subcommand of `pudle` as the command line does: exit code, output, errors."""
-    monkeypatch.setattr(sys, "argv", ["pudle", name, *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    out, err = capsys.readouterr()
-    return left.value.code or 0, out, err
 
 
 def refusal(call) -> str:

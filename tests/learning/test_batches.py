@@ -12,9 +12,9 @@ from learning_helpers import Watched, assert_same, planted, refusal
 import pudle
 from pudle import Learner
 from pudle.learning.processes import Processes
-from pudle.learning.run import Batches
+from pudle.learning.run import LearningRun
 
-DATASET = (
+DATASET = pudle.make_dataset(
     "sparse_gaussian(n_samples=60, n_features=12, n_components=18, n_nonzero_coefs=2,"
     " perturbation=0.1)"
 )
@@ -24,16 +24,16 @@ DATASET = (
 @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
 class TestFresh:
     def test_every_step_has_new_samples_of_the_same_dictionary(self):
-        dataset, watched = pudle.make_dataset(DATASET), Watched()
-        problem = dataset.problem()
-        Learner(watched, "ista", 2, "sgd(learning_rate=1e-6)", epochs=2, batch=25, fresh=True).fit(
-            problem, source=dataset
+        problem, watched = DATASET.problem(), Watched()
+        learner = Learner(
+            watched, "ista", 2, "sgd(learning_rate=1e-6)", epochs=2, batch=25, fresh=True
         )
+        learner.fit(problem, source=DATASET)
         # As many steps as with the fixed set, in full batches.
         assert [len(batch.observations) for batch in watched.seen] == [25] * 6
         rows = torch.cat([problem.observations, *(batch.observations for batch in watched.seen)])
         assert len(torch.unique(rows, dim=0)) == 60 + 6 * 25
-        _, tensors = Batches(problem, 25, 3, dataset, Processes()).of_step(4)
+        _, tensors = LearningRun(learner, problem, source=DATASET).batch(4)
         made = tensors["generating_codes"] @ problem.generating_dictionary.T
         torch.testing.assert_close(tensors["observations"], made, rtol=0, atol=1e-14)
 
@@ -46,26 +46,26 @@ class TestFresh:
         experiment = pudle.LearningExperiment(
             spec, "lasso", "alternating", "ista", 3, epochs=2, batch=25, fresh=True
         )
-        batches = Batches(experiment.problem(), 25, 0, experiment.source(), Processes())
-        seen = [batches.of_step(step)[1]["observations"].numpy() for step in range(4)]
+        learner, problem, source = experiment.learner(), experiment.problem(), experiment.source()
+        run = LearningRun(learner, problem, source=source)
+        seen = [run.batch(step)[1]["observations"].numpy() for step in range(4)]
         for observations in seen:
             at = [int(np.flatnonzero((values == row).all(1))[0]) for row in observations]
             assert len(set(at)) == 25
         assert not np.array_equal(seen[0], seen[1])
-        training = experiment.learner().fit(experiment.problem(), source=experiment.source())
+        training = learner.fit(problem, source=source)
         assert training.steps == 4 and training.history.support_recovery.isna().all()
 
     def test_a_resumed_training_ends_bitwise_where_an_uninterrupted_one_does(self, tmp_path):
-        dataset = pudle.make_dataset(DATASET)
-        problem = dataset.problem()
+        problem = DATASET.problem()
         short = Learner("alternating", "ista", 5, epochs=2, batch=25, fresh=True)
         long = dataclasses.replace(short, epochs=4)
-        short.fit(problem, folder=tmp_path, source=dataset)
+        short.fit(problem, folder=tmp_path, source=DATASET)
         assert_same(
-            long.fit(problem, folder=tmp_path, source=dataset, resume=True),
-            long.fit(problem, source=dataset),
+            long.fit(problem, folder=tmp_path, source=DATASET, resume=True),
+            long.fit(problem, source=DATASET),
         )
-        other = dataclasses.replace(dataset, noise=0.1)
+        other = dataclasses.replace(DATASET, noise=0.1)
         assert "with source='sparse_gaussian(" in refusal(
             lambda: long.fit(problem, folder=tmp_path, source=other, resume=True)
         )
@@ -75,7 +75,7 @@ class TestFresh:
         assert "fresh=True and source=... belong together" in refusal(lambda: learner.fit(problem))
         bare = dataclasses.replace(problem, generating_dictionary=None, generating_codes=None)
         assert "need the problem's generating_dictionary" in refusal(
-            lambda: learner.fit(bare, source=pudle.make_dataset(DATASET))
+            lambda: learner.fit(bare, source=DATASET)
         )
         experiment = pudle.LearningExperiment("convolutional", fresh=True)
         assert "has no fresh samples to draw" in refusal(experiment.source)
@@ -84,13 +84,14 @@ class TestFresh:
 @pytest.mark.parametrize(("size", "count"), [(None, 3), (25, 2), (25, 80)])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_the_parts_of_all_processes_are_the_batch(size, count, fresh):
-    dataset = pudle.make_dataset(DATASET)
-    problem, source = dataset.problem(), dataset if fresh else None
-    alone = Batches(problem, size, 0, source, Processes())
-    shared = [Batches(problem, size, 0, source, Processes(rank, count)) for rank in range(count)]
+    learner, problem = Learner(batch=size, fresh=fresh), DATASET.problem()
+    alone, *shared = (
+        LearningRun(learner, problem, source=DATASET if fresh else None, processes=processes)
+        for processes in (Processes(), *(Processes(rank, count) for rank in range(count)))
+    )
     for step in range(4):
-        samples, whole = alone.of_step(step)
-        parts = [batches.of_step(step) for batches in shared]
+        samples, whole = alone.batch(step)
+        parts = [run.batch(step) for run in shared]
         assert {each for each, _ in parts} == {samples} == {len(whole["observations"])}
         for name, tensor in whole.items():
             assert torch.equal(torch.cat([part[name] for _, part in parts]), tensor)

@@ -12,197 +12,157 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from learning_helpers import OPTIMIZERS, assert_same, planted, untimed
+from learning_helpers import OPTIMIZERS, assert_same, planted, refusal, untimed
 
 import pudle
 from pudle import Learner, LearningWarning
-from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.errors import UnreadableResult
 from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
+
+KILLABLE = Learner("backprop", "fista", 10, "adam(learning_rate=0.01)", "cosine", 8, 20)
+DATASET = (
+    "sparse_gaussian(n_samples=90, n_features=12, n_components=18, n_nonzero_coefs=2,"
+    " perturbation=0.1)"
+)
+#: A training, slowly, in a process that can be killed.
+SCRIPT = f"""
+import sys, time, torch, pudle
+torch.set_num_threads(1)
+problem = pudle.make_dataset({DATASET!r}).problem("reconstruction")
+learner = pudle.Learner(**{KILLABLE.describe()!r})
+learner.fit(problem, folder=sys.argv[1], save_seconds=0, progress=lambda *_: time.sleep(0.05))
+"""
 
 
 class Killed(Exception):
     pass
 
 
-def stop_at(step):
-    def progress(done, total, row):
-        if done == step:
-            raise Killed
+def resumed(learner, problem, folder, stops):
+    """Learn, stopped after some steps and resumed each time."""
+    for step in stops:
 
-    return progress
+        def progress(done, total, line, step=step):
+            if done == step:
+                raise Killed
+
+        with pytest.raises(Killed):
+            options = {"resume": step > stops[0], "save_seconds": 0, "progress": progress}
+            learner.fit(problem, folder=folder, **options)
+    return learner.fit(problem, folder=folder, resume=True)
 
 
-KILLABLE = Learner("backprop", "fista", 10, "adam(learning_rate=0.01)", "cosine", 8, 20)
-KILLED_DATASET = (
-    "sparse_gaussian(n_samples=90, n_features=12, n_components=18, n_nonzero_coefs=2,"
-    " perturbation=0.1)"
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer(optimizer, tmp_path):
+    problem = planted(n_samples=60)
+    schedule = "step(every=1, factor=0.7)"
+    learner = Learner("backprop", "ista(step=0.2)", 5, optimizer, schedule, epochs=4, batch=20)
+    whole = learner.fit(problem)
+    # In the middle of an epoch, and a second time.
+    assert_same(resumed(learner, problem, tmp_path, (4, 8)), whole)
+    assert (np.load(tmp_path / DICTIONARY_FILE) == whole.dictionary.numpy()).all()
+    written = untimed(pd.read_csv(tmp_path / HISTORY_FILE))
+    pd.testing.assert_frame_equal(written, untimed(whole.history), check_dtype=False, rtol=1e-15)
+    # After the end, resuming changes nothing.
+    assert_same(learner.fit(problem, folder=tmp_path, resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options"),
+    [
+        (DATASET, {"estimator": "spsa(samples=2)"}),
+        (DATASET, {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
+        ("noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)", {"batch": 3}),
+    ],
 )
-#: The same training, slowly, in a process that can be killed.
-SCRIPT = f"""
-import sys, time, torch, pudle
-torch.set_num_threads(1)
-problem = pudle.make_dataset({KILLED_DATASET!r}).problem("reconstruction")
-learner = pudle.Learner(**{KILLABLE.describe()!r})
-learner.fit(problem, folder=sys.argv[1], save_seconds=0, progress=lambda *_: time.sleep(0.05))
-"""
+@pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
+def test_chunks_noisy_images_and_estimators_with_a_seed(dataset, options, tmp_path):
+    problem = pudle.make_dataset(dataset).problem("reconstruction")
+    common = {
+        "algorithm": "ista",
+        "depth": 4,
+        "optimizer": "momentum(learning_rate=0.1)",
+        "schedule": "cosine",
+        "epochs": 3,
+        "batch": 20,
+        "chunk": 2,
+        "record_every": 2,
+    }
+    learner = Learner(**common | options)
+    whole = learner.fit(problem)
+    assert whole.history.moved.iloc[-1] > 1e-4
+    # The first step, and within an epoch and between two rows of the history.
+    assert_same(resumed(learner, problem, tmp_path, (1, 4)), whole)
 
 
-class TestResume:
-    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-    def test_a_resumed_training_ends_bitwise_where_an_uninterrupted_one_does(
-        self, optimizer, tmp_path
-    ):
-        problem = planted(n_samples=100)
-        learner = Learner(
-            "backprop",
-            "ista(step=0.2)",
-            8,
-            optimizer,
-            "step(every=1, factor=0.7)",
-            epochs=4,
-            batch=30,
-        )
-        whole = learner.fit(problem)
-        for step in (5, 11):  # in the middle of an epoch, and a second time
-            with pytest.raises(Killed):
-                learner.fit(
-                    problem,
-                    folder=tmp_path,
-                    resume=step > 5,
-                    save_seconds=0,
-                    progress=stop_at(step),
-                )
-        resumed = learner.fit(problem, folder=tmp_path, resume=True)
-        assert_same(resumed, whole)
-        assert (np.load(tmp_path / DICTIONARY_FILE) == whole.dictionary.numpy()).all()
-        written = pd.read_csv(tmp_path / HISTORY_FILE)
-        pd.testing.assert_frame_equal(
-            untimed(written), untimed(whole.history), check_dtype=False, rtol=1e-15
-        )
-        # After the end, resuming changes nothing.
-        assert_same(learner.fit(problem, folder=tmp_path, resume=True), whole)
+@pytest.mark.slow
+def test_kill_9(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)])
+    deadline = time.monotonic() + 120
+    history = tmp_path / HISTORY_FILE
+    while not history.exists() or len(history.read_text().splitlines()) < 4:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 3 <= len(pd.read_csv(history)) < 9
+    problem = pudle.make_dataset(DATASET).problem("reconstruction")
+    assert_same(KILLABLE.fit(problem, folder=tmp_path, resume=True), KILLABLE.fit(problem))
 
-    @pytest.mark.slow
-    def test_kill_9(self, tmp_path):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)])
-        deadline = time.monotonic() + 120
-        history = tmp_path / HISTORY_FILE
-        while not history.exists() or len(history.read_text().splitlines()) < 4:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert 3 <= len(pd.read_csv(history)) < 9
-        problem = pudle.make_dataset(KILLED_DATASET).problem("reconstruction")
-        assert_same(KILLABLE.fit(problem, folder=tmp_path, resume=True), KILLABLE.fit(problem))
 
-    def test_more_epochs_can_be_added(self, tmp_path):
-        problem, learner = planted(n_samples=60), Learner("alternating", "ista", 5, epochs=2)
-        learner.fit(problem, folder=tmp_path)
-        more = dataclasses.replace(learner, epochs=4)
-        assert_same(more.fit(problem, folder=tmp_path, resume=True), more.fit(problem))
-
-    @pytest.mark.parametrize(
-        ("change", "text"),
-        [
-            ({"depth": 6}, "with depth=5, not 6"),
-            (
-                {"optimizer": "adam(learning_rate=0.5)"},
-                "with optimizer='adam', not 'adam(learning_rate=0.5)'",
-            ),
-            ({"schedule": "cosine"}, "epochs=None, not 2"),
-        ],
+def test_more_epochs_can_be_added_and_another_training_is_not_continued(tmp_path):
+    problem, learner = planted(n_samples=60), Learner("alternating", "ista", 5, epochs=2)
+    learner.fit(problem, folder=tmp_path)
+    assert "holds a training already: resume it, or give another folder" in refusal(
+        lambda: learner.fit(problem, folder=tmp_path)
     )
-    def test_another_training_is_not_continued(self, change, text, tmp_path):
-        problem, learner = planted(n_samples=60), Learner("alternating", "ista", 5, epochs=2)
-        learner.fit(problem, folder=tmp_path)
-        with pytest.raises(InvalidArgument) as caught:
-            dataclasses.replace(learner, **change).fit(problem, folder=tmp_path, resume=True)
-        assert text in str(caught.value)
-        with pytest.raises(InvalidArgument, match="with other data or another start"):
-            learner.fit(planted(n_samples=60, seed=1), folder=tmp_path, resume=True)
-        with pytest.raises(
-            InvalidArgument, match="holds a training already: resume it, or give another folder"
-        ):
-            learner.fit(problem, folder=tmp_path)
-
-    def test_nothing_to_resume(self, tmp_path):
-        with pytest.raises(
-            InvalidArgument, match="holds no checkpoint to resume: start without resuming first"
-        ):
-            Learner(depth=1, epochs=1).fit(planted(), folder=tmp_path, resume=True)
-        with pytest.raises(InvalidArgument, match="resume=True needs the folder"):
-            Learner(depth=1, epochs=1).fit(planted(), resume=True)
-
-    @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and nothing more", None])
-    def test_a_damaged_checkpoint_is_refused_by_name(self, damage, tmp_path):
-        learner = Learner("alternating", "ista", 2, epochs=1)
-        learner.fit(planted(), folder=tmp_path)
-        path = tmp_path / CHECKPOINT
-        path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
-        with pytest.raises(UnreadableResult, match="delete it and start again") as caught:
-            learner.fit(planted(), folder=tmp_path, resume=True)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("dataset", "options"),
-        [
-            (KILLED_DATASET, {"estimator": "spsa(samples=2)"}),
-            (KILLED_DATASET, {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
-            ("noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)", {"batch": 3}),
-        ],
+    assert "with other data or another start" in refusal(
+        lambda: learner.fit(planted(n_samples=60, seed=1), folder=tmp_path, resume=True)
     )
-    @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
-    def test_chunks_noisy_images_and_estimators_with_a_seed_resume_bitwise(
-        self, dataset, options, tmp_path
+    for change, text in (
+        ({"depth": 6}, "with depth=5, not 6"),
+        ({"optimizer": "sgd"}, "with optimizer='adam', not 'sgd'"),
+        ({"schedule": "cosine"}, "epochs=None, not 2"),
     ):
-        problem = pudle.make_dataset(dataset).problem("reconstruction")
-        common = {
-            "estimator": "backprop",
-            "algorithm": "ista",
-            "depth": 4,
-            "optimizer": "momentum(learning_rate=0.1)",
-            "schedule": "cosine",
-            "epochs": 3,
-            "batch": 20,
-            "chunk": 2,
-            "record_every": 2,
-        }
-        learner = Learner(**(common | options))
-        whole = learner.fit(problem)
-        assert whole.history.moved.iloc[-1] > 1e-4
-        for step in (
-            1,
-            4,
-        ):  # the first step, and within an epoch and between two rows of the history
-            with pytest.raises(Killed):
-                learner.fit(
-                    problem,
-                    folder=tmp_path,
-                    resume=step > 1,
-                    save_seconds=0,
-                    progress=stop_at(step),
-                )
-        assert_same(learner.fit(problem, folder=tmp_path, resume=True), whole)
+        other = dataclasses.replace(learner, **change)
+        assert text in refusal(lambda: other.fit(problem, folder=tmp_path, resume=True))
+    more = dataclasses.replace(learner, epochs=4)
+    assert_same(more.fit(problem, folder=tmp_path, resume=True), more.fit(problem))
 
-    def test_a_training_that_diverged_is_returned_as_it_ended(self, tmp_path):
-        """It takes no further step, not even with more epochs: it would only diverge again."""
-        learner = Learner(
-            "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50
-        )
-        with pytest.warns(
-            LearningWarning, match="diverged in step .* of 180: step=0.37 is above 2/L"
-        ):
-            whole = learner.fit(planted(), folder=tmp_path)
-        before = (tmp_path / HISTORY_FILE).read_bytes()
-        calls = []
-        for again in (learner, dataclasses.replace(learner, epochs=60)):
-            with pytest.warns(LearningWarning, match="diverged in step .* of 180"):
-                resumed = again.fit(
-                    planted(),
-                    folder=tmp_path,
-                    resume=True,
-                    progress=lambda *call: calls.append(call),
-                )
-            assert_same(resumed, whole)
-            assert not calls and (tmp_path / HISTORY_FILE).read_bytes() == before
+
+def test_nothing_to_resume(tmp_path):
+    learner, problem = Learner(depth=1, epochs=1), planted()
+    assert "holds no checkpoint to resume: start without" in refusal(
+        lambda: learner.fit(problem, folder=tmp_path, resume=True)
+    )
+    assert "resume=True needs the folder" in refusal(lambda: learner.fit(problem, resume=True))
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and nothing more", None])
+def test_a_damaged_checkpoint_is_refused_by_name(damage, tmp_path):
+    learner = Learner("alternating", "ista", 2, epochs=1)
+    learner.fit(planted(), folder=tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
+    with pytest.raises(UnreadableResult, match="delete it and start again") as caught:
+        learner.fit(planted(), folder=tmp_path, resume=True)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_training_that_diverged_is_returned_as_it_ended(tmp_path):
+    """It takes no further step, not even with more epochs: it would only diverge again."""
+    learner = Learner(
+        "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50
+    )
+    diverged = "diverged in step .* of 180: step=0.37 is above 2/L"
+    with pytest.warns(LearningWarning, match=diverged):
+        whole = learner.fit(planted(), folder=tmp_path)
+    before = (tmp_path / HISTORY_FILE).read_bytes()
+    calls = []
+    for again in (learner, dataclasses.replace(learner, epochs=60)):
+        with pytest.warns(LearningWarning, match=diverged):
+            ended = again.fit(
+                planted(), folder=tmp_path, resume=True, progress=lambda *call: calls.append(call)
+            )
+        assert_same(ended, whole)
+        assert not calls and (tmp_path / HISTORY_FILE).read_bytes() == before

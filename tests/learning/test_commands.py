@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from learning_helpers import run_command, save_images, texture
+from commands import call, python
+from learning_helpers import save_images, texture
 from PIL import Image
 
 import pudle
@@ -21,18 +21,18 @@ DATASET = (
     "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2,"
     " perturbation=0.1)"
 )
-SMALL = ["--dataset", DATASET, "--depth", "5", "--batch", "20"]
+SMALL = ["learn", "--dataset", DATASET, "--depth", "5", "--batch", "20"]
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """A command as the command line runs it, in a folder of its own: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
+def run(tmp_path):
+    """The program in a folder of its own: exit code, output, errors."""
 
-    def command(name, *arguments):
-        code, out, err = run_command(name, arguments, monkeypatch, capsys)
-        assert code == 0 or err.startswith("pudle: error: ") and err.count("\n") == 1, err
-        return code, out, err
+    def command(*arguments):
+        done = call(*arguments, cwd=tmp_path)
+        one_line = done.stderr.startswith("pudle: error: ") and done.stderr.count("\n") == 1
+        assert done.returncode == 0 or one_line, done.stderr
+        return done.returncode, done.stdout, done.stderr
 
     return command
 
@@ -43,7 +43,7 @@ def options_in(folder) -> dict:
 
 def test_files_resume_and_refusals(run, tmp_path):
     options, here = [*SMALL, "--optimizer", "sgd", "--out", "here"], tmp_path / "here"
-    code, out, err = run("learn", *options, "--epochs", "2")
+    code, out, err = run(*options, "--epochs", "2")
     assert code == 0 and err == "", err
     assert "backprop with sgd: 6 steps" in out and "dictionary error" in out
     pictures = {"curve.png", "dictionary.png"}
@@ -52,8 +52,8 @@ def test_files_resume_and_refusals(run, tmp_path):
     with Image.open(here / "dictionary.png") as image:
         # 18 atoms of 4 x 4 in rows of 5, with lines between them.
         assert image.size == (24, 19)
-    assert "here holds a training already" in run("learn", *options, "--epochs", "2")[2]
-    assert run("learn", *options, "--epochs", "4", "--resume")[0] == 0
+    assert "here holds a training already" in run(*options, "--epochs", "2")[2]
+    assert run(*options, "--epochs", "4", "--resume")[0] == 0
     problem = pudle.LearningExperiment(DATASET).problem()
     whole = Learner("backprop", "ista", 5, "sgd", epochs=4, batch=20).fit(problem)
     np.testing.assert_array_equal(np.load(here / DICTIONARY_FILE), whole.dictionary.numpy())
@@ -62,40 +62,40 @@ def test_files_resume_and_refusals(run, tmp_path):
 
 def test_a_divergence_keeps_the_history_and_ends_alike_when_resumed(run, tmp_path):
     options = [*SMALL, "--optimizer", "sgd(learning_rate=1e308)", "--out", "here"]
-    code, _, err = run("learn", *options)
+    code, _, err = run(*options)
     assert code == 2 and "diverged in step 1 of 300: an atom is zero, NaN or infinite" in err
     assert "the history up to there is in here, and --resume leads no further" in err
     history = (tmp_path / "here" / HISTORY_FILE).read_bytes()
     assert history.count(b"\n") == 2
-    assert run("learn", *options, "--resume")[::2] == (2, err)
+    assert run(*options, "--resume")[::2] == (2, err)
     assert (tmp_path / "here" / HISTORY_FILE).read_bytes() == history
 
 
 def test_after_a_refused_step_the_same_folder_can_be_used(run, tmp_path):
     options = [*SMALL, "--epochs", "1", "--out", "here"]
-    code, _, err = run("learn", *options, "--algorithm", "ista(step=3.0)")
+    code, _, err = run(*options, "--algorithm", "ista(step=3.0)")
     assert code == 2 and "step=3.0 is above 2/L" in err and not list(tmp_path.iterdir())
-    assert run("learn", *options, "--algorithm", "ista(step=0.1)")[0] == 0
+    assert run(*options, "--algorithm", "ista(step=0.1)")[0] == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--dataset", "digits(n_samples=20)", "--epochs", "1"], "20 samples are fewer than"),
-        ([*SMALL, "--optimizer", "sgd(learning_rate=1000.0)", "--epochs", "3"], "the loss rose"),
+        (["learn", "--dataset", "digits(n_samples=20)"], "20 samples are fewer than"),
+        ([*SMALL, "--optimizer", "sgd(learning_rate=1000.0)"], "the loss rose"),
     ],
 )
 def test_warnings_are_lines_on_stderr(arguments, text, run):
-    code, _, err = run("learn", *arguments, "--out", "here")
+    code, _, err = run(*arguments, "--epochs", "1", "--record-every", "1", "--out", "here")
     assert code == 0 and err.startswith("pudle: warning: ") and text in err
     assert err.count("\n") == 1
 
 
 def test_a_training_can_start_where_another_ended(run, tmp_path):
     options = [*SMALL, "--epochs", "2", "--optimizer", "sgd(learning_rate=0.05)"]
-    assert run("learn", *options, "--out", "one")[0] == 0
+    assert run(*options, "--out", "one")[0] == 0
     again = [*options, "--start", tmp_path / "one" / DICTIONARY_FILE, "--out", "two"]
-    assert run("learn", *again)[0] == 0
+    assert run(*again)[0] == 0
     # Plain gradient descent keeps nothing but the dictionary, and both take the samples in the same
     # order.
     problem = pudle.LearningExperiment(DATASET).problem()
@@ -104,7 +104,7 @@ def test_a_training_can_start_where_another_ended(run, tmp_path):
     twice = learner.fit(dataclasses.replace(problem, dictionary=once.dictionary))
     two = np.load(tmp_path / "two" / DICTIONARY_FILE)
     np.testing.assert_array_equal(two, twice.dictionary.numpy())
-    code, _, err = run("learn", *options, "--out", "two", "--resume")
+    code, _, err = run(*options, "--out", "two", "--resume")
     assert code == 2 and "two holds a training with other data or another start" in err
 
 
@@ -132,55 +132,53 @@ def test_a_start_that_is_no_dictionary_is_refused(content, text, run, tmp_path):
         (tmp_path / "start.npy").write_bytes(content)
     elif content is not None:
         np.save(tmp_path / "start.npy", content)
-    code, _, err = run("learn", *SMALL, "--start", "start.npy", "--out", "here")
+    code, _, err = run(*SMALL, "--start", "start.npy", "--out", "here")
     assert code == 2 and text in err and not (tmp_path / "here").exists()
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "text"),
+    ("arguments", "text"),
     [
-        ("learn", [], "--dataset is missing"),
-        ("learn", ["--experiment", "2a-T25-backprp-lasso"], "did you mean '2a-T25-backprop-lasso'"),
-        ("learn", ["--dataset", "ridge", "--loss", "linear"], "has no dictionary to learn"),
-        ("learn", ["--dataset", "digits", "--resume"], "holds no checkpoint to resume"),
-        ("learn", ["--dataset", "digits", "--optimizer", "adm"], "did you mean 'adam'?"),
-        ("learn", ["--dataset", "digits", "--seed", "-1"], "seed=-1 is too small"),
-        ("denoise", ["--experiment", "denoising-wavelet", "--epochs", 3], "it has no --epochs"),
-        ("denoise", ["--validation", -1], "validation=-1 is too small"),
-        ("denoise", ["--baseline", "median"], "choose from BM3D, non-local means, wavelet"),
+        (["learn"], "--dataset is missing"),
+        (["learn", "--experiment", "2a-T25-backprp-lasso"], "mean '2a-T25-backprop-lasso'"),
+        (["learn", "--dataset", "ridge", "--loss", "linear"], "has no dictionary to learn"),
+        (["learn", "--dataset", "digits", "--resume"], "holds no checkpoint to resume"),
+        (["learn", "--dataset", "digits", "--optimizer", "adm"], "did you mean 'adam'?"),
+        (["learn", "--dataset", "digits", "--seed", "-1"], "seed=-1 is too small"),
+        (["denoise", "--experiment", "denoising-wavelet"], "give --baseline 'wavelet'"),
+        (["denoise", "--validation", -1], "validation=-1 is too small"),
+        (["denoise", "--baseline", "median"], "choose from BM3D, non-local means, wavelet"),
     ],
 )
-def test_wrong_usage_is_one_line_and_writes_nothing(command, arguments, text, run, tmp_path):
-    code, out, err = run(command, *arguments, "--out", "x")
+def test_wrong_usage_is_one_line_and_writes_nothing(arguments, text, run, tmp_path):
+    code, out, err = run(*arguments, "--out", "x")
     assert code == 2 and out == "" and text in err and not list(tmp_path.iterdir())
 
 
 def test_help_has_examples_and_defaults_and_does_not_wait_for_torch():
-    code = (
-        "import sys; from pudle import cli; cli.pudle.main(['learn', '--help'],"
-        " standalone_mode=False); cli.pudle.main(['denoise', '--help'], standalone_mode=False);"
-        " print('torch' in sys.modules)"
+    shown = python(
+        "import sys; from pudle import cli; cli.run(['learn', '--help']);"
+        " cli.run(['denoise', '--help']); print('torch' in sys.modules)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0 and shown.stdout.endswith("False\n"), shown.stderr
     assert shown.stdout.count("Examples:") == 2
     assert "sample order [default: 0]." in " ".join(shown.stdout.split())
 
 
 @pytest.fixture
-def options(tmp_path):
+def denoising(tmp_path):
     """A short training of filters, tested on one small image."""
     folder = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
     dataset = "noisy_crops(n_samples=8, size=33)"
-    named = ["--experiment", "denoising-small-backprop", "--dataset", dataset]
+    named = ["denoise", "--experiment", "denoising-small-backprop", "--dataset", dataset]
     return [*named, "--test-images", folder, "--out", tmp_path / "out"]
 
 
-def test_denoising_writes_a_table_and_pictures(run, options, tmp_path, monkeypatch):
+def test_denoising_writes_a_table_and_pictures(run, denoising, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setitem(sys.modules, "bm3d", None)
     more = ["--epochs", 1, "--baseline", "total variation", "--baseline", "BM3D"]
-    code, printed, err = run("denoise", *options, *more)
+    code, printed, err = run(*denoising, *more)
     assert code == 0 and "BM3D is left out: install pudle[baselines]" in err
     results = json.loads((out / "results.json").read_text())["results"]
     assert list(results) == ["backprop, reconstruction, supervised", "total variation"]
@@ -194,21 +192,21 @@ def test_denoising_writes_a_table_and_pictures(run, options, tmp_path, monkeypat
     assert (out / "filters.png").exists() and (out / "curve.png").exists()
 
 
-def test_denoising_resumes_where_it_is_told_to(run, options, tmp_path):
-    options, out = [*options, "--epochs", 2, "--no-shifts", "--record-every", 8], tmp_path / "out"
-    code, _, err = run("denoise", *options, "--resume")
+def test_denoising_resumes_where_it_is_told_to(run, denoising, tmp_path):
+    options, out = [*denoising, "--epochs", 2, "--no-shifts", "--record-every", 8], tmp_path / "out"
+    code, _, err = run(*options, "--resume")
     assert code == 2 and "holds no checkpoint to resume" in err and not out.exists()
-    assert run("denoise", *options, "--budget", "1e-6")[0] == 0
-    assert "holds a training already" in run("denoise", *options)[2]
+    assert run(*options, "--budget", "1e-6")[0] == 0
+    assert "holds a training already" in run(*options)[2]
     assert list(pd.read_csv(out / "history.csv").step) == [0, 1]
-    assert run("denoise", *options, "--resume")[0] == 0
+    assert run(*options, "--resume")[0] == 0
     assert list(pd.read_csv(out / "history.csv").step) == [0, 1, 8, 16]
 
 
-def test_denoising_refuses_torchrun(run, options, monkeypatch):
+def test_denoising_refuses_torchrun(run, denoising, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "start it without torchrun" in run("denoise", *options)[2]
+    assert "start it without torchrun" in run(*denoising)[2]
 
 
 def test_every_named_experiment_makes_a_learner_and_a_dataset():

@@ -111,17 +111,6 @@ class TestDenoise:
         plain = denoise(image, problem, algorithm, 7)
         assert np.abs(denoised - plain).max() > 1e-3
 
-    def test_refusals(self):
-        _, problem = haar()
-        for image, text in (
-            (np.zeros((1, 6)), "1 x 6 pixels, smaller than the 2 x 2 filters"),
-            (np.zeros((6, 6, 3)), "give a gray one"),
-            (np.full((6, 6), np.nan), "NaN"),
-        ):
-            assert text in refusal(
-                lambda image=image: denoise(image, problem, pudle.Ista(step=1.0), 1)
-            )
-
 
 class TestImages:
     def test_held_out_images_are_not_learned_from(self, tmp_path):

@@ -25,40 +25,18 @@ def random_codes(n=30, p=6, seed=3):
     random = np.random.default_rng(seed)
     return random.standard_normal((n, p)) * (random.random((n, p)) < 0.5), random
 
-    def test_a_ridge_for_each_atom_is_least_squares_with_further_rows(self):
-        z, random = random_codes()
-        x, ridge = random.standard_normal((30, 9)), random.uniform(0.1, 3.0, 6)
-        rows = np.vstack([z, np.diag(np.sqrt(ridge))])
-        expected = np.linalg.lstsq(rows, np.vstack([x, np.zeros((6, 9))]))[0].T
-        np.testing.assert_allclose(x.T @ contributions(z, ridge), expected, rtol=0, atol=1e-11)
 
-    def test_samples_without_codes_have_no_weight_and_tensors_are_taken(self):
-        z, _ = random_codes()
-        z[4] = 0
-        weights = contributions(torch.as_tensor(z, dtype=torch.float32), 0.1)
-        assert weights.dtype == np.float64 and not weights[4].any()
-        np.testing.assert_allclose(weights, contributions(z, 0.1), atol=1e-6)
-
-    def test_an_atom_that_no_sample_uses_needs_a_ridge(self):
-        z, _ = random_codes()
-        z[:, 2] = 0
-        with pytest.raises(InvalidArgument, match="ridge is too small"):
-            contributions(z, 0.0)
-        assert not contributions(z, 1e-6)[:, 2].any()
-
-    @pytest.mark.parametrize(
-        ("codes", "ridge", "text"),
-        [
-            (np.ones((2, 3, 4, 4)), 0.1, "one row per sample"),
-            (np.full((5, 2), np.nan), 0.1, "give finite numbers"),
-            (np.ones((5, 2)), -0.1, "give a finite number >= 0"),
-            (np.ones((5, 2)), np.ones(3), "or one for each of the 2 atoms"),
-            (np.ones((5, 2)), 0.0, "ridge is too small"),
-        ],
-    )
-    def test_wrong_arguments_are_refused(self, codes, ridge, text):
-        with pytest.raises(InvalidArgument, match=text):
-            contributions(codes, ridge)
+def test_weights_with_a_ridge_for_each_atom_are_least_squares_with_further_rows():
+    z, random = random_codes()
+    z[4] = 0
+    x, ridge = random.standard_normal((30, 9)), random.uniform(0.1, 3.0, 6)
+    rows = np.vstack([z, np.diag(np.sqrt(ridge))])
+    expected = np.linalg.lstsq(rows, np.vstack([x, np.zeros((6, 9))]))[0].T
+    weights = contributions(z, ridge)
+    np.testing.assert_allclose(x.T @ weights, expected, rtol=0, atol=1e-11)
+    # A sample without codes has no weight, and an atom that no sample uses has none.
+    z[:, 2] = 0
+    assert not weights[4].any() and not contributions(z, 1e-6)[:, 2].any()
 
 
 def test_at_the_solution_of_the_lasso_multipliers_are_the_penalty_times_the_codes():
@@ -94,79 +72,62 @@ SMALL = InterpretationExperiment(
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder that keeps the training, which a second run resumes at its end."""
-    return tmp_path_factory.mktemp("interpretation")
+def explained(folder, samples=4, **changes):
+    training = dataclasses.replace(SMALL.training, **changes)
+    return dataclasses.replace(SMALL, training=training, samples=samples).run(folder)
 
 
-class TestExperiment:
-    def test_digits(self, folder):
-        result = SMALL.run(folder)
-        arrays, summary = result.arrays, result.summary
-        assert result.status == "ok", result.reason
-        assert arrays["atoms"].shape == (5, 8, 8) and arrays["samples"].shape == (5, 4, 8, 8)
-        assert arrays["weights"].shape == (5, 4)
-        # Heaviest first, and every sample has unit norm.
-        assert (np.diff(np.abs(arrays["weights"]), axis=1) <= 0).all()
-        np.testing.assert_allclose(np.linalg.norm(arrays["samples"], axis=(2, 3)), 1, rtol=1e-12)
-        assert (
-            summary["dataset"] == "digits(n_samples=200, n_components=12)"
-            and summary["method"] == "alternating, lasso"
-        )
-        # Where alternation converges, the explanation is exact up to the gradient that is left.
-        assert summary["residual"] < 0.01
-        assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
-        # Among four random digits the most frequent one appears 1.5 times on average.
-        assert summary["purity_by_chance"] < 0.5
-
-    def test_samples_are_observations_and_all_together_make_the_atom(self, folder):
-        result = dataclasses.replace(SMALL, samples=200).run(folder)
-        arrays = result.arrays
-        observations = SMALL.training.problem().observations.numpy()
-        first = arrays["samples"][0].reshape(200, 64)
-        np.testing.assert_array_equal(
-            first[np.lexsort(first.T)], observations[np.lexsort(observations.T)]
-        )
-        made = np.einsum("ar,arhw->ahw", arrays["weights"], arrays["samples"])
-        assert np.linalg.norm(made - arrays["atoms"]) / np.linalg.norm(arrays["atoms"]) < 0.01
-        assert result.summary["share"] == pytest.approx(1) and result.summary["cosine"] > 0.9999
-
-    def test_purity_counts_the_most_frequent_label(self):
-        labels = np.array([[1, 1, 1, 1], [1, 2, 1, 3], [0, 7, 7, 7], [4, 5, 6, 7]])
-        assert purity(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
-
-    def test_a_dataset_without_labels_has_no_purity_and_the_reason_holds_the_warnings(
-        self, tmp_path
-    ):
-        dataset = "image_patches(n_samples=20, n_components=24)"
-        training = dataclasses.replace(SMALL.training, dataset=dataset, epochs=1)
-        result = dataclasses.replace(SMALL, training=training).run(tmp_path)
-        assert "purity" not in result.summary
-        assert "20 samples are fewer than the 24 atoms" in result.reason
-
-    @pytest.mark.parametrize(
-        "dataset",
-        [
-            "convolutional(n_samples=1)",
-            "sparse_gaussian(n_samples=20, n_features=10, n_components=12, n_nonzero_coefs=2)",
-        ],
+def test_digits(tmp_path):
+    result = explained(tmp_path)
+    arrays, summary = result.arrays, result.summary
+    assert result.status == "ok", result.reason
+    assert arrays["atoms"].shape == (5, 8, 8) and arrays["samples"].shape == (5, 4, 8, 8)
+    # Heaviest first, and every sample has unit norm.
+    assert (np.diff(np.abs(arrays["weights"]), axis=1) <= 0).all()
+    np.testing.assert_allclose(np.linalg.norm(arrays["samples"], axis=(2, 3)), 1, rtol=1e-12)
+    assert (summary["dataset"], summary["method"]) == (SMALL.training.dataset, "alternating, lasso")
+    # Where alternation converges, the explanation is exact up to the gradient that is left.
+    assert summary["residual"] < 0.01
+    assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
+    # Among four random digits the most frequent one appears 1.5 times on average.
+    assert summary["purity_by_chance"] < 0.5
+    # All samples together make the atom; the training in the folder is resumed at its end.
+    whole = explained(tmp_path, samples=200)
+    observations = SMALL.training.problem().observations.numpy()
+    first = whole.arrays["samples"][0].reshape(200, 64)
+    np.testing.assert_array_equal(
+        first[np.lexsort(first.T)], observations[np.lexsort(observations.T)]
     )
-    def test_datasets_without_small_images_are_refused(self, dataset, tmp_path):
-        training = dataclasses.replace(SMALL.training, dataset=dataset)
-        with pytest.raises(InvalidArgument, match="which are no square images: give one"):
-            dataclasses.replace(SMALL, training=training).run(tmp_path)
+    made = np.einsum("ar,arhw->ahw", whole.arrays["weights"], whole.arrays["samples"])
+    assert np.linalg.norm(made - arrays["atoms"]) / np.linalg.norm(arrays["atoms"]) < 0.01
+    assert whole.summary["share"] == pytest.approx(1) and whole.summary["cosine"] > 0.9999
+
+
+def test_purity_counts_the_most_frequent_label():
+    labels = np.array([[1, 1, 1, 1], [1, 2, 1, 3], [0, 7, 7, 7], [4, 5, 6, 7]])
+    assert purity(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
+
+
+def test_a_dataset_without_labels_has_no_purity_and_the_reason_holds_the_warnings(tmp_path):
+    result = explained(tmp_path, dataset="image_patches(n_samples=20, n_components=24)", epochs=1)
+    assert "purity" not in result.summary
+    assert "20 samples are fewer than the 24 atoms" in result.reason
+
+
+@pytest.mark.parametrize("dataset", ["convolutional(n_samples=1)", "sparse_gaussian(n_samples=9)"])
+def test_datasets_without_small_images_are_refused(dataset, tmp_path):
+    with pytest.raises(InvalidArgument, match="which are no square images: give one"):
+        explained(tmp_path, dataset=dataset)
 
 
 def test_labels_are_those_of_the_images():
     from sklearn.datasets import load_digits
 
     dataset = pudle.make_dataset("digits(n_samples=300, n_components=20, seed=4)")
-    observations, labels = dataset.draw().observations, dataset.labels()
     digits = load_digits()
-    for row, label in zip(observations[::20], labels[::20], strict=True):
-        distances = [
-            np.linalg.norm((image - image.mean()) / np.linalg.norm(image - image.mean()) - row)
-            for image in digits.data
-        ]
-        assert min(distances) < 1e-12 and digits.target[int(np.argmin(distances))] == label
+    images = digits.data - digits.data.mean(1, keepdims=True)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    rows, labels = dataset.draw().observations[::20], dataset.labels()[::20]
+    distances = np.linalg.norm(images - rows[:, None], axis=2)
+    assert distances.min(1).max() < 1e-12
+    np.testing.assert_array_equal(digits.target[distances.argmin(1)], labels)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dic
 SCHEMA = 3
 
 
+@dataclass(eq=False)
 class Checkpoint:
     """The folder of one training."""
 
-    def __init__(self, folder: Path, run: LearningRun) -> None:
-        self.folder, self.run = folder, run
-        self.path = folder / CHECKPOINT
+    folder: Path
+    run: LearningRun
 
     @functools.cached_property
     def configuration(self) -> dict[str, Any]:
@@ -40,35 +41,38 @@ class Checkpoint:
         if not self.run.learner.schedule.needs_epochs:
             del configuration["epochs"]
         del configuration["fresh"]
-        if (source := self.run.batches.source) is not None:
+        if source := self.run.source:
             configuration["source"] = names.text(source) if hasattr(source, "name") else str(source)
         digest = hashlib.sha256()
-        for field in dataclasses.fields(self.run.problem):
-            value = getattr(self.run.problem, field.name)
+        for name in (field.name for field in dataclasses.fields(self.run.problem)):
+            value = getattr(self.run.problem, name)
             if isinstance(value, Tensor):
-                digest.update(f"{field.name} {tuple(value.shape)} {value.dtype}".encode())
+                digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
             else:
-                configuration[field.name] = value
+                configuration[name] = value
         return configuration | {"data": digest.hexdigest()[:16]}
 
     def save(self) -> None:
         """Write the checkpoint, the history and the dictionary, each whole or not at all."""
-        buffer = io.BytesIO()
-        torch.save({"configuration": self.configuration, **self.run.state()}, buffer)
-        write_atomically(self.path, _header(buffer.getvalue()) + b"\n" + buffer.getvalue())
-        history = pd.DataFrame(self.run.rows).to_csv(index=False)
-        write_atomically(self.folder / HISTORY_FILE, history)
-        buffer = io.BytesIO()
-        np.save(buffer, self.run.dictionary.cpu().numpy())
-        write_atomically(self.folder / DICTIONARY_FILE, buffer.getvalue())
+        content, dictionary = io.BytesIO(), io.BytesIO()
+        torch.save({"configuration": self.configuration, **self.run.state()}, content)
+        np.save(dictionary, self.run.dictionary.cpu().numpy())
+        payload = content.getvalue()
+        for name, written in {
+            CHECKPOINT: _header(payload) + payload,
+            HISTORY_FILE: pd.DataFrame(self.run.rows).to_csv(index=False),
+            DICTIONARY_FILE: dictionary.getvalue(),
+        }.items():
+            write_atomically(self.folder / name, written)
 
     def begin(self, *, resume: bool) -> None:
         """Continue from the checkpoint, or refuse a folder that holds one.
 
         To continue, one that is missing, damaged, or of other options or data is refused.
         """
-        if lies_at(self.path) is not resume:
+        path = self.folder / CHECKPOINT
+        if lies_at(path) is not resume:
             raise InvalidArgument(
                 f"{self.folder} holds no checkpoint to resume: start without resuming first"
                 if resume
@@ -77,12 +81,12 @@ class Checkpoint:
         if not resume:
             return
         try:
-            header, _, payload = self.path.read_bytes().partition(b"\n")
-            if header != _header(payload):
+            first, _, payload = path.read_bytes().partition(b"\n")
+            if first + b"\n" != _header(payload):
                 raise OSError("it is damaged or written by another version of the suite")
         except OSError as error:
             raise UnreadableResult(
-                f"{self.path} cannot be read ({first_line(error)}): delete it and start again"
+                f"{path} cannot be read ({first_line(error)}): delete it and start again"
             ) from None
         device = self.run.theta.device
         content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
@@ -106,4 +110,4 @@ def _header(payload: bytes) -> bytes:
     """Return the first line of a checkpoint: its version, and a digest that vouches for every field
     of its content.
     """
-    return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}".encode()
+    return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}\n".encode()

@@ -20,53 +20,40 @@ from torch import Tensor
 from .. import names
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
-from ..names import make_dataset
 from ..peers import require, versions
-from ..problems import ConvolutionalSparseCoding
 from ..validation import check_choice, check_integer, check_positive
 from . import images
-from .training import LearningExperiment, TrainedExperiment, result_of
+from .training import LearningExperiment, result_of
 
 #: Side in pixels of the pictures of a test image that a result keeps.
 PICTURE = 160
 
 
 def denoise(
-    image: np.ndarray,
-    problem: ConvolutionalSparseCoding,
-    algorithm: Any,
-    depth: int,
-    *,
-    shifts: bool = False,
+    image: np.ndarray, problem: Any, algorithm: Any, depth: int, *, shifts: bool = False
 ) -> np.ndarray:
     """Denoise an image: remove its mean, code it, synthesize an image from the codes, and add the
     mean again.
 
     The image, shape (H, W), has finite gray values and is at least as large as the filters; the
-    result, in float64, is not clipped. The problem's filters (of one channel) and options are used,
-    its observations are not.
+    result, in float64, is not clipped. The filters (of one channel) and options of a convolutional
+    problem are used, its observations are not.
 
     With `shifts`, this is done for each of the ``stride**2`` positions of the image on the grid of
     the codes, and the results are averaged: pixels differ in how many filters reach them, which
     leaves a pattern with the stride's period. For the shifts the image is extended by ``stride -
     1`` pixels, mirrored at its borders.
     """
-    image = np.asarray(image, dtype=float)
-    if image.ndim != 2:
-        raise InvalidArgument(
-            f"image has shape {image.shape}: give a gray one, of shape (height, width)"
-        )
-    images.check_sizes({"image": image}, problem.dictionary.shape[2:], "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
-    fields: dict[str, Any] = dict.fromkeys(("targets", "generating_dictionary", "generating_codes"))
+    fields = dict.fromkeys(("targets", "generating_dictionary", "generating_codes"))
     # One shift after the other: all at once would need more memory, and more time because they
     # would not fit in cache.
     for down, right in np.ndindex(surplus + 1, surplus + 1):
         margins = (down, surplus - down), (right, surplus - right)
         view = np.pad(image - mean, margins, mode="symmetric")
-        fields["observations"] = problem.dictionary.new_tensor(view[None, None])
-        noisy = dataclasses.replace(problem, **fields)
+        observations = problem.dictionary.new_tensor(view[None, None])
+        noisy = dataclasses.replace(problem, observations=observations, **fields)
         with torch.no_grad():
             made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
         total += made.astype(float)[down : down + height, right : right + width]
@@ -112,30 +99,25 @@ class DenoisingTest(Experiment):
                 row[f"ssim{suffix}"] = images.ssim(clean, image)
             rows.append(row)
             if not pictures:
-                middle = tuple(
-                    slice(max(side - PICTURE, 0) // 2, max(side - PICTURE, 0) // 2 + PICTURE)
-                    for side in clean.shape
-                )
+                top, left = (max(side - PICTURE, 0) // 2 for side in clean.shape)
+                middle = slice(top, top + PICTURE), slice(left, left + PICTURE)
                 pictures = {
                     key: image[middle].clip(0, 1).astype(np.float32)
                     for key, image in {"clean": clean, "noisy": noisy, **denoised}.items()
                 }
             progress(len(rows), len(tested), "test images")
-        summary: dict[str, Any] = {
-            key: float(np.mean([row[key] for row in rows])) for key in rows[0]
-        }
         folder = self.test_folder
-        summary |= {
+        summary = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        return summary | {
             "sigma": self.sigma,
             "images": len(rows),
             "test_images": "scikit-learn's" if folder == images.SAMPLES else Path(folder).name,
             "per_image_psnr": [row["psnr"] for row in rows],
-        }
-        return summary, pictures
+        }, pictures
 
 
 @dataclass(frozen=True)
-class DenoisingExperiment(DenoisingTest, TrainedExperiment):
+class DenoisingExperiment(DenoisingTest):
     """Learn filters from noisy crops of training images, and denoise test images with them.
 
     The dataset of `training` is a spec of `noisy_crops`, without folder, noise and seed.
@@ -167,20 +149,17 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
     @property
     def method(self) -> str:
         """Name of the method in tables."""
-        traits = {
-            "supervised": self.crops.supervised,
-            "learned penalties": self.crops.learned_penalties,
-        }
-        shown = (name for name, present in traits.items() if present)
-        return ", ".join([self.estimator, self.training.loss, *shown])
+        traits = ("supervised", "learned_penalties")
+        shown = [trait.replace("_", " ") for trait in traits if getattr(self.crops, trait)]
+        return ", ".join([self.training.estimator, self.training.loss, *shown])
 
     @property
     def crops(self) -> Any:
         """The dataset to learn from; others than noisy crops are refused."""
-        dataset: Any = make_dataset(self.dataset)
+        dataset: Any = names.make_dataset(self.training.dataset)
         if dataset.name != "noisy_crops":
             raise InvalidArgument(
-                f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)"
+                f"dataset {self.training.dataset!r} holds no noisy images: give noisy_crops(...)"
             )
         return dataset
 
@@ -228,11 +207,11 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
         The filters of a training that diverged are not tested.
         """
         learner, (problem, validation, tested) = self.training.learner(), self.problem(device)
-        clean = {name: images.to_float(image) for name, image in validation.items()}
-        noisy = {
-            name: images.add_noise(image, f"{name} held out", self.sigma, self.noise_seed)
-            for name, image in clean.items()
-        }
+        pairs = []
+        for name, integers in validation.items():
+            clean = images.to_float(integers)
+            noisy = images.add_noise(clean, f"{name} held out", self.sigma, self.noise_seed)
+            pairs.append((clean, noisy))
 
         def denoiser(theta: Tensor) -> Any:
             return functools.partial(
@@ -245,7 +224,7 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
         def monitor(theta: Tensor) -> dict[str, float]:
             try:
                 denoised = denoiser(theta)
-                values = [images.psnr(clean[name], denoised(noisy[name])) for name in clean]
+                values = [images.psnr(clean, denoised(noisy)) for clean, noisy in pairs]
             except InvalidArgument:
                 # The algorithm's step is too long for these filters: the training is about to end
                 # as diverged.
@@ -258,14 +237,13 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
         seconds = float(training.history.seconds.iloc[-1])
         summary: dict[str, Any] = {"method": self.method, "training_seconds": seconds}
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
+        penalty = problem.fields_at(training.theta).get("penalty")
+        if penalty is not None:
+            arrays["penalties"] = penalty.flatten().cpu().numpy()
         if training.status != "diverged":
-            denoised = denoiser(training.theta)
-            penalty = denoised.keywords["problem"].penalty
-            if isinstance(penalty, Tensor):
-                arrays["penalties"] = penalty.flatten().cpu().numpy()
-            methods = {"denoised": denoised}
+            methods = {"denoised": denoiser(training.theta)}
             if self.shifts:
-                methods["denoised_shifted"] = functools.partial(denoised, shifts=True)
+                methods["denoised_shifted"] = functools.partial(methods["denoised"], shifts=True)
             results, pictures = self.evaluate(methods, tested, progress)
             summary, arrays = summary | results, pictures | arrays
         return result_of(training, summary, arrays)
@@ -273,20 +251,16 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
 
 def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
     require("pywt", "baselines")
-    options = {"wavelet": "sym4", "method": "BayesShrink", "mode": "soft", "rescale_sigma": False}
+    options = {"wavelet": "sym4", "method": "BayesShrink", "rescale_sigma": False}
     return skimage.restoration.denoise_wavelet(noisy, sigma=deviation, **options)
-
-
-def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    return skimage.restoration.denoise_nl_means(
-        noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, fast_mode=True, sigma=deviation
-    )
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
 METHODS: dict[str, Callable[..., np.ndarray]] = {
     "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
-    "non-local means": _non_local_means,
+    "non-local means": lambda noisy, deviation: skimage.restoration.denoise_nl_means(
+        noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, sigma=deviation
+    ),
     "wavelet": _wavelet,
     "total variation": lambda noisy, deviation: skimage.restoration.denoise_tv_chambolle(
         noisy, weight=deviation
@@ -323,17 +297,11 @@ class DenoisingBaseline(DenoisingTest):
 
     def fingerprint(self) -> str:
         # A package that is installed or upgraded may give another result, or one instead of none.
-        return (
-            f"{images.source(self.test_folder).fingerprint()}"
-            f" {versions('scikit-image', 'bm3d', 'PyWavelets')}"
-        )
+        packages = versions("scikit-image", "bm3d", "PyWavelets")
+        return f"{images.source(self.test_folder).fingerprint()} {packages}"
 
     def run(
-        self,
-        folder: Path,
-        device: str = "cpu",
-        progress: ProgressCallback = silent,
-        **options: Any,
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
     ) -> ExperimentResult:
         """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need
         no training.

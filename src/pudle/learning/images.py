@@ -75,8 +75,8 @@ def resolve(folder: str | None, variable: str) -> str:
     """Return the absolute path of the folder, or else of the one in an environment variable, or
     else `SAMPLES`.
     """
-    given = folder or os.environ.get(variable) or SAMPLES
-    return given if given == SAMPLES else str(Path(given).expanduser().resolve())
+    chosen = folder or os.environ.get(variable) or SAMPLES
+    return chosen if chosen == SAMPLES else str(Path(chosen).expanduser().resolve())
 
 
 def source(folder: str) -> Any:
@@ -92,12 +92,13 @@ def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
 
     Of the sample photograph the right quarter is held out, or nothing.
     """
-    images: Images = source(folder).images()
+    images = source(folder).images()
     if folder == SAMPLES:
         picture = images[TRAINING_SAMPLE]
-        edge = 3 * picture.shape[1] // 4 if held_out else picture.shape[1]
-        validation = {TRAINING_SAMPLE: picture[:, edge:]} if held_out else {}
-        return {TRAINING_SAMPLE: picture[:, :edge]}, validation
+        if not held_out:
+            return {TRAINING_SAMPLE: picture}, {}
+        edge = 3 * picture.shape[1] // 4
+        return {TRAINING_SAMPLE: picture[:, :edge]}, {TRAINING_SAMPLE: picture[:, edge:]}
     names = sorted(images)
     if held_out >= len(names):
         raise InvalidArgument(
@@ -105,8 +106,10 @@ def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
             " smaller one"
         )
     chosen = {names[(2 * place + 1) * len(names) // (2 * held_out)] for place in range(held_out)}
-    kept = {name: image for name, image in images.items() if name not in chosen}
-    return kept, {name: images[name] for name in names if name in chosen}
+    return (
+        {name: image for name, image in images.items() if name not in chosen},
+        {name: images[name] for name in sorted(chosen)},
+    )
 
 
 def images_to_test(folder: str) -> Images:
@@ -116,7 +119,7 @@ def images_to_test(folder: str) -> Images:
     images = source(folder).images()
     if folder == SAMPLES:
         images = {TEST_SAMPLE: images[TEST_SAMPLE]}
-    check_sizes(images, (WINDOW, WINDOW), "window of SSIM")
+    _check_sizes(images, WINDOW, "window of SSIM")
     return images
 
 
@@ -135,28 +138,25 @@ def load_images(
         )
     learned, validation = training_images(training, held_out)
     tested = images_to_test(test)
-    contents = {
-        (image.shape, image.tobytes()) for part in (learned, validation) for image in part.values()
-    }
+    seen = [*learned.values(), *validation.values()]
     for name, image in tested.items():
-        if (image.shape, image.tobytes()) in contents:
+        if any(np.array_equal(image, other) for other in seen):
             raise InvalidArgument(
                 f"test image {name} is one of the training images as well: take it out of one"
                 " folder"
             )
     for part in (validation, tested):
-        check_sizes(part, (side, side), "filters")
+        _check_sizes(part, side, "filters")
     return learned, validation, tested
 
 
-def check_sizes(images: Images, smallest: tuple[int, ...], owner: str) -> None:
+def _check_sizes(images: Images, least: int, owner: str) -> None:
     """Refuse images that are smaller than their `owner`, the filters or the window."""
     for name, image in images.items():
-        (height, width), (rows, columns) = image.shape, smallest
-        if height < rows or width < columns:
+        if min(image.shape) < least:
             raise InvalidArgument(
-                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {owner}:"
-                " give a larger one"
+                f"{name} is {image.shape[0]} x {image.shape[1]} pixels, smaller than the {least} x"
+                f" {least} {owner}: give a larger one"
             )
 
 
@@ -194,9 +194,11 @@ def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
     columns = math.ceil(math.sqrt(len(order)))
-    shape = (math.ceil(len(order) / columns), columns)
     sheet = skimage.util.montage(
-        [*map(signed, filters[order])], fill=255, grid_shape=shape, padding_width=1
+        [*map(signed, filters[order])],
+        fill=255,
+        grid_shape=(math.ceil(len(order) / columns), columns),
+        padding_width=1,
     )
     # Without the padding around the whole sheet.
     return sheet[1:-1, 1:-1], order

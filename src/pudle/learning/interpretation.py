@@ -6,22 +6,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
 from ..streams import generator
-from ..validation import check_integer
+from ..validation import check_options
 from .matching import float64_array
-from .training import LearningExperiment, TrainedExperiment, result_of
+from .training import LearningExperiment, result_of
 
 #: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are
 #: zero with any.
@@ -30,7 +28,7 @@ LEAST_RIDGE = 1e-6
 CHANCE_DRAWS = 2000
 
 
-def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
+def contributions(codes: np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
     """Return the weights by which a dictionary is a combination of samples, given their codes.
 
     The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimizer of
@@ -39,36 +37,15 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     dictionary has this form where the direct gradient of the reconstruction loss vanishes along the
     sphere of unit atoms; its ridge is then that of `multipliers`.
 
-    The codes have shape (n, p); `ridge` is w >= 0, one number for all atoms or an array with one
-    for each, shape (p,). The weights have shape (n, p) and are in float64. Convolutional codes,
-    entries that are not finite, a negative ridge, and a singular ``Z^T Z + diag(w)``, as with atoms
-    that no sample uses and no ridge, raise `InvalidArgument`.
+    The codes have shape (n, p); `ridge` is w > 0, one number for all atoms or an array with one for
+    each, shape (p,). The weights have shape (n, p).
 
     Source: Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
     """
     from scipy import linalg  # slow to import, and a list of experiments does without
 
-    z, w = float64_array(codes), np.asarray(ridge, dtype=np.float64)
-    if z.ndim != 2 or not np.isfinite(z).all():
-        raise InvalidArgument(
-            f"codes have shape {z.shape}: give finite numbers, one row per sample and one column"
-            " per atom, (n, p)"
-        )
-    if w.shape not in ((), (z.shape[1],)) or not (np.isfinite(w) & (w >= 0)).all():
-        raise InvalidArgument(
-            f"ridge has shape {w.shape}: give a finite number >= 0, or one for each of the"
-            f" {z.shape[1]} atoms"
-        )
-    gram = z.T @ z + np.diag(np.broadcast_to(w, z.shape[1]))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", linalg.LinAlgWarning)
-            return linalg.solve(gram, z.T, assume_a="pos").T
-    except (linalg.LinAlgError, linalg.LinAlgWarning):
-        raise InvalidArgument(
-            "ridge is too small for these codes, of which some column is zero or depends on others:"
-            " give a larger one"
-        ) from None
+    gram = codes.T @ codes + np.diag(np.broadcast_to(ridge, codes.shape[1]))
+    return linalg.solve(gram, codes.T, assume_a="pos").T
 
 
 def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -85,7 +62,7 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
 
 
 @dataclass(frozen=True)
-class InterpretationExperiment(TrainedExperiment):
+class InterpretationExperiment(Experiment):
     """Learn a dictionary from small images, and find the samples that shaped its atoms most.
 
     `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers
@@ -119,17 +96,17 @@ class InterpretationExperiment(TrainedExperiment):
         - where the dataset has ``labels()``, ``purity``: the share of the most frequent label among
           an atom's samples, and ``purity_by_chance``: the same for as many random samples.
         """
-        check_integer("atoms", self.atoms, 1)
-        check_integer("samples", self.samples, 1)
-        learner, problem = self.training.learner(), self.training.problem(device)
+        check_options(self)
+        plan = self.training
+        learner, problem = plan.learner(), plan.problem(device)
         side = math.isqrt(len(problem.dictionary))
         if problem.dictionary.ndim != 2 or side**2 != len(problem.dictionary):
             raise InvalidArgument(
-                f"dataset {self.dataset!r} has atoms of shape"
+                f"dataset {plan.dataset!r} has atoms of shape"
                 f" {tuple(problem.dictionary[:, 0].shape)}, which are no square images: give one"
                 " such as digits or image_patches"
             )
-        training = self.training.train(problem, folder, device, progress)
+        training = plan.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
             learned = dataclasses.replace(problem, dictionary=training.dictionary)
@@ -137,30 +114,33 @@ class InterpretationExperiment(TrainedExperiment):
         x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         residual = np.linalg.norm(x.T @ weights - d) / np.linalg.norm(d)
+        # From here on one row per shown atom, and its samples as columns, the heaviest first.
         shown = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
-        amounts = np.abs(weights[:, shown]) * np.linalg.norm(x, axis=1, keepdims=True)
-        top = np.argsort(-amounts, axis=0, kind="stable")[: self.samples].T
-        top_weights = np.take_along_axis(weights[:, shown].T, top, axis=1)
-        top_amounts = np.take_along_axis(amounts.T, top, axis=1)
+        weights, d = weights[:, shown].T, d[:, shown]
+        amounts = np.abs(weights) * np.linalg.norm(x, axis=1)
+        top = np.argsort(-amounts, axis=1, kind="stable")[:, : self.samples]
+        top_weights, top_amounts = (
+            np.take_along_axis(each, top, axis=1) for each in (weights, amounts)
+        )
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
-        cosines = (partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0)
+        cosines = (partial * d).sum(axis=0) / np.linalg.norm(partial, axis=0)
         summary = {
-            "method": f"{self.estimator}, {self.training.loss}",
-            "dataset": self.dataset,
+            "method": f"{plan.estimator}, {plan.loss}",
+            "dataset": plan.dataset,
             "residual": float(residual),
-            "share": float(np.mean(top_amounts.sum(axis=1) / amounts.sum(axis=0))),
+            "share": float(np.mean(top_amounts.sum(axis=1) / amounts.sum(axis=1))),
             "cosine": float(np.mean(cosines)),
             "seconds": float(training.history.seconds.iloc[-1]),
         }
-        dataset: Any = make_dataset(self.dataset)
+        dataset: Any = make_dataset(plan.dataset)
         if hasattr(dataset, "labels"):
-            labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
-            random, count = generator(self.training.seed, "interpretation labels"), top.shape[1]
+            labels = dataclasses.replace(dataset, seed=plan.seed).labels()
+            random, count = generator(plan.seed, "interpretation labels"), top.shape[1]
             drawn = [random.choice(len(labels), count, replace=False) for _ in range(CHANCE_DRAWS)]
             summary["purity"] = purity(labels[top])
             summary["purity_by_chance"] = purity(labels[np.stack(drawn)])
         pictures = {
-            "atoms": d[:, shown].T.reshape(-1, side, side),
+            "atoms": d.T.reshape(-1, side, side),
             "samples": x[top].reshape(*top.shape, side, side),
             "weights": top_weights,
         }
@@ -169,5 +149,6 @@ class InterpretationExperiment(TrainedExperiment):
 
 def purity(labels: np.ndarray) -> float:
     """Return the share of the most frequent label in a row, as a mean over rows."""
-    counts = [np.unique(row, return_counts=True)[1].max() for row in labels]
-    return float(np.mean(np.divide(counts, labels.shape[1])))
+    from scipy import stats
+
+    return float(np.mean(stats.mode(labels, axis=1).count / labels.shape[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 import warnings
@@ -20,7 +19,7 @@ from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..problems.l1 import DictionaryProblem
-from ..validation import check_integer
+from ..validation import check_options
 from .checkpoint import Checkpoint
 from .optimizers import Optimizer, Schedule
 from .processes import Processes
@@ -129,17 +128,13 @@ class Learner:
             value = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, getattr(names, f"make_{name}")(value))
-        for name in ("depth", "epochs", "seed"):
-            check_integer(name, getattr(self, name), 0)
-        for name in ("batch", "record_every", "chunk"):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), 1)
+        check_options(self, least={"depth": 0, "epochs": 0})
 
     def describe(self) -> dict[str, Any]:
         """Return the options as plain values, components as specs."""
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         return {
-            name: names.text(value) if hasattr(value, "name") else value for name, value in values
+            name: names.text(value) if hasattr(value, "name") else value
+            for name, value in vars(self).items()
         }
 
     def fit(
@@ -222,7 +217,7 @@ class Learner:
         checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
         refusal = None
         try:
-            if checkpoint is not None:
+            if checkpoint:
                 checkpoint.begin(resume=resume)
         except PudleError as error:
             refusal = error
@@ -237,34 +232,31 @@ class Learner:
         # The first checkpoint follows the first step: if the algorithm refuses that step, the
         # folder stays empty.
         saved = -math.inf
-
-        def over() -> bool:
-            # A training that is resumed after it diverged would only diverge again.
-            spent = budget is not None and processes.first_of(run.seconds >= budget)
-            return bool(run.diverged) or run.step >= run.total or spent
-
-        ended = over()
-        while not ended:
+        # A training that is resumed after it diverged would only diverge again.
+        while run.step < run.total and not run.diverged:
+            if budget is not None and processes.first_of(run.seconds >= budget):
+                break
             run.advance()
-            ended = over()
-            if run.weight and (ended or run.step % every == 0):
+            if run.weight and run.step % every == 0:
                 run.record()
-            if checkpoint is not None and (ended or time.monotonic() - saved >= save_seconds):
+            if checkpoint and time.monotonic() - saved >= save_seconds:
                 checkpoint.save()
                 saved = time.monotonic()
-            if not run.diverged:
-                line = ", ".join(
-                    f"{name} {value:.4g}"
-                    for name, value in run.rows[-1].items()
-                    if name == "loss" or name not in HISTORY
-                )
-                progress(run.step, run.total, line)
-        if checkpoint is not None and saved == -math.inf:
+            line = ", ".join(
+                f"{name} {value:.4g}"
+                for name, value in run.rows[-1].items()
+                if name == "loss" or name not in HISTORY
+            )
+            progress(run.step, run.total, line)
+        if run.weight:
+            run.record()
+        if checkpoint:
             checkpoint.save()
-        history = pd.DataFrame(run.rows)
+        history, status, reason = pd.DataFrame(run.rows), "ok", run.diverged
         losses = history.loss.dropna().tolist()
-        status, reason = "diverged" if run.diverged else "ok", run.diverged
-        if status == "ok" and len(losses) > 1 and losses[-1] > losses[0]:
+        if reason:
+            status = "diverged"
+        elif losses and losses[-1] > losses[0]:
             status = "rose"
             reason = (
                 f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is"

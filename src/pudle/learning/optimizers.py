@@ -52,7 +52,7 @@ class Sgd(Optimizer):
     learning_rate: float = 0.1
     name = "sgd"
 
-    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta):
         return torch.optim.SGD([theta], self.learning_rate)
 
 
@@ -74,7 +74,7 @@ class Momentum(Optimizer):
         if self.nesterov:
             check_positive("momentum", self.momentum)
 
-    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta):
         return torch.optim.SGD([theta], self.learning_rate, self.momentum, nesterov=self.nesterov)
 
 
@@ -104,7 +104,7 @@ class Adam(Optimizer):
     tangent: bool = False
     name = "adam"
 
-    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta):
         decays = (self.decay1, self.decay2)
         return torch.optim.Adam([theta], self.learning_rate, decays, self.epsilon)
 
@@ -120,7 +120,7 @@ class AdamW(Adam):
     weight_decay: float = 0.01
     name = "adamw"
 
-    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta):
         decays = (self.decay1, self.decay2)
         return torch.optim.AdamW(
             [theta], self.learning_rate, decays, self.epsilon, self.weight_decay
@@ -148,7 +148,7 @@ class Lbfgs(Optimizer):
     name = "lbfgs"
     searches = True
 
-    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta):
         # The learner decides when to stop; absolute tolerances would stop early where gradients are
         # small.
         return torch.optim.LBFGS(
@@ -186,7 +186,7 @@ class Constant(Schedule):
 
     name = "constant"
 
-    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+    def make(self, optimizer, epochs):
         return ConstantLR(optimizer, factor=1.0)
 
 
@@ -202,7 +202,7 @@ class Step(Schedule):
         check_integer("every", self.every, 1)
         check_share("factor", self.factor)
 
-    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+    def make(self, optimizer, epochs):
         return StepLR(optimizer, self.every, self.factor)
 
 
@@ -217,14 +217,13 @@ class Cosine(Schedule):
     name = "cosine"
 
     def __post_init__(self) -> None:
-        check_positive("final", self.final, allow_zero=True)
-        check_integer("period", 1 if self.period is None else self.period, 1)
+        check_options(self, may_be_zero=("final",))
 
     @property
     def needs_epochs(self) -> bool:
         return self.period is None
 
-    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+    def make(self, optimizer, epochs):
         return _HalfCosine(optimizer, self.period or max(epochs, 1), self.final)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,7 +21,7 @@ from ..errors import UnsupportedProblem
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
 from ..streams import generator
-from ..validation import check_integer
+from ..validation import check_options
 from .matching import match_atoms
 from .training import LearningExperiment
 
@@ -59,23 +59,20 @@ class RecoveryBaseline(Experiment):
         """
         problem = LearningExperiment(self.dataset, seed=self.seed).problem()
         generating = problem.generating_dictionary
-        if (
-            device != "cpu"
-            or problem.dictionary.ndim != 2
-            or generating is None
-            or not isinstance(problem.penalty, float)
-        ):
+        dense = generating is not None and generating.ndim == 2
+        if device != "cpu" or not dense or not isinstance(problem.penalty, float):
             raise UnsupportedProblem(
                 f"{self.package} recovers generating dense dictionaries, with one penalty,"
                 f" on the CPU: not {self.dataset!r} on {device}; give a dataset such as"
                 " sparse_gaussian"
             )
+        check_options(self, least={"epochs": 0})
         rows: list[dict[str, float]] = []
         dictionary, seconds = problem.dictionary.numpy(), 0.0
         start = (problem.observations.numpy(), dictionary.copy(), problem.penalty)
         passes = PACKAGES[self.package](self, *start)
         with threadpool_limits(1):
-            for epoch in range(check_integer("epochs", self.epochs, 0) + 1):
+            for epoch in range(self.epochs + 1):
                 if epoch:
                     begun = time.process_time()
                     dictionary = np.array(next(passes))
@@ -94,13 +91,9 @@ class RecoveryBaseline(Experiment):
                 }
                 rows.append({"epoch": epoch, "seconds": seconds, **errors})
                 progress(epoch, self.epochs, f"relative error {matching.relative_error:.4g}")
-        summary: dict[str, Any] = {f"start_{name}": rows[0][name] for name in errors} | errors
-        summary |= {
-            "method": self.package,
-            "seconds": seconds,
-            "epochs": self.epochs,
-        }
-        return ExperimentResult(rows, summary, {"dictionary": dictionary})
+        summary = {f"start_{name}": rows[0][name] for name in errors} | errors
+        effort = {"method": self.package, "seconds": seconds, "epochs": self.epochs}
+        return ExperimentResult(rows, summary | effort, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:
         return f"{make_dataset(self.dataset).fingerprint()} {peers.versions(self.package)}"

@@ -7,6 +7,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,111 +39,55 @@ HISTORY = (
 #: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the
 #: schedule.
 _STATE = ("step", "seconds", "rate", "loss_sum", "norm_sum", "weight", "rows", "diverged")
-
-
 #: Fields of a problem that an estimator does not see.
-HIDDEN = dict.fromkeys(("generating_dictionary", "generating_codes"))
+_HIDDEN = dict.fromkeys(("generating_dictionary", "generating_codes"))
 
 
 class Diverged(Exception):
     """A step gave values from which no further step can be computed."""
 
 
-class Batches:
-    """The batches of a training: functions of the seed and the step alone, so that a training can
-    be resumed.
+@dataclass(eq=False)
+class LearningRun:
+    """The state of one training, and the operations that change it.
 
     Parameters
     ----------
+    learner : Learner
     problem : SparseCoding or ConvolutionalSparseCoding
-        Its observations are the fixed set. An epoch takes each once.
-    size : int, optional
-        Samples per batch (default: all).
-    seed : int
-        Seed of the order of the samples, and of fresh draws.
-    source : Dataset, optional
-        Draws new samples for every step instead of the fixed set. Epochs are as long as with the
-        fixed set.
-    processes : Processes
-        Each treats a part of every batch.
+    monitor, clock, source, processes
+        As in `Learner.fit`.
     """
 
-    def __init__(
-        self, problem: Any, size: int | None, seed: int, source: Any, processes: Processes
-    ) -> None:
-        self.problem, self.seed, self.source, self.processes = problem, seed, source, processes
-        self.total = len(problem.observations)
-        self.size = min(size or self.total, self.total)
-        self.steps_per_epoch = -(-self.total // self.size)
-        generating = problem.generating_dictionary
-        self._generating = None if generating is None else generating.cpu().double().numpy()
+    learner: Any
+    problem: Any
+    monitor: Monitor | None = None
+    clock: Callable[[], float] = time.perf_counter
+    source: Any = None
+    processes: Processes = Processes()
 
-    def of_step(self, step: int) -> tuple[int, dict[str, Tensor]]:
-        """Return the number of samples of a step, counted from 0, over all processes, and of those
-        that this process treats the observations, the targets and the generating codes, as far as
-        there are any.
-        """
-        problem, samples = self.problem, self.size
-        rows: Any
-        if self.source is None:
-            epoch, index = divmod(step, self.steps_per_epoch)
-            samples = min(samples, self.total - index * self.size)
-            rows = self.processes.part(samples)
-            if self.size < self.total:
-                rows = _sample_order(self.seed, epoch, self.total)[index * self.size :][rows]
-            fields = {name: getattr(problem, name) for name in problem.per_sample}
-        else:
-            rows = self.processes.part(samples)
-            random = generator(self.seed, f"learner fresh {step}")
-            observations, codes = self.source.samples(self._generating, samples, random)
-            fields = {"observations": observations, "generating_codes": codes}
-        return samples, {
-            name: torch.as_tensor(values[rows]).to(problem.observations)
-            for name, values in fields.items()
-            if values is not None
-        }
-
-
-@functools.lru_cache(maxsize=2)
-def _sample_order(seed: int, epoch: int, total: int) -> Tensor:
-    return torch.as_tensor(generator(seed, f"learner order {epoch}").permutation(total))
-
-
-class LearningRun:
-    """The state of one training, and the operations that change it."""
-
-    def __init__(
-        self,
-        learner: Any,
-        problem: Any,
-        monitor: Monitor | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-        source: Any = None,
-        processes: Processes | None = None,
-    ) -> None:
-        self.learner, self.problem, self.monitor, self.clock = learner, problem, monitor, clock
-        self.processes = processes or Processes()
+    def __post_init__(self) -> None:
+        dictionary, learner = self.problem.dictionary, self.learner
         # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
-        self.axes = (0,) if problem.dictionary.ndim == 2 else (1, 2, 3)
-        norms = torch.linalg.vector_norm(problem.dictionary, dim=self.axes, keepdim=True)
-        if not bool((norms > 0).all()):
+        self.axes = (0,) if dictionary.ndim == 2 else (1, 2, 3)
+        norms = torch.linalg.vector_norm(dictionary, dim=self.axes, keepdim=True)
+        if not norms.all():
             raise InvalidArgument(
                 "dictionary has an atom that is zero: it has no direction to learn from; replace it"
             )
-        self.start = dataclasses.replace(
-            problem, dictionary=(problem.dictionary / norms).detach()
-        ).theta
+        unit = dataclasses.replace(self.problem, dictionary=(dictionary / norms).detach())
+        self.start = unit.theta
         self.theta = torch.nn.Parameter(self.start.clone())
         self.optimizer = learner.optimizer.make(self.theta)
         self.schedule = learner.schedule.make(self.optimizer, learner.epochs)
-        self.batches = Batches(problem, learner.batch, learner.seed, source, self.processes)
-        self.steps_per_epoch = self.batches.steps_per_epoch
+        samples = len(self.problem.observations)
+        self.batch_size = min(learner.batch or samples, samples)
+        self.steps_per_epoch = math.ceil(samples / self.batch_size)
         self.total = learner.epochs * self.steps_per_epoch
-        self.step, self.seconds, self.rate = 0, 0.0, math.nan
+        self.step, self.seconds, self.rate, self.diverged = 0, 0.0, math.nan, ""
         # Sums over the samples seen since the last row of the history, and their number.
         self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
         self.rows: list[dict[str, float]] = []
-        self.diverged = ""
         self._evaluated = False
         #: Generating codes and codes of the last batch, as far as this process has them.
         self._last: tuple[Tensor, Tensor] | None = None
@@ -152,24 +97,54 @@ class LearningRun:
         """The current dictionary, a view of the parameter."""
         return self.problem.dictionary_of(self.theta.detach())
 
+    def batch(self, step: int) -> tuple[int, dict[str, Tensor]]:
+        """Return the number of samples of a step, counted from 0, over all processes, and of those
+        that this process treats the observations, the targets and the generating codes, as far as
+        there are any.
+
+        A batch is a function of the seed and the step alone, so that a training can be resumed.
+        """
+        problem, seed, samples = self.problem, self.learner.seed, self.batch_size
+        rows: Any
+        if self.source is None:
+            epoch, index = divmod(step, self.steps_per_epoch)
+            total, first = len(problem.observations), index * samples
+            samples = min(samples, total - first)
+            rows = self.processes.part(samples)
+            if self.batch_size < total:
+                rows = _sample_order(seed, epoch, total)[first:][rows]
+            fields = {name: getattr(problem, name) for name in problem.per_sample}
+        else:
+            rows = self.processes.part(samples)
+            random = generator(seed, f"learner fresh {step}")
+            generating = problem.generating_dictionary
+            if generating is not None:
+                generating = generating.cpu().double().numpy()
+            observations, codes = self.source.samples(generating, samples, random)
+            fields = {"observations": observations, "generating_codes": codes}
+        return samples, {
+            name: torch.as_tensor(values[rows]).to(problem.observations)
+            for name, values in fields.items()
+            if values is not None
+        }
+
     def advance(self) -> None:
         """Take one step, or set `diverged` to the reason why it failed; the parameter then stays
         the last good one.
         """
         begun = self.clock()
-        samples, tensors = batch = self.batches.of_step(self.step)
+        samples, tensors = batch = self.batch(self.step)
         before = self.theta.detach().clone()
         estimator = self.learner.estimator
         if any(field.name == "seed" for field in dataclasses.fields(estimator)):
             # Random directions that are drawn only once would confine the learning to their span.
             random = generator(self.learner.seed, f"learner estimator {self.step}")
             estimator = dataclasses.replace(estimator, seed=int(random.integers(2**31)))
-        evaluations: list[tuple[float, float, Tensor]] = []
+        evaluations = []
 
         def closure() -> float:
-            loss, gradient, codes = self.evaluate(estimator, batch)
-            self.theta.grad = gradient
-            evaluations.append((loss, float(torch.linalg.vector_norm(gradient)), codes))
+            loss, self.theta.grad, codes = self.evaluate(estimator, batch)
+            evaluations.append((loss, float(torch.linalg.vector_norm(self.theta.grad)), codes))
             return loss
 
         try:
@@ -190,8 +165,8 @@ class LearningRun:
         self.loss_sum += samples * loss
         self.norm_sum += samples * norm
         self.weight += samples
-        generating = tensors.get("generating_codes")
-        self._last = None if generating is None else (generating, codes)
+        if "generating_codes" in tensors:
+            self._last = tensors["generating_codes"], codes
         self.seconds += self.clock() - begun
 
     def evaluate(self, estimator: Any, batch: Any) -> tuple[float, Tensor, Tensor]:
@@ -203,23 +178,21 @@ class LearningRun:
         estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``.
         """
         theta, problem, learner = self.theta.detach().clone(), self.problem, self.learner
-        dictionary, norms, failure = problem.dictionary_of(theta), None, ""
-        if learner.optimizer.searches:
+        dictionary, searches = problem.dictionary_of(theta), learner.optimizer.searches
+        if searches:
             norms = self._norms(
                 dictionary, "the line search came to an atom that is zero, NaN or infinite"
             )
             dictionary /= norms
         samples, tensors = batch
-        own, loss, gradient = len(tensors["observations"]), 0.0, torch.zeros_like(theta)
+        own, loss, failure = len(tensors["observations"]), 0.0, ""
+        gradient = torch.zeros_like(theta)
         codes = [theta.new_zeros(0, *problem.code_shape[1:])]
         size = learner.chunk or max(own, 1)
         try:
             for first in range(0, own, size):
-                fields: Any = {
-                    name: tensor[first : first + size] for name, tensor in tensors.items()
-                }
-                fields |= problem.fields_at(theta) | HIDDEN
-                part = dataclasses.replace(problem, **fields)
+                fields = {name: tensor[first : first + size] for name, tensor in tensors.items()}
+                part = dataclasses.replace(problem, **fields | problem.fields_at(theta) | _HIDDEN)
                 estimate = estimator.estimate(part, learner.algorithm, learner.depth)
                 # Losses are means over samples, so that a chunk counts by its size.
                 share = len(estimate.codes) / samples
@@ -238,21 +211,24 @@ class LearningRun:
         sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=theta.device)
         self.processes.add(sums, gradient)
         loss, failures = sums.tolist()
-        if not failures and not math.isfinite(loss):
+        if failures:
+            failure = failure or "it failed for the samples of another process"
+        elif not math.isfinite(loss):
             failure = "the loss is not finite: lower the learning rate or the algorithm's step"
-        elif not failures and not bool(torch.isfinite(gradient).all()):
+        elif not gradient.isfinite().all():
             failure = "the gradient has entries that are NaN or infinite: lower the learning rate"
-        if failures or failure:
-            raise Diverged(failure or "it failed for the samples of another process")
+        if failure:
+            raise Diverged(failure)
         atoms = problem.dictionary_of(gradient)
-        if learner.optimizer.searches or learner.optimizer.tangent:
+        if searches or learner.optimizer.tangent:
             atoms -= dictionary * (dictionary * atoms).sum(self.axes, keepdim=True)
-        if norms is not None:
+        if searches:
             atoms /= norms
         return loss, gradient, torch.cat(codes)
 
     def record(self) -> None:
         """Add a row to the history, with means over the steps since the last one."""
+        generating = self.problem.generating_dictionary
         moved = self.dictionary - self.problem.dictionary_of(self.start)
         row = dict.fromkeys(HISTORY, math.nan) | {
             "epoch": self.step / self.steps_per_epoch,
@@ -264,19 +240,17 @@ class LearningRun:
         if self.weight:
             row["loss"] = self.loss_sum / self.weight
             row["gradient_norm"] = self.norm_sum / self.weight
-        if self.problem.generating_dictionary is not None:
-            matching = match_atoms(self.dictionary, self.problem.generating_dictionary)
+        if generating is not None:
+            matching = match_atoms(self.dictionary, generating)
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
-            if self._last is not None:
-                generating, codes = (each != 0 for each in self._last)
+            if self._last:
+                own, codes = (each != 0 for each in self._last)
                 learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
-                counts = torch.stack(
-                    [(generating & learned).sum(), generating.sum() + learned.sum()]
-                )
+                counts = torch.stack([(own & learned).sum(), own.sum() + learned.sum()])
                 self.processes.add(counts)
                 common, sizes = counts.tolist()
                 row["support_recovery"] = 2 * common / max(sizes, 1)
-        if self.monitor is not None:
+        if self.monitor:
             row |= self.monitor(self.theta.detach())
         self.rows.append(row)
         self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
@@ -289,10 +263,9 @@ class LearningRun:
             "schedule": self.schedule.state_dict(),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        for name in _STATE:
-            setattr(self, name, state[name])
+        vars(self).update({name: state[name] for name in _STATE})
         self.theta.data.copy_(state["theta"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -301,6 +274,11 @@ class LearningRun:
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
         """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
         norms = torch.linalg.vector_norm(dictionary, dim=self.axes, keepdim=True)
-        if not bool((torch.isfinite(norms) & (norms > 0)).all()):
+        if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")
         return norms
+
+
+@functools.lru_cache(maxsize=2)
+def _sample_order(seed: int, epoch: int, total: int) -> Tensor:
+    return torch.as_tensor(generator(seed, f"learner order {epoch}").permutation(total))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from dataclasses import KW_ONLY, dataclass
@@ -103,11 +104,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     @property
     def _n_features_out(self) -> int:
-        return self.components_.shape[0]
+        return len(self.components_)
 
-    def _begin(self, X: np.ndarray) -> np.ndarray:
-        """Draw the seed of the learner, and return the first dictionary, shape (n_features,
-        n_components): samples of unit norm, with noise so that no two atoms are alike.
+    def _checked(self, X: Any, reset: bool) -> np.ndarray:
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+
+    def _begin(self, X: np.ndarray) -> None:
+        """Draw the seed of the learner and the first dictionary: samples of unit norm, with noise
+        so that no two atoms are alike.
         """
         random = check_random_state(self.random_state)
         self._seed = int(random.randint(2**31 - 1))
@@ -120,7 +124,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         chosen = random.permutation(np.flatnonzero(norms > 0))[:atoms]
         samples = X[chosen].T / norms[chosen]
         dictionary[:, : len(chosen)] = samples + 0.1 * dictionary[:, : len(chosen)]
-        return dictionary / np.linalg.norm(dictionary, axis=0)
+        self.components_ = (dictionary / np.linalg.norm(dictionary, axis=0)).astype(X.dtype).T
 
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
@@ -128,9 +132,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
         those of `Learner.fit`.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
-        first = self._begin(X)
-        training = self._learner().fit(self._problem(X, first))
+        X = self._checked(X, reset=True)
+        self._begin(X)
+        training = self._learner().fit(self._problem(X))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
         self.n_steps_ = training.steps
@@ -146,16 +150,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         ``fit``, continue from the dictionary; between calls of ``partial_fit`` the optimizer keeps
         its state. `epochs`, `batch` and `schedule` play no role.
         """
-        begun = not hasattr(self, "components_")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=begun)
-        if begun:
-            self.components_ = self._begin(X).astype(X.dtype).T
+        first = not hasattr(self, "components_")
+        X = self._checked(X, reset=first)
+        if first:
+            self._begin(X)
             self.error_, self.n_iter_, self.n_steps_ = np.empty(0), 0, 0
         # The seed of an estimator's directions moves on.
-        learner = self._learner(
-            seed=self._seed + self.n_steps_, epochs=1, batch=None, schedule="constant"
-        )
-        run = LearningRun(learner, self._problem(X, self.components_.T))
+        changes = {"seed": self._seed + self.n_steps_, "batch": None, "schedule": "constant"}
+        run = LearningRun(self._learner(**changes), self._problem(X))
         if self._optimizer_state:
             run.optimizer.load_state_dict(self._optimizer_state)
         run.advance()
@@ -166,19 +168,20 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.components_ = run.dictionary.numpy().T.copy()
         self._optimizer_state = run.optimizer.state_dict()
         self.error_ = np.append(self.error_, run.loss_sum / run.weight)
-        self.n_iter_, self.n_steps_ = self.n_iter_ + 1, self.n_steps_ + 1
+        self.n_iter_ += 1
+        self.n_steps_ += 1
         return self
 
     def transform(self, X: Any) -> Any:
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._checked(X, reset=False)
         jobs = min(joblib.effective_n_jobs(self.n_jobs), len(X))
         parts = joblib.Parallel(jobs)(
             joblib.delayed(self._codes)(X[rows]) for rows in gen_even_slices(len(X), jobs)
         )
-        stack = scipy.sparse.vstack if self.sparse_output else np.concatenate
-        return stack(parts)
+        codes = np.concatenate(parts)
+        return scipy.sparse.csr_array(codes) if self.sparse_output else codes
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples,
@@ -187,22 +190,24 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_is_fitted(self)
         return (codes if scipy.sparse.issparse(codes) else np.asarray(codes)) @ self.components_
 
-    def _codes(self, X: np.ndarray) -> Any:
+    def _codes(self, X: np.ndarray) -> np.ndarray:
         algorithm = self._learner().algorithm
         with torch.no_grad():
-            codes = algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
-        return scipy.sparse.csr_array(codes) if self.sparse_output else codes
+            return algorithm.run(self._problem(X), self.depth).codes.numpy()
 
     def _learner(self, **changes: Any) -> Any:
-        names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
-        options = {name: getattr(self, name) for name in names} | {"seed": self._seed} | changes
-        return Learner(**options)
+        options = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(Learner)
+            if hasattr(self, field.name)
+        }
+        return Learner(**options | {"seed": self._seed} | changes)
 
-    def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
+    def _problem(self, X: np.ndarray) -> SparseCoding:
         # Copies: torch would share memory, and warns of read-only arrays.
         return SparseCoding(
             observations=torch.tensor(X),
-            dictionary=torch.tensor(dictionary.astype(X.dtype, copy=False)),
+            dictionary=torch.tensor(self.components_.T.astype(X.dtype, copy=False)),
             penalty=check_positive("alpha", self.alpha),
             loss=self.loss,
             nonnegative=self.nonnegative,

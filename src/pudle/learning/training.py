@@ -90,10 +90,8 @@ class LearningExperiment(Experiment):
         """Return what fresh samples are drawn from, or None if the training takes the problem's
         own.
         """
-        if not self.fresh:
-            return None
-        dataset: Any = make_dataset(self.dataset)
-        if not hasattr(dataset, "samples"):
+        dataset: Any = make_dataset(self.dataset) if self.fresh else None
+        if self.fresh and not hasattr(dataset, "samples"):
             raise InvalidArgument(
                 f"dataset {self.dataset!r} has no fresh samples to draw: use one such as"
                 " sparse_gaussian"
@@ -101,12 +99,7 @@ class LearningExperiment(Experiment):
         return dataset
 
     def train(
-        self,
-        problem: Any,
-        folder: Path,
-        device: str,
-        progress: ProgressCallback,
-        **options: Any,
+        self, problem: Any, folder: Path, device: str, progress: ProgressCallback, **options: Any
     ) -> Training:
         """Learn from a problem on the device; `options` go to `Learner.fit`.
 
@@ -143,34 +136,17 @@ class LearningExperiment(Experiment):
         is the learned one. The reason holds the warnings, if any.
         """
         training = self.train(self.problem(device), folder, device, progress, **options)
-        history = training.history
-        start, end = history.iloc[0].to_dict(), history.iloc[-1].to_dict()
-        # The first row has no loss yet.
-        start["loss"] = history.loss[:2].tolist()[-1]
+        # The first row has no loss yet: the second has that of the start.
+        start = training.history.bfill().iloc[0].to_dict()
+        end = training.history.iloc[-1].to_dict()
         names = ("dictionary_error", "relative_error", "loss")
         summary = {f"start_{name}": start[name] for name in names}
         summary |= {name: end[name] for name in (*names, "support_recovery", "seconds")}
         return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
-        digest = "" if self.start is None else f" {hashlib.sha256(_read(self.start)).hexdigest()}"
-        return f"{make_dataset(self.dataset).fingerprint()}{digest}"
-
-
-class TrainedExperiment(Experiment):
-    """An experiment on the dictionary that its `training` learns."""
-
-    training: LearningExperiment
-
-    @property
-    def dataset(self) -> str:
-        """Spec of the dataset."""
-        return self.training.dataset
-
-    @property
-    def estimator(self) -> str:
-        """Spec of the estimator."""
-        return self.training.estimator
+        start = f" {hashlib.sha256(_read(self.start)).hexdigest()}" if self.start else ""
+        return f"{make_dataset(self.dataset).fingerprint()}{start}"
 
 
 def result_of(
