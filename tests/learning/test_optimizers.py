@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,16 +113,16 @@ class TestStep:
         problem = sparse_problem("reconstruction")
         # A fixed step: one of 1/L moves with the dictionary, which estimators hold constant.
         learner = Learner("backprop", "ista(step=0.1)", 20, "lbfgs", epochs=3)
-        run = LearningRun(learner, problem, None, time.perf_counter)
+        run = LearningRun(learner, problem)
         scaled = run.start * torch.linspace(0.5, 2, run.start.shape[1], dtype=torch.float64)
         direction = torch.as_tensor(np.random.default_rng(5).standard_normal(scaled.shape))
 
         def loss(t):
             run.theta.data.copy_(scaled + t * direction)
-            return run.evaluate(learner.estimator, run.batches.of_step(0))[0]
+            return run.evaluate(learner.estimator, run.batch(0))[0]
 
         run.theta.data.copy_(scaled)
-        gradient = run.evaluate(learner.estimator, run.batches.of_step(0))[1]
+        gradient = run.evaluate(learner.estimator, run.batch(0))[1]
         h = 1e-6
         assert float((gradient * direction).sum()) == pytest.approx(
             (loss(h) - loss(-h)) / (2 * h), rel=1e-6
