@@ -11,7 +11,7 @@ import torch
 
 from pudle.errors import PudleError, SpecError
 from pudle.measuring.contents import ScoreRecord
-from pudle.measuring.costs import Cell, drawn, measure_cost
+from pudle.measuring.costs import drawn, measure_cost
 from pudle.measuring.measurement import measure
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.run import take_part
@@ -65,7 +65,7 @@ def record(case: str, estimator: str) -> ScoreRecord:
     if SELECTION_VARIABLE not in os.environ:
         # A plain `asv run` is a run as well, which `pudle report` shows and `pudle run` continues.
         take_part(store().folder.parent, store(), selection(), chosen, estimator)
-    return store().read(chosen, estimator) or measure(chosen, estimator, store())
+    return store().read("score", chosen, estimator) or measure(chosen, estimator, store())
 
 
 def require_ok(status: str, reason: str) -> None:
@@ -88,8 +88,9 @@ class _Estimates:
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         require_ok(**record(case, estimator).at(depth))
-        cell = Cell(self.metric, selection().case(case), estimator, depth)
-        kept = store().read_cost(cell) or measure_cost(cell, store())
+        chosen = selection().case(case)
+        cell = self.metric, chosen, estimator, depth
+        kept = store().read("cost", *cell) or measure_cost(*cell, store())
         require_ok(kept.status, kept.reason)
-        self.problem, self.algorithm = drawn(cell.case, selection().device)
+        self.problem, self.algorithm = drawn(chosen, selection().device)
         self.estimator = make_estimator(estimator)

@@ -17,8 +17,7 @@ from commands import call, python, run, start
 from plugin import write_plugin
 from repositories import git
 
-from pudle.measuring.run import RunSummary
-from pudle.measuring.run_command import _first_reasons
+from pudle.measuring.run import RunSummary, by_reason
 
 
 @pytest.fixture
@@ -150,8 +149,7 @@ def test_the_log_of_a_run_has_few_lines_about_its_progress_and_the_last(tmp_path
     def execute(selection, *, progress, **options):
         for done in range(1, 501):
             progress(done, 500, f"task {done}")
-        records = {kind: [] for kind in ("score", "memory", "time", "experiment")}
-        return RunSummary(tmp_path, records, [], [])
+        return RunSummary(tmp_path, [], [], [])
 
     monkeypatch.setattr("pudle.measuring.run.execute", execute)
     done = call("run", "--home", tmp_path)
@@ -161,15 +159,12 @@ def test_the_log_of_a_run_has_few_lines_about_its_progress_and_the_last(tmp_path
 
 
 def test_an_error_says_each_reason_once_and_how_many_results_it_cost():
-    assert _first_reasons([("a", "error: x"), ("b", "timeout: y"), ("c", "error: x")]) == [
+    assert by_reason([("a", "error: x"), ("b", "timeout: y"), ("c", "error: x")]) == [
         "a, c: error: x",
         "b: timeout: y",
     ]
-    many = [(f"backprop on case-{number}", f"error: {min(number, 95)}") for number in range(100)]
-    lines = _first_reasons(many)
-    assert len(lines) == 4 and lines[-1].endswith("which `pudle report` lists")
     same = [(f"case-{number}", "error: too large") for number in range(8)]
-    assert _first_reasons(same) == ["case-0, case-1, case-2 and 5 more: error: too large"]
+    assert by_reason(same) == ["case-0, case-1, case-2 and 5 more: error: too large"]
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def _measure(selection: Selection, folder: Path, costs: bool, show: ProgressCall
         commit, dirty = commit_of(repository(Path.cwd()))
     store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
     with locked(folder, "benchmark"), single_thread():
-        known = begin(folder, store, selection)
-        known.update(fill(plan(selection, store, known), executor=Here(), progress=show))
+        tasks = begin(folder, store, selection)
+        fill(plan(tasks), executor=Here(), progress=show)
         if costs:
-            fill(plan_costs(selection, store, known), executor=Here(), progress=show)
+            fill(plan_costs(tasks), executor=Here(), progress=show)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from pudle.measuring.case import Case
-from pudle.measuring.measurement import fail_scores
+from pudle.measuring.measurement import write_scores
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
@@ -53,15 +53,17 @@ def cells(tmp_path_factory):
         folder / "selection.json"
     )
     store = Store(folder / "store", "quick")
-    fail_scores(CASE, "backprop", store, "timeout", "late")
-    fail_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")
+    write_scores(CASE, "backprop", store, "timeout", "late")
+    write_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")
     environment = os.environ | {"PUDLE_SELECTION": str(folder / "selection.json")}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert store.read(CASE, "alternating").status == "ok"
-    return json.loads(done.stdout.splitlines()[-1]) | {"record": store.read(CASE, "alternating")}
+    assert store.read("score", CASE, "alternating").status == "ok"
+    return json.loads(done.stdout.splitlines()[-1]) | {
+        "record": store.read("score", CASE, "alternating")
+    }
 
 
 def test_asv_finds_these_benchmarks_and_no_others(cells):

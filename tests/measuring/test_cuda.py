@@ -12,7 +12,7 @@ from examples import TINY
 import pudle
 from pudle.cli import pudle as program
 from pudle.measuring.costs import cells
-from pudle.measuring.runner import fill, plan, plan_costs
+from pudle.measuring.runner import fill, plan, plan_costs, survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
@@ -28,23 +28,24 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
     selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), device="cuda")
     selection.write(tmp_path / "selection.json")
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
-    records = fill(plan(selection, store), workers=1)["score"]
+    records = fill(plan(survey(selection, store)), workers=1)["score"]
     assert {record.status for record in records} == {"ok"}
     assert all(
         record.provenance["device"] == "cuda" and record.provenance["accelerator"]
         for record in records
     )
     on_host = {
-        record.estimator: record for record in fill(plan(selection, host), workers=1)["score"]
+        record.estimator: record
+        for record in fill(plan(survey(selection, host)), workers=1)["score"]
     }
     for record in records:
         for row, other in zip(record.scores, on_host[record.estimator].scores, strict=True):
             assert row["relative_error"] == pytest.approx(other["relative_error"], rel=1e-6)
-    fill(plan_costs(selection, store), workers=1)
+    fill(plan_costs(survey(selection, store)), workers=1)
     for cell in cells(selection):
-        record = store.read_cost(cell)
+        record = store.read("cost", *cell)
         assert record.status == "ok", record.reason
-        assert record.value > 0 and (cell.metric == "seconds" or record.value < 1e6)
+        assert record.value > 0 and (cell[0] == "seconds" or record.value < 1e6)
 
 
 @needs_cuda

@@ -19,7 +19,7 @@ from plugin import write_plugin
 from pudle import names
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case
-from pudle.measuring.runner import fill, plan
+from pudle.measuring.runner import fill, plan, survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
@@ -106,12 +106,12 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
         "alternating", "lib/own.py:Twice", cases=cases, windows=(1, 5), jacobian_error=True
     )
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
-    fill(plan(selection, here), workers=1)
+    fill(plan(survey(selection, here)), workers=1)
     with connected("local:2") as executor:
-        records = fill(plan(selection, there), executor=executor)
+        records = fill(plan(survey(selection, there)), executor=executor)
     assert contents(here.folder) == contents(there.folder)
     assert len(records["score"]) == 6 and {record.status for record in records["score"]} == {"ok"}
-    assert plan(selection, there) == [[], []]
+    assert plan(survey(selection, there)) == [[], []]
 
 
 @pytest.mark.nightly
@@ -122,9 +122,11 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
     names.entries.cache_clear()
     store = Store(tmp_path / "store", "quick")
     with connected("local:2") as executor:
-        records = fill(plan(selected(*broken, timeout=3.0), store), executor=executor)["score"]
+        records = fill(plan(survey(selected(*broken, timeout=3.0), store)), executor=executor)[
+            "score"
+        ]
         # The workers are as good as before.
-        (record,) = fill(plan(selected("one_step"), store), executor=executor)["score"]
+        (record,) = fill(plan(survey(selected("one_step"), store)), executor=executor)["score"]
     names.entries.cache_clear()
     failed = {record.estimator: record for record in records}
     statuses = {name: record.status for name, record in failed.items()}
@@ -145,7 +147,7 @@ def test_a_worker_with_another_version_is_refused_and_mixes_no_numbers(tmp_path,
     cluster.start_worker(PYTHONPATH=other_version(tmp_path / "other"))
     store = Store(tmp_path / "store", "quick")
     with connected(cluster.address) as executor, pytest.raises(PudleError) as refused:
-        fill(plan(selected("alternating", "backprop"), store), executor=executor)
+        fill(plan(survey(selected("alternating", "backprop"), store)), executor=executor)
     text = str(refused.value)
     assert (
         "backprop on tiny" in text
@@ -178,8 +180,8 @@ def disturbed(tmp_path, cluster, disturb, patience=60):
 
     with connected(cluster.address) as executor:
         executor.client._timeout = patience
-        fill(plan(selection, there), executor=executor, progress=progress)
-    fill(plan(selection, here), workers=1)
+        fill(plan(survey(selection, there)), executor=executor, progress=progress)
+    fill(plan(survey(selection, here)), workers=1)
     return here, there
 
 
@@ -282,7 +284,7 @@ def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkey
 def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
     store = Store(tmp_path / "store", "quick")
     with connected(f"slurm:{slurm}") as executor:
-        (record,) = fill(plan(selected("backprop"), store), executor=executor)["score"]
+        (record,) = fill(plan(survey(selected("backprop"), store)), executor=executor)["score"]
     assert record.status == "ok"
 
 

@@ -18,7 +18,7 @@ from pudle import cli, names
 from pudle.errors import MissingResults
 from pudle.measuring.experiment import silent
 from pudle.measuring.run import execute
-from pudle.measuring.runner import fill, plan_experiments
+from pudle.measuring.runner import fill, plan_experiments, survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.compare.sides import load_commit
@@ -112,23 +112,23 @@ def committed(text):
 @pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path, planted):
     store = Store(tmp_path / "store", "quick")
-    fill(plan_experiments(selection(*STATUSES), store), workers=2)
+    fill(plan_experiments(survey(selection(*STATUSES), store)), workers=2)
     for name, (status, reason) in STATUSES.items():
-        record = store.read_experiment(name)
+        record = store.read("experiment", name)
         assert (record.status, record.study) == (status, "planted"), record.reason
         assert reason in record.reason
-    works, learned = map(store.read_experiment, ("planted-works", "planted-learning"))
+    works, learned = (store.read("experiment", f"planted-{name}") for name in ("works", "learning"))
     assert works.rows == [{"step": 0, "value": None}] and works.summary == {"value": 2.0}
-    path = store.experiment_path("planted-works")
+    path = store.place("experiment", "planted-works").path
     with np.load(path.with_suffix(".npz")) as arrays:
         assert np.array_equal(arrays["picture"], np.eye(2))
     assert [row["step"] for row in learned.rows] == [0, 1, 2, 3]
     assert (learned.kind, learned.arrays) == ("learning", ["dictionary"])
     # What a finished experiment kept for going on is not needed any more.
-    assert not store.experiment_path("planted-learning").with_suffix("").exists()
+    assert not store.place("experiment", "planted-learning").path.with_suffix("").exists()
     # What broke is tried again, and goes on from what it kept.
     before = path.stat().st_mtime_ns
-    again = fill(plan_experiments(selection("planted-resumes", "planted-works"), store))
+    again = fill(plan_experiments(survey(selection("planted-resumes", "planted-works"), store)))
     assert [record.status for record in again["experiment"]] == ["ok"]
     assert path.stat().st_mtime_ns == before
 

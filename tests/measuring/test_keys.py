@@ -14,7 +14,6 @@ from examples import TINY
 import pudle
 from pudle.kernel_choice import VARIABLE
 from pudle.measuring import provenance, sources
-from pudle.measuring.costs import Cell
 from pudle.measuring.sources import ROOMS
 from pudle.measuring.store import Store
 
@@ -132,27 +131,26 @@ class TestParts:
         """Return a function that gives the place of a result under some changes."""
         monkeypatch.setenv(VARIABLE, "torch")
 
-        def find(kind, profile="quick", device="cpu", estimator="truncated(window=3)", **changes):
-            store = Store(tmp_path, profile, device)
-            extra = {
-                name: changes.pop(name)
-                for name in ("metric", "depth", "seed", "target")
-                if name in changes
-            }
+        def find(
+            kind,
+            profile="quick",
+            device="cpu",
+            estimator="truncated(window=3)",
+            metric="seconds",
+            depth=5,
+            seed=0,
+            target="exact",
+            **changes,
+        ):
             case = dataclasses.replace(TINY, **changes)
-            match kind:
-                case "score":
-                    return store.path(case, estimator)
-                case "cost":
-                    cell = Cell("seconds", case, estimator, 5)
-                    return store.cost_path(cell._replace(**extra))
-                case "reference":
-                    return store.reference_path(
-                        case, extra.get("seed", 0), extra.get("target", "exact")
-                    )
-                case "artifact":
-                    return store.artifact_place("curve", case, (1, 5))[1]
-            return store.experiment_path("2a-quick-backprop")
+            what = {
+                "score": (case, estimator),
+                "cost": (metric, case, estimator, depth),
+                "reference": (case, seed, target),
+                "surface": ("curve", case, (1, 5)),
+            }
+            path, key, _ = Store(tmp_path, profile, device).place(kind, *what[kind])
+            return path, key
 
         return find
 
@@ -201,7 +199,7 @@ class TestParts:
                     *CASE[:3],
                 ),
             ),
-            ("artifact", (), ({"depths": (1, 6)}, *CASE)),
+            ("surface", (), ({"depths": (1, 6)}, *CASE)),
         ],
     )
     def test_each_part_counts(self, place, kind, same, others):
@@ -209,7 +207,7 @@ class TestParts:
         assert len({place(kind), *(place(kind, **change) for change in others)}) == 1 + len(others)
 
     def test_kernels_machine_and_fingerprints_count(self, place, monkeypatch):
-        kinds = ("score", "cost", "artifact")
+        kinds = ("score", "cost", "surface")
         before = {kind: place(kind) for kind in kinds}
         torch_path = place("cost", metric="seconds_torch")
         with monkeypatch.context() as patch:
@@ -232,12 +230,12 @@ class TestParts:
         name = next(iter(pudle.names.list_experiments()))
         profiles, devices = ("quick", "default"), ("cpu", "cuda")
         paths = {
-            (profile, device): Store(tmp_path, profile, device).experiment_path(name)
+            (profile, device): Store(tmp_path, profile, device).place("experiment", name).path
             for profile, device in itertools.product(profiles, devices)
         }
         assert paths["quick", "cpu"] == paths["default", "cpu"] != paths["quick", "cuda"]
         monkeypatch.setenv(VARIABLE, "numba")
-        assert Store(tmp_path, "quick").experiment_path(name) not in paths.values()
+        assert Store(tmp_path, "quick").place("experiment", name).path not in paths.values()
 
 
 def test_every_source_counts_where_no_commit_says_what_was_measured(monkeypatch):

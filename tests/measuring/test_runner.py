@@ -11,14 +11,12 @@ from plugin import NAMES, write_plugin
 from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
-from pudle.files import read_json
 from pudle.measuring import sources
 from pudle.measuring.case import Case
-from pudle.measuring.costs import Cell
-from pudle.measuring.experiment import ExperimentResult
+from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import begin
-from pudle.measuring.runner import fill, plan, plan_costs
+from pudle.measuring.runner import fill, plan, survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
@@ -31,6 +29,7 @@ CASE = Case(
     seeds=(0,),
     depths=(1, 2, 5),
 )
+LIMIT = 4.0
 
 TENSOR = "gradient is not a dense tensor of floats but "
 #: The status of each broken estimator, a text that its reason contains, and the depths that are
@@ -47,7 +46,7 @@ EXPECTED = {
     "short": ("error", "sweep ended before depth 2", (1,)),
     "quits": ("error", "at depth 1: it tried to end the program with sys.exit(0)", ()),
     "leaves": ("error", "at depth 5: the process ended with exit code 0", (1, 2)),
-    "stalls": ("timeout", "at depth 5: not finished after 6 s: allow more with --timeout", (1, 2)),
+    "stalls": ("timeout", "at depth 5: not finished after 4 s: allow more with --timeout", (1, 2)),
     "falls": ("error", "at depth 5: the process was ended by signal 11", (1, 2)),
     "nothing": ("error", f"{TENSOR}NoneType", (1, 5)),
     "array": ("error", f"{TENSOR}ndarray", (1, 5)),
@@ -60,63 +59,41 @@ EXPECTED = {
 }
 
 
-@pytest.fixture
-def broken(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", list(NAMES)))
-    names.entries.cache_clear()
-    yield
-    names.entries.cache_clear()
+def selected(*estimators, **options):
+    return Selection("quick", (CASE,), estimators, (1,), (5,), **options)
 
 
 @pytest.mark.slow
-def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
+def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, monkeypatch):
     assert set(EXPECTED) == set(NAMES)
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", list(NAMES)))
+    names.entries.cache_clear()
     # Compiled now, because the first worker that needs the kernels would compile them within its
     # time limit.
     kernels.prepare()
     store, steps = Store(tmp_path / "store", "quick"), []
-    selection = Selection("quick", (CASE,), (*EXPECTED, "alternating"), (1,), (1,), timeout=6.0)
-    fill(plan(selection, store), workers=2, progress=lambda *step: steps.append(step))
+    tasks = survey(selected(*EXPECTED, "alternating", timeout=LIMIT), store)
+    fill(plan(tasks), workers=2, progress=lambda *step: steps.append(step))
     for name, (status, reason, kept) in EXPECTED.items():
-        record = store.read(CASE, name)
+        record = store.read("score", CASE, name)
         assert record.status == status and reason in record.reason, record.reason
         assert "\n" not in record.reason
         by_depth = {row["depth"]: row for row in record.scores}
         assert set(by_depth) == set(CASE.depths)
         assert {depth for depth, row in by_depth.items() if row["status"] == "ok"} == set(kept)
         for row in by_depth.values():
-            assert row["status"] == "ok" or (row["reason"] and math.isnan(number(row)))
-    assert store.read(CASE, "alternating").status == "ok"
+            number = row["relative_error"]
+            failed = row["reason"] and (number is None or math.isnan(number))
+            assert row["status"] == "ok" or failed
+    assert store.read("score", CASE, "alternating").status == "ok"
     assert [step[:2] for step in steps] == [(done, len(steps)) for done in range(1, len(steps) + 1)]
     # Kernels and references come first.
     assert {step[2] for step in steps[:2]} == {"kernels", "reference of tiny, seed 0"}
     # What broke is tried again, and what was found is kept.
-    again = {"raises", "dies"}
-    some = dataclasses.replace(selection, estimators=("raises", "refuses", "alternating", "dies"))
-    labels = [[task.label for task in stage] for stage in plan(some, store)]
-    assert labels[0] == ["kernels"] and set(labels[1]) == {f"{name} on tiny" for name in again}
-
-
-def number(row):
-    return math.nan if row["relative_error"] is None else row["relative_error"]
-
-
-def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
-    class Duplicated(names.entries("datasets")["sparse_gaussian"]):
-        def draw(self):
-            draw = super().draw()
-            draw.dictionary[:, 1] = draw.dictionary[:, 0]
-            return draw
-
-    known = names.Entries(names.entries("datasets") | {"sparse_gaussian": Duplicated}, {}, {})
-    original = names.entries
-    monkeypatch.setattr(
-        names, "entries", lambda group: known if group == "datasets" else original(group)
-    )
-    record = measure(CASE, "alternating", Store(tmp_path, "quick"))
-    assert record.status == "uncertified"
-    assert "of 20 samples are not certified" in record.reason
-    assert all(row["relative_error"] != row["relative_error"] for row in record.scores)
+    some = survey(selected("raises", "refuses", "alternating", "dies"), store)
+    labels = [[task.label for task in stage] for stage in plan(some)]
+    assert labels == [["kernels"], ["raises on tiny", "dies on tiny"]]
+    names.entries.cache_clear()
 
 
 #: An estimator in a file that changes the file, as its author may while a run goes on.
@@ -138,47 +115,28 @@ class Changing(pudle.GradientEstimator):
 """
 
 
-@pytest.mark.parametrize("costs", [False, True])
-def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
+def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path):
     """Whether it is of the old sources or of the new, its key would be that of others."""
     file = tmp_path / "changing.py"
-    text = f"{CHANGING}\nFILE = Path({str(file)!r})\n"
-    file.write_text(f"{text}# changed")
-    selection, store = (
-        Selection("quick", (CASE,), (f"{file}:Changing", "alternating"), (1,), (5,)),
-        Store(tmp_path, "quick"),
-    )
-    selection.write(tmp_path / "selection.json")
-    if costs:
-        fill(plan(selection, store), workers=1)
-    file.write_text(text)
-    if costs:
-        good = store.read(CASE, "alternating")
-        fields = ("status", "reason", "scores", "references", "seconds")
-        content = {name: getattr(good, name) for name in fields}
-        store.write(CASE, f"{file}:Changing", **content)
-    stages = plan_costs(selection, store) if costs else plan(selection, store)
-    before = set(tmp_path.glob("tiny/**/*changing*.json"))
-    with pytest.raises(
-        ChangedSources, match="changed during the run: finished results are kept; run again"
-    ):
-        fill(stages, workers=1)
-    assert set(tmp_path.glob("tiny/**/*changing*.json")) == before
+    file.write_text(f"{CHANGING}\nFILE = Path({str(file)!r})\n")
+    chosen, store = selected(f"{file}:Changing", "alternating"), Store(tmp_path, "quick")
+    with pytest.raises(ChangedSources, match="finished results are kept; run again"):
+        fill(plan(survey(chosen, store)))
+    assert not list(tmp_path.glob("tiny/*changing*.json"))
     # Again, now that nothing changes.
-    fill(plan(selection, store), workers=1)
-    assert store.read(CASE, f"{file}:Changing").status == "ok"
+    fill(plan(survey(chosen, store)))
+    assert store.read("score", CASE, f"{file}:Changing").status == "ok"
 
 
 def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path):
     store = Store(tmp_path, "quick", planned=frozenset({"of another result"}))
-    cell, result = Cell("seconds", CASE, "alternating", 5), ExperimentResult([])
-    reference = CASE.make_reference(0, "exact")
+    name, result = next(iter(names.list_experiments())), ExperimentResult([], arrays={"one": [1]})
     for write in (
-        lambda: store.write(CASE, "alternating"),
-        lambda: store.write_cost(cell),
-        lambda: store.write_reference(CASE, 0, reference),
-        lambda: store.write_artifact("curve", CASE, ()),
-        lambda: store.write_experiment(next(iter(names.list_experiments())), result, None),
+        lambda: store.write("score", CASE, "alternating"),
+        lambda: store.write("cost", "seconds", CASE, "alternating", 5),
+        lambda: store.write_reference(CASE, 0, CASE.make_reference(0, "exact")),
+        lambda: store.write("surface", "jacobian_error", CASE, ()),
+        lambda: write_experiment(name, store, result, 1.0),
     ):
         with pytest.raises(ChangedSources):
             write()
@@ -187,67 +145,49 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
 
 def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     store = Store(tmp_path, "quick")
-    hard = dataclasses.replace(
-        CASE, name="hard", algorithm="ista(thresholding='hard(threshold=0.1)')", targets=("gstar",)
-    )
-    selection = Selection(
-        "quick", (CASE, hard), (), (1,), (1,), windows=(1, 5), jacobian_error=True
-    )
-    fill(plan(selection, store), workers=1)
-    found = {path.stem: read_json(path) for path in (tmp_path / "artifacts").iterdir()}
-    assert set(found) == {
-        f"{name}-{kind}"
-        for name in ("tiny", "hard")
-        for kind in ("window_surface", "jacobian_error")
-    }
-    surface = {
-        (row["depth"], row["window"]): row["relative_error"]
-        for row in found["tiny-window_surface"]["rows"]
-    }
-    assert set(surface) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
+    thresholding = "ista(thresholding='hard(threshold=0.1)')"
+    hard = dataclasses.replace(CASE, name="hard", algorithm=thresholding, targets=("gstar",))
+    chosen = dataclasses.replace(selected(windows=(1, 5), jacobian_error=True), cases=(CASE, hard))
+    fill(plan(survey(chosen, store)))
+    surface = store.read("surface", "window_surface", CASE, (1, 5)).rows
+    errors = {(row["depth"], row["window"]): row["relative_error"] for row in surface}
+    assert set(errors) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
     # A window of the depth or more is full backpropagation.
     full = {row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store).scores}
-    assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
-    assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
-    assert (
-        found["hard-jacobian_error"]["rows"] == []
-        and "soft thresholding" in found["hard-jacobian_error"]["reason"]
-    )
-    assert plan(selection, store) == [[], []]
+    assert errors[5, 5] == pytest.approx(full[5], rel=1e-9)
+    curve = store.read("surface", "jacobian_error", CASE, ()).rows
+    assert [row["depth"] for row in curve] == list(CASE.depths)
+    none = store.read("surface", "jacobian_error", hard, ())
+    assert none.rows == [] and "soft thresholding" in none.reason
+    assert plan(survey(chosen, store)) == [[], []]
     # Other windows outdate the surfaces over windows, and the errors of the Jacobian stay.
-    labels = [task.label for task in plan(dataclasses.replace(selection, windows=(2,)), store)[1]]
-    assert labels == ["window_surface of tiny", "window_surface of hard"]
+    _, others = plan(survey(dataclasses.replace(chosen, windows=(2,)), store))
+    assert [task.label for task in others] == [
+        f"window_surface of {name}" for name in ("tiny", "hard")
+    ]
 
 
 def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
     store = Store(tmp_path / "quick" / "store", "quick")
-    selection = Selection(
-        "quick", (CASE,), ("alternating",), (1,), (1,), windows=(1, 5), jacobian_error=True
-    )
+    chosen = selected("alternating", windows=(1, 5), jacobian_error=True)
 
     def shown():
         """Interrupt a run after its scores, and return the kinds of surfaces that are shown."""
-        begin(tmp_path / "quick", store, selection)
+        begin(tmp_path / "quick", store, chosen)
         measure(CASE, "alternating", store)
         results = load(tmp_path, "quick")
-        return {artifact.kind for artifact in results.artifacts}, any(
-            "not measured yet" in note for note in results.notes
-        )
+        unmeasured = any("not measured yet" in note for note in results.notes)
+        return {artifact.kind for artifact in results.artifacts}, unmeasured
 
-    fill(plan(selection, store), workers=1)
+    fill(plan(survey(chosen, store)))
     assert shown() == ({"window_surface", "jacobian_error"}, False)
-    with monkeypatch.context() as patch:
-        patch.setattr(sources, "digest", lambda *_: "changed")
-        assert shown() == (set(), True)
-    assert shown() == ({"window_surface", "jacobian_error"}, False)
+    monkeypatch.setattr(sources, "digest", lambda *_: "changed")
+    assert shown() == (set(), True)
 
 
-def test_each_surface_is_measured_where_the_selection_says_so_and_what_is_short_comes_last(
-    tmp_path,
-):
+def test_surfaces_are_measured_where_the_selection_says_so_and_what_is_short_comes_last(tmp_path):
     def kinds(**options):
-        selection = Selection("quick", (CASE,), ("alternating",), (1,), (1,), **options)
-        stages = plan(selection, Store(tmp_path, "quick"))
+        stages = plan(survey(selected("alternating", **options), Store(tmp_path, "quick")))
         return [[task.kind for task in stage] for stage in stages]
 
     assert kinds() == [["kernels", "reference"], ["score"]]

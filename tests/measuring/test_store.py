@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,13 +16,11 @@ import torch
 from examples import TINY
 
 import pudle
-import pudle.names
 from pudle.errors import UnwritableFile
-from pudle.files import read_json
-from pudle.measuring.costs import Cell
-from pudle.measuring.experiment import ExperimentResult
+from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.store import Store
+from pudle.names import list_experiments, list_studies
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def store(tmp_path):
 
 def test_a_record_comes_back_as_it_was_written(store):
     written = measure(TINY, "alternating", store)
-    read = store.read(TINY, "alternating")
+    read = store.read("score", TINY, "alternating")
     assert (
         read.key == written.key and read.case == TINY and read.identity == ("tiny", "alternating")
     )
@@ -72,86 +71,77 @@ def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, mon
 def test_nan_is_written_as_strict_json(store):
     rows = [{"relative_error": math.nan, "bound": np.float64(0.1)}]
     content = {"scores": rows, "references": [], "status": "diverged", "seconds": None}
-    store.write(TINY, "backprop", **content)
+    store.write("score", TINY, "backprop", computes="", consistent_for=None, **content)
     text = store.path(TINY, "backprop").read_text()
     scores = json.loads(text, parse_constant=lambda name: pytest.fail(name))["scores"]
     assert scores == [{"relative_error": None, "bound": 0.1}]
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", ".", "é\x00"])
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", ".", "é\x00"])
 def test_an_experiment_stays_in_the_store_whatever_its_name(store, monkeypatch, name):
-    experiment = next(iter(pudle.names.list_experiments().values()))
-    monkeypatch.setattr("pudle.measuring.store.list_experiments", lambda: {name: experiment})
-    path = store.experiment_path(name)
+    experiment = next(iter(list_experiments().values()))
+    studies = {"any": {name: experiment}}
+    monkeypatch.setattr("pudle.measuring.store.list_studies", lambda: studies)
+    path = store.place("experiment", name).path
     assert path.resolve().parent == (store.folder / "experiments").resolve()
 
 
 def test_a_cost_comes_back_with_what_it_is_of(store):
-    cell = Cell("seconds", TINY, "truncated(window=3)", 5)
-    assert store.read_cost(cell) is None
-    store.write_cost(cell, value=0.5, samples=[0.4, 0.5, 0.6])
-    read = store.read_cost(cell)
-    assert read.identity == cell.label == ("seconds", "tiny", "truncated(window=3)", 5)
+    cell = ("seconds", TINY, "truncated(window=3)", 5)
+    assert store.read("cost", *cell) is None
+    store.write("cost", *cell, value=0.5, samples=[0.4, 0.5, 0.6])
+    read = store.read("cost", *cell)
+    assert read.identity == ("seconds", "tiny", "truncated(window=3)", 5)
     assert (read.status, read.value, read.samples) == ("ok", 0.5, [0.4, 0.5, 0.6])
-    path = store.cost_path(cell)
+    path = store.place("cost", *cell).path
     assert path.parent == store.folder / "tiny" / "costs"
     assert path.name.startswith("seconds-truncated")
 
 
-def test_an_experiment_comes_back_with_its_study_its_options_and_its_arrays(store):
-    study, members = next(iter(pudle.names.list_studies().items()))
+def test_an_experiment_comes_back_with_its_study_its_options_and_its_arrays(store, monkeypatch):
+    study, members = next(iter(list_studies().items()))
     (name, experiment), (plain, _) = list(members.items())[:2]
-    assert store.read_experiment(name) is None
     arrays = {"picture": np.eye(2), "filters": np.ones(3)}
     result = ExperimentResult([{"step": 0, "value": math.nan}], {"value": 2.0}, arrays)
-    store.write_experiment(name, result, 1.5)
-    read = store.read_experiment(name)
+    path = store.place("experiment", name).path
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        dies = mock.Mock(side_effect=KeyboardInterrupt)
+        patch.setattr("pudle.measuring.experiment.write_atomically", dies)
+        write_experiment(name, store, result, 1.5)
+    # One that has a record has its arrays.
+    assert store.read("experiment", name) is None
+    write_experiment(name, store, result, 1.5)
+    read = store.read("experiment", name)
     assert (read.study, read.name, read.kind) == (study, name, experiment.kind)
     assert (read.status, read.seconds, read.summary) == ("ok", 1.5, {"value": 2.0})
     assert read.rows == [{"step": 0, "value": None}] and read.arrays == ["filters", "picture"]
     assert read.options == json.loads(json.dumps(dataclasses.asdict(experiment)))
-    with np.load(store.experiment_path(name).with_suffix(".npz")) as kept:
+    with np.load(path.with_suffix(".npz")) as kept:
         assert all(np.array_equal(kept[key], array) for key, array in arrays.items())
-    store.write_experiment(plain, ExperimentResult([], status="error", reason="because"), None)
-    assert store.read_experiment(plain).reason == "because"
-    assert not store.experiment_path(plain).with_suffix(".npz").exists()
-
-
-def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
-    name = next(iter(pudle.names.list_experiments()))
-
-    def dies(path, content):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pudle.measuring.store.write_atomically", dies)
-    with pytest.raises(KeyboardInterrupt):
-        store.write_experiment(name, ExperimentResult([], arrays={"picture": np.eye(2)}), 1.0)
-    assert store.read_experiment(name) is None
+    store.write("experiment", plain, status="error", reason="because")
+    assert store.read("experiment", plain).reason == "because"
 
 
 def test_an_artifact_is_replaced_when_its_case_or_its_windows_change(store):
-    assert not store.has_artifact("curve", TINY, (1, 5))
-    store.write_artifact("curve", TINY, (1, 5), rows=[{"depth": 1, "error": 0.5}])
-    path, key = store.artifact_place("curve", TINY, (1, 5))
-    assert path == store.folder / "artifacts" / "tiny-curve.json"
-    content = read_json(path)
-    assert (content["key"], content["rows"]) == (key, [{"depth": 1, "error": 0.5}])
-    assert store.has_artifact("curve", TINY, (1, 5))
+    def there(*what):
+        return store.read("surface", *what) is not None
+
+    assert not there("curve", TINY, (1, 5))
+    rows = [{"depth": 1, "error": 0.5}]
+    store.write("surface", "curve", TINY, (1, 5), rows=rows)
+    assert store.place("surface", "curve", TINY, (1, 5)).path.name == "tiny-curve.json"
+    assert store.read("surface", "curve", TINY, (1, 5)).rows == rows
     other = dataclasses.replace(TINY, depths=(1,))
     places = (("curve", TINY, (1,)), ("curve", other, (1, 5)), ("surface", TINY, (1, 5)))
-    assert not any(store.has_artifact(*place) for place in places)
-    store.write_artifact("curve", other, (1, 5), rows=[], reason="none of this case")
-    assert store.has_artifact("curve", other, (1, 5))
-    assert not store.has_artifact("curve", TINY, (1, 5))
+    assert not any(there(*place) for place in places)
+    store.write("surface", "curve", other, (1, 5), reason="none of this case")
+    assert there("curve", other, (1, 5)) and not there("curve", TINY, (1, 5))
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_what_the_system_refuses_to_write_is_one_line(store, monkeypatch, number):
-    def refuse(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
-    with pytest.raises(UnwritableFile, match=re.escape(os.strerror(number))) as caught:
+def test_what_the_system_refuses_to_write_is_one_line(store, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("pathlib.Path.write_bytes", mock.Mock(side_effect=full))
+    with pytest.raises(UnwritableFile, match=re.escape(os.strerror(errno.ENOSPC))) as caught:
         measure(TINY, "alternating", store)
     assert str(store.folder) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -159,9 +149,7 @@ def test_what_the_system_refuses_to_write_is_one_line(store, monkeypatch, number
 def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):
     measure(TINY, "alternating", store)
     before = store.path(TINY, "alternating").read_text()
-    monkeypatch.setattr(
-        "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
-    )
+    monkeypatch.setattr("pathlib.Path.replace", mock.Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         measure(TINY, "alternating", store)
     assert store.path(TINY, "alternating").read_text() == before

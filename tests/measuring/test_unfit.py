@@ -11,7 +11,7 @@ from examples import TINY
 
 from pudle import names
 from pudle.measuring.measurement import measure
-from pudle.measuring.runner import fill, plan
+from pudle.measuring.runner import fill, plan, survey
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
@@ -74,9 +74,9 @@ def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(tmp_path):
         "quick", cases, ("alternating",), (1,), (5,), windows=(1, 2), jacobian_error=True
     )
     store = Store(tmp_path / "store", "quick")
-    records = fill(plan(selection, store), workers=1)
+    records = fill(plan(survey(selection, store)))
     assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
-    assert not any(plan(selection, store))
+    assert not any(plan(survey(selection, store)))
 
 
 def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(tmp_path):

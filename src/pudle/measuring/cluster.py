@@ -42,7 +42,7 @@ from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import START, TICK, Job, Outcome, Pool
 from .contents import ExperimentRecord, Record, ScoreRecord
-from .runner import KINDS, MOST_COMPILING, Task
+from .runner import MOST_COMPILING, WORK, Task
 
 FORMS = "give tcp://HOST:PORT (or another address of a Dask scheduler), local:N or slurm:FILE.yaml"
 #: Seconds in which a scheduler must answer, and in which one that was lost must be back.
@@ -275,7 +275,7 @@ def _fulfill(order: Order, *files: File) -> tuple[Outcome, str]:
     processes.receive(files, run)
     *what, store = order.task.arguments
     arguments = (*what, replace(store, folder=run / "store"))
-    here = order._replace(task=order.task._replace(arguments=arguments))
+    here = order._replace(task=replace(order.task, arguments=arguments))
     # Loading what a task needs is not its own work, which has a limit.
     look = Job(_refusal, (here, _below(run / "files", order.cwd)), START)
     ((_, outcome),) = processes.pool().run([look])
@@ -304,7 +304,7 @@ def _refusal(order: Order, folder: Path) -> str:
 
 def _carry_out(task: Task) -> list[File]:
     """Carry out a task, and return the files that it wrote."""
-    KINDS[task.kind].work(*task.arguments)
+    WORK[task.kind](*task.arguments)
     # The record comes last: one that exists has all that it speaks of.
     path, folder = task.place[0], task.arguments[-1].folder
     paths = [path.with_suffix(".npz"), path] if task.kind == "experiment" else [path]

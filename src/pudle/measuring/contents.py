@@ -90,7 +90,7 @@ class CostRecord(Record, kw_only=True):
     case: str
     estimator: str
     depth: int
-    value: float | None
+    value: float | None = None
     #: The repeats of a time.
     samples: list[float] = []
     #: The memory of the process without the estimate.
@@ -109,11 +109,11 @@ class ExperimentRecord(Record, kw_only=True):
     study: str
     name: str
     options: dict[str, Any]
-    summary: dict[str, Any]
-    rows: list[dict[str, Any]]
-    arrays: list[str]
-    arrays_digest: str
-    seconds: float | None
+    summary: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    arrays: list[str] = []
+    arrays_digest: str = ""
+    seconds: float | None = None
 
     @property
     def identity(self) -> str:
@@ -127,7 +127,7 @@ class Artifact(Record, kw_only=True):
     kind: str
     case: str
     seed: int
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]] = []
 
     @property
     def identity(self) -> tuple[str, str]:

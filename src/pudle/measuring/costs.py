@@ -8,7 +8,7 @@ import contextlib
 import functools
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,20 +33,9 @@ if TYPE_CHECKING:
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 
 
-class Cell(NamedTuple):
-    """A cost of one estimate: ``memory_bytes``, ``seconds``, or ``seconds_torch``, the time without
-    kernels.
-    """
-
-    metric: str
-    case: Case
-    estimator: str
-    depth: int
-
-    @property
-    def label(self) -> tuple[str, str, str, int]:
-        """Metric, case by name, estimator and depth."""
-        return self.metric, self.case.name, self.estimator, self.depth
+#: A cost of one estimate: its metric (``memory_bytes``, ``seconds``, or ``seconds_torch``, the time
+#: without kernels), the case, the estimator and the depth.
+Cell = tuple[str, Case, str, int]
 
 
 def cells(selection: Selection) -> list[Cell]:
@@ -59,14 +48,14 @@ def cells(selection: Selection) -> list[Cell]:
     kernels_chosen = "seconds" in selection.costs and kernel_choice.choice() != "torch"
     both = selection.torch_depths if kernels_chosen else ()
     chosen = [
-        Cell(metric, case, estimator, depth)
+        (metric, case, estimator, depth)
         for case, estimator in selection.pairs
         for depth in selection.timed_depths
         for metric in (*selection.costs, *(["seconds_torch"] if depth in both else []))
         # No answer lies at depths that are not scored.
         if depth in case.depths
     ]
-    return sorted(chosen, key=lambda cell: (cell.case.name, cell.depth))
+    return sorted(chosen, key=lambda cell: (cell[1].name, cell[3]))
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,66 +76,58 @@ def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     return problem, algorithm
 
 
-def measure_cost(cell: Cell, store: Store) -> CostRecord:
+def measure_cost(metric: str, case: Case, estimator: str, depth: int, store: Store) -> CostRecord:
     """Measure a cell in a copy of this process, and write its record to the store."""
-    if cell.metric == "memory_bytes":
+    cell = metric, case, estimator, depth
+    if metric == "memory_bytes":
         # From the first cell on: blocks that stay in the heap would serve later cells.
         return_freed_memory(at_once=True)
     # All that the cells have in common is loaded and computed here, so that copies have it.
-    kernels.prepare((DTYPES[cell.case.dtype],))
-    store.cost_path(cell)
+    kernels.prepare((DTYPES[case.dtype],))
+    store.place("cost", *cell)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
-        drawn(cell.case, store.device)
+        drawn(case, store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
     return_freed_memory()
-    code, _ = run_in_copy(lambda: store.write_cost(cell, **_measured(cell, store.device)))
+    code, _ = run_in_copy(lambda: store.write("cost", *cell, **_measured(*cell, store.device)))
     if code:
-        killed = "out-of-memory", "its process was killed (signal 9)"
-        failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
+        status, reason = "error", f"its process ended with exit code {code}"
+        if code == -9:
+            status, reason = "out-of-memory", "its process was killed (signal 9)"
+        fail = functools.partial(store.write, "cost", *cell, status=status, reason=reason)
         # In a copy as well: the name of a GPU is part of the record, and who asks for it can no
         # longer be copied.
-        if run_in_copy(lambda: fail_cost(cell, store, *failed))[0]:
+        if run_in_copy(fail)[0]:
             # What ended that copy was not the estimate: here its error is told.
-            fail_cost(cell, store, *failed)
-    record = store.read_cost(cell)
-    assert record is not None, "it was written just now"
-    return record
+            fail()
+    return store.read("cost", *cell)
 
 
-def fail_cost(cell: Cell, store: Store, status: str, reason: str) -> CostRecord:
-    """Write a record that says only why there is no number."""
-    return store.write_cost(cell, status=status, reason=reason, value=None)
-
-
-def _measured(cell: Cell, device: str) -> dict[str, Any]:
+def _measured(metric: str, case: Case, spec: str, depth: int, device: str) -> dict[str, Any]:
     """Return the value, and the samples of a time or the memory without the estimate; or why there
     is none.
     """
     # What an estimator advises its caller is no line of a run's log.
     warnings.simplefilter("ignore", UserWarning)
     try:
-        problem, algorithm = drawn(cell.case, device)
-        estimator = make_estimator(cell.estimator)
-
-        def estimate() -> None:
-            estimator.estimate(problem, algorithm, cell.depth)
-
-        if cell.metric == "memory_bytes":
-            touch(estimator, problem, algorithm, cell.depth)
+        problem, algorithm = drawn(case, device)
+        estimator = make_estimator(spec)
+        estimate = functools.partial(estimator.estimate, problem, algorithm, depth)
+        if metric == "memory_bytes":
+            touch(estimator, problem, algorithm, depth)
             value, baseline = meter.peak_memory(estimate, device)
             return {"value": value, "baseline": baseline}
-        if cell.metric == "seconds_torch":
+        if metric == "seconds_torch":
             if not kernels.is_plain(problem):
-                return {"status": "skipped", "reason": NO_KERNEL, "value": None}
+                return {"status": "skipped", "reason": NO_KERNEL}
             os.environ[kernel_choice.VARIABLE] = "torch"
         samples = meter.samples(estimate, meter.clock(device))
-        median = float(np.median(samples))
-        return {"value": median, "samples": samples}
+        return {"value": float(np.median(samples)), "samples": samples}
     except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report
         status, reason = failure(error)
-        return {"status": status, "reason": reason, "value": None}
+        return {"status": status, "reason": reason}
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:

@@ -4,6 +4,8 @@ and pictures.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -12,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from ..files import write_atomically
 from ..names import list_experiments
 from ..workers import failure
 from .statuses import BROKEN
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .contents import ExperimentRecord
     from .store import Store
 
@@ -104,19 +107,30 @@ def carry_out(name: str, store: Store) -> ExperimentRecord:
     Whatever it raises becomes a status with a reason.
     """
     start = time.perf_counter()
-    folder = store.experiment_path(name).with_suffix("")
+    folder = store.place("experiment", name).path.with_suffix("")
     try:
         result = list_experiments()[name].run(folder, store.device)
     except (Exception, SystemExit) as error:  # noqa: BLE001
         # Whatever breaks in one experiment is a result to report.
         status, reason = failure(error)
         result = ExperimentResult([], status=status, reason=reason)
-    record = store.write_experiment(name, result, time.perf_counter() - start)
+    record = write_experiment(name, store, result, time.perf_counter() - start)
     if result.status not in BROKEN:
         shutil.rmtree(folder, ignore_errors=True)
     return record
 
 
-def fail_experiment(name: str, store: Store, status: str, reason: str) -> ExperimentRecord:
-    """Write a record that says only what became of the attempt."""
-    return store.write_experiment(name, ExperimentResult([], status=status, reason=reason), None)
+def write_experiment(
+    name: str, store: Store, result: ExperimentResult, seconds: float
+) -> ExperimentRecord:
+    """Write the result of an experiment atomically, the arrays first: a record that exists has its
+    arrays, which lie beside it (.npz).
+    """
+    content = vars(result) | {"arrays": sorted(result.arrays), "seconds": seconds}
+    if result.arrays:
+        buffer, arrays = io.BytesIO(), dict[str, Any](result.arrays)
+        np.savez_compressed(buffer, **arrays)
+        path = store.confirmed("experiment", name).path.with_suffix(".npz")
+        write_atomically(path, buffer.getvalue())
+        content["arrays_digest"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    return store.write("experiment", name, **content)

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from .contents import ScoreRecord
     from .store import Store
 
-
-#: Some rows of a record by field: ``scores`` and ``references``.
-Part = dict[str, list[dict[str, Any]]]
+#: Some rows of a record, of its field ``scores`` or ``references``.
+Part = tuple[str, list[dict[str, Any]]]
+#: What a score is of, beside the case and the estimator.
+PLACE = ("seed", "depth", "target")
 
 
 def stored_reference(case: Case, seed: int, target: str, store: Store) -> Reference:
@@ -44,114 +45,97 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     return stored
 
 
-def store_reference(case: Case, seed: int, target: str, store: Store) -> None:
-    """Make sure that a reference is in the store."""
-    stored_reference(case, seed, target, store)
-
-
 def measure(case: Case, estimator: str, store: Store) -> ScoreRecord:
     """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to
     the store.
 
     Whatever the estimator raises becomes a status with a reason; it never becomes a number. The
-    scores of each depth are kept as they come, for `fail_scores` if this process does not live to
+    scores of each depth are kept as they come, for `write_scores` if this process does not live to
     write the record.
     """
-    start = time.perf_counter()
-    parts = []
+    start, status, reason = time.perf_counter(), "ok", ""
+    parts: list[Part] = []
     with warnings.catch_warnings():
         # What an estimator advises its caller is no line of a run's log.
         warnings.simplefilter("ignore", UserWarning)
-        for part in _parts(case, estimator, store):
-            keep(part)
-            parts.append(part)
-    return _write(case, estimator, store, parts, time.perf_counter() - start)
+        try:
+            for part in _parts(case, estimator, store):
+                keep(part)
+                parts.append(part)
+        except UnsupportedProblem as error:
+            # Dataset, loss, algorithm and targets do not fit, which is no estimator's fault.
+            status, reason = failure(error)
+    seconds = time.perf_counter() - start
+    return write_scores(case, estimator, store, status, reason, parts, seconds)
 
 
-def fail_scores(
-    case: Case, estimator: str, store: Store, status: str, reason: str, parts: Iterable[Part] = ()
+def write_scores(
+    case: Case,
+    estimator: str,
+    store: Store,
+    status: str,
+    reason: str,
+    parts: Iterable[Part] = (),
+    seconds: float | None = None,
 ) -> ScoreRecord:
-    """Write the record of an attempt that ended early: the parts that it kept, and the status for
-    every score that lacks.
+    """Write a record of the parts that an attempt kept, with the status for every score that
+    lacks.
     """
-    parts = list(parts)
-    have = {(row["seed"], row["depth"], row["target"]) for part in parts for row in part["scores"]}
-    missing = [
-        row for row in _places(case, case.seeds, case.targets) if tuple(row.values()) not in have
-    ]
+    content: dict[str, Any] = {"scores": [], "references": []}
+    for name, rows in parts:
+        content[name] += rows
+    have = {tuple(map(row.get, PLACE)) for row in content["scores"]}
+    places = itertools.product(case.seeds, case.depths, case.targets)
+    missing = [place for place in places if place not in have]
     if have and missing:
-        reason = f"at depth {missing[0]['depth']}: {reason}"
-    return _write(case, estimator, store, [*parts, _without_number(missing, status, reason)], None)
-
-
-def _places(case: Case, seeds: Iterable[int], targets: Iterable[str]) -> list[dict[str, Any]]:
-    """Return seed, depth and target of every score of a case with some seeds and targets."""
-    found = itertools.product(seeds, case.depths, targets)
-    return [dict(zip(("seed", "depth", "target"), place, strict=True)) for place in found]
-
-
-def _without_number(places: Iterable[dict[str, Any]], status: str, reason: str) -> Part:
-    failed = dataclasses.asdict(Score(status=status, reason=reason)) | {"diagnostics": {}}
-    return {"scores": [place | failed for place in places], "references": []}
-
-
-def _write(
-    case: Case, estimator: str, store: Store, parts: Iterable[Part], seconds: float | None
-) -> ScoreRecord:
-    whole = {
-        name: [row for part in parts for row in part[name]] for name in ("scores", "references")
-    }
-    return store.write(case, estimator, **worst(whole["scores"]), **whole, seconds=seconds)
+        reason = f"at depth {missing[0][1]}: {reason}"
+    failed = Score(status=status, reason=reason)
+    content["scores"] += [_row(place, failed, failed) for place in missing]
+    made = make_estimator(estimator)
+    content |= {"computes": made.computes, "consistent_for": made.consistent_for}
+    content |= worst(content["scores"])
+    return store.write("score", case, estimator, seconds=seconds, **content)
 
 
 def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
     """Yield the references of each seed, then the scores of each depth against them."""
     for seed in case.seeds:
-        try:
-            problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
-            step = algorithm.step_size(problem)
-        except UnsupportedProblem as error:
-            # Dataset, loss and algorithm do not fit each other, which is no estimator's fault.
-            yield _without_number(_places(case, [seed], case.targets), *failure(error))
-            continue
-        references = []
+        problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
+        step = algorithm.step_size(problem)
+        truths: dict[str, Reference | Score] = {}
         for target in case.targets:
             try:
-                references.append(stored_reference(case, seed, target, store))
+                truths[target] = stored_reference(case, seed, target, store)
             except UnsupportedProblem as error:
-                yield _without_number(_places(case, [seed], [target]), *failure(error))
+                refusal, (status, reason) = error, failure(error)
+                truths[target] = Score(status=status, reason=reason)
+        references = [truth for truth in truths.values() if isinstance(truth, Reference)]
         if not references:
-            continue
-        yield {
-            "scores": [],
-            "references": [_describe(reference, seed, step) for reference in references],
-        }
-        for depth, result in zip(
-            case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True
-        ):
-            place = {"seed": seed, "depth": depth}
-            rows = [
-                place | {"target": reference.target} | _judge(result, reference)
-                for reference in references
-            ]
-            yield {"scores": rows, "references": []}
+            raise refusal
+        yield "references", [_described(each, seed, step) for each in references]
+        results = attempt(estimator, problem, algorithm, case.depths)
+        for depth, result in zip(case.depths, results, strict=True):
+            places = [(seed, depth, target) for target in truths]
+            yield "scores", [_row(place, result, truths[place[-1]]) for place in places]
 
 
-def _judge(result: Estimate | Score, reference: Reference) -> dict[str, Any]:
-    """Return the score of an estimate with its diagnostics; what cannot be scored or stored becomes
-    an error.
-    """
-    if isinstance(result, Score):
-        return dataclasses.asdict(result) | {"diagnostics": {}}
-    try:
-        diagnostics = strict(dict(result.diagnostics))
-    except Exception as error:  # noqa: BLE001  # a plug-in may return anything
-        reason = (
-            f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to"
-            " numbers or texts"
-        )
-        return dataclasses.asdict(Score(status="error", reason=reason)) | {"diagnostics": {}}
-    return dataclasses.asdict(score(result, reference)) | {"diagnostics": diagnostics}
+def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> dict[str, Any]:
+    """Return a row of scores; what cannot be scored or stored becomes an error."""
+    diagnostics: Any = {}
+    if isinstance(truth, Score):
+        result = truth
+    elif isinstance(result, Estimate):
+        try:
+            diagnostics = strict(dict(result.diagnostics))
+            result = score(result, truth)
+        except Exception as error:  # noqa: BLE001  # a plug-in may return anything
+            reason = (
+                f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to"
+                " numbers or texts"
+            )
+            result = Score(status="error", reason=reason)
+    where = dict(zip(PLACE, place, strict=True))
+    return where | dataclasses.asdict(result) | {"diagnostics": diagnostics}
 
 
 def attempt(
@@ -186,20 +170,16 @@ def attempt(
             left = left[failed:]
 
 
-def _describe(reference: Reference, seed: int, step: float) -> dict[str, Any]:
+def _described(reference: Reference, seed: int, step: float) -> dict[str, Any]:
     """Return a reference's certificate as plain values, with the contraction factor rho that it
     implies for the step.
     """
     certificate = reference.certificate
     # With a large step the fastest direction overshoots, and its error can fall more slowly than
     # that of the slowest one.
-    rho = max(
-        abs(1 - step * value)
-        for value in (certificate.smallest_eigenvalue, certificate.largest_eigenvalue)
-    )
-    described = {"seed": seed} | {
-        name: getattr(reference, name) for name in ("target", "status", "reason", "bound")
-    }
+    extremes = (certificate.smallest_eigenvalue, certificate.largest_eigenvalue)
+    rho = max(abs(1 - step * value) for value in extremes)
+    said = {name: getattr(reference, name) for name in ("target", "status", "reason", "bound")}
     norm = float(torch.linalg.norm(reference.gradient))
-    described |= {"gradient_norm": norm, "step": step, "rho": rho if rho <= 1 else None}
-    return described | dataclasses.asdict(certificate)
+    more = {"gradient_norm": norm, "step": step, "rho": rho if rho <= 1 else None}
+    return {"seed": seed} | said | more | dataclasses.asdict(certificate)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from rich.progress import TimeRemainingColumn
 from .. import names
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
-from ..text import count
 from .axis_options import axis_options
 
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
@@ -122,20 +120,20 @@ def run_command(
     from .selection import select
 
     selection = select(names.list_profiles()[profile], home=home, **options)
-    from .run import execute
+    from .run import MOST_NAMES, by_reason, execute
 
     if not (scheduler and scores_only):
         check_device(selection.device)
     cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as bar:
-        task, told = bar.add_task("", total=None), -math.inf
+        task, logged = bar.add_task("", total=None), -math.inf
 
         def show(done: int, total: int, line: str) -> None:
-            nonlocal told
+            nonlocal logged
             bar.update(task, completed=done, total=total, description=line[:60])
             # A log shows that the run goes on, and how each stage ends, in few lines.
-            if bar.disable and (done == total or time.monotonic() > told + LOG_SECONDS):
-                told = time.monotonic()
+            if bar.disable and (done == total or time.monotonic() > logged + LOG_SECONDS):
+                logged = time.monotonic()
                 click.echo(f"{done}/{total}: {line}", err=True)
 
         summary = execute(
@@ -148,49 +146,12 @@ def run_command(
             scheduler=scheduler,
             say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
         )
-    records, pairs, experiments = summary.records, selection.pairs, selection.experiments
-    here = " on this machine, not on the cluster" if scheduler else ""
-    costs = len(records["memory"]) + len(records["time"])
-    parts = [_counted(records["score"], len(pairs), "scores computed")] if pairs else []
-    parts += (
-        [f"{count(costs, 'time or memory', 'times and memories')} measured now{here}"]
-        if costs
-        else []
-    )
-    parts += (
-        [_counted(records["experiment"], len(experiments), "experiments carried out")]
-        if experiments
-        else []
-    )
-    click.echo(f"{', '.join(parts)}; results in {summary.folder}")
+    click.echo(f"{', '.join(summary.counts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
+    reasons = by_reason(summary.broken)
+    if (more := len(reasons) - MOST_NAMES) > 0:
+        reasons[MOST_NAMES:] = [f"and {more} more, which `pudle report` lists"]
     plugins = names.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
     if number := len(summary.broken) + len(plugins):
-        raise PudleError(
-            f"{number} broken: {'; '.join([*_first_reasons(summary.broken), *plugins])}"
-        )
-
-
-def _first_reasons(broken: list[tuple[str, str]]) -> list[str]:
-    """Return one text for each of the first reasons why results broke, and how many more reasons
-    there are.
-    """
-    from .run import MOST_NAMES, by_reason
-
-    texts = by_reason(broken)
-    more = len(texts) - MOST_NAMES
-    return texts[:MOST_NAMES] + (
-        [f"and {more} more, which `pudle report` lists"] if more > 0 else []
-    )
-
-
-def _counted(records: list[Any], total: int, what: str) -> str:
-    """Return how many records of a total are new, and how many of these have which status."""
-    statuses = Counter(record.status for record in records)
-    return ", ".join(
-        [
-            f"{len(records)} of {total} {what} now",
-            *(f"{number} {name}" for name, number in sorted(statuses.items())),
-        ]
-    )
+        raise PudleError(f"{number} broken: {'; '.join([*reasons, *plugins])}")

@@ -1,101 +1,103 @@
-"""Fill the store: every missing result becomes a task for workers, here or on a cluster."""
+"""Tasks: every result that a selection asks for, with what the store has of it, and how workers
+here or on a cluster fill in what is missing.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import names
 from ..algorithms import kernels
 from ..files import files_in, is_large
-from ..names import make_dataset, make_estimator
 from ..workers import Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, Case
-from .costs import fail_cost, measure_cost
-from .experiment import ProgressCallback, carry_out, fail_experiment, silent
-from .measurement import fail_scores, measure, store_reference
+from .contents import ScoreRecord
+from .costs import cells, measure_cost
+from .experiment import ProgressCallback, carry_out, silent
+from .measurement import measure, stored_reference, write_scores
 from .selection import Selection
-from .store import Store
-from .surfaces import fail_surface, measure_surface
-from .survey import Survey, survey
+from .statuses import BROKEN
+from .store import RECORDS, Place, Store, objects
+from .surfaces import measure_surface
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
-
-
-class Kind(NamedTuple):
-    """What a worker does for a task, what writes down its failure here, and the method of a store
-    that places its result.
-    """
-
-    work: Callable[..., Any]
-    fail: Callable[..., Any]
-    place: str = ""
-
-
-KINDS = {
-    # The scores that need a reference give the reason why there is none.
-    "reference": Kind(store_reference, lambda *_, **__: None, "reference_path"),
-    "score": Kind(measure, fail_scores, "path"),
-    "surface": Kind(measure_surface, fail_surface, "artifact_place"),
-    "kernels": Kind(kernels.prepare, lambda *_, **__: None),
-    "memory": Kind(measure_cost, fail_cost, "cost_path"),
-    "time": Kind(measure_cost, fail_cost, "cost_path"),
-    "experiment": Kind(carry_out, fail_experiment, "experiment_path"),
+#: What a worker does for a task, by kind.
+WORK: dict[str, Callable[..., Any]] = {
+    "kernels": kernels.prepare,
+    "reference": stored_reference,
+    "score": measure,
+    "surface": measure_surface,
+    "cost": measure_cost,
+    "experiment": carry_out,
 }
 
 
-class Task(NamedTuple):
-    """A missing result: its kind, the text to show when it is there, what its kind's functions are
-    called with, and the seconds that it may take.
+@dataclass(eq=False)
+class Task:
+    """A result that is asked for: its kind, the text to show when it is there, what the function
+    that works for it is called with, the seconds that it may take, and the status and reason of its
+    record, empty where there is none.
 
-    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes.
+    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes. The
+    status of scores is known at each depth.
     """
 
     kind: str
     label: str
     arguments: tuple[Any, ...]
     timeout: float
+    status: str = ""
+    reason: str = ""
+    depths: Mapping[int, str] = field(default_factory=dict)
 
-    @property
-    def job(self) -> Job:
-        """The work of the task, known by the task."""
-        return Job(KINDS[self.kind].work, self.arguments, self.timeout, self)
-
-    def concluded(self, outcome: Outcome) -> Any:
-        """Return the result or, of a task that failed, the record that says so, written here."""
-        if outcome.status == "ok":
-            return outcome.result
-        kept = {"parts": outcome.parts} if outcome.parts else {}
-        fail = KINDS[self.kind].fail
-        return fail(*self.arguments, outcome.status, outcome.reason, **kept)
-
-    @property
-    def place(self) -> tuple[Path, str]:
+    @functools.cached_property
+    def place(self) -> Place:
         """The file of the result, and its key: the digest of all that the result depends on."""
         *what, store = self.arguments
-        place = getattr(store, KINDS[self.kind].place)(*what)
-        return (place, place.stem) if isinstance(place, Path) else place
+        return store.place(self.kind, *what)
 
     @property
-    def case(self) -> Case | None:
-        """The case that is measured, if it is one."""
-        return next((each for each in self.arguments if isinstance(each, Case)), None)
+    def identity(self) -> tuple[Any, ...]:
+        """What the result is of, with the names of cases."""
+        return tuple(getattr(each, "name", each) for each in self.arguments[:-1])
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no record, or one that says that something broke: it is tried again."""
+        return not self.status or self.status in BROKEN
+
+    def at(self, depth: int) -> str:
+        """Return the status at one depth, or that of the whole where it has no such depth."""
+        return self.depths.get(depth, self.status)
+
+    def take(self, record: Any) -> None:
+        """Take over what a record says."""
+        self.status, self.reason = record.status, record.reason
+        if isinstance(record, ScoreRecord):
+            self.depths = {depth: record.at(depth)["status"] for depth in record.case.depths}
 
     @property
     def references(self) -> list[Path]:
         """The references that the task reads."""
-        case, store = self.case, self.arguments[-1]
-        if case is None or self.kind == "reference":
+        store, case = self.arguments[-1], self.case
+        if case is None or self.kind not in ("score", "surface"):
             return []
         first = None if self.kind == "score" else 1
         places = itertools.product(case.seeds[:first], case.targets[:first])
         return [store.reference_path(case, *place) for place in places]
+
+    @property
+    def case(self) -> Any:
+        """The case that is measured, or None."""
+        return next((each for each in self.arguments if isinstance(each, Case)), None)
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
@@ -107,121 +109,112 @@ class Task(NamedTuple):
         """
         if self.case is None:
             return []
-        made = [make_dataset(self.case.dataset), self.case.make_algorithm()]
-        made += [make_estimator(self.arguments[1])] if self.kind == "score" else []
-        classes = itertools.chain(*map(sources.classes, made))
-        files = [(path, True) for cls in classes for path in names.files_of(cls.__module__)]
-        for each in made:
+        files: dict[Path, bool] = {}
+        for each in objects(self.case, self.arguments[1] if self.kind == "score" else ""):
+            for cls in sources.classes(each):
+                files |= dict.fromkeys(names.files_of(cls.__module__), True)
             for value in (getattr(each, name) for name in names.path_options(each)):
                 if isinstance(value, str):
                     path = Path(value).expanduser()
-                    if is_large(path):
-                        files.append((path, False))
-                    else:
-                        files += [(file, True) for file in files_in(path)]
-        return [(path.absolute(), travels) for path, travels in dict.fromkeys(files)]
+                    large = is_large(path)
+                    files |= dict.fromkeys([path] if large else files_in(path), not large)
+        return [(path.absolute(), travels) for path, travels in files.items()]
+
+    def planned(self) -> Task:
+        """Let the store take the result, and references that it lacks, only under the keys that
+        they have now.
+        """
+        *what, store = self.arguments
+        keys = frozenset([self.place.key, *(path.stem for path in self.references)])
+        self.arguments = (*what, replace(store, planned=keys))
+        return self
+
+    def concluded(self, outcome: Outcome) -> Any:
+        """Return the result or, of a task that failed, the record that says so, written here."""
+        *what, store = self.arguments
+        result, status, reason, parts = outcome
+        if status != "ok" and self.kind == "score":
+            case, estimator = what
+            result = write_scores(case, estimator, store, status, reason, parts)
+        elif status != "ok" and self.kind in RECORDS:
+            result = store.write(self.kind, *what, status=status, reason=reason)
+        if self.kind in RECORDS:
+            self.take(result)
+        return result
 
 
-def planned(kind: str, label: str, arguments: Sequence[Any], timeout: float, key: str = "") -> Task:
-    """Return a task whose store takes its result, and references that it lacks, only under the keys
-    that they have now.
-
-    The result's own `key` is given where it is known.
-    """
-    task = Task(kind, label, tuple(arguments), timeout)
-    keys = {key or task.place[1], *(path.stem for path in task.references)}
-    store = dataclasses.replace(arguments[-1], planned=frozenset(keys))
-    return task._replace(arguments=(*arguments[:-1], store))
-
-
-def surfaces(selection: Selection) -> list[tuple[str, Case, tuple[int, ...]]]:
-    """Return kind, case and windows of the surfaces and curves that a selection measures beside its
-    scores.
-    """
-    windows, errors = selection.windows, selection.jacobian_error
-    cases = selection.cases
-    surfaces = [("window_surface", case, windows) for case in cases if windows]
-    return surfaces + [("jacobian_error", case, ()) for case in cases if errors]
-
-
-def plan(selection: Selection, store: Store, stored: Survey | None = None) -> list[list[Task]]:
-    """Return the tasks for the scores and surfaces that the store lacks, in stages: the second
-    needs the first.
-
-    What a survey says is `stored` is not read again.
-    """
-    scores = (stored or survey(selection, store)).scores
-    pairs = [
-        (case, estimator)
+def survey(selection: Selection, store: Store) -> list[Task]:
+    """Return a task for every result of a selection; a damaged file counts as missing."""
+    limit = selection.timeout
+    tasks = [
+        Task("score", f"{estimator} on {case.name}", (case, estimator, store), limit)
         for case, estimator in selection.pairs
-        if scores[case.name, estimator].missing
+    ]
+    for kind, windows in (("window_surface", selection.windows), ("jacobian_error", ())):
+        tasks += [
+            Task("surface", f"{kind} of {case.name}", (kind, case, windows, store), limit)
+            for case in selection.cases
+            if windows or (kind == "jacobian_error" and selection.jacobian_error)
+        ]
+    for cell in cells(selection):
+        metric, case, estimator, depth = cell
+        what = "memory" if metric == "memory_bytes" else "time"
+        label = f"{what} of {estimator} on {case.name} at depth {depth}"
+        tasks.append(Task("cost", label, (*cell, store), limit))
+    tasks += [
+        Task("experiment", name, (name, store), selection.experiment_timeout)
+        for name in selection.experiments
+    ]
+    for task in tasks:
+        if record := store.read_at(task.kind, task.place):
+            task.take(record)
+    return tasks
+
+
+def plan(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Return those of a survey's tasks whose scores and surfaces are missing, in stages, after what
+    they need.
+    """
+    missing = [
+        task.planned() for task in tasks if task.missing and task.kind in ("score", "surface")
     ]
     # Every estimator of a case needs its references: in the same stage, two workers would both
     # compute them.
-    needed = [
-        (case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets
-    ]
-    references = {
-        store.reference_path(*item): item for item in needed if store.read_reference(*item) is None
-    }
-    missing = [surface for surface in surfaces(selection) if not store.has_artifact(*surface)]
+    references: dict[Path, Task] = {}
+    for task in {task.case: task for task in missing if task.kind == "score"}.values():
+        case, _, store = task.arguments
+        for seed, target in itertools.product(case.seeds, case.targets):
+            label = f"reference of {case.name}, seed {seed}"
+            reference = Task("reference", label, (case, seed, target, store), task.timeout)
+            if store.read_reference(case, seed, target) is None:
+                references.setdefault(reference.place.path, reference)
     # One process compiles the kernels while the others do what takes none. What is short comes
     # last: all end together.
-    dtypes = {DTYPES[case.dtype] for case in [pair[0] for pair in pairs] + [s[1] for s in missing]}
-    stages = [[Task("kernels", "kernels", (dtypes,), MOST_COMPILING)] if dtypes else [], []]
-
-    def add(stage: int, kind: str, label: str, *arguments: Any, key: str = "") -> None:
-        stages[stage].append(planned(kind, label, (*arguments, store), selection.timeout, key))
-
-    for case, estimator in pairs:
-        key = scores[case.name, estimator].path.stem
-        add(1, "score", f"{estimator} on {case.name}", case, estimator, key=key)
-    for kind, case, windows in missing:
-        stage = 0 if kind == "jacobian_error" else 1
-        add(stage, "surface", f"{kind} of {case.name}", kind, case, windows)
-    for case, seed, target in references.values():
-        add(0, "reference", f"reference of {case.name}, seed {seed}", case, seed, target)
-    return stages
+    dtypes = {DTYPES[task.case.dtype] for task in missing}
+    first = [Task("kernels", "kernels", (dtypes,), MOST_COMPILING)] if dtypes else []
+    first += [task for task in missing if task.arguments[0] == "jacobian_error"]
+    return [[*first, *references.values()], [task for task in missing if task not in first]]
 
 
-def plan_costs(
-    selection: Selection,
-    store: Store,
-    stored: Survey | None = None,
-    *,
-    again: bool = False,
-) -> list[list[Task]]:
-    """Return the tasks for the costs that the store lacks, or for all if `again`, of estimates
+def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]]:
+    """Return those of a survey's tasks whose costs are missing, or all if `again`, of estimates
     whose scores are ok.
 
     Memory is measured before time, which one process measures at a time.
     """
-    stored = stored or survey(selection, store)
-    stages: dict[str, list[Task]] = {"memory": [], "time": []}
-    for cell, found in stored.costs.items():
-        if stored.scores[cell.case.name, cell.estimator].at(cell.depth) == "ok" and (
-            again or found.missing
-        ):
-            kind = "memory" if cell.metric == "memory_bytes" else "time"
-            label = f"{kind} of {cell.estimator} on {cell.case.name} at depth {cell.depth}"
-            cost = planned(kind, label, (cell, store), selection.timeout, found.path.stem)
-            stages[kind].append(cost)
-    return list(stages.values())
+    scores = {task.identity: task for task in tasks if task.kind == "score"}
+    memory, times = list[Task](), list[Task]()
+    for task in tasks:
+        if task.kind == "cost" and (again or task.missing):
+            metric, *pair, depth = task.identity
+            if scores[tuple(pair)].at(depth) == "ok":
+                (memory if metric == "memory_bytes" else times).append(task.planned())
+    return [memory, times]
 
 
-def plan_experiments(
-    selection: Selection, store: Store, stored: Survey | None = None
-) -> list[list[Task]]:
-    """Return the tasks for the experiments that the store lacks."""
-    experiments = (stored or survey(selection, store)).experiments
-    timeout = selection.experiment_timeout
-    return [
-        [
-            planned("experiment", name, (name, store), timeout, found.path.stem)
-            for name, found in experiments.items()
-            if found.missing
-        ]
-    ]
+def plan_experiments(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Return those of a survey's tasks whose experiments are missing."""
+    return [[task.planned() for task in tasks if task.kind == "experiment" and task.missing]]
 
 
 def fill(
@@ -234,19 +227,20 @@ def fill(
     """Carry out tasks, one stage after the other, and return their results by kind of task.
 
     They run in `workers` processes of this machine, or where another `executor` runs them: a
-    `Pool`, or what runs jobs as it does. A
-    process that runs out of time or memory, or crashes, costs its own task only, and of that the
-    depths that are left: its record says so. The results are records, but for those of kind
-    ``reference`` and ``surface``.
+    `Pool`, or what runs jobs as it does. A process that runs out of time or memory, or crashes,
+    costs its own task only, and of that the depths that are left: its record says so.
     """
     total, done = sum(map(len, stages)), 0
-    results: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    results: dict[str, list[Any]] = {kind: [] for kind in WORK}
     with contextlib.ExitStack() as stack:
         executor = executor or stack.enter_context(Pool(min(workers, max(total, 1))))
         for stage in stages:
             # Two times measured at once would disturb each other.
-            most = 1 if stage and stage[0].kind == "time" else None
-            outcomes = executor.run([task.job for task in stage], most)
+            timed = any(
+                task.kind == "cost" and task.arguments[0] != "memory_bytes" for task in stage
+            )
+            jobs = [Job(WORK[task.kind], task.arguments, task.timeout, task) for task in stage]
+            outcomes = executor.run(jobs, 1 if timed else None)
             for task, outcome in stack.enter_context(contextlib.closing(outcomes)):
                 done += 1
                 results[task.kind].append(task.concluded(outcome))

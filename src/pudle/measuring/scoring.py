@@ -72,8 +72,9 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     """
     if reference.status not in SCORED:
         return Score(status=reference.status, reason=reference.reason)
+    tensors = []
     for name in ("gradient", "codes"):
-        tensor = getattr(estimate, name)
+        tensor, expected = getattr(estimate, name), getattr(reference, name)
         kind = type(tensor).__name__
         if isinstance(tensor, torch.Tensor):
             usable = (
@@ -81,31 +82,20 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             )
             kind = "" if usable else f"one of {tensor.dtype}, {tensor.layout} on {tensor.device}"
         if kind:
-            return Score(
-                status="error",
-                reason=f"{name} is not a dense tensor of floats but {kind}: repair the estimator",
-            )
-    gradient = estimate.gradient.detach().to(device="cpu", dtype=torch.float64)
-    codes = estimate.codes.detach().to(device="cpu", dtype=torch.float64)
-    for name, tensor, expected in (
-        ("gradient", gradient, reference.gradient),
-        ("codes", codes, reference.codes),
-    ):
+            reason = f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
+            return Score(status="error", reason=reason)
         if tensor.shape != expected.shape:
             shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"
             return Score(status="error", reason=f"{name} has shape {shapes}: repair the estimator")
-        bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
-            return Score(
-                status="diverged",
-                reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite",
-            )
+        tensors.append(tensor.detach().to(device="cpu", dtype=torch.float64))
+        if bad := int((~torch.isfinite(tensors[-1])).sum()):
+            reason = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
+            return Score(status="diverged", reason=reason)
+    gradient, codes = tensors
     size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(reference.gradient))
     if not math.isfinite(size):
-        return Score(
-            status="diverged",
-            reason="the norm of the gradient exceeds float64: its errors have no meaning",
-        )
+        reason = "the norm of the gradient exceeds float64: its errors have no meaning"
+        return Score(status="diverged", reason=reason)
     error = float(torch.linalg.norm(gradient - reference.gradient)) / norm
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.

@@ -50,24 +50,23 @@ def digest(kind: str, *parts: Any) -> str:
     """Return a digest of all source files that a result depends on.
 
     `kind` is one of `ROOMS`, and `parts` are the objects that the result is computed from, such as
-    an estimator and a dataset, or their classes.
+    an estimator and a dataset.
     """
     return _digest(kind, frozenset(cls for part in parts for cls in classes(part)))
 
 
 def classes(part: Any) -> Iterator[type]:
-    """Yield a class, or the classes of an object and of the objects in its fields.
+    """Yield the classes of an object and of the objects in its fields.
 
     A field such as ``optimizer="adam"`` counts as the object that its spec makes.
     """
-    yield part if isinstance(part, type) else type(part)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        for field in dataclasses.fields(part):
-            value = getattr(part, field.name)
-            maker = getattr(names, f"make_{field.name}", None)
-            value = maker(value) if maker and isinstance(value, str) else value
-            if dataclasses.is_dataclass(value):
-                yield from classes(value)
+    yield type(part)
+    for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        value = getattr(part, field.name)
+        maker = getattr(names, f"make_{field.name}", None)
+        value = maker(value) if maker and isinstance(value, str) else value
+        if dataclasses.is_dataclass(value):
+            yield from classes(value)
 
 
 def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
@@ -90,7 +89,6 @@ def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
 def read_again() -> None:
     """Let the next digest be one of the files as they are then, not as they were at first."""
     _digest.cache_clear()
-    _package.cache_clear()
 
 
 @functools.cache
@@ -114,23 +112,15 @@ def _files_of(cls: type) -> dict[str, Path]:
     """
     if own := names.files_of(cls.__module__):
         return {names.shown_path(path): path for path in own}
-    if (top := _top(cls)) != names.PACKAGE:
-        return _package(top)
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return {cls.__module__: Path(file)} if file else {}
+    name = cls.__module__ if _top(cls) == names.PACKAGE else _top(cls)
+    module = sys.modules.get(name)
+    file, roots = getattr(module, "__file__", None), getattr(module, "__path__", ())
+    return ({name: Path(file)} if file and not roots else {}) | {
+        f"{name}/{path.relative_to(root).as_posix()}": path
+        for root in roots
+        for path in Path(root).rglob("*.py")
+    }
 
 
 def _top(cls: type) -> str:
     return cls.__module__.partition(".")[0]
-
-
-@functools.cache
-def _package(top: str) -> dict[str, Path]:
-    """Return all source files of a package, or the one of a module; none where there are none."""
-    module = sys.modules.get(top)
-    file, roots = getattr(module, "__file__", None), getattr(module, "__path__", ())
-    return ({top: Path(file)} if file and not roots else {}) | {
-        f"{top}/{path.relative_to(root).as_posix()}": path
-        for root in roots
-        for path in Path(root).rglob("*.py")
-    }

@@ -1,17 +1,14 @@
-"""The store: one file per (case, estimator, profile), named by the hash of all that the scores
-depend on.
-"""
+"""The store: one file per result, named by the hash of all that the result depends on."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -20,26 +17,20 @@ import torch
 from ..errors import ChangedSources, UnreadableResult
 from ..files import converted, read_arrays, write_atomically
 from ..kernel_choice import choice, description
-from ..names import list_experiments, list_studies, make_dataset, make_estimator
+from ..names import list_studies, make_dataset, make_estimator
 from ..references.certified import Certificate, Reference
 from . import sources
 from .case import Case, slug
 from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, Record, ScoreRecord
-from .costs import Cell
-from .experiment import ExperimentResult
 from .provenance import machine, provenance
 
-R = TypeVar("R", bound=Record)
-
-
-class _Scalars(TypedDict):
-    """The fields of a reference that are no tensors."""
-
-    target: str
-    bound: float
-    status: str
-    reason: str
-    certificate: Certificate
+#: The type of each kind of record.
+RECORDS: dict[str, type[Record]] = {
+    "score": ScoreRecord,
+    "cost": CostRecord,
+    "surface": Artifact,
+    "experiment": ExperimentRecord,
+}
 
 
 @dataclass
@@ -62,9 +53,9 @@ class Store:
         Label of the records that are written: the commit that is measured, and whether files differ
         from it.
     planned : frozenset of str, optional
-        Keys of the results that may be written, see `pudle.measuring.runner.Task`; by default of
-        all. One of another key is refused with ChangedSources: its sources or data have changed
-        since, and nobody knows which of them it comes from.
+        Keys of the results that may be written, by default all. One of another key is refused with
+        ChangedSources: its sources or data have changed since, and nobody knows which of them it
+        comes from.
     """
 
     folder: Path
@@ -77,223 +68,146 @@ class Store:
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
 
-    def path(self, case: Case, estimator: str) -> Path:
-        """Return where the record of an estimator (a spec) on a case is kept, whether or not it
-        exists.
+    def place(self, kind: str, *what: Any) -> Place:
+        """Return the file of a result, whether or not it exists, its key while it is up to date,
+        and what its record says that it is of.
+
+        What a result is of depends on its kind:
+
+        - ``score``: a case and an estimator (a spec);
+        - ``reference``: a case, a seed and a target. Cases that differ in the algorithm or in the
+          depths share it, unless the target is the limit of the algorithm;
+        - ``cost``: a metric, a case, an estimator and a depth. It depends on the machine, and on
+          the case as far as one estimate does: its first seed is what is measured;
+        - ``surface``: its name, a case and windows;
+        - ``experiment``: its name. It is the same in all profiles.
         """
-        made = make_estimator(estimator)
-        key = self._key(
-            "score",
-            *(case, made, case.make_algorithm()),
-            case=case,
-            estimator=(estimator, made.fingerprint()),
-            profile=self.profile,
-            kernels=choice(),
-        )
-        return self.folder / case.name / f"{slug(estimator)}-{key}.json"
-
-    def read(self, case: Case, estimator: str) -> ScoreRecord | None:
-        """Return the record, or None where there is none yet."""
-        return _read(self.path(case, estimator), ScoreRecord, (case.name, estimator))
-
-    def write(self, case: Case, estimator: str, **content: Any) -> ScoreRecord:
-        """Write a record atomically and return it."""
-        path, made = self._confirmed(self.path, case, estimator), make_estimator(estimator)
-        content |= {"computes": made.computes, "consistent_for": made.consistent_for}
-        return self._write(path, ScoreRecord, case=case, estimator=estimator, **content)
-
-    def cost_path(self, cell: Cell) -> Path:
-        """Return where the record of a time or memory is kept, whether or not it exists.
-
-        It depends on the machine, and on the case as far as one estimate does: its first seed is
-        what is measured. The number of threads is always one.
-        """
-        return self.cost_paths([cell])[cell]
-
-    def cost_paths(self, cells: Iterable[Cell]) -> dict[Cell, Path]:
-        """Return where the records of some cells are kept; what those of one estimator on one case
-        share is found once.
-        """
-        shared: dict[tuple[Case, str], str] = {}
-        paths = {}
-        for cell in cells:
-            case, estimator = pair = cell.case, cell.estimator
-            if pair not in shared:
-                made = make_estimator(estimator)
-                shared[pair] = self._key(
-                    "cost",
-                    *(case, made, case.make_algorithm()),
-                    case=(case.dataset, case.algorithm, case.loss, case.dtype, case.seeds[0]),
-                    estimator=(estimator, made.fingerprint()),
-                    machine=machine(),
+        parts: dict[str, Any] = {"device": self.device, "kernels": choice()}
+        of: dict[str, Any] = {}
+        match kind, *what:
+            case "score", case, estimator:
+                made = objects(case, estimator)
+                stem, of = f"{case.name}/{slug(estimator)}-", {"case": case, "estimator": estimator}
+                parts |= of | {"profile": self.profile}
+            case "reference", case, seed, target:
+                made = objects(case)[: 1 + (target == "limit")]
+                stem, algorithm = "references/", case.algorithm if made[1:] else ""
+                # It is computed on the CPU.
+                problem = (case.dataset, case.loss, case.dtype, algorithm)
+                parts = {"problem": problem, "seed": seed, "target": target}
+            case "cost", metric, case, estimator, depth:
+                made = objects(case, estimator)
+                stem = f"{case.name}/costs/{metric}-{slug(estimator)}-{depth}-"
+                of = {"metric": metric, "estimator": estimator, "depth": depth, "case": case.name}
+                problem = (case.dataset, case.loss, case.dtype, case.algorithm)
+                kernels = "torch" if metric == "seconds_torch" else description()
+                parts |= of | {"machine": machine(), "kernels": kernels}
+                parts |= {"case": problem, "seed": case.seeds[0]}
+            case "surface", name, case, windows:
+                made = objects(case, "truncated(window=1)" if windows else "")
+                stem = f"artifacts/{case.name}-{name}"
+                of = {"kind": name, "case": case.name, "seed": case.seeds[0]}
+                parts |= {"case": case, "windows": windows}
+            case _, name:
+                study, experiment = next(
+                    (study, members[name])
+                    for study, members in list_studies().items()
+                    if name in members
                 )
-            kernels = "torch" if cell.metric == "seconds_torch" else description()
-            key = _hash(shared=shared[pair], cost=(cell.metric, cell.depth, kernels))
-            name = f"{cell.metric}-{slug(estimator)}-{cell.depth}-{key}.json"
-            paths[cell] = self.folder / case.name / "costs" / name
-        return paths
+                made = [experiment]
+                # Whatever a package calls its experiment, the file stays in its folder.
+                stem = f"experiments/{quote(name, safe='')}-"
+                of = {"name": name, "kind": experiment.kind, "options": asdict(experiment)}
+                parts |= of
+                of |= {"study": study}
+        parts |= {"schema": SCHEMA, "sources": sources.digest(kind, *made)}
+        parts["data"] = [getattr(each, "fingerprint", str)() for each in made]
+        text = json.dumps(parts, sort_keys=True, default=asdict)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        # One file has the surfaces of all keys in turn; references are arrays.
+        end = {"surface": ".json", "reference": f"{key}.npz"}.get(kind, f"{key}.json")
+        return Place(self.folder / f"{stem}{end}", key, of)
 
-    def read_cost(self, cell: Cell) -> CostRecord | None:
-        """Return the record of a time or memory, or None where there is none yet."""
-        return _read(self.cost_path(cell), CostRecord, cell.label)
-
-    def write_cost(self, cell: Cell, **content: Any) -> CostRecord:
-        """Write the record of a time or memory atomically."""
-        identity = dict(zip(("metric", "case", "estimator", "depth"), cell.label, strict=True))
-        path = self._confirmed(self.cost_path, cell)
-        return self._write(path, CostRecord, **identity, **content)
-
-    def experiment_path(self, name: str) -> Path:
-        """Return where the record of an experiment is kept, whether or not it exists; its arrays
-        lie beside it (.npz).
-        """
-        experiment: Any = list_experiments()[name]
-        # The profile is left out: an experiment is the same in all of them.
-        key = _hash(
-            sources=sources.digest("experiment", experiment),
-            experiment=experiment,
-            data=experiment.fingerprint(),
-            device=self.device,
-            kernels=choice(),
-        )
-        # Whatever a package calls its experiment, the file stays in its folder; plain names stand
-        # as they are.
-        return self.folder / "experiments" / f"{quote(name, safe='')}-{key}.json"
-
-    def read_experiment(self, name: str) -> ExperimentRecord | None:
-        """Return the record of an experiment, or None where there is none yet."""
-        return _read(self.experiment_path(name), ExperimentRecord, name)
-
-    def write_experiment(
-        self, name: str, result: ExperimentResult, seconds: float | None
-    ) -> ExperimentRecord:
-        """Write the result of an experiment atomically, the arrays first: a record that exists has
-        its arrays.
-        """
-        path = self._confirmed(self.experiment_path, name)
-        experiment: Any = list_experiments()[name]
-        content = vars(result) | {"arrays": sorted(result.arrays), "arrays_digest": ""}
-        if result.arrays:
-            arrays = _packed(np.savez_compressed, result.arrays)
-            write_atomically(path.with_suffix(".npz"), arrays)
-            content["arrays_digest"] = hashlib.sha256(arrays).hexdigest()
-        return self._write(
-            path,
-            ExperimentRecord,
-            kind=experiment.kind,
-            study=next(study for study, members in list_studies().items() if name in members),
-            name=name,
-            options=dataclasses.asdict(experiment),
-            seconds=seconds,
-            **content,
-        )
-
-    def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
-        """Return whether an artifact of a case, such as a surface, exists and is up to date."""
-        path, key = self.artifact_place(kind, case, windows)
-        stored = _read(path, Artifact, (case.name, kind))
-        return stored is not None and stored.key == key
-
-    def write_artifact(
-        self, kind: str, case: Case, windows: tuple[int, ...], **content: Any
-    ) -> Artifact:
-        """Write an artifact of a case, or the reason why it has none, atomically in place of an
-        outdated one.
-        """
-        path, key = self._confirmed(self.artifact_place, kind, case, windows)
-        identity = {"kind": kind, "case": case.name, "seed": case.seeds[0]}
-        return self._write(path, Artifact, key=key, **identity, **content)
-
-    def artifact_place(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
-        """Return where an artifact is kept, whether or not it exists, and the key that it has if it
-        is up to date.
-        """
-        made = make_estimator("truncated(window=1)") if windows else None
-        parts = {"windows": windows, "kernels": choice()}
-        key = self._key("surface", case, case.make_algorithm(), made, case=case, **parts)
-        return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
-
-    def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
-        """Return the reference of one seed, or None where there is none yet."""
-        path = self.reference_path(case, seed, target)
-        try:
-            arrays = read_arrays(path, ("gradient", "codes", "scalars"))
-            content = json.loads(str(arrays["scalars"]))
-            scalars = converted(path, content, _Scalars)
-            # A whole file may have been copied to another's place.
-            if content["key"] != path.stem:
-                return None
-            gradient, codes = (
-                torch.from_numpy(arrays[name]).to(torch.float64) for name in ("gradient", "codes")
-            )
-        except (UnreadableResult, ValueError, TypeError, KeyError, RecursionError):
-            return None
-        return Reference(gradient=gradient, codes=codes, **scalars)
-
-    def write_reference(self, case: Case, seed: int, reference: Reference) -> None:
-        """Write the reference of one seed, atomically."""
-        path = self._confirmed(self.reference_path, case, seed, reference.target)
-        scalars = {name: getattr(reference, name) for name in _Scalars.__annotations__}
-        scalars |= {"certificate": dataclasses.asdict(reference.certificate), "key": path.stem}
-        arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy()}
-        write_atomically(path, _packed(np.savez, arrays | {"scalars": json.dumps(scalars)}))
+    def path(self, case: Case, estimator: str) -> Path:
+        """Return where the record of an estimator (a spec) on a case is kept."""
+        return self.place("score", case, estimator).path
 
     def reference_path(self, case: Case, seed: int, target: str) -> Path:
-        """Return where a reference is kept, whether or not it exists.
+        """Return where the reference of a seed is kept."""
+        return self.place("reference", case, seed, target).path
 
-        Cases that differ in the algorithm or in the depths share it, unless the target is the limit
-        of the algorithm. It is computed on the CPU.
+    def read(self, kind: str, *what: Any) -> Any:
+        """Return a record, or None where there is none that is whole and up to date."""
+        return self.read_at(kind, self.place(kind, *what))
+
+    def read_at(self, kind: str, place: Place) -> Any:
+        """Return the record of a kind at a place."""
+        with contextlib.suppress(UnreadableResult):
+            record = RECORDS[kind].read(place.path)
+            if record.key == place.key:
+                return record
+        return None
+
+    def write(self, kind: str, /, *what: Any, **content: Any) -> Any:
+        """Write a record atomically and return it; without a content it says only its status and
+        reason.
         """
-        made = (case.make_algorithm(),) if target == "limit" else ()
-        algorithm = case.algorithm if target == "limit" else ""
-        parts = (case.dataset, seed, case.loss, case.dtype, target, algorithm)
-        key = self._key("reference", case, *made, device="cpu", reference=parts)
-        return self.folder / "references" / f"{key}.npz"
+        path, key, of = self.confirmed(kind, *what)
+        origin = provenance(self.device, self.commit, self.dirty) | {"profile": self.profile}
+        record = RECORDS[kind](key=key, provenance=origin, **of, **content)
+        record.write(path)
+        return record
 
-    def _key(self, kind: str, of: Case, /, *made: Any, **parts: Any) -> str:
-        """Return the key of a result on a case's dataset: its sources, the files that it reads, and
-        `parts`.
-        """
-        dataset = make_dataset(of.dataset)
-        return _hash(
-            sources=sources.digest(kind, dataset, *made),
-            data=dataset.fingerprint(),
-            **{"device": self.device} | parts,
-        )
-
-    def _confirmed(self, find: Callable[..., Any], *what: Any) -> Any:
+    def confirmed(self, kind: str, *what: Any) -> Place:
         """Return the place of a result to be written, computed anew, or raise ChangedSources."""
-        if self.planned is None:
-            return find(*what)
-        sources.read_again()
-        place = find(*what)
-        if (place.stem if isinstance(place, Path) else place[1]) not in self.planned:
+        if self.planned is not None:
+            sources.read_again()
+        place = self.place(kind, *what)
+        if self.planned is not None and place.key not in self.planned:
             raise ChangedSources(
                 "sources or data were changed during the run: finished results are kept; run again"
             )
         return place
 
-    def _write(self, path: Path, record: type[R], /, **content: Any) -> R:
-        origin = provenance(self.device, self.commit, self.dirty) | {"profile": self.profile}
-        key = path.stem.rpartition("-")[2]
-        written = record(**{"key": key, "provenance": origin} | content)
-        written.write(path)
-        return written
+    def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
+        """Return the reference of one seed, or None where there is none yet."""
+        path, key, _ = self.place("reference", case, seed, target)
+        try:
+            arrays = read_arrays(path, ("gradient", "codes", "scalars"))
+            scalars = json.loads(str(arrays["scalars"]))
+            # A whole file may have been copied to another's place.
+            if scalars.pop("key") != key:
+                return None
+            certificate = converted(path, scalars.pop("certificate"), Certificate)
+            gradient, codes = (
+                torch.from_numpy(arrays[name]).to(torch.float64) for name in ("gradient", "codes")
+            )
+            return Reference(gradient=gradient, codes=codes, certificate=certificate, **scalars)
+        except (UnreadableResult, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def write_reference(self, case: Case, seed: int, reference: Reference) -> None:
+        """Write the reference of one seed, atomically."""
+        path, key, _ = self.confirmed("reference", case, seed, reference.target)
+        scalars = vars(reference) | {"certificate": asdict(reference.certificate)}
+        arrays = {name: scalars.pop(name).numpy() for name in ("gradient", "codes")}
+        arrays["scalars"] = json.dumps(scalars | {"key": key})
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomically(path, buffer.getvalue())
 
 
-def _hash(**parts: Any) -> str:
-    text = json.dumps({"schema": SCHEMA, **parts}, sort_keys=True, default=dataclasses.asdict)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+class Place(NamedTuple):
+    """Where a result is kept, its key, and the fields of its record that say what it is of."""
+
+    path: Path
+    key: str
+    of: dict[str, Any]
 
 
-def _packed(save: Callable[..., None], arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    save(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
-    return buffer.getvalue()
-
-
-def _read(path: Path, kind: type[R], identity: Any) -> R | None:
-    try:
-        return kind.read(path, identity) if path.exists() else None
-    except UnreadableResult:
-        return None
+def objects(case: Case, estimator: str = "") -> list[Any]:
+    """Return what a result of a case is computed with: its dataset, its algorithm, and an
+    estimator.
+    """
+    made = [make_dataset(case.dataset), case.make_algorithm()]
+    return [*made, make_estimator(estimator)] if estimator else made

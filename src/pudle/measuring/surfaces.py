@@ -22,6 +22,7 @@ from .measurement import stored_reference
 from .scoring import score
 
 if TYPE_CHECKING:
+    from .contents import Artifact
     from .store import Store
 
 #: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only
@@ -54,12 +55,9 @@ def window_surface(
     rows = []
     for depth in check_depths(depths):
         for window, estimate in truncated.sweep_windows(problem, algorithm, depth, windows):
+            layers = estimate.diagnostics["layers_differentiated"]
+            row = {"depth": depth, "window": window, "layers_differentiated": layers}
             result = score(estimate, reference)
-            row = {
-                "depth": depth,
-                "window": window,
-                "layers_differentiated": estimate.diagnostics["layers_differentiated"],
-            }
             fields = ("relative_error", "cosine_error", "at_floor", "status", "reason")
             rows.append(row | {name: getattr(result, name) for name in fields})
     return rows
@@ -114,26 +112,21 @@ def jacobian_error(
     theta = problem.theta.detach()
     along = directions(theta)
     exact = torch.stack([exact_product(problem, reference.codes, direction) for direction in along])
-    total = float(exact.square().sum())
     # All directions share the codes, which do not depend on them.
     products = vmap(
         lambda direction: directional_derivative(
             lambda at: tuple(codes_at(problem, algorithm, at, depths)), theta, direction
         )
-    )
-    squares = torch.stack(
-        [(product.to(exact) - exact).square().sum() for product in products(along)]
-    )
+    )(along)
+    squares = torch.stack([(product.to(exact) - exact).square().sum() for product in products])
+    total = float(exact.square().sum())
     if total == 0:
         raise InvalidArgument(
             "jacobian_error: the exact product is zero in all directions: relative errors have no"
             " meaning"
         )
-    errors = (squares / total).sqrt().tolist()
-    return [
-        {"depth": depth, "relative_error": error}
-        for depth, error in zip(depths, errors, strict=True)
-    ]
+    errors = zip(depths, (squares / total).sqrt().tolist(), strict=True)
+    return [{"depth": depth, "relative_error": error} for depth, error in errors]
 
 
 def directions(theta: Tensor) -> Tensor:
@@ -160,26 +153,19 @@ def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
     return problem.solve_tangent(codes, -change)[0]
 
 
-def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> None:
+def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> Artifact:
     """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the
     reason why it has none.
     """
-    seed = case.seeds[0]
+    content: dict[str, Any]
     try:
-        problem, algorithm = case.make_problem(seed), case.make_algorithm()
-        reference = stored_reference(case, seed, case.targets[0], store)
+        problem, algorithm = case.make_problem(case.seeds[0]), case.make_algorithm()
+        reference = stored_reference(case, case.seeds[0], case.targets[0], store)
         if kind == "window_surface":
-            rows, reason = window_surface(problem, algorithm, case.depths, windows, reference), ""
+            rows = window_surface(problem, algorithm, case.depths, windows, reference)
         else:
-            rows, reason = jacobian_error(problem, algorithm, case.depths, reference), ""
+            rows = jacobian_error(problem, algorithm, case.depths, reference)
+        content = {"rows": rows}
     except (InvalidArgument, UnsupportedProblem) as error:
-        rows, reason = [], first_line(error)
-    status = "unsupported" if reason else "ok"
-    store.write_artifact(kind, case, windows, rows=rows, status=status, reason=reason)
-
-
-def fail_surface(
-    kind: str, case: Case, windows: tuple[int, ...], store: Store, status: str, reason: str
-) -> None:
-    """Store only why there is no surface."""
-    store.write_artifact(kind, case, windows, rows=[], status=status, reason=reason)
+        content = {"status": "unsupported", "reason": first_line(error)}
+    return store.write("surface", kind, case, windows, **content)
