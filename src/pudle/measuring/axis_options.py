@@ -1,4 +1,4 @@
-"""Options of commands that replace a profile's axes, see `pudle.measuring.crossing`."""
+"""Options of commands that replace a profile's axes, see `pudle.measuring.selection.Axes`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from ..errors import PudleError
 from ..terminal import PROFILES, output
 
 KINDS = (*names.KINDS, "problems", "cases", "experiments")
+#: What a title says beside the kind.
+REMARKS = {
+    "problems": ", which datasets make; of your own: --dataset FILE.py with a function `problem`",
+    "studies": ", whose experiments `pudle list experiments` lists",
+}
+#: The columns of classes.
+COLUMNS = ("name", "computes", "options", "also called", "origin")
+Row = tuple[Any, ...]
 
 
 @click.command("list")
@@ -43,37 +51,38 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
     for kind in kinds or (*names.KINDS, "problems", "cases", "studies"):
         if kind.endswith(".py"):
             _print_file(Path(kind).expanduser())
-        elif kind in (*names.KINDS, "problems"):
-            entries = names.entries(kind)
-            _print_classes(
-                kind, [(name, cls, entries.origins[name]) for name, cls in entries.items()]
-            )
         elif kind in (*KINDS, "studies"):
-            _print_table(*_table(kind, profile))
+            title = f"{kind.capitalize()}{REMARKS.get(kind, '')}"
+            _print(title, _rows(kind, profile))
         else:
-            raise PudleError(
-                f"unknown kind {kind!r}{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a"
-                " file.py"
-            )
-    broken = names.broken(*names.KINDS, "problems", "profiles", "experiments")
-    if broken:
+            hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
+            raise PudleError(f"unknown kind {kind!r}{hint}")
+    if broken := names.broken(*names.KINDS, "problems", "profiles", "experiments"):
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
 
-def _print_classes(kind: str, classes: Iterable[tuple[str, Any, str]]) -> None:
-    """Print names, options and origins of classes, and of estimators what they compute and what
-    else they are called.
-    """
-    rows = [
-        {"name": name, "computes": getattr(cls, "computes", ""), "options": _options(cls)}
-        | {"also called": ", ".join(getattr(cls, "aliases", ())), "origin": origin}
-        for name, cls, origin in classes
-    ]
-    columns = [name for name in rows[0] if any(row[name] for row in rows)] if rows else ["name"]
-    title = kind.capitalize()
-    if kind == "problems":
-        title += ", which datasets make; of your own: --dataset FILE.py with a function `problem`"
-    _print_table(title, columns, [[row[name] for name in columns] for row in rows])
+def _rows(kind: str, profile: str) -> Iterator[Row]:
+    """Yield the names of the columns of a table, then its rows."""
+    selection, studies = names.list_profiles()[profile], names.list_studies()
+    if kind == "cases":
+        yield "case", "dataset", "algorithm", "seeds"
+        for case in selection.cases:
+            yield case.name, case.dataset, case.algorithm, len(case.seeds)
+    elif kind == "studies":
+        yield "study", "experiments"
+        for study, experiments in studies.items():
+            yield study, len(experiments)
+    elif kind == "experiments":
+        yield "experiment", "study", "kind", f"in profile {profile}"
+        for study, experiments in studies.items():
+            for name, experiment in experiments.items():
+                selected = "yes" if name in selection.experiments else ""
+                yield name, study, experiment.kind, selected
+    else:
+        yield COLUMNS
+        entries = names.entries(kind)
+        for name, cls in entries.items():
+            yield name, *_described(cls), entries.origins[name]
 
 
 def _print_file(path: Path) -> None:
@@ -85,47 +94,29 @@ def _print_file(path: Path) -> None:
             f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
         )
     for kind, those in classes.items():
-        rows = [
-            (names.name_of(cls), names.class_in(kind, path, name), "file")
-            for name, cls in those.items()
-        ]
+        made = [names.class_in(kind, path, name) for name in those]
+        rows = [(names.name_of(cls), *_described(cls), "file") for cls in made]
         if rows:
-            _print_classes(kind, rows)
+            _print(kind.capitalize(), [COLUMNS, *rows])
 
 
-def _table(kind: str, profile: str) -> tuple[str, Sequence[str], list[Sequence[str]]]:
-    """Return title, columns and rows of cases, experiments or studies."""
-    studies, selection = names.list_studies().items(), names.list_profiles()[profile]
-    if kind == "cases":
-        cases = [
-            (case.name, case.dataset, case.algorithm, str(len(case.seeds)))
-            for case in selection.cases
-        ]
-        return f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), [*cases]
-    if kind == "studies":
-        title = "Studies, whose experiments `pudle list experiments` lists"
-        counts = [(study, str(len(experiments))) for study, experiments in studies]
-        return title, ("study", "experiments"), [*counts]
-    rows = [
-        (name, study, experiment.kind, "yes" if name in selection.experiments else "")
-        for study, experiments in studies
-        for name, experiment in experiments.items()
-    ]
-    return "Experiments", ("experiment", "study", "kind", f"in profile {profile}"), [*rows]
-
-
-def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column, names to type, is never cut; a pipe gets whole lines."""
+def _print(title: str, rows: Iterable[Row]) -> None:
+    """Print a table without empty columns; the first, names to type, is never cut, and a pipe gets
+    whole lines.
+    """
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     table = Table(title=title, title_justify="left")
-    for position, column in enumerate(columns):
-        table.add_column(column, no_wrap=position == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
+    for name, *_ in columns:
+        table.add_column(name, no_wrap=not table.columns, overflow="fold")
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*map(escape, map(str, row)))
     output(width=200).print(table)
 
 
-def _options(cls: type) -> str:
-    """Return the options that a spec of a class can hold, with their defaults."""
+def _described(cls: Any) -> Row:
+    """Return what an estimator computes, the options that a spec of a class can hold, with their
+    defaults, and what else it is called.
+    """
     shown = []
     for option in names.options(cls):
         default = option.default
@@ -134,4 +125,4 @@ def _options(cls: type) -> str:
         default = names.text(default) if hasattr(default, "name") else default
         required = default is dataclasses.MISSING
         shown.append(option.name if required else f"{option.name}={default!r}")
-    return ", ".join(shown)
+    return getattr(cls, "computes", ""), ", ".join(shown), ", ".join(getattr(cls, "aliases", ()))

@@ -1,22 +1,25 @@
 """The selection of one run: which cases, estimators and experiments it measures, frozen into a
-file.
+file; and the cases that options make of a profile's: datasets x algorithms x losses.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import sys
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .. import names
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import read_record, write_record
-from .case import Case
-from .crossing import Axes
+from ..problems import Problem
+from ..references.certified import MINIMIZER_TARGETS, default_target
+from .case import Case, short, spec_slug
 from .provenance import results_home
 
 #: Environment variable that names the file of a frozen selection; without it a plain `asv run`
@@ -110,98 +113,110 @@ class Selection:
         return read_record(path, cls)
 
 
+@dataclass(frozen=True)
+class Axes:
+    """What takes the place of a profile's axes; an axis without values stays the profile's.
+
+    Attributes
+    ----------
+    datasets, algorithms : tuple of str
+        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that
+        its problem brings.
+    losses : tuple of str
+        Outer losses; without any, a dataset that is named has all of its own.
+    depths : tuple of int
+    targets : tuple of str
+        Targets of the references; without any, ``exact`` where the minimizer is known and sought,
+        else ``limit``.
+    seeds : int, optional
+        Number of seeds: 0 to seeds - 1.
+    samples : int, optional
+        Number of samples of every dataset that has the option ``n_samples``.
+    """
+
+    datasets: Sequence[str] = ()
+    algorithms: Sequence[str] = ()
+    losses: Sequence[str] = ()
+    depths: Sequence[int] = ()
+    targets: Sequence[str] = ()
+    seeds: int | None = None
+    samples: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
 def select(
     profile: Selection,
     *,
     estimators: Iterable[str] = (),
     only: bool = False,
-    datasets: Iterable[str] = (),
-    algorithms: Iterable[str] = (),
-    losses: Iterable[str] = (),
-    depths: Iterable[int] = (),
-    targets: Iterable[str] = (),
-    seeds: int | None = None,
-    samples: int | None = None,
     cases: Collection[str] = (),
     experiments: Collection[str] = (),
     device: str = "cpu",
     timeout: float | None = None,
     home: Path | None = None,
+    **axes: Any,
 ) -> Selection:
     """Return the selection of a profile, changed by the options of `pudle run`.
 
-    `estimators`, and installed plug-ins, are added to the profile's unless `only`. Datasets,
-    algorithms, losses, depths, targets and numbers of seeds and samples take the place of the
-    profile's, see `pudle.measuring.crossing.Axes`; `cases` are patterns of names of those to keep,
-    in the profile or as changed. Without named experiments, those of the profile stay, unless the
-    options change anything else. With named experiments, cases stay only if the options change
-    them. `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs.
-    `home` is the folder of the results, from which paths in names are seen. Patterns that match
-    nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
+    `estimators`, and installed plug-ins, are added to the profile's unless `only`. The `axes`, see
+    `Axes`, take the place of the profile's; `cases` are patterns of names of those to keep, in the
+    profile or as changed. Without named experiments, those of the profile stay, unless the options
+    change anything else. With named experiments, cases stay only if the options change them.
+    `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs. `home`
+    is the folder of the results, from which paths in names are seen. Patterns that match nothing,
+    specs that name nothing, and `only` without estimators raise InvalidArgument.
     """
     named = tuple(map(_named, estimators))
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if only else (*profile.estimators, *plugins(), *named)
-    axes = Axes(
-        tuple(datasets),
-        tuple(algorithms),
-        tuple(losses),
-        tuple(sorted(set(depths))),
-        tuple(targets),
-        seeds,
-        samples,
-    )
+    instead = Axes(**axes)
+    depths = tuple(sorted(set(instead.depths)))
+    own = {case.name: case for case in profile.cases}
     # A published name selects its case also where the options change it, and so give it another
     # name.
-    known_cases = {case.name: case for case in profile.cases}
-    published = (
-        bool(cases)
-        and not axes.datasets
-        and all(fnmatch.filter(known_cases, pattern) for pattern in cases)
-    )
-    chosen_cases = _matching(cases, known_cases, "--case", "") if published else known_cases
-    kept = {
-        case.name: case for case in axes.cross(tuple(chosen_cases.values()), home or results_home())
-    }
-    if cases and not published:
-        hint = f"case of profile {profile.profile}: known are {', '.join(known_cases | kept)}"
+    published = not instead.datasets and all(fnmatch.filter(own, pattern) for pattern in cases)
+    before = _matching(cases, own, "--case", "") if published else own
+    kept = {case.name: case for case in crossed(before.values(), instead, home or results_home())}
+    if not published:
+        hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
         kept = _matching(cases, kept, "--case", hint)
-    narrowed = bool(only or cases or axes)
+    narrowed = bool(only or cases or instead)
     carried_out = () if narrowed else profile.experiments
     if experiments:
         known = names.list_experiments()
         hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
         carried_out = tuple(_matching(experiments, known, "--experiment", hint))
         kept = kept if narrowed else {}
-    return dataclasses.replace(
+    return replace(
         profile,
         cases=tuple(kept.values()),
         estimators=tuple(dict.fromkeys(chosen)),
         experiments=carried_out,
         device=device,
-        tracked_depths=axes.depths or profile.tracked_depths,
-        timed_depths=axes.depths or profile.timed_depths,
-        torch_depths=profile.torch_depths and (axes.depths or profile.torch_depths),
+        tracked_depths=depths or profile.tracked_depths,
+        timed_depths=depths or profile.timed_depths,
+        torch_depths=profile.torch_depths and (depths or profile.torch_depths),
         timeout=timeout or profile.timeout,
         experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
         # What a user names is measured wherever the user asks.
-        limited=() if axes else tuple(limit for limit in profile.limited if limit[0] not in named),
+        limited=() if instead else tuple(each for each in profile.limited if each[0] not in named),
     )
 
 
 def _matching(
     patterns: Collection[str], known: dict[str, Any], option: str, hint: str
 ) -> dict[str, Any]:
-    """Return the known items whose name matches a pattern; each pattern must match a name."""
+    """Return the known items whose name matches a pattern, all if there is none; each pattern must
+    match a name.
+    """
     for pattern in patterns:
         if not fnmatch.filter(known, pattern):
             raise InvalidArgument(f"{option} {pattern!r} matches no {hint}")
-    return {
-        name: item
-        for name, item in known.items()
-        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-    }
+    matching = {name for pattern in patterns or ["*"] for name in fnmatch.filter(known, pattern)}
+    return {name: item for name, item in known.items() if name in matching}
 
 
 def _named(spec: str) -> str:
@@ -218,19 +233,134 @@ def _named(spec: str) -> str:
         ) from error
 
 
-def plugins() -> tuple[str, ...]:
-    """Return the specs of the installed plug-in estimators that need no arguments; name the others
+def plugins() -> Iterator[str]:
+    """Yield the specs of the installed plug-in estimators that need no arguments; name the others
     on stderr.
     """
-    found = []
     for name, cls in names.list_estimators().items():
-        if cls.__module__.partition(".")[0] == "pudle":
-            continue
-        try:
-            found.append(names.text(cls()))
-        except (TypeError, PudleError):
-            print(
-                f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'",
-                file=sys.stderr,
+        if cls.__module__.partition(".")[0] != names.PACKAGE:
+            try:
+                yield names.text(cls())
+            except (TypeError, PudleError):
+                hint = f"name it with --estimator '{name}(...)'"
+                print(f"plug-in {name} needs arguments: {hint}", file=sys.stderr)
+
+
+def crossed(cases: Collection[Case], axes: Axes, home: Path) -> Iterable[Case]:
+    """Return a profile's cases with some axes in place of theirs; pairs that do not fit are there,
+    to be reported.
+
+    A case that the profile has, at whatever depths, keeps its name there. Any other gets one that
+    says what it is; paths in it are seen from `home`, the folder of the results. InvalidArgument
+    says that a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has
+    the option ``n_samples``.
+    """
+    if not axes:
+        return cases
+    rules = [names.text(names.make_algorithm(spec)) for spec in axes.algorithms]
+    # All are made before the first is drawn: wrong usage shows at once.
+    named = [_sized(names.make_dataset(spec), axes.samples) for spec in axes.datasets]
+    drafts: list[Any] = []
+    # A profile of experiments alone has no cases.
+    like = next(iter(cases or names.list_profiles()["quick"].cases))
+    for dataset in named:
+        problem = _drawn(dataset)
+        default = [problem.default_algorithm]
+        for rule, loss in product(rules or default, axes.losses or dataset.losses):
+            targets = (default_target(problem, names.make_algorithm(rule)),)
+            drafts.append((like, names.text(dataset), rule, loss, targets))
+    for case in () if named else cases:
+        spec = case.dataset
+        if axes.samples:
+            spec = names.text(_sized(names.make_dataset(spec), axes.samples))
+        for rule, loss in product(rules or [case.algorithm], axes.losses or [case.loss]):
+            sought = {*case.targets} & {*MINIMIZER_TARGETS}
+            leads = names.make_algorithm(rule).thresholding.proximal or not sought
+            drafts.append((case, spec, rule, loss, case.targets if leads else ("limit",)))
+    _check(axes, dict.fromkeys(spec for _, spec, *_ in drafts))
+    changes: dict[str, Any] = {"depths": axes.depths} if axes.depths else {}
+    changes |= {"seeds": range(axes.seeds)} if axes.seeds else {}
+    own, results = {_nameless(case): case.name for case in cases}, dict[str, Case]()
+    for case, spec, rule, loss, targets in drafts:
+        made = replace(case, dataset=spec, algorithm=rule, loss=loss, **changes)
+        made = replace(made, targets=axes.targets or targets)
+        name = own.get(_nameless(made)) or _name(made, axes, home)
+        # The profile's name for another case keeps its meaning.
+        if name in own.values() and _nameless(made) not in own:
+            name += "-added"
+        results.setdefault(name, replace(made, name=name))
+    return results.values()
+
+
+def _sized(made: Any, samples: int | None) -> Any:
+    """Return a dataset with the number of samples that is given, if it has such an option."""
+    if "seed" not in [each.name for each in names.options(type(made))]:
+        raise InvalidArgument(
+            f"dataset {made.name} has no option seed: make it a frozen dataclass with `seed:"
+            " int = 0`"
+        )
+    return replace(made, n_samples=samples) if samples and hasattr(made, "n_samples") else made
+
+
+def _drawn(made: Any) -> Any:
+    """Draw once, so that an empty folder or an unreadable file is refused before anything is
+    measured.
+
+    A dataset of a user's file is drawn twice: a process that draws another problem would score it
+    by a wrong reference.
+    """
+    try:
+        drawn = made.problem(made.losses[0])
+        if names.origin(type(made)) and not _alike(drawn, made.problem(made.losses[0])):
+            raise InvalidArgument(
+                f"dataset {names.text(made)} gives another problem when it draws again with the"
+                " same seed: draw from a generator that is made with it, such as"
+                " torch.Generator().manual_seed(seed)"
             )
-    return tuple(found)
+        return drawn
+    except PudleError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InvalidArgument(
+            f"dataset {names.text(made)} cannot be drawn ({reason}): repair it, or leave it out"
+        ) from error
+
+
+def _alike(one: Problem, other: Problem) -> bool:
+    """Return whether two problems have the same parameter, the same first layer and the same loss
+    after it.
+    """
+    said = []
+    for each in (one, other):
+        layer = names.make_algorithm(each.default_algorithm).run(each, 1).codes
+        said.append((each.theta, layer, each.outer_loss(layer)))
+    return all(map(torch.equal, *said))
+
+
+def _check(axes: Axes, specs: Iterable[str]) -> None:
+    """Refuse a loss that no dataset here has, and a number of samples that none can have."""
+    datasets = [names.make_dataset(spec) for spec in specs]
+    losses = dict.fromkeys(loss for dataset in datasets for loss in dataset.losses)
+    for loss in axes.losses:
+        if loss not in losses:
+            hint = f"{names.nearest(loss, losses)}: the datasets here have {', '.join(losses)}"
+            raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
+    if axes.samples and not any(hasattr(dataset, "n_samples") for dataset in datasets):
+        raise InvalidArgument(f"--samples is no option of {', '.join(specs)}: none has n_samples")
+
+
+def _name(case: Case, axes: Axes, home: Path) -> str:
+    dataset = names.make_dataset(case.dataset)
+    parts = [spec_slug(case.dataset, home, names.path_options(dataset))]
+    parts += [
+        spec_slug(case.algorithm, home, names.path_options(case.make_algorithm())),
+        case.loss,
+        *axes.targets,
+    ]
+    return short("-".join([*parts, *([f"{axes.seeds}_seeds"] if axes.seeds else [])]))
+
+
+def _nameless(case: Case) -> Case:
+    """Return all that a case is but its name and its depths, which are an axis of every table."""
+    return replace(case, name="any", depths=(0,))
