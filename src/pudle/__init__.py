@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 #: The public names of each module.
 _NAMES = {
     "advising.advise": "advise",
-    "advising.records": "Advice",
+    "advising.advice": "Advice",
     "algorithms": "Algorithm Fista Ista Iteration Noodl Trajectory",
     "batches": "MeanEstimate mean_estimate split",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
@@ -44,8 +44,8 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
+    from .advising.advice import Advice
     from .advising.advise import advise
-    from .advising.records import Advice
     from .algorithms import Algorithm, Fista, Ista, Iteration, Noodl, Trajectory
     from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset

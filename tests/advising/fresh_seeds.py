@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pudle.advising.advice import Advice
 from pudle.advising.advise import advise
 from pudle.advising.candidates import Candidate
 from pudle.advising.draws import Draws
-from pudle.advising.records import Advice
 from pudle.advising.search import Search
 from pudle.answers import Requirement
 from pudle.text import seconds
@@ -61,10 +61,11 @@ def kept_on_fresh_seeds(required: Required, advice: Advice) -> Kept:
     """Measure the advised estimator on the fresh seeds anew."""
     assert advice.chosen, str(advice)
     chosen = advice.chosen
-    draws = Draws.of(required.dataset, required.algorithm, required.loss)
+    draws = Draws(required.dataset, required.algorithm, required.loss)
     search = Search(draws, Requirement(required.error), chosen.depth)
     seeds = draws.scorable(FRESH)
-    errors = draws.errors(chosen.estimator, seeds, [chosen.depth])[0].tolist()
+    candidate, depth = Candidate(chosen.estimator), chosen.depth
+    errors = draws.errors(candidate, seeds, [depth]).loc[depth].tolist()
     if not advice.base:
         return Kept(errors, [])
     calls = [(Candidate(each.estimator), each.depth) for each in (chosen, advice.base)]
@@ -75,44 +76,26 @@ def kept_on_fresh_seeds(required: Required, advice: Advice) -> Kept:
 
 def main() -> None:
     """Print a row of a Markdown table for each requirement that is named, or for all."""
-    columns = [
-        "problem",
-        "error",
-        "advice",
-        "layers",
-        "time",
-        "kept",
-        "largest error",
-        "time / backprop",
-        "there",
-        "measured in",
-    ]
-    print(f"| {' | '.join(columns)} |\n|---|--:|---|{'--:|' * (len(columns) - 3)}")
+    columns = "problem|error|advice|layers|time|kept|largest error|time / backprop|there|took"
+    print(f"|{columns}|\n|---|--:|---|{'--:|' * 7}")
     for name in sys.argv[1:] or REQUIRED:
         required, start = REQUIRED[name], time.process_time()
-        advice = advise(
-            required.dataset, required.algorithm, loss=required.loss, error=required.error
-        )
+        dataset, algorithm, loss, error = required
+        advice = advise(dataset, algorithm, loss=loss, error=error)
         took, kept = time.process_time() - start, kept_on_fresh_seeds(required, advice)
-        chosen = advice.chosen
-        cells = [
-            f"`{required.dataset}`, `{required.algorithm}`, {required.loss}",
-            f"{required.error:g}",
+        chosen, ratios = advice.chosen, kept.ratios
+        cells = (
+            f"`{dataset}`, `{algorithm}`, {loss}",
+            f"{error:g}",
             f"`{chosen.name}`",
-        ]
-        cells += [
             str(chosen.depth),
             seconds(chosen.seconds),
             f"{kept.count(required)} of {len(kept.errors)}",
-        ]
-        cells += [
             f"{max(kept.errors):.2g}",
             f"{advice.relative_time:.2g}" if advice.base else "not reached",
-        ]
-        cells += [
-            f"{min(kept.ratios):.2g} to {max(kept.ratios):.2g}" if kept.ratios else "",
+            f"{min(ratios):.2g} to {max(ratios):.2g}" if ratios else "",
             f"{took:.0f} s",
-        ]
+        )
         print(f"| {' | '.join(cells)} |", flush=True)
         print(advice, dict(advice.left_out), file=sys.stderr, flush=True)
 

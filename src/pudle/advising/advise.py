@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +14,15 @@ from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..problems import Problem
+from ..references.certified import SCORED
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .candidates import Candidate, candidates
+from .advice import Advice, Choice
+from .candidates import candidates
 from .draws import Draws
-from .records import Advice, Choice
-from .search import ADVISED, Search
+from .search import MORE, Search
 from .training import check_trainable, with_training
-from .verification import Verification, is_kept
+from .verification import compared, is_kept, verified
 
 #: Error that is required where nothing is.
 ERROR = 0.01
@@ -90,7 +92,7 @@ def advise(
         For a requirement that is no positive number, where no seed has a reference to score
         against, and for a training without a dictionary to learn.
     """
-    for name, value in (("error", error), ("seconds", seconds), ("memory", memory)):
+    for name, value in {"error": error, "seconds": seconds, "memory": memory}.items():
         if value is not None:
             check_positive(name, value)
     check_integer("seeds", seeds, 2)
@@ -98,53 +100,47 @@ def advise(
     if error is seconds is memory is None:
         error = ERROR
     requirement = Requirement(error, seconds or math.inf, memory or math.inf)
-    named = candidates(estimators)
-    draws = Draws.of(problem, algorithm, loss, device)
+    named, draws = candidates(estimators), Draws(problem, algorithm, loss, device)
     if train:
         check_trainable(draws)
     with single_thread():
         progress(0, 4, "references of the first seeds")
         search = Search(draws, requirement, most_depth)
-        check_scorable(search)
+        status = check_scorable(search)
         progress(1, 4, "all candidates on few seeds")
-        advice = _advise(search, search.run(*named), seeds, progress)
-        advice = replace(advice, requirement=requirement, left_out=search.left_out)
-        return with_training(advice, draws, progress) if train and advice.chosen else advice
+        able = search.run(named)
+        advice = Advice(draws.text, requirement, reference=status, left_out=search.left_out)
+        progress(2, 4, "the best candidates on more seeds")
+        best = search.refined(able)
+        if not best:
+            # What comes closest to the required error, whatever it costs.
+            near = answer(search.measured(able, search.few), Requirement(error))
+            costs = near.seconds.value, near.memory.value
+            closest = [
+                Choice(each.estimator, int(near.depth), near.error, *costs)
+                for each in able
+                if each.name == near.estimator
+            ]
+            return replace(advice, closest=closest[0] if closest else None)
+        names = " and ".join(candidate.name for candidate, _ in best)
+        progress(3, 4, f"{names} on {seeds} new seeds")
+        tests = enumerate(
+            (range(start, start + seeds) for start in itertools.count(MORE, seeds)), 1
+        )
+        tested = [verified(search, *each, tests) for each in best]
+        unscorable = sum(truth.status not in SCORED for _, truth in draws.drawn.values())
+        advice = replace(advice, unscorable=unscorable)
+        kept = [each for each in tested if is_kept(each)]
+        if not kept:
+            return replace(advice, undecided=tested[0])
+        progress(4, 4, "times in turns")
+        advice = replace(advice, **compared(search, kept))
+        return with_training(advice, draws, progress) if train else advice
 
 
-def _advise(
-    search: Search, able: list[Candidate], seeds: int, progress: ProgressCallback
-) -> Advice:
-    progress(2, 4, "the best candidates on more seeds")
-    refined = search.refined(able)
-    best = search.best(refined, search.more, ADVISED, search.statistic)
-    reference = search.draws.reference(search.few[0]).status
-    advice = Advice(search.draws.text, search.requirement, reference=reference)
-    if not best:
-        return replace(advice, closest=_closest(search, refined or able))
-    verification = Verification(search, seeds)
-    names = " and ".join(candidate.name for candidate, _ in best)
-    progress(3, 4, f"{names} on {seeds} new seeds")
-    tested = [verification.test(*each) for each in best]
-    advice = replace(advice, unscorable=verification.unscorable)
-    kept = [each for each in tested if is_kept(each)]
-    if not kept:
-        return replace(advice, undecided=tested[0])
-    progress(4, 4, "times in turns")
-    return replace(advice, **verification.compared(kept))
-
-
-def _closest(search: Search, able: list[Candidate]) -> Choice | None:
-    """Return what comes closest to the required error, whatever it costs."""
-    measured = search.measured(able, search.few)
-    best = answer(measured, Requirement(search.requirement.error))
-    costs = best.seconds.value, best.memory.value
-    return Choice(best.estimator, int(best.depth), best.error, *costs) if best.estimator else None
-
-
-def check_scorable(search: Search) -> None:
-    """Refuse a problem without references, with different kinds of them, or with bounds above the
-    required error.
+def check_scorable(search: Search) -> str:
+    """Return the kind of the references; refuse a problem without any, with different kinds, or
+    with bounds above the required error.
     """
     draws, required = search.draws, search.requirement.error
     if not search.few:
@@ -153,13 +149,15 @@ def check_scorable(search: Search) -> None:
             f"no seed has a reference to score against: {first.status}: {first.reason}"
         )
     references = [draws.reference(seed) for seed in search.more]
-    if len(statuses := sorted({each.status for each in references})) > 1:
+    status, *others = sorted({each.status for each in references})
+    if others:
         raise InvalidArgument(
-            f"references of different kinds ({', '.join(statuses)}) are not ranked together: fix"
-            " the loss"
+            f"references of different kinds ({', '.join([status, *others])}) are not ranked"
+            " together: fix the loss"
         )
     bound = max(each.bound for each in references)
     if required is not None and required < bound:
         raise InvalidArgument(
             f"error={required:g} is below the references' bound {bound:.1e}: allow more than that"
         )
+    return status

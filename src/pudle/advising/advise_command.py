@@ -11,24 +11,22 @@ from ..terminal import check_device, progress_line
 
 #: Exit code where no candidate meets the requirement; 2 is wrong usage.
 NOTHING = 1
-UNITS = {"": 1.0, "B": 1.0, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
-UNITS |= {"KB": 1e3, "MB": 1e6, "GB": 1e9}
-POSITIVE = click.FloatRange(min=0, min_open=True)
+UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """Read a size such as ``200MiB``."""
     if value is None:
         return None
-    read = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", value)
-    if not read or read[2].upper() not in UNITS:
+    size = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMG]IB|B|)\s*", value.upper())
+    if not size:
         raise click.BadParameter(
             f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB"
         )
-    return float(read[1]) * UNITS[read[2].upper()]
+    return float(size[1]) * UNITS[size[2]]
 
 
-@click.command("advise")
+@click.command("advise", context_settings={"show_default": True})
 @click.argument("estimators", nargs=-1, metavar="[SPEC]...")
 @click.option(
     "--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems."
@@ -41,48 +39,25 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
 @click.option(
     "--error",
-    type=POSITIVE,
+    type=float,
     metavar="E",
     help="Largest relative error of the gradient [default: 0.01, without a time and a memory].",
 )
-@click.option(
-    "--seconds",
-    type=POSITIVE,
-    metavar="S",
-    help="Largest time of one gradient.",
-)
+@click.option("--seconds", type=float, metavar="S", help="Largest time of one gradient.")
 @click.option(
     "--memory", callback=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB."
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=2),
-    default=20,
-    show_default=True,
-    help="New seeds that the answer is tested on.",
-)
-@click.option(
-    "--most-depth",
-    type=click.IntRange(min=1),
-    default=1600,
-    show_default=True,
-    help="Largest number of layers.",
-)
+@click.option("--seeds", default=20, help="New seeds that the answer is tested on.")
+@click.option("--most-depth", default=1600, help="Largest number of layers.")
 @click.option(
     "--train",
     is_flag=True,
     help="Train shortly with the advised estimator and the runner-up, and compare.",
 )
 @click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="Device to measure on.",
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure on."
 )
-def advise_command(
-    estimators: tuple[str, ...], dataset: str, algorithm: str | None, **options: Any
-) -> None:
+def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
     """Say which gradient estimator to use on a problem, within an error, a time and a memory.
 
     Candidates are the named estimators, or all that are installed; a name such as `truncated`
@@ -101,7 +76,7 @@ def advise_command(
 
     check_device(options["device"])
     with progress_line() as show:
-        advice = advise(dataset, algorithm, estimators=estimators, progress=show, **options)
+        advice = advise(dataset, algorithm, progress=show, **options)
     if options["train"] and not advice.chosen:
         click.echo("no training: there is no advice to try", err=True)
     click.echo(advice)

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
+import pandas as pd
 
-from ..answers import Answer, Line, Measured, Requirement, Statistic, answer, median
+from ..answers import Answer, Curve, Line, Measured, Requirement, Statistic, answer, median
 from ..measuring import meter
 from ..workers import return_freed_memory, run_in_copy
-from .candidates import Candidate, Family
+from .candidates import Candidate
 from .draws import Draws
 from .statistics import tolerance_limit
 
-#: Depths that are measured at first, in levels: deeper ones only for what can still win there.
-LEVELS = ((2, 5, 10, 20, 50), (100, 200), (400, 800), (1600,))
-#: Windows and terms that are tried at first; between the best ones more are tried later.
-NUMBERS = (2, 5, 10, 20, 50, 100, 200, 500)
+#: Depths that are measured, the next one only for what can still win there.
+DEPTHS = (2, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
+#: Before this depth an error need not fall yet, and a refusal may be one of small depths.
+EARLY = 50
 #: Number of seeds of the short run, and on which the best candidates are refined.
 FEW, MORE = 3, 12
-#: Kinds of estimators that are refined, and of those advised: the choice and a runner-up.
-REFINED, ADVISED = 4, 2
-#: One estimate may take so many times that of the median candidate at `FIRST_DEPTH`.
-SLOWEST, FIRST_DEPTH = 30.0, 5
+#: Estimators that are refined, up to two of a kind, and those advised: the choice and a runner-up.
+REFINED, MEMBERS, ADVISED = 6, 2, 2
+#: A candidate that takes so many times as long as the median one goes no deeper.
+SLOWEST = 100.0
 #: An error has a floor where doubling the depth leaves more than this share of it.
 FLOOR = 0.9
-#: Number of depths that are tried around one, and the first of them, as a share of it.
-FINER, NEAR = 6, 0.5
+#: Number of depths that are tried between one and its double.
+FINER = 6
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
 ROUNDS = 3
@@ -52,215 +54,158 @@ class Search:
     def __init__(self, draws: Draws, requirement: Requirement, most_depth: int) -> None:
         self.draws, self.most_depth = draws, most_depth
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
-        levels = [[depth for depth in level if depth <= most_depth] for level in LEVELS]
-        self.levels = [level for level in levels if level]
-        if most_depth > max(map(max, self.levels), default=0):
-            self.levels.append([most_depth])
         self.few, self.more = draws.scorable(range(FEW)), draws.scorable(range(MORE))
         #: The one depth for several seeds: more than the median is needed to hold for nearly all.
         self.statistic: Statistic = tolerance_limit if len(self.more) > 1 else median
         self.left_out: dict[str, str] = {}
-        self._seconds: dict[str, dict[int, float]] = {}
-        self._memory: dict[str, dict[int, float]] = {}
+        #: Costs by the spec of an estimator and by depth.
+        self._seconds, self._memory = (defaultdict[str, dict[int, float]](dict) for _ in "sm")
 
     # -- the short run
 
-    def run(self, single: Iterable[Any], families: Iterable[Family]) -> list[Candidate]:
+    def run(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Measure all candidates on few seeds, at depths as they are needed; return those that can
-        treat the problem in reasonable time.
+        treat the problem.
         """
-        first = [Candidate(family.member(NUMBERS[0]), family, NUMBERS[0]) for family in families]
-        able = self._able([*map(Candidate, single), *first])
-        able += [
-            Candidate(each.family.member(number), each.family, number)
-            for each in able
-            if each.family
-            for number in NUMBERS[1:]
-            if number < self.most_depth
-        ]
-        waiting = able
-        for level in self.levels:
-            begun = [each for each in waiting if each.distinct(level)]
-            for each in begun:
-                self.draws.errors(each.estimator, self.few, each.distinct(level))
-            self._measure_costs(self._ends(begun, level))
-            best = answer(self.measured(able, self.few), self.requirement)
-            waiting = [each for each in waiting if self._may_win_deeper(each, level[-1], best)]
-            if not waiting:
-                break
-        return able
-
-    def _able(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Return the candidates that treat the first problem at some depth, and not too slowly."""
-        depths, able = [min(FIRST_DEPTH, self.most_depth), self.levels[0][-1]], []
+        waiting = list(candidates)
+        for depth in [*(depth for depth in DEPTHS if depth < self.most_depth), self.most_depth]:
+            able = [
+                each
+                for each in waiting
+                if depth > each.window
+                and self.draws.errors(each, self.few, [depth]).loc[depth].notna().all()
+            ]
+            self._measure_costs([(each, depth) for each in able])
+            best = answer(self.measured(candidates, self.few), self.requirement)
+            waiting = [each for each in waiting if self._may_win_deeper(each, depth, best)]
+        able = [each for each in candidates if self._seconds[each.name]]
         for each in candidates:
-            if np.isnan(self.draws.errors(each.estimator, self.few[:1], depths)).all():
-                self.left_out[each.name] = self.draws.failures[each.name]
-            else:
-                able.append(each)
-        if not able:
-            return []
-        seconds = self.in_turns([(each, depths[0]) for each in able], 1)[0]
-        for each, ratio in zip(able, seconds / np.median(seconds), strict=True):
-            if ratio > SLOWEST:
-                share = f"{ratio:.0f} times the median candidate's time at {depths[0]} layers"
-                self.left_out[each.name] = f"slow: {share}"
-        return [each for each in able if each.name not in self.left_out]
+            if each.kind not in {other.kind for other in able} and each.name in self.draws.failures:
+                self.left_out.setdefault(each.kind, self.draws.failures[each.name])
+        return able
 
     def _may_win_deeper(self, candidate: Candidate, depth: int, best: Answer) -> bool:
         """Return whether more layers could help a candidate: they never take less time."""
-        if not candidate.distinct([depth]):
-            return True
+        if depth not in self._seconds[candidate.name]:
+            return depth <= candidate.window or depth < EARLY
         seconds = self._seconds[candidate.name][depth]
-        memory = self._memory.get(candidate.name, {}).get(depth, 0.0)
-        slower = best.reached and seconds >= best.seconds.value
-        if slower or not self.requirement.allows(seconds, memory):
+        typical = np.median([costs[depth] for costs in self._seconds.values() if depth in costs])
+        if seconds > SLOWEST * typical:
+            times = f"{seconds / typical:.0f} times the median candidate's time"
+            self.left_out[candidate.kind] = f"slow: {times} at {depth} layers"
             return False
-        depths = [max(depth // 2, 1), depth]
-        half, whole = self.draws.errors(candidate.estimator, self.few, depths)
-        return bool((np.isnan(half) | (whole < FLOOR * half)).any())
+        slower = best.reached and seconds >= best.seconds.value
+        if slower or not self.requirement.allows(seconds, self._memory[candidate.name][depth]):
+            return False
+        errors = self.draws.errors(candidate, self.few, [depth // 2])
+        falls = errors.loc[depth] < FLOOR * errors.loc[depth // 2]
+        return depth < EARLY or bool((falls | errors.loc[depth // 2].isna()).any())
 
-    # -- times and memory, on the first problem
+    # -- times and memory
 
     def in_turns(
-        self, calls: Sequence[tuple[Candidate, int]], rounds: int, seed: int | None = None
+        self, calls: Sequence[tuple[Candidate, int]], rounds: int, seed: int = 0
     ) -> np.ndarray:
         """Return the seconds of one estimate, shape (rounds, calls), each at a depth.
 
-        All take turns in every round, each round beginning with another one, so that a machine
-        whose speed drifts treats them alike. On the CPU they are seconds of the processor, which do
-        not change when the machine is busy with other work.
+        All take turns in every round, so that a machine whose speed drifts treats them alike. On
+        the CPU they are seconds of the processor, which do not change when the machine is busy with
+        other work.
         """
-        problem = self.draws.problem(self.few[0] if seed is None else seed)
-        algorithm = self.draws.algorithm
+        problem = self.draws.problem(seed)
         device = problem.theta.device.type
         clock = time.process_time if device == "cpu" else meter.clock(device)
         bound = [
-            lambda made=each.made, depth=depth: made.estimate(problem, algorithm, depth)
+            partial(each.estimator.estimate, problem, self.draws.algorithm, depth)
             for each, depth in calls
         ]
-        # The first call of each warms up, the second says how often to repeat.
-        first = [[meter.seconds(call, clock=clock) for _ in range(2)] for call in bound]
-        repeats = [max(1, int(LEAST_SECONDS / max(second, 1e-5))) for _, second in first]
-        taken = np.empty((rounds, len(bound)))
-        for turn in range(rounds):
-            for place in np.roll(np.arange(len(bound)), -turn):
-                taken[turn, place] = meter.seconds(bound[place], repeats[place], clock)
-        return taken
+        # The first call warms up as well.
+        first = [meter.seconds(call, clock=clock) for call in bound]
+        repeats = [1 + int(LEAST_SECONDS / max(seconds, 1e-5)) for seconds in first]
+        turns = [map(meter.seconds, bound, repeats, [clock] * len(bound)) for _ in range(rounds)]
+        return np.reshape([*map(list, turns)], (rounds, len(bound)))
 
     def memory_of(self, candidate: Candidate, depth: int) -> float:
         """Return the peak memory of an estimate in bytes; NaN if it fails."""
-        problem, algorithm = self.draws.problem(self.few[0]), self.draws.algorithm
-        algorithm.step_size(problem)
-        device, estimator = problem.theta.device.type, candidate.made
-
-        def peak() -> int:
-            return meter.peak_memory(lambda: estimator.estimate(problem, algorithm, depth), device)[
-                0
-            ]
-
+        problem, algorithm = self.draws.problem(0), self.draws.algorithm
+        call = partial(candidate.estimator.estimate, problem, algorithm, depth)
+        device = problem.theta.device.type
         if device != "cpu":
-            return float(peak())
+            return meter.peak_memory(call, device)[0]
+        algorithm.step_size(problem)
         return_freed_memory()
-        code, taken = run_in_copy(peak)
-        return float(taken) if code == 0 else math.nan
-
-    def _ends(
-        self, candidates: Iterable[Candidate], level: Sequence[int]
-    ) -> list[tuple[Candidate, int]]:
-        """Return the candidates at the ends of a level, between which costs are linear."""
-        calls = []
-        for each in candidates:
-            depths = each.distinct(level)
-            first = [] if each.name in self._seconds else depths[:1]
-            calls += [(each, depth) for depth in dict.fromkeys([*first, depths[-1]])]
-        return calls
+        code, taken = run_in_copy(meter.peak_memory, call, device)
+        return math.nan if code else taken[0]
 
     def _measure_costs(self, calls: Sequence[tuple[Candidate, int]]) -> None:
         """Measure times, and memories if they are limited."""
         taken = np.median(self.in_turns(calls, ROUNDS), 0).tolist()
+        limited = math.isfinite(self.requirement.memory)
         for (each, depth), seconds in zip(calls, taken, strict=True):
-            self._seconds.setdefault(each.name, {})[depth] = seconds
-            if math.isfinite(self.requirement.memory):
-                self._memory.setdefault(each.name, {})[depth] = self.memory_of(each, depth)
+            self._seconds[each.name][depth] = seconds
+            self._memory[each.name][depth] = self.memory_of(each, depth) if limited else math.nan
 
     # -- answers
 
-    def measured(self, candidates: Iterable[Candidate], seeds: Sequence[int]) -> list[Measured]:
+    def measured(self, candidates: Sequence[Candidate], seeds: Sequence[int]) -> list[Measured]:
         """Return what was measured of some candidates on some seeds."""
-        costs = self._seconds, self._memory
-        return [
-            Measured(
-                each.name,
-                self.draws.curve(each.estimator, seeds),
-                Line(costs[0].get(each.name, {})),
-                Line(costs[1].get(each.name, {})),
-            )
-            for each in candidates
-        ]
+        rows = []
+        for each in candidates:
+            # What fails on a seed is no answer at that depth.
+            errors = self.draws.errors(each, seeds).dropna()
+            values, floors = errors.to_numpy(), np.zeros(errors.shape, bool)
+            curve = Curve(errors.index.to_numpy(int), np.array(seeds), values, floors)
+            costs = Line(self._seconds[each.name]), Line(self._memory[each.name])
+            rows.append(Measured(each.name, curve, *costs))
+        return rows
 
     def best(
         self,
-        candidates: Iterable[Candidate],
+        candidates: Sequence[Candidate],
         seeds: Sequence[int],
         most: int,
+        members: int = 1,
         statistic: Statistic = median,
     ) -> list[tuple[Candidate, Answer]]:
-        """Return the best candidates that meet the requirement, the first of each kind."""
-        left, ranked = list(candidates), list[tuple[Candidate, Answer]]()
-        while left and len(ranked) < most:
+        """Return the best candidates that meet the requirement, so many `members` of each kind."""
+        ranked: list[tuple[Candidate, Answer]] = []
+        while len(ranked) < most:
+            taken = [each for each, _ in ranked]
+            kinds = Counter(each.kind for each in taken)
+            left = [each for each in candidates if each not in taken and kinds[each.kind] < members]
             chosen = answer(self.measured(left, seeds), self.requirement, statistic)
             if not chosen.estimator or chosen.reached is (self.requirement.error is None):
                 break
-            (first,) = (each for each in left if each.name == chosen.estimator)
-            ranked.append((first, chosen))
-            left = [each for each in left if each.kind != first.kind]
+            ranked += [(each, chosen) for each in left if each.name == chosen.estimator]
         return ranked
 
-    def refined(self, able: list[Candidate]) -> list[Candidate]:
-        """Return the best candidates, and those between them and their neighbors, measured on more
-        seeds around the depths that they need.
+    def refined(self, able: Sequence[Candidate]) -> list[tuple[Candidate, Answer]]:
+        """Return the best candidates on more seeds, each at the depth that nearly all of these
+        need.
         """
-        ranked = self.best(able, self.few, REFINED)
-        depths = {each: int(chosen.depth) for each, chosen in ranked}
-        for each, depth in list(depths.items()):
-            depths |= dict.fromkeys(self._neighbors(each), depth)
-        calls = [(each, self._measure_around(each, depth)) for each, depth in depths.items()]
+        chosen = {
+            each: self.needed(each, self.requirement.error, int(first.depth))
+            for each, first in self.best(able, self.few, REFINED, MEMBERS)
+        }
         self._measure_costs(
-            [(each, int(depth)) for each, depth in calls if depth <= self.most_depth]
+            [(each, int(depth)) for each, depth in chosen.items() if depth < math.inf]
         )
-        return list(depths)
+        return self.best([*chosen], self.more, ADVISED, statistic=self.statistic)
 
-    def _neighbors(self, candidate: Candidate) -> list[Candidate]:
-        family = candidate.family
-        if family is None:
-            return []
-        at = NUMBERS.index(candidate.number)
-        near = NUMBERS[max(at - 1, 0) : at + 2]
-        between = sorted({round(math.sqrt(number * candidate.number)) for number in near})
-        new = [number for number in between if candidate.number != number < self.most_depth]
-        return [Candidate(family.member(number), family, number) for number in new]
-
-    def _measure_around(self, candidate: Candidate, depth: int) -> float:
-        """Measure errors on more seeds around a depth, until nearly all reach the required one;
-        return the depth where they do.
+    def needed(self, candidate: Candidate, error: float | None, depth: int) -> float:
+        """Measure errors on more seeds, from half of a depth on, until nearly all reach a required
+        one; return the depth where they do, infinite beyond the largest.
         """
-        error, estimator = self.requirement.error, candidate.estimator
         if error is None:
-            self.draws.errors(estimator, self.more, [depth])
+            self.draws.errors(candidate, self.more, [depth])
             return depth
-        low, depths = NEAR * depth, list[int]()
-        needed = math.inf
-        while needed not in depths and low < self.most_depth:
-            new = [int(needed)] if needed <= self.most_depth else []
-            if not new:
-                high = min(2 * max(low, 1.0), self.most_depth)
-                new = np.unique(
-                    np.geomspace(max(low, 1.0), high, FINER).round().astype(int)
-                ).tolist()
-                low = high
-            depths = sorted({*depths, *new})
-            self.draws.errors(estimator, self.more, depths)
+        low, needed, depths = max(depth / 2, 1.0), math.inf, pd.Index([])
+        while needed not in depths and (needed < math.inf or low < self.most_depth):
+            new = np.array([needed])
+            if needed == math.inf:
+                new = np.geomspace(low, min(2 * low, self.most_depth), FINER).round()
+                low *= 2
+            depths = self.draws.errors(candidate, self.more, new.astype(int)).index
             (measured,) = self.measured([candidate], self.more)
             needed = measured.reach(error, self.statistic).depth
         return needed

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 
 from .. import text
-from ..algorithms import Algorithm
 from ..errors import InvalidArgument
 from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback
 from ..problems.l1 import DictionaryProblem
+from .advice import Advice
 from .draws import Draws
-from .records import Advice, Choice
 
 STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
 #: The outer loss is evaluated after so many times the layers of the deeper of the two.
@@ -47,31 +46,25 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     if len(pair) < 2:
         nothing = "No training: there is no runner-up to compare with."
         return dataclasses.replace(advice, training=nothing)
-    start, depth = draws.problem(0), DEEPER * max(each.depth for each in pair)
-    before, falls, results = _loss(start, draws.algorithm, depth), [], []
+    start, algorithm = draws.problem(0), draws.algorithm
+    deep = DEEPER * max(each.depth for each in pair)
+
+    def loss(problem: Any) -> float:
+        with torch.no_grad():
+            return float(problem.outer_loss(algorithm.run(problem, deep).codes))
+
+    before, falls, results = loss(start), [], []
     for number, each in enumerate(pair):
         progress(number, 2, f"training with {each.name}")
-        after, seconds = _trained(each, start, draws.algorithm, depth)
-        falls.append(before - after)
-        results.append(f"by {falls[-1]:.3g} with {each} in {text.seconds(seconds)}")
+        learner = Learner(each.estimator, algorithm, each.depth, OPTIMIZER, epochs=STEPS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LearningWarning)
+            trained = learner.fit(start, clock=time.process_time)
+        moved = dataclasses.replace(start, **start.fields_at(trained.theta))
+        falls.append(before - loss(moved))
+        took = text.seconds(trained.history["seconds"].iloc[-1])
+        results.append(f"by {falls[-1]:.3g} with {each} in {took}")
     holds = falls[0] >= AS_GOOD * falls[1] and falls[0] > 0
-    verdict = "the advice holds"
-    if not holds:
-        verdict = "the advice does not hold in this training: prefer the runner-up"
+    verdict = "holds" if holds else "does not hold in this training: prefer the runner-up"
     fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
-    return dataclasses.replace(advice, training=f"{fell}: {verdict}.")
-
-
-def _trained(choice: Choice, problem: Any, algorithm: Algorithm, depth: int) -> tuple[float, float]:
-    """Return the loss after a training, and its processor seconds."""
-    learner = Learner(choice.estimator, algorithm, choice.depth, OPTIMIZER, epochs=STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LearningWarning)
-        training = learner.fit(problem, clock=time.process_time)
-    moved = dataclasses.replace(problem, **problem.fields_at(training.theta))
-    return _loss(moved, algorithm, depth), float(training.history["seconds"].iloc[-1])
-
-
-def _loss(problem: Any, algorithm: Algorithm, depth: int) -> float:
-    with torch.no_grad():
-        return float(problem.outer_loss(algorithm.run(problem, depth).codes))
+    return dataclasses.replace(advice, training=f"{fell}: the advice {verdict}.")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from .. import text
+from .. import names, text
 from ..answers import Requirement
-from .draws import spec_of
+from ..estimator import GradientEstimator
 from .statistics import CONFIDENCE
 
 #: What the errors are measured against.
@@ -24,7 +23,7 @@ class Choice:
 
     Attributes
     ----------
-    estimator : str or GradientEstimator
+    estimator : GradientEstimator
     depth : int
     error : float
         What the relative error is stated to be at most, or that on the few seeds where it was not
@@ -40,7 +39,7 @@ class Choice:
         Median of the errors.
     """
 
-    estimator: Any
+    estimator: GradientEstimator
     depth: int
     error: float
     seconds: float = math.nan
@@ -53,7 +52,7 @@ class Choice:
     @property
     def name(self) -> str:
         """The spec of the estimator."""
-        return spec_of(self.estimator)
+        return names.text(self.estimator)
 
     def __str__(self) -> str:
         return f"{self.name} at {text.count(self.depth, 'layer')}"
@@ -65,14 +64,14 @@ class Choice:
         return " and ".join(cost for cost in shown if cost != text.DASH)
 
     @property
-    def where(self) -> str:
-        """On which of the tested seeds the error is kept."""
-        if math.isnan(self.share):
-            return "on this problem"
-        return f"on {self.kept} of {self.seeds} seeds"
+    def promise(self) -> str:
+        """The error, with all its digits, and on which of the tested seeds it is kept."""
+        alone = math.isnan(self.share)
+        where = "this problem" if alone else f"{self.kept} of {self.seeds} seeds"
+        return f"error at most {self.error:.12g} on {where}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Advice:
     """Which estimator to use on a problem, with what it keeps; its text is the answer in words.
 
@@ -122,34 +121,25 @@ class Advice:
     left_out: Mapping[str, str] = field(default_factory=dict)
     training: str = ""
 
-    def __str__(self) -> str:
-        return "\n".join(self._sentences())
-
     def __repr__(self) -> str:
-        if self.chosen is None:
-            what = "the data do not decide" if self.undecided else "nothing meets the requirement"
-            return f"Advice({self.problem}: {what})"
-        what = f"{self.chosen}, error <= {self.chosen.error:.2g} {self.chosen.where}"
-        return f"Advice({self.problem}: {what})"
+        return "\n".join(filter(None, self._sentences()))
 
     def _sentences(self) -> Iterator[str]:
         """Yield the lines: the answer, what else there is, and what it rests on."""
-        if self.undecided:
-            tested = self.undecided
+        if tested := self.undecided:
             yield (
-                f"The data do not decide: {tested} had an error of at most {_exactly(tested.error)}"
-                f" on the seeds of the choice, but only on {tested.kept} of {tested.seeds} new"
-                " seeds; allow a larger error, or more layers."
+                f"The data do not decide: {tested} had an error of at most {tested.error:.12g} on"
+                f" the seeds of the choice, but only on {tested.kept} of {tested.seeds} new seeds;"
+                " allow a larger error, or more layers."
             )
-        elif self.chosen is None:
+        elif self.chosen:
+            yield from self._choice(self.chosen)
+        else:
             yield f"Nothing meets the requirement ({self.requirement}) on {self.problem}."
             if at := self.closest:
                 error = f"error {text.number(at.error)} on the seeds that were tried"
                 yield f"Closest: {', '.join(filter(None, [str(at), error, at.costs]))}."
-        else:
-            yield from self._choice(self.chosen)
-        if self.training:
-            yield self.training
+        yield self.training
         yield f"Problem: {self.problem}. References: {self.reference}."
 
     def _choice(self, chosen: Choice) -> Iterator[str]:
@@ -157,32 +147,25 @@ class Advice:
         if self.base:
             times, layers = text.number(self.relative_time), text.count(self.base.depth, "layer")
             beside = f", {times} times the time of backprop, which needs {layers} for it"
-        if self.base and self.base.name == chosen.name:
-            beside = ""
-        error = f"error at most {_exactly(chosen.error)} against {TRUTH[self.reference]}"
-        middle = f"(median {text.number(chosen.median)})"
-        yield f"{chosen}: {error} {chosen.where} {middle}, {chosen.costs}{beside}."
+            beside *= self.base.name != chosen.name
+        yield (
+            f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
+            f" {text.number(chosen.median)}), {chosen.costs}{beside}."
+        )
         if second := self.runner_up:
             ratio = f"{text.number(second.seconds / chosen.seconds)} times that time"
             how = "its time cannot be told apart from that" if self.tied else ratio
-            yield f"Next: {second}: error at most {_exactly(second.error)} {second.where}, {how}."
+            yield f"Next: {second}: {second.promise}, {how}."
         if math.isnan(chosen.share):
             yield "This holds for this one problem: nothing follows for others."
             return
-        # Rounded down: a share is stated as an error is.
-        share, confidence = f"{math.floor(100 * chosen.share)} %", f"{100 * CONFIDENCE:.0f} %"
         yield (
-            f"Of all seeds at least {share} keep this error, with {confidence} confidence: the"
-            f" {chosen.seeds} seeds had no part in the choice."
+            # Rounded down: a share is stated as an error is.
+            f"Of all seeds at least {math.floor(100 * chosen.share)} % keep this error, with"
+            f" {CONFIDENCE:.0%} confidence: the {chosen.seeds} seeds had no part in the choice."
         )
         if chosen.share < ENOUGH:
             yield f"{chosen.seeds} seeds decide little: more seeds would say more."
         if self.unscorable:
-            further = text.count(self.unscorable, "further seed has", "further seeds have")
-            yield f"{further} no reference to score against; nothing is said about these."
-
-
-def _exactly(error: float) -> str:
-    """Return an error with so many digits that it is not rounded to a tighter one."""
-    shown = (text.number(error, digits) for digits in range(1, 18))
-    return next(each for each in shown if float(each) >= error)
+            seeds = text.count(self.unscorable, "seed has", "seeds have")
+            yield f"{seeds} no reference to score against; nothing is said about these."
