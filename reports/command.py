@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-FORMATS = ("html", "markdown", "csv", "parquet", "latex", "svg", "pdf", "png")
-DEFAULT = ("html", "markdown", "csv")
 #: Endings of the files by format, in the order in which they are written; the page comes last.
 ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
+FORMATS = ("html", "markdown", "csv", "parquet", "latex", "svg", "pdf", "png")
+DEFAULT = "html,markdown,csv"
 
 
-def _formats(
-    context: click.Context, option: click.Parameter, values: Sequence[str]
-) -> Sequence[str]:
+def _formats(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
     """Split names joined by commas, and refuse unknown ones."""
-    choice = click.Choice(FORMATS)
-    names = [
-        choice.convert(name.strip(), option, context)
-        for value in values
-        for name in value.split(",")
-    ]
-    return list(dict.fromkeys(names)) or DEFAULT
+    choice, names = click.Choice(FORMATS), ",".join(values or [DEFAULT]).split(",")
+    return [choice.convert(name.strip(), option, context) for name in names]
 
 
 @click.command("report")
@@ -56,7 +49,7 @@ def _formats(
     callback=_formats,
     metavar="NAME,...",
     help=(
-        f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {', '.join(DEFAULT)}]. svg,"
+        f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {DEFAULT}]. svg,"
         " pdf and png draw every figure into a file of its own, with its data as CSV; markdown"
         " then shows it."
     ),
@@ -94,7 +87,7 @@ def report_command(
     from pudle.files import read_each, write_atomically
     from pudle.reports.compare.sides import folder_of, load_side, repository_root
     from pudle.reports.load import load
-    from pudle.reports.page import index as of_folder
+    from pudle.reports.page.index import html as index_page
     from pudle.reports.page.page import Page
     from pudle.reports.report import FIGURE_FORMATS, FIGURES, Report
     from pudle.reports.runs import Runs
@@ -103,75 +96,51 @@ def report_command(
     root = repository_root()
     home = home or root / ".asv"
     damaged: list[str] = []
-    if index:
-        folders = [Path(name) for name in results] or [home]
-        place = (out or folders[0]) / "index.html"
-        write_atomically(place, of_folder.html(folders, place.parent, damaged))
-        _finish(damaged, [place])
-        return
-    loaded = read_each(results, lambda name: (name, load_side(name, root, home, profile)), damaged)
-    if damaged and not loaded:
-        raise UnreadableResult("; ".join(damaged))
-    sides = [side for _, side in loaded] or [load(home, profile)]
-    linked = [name for name in FIGURE_FORMATS if name in formats]
-    reports, names = (
-        [Report.of(side, linked) for side in sides],
-        unique([name for name, _ in loaded] or [sides[0].profile]),
-    )
-    made: Any = reports[0] if len(sides) == 1 else Runs(reports, names)
-    if missing := [
-        name
-        for name in formats
-        if name not in ("html", *FIGURE_FORMATS) and not hasattr(made, name)
-    ]:
-        raise InvalidArgument(
-            f"--format {missing[0]} is for one result: leave it out for several side by side"
-        )
-    own = folder_of(results[0], profile) if len(results) == 1 else None
-    folder = out or (own or home / profile) / ("report-runs" if len(results) > 1 else "report")
+    reports: list[Report] = []
+    files: dict[Path, str | bytes] = {}
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
-    makers = {
-        name: Page(reports, names).html if name == "html" else getattr(made, name)
-        for name in ENDINGS
-        if name in formats
-    }
-    files = {folder / f"report.{ENDINGS[name]}": make() for name, make in makers.items()}
-    drawn = {
-        folder / FIGURES / name: content
-        for report in reports[:1]
-        for name, content in report.figure_files()
-    }
-    for path, content in (drawn | files).items():
-        write_atomically(path, content)
-    if failed := list(dict.fromkeys(name for report in reports for name in report.broken)):
-        click.echo(
-            f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the"
-            " report",
-            err=True,
+    if index:
+        folders = [Path(name) for name in results] or [home]
+        place = out or folders[0]
+        files[place / "index.html"] = index_page(folders, place, damaged)
+        shown = list(files)
+    else:
+        named = dict.fromkeys(results)
+        loaded = read_each(
+            named, lambda name: (name, load_side(name, root, home, profile)), damaged
         )
-    for sentence in filter(None, (pending_sentence(side) for side in sides)):
-        click.echo(sentence, err=True)
-    damaged += [line for side in sides for line in side.damaged]
-    _finish(damaged, [folder / FIGURES, *files] if drawn else files)
-    if failed:
-        raise click.exceptions.Exit(2)
-
-
-def _finish(damaged: Iterable[str], written: Iterable[Path]) -> None:
-    """Print what is left out and what was written; anything left out is exit code 2."""
-    for line in damaged:
-        click.echo(f"left out: {line}", err=True)
-    for path in written:
+        if damaged and not loaded:
+            raise UnreadableResult("; ".join(damaged))
+        sides = dict(loaded) or {profile: load(home, profile)}
+        damaged += [line for side in sides.values() for line in side.damaged]
+        linked = [name for name in FIGURE_FORMATS if name in formats]
+        reports += [Report.of(side, linked) for side in sides.values()]
+        made: Any = Runs(reports, list(sides)) if len(sides) > 1 else reports[0]
+        own = folder_of(results[0], profile) if len(named) == 1 else None
+        folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
+        for name, content in reports[0].figure_files():
+            files[folder / FIGURES / name] = content
+        shown = [folder / FIGURES] if files else []
+        for name in (name for name in ENDINGS if name in formats):
+            makers = Page(reports, list(sides)) if name == "html" else made
+            if not hasattr(makers, name):
+                raise InvalidArgument(
+                    f"--format {name} is for one result: leave it out for several side by side"
+                )
+            shown.append(folder / f"report.{ENDINGS[name]}")
+            files[shown[-1]] = getattr(makers, name)()
+    for path, content in files.items():
+        write_atomically(path, content)
+    failed = dict.fromkeys(name for report in reports for name in report.broken)
+    messages = [
+        f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report"
+    ][: len(failed)]
+    messages += [pending_sentence(report.results) for report in reports]
+    messages += [f"left out: {line}" for line in damaged]
+    for message in filter(None, messages):
+        click.echo(message, err=True)
+    for path in shown:
         click.echo(path)
-    if damaged:
+    if failed or damaged:
         raise click.exceptions.Exit(2)
-
-
-def unique(names: Sequence[str]) -> list[str]:
-    """Return names with a number behind those that occur twice."""
-    counted = list(names)
-    return [
-        name if counted.count(name) == 1 else f"{name} ({counted[: place + 1].count(name)})"
-        for place, name in enumerate(counted)
-    ]

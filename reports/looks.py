@@ -84,28 +84,21 @@ def looks(
         # A plug-in that cannot be imported must not keep a report of earlier results from being
         # written.
         with contextlib.suppress(PudleError):
-            classes = names.list_estimators()
-            builtins = {
-                name: cls.computes
-                for name, cls in classes.items()
-                if cls.__module__.startswith("pudle.")
-            }
-    own = {spec for spec in claims if parsed(spec)[0] in builtins}
+            for name, kind in names.list_estimators().items():
+                if kind.__module__.startswith("pudle."):
+                    builtins[name] = kind.computes
+    of_others = sorted(claims, key=lambda spec: (parsed(spec)[0] not in builtins, spec))
     taken: set[tuple[str | None, int]] = set()
-    places: dict[str, int] = {}
-    for spec in [*sorted(builtins), *sorted(own - set(builtins)), *sorted(set(claims) - own)]:
-        family = builtins[spec] if spec in builtins else claims[spec]
-        place = int(hashlib.sha256(spec.encode()).hexdigest(), 16) % len(CODES)
-        free = (candidate % len(CODES) for candidate in range(place, place + len(CODES)))
-        places[spec] = next(
-            (candidate for candidate in free if (family, candidate) not in taken), place
-        )
-        taken.add((family, places[spec]))
-    families = {spec: FAMILIES.get(claim or "", UNKNOWN) for spec, claim in claims.items()}
-    return {
-        spec: Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), CODES[places[spec]], dashes)
-        for spec, (hue, dashes) in families.items()
-    }
+    made = {}
+    for spec in dict.fromkeys([*sorted(builtins), *of_others]):
+        claim = builtins.get(spec, claims.get(spec))
+        first = int(hashlib.sha256(spec.encode()).hexdigest(), 16)
+        places = [(first + step) % len(CODES) for step in range(len(CODES))]
+        place = next((place for place in places if (claim, place) not in taken), places[0])
+        taken.add((claim, place))
+        hue, dashes = FAMILIES.get(claims.get(spec) or "", UNKNOWN)
+        made[spec] = Look(_shade(hue, SHADES[place % len(SHADES)]), CODES[place], dashes)
+    return {spec: made[spec] for spec in claims}
 
 
 def looks_of(results: Results) -> dict[str, Look]:
@@ -114,15 +107,15 @@ def looks_of(results: Results) -> dict[str, Look]:
     claims: dict[str, str | None] = dict.fromkeys([*results.estimators, *trained])
     for row in results.records:
         claims[row["estimator"]] = claims[row["estimator"]] or row["computes"]
-    for spec in [spec for spec, claim in claims.items() if claim is None]:
-        # No record says what it computes, but its class may.
+    for spec in claims:
+        # Where no record says what it computes, its class may.
         with contextlib.suppress(PudleError):
-            claims[spec] = names.make_estimator(spec).computes
+            claims[spec] = claims[spec] or names.make_estimator(spec).computes
     return looks(claims)
 
 
 def _shade(color: str, by: float) -> str:
-    rgb = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    rgb = [part / 255 for part in bytes.fromhex(color[1:])]
     hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
     shaded = colorsys.hls_to_rgb(hue, min(max(lightness + by, 0.0), 1.0), saturation)
-    return "#" + "".join(f"{round(255 * part):02x}" for part in shaded)
+    return "#" + bytes(round(255 * part) for part in shaded).hex()

@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle.text import DASH
@@ -47,10 +46,9 @@ def markdown(value: Any) -> Markdown:
     if isinstance(value, Markdown):
         return value
     parts = CODE.split(" ".join(str(value).split()))
-    shown = "".join(
-        part.replace("|", "\\|") if odd % 2 else part.translate(MARKDOWN)
-        for odd, part in enumerate(parts)
-    )
+    parts[::2] = [part.translate(MARKDOWN) for part in parts[::2]]
+    parts[1::2] = [part.replace("|", "\\|") for part in parts[1::2]]
+    shown = "".join(parts)
     return Markdown(f"**{shown}**" if getattr(value, "best", False) else shown)
 
 
@@ -62,10 +60,12 @@ def markdown_code(value: Any) -> Markdown:
 
 def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> Markdown:
     """Return a table as Markdown, with the cells of the columns `code` as code."""
-    shown = frame.apply(
-        lambda column: column.map(markdown_code if column.name in code else markdown)
-    ).to_numpy(dtype=object)
-    lines = [map(markdown, frame), ["---"] * frame.shape[1], *shown]
+    makers = [markdown_code if name in code else markdown for name in frame]
+    rows = [
+        [make(value) for make, value in zip(makers, row, strict=True)]
+        for row in frame.itertuples(index=False)
+    ]
+    lines = [map(markdown, frame), ["---"] * len(makers), *rows]
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -73,24 +73,9 @@ def csv(frame: pd.DataFrame, **options: Any) -> str:
     """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a
     formula.
     """
-    texts = {
-        name: _plain(column)
-        for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()
-    }
-    return (
-        frame.assign(**texts)
-        .rename(columns=_not_a_formula)
-        .to_csv(index=False, lineterminator="\n", **options)
-    )
-
-
-def _plain(column: pd.Series) -> pd.Series:
-    # A long table has few different texts.
-    codes, texts = pd.factorize(column, use_na_sentinel=False)
-    return pd.Series(
-        np.array([_not_a_formula(value) for value in texts], dtype=object)[codes],
-        index=column.index,
-    )
+    texts = frame.select_dtypes(exclude=["number", "bool"]).map(_not_a_formula)
+    shown = frame.assign(**texts).rename(columns=_not_a_formula)
+    return shown.to_csv(index=False, lineterminator="\n", **options)
 
 
 def _not_a_formula(value: Any) -> Any:
@@ -111,18 +96,13 @@ def latex_table(
 
     `columns` changes this alignment, and `size` is the command for the size of the font.
     """
-    label = re.sub(r"[^A-Za-z0-9:_.-]+", "-", label)
-    made = (
-        frame.map(latex)
-        .rename(columns=latex)
-        .to_latex(
-            index=False,
-            escape=False,
-            caption=latex(caption),
-            label=label,
-            position="htbp",
-            column_format=columns or "l" + "r" * (frame.shape[1] - 1),
-        )
+    shown = frame.map(latex).rename(columns=latex)
+    made = shown.to_latex(
+        index=False,
+        caption=latex(caption),
+        label=re.sub(r"[^A-Za-z0-9:_.-]+", "-", label),
+        position="htbp",
+        column_format=columns or "l" + "r" * (frame.shape[1] - 1),
     )
     made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
     return made.replace(r"\end{tabular}", r"\end{tabular}}")

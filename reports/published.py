@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from pudle.errors import InvalidArgument
+from pudle.errors import PudleError
 from pudle.reports import markup
 from pudle.reports.load import Results, load
 
@@ -30,32 +30,23 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
     The published `curves` are indexed by depth and have columns such as ``dec_vs_ghat``. Measured
     errors are medians over the seeds, and the deviation is measured over published, minus one.
     """
-    frame = results.frame
-    frame = frame[
-        frame.case.str.startswith("published-")
-        & (frame.metric == "absolute_error")
-        & (frame.status == "ok")
-    ]
+    frame = results.frame[results.frame["case"].str.startswith("published-")]
+    frame = frame[frame["metric"].eq("absolute_error") & frame["status"].eq("ok")]
+    keys = ["estimator", "loss", "target", "depth"]
+    spreads = frame.groupby(keys)["value"].agg(["median", "min", "max"])
     rows = []
-    for ((estimator, loss), method), target, depth in itertools.product(
-        METHODS.items(), TARGETS, DEPTHS
-    ):
-        chosen = (
-            (frame.estimator == estimator)
-            & (frame.loss == loss)
-            & (frame.target == target)
-            & (frame.depth == depth)
-        )
-        values, published = frame[chosen].value, float(curves.loc[depth, f"{method}_vs_{target}"])
+    for (pair, method), target, depth in itertools.product(METHODS.items(), TARGETS, DEPTHS):
+        middle, least, greatest = spreads.loc[*pair, target, depth]
+        published = curves.loc[depth, f"{method}_vs_{target}"]
         rows.append(
             {
                 "method": method,
                 "target": target,
                 "depth": depth,
-                "measured": f"{values.median():.2e}",
-                "over seeds": f"{values.min():.2e} to {values.max():.2e}",
+                "measured": f"{middle:.2e}",
+                "over seeds": f"{least:.2e} to {greatest:.2e}",
                 "published": f"{published:.2e}",
-                "deviation": f"{values.median() / published - 1:+.0%}",
+                "deviation": f"{middle / published - 1:+.0%}",
             }
         )
     return pd.DataFrame(rows)
@@ -66,12 +57,13 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".asv"), show_default=True)
 def main(curves: Path, home: Path) -> None:
     """Print measured and published errors of `pudle run --profile paper --case 'published-*'`."""
-    published = pd.read_csv(curves, index_col="depth")
-    if missing := [depth for depth in DEPTHS if depth not in published.index]:
-        raise InvalidArgument(
-            f"{curves} has no depth {missing[0]}: give the file of published curves"
-        )
-    click.echo(markup.markdown_table(compare(load(home, "paper"), published)))
+    try:
+        table = compare(load(home, "paper"), pd.read_csv(curves, index_col="depth"))
+    except (KeyError, PudleError) as error:
+        raise click.ClickException(
+            f"cannot compare {curves} with {home}: {error}"
+        ) from None
+    click.echo(markup.markdown_table(table))
 
 
 if __name__ == "__main__":

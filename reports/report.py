@@ -15,7 +15,7 @@ import pandas as pd
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import MissingDependency
-from pudle.reports import markup, tables
+from pudle.reports import markup, scope, tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
@@ -26,8 +26,7 @@ from pudle.reports.learning.sections import (
     sections,
 )
 from pudle.reports.load import Results
-from pudle.reports.rates import fit
-from pudle.reports.scope import broken, pending_sentence, repeated_draws, scope, where_timed
+from pudle.reports.rates import BASE, fit
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, summarize
 
 READING = (
@@ -68,8 +67,6 @@ PREAMBLE = (
     r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
     r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
-#: Cases whose tables the Markdown holds.
-MOST_CASES = 60
 #: Formats of every figure, in files of their own; the Markdown shows those that are written.
 FIGURE_FORMATS = ("svg", "pdf", "png")
 #: Folder of the figures' files, beside the Markdown.
@@ -91,8 +88,7 @@ class Report:
     @classmethod
     def of(cls, results: Results, linked: Sequence[str] = ()) -> Report:
         """Compute rates and summary of some results."""
-        # Results of experiments alone have no cases to fit.
-        rates = fit(results) if results.cases else pd.DataFrame()
+        rates = fit(results)
         return cls(results, rates, summarize(results, rates), linked)
 
     def markdown(self) -> str:
@@ -106,18 +102,29 @@ class Report:
         )
         made.filters |= {"backticks": markup.markdown_code, "markdown_table": markup.markdown_table}
         shown = made.get_template("report.md.j2").render(
-            self.content, folder=FIGURES, starred=text.STARRED
+            report=self,
+            scope=scope,
+            tables=tables,
+            reading=[
+                part.format(torch=TORCH if self.has_torch_times else NO_TORCH) for part in READING
+            ],
+            reading_rates=READING_RATES,
+            budgets=budgets(self.results),
+            kinds=cases.KINDS,
+            folder=FIGURES,
+            image=next((ending for ending in ("svg", "png") if ending in self.linked), ""),
+            starred=text.STARRED,
         )
         return shown.strip() + "\n"
 
     def csv(self) -> str:
         """Return the tidy table, with the columns of the summary beside the relative errors."""
         frame = self.results.frame
-        if not self.results.cases:
-            return markup.csv(frame)
-        values = tables.summary_values(self.summary).drop(columns="status")
-        beside = frame[frame["metric"] == "relative_error"].join(values, on=["case", "estimator"])
-        return markup.csv(frame.join(beside[values.columns]))
+        if self.results.cases:
+            values = tables.summary_values(self.summary).drop(columns="status")
+            errors = frame[frame["metric"] == "relative_error"]
+            frame = frame.join(errors.join(values, on=["case", "estimator"])[values.columns])
+        return markup.csv(frame)
 
     def parquet(self) -> bytes:
         """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
@@ -131,40 +138,39 @@ class Report:
         """Return answers, summaries and rates as tables, for a document that loads booktabs and
         graphicx.
         """
-        parts = [PREAMBLE, *(self._latex_of_cases() if self.results.cases else ())]
+        parts, profile = [PREAMBLE], self.results.profile
+        if self.results.cases:
+            chosen = pd.DataFrame(self.answers)[["case", "use", "error", "depth", "time", "memory"]]
+            chosen, caption = (
+                chosen.replace("", text.DASH),
+                f"Which estimator to use; {text.STARRED}.",
+            )
+            label = f"tab:answers-{profile}"
+            parts.append(markup.latex_table(chosen, caption, label, "llrrrr", r"\small"))
+            for case in self.of_cases(list(self.results.cases)):
+                table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
+                parts.append(markup.latex_table(table, case["caption"], f"tab:{case['name']}"))
+            rates = tables.rates_table(self.summary)
+            for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
+                part = part.drop(columns=["case", "remark"])
+                caption = f"Fitted and predicted rates on {name}"
+                parts.append(markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr"))
         for section in self.experiments:
             every = [table for block in section.blocks for table in block.tables]
             for number, (table, caption) in enumerate(every, 1):
-                label = f"tab:{section.anchor}-{number}-{self.results.profile}"
+                label = f"tab:{section.anchor}-{number}-{profile}"
                 parts.append(markup.latex_table(table, caption, label))
         return "\n".join(parts)
 
-    def _latex_of_cases(self) -> Iterator[str]:
-        chosen = pd.DataFrame(self.answers)[["case", "use", "error", "depth", "time", "memory"]]
-        caption = f"Which estimator to use; {text.STARRED}."
-        label = f"tab:answers-{self.results.profile}"
-        yield markup.latex_table(chosen.replace("", text.DASH), caption, label, "llrrrr", r"\small")
-        for case in self.of_cases(list(self.results.cases)):
-            table = case["summary"].drop(columns=["time / alternating", "status"], errors="ignore")
-            yield markup.latex_table(table, case["caption"], f"tab:{case['name']}")
-        rates = tables.rates_table(self.summary)
-        for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
-            part, caption = (
-                part.drop(columns=["case", "remark"]),
-                f"Fitted and predicted rates on {name}",
-            )
-            yield markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr")
-
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of every figure in the formats `linked`, with its data as CSV."""
-        if not self.linked:
-            return
-        blocks = [block for section in self.experiments for block in section.blocks]
-        figures = self.pictures + [figure for block in blocks for figure in block.pictures]
-        if self.results.cases:
-            figures.append(cases.overview(self.results, self.rates))
-        for figure in figures:
-            yield from figure.files((*self.linked, "csv"))
+        if self.linked:
+            blocks = [block for section in self.experiments for block in section.blocks]
+            figures = self.pictures + [figure for block in blocks for figure in block.pictures]
+            if self.results.cases:
+                figures.append(cases.overview(self.results, self.rates))
+            for figure in figures:
+                yield from figure.files((*self.linked, "csv"))
 
     @cached_property
     def pictures(self) -> list[Figure]:
@@ -181,23 +187,21 @@ class Report:
         """Which estimator to use on each case."""
         return answers(self.results, self.summary)
 
-    @cached_property
+    @property
     def broken(self) -> list[str]:
         """Estimators and experiments with a measurement that broke."""
-        return [*broken(self.results), *broken_experiments(self.results)]
+        return [*scope.broken(self.results), *broken_experiments(self.results)]
 
     @cached_property
     def problems(self) -> pd.DataFrame:
         """What was skipped, refused or failed, with its reason."""
-        return pd.concat(
-            [tables.problems_table(self.results), experiments_problems(self.results)],
-            ignore_index=True,
-        )
+        of_experiments = experiments_problems(self.results)
+        return pd.concat([tables.problems_table(self.results), of_experiments], ignore_index=True)
 
     @property
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
-        return [*self.results.notes, *repeated_draws(self.results)]
+        return [*self.results.notes, *scope.repeated_draws(self.results)]
 
     @property
     def has_torch_times(self) -> bool:
@@ -216,65 +220,26 @@ class Report:
         measured = bool(self.results.cases)
         return "Which gradient estimator to use" if measured else "What each gradient learns"
 
-    @cached_property
+    @property
     def subtitle(self) -> str:
         """What the report rests on, and where it was measured."""
-        facts = self.facts
-        where = (facts["Newest record"][:10], facts["Processor"], facts.get("Device", ""))
-        origin = f"Profile {self.results.profile}", *where, f"commit {facts['Commit']}"
-        return f"{scope(self.results)} {', '.join(filter(None, origin))}."
-
-    @cached_property
-    def content(self) -> dict[str, Any]:
-        """What the Markdown shows: sentences, tables and figures by section."""
-        results = self.results
-        image = next((ending for ending in ("svg", "png") if ending in self.linked), "")
-        content = {
-            "title": self.title,
-            "subtitle": self.subtitle,
-            "measured": bool(results.cases),
-            "experiments": self.experiments,
-            "broken": self.broken,
-            "pending": pending_sentence(results),
-            "problems": self.problems,
-            "provenance": self.facts.items(),
-            "notes": self.notes,
-            "where_timed": where_timed(results),
-            "image": image,
-        }
-        if not results.cases:
-            return content
-        shown = list(results.cases)[:MOST_CASES]
-        references = tables.references_table(results)
-        pictures = self.pictures if image else []
-        by_kind = {kind: [each for each in pictures if each.kind == kind] for kind in cases.KINDS}
-        torch = TORCH if self.has_torch_times else NO_TORCH
-        return content | {
-            "answers": self.answers,
-            "budgets": budgets(results),
-            "reading_rates": READING_RATES,
-            "reading": [part.format(torch=torch) for part in READING],
-            "cases": self.of_cases(shown),
-            "rates": tables.rates_table(self.summary[self.summary["case"].isin(shown)]),
-            "kinds": cases.KINDS,
-            "more": len(results.cases) - len(shown),
-            "figures": {kind: figures for kind, figures in by_kind.items() if figures},
-            "references": references[references["case"].isin(shown)]
-            if len(references)
-            else references,
-        }
+        day = self.facts["Newest record"][:10]
+        where = [day, self.facts["Processor"], self.facts.get("Device", "")]
+        origin = [f"Profile {self.results.profile}", *where, f"commit {self.facts['Commit']}"]
+        return f"{scope.scope(self.results)} {', '.join(filter(None, origin))}."
 
     def of_cases(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return the tables of some cases, each with its name and a caption."""
         by_case, rows = dict(iter(self.summary.groupby("case", sort=False))), []
         for name in names:
             case, target = self.results.cases[name], self.results.target(name)
-            caption = "{dataset}, {algorithm}, {loss} loss, against ".format(**case) + target
+            seeds = text.count(len(case["seeds"]), "seed")
             limit = ", scored against a limit" if self.results.badge(name) else ""
+            where = "{dataset}, {algorithm}, {loss} loss".format(**case)
             rows.append(
                 {
                     "name": name,
-                    "caption": f"{caption}, {text.count(len(case['seeds']), 'seed')}{limit}",
+                    "caption": f"{where}, against {target}, {seeds}{limit}",
                     "summary": tables.summary_table(by_case[name]),
                     "others": tables.other_targets_table(self.results, name),
                 }

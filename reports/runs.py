@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle import text
@@ -15,9 +13,8 @@ from pudle.errors import InvalidArgument
 from pudle.reports import markup
 from pudle.reports.learning.sections import experiments_pair
 from pudle.reports.report import Report
+from pudle.reports.scope import some
 
-#: Names that an error lists for each run.
-MOST_NAMES = 5
 READING = (
     "The first run is what the others are compared with. Error: median over seeds at the deepest"
     " depth of the case; its difference is in decades, above zero where the later run is worse."
@@ -25,6 +22,30 @@ READING = (
     " from two machines say little about the code. Numbers at different depths are not compared."
     " These tables describe; pudle compare judges."
 )
+
+
+def _decades(before: float, after: float) -> text.Cell:
+    positive = before > 0 and after > 0
+    return text.fixed(math.log10(after / before) if positive else math.nan, 2, sign="+")
+
+
+def _times(before: float, after: float) -> text.Cell:
+    return text.fixed(after / before if before > 0 else math.nan, 2)
+
+
+def _more(before: float, after: float) -> text.Cell:
+    more = after - before
+    sign = "+" if more > 0 else "-" if more < 0 else ""
+    return text.Cell(sign + text.memory(abs(more)) if more else "0", key=more)
+
+
+#: What is compared: the column of the summary, that of its depth, how it is shown, and title and
+#: text of the difference.
+MEASURES: dict[str, tuple[str, str, Callable[..., str], str, Callable[..., str]]] = {
+    "error": ("error", "depth", text.number, "decades", _decades),
+    "time": ("seconds", "seconds_depth", text.seconds, "times", _times),
+    "memory": ("memory", "memory_depth", text.memory, "more memory", _more),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,42 +58,46 @@ class Runs:
     names: Sequence[str]
 
     def __post_init__(self) -> None:
-        (first, own), *others = zip(self.names, map(_contents, self.reports), strict=True)
-        for name, contents in others:
-            if not set(own) & set(contents):
+        contents = [
+            [*report.results.cases, *(item.name for item in report.results.experiments)]
+            for report in self.reports
+        ]
+        for name, names in zip(self.names, contents, strict=True):
+            if not set(names) & set(contents[0]):
                 raise InvalidArgument(
                     "these results have no case and no experiment in common:"
-                    f" {first} holds {_listed(own)} and {name} holds {_listed(contents)}"
+                    f" {self.names[0]} holds {some(contents[0])} and {name} holds {some(names)}"
                 )
 
     def csv(self) -> str:
         """Return all tidy tables as one, with the column ``run``."""
-        frames = [report.results.frame for report in self.reports]
-        return markup.csv(self._joined(frames))
+        return markup.csv(self._joined(report.results.frame for report in self.reports))
 
-    def _joined(self, frames: Sequence[pd.DataFrame], start: int = 0) -> pd.DataFrame:
-        """Return tables of runs as one, with the column ``run``."""
-        named = zip(frames, self.names[start:], strict=True)
-        parts = [frame.assign(run=name) for frame, name in named if len(frame.columns)]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    def _joined(self, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+        """Return a table of each run as one, with the column ``run``."""
+        named = zip(self.names, tables, strict=True)
+        return pd.concat(
+            [table.assign(run=name) for name, table in named if len(table.columns)]
+            or [pd.DataFrame()],
+            ignore_index=True,
+        )
 
     def markdown(self) -> str:
         """Return the runs, their answers and their differences as Markdown."""
+        tables = {
+            "Answers": self.answers,
+            "Differences": self.differences,
+            "Experiments": self.experiments,
+            "Skipped, refused or failed": self._joined(report.problems for report in self.reports),
+        }
         parts = ["# Runs side by side", markup.markdown_table(self.overview, code=["run"])]
-        for name, table in (
-            ("Answers", self.answers),
-            ("Differences", self.differences),
-            ("Experiments", self.experiments),
-            ("Skipped, refused or failed", self.problems),
-        ):
+        for name, table in tables.items():
             reading = [markup.markdown(READING)] if name == "Differences" else []
-            if reading or not table.empty:
-                parts += [f"## {name}", *reading]
-            if not table.empty:
-                parts.append(markup.markdown_table(table, code=table.columns[:1]))
+            shown = [] if table.empty else [markup.markdown_table(table, code=table.columns[:1])]
+            parts += [f"## {name}", *reading, *shown] if reading or shown else []
         return "\n\n".join(parts) + "\n"
 
-    @cached_property
+    @property
     def overview(self) -> pd.DataFrame:
         """One row per run: commit, date, machine and what it holds."""
         rows = []
@@ -86,94 +111,65 @@ class Runs:
             rows.append(row)
         return pd.DataFrame(rows, dtype=object)
 
-    @cached_property
+    @property
     def answers(self) -> pd.DataFrame:
         """Which estimator each run says to use, one row per case of any run."""
-        rows: dict[str, dict[str, str]] = {}
+        table = {}
         for name, report in zip(self.names, self.reports, strict=True):
-            for row in report.answers:
-                rows.setdefault(row["case"], {})[name] = _answer(row)
-        table = [
-            {"case": case} | {name: row.get(name, text.DASH) for name in self.names}
-            for case, row in rows.items()
+            table[name] = {
+                row["case"]: f"{row['use'] or 'no answer'}: {row['error']}, {row['depth']}"
+                f" layer{'s' * (row['depth'] != '1')}, {row['time']}"
+                for row in report.answers
+            }
+        cases = dict.fromkeys(case for answers in table.values() for case in answers)
+        rows = [
+            {"case": case} | {name: answers.get(case, text.DASH) for name, answers in table.items()}
+            for case in cases
         ]
-        return pd.DataFrame(table, dtype=object)
+        return pd.DataFrame(rows, dtype=object)
 
-    @cached_property
+    @property
     def differences(self) -> pd.DataFrame:
         """Error, time and memory of every later run beside the first, one row per run, case and
         estimator.
         """
-        first, *others = self.reports
-        return self._joined([_differences(first, other) for other in others], 1)
+        first = self.reports[0]
+        return self._joined(
+            pd.DataFrame() if report is first else _differences(first, report)
+            for report in self.reports
+        )
 
-    @cached_property
+    @property
     def experiments(self) -> pd.DataFrame:
         """The experiments of every later run beside the first."""
-        first, *others = (report.results for report in self.reports)
-        return self._joined([experiments_pair(first, other) for other in others], 1)
-
-    @cached_property
-    def problems(self) -> pd.DataFrame:
-        """What was skipped, refused or failed in any run."""
-        return self._joined([report.problems for report in self.reports])
+        first = self.reports[0]
+        return self._joined(
+            pd.DataFrame() if report is first else experiments_pair(first.results, report.results)
+            for report in self.reports
+        )
 
 
 def _differences(first: Report, second: Report) -> pd.DataFrame:
-    """Compare errors in decades, times as a ratio, memory as a difference, and only where both have
-    the same depth.
-    """
+    """Compare the estimators of the common cases, and numbers only at the same depth."""
     common = first.results.cases.keys() & second.results.cases.keys()
-    if not common:
-        return pd.DataFrame()
-    one, two = (report.summary.set_index(["case", "estimator"]) for report in (first, second))
-    keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in common]
-    one, two = one.reindex(keys), two.reindex(keys)
-
-    def both(depth: str, value: str) -> tuple[pd.Series, pd.Series]:
-        """Return a value of both sides where their depths are the same."""
-        # An estimator that one side lacks or did not time has no depth there, which equals no
-        # other.
-        same = one[depth].astype("Float64").eq(two[depth].astype("Float64")).fillna(False)
-        return one[value].where(same), two[value].where(same)
-
-    errors, times = both("depth", "error"), both("seconds_depth", "seconds")
-    memories = both("memory_depth", "memory")
-    decades = np.log10(errors[1].where(errors[1] > 0) / errors[0].where(errors[0] > 0))
-    ratios = times[1] / times[0].where(times[0] > 0)
-    old, new = (side["status"].fillna("absent") for side in (one, two))
-    table = pd.DataFrame(keys, columns=["case", "estimator"], dtype=object).assign(run="")
-    shown = {
-        "error before": one["error"].map(text.number),
-        "error": two["error"].map(text.number),
-        "decades": decades.map(partial(text.fixed, digits=2, sign="+")),
-        "time before": one["seconds"].map(text.seconds),
-        "time": two["seconds"].map(text.seconds),
-        "times": ratios.map(partial(text.fixed, digits=2)),
-        "memory before": one["memory"].map(text.memory),
-        "memory": two["memory"].map(text.memory),
-        "more memory": (memories[1] - memories[0]).map(_signed_memory),
-        "status": old.where(old == new, old + ", then " + new),
-    }
-    return table.assign(**{name: column.to_list() for name, column in shown.items()})
-
-
-def _answer(row: Mapping[str, Any]) -> str:
-    layers = f"{row['depth']} layer{'' if row['depth'] == '1' else 's'}"
-    return f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
-
-
-def _contents(report: Report) -> list[str]:
-    return [*report.results.cases, *(item.name for item in report.results.experiments)]
-
-
-def _listed(contents: Sequence[str]) -> str:
-    more = len(contents) - MOST_NAMES
-    return ", ".join(contents[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _signed_memory(more: float) -> text.Cell:
-    sign = "+" if more > 0 else "-" if more < 0 else ""
-    return text.Cell(
-        sign + text.memory(abs(more)) if more else "0", key=None if np.isnan(more) else more
-    )
+    sides = [
+        {
+            (row["case"], row["estimator"]): row
+            for row in report.summary.to_dict("records")
+            if row["case"] in common
+        }
+        for report in (first, second)
+    ]
+    rows = []
+    for case, estimator in sides[0] | sides[1]:
+        one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)
+        row = {"case": case, "estimator": estimator, "run": ""}
+        for label, (value, depth, show, title, difference) in MEASURES.items():
+            before, after = one.get(value, math.nan), two.get(value, math.nan)
+            # An estimator that one side lacks or did not time has no depth there.
+            same = depth in one and one[depth] == two.get(depth)
+            row |= {f"{label} before": show(before), label: show(after)}
+            row[title] = difference(before, after) if same else text.Cell(text.DASH)
+        row["status"] = ", then ".join(dict.fromkeys((one["status"], two["status"])))
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
