@@ -60,9 +60,7 @@ def main(curves: Path, home: Path) -> None:
     try:
         table = compare(load(home, "paper"), pd.read_csv(curves, index_col="depth"))
     except (KeyError, PudleError) as error:
-        raise click.ClickException(
-            f"cannot compare {curves} with {home}: {error}"
-        ) from None
+        raise click.ClickException(f"cannot compare {curves} with {home}: {error}") from None
     click.echo(markup.markdown_table(table))
 
 
