@@ -8,6 +8,7 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pudle import names
 from pudle.learning.studies import denoising, interpretation, optimizers, recovery
 from pudle.measuring.case import Case
 from pudle.measuring.selection import Selection
@@ -33,23 +34,24 @@ PEERS = (
     "torchopt_implicit",
 )
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
-FURTHER_ESTIMATORS = (
-    "one_step",
-    "truncated(window=50)",
-    "fixed_point(terms=50)",
-    "conjugate_gradient(iterations=20)",
-    "checkpointed",
-    "forward",
-    "finite_difference",
-)
-#: Those of the literature that lead nowhere on most cases, or take long there.
-SPECIAL_ESTIMATORS = (
-    "drmad",
-    "noodl",
-    "nystrom",
-    "pes(samples=20)",
-    "phantom",
-    "spsa(samples=20)",
+#: The options with which estimators are measured, where they are not the default ones.
+OPTIONS = {
+    "conjugate_gradient": ("conjugate_gradient(iterations=20)",),
+    "fixed_point": ("fixed_point(terms=50)",),
+    "pes": ("pes(samples=20)",),
+    "spsa": ("spsa(samples=20)",),
+    "truncated": ("truncated(window=10)", "truncated(window=50)"),
+}
+#: All that this package registers. No class is loaded here: plug-ins may come later.
+ESTIMATORS = (
+    *NAMED_ESTIMATORS,
+    *(
+        spec
+        for point in names.points("estimators")
+        if names.owner(point) == names.PACKAGE
+        for spec in OPTIONS.get(point.name, (point.name,))
+        if spec not in NAMED_ESTIMATORS
+    ),
 )
 
 LOSSES = ("lasso", "reconstruction")
@@ -124,98 +126,81 @@ UNBIASED = (
         "ista(step=0.2, thresholding='hard(threshold=0.15)')",
     ),
 )
-#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst
-#: step for unrolling.
 KAPPA = 100
-SCALAR = (
-    *_cases(DEPTHS, 5, 0, (("penalty_selection", "penalty_selection", "ista"),), ("held_out",)),
-    *_cases(
-        DEPTHS,
-        5,
-        0,
-        (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),),
-        ("linear",),
-    ),
-)
-
-#: Problems given by their step alone: two of the bilevel field, and a deep-equilibrium layer. No
-#: exact solver is known.
-FIXED_POINTS = tuple(
+#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst
+#: step for unrolling. Problems given by their step alone, for which no exact solver is known: two
+#: of the bilevel field, and a deep-equilibrium layer.
+OTHERS = tuple(
     case
-    for name, dataset, loss in (
-        ("logistic", "logistic", "held_out"),
-        ("logistic_features", "logistic(per_feature=True)", "held_out"),
-        ("equilibrium", "equilibrium", "cross_entropy"),
+    for name, dataset, rule, loss, target in (
+        ("penalty_selection", "penalty_selection", "ista", "held_out", "exact"),
+        (
+            "ridge",
+            f"ridge(kappa={KAPPA})",
+            f"ista(step={2 * KAPPA / (KAPPA + 1)!r})",
+            "linear",
+            "exact",
+        ),
+        ("logistic", "logistic", "iteration", "held_out", "limit"),
+        ("logistic_features", "logistic(per_feature=True)", "iteration", "held_out", "limit"),
+        ("equilibrium", "equilibrium", "iteration", "cross_entropy", "limit"),
     )
-    for case in _cases(DEPTHS, 5, 0, ((name, dataset, "iteration"),), (loss,), ("limit",))
+    for case in _cases(DEPTHS, 5, 0, ((name, dataset, rule),), (loss,), (target,))
 )
-
 
 SMALL_CASES = ("*_small-*",)
 LARGE_CASES = tuple(f"{name}-*" for name, _, _ in CORE + PUBLISHED + MALEZIEUX)
+SCALAR_CASES = ("penalty_selection-*", "ridge-*")
+FEW_PARAMETERS = ("*_small-*-reconstruction", *SCALAR_CASES, "logistic*")
+PEER_CASES = (*SMALL_CASES, "sparse_gaussian-ista-lasso")
+COSTLY = "its cost grows with the number of parameters"
+NOISY = "its variance grows with the number of parameters"
 #: The estimators that are not measured everywhere: why not, and on which cases they are.
-EXCEPTIONS: tuple[tuple[str, Texts, Texts], ...] = (
-    (
+EXCEPTIONS: dict[str, tuple[str, Texts]] = {
+    **dict.fromkeys(PEERS, ("it starts or compiles another library", PEER_CASES)),
+    # On photographs, the others take seconds for each gradient, or for compiling at each depth.
+    "jaxopt_implicit": (
+        "it starts or compiles another library",
+        (*PEER_CASES, "image_patches-ista-lasso"),
+    ),
+    "optimistix_implicit": (
+        "it decomposes a matrix for each sample, which takes seconds on larger cases",
+        SMALL_CASES,
+    ),
+    "checkpointed": (
         "it runs every layer twice for the gradient of backprop",
-        ("checkpointed",),
         SMALL_CASES + LARGE_CASES,
     ),
-    (
-        "its cost grows with the number of parameters",
-        ("forward", "finite_difference"),
-        ("*_small-*-reconstruction", "penalty_selection-*", "ridge-*", "logistic*"),
-    ),
-    ("its cost grows with the number of parameters", ("forward",), ("equilibrium-*",)),
-    ("it starts or compiles another library", PEERS, SMALL_CASES),
-    # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the
-    # larger cases.
-    (
-        "it starts or compiles another library",
-        tuple(name for name in PEERS if name != "optimistix_implicit"),
-        ("sparse_gaussian-ista-lasso",),
-    ),
-    # On photographs, the others take seconds for each gradient, or for compiling at each depth.
-    (
-        "it starts or compiles another library",
-        ("jaxopt_implicit",),
-        ("image_patches-ista-lasso",),
-    ),
-    ("its error falls as the inverse depth alone", ("drmad",), (*SMALL_CASES, "ridge-*")),
-    (
+    "forward": (COSTLY, (*FEW_PARAMETERS, "equilibrium-*")),
+    "finite_difference": (COSTLY, FEW_PARAMETERS),
+    "drmad": ("its error falls as the inverse depth alone", (*SMALL_CASES, "ridge-*")),
+    "noodl": (
         "its direction vanishes where codes are not shrunk",
-        ("noodl",),
         (*SMALL_CASES, "sparse_gaussian_hard-*-reconstruction"),
     ),
-    (
+    "nystrom": (
         "a few columns stand for no larger Hessian",
-        ("nystrom",),
         (*SMALL_CASES, "logistic_features-*"),
     ),
-    ("it is made for deep-equilibrium layers", ("phantom",), (*SMALL_CASES, "equilibrium-*")),
-    (
-        "its variance grows with the number of parameters",
-        ("pes(samples=20)", "spsa(samples=20)"),
-        (*SMALL_CASES, "penalty_selection-*"),
-    ),
-)
+    "phantom": ("it is made for deep-equilibrium layers", (*SMALL_CASES, "equilibrium-*")),
+    "pes(samples=20)": (NOISY, (*SMALL_CASES, "penalty_selection-*")),
+    "spsa(samples=20)": (NOISY, (*SMALL_CASES, "penalty_selection-*")),
+}
 LIMITED = tuple(
-    (name, pattern, reason)
-    for reason, names, patterns in EXCEPTIONS
-    for name in names
+    (spec, pattern, reason)
+    for spec, (reason, patterns) in EXCEPTIONS.items()
     for pattern in patterns
 )
+#: The suite's own experiments.
+EXPERIMENTS = [
+    name
+    for study in (recovery, optimizers, denoising, interpretation)
+    for name in study.EXPERIMENTS
+]
 
 
 def _experiments(*patterns: str) -> Texts:
-    """Return the suite's own experiments whose name matches a pattern."""
-    names = [
-        name
-        for study in (recovery, optimizers, denoising, interpretation)
-        for name in study.EXPERIMENTS
-    ]
-    return tuple(
-        name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    )
+    return tuple(name for pattern in patterns for name in fnmatch.filter(EXPERIMENTS, pattern))
 
 
 #: What the errors of gradients lead to, in seconds.
@@ -252,10 +237,9 @@ DEFAULT = Selection(
     profile="default",
     cases=_cases(DEPTHS, 5, 500, CORE + MORE + SMALL)
     + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
-    + SCALAR
-    + FIXED_POINTS,
+    + OTHERS,
     limited=LIMITED,
-    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *SPECIAL_ESTIMATORS, *PEERS),
+    estimators=ESTIMATORS,
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
     torch_depths=(10, 50, 200),
@@ -269,13 +253,12 @@ PAPER = replace(
     DEFAULT,
     profile="paper",
     # Malezieux et al. compare this window as well.
-    estimators=(*DEFAULT.estimators, "truncated(window=20)"),
+    estimators=(*ESTIMATORS, "truncated(window=20)"),
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
     + _cases(DEPTHS, 5, 2000, CORE + MORE + SMALL)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
-    + SCALAR
-    + FIXED_POINTS,
+    + OTHERS,
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(1, 10, 50, 100, 200, 500, 800),
     timeout=7200.0,

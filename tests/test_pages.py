@@ -19,7 +19,6 @@ from pages import PAGES, blocks, indented, target_exists
 from paths import ROOT
 from repositories import git
 
-import pudle
 from pudle.cli import pudle as program
 
 EXAMPLE = ROOT / "examples" / "pudle-example"
@@ -126,16 +125,6 @@ def test_every_command_that_is_not_run_is_one_that_the_program_takes(page):
                 command = program.get_command(context, rest[0])
                 assert command is not None, f"{page}: pudle {rest[0]}"
                 command.make_context(rest[0], rest[1:], parent=context)
-
-
-def test_every_estimator_of_the_suite_is_explained():
-    text = (ROOT / "docs" / "estimators.md").read_text()
-    libraries = text.partition("## Of other libraries")[2]
-    for name, cls in pudle.list_estimators().items():
-        if cls.__module__.startswith("pudle."):
-            assert f"\n## {name}\n" in text or f"`{name}`" in libraries, (
-                f"docs/estimators.md: {name}"
-            )
 
 
 def test_the_example_is_what_the_tutorial_builds():

@@ -22,7 +22,6 @@ import pudle
 from pudle import names
 from pudle.errors import InvalidArgument, PudleError, UnreadableResult
 from pudle.files import read_json, write_atomically
-from pudle.measuring.experiment import silent
 from pudle.measuring.provenance import NoRepository, git, machine
 from pudle.measuring.run import execute
 from pudle.measuring.selection import Selection
@@ -178,11 +177,4 @@ def measure_apart(folder: Path, home: Path, specs: list[str], *, scores_only: bo
 
 if __name__ == "__main__":
     place, only_scores, *estimators = sys.argv[1:]
-    execute(
-        selection(*estimators),
-        home=Path(place),
-        workers=os.cpu_count() or 1,
-        scores_only=only_scores == "yes",
-        again=False,
-        progress=silent,
-    )
+    execute(selection(*estimators), home=Path(place), scores_only=only_scores == "yes")

@@ -19,7 +19,7 @@ from pudle.estimator import GradientEstimator
 from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import ProgressCallback, silent
 from pudle.measuring.locking import locked
-from pudle.measuring.provenance import NoRepository, commit_of, repository, results_home
+from pudle.measuring.provenance import NoRepository, installed_commit, repository, results_home
 from pudle.measuring.run import begin
 from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection, select
@@ -239,7 +239,7 @@ def _measure(selection: Selection, folder: Path, costs: bool, show: ProgressCall
     """
     commit, dirty = "", False
     with contextlib.suppress(NoRepository):
-        commit, dirty = commit_of(repository(Path.cwd()))
+        commit, dirty = installed_commit(repository(Path.cwd()))
     store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
     with locked(folder, "benchmark"), single_thread():
         tasks = begin(folder, store, selection)

@@ -20,7 +20,6 @@ from pudle.errors import MissingResults, UnwritableFile
 from pudle.measuring import meter, provenance, run, sources
 from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.costs import cells, measure_cost
-from pudle.measuring.experiment import silent
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import begin, execute, take_part
 from pudle.measuring.runner import fill, plan_costs, survey
@@ -185,13 +184,12 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     """After a run of other estimators, and after one that was interrupted before it wrote the
     history.
     """
-    commit, _ = provenance.commit_of(provenance.repository(Path.cwd()))
+    commit = provenance.git(Path.cwd(), "rev-parse", "HEAD")
     monkeypatch.setattr(run, "installed_commit", lambda root: (commit, False))
-    options = {"workers": 1, "scores_only": False, "again": False, "progress": silent}
 
     def history(*estimators):
         selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
-        execute(selection, home=tmp_path, **options)
+        execute(selection, home=tmp_path, workers=1)
         (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
         results = json.loads(path.read_text())["results"]
         values, (_, names, _), *_ = results["timing.Time.time_estimate"]
@@ -219,8 +217,7 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
     selection = Selection(
         "quick", (case,), ("backprop",), (1,), (1,), costs=("seconds",), torch_depths=(1,)
     )
-    options = {"workers": 1, "scores_only": False, "again": False, "progress": silent}
-    summary = execute(selection, home=tmp_path, **options)
+    summary = execute(selection, home=tmp_path, workers=1)
     tasks = [task for task in survey(selection, Store(tmp_path / "quick/store", "quick"))]
     assert [task.status for task in tasks] == ["ok", "ok", "skipped"]
     assert not summary.broken and not any("time of" in line for line in summary.findings)

@@ -7,19 +7,27 @@ import re
 from pathlib import Path
 
 import pytest
+from repositories import git
 
 import pudle
-from pudle.measuring.provenance import PACKAGE_FOLDERS, NoRepository, check_installed, repository
+from pudle.measuring.provenance import PACKAGE_FOLDERS, NoRepository, installed_commit, repository
 
 
-def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(tmp_path):
+@pytest.fixture
+def checkout(tmp_path):
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
+    return tmp_path
+
+
+def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(checkout):
     for folder, package in PACKAGE_FOLDERS.items():
         (installed,) = importlib.util.find_spec(package).submodule_search_locations
         for file in Path(installed).rglob("*.py"):
-            copy = tmp_path / folder / file.relative_to(installed)
+            copy = checkout / folder / file.relative_to(installed)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(file.read_bytes())
-    check_installed(tmp_path)
+    installed_commit(checkout)
     changes = {
         "src/pudle/references/lasso.py": "changed",
         "src/pudle/learning/new.py": "",
@@ -28,19 +36,19 @@ def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(tmp_
         "bench/cases.py": "changed",
     }
     for name, content in changes.items():
-        path = tmp_path / name
+        path = checkout / name
         before = path.read_bytes() if path.exists() else None
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
         with pytest.raises(pudle.PudleError, match=f"{name}.*would carry the wrong commit"):
-            check_installed(tmp_path)
+            installed_commit(checkout)
         path.unlink() if before is None else path.write_bytes(before)
 
 
-def test_another_project_is_not_compared(tmp_path):
-    (tmp_path / "estimators").mkdir()
-    (tmp_path / "estimators" / "mine.py").write_text("")
-    check_installed(tmp_path)
+def test_another_project_is_not_compared(checkout):
+    (checkout / "estimators").mkdir()
+    (checkout / "estimators" / "mine.py").write_text("")
+    installed_commit(checkout)
 
 
 def program(folder, text):

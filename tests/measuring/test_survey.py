@@ -11,7 +11,6 @@ import msgspec
 from examples import TINY
 
 from pudle.measuring import sources
-from pudle.measuring.experiment import silent
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import execute
 from pudle.measuring.runner import survey
@@ -69,8 +68,7 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     monkeypatch.setattr("pudle.measuring.run.repository", lambda folder: tmp_path)
     monkeypatch.chdir(tmp_path)
     begun = time.process_time()
-    options = {"workers": 1, "scores_only": False, "again": False, "progress": silent}
-    summary = execute(selection, home=tmp_path, **options)
+    summary = execute(selection, home=tmp_path, workers=1)
     taken = time.process_time() - begun
     assert summary.counts == ["0 of 120 scores computed now"] and not summary.broken
     assert len(digests) == RECORDS

@@ -1,4 +1,6 @@
-"""Options of commands that replace a profile's axes, see `pudle.measuring.selection.Axes`."""
+"""Options that commands share: above all those that replace a profile's axes, see
+`pudle.measuring.selection.crossed`.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +8,30 @@ from typing import Any
 
 import click
 
-_OPTIONS = [
-    click.option(f"--{name}", plural, multiple=True, metavar=metavar, help=f"{text}; repeatable.")
-    for name, plural, metavar, text in (
-        ("dataset", "datasets", "SPEC", "Dataset instead of the profile's"),
-        ("algorithm", "algorithms", "SPEC", "Algorithm to unroll instead"),
-        ("loss", "losses", "NAME", "Outer loss instead of the profile's"),
-        ("target", "targets", "NAME", "Target to score against instead"),
-    )
-]
-_OPTIONS += [
+
+def several(name: str, plural: str, metavar: str, text: str) -> Any:
+    """Return an option that can be given several times."""
+    text = f"{text}; repeatable."
+    return click.option(f"--{name}", plural, metavar=metavar, help=text, multiple=True)
+
+
+_POSITIVE = click.IntRange(min=1)
+_DEPTH = click.IntRange(min=0)
+_OPTIONS = (
+    several("dataset", "datasets", "SPEC", "Dataset instead of the profile's"),
+    several("algorithm", "algorithms", "SPEC", "Algorithm to unroll instead"),
+    several("loss", "losses", "NAME", "Outer loss instead of the profile's"),
+    several("target", "targets", "NAME", "Target to score against instead"),
     click.option(
-        "--depth",
-        "depths",
-        multiple=True,
-        type=click.IntRange(min=0),
-        help="Depth instead; repeatable.",
+        "--depth", "depths", type=_DEPTH, multiple=True, help="Depth instead; repeatable."
     ),
-    click.option(
-        "--seeds", type=click.IntRange(min=1), help="Number of seeds instead of the profile's."
-    ),
+    click.option("--seeds", type=_POSITIVE, help="Number of seeds instead of the profile's."),
     click.option(
         "--samples",
-        type=click.IntRange(min=1),
+        type=_POSITIVE,
         help="Number of samples (n_samples) of each dataset instead.",
     ),
-]
+)
 
 
 def axis_options(command: Any) -> Any:

@@ -61,37 +61,33 @@ def results_home() -> Path:
         return Path.cwd() / ".asv"
 
 
-def commit_of(root: Path) -> tuple[str, bool]:
-    """Return the commit checked out at `root` and whether tracked files differ from it."""
-    return git(root, "rev-parse", "HEAD"), bool(
-        git(root, "status", "--porcelain", "--untracked-files=no")
-    )
-
-
-def check_installed(root: Path) -> None:
-    """Raise PudleError if `root` is a checkout of this project, and any installed file differs from
-    the checkout's.
-    """
-    if not (root / "src" / "pudle" / "__init__.py").exists():
-        return
-    for folder, package in PACKAGE_FOLDERS.items():
-        location = Path(importlib.import_module(package).__path__[0])
-        for file in sorted((root / folder).rglob("*.py")):
-            installed = location / file.relative_to(root / folder)
-            if not installed.exists() or file.read_bytes() != installed.read_bytes():
-                raise PudleError(
-                    f"the installed pudle differs from the checkout at {root}"
-                    f" ({file.relative_to(root)}): results would carry the wrong commit; run `pip"
-                    " install -e .` there first"
-                )
+def installed_files() -> dict[str, Path]:
+    """Return the source files of the installed package by their place in the repository."""
+    return {
+        f"{folder}/{file.relative_to(location).as_posix()}": file
+        for folder, package in PACKAGE_FOLDERS.items()
+        for location in importlib.import_module(package).__path__
+        for file in sorted(Path(location).rglob("*.py"))
+    }
 
 
 def installed_commit(root: Path) -> tuple[str, bool]:
-    """Return the commit of the checkout at `root`, and whether files differ from it, after a look
-    whether it is the one that is installed, see `check_installed`.
+    """Return the commit of the checkout at `root`, and whether tracked files differ from it.
+
+    PudleError says that it is a checkout of this project, any of whose files differs from the
+    installed one.
     """
-    check_installed(root)
-    return commit_of(root)
+    installed = installed_files()
+    checkout = [file for folder in PACKAGE_FOLDERS for file in (root / folder).rglob("*.py")]
+    for file in checkout if (root / "src" / "pudle" / "__init__.py").exists() else ():
+        name = file.relative_to(root).as_posix()
+        if name not in installed or file.read_bytes() != installed[name].read_bytes():
+            raise PudleError(
+                f"the installed pudle differs from the checkout at {root} ({name}): results would"
+                " carry the wrong commit; run `pip install -e .` there first"
+            )
+    changes = git(root, "status", "--porcelain", "--untracked-files=no")
+    return git(root, "rev-parse", "HEAD"), bool(changes)
 
 
 @cache
@@ -100,12 +96,8 @@ def source_digest() -> str:
     no commit.
     """
     result = hashlib.sha256()
-    for package in PACKAGE_FOLDERS.values():
-        location = Path(importlib.import_module(package).__path__[0])
-        for file in sorted(location.rglob("*.py")):
-            result.update(
-                f"{package}/{file.relative_to(location).as_posix()}\0".encode() + file.read_bytes()
-            )
+    for name, file in installed_files().items():
+        result.update(f"{name}\0".encode() + file.read_bytes())
     return result.hexdigest()[:12]
 
 
@@ -113,20 +105,17 @@ def source_digest() -> str:
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the numbers: machine, versions, threads."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-    cpu = Path("/proc/cpuinfo")
-    model = (
-        re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE)
-        if cpu.exists()
-        else None
-    )
+    described, cpu = Path("/proc/cpuinfo"), None
+    if described.exists():
+        cpu = re.search(r"^model name\s*:\s*(.+)$", described.read_text(), re.MULTILINE)
     return {
         "pudle": pudle.__version__,
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "numpy", "asv", "asv_runner")},
-        "blas": blas.group(1) if blas else "unknown",
+        "blas": blas[1] if blas else "unknown",
         "machine": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
-        "cpu": model.group(1) if model else platform.processor() or "unknown",
+        "cpu": cpu[1] if cpu else platform.processor() or "unknown",
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
     }

@@ -16,7 +16,7 @@ from ..text import count
 from ..workers import ONE_THREAD, Pool
 from .case import Case
 from .contents import RunList
-from .experiment import ProgressCallback
+from .experiment import ProgressCallback, silent
 from .history import update_history
 from .locking import locked
 from .provenance import NoRepository, installed_commit, repository
@@ -49,16 +49,16 @@ class RunSummary(NamedTuple):
 def execute(
     selection: Selection,
     *,
-    home: Path | None,
-    workers: int,
-    scores_only: bool,
-    again: bool,
-    progress: ProgressCallback,
+    home: Path | None = None,
+    workers: int | None = None,
+    scores_only: bool = False,
+    again: bool = False,
+    progress: ProgressCallback = silent,
     scheduler: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunSummary:
-    """Carry out a run, in `workers` processes of this machine; with a Dask `scheduler`, scores and
-    experiments run there.
+    """Carry out a run, in `workers` processes of this machine, at most and by default one per core;
+    with a Dask `scheduler`, scores and experiments run there.
 
     `say` is called with lines for the user about the scheduler, see
     `pudle.measuring.cluster.dask_cluster`.
@@ -67,6 +67,8 @@ def execute(
     digest of the sources label them everywhere. A run is refused, before anything is written, if
     the installed package is not the checkout's, or another run holds the profile's folder.
     """
+    cores = os.cpu_count() or 1
+    workers = min(workers or cores, cores)
     root, commit, dirty = None, "", False
     with contextlib.suppress(NoRepository):
         root = repository(Path.cwd())

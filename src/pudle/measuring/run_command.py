@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.progress import TimeRemainingColumn
 from .. import names
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
-from .axis_options import axis_options
+from .axis_options import axis_options, several
 
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
 LOG_SECONDS = 1.0
@@ -24,31 +23,16 @@ LOG_SECONDS = 1.0
 @click.option(
     "--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure."
 )
-@click.option(
-    "--estimator",
-    "estimators",
-    multiple=True,
-    metavar="SPEC",
-    help="Measure this estimator as well; repeatable.",
-)
+@several("estimator", "estimators", "SPEC", "Measure this estimator as well")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
 @axis_options
-@click.option(
-    "--case",
-    "cases",
-    multiple=True,
-    metavar="GLOB",
-    help="Measure only cases whose name matches; repeatable.",
-)
-@click.option(
-    "--experiment",
+@several("case", "cases", "GLOB", "Measure only cases whose name matches")
+@several(
+    "experiment",
     "experiments",
-    multiple=True,
-    metavar="GLOB",
-    help=(
-        "Carry out only experiments whose name matches, of any profile, and no cases unless you"
-        " name some; repeatable."
-    ),
+    "GLOB",
+    "Carry out only experiments whose name matches, of any profile, and no cases unless you name"
+    " some",
 )
 @click.option(
     "--device",
@@ -124,7 +108,6 @@ def run_command(
 
     if not (scheduler and scores_only):
         check_device(selection.device)
-    cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as bar:
         task, logged = bar.add_task("", total=None), -math.inf
 
@@ -139,7 +122,7 @@ def run_command(
         summary = execute(
             selection,
             home=home,
-            workers=min(workers or cores, cores),
+            workers=workers,
             scores_only=scores_only,
             again=again,
             progress=show,

@@ -113,39 +113,6 @@ class Selection:
         return read_record(path, cls)
 
 
-@dataclass(frozen=True)
-class Axes:
-    """What takes the place of a profile's axes; an axis without values stays the profile's.
-
-    Attributes
-    ----------
-    datasets, algorithms : tuple of str
-        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that
-        its problem brings.
-    losses : tuple of str
-        Outer losses; without any, a dataset that is named has all of its own.
-    depths : tuple of int
-    targets : tuple of str
-        Targets of the references; without any, ``exact`` where the minimizer is known and sought,
-        else ``limit``.
-    seeds : int, optional
-        Number of seeds: 0 to seeds - 1.
-    samples : int, optional
-        Number of samples of every dataset that has the option ``n_samples``.
-    """
-
-    datasets: Sequence[str] = ()
-    algorithms: Sequence[str] = ()
-    losses: Sequence[str] = ()
-    depths: Sequence[int] = ()
-    targets: Sequence[str] = ()
-    seeds: int | None = None
-    samples: int | None = None
-
-    def __bool__(self) -> bool:
-        return any(vars(self).values())
-
-
 def select(
     profile: Selection,
     *,
@@ -161,29 +128,29 @@ def select(
     """Return the selection of a profile, changed by the options of `pudle run`.
 
     `estimators`, and installed plug-ins, are added to the profile's unless `only`. The `axes`, see
-    `Axes`, take the place of the profile's; `cases` are patterns of names of those to keep, in the
-    profile or as changed. Without named experiments, those of the profile stay, unless the options
-    change anything else. With named experiments, cases stay only if the options change them.
-    `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs. `home`
-    is the folder of the results, from which paths in names are seen. Patterns that match nothing,
-    specs that name nothing, and `only` without estimators raise InvalidArgument.
+    `crossed`, take the place of the profile's; `cases` are patterns of names of those to keep, in
+    the profile or as changed. Without named experiments, those of the profile stay, unless the
+    options change anything else. With named experiments, cases stay only if the options change
+    them. `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs.
+    `home` is the folder of the results, from which paths in names are seen. Patterns that match
+    nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
     """
     named = tuple(map(_named, estimators))
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if only else (*profile.estimators, *plugins(), *named)
-    instead = Axes(**axes)
-    depths = tuple(sorted(set(instead.depths)))
+    depths = tuple(sorted(set(axes.get("depths", ()))))
     own = {case.name: case for case in profile.cases}
     # A published name selects its case also where the options change it, and so give it another
     # name.
-    published = not instead.datasets and all(fnmatch.filter(own, pattern) for pattern in cases)
+    published = not axes.get("datasets") and all(fnmatch.filter(own, pattern) for pattern in cases)
     before = _matching(cases, own, "--case", "") if published else own
-    kept = {case.name: case for case in crossed(before.values(), instead, home or results_home())}
+    kept = {case.name: case for case in crossed(before.values(), home or results_home(), **axes)}
     if not published:
         hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
         kept = _matching(cases, kept, "--case", hint)
-    narrowed = bool(only or cases or instead)
+    crosses = any(axes.values())
+    narrowed = bool(only or cases or crosses)
     carried_out = () if narrowed else profile.experiments
     if experiments:
         known = names.list_experiments()
@@ -202,7 +169,7 @@ def select(
         timeout=timeout or profile.timeout,
         experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
         # What a user names is measured wherever the user asks.
-        limited=() if instead else tuple(each for each in profile.limited if each[0] not in named),
+        limited=() if crosses else tuple(each for each in profile.limited if each[0] not in named),
     )
 
 
@@ -246,54 +213,100 @@ def plugins() -> Iterator[str]:
                 print(f"plug-in {name} needs arguments: {hint}", file=sys.stderr)
 
 
-def crossed(cases: Collection[Case], axes: Axes, home: Path) -> Iterable[Case]:
+def crossed(
+    cases: Collection[Case],
+    home: Path,
+    *,
+    datasets: Sequence[str] = (),
+    algorithms: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    depths: Sequence[int] = (),
+    targets: Sequence[str] = (),
+    seeds: int | None = None,
+    samples: int | None = None,
+) -> Iterable[Case]:
     """Return a profile's cases with some axes in place of theirs; pairs that do not fit are there,
     to be reported.
 
     A case that the profile has, at whatever depths, keeps its name there. Any other gets one that
-    says what it is; paths in it are seen from `home`, the folder of the results. InvalidArgument
-    says that a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has
-    the option ``n_samples``.
+    says what it is.
+
+    Parameters
+    ----------
+    cases : collection of Case
+    home : Path
+        Folder of the results, from which paths in names are seen.
+    datasets, algorithms : sequence of str
+        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that
+        its problem brings.
+    losses : sequence of str
+        Outer losses; without any, a dataset that is named has all of its own.
+    depths : sequence of int
+    targets : sequence of str
+        Targets of the references; without any, ``exact`` where the minimizer is known and sought,
+        else ``limit``.
+    seeds : int, optional
+        Number of seeds: 0 to seeds - 1.
+    samples : int, optional
+        Number of samples of every dataset that has the option ``n_samples``.
+
+    Raises
+    ------
+    InvalidArgument
+        If a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has the
+        option ``n_samples``.
     """
-    if not axes:
-        return cases
-    rules = [names.text(names.make_algorithm(spec)) for spec in axes.algorithms]
-    # All are made before the first is drawn: wrong usage shows at once.
-    named = [_sized(names.make_dataset(spec), axes.samples) for spec in axes.datasets]
-    drafts: list[Any] = []
-    # A profile of experiments alone has no cases.
-    like = next(iter(cases or names.list_profiles()["quick"].cases))
-    for dataset in named:
-        problem = _drawn(dataset)
-        default = [problem.default_algorithm]
-        for rule, loss in product(rules or default, axes.losses or dataset.losses):
-            targets = (default_target(problem, names.make_algorithm(rule)),)
-            drafts.append((like, names.text(dataset), rule, loss, targets))
-    for case in () if named else cases:
-        spec = case.dataset
-        if axes.samples:
-            spec = names.text(_sized(names.make_dataset(spec), axes.samples))
-        for rule, loss in product(rules or [case.algorithm], axes.losses or [case.loss]):
+    bases = list(cases)
+    if datasets:
+        # A profile of experiments alone has no cases.
+        like = [*cases, *names.list_profiles()["quick"].cases][0]
+        # All are made before the first is drawn: wrong usage shows at once.
+        made = [_sized(spec, samples) for spec in datasets]
+        bases = [case for dataset in made for case in _cases_on(dataset, like)]
+    rules = [names.text(names.make_algorithm(spec)) for spec in algorithms]
+    own, drafts = {_nameless(case): case.name for case in cases}, list[Case]()
+    for case in bases:
+        spec = names.text(_sized(case.dataset, samples)) if samples else case.dataset
+        for rule, loss in product(rules or [case.algorithm], losses or [case.loss]):
             sought = {*case.targets} & {*MINIMIZER_TARGETS}
             leads = names.make_algorithm(rule).thresholding.proximal or not sought
-            drafts.append((case, spec, rule, loss, case.targets if leads else ("limit",)))
-    _check(axes, dict.fromkeys(spec for _, spec, *_ in drafts))
-    changes: dict[str, Any] = {"depths": axes.depths} if axes.depths else {}
-    changes |= {"seeds": range(axes.seeds)} if axes.seeds else {}
-    own, results = {_nameless(case): case.name for case in cases}, dict[str, Case]()
-    for case, spec, rule, loss, targets in drafts:
-        made = replace(case, dataset=spec, algorithm=rule, loss=loss, **changes)
-        made = replace(made, targets=axes.targets or targets)
-        name = own.get(_nameless(made)) or _name(made, axes, home)
-        # The profile's name for another case keeps its meaning.
-        if name in own.values() and _nameless(made) not in own:
-            name += "-added"
-        results.setdefault(name, replace(made, name=name))
+            draft = Case(
+                case.name,
+                spec,
+                rule,
+                loss,
+                tuple(range(seeds)) if seeds else case.seeds,
+                tuple(depths) or case.depths,
+                tuple(targets) or (case.targets if leads else ("limit",)),
+                case.dtype,
+            )
+            drafts.append(draft)
+    chosen = {case.dataset: names.make_dataset(case.dataset) for case in drafts}
+    known = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
+    for loss in losses:
+        if loss not in known:
+            hint = f"{names.nearest(loss, known)}: the datasets here have {', '.join(known)}"
+            raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
+    if samples and not any(hasattr(dataset, "n_samples") for dataset in chosen.values()):
+        raise InvalidArgument(f"--samples is no option of {', '.join(chosen)}: none has n_samples")
+    results: dict[str, Case] = {}
+    for case in drafts:
+        name = own.get(_nameless(case), "")
+        if not name:
+            dataset, algorithm = chosen[case.dataset], case.make_algorithm()
+            parts = [spec_slug(case.dataset, home, names.path_options(dataset))]
+            parts += [spec_slug(case.algorithm, home, names.path_options(algorithm)), case.loss]
+            parts += [*targets, *([f"{seeds}_seeds"] if seeds else [])]
+            name = short("-".join(parts))
+            # The profile's name for another case keeps its meaning.
+            name += "-added" if name in own.values() else ""
+        results.setdefault(name, replace(case, name=name))
     return results.values()
 
 
-def _sized(made: Any, samples: int | None) -> Any:
+def _sized(spec: str, samples: int | None) -> Any:
     """Return a dataset with the number of samples that is given, if it has such an option."""
+    made = names.make_dataset(spec)
     if "seed" not in [each.name for each in names.options(type(made))]:
         raise InvalidArgument(
             f"dataset {made.name} has no option seed: make it a frozen dataclass with `seed:"
@@ -302,29 +315,31 @@ def _sized(made: Any, samples: int | None) -> Any:
     return replace(made, n_samples=samples) if samples and hasattr(made, "n_samples") else made
 
 
-def _drawn(made: Any) -> Any:
-    """Draw once, so that an empty folder or an unreadable file is refused before anything is
-    measured.
+def _cases_on(made: Any, like: Case) -> list[Case]:
+    """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
 
-    A dataset of a user's file is drawn twice: a process that draws another problem would score it
-    by a wrong reference.
+    It is drawn once, so that an empty folder or an unreadable file is refused before anything is
+    measured. A dataset of a user's file is drawn twice: a process that draws another problem would
+    score it by a wrong reference.
     """
+    spec = names.text(made)
     try:
-        drawn = made.problem(made.losses[0])
-        if names.origin(type(made)) and not _alike(drawn, made.problem(made.losses[0])):
+        problem = made.problem(made.losses[0])
+        if names.origin(type(made)) and not _alike(problem, made.problem(made.losses[0])):
             raise InvalidArgument(
-                f"dataset {names.text(made)} gives another problem when it draws again with the"
-                " same seed: draw from a generator that is made with it, such as"
+                f"dataset {spec} gives another problem when it draws again with the same seed: draw"
+                " from a generator that is made with it, such as"
                 " torch.Generator().manual_seed(seed)"
             )
-        return drawn
     except PudleError:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InvalidArgument(
-            f"dataset {names.text(made)} cannot be drawn ({reason}): repair it, or leave it out"
+            f"dataset {spec} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error
+    of = {"algorithm": problem.default_algorithm, "targets": (default_target(problem),)}
+    return [replace(like, dataset=spec, loss=loss, **of) for loss in made.losses]
 
 
 def _alike(one: Problem, other: Problem) -> bool:
@@ -336,29 +351,6 @@ def _alike(one: Problem, other: Problem) -> bool:
         layer = names.make_algorithm(each.default_algorithm).run(each, 1).codes
         said.append((each.theta, layer, each.outer_loss(layer)))
     return all(map(torch.equal, *said))
-
-
-def _check(axes: Axes, specs: Iterable[str]) -> None:
-    """Refuse a loss that no dataset here has, and a number of samples that none can have."""
-    datasets = [names.make_dataset(spec) for spec in specs]
-    losses = dict.fromkeys(loss for dataset in datasets for loss in dataset.losses)
-    for loss in axes.losses:
-        if loss not in losses:
-            hint = f"{names.nearest(loss, losses)}: the datasets here have {', '.join(losses)}"
-            raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
-    if axes.samples and not any(hasattr(dataset, "n_samples") for dataset in datasets):
-        raise InvalidArgument(f"--samples is no option of {', '.join(specs)}: none has n_samples")
-
-
-def _name(case: Case, axes: Axes, home: Path) -> str:
-    dataset = names.make_dataset(case.dataset)
-    parts = [spec_slug(case.dataset, home, names.path_options(dataset))]
-    parts += [
-        spec_slug(case.algorithm, home, names.path_options(case.make_algorithm())),
-        case.loss,
-        *axes.targets,
-    ]
-    return short("-".join([*parts, *([f"{axes.seeds}_seeds"] if axes.seeds else [])]))
 
 
 def _nameless(case: Case) -> Case:

@@ -14,7 +14,6 @@ import fnmatch
 import functools
 import gc
 import json
-import os
 import sys
 import timeit
 from pathlib import Path
@@ -23,7 +22,6 @@ from typing import Any
 from pudle import names
 from pudle.errors import PudleError, first_line
 from pudle.measuring import costs, meter
-from pudle.measuring.experiment import silent
 from pudle.measuring.run import execute
 from pudle.measuring.selection import Selection, select
 from pudle.workers import listen
@@ -73,14 +71,7 @@ def measure(request: dict[str, Any], home: Path) -> None:
     profile = dataclasses.replace(
         profile, windows=(), jacobian_error=False, experiments=(), costs=("memory_bytes",)
     )
-    execute(
-        select(profile, home=home, **request),
-        home=home,
-        workers=os.cpu_count() or 1,
-        scores_only=False,
-        again=False,
-        progress=silent,
-    )
+    execute(select(profile, home=home, **request), home=home)
 
 
 def time_on_request(selection: Selection) -> None:
