@@ -11,7 +11,7 @@ with u the adjoint of z' restricted to the support of z',
 where y_bar is needed only on the support of the codes before. Supports change little from layer to
 layer. So consecutive layers share one list of atoms that contains their supports, and what they
 compute is kept as vectors on that list; back through them, products are dense ones with the part of
-G on it. Jobs are treated together, as the last, contiguous axis: for them, and for the sums over
+G on it. Depths are treated together, as the last, contiguous axis: for them, and for the sums over
 the layers of a group, numpy's products of matrices are scipy's BLAS in compiled code.
 
 Within a layer, rows of arrays are named by an index: numba counts the references to every view of
@@ -27,48 +27,47 @@ from ..kernel_choice import compiled
 
 #: Largest number of layers that share a list of atoms.
 GROUP = 32
-#: Vectors on a list, or over several jobs, are filled up with zeros to a multiple of this, for
-#: vector instructions.
+#: Vectors on a list are filled up with zeros to a multiple of this, for vector instructions.
 LANES = 16
 
-#: What is run, for some samples: eta G (p, p) and eta b (r, p); each layer's threshold, and its
-#: extrapolation (a_t - 1) / a_{t+1}; eta; n; the weights of the l1 norm and of half the squared l2
+#: What is run, for some samples, and where the results go.
+#:
+#: Layers from `offset` on: eta G (p, p) and eta b (r, p); all layers' thresholds; the extrapolation
+#: (a_t - 1) / a_{t+1} behind each; eta; n; the weights of the l1 norm and of half the squared l2
 #: norm in the outer loss beyond what G contains; whether the rule is hard, codes are non-negative,
 #: and the point is extrapolated.
-Program = namedtuple(
-    "Program",
-    "gram products thresholds pulls step samples l1_weight l2_weight hard nonnegative accelerated",
-)
-
-#: Job k pulls back from layer tops[k] to bottoms[k], from the derivatives of the loss or, if
-#: `given`, from those in codes and point that `adjoints`, shape (jobs, 2, r, p), has for its top.
-#: Those before the first layer are left there, at least on the support of the state.
-Jobs = namedtuple("Jobs", "tops bottoms given adjoints")
-
-#: To `gram_bar` (p, p, jobs) and `products_bar` (jobs, r, p) the derivatives of the loss are
+#:
+#: The states after the layers `keep`, ascending, are written to `codes` and `points`, shape
+#: (layers, n, p), points only if they are not the codes; `first` is the index there of the first
+#: sample.
+#:
+#: From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
+#: `given`, from those in codes and point that `adjoints`, shape (depths, 2, r, p), has for the last
+#: layer. Those before the first layer are left there, at least on the support of the state. To
+#: `gram_bar` (p, p, depths) and `products_bar` (depths, r, p) the derivatives of the loss are
 #: added, summed over the samples, in eta G and in eta b; only the sum of gram_bar and its transpose
 #: is used. Where samples are few, the columns (p, m) of what it stands for, D (G_bar + G_bar^T),
 #: are cheaper than a matrix for all pairs of atoms: if `columns`, those of D, are not empty, there
-#: is one job, and `columns_bar` is used in place of gram_bar.
-Totals = namedtuple("Totals", "gram_bar products_bar columns columns_bar")
+#: is one depth, and `columns_bar` is used in place of gram_bar.
+Program = namedtuple(
+    "Program",
+    "offset gram products thresholds pulls step samples l1_weight l2_weight hard nonnegative"
+    " accelerated keep codes points first tops given adjoints gram_bar products_bar columns"
+    " columns_bar",
+)
 
-#: Layers after which the state is kept, ascending; the first sample's index in the arrays in which
-#: they are kept, shape (layers, n, p); points only if they are not the codes.
-Kept = namedtuple("Kept", "layers first codes points")
-
-#: What one sample leaves behind. Layer t lies in row t + g of `codes` and `points` if group g of
-#: layers contains it, as entries at ``atoms[g, :sizes[g]]``. Group g reaches from layer bounds[g]
-#: to bounds[g + 1], which lies in both groups.
-Tape = namedtuple("Tape", "codes points atoms sizes bounds pulls")
+#: What one sample leaves behind. The t-th of these layers lies in row t + g of `codes` and `points`
+#: if group g of layers contains it, as entries at ``atoms[g, :sizes[g]]``. Group g reaches from
+#: layer bounds[g] to bounds[g + 1], which lies in both groups. `listed` says of each atom whether
+#: the last list has it.
+Tape = namedtuple("Tape", "codes points atoms sizes bounds listed")
 
 #: Where the vectors and matrices of a group are written, so that no sample allocates memory.
-#: `square` holds a matrix on the list, `order` the numbers from zero on, `carried` and
-#: `carried_before` the adjoints of each job, of the codes and of those one layer earlier, between
-#: two groups.
+#: `order` holds the numbers from zero on, `carried` the adjoints of the codes and of those one
+#: layer earlier for each depth, between two groups.
 Space = namedtuple(
     "Space",
-    "order local square residual current before moved passed left outer images weights"
-    " carried carried_before",
+    "order local square residual current before moved passed left outer images weights carried",
 )
 
 #: For the parts of what is compiled, in whose cache they are kept.
@@ -90,12 +89,8 @@ def _subtract_rows(total, size, matrix, rows, weights, of, count):
         a, b, c, d = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
         e, f, g, h = rows[k + 4], rows[k + 5], rows[k + 6], rows[k + 7]
         wa, wb, wc, wd = weights[of, k], weights[of, k + 1], weights[of, k + 2], weights[of, k + 3]
-        we, wf, wg, wh = (
-            weights[of, k + 4],
-            weights[of, k + 5],
-            weights[of, k + 6],
-            weights[of, k + 7],
-        )
+        k += 4
+        we, wf, wg, wh = weights[of, k], weights[of, k + 1], weights[of, k + 2], weights[of, k + 3]
         for j in range(size):
             first = (wa * matrix[a, j] + wb * matrix[b, j]) + (
                 wc * matrix[c, j] + wd * matrix[d, j]
@@ -104,7 +99,7 @@ def _subtract_rows(total, size, matrix, rows, weights, of, count):
                 wg * matrix[g, j] + wh * matrix[h, j]
             )
             total[j] -= first + second
-        k += 8
+        k += 4
     while k + 2 <= count:
         a, b, wa, wb = rows[k], rows[k + 1], weights[of, k], weights[of, k + 1]
         for j in range(size):
@@ -122,92 +117,48 @@ def _threshold(values, threshold, hard, nonnegative):
     own.
     """
     zero = values.dtype.type(0)
-    if hard:
-        for j in range(len(values)):
-            v = values[j]
+    for j in range(len(values)):
+        v = values[j]
+        if hard:
             # Infinity and NaN are kept or lost as by a comparison with the absolute value.
             if not (v > threshold or (v < -threshold and not nonnegative)):
                 values[j] = zero
-    elif nonnegative:
-        for j in range(len(values)):
-            v = values[j] - threshold
-            values[j] = zero if v < zero else v
-    else:
-        for j in range(len(values)):
-            v = values[j]
-            clipped = min(max(v, -threshold), threshold)
-            values[j] = v - clipped
+        elif nonnegative:
+            values[j] = zero if v - threshold < zero else v - threshold
+        else:
+            values[j] = v - min(max(v, -threshold), threshold)
 
 
 @_compiled
-def _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed):
-    """Begin a group with the entries at which codes or point are not zero; return their number."""
-    size = 0
-    for j in range(len(codes)):
-        # Written without a branch, which would be mispredicted, and kept if the count goes on.
-        atoms[size] = j
-        listed[j] = (codes[j] != 0) | (point[j] != 0)
-        size += listed[j]
-    for a in range(size):
-        code_tape[at, a], point_tape[at, a] = codes[atoms[a]], point[atoms[a]]
-    return size
-
-
-@_compiled
-def _record(
-    codes, point, accelerated, code_tape, point_tape, atoms, size, at, later, start, listed
-):
-    """Write a layer's entries to row `later`, after those in `at`.
-
-    Return the number of active entries, whether none changed, and the number of atoms in the
-    group's list. Atoms that the group does not list yet are added; row `start` is that of its first
-    layer.
-    """
-    active, on_list, changed = 0, 0, 0
-    for j in range(len(codes)):
-        active += codes[j] != 0
-    for a in range(size):
-        value = codes[atoms[a]]
-        on_list += value != 0
-        changed += value != code_tape[at, a]
-        code_tape[later, a] = value
-    if accelerated:
-        for a in range(size):
-            point_tape[later, a] = point[atoms[a]]
-    if on_list == active:
-        return active, changed == 0, size
-    # The point's entries lie where the codes' or those of the codes before do.
-    for j in range(len(codes)):
-        if codes[j] != 0 and not listed[j]:
-            listed[j], atoms[size] = True, j
-            for row in range(start, later):
-                code_tape[row, size] = point_tape[row, size] = 0
-            code_tape[later, size], point_tape[later, size] = codes[j], point[j]
-            size += 1
-    return active, False, size
-
-
-@_compiled
-def _run_sample(program, row, codes, point, values, recorded, tape, listed, kept):
+def _run_sample(program, row, codes, point, values, tape):
     """Run one sample through the layers; return the index of its last group.
 
-    `codes` and `point` hold the state before and after. Only if `recorded` all layers are kept on
-    the tape.
+    `codes` and `point` hold the state before and after. Only if there is something to pull back all
+    layers are kept on the tape.
     """
     gram, products, thresholds = program.gram, program.products, program.thresholds
     hard, nonnegative, accelerated = program.hard, program.nonnegative, program.accelerated
-    keep, kept_codes, kept_points = kept.layers, kept.codes, kept.points
-    depth, p, i = len(thresholds), len(codes), kept.first + row
-    code_tape, point_tape, lists, sizes, bounds, pulled = tape
-    group, at, still, place, active, size = -1, -1, False, 0, 0, 0
-    for t in range(depth + 1):
-        # A layer with many entries fewer than its group's list begins a new group.
-        if t == 0 or 2 * active < size or (recorded and t - bounds[group] == GROUP):
-            if recorded or t == 0:
+    keep, kept_codes, kept_points = program.keep, program.codes, program.points
+    offset, depth, p, i = program.offset, len(thresholds), len(codes), program.first + row
+    code_tape, point_tape, lists, sizes, bounds, listed = tape
+    recorded, place = len(program.tops) > 0, np.searchsorted(keep, offset)
+    group, at, begin, active, size, still = -1, -1, 0, 0, 0, False
+    for t in range(offset, depth + 1):
+        # A layer with many entries fewer than its group's list begins a new group, whose list has
+        # the entries at which codes or point are not zero.
+        if t == offset or 2 * active < size or (recorded and t - bounds[group] == GROUP):
+            if recorded or t == offset:
                 group, at = group + 1, at + 1
-            atoms, bounds[group] = lists[group], t
-            active = size = _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed)
-            sizes[group] = size
+            atoms, bounds[group], begin, size = lists[group], t, at, 0
+            for j in range(p):
+                # Written without a branch, which would be mispredicted, and kept if the count goes
+                # on.
+                atoms[size] = j
+                listed[j] = (codes[j] != 0) | (point[j] != 0)
+                size += listed[j]
+            for a in range(size):
+                code_tape[at, a], point_tape[at, a] = codes[atoms[a]], point[atoms[a]]
+            active = sizes[group] = size
         if place < len(keep) and keep[place] == t:
             for j in range(p):
                 kept_codes[place, i, j] = codes[j]
@@ -228,20 +179,33 @@ def _run_sample(program, row, codes, point, values, recorded, tape, listed, kept
             values[j] = point[j] + products[row, j]
         _subtract_rows(values, p, gram, atoms, point_tape, at, size)
         _threshold(values, thresholds[t], hard, nonnegative)
+        pull = program.pulls[t + 1]
+        for j in range(p):
+            point[j] = values[j] + pull * (values[j] - codes[j]) if accelerated else values[j]
+            codes[j] = values[j]
+        active, on_list, changed = 0, 0, 0
+        for j in range(p):
+            active += codes[j] != 0
+        for a in range(size):
+            value = codes[atoms[a]]
+            on_list += value != 0
+            changed += value != code_tape[at, a]
+            code_tape[later, a] = value
         if accelerated:
-            pull = program.pulls[t]
-            pulled[t + 1] = pull
+            for a in range(size):
+                point_tape[later, a] = point[atoms[a]]
+        still = changed == 0 and on_list == active and not accelerated
+        if on_list < active:
+            # Add the atoms that the group does not list yet. The point's entries lie where the
+            # codes' or those of the codes before do.
             for j in range(p):
-                point[j] = values[j] + pull * (values[j] - codes[j])
-                codes[j] = values[j]
-        else:
-            for j in range(p):
-                codes[j] = point[j] = values[j]
-        start = at - (t - bounds[group]) if recorded else at
-        active, unchanged, size = _record(
-            codes, point, accelerated, code_tape, point_tape, atoms, size, at, later, start, listed
-        )
-        still, at, sizes[group] = unchanged and not accelerated, later, size
+                if codes[j] != 0 and not listed[j]:
+                    listed[j], atoms[size] = True, j
+                    for earlier in range(begin, later):
+                        code_tape[earlier, size] = point_tape[earlier, size] = 0
+                    code_tape[later, size], point_tape[later, size] = codes[j], point[j]
+                    size += 1
+        at, sizes[group] = later, size
     bounds[group + 1] = depth
     return group
 
@@ -253,37 +217,36 @@ def _matrix(buffer, rows, columns):
 
 
 @_compiled
-def _outer(points, start, adjoints, size, rows, space):
-    """Return the sum of ``y u^T`` over some layers; if one more row is asked for, it is minus the
-    sum of the adjoints u.
+def _outer(points, start, adjoints, size, space):
+    """Return the sum of ``y u^T`` over some layers, and in one more row minus the sum of the
+    adjoints u.
     """
     layers, flat = adjoints.shape
-    left, outer = _matrix(space.left, layers, rows), _matrix(space.outer, rows, flat)
+    left, outer = _matrix(space.left, layers, size + 1), _matrix(space.outer, size + 1, flat)
     for t in range(layers):
         for a in range(size):
             left[t, a] = points[start + t, a]
-        if rows > size:
-            left[t, size] = -1
+        left[t, size] = -1
     np.dot(left.T, adjoints, outer)
     return outer
 
 
 @_compiled
-def _add_to_columns(totals, row, points, start, adjoints, atoms, size, space):
+def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
     """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points
     y and adjoints u.
     """
-    columns, columns_bar, products_bar = totals.columns, totals.columns_bar, totals.products_bar
+    columns, columns_bar, products_bar = program.columns, program.columns_bar, program.products_bar
     layers, length, images, weights = len(adjoints), columns.shape[1], space.images, space.weights
-    for a in range(size):
-        total = adjoints[0, a]
-        for t in range(1, layers):
-            total += adjoints[t, a]
-        products_bar[0, row, atoms[a]] += total
+    for t in range(layers):
+        for a in range(size):
+            products_bar[0, row, atoms[a]] += adjoints[t, a]
     if size < 4 * layers:
         # Few atoms and many layers: a matrix of pairs of listed atoms is small.
-        outer = _outer(points, start, adjoints, size, size, space)
-        pairs = _matrix(space.square, size, size)
+        outer, pairs = (
+            _outer(points, start, adjoints, size, space),
+            _matrix(space.square, size, size),
+        )
         for a in range(size):
             for b in range(size):
                 pairs[a, b] = outer[a, b] + outer[b, a]
@@ -302,21 +265,18 @@ def _add_to_columns(totals, row, points, start, adjoints, atoms, size, space):
 
 
 @_compiled
-def _add_to_pairs(totals, row, points, start, adjoints, atoms, size, k, count, space):
+def _add_to_pairs(program, row, points, start, adjoints, atoms, size, k, count, space):
     """Subtract ``y u^T`` from the upper half of `gram_bar` and add u to `products_bar`, for `count`
-    jobs from job k on.
+    depths from that with index k on.
 
     Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
     to the upper one.
     """
-    gram_bar, products_bar = totals.gram_bar, totals.products_bar
-    outer = _outer(points, start, adjoints, size, size + 1, space)
+    gram_bar, products_bar = program.gram_bar, program.products_bar
+    outer = _outer(points, start, adjoints, size, space)
     for a in range(size):
         for b in range(a):
             i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
-            if count == 1:
-                gram_bar[i, j, k] -= outer[a, b] + outer[b, a]
-                continue
             for q in range(count):
                 gram_bar[i, j, k + q] -= outer[a, b * count + q] + outer[b, a * count + q]
         for q in range(count):
@@ -325,140 +285,96 @@ def _add_to_pairs(totals, row, points, start, adjoints, atoms, size, k, count, s
 
 
 @_compiled
-def _pull_group(program, row, tape, g, jobs, totals, space):
-    """Pull all jobs of one sample back through the layers of group g; their adjoints between two
+def _pull_group(program, row, tape, g, space):
+    """Pull all depths of one sample back through the layers of group g; their adjoints between two
     groups are in `space`.
     """
-    gram, products, eta, accelerated = (
-        program.gram,
-        program.products,
-        program.step,
-        program.accelerated,
-    )
-    tops, bottoms, given, adjoints = jobs
+    gram, products, pulls = program.gram, program.products, program.pulls
     one = gram.dtype.type(1)
     zero = one - one
-    code_tape, point_tape, lists, sizes, bounds, pulled = tape
-    bottom, top, size, atoms = bounds[g], bounds[g + 1], sizes[g], lists[g]
-    padded, local, residual = _padded(size), space.local, space.residual
-    carried, carried_before = space.carried, space.carried_before
+    code_tape, point_tape, lists, sizes, bounds, _ = tape
+    offset, tops, bottom, size, atoms = program.offset, program.tops, bounds[g], sizes[g], lists[g]
+    k = np.searchsorted(tops, bottom, "right")
+    count = len(tops) - k
+    if count == 0:
+        return
+    high, padded = min(tops[-1], bounds[g + 1]), _padded(size)
+    local, residual, carried = space.local, space.residual, space.carried
+    current, before, moved = space.current, space.before, space.moved
+    # A row for each atom of the list, a column for each depth; that of a single one is filled up.
+    flat = size * count if count > 1 else padded
+    passed = _matrix(space.passed, high - bottom, flat)
+    # Adjoints of several depths pass a layer by a product with 1 - eta G on the list.
+    transfer, several = _matrix(space.square, size, size), _matrix(moved, size, count)
     for a in range(size):
         for b in range(size):
             local[a, b] = gram[atoms[a], atoms[b]]
+            transfer[a, b] = (one if a == b else zero) - local[a, b]
         for b in range(size, padded):
             local[a, b] = zero
-    k = 0
-    while k < len(tops):
-        low, high, stop = max(bottoms[k], bottom), min(tops[k], top), k + 1
-        if high <= low:
-            k += 1
-            continue
-        # Take jobs in that end at the same layer.
-        while stop < len(tops) and low == max(bottoms[stop], bottom) < tops[stop]:
-            high = max(high, min(tops[stop], top))
-            stop += 1
-        count = stop - k
-        # A row for each atom of the list, a column for each job; the column of a single job is
-        # filled up.
-        height = size if count > 1 else padded
-        current, before = (
-            _matrix(space.current, height, count),
-            _matrix(space.before, height, count),
-        )
-        moved, passed = (
-            _matrix(space.moved, height, count),
-            _matrix(space.passed, high - low, height * count),
-        )
-        own, alone = space.current[:height], space.moved[:height]
-        # Adjoints of several jobs pass a layer by a product with 1 - eta G on the list.
-        transfer = _matrix(space.square, size, size)
-        if count > 1:
+    for i in range(flat):
+        current[i] = before[i] = zero
+    for a in range(size):
+        for q in range(count):
+            i, j = a * count + q, atoms[a]
+            current[i], before[i] = carried[0, j, k + q], carried[1, j, k + q]
+            carried[0, j, k + q] = carried[1, j, k + q] = zero
+    for t in range(high - 1, bottom - 1, -1):
+        after, of = t + 1 - offset + g, t - bottom
+        for q in range(count):
+            if tops[k + q] != t + 1 or program.given:
+                continue
             for a in range(size):
-                for b in range(size):
-                    transfer[a, b] = -local[a, b]
-                transfer[a, a] += one
-        for a in range(height):
-            for q in range(count):
-                current[a, q] = before[a, q] = zero
+                residual[a] = products[row, atoms[a]]
+            _subtract_rows(residual, padded, local, space.order, code_tape, after, size)
+            for a in range(size):
+                value = code_tape[after, a]
+                slope = (
+                    program.l1_weight * (one if value > zero else -one)
+                    + program.l2_weight * value
+                    - residual[a] / program.step
+                )
+                current[a * count + q] = slope / program.samples
+        for i in range(flat):
+            passed[of, i] = zero
         for a in range(size):
-            for q in range(count):
-                if tops[k + q] > top:
-                    current[a, q] = carried[atoms[a], k + q]
-                    before[a, q] = carried_before[atoms[a], k + q]
-                carried[atoms[a], k + q] = carried_before[atoms[a], k + q] = zero
-        for t in range(high - 1, low - 1, -1):
-            after, of = t + 1 + g, t - low
-            for q in range(count):
-                if tops[k + q] != t + 1:
-                    continue
-                pull = pulled[t + 1]
-                if not given:
-                    for a in range(size):
-                        residual[a] = products[row, atoms[a]]
-                    _subtract_rows(residual, padded, local, space.order, code_tape, after, size)
-                for a in range(size):
-                    if given:
-                        of_point = adjoints[k + q, 1, row, atoms[a]]
-                        current[a, q] = adjoints[k + q, 0, row, atoms[a]] + (one + pull) * of_point
-                        before[a, q] = -pull * of_point
-                    else:
-                        value = code_tape[after, a]
-                        slope = (
-                            program.l1_weight * (one if value > zero else -one)
-                            + program.l2_weight * value
-                            - residual[a] / eta
-                        )
-                        current[a, q], before[a, q] = slope / program.samples, zero
-            if count > 1:
-                several = passed[of].reshape(height, count)
-                for a in range(size):
-                    active = code_tape[after, a] != zero
-                    for q in range(count):
-                        several[a, q] = current[a, q] if active else zero
-                np.dot(transfer, several, moved)
-            else:
-                for a in range(size):
-                    passed[of, a] = alone[a] = own[a] if code_tape[after, a] != zero else zero
-                for a in range(size, padded):
-                    passed[of, a] = alone[a] = zero
-                _subtract_rows(alone, padded, local, space.order, passed, of, size)
-            if t == 0:
-                for q in range(count):
-                    if given:
-                        adjoints[k + q, :, row] = zero
-                    for a in range(size):
-                        adjoints[k + q, 0, row, atoms[a]] = before[a, q]
-                        adjoints[k + q, 1, row, atoms[a]] = moved[a, q]
-            if accelerated:
-                pull = pulled[t]
-                for a in range(height):
-                    for q in range(count):
-                        current[a, q] = before[a, q] + (one + pull) * moved[a, q]
-                        before[a, q] = -pull * moved[a, q]
-            else:
-                current, moved, own, alone = moved, current, alone, own
-        for a in range(size):
-            for q in range(count):
-                carried[atoms[a], k + q] = current[a, q]
-                carried_before[atoms[a], k + q] = before[a, q]
-        start = low + g
-        if len(totals.columns):
-            _add_to_columns(totals, row, point_tape, start, passed, atoms, size, space)
+            if code_tape[after, a] != zero:
+                for i in range(a * count, (a + 1) * count):
+                    passed[of, i] = current[i]
+        if count > 1:
+            np.dot(transfer, passed[of].reshape(size, count), several)
         else:
-            _add_to_pairs(totals, row, point_tape, start, passed, atoms, size, k, count, space)
-        k = stop
+            for i in range(padded):
+                moved[i] = passed[of, i]
+            _subtract_rows(moved, padded, local, space.order, passed, of, size)
+        if program.accelerated:
+            # Before the first layer, the adjoints of codes and point are left apart.
+            pull = pulls[t] if t > offset else -one
+            for i in range(flat):
+                current[i] = before[i] + (one + pull) * moved[i]
+                before[i] = -pull * moved[i]
+        else:
+            for i in range(flat):
+                current[i] = moved[i]
+    for a in range(size):
+        for q in range(count):
+            i = a * count + q
+            carried[0, atoms[a], k + q], carried[1, atoms[a], k + q] = current[i], before[i]
+    start = bottom - offset + g
+    if len(program.columns):
+        _add_to_columns(program, row, point_tape, start, passed, atoms, size, space)
+    else:
+        _add_to_pairs(program, row, point_tape, start, passed, atoms, size, k, count, space)
 
 
 @compiled(error_model="numpy")
-def run_layers(program, codes, points, jobs, totals, kept):
-    """Run the layers of a program for some samples, then pull adjoints back through them for each
-    job.
-
-    The layers start from codes and points, shape (r, p).
+def run_layers(program, codes, points):
+    """Run the layers of a program for some samples from codes and points, shape (r, p), then pull
+    adjoints back through them from each depth.
     """
-    tops, bottoms, depth, dtype = jobs.tops, jobs.bottoms, len(program.thresholds), codes.dtype
-    (r, p), count = codes.shape, len(tops)
-    # Without jobs only the present layer matters, and there is one group.
+    dtype, adjoints, pulls = codes.dtype, program.adjoints, program.pulls
+    (r, p), count, depth = codes.shape, len(program.tops), len(pulls) - 1 - program.offset
+    # Without depths only the present layer matters, and there is one group.
     groups, layers = (depth + 1, 2 * depth + 2) if count else (1, 1)
     code_tape = np.empty((layers, p), dtype)
     tape = Tape(
@@ -467,10 +383,9 @@ def run_layers(program, codes, points, jobs, totals, kept):
         atoms=np.empty((groups, p + 1), np.uint32),
         sizes=np.zeros(groups, np.int64),
         bounds=np.zeros(groups + 1, np.int64),
-        pulls=np.zeros(depth + 1, dtype),
+        listed=np.empty(p, np.bool_),
     )
     z, y, values = np.empty(p, dtype), np.empty(p, dtype), np.empty(p, dtype)
-    listed = np.empty(p, np.bool_)
     height = _padded(p) if count else 0
     flat = height * count
     space = Space(
@@ -484,25 +399,31 @@ def run_layers(program, codes, points, jobs, totals, kept):
         passed=np.empty(GROUP * flat, dtype),
         left=np.empty(GROUP * (p + 1), dtype),
         outer=np.empty((p + 1) * flat, dtype),
-        images=np.empty((2 * GROUP, totals.columns.shape[1]), dtype),
+        images=np.empty((2 * GROUP, program.columns.shape[1]), dtype),
         weights=np.empty((1, 2 * GROUP), dtype),
-        carried=np.zeros((p, count), dtype),
-        carried_before=np.zeros((p, count), dtype),
+        carried=np.zeros((2, p, count), dtype),
     )
-    highest, lowest = 0, depth
-    for k in range(count):
-        highest, lowest = max(highest, tops[k]), min(lowest, bottoms[k])
-
+    carried, one, pull = space.carried, dtype.type(1), pulls[-1]
     for row in range(r):
         for j in range(p):
             z[j], y[j] = codes[row, j], points[row, j]
-        group = _run_sample(program, row, z, y, values, count > 0, tape, listed, kept)
-        if not count:
-            continue
-        space.carried[:] = space.carried_before[:] = 0
+        group = _run_sample(program, row, z, y, values, tape)
+        carried[:] = 0
+        if program.given:
+            for j in range(p):
+                of_codes, of_point = adjoints[0, 0, row, j], adjoints[0, 1, row, j]
+                carried[0, j, 0], carried[1, j, 0] = (
+                    of_codes + (one + pull) * of_point,
+                    -pull * of_point,
+                )
+            adjoints[0, :, row] = 0
         for g in range(group, -1, -1):
-            if max(tape.bounds[g], lowest) < min(tape.bounds[g + 1], highest):
-                _pull_group(program, row, tape, g, jobs, totals, space)
+            _pull_group(program, row, tape, g, space)
+        for k in range(count):
+            for j in tape.atoms[0, : tape.sizes[0]]:
+                # Without extrapolation there is nothing but the point.
+                adjoints[k, 1, row, j] = carried[1 if program.accelerated else 0, j, k]
+                adjoints[k, 0, row, j] = carried[0, j, k] if program.accelerated else 0
 
 
 @compiled(error_model="numpy")

@@ -23,14 +23,9 @@ class Dispatched(Generic[P, R]):
         self._faster: dict[type, Callable[..., Any]] = {}
         functools.update_wrapper(self, plain)
 
-    def register(self, problem: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that registers a faster way for a type of problem."""
-
-        def decorate(faster: Callable[..., Any]) -> Callable[..., Any]:
-            self._faster[problem] = faster
-            return faster
-
-        return decorate
+    def register(self, problem: type, faster: Callable[..., Any]) -> None:
+        """Register a faster way for a type of problem."""
+        self._faster[problem] = faster
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if faster := self._faster.get(type(args[0])):

@@ -9,10 +9,9 @@ samples that restart on their own, and a gradient whose terms cancel to more tha
 single precision the kernels first try again in double.
 """
 
-import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -20,13 +19,14 @@ from torch import Tensor
 from ..kernel_choice import choice
 from ..problems import Problem, SparseCoding
 from ..problems.l1 import LOSSES
-from . import gram_layers, unrolling
+from ..threads import single_thread
+from . import unrolling
 from .algorithm import Algorithm, State, run_layers
 from .fista import Fista
-from .gram_layers import Job, norms, run_and_pull
+from .gram_layers import norms, run_and_pull
 from .ista import Ista
 from .thresholding import Decaying, Hard, Soft
-from .unrolling import Adjoints, Evaluated, check_depths
+from .unrolling import Adjoints, Evaluated
 
 #: Largest number of entries of the Gram matrices' derivatives that one pass over the samples
 #: accumulates.
@@ -97,7 +97,6 @@ def _is_wrapped(tensor: Tensor) -> bool:
     )
 
 
-@run_layers.register(SparseCoding)
 def _run_layers(
     problem: SparseCoding,
     algorithm: Algorithm,
@@ -113,31 +112,79 @@ def _run_layers(
     return run_and_pull(problem, algorithm, state, depth, keep).states
 
 
-@unrolling.direct_gradient.register(SparseCoding)
+@torch.no_grad()
+@single_thread()
 def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Any:
-    return gram_layers.direct_gradient(problem, codes) if is_plain(problem) else NotImplemented
+    """Return the mean of ``r z^T``, with r = D z - x."""
+    return problem.residual(codes).T @ codes / len(codes) if is_plain(problem) else NotImplemented
 
 
-@unrolling.direct_gradients.register(SparseCoding)
+@torch.no_grad()
+@single_thread()
 def _direct_gradients(problem: SparseCoding, codes: Tensor) -> Any:
-    return gram_layers.direct_gradients(problem, codes) if is_plain(problem) else NotImplemented
+    """Return as well the derivative in the codes: the mean of ``D^T r``; the lasso adds its
+    penalties'.
+    """
+    if not is_plain(problem):
+        return NotImplemented
+    residual, penalty = problem.residual(codes), cast(float, problem.penalty)
+    direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
+    if problem.loss == "lasso":
+        code_gradient.add_(codes.sign(), alpha=penalty).add_(codes, alpha=problem.l2_penalty)
+    return direct, code_gradient / len(codes)
 
 
-@unrolling.unrolled_gradients.register(SparseCoding)
-def _unrolled_gradients(
+def _full_gradients(
     problem: SparseCoding,
     algorithm: Algorithm,
     depths: Sequence[int],
-    window: int | None = None,
     start: State | None = None,
 ) -> Any:
     state = start or algorithm.start(problem)
     if not apply(problem, algorithm, state):
         return NotImplemented
-    return _evaluated(problem, algorithm, state, check_depths(depths), window)
+    return _evaluated(problem, algorithm, depths, state)
 
 
-@unrolling.pull_back.register(SparseCoding)
+def _evaluated(
+    problem: SparseCoding, algorithm: Algorithm, depths: Sequence[int], state: State
+) -> Iterator[Evaluated]:
+    """Yield gradient and codes at each depth: where the kernels lose digits, from them in double
+    precision, if that helps, or by autograd.
+
+    The Gram matrices' derivatives of all depths fit the memory of one pass.
+    """
+    size, dtype = max(1, LARGEST_PASS // problem.code_shape[1] ** 2), problem.theta.dtype
+    for first in range(0, len(depths), size):
+        batch = depths[first : first + size]
+        results = _from_kernels(problem, algorithm, batch, state, dtype)
+        for depth in batch:
+            if depth not in results:
+                for fine, fine_state in _in_double(problem, state):
+                    results |= _from_kernels(fine, algorithm, [depth], fine_state, dtype)
+            yield results.get(depth) or next(
+                unrolling.full_gradients.plain(problem, algorithm, [depth], state)
+            )
+
+
+def _from_kernels(
+    problem: SparseCoding,
+    algorithm: Algorithm,
+    depths: Sequence[int],
+    state: State,
+    dtype: torch.dtype,
+) -> dict[int, Evaluated]:
+    """Return gradient and codes by depth, for those at which enough digits for a dtype are left."""
+    tops, results = sorted(set(depths)), {}
+    run = run_and_pull(problem, algorithm, state, tops[-1], tops, tops)
+    for depth, through_codes, magnitude in zip(tops, run.gradients, run.magnitudes, strict=True):
+        codes = run.states[depth].codes
+        gradient = unrolling.direct_gradient(problem, codes) + through_codes
+        if _keeps_digits(gradient, magnitude, dtype):
+            results[depth] = gradient.to(dtype), codes.to(dtype)
+    return results
+
+
 def _pull_back(
     problem: SparseCoding,
     algorithm: Algorithm,
@@ -150,9 +197,9 @@ def _pull_back(
         return NotImplemented
     codes_bar = adjoints.state["codes"]
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
-    for fine, fine_state in itertools.chain([(problem, state)], _in_double(problem, state)):
+    for fine, fine_state in ((problem, state), *_in_double(problem, state)):
         top = torch.stack(both)[None].to(fine.theta.dtype)
-        pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [Job(layers, 0)], top)
+        pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [layers], top)
         theta_bar = adjoints.theta + pulled.gradients[0]
         if _keeps_digits(theta_bar, pulled.magnitudes[0], codes_bar.dtype):
             of_codes, of_point = pulled.adjoints[0].to(codes_bar.dtype)
@@ -161,55 +208,6 @@ def _pull_back(
                 back = {"codes": of_codes + of_point}
             return Adjoints(theta_bar.to(codes_bar.dtype), back)
     return NotImplemented
-
-
-def _evaluated(
-    problem: SparseCoding,
-    algorithm: Algorithm,
-    state: State,
-    depths: Sequence[int],
-    window: int | None,
-) -> Iterator[Evaluated]:
-    """Yield gradient and codes at each depth: where the kernels lose digits, from them in double
-    precision, if that helps, or by autograd.
-    """
-    results = _from_kernels(problem, algorithm, state, depths, window, problem.theta.dtype)
-    for depth, result in zip(depths, results, strict=True):
-        if result is None:
-            layers = depth if window is None else min(window, depth)
-            states = run_and_pull(problem, algorithm, state, depth - layers).states
-            entry = states[depth - layers]
-            for fine, fine_entry in _in_double(problem, entry):
-                dtype = problem.theta.dtype
-                result = next(_from_kernels(fine, algorithm, fine_entry, [layers], None, dtype))
-            recorded = unrolling.unrolled_gradients.plain
-            result = result or next(recorded(problem, algorithm, [layers], None, entry))
-        yield result
-
-
-def _from_kernels(
-    problem: SparseCoding,
-    algorithm: Algorithm,
-    state: State,
-    depths: Sequence[int],
-    window: int | None,
-    dtype: torch.dtype,
-) -> Iterator[Evaluated | None]:
-    """Yield gradient and codes at each depth, or None where too few digits for a dtype are left, in
-    batches whose Gram matrices' derivatives fit the memory of one pass.
-    """
-    size = max(1, LARGEST_PASS // problem.code_shape[1] ** 2)
-    for first in range(0, len(depths), size):
-        batch = depths[first : first + size]
-        jobs = [Job(depth, 0 if window is None else max(depth - window, 0)) for depth in batch]
-        result = run_and_pull(problem, algorithm, state, max(batch), batch, jobs)
-        for depth, through_codes, magnitude in zip(
-            batch, result.gradients, result.magnitudes, strict=True
-        ):
-            codes = result.states[depth].codes
-            gradient = unrolling.direct_gradient(problem, codes) + through_codes
-            kept = _keeps_digits(gradient, magnitude, dtype)
-            yield (gradient.to(dtype), codes.to(dtype)) if kept else None
 
 
 def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> bool:
@@ -229,3 +227,13 @@ def _in_double(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCodi
         fine = problem.with_theta(problem.theta.double())
         fine = fine.with_samples(observations=problem.observations.double())
         yield fine, state.mapped(Tensor.double)
+
+
+for function, faster in (
+    (run_layers, _run_layers),
+    (unrolling.direct_gradient, _direct_gradient),
+    (unrolling.direct_gradients, _direct_gradients),
+    (unrolling.full_gradients, _full_gradients),
+    (unrolling.pull_back, _pull_back),
+):
+    function.register(SparseCoding, faster)

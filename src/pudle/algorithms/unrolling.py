@@ -4,6 +4,7 @@ through its layers.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -74,30 +75,19 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @Dispatched
-def unrolled_gradients(
-    problem: Problem,
-    algorithm: Algorithm,
-    depths: Sequence[int],
-    window: int | None = None,
-    start: State | None = None,
+def full_gradients(
+    problem: Problem, algorithm: Algorithm, depths: Sequence[int], start: State | None = None
 ) -> Iterator[Evaluated]:
-    """Differentiate the loss through the last `window` layers, or through all, at each depth.
+    """Differentiate the loss through all layers, at each depth.
 
-    Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the
-    codes at that depth. All depths share the forward pass. Without a window, layers may count from
-    another first state, which is held constant.
+    Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of the layers, and the codes
+    at that depth. All depths share the forward pass. They may count from another first state, which
+    is held constant.
     """
-    depths, step = check_depths(depths), algorithm.step_size(problem)
-    if window is not None:
-        entries = [max(depth - window, 0) for depth in depths]
-        with torch.no_grad():
-            states = algorithm.run(problem, max(entries, default=0), keep=entries).states
-        for depth, entry in zip(depths, entries, strict=True):
-            yield unrolled_gradient(problem, algorithm, states[entry], depth - entry)
-        return
     with torch.enable_grad():
         live, theta = differentiable(problem)
         state = algorithm.start(live) if start is None else start.detach()
+        step = algorithm.step_size(problem)
         states = run_layers(live, algorithm, state, max(depths, default=0), depths, step)
     for depth in depths:
         codes = states[depth].codes
@@ -107,13 +97,30 @@ def unrolled_gradients(
         yield gradient, codes.detach()
 
 
+def unrolled_gradients(
+    problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None = None
+) -> Iterator[Evaluated]:
+    """Yield what `full_gradients` yields, with the Jacobian of the last `window` layers alone,
+    unless it is None.
+    """
+    depths = check_depths(depths)
+    if window is None:
+        yield from full_gradients(problem, algorithm, depths)
+        return
+    entries = [max(depth - window, 0) for depth in depths]
+    with torch.no_grad():
+        states = algorithm.run(problem, max(entries, default=0), keep=entries).states
+    for depth, entry in zip(depths, entries, strict=True):
+        yield unrolled_gradient(problem, algorithm, states[entry], depth - entry)
+
+
 def unrolled_gradient(
     problem: Problem, algorithm: Algorithm, state: State, layers: int
 ) -> Evaluated:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss
     through them; return what `unrolled_gradients` yields.
     """
-    return next(unrolled_gradients(problem, algorithm, [layers], None, state))
+    return next(full_gradients(problem, algorithm, [layers], state))
 
 
 class Adjoints(NamedTuple):
@@ -168,47 +175,47 @@ def pull_back(
 recorded_pull_back = pull_back.plain
 
 
+def reverse_accumulation(
+    problem: Problem,
+    algorithm: Algorithm,
+    states: Sequence[State],
+    code_gradient: Tensor,
+    direct: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Yield ``J_K^T partial_z loss``, J_K the Jacobian of the layers behind the K-th last of some
+    states, for K = 2, 3, ... from one backward pass.
+
+    Parameters
+    ----------
+    states : sequence of State
+        States up to full depth, ascending. Of consecutive ones, J_K has K - 1 layers.
+    code_gradient : Tensor
+        ``partial_z loss`` at the last codes.
+    direct : Tensor, optional
+        What is added to all; zero by default.
+    """
+    step = algorithm.step_size(problem)
+    direct = torch.zeros_like(problem.theta) if direct is None else direct
+    adjoints = Adjoints(direct, {"codes": code_gradient})
+    for later, state in pairwise(reversed(states)):
+        if layers := later.iteration - state.iteration:
+            adjoints = pull_back(problem, algorithm, state, layers, step, adjoints)
+        yield adjoints.theta
+
+
 def window_gradients(
     problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
 ) -> Iterator[Evaluated]:
     """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward
     and one backward pass.
     """
-    starts = [max(depth - window, 0) for window in windows]
+    starts = [max(depth - window, 0) for window in reversed(windows)]
     with torch.no_grad():
         trajectory = algorithm.run(problem, depth, keep=starts)
     direct, code_gradient = direct_gradients(problem, trajectory.codes)
-    step, adjoints, end = (
-        algorithm.step_size(problem),
-        Adjoints(direct, {"codes": code_gradient}),
-        depth,
-    )
-    for start in starts:
-        if start < end:
-            state = trajectory.states[start]
-            adjoints = pull_back(problem, algorithm, state, end - start, step, adjoints)
-        end = start
-        yield adjoints.theta, trajectory.codes
-
-
-def reverse_accumulation(
-    problem: Problem, algorithm: Algorithm, states: Sequence[State], code_gradient: Tensor
-) -> Iterator[Tensor]:
-    """Yield ``J_K^T partial_z loss``, J_K the Jacobian of the last K layers, for K = 1, 2, ... from
-    one backward pass.
-
-    Parameters
-    ----------
-    states : sequence of State
-        Consecutive states up to full depth; K runs up to ``len(states) - 1``.
-    code_gradient : Tensor
-        ``partial_z loss`` at the last codes.
-    """
-    step = algorithm.step_size(problem)
-    adjoints = Adjoints(torch.zeros_like(problem.theta), {"codes": code_gradient})
-    for state in reversed(states[:-1]):
-        adjoints = pull_back(problem, algorithm, state, 1, step, adjoints)
-        yield adjoints.theta
+    states = [trajectory.states[layer] for layer in (*starts, depth)]
+    for theta_bar in reverse_accumulation(problem, algorithm, states, code_gradient, direct):
+        yield theta_bar, trajectory.codes
 
 
 def codes_at(
@@ -218,15 +225,10 @@ def codes_at(
 
     The step is that of the unperturbed problem: it is a constant of the unrolled program.
     """
-    step = algorithm.step_size(problem)
-    live = problem.with_theta(theta)
-    state = algorithm.start(live)
-    codes = {0: state.codes}
-    for iteration in range(1, max(depths) + 1):
-        state = algorithm.advance(live, state, step)
-        if iteration in depths:
-            codes[iteration] = state.codes
-    return [codes[depth] for depth in depths]
+    live, step = problem.with_theta(theta), algorithm.step_size(problem)
+    start = algorithm.start(live)
+    states = run_layers.plain(live, algorithm, start, max(depths), depths, step)
+    return [states[depth].codes for depth in depths]
 
 
 def losses_at(
