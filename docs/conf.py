@@ -114,12 +114,14 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
 
 
 def _public_names() -> str:
-    """Return a heading per module, and the public names in it."""
-    parts = []
-    for module, names in pudle._NAMES.items():
-        parts.append(f"## `pudle.{module}`\n")
-        for name in names.split():
-            value = getattr(pudle, name)
+    """Return a heading per room, and the public names in it."""
+    parts, rooms = [], {}
+    for name in pudle.__all__:
+        value = getattr(pudle, name)
+        rooms.setdefault(value.__module__.split(".")[1], []).append(value)
+    for room, values in sorted(rooms.items()):
+        parts.append(f"## `pudle.{room}`\n")
+        for value in values:
             kind = "autoclass" if isinstance(value, type) else "autofunction"
             members = "   :members:\n" if isinstance(value, type) else ""
             parts.append(

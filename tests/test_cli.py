@@ -2,8 +2,6 @@
 killed.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 import time
@@ -27,7 +25,6 @@ def repository(tmp_path):
     folder.mkdir()
     git(folder, "init", "-q")
     git(folder, "commit", "-q", "--allow-empty", "-m", "first")
-    (tmp_path / "empty").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "photograph.png").write_bytes(b"\x89PNG and nothing more")
     return folder
@@ -37,24 +34,15 @@ WRONG = {
     "frobnicate": "No such command 'frobnicate'",
     "run --profile huge": "'huge' is not one of 'default', 'paper', 'quick'",
     "run --estimator backprp": "unknown estimator 'backprp' (did you mean 'backprop'?)",
-    "run --estimator truncated(window": "malformed spec 'truncated(window'",
-    "run --estimator truncated": "truncated needs window",
     "run --case nothing*": "--case 'nothing*' matches no case of profile quick: known are",
     "run --loss lassso": "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here",
-    "run --algorithm istaa": "unknown algorithm 'istaa' (did you mean 'ista'?)",
     "run --target truth": "target='truth' is unknown: choose from exact",
     "run --dataset ridge --samples 0": "0 is not in the range x>=1",
-    "run --dataset mine.py": "mine.py cannot be read (No such file or directory)",
-    "run --dataset array(path='nowhere.csv')": "path='nowhere.csv' is not an existing file",
-    "run --dataset image_patch": "unknown dataset 'image_patch' (did you mean 'image_patches'?)",
-    "run --dataset image_patches(folder='nowhere')": "folder='nowhere' is not an existing folder",
-    "run --dataset image_patches(folder='../empty')": "folder='../empty' is an empty image folder",
+    "run --dataset mine.py": "mine.py cannot be imported (FileNotFoundError",
     "run --dataset image_patches(folder='../damaged')": "unreadable image, photograph.png",
     "run --only": "--only needs at least one --estimator",
-    "run --workers 0": "0 is not in the range x>=1",
     "list estimator": "unknown kind 'estimator' (did you mean 'estimators'?)",
     "report": "run `pudle run --profile quick` first",
-    "report --format docx": "'docx'",
 }
 
 
@@ -85,10 +73,9 @@ def test_help_has_an_example_and_says_what_every_command_does():
         assert re.search(rf"^  {name} +[A-Z].*", done.stdout, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "--help"]])
-def test_help_is_quick_because_it_does_not_import_torch(arguments):
-    code = "import sys\nfrom pudle import cli\ncli.run(sys.argv[1:])\nprint('torch' in sys.modules)"
-    assert python(code, *arguments).stdout.splitlines()[-1] == "False"
+def test_help_is_quick_because_it_does_not_import_torch():
+    code = "import sys, pudle.cli\npudle.cli.run(['run', '--help'])\nprint('torch' in sys.modules)"
+    assert python(code).stdout.splitlines()[-1] == "False"
 
 
 def test_list_names_everything(tmp_path):
@@ -96,13 +83,6 @@ def test_list_names_everything(tmp_path):
     assert done.returncode == 0, done.stderr
     for name in "truncated window sparse_gaussian refuses sparse_gaussian-ista-lasso".split():
         assert name in done.stdout
-
-
-def test_list_marks_the_experiments_of_a_profile():
-    lines = call("list", "experiments", "--profile", "default").stdout.splitlines()
-    marks = {words[1]: "yes" in words for words in map(str.split, lines) if len(words) > 1}
-    assert marks["interpretation-digits-backprop-reconstruction"]
-    assert not marks["denoising-backprop"]
 
 
 def scores(home):

@@ -1,12 +1,9 @@
 """Workflows: they follow their schemas, actionlint accepts them, and their shell steps work."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -44,11 +41,9 @@ def test_files_follow_their_schema(gates):
 
 
 def test_the_gate_of_this_repository_is_made_from_the_template_of_plugins():
-    folder = files("pudle.sharing").joinpath("templates", "plugin", "dot_github", "workflows")
-    ((_, text),) = rendered(
-        folder, {"label": "benchmark", "name": "", "arguments": "--profile quick"}
-    )
-    assert GATE.read_text() == text
+    values = dict.fromkeys(("name", "title", "package", "requirement", "documentation"), "")
+    values |= {"label": "benchmark", "arguments": "--profile quick"}
+    assert GATE.read_text() == dict(rendered(values))[".github/workflows/gate.yml"]
 
 
 @pytest.mark.skipif(
@@ -137,7 +132,7 @@ def history(shell):
 WRITES_SUMMARY = 'mkdir -p gate && echo "the summary" > gate/summary.md\n'
 
 
-@pytest.mark.parametrize("status", [0, 1, 2])
+@pytest.mark.parametrize("status", [1, 2])
 def test_compare_step_judges_from_the_commit_in_common_and_keeps_the_exit_code(
     shell, history, status
 ):
@@ -184,12 +179,6 @@ def test_comment_step_keeps_one_comment_up_to_date(shell, comment, target):
     shell.stand_in("gh", "exit 1\n")
     done, _, _ = shell(text, **variables)
     assert done.returncode == 0 and "::notice::" in done.stdout
-
-
-def test_the_comment_is_found_by_the_marker_of_a_summary():
-    from pudle.reports.compare.summary import MARKER
-
-    assert MARKER in script(GATE, "Comment")
 
 
 @pytest.mark.parametrize(

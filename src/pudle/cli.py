@@ -1,7 +1,5 @@
 """The `pudle` command. Its subcommands are entry points, so that the core need not import them."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib.util
@@ -9,7 +7,6 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,19 +25,11 @@ class Commands(click.Group):
     used.
     """
 
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        with explained():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with explained():
-            return super().invoke(ctx)
-
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.points())
+        return sorted(points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        point = self.points().get(cmd_name)
+        point = points().get(cmd_name)
         if point is None:
             return None
         try:
@@ -57,16 +46,14 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, summary(point)) for name, point in sorted(self.points().items())]
-            )
+            formatter.write_dl([(name, summary(point)) for name, point in sorted(points().items())])
 
-    @staticmethod
-    def points() -> dict[str, EntryPoint]:
-        """Return the entry points of the commands by name; a plug-in's never takes the place of one
-        that is built in.
-        """
-        return {point.name: point for point in reversed(names.points("commands"))}
+
+def points() -> dict[str, EntryPoint]:
+    """Return the entry points of the commands by name; a plug-in's never takes the place of one
+    that is built in.
+    """
+    return {point.name: point for point in reversed(names.points("commands"))}
 
 
 def summary(point: EntryPoint) -> str:
@@ -76,8 +63,8 @@ def summary(point: EntryPoint) -> str:
     package = names.owner(point)
     if package != names.PACKAGE:
         return f"A command of {package}."
-    place = importlib.util.find_spec(point.module)
-    for node in ast.parse(Path(str(place and place.origin)).read_text()).body:
+    place: Any = importlib.util.find_spec(point.module)
+    for node in ast.parse(Path(place.origin).read_text()).body:
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
             return (ast.get_docstring(node) or "").partition("\n\n")[0]
     return ""
@@ -109,8 +96,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = pudle.main(arguments, standalone_mode=False)
         if sys.stdout:
-            with explained():
-                sys.stdout.flush()
+            sys.stdout.flush()
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         # A call without a command gets the help instead of an error of one line.
@@ -124,6 +110,10 @@ def run(arguments: list[str] | None = None) -> int:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         return fail("interrupted: finished results are kept; run again to continue")
+    except UnicodeEncodeError as error:
+        return fail(f"{error.object!r:.80} is no text: correct the argument")
+    except (OSError, SystemExit) as error:
+        return fail(_explained(error))
     except Exception:  # noqa: BLE001
         # Python's exit code for a crash is 1, which here means a regression.
         with contextlib.suppress(OSError):
@@ -131,31 +121,19 @@ def run(arguments: list[str] | None = None) -> int:
         return USAGE
 
 
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Raise PudleError for a file that cannot be used, an output that is closed, text that no file
-    can hold, and code that tries to end the program.
-    """
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise PudleError(f"{error.object!r:.80} is no text: correct the argument") from error
-    except (OSError, SystemExit) as error:
-        # The library that prints tables turns a closed pipe into an attempt to end the program.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
-            call = (
-                f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
-            )
-            raise PudleError(f"{call}: finished results are kept; repair the plug-in") from error
-        why = cause.strerror or first_line(cause)
-        if cause.filename:
-            remedy = "correct the path, its permissions or the space there, or choose another place"
-            raise PudleError(f"{cause.filename}: {why}: {remedy}") from error
-        _discard(sys.stdout)
-        raise PudleError(
-            f"the output cannot be written ({why}): finished results are kept"
-        ) from error
+def _explained(error: BaseException) -> str:
+    """Say that a file cannot be used, the output is closed, or code tries to end the program."""
+    # Libraries turn a closed pipe into an attempt to end the program.
+    cause = error if isinstance(error, OSError) else error.__context__
+    if not isinstance(cause, OSError):
+        call = f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
+        return f"{call}: finished results are kept; repair the plug-in"
+    why = cause.strerror or first_line(cause)
+    if cause.filename:
+        remedy = "correct the path, its permissions or the space there, or choose another place"
+        return f"{cause.filename}: {why}: {remedy}"
+    _discard(sys.stdout)
+    return f"the output cannot be written ({why}): finished results are kept"
 
 
 def _discard(stream: TextIO) -> None:

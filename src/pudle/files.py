@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
-P = TypeVar("P", Path, str)
 #: Bytes up to which the data that one option names travel to other machines and count by their
 #: contents; beyond, they lie where every machine finds them, and count by their size and time of
 #: change.
 MOST_TRAVELLING = 1 << 30
 #: What to do about a file that cannot be used.
 REMEDY = "delete it and run `pudle run` again"
+OTHER_VERSION = "is not what this version of pudle reads"
 #: How a record begins.
 _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
 
@@ -54,14 +55,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         ) from None
 
 
-def content_digest(path: Path) -> str:
-    """Return a digest of a file's bytes; it is read again only if its size or its time of change
-    differ.
-    """
-    state = path.stat()
-    return _content_digest(path, state.st_size, state.st_mtime_ns)
-
-
 def files_in(path: Path) -> list[Path]:
     """Return a file, or the files below a folder in order."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
@@ -85,6 +78,14 @@ def state_of(path: Path) -> str:
     return repr(states)
 
 
+def content_digest(path: Path) -> str:
+    """Return a digest of a file's bytes; it is read again only if its size or its time of change
+    differ.
+    """
+    state = path.stat()
+    return _content_digest(path, state.st_size, state.st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=1 << 16)
 def _content_digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
@@ -94,14 +95,12 @@ def _content_digest(path: Path, size: int, changed: int) -> str:
 def sweep(folder: Path) -> None:
     """Remove what `write_atomically` left in a folder, or below it, when its process was killed."""
     for path in folder.rglob(".*.tmp"):
-        process = path.name.split(".")[-2]
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
-            path.unlink(missing_ok=True)
-        except (ValueError, OverflowError, PermissionError):
-            # Not one of ours, or still being written by another user.
-            continue
+        # What has no such number is not one of ours; another user's process still writes.
+        with contextlib.suppress(ValueError, OverflowError, PermissionError):
+            try:
+                os.kill(int(path.name.split(".")[-2]), 0)
+            except ProcessLookupError:
+                path.unlink(missing_ok=True)
 
 
 def strict(content: Any) -> Any:
@@ -121,17 +120,19 @@ def _plain(value: Any) -> Any:
 
 
 def lies_at(path: Path) -> bool:
-    """Return whether anything lies at a path, be it a file that cannot be read or a link that leads
-    nowhere.
-    """
+    """Return whether anything lies at a path, be it a link that leads nowhere."""
+    return os.path.lexists(path)
+
+
+@contextlib.contextmanager
+def _readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator[None]:
+    """Raise UnreadableResult for a file, in one line with the remedy, for whatever is wrong."""
     try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        # A folder on the way to it cannot be read: reading the file will say so.
-        return True
-    return True
+        yield
+    except Exception as error:  # noqa: BLE001
+        # numpy raises errors of a dozen kinds, depending on the damaged byte.
+        reason = first_line(error) or "it is empty"
+        raise UnreadableResult(f"{path} {what} ({reason}): {remedy}") from None
 
 
 def read_json(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> dict[str, Any]:
@@ -143,12 +144,18 @@ def read_json(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> d
         If the file is damaged or holds something else; the text is one line that names the file,
         the place and the remedy.
     """
-    try:
+    with _readable(path, remedy):
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {remedy}") from None
     converted(path, content, kind, remedy)
     return content
+
+
+def converted(path: Path, content: Any, kind: Any, remedy: str = REMEDY) -> Any:
+    """Return what a file holds, made of plain values, as an instance of a type, or raise
+    UnreadableResult.
+    """
+    with _readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
+        return msgspec.convert(content, kind)
 
 
 def write_record(path: Path, record: Any) -> None:
@@ -171,21 +178,13 @@ def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = R
         If a byte of the file has changed, or it is of another version; the text is one line that
         names the file and the remedy.
     """
-    try:
+    with _readable(path, remedy):
         content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {remedy}") from None
-    head = _HEAD.match(content)
-    if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
-        what = "it was changed or cut" if head else "it has no digest"
-        raise UnreadableResult(f"{path} cannot be read ({what}): {remedy}")
-    try:
+        head = _HEAD.match(content)
+        if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
+            raise ValueError("it was changed or cut" if head else "it has no digest")
+    with _readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
         record: Any = msgspec.json.decode(content, type=kind)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableResult(
-            f"{path} is not what this version of pudle reads ({first_line(error)}): install the"
-            f" version that wrote it, or {remedy}"
-        ) from None
     if identity is not None and record.identity != identity:
         raise UnreadableResult(
             f"{path} holds the result of {record.identity!r}, not of {identity!r}: {remedy}"
@@ -193,30 +192,17 @@ def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = R
     return record
 
 
-def converted(path: Path, content: Any, kind: Any, remedy: str = REMEDY) -> Any:
-    """Return what a file holds, made of plain values, as an instance of a type, or raise
-    UnreadableResult.
-    """
-    try:
-        return msgspec.convert(content, kind)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise UnreadableResult(
-            f"{path} is not what this version of pudle reads ({first_line(error)}): install the"
-            f" version that wrote it, or {remedy}"
-        ) from None
-
-
-def read_each(paths: Iterable[P], read: Callable[[P], T], damaged: list[str]) -> list[T]:
+def read_each(paths: Iterable[Any], read: Callable[[Any], T], damaged: list[str]) -> list[T]:
     """Read files, and add the error text of each that is damaged to a list, so that it does not
     hide the others.
     """
-    found = []
+    contents = []
     for path in paths:
         try:
-            found.append(read(path))
+            contents.append(read(path))
         except UnreadableResult as error:
             damaged.append(str(error))
-    return found
+    return contents
 
 
 def read_arrays(
@@ -230,13 +216,10 @@ def read_arrays(
     """
     import numpy as np
 
-    try:
-        # The file is opened here, because numpy does not close a damaged one.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
-    except Exception as error:  # noqa: BLE001
-        # numpy raises errors of a dozen kinds, depending on the damaged byte.
-        reason = first_line(error) or "it is empty"
-        raise UnreadableResult(
-            f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"
-        ) from None
+    # The file is opened here, because numpy does not close a damaged one.
+    with (
+        _readable(path, f"delete {owner or 'it'} and run `pudle run` again"),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as stored,
+    ):
+        return {name: stored[name] for name in names}

@@ -37,9 +37,7 @@ class Cell(str):
         details: Sequence[str] = (),
     ) -> Cell:
         """Make a cell; what is not given is taken over from `value`, where that is a cell."""
-        added = "".join(
-            f" {detail}" if detail.startswith("(") else f", {detail}" for detail in details
-        )
+        added = "".join((" " if each.startswith("(") else ", ") + each for each in details)
         cell = super().__new__(cls, f"{value}{added}")
         cell.head = getattr(value, "head", str(value))
         cell.details = (*getattr(value, "details", ()), *details)
@@ -69,11 +67,8 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
 
 def percent(share: float, digits: int = 2) -> Cell:
     """Return a share in percent with a few significant digits."""
-    return (
-        Cell(DASH)
-        if math.isnan(share)
-        else Cell(f"{number(100 * share, digits)}%", key=100 * share)
-    )
+    shown = number(100 * share, digits)
+    return shown if shown == DASH else Cell(f"{shown}%", key=shown.key)
 
 
 def starred(shown: Cell, extrapolated: bool) -> Cell:
@@ -94,7 +89,7 @@ def memory(value: float) -> Cell:
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
     if value is None or math.isnan(value):
         return Cell(DASH)
-    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
+    size, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
     return Cell(f"{number(value / size, 3)} {unit}", key=value)
 
 

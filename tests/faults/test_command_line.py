@@ -126,8 +126,8 @@ def typed(tmp_path, monkeypatch, capfd):
         raise PudleError("this call would have worked")
 
     # What is installed does not change meanwhile, and takes the longest to find.
-    points = cli.Commands.points()
-    monkeypatch.setattr(cli.Commands, "points", lambda _: points)
+    points = cli.points()
+    monkeypatch.setattr(cli, "points", lambda: points)
     monkeypatch.setattr(run, "execute", work)
     monkeypatch.setattr(command, "Pool", InThisProcess)
     monkeypatch.setattr(command, "_check", work)

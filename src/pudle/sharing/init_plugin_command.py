@@ -1,7 +1,5 @@
 """`pudle init-plugin`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,11 +1,7 @@
 """Write the repository of a plug-in from the templates beside this file."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import keyword
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ..errors import InvalidArgument
@@ -58,39 +54,35 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
         "documentation": address("Documentation"),
     }
     written = []
-    for place, text in rendered(files(__package__).joinpath("templates", "plugin"), values):
+    for place, text in rendered(values):
         write_atomically(folder / place, text)
         written.append(folder / place)
     return written
 
 
-def rendered(
-    template: Traversable, values: dict[str, str], place: str = ""
-) -> list[tuple[str, str]]:
-    """Return (place, text) of every file below a folder of templates, with the values in names and
-    texts.
+def rendered(values: dict[str, str]) -> list[tuple[str, str]]:
+    """Return (place, text) of every file of the repository, with the values in names and texts.
 
-    In a name, ``dot_`` stands for a dot, so that no tool takes a template for what it will become.
+    In the name of a template, ``dot_`` stands for a dot, so that no tool takes a template for what
+    it will become.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Braces are GitHub's: values stand in double brackets.
-    render = Environment(
+    environment = Environment(
+        loader=PackageLoader(__package__, "templates/plugin"),
         variable_start_string="[[",
         variable_end_string="]]",
         block_start_string="[%",
         block_end_string="%]",
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-    ).from_string
-    written: list[tuple[str, str]] = []
-    for item in sorted(template.iterdir(), key=lambda item: item.name):
-        name = render(item.name).render(values).replace("dot_", ".").removesuffix(".j2")
-        below = f"{place}{name}"
-        if item.is_dir():
-            written += rendered(item, values, f"{below}/")
-        else:
-            written.append((below, render(item.read_text(encoding="utf-8")).render(values)))
+    )
+    written = []
+    for template in environment.list_templates():
+        place = environment.from_string(template).render(values).removesuffix(".j2")
+        text = environment.get_template(template).render(values)
+        written.append((place.replace("dot_", "."), text))
     return written
 
 
