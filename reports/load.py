@@ -19,7 +19,7 @@ from pudle.files import lies_at, read_each
 from pudle.measuring.contents import Artifact, CostRecord, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.results import BROKEN, CLAIMS, COLUMNS, COSTS, REFERENCES, TIMINGS, Results
+from pudle.reports.results import BROKEN, CLAIMS, COLUMNS, COSTS, REFERENCES, Results, Row
 
 
 @functools.cache
@@ -55,43 +55,51 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     folder, remedy = Path(home) / profile, f"run `pudle run --profile {profile}`"
     damaged: list[str] = []
 
-    def read(kind: Any, place: str, identity: Any) -> Any:
-        """Return the record at a place; None where there is none or a damaged one."""
-        paths = [folder / place] if lies_at(folder / place) else []
-        records = read_each(paths, lambda path: kind.read(path, identity), damaged)
-        return records[0] if records else None
+    def read(kind: Any, places: Mapping[Any, str]) -> dict[Any, Any]:
+        """Return records by their identities, without the missing and the damaged ones."""
+        return {
+            identity: record
+            for identity, place in places.items()
+            for record in read_each(
+                filter(lies_at, [folder / place]),
+                functools.partial(kind.read, identity=identity),
+                damaged,
+            )
+        }
 
     # A run with uncommitted changes stands for its commit only in what no other run measured, cases
     # or experiments.
-    places = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
+    lists = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
     run = RunList(commit=commit, dirty=False)
-    for listed in filter(None, [read(RunList, place, commit or None) for place in places]):
-        for field in RunList.__struct_fields__:
-            setattr(run, field, getattr(listed, field) or getattr(run, field))
-    pairs = run.selection.pairs if run.selection else []
-    selected = {(case.name, estimator) for case, estimator in pairs}
-    experiments = [
-        read(ExperimentRecord, f"store/{place}", name)
-        for name, place in sorted(run.experiments.items())
-    ]
-    artifacts = [
-        (key, read(Artifact, f"store/artifacts/{case}-{kind}.json", (case, kind)))
-        for case, kind, key in run.artifacts
-    ]
-    scores = {
-        (case, estimator): read(ScoreRecord, f"store/{place}", (case, estimator))
-        for case, estimator, place in run.records
-        if (case, estimator) in selected
+    for place in lists:
+        for listed in read(RunList, {commit or None: place}).values():
+            for field in RunList.__struct_fields__:
+                setattr(run, field, getattr(listed, field) or getattr(run, field))
+    cases = {
+        (case.name, name): case for case, name in (run.selection.pairs if run.selection else ())
     }
-    costs = {
-        tuple(cell): read(CostRecord, f"store/{place}", tuple(cell))
-        for *cell, place in run.costs
-        if tuple(cell[1:3]) in selected
+    experiments = read(
+        ExperimentRecord,
+        {name: f"store/{place}" for name, place in sorted(run.experiments.items())},
+    )
+    keys = {(case, kind): key for case, kind, key in run.artifacts}
+    artifacts = read(
+        Artifact, {(case, kind): f"store/artifacts/{case}-{kind}.json" for case, kind in keys}
+    )
+    scores = read(
+        ScoreRecord,
+        {
+            (case, name): f"store/{place}"
+            for case, name, place in run.records
+            if (case, name) in cases
+        },
+    )
+    cells = {
+        tuple(cell): f"store/{place}" for *cell, place in run.costs if tuple(cell[1:3]) in cases
     }
-    experiments = [record for record in experiments if record]
-    measured = [record for record in scores.values() if record]
+    costs = read(CostRecord, cells)
     notes = [f"Damaged and left out: {line}." for line in damaged]
-    if not measured and not experiments:
+    if not scores and not experiments:
         if damaged:
             raise UnreadableResult("; ".join(damaged))
         instead = f"{remedy} first"
@@ -99,88 +107,77 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
             meant = f"did you mean --home {Path(home).parent}?"
             instead = f"{home} is a profile's own folder, {meant}"
         raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
-    if any(artifact and artifact.key != key for key, artifact in artifacts):
+    current = [artifact for name, artifact in artifacts.items() if artifact.key == keys[name]]
+    if len(current) < len(artifacts):
         what = "Surfaces and curves that this run has not measured yet are left out"
         notes.append(f"{what}: {remedy}.")
-    if pairs and not measured:
+    if cases and not scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
-        pairs, costs = [], {}
-    if costs and not any(costs.values()):
+        cases, cells = {}, {}
+    if cells and not costs:
         notes.append(f"Neither time nor memory is measured: {remedy} without --scores-only.")
-        costs = {}
+        cells = {}
 
-    for record in (*measured, *filter(None, costs.values())):
+    for record in (*scores.values(), *costs.values()):
         # It holds at this commit, whichever commit first measured it.
         record.provenance |= {"commit": commit} if commit else {}
-    provenances = [record.provenance for record in measured or experiments]
+    provenances = [record.provenance for record in (scores or experiments).values()]
     provenances.sort(key=lambda origin: origin["date"], reverse=True)
     unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
     records, rows = [], []
-    for case, estimator in pairs:
-        record = scores.get((case.name, estimator))
-        origin = _origin(record.provenance if record else provenances[0])
-        pair = {"case": case.name, "estimator": estimator, "leading": "relative_error"}
+    for (name, estimator), case in cases.items():
+        record = scores.get((name, estimator))
+        pair = {"case": name, "estimator": estimator, "leading": "relative_error"}
         claims = {name: getattr(record, name) for name in CLAIMS} if record else unmeasured
         records.append(dict.fromkeys(CLAIMS) | pair | claims)
         # A record without scores is one row with its reason.
         blank = [{"target": case.targets[0]} | claims]
+        origin = _origin(record.provenance if record else provenances[0])
         rows += [row | pair | origin for row in (record.scores if record else blank) or blank]
-    for cell, cost in costs.items():
+    for cell in cells:
         row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
-        rows.append(row | _outcome(row, cost, scores.get(cell[1:3]), unmeasured))
-    cases = {case.name: dataclasses.asdict(case) for case, _ in pairs}
-    frame = _frame(rows, cases).assign(profile=profile).astype(COLUMNS)
+        at = scores[cell[1:3]].at(cell[3]) if cell[1:3] in scores else {"status": "ok"}
+        if cost := costs.get(cell):
+            row |= {cell[0]: cost.value, "samples": tuple(cost.samples)} | _origin(cost.provenance)
+            row |= {"status": cost.status, "reason": cost.reason}
+        elif at["status"] == "ok":
+            row |= unmeasured
+        else:
+            # A time has no number for the same reason as the scores.
+            row["status"] = "error" if at["status"] in BROKEN else "skipped"
+            row["reason"] = f"{at['status']}: {at['reason']}"
+        rows.append(row)
+    described = {case.name: dataclasses.asdict(case) for case in cases.values()}
+    frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
     timed = frame["metric"].eq("seconds") & frame["status"].eq("ok")
-    references = [
-        {"case": record.case.name} | row for record in measured for row in record.references
-    ]
+    references = pd.DataFrame(
+        [{"case": name} | row for (name, _), record in scores.items() for row in record.references],
+        columns=REFERENCES,
+    )
     return Results(
         profile=profile,
         frame=frame[[*COLUMNS]],
         # All estimators of a case share its references.
-        references=pd.DataFrame(references, columns=REFERENCES)
-        .drop_duplicates(["case", "seed", "target"], ignore_index=True)
-        .astype(dict.fromkeys(REFERENCES[5:], "float64")),
+        references=references.drop_duplicates(["case", "seed", "target"], ignore_index=True).astype(
+            dict.fromkeys(REFERENCES[5:], "float64")
+        ),
         records=tuple(records),
-        timings=frame[timed].rename(columns={"value": "seconds"})[TIMINGS],
-        cases=cases,
+        timings=frame[timed].rename(columns={"value": "seconds"}),
+        cases=described,
         estimators=run.selection.estimators if run.selection and cases else (),
         provenances=tuple(provenances),
         notes=tuple(notes),
-        artifacts=tuple(
-            artifact
-            for key, artifact in artifacts
-            if artifact and artifact.key == key and artifact.case in cases
-        ),
-        experiments=tuple(experiments),
+        artifacts=tuple(artifact for artifact in current if artifact.case in described),
+        experiments=tuple(experiments.values()),
         damaged=tuple(damaged),
     )
 
 
-def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
+def _origin(provenance: Row) -> Row:
     return {name: provenance.get(name) or "" for name in ("commit", "machine")}
 
 
-def _outcome(
-    row: Mapping[str, Any],
-    cost: CostRecord | None,
-    scores: ScoreRecord | None,
-    unmeasured: Mapping[str, str],
-) -> Mapping[str, Any]:
-    """Return what became of a time or a memory; one without a record has the reason of the scores,
-    if these have no number.
-    """
-    if cost:
-        known = {"status": cost.status, "reason": cost.reason, "samples": tuple(cost.samples)}
-        return known | _origin(cost.provenance) | {row["leading"]: cost.value}
-    at = scores.at(row["depth"]) if scores else {"status": "ok"}
-    if at["status"] == "ok":
-        return unmeasured
-    status = "error" if at["status"] in BROKEN else "skipped"
-    return {"status": status, "reason": f"{at['status']}: {at['reason']}"}
-
-
-def _frame(rows: list[dict[str, Any]], cases: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def _frame(rows: list[Row], cases: Mapping[str, Row]) -> pd.DataFrame:
     """Return one row per metric, from rows with a column for each.
 
     A metric that a problem does not have (signs of a smooth one) is absent. The leading one always

@@ -36,14 +36,17 @@ COLUMNS |= dict.fromkeys("status reason commit machine profile".split(), "str")
 COLUMNS["at_floor"] = "bool"
 #: What `Results.records` have beside case and estimator.
 CLAIMS = ("status", "reason", "computes", "consistent_for")
-#: Columns of `Results.timings` and `Results.references`; of the last, numbers from ``bound`` on.
-TIMINGS = "case estimator depth seconds samples".split()
+#: Columns of `Results.references`, numbers from ``bound`` on.
 REFERENCES = (
     "case seed target status reason bound gradient_norm kkt_residual smallest_eigenvalue"
     " condition_number dual_margin smallest_amplitude zero_codes uncertified samples step rho"
 ).split()
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
+
+
+#: A row of a table, or what a record holds, by name.
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +60,14 @@ class Results:
     references: pd.DataFrame
     #: One mapping per selected (case, estimator), with `CLAIMS`; consistent_for has losses, or is
     #: None for all.
-    records: tuple[Mapping[str, Any], ...]
+    records: tuple[Row, ...]
     #: One row per timed (case, estimator, depth): seconds, and a tuple ``samples`` of the repeats.
     timings: pd.DataFrame
     #: The selected cases by name and the selected estimators, in their order.
-    cases: Mapping[str, Mapping[str, Any]]
+    cases: Mapping[str, Row]
     estimators: tuple[str, ...]
-    #: The distinct provenances of the records, newest first.
-    provenances: tuple[Mapping[str, Any], ...] = ()
+    #: The provenances of the records, newest first.
+    provenances: tuple[Row, ...] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: tuple[str, ...] = ()
     #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
@@ -87,18 +90,16 @@ class Results:
 
     @cached_property
     def _curves(self) -> dict[tuple[str, ...], Curve]:
-        rows = self._measured[self._measured["target"].notna()]
-        columns = (rows[name].to_numpy() for name in ("depth", "seed", "value", "at_floor"))
-        depth, seed, value, at_floor = columns
+        cells: dict[tuple[str, ...], dict] = defaultdict(dict)
+        for row in self._measured[self._measured["target"].notna()].itertuples():
+            key = row.metric, row.case, row.target, row.estimator
+            cells[key][row.depth, row.seed] = row.value, row.at_floor
         curves = {}
-        groups = rows.groupby(["metric", "case", "target", "estimator"], sort=False)
-        for key, places in groups.indices.items():
-            depths, row = np.unique(depth[places].astype(int), return_inverse=True)
-            seeds, column = np.unique(seed[places].astype(int), return_inverse=True)
-            values = np.full((len(depths), len(seeds)), np.nan)
-            floors = np.zeros(values.shape, bool)
-            values[row, column], floors[row, column] = value[places], at_floor[places]
-            curves[key] = Curve(depths, seeds, values, floors)
+        for key, points in cells.items():
+            depths, seeds = (np.unique(each) for each in zip(*points, strict=True))
+            table = [[points.get((t, seed), (np.nan, 0)) for seed in seeds] for t in depths]
+            values, at_floor = np.moveaxis(np.array(table), -1, 0)
+            curves[key] = Curve(depths, seeds, values, at_floor > 0)
         return curves
 
     def line(self, case: str, estimator: str, cost: str) -> Line:

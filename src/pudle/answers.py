@@ -108,7 +108,7 @@ class Line:
 
     def at(self, depth: float) -> Cost:
         """Return the cost at a depth."""
-        if not self.measured:
+        if not self.measured or math.isnan(depth):
             return Cost(math.nan)
         value = np.interp(depth, *self.extended, left=math.nan, right=math.nan)
         return Cost(float(value), not min(self.measured) <= depth <= max(self.measured))
