@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from pudle import answers as engine
 from pudle import text
 from pudle.answers import Requirement, answer
 from pudle.reports.rates import BASE
-from pudle.reports.results import Results
+from pudle.reports.results import Results, Row
 from pudle.reports.summary import FEWEST_SEEDS
 from pudle.reports.tables import RATIO, between
 
@@ -21,7 +20,7 @@ ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
 
 def answers(
     results: Results, summary: pd.DataFrame, requirement: Requirement | None = None
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Return, per case, which estimator to use and why.
 
     ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if there is none),
@@ -49,7 +48,7 @@ def answers(
     return rows
 
 
-def budgets(results: Results) -> list[dict[str, Any]]:
+def budgets(results: Results) -> list[Row]:
     """Return, per case, the best estimator for some accuracies, times and memories.
 
     Each of the ``cells`` of a ``case`` has the ``budget`` in words, the ``estimator`` (empty if
@@ -92,7 +91,7 @@ def _most_accurate(rows: pd.DataFrame) -> str:
 
 
 def _floors(rows: pd.DataFrame) -> str:
-    rows = rows[rows["claims_floor"] & rows["error"].notna()]
+    rows = rows[rows["predicted"].eq("floor") & rows["error"].notna()]
     names = [f"`{row.estimator}` ({text.number(row.error)})" for row in rows.itertuples()]
     verb = "keeps" if len(names) == 1 else "keep"
     error = "an error on this loss that no depth removes."

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+import jinja2
 import pandas as pd
 
 from pudle.text import DASH
@@ -67,6 +68,17 @@ def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> Markdown:
     ]
     lines = [map(markdown, frame), ["---"] * len(makers), *rows]
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def render(template: str, **content: Any) -> str:
+    """Return a text of a template, in which all that is no Markdown is shown as it is."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("pudle.reports"),
+        undefined=jinja2.StrictUndefined,
+        finalize=markdown,
+    )
+    made.filters |= {"backticks": markdown_code, "markdown_table": markdown_table}
+    return made.get_template(template).render(content).strip() + "\n"
 
 
 def csv(frame: pd.DataFrame, **options: Any) -> str:

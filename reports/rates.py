@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.answers import Curve
 from pudle.reports.load import Results, parsed
+from pudle.reports.results import Row
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -30,9 +31,6 @@ COLUMNS = (
     "case estimator seed theory slope rate predicted_slope acceleration first_depth last_depth"
     " reason"
 ).split()
-
-#: Depth and error of a measured point, and whether the error is the reference's bound.
-Point = tuple[int, float, bool]
 
 
 class NoFit(Exception):
@@ -53,7 +51,7 @@ class Law:
         return ("T " if self.linear else "") + ("floor", "ρᵀ", "ρ²ᵀ")[self.power]
 
 
-def law(case: Mapping[str, Any], claims: Mapping[str, Any]) -> Law | None:
+def law(case: Row, claims: Row) -> Law | None:
     """Return the decay that theory predicts for an estimator on a case, from what it ``computes``
     and is ``consistent_for``; None where theory predicts nothing.
 
@@ -103,25 +101,24 @@ def fit(results: Results) -> pd.DataFrame:
     rows = []
     for (case, estimator), theory in laws.items():
         # A base that keeps a floor has no slope to compare with.
-        base = BASE if laws.get((case, BASE)) != Law(0) else ""
+        base = results.curve(case, BASE if laws.get((case, BASE)) != Law(0) else "")
         for seed in results.cases[case]["seeds"]:
-            row: dict[str, Any] = {"case": case, "estimator": estimator, "seed": seed}
-            row |= {"theory": theory, "reason": ""}
+            row = {"case": case, "estimator": estimator, "seed": seed, "theory": theory}
             rho = rhos.get((case, seed, results.target(case)), math.nan)
             if theory and theory.power and 0 < rho < 1:
                 row["predicted_slope"] = theory.power * math.log(rho)
             try:
-                errors = _points(results, case, estimator, seed)
-                depths = _depths(results, case, seed, errors, theory)
-                slope, distance = _slope(errors, depths, theory)
-                row |= {"slope": slope, "rate": math.exp(slope)}
+                errors, usable = _errors(results.curve(case, estimator), seed)
+                depths = _depths(results, case, seed, usable, theory)
+                slope, distance = _slope(errors, depths, theory.linear)
+                row |= {"slope": slope, "rate": math.exp(slope), "reason": ""}
                 row |= {"first_depth": depths[0], "last_depth": depths[-1]}
                 if distance > CROOKED:
                     off = f"off the fitted line by up to {distance:.1f} decades"
                     raise NoFit(f"not geometric: {off}")
-                errors = _points(results, case, base, seed)
-                if {depth for depth, error, _ in errors if error > ROUNDING}.issuperset(depths):
-                    base_slope, distance = _slope(errors, depths, Law(1))
+                errors, _ = _errors(base, seed)
+                if all(errors.get(depth, 0) > ROUNDING for depth in depths):
+                    base_slope, distance = _slope(errors, depths)
                     if base_slope < 0 and distance <= CROOKED:
                         row["acceleration"] = slope / base_slope
             except NoFit as why:
@@ -130,67 +127,59 @@ def fit(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _points(
-    results: Results, case: str, estimator: str, seed: int, metric: str = "relative_error"
-) -> list[Point]:
-    """Return the measured points of one seed, by ascending depth."""
-    curve = results.curve(case, estimator, metric)
-    chosen = curve.seeds == seed
-    values, floors = curve.values[:, chosen].ravel(), curve.at_floor[:, chosen].ravel()
-    points = zip(curve.depths.tolist(), values.tolist(), floors.tolist(), strict=False)
-    return [point for point in points if not math.isnan(point[1])]
+def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
+    """Return the errors of a seed by depth, and the depths where they are above rounding and the
+    bound.
+    """
+    errors = dict(zip(*curve.by_seed.get(seed, ((), ())), strict=True))
+    floors = curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)]
+    usable = [depth for depth in errors if errors[depth] > ROUNDING and depth not in floors]
+    return errors, usable
 
 
 def _depths(
-    results: Results, case: str, seed: int, errors: Sequence[Point], theory: Law | None
+    results: Results, case: str, seed: int, usable: Sequence[int], theory: Law | None
 ) -> list[int]:
-    """Return the depths to fit a curve on, or say why there are none."""
-    if not errors:
-        raise NoFit("no errors measured")
+    """Return the depths to fit a curve on, of those that are usable, or say why there are none."""
     if theory is None:
         raise NoFit("theory predicts no rate for this algorithm, loss or estimator")
     if not theory.power:
         raise NoFit("keeps a floor on this loss")
-    leading = _points(results, case, WINDOW, seed)
-    signs = _points(results, case, WINDOW, seed, "support_error")
+    leading, above = _errors(results.curve(case, WINDOW), seed)
+    signs, _ = _errors(results.curve(case, WINDOW, "support_error"), seed)
     if not leading or not signs:
         raise NoFit(f"no errors and signs of {WINDOW} to find the window from")
-    depth, share, _ = signs[-1]
-    if share > 0:
-        wrong = text.percent(share)
-        raise NoFit(f"window not reached: signs wrong in {wrong} of samples at depth {depth}")
-    last_wrong = max((depth for depth, share, _ in signs if share > 0), default=-1)
-    first = min(depth for depth, *_ in signs if depth > last_wrong)
-    last = max(_usable(leading), default=0)
+    wrong = [0, *(depth for depth, share in signs.items() if share > 0)]
+    if wrong[-1] == max(signs):
+        share = text.percent(signs[wrong[-1]])
+        raise NoFit(f"window not reached: signs wrong in {share} of samples at depth {wrong[-1]}")
     # Depth 0 has no logarithm, and no layer.
-    window = [depth for depth, *_ in leading if max(first, 1) <= depth <= last]
+    first, last = min(depth for depth in signs if depth > wrong[-1]), max(above, default=0)
+    window = [depth for depth in leading if first <= depth <= last]
     if len(window) < FEWEST_DEPTHS:
         few = text.count(len(window), "measured depth")
         raise NoFit(f"window too short: {few} where a fit needs {FEWEST_DEPTHS}")
-    depths = [depth for depth in _usable(errors) if depth in window]
+    depths = [depth for depth in usable if depth in window]
     if len(depths) < FEWEST_DEPTHS:
         few = text.count(len(depths), "depth")
         raise NoFit(f"above rounding and the bound at only {few} of the window")
     return depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
 
 
-def _usable(errors: Sequence[Point]) -> list[int]:
-    return [depth for depth, error, at_floor in errors if error > ROUNDING and not at_floor]
-
-
-def _slope(errors: Sequence[Point], depths: Sequence[int], theory: Law) -> tuple[float, float]:
-    """Return the slope of log error (log error / T where the law has a factor T) and the largest
-    distance from the line, in decades.
+def _slope(
+    errors: Mapping[int, float], depths: Sequence[int], linear: bool = False
+) -> tuple[float, float]:
+    """Return the slope of log error (log error / T where `linear`) and the largest distance from
+    the line, in decades.
     """
-    height = np.log([error for depth, error, _ in errors if depth in depths])
-    height -= np.log(depths) if theory.linear else 0.0
+    height = np.log([errors[depth] for depth in depths]) - (np.log(depths) if linear else 0.0)
     # In closed form around the means: a call of polyfit takes ten times as long.
     depth, middle = np.array(depths) - np.mean(depths), height.mean()
     slope = float(depth @ (height - middle) / (depth @ depth))
     return slope, float(np.abs(height - middle - slope * depth).max() / math.log(10))
 
 
-def predicted_slopes(results: Results, rates: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+def predicted_slopes(results: Results, rates: pd.DataFrame, name: str) -> list[Row]:
     """Return the slopes that theory predicts through the middle of the window: their laws, depths
     and heights.
     """

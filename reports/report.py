@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from pudle import text
@@ -95,13 +94,8 @@ class Report:
         """Return the report as Markdown, whose images are the figures' files, where they are
         written in a format for it.
         """
-        made = jinja2.Environment(
-            loader=jinja2.PackageLoader("pudle.reports"),
-            undefined=jinja2.StrictUndefined,
-            finalize=markup.markdown,
-        )
-        made.filters |= {"backticks": markup.markdown_code, "markdown_table": markup.markdown_table}
-        shown = made.get_template("report.md.j2").render(
+        return markup.render(
+            "report.md.j2",
             report=self,
             scope=scope,
             tables=tables,
@@ -115,7 +109,6 @@ class Report:
             image=next((ending for ending in ("svg", "png") if ending in self.linked), ""),
             starred=text.STARRED,
         )
-        return shown.strip() + "\n"
 
     def csv(self) -> str:
         """Return the tidy table, with the columns of the summary beside the relative errors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -84,18 +85,12 @@ class Runs:
 
     def markdown(self) -> str:
         """Return the runs, their answers and their differences as Markdown."""
-        tables = {
-            "Answers": self.answers,
-            "Differences": self.differences,
-            "Experiments": self.experiments,
-            "Skipped, refused or failed": self._joined(report.problems for report in self.reports),
-        }
-        parts = ["# Runs side by side", markup.markdown_table(self.overview, code=["run"])]
-        for name, table in tables.items():
-            reading = [markup.markdown(READING)] if name == "Differences" else []
-            shown = [] if table.empty else [markup.markdown_table(table, code=table.columns[:1])]
-            parts += [f"## {name}", *reading, *shown] if reading or shown else []
-        return "\n\n".join(parts) + "\n"
+        return markup.render("runs.md.j2", runs=self, reading=READING)
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """What was skipped, refused or failed in any run."""
+        return self._joined(report.problems for report in self.reports)
 
     @property
     def overview(self) -> pd.DataFrame:
@@ -114,39 +109,28 @@ class Runs:
     @property
     def answers(self) -> pd.DataFrame:
         """Which estimator each run says to use, one row per case of any run."""
-        table = {}
+        answers: dict[str, dict[str, str]] = defaultdict(dict)
         for name, report in zip(self.names, self.reports, strict=True):
-            table[name] = {
-                row["case"]: f"{row['use'] or 'no answer'}: {row['error']}, {row['depth']}"
-                f" layer{'s' * (row['depth'] != '1')}, {row['time']}"
-                for row in report.answers
-            }
-        cases = dict.fromkeys(case for answers in table.values() for case in answers)
-        rows = [
-            {"case": case} | {name: answers.get(case, text.DASH) for name, answers in table.items()}
-            for case in cases
-        ]
-        return pd.DataFrame(rows, dtype=object)
+            for row in report.answers:
+                layers = f"{row['depth']} layer{'s' * (row['depth'] != '1')}"
+                use = f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
+                answers[row["case"]][name] = use
+        rows = [{"case": case} | uses for case, uses in answers.items()]
+        return pd.DataFrame(rows, columns=["case", *self.names], dtype=object).fillna(text.DASH)
 
     @property
     def differences(self) -> pd.DataFrame:
         """Error, time and memory of every later run beside the first, one row per run, case and
         estimator.
         """
-        first = self.reports[0]
-        return self._joined(
-            pd.DataFrame() if report is first else _differences(first, report)
-            for report in self.reports
-        )
+        first, *others = self.reports
+        return self._joined([pd.DataFrame(), *(_differences(first, other) for other in others)])
 
     @property
     def experiments(self) -> pd.DataFrame:
         """The experiments of every later run beside the first."""
-        first = self.reports[0]
-        return self._joined(
-            pd.DataFrame() if report is first else experiments_pair(first.results, report.results)
-            for report in self.reports
-        )
+        first, *others = (report.results for report in self.reports)
+        return self._joined([pd.DataFrame(), *(experiments_pair(first, other) for other in others)])
 
 
 def _differences(first: Report, second: Report) -> pd.DataFrame:

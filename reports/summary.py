@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from pudle.answers import Curve, Line
 from pudle.reports.rates import BASE
-from pudle.reports.results import Results
+from pudle.reports.results import Results, Row
 
 #: With fewer seeds than this a mean has no confidence interval worth the name, and the range over
 #: the seeds is shown.
@@ -29,20 +29,17 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     ``seconds`` and ``memory`` are those at the deepest depths at which they were measured. What
     answers rest on is ``measured``; ``torch`` is the time without compiled kernels against depth.
     """
-    fits: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    fits: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rates.to_dict("records"):
-        fits.setdefault((row["case"], row["estimator"]), []).append(row)
+        fits[row["case"], row["estimator"]].append(row)
     rows = []
     for record in results.records:
         pair = case, estimator = record["case"], record["estimator"]
         measured = results.measured[case][results.estimators.index(estimator)]
         torch = results.line(case, estimator, "seconds_torch")
-        base, torch_base = (results.line(case, BASE, cost) for cost in ("seconds", "seconds_torch"))
-        costs = {
-            "torch": torch,
-            "relative_time": _relative(measured.seconds, base),
-            "torch_relative_time": _relative(torch, torch_base),
-        }
+        costs: Row = {"torch": torch}
+        for name, line in (("seconds", measured.seconds), ("seconds_torch", torch)):
+            costs[f"relative_{name}"] = _relative(line, results.line(case, BASE, name))
         for name, line in (("seconds", measured.seconds), ("memory", measured.memory)):
             depth = max(line.measured, default=math.nan)
             costs |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
@@ -51,13 +48,13 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+def spread(name: str, values: Sequence[float]) -> Row:
     """Return the median, least and greatest of values, without those that are NaN."""
     known = [value for value in values if value == value] or [math.nan]
     return {name: float(np.median(known)), f"{name}_low": min(known), f"{name}_high": max(known)}
 
 
-def confidence(name: str, values: Sequence[float]) -> dict[str, float]:
+def confidence(name: str, values: Sequence[float]) -> Row:
     """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3
     seeds, see `spread`.
     """
@@ -69,7 +66,7 @@ def confidence(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: mean, f"{name}_low": float(mean - half), f"{name}_high": float(mean + half)}
 
 
-def deepest(curve: Curve) -> dict[str, Any]:
+def deepest(curve: Curve) -> Row:
     """Summarize the errors at the deepest depth that has any."""
     depth = max((depths[-1] for depths, _ in curve.by_seed.values()), default=math.nan)
     errors = {
@@ -82,14 +79,12 @@ def deepest(curve: Curve) -> dict[str, Any]:
     return counts | spread("error", list(errors.values()))
 
 
-def _rate(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _rate(fits: Sequence[Row]) -> Row:
     """Summarize the fits of the seeds."""
     good = [row for row in fits if row["rate"] == row["rate"]]
-    theory = fits[0]["theory"]
     accelerations = [row["acceleration"] for row in good]
     return {
-        "predicted": str(theory or ""),
-        "claims_floor": theory is not None and theory.power == 0,
+        "predicted": str(fits[0]["theory"] or ""),
         **spread("rate", [row["rate"] for row in good]),
         **spread("predicted_rate", [math.exp(row["predicted_slope"]) for row in fits]),
         **confidence("acceleration", accelerations),

@@ -86,13 +86,13 @@ COLUMNS = (
     Column("error at the deepest depth", lambda row: row.error, _error),
     Column("depth to {error}", lambda row: row.reach.depth, _depth),
     Column("time to {error}", _seconds, _time),
-    Column(f"time / {BASE}", lambda row: row.relative_time, lambda value, row: RATIO(value)),
+    Column(f"time / {BASE}", lambda row: row.relative_seconds, lambda value, row: RATIO(value)),
     Column(
         "torch path: time to {error}", lambda row: row.torch.at(row.reach.depth).value, _torch_time
     ),
     Column(
         f"torch path: time / {BASE}",
-        lambda row: row.torch_relative_time,
+        lambda row: row.relative_seconds_torch,
         lambda value, row: RATIO(value),
     ),
     Column("memory", lambda row: row.memory, lambda value, row: text.memory(value)),

@@ -31,8 +31,8 @@ def test_summary_counts_time_memory_and_spread(four):
     report = Report.of(load(four, "quick"))
     rows = report.summary.set_index("estimator")
     assert (
-        rows.loc["backprop", "relative_time"] == 3.0
-        and rows.loc["alternating", "relative_time"] == 1.0
+        rows.loc["backprop", "relative_seconds"] == 3.0
+        and rows.loc["alternating", "relative_seconds"] == 1.0
     )
     assert rows.loc["backprop", "memory"] == 2.0**21
     middle, low, high = rows.loc["alternating", ["error", "error_low", "error_high"]]
