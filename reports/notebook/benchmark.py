@@ -16,13 +16,13 @@ from pudle.algorithms import Algorithm
 from pudle.data import Dataset
 from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
 from pudle.estimator import GradientEstimator
-from pudle.measuring.case import Case, slug
-from pudle.measuring.experiment import ProgressCallback, silent
+from pudle.measuring.case import slug
+from pudle.measuring.experiment import silent
 from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, installed_commit, repository, results_home
 from pudle.measuring.run import begin
 from pudle.measuring.runner import fill, plan, plan_costs
-from pudle.measuring.selection import Selection, select
+from pudle.measuring.selection import select
 from pudle.measuring.store import Store
 from pudle.names import holding
 from pudle.problems import Problem
@@ -42,38 +42,24 @@ class GivenProblem(Dataset):
     """A dataset of one problem, whatever the seed, named by its class and a number."""
 
     given: Problem = field(repr=False, metadata={"spec": False})
-    of: str = ""
-    number: int = 0
+    losses: Any = field(metadata={"spec": False})
+    of: str
+    number: int
     seed: int = 0
 
     name = "given"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "of", type(self.given).__name__)
-        object.__setattr__(self, "number", id(self.given))
-
-    @property
-    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The loss of the problem."""
-        loss = getattr(self.given, "loss", None)
-        return (loss if isinstance(loss, str) else "own",)
-
     def problem(
-        self,
-        loss: str = "",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
+        self, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu"
     ) -> Problem:
         """Return the problem in its own precision, if it lies on the device and has the loss."""
         if loss and loss not in self.losses:
             raise UnsupportedProblem(
                 f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"
             )
-        if self.given.theta.device.type != torch.device(device).type:
+        if (place := self.given.theta.device).type != torch.device(device).type:
             raise InvalidArgument(
-                f"{self.of} lies on {self.given.theta.device}, not on {device}: move its tensors"
-                " there"
+                f"{self.of} lies on {place}, not on {device}: move its tensors there"
             )
         return self.given
 
@@ -142,50 +128,68 @@ def benchmark(
     depths = [check_integer("depths", depth, 0) for depth in depths]
     check_integer("seeds", seeds, 1)
     check_positive("timeout", timeout)
-    held: dict[tuple[str, str], Any] = {}
-    notes: list[str] = []
-    taken = [_spec("algorithms", each, Algorithm, held, notes) for each in _listed(algorithms)]
-    named = [
-        _spec("estimators", each, GradientEstimator, held, notes) for each in _listed(estimators)
-    ]
-    given = problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
-    if not given:
-        raise InvalidArgument(
-            "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
-        )
-    datasets = []
-    for name, each in given.items():
-        made = GivenProblem(each) if isinstance(each, Problem) else each
-        spec = _spec("datasets", made, Dataset, held, notes)
-        datasets.append((name if given is problems else "", spec))
+    objects: dict[tuple[str, str], Any] = {}
     place = (Path(home) if home else results_home()).resolve()
-    axes: dict[str, Any] = {"estimators": named, "only": True, "losses": losses, "home": place}
+    axes: dict[str, Any] = {"only": True, "losses": losses, "home": place}
+    for group, things, kind in (
+        ("algorithms", algorithms, Algorithm),
+        ("estimators", estimators, GradientEstimator),
+    ):
+        axes[group] = [_spec(group, each, kind, objects) for each in _listed(things)]
     axes |= {"depths": depths, "seeds": seeds, "timeout": timeout, "device": device}
-    with holding(held), contextlib.ExitStack() as stack:
-        chosen = [_selection(profile, name, spec, taken, **axes) for name, spec in datasets]
-        cases = [case for selection in chosen for case in selection.cases]
+    named = isinstance(problems, Mapping)
+    given = dict(problems) if named else dict(enumerate(_listed(problems)))
+    cases = []
+    with contextlib.ExitStack() as stack:
+        for name, each in given.items():
+            single = isinstance(each, Problem)
+            if single:
+                loss = getattr(each, "loss", None)
+                losses_of = (loss if isinstance(loss, str) else "own",)
+                each = GivenProblem(each, losses_of, type(each).__name__, id(each))
+            axes["datasets"] = [_spec("datasets", each, Dataset, objects)]
+            with holding(objects):
+                selection = select(names.list_profiles()[profile], **axes)
+            for case in selection.cases:
+                # One problem is the same whatever the seed.
+                case = replace(case, seeds=case.seeds[:1]) if single else case
+                own = f"{name}-{slug(case.algorithm)}-{case.loss}"
+                cases.append(replace(case, name=own) if named else case)
+        if not cases:
+            raise InvalidArgument(
+                "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
+            )
         if len({case.name for case in cases}) < len(cases):
             raise InvalidArgument(
                 "problems: two have one name; give different ones as a mapping from names"
             )
-        if notes:
+        selection = replace(
+            selection, cases=tuple(cases), torch_depths=(), windows=(), jacobian_error=False
+        )
+        commit, dirty = "", False
+        with contextlib.suppress(NoRepository):
+            commit, dirty = installed_commit(repository(Path.cwd()))
+        if objects:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
+        folder = place / profile
+        store = Store(folder / "store", profile, device, commit, dirty)
         show = stack.enter_context(progress_line()) if progress else silent
-        _measure(replace(chosen[0], cases=tuple(cases)), place / profile, costs, show)
-        folder = None if notes else place / profile
-        return BenchmarkResults(load(place, profile), folder, tuple(notes))
+        # In this process: others could not make the objects that take part.
+        with holding(objects), locked(folder, "benchmark"), single_thread():
+            tasks = begin(folder, store, selection)
+            fill(plan(tasks), executor=Here(), progress=show)
+            if costs:
+                fill(plan_costs(tasks), executor=Here(), progress=show)
+        notes = [f"Measured in memory only: no spec makes {spec}." for _, spec in objects]
+        return BenchmarkResults(load(place, profile), None if objects else folder, tuple(notes))
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _spec(
-    group: str, thing: Any, kind: type, held: dict[tuple[str, str], Any], notes: list[str]
-) -> str:
-    """Return the spec of a thing, which `held` then has if it is an object; `notes` say what cannot
-    be kept.
-    """
+def _spec(group: str, thing: Any, kind: type, objects: dict[tuple[str, str], Any]) -> str:
+    """Return the spec of a thing; `objects` then has it if no spec makes it."""
     if isinstance(thing, str):
         return thing
     if not isinstance(thing, kind) or not hasattr(thing, "name"):
@@ -196,53 +200,10 @@ def _spec(
         )
     spec = names.text(thing)
     with contextlib.suppress(SpecError):
-        # What its spec makes as well can be kept in the store.
         if getattr(names, f"make_{group.removesuffix('s')}")(spec) == thing:
             return spec
-    if held.get((group, spec), thing) is not thing:
+    if objects.setdefault((group, spec), thing) is not thing:
         raise InvalidArgument(
             f"{group}: two different things are called {spec}: give one of them another name"
         )
-    held[group, spec] = thing
-    notes.append(f"Measured in memory only: no spec makes {spec}.")
     return spec
-
-
-def _selection(
-    profile: str, name: str, dataset: str, algorithms: Iterable[str], **axes: Any
-) -> Selection:
-    """Return what `pudle run` with these options selects on one dataset, under the name that the
-    caller gives it.
-    """
-    made: Any = names.make_dataset(dataset)
-    chosen = select(
-        names.list_profiles()[profile], datasets=[dataset], algorithms=algorithms, **axes
-    )
-
-    def named(case: Case) -> Case:
-        # One problem is the same whatever the seed.
-        case = replace(case, seeds=case.seeds[:1]) if isinstance(made, GivenProblem) else case
-        return replace(case, name=f"{name}-{slug(case.algorithm)}-{case.loss}") if name else case
-
-    return replace(
-        chosen,
-        cases=tuple(map(named, chosen.cases)),
-        torch_depths=(),
-        windows=(),
-        jacobian_error=False,
-    )
-
-
-def _measure(selection: Selection, folder: Path, costs: bool, show: ProgressCallback) -> None:
-    """Fill the store with what is missing, in this process: others could not make the objects that
-    take part.
-    """
-    commit, dirty = "", False
-    with contextlib.suppress(NoRepository):
-        commit, dirty = installed_commit(repository(Path.cwd()))
-    store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
-    with locked(folder, "benchmark"), single_thread():
-        tasks = begin(folder, store, selection)
-        fill(plan(tasks), executor=Here(), progress=show)
-        if costs:
-            fill(plan_costs(tasks), executor=Here(), progress=show)

@@ -64,20 +64,12 @@ class BenchmarkResults:
         ``reached`` (otherwise it is the closest), ``depth``, ``error``, ``seconds`` and
         ``memory_bytes``.
         """
-        requirement, rows = Requirement(error, seconds, memory), []
+        rows = []
         for case, measured in self.results.measured.items():
-            best = answer(measured, requirement)
-            rows.append(
-                {
-                    "case": case,
-                    "estimator": best.estimator,
-                    "reached": best.reached,
-                    "depth": best.depth,
-                    "error": best.error,
-                    "seconds": best.seconds.value,
-                    "memory_bytes": best.memory.value,
-                }
-            )
+            best = answer(measured, Requirement(error, seconds, memory))
+            row = {name: getattr(best, name) for name in ("estimator", "reached", "depth", "error")}
+            costs = {"seconds": best.seconds.value, "memory_bytes": best.memory.value}
+            rows.append({"case": case} | row | costs)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
@@ -92,15 +84,13 @@ class BenchmarkResults:
         if rows.empty:
             choices = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {choices}")
-        drawn = {
-            "kind": "line",
-            "estimator": "median",
-            "errorbar": ("pi", 100),
-            "marker": "o",
-            "col_wrap": 3,
-        } | options
         rows = rows.astype({"depth": float, "seed": float}).rename(columns={"value": metric})
-        axes = seaborn.relplot(rows, x="depth", y=metric, hue="estimator", col="case", **drawn)
+        axes = seaborn.relplot(
+            rows,
+            **dict(x="depth", y=metric, hue="estimator", col="case", col_wrap=3, kind="line")
+            | dict(estimator="median", errorbar=("pi", 100), marker="o")
+            | options,
+        )
         axes.set(yscale="log")
         axes.set_titles("{col_name}")
         return axes.axes
@@ -120,8 +110,7 @@ class BenchmarkResults:
             case: {each.estimator: each.points[-1].error for each in measured if each.points}
             for case, measured in self.results.measured.items()
         }
-        shown = pd.DataFrame.from_dict(rows, orient="index", columns=[*self.results.estimators])
-        return shown.map(text.number)
+        return pd.DataFrame(rows, index=self.results.estimators).T.map(text.number)
 
     @property
     def _remarks(self) -> list[str]:
