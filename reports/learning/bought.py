@@ -12,17 +12,14 @@ import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Axis, Figure, file_name
-from pudle.reports.learning import denoising, recovery
+from pudle.reports.learning.denoising import denoised
 from pudle.reports.learning.methods import Method
 from pudle.reports.learning.optimizers import optimized
+from pudle.reports.learning.recovery import recovered
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import looks_of
 
-#: Outcome, label and scale by group of trainings.
-OUTCOMES = {
-    "recovery": ("relative_error", "relative error of the dictionary", True),
-    "denoising": ("psnr", "PSNR (dB)", False),
-}
+ERROR = Axis("gradient_error", "relative error of the gradient", "log")
 
 
 def bought(results: Results) -> list[Figure]:
@@ -32,64 +29,59 @@ def bought(results: Results) -> list[Figure]:
     The error is the median scored at the training's depth on a case with the same kind of dataset,
     loss and algorithm; trainings without such a case are counted in the note.
     """
-    optimizers = {
-        title: list(trainings["method"]) for title, trainings in optimized(results).items()
-    }
-    groups = {
-        ("recovery", title): methods
-        for title, methods in (recovery.recovered(results) | optimizers).items()
-    }
-    groups |= {
-        ("denoising", title): methods for title, methods in denoising.denoised(results).items()
-    }
+    error = Axis("relative_error", "relative error of the dictionary", "log")
+    quality = Axis("psnr", "PSNR (dB)")
+    groups = [(title, error, methods) for title, methods in recovered(results).items()]
+    groups += [
+        (title, error, [*each["method"].unique()]) for title, each in optimized(results).items()
+    ]
+    groups += [(title, quality, methods) for title, methods in denoised(results).items()]
     figures = []
-    for (kind, title), methods in groups.items():
-        outcome, label, log = OUTCOMES[kind]
+    for title, outcome, methods in groups:
         trained = [method for method in methods if method.estimator and method.good]
-        rows = [row for method in trained if (row := _row(results, method, outcome))]
-        if not rows:
+        rows = pd.DataFrame([_row(results, method, outcome.column) for method in trained])
+        rows = rows.dropna(subset=["gradient_error", outcome.column]) if trained else rows
+        if rows.empty:
             continue
-        left = len(trained) - len(rows)
         listed = "; ".join(
             f"{row['method']} {text.number(row['gradient_error'])} led to"
-            f" {text.number(row['outcome'], 3)}"
-            for row in rows
+            f" {text.number(row[outcome.column], 3)}"
+            for row in rows.to_dict("records")
         )
+        left = len(trained) - len(rows)
+        note = f"{left} of {len(trained)} trainings have no case that scores their gradient."
         figures.append(
             Figure(
                 file_name("bought", title),
                 "What gradients buy",
                 title,
-                pd.DataFrame(rows),
-                [Axis("gradient_error", "relative error of the gradient", "log")],
-                [Axis("outcome", label, "log" if log else "linear")],
+                rows,
+                [ERROR],
+                [outcome],
                 looks_of(results),
                 mark="point",
                 about=f"{title}: {listed}.",
-                note=f"{left} of {len(trained)} trainings have no case that scores their gradient."
-                * bool(left),
+                note=note if left else "",
                 tips={"method": "method"},
             )
         )
     return figures
 
 
-def _row(results: Results, method: Method, outcome: str) -> dict[str, Any] | None:
-    options, value = method.good[0].options, method.median(outcome)
+def _row(results: Results, method: Method, outcome: str) -> dict[str, Any]:
+    options = method.good[0].options
+    depth = method.depth or options.get("depth")
     errors = [
-        gradient_error(results, name, method.estimator, method.depth or options.get("depth"))
+        gradient_error(results, name, method.estimator, depth)
         for name, case in results.cases.items()
         if _same(case, options)
     ]
-    known = [error for error in errors if error > 0]
-    if not known or math.isnan(value):
-        return None
     return {
         "method": method.label,
         "estimator": method.estimator,
         "depth": method.depth,
-        "outcome": value,
-        "gradient_error": float(np.median(known)),
+        outcome: method.median(outcome),
+        "gradient_error": pd.Series(errors, dtype=float).median(),
     }
 
 
@@ -103,11 +95,12 @@ def _same(case: Any, options: Any) -> bool:
     )
 
 
-def gradient_error(results: Results, case: str, estimator: str, depth: int | None) -> float:
+def gradient_error(results: Results, case: str, estimator: str, depth: Any) -> float:
     """Return the median error at a depth, its logarithm linear between measured depths; NaN where
-    it is not known.
+    it is not known or zero.
     """
-    spread = results.curve(case, estimator).spread
-    if depth is None or not len(spread) or not spread[0, 0] <= depth <= spread[-1, 0]:
+    depths, errors = results.curve(case, estimator).spread[:, :2].T
+    if depth is None or not errors.all():
         return math.nan
-    return float(np.exp(np.interp(depth, spread[:, 0], np.log(np.maximum(spread[:, 1], 1e-300)))))
+    logs = np.interp(depth, depths, np.log(errors), left=math.nan, right=math.nan)
+    return float(np.exp(logs))

@@ -5,18 +5,18 @@ learned filters.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.learning import images
-from pudle.reports.figures.record import Figure
+from pudle.reports.figures.record import Axis
 from pudle.reports.learning.methods import Method, cells, chance, group, whole
-from pudle.reports.learning.pictures import Block, Gallery, Tile, charts, gallery
+from pudle.reports.learning.pictures import Block, Gallery, Tile, charts
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
@@ -31,34 +31,41 @@ READING = (
 decibels = partial(text.fixed, digits=2, unit=" dB")
 similarity = partial(text.fixed, digits=3)
 #: Columns of the table, see `cells`. A method that is not trained takes no time and no steps.
-QUALITY = {
+COLUMNS = {
     "PSNR": ("psnr", decibels, "max"),
     "SSIM": ("ssim", similarity, "max"),
     "PSNR with shifts": ("psnr_shifted", decibels, "max"),
     "SSIM with shifts": ("ssim_shifted", similarity, "max"),
+    "training": ("training_seconds", lambda value: text.seconds(value or math.nan), ""),
+    "steps": ("steps", lambda value: whole(value or math.nan), ""),
 }
-EFFORT = {
-    "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
-    "steps": ("steps", lambda value: whole(value or math.nan), None),
-}
+#: Images by a method, the better one first where both are as good, and what the caption adds.
+DENOISED = {"denoised_shifted": " with shifts", "denoised": " without"}
 
 
 def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
     """Yield one block per set of images and noise level."""
     for title, methods in denoised(results).items():
+        figures = charts(
+            title,
+            {"": {method.label: method for method in methods}},
+            "psnr",
+            styles,
+            x=("step", "seconds"),
+            y=Axis("psnr", "PSNR on validation images (dB)"),
+            kind="Denoising while training",
+        )
         tables = [(table(methods), f"Denoising of {title}")]
         galleries = [*image_galleries(title, methods), *filter_galleries(title, methods)]
-        yield Block(title, answer(methods), tables, curves(title, methods, styles), galleries)
+        yield Block(title, answer(methods), tables, figures, galleries)
 
 
 def denoised(results: Results) -> dict[str, list[Method]]:
     """Return the methods that denoised the same images with the same noise; what was skipped or
     failed is left out.
     """
-    return group(
-        (item for item in results.experiments if item.kind == "denoising" and item.status == "ok"),
-        _images,
-    )
+    kept = (item for item in results.experiments if item.kind == "denoising")
+    return group((item for item in kept if item.status == "ok"), _images)
 
 
 def _images(record: ExperimentRecord) -> str:
@@ -69,7 +76,7 @@ def _images(record: ExperimentRecord) -> str:
 
 
 def _noisy(methods: Sequence[Method]) -> float:
-    return pd.Series([method.median("noisy_psnr") for method in methods]).dropna().median()
+    return pd.Series([method.median("noisy_psnr") for method in methods]).median()
 
 
 def _best(method: Method) -> float:
@@ -81,13 +88,11 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
     methods = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
     noisy = _noisy(methods)
-    columns = cells(methods, QUALITY)
-    columns["gain over noisy"] = [decibels(_best(method) - noisy, sign="+") for method in methods]
-    columns |= cells(methods, EFFORT)
-    last = dict.fromkeys(columns, text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)}
-    shown = pd.DataFrame(
-        {heading: [*column, last[heading]] for heading, column in columns.items()}, dtype=object
-    )
+    shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
+    gains = [decibels(_best(method) - noisy, sign="+") for method in methods]
+    shown.insert(5, "gain over noisy", gains)
+    shown.loc[len(shown)] = {"method": "noisy images", "PSNR": decibels(noisy)}
+    shown = shown.fillna(text.DASH)
     return shown.loc[:, (shown != text.DASH).any()]
 
 
@@ -114,71 +119,44 @@ def answer(methods: Sequence[Method]) -> str:
     return " ".join([*sentences, *chance(methods)])
 
 
-def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Figure]:
-    """Return the PSNR on validation images against steps and seconds."""
-    return charts(
-        title,
-        {"": {method: method.curve("psnr") for method in methods}},
-        ("step", "seconds"),
-        styles,
-        y="PSNR on validation images (dB)",
-        column="psnr",
-        kind="Denoising while training",
-        name="denoising-{x}-{title}",
-        log=False,
-    )
-
-
-def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
-    """Return images before and after denoising by the first seed of each method, one gallery per
+def image_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]:
+    """Yield images before and after denoising by the first seed of each method, one gallery per
     image.
     """
-    shown: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
+    by_image = defaultdict(list)
     for method in methods:
-        arrays = {name: each for name, each in method.runs[0].shown.items() if name != "filters"}
-        if not {"clean", "noisy", "denoised"} <= arrays.keys():
-            continue
-        clean = arrays.pop("clean")
-        quality = {name: images.psnr(clean, each, clip=False) for name, each in arrays.items()}
-        noisy = decibels(quality["noisy"])
-        start = [
-            Tile(images.gray(clean), ("clean",), "Part of an image without noise."),
-            Tile(images.gray(arrays["noisy"]), ("noisy", noisy), f"With noise: {noisy}."),
+        shown = method.runs[0].shown
+        if {"clean", "noisy", "denoised"} <= shown.keys():
+            by_image[shown["clean"].tobytes()].append((method, shown))
+    for number, members in enumerate(by_image.values(), start=1):
+        clean, noisy = members[0][1]["clean"], members[0][1]["noisy"]
+        start = images.psnr(clean, noisy, clip=False)
+        tiles = [
+            Tile(images.gray(clean), ["clean"], "Part of an image without noise."),
+            Tile(images.gray(noisy), ["noisy", decibels(start)], f"With noise: {decibels(start)}."),
         ]
-        tiles, rows = shown.setdefault(
-            clean.tobytes(), (start, [{"method": "noisy", "psnr": quality["noisy"]}])
-        )
-        lines, best = [decibels(quality["denoised"])], "denoised"
-        if "denoised_shifted" in quality:
-            best = max(("denoised_shifted", "denoised"), key=quality.__getitem__)
-            lines = [
-                f"{decibels(quality['denoised_shifted'])} with shifts",
-                f"{decibels(quality['denoised'])} without",
-            ]
-        alt = f"Denoised by {method.label}: {', '.join(lines)}."
-        caption = (method.label, *lines)
-        tiles.append(Tile(images.gray(arrays[best]), caption, alt, method.estimator))
-        rows.append(
-            {
-                "method": method.label,
-                "psnr": quality["denoised"],
-                "psnr_shifted": quality.get("denoised_shifted"),
+        rows = [{"method": "noisy", "psnr": start}]
+        for method, shown in members:
+            quality = {
+                name: images.psnr(clean, shown[name], clip=False)
+                for name in DENOISED
+                if name in shown
             }
-        )
-    return [
-        gallery(
-            f"images-{number}" if number > 1 else "images",
-            "Denoised images",
-            title,
-            [tiles],
-            pd.DataFrame(rows).reindex(columns=["method", "psnr", "psnr_shifted"]),
-        )
-        for number, (tiles, rows) in enumerate(shown.values(), start=1)
-    ]
+            lines = [
+                decibels(value) + DENOISED[name] * (len(quality) > 1)
+                for name, value in quality.items()
+            ]
+            best = images.gray(shown[max(quality, key=quality.__getitem__)])
+            alt = f"Denoised by {method.label}: {', '.join(lines)}."
+            tiles.append(Tile(best, [method.label, *lines], alt, method.estimator))
+            values = {name.replace("denoised", "psnr"): value for name, value in quality.items()}
+            rows.append({"method": method.label, **values})
+        name = f"Denoised images {number}" if number > 1 else "Denoised images"
+        yield Gallery(name, title, [tiles], pd.DataFrame(rows))
 
 
-def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
-    """Return the filters that the first seed of each method learned as one gallery, none if there
+def filter_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]:
+    """Yield the filters that the first seed of each method learned as one gallery, none if there
     are no filters.
     """
     tiles, tables = [], []
@@ -190,10 +168,8 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
             height, width = filters.shape[1:]
             size = f"{number}{len(filters)} filters of {height} by {width} pixels"
             alt = f"The {size} that {method.label} learned, from smooth to rough."
-            tiles.append(Tile(sheet, (method.label, size), alt, method.estimator, enlarged=True))
-            roughness = images.roughness(filters)[order]
-            columns = {"place": range(len(order)), "filter": order, "roughness": roughness}
-            tables.append(pd.DataFrame({"method": method.label} | columns))
-    if not tiles:
-        return []
-    return [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))]
+            tiles.append(Tile(sheet, [method.label, size], alt, method.estimator, enlarged=True))
+            columns = {"filter": order, "roughness": images.roughness(filters)[order]}
+            tables.append(pd.DataFrame({"method": method.label, **columns}))
+    if tiles:
+        yield Gallery("Learned filters", title, [tiles], pd.concat(tables))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.learning.images import gray, signed
-from pudle.reports.learning.pictures import Block, Tile, gallery
+from pudle.reports.learning.pictures import Block, Gallery, Tile
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
@@ -41,37 +40,28 @@ def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
             dataset = record.summary.get("dataset") or record.options.get("dataset")
             title = ", ".join(filter(None, (record.method, dataset)))
             numbers = {name: record.number(name) for name in SENTENCES}
-            sentences = (
+            sentences = [
                 SENTENCES[name].format(value)
                 for name, value in numbers.items()
                 if not math.isnan(value)
-            )
-            weights = record.shown["weights"]
-            atom, rank = np.indices(weights.shape) + 1
-            columns = {"atom": atom.ravel(), "rank": rank.ravel(), "weight": weights.ravel()}
-            shaped = gallery(
-                f"samples-{record.name}",
-                "Samples that shaped an atom",
-                title,
-                _rows(record, **record.shown),
-                pd.DataFrame(columns),
-            )
+            ]
+            weights = pd.DataFrame(record.shown["weights"]).stack().rename("weight")
+            data = weights.rename_axis(["atom", "rank"]).reset_index()
+            data[["atom", "rank"]] += 1
+            about = f"{title}, {record.name}"
+            shaped = Gallery("Samples that shaped an atom", about, [*_rows(record)], data)
             yield Block(title, " ".join(sentences), galleries=[shaped])
 
 
-def _rows(
-    record: ExperimentRecord, atoms: np.ndarray, samples: np.ndarray, weights: np.ndarray
-) -> list[list[Tile]]:
-    rows = []
-    for place, atom in enumerate(atoms):
-        name, alt = f"atom {place + 1}", f"The learned atom {place + 1}."
-        row = [Tile(signed(atom), (name,), alt, record.estimator, enlarged=True)]
-        for sample, value in zip(samples[place], weights[place].tolist(), strict=True):
+def _rows(record: ExperimentRecord) -> Iterator[list[Tile]]:
+    shown = (record.shown[name] for name in ("atoms", "samples", "weights"))
+    for number, (atom, samples, weights) in enumerate(zip(*shown, strict=True), start=1):
+        alt = f"The learned atom {number}."
+        row = [Tile(signed(atom), [f"atom {number}"], alt, record.estimator, enlarged=True)]
+        for sample, value in zip(samples, weights.tolist(), strict=True):
             weight = f"{MINUS * (value < 0)}{text.number(abs(value))}"
             # Samples that are not gray values in [0, 1] are drawn like atoms.
-            plain = sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1
-            alt = f"A sample that shaped {name}: weight {weight}."
-            shown = gray(sample) if plain else signed(sample)
-            row.append(Tile(shown, (weight,), alt, enlarged=True))
-        rows.append(row)
-    return rows
+            draw = gray if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1 else signed
+            alt = f"A sample that shaped atom {number}: weight {weight}."
+            row.append(Tile(draw(sample), [weight], alt, enlarged=True))
+        yield row

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -28,9 +29,8 @@ class Method:
     """Experiments that differ in nothing but their seed.
 
     The label holds the estimator and the options that distinguish the method from the others of its
-    group, or the name of another package, whose estimator is empty. `parts` has these options with
-    their shortened values, and `variant` counts the other labels that the estimator has before this
-    one.
+    group, or the name of another package, whose estimator is empty; `parts` has these options with
+    their shortened values.
     """
 
     label: str
@@ -38,7 +38,6 @@ class Method:
     parts: Mapping[str, str]
     depth: int | None
     runs: list[ExperimentRecord]
-    variant: int = 0
 
     @property
     def owner(self) -> str:
@@ -60,16 +59,16 @@ class Method:
     @property
     def quoted(self) -> str:
         """The label as a sentence has it: the estimator as code, and the rest in parentheses."""
-        if not self.estimator or not self.label.startswith(self.estimator):
+        rest = self.label.removeprefix(self.estimator)
+        if not self.estimator or rest == self.label:
             return self.label
-        rest = self.label.removeprefix(self.estimator).removeprefix(", ")
-        return f"`{self.estimator}` ({rest})" if rest else f"`{self.estimator}`"
+        return f"`{self.estimator}`" + (f" ({rest.removeprefix(', ')})" if rest else "")
 
     def spread(self, name: str) -> tuple[float, float, float]:
         """Return the median, least and greatest value over the seeds of a number of the summary,
         NaN if no seed has it.
         """
-        values = pd.Series([run.number(name) for run in self.good], dtype=float).dropna()
+        values = pd.Series([run.number(name) for run in self.good], dtype=float)
         return values.median(), values.min(), values.max()
 
     def median(self, name: str) -> float:
@@ -77,27 +76,24 @@ class Method:
         return self.spread(name)[0]
 
     def curve(self, name: str) -> pd.DataFrame:
-        """Return the median, least and greatest value over the seeds of a column of the history, by
-        step.
+        """Return the median over the seeds of a column of the history, by step, and the least and
+        greatest value with the endings ``_low`` and ``_high``.
 
         Steps at which some seed has no value are left out, because a median over other seeds would
-        jump there.
+        jump there. Some seed must be good.
         """
-        columns = ["step", "epoch", "seconds", "median", "least", "greatest"]
-        histories = [run.history(*columns[:3], name).dropna(subset=[name]) for run in self.good]
-        if not histories:
-            return pd.DataFrame(columns=columns, dtype=float)
+        places = ["step", "epoch", "seconds", name]
+        histories = [run.history(*places).dropna(subset=[name]) for run in self.good]
         steps = pd.concat(histories).groupby("step")
-        ends = {"median": (name, "median"), "least": (name, "min"), "greatest": (name, "max")}
-        times = {each: (each, "median") for each in columns[1:3]}
-        merged = steps.agg(**times, **ends)[steps.size() == len(histories)]
-        return merged.reset_index()
+        ends = {f"{name}_low": (name, "min"), f"{name}_high": (name, "max")}
+        merged = steps.agg(**{each: (each, "median") for each in places[1:]}, **ends)
+        return merged[steps.size() == len(histories)].reset_index()
 
 
 def chance(methods: Sequence[Method]) -> list[str]:
     """Return a sentence on how certain an order of methods is, where each has one seed."""
     trained = [method for method in methods if method.estimator]
-    if len(trained) < 2 or max(len(method.runs) for method in methods) > 1:
+    if len(trained) < 2 or any(len(method.runs) > 1 for method in methods):
         return []
     return ["Each training ran with one seed only: small differences may be chance."]
 
@@ -118,66 +114,47 @@ def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
     """Label trainings by their estimator and the options in which they differ, other experiments by
     their own words.
     """
-    values = {
-        part: [str(record.options.get(part)) for record in records if record.kind == "learning"]
-        for part in PARTS
-    }
-    short = {part: shortened(options) for part, options in values.items() if len(set(options)) > 1}
-    methods: dict[tuple[str, int | None, str], Method] = {}
+    trainings = [record.options for record in records if record.kind == "learning"]
+    values = {part: {str(options.get(part)) for options in trainings} for part in PARTS}
+    short = {part: shortened(specs) for part, specs in values.items() if len(specs) > 1}
+    runs: dict[str, list[ExperimentRecord]] = defaultdict(list)
     for record in records:
-        label, depth, parts = record.method, None, {}
-        if record.kind == "learning":
-            parts = {part: names[str(record.options.get(part))] for part, names in short.items()}
-            label = ", ".join(
-                [record.estimator, *(PARTS[part].format(value) for part, value in parts.items())]
-            )
-            depth = record.options.get("depth")
-        options = repr(
-            sorted((name, repr(value)) for name, value in record.options.items() if name != "seed")
-        )
-        methods.setdefault(
-            (label, depth, options), Method(label, record.estimator, parts, depth, [])
-        ).runs.append(record)
-    counts = Counter((method.label, method.depth) for method in methods.values())
-    labels = [
-        method.label
-        if counts[method.label, method.depth] == 1
-        else f"{method.label}, {method.runs[0].name}"
-        for method in methods.values()
-    ]
-    return sorted(
-        relabeled(methods.values(), labels),
-        key=lambda item: math.inf if item.depth is None else item.depth,
-    )
-
-
-def relabeled(methods: Iterable[Method], labels: Iterable[str]) -> list[Method]:
-    """Return methods with other labels, and with variants that distinguish the labels of one
-    estimator.
-    """
-    variants: dict[str, dict[str, int]] = defaultdict(dict)
+        options = sorted((record.options | {"seed": None}).items())
+        runs[repr((record.method, options))].append(record)
     made = []
-    for method, label in zip(methods, labels, strict=True):
-        earlier = variants[method.estimator or label]
-        made.append(replace(method, label=label, variant=earlier.setdefault(label, len(earlier))))
-    return made
+    for first, *others in runs.values():
+        label, depth, parts = first.method, None, {}
+        if first.kind == "learning":
+            depth = first.options.get("depth")
+            parts = {part: names[str(first.options.get(part))] for part, names in short.items()}
+            shown = [PARTS[part].format(value) for part, value in parts.items()]
+            label = ", ".join([first.estimator, *shown])
+        made.append(Method(label, first.estimator, parts, depth, [first, *others]))
+    counts = Counter((method.label, method.depth) for method in made)
+    labeled = (
+        replace(method, label=f"{method.label}, {method.runs[0].name}")
+        if counts[method.label, method.depth] > 1
+        else method
+        for method in made
+    )
+    return sorted(labeled, key=lambda method: (method.depth is None, method.depth))
 
 
-def shortened(values: Sequence[str]) -> dict[str, str]:
+def shortened(specs: Collection[str]) -> dict[str, str]:
     """Return specs without the arguments that all of the same name share, and without the name if
     all have the same.
     """
-    specs = {value: parsed(value) for value in values}
-    one_name = len({name for name, _ in specs.values()}) == 1
+    pairs = {spec: parsed(spec) for spec in specs}
+    one_name = len({name for name, _ in pairs.values()}) == 1
     short = {}
-    for value, (name, arguments) in specs.items():
-        same_name = [other for other_name, other in specs.values() if other_name == name]
+    for spec, (name, arguments) in pairs.items():
+        others: list[Any] = [other for other_name, other in pairs.values() if other_name == name]
         differing = ", ".join(
-            f"{key}={item}"
-            for key, item in arguments.items()
-            if any(key not in other or other[key] != item for other in same_name)
+            f"{key}={value}"
+            for key, value in arguments.items()
+            if any(key not in other or other[key] != value for other in others)
         )
-        short[value] = name if not differing else differing if one_name else f"{name}({differing})"
+        short[spec] = (differing if one_name else f"{name}({differing})") if differing else name
     return short
 
 
@@ -187,7 +164,7 @@ def whole(value: float) -> str:
 
 
 def cells(
-    methods: Sequence[Method], columns: Mapping[str, tuple[str, Callable[[float], str], str | None]]
+    methods: Sequence[Method], columns: Mapping[str, tuple[str, Callable[[float], str], str]]
 ) -> dict[str, list[Cell]]:
     """Return columns of a table with one row per method: its label, and medians and ranges over the
     seeds.
@@ -198,7 +175,7 @@ def cells(
     table = {"method": [Cell(method.label, method.estimator) for method in methods]}
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
-        best = pd.Series([median for median, *_ in spreads]).agg(choose) if choose else math.nan
+        best = pd.Series([spread[0] for spread in spreads]).agg(choose) if choose else math.nan
         table[heading] = [
             Cell(text.between(*spread, show), best=spread[0] == best) for spread in spreads
         ]

@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.reports.figures.record import Figure
-from pudle.reports.learning.methods import Method, group, relabeled
+from pudle.reports.figures.record import Axis, Figure
+from pudle.reports.learning.methods import Method, group, whole
 from pudle.reports.learning.pictures import Block, charts
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
@@ -51,74 +52,24 @@ def reached(history: pd.DataFrame, goals: Sequence[float]) -> list[float]:
     crossings = []
     for goal in goals:
         first = next(iter(np.flatnonzero(errors <= goal)), None)
-        around = slice(max((first or 0) - 1, 0), (first or 0) + 1)
+        if first is None:
+            crossings.append(math.inf)
+            continue
+        around = slice(max(first - 1, 0), first + 1)
         # An error of exactly zero has no logarithm.
         logs = -np.log(np.maximum(errors[around], 1e-300))
-        crossings.append(
-            math.inf if first is None else float(np.interp(-np.log(goal), logs, places[around]))
-        )
+        crossings.append(float(np.interp(-np.log(goal), logs, places[around])))
     return crossings
-
-
-def costs(method: Method) -> pd.DataFrame:
-    """Return the median over the seeds of ``step`` and ``seconds`` at each of `GOALS`, infinite for
-    a seed that failed.
-    """
-    failed = [[math.inf] * len(GOALS)] * (len(method.runs) - len(method.good))
-    medians = {}
-    for place in ("step", "seconds"):
-        found = [reached(run.history(place, "relative_error"), GOALS) for run in method.good]
-        medians[place] = np.median(found + failed, axis=0)
-    return pd.DataFrame(medians, index=pd.Index(GOALS))
-
-
-def goals(trainings: pd.DataFrame) -> list[float]:
-    """Return the goals to report: the smallest that are reached, of those below every error at the
-    start.
-    """
-    start = trainings["method"].map(lambda method: method.median("start_relative_error")).min()
-    # Without any error at the start, all goals are below it.
-    below = [goal for goal in GOALS if not goal >= start]
-    within_reach = [
-        goal
-        for goal in below
-        if any(math.isfinite(cost.loc[goal, "step"]) for cost in trainings["costs"])
-    ]
-    return within_reach[-MOST_GOALS:] or below[:1]
-
-
-def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
-    """Return the training with the fewest steps to a goal, or that ends nearest to it, for each
-    optimizer and gradient.
-
-    These rows of the trainings have ``steps`` and ``seconds`` too. Trainings that failed are left
-    out.
-    """
-    good = trainings[[bool(method.good) for method in trainings["method"]]]
-    ends = good.assign(
-        steps=[cost.loc[goal, "step"] for cost in good["costs"]],
-        seconds=[cost.loc[goal, "seconds"] for cost in good["costs"]],
-        end=[method.median("relative_error") for method in good["method"]],
-    )
-    return ends.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
-
-
-def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
-    """Yield one block per dataset, depth and algorithm."""
-    for title, trainings in optimized(results).items():
-        tables = [
-            (table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
-            for goal in goals(trainings)
-        ]
-        yield Block(title, answer(trainings), tables, curves(title, trainings, styles))
 
 
 def optimized(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
 
-    Each table has one row per method: ``optimizer`` (without its learning rate), ``gradient``,
-    ``rate``, ``method``, its ``costs``, and whether there are ``several`` rates for this optimizer
-    and gradient.
+    Each table has one row per method and goal: ``optimizer`` (without its learning rate),
+    ``gradient``, ``rate``, whether there are ``several`` for this optimizer and gradient,
+    ``method``, its ``status``, whether all its seeds ``failed``, its errors at the ``start`` and
+    the ``end``, and the ``step`` and the ``seconds`` at which it reaches the ``goal``: the median
+    over the seeds, infinite for a seed that failed.
     """
     records = [
         item for item in results.experiments if item.kind == "learning" and item.study == STUDY
@@ -131,39 +82,67 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
             f" {record.options.get('algorithm')}"
         ),
     )
-    return {title: _trainings(methods) for title, methods in groups.items()}
+    tables = {title: pd.concat(map(_training, methods)) for title, methods in groups.items()}
+    for table in tables.values():
+        table["several"] = table.groupby(KEYS)["rate"].transform("nunique") > 1
+    return tables
 
 
-def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
-    rows = []
+def _training(method: Method) -> pd.DataFrame:
+    name, options = parsed(str(method.runs[0].options.get("optimizer")))
+    rate = options.get("learning_rate")
+    others = [f"{key}={value!r}" for key, value in options.items() if key != "learning_rate"]
     # The loss is part of the gradient; other options are part of how an optimizer follows it.
-    gradients = [
-        f"{method.estimator}, {method.parts['loss']} loss"
-        if "loss" in method.parts
-        else method.estimator
-        for method in methods
-    ]
-    for method in relabeled(methods, gradients):
-        name, options = parsed(str(method.runs[0].options.get("optimizer")))
-        options = dict(options)
-        rate = options.pop("learning_rate", None)
-        shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        others = (
-            f"{part} {value}"
-            for part, value in method.parts.items()
-            if part not in ("optimizer", "loss")
+    parts = dict(method.parts) | {"optimizer": name + (f"({', '.join(others)})" if others else "")}
+    loss, optimizer = parts.pop("loss", ""), parts.pop("optimizer")
+    failed = [[math.inf] * len(GOALS)] * (len(method.runs) - len(method.good))
+    costs = {
+        place: np.median(
+            failed + [reached(run.history(place, "relative_error"), GOALS) for run in method.good],
+            axis=0,
         )
-        rows.append(
-            {
-                "optimizer": ", ".join([f"{name}({shown})" if shown else name, *others]),
-                "gradient": method.label,
-                "rate": f"{'default ' if rate is None else ''}learning rate {rate or ''}".rstrip(),
-                "method": method,
-                "costs": costs(method),
-            }
-        )
-    trainings = pd.DataFrame(rows)
-    return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
+        for place in ("step", "seconds")
+    }
+    gradient = f"{method.estimator}, {loss} loss" if loss else method.estimator
+    return pd.DataFrame({"goal": GOALS, **costs}).assign(
+        optimizer=", ".join([optimizer, *(f"{part} {value}" for part, value in parts.items())]),
+        gradient=gradient,
+        rate=f"learning rate {rate}" if rate else "default learning rate",
+        method=replace(method, label=gradient),
+        status=method.status,
+        failed=not method.good,
+        start=method.median("start_relative_error"),
+        end=method.median("relative_error"),
+    )
+
+
+def goals(trainings: pd.DataFrame) -> list[float]:
+    """Return the goals to report: the smallest that are reached, of those below every error at the
+    start.
+    """
+    start, finite = trainings["start"].min(), np.isfinite(trainings["step"])
+    # Without any error at the start, all goals are below it.
+    below = [goal for goal in GOALS if not goal >= start]
+    within_reach = [goal for goal in below if finite[trainings["goal"] == goal].any()]
+    return within_reach[-MOST_GOALS:] or below[:1]
+
+
+def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
+    """Return the training with the fewest steps to a goal, or that ends nearest to it, for each
+    optimizer and gradient; one that failed where there is no other.
+    """
+    rows = trainings[trainings["goal"] == goal].sort_values(["failed", "step", "end"])
+    return rows.drop_duplicates(KEYS).set_index(KEYS)
+
+
+def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+    """Yield one block per dataset, depth and algorithm."""
+    for title, trainings in optimized(results).items():
+        tables = [
+            (table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
+            for goal in goals(trainings)
+        ]
+        yield Block(title, answer(trainings), tables, curves(title, trainings, styles))
 
 
 def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
@@ -171,32 +150,33 @@ def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     marked.
     """
     best = best_trainings(trainings, goal)
-    least = best.groupby("gradient")["steps"].min()
-    shown = {
-        place: text.listing(list(dict.fromkeys(method.status for method in methods)))
-        for place, methods in trainings.groupby(KEYS)["method"]
-    }
+    least = best["step"].groupby("gradient").min()
+    statuses = trainings.groupby(KEYS)["status"].unique()
+    shown = {}
     for place, row in best.iterrows():
-        shown[place] = Cell("not reached", key=math.inf)
-        if math.isfinite(row.steps):
+        if row.failed:
+            shown[place] = text.listing(list(statuses[place]))
+        elif math.isinf(row.step):
+            shown[place] = Cell("not reached", key=math.inf)
+        else:
             details = [text.seconds(row.seconds), *([row.rate] if row.several else [])]
-            steps = text.count(math.ceil(row.steps - 1e-9), "step")
             shown[place] = Cell(
-                steps, best=row.steps == least[place[1]], key=row.steps, details=details
+                _steps(row), best=row.step == least[place[1]], key=row.step, details=details
             )
+    names = trainings["optimizer"].unique()
     columns = {
-        gradient: [
-            shown.get((name, gradient), text.DASH) for name in trainings["optimizer"].unique()
-        ]
+        gradient: [shown.get((name, gradient), text.DASH) for name in names]
         for gradient in trainings["gradient"].unique()
     }
-    return pd.DataFrame({"optimizer": trainings["optimizer"].unique()} | columns, dtype=object)
+    return pd.DataFrame({"optimizer": names} | columns, dtype=object)
 
 
-def _reach(row: pd.Series) -> str:
-    if math.isinf(row.steps):
-        return "never"
-    return f"in {text.count(math.ceil(row.steps - 1e-9), 'step')} ({text.seconds(row.seconds)})"
+def _steps(row: Any) -> str:
+    return text.count(int(whole(row.step)), "step")
+
+
+def _reach(row: Any) -> str:
+    return "never" if math.isinf(row.step) else f"in {_steps(row)} ({text.seconds(row.seconds)})"
 
 
 def answer(trainings: pd.DataFrame) -> str:
@@ -204,25 +184,23 @@ def answer(trainings: pd.DataFrame) -> str:
     without it, or else at the smallest that is reached at all.
     """
     sentences = []
-    for _, part in trainings.groupby("gradient", sort=False):
+    for _, part in trainings[~trainings["failed"]].groupby("gradient", sort=False):
         pairs = []
         for goal in reversed(goals(trainings)):
             best = best_trainings(part, goal).droplevel("gradient")
-            if PLAIN in best.index and len(best) > 1 and math.isfinite(best["steps"].min()):
-                fast = best.drop(PLAIN).sort_values(["steps", "seconds"]).iloc[0]
-                pairs.append((goal, fast, best.loc[PLAIN]))
-        if not pairs:
-            continue
-        goal, fast, plain = max(
-            pairs, key=lambda pair: math.isfinite(pair[1].steps + pair[2].steps)
-        )
-        factor = plain.steps / max(fast.steps, 1.0)
-        both = math.isfinite(fast.steps + plain.steps)
-        times = f", {text.number(factor)} times as many" if both else ""
-        sentences.append(
-            f"With {plain.method.quoted}, {fast.name} reaches a relative error of {goal:g}"
-            f" {_reach(fast)}, {PLAIN} {_reach(plain)}{times}."
-        )
+            if PLAIN in best.index and len(best) > 1 and math.isfinite(best["step"].min()):
+                fast = best.drop(PLAIN).sort_values(["step", "seconds"]).iloc[0]
+                plain = best.loc[PLAIN]
+                pairs.append((math.isfinite(fast.step + plain.step), goal, fast, plain))
+        if pairs:
+            both, goal, fast, plain = max(pairs, key=lambda pair: pair[0])
+            times = (
+                f", {text.number(plain.step / max(fast.step, 1.0))} times as many" if both else ""
+            )
+            sentences.append(
+                f"With {plain.method.quoted}, {fast.name} reaches a relative error of {goal:g}"
+                f" {_reach(fast)}, {PLAIN} {_reach(plain)}{times}."
+            )
     return " ".join(sentences)
 
 
@@ -232,23 +210,18 @@ def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> l
     """
     reported = goals(trainings)
     best = best_trainings(trainings, (reported or GOALS)[-1])
-    panels: dict[str, dict[Method, pd.DataFrame]] = {
-        optimizer: {} for optimizer in trainings["optimizer"].unique()
-    }
-    for gradient in trainings["gradient"].unique():
-        for optimizer, curves_of in panels.items():
-            if (optimizer, gradient) in best.index:
-                row = best.loc[(optimizer, gradient)]
-                label = f"{gradient}, {row.rate}" if row.several else row.method.label
-                curves_of[replace(row.method, label=label)] = row.method.curve("relative_error")
+    panels: dict[str, dict[str, Method]] = {}
+    for optimizer, gradient in pd.MultiIndex.from_frame(trainings[KEYS]).unique():
+        row = best.loc[(optimizer, gradient)]
+        label = f"{gradient}, {row.rate}" if row.several else gradient
+        panels.setdefault(optimizer, {})[label] = row.method
     return charts(
         title,
         panels,
-        ["step"],
+        "relative_error",
         styles,
-        y="relative error of the dictionary",
-        column="relative_error",
+        x=["step"],
+        y=Axis("relative_error", "relative error of the dictionary", "log"),
         kind="Steps of an optimizer",
-        name="optimizer-{panel}-{title}",
         goals=reported,
     )

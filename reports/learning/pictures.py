@@ -7,10 +7,11 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,98 +32,68 @@ VARIANTS = ((), (1, 1), (5, 1), (3, 1, 1, 1))
 POINTS = 120
 #: Greatest number of tiles in a row of a sheet, the width of a tile and the height of a line of its
 #: caption in inches.
-ABREAST, WIDTH, LINE = 5, 2.0, 0.2
+ABREAST, WIDTH, LINE = 7, 1.6, 0.2
 
 
 def charts(
     title: str,
-    panels: Mapping[str, Mapping[Method, pd.DataFrame]],
-    horizontal: Sequence[str],
+    panels: Mapping[str, Mapping[str, Method]],
+    column: str,
     styles: Mapping[str, Look],
     *,
-    y: str,
-    column: str,
+    x: Sequence[str],
+    y: Axis,
     kind: str,
-    name: str,
     goals: Sequence[float] = (),
-    log: bool = True,
 ) -> list[Figure]:
-    """Return one figure per panel; those without a curve of several points are left out.
+    """Return the history of a column as one figure per panel, whose methods stand by their labels;
+    those without a curve of several points are left out.
 
-    `title` names the data, and a panel's name says what distinguishes it; `name` is the format of
-    the file names. A method without a history is a level.
+    `title` names the data, and a panel's name says what distinguishes it. A method without a
+    history is a level.
     """
+    labels: dict[str, list[str]] = defaultdict(list)
     made = []
-    for panel, series in panels.items():
-        curves = {
-            method: _points(data[data["least"] > 0] if log else data)
-            for method, data in series.items()
-        }
-        histories = {method: data for method, data in curves.items() if len(data) > 1}
-        if not histories:
+    for panel, methods in panels.items():
+        looks, parts, levels = {}, [], [(goal, "") for goal in goals]
+        for label, method in methods.items():
+            owner, variant = method.owner, method.label
+            if variant not in labels[owner]:
+                labels[owner].append(variant)
+            data = method.curve(column) if method.good else pd.DataFrame()
+            if y.scale == "log" and len(data):
+                data = data[data[f"{column}_low"] > 0]
+            if len(data) == 1:
+                levels.append((float(data[column].iloc[0]), label))
+            if len(data) > 1:
+                dashes = VARIANTS[labels[owner].index(variant) % len(VARIANTS)]
+                looks[label] = replace(styles[owner], dashes=dashes or styles[owner].dashes)
+                places = np.linspace(0, len(data) - 1, min(len(data), POINTS)).round().astype(int)
+                parts.append(data.iloc[places].assign(method=label, estimator=owner))
+        if not parts:
             continue
-        rows = pd.concat(
-            data.assign(method=method.label, estimator=method.owner)
-            for method, data in histories.items()
-        ).astype({"step": int})
-        ends = {"median": column, "least": f"{column}_low", "greatest": f"{column}_high"}
-        axes = [
-            Axis(each, LABELS[each], _scale(each, rows))
-            for each in horizontal
-            if rows[each].notna().all()
-        ]
-        levels = [
-            (float(data["median"].iloc[0]), method.label)
-            for method, data in curves.items()
-            if len(data) == 1
-        ]
+        rows = pd.concat(parts).astype({"step": int})
+        ends = rows.groupby("method")["seconds"].max()
+        scales = {"seconds": "log" if ends.max() > WIDE * ends.min() else "linear"}
         made.append(
             Figure(
-                name.replace("{title}", title).replace("{panel}", panel),
+                f"{kind.lower()}-{{x}}-{title}-{panel}",
                 kind,
                 ", ".join(filter(None, (title, panel))),
-                rows.rename(columns=ends),
-                axes,
-                [Axis(column, y, "log" if log else "linear")],
-                {method.label: _look(method, styles) for method in histories},
+                rows,
+                [
+                    Axis(each, LABELS[each], scales.get(each, "linear"))
+                    for each in x
+                    if rows[each].notna().all()
+                ],
+                [y],
+                looks,
                 series="method",
-                levels=[*((goal, "") for goal in goals), *levels],
+                levels=levels,
                 tips={"step": "step"},
             )
         )
     return made
-
-
-def files(figure: Figure) -> list[Figure]:
-    """Return a figure of trainings as those that files show, one per column of the history."""
-    return [
-        figure.view(
-            axis.column,
-            name=file_name(figure.name.replace("{x}", axis.column)),
-            title=f"{figure.title}, against {axis.title}",
-        )
-        for axis in figure.x
-    ]
-
-
-def _look(method: Method, styles: Mapping[str, Look]) -> Look:
-    look = styles[method.owner]
-    return replace(look, dashes=VARIANTS[method.variant % len(VARIANTS)] or look.dashes)
-
-
-def _scale(column: str, rows: pd.DataFrame) -> Literal["linear", "log"]:
-    ends = rows.groupby("method")[column].max()
-    return "log" if column == "seconds" and ends.max() > WIDE * ends.min() else "linear"
-
-
-def _points(data: pd.DataFrame) -> pd.DataFrame:
-    """Return at most `POINTS` rows of a curve, evenly spaced."""
-    return data.iloc[
-        np.unique(np.linspace(0, len(data) - 1, min(len(data), POINTS)).round().astype(int))
-    ]
-
-
-# -- galleries
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +105,25 @@ class Block:
     heading: str
     answer: str = ""
     tables: Sequence[tuple[pd.DataFrame, str]] = ()
-    charts: Sequence[Any] = ()
-    galleries: Sequence[Any] = ()
+    charts: Sequence[Figure] = ()
+    galleries: Sequence[Gallery] = ()
 
     @property
     def pictures(self) -> list[Any]:
-        """The charts and images as figures for files."""
-        return [*(view for chart in self.charts for view in files(chart)), *self.galleries]
+        """The charts, one per column of the history, and the images as figures for files."""
+        views = [
+            figure.view(
+                axis.column,
+                name=file_name(figure.name.replace("{x}", axis.column)),
+                title=f"{figure.title}, against {axis.title}",
+            )
+            for figure in self.charts
+            for axis in figure.x
+        ]
+        return [*views, *self.galleries]
+
+
+# -- galleries
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +133,7 @@ class Tile:
     """
 
     image: np.ndarray
-    caption: tuple[str, ...]
+    caption: Sequence[str]
     alt: str
     estimator: str = ""
     enlarged: bool = False
@@ -169,13 +152,26 @@ class Gallery:
     row wraps.
     """
 
-    name: str
-    kind: str
     title: str
-    alt: str
+    about: str
+    rows: Sequence[Sequence[Tile]]
     #: The numbers of the captions.
     data: pd.DataFrame
-    rows: Sequence[Sequence[Tile]]
+
+    @property
+    def kind(self) -> str:
+        return self.title
+
+    @property
+    def name(self) -> str:
+        """How its files begin."""
+        return file_name(self.title.lower(), self.about)
+
+    @property
+    def alt(self) -> str:
+        """The images in words."""
+        tiles = " ".join(tile.alt for row in self.rows for tile in row)
+        return f"{self.about}: {self.title.lower()}. {tiles}"
 
     def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of the sheet's files, see `Figure.files`."""
@@ -196,13 +192,14 @@ class Gallery:
 
         from pudle.reports.figures.drawing import STYLE
 
-        rows = self.rows
-        if len(rows) == 1:
-            rows = [rows[0][start : start + ABREAST] for start in range(0, len(rows[0]), ABREAST)]
+        rows = [
+            row[start : start + ABREAST]
+            for row in self.rows
+            for start in range(0, len(row), ABREAST)
+        ]
         columns = max(map(len, rows))
         lines = max(len(tile.caption) for row in rows for tile in row)
-        width = WIDTH * min(1, ABREAST / columns)
-        size = (width * columns, (width + LINE * lines) * len(rows))
+        size = (WIDTH * columns, (WIDTH + LINE * lines) * len(rows))
         with mpl.rc_context(STYLE):
             canvas = Canvas(figsize=size, layout="constrained")
             panels = canvas.subplots(len(rows), columns, squeeze=False)
@@ -211,16 +208,6 @@ class Gallery:
             for row, tiles in zip(panels, rows, strict=True):
                 for at, tile in zip(row, tiles, strict=False):
                     at.imshow(tile.image, cmap="gray", vmin=0, vmax=255, interpolation="none")
-                    caption = (textwrap.fill(line, int(13 * width)) for line in tile.caption)
+                    caption = (textwrap.fill(line, int(13 * WIDTH)) for line in tile.caption)
                     at.set_title("\n".join(caption), fontsize=8)
         return canvas
-
-
-def gallery(
-    name: str, kind: str, title: str, rows: Sequence[Sequence[Tile]], data: pd.DataFrame
-) -> Gallery:
-    """Return rows of tiles as a gallery; `data` holds the numbers of the captions, and `name`
-    starts the file's name.
-    """
-    alt = f"{title}: {kind.lower()}. " + " ".join(tile.alt for row in rows for tile in row)
-    return Gallery(file_name(name, title), kind, kind, alt, data, rows)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from pudle import text
-from pudle.reports.figures.record import Figure
+from pudle.reports.figures.record import Axis
 from pudle.reports.learning.methods import Method, cells, chance, group, whole
 from pudle.reports.learning.optimizers import STUDY
 from pudle.reports.learning.pictures import Block, charts
@@ -27,26 +27,36 @@ READING = (
 ERROR, START = "dictionary_error", "start_dictionary_error"
 #: Columns of the table, see `cells`.
 COLUMNS = {
-    "error at start": (START, text.number, None),
+    "error at start": (START, text.number, ""),
     "error at end": (ERROR, text.number, "min"),
     "relative error": ("relative_error", text.number, "min"),
-    "support recovered": (
-        "support_recovery",
-        lambda share: text.fixed(100 * share, 0, "%"),
-        "max",
-    ),
-    "steps": ("steps", whole, None),
-    "time": ("seconds", text.seconds, None),
+    "support recovered": ("support_recovery", lambda share: text.fixed(100 * share, 0, "%"), "max"),
+    "steps": ("steps", whole, ""),
+    "time": ("seconds", text.seconds, ""),
 }
 
 
 def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
-    """Yield one block per dataset."""
+    """Yield one block per dataset, with one chart per depth."""
     for title, methods in recovered(results).items():
-        caption = f"Recovery of the dictionary of {title}"
-        yield Block(
-            title, answer(methods), [(table(methods), caption)], curves(title, methods, styles)
+        depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
+        panels = {
+            "" if depth is None else f"{depth} layers": {
+                method.label: method for method in methods if method.depth in (depth, None)
+            }
+            for depth in depths or [None]
+        }
+        figures = charts(
+            title,
+            panels,
+            ERROR,
+            styles,
+            x=("epoch", "seconds"),
+            y=Axis(ERROR, "error of the dictionary", "log"),
+            kind="Error of the dictionary",
         )
+        caption = f"Recovery of the dictionary of {title}"
+        yield Block(title, answer(methods), [(table(methods), caption)], figures)
 
 
 def recovered(results: Results) -> dict[str, list[Method]]:
@@ -65,13 +75,13 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and
     time.
     """
-    columns = cells(methods, COLUMNS)
+    shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
     layers = [text.DASH if method.depth is None else str(method.depth) for method in methods]
-    columns = {"method": columns.pop("method"), "layers": layers} | columns
-    columns["status"] = [method.status for method in methods]
-    if max(len(method.runs) for method in methods) > 1:
-        columns["seeds"] = [str(len(method.runs)) for method in methods]
-    return pd.DataFrame(columns, dtype=object)
+    shown.insert(1, "layers", layers)
+    shown["status"] = [method.status for method in methods]
+    if any(len(method.runs) > 1 for method in methods):
+        shown["seeds"] = [str(len(method.runs)) for method in methods]
+    return shown
 
 
 def answer(methods: Sequence[Method]) -> str:
@@ -101,25 +111,3 @@ def answer(methods: Sequence[Method]) -> str:
             f"Of the other packages {baselines[0].label} comes nearest, with an error of {error}."
         )
     return " ".join([*sentences, *chance(methods)])
-
-
-def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Figure]:
-    """Return the error of the dictionary against epochs and seconds, one chart per depth."""
-    histories = {method: method.curve(ERROR) for method in methods}
-    depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-    panels = {
-        f"{depth} layers": {
-            method: curve for method, curve in histories.items() if method.depth in (depth, None)
-        }
-        for depth in depths
-    }
-    return charts(
-        title,
-        panels or {"": histories},
-        ("epoch", "seconds"),
-        styles,
-        y="error of the dictionary",
-        column=ERROR,
-        kind="Error of the dictionary",
-        name="recovery-{x}-{title}-{panel}",
-    )

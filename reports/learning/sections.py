@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,19 +38,18 @@ class Section(NamedTuple):
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    groups = [*recovery.recovered(results).values(), *denoising.denoised(results).values()]
-    others = [method.label for methods in groups for method in methods if not method.estimator]
+    others = [item.method for item in results.experiments if not item.estimator]
     styles = looks(dict.fromkeys(others), {}) | looks_of(results)
     made = [
         Section(anchor, study.NAME, study.READING, [*study.blocks(results, styles)])
         for anchor, study in STUDIES.items()
     ]
     reading = "Experiments of kinds that this version cannot draw."
-    made.append(Section("others", "Other experiments", reading, _others(results)))
+    made.append(Section("others", "Other experiments", reading, [*_others(results)]))
     return [section for section in made if section.blocks]
 
 
-def _others(results: Results) -> list[Block]:
+def _others(results: Results) -> Iterator[Block]:
     """List the experiments of plug-ins with their summaries."""
     rows = [
         {
@@ -64,13 +63,13 @@ def _others(results: Results) -> list[Block]:
         for item in results.experiments
         if item.kind not in KINDS
     ]
-    table = pd.DataFrame(rows, dtype=object)
-    return [Block("", tables=[(table, "Summaries of other experiments")])] if rows else []
+    if rows:
+        yield Block("", tables=[(pd.DataFrame(rows), "Summaries of other experiments")])
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_shown, value[:5])) + (" ..." if len(value) > 5 else "")
+        return ", ".join(map(_shown, value[:5])) + " ..." * (len(value) > 5)
     return text.number(value, 4) if value is None or isinstance(value, float) else str(value)
 
 
@@ -101,10 +100,12 @@ def broken_experiments(results: Results) -> list[str]:
 
 #: By kind: what experiments are compared by, its name in the summary, that of the time, and how
 #: values are formatted.
-MEASURES: dict[str, tuple[str, str, str, Callable[[float], str]]] = dict.fromkeys(
-    ("learning", "baseline"),
-    ("relative error of the dictionary", "relative_error", "seconds", text.number),
-) | {"denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels)}
+RECOVERY = ("relative error of the dictionary", "relative_error", "seconds", text.number)
+MEASURES: dict[str, tuple[str, str, str, Callable[..., text.Cell]]] = {
+    "learning": RECOVERY,
+    "baseline": RECOVERY,
+    "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),
+}
 
 
 def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
@@ -117,18 +118,18 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
     rows = []
     for name in first | second:
         sides = [first.get(name), second.get(name)]
-        known = [side for side in sides if side]
-        measure, number, time, show = MEASURES.get(known[0].kind, (text.DASH, "", "", text.number))
-        (a, b), times = (
-            [side.number(key) if side else math.nan for side in sides] for key in (number, time)
+        # One that is absent on a side is compared with itself.
+        old, new = sides[0] or sides[1], sides[1] or sides[0]
+        measure, number, time, show = MEASURES.get(old.kind, (text.DASH, "", "", text.number))
+        a, b, before, after = (
+            side.number(key) if side else math.nan for key in (number, time) for side in sides
         )
         status = ", then ".join(dict.fromkeys(side.status if side else "absent" for side in sides))
         difference = text.Cell(text.DASH)
-        # One that is absent on a side is compared with itself.
-        if differing := _differing(known[0], known[-1]):
+        if differing := _differing(old, new):
             status += f"; {differing}"
         elif number == "psnr":
-            difference = denoising.decibels(b - a, sign="+")
+            difference = show(b - a, sign="+")
         elif a > 0 and not math.isnan(b):
             difference = text.Cell(f"{text.number(b / a, 3)} times")
         rows.append(
@@ -138,8 +139,8 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
                 "before": show(a),
                 "after": show(b),
                 "difference": difference,
-                "time before": text.seconds(times[0]),
-                "time": text.seconds(times[1]),
+                "time before": text.seconds(before),
+                "time": text.seconds(after),
                 "status": status,
             }
         )

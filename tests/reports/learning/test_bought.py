@@ -34,7 +34,7 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     assert rows["alternating, lasso loss"]["gradient_error"] == pytest.approx(
         0.5 * 0.955**25, rel=1e-3
     )
-    assert {name: row["outcome"] for name, row in rows.items()} == pytest.approx(
+    assert {name: row["relative_error"] for name, row in rows.items()} == pytest.approx(
         {
             "alternating, lasso loss": 0.5 * math.exp(-2.5),
             "backprop, lasso loss": 0.5 * math.exp(-5),
@@ -44,7 +44,7 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     assert figure.note == "1 of 3 trainings have no case that scores their gradient."
     page = html(Report.of(results))
     assert '<h2 id="bought">' in page
-    (drawn,) = (found for found in data(page)["charts"] if found["host"] == "#bought-figures")
+    (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
     assert drawn["rows"]["method"] == list(rows)
 
 

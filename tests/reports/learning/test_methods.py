@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -13,83 +12,61 @@ from pudle.reports.learning import methods
 from pudle.reports.learning.recovery import recovered
 
 
+def grouped(home, *records):
+    return only(recovered(experiments(home, *records)))
+
+
 def test_trainings_that_differ_in_their_seed_are_one_method(tmp_path):
     rates = {0: 0.02, 1: 0.05, 2: 0.03}
-    slow = [
-        training(f"a-{seed}", "alternating", rate / 10, options={"seed": seed})
+    records = [
+        training(f"{name}-{seed}", name, rate / slower, options={"seed": seed})
+        for name, slower in (("alternating", 10), ("backprop", 1))
         for seed, rate in rates.items()
     ]
-    records = [
-        training(f"b-{seed}", rate=rate, options={"seed": seed}) for seed, rate in rates.items()
-    ]
-    found = only(recovered(experiments(tmp_path, *slow, *records)))
-    assert [(method.label, len(method.runs)) for method in found] == [
-        ("alternating", 3),
-        ("backprop", 3),
-    ]
-    ends = [5 * math.exp(-rate * 50) for rate in (0.03, 0.05, 0.02)]
-    assert found[1].spread("dictionary_error") == pytest.approx(tuple(ends), abs=1e-12)
-    curve = found[1].curve("dictionary_error").set_index("step")
-    assert curve.loc[10, ["median", "least", "greatest"]].tolist() == pytest.approx(
-        [5 * math.exp(-10 * rate) for rate in (0.03, 0.05, 0.02)], abs=1e-12
-    )
+    slow, fast = grouped(tmp_path, *records)
+    assert (slow.label, len(slow.runs), fast.label) == ("alternating", 3, "backprop")
+    for step, values in (
+        (50, fast.spread("dictionary_error")),
+        (10, fast.curve("dictionary_error").iloc[10, 3:]),
+    ):
+        expected = [5 * math.exp(-rate * step) for rate in (0.03, 0.05, 0.02)]
+        assert list(values) == pytest.approx(expected, abs=1e-12)
 
 
 def test_curve_has_the_steps_that_all_seeds_have(tmp_path):
-    long, short = (
-        training("a", steps=20),
-        training("b", steps=10, options={"seed": 1, "epochs": 20}),
-    )
-    (method,) = only(recovered(experiments(tmp_path, long, short)))
+    short = training("b", steps=10, options={"seed": 1, "epochs": 20})
+    (method,) = grouped(tmp_path, training("a", steps=20), short)
     assert method.curve("relative_error")["step"].tolist() == list(range(11))
 
 
 def test_methods_are_labeled_by_what_distinguishes_them(tmp_path):
-    rules = [
-        "ista(step=0.2, thresholding='soft')",
-        "ista(step=0.2, thresholding='hard(threshold=0.1)')",
-    ]
     records = [
-        training(f"r{number}", options={"algorithm": rule, "loss": loss})
-        for number, (rule, loss) in enumerate(itertools.product(rules, ("lasso", "ridge")))
+        training(f"{rule}-{loss}", options={"algorithm": f"ista(step=0.2, a={rule})", "loss": loss})
+        for rule in (1, 2)
+        for loss in ("lasso", "ridge")
     ]
-    found = only(recovered(experiments(tmp_path, *records, baseline("sk", "scikit-learn"))))
-    assert [method.label for method in found] == [
-        "backprop, lasso loss, thresholding=soft",
-        "backprop, ridge loss, thresholding=soft",
-        "backprop, lasso loss, thresholding=hard(threshold=0.1)",
-        "backprop, ridge loss, thresholding=hard(threshold=0.1)",
+    first, *others = grouped(tmp_path, *records, baseline("sk", "scikit-learn"))
+    assert [method.label for method in others] == [
+        "backprop, ridge loss, a=1",
+        "backprop, lasso loss, a=2",
+        "backprop, ridge loss, a=2",
         "scikit-learn",
     ]
-    assert [method.variant for method in found] == [0, 1, 2, 3, 0]
-    assert (
-        found[0].quoted == "`backprop` (lasso loss, thresholding=soft)"
-        and found[4].quoted == "scikit-learn"
-    )
+    assert first.quoted == "`backprop` (lasso loss, a=1)" and others[3].quoted == "scikit-learn"
 
 
 def test_methods_with_one_label_are_distinguished_by_their_names(tmp_path):
-    records = [
-        training("start", options={"start": "near.npy"}),
-        training("scratch"),
-        training("deep", options={"depth": 50}),
-    ]
-    found = only(recovered(experiments(tmp_path, *records)))
-    assert [(method.label, method.depth) for method in found] == [
-        ("backprop, scratch", 25),
-        ("backprop, start", 25),
-        ("backprop", 50),
-    ]
+    records = [training("start", options={"start": "near.npy"}), training("scratch")]
+    methods = grouped(tmp_path, *records, training("deep", options={"depth": 50}))
+    labels = [(method.label, method.depth) for method in methods]
+    assert labels == [("backprop, scratch", 25), ("backprop, start", 25), ("backprop", 50)]
 
 
 @pytest.mark.parametrize(
     ("specs", "expected"),
     [
-        (
-            ["adam(learning_rate=0.1)", "adam(learning_rate=0.2)"],
-            ["learning_rate=0.1", "learning_rate=0.2"],
-        ),
-        (["adam(learning_rate=0.1)", "sgd(learning_rate=0.1)"], ["adam", "sgd"]),
+        (["adam(rate=0.1)", "adam(rate=0.2)"], ["rate=0.1", "rate=0.2"]),
+        (["adam(rate=0.1)", "sgd(rate=0.1)"], ["adam", "sgd"]),
         (["adam(a=1, b=2)", "adam(a=1, b=3)", "sgd"], ["adam(b=2)", "adam(b=3)", "sgd"]),
         (["adam", "adam(b=3)"], ["adam", "b=3"]),
         (["not a spec", "sgd"], ["not a spec", "sgd"]),

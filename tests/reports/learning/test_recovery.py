@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from living_page import data, html
@@ -28,105 +26,89 @@ def pictures(home, *records):
     return section.blocks[0].pictures
 
 
-def test_best_of_each_column_is_that_of_the_data(tmp_path):
+def seeds(**rates):
+    """Return three trainings of each estimator, whose rates rise by a hundredth."""
+    return [
+        training(f"{name}-{seed}", name, rate + seed / 100, options={"seed": seed})
+        for name, rate in rates.items()
+        for seed in range(3)
+    ]
+
+
+def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     rates = {
-        ("alternating", 25): 0.02,
-        ("backprop", 25): 0.05,
-        ("alternating", 50): 0.03,
-        ("backprop", 50): 0.09,
+        25: {"alternating": 0.02, "backprop": 0.05},
+        50: {"alternating": 0.03, "backprop": 0.09},
     }
     records = [
         training(f"{name}-{depth}", name, rate, options={"depth": depth})
-        for (name, depth), rate in rates.items()
+        for depth, by_name in rates.items()
+        for name, rate in by_name.items()
     ]
-    results = experiments(
-        tmp_path, *records, training("dead", "analytic", 9.0, status="diverged", reason="no")
-    )
+    dead = training("dead", "analytic", 9.0, status="diverged", reason="no")
+    results = experiments(tmp_path, *records, dead)
     methods = only(recovery.recovered(results))
     table = recovery.table(methods)
+    best = table.iloc[-1]
+    assert (best["method"], best["layers"]) == ("backprop", "50")
     for column in ("error at end", "relative error", "support recovered"):
-        marked = [
-            (str(row["method"]), row["layers"])
-            for row in table.to_dict("records")
-            if row[column].best
-        ]
-        assert marked == [("backprop", "50")], column
-    assert table["error at end"].tolist()[:2] == [
-        text.number(5 * math.exp(-0.02 * 50)),
-        text.number(5 * math.exp(-0.05 * 50)),
-    ]
-    report = Report.of(results)
-    shown = text.number(5 * math.exp(-0.09 * 50))
-    assert f"**{shown}**" in report.markdown()
+        assert [cell.best for cell in table[column]] == [False] * 4 + [True]
+    ends = [text.number(5 * np.exp(-50 * rate)) for rate in (0.02, 0.05)]
+    assert table["error at end"].tolist()[:2] == ends
+    report, shown = Report.of(results), text.number(5 * np.exp(-0.09 * 50))
+    assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
     rows = data(html(report))["tables"]["recovery-0-0"]["rows"]
-    cells = [
-        cell for row in rows for cell in row if isinstance(cell, dict) and cell["text"] == shown
-    ]
-    assert cells and all(cell["best"] for cell in cells)
-    assert f"\\textbf{{{shown}}}" in report.latex()
-    found = recovery.answer(methods)
+    cells = [cell for row in rows for cell in row if isinstance(cell, dict)]
+    assert any(cell["text"] == shown and cell.get("best") for cell in cells)
+    answered = recovery.answer(methods)
     assert (
         "At 25 layers `backprop` recovers best: its error falls from 5 to"
-        f" {text.number(5 * math.exp(-2.5))}" in found
+        f" {ends[1]}, that of `alternating` to {ends[0]}, 4.5 times" in answered
     )
-    # exp(0.03 * 50) and exp(0.06 * 50).
-    assert "4.5 times as much" in found and "20 times as much" in found and "one seed only" in found
+    # exp(0.06 * 50).
+    assert "20 times as much" in answered and "one seed only" in answered
 
 
-def test_answer_over_seeds_that_do_not_overlap_is_without_doubt(tmp_path):
-    records = [
-        training(f"{name}-{seed}", name, rate + seed / 1000, options={"seed": seed})
-        for name, rate in (("backprop", 0.05), ("alternating", 0.005))
-        for seed in range(3)
-    ]
-    methods = only(recovery.recovered(experiments(tmp_path, *records)))
-    found = recovery.answer(methods)
-    assert "recovers best" in found and "one seed" not in found and "overlap" not in found
-    assert recovery.table(methods)["seeds"].tolist() == ["3", "3"]
+def test_an_answer_over_seeds_says_whether_they_overlap(tmp_path):
+    clear = answer(tmp_path / "a", *seeds(backprop=0.05, alternating=0.005))
+    assert "recovers best" in clear and "one seed" not in clear and "overlap" not in clear
+    close = answer(tmp_path / "b", *seeds(backprop=0.05, alternating=0.045))
+    assert "their seeds overlap" in close
 
 
-def test_answer_names_depths_at_which_seeds_overlap(tmp_path):
-    records = [
-        training(f"{name}-{seed}", name, rate + seed / 100, options={"seed": seed})
-        for name, rate in (("backprop", 0.05), ("alternating", 0.045))
-        for seed in range(3)
-    ]
-    assert "their seeds overlap" in answer(tmp_path, *records)
-
-
-def test_answer_says_when_nothing_is_recovered(tmp_path):
+def test_an_answer_says_when_nothing_is_recovered(tmp_path):
     assert "no gradient recovers anything" in answer(tmp_path, training("one", rate=-0.01))
 
 
-def test_answer_names_the_best_other_package(tmp_path):
+def test_an_answer_names_the_best_other_package(tmp_path):
     packages = [baseline("sk", "scikit-learn"), baseline("slow", "spams", rate=0.01)]
     found = answer(tmp_path, training("one", options={"loss": "ridge"}), training("two"), *packages)
     assert "Of the other packages scikit-learn comes nearest, with an error of 1.5e-6." in found
     assert "`backprop` (lasso loss)" in found
 
 
-def test_curves_hold_the_history(tmp_path):
+def test_curves_hold_the_history_and_are_drawn_where_no_time_passed(tmp_path):
     records = [
-        training(f"T{depth}-{name}", name, depth / 1000, options={"depth": depth}, steps=400)
+        training(
+            f"T{depth}-{name}", name, depth / 1000, options={"depth": depth}, steps=400, pace=0.0
+        )
         for depth in (25, 50)
         for name in ("alternating", "backprop")
     ]
     first, second, *others = pictures(tmp_path, *records)
-    assert (
-        len(others) == 2
-        and first.title.endswith("25 layers, against epochs")
-        and "seconds" in second.title
-    )
-    data = first.rows
-    assert len(data) == 2 * POINTS and data["step"].max() == 400 and data["step"].min() == 0
-    assert data["dictionary_error"].to_numpy() == pytest.approx(
-        5 * np.exp(-0.025 * data["step"].to_numpy()), rel=1e-5
-    )
-    assert "Last values: alternating" in first.alt
-
-
-def test_curves_are_drawn_where_no_time_passed(tmp_path):
-    against_epochs, against_seconds = pictures(tmp_path, training("one", pace=0.0))
-    assert "against epochs" in against_epochs.alt and against_seconds.rows["seconds"].eq(0).all()
-    for picture in (against_epochs, against_seconds):
+    assert len(others) == 2 and "seconds" in second.title
+    assert first.title.endswith("25 layers, against epochs")
+    rows = first.rows
+    assert len(rows) == 2 * POINTS and (rows["step"].min(), rows["step"].max()) == (0, 400)
+    expected = 5 * np.exp(-0.025 * rows["step"].to_numpy())
+    assert rows["dictionary_error"].to_numpy() == pytest.approx(expected, rel=1e-5)
+    assert "Last values: alternating" in first.alt and second.rows["seconds"].eq(0).all()
+    for picture in (first, second):
         assert next(picture.files(("png",)))[1].startswith(b"\x89PNG")
+
+
+def test_further_methods_of_an_estimator_have_other_dashes(tmp_path):
+    records = [training(loss, options={"loss": loss}) for loss in ("lasso", "ridge")]
+    looks = pictures(tmp_path, *records)[0].looks
+    lasso, ridge = looks["backprop, lasso loss"], looks["backprop, ridge loss"]
+    assert lasso.color == ridge.color and lasso.dashes != ridge.dashes
