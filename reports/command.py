@@ -85,7 +85,8 @@ def report_command(
     # These import torch, which --help does not need.
     from pudle.errors import InvalidArgument, UnreadableResult
     from pudle.files import read_each, write_atomically
-    from pudle.reports.compare.sides import folder_of, load_side, repository_root
+    from pudle.measuring.provenance import results_home
+    from pudle.reports.compare.sides import folder_of, load_side
     from pudle.reports.load import load
     from pudle.reports.page.index import html as index_page
     from pudle.reports.page.page import Page
@@ -93,8 +94,7 @@ def report_command(
     from pudle.reports.runs import Runs
     from pudle.reports.scope import pending_sentence
 
-    root = repository_root()
-    home = home or root / ".asv"
+    home = home or results_home()
     damaged: list[str] = []
     reports: list[Report] = []
     files: dict[Path, str | bytes] = {}
@@ -108,7 +108,7 @@ def report_command(
     else:
         named = dict.fromkeys(results)
         loaded = read_each(
-            named, lambda name: (name, load_side(name, root, home, profile)), damaged
+            named, lambda name: (name, load_side(name, home, profile)), damaged
         )
         if damaged and not loaded:
             raise UnreadableResult("; ".join(damaged))

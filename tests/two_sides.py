@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pandas as pd
 
 from pudle.files import write_record
 from pudle.measuring.contents import SCHEMA
@@ -189,7 +188,7 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
             rows.append(
                 place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""}
             )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def only(comparison):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -94,13 +93,11 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
     from pudle.files import lies_at, write_atomically
     from pudle.measuring.commits.pair import CommitPair
-    from pudle.measuring.commits.turns import rounds_frame
+    from pudle.measuring.provenance import results_home
     from pudle.reports import markup
-    from pudle.reports.compare import sides, summary
-    from pudle.reports.compare.judge import compare
+    from pudle.reports.compare import judge, sides, summary
     from pudle.reports.compare.limits import Limits
     from pudle.terminal import check_device
-    from pudle.text import count
 
     if not run and any(options.values()):
         raise InvalidArgument(
@@ -111,44 +108,38 @@ def compare_command(
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     # Before any commit is built.
     options["device"] = check_device(options["device"] or "cpu")
-    root = sides.repository_root()
+    default_home = results_home()
+    home, root = home or default_home, default_home.parent
     limits = Limits.of_repository(root)
-    home, names = home or root / ".asv", (base, head)
-    folders = [name for name in names if sides.folder_of(name, profile)]
-    if run and folders:
-        raise InvalidArgument(
-            f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run"
-        )
-    commits = [] if folders else [sides.commit_named(name, root) for name in names]
-    pair = CommitPair(home, *commits, profile) if commits else None
-    if pair and run:
-        pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
-    together = pair.read() if pair and lies_at(pair.rounds_path) else None
-    if pair and together:
+    names, together = (base, head), None
+    if folders := [name for name in names if sides.folder_of(name, profile)]:
+        if run:
+            raise InvalidArgument(
+                f"--run measures commits, and {folders[0]!r} is a folder with results: leave out"
+                " --run"
+            )
+    else:
+        pair = CommitPair(home, *(sides.commit_named(name) for name in names), profile)
+        if run:
+            pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
+        if lies_at(pair.rounds_path):
+            together = pair.read()
+    if together:
         results = sides.load_pair(pair)
     else:
-        results = [sides.load_side(name, root, home, profile) for name in names]
-        if empty := [name for name, side in zip(names, results, strict=True) if not side.cases]:
-            raise MissingResults(
-                f"{empty[0]} holds experiments only, and only cases are judged: `pudle report`"
-                " shows both"
-            )
+        results = [sides.load_side(name, home, profile) for name in names]
     # A verdict on what is left of a damaged result would be none.
     if damaged := [line for side in results for line in side.damaged]:
         raise UnreadableResult("; ".join(damaged))
-    notes: tuple[str, ...] = ()
-    if together and together.partial:
-        results, left_out = sides.on_both(results)
-        rest = count(left_out, "score or memory", "scores or memories")
-        notes = (
-            f"Partial: the time limit left out times, and {rest}: what is judged is the rest.",
+    if empty := [name for name, side in zip(names, results, strict=True) if not side.cases]:
+        raise MissingResults(
+            f"{empty[0]} holds experiments only, and only cases are judged: `pudle report` shows"
+            " both"
         )
-    turns = (rounds_frame(together.rounds), together.lacking) if together else ()
-    comparison = compare(*results, limits, *turns)
-    comparison = dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
-    if markdown is not None:
+    comparison = judge.compare(*results, limits, together)
+    if markdown:
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
-    if csv is not None:
+    if csv:
         write_atomically(csv, markup.csv(comparison.frame))
     click.echo(summary.plain(comparison))
     if len(comparison.cells()):

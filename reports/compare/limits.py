@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+import msgspec
 
 from pudle.errors import InvalidArgument
 from pudle.measuring.commits.turns import TimeLimit
 
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
-@dataclass(frozen=True)
-class ErrorLimit:
+
+class ErrorLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much an error may grow, where errors below `floor` count as equal to it.
 
     On one machine with one set of libraries errors are deterministic, and may grow by the factor
@@ -23,23 +23,21 @@ class ErrorLimit:
     may grow by the factor `elsewhere`.
     """
 
-    ratio: float = 1.01
-    elsewhere: float = 1.25
-    floor: float = 1e-14
+    ratio: Positive = 1.01
+    elsewhere: Positive = 1.25
+    floor: Positive = 1e-14
 
 
-@dataclass(frozen=True)
-class MemoryLimit:
+class MemoryLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`,
     whichever allows more.
     """
 
-    ratio: float = 1.3
-    mebibytes: float = 4.0
+    ratio: Positive = 1.3
+    mebibytes: Positive = 4.0
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The thresholds of every metric."""
 
     relative_error: ErrorLimit = ErrorLimit()
@@ -56,50 +54,33 @@ class Limits:
     # Errors up to this many times the reference's bound count as equal: an error of that size is
     # rounding in the estimate and the reference, and a mere reordering of sums changes it by a
     # factor.
-    floor_multiple: float = 10.0
-
-    def of_error(self, metric: str) -> ErrorLimit:
-        """Return the threshold of an error, which is the usual one where no other is stated."""
-        return getattr(self, metric, ErrorLimit())
+    floor_multiple: Positive = 10.0
 
     @classmethod
-    def of(cls, table: Mapping[str, Any]) -> Limits:
+    def of(cls, table: Mapping[str, Any]) -> Self:
         """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a
-        ``pyproject.toml``.
-
-        An unknown metric or threshold is refused, and so is a value that is not a positive number.
+        ``pyproject.toml``; unknown names and unusable values raise InvalidArgument.
         """
-        return _changed(cls(), table, "[tool.pudle.compare]")
+        content = msgspec.to_builtins(cls())
+        for name, value in table.items():
+            nested = isinstance(value, dict) and isinstance(content.get(name), dict)
+            content[name] = content[name] | value if nested else value
+        try:
+            return msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(
+                f"[tool.pudle.compare] cannot be used ({error}): it may have positive numbers for"
+                f" {', '.join(cls.__struct_fields__)}"
+            ) from None
 
     @classmethod
-    def of_repository(cls, root: Path) -> Limits:
+    def of_repository(cls, root: Path) -> Self:
         """Return the thresholds that the ``pyproject.toml`` of a repository states, see `of`; the
         file may be missing.
         """
         path = root / "pyproject.toml"
         try:
             content = tomllib.loads(path.read_text()) if path.exists() else {}
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise InvalidArgument(f"{path} cannot be read ({error}): correct it") from None
         return cls.of(content.get("tool", {}).get("pudle", {}).get("compare", {}))
-
-
-def _changed(limits: Any, table: Mapping[str, Any], where: str) -> Any:
-    changes: dict[str, Any] = {}
-    known = {item.name: getattr(limits, item.name) for item in dataclasses.fields(limits)}
-    for name, value in table.items():
-        if name not in known:
-            raise InvalidArgument(f"{where} has no entry {name!r}: known are {', '.join(known)}")
-        if dataclasses.is_dataclass(known[name]):
-            if not isinstance(value, Mapping):
-                raise InvalidArgument(f"{where} {name}={value!r} is not a table of thresholds")
-            changes[name] = _changed(known[name], value, f"{where} {name}")
-        elif (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 < value < math.inf
-        ):
-            raise InvalidArgument(f"{where} {name}={value!r} is not a positive number")
-        else:
-            changes[name] = float(value)
-    return dataclasses.replace(limits, **changes)

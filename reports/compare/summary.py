@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import math
-
+import jinja2
+import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.measuring.scoring import ERRORS
 from pudle.reports import markup
-from pudle.reports.compare.judge import Comparison
-from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.judge import METRICS, Comparison
 
 #: Marks the comment, so that a later run can find and replace it.
 MARKER = "<!-- pudle-compare -->"
-
 #: Most lines of a table in the comment, whose length is limited; the CSV has all of them.
 MOST_LINES = 30
-
-#: Words for the metrics; of several errors that fail together, the first of `ERRORS` is shown.
-METRICS = {name: name.replace("_", " ") for name in ERRORS} | {
+#: Words for metrics and rules that have other names.
+WORDS = {name: name.replace("_", " ") for name in ERRORS} | {
     "seconds": "time",
     "memory_bytes": "memory",
+    "vanished": "cell vanished",
+    "redefined": "case redefined",
+    "nan": "accuracy",
 }
-
-#: Rules about a cell as a whole, with their words: metrics that fail by them for the same reason
-#: share one line.
-WHOLE_CELL = {"vanished": "cell vanished", "status": "status", "redefined": "case redefined"}
+#: Titles of the tables that are folded.
+TITLES = {
+    "new": "New",
+    "improved": "Improved",
+    "changed": "Changed: beyond rounding, within the threshold",
+    "undecided": "Undecided: beyond a threshold, but within the noise or not comparable",
+}
 
 
 def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str, str]]:
-    """Return one line per (case, estimator) and kind of finding, which shows the worst of its
-    cells.
+    """Return one line per rule, estimator and case, which shows the worst of the cells that have
+    the verdict, in the first of the metrics.
 
     Returns
     -------
@@ -40,55 +43,37 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str,
         ``reason``.
     """
     rows = comparison.cells(verdict)
-    kind = rows["rule"].where(
-        rows["rule"].isin((*WHOLE_CELL, "accuracy", "nan", "new")), rows["metric"]
-    )
-    return [
-        _line(group)
-        for _, group in rows.assign(kind=kind).groupby(["kind", "estimator", "case"], sort=True)
-    ]
+    # A change is a factor: half and double are equally large.
+    size = np.log(rows["change"].where(rows["change"] > 0, np.inf)).abs()
+    rows = rows.assign(order=rows["metric"].map(METRICS.index), size=-size)
+    rows = rows.sort_values(["order", "size"], kind="stable")
+    return [_line(group) for _, group in rows.groupby(["rule", "estimator", "case"])]
 
 
 def _line(group: pd.DataFrame) -> dict[str, str]:
-    rule = group["rule"].iloc[0]
-    metrics = [name for name in METRICS if name in set(group["metric"])]
-    worst = group[group["metric"] == metrics[0]] if metrics[0] in ERRORS else group
-    # A change is a factor: half and double are equally large.
-    sizes = worst["change"].map(lambda factor: abs(math.log(factor)) if factor > 0 else math.inf)
-    row = worst.loc[sizes.sort_values(kind="stable").index[-1]]
-    words, depth, reason = (
-        METRICS[row["metric"]],
-        "" if pd.isna(row["depth"]) else f"at depth {row['depth']}",
-        row["reason"],
-    )
-    if rule in ("accuracy", "nan"):
-        what, depth = "accuracy", f"{words} {depth}".strip()
-    else:
-        what = WHOLE_CELL.get(rule, words)
-    if rule in ("vanished", "status"):
-        reason = f"{reason} ({text.listing([METRICS[name] for name in metrics])})"
-    cells = group["depth"].nunique() or 1
+    row = group.iloc[0]
+    metrics = [WORDS[name] for name in group["metric"].unique()]
+    # Of several errors that grow together, one is enough.
+    where = metrics[0] if row["rule"] in ("accuracy", "nan") else text.listing(metrics)
+    where += "" if pd.isna(row["depth"]) else f" at depth {row['depth']}"
+    where += "" if pd.isna(row["seed"]) else f", seed {row['seed']}"
     show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row["metric"], text.number)
     return {
-        "what": what,
+        "what": WORDS.get(row["rule"], row["rule"]),
         "estimator": row["estimator"],
         "case": row["case"],
-        "cells": f"{cells} {'depth' if cells == 1 else 'depths'}",
+        "cells": text.count(group["depth"].nunique() or 1, "depth"),
         "base": show(row["base"]),
         "head": show(row["head"]),
-        "reason": ": ".join(filter(None, [depth, reason])),
+        "reason": ": ".join(filter(None, [where, row["reason"]])),
     }
 
 
 def verdict(comparison: Comparison) -> str:
     """Return the result of the comparison in one sentence."""
-    counts, cells = comparison.frame["verdict"].value_counts(), len(comparison.frame)
-    failed = counts.get("regression", 0)
-    others = ", ".join(
-        f"{counts[name]} {name}"
-        for name in ("improved", "changed", "new", "undecided")
-        if name in counts
-    )
+    cells, counts = len(comparison.frame), comparison.frame["verdict"].value_counts()
+    failed = counts["regression"]
+    others = ", ".join(f"{counts[name]} {name}" for name in TITLES if counts[name])
     start = f"{failed} of {cells} cells regressed" if failed else f"no regression in {cells} cells"
     return f"{start} ({others})" if others else start
 
@@ -101,8 +86,7 @@ def plain(comparison: Comparison) -> str:
         for line in lines(comparison)
     )
     differences = (
-        f"differs: {name}: {base} -> {head}"
-        for name, (base, head) in comparison.differences.items()
+        f"differs: {name}: {' -> '.join(values)}" for name, values in comparison.differences.items()
     )
     notes = (f"note: {note}" for note in comparison.notes)
     return "\n".join([*regressions, *differences, *notes, verdict(comparison)])
@@ -112,57 +96,35 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
     """Return a summary for a comment on a pull request, which calls the two sides `base` and
     `head`.
     """
-    failed = lines(comparison)
-    parts = [
-        MARKER,
-        f"### {'❌' if failed else '✅'} pudle compare: {verdict(comparison)}",
-        (
-            f"{markup.markdown_code(base)} → {markup.markdown_code(head)}, profile"
-            f" {markup.markdown_code(profile)}"
-        ),
-    ]
-    parts += [_table(failed)] if failed else []
-    parts += [f"- {markup.markdown(note)}" for note in comparison.notes]
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("pudle.reports"),
+        undefined=jinja2.StrictUndefined,
+        finalize=markup.markdown,
+    )
+    made.filters |= {"backticks": markup.markdown_code, "table": _table}
     differences = [
         {"differs": name, "base": old, "head": new}
         for name, (old, new) in comparison.differences.items()
     ]
-    parts += [_table(differences)] if differences else []
-    titles = {
-        "new": "New",
-        "improved": "Improved",
-        "changed": "Changed: beyond rounding, within the threshold",
-        "undecided": "Undecided: beyond a threshold, but within the noise or not comparable",
-    }
-    for name, title in titles.items():
-        if count := len(comparison.cells(name)):
-            parts.append(_folded(f"{title} ({count} cells)", _table(lines(comparison, name))))
-    parts.append(_folded("Thresholds", _thresholds(comparison.limits)))
-    return "\n\n".join(parts) + "\n"
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{content}\n</details>"
-
-
-def _thresholds(limits: Limits) -> str:
-    known = ((METRICS[name], limits.of_error(name)) for name in ERRORS)
-    errors = ", ".join(f"{name} {limit.ratio:g} ({limit.elsewhere:g})" for name, limit in known)
-    time, memory = limits.seconds, limits.memory_bytes
-    return (
-        f"- Accuracy, as a factor for each seed (on unequal machines or libraries): {errors};"
-        f" errors below {limits.floor_multiple:g} times the certified bound of the reference count"
-        f" as equal.\n- Time: median ratio {time.ratio:g}, at a false discovery rate of"
-        f" {time.significance:g} over all cells.\n- Memory above a process that estimates nothing:"
-        f" ratio {memory.ratio:g} and {memory.mebibytes:g} MiB.\n- NaN, a cell that vanished and a"
-        " cell that is no longer ok are always regressions."
+    return made.get_template("compare.md.j2").render(
+        marker=markup.Markdown(MARKER),
+        verdict=verdict(comparison),
+        base=base,
+        head=head,
+        profile=profile,
+        comparison=comparison,
+        limits=comparison.limits,
+        lines={name: lines(comparison, name) for name in ("regression", *TITLES)},
+        titles=TITLES,
+        differences=differences,
+        errors={WORDS[name]: getattr(comparison.limits, name) for name in ERRORS},
     )
 
 
-def _table(rows: list[dict[str, str]]) -> str:
-    table = markup.markdown_table(
-        pd.DataFrame(rows[:MOST_LINES], dtype=object), code=("estimator", "case")
-    )
-    return table + (
-        f"\n\n... and {len(rows) - MOST_LINES} more lines." if len(rows) > MOST_LINES else ""
+def _table(rows: list[dict[str, str]]) -> markup.Markdown:
+    shown = pd.DataFrame(rows[:MOST_LINES], dtype=object)
+    more = len(rows) - MOST_LINES
+    return markup.Markdown(
+        markup.markdown_table(shown, code=("estimator", "case"))
+        + (f"\n\n... and {more} more lines." if more > 0 else "")
     )

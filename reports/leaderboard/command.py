@@ -57,7 +57,7 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
         )
     estimator = names.make_estimator(spec)
     click.echo(f"checking {estimator.name}", err=True)
-    with Process([sys.executable, "-m", "pudle", "check", spec], (0, 1, 2)) as check:
+    with Process([sys.executable, "-m", "pudle", "check", spec], (1, 2)) as check:
         if code := check.wait():
             raise click.exceptions.Exit(code)
     folder, new = out / estimator.name, out / f".{estimator.name}.new"

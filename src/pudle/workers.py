@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import importlib
 import os
 import pickle
@@ -36,14 +37,14 @@ from .errors import MissingDependency, PudleError, UnsupportedProblem, first_lin
 ONE_THREAD = dict.fromkeys(
     "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1"
 )
-#: Seconds between two looks at processes that say nothing.
+#: Seconds between two looks at whether the parent lives, while the supervisor imports.
 TICK = 0.25
 #: Seconds in which a worker must have imported what a job needs.
 START = 120.0
 #: The most seconds that a system call waits, about ten days.
 MOST_WAITING = 1e6
-#: Exit codes of a command that took too long, and of one that cannot be started.
-TIMED_OUT, NOT_STARTED = 124, 127
+#: Exit code of a command that cannot be started.
+NOT_STARTED = 127
 #: Looks at a session: a process may start another one between the look and its end.
 ROUNDS = 3
 #: More file descriptors than a supervisor has open.
@@ -58,8 +59,9 @@ class Process:
     target : sequence of str, or callable
         A command, or something picklable to call in a process that has the modules of this package
         which it needs already.
-    streams : sequence of int
-        File descriptors that become its 0, 1, ... By default its 0 leads to `talk`, see `listen`.
+    outputs : sequence of int
+        File descriptors that become its 1, 2, ... by default those of the supervisor. Its 0 leads
+        to `talk`, see `listen`.
     cwd, env : optional
         Working folder and environment variables; those of this process by default.
     module : str
@@ -69,7 +71,7 @@ class Process:
     def __init__(
         self,
         target: Sequence[Any] | Callable[[], Any],
-        streams: Sequence[int] = (),
+        outputs: Sequence[int] = (),
         *,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
@@ -78,21 +80,17 @@ class Process:
         self.code: int | None = None
         self.connection, theirs = Pipe()
         self.talk, its_talk = Pipe()
-        what: Any = pickle.dumps(target) if callable(target) else [os.fspath(x) for x in target]
-        with _CONTROL.lock:
-            socket.send_fds(
-                _CONTROL.connected(), [b"."], [theirs.fileno(), *(streams or [its_talk.fileno()])]
-            )
-        theirs.close()
-        its_talk.close()
-        folder, variables = str(cwd or os.getcwd()), dict(os.environ if env is None else env)
-        self.connection.send(_Request(what, folder, variables, sys.path, module))
+        call = pickle.dumps(target) if callable(target) else [os.fspath(each) for each in target]
+        with theirs, its_talk:
+            _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
+        environment = dict(os.environ if env is None else env)
+        _send(self.connection, call, str(cwd or os.getcwd()), environment, sys.path, module)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
         if self.code is None and self.connection.poll(timeout):
             try:
-                self.code = self.connection.recv()
+                (self.code,) = _receive(self.connection)
             except (EOFError, OSError):  # the supervisor itself was killed
                 self.code = -signal.SIGKILL
         return self.code
@@ -100,7 +98,7 @@ class Process:
     def stop(self) -> None:
         """Tell the supervisor to end the process with all that it started."""
         with contextlib.suppress(OSError):
-            self.connection.send(None)
+            _send(self.connection)
 
     def end(self) -> None:
         """End the process with all that it started, and wait for that."""
@@ -117,32 +115,32 @@ class Process:
         self.end()
 
 
-def run(
-    command: Sequence[Any],
-    timeout: float | None = None,
-    *,
-    cwd: Path | None = None,
-    env: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and keep what it prints.
+def _send(connection: Connection, *message: Any) -> None:
+    # The connection's own pickler would share the memory of tensors, which ends with a process.
+    connection.send_bytes(pickle.dumps(message))
 
-    After `timeout` seconds it is ended, and its exit code is `TIMED_OUT`; where there is no such
-    program the code is `NOT_STARTED`.
+
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())
+
+
+def run(
+    command: Sequence[Any], *, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, which has nothing to read, to its end and keep what it prints.
+
+    The exit code is `NOT_STARTED` where there is no such program.
     """
-    with contextlib.ExitStack() as stack:
-        nothing = stack.enter_context(open(os.devnull))
-        printed = [
-            stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(2)
-        ]
-        streams = [file.fileno() for file in (nothing, *printed)]
-        with Process(command, streams, cwd=cwd, env=env) as process:
-            code = process.wait(timeout)
-        if code is None:
-            late = f"not finished after {timeout:.0f} s"
-            return subprocess.CompletedProcess(command, TIMED_OUT, "", late)
-        for file in printed:
-            file.seek(0)
-        return subprocess.CompletedProcess(command, code, *(file.read() for file in printed))
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as output,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+    ):
+        with Process(command, [output.fileno(), errors.fileno()], cwd=cwd, env=env) as process:
+            process.talk.close()
+            code = process.wait() or 0
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(command, code, output.read(), errors.read())
 
 
 @contextlib.contextmanager
@@ -152,13 +150,6 @@ def run_at_end(script: str, *arguments: Any) -> Iterator[None]:
     command = ["sh", "-c", f"cat > /dev/null; {script}", "sh", *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
         yield
-
-
-def listen() -> Connection:
-    """Return the connection to the process that asked for this one."""
-    connection = Connection(os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    return connection
 
 
 class Job(NamedTuple):
@@ -182,6 +173,15 @@ class Outcome(NamedTuple):
     parts: Sequence[Any] = ()
 
 
+class _OutOfTime(PudleError):
+    """A job has used up its time."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(
+            f"not finished after {timeout:g} s: give a larger timeout, fewer depths or samples"
+        )
+
+
 _KEEP: ContextVar[Callable[[Any], None]] = ContextVar("keep", default=lambda part: None)
 
 
@@ -197,25 +197,31 @@ def failure(error: BaseException) -> tuple[str, str]:
             "error",
             f"it tried to end the program with sys.exit({error.code!r}): raise an error instead",
         )
-    if isinstance(error, MissingDependency):
-        return "skipped", first_line(error)
-    if isinstance(error, UnsupportedProblem):
-        return "unsupported", first_line(error)
+    for kind, status in (
+        (MissingDependency, "skipped"),
+        (UnsupportedProblem, "unsupported"),
+        (_OutOfTime, "timeout"),
+    ):
+        if isinstance(error, kind):
+            return status, first_line(error)
     # torch has an error of its own for a full GPU, and a plain RuntimeError for a full memory.
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    full = kinds & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(error)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    full = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(error)
     # The texts of this package's own errors stand alone.
-    kind = "" if isinstance(error, PudleError) else f"{type(error).__name__}: "
-    return "out-of-memory" if full else "error", f"{kind}{first_line(error)}"
+    prefix = "" if isinstance(error, PudleError) else f"{type(error).__name__}: "
+    return "out-of-memory" if full else "error", f"{prefix}{first_line(error)}"
 
 
 class Pool:
     """At most `size` workers, which carry out jobs one after the other; one that a job ends, or
     takes too long in, is replaced.
+
+    By default they have the modules of this package that the first job needs; `start` may start
+    them elsewhere, as processes that call `work`.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, start: Callable[[], Process] | None = None) -> None:
+        self.size, self.start = size, start
         self.idle: list[Process] = []
 
     def run(
@@ -235,32 +241,35 @@ class Pool:
                 for process in [*busy]:
                     process.stop()
 
+    def call(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
+        """Carry out one job, and return its outcome."""
+        ((_, outcome),) = self.run([Job(function, arguments, timeout)])
+        return outcome
+
     def _carry_out(self, job: Job, busy: set[Process]) -> Outcome:
         parts: list[Any] = []
         try:
             process = self.idle.pop()
         except IndexError:
-            module = job.function.__module__
-            process = Process(_work, env=os.environ | ONE_THREAD, module=module)
+            own = functools.partial(
+                Process, work, env=os.environ | ONE_THREAD, module=job.function.__module__
+            )
+            process = (self.start or own)()
         busy.add(process)
         try:
-            process.talk.send_bytes(pickle.dumps((job.function, job.arguments)))
+            _send(process.talk, job.function, job.arguments)
             deadline = time.monotonic() + START + job.timeout
             while process.talk.poll(min(max(deadline - time.monotonic(), 0.0), MOST_WAITING)):
-                kind, content = pickle.loads(process.talk.recv_bytes())
+                kind, content = _receive(process.talk)
                 if kind == "started":
                     deadline = time.monotonic() + job.timeout
                 elif kind == "part":
                     parts.append(content)
                 else:
                     self.idle.append(process)
-                    return (
-                        Outcome(content) if kind == "done" else Outcome(None, *content)
-                    )._replace(parts=parts)
+                    return content._replace(parts=parts)
             process.end()
-            hint = "allow more with --timeout, or use fewer depths or samples"
-            late = f"not finished after {job.timeout:g} s: {hint}"
-            return Outcome(None, "timeout", late, parts)
+            return Outcome(None, *failure(_OutOfTime(job.timeout)), parts)
         except (EOFError, OSError, pickle.UnpicklingError):
             process.wait(1.0)
             process.end()
@@ -268,19 +277,16 @@ class Pool:
         finally:
             busy.discard(process)
 
-    def close(self) -> None:
-        """End the workers, each of which ends by itself when nothing more comes."""
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A worker ends by itself when nothing more comes.
         while self.idle:
             process = self.idle.pop()
             process.talk.close()
             process.wait(1.0)
             process.end()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Here:
@@ -293,50 +299,42 @@ class Here:
     ) -> Generator[tuple[Any, Outcome], None, None]:
         """Yield the key and the outcome of every job."""
         for job in jobs:
-            parts: list[Any] = []
-            hint = "give a larger timeout, fewer depths or fewer samples"
-            late = f"not finished after {job.timeout:g} s: {hint}"
-            end = time.monotonic() + job.timeout
-
-            def keep_in_time(part: Any, parts: list[Any] = parts, end: float = end) -> None:
-                parts.append(part)
-                if time.monotonic() > end:
-                    raise _OutOfTime
-
-            token = _KEEP.set(keep_in_time)
-            try:
-                outcome = Outcome(job.function(*job.arguments), parts=parts)
-            except _OutOfTime:
-                outcome = Outcome(None, "timeout", late, parts)
-            except Exception as error:  # noqa: BLE001  # whatever breaks in a job is its outcome
-                outcome = Outcome(None, *failure(error), parts)
-            finally:
-                _KEEP.reset(token)
-            yield job.key, outcome
+            yield job.key, _carried_out(job)
 
 
-class _OutOfTime(Exception):
-    """A job has used up its time."""
+def _carried_out(job: Job) -> Outcome:
+    parts: list[Any] = []
+    end = time.monotonic() + job.timeout
+
+    def keep_in_time(part: Any) -> None:
+        parts.append(part)
+        if time.monotonic() > end:
+            raise _OutOfTime(job.timeout)
+
+    token = _KEEP.set(keep_in_time)
+    try:
+        return Outcome(job.function(*job.arguments), parts=parts)
+    except Exception as error:  # noqa: BLE001  # whatever breaks in a job is its outcome
+        return Outcome(None, *failure(error), parts)
+    finally:
+        _KEEP.reset(token)
 
 
-def _work() -> None:
-    """Carry out jobs until the other end of the connection is closed."""
-    connection = listen()
-
-    def send(kind: str, content: Any) -> None:
-        connection.send_bytes(pickle.dumps((kind, content)))
-
-    _KEEP.set(lambda part: send("part", part))
+def work() -> None:
+    """Carry out jobs of the process that asked for this one, until it closes the connection."""
+    connection = Connection(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _KEEP.set(lambda part: _send(connection, "part", part))
     with contextlib.suppress(EOFError, OSError):
         while True:
             job = connection.recv_bytes()
             try:
                 # Unpickling imports what is needed, which takes seconds.
                 function, arguments = pickle.loads(job)
-                send("started", None)
-                send("done", function(*arguments))
+                _send(connection, "started", None)
+                _send(connection, "done", Outcome(function(*arguments)))
             except BaseException as error:  # noqa: BLE001  # whatever ends a job is its outcome
-                send("failed", failure(error))
+                _send(connection, "done", Outcome(None, *failure(error)))
 
 
 def _death(code: int | None) -> tuple[str, str]:
@@ -397,32 +395,28 @@ def run_in_copy(function: Callable[..., Any], *arguments: Any) -> tuple[int, Any
     return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), result
 
 
-class _Request(NamedTuple):
-    """What the supervisor is asked for: a command or a pickled call, and how it is to be run."""
-
-    what: list[str] | bytes
-    cwd: str
-    env: dict[str, str]
-    path: list[str]
-    module: str
-
-
 class _Control:
     """The connection to this process's supervisor, which is started when it is first needed."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.socket: socket.socket | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
-    def connected(self) -> socket.socket:
-        if self.socket is None or self.process is None or self.process.poll() is not None:
-            self.socket, theirs = socket.socketpair()
-            program = (
-                f"import sys; sys.path[:] = {sys.path!r}; from pudle.workers import _Supervisor;"
-                f" _Supervisor({theirs.fileno()}, {os.getpid()}).supervise()"
-            )
-            # Ctrl-C in the terminal reaches this process alone, which decides.
+    def hand_over(self, descriptors: Sequence[int]) -> None:
+        """Ask for a process: send the connection that it belongs to, and its 0, 1, ..."""
+        with self.lock:
+            if self.process is None or self.process.poll() is not None:
+                self._start()
+            socket.send_fds(self.socket, [b"."], descriptors)
+
+    def _start(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        program = (
+            f"import sys; sys.path[:] = {sys.path!r}; from pudle.workers import _supervise;"
+            f" _supervise({theirs.fileno()}, {os.getpid()})"
+        )
+        # Ctrl-C in the terminal reaches this process alone, which decides.
+        with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
@@ -430,17 +424,15 @@ class _Control:
                 pass_fds=[theirs.fileno()],
                 env=os.environ | ONE_THREAD,
             )
-            theirs.close()
-        return self.socket
 
     def close(self) -> None:
-        if self.socket and self.process:
+        if self.process:
             self.socket.close()
             self.process.wait()
 
     def forget(self) -> None:
         """Leave the supervisor to the process that this one is a copy of."""
-        if self.socket and self.process:
+        if self.process:
             self.socket.close()
             self.process.returncode = 0  # or it would warn that nobody waits for it
         self.__init__()  # type: ignore[misc]
@@ -451,74 +443,76 @@ atexit.register(_CONTROL.close)
 os.register_at_fork(after_in_child=_CONTROL.forget)
 
 
-class _Supervisor:
-    """The process that starts all others for a parent, at the other end of a socket."""
+def _supervise(descriptor: int, parent: int) -> None:
+    """Start and end processes for a parent, at the other end of a socket, until it has ended."""
+    control = socket.socket(fileno=descriptor)
+    #: The number of each process by its connection.
+    processes: dict[Connection, int] = {}
 
-    def __init__(self, control: int, parent: int) -> None:
-        self.control, self.parent = socket.socket(fileno=control), parent
-        #: The number of each process by its connection.
-        self.processes: dict[Connection, int] = {}
-
-    def supervise(self) -> None:
-        """Start and end processes until the parent has ended."""
-        woken, wake = socket.socketpair()
-        wake.setblocking(False)
-        signal.set_wakeup_fd(wake.fileno())
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        while True:
-            ready = wait([self.control, woken, *self.processes])
-            if self.control in ready:
-                message, streams, _, _ = socket.recv_fds(self.control, 1, 8)
-                if not message:
-                    self.finish()
-                with contextlib.suppress(EOFError, OSError):  # the parent has just been killed
-                    self.start(Connection(streams.pop(0)), streams)
-            if woken in ready:
-                woken.recv(64)
-            for connection in [*self.processes]:
-                self.look(connection, connection in ready)
-
-    def start(self, connection: Connection, streams: list[int]) -> None:
-        request = connection.recv()
-        # None but this package's own modules may run here.
-        if request.module.partition(".")[0] == __package__ and request.module not in sys.modules:
-            # This takes seconds, in which the parent may end.
-            signal.signal(signal.SIGALRM, self.check_parent)
-            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
-            with contextlib.suppress(Exception):  # the process itself will say what is wrong
-                importlib.import_module(request.module)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        self.processes[connection] = _forked(request, streams)
-        for stream in streams:
-            os.close(stream)
-
-    def look(self, connection: Connection, told: bool) -> None:
-        """Conclude a process that has ended, or that is told to end."""
-        process = self.processes[connection]
-        if told:
+    def conclude(connection: Connection, asked: bool) -> None:
+        """Say that a process has ended, which it does now if that is `asked` for."""
+        process = processes[connection]
+        if asked:
             os.kill(process, signal.SIGKILL)
             _end_session(process)
-        done, status = os.waitpid(process, 0 if told else os.WNOHANG)
+        done, status = os.waitpid(process, 0 if asked else os.WNOHANG)
         if done:
             _end_session(process)
-            del self.processes[connection]
+            del processes[connection]
             with contextlib.suppress(OSError), connection:
-                connection.send(os.waitstatus_to_exitcode(status))
+                _send(connection, os.waitstatus_to_exitcode(status))
 
-    def finish(self) -> None:
-        """End all processes."""
-        for connection in [*self.processes]:
-            self.look(connection, True)
+    def finish() -> None:
+        """End all processes, and this one."""
+        for connection in [*processes]:
+            conclude(connection, asked=True)
         os._exit(0)
 
-    def check_parent(self, *_: object) -> None:
-        if os.getppid() != self.parent:
-            self.finish()
+    def check_parent(*_: object) -> None:
+        if os.getppid() != parent:
+            finish()
+
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGALRM, check_parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        ready = wait([control, woken, *processes])
+        if control in ready:
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 8)
+            if not message:
+                finish()
+            connection, *streams = Connection(descriptors[0]), *descriptors[1:]
+            with contextlib.suppress(EOFError, OSError):  # the parent has just been killed
+                *request, module = _receive(connection)
+                # None but this package's own modules may run here.
+                if module.partition(".")[0] == __package__ and module not in sys.modules:
+                    # This takes seconds, in which the parent may end.
+                    signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+                    with contextlib.suppress(
+                        Exception
+                    ):  # the process itself will say what is wrong
+                        importlib.import_module(module)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                processes[connection] = _forked(streams, *request)
+            for stream in streams:
+                os.close(stream)
+        if woken in ready:
+            woken.recv(64)
+        for connection in [*processes]:
+            conclude(connection, asked=connection in ready)
 
 
-def _forked(request: _Request, streams: list[int]) -> int:
+def _forked(
+    streams: Sequence[int],
+    call: list[str] | bytes,
+    cwd: str,
+    env: dict[str, str],
+    path: list[str],
+) -> int:
     """Return the number of a new process that does what is asked for."""
     number = os.fork()
     if number:
@@ -532,14 +526,14 @@ def _forked(request: _Request, streams: list[int]) -> int:
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
         os.closerange(3, MOST_OPEN)
-        os.chdir(request.cwd)
-        if isinstance(request.what, list):
-            os.execvpe(request.what[0], request.what, request.env)
+        os.chdir(cwd)
+        if isinstance(call, list):
+            os.execvpe(call[0], call, env)
         os.environ.clear()
-        os.environ.update(request.env)
-        sys.path[:] = request.path
+        os.environ.update(env)
+        sys.path[:] = path
         importlib.invalidate_caches()
-        pickle.loads(request.what)()
+        pickle.loads(call)()
         code = 0
     except OSError as error:
         os.write(2, f"{error.strerror or error}\n".encode())
@@ -551,20 +545,15 @@ def _forked(request: _Request, streams: list[int]) -> int:
 def _end_session(session: int) -> None:
     """Kill every process of a session."""
     for _ in range(ROUNDS):
-        members = [number for number in _numbers() if _session_of(number) == session]
-        if not members:
-            return
-        for number in members:
+        killed = False
+        for number in _numbers():
             with contextlib.suppress(OSError):
-                os.kill(number, signal.SIGKILL)
+                if os.getsid(number) == session:
+                    os.kill(number, signal.SIGKILL)
+                    killed = True
+        if not killed:
+            return
         time.sleep(0.02)
-
-
-def _session_of(number: int) -> int | None:
-    try:
-        return os.getsid(number)
-    except OSError:
-        return None
 
 
 def _numbers() -> list[int]:

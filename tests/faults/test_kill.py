@@ -35,7 +35,7 @@ time.sleep(600)
 COMMAND = """
 import sys
 from pudle.workers import Process
-with Process([sys.executable, "-c", sys.argv[1], sys.argv[2]], [0, 1, 2]) as process:
+with Process([sys.executable, "-c", sys.argv[1], sys.argv[2]], [1, 2]) as process:
     process.wait()
 """
 

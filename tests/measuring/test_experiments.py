@@ -20,7 +20,7 @@ from pudle.measuring.run import execute
 from pudle.measuring.runner import fill, plan_experiments, survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.compare.sides import load_commit
+from pudle.reports.load import load
 
 PLUGIN = """
 import os
@@ -96,7 +96,7 @@ def run(*names, cases=()):
 
 
 def at(commit):
-    return load_commit(commit, commit, Path("home"), "quick")
+    return load(Path("home"), "quick", commit)
 
 
 def committed(text):

@@ -16,7 +16,7 @@ from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
 from ..terminal import output, progress_bar
 from ..validation import check_positive
-from ..workers import Job, Outcome, Pool, keep
+from ..workers import Outcome, Pool, keep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,7 +114,7 @@ def _check(target: str, name: str, index: int) -> Record:
 
 
 def _run(pool: Pool, timeout: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
-    ((_, outcome),) = pool.run([Job(function, arguments, timeout)])
+    outcome = pool.call(timeout, function, *arguments)
     if outcome.status == "skipped":
         raise MissingDependency(outcome.reason)
     return outcome

@@ -11,74 +11,48 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pickle
 import queue
-import shutil
-import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import yaml
 from dask.utils import parse_bytes
-from distributed import (
-    Client,
-    Future,
-    KilledWorker,
-    LocalCluster,
-    Worker,
-    WorkerPlugin,
-    get_worker,
-)
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
 
 from .. import kernel_choice
 from ..algorithms import kernels
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import write_atomically
 from ..validation import check_integer
-from ..workers import START, TICK, Job, Outcome, Pool
-from .contents import ExperimentRecord, Record, ScoreRecord
+from ..workers import Job, Outcome, Pool
 from .runner import MOST_COMPILING, WORK, Task
+from .store import RECORDS
 
 FORMS = "give tcp://HOST:PORT (or another address of a Dask scheduler), local:N or slurm:FILE.yaml"
-#: Seconds in which a scheduler must answer, and in which one that was lost must be back.
-ANSWER = 30
-#: What to do about a worker that cannot be used.
-REMEDY = (
-    "install the same pudle, plug-ins and libraries there, or stop it; finished results are kept,"
-    " run again to continue"
-)
+#: Seconds in which a scheduler must answer, and between two looks for one that was lost.
+ANSWER, TICK = 30, 0.25
 #: Tasks that are handed over at once, for each thread of the cluster and at least: more would wait
 #: with their files.
 AHEAD, LEAST_AHEAD = 4, 16
 #: Times that a task which raised an error on its worker, such as a full disk, is tried again.
 RETRIES = 2
+#: The references of a task are no mistake, of which Dask would warn, and its profile of workers
+#: shows them waiting.
+SETTINGS = {
+    "distributed.admin.large-graph-warning-threshold": "1GiB",
+    "distributed.worker.profile.enabled": False,
+}
 
 
-class File(NamedTuple):
-    """A file that travels: its path, in the store if it is relative, and its bytes; None where
-    every machine has it.
-    """
-
-    path: str
-    content: bytes | None
-
-
-class Order(NamedTuple):
-    """A task for a worker, the label of the run that asks for it, and the key of its result.
-
-    `cwd` is the folder that paths in specs are seen from, and `kernels` the choice of kernels.
-    """
-
-    task: Task
-    run: str
-    key: str
-    cwd: str
-    kernels: str
+#: A file that travels: its absolute path and its bytes; None where every machine has it.
+File = tuple[str, bytes | None]
 
 
 class DaskCluster:
@@ -87,32 +61,23 @@ class DaskCluster:
     Parameters
     ----------
     client : Client
-    device : {"cpu", "cuda"}
-        Tasks on ``cuda`` go to workers that declare the resource ``gpu``.
-    memory : int, optional
-        Bytes of the resource ``memory`` that a task takes of its worker.
+    resources : mapping
+        What a task takes of its worker.
     """
 
-    def __init__(self, client: Client, device: str = "cpu", memory: int | None = None) -> None:
-        self.client, self.device, self.memory = client, device, memory
-        self.address = client.scheduler.address if client.scheduler else ""
-        self.label = uuid.uuid4().hex
+    def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
+        self.client, self.resources = client, resources
+        self.address = getattr(client.scheduler, "address", "")
 
     def run(
         self, jobs: Iterable[Job], most: int | None = None
     ) -> Generator[tuple[Task, Outcome], None, None]:
         """Yield the task of every job and its outcome, in the order in which they end."""
         waiting: list[Task] = [job.key for job in jobs][::-1]
-        running: dict[Any, tuple[Task, Future]] = {}
+        running: dict[Future, Task] = {}
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        connection = None
         try:
             while waiting or running:
-                if self.client.scheduler_comm is not connection or self.client.status != "running":
-                    # A scheduler that was started again knows nothing of what it was given before.
-                    connection = self._connected()
-                    waiting += [task for task, _ in running.values()]
-                    running.clear()
                 threads = sum(worker["nthreads"] for worker in self._workers())
                 while waiting and len(running) < max(LEAST_AHEAD, AHEAD * threads):
                     task = waiting.pop()
@@ -121,20 +86,23 @@ class DaskCluster:
                         yield task, Outcome(None)
                         continue
                     future = self._submit(task)
-                    running[future.key] = task, future
+                    running[future] = task
                     future.add_done_callback(ended.put)
-                with contextlib.suppress(queue.Empty):
-                    future = ended.get(timeout=TICK)
-                    if future.status in ("finished", "error") and future.key in running:
-                        task, _ = running.pop(future.key)
+                if running:
+                    future = ended.get()
+                    task = running.pop(future)
+                    if future.cancelled():
+                        self._wait_for_scheduler()
+                        waiting.append(task)
+                    else:
                         yield task, self._outcome(task, future)
         finally:
             if self.client.status == "running":
-                self.client.cancel([future for _, future in running.values()])
+                self.client.cancel([*running])
 
-    def _connected(self) -> Any:
-        """Wait until a scheduler that was lost is back, and return the connection, or raise
-        PudleError.
+    def _wait_for_scheduler(self) -> None:
+        """Wait until a scheduler that was lost is back, which then knows nothing of its tasks, or
+        raise PudleError.
         """
         # Dask's client connects again by itself, and closes when that takes too long.
         while self.client.status != "running":
@@ -144,9 +112,6 @@ class DaskCluster:
                     " start it again and run again to continue"
                 )
             time.sleep(TICK)
-        connection = self.client.scheduler_comm
-        self.client.register_plugin(_Processes())
-        return connection
 
     def _workers(self) -> list[dict[str, Any]]:
         """Return what the scheduler knows of its workers, nothing while it is away."""
@@ -156,46 +121,36 @@ class DaskCluster:
 
     def _submit(self, task: Task) -> Future:
         """Hand a task over, together with the files that it reads, each of which travels once."""
-        folder, kernels_chosen = task.arguments[-1].folder, kernel_choice.choice()
-        order = Order(task, self.label, task.place[1], os.getcwd(), kernels_chosen)
-        files = [
-            self._file(each.relative_to(folder).as_posix(), each, True)
-            for each in task.references
-            if each.exists()
-        ]
-        files += [self._file(str(each), each, travels) for each, travels in task.input_files]
+        workers = self._workers()
+        declared = {name for worker in workers for name in worker["resources"]}
+        for name in self.resources.keys() - declared if workers else ():
+            raise InvalidArgument(
+                f"no worker of {self.address} declares the resource {name!r}, which a task needs:"
+                f" start workers with --resources '{name}=...'"
+            )
+        references = [(path, True) for path in task.references if path.exists()]
         return self.client.submit(
             _fulfill,
-            order,
-            *files,
+            task,
+            task.place[1],
+            self.client.id,
+            os.getcwd(),
+            kernel_choice.choice(),
+            *[self._sent(*each) for each in (*references, *task.input_files)],
             key=f"pudle-{task.kind}-{uuid.uuid4().hex}",
-            resources=self._resources(),
+            resources={**self.resources, **({"cpu": 1} if "cpu" in declared else {})},
             retries=RETRIES,
             pure=False,
         )
 
-    def _file(self, name: str, path: Path, travels: bool) -> Future:
+    def _sent(self, path: Path, travels: bool) -> Future:
         """Return a file as a task's argument: the same content is the same future, and is kept
         while a task needs it.
         """
-        content = path.read_bytes() if travels else None
-        digest = hashlib.sha256(name.encode() + b"\0" + (content or b"")).hexdigest()
+        file = (str(path), path.read_bytes() if travels else None)
+        digest = hashlib.sha256(pickle.dumps(file)).hexdigest()
         # A task rather than scattered data, which would be lost with the worker that holds it.
-        return self.client.submit(File, name, content, key=f"pudle-file-{digest}", retries=RETRIES)
-
-    def _resources(self) -> dict[str, float]:
-        """Return what a task takes of its worker, as far as workers declare such resources."""
-        workers = self._workers()
-        declared = {name for worker in workers for name in worker["resources"]}
-        wanted: dict[str, float] = {"gpu": 1} if self.device == "cuda" else {}
-        wanted |= {"memory": self.memory} if self.memory else {}
-        for name in wanted:
-            if workers and name not in declared:
-                raise InvalidArgument(
-                    f"no worker of {self.address} declares the resource {name!r}, which a task"
-                    f" needs: start workers with --resources '{name}=...'"
-                )
-        return wanted | ({"cpu": 1} if "cpu" in declared else {})
+        return self.client.submit(tuple, file, key=f"pudle-file-{digest}", retries=RETRIES)
 
     def _outcome(self, task: Task, future: Future) -> Outcome:
         """Return how a task ended, once the store has what it wrote."""
@@ -207,111 +162,78 @@ class DaskCluster:
         if error:
             raise PudleError(
                 f"a Dask worker cannot carry out {task.label} ({type(error).__name__}:"
-                f" {first_line(error)}): {REMEDY}"
+                f" {first_line(error)}): install the same pudle, plug-ins and libraries there, or"
+                " stop it; finished results are kept, run again to continue"
             )
-        outcome, worker = future.result()
-        if isinstance(outcome.result, str):
-            raise PudleError(
-                f"the Dask worker {worker} would not measure the same as {task.label} here"
-                f" ({outcome.result}): {REMEDY}"
-            )
+        outcome = future.result()
         if outcome.status != "ok":
-            return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker})")
-        for path, content in outcome.result:
-            write_atomically(task.arguments[-1].folder / path, content)
-        kinds: dict[str, type[Record]] = {"score": ScoreRecord, "experiment": ExperimentRecord}
-        return Outcome(kinds[task.kind].read(task.place[0]) if task.kind in kinds else None)
+            return outcome
+        record, files = outcome.result
+        for path, content in files:
+            write_atomically(Path(path), content)
+        return Outcome(record)
 
 
-class _Processes(WorkerPlugin):
-    """The processes of one Dask worker, one per thread, and the folder that they write to."""
-
-    name = "pudle"
-    # Another run on the same cluster finds the processes of the first, which may be busy.
-    idempotent = True
-
-    def setup(self, worker: Worker) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pudle-", dir=worker.local_directory))
-        self.pools: dict[int, Pool] = {}
-        self.lock = threading.Lock()
-
-    def teardown(self, worker: Worker) -> None:
-        for pool in self.pools.values():
-            pool.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def pool(self) -> Pool:
-        """Return the pool of one process that belongs to this thread, with compiled kernels."""
-        with self.lock:
-            pool = self.pools.get(threading.get_ident())
-            if pool is None:
-                pool = self.pools[threading.get_ident()] = Pool(1)
-                # Now, because this takes longer than many a task may.
-                list(pool.run([Job(kernels.prepare, (), MOST_COMPILING)]))
-            return pool
-
-    def receive(self, files: Iterable[File], run: Path) -> None:
-        """Write the files that a task reads: those of the store into it, others below a folder that
-        stands for the root.
-        """
-        # Two threads of this process would share the name of a temporary file.
-        with self.lock:
-            for path, content in files:
-                here = _below(run / "files", path) if path.startswith("/") else run / "store" / path
-                if here.is_symlink() or here.exists():
-                    continue
-                if content is None:
-                    here.parent.mkdir(parents=True, exist_ok=True)
-                    here.symlink_to(path)
-                else:
-                    write_atomically(here, content)
+#: The process of each thread of a Dask worker; two threads would write the same files at once.
+_THREAD, _LOCK = threading.local(), threading.Lock()
 
 
-def _fulfill(order: Order, *files: File) -> tuple[Outcome, str]:
-    """Return the outcome of a task, and the address of the Dask worker that this is called on."""
+def _fulfill(
+    task: Task, key: str, run: str, cwd: str, kernels_chosen: str, *files: File
+) -> Outcome:
+    """Return the outcome of a task, whose result is its record and its files, on a Dask worker.
+
+    All files lie below a folder of the `run` that stands for the root; `cwd` is the folder that
+    paths in specs are seen from.
+    """
     worker = get_worker()
-    processes: Any = worker.plugins[_Processes.name]
-    run = processes.folder / order.run
-    processes.receive(files, run)
-    *what, store = order.task.arguments
-    arguments = (*what, replace(store, folder=run / "store"))
-    here = order._replace(task=replace(order.task, arguments=arguments))
+    # Dask removes the folder when the worker ends.
+    root = f"{worker.local_directory}/pudle-{run}"
+    with _LOCK:
+        for path, content in files:
+            here = Path(root + path)
+            if content is not None and not here.exists():
+                write_atomically(here, content)
+            elif content is None and not here.is_symlink():
+                here.parent.mkdir(parents=True, exist_ok=True)
+                here.symlink_to(path)
+    if not hasattr(_THREAD, "pool"):
+        _THREAD.pool = Pool(1)
+    *what, store = task.arguments
+    store = replace(store, folder=Path(f"{root}{store.folder}"))
+    task = replace(task, arguments=(*what, store))
     # Loading what a task needs is not its own work, which has a limit.
-    look = Job(_refusal, (here, _below(run / "files", order.cwd)), START)
-    ((_, outcome),) = processes.pool().run([look])
-    if outcome.status == "ok" and not outcome.result:
-        work = Job(_carry_out, (here.task,), here.task.timeout)
-        ((_, outcome),) = processes.pool().run([work])
-    return outcome, worker.address
+    preparation = (_prepare, task, key, root + cwd, kernels_chosen)
+    outcome = _THREAD.pool.call(MOST_COMPILING, *preparation)
+    if outcome.result:
+        raise PudleError(f"{worker.address} would not measure the same: {outcome.result}")
+    if outcome.status == "ok":
+        outcome = _THREAD.pool.call(task.timeout, _carry_out, task, root)
+    if outcome.status == "ok":
+        return outcome
+    return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")
 
 
-def _below(root: Path, path: str) -> Path:
-    """Return an absolute path with a folder as the root of all."""
-    return root.joinpath(*Path(path).parts[1:])
-
-
-def _refusal(order: Order, folder: Path) -> str:
-    """Go to the folder that paths in specs are seen from; say why a task is refused, if it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)
-    os.environ[kernel_choice.VARIABLE] = order.kernels
+def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
+    """Go to the working folder and compile kernels; say why a task is refused, if it is."""
+    os.makedirs(cwd, exist_ok=True)
+    os.chdir(cwd)
+    os.environ[kernel_choice.VARIABLE] = kernels_chosen
+    kernels.prepare()
     try:
-        key = order.task.place[1]
+        same = task.place[1] == key
     except Exception as error:  # noqa: BLE001  # a plug-in may be broken on this machine alone
         return f"{type(error).__name__}: {first_line(error)}"
-    return "" if key == order.key else "its key differs, by the sources, a library or a file"
+    return "" if same else "its key differs, by the sources, a library or a file"
 
 
-def _carry_out(task: Task) -> list[File]:
-    """Carry out a task, and return the files that it wrote."""
-    WORK[task.kind](*task.arguments)
+def _carry_out(task: Task, root: str) -> tuple[Any, list[File]]:
+    """Carry out a task, and return its record, if it has one, and the files that it wrote."""
+    result, (path, _) = WORK[task.kind](*task.arguments), task.place
     # The record comes last: one that exists has all that it speaks of.
-    path, folder = task.place[0], task.arguments[-1].folder
-    paths = [path.with_suffix(".npz"), path] if task.kind == "experiment" else [path]
-    return [
-        File(each.relative_to(folder).as_posix(), each.read_bytes())
-        for each in paths
-        if each.exists()
+    written = dict.fromkeys((path.with_suffix(".npz"), path))
+    return result if task.kind in RECORDS else None, [
+        (str(each).removeprefix(root), each.read_bytes()) for each in written if each.exists()
     ]
 
 
@@ -337,49 +259,39 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
     """
     kind, _, rest = scheduler.partition(":")
     address, _, query = scheduler.partition("?")
-    try:
-        memory = parse_bytes(query.removeprefix("memory=")) if query else None
-    except ValueError as error:
-        raise InvalidArgument(
-            f"--scheduler {scheduler!r}: {error}: give the memory of a task as ?memory=4GiB"
-        ) from None
-    # The files of references are no mistake, of which Dask would warn, and its profile of workers
-    # shows them waiting.
-    settings: dict[str, Any] = {
-        "distributed.admin.large-graph-warning-threshold": "1GiB",
-        "distributed.worker.profile.enabled": False,
-    }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(dask.config.set(SETTINGS))
         if kind == "local" and rest.isdigit() and int(rest):
             # Every task has a process of its own: workers and their guards in more of them would
             # only take time from these.
-            cluster: Any = stack.enter_context(
-                LocalCluster(
-                    n_workers=int(rest),
-                    threads_per_worker=1,
-                    processes=False,
-                    protocol="tcp",
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",
-                    resources={"gpu": 1} if device == "cuda" else {},
-                )
+            cluster: Any = LocalCluster(
+                n_workers=int(rest),
+                threads_per_worker=1,
+                processes=False,
+                protocol="tcp",
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",
+                resources={"gpu": 1} if device == "cuda" else {},
             )
+            stack.enter_context(cluster)
         elif kind == "slurm":
             cluster = stack.enter_context(_slurm(Path(rest), say))
         elif "://" in address:
             cluster = address
         else:
             raise InvalidArgument(f"--scheduler {scheduler!r} names no cluster: {FORMS}")
+        resources = {"gpu": 1.0} if device == "cuda" else {}
         try:
+            if query:
+                resources["memory"] = parse_bytes(query.removeprefix("memory="))
             client = stack.enter_context(Client(cluster, timeout=ANSWER, set_as_default=False))
         except (OSError, ValueError) as error:
             raise InvalidArgument(
-                f"no Dask scheduler answers at {address} ({first_line(error)}): start one, or"
-                " correct it"
+                f"no Dask scheduler answers at {scheduler} ({first_line(error)}): start one or"
+                " correct it, and give the memory of a task as ?memory=4GiB"
             ) from None
         say(f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
-        yield DaskCluster(client, device, memory)
+        yield DaskCluster(client, resources)
 
 
 @contextlib.contextmanager
@@ -393,15 +305,13 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
         try:
             content = yaml.safe_load(path.read_text())
             jobs = check_integer("jobs", content.pop("jobs"), 1)
-            merged = dask.config.merge(dask.config.config, content)
-            stack.enter_context(dask.config.set(merged))
+            stack.enter_context(dask.config.set(dask.config.merge(dask.config.config, content)))
             cluster = stack.enter_context(SLURMCluster())
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            why = error.strerror if isinstance(error, OSError) else first_line(error)
             raise InvalidArgument(
-                f"--scheduler slurm:{path} cannot be used ({type(error).__name__}: {why}): give a"
-                " YAML file with `jobs: NUMBER` and dask-jobqueue's own configuration under"
-                " `jobqueue: slurm:`"
+                f"--scheduler slurm:{path} cannot be used ({type(error).__name__}:"
+                f" {first_line(error)}): give a YAML file with `jobs: NUMBER` and dask-jobqueue's"
+                " own configuration under `jobqueue: slurm:`"
             ) from None
         say(f"job script, {jobs} times:\n{cluster.job_script()}")
         cluster.scale(jobs=jobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from two_sides import blank, write
 
+from pudle.measuring.contents import Rounds
 from pudle.reports.compare.judge import compare
 from pudle.reports.compare.sides import load_folder
 
@@ -27,10 +28,12 @@ def judge(tmp_path, unchanged):
                 return unchanged
             content = blank()
             edit(content)
-            return load_folder(
-                write(tmp_path / str(len(list(tmp_path.iterdir()))) / "quick", content)
-            )
+            folder = tmp_path / str(len(list(tmp_path.iterdir())))
+            return load_folder(write(folder / "quick", content))
 
-        return compare(side(change_base), side(change), limits, rounds, lacking or {})
+        together = None
+        if rounds is not None or lacking:
+            together = Rounds(rounds=rounds or [], lacking=lacking or {})
+        return compare(side(change_base), side(change), limits, together)
 
     return judge

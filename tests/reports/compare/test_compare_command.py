@@ -95,7 +95,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
             "HEAD", "HEAD", "--run", "--device", "cuda"
         )
     (tmp_path / "repository" / "pyproject.toml").write_text("[tool.pudle.compare]\nseconds = 3\n")
-    assert "seconds=3 is not a table" in fails(folders[0], folders[1])
+    assert "at `$.seconds`" in fails(folders[0], folders[1])
     (tmp_path / "repository" / "pyproject.toml").write_text("[tool")
     assert "pyproject.toml cannot be read" in fails(folders[0], folders[1])
 
@@ -104,7 +104,7 @@ def test_commits_outside_any_repository_are_refused_with_the_reason(fails, tmp_p
     (tmp_path / "plain").mkdir()
     monkeypatch.chdir(tmp_path / "plain")
     for run in ([], ["--run"]):
-        assert "needs a git repository: here is none" in fails("main", "HEAD", *run)
+        assert "git repository that you are in" in fails("main", "HEAD", *run)
 
 
 def test_results_without_cases_are_refused(folders, tmp_path, fails):

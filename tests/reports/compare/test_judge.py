@@ -27,7 +27,6 @@ from two_sides import (
 )
 
 import pudle
-from pudle.measuring.statuses import STATUSES
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits
@@ -128,7 +127,7 @@ def redefined(side):
 
 def test_unchanged_results_pass(judge):
     comparison = judge()
-    assert tuple(comparison.frame.columns) == COLUMNS
+    assert list(comparison.frame.columns) == COLUMNS
     assert len(comparison.frame) == CELLS and set(comparison.frame["verdict"]) == {"same"}
     assert comparison.differences == {}
 
@@ -144,7 +143,7 @@ def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
 @pytest.mark.parametrize(
     ("change", "what", "reason"),
     [
-        (times(1.011, depth=100, seed=1), "accuracy", "seed 1: 1.011 times the error"),
+        (times(1.011, depth=100, seed=1), "accuracy", "depth 100, seed 1: 1.011 times"),
         (times(3, "code_error", depth=10), "accuracy", "code error at depth 10"),
         # The floor of the cosine is of second order.
         (equal((20 * BOUND) ** 2 / 2, "cosine_error"), "accuracy", "cosine error"),
@@ -152,13 +151,12 @@ def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
         (both(equal(None, "relative_error", 100)), "status", "without a value"),
         *[
             (status(name, "3 of 5 are NaN"), "status", f"was ok, is {name}: 3 of 5 are NaN")
-            for name in STATUSES
-            if name != "ok"
+            for name in ("unsupported", "error")
         ],
         (failed("timeout"), "status", "was ok, is timeout: not finished"),
         (without_depth, "cell vanished", "is no longer measured"),
         (without_record, "cell vanished", "is no longer measured"),
-        (more_memory(MEMORY), "memory", "12 MiB more"),
+        (more_memory(MEMORY), "memory", "memory at depth 10: 2 times"),
     ],
 )
 def test_what_got_worse_is_named(judge, change, what, reason):
@@ -222,7 +220,7 @@ def test_whole_estimators_and_cases_that_vanish_or_change_are_named(judge):
     assert {line["case"] for line in summary.lines(judge(without_case))} == {CASES[0]}
     lines = summary.lines(judge(redefined))
     assert {line["what"] for line in lines} == {"case redefined"}
-    assert "algorithm ista became fista" in lines[0]["reason"]
+    assert "ista became fista" in lines[0]["reason"]
 
 
 def test_the_mistake_of_the_tutorial_is_caught(tmp_path):
@@ -262,9 +260,9 @@ def test_where_numbers_come_from_is_said(judge):
     changes = {"python": "3.11.9", "torch": "2.10", "cpu": "Difference engine", "dirty": True}
     comparison = judge(both(provenance(machine="there", **changes), slow))
     assert comparison.differences == {
-        "python": ("3.11.4", "3.11.9"),
-        "torch": ("2.9", "2.10"),
-        "cpu": ("Abacus", "Difference engine"),
+        "python": ["3.11.4", "3.11.9"],
+        "torch": ["2.9", "2.10"],
+        "cpu": ["Abacus", "Difference engine"],
     }
     notes = " ".join(comparison.notes)
     assert "differ in cpu" in notes and "thresholds for elsewhere" in notes
@@ -273,25 +271,9 @@ def test_where_numbers_come_from_is_said(judge):
     assert "| cpu | Abacus | Difference engine |" in text
 
 
-@pytest.mark.parametrize("lacks", ["backprop", "synthetic(n=10)", "ista(step=0.1)"])
-def test_what_head_cannot_load_is_said_where_its_cells_vanish(judge, lacks):
-    why = "cannot be loaded (mine.py, line 3)"
-    comparison = judge(without_estimator, lacking={"base": {}, "head": {lacks: why}})
-    (reason,) = set(comparison.cells()["reason"])
-    assert reason.endswith(f"no longer measured: {why}")
+def test_what_a_side_lacks_is_said(judge):
+    why = "mine cannot be loaded (mine.py, line 3)"
+    comparison = judge(without_estimator, lacking={"base": {}, "head": {"mine": why}})
     assert comparison.notes[0] == f"Left out on head: {why}"
     for text in (summary.plain(comparison), summary.markdown(comparison, "base", "head", "quick")):
-        assert reason in text
-
-
-def test_a_file_named_without_its_class_counts_as_the_class(judge):
-    def plant(base):
-        name = "mine.py:Mine(window=3)"
-        base["estimators"].append(name)
-        for case in CASES:
-            old = base["records"][case, "backprop"]
-            base["records"][case, name] = old | {"estimator": name}
-
-    lacking = {"head": {"mine.py(window=3)": "SyntaxError"}}
-    (reason,) = set(judge(change_base=plant, lacking=lacking).cells()["reason"])
-    assert reason.endswith("no longer measured: SyntaxError")
+        assert why in text

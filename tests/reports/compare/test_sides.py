@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from two_sides import blank, write
 
-from pudle.errors import MissingResults
 from pudle.files import write_record
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
-from pudle.reports.compare.sides import load_commit
+from pudle.reports.load import load
 
 
 def test_results_of_two_commits_live_side_by_side(tmp_path):
@@ -39,12 +37,10 @@ def test_results_of_two_commits_live_side_by_side(tmp_path):
             write_record(store / place, record)
         replaced.append((name, spec, place))
     remember(new, replaced)
-    sides = [load_commit(commit, commit, home, "quick") for commit in (old, new)]
+    sides = [load(home, "quick", commit) for commit in (old, new)]
     assert [set(side.frame["commit"]) for side in sides] == [{old}, {new}]
     assert [side.notes for side in sides] == [(), ()]
     assert {line["estimator"] for line in summary.lines(compare(*sides))} == {"backprop"}
     (store / replaced[-1][-1]).write_text("{")
-    (line,) = load_commit(new, "new", home, "quick").damaged
+    (line,) = load(home, "quick", new).damaged
     assert replaced[-1][-1] in line and "delete it and run `pudle run` again" in line
-    with pytest.raises(MissingResults, match="no results of commit nobody"):
-        load_commit("d" * 40, "nobody", home, "quick")

@@ -5,16 +5,15 @@ regression.
 from __future__ import annotations
 
 import math
-import sys
-import time
 
 import pytest
-from two_sides import CASES, blank, scores, write
+from two_sides import CASES, DEPTHS, TIMED, blank, scores, write
 
 from pudle.measuring.commits.turns import TimeLimit, time_in_turns
+from pudle.measuring.contents import Rounds
+from pudle.measuring.scoring import ERRORS
 from pudle.reports.compare.judge import compare
-from pudle.reports.compare.sides import load_folder, on_both
-from pudle.workers import TIMED_OUT, run
+from pudle.reports.compare.sides import load_folder
 
 
 @pytest.fixture
@@ -38,23 +37,17 @@ def sides(tmp_path):
 
 
 def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
-    assert "vanished" in set(compare(*sides).cells("regression")["rule"])
-    both, left_out = on_both(sides)
-    judged = compare(*both)
+    whole = compare(*sides)
+    assert "vanished" in set(whole.cells("regression")["rule"])
+    judged = compare(*sides, together=Rounds(rounds=[], partial=True))
     regressions = judged.cells("regression")
-    assert set(regressions["rule"]) == {"accuracy"} and set(regressions["estimator"]) == {
-        "backprop"
-    }
+    assert set(regressions["rule"]) == {"accuracy"}
+    assert set(regressions["estimator"]) == {"backprop"}
     # One record with its memories, and one more memory.
-    assert left_out == 2
-    assert len(judged.frame) < len(compare(*sides).frame)
-
-
-def test_a_command_ends_at_its_limit_with_all_that_it_started():
-    start = time.monotonic()
-    done = run([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0)
-    assert done.returncode == TIMED_OUT and "not finished after 1 s" in done.stderr
-    assert time.monotonic() - start < 30
+    left_out = len(DEPTHS) * len(ERRORS) + len(TIMED) + 1
+    assert f"left out times, and {left_out} other cells" in judged.notes[0]
+    timed = (whole.frame["metric"] == "seconds").sum()
+    assert len(judged.frame) == len(whole.frame) - timed - left_out
 
 
 def test_no_time_is_begun_after_the_limit():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from two_sides import CASES, ESTIMATORS, TIMED, only, turns
 
@@ -32,7 +30,6 @@ def test_a_slower_estimator_is_distinguished_from_noise(judge, ratio, options, v
     if number and verdict == "regression":
         slower = cells[["case", "estimator", "depth"]].itertuples(index=False, name=None)
         assert all(ratio(cell) > 1 for cell in slower)
-        assert all("times the time" in reason for reason in cells["reason"])
 
 
 def test_a_ratio_within_the_noise_is_undecided(judge):
@@ -42,12 +39,13 @@ def test_a_ratio_within_the_noise_is_undecided(judge):
 
 def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(judge):
     rounds = turns(noise=0.0)
-    first = (rounds["case"] == CASES[0]) & (rounds["estimator"] == "backprop")
-    first &= rounds["depth"] == 10
-    rounds.loc[first, "head"] = math.nan
-    rounds.loc[first, "reason"] = "ValueError: broken"
+    cell = (CASES[0], "backprop", 10)
+    broken = [row for row in rounds if (row["case"], row["estimator"], row["depth"]) == cell]
+    for row in broken:
+        row |= {"head": None, "reason": "ValueError: broken"}
     assert "ValueError: broken" in only(judge(rounds=rounds))["reason"]
-    rounds.loc[first, "base"] = math.nan
+    for row in broken:
+        row["base"] = None
     assert judge(rounds=rounds).cells().empty
 
 
