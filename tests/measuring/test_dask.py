@@ -299,7 +299,7 @@ def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
         ("tcp://127.0.0.1", "no Dask scheduler answers"),
         (
             "slurm:absent.yaml",
-            "cannot be used (FileNotFoundError: No such file or directory): give a YAML file",
+            "No such file or directory: 'absent.yaml'): give a YAML file",
         ),
     ],
 )

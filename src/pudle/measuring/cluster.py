@@ -132,7 +132,7 @@ class DaskCluster:
         return self.client.submit(
             _fulfill,
             task,
-            task.place[1],
+            task.place.key,
             self.client.id,
             os.getcwd(),
             kernel_choice.choice(),
@@ -221,7 +221,7 @@ def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
     os.environ[kernel_choice.VARIABLE] = kernels_chosen
     kernels.prepare()
     try:
-        same = task.place[1] == key
+        same = task.place.key == key
     except Exception as error:  # noqa: BLE001  # a plug-in may be broken on this machine alone
         return f"{type(error).__name__}: {first_line(error)}"
     return "" if same else "its key differs, by the sources, a library or a file"

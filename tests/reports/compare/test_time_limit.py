@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from two_sides import CASES, DEPTHS, TIMED, blank, scores, write
+from two_sides import CASES, DEPTHS, blank, scores, write
 
 from pudle.measuring.commits.turns import TimeLimit, time_in_turns
 from pudle.measuring.contents import Rounds
@@ -43,8 +43,8 @@ def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
     regressions = judged.cells("regression")
     assert set(regressions["rule"]) == {"accuracy"}
     assert set(regressions["estimator"]) == {"backprop"}
-    # One record with its memories, and one more memory.
-    left_out = len(DEPTHS) * len(ERRORS) + len(TIMED) + 1
+    # One record, and one more memory.
+    left_out = len(DEPTHS) * len(ERRORS) + 1
     assert f"left out times, and {left_out} other cells" in judged.notes[0]
     timed = (whole.frame["metric"] == "seconds").sum()
     assert len(judged.frame) == len(whole.frame) - timed - left_out

@@ -53,6 +53,8 @@ def time_in_turns(
     lie. No cell is begun after `until`, of the monotonic clock. The result is the rows of the table
     that `compare_rounds` takes.
     """
+    if not cells:
+        return []
     rounds = rounds_needed(len(cells), limit.significance)
     log(f"times of {len(cells)} cells, {rounds} rounds")
     first = _measure(timers, cells, rounds, until)
@@ -118,8 +120,10 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         statuses = ("error" if math.isnan(base) else "ok", "error" if reason else "ok")
         numbers = (base, head, change, slower, faster)
         compared.append((*cell, "seconds", *numbers, *statuses, reason))
-    columns = "metric base head change p_slower p_faster status_base status_head reason_head"
-    return pd.DataFrame(compared, columns=[*CELL, *columns.split()])
+    names = ["base", "head", "change", "p_slower", "p_faster"]
+    columns = [*CELL, "metric", *names, "status_base", "status_head", "reason_head"]
+    types = dict.fromkeys(names, "float64") | {"depth": "Int64"}
+    return pd.DataFrame(compared, columns=columns).astype(types)
 
 
 def _measure(
