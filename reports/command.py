@@ -107,9 +107,7 @@ def report_command(
         shown = list(files)
     else:
         named = dict.fromkeys(results)
-        loaded = read_each(
-            named, lambda name: (name, load_side(name, home, profile)), damaged
-        )
+        loaded = read_each(named, lambda name: (name, load_side(name, home, profile)), damaged)
         if damaged and not loaded:
             raise UnreadableResult("; ".join(damaged))
         sides = dict(loaded) or {profile: load(home, profile)}

@@ -229,7 +229,7 @@ def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
 
 def _carry_out(task: Task, root: str) -> tuple[Any, list[File]]:
     """Carry out a task, and return its record, if it has one, and the files that it wrote."""
-    result, (path, _) = WORK[task.kind](*task.arguments), task.place
+    result, path = WORK[task.kind](*task.arguments), task.place.path
     # The record comes last: one that exists has all that it speaks of.
     written = dict.fromkeys((path.with_suffix(".npz"), path))
     return result if task.kind in RECORDS else None, [
