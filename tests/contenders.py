@@ -9,11 +9,12 @@ call.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -47,15 +48,12 @@ class Task:
 
 @functools.lru_cache(maxsize=2)
 def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
-    problem = pudle.make_dataset(task.dataset).problem(dtype=dtype)
+    dataset = pudle.make_dataset(task.dataset)
+    problem = dataset.problem(dtype=dtype)
     if task.samples is None:
         return problem
-    kept = smooth(pudle.make_dataset(task.dataset).problem(dtype=torch.float64), max(task.depths))[
-        : task.samples
-    ]
-    assert len(kept) == task.samples, (
-        f"{len(kept)} samples are smooth, {task.samples} are asked for: draw more"
-    )
+    kept = smooth(dataset.problem(dtype=torch.float64), max(task.depths))[: task.samples]
+    assert len(kept) == task.samples, "too few samples are smooth: draw more"
     return replace(problem, observations=problem.observations[kept], generating_codes=None)
 
 
@@ -81,29 +79,14 @@ def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Ten
 Work = Callable[[], list[Tensor]]
 
 
-@contextmanager
-def kernels(choice: str) -> Iterator[None]:
-    """Choose what runs and pulls back the layers."""
-    before = os.environ.get("PUDLE_KERNELS")
-    os.environ["PUDLE_KERNELS"] = choice
-    try:
-        yield
-    finally:
-        os.environ.pop("PUDLE_KERNELS") if before is None else os.environ.update(
-            PUDLE_KERNELS=before
-        )
-
-
 def project(choice: str, task: Task, dtype: torch.dtype) -> Work:
     """Return this package's gradients; each call makes its problem anew, as a training does."""
     given, algorithm = task.problem(dtype), pudle.Ista(step=STEP)
-    estimators = [
-        pudle.make_estimator(name)
-        for name in (("alternating", "backprop") if task.sweep else ("backprop",))
-    ]
+    names = ("alternating", "backprop") if task.sweep else ("backprop",)
+    estimators = [pudle.make_estimator(name) for name in names]
 
     def work():
-        with kernels(choice):
+        with patch.dict(os.environ, PUDLE_KERNELS=choice):
             problems = [replace(given, loss=loss) for loss in task.losses]
             return [
                 estimate.gradient
@@ -123,60 +106,40 @@ def loss_at(problem: pudle.SparseCoding, loss: str, codes: Any, residual: Any) -
     return total / len(problem.observations)
 
 
-def torch_autograd(
-    task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] | None = None
-) -> Work:
+def torch_autograd(task: Task, dtype: torch.dtype, compiled: bool = False) -> Work:
     """Return plain torch: a loop over the layers and `backward`; a sweep keeps the graph of its one
-    forward pass.
+    forward pass. One layer may be compiled: torch's regional compilation, for blocks that repeat.
     """
     problem = task.problem(dtype)
-    observations, penalty = problem.observations, problem.penalty
+    observations, threshold = problem.observations, STEP * problem.penalty
 
-    def plain(codes: Tensor, dictionary: Tensor) -> Tensor:
-        return softshrink(
-            codes - STEP * (codes @ dictionary.T - observations) @ dictionary, STEP * penalty
-        )
+    def layer(codes: Tensor, dictionary: Tensor) -> Tensor:
+        slope = (codes @ dictionary.T - observations) @ dictionary
+        return softshrink(codes - STEP * slope, threshold)
 
-    layer = layer or plain
+    if compiled:
+        # Programs for other shapes count towards a limit, beyond which torch no longer compiles.
+        torch.compiler.reset()
+        layer = torch.compile(layer)
 
     def work():
         dictionary = problem.dictionary.clone().requires_grad_()
         codes = [observations.new_zeros(problem.code_shape)]
         for _ in range(max(task.depths)):
             codes.append(layer(codes[-1], dictionary))
-        results = []
-        for loss in task.losses:
-            if task.sweep:
-                for depth in task.depths:
-                    fixed = codes[depth].detach()
-                    value = loss_at(problem, loss, fixed, fixed @ dictionary.T - observations)
-                    results += torch.autograd.grad(value, dictionary)
-            for depth in task.depths:
-                value = loss_at(
-                    problem, loss, codes[depth], codes[depth] @ dictionary.T - observations
-                )
-                results += torch.autograd.grad(value, dictionary, retain_graph=task.sweep)
-        return results
+
+        def gradient(loss: str, at: Tensor) -> Tensor:
+            value = loss_at(problem, loss, at, at @ dictionary.T - observations)
+            return torch.autograd.grad(value, dictionary, retain_graph=task.sweep)[0]
+
+        direct = [True, False] if task.sweep else [False]
+        every = itertools.product(task.losses, direct, task.depths)
+        return [
+            gradient(loss, codes[depth].detach() if fixed else codes[depth])
+            for loss, fixed, depth in every
+        ]
 
     return work
-
-
-def torch_compile(task: Task, dtype: torch.dtype) -> Work:
-    """Return the same with one compiled layer: torch's regional compilation, for blocks that
-    repeat.
-    """
-    problem = task.problem(dtype)
-    observations, threshold = problem.observations, STEP * problem.penalty
-    # Programs for other shapes count towards a limit, beyond which torch no longer compiles.
-    torch.compiler.reset()
-
-    @torch.compile
-    def layer(codes: Tensor, dictionary: Tensor) -> Tensor:
-        return softshrink(
-            codes - STEP * (codes @ dictionary.T - observations) @ dictionary, threshold
-        )
-
-    return torch_autograd(task, dtype, layer)
 
 
 class Encoder(torch.nn.Module):
@@ -212,12 +175,8 @@ def published_layers(task: Task, dtype: torch.dtype) -> Work:
 
     def work():
         ways = (False, True) if task.sweep else (True,)
-        return [
-            gradient(loss, depth, way)
-            for loss in task.losses
-            for way in ways
-            for depth in task.depths
-        ]
+        every = itertools.product(task.losses, ways, task.depths)
+        return [gradient(loss, depth, way) for loss, way, depth in every]
 
     return work
 
@@ -278,7 +237,7 @@ CONTENDERS: dict[str, Callable[[Task, torch.dtype], Work]] = {
     "pudle, torch": functools.partial(project, "torch"),
     "JAX": jax_scan,
     "torch autograd": torch_autograd,
-    "torch.compile": torch_compile,
+    "torch.compile": functools.partial(torch_autograd, compiled=True),
     "published layers": published_layers,
     "dense bound": dense_bound,
 }

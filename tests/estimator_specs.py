@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 import pudle
+from pudle.conformance.checks import Subject
+from pudle.conformance.specimens import Specimen
 
 NAMES = sorted(pudle.list_estimators())
 #: Options for estimators that need some, or that cost much by default; all others are made by their
@@ -36,9 +36,9 @@ def estimate(
     return pudle.make_estimator(spec).estimate(problem, algorithm, depth)
 
 
-def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the Euclidean distance relative to the norm of what is expected."""
-    return float((actual - expected).norm() / expected.norm())
+def on(specimen: Specimen, spec: str, depth: int, **changes) -> pudle.Estimate:
+    """Make the estimator of a spec and estimate on a specimen of the checks."""
+    return Subject(pudle.make_estimator(spec), specimen).estimate(depth, **changes)
 
 
 def at_minimizer(problem: pudle.SparseCoding) -> tuple[pudle.Reference, pudle.Ista]:

@@ -5,29 +5,29 @@ has the unrolled layers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 import pudle
 from pudle.algorithms import State
 from pudle.conformance import closed_forms
-from pudle.conformance.closed_forms import Array, complex_step, lipschitz_constant, soft
+from pudle.conformance.closed_forms import Array, soft
+from pudle.conformance.closed_forms import complex_step as complex_step
 
-__all__ = [
-    "RidgeOracle",
-    "central_difference",
-    "complex_step",
-    "exact_codes",
-    "exact_loss",
-    "kkt_violation",
-    "lipschitz_constant",
-    "outer_loss",
-    "polish",
-    "soft",
-    "unroll",
-    "unrolled_loss",
-]
+
+class Plain(closed_forms.ClosedForm):
+    """Layers of the lasso in a dictionary."""
+
+    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
+        return theta, self.problem.penalty, 0.0
+
+
+def lipschitz_constant(matrix: Array) -> float:
+    """Return the largest eigenvalue of ``A^T A``."""
+    return float(np.linalg.eigvalsh(matrix.T @ matrix)[-1])
 
 
 def unroll(
@@ -44,21 +44,18 @@ def unroll(
     """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated
     point, momentum).
     """
-    after = closed_forms.unroll(
-        observations,
-        (dictionary, penalty, 0.0),
-        pudle.Fista() if accelerated else pudle.Ista(),
-        step,
-        range(depth),
-        None if state is None else State(*state),
-        nonnegative,
+    problem = SimpleNamespace(
+        observations=torch.as_tensor(observations), penalty=penalty, nonnegative=nonnegative
     )
+    algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
+    form = Plain(problem, algorithm)
+    after = form.run(dictionary, range(depth), None if state is None else State(*state))
     return after.codes, after.point, after.momentum
 
 
 def outer_loss(
-    observations: Array, dictionary: Array, codes: Array, penalty: float, loss: str
-) -> complex:
+    observations: Array, dictionary: Array, codes: Array, penalty: Any, loss: str
+) -> Any:
     """Return the mean lasso or reconstruction loss over the samples; analytic in its arguments away
     from zero codes.
     """
@@ -67,32 +64,6 @@ def outer_loss(
     if loss == "lasso":
         total = total + penalty * (codes * np.sign(codes.real)).sum()
     return total / len(observations)
-
-
-def unrolled_loss(
-    observations: Array,
-    at: Array,
-    penalty: float,
-    loss: str,
-    step: float,
-    depth: int,
-    *,
-    accelerated: bool = False,
-    window: int | None = None,
-    frozen: Array | None = None,
-) -> complex:
-    """Return the loss of dictionary `at` after `depth` layers; those before the last `window` run
-    with `frozen`.
-    """
-    window = depth if window is None else min(window, depth)
-    state = None
-    if window < depth:
-        assert frozen is not None, "layers before the window need a dictionary"
-        state = unroll(observations, frozen, penalty, step, depth - window, accelerated=accelerated)
-    codes, _, _ = unroll(
-        observations, at, penalty, step, window, accelerated=accelerated, state=state
-    )
-    return outer_loss(observations, at, codes, penalty, loss)
 
 
 def central_difference(
@@ -177,20 +148,13 @@ def exact_loss(
     signs: Array,
     *,
     nonnegative: bool = False,
-) -> np.longdouble:
+) -> Any:
     """Return the loss at the exact minimizer with the given signs, and verify these."""
     codes = polish(observations, dictionary, penalty, signs)
     assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
-    assert (
-        kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative).max()
-        < 1e-14
-    )
-    d, x = dictionary.astype(np.longdouble), observations.astype(np.longdouble)
-    residual = x - codes @ d.T
-    total = (residual * residual).sum() / 2
-    if loss == "lasso":
-        total = total + np.longdouble(penalty) * np.abs(codes).sum()
-    return total / len(x)
+    violation = kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative)
+    assert violation.max() < 1e-14
+    return outer_loss(observations, dictionary, codes, np.longdouble(penalty), loss)
 
 
 class RidgeOracle:

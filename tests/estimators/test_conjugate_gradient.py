@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from estimator_specs import estimate, relative
+from comparisons import relative
+from estimator_specs import estimate
 from examples import sparse_problem
 
 import pudle

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import tolerances
 from comparisons import relative
-from estimator_specs import VISIBLE
+from estimator_specs import VISIBLE, on
 
-import pudle
 from pudle.conformance.closed_forms import TINY
 from pudle.conformance.specimens import Specimen, named, specimens
 
@@ -44,8 +43,10 @@ def derivative_on_the_line(specimen: Specimen, direction: np.ndarray) -> float:
     ids=str,
 )
 def test_layers_are_differentiated_on_the_line(specimen):
-    gradient = specimen.estimate(pudle.make_estimator("drmad"), DEPTH).gradient.numpy()
-    assert relative(gradient, specimen.unrolled(DEPTH)) > VISIBLE, "the codes are not on the line"
+    gradient = on(specimen, "drmad", DEPTH).gradient.numpy()
+    assert relative(gradient, specimen.form.unrolled(DEPTH)) > VISIBLE, (
+        "the codes are not on the line"
+    )
     direction = np.random.default_rng(0).standard_normal(gradient.shape)
     expected, size = derivative_on_the_line(specimen, direction), np.linalg.norm(gradient)
     error = abs((gradient * direction).sum() - expected) / np.linalg.norm(direction)
@@ -58,9 +59,7 @@ def test_the_error_falls_as_one_over_the_depth_where_the_loss_keeps_its_derivati
     """
     specimen = named("ridge", "linear")
     errors = [
-        relative(result.gradient, specimen.unrolled(depth))
-        for depth, result in zip(
-            (200, 400), specimen.sweep(pudle.make_estimator("drmad"), (200, 400)), strict=True
-        )
+        relative(on(specimen, "drmad", depth).gradient, specimen.form.unrolled(depth))
+        for depth in (200, 400)
     ]
     assert 1.8 < errors[0] / errors[1] < 2.2

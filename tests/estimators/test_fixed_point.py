@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from estimator_specs import VISIBLE, estimate, relative
+from comparisons import relative
+from estimator_specs import VISIBLE, estimate
 from examples import sparse_problem
 from tolerances import SAME_ARITHMETIC
 

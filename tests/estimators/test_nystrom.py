@@ -9,8 +9,8 @@ import pytest
 import tolerances
 import torch
 from comparisons import relative
+from estimator_specs import on
 
-import pudle
 from pudle import streams
 from pudle.conformance.closed_forms import TINY, derivative
 from pudle.conformance.specimens import Specimen, named, specimens
@@ -44,7 +44,7 @@ def low_rank_gradient(
         residual = (codes @ matrix.T - model.observations) @ matrix
         return ((residual + l2_penalty * codes + penalty * np.sign(codes)) * solution).sum()
 
-    return specimen.unrolled(DEPTH, 0) - derivative(contracted, model.theta)
+    return specimen.form.unrolled(DEPTH, 0) - derivative(contracted, model.theta)
 
 
 @pytest.mark.parametrize(
@@ -52,23 +52,21 @@ def low_rank_gradient(
 )
 @pytest.mark.parametrize("rank, regularization, seed", [(3, 0.01, 5), (50, 0.3, 0)])
 def test_is_the_inverse_of_the_low_rank_matrix(specimen, rank, regularization, seed):
-    estimator = pudle.make_estimator(
-        f"nystrom(rank={rank}, regularization={regularization}, seed={seed})"
-    )
+    spec = f"nystrom(rank={rank}, regularization={regularization}, seed={seed})"
     expected = low_rank_gradient(specimen, rank, regularization, seed)
-    assert relative(specimen.estimate(estimator, DEPTH).gradient, expected) < tolerances.CLOSED_FORM
+    assert relative(on(specimen, spec, DEPTH).gradient, expected) < tolerances.CLOSED_FORM
 
 
 @pytest.mark.parametrize(
     "specimen", specimens("square", "convolutional", "penalty", "ridge"), ids=str
 )
 def test_full_rank_without_regularization_is_the_implicit_gradient(specimen):
-    estimator = pudle.make_estimator("nystrom(rank=1000, regularization=1e-9)")
-    assert relative(specimen.estimate(estimator, DEPTH).gradient, specimen.implicit(DEPTH)) < 1e-6
+    gradient = on(specimen, "nystrom(rank=1000, regularization=1e-9)", DEPTH).gradient
+    assert relative(gradient, specimen.form.implicit(DEPTH)) < 1e-6
 
 
 def test_more_active_atoms_than_dimensions_give_a_finite_gradient():
     specimen = named("sparse coding", "reconstruction")
-    result = specimen.estimate(pudle.make_estimator("nystrom(rank=12)"), 1, penalty=1e-4)
+    result = on(specimen, "nystrom(rank=12)", 1, penalty=1e-4)
     assert result.diagnostics["largest_rank"] > specimen.form.observations.shape[1]
     assert torch.isfinite(result.gradient).all()

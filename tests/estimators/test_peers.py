@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tolerances
 import torch
-from estimator_specs import at_minimizer, relative
+from comparisons import relative
+from estimator_specs import at_minimizer
 from examples import TINY, ridge_problem, sparse_problem
 
 import pudle

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tolerances
 from comparisons import relative
+from estimator_specs import on
 
 import pudle
 from pudle import streams
@@ -16,7 +17,7 @@ FORM = SPECIMEN.form
 
 
 def estimate(spec: str, depth: int = 8) -> pudle.Estimate:
-    return SPECIMEN.estimate(pudle.make_estimator(spec), depth)
+    return on(SPECIMEN, spec, depth)
 
 
 def loss(thetas: np.ndarray, window: int, depth: int) -> float:
@@ -43,7 +44,7 @@ def test_a_sample_is_the_difference_times_the_sum_of_its_perturbations(window, d
 
 def test_standard_error_is_that_of_the_vector():
     result = estimate("pes(samples=300, window=4)")
-    error = np.linalg.norm(result.gradient.numpy() - SPECIMEN.unrolled(8))
+    error = np.linalg.norm(result.gradient.numpy() - SPECIMEN.form.unrolled(8))
     assert 0.7 < error / result.diagnostics["standard_error"] < 1.4
     assert "standard_error" not in estimate("pes(samples=1)", 2).diagnostics
 

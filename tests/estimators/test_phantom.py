@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tolerances
 from comparisons import relative
+from estimator_specs import on
 
 import pudle
 from pudle.conformance.closed_forms import derivative
@@ -22,7 +23,7 @@ DAMPINGS = pytest.mark.parametrize("count, damping", [(1, 0.5), (4, 0.7), (3, 1.
 
 
 def estimate(spec: str, depth: int) -> np.ndarray:
-    return SPECIMEN.estimate(pudle.make_estimator(spec), depth).gradient.numpy()
+    return on(SPECIMEN, spec, depth).gradient.numpy()
 
 
 def slope_at(codes: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ def test_unrolling_is_the_derivative_of_the_damped_layers(count, damping):
             at = damping * layer(at, theta) + (1 - damping) * at
         return (at * slope_at(codes)).sum()
 
-    expected = SPECIMEN.unrolled(5, 0) + derivative(contracted, FORM.theta)
+    expected = SPECIMEN.form.unrolled(5, 0) + derivative(contracted, FORM.theta)
     actual = estimate(f"phantom(steps={count}, damping={damping})", 5)
     assert relative(actual, expected) < tolerances.COMPLEX_STEP
 
@@ -63,19 +64,19 @@ def test_neumann_form_is_the_damped_series(count, damping):
         total = total + term
     series = derivative(lambda theta: (layer(codes, theta) * damping * total).sum(), dictionary)
     actual = estimate(f"phantom_neumann(terms={count}, damping={damping})", 5)
-    assert relative(actual, SPECIMEN.unrolled(5, 0) + series) < tolerances.COMPLEX_STEP
+    assert relative(actual, SPECIMEN.form.unrolled(5, 0) + series) < tolerances.COMPLEX_STEP
 
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_without_damping_both_are_the_last_layers_at_converged_codes(count):
-    window, longer = (SPECIMEN.unrolled(CONVERGED, each) for each in (count, count + 1))
+    window, longer = (SPECIMEN.form.unrolled(CONVERGED, each) for each in (count, count + 1))
     for spec in (f"phantom(steps={count}, damping=1.0)", f"fixed_point(terms={count})"):
         assert relative(estimate(spec, CONVERGED), window) < tolerances.CONVERGED
     assert relative(longer, window) > 100 * tolerances.CONVERGED, "one layer more or less shows"
 
 
 def test_both_forms_agree_at_converged_codes_and_tend_to_the_implicit_gradient():
-    implicit, errors = SPECIMEN.implicit(CONVERGED), []
+    implicit, errors = SPECIMEN.form.implicit(CONVERGED), []
     for count in (5, 50, 1500):
         unrolled = estimate(f"phantom(steps={count}, damping=0.3)", CONVERGED)
         series = estimate(f"fixed_point(terms={count}, damping=0.3)", CONVERGED)

@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 import torch
-from estimator_specs import DEPTH, VISIBLE, estimate, relative
+from comparisons import relative
+from estimator_specs import DEPTH, VISIBLE, estimate
 from examples import sparse_problem
 from tolerances import SAME_ARITHMETIC
 from torch.autograd import forward_ad

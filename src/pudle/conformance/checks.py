@@ -1,21 +1,67 @@
-"""The framework of the checks: a check and its record, how checks are registered, and how all of
-them run.
+"""The framework of the checks: an estimator under check, a check and its record, how checks are
+registered, and how all of them run.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from ..errors import MissingDependency, UnsupportedProblem
-from ..estimator import CLAIMS, Estimate, GradientEstimator
+from ..errors import MissingDependency, PudleError, UnsupportedProblem
+from ..estimator import Estimate
 from .closed_forms import Array
+from .explanations import Mistakes, distance, explain
 from .specimens import Specimen
+
+
+class Defect(Exception):
+    """What is wrong with an estimator, perhaps with the number that shows it and its limit."""
+
+
+def require(condition: bool, reason: str, *numbers: float) -> None:
+    """Fail with a reason, and perhaps a number and its limit, unless a condition holds."""
+    if not condition:
+        raise Defect(reason, *numbers)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An estimator under check on a specimen, which is None for checks of the class alone."""
+
+    estimator: Any
+    specimen: Any = None
+
+    @property
+    def claim(self) -> Any:
+        """What the estimator claims to compute, whatever that is."""
+        return getattr(self.estimator, "computes", None)
+
+    @property
+    def options(self) -> set[str]:
+        """The names of the estimator's fields."""
+        return set(getattr(self.estimator, "__dataclass_fields__", ()))
+
+    def having(self, **options: Any) -> Subject:
+        """Return the same with other options."""
+        return Subject(dataclasses.replace(self.estimator, **options), self.specimen)
+
+    def estimate(self, depth: Any, *dtype: Any, **changes: Any) -> Any:
+        """Return an estimate in a dtype and on a device, perhaps of a changed problem."""
+        made = self.specimen.make(*dtype, **changes), self.specimen.make_algorithm(*dtype)
+        return self.estimator.estimate(*made, depth)
+
+    def gradient(self, depth: int, *dtype: Any) -> Array:
+        """Return the gradient of an estimate."""
+        return gradient_of(self.estimate(depth, *dtype))
+
+    def sweep(self, depths: Iterable[Any]) -> list[Estimate]:
+        """Return the estimates of a sweep."""
+        made = self.specimen.make(), self.specimen.make_algorithm()
+        return list(self.estimator.sweep(*made, list(depths)))
 
 
 class Distance(NamedTuple):
@@ -33,17 +79,22 @@ class Distance(NamedTuple):
 
 #: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if
 #: it does not.
-Measurement = tuple[float, float, str | Callable[[], str]]
+Measurement = tuple[float, float, Callable[[], str]]
+Measurements = Iterator[Measurement | Distance]
 
 
-class Defect(Exception):
-    """What is wrong with an estimator, with the number that shows it and its limit."""
-
-    def __init__(
-        self, reason: str, number: float | None = None, limit: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason, self.number, self.limit = reason, number, limit
+def compare(
+    what: str,
+    mine: Array,
+    expected: Array,
+    limit: float = 0.0,
+    size: float | None = None,
+    mistakes: Mistakes = (),
+    remedy: str = "",
+) -> Measurement:
+    """Measure how far an array is from an expected one, which `what` names."""
+    error = distance(mine, expected, size)
+    return error, limit, lambda: explain(mine, expected, what, mistakes) + remedy
 
 
 @dataclass(frozen=True)
@@ -77,91 +128,94 @@ class Record:
     distances: tuple[Distance, ...] = ()
 
 
-#: Takes an estimator and a specimen, None where a check looks only at the class; yields what it
-#: measures, and raises a `Defect` at once where nothing more can be measured.
-Measure = Callable[[Any, Any], Iterator[Measurement | Distance] | None]
-Specimens = tuple[Specimen | None, ...]
-
-
 @dataclass(frozen=True)
 class Check:
-    """One property of estimators: its name, how it is measured, and the specimens that it is
-    measured on for a given estimator.
+    """One property of estimators: a function that measures it, the specimens, and the subjects for
+    which it is a question.
 
-    With `few_samples`, a stochastic estimator takes two samples: the check needs no mean.
+    With `few_samples`, a stochastic estimator takes two samples: the check needs no mean. With
+    `may_refuse`, an error that says what is missing and what to do passes.
     """
 
     name: str
     description: str
-    measure: Measure
-    specimens: Callable[[GradientEstimator], Specimens]
+    measure: Callable[[Subject], Measurements | None]
+    specimens: tuple[Specimen | None, ...] = (None,)
+    concerns: Callable[[Subject], bool] = lambda subject: True
     few_samples: bool = True
+    may_refuse: bool = False
 
-    def record(self, specimen: Specimen | None, status: str, *outcome: Any) -> Record:
-        """Return the record of an outcome on a specimen."""
-        names = ("", "", "") if specimen is None else specimen.names
-        return Record(self.name, *names, status, *outcome)
+    def subjects(self, estimator: Any) -> list[Subject]:
+        """Return the estimator on each specimen that this check has for it."""
+        subjects = [Subject(estimator, specimen) for specimen in self.specimens]
+        return [subject for subject in subjects if self.concerns(subject)]
 
-    def __call__(self, estimator: GradientEstimator, specimen: Specimen | None) -> Record:
+    def record(self, subject: Subject, status: str, *outcome: Any) -> Record:
+        """Return the record of an outcome."""
+        names = subject.specimen.names if subject.specimen else ("", "", "")
+        return Record(*(self.name, *names, status, *outcome))
+
+    def __call__(self, subject: Subject) -> Record:
+        """Carry out the check."""
         measured: list[tuple[float, float]] = []
         distances: list[Distance] = []
+        status, reason = "failed", ""
+        numbers: Any = (None, None)
         try:
-            few = self.few_samples and getattr(estimator, "computes", None) == "stochastic"
-            if few and "samples" in options_of(estimator):
-                estimator = dataclasses.replace(estimator, samples=2)  # type: ignore[type-var]
-            for each in self.measure(estimator, specimen) or ():
+            few = self.few_samples and subject.claim == "stochastic"
+            having = subject.having(samples=2) if few and "samples" in subject.options else subject
+            for each in self.measure(having) or ():
                 if isinstance(each, Distance):
                     distances.append(each)
                     continue
-                number, limit, reason = each
+                number, limit, why = each
                 # Not the opposite comparison: NaN must fail.
                 if not (number < limit or number == limit == 0):
-                    raise Defect(reason if isinstance(reason, str) else reason(), number, limit)
+                    raise Defect(why(), number, limit)
                 measured.append((number, limit))
+            status, numbers = "passed", max(measured, default=numbers)
         except Defect as defect:
-            numbers, reason = (defect.number, defect.limit), defect.reason
-            return self.record(specimen, "failed", *numbers, reason, tuple(distances))
+            reason, *numbers = (*defect.args, None, None)[:3]
+            if subject.specimen and subject.specimen.drawn:
+                reason += f", on {subject.specimen}"
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
-        except UnsupportedProblem as refusal:
-            reason, status = str(refusal), "refused"
-            if "\n" in reason or len(reason.split()) < 5:
-                remedy = "say in one line what is missing and what to use instead"
-                reason, status = f"refuses with {reason!r}: {remedy}", "failed"
-            return self.record(specimen, status, None, None, reason)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever an estimator raises
-            text = " ".join(str(error).split())[:200] or "an empty message"
-            advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
-            reason = f"raised {type(error).__name__}: {text}; {advice}"
-            return self.record(specimen, "failed", None, None, reason)
-        worst = max(measured, default=(None, None))
-        return self.record(specimen, "passed", *worst, "", tuple(distances))
+            reason = str(error)
+            if self.may_refuse and isinstance(error, PudleError):
+                status, reason = "passed", ""
+            elif not isinstance(error, UnsupportedProblem):
+                text = " ".join(reason.split())[:200] or "an empty message"
+                advice = "raise UnsupportedProblem, saying what is missing, if this is not treated"
+                reason = f"raised {type(error).__name__}: {text}; {advice}"
+            elif "\n" in reason or len(reason.split()) < 5:
+                remedy = "say in one line what is missing and what to use instead"
+                reason = f"refuses with {reason!r}: {remedy}"
+            else:
+                status = "refused"
+        return self.record(subject, status, *numbers, reason, tuple(distances))
 
 
 CHECKS: dict[str, Check] = {}
 
 
-def register(
-    specimens: Specimens | Callable[[GradientEstimator], Specimens] = (None,),
-    *,
-    few_samples: bool = True,
-) -> Callable[[Measure], Measure]:
-    """Register a function ``check_<name>`` as a check; the first line of its docstring is the
-    description.
+def register(*conditions: Any, **options: Any) -> Callable[[Any], Any]:
+    """Register a function ``check_<name>``; the first sentence of its docstring is the description.
+
+    The arguments are those of `Check` after `measure`.
     """
 
-    def add(measure: Measure) -> Measure:
+    def add(measure: Any) -> Any:
         name = measure.__name__.removeprefix("check_")
-        description = (measure.__doc__ or "").splitlines()[0]
-        chosen = specimens if callable(specimens) else lambda estimator: specimens
-        CHECKS[name] = Check(name, description, measure, chosen, few_samples)
+        description = " ".join(measure.__doc__.split("\n\n")[0].split())
+        CHECKS[name] = Check(name, description, measure, *conditions, **options)
         return measure
 
     return add
 
 
-def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Record]:
+def check(estimator: Any, names: tuple[str, ...] = ()) -> list[Record]:
     """Run all checks, or the named ones, on an estimator.
 
     Raises
@@ -169,10 +223,8 @@ def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Rec
     MissingDependency
         If the estimator needs a library that is not installed.
     """
-    chosen = [CHECKS[name] for name in names or CHECKS]
-    records = [
-        each(estimator, specimen) for each in chosen for specimen in each.specimens(estimator)
-    ]
+    checks = [CHECKS[name] for name in names or CHECKS]
+    records = [each(subject) for each in checks for subject in each.subjects(estimator)]
     return records + everything_refused(records)
 
 
@@ -181,7 +233,7 @@ def everything_refused(records: list[Record]) -> list[Record]:
     nothing.
     """
     claims = [record for record in records if record.check == "claim"]
-    if not claims or any(record.status != "refused" for record in claims):
+    if {record.status for record in claims} != {"refused"}:
         return []
     reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
     return [Record("claim", "", "", "", "failed", reason=reason)]
@@ -194,44 +246,20 @@ def require_finite(result: Estimate, depth: int) -> None:
     """Fail if the gradient or the codes have entries that are NaN or infinite."""
     for name, tensor in (("gradient", result.gradient), ("codes", result.codes)):
         bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
-            entries = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
-            raise Defect(f"{entries} at depth {depth}: refuse with a reason", bad, 0)
-
-
-def claim_of(estimator: GradientEstimator) -> str:
-    """Return what an estimator claims to compute, or fail if that is not a known claim."""
-    claim = getattr(estimator, "computes", None)
-    if claim not in CLAIMS:
-        raise Defect(f"computes is {claim!r}: set it to one of {', '.join(CLAIMS)}")
-    return claim
-
-
-def options_of(estimator: GradientEstimator) -> set[str]:
-    """Return the names of an estimator's fields."""
-    return set(getattr(estimator, "__dataclass_fields__", ()))
+        entries = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
+        require(not bad, f"{entries} at depth {depth}: refuse with a reason", bad, 0)
 
 
 def gradient_of(result: Estimate) -> Array:
     """Return an estimate's gradient as a float64 array, or fail if it is complex."""
-    if result.gradient.is_complex():
-        raise Defect("the gradient is complex: return a real one, as the loss and theta are real")
+    real = not result.gradient.is_complex()
+    require(real, "the gradient is complex: return a real one, as the loss and theta are real")
     return result.gradient.detach().cpu().double().numpy()
 
 
 def codes_of(result: Estimate) -> Array:
     """Return an estimate's codes as a float64 array with one row per sample."""
     return result.codes.detach().cpu().double().flatten(1).numpy()
-
-
-def distance(mine: Array, expected: Array, size: float | None = None) -> float:
-    """Return the distance relative to a size, by default the expected norm; absolute if that is
-    zero, infinite for another shape.
-    """
-    if mine.shape != expected.shape:
-        return float("inf")
-    size = float(np.linalg.norm(expected)) if size is None else size
-    return float(np.linalg.norm(mine - expected)) / (size or 1.0)
 
 
 def is_quotient(result: Estimate) -> bool:

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import sem
 
-from ..estimator import Estimate, GradientEstimator
 from ..measuring.scoring import score
 from ..references import certified
 from ..streams import generator
@@ -22,99 +20,90 @@ from .checks import (
     Defect,
     Distance,
     Measurement,
-    Specimens,
-    claim_of,
+    Measurements,
+    Subject,
     codes_of,
-    distance,
+    compare,
     gradient_of,
     is_quotient,
-    options_of,
     register,
+    require,
 )
 from .closed_forms import Array
 from .contract import DIFFERENT
-from .explanations import explain_codes, explain_gradient, explain_ratio
-from .specimens import (
-    DRAWN,
-    GRID,
-    PLAIN,
-    SMALL,
-    VARIED,
-    Specimen,
-    specimens,
-)
-from .tolerances import (
-    DEEP,
-    EXACT,
-    QUOTIENT,
-    QUOTIENT_DRAWN,
-    ROUNDED,
-    SAME,
-    SETTLED,
-    SHALLOW,
-    SINGLE,
-    SINGLE_DRAWN,
-    SINGLE_QUOTIENT,
-    SOLVED,
-)
+from .explanations import distance, mistaken_codes, mistaken_gradients
+from .specimens import DRAWN, GRID, PLAIN, SMALL, VARIED, Specimen, specimens
+from .tolerances import DEEP, EXACT, QUOTIENT, ROUNDED, SETTLED, SHALLOW, SOLVED
 
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers.
 REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
+#: With small steps, so that layers far back still count.
 TINY = tuple(
     dataclasses.replace(each, drawn=True)
     for each in specimens("tiny", algorithms=("ista(step=0.02/L)",))
 )
-#: Claims whose gradient at a depth is one vector, which a derivative in numpy gives.
-EXACT_CLAIMS = ("direct", "unrolled", "truncated", "implicit")
-
-Measurements = Iterator[Measurement | Distance]
 
 
-# The tiny ones have small steps, so that layers far back still count.
 @register((*VARIED, *DRAWN, *TINY))
-def check_claim(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+def check_claim(subject: Subject) -> Measurements:
     """Codes, and gradients of exact claims, are those of numpy at all depths, from `estimate` and
     `sweep`.
     """
-    depths = specimen.depths
-    if specimen.drawn and _has_window(estimator):
+    specimen, depths = subject.specimen, subject.specimen.depths
+    if specimen.drawn and _has_window(subject):
         random = generator(0, f"conformance window {specimen.problem}")
         window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
-        estimator = dataclasses.replace(estimator, window=window)  # type: ignore[type-var]
-    alone, swept = specimen.estimate(estimator, depths[2]), specimen.sweep(estimator, depths)
-    if len(swept) != len(depths):
-        raise Defect(f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}")
+        subject = subject.having(window=window)
+    alone, swept = subject.estimate(depths[2]), subject.sweep(depths)
+    yields = f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}"
+    require(len(swept) == len(depths), yields)
     for depth, result in zip([depths[2], *depths], [alone, *swept], strict=True):
-        mine, expected = codes_of(result), specimen.form.codes(depth)
-        explain = functools.partial(explain_codes, mine, expected, specimen, depth)
-        yield distance(mine, expected), EXACT, explain
-        yield from _exact(estimator, result, specimen, depth)
-    expected = gradient_of(alone)
-    error = distance(gradient_of(swept[2]), expected, _size(expected, specimen))
-    reason = f"the gradient of sweep and of estimate at depth {depths[2]} differ by {error:.1e}"
-    yield error, SAME, f"{reason} on {specimen}"
+        mistakes = () if specimen.drawn else mistaken_codes(specimen, depth)
+        what = f"the codes at depth {depth}"
+        codes = specimen.form.codes(depth)
+        yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
+        yield from _exact(subject, result, depth)
+    what, expected = f"the gradient of estimate at depth {depths[2]}", gradient_of(alone)
+    size = _size(expected, specimen)
+    yield compare(what, gradient_of(swept[2]), expected, tolerances.SAME, size)
 
 
-def _exact(
-    estimator: GradientEstimator, result: Estimate, specimen: Specimen, depth: int
-) -> Measurements:
+def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
     """Compare a gradient with the one that is claimed, if the claim names a single vector."""
-    mine, claim, form = gradient_of(result), claim_of(estimator), specimen.form
-    if mine.shape != form.theta.shape:
-        raise Defect(f"shape {mine.shape} instead of {form.theta.shape}")
-    if claim not in EXACT_CLAIMS or (claim == "implicit" and not form.regular):
-        return
-    quotient, window = is_quotient(result), window_of(estimator, result, depth)
-    expected = specimen.along_directions(claim, depth, window)
-    # A quotient's rounding is that of the loss, whatever the size of the gradient.
-    size = _size(expected, specimen, 1.0 if quotient and specimen.drawn else ROUNDED)
-    error = distance(specimen.directions @ mine.ravel(), expected, size)
-    limit = SOLVED if claim == "implicit" else EXACT
-    if quotient:
-        limit = QUOTIENT_DRAWN if specimen.drawn else QUOTIENT
-    what = f"the derivative through {window} of {depth} layers" if window else "the direct part"
-    what = "the implicit gradient" if claim == "implicit" else what
-    yield error, limit, functools.partial(explain_gradient, mine, expected, specimen, depth, what)
+    specimen, form, limit, share = subject.specimen, subject.specimen.form, EXACT, ROUNDED
+    match subject.claim:
+        case "implicit" if form.regular:
+            expected, what, limit = form.implicit(depth), "the implicit gradient", SOLVED
+        case "direct":
+            expected, what = form.unrolled(depth, 0), "the direct part"
+        case "unrolled" | "truncated":
+            window = _window_used(subject, result, depth)
+            what = f"the derivative through {window} of {depth} layers"
+            expected = form.unrolled(depth, window)
+        case _:
+            return
+    if is_quotient(result):
+        # Its rounding is that of the loss, whatever the size of the gradient.
+        limit, share = (tolerances.QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
+    mine, mistakes = form.along(gradient_of(result)), mistaken_gradients(specimen, depth, expected)
+    size, what = _size(expected, specimen, share), f"{what} at depth {depth}"
+    yield compare(what, mine, expected, limit, size, () if specimen.drawn else mistakes)
+
+
+def _window_used(subject: Subject, result: Any, depth: int) -> int:
+    """Return through how many of the last layers the claimed derivative goes, or fail if a
+    truncated estimate does not say, or says another number than was asked for.
+    """
+    if subject.claim == "unrolled":
+        return depth
+    used = result.diagnostics.get("layers_differentiated")
+    says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
+    if not isinstance(used, int) or not 0 <= used <= depth:
+        raise Defect(f"{says}: report the window in use")
+    if _has_window(subject):
+        asked = min(subject.estimator.window, depth)
+        require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
+    return used
 
 
 def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
@@ -130,216 +119,154 @@ def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
     return max(norm, share * loss / (float(np.linalg.norm(theta)) or 1.0)) or 1.0
 
 
-def window_of(estimator: GradientEstimator, result: Estimate, depth: int) -> int:
-    """Return through how many of the last layers the claimed derivative goes, or fail if a
-    truncated estimate does not say, or says another number than was asked for.
-    """
-    claim = claim_of(estimator)
-    if claim != "truncated":
-        return 0 if claim == "direct" else depth
-    reported = result.diagnostics.get("layers_differentiated")
-    if not isinstance(reported, int) or not 0 <= reported <= depth:
-        raise Defect(
-            f"diagnostics report layers_differentiated={reported!r} at depth {depth}: report the"
-            " window in use"
-        )
-    window = getattr(estimator, "window", None)
-    if isinstance(window, int) and min(window, depth) != reported:
-        reason = f"window={window} at depth {depth} differentiates {reported} layers"
-        raise Defect(f"{reason} instead of {min(window, depth)}")
-    return reported
+def _has_window(subject: Subject) -> bool:
+    return subject.claim == "truncated" and "window" in subject.options
 
 
-def claiming(claim: str, specimens: Specimens) -> Callable[[GradientEstimator], Specimens]:
-    """Return the specimens for estimators with a claim, and none for others."""
-    return lambda estimator: specimens if getattr(estimator, "computes", None) == claim else ()
-
-
-@register(claiming("heuristic", GRID))
-def check_descent(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+@register(GRID, lambda subject: subject.claim == "heuristic")
+def check_descent(subject: Subject) -> Measurements:
     """A heuristic is within 90 degrees of the direct part: a step against it lowers the loss.
 
     Nothing more can be required of a vector that is the gradient of no loss. Its own tests check
     its formula.
     """
     for depth in SHALLOW:
-        mine = gradient_of(specimen.estimate(estimator, depth))
         # Where the loss depends on theta through the codes alone, no direction lowers it at fixed
         # codes.
-        angle, cosine = _angle(mine, [specimen.unrolled(depth, 0)])
-        reason = f"cosine {cosine} to the direct part at depth {depth}"
-        yield angle, 1.0, f"{reason}: a step against it does not lower the loss"
+        targets = {"direct": subject.specimen.form.unrolled(depth, 0)}
+        yield _angle(subject.gradient(depth), targets, depth)
 
 
-def _angle(mine: Array, targets: list[Array]) -> tuple[float, str]:
-    """Return one minus the largest cosine to a target that is not zero, and that cosine."""
-    if mine.shape != targets[0].shape:
-        raise Defect(f"shape {mine.shape} instead of {targets[0].shape}")
+def _angle(mine: Array, targets: dict[str, Array], depth: int) -> Measurement:
+    """Measure one minus the largest cosine to a target that is not zero."""
     size = np.linalg.norm(mine) or 1.0
-    cosines = [
-        float((mine * target).sum() / (size * norm))
-        for target in targets
-        if (norm := np.linalg.norm(target))
-    ]
-    cosine = max(cosines, default=1.0)
-    return 1 - cosine, f"{cosine:.3g}"
+    norms = {name: np.linalg.norm(target) for name, target in targets.items()}
+    cosines = [(mine * targets[name]).sum() / (size * norms[name]) for name in norms if norms[name]]
+    cosine = float(max(cosines, default=1.0))
+    place = f"at depth {depth} the cosine to the gradients {', '.join(targets)} is {cosine:.3g}"
+    return 1 - cosine, 1.0, lambda: f"{place}: a step against it lowers none of the losses"
 
 
 @functools.cache
-def certified_of(specimen: Specimen) -> certified.Reference:
+def _certified(specimen: Specimen) -> certified.Reference:
     """Return the certified reference of a specimen that has one."""
     reference = certified.reference(specimen.make())
     assert reference.status == "certified", f"{specimen}: {reference.reason}"
     return reference
 
 
-@register(claiming("approximate", REGULAR))
-def check_approximation(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+@register(REGULAR, lambda subject: subject.claim == "approximate")
+def check_approximation(subject: Subject) -> Measurements:
     """An approximation is within 90 degrees of a gradient that it may stand for."""
-    depths = (*SHALLOW, SETTLED, DEEP)
-    for depth, result in zip(depths, specimen.sweep(estimator, depths), strict=True):
-        targets = {
-            "exact": certified_of(specimen).gradient.numpy(),
-            "unrolled": specimen.unrolled(depth),
-            "implicit": specimen.implicit(depth),
-        }
-        mine = gradient_of(result)
-        angle, cosine = _angle(mine, list(targets.values()))
+    depths, form = (*SHALLOW, SETTLED, DEEP), subject.specimen.form
+    exact = _certified(subject.specimen).gradient.numpy()
+    for depth, result in zip(depths, subject.sweep(depths), strict=True):
+        mine, unrolled = gradient_of(result), form.unrolled(depth)
+        targets = {"exact": exact, "unrolled": unrolled, "implicit": form.implicit(depth)}
         for name, target in targets.items():
             yield Distance(name, depth, distance(mine, target))
-        if not mine.any() and not specimen.unrolled(depth, 0).any():
-            # An approximation of the direct part alone: it says that codes do not depend on theta.
-            continue
-        names = ", ".join(targets)
-        reason = f"cosine {cosine} to the nearest of the {names} gradients at depth {depth}"
-        yield angle, 1.0, f"{reason}: it approximates none of them"
+        # One of the direct part alone may be zero: it says that codes do not depend on theta.
+        if mine.any() or form.unrolled(depth, 0).any():
+            yield _angle(mine, targets, depth)
 
 
-@register(claiming("stochastic", DIFFERENT), few_samples=False)
-def check_mean(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+@register(DIFFERENT, lambda subject: subject.claim == "stochastic", few_samples=False)
+def check_mean(subject: Subject) -> Measurements:
     """The mean of a random gradient over seeds is the unrolled gradient or the direct part."""
-    if "seed" not in options_of(estimator):
-        raise Defect(
-            "a stochastic estimator needs a field `seed`: without it the draws cannot be repeated"
-            " or averaged"
-        )
-    depth = tolerances.AVERAGED
-    targets = {
-        "the unrolled gradient": specimen.unrolled(depth),
-        "the direct part": specimen.unrolled(depth, 0),
-    }
-    axes: list[Array] = [target for target in targets.values() if target.any()]
-    shape = specimen.form.theta.shape
-    axes += [np.asarray(np.random.default_rng(index).standard_normal(shape)) for index in range(2)]
-    axes = [axis / np.linalg.norm(axis) for axis in axes]
-    size = max(float(np.linalg.norm(target)) for target in targets.values())
-    draws: list[list[float]] = []
+    remedy = "without it the draws cannot be repeated or averaged"
+    seeded = "seed" in subject.options
+    require(seeded, f"a stochastic estimator needs a field `seed`: {remedy}")
+    depth, form = tolerances.AVERAGED, subject.specimen.form
+    targets = np.stack([form.unrolled(depth).ravel(), form.unrolled(depth, 0).ravel()])
+    size = float(np.linalg.norm(targets, axis=1).max())
+    # The mean is compared along the targets and along two random directions.
+    length = form.theta.size
+    random = [np.random.default_rng(index).standard_normal(length) for index in range(2)]
+    axes = np.array([*targets[targets.any(1)], *random])
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    draws: list[Array] = []
     layers_run = 0
     for seed in range(tolerances.MOST_SEEDS):
-        seeded = dataclasses.replace(estimator, seed=seed)  # type: ignore[type-var]
-        result = specimen.estimate(seeded, depth)
-        draws.append([float((gradient_of(result) * axis).sum()) for axis in axes])
+        result = subject.having(seed=seed).estimate(depth)
+        draws.append(axes @ gradient_of(result).ravel())
         runs = result.diagnostics.get("evaluations", 1)
         layers_run += int(result.diagnostics.get("layers", depth * runs))
         enough = len(draws) >= tolerances.SEEDS and layers_run >= tolerances.LAYERS
         if enough and sem(draws).max() < tolerances.RESOLVING * size:
             break
-    spread, mean = sem(draws), np.mean(draws, axis=0)
+    spread, mean, expected = sem(draws), np.mean(draws, axis=0), targets @ axes.T
     # A mean that does not vary is held to the accuracy of a difference quotient.
     scale = np.maximum(spread, QUOTIENT * size / tolerances.STANDARD_ERRORS)
-    projected = {
-        name: np.array([(target * axis).sum() for axis in axes]) for name, target in targets.items()
-    }
-    worst, name = min(
-        (float((np.abs(mean - expected) / scale).max()), name)
-        for name, expected in projected.items()
-    )
-    largest = float(spread.max() / size)
-    if worst < tolerances.STANDARD_ERRORS and largest >= tolerances.RESOLVING:
-        reason = (
-            f"after {len(draws)} seeds the standard error is still {largest:.2g} of the gradient"
-        )
-        remedy = "which hides any bias: check it with more samples"
-        raise Defect(f"{reason}, {remedy}", largest, tolerances.RESOLVING)
-    ratio = float(mean[0] / projected["the unrolled gradient"][0])
-    reason = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from {name}"
-    along = f"along the unrolled gradient it is {ratio:.3g} times that"
-    explained = explain_ratio(ratio, estimator)
-    yield worst, tolerances.STANDARD_ERRORS, f"{reason}; {along}{explained}"
+    errors = (np.abs(mean - expected) / scale).max(1)
+    worst, largest = float(errors.min()), float(spread.max() / size)
+    if worst < tolerances.STANDARD_ERRORS:
+        reason = f"after {len(draws)} seeds the standard error is still {largest:.2g} of the size"
+        remedy = "of the gradient, which hides any bias: check it with more samples"
+        resolved = largest < tolerances.RESOLVING
+        require(resolved, f"{reason} {remedy}", largest, tolerances.RESOLVING)
+    off = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from the nearest of the"
+    along = f"along the former it is {mean[0] / expected[0, 0]:.3g} times that"
+    reason = f"{off} unrolled gradient and the direct part; {along}"
+    yield worst, tolerances.STANDARD_ERRORS, lambda: reason
 
 
-def _has_window(estimator: GradientEstimator) -> bool:
-    return getattr(estimator, "computes", "") == "truncated" and "window" in options_of(estimator)
-
-
-def _windowed(estimator: GradientEstimator) -> tuple[Specimen, ...]:
-    windowed = specimens("sparse coding", algorithms=PLAIN) + TINY
-    return windowed if _has_window(estimator) else ()
-
-
-@register(_windowed)
-def check_window(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+@register(specimens("sparse coding", algorithms=PLAIN) + TINY, _has_window)
+def check_window(subject: Subject) -> Measurements:
     """The window asked for is the one used, and one above the depth is full backpropagation."""
     depth, windows = 40, [1, 7, 39, 40, 400]
-    if specimen in TINY:
-        depth, windows = specimen.depths[-1], specimen.depths[1:]
+    if subject.specimen in TINY:
+        depth, *windows = subject.specimen.depths[::-1]
     for window in windows:
-        windowed = dataclasses.replace(estimator, window=window)  # type: ignore[type-var]
-        yield from _exact(windowed, specimen.estimate(windowed, depth), specimen, depth)
+        windowed = subject.having(window=window)
+        yield from _exact(windowed, windowed.estimate(depth), depth)
 
 
-def _consistent_on(estimator: GradientEstimator) -> tuple[Specimen, ...]:
-    losses = type(estimator).consistent_for
-    random = getattr(estimator, "computes", None) == "stochastic"
-    return tuple(each for each in REGULAR if not random and (losses is None or each.loss in losses))
+def _claims_consistency(subject: Subject) -> bool:
+    losses = type(subject.estimator).consistent_for
+    claimed = losses is None or subject.specimen.loss in losses
+    return claimed and subject.claim != "stochastic"
 
 
-@register(_consistent_on)
-def check_consistency(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+@register(REGULAR, _claims_consistency)
+def check_consistency(subject: Subject) -> Measurements:
     """The error against the certified reference vanishes with depth for the losses in
     `consistent_for`.
     """
-    reference = certified_of(specimen)
     # A sweep is often cheaper than two estimates, and another check holds the two to agree.
-    scores = [score(result, reference) for result in specimen.sweep(estimator, [DEEP // 2, DEEP])]
-    for each in scores:
-        if each.status != "ok":
-            raise Defect(each.reason)
-    earlier, last = (each.relative_error for each in scores)
-    claim = f"consistent_for claims {specimen.loss}"
-    if type(estimator).consistent_for is None:
-        claim = "consistent_for is None, which claims every loss"
-    reason = f"relative error {last:.2g} at depth {DEEP}, {earlier:.2g} at {DEEP // 2}"
-    reason = f"{reason}: it does not vanish, though {claim}"
-    yield last, tolerances.VANISHED, reason
+    results = subject.sweep([DEEP // 2, DEEP])
+    earlier, last = (score(result, _certified(subject.specimen)) for result in results)
+    for each in (earlier, last):
+        require(each.status == "ok", each.reason)
+    reason = (
+        f"relative error {last.relative_error:.2g} at depth {DEEP}, {earlier.relative_error:.2g} at"
+        f" {DEEP // 2}: it does not vanish, though consistent_for is"
+        f" {subject.estimator.consistent_for}, where None claims every loss"
+    )
+    yield last.relative_error, tolerances.VANISHED, lambda: reason
 
 
 @register(SMALL[::2])
-def check_samples(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+def check_samples(subject: Subject) -> Measurements:
     """The gradient is the mean of the gradients for each sample alone."""
     # Deeper than the usual windows: samples may influence each other from some layer on.
-    depth, problem, algorithm = 25, specimen.make(), specimen.make_algorithm()
-    whole = specimen.estimate(estimator, depth)
+    depth, specimen, algorithm = 25, subject.specimen, subject.specimen.make_algorithm()
+    whole = subject.estimate(depth)
     # A step of 1/L does not depend on the samples.
     parts = []
     for row in range(len(whole.codes)):
-        rows = {name: each[row : row + 1] for name, each in _per_sample(problem).items()}
+        rows = {name: each[row : row + 1] for name, each in _per_sample(specimen).items()}
         start = None if algorithm.initial is None else algorithm.initial[row : row + 1]
-        alone = estimator.estimate(
-            dataclasses.replace(problem, **rows),  # type: ignore[type-var]
-            dataclasses.replace(algorithm, initial=start),
-            depth,
-        )
-        parts.append(gradient_of(alone))
+        alone = dataclasses.replace(algorithm, initial=start)
+        parts.append(gradient_of(subject.estimator.estimate(specimen.make(**rows), alone, depth)))
     mean = np.mean(parts, axis=0)
-    error = distance(gradient_of(whole), mean, _size(mean, specimen))
-    limit = SOLVED if claim_of(estimator) == "implicit" or is_quotient(whole) else EXACT
-    reason = f"{error:.1e} off from the mean over samples taken one by one on {specimen}"
-    yield error, limit, reason
+    limit = SOLVED if subject.claim == "implicit" or is_quotient(whole) else EXACT
+    what = "the mean over samples taken one by one"
+    yield compare(what, gradient_of(whole), mean, limit, _size(mean, specimen))
 
 
-def _per_sample(problem: Any) -> dict[str, torch.Tensor]:
+def _per_sample(specimen: Specimen) -> dict[str, torch.Tensor]:
     """Return the fields of a problem that have one row for each sample."""
+    problem = specimen.make()
     fields = {name: getattr(problem, name) for name in problem.per_sample}
     return {name: each for name, each in fields.items() if each is not None}
 
@@ -348,52 +275,46 @@ def _per_sample(problem: Any) -> dict[str, torch.Tensor]:
 FACTOR = 4.0
 
 
-@register(SMALL[1::2])
-def check_units(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+@register(SMALL[1::2], lambda subject: subject.claim != "heuristic")
+def check_units(subject: Subject) -> Measurements:
     """In units 4 times smaller the codes are 4 times, and the gradient 16 times as large (4 times
     for a linear loss).
     """
-    if (claim := claim_of(estimator)) == "heuristic":
-        return
-    depth, problem = 5, specimen.make()
-    changes: dict[str, Any] = {name: FACTOR * each for name, each in _per_sample(problem).items()}
-    fields = vars(problem)
-    if "log_penalty" in fields:
-        changes["log_penalty"] = fields["log_penalty"] + np.log(FACTOR)
-    elif "penalty" in fields:
-        changes["penalty"] = FACTOR * fields["penalty"]
-    scaled = dataclasses.replace(problem, **changes)  # type: ignore[type-var]
+    depth, specimen, original = 5, subject.specimen, subject.specimen.original
+    changes: dict[str, Any] = {name: FACTOR * each for name, each in _per_sample(specimen).items()}
+    if hasattr(original, "log_penalty"):
+        changes["log_penalty"] = original.log_penalty + np.log(FACTOR)
+    elif hasattr(original, "penalty"):
+        changes["penalty"] = FACTOR * original.penalty
+    scaled = specimen.make(**changes)
     algorithm = specimen.algorithm_for(scaled, FACTOR * specimen.initial)
-    first, second = (
-        specimen.estimate(estimator, depth),
-        estimator.estimate(scaled, algorithm, depth),
-    )
-    limit = SOLVED if claim in ("implicit", "stochastic") or is_quotient(first) else EXACT
+    first, second = subject.estimate(depth), subject.estimator.estimate(scaled, algorithm, depth)
+    inexact = subject.claim in ("implicit", "stochastic") or is_quotient(first)
+    limit = SOLVED if inexact else EXACT
+    what = f"{FACTOR:g} times the codes in other units"
+    yield compare(what, codes_of(second), FACTOR * codes_of(first), limit)
     factor = FACTOR if specimen.loss == "linear" else FACTOR**2
-    for what, array_of, times in (("codes", codes_of, FACTOR), ("gradient", gradient_of, factor)):
-        error = distance(array_of(second), times * array_of(first))
-        reason = f"the {what} of a problem in other units are off by {error:.1e}"
-        yield error, limit, f"{reason} on {specimen}"
+    what = f"{factor:g} times the gradient in other units"
+    yield compare(what, gradient_of(second), factor * gradient_of(first), limit)
 
 
 @register(specimens("square", algorithms=PLAIN) + SMALL[::3])
-def check_single_precision(estimator: GradientEstimator, specimen: Specimen) -> Measurements:
+def check_single_precision(subject: Subject) -> Measurements:
     """float32 gives what float64 gives, to the accuracy of float32, and to a few digits on drawn
     problems.
     """
-    depth = 4 if specimen.drawn else SETTLED
-    single, double = (
-        specimen.estimate(estimator, depth, dtype) for dtype in (torch.float32, torch.float64)
-    )
-    expected, limit = gradient_of(double), SINGLE_QUOTIENT if is_quotient(double) else SINGLE
-    size = None
-    if specimen.drawn and is_quotient(double):
-        # In float32 a quotient has two digits, and none where a kink lies within the step.
-        return
-    if specimen.drawn:
+    drawn = subject.specimen.drawn
+    depth, size = 4 if drawn else SETTLED, None
+    single, double = (subject.estimate(depth, dtype) for dtype in (torch.float32, torch.float64))
+    expected, limit = gradient_of(double), tolerances.SINGLE
+    if is_quotient(double):
+        if drawn:
+            # In float32 a quotient has two digits, and none where a kink lies within the step.
+            return
+        limit = tolerances.SINGLE_QUOTIENT
+    if drawn:
         # Where the parts of a gradient cancel, it is as accurate as they are: to SINGLE of their
         # size.
-        size, limit = _size(expected, specimen, SINGLE / SINGLE_DRAWN), SINGLE_DRAWN
-    error = distance(gradient_of(single), expected, size)
-    reason = f"float32 and float64 differ by {error:.1e} at depth {depth} on {specimen}"
-    yield error, limit, reason
+        limit = tolerances.SINGLE_DRAWN
+        size = _size(expected, subject.specimen, tolerances.SINGLE / limit)
+    yield compare("the gradient in float64", gradient_of(single), expected, limit, size)

@@ -5,34 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
-from ..terminal import output, progress_bar
+from ..terminal import progress_bar
 from ..validation import check_positive
-from ..workers import Outcome, Pool, keep
+from ..workers import Job, Outcome, Pool
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ..estimator import GradientEstimator
     from .checks import Record
 
 #: Exit code for a failed check; 2 is wrong usage.
 FAILED = 1
-#: Characters of a line written to a pipe: no table here is wider, so that no line is cut.
-PIPE_WIDTH = 400
 #: Failures of one check that are printed without --all: they mostly have one cause.
 FEW = 4
-STATUSES = ("passed", "refused", "failed")
-#: Columns whose cells are never broken into several lines.
-UNBROKEN = {*STATUSES, "worst", "number", "limit", "check", "status"}
+STATUSES = ["passed", "refused", "failed"]
 
 
 @click.command("check")
@@ -68,147 +60,104 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
     check_positive("timeout", timeout)
     results: dict[str, list[Record]] = {}
     with progress_bar(transient=True) as progress, Pool(1) as pool:
+
+        def run(function: Callable[..., Any], *arguments: Any) -> Outcome:
+            ((_, outcome),) = pool.run([Job(function, arguments, timeout)])
+            if outcome.status == "skipped":
+                raise MissingDependency(outcome.reason)
+            return outcome
+
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        for target, (title, steps) in [(each, _planned(pool, each, timeout)) for each in targets]:
+        plans = [(target, run(_plan, target)) for target in targets]
+        for target, plan in plans:
+            if plan.status != "ok":
+                about = "" if target in plan.reason else f"{target} cannot be made: "
+                raise InvalidArgument(about + plan.reason)
+        for target, plan in plans:
+            title, steps = plan.result
             task = progress.add_task(title, total=len(steps))
             if progress.disable:
                 click.echo(f"checking {title}", err=True)
             records = results[title] = []
-            for record in _carried_out(pool, target, steps, timeout):
-                shown = f"{title}: {record.check}"[:60]
+            for unfinished, index in steps:
+                outcome = run(_check, target, unfinished.check, index)
+                shown = f"{title}: {unfinished.check}"[:60]
                 progress.update(task, advance=1, description=escape(shown))
-                records.append(record)
+                if outcome.status != "ok":
+                    # What hangs or ends the process once would most likely do so again.
+                    reason = f"{outcome.reason}; the checks after this one were not run"
+                    records.append(dataclasses.replace(unfinished, reason=reason))
+                    break
+                records.append(outcome.result)
             records += everything_refused(records)
-    console = output(PIPE_WIDTH)
     for title, records in results.items():
-        print_result(console, title, records, everything)
+        print_result(title, records, everything)
     if any(record.status == "failed" for records in results.values() for record in records):
         click.get_current_context().exit(FAILED)
 
 
 @functools.cache
-def _make(target: str) -> GradientEstimator:
+def _make(target: str) -> Any:
     return names.make_estimator(target)
 
 
-#: The name of a check, and the index of one of its specimens.
-Step = tuple[str, int]
-
-
-def _plan(target: str) -> tuple[str, list[Step]]:
-    """Return the spec of the estimator and the steps that check it.
+def _plan(target: str) -> tuple[str, list[tuple[Record, int]]]:
+    """Return the spec of the estimator, and the steps: what to say if one does not come to its end,
+    and the index of the subject.
 
     A worker makes the estimator: its module may do anything when it is imported.
     """
     estimator = _make(target)
-    sizes = {name: len(each.specimens(estimator)) for name, each in conformance.CHECKS.items()}
-    return names.text(estimator), [(name, i) for name, size in sizes.items() for i in range(size)]
+    steps = [
+        (check.record(subject, "failed"), index)
+        for check in conformance.CHECKS.values()
+        for index, subject in enumerate(check.subjects(estimator))
+    ]
+    return names.text(estimator), steps
 
 
 def _check(target: str, name: str, index: int) -> Record:
-    """Carry out one step in a worker, and keep first what to say if it does not come to its end."""
-    check, estimator = conformance.CHECKS[name], _make(target)
-    specimen = check.specimens(estimator)[index]
-    keep(check.record(specimen, "failed"))
-    return check(estimator, specimen)
+    """Carry out one step in a worker."""
+    check = conformance.CHECKS[name]
+    return check(check.subjects(_make(target))[index])
 
 
-def _run(pool: Pool, timeout: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
-    outcome = pool.call(timeout, function, *arguments)
-    if outcome.status == "skipped":
-        raise MissingDependency(outcome.reason)
-    return outcome
-
-
-def _planned(pool: Pool, target: str, timeout: float) -> tuple[str, list[Step]]:
-    """Return what `_plan` does, or raise the error that ended it as one about the target."""
-    outcome = _run(pool, timeout, _plan, target)
-    if outcome.status != "ok":
-        about = "" if target in outcome.reason else f"{target} cannot be made: "
-        raise InvalidArgument(about + outcome.reason)
-    return outcome.result
-
-
-def _carried_out(pool: Pool, target: str, steps: list[Step], timeout: float) -> Iterator[Record]:
-    """Yield the record of each step, up to one that does not come to its end: what hangs or ends
-    the process once would most likely do so again.
-    """
-    for name, index in steps:
-        outcome = _run(pool, timeout, _check, target, name, index)
-        if outcome.status != "ok":
-            place = [*outcome.parts, conformance.Record(name, "", "", "", "failed")][0]
-            reason = f"{outcome.reason}; the checks after this one were not run"
-            yield dataclasses.replace(place, reason=reason)
-            return
-        yield outcome.result
-
-
-def _table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
-    """Return a table of texts, counts and numbers; zero counts are left out."""
-    table = Table(title=escape(title), title_justify="left")
-    for column in columns:
-        table.add_column(escape(column), no_wrap=column in UNBROKEN, overflow="fold")
-    for row in rows:
-        cells = [f"{each:.3g}" if isinstance(each, float) else str(each or "") for each in row]
-        table.add_row(*map(escape, cells))
-    return table
-
-
-def print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
+def print_result(title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and
     refusals.
     """
+    import pandas
 
-    def worth(record: Record) -> tuple[Any, ...]:
-        return record.number is not None, record.status == "failed", record.number or 0.0
-
-    rows: list[list[Any]] = []
-    for name, check in conformance.CHECKS.items():
-        if mine := [record for record in records if record.check == name]:
-            worst, counts = max(mine, key=worth), Counter(record.status for record in mine)
-            numbers = [counts[status] for status in STATUSES]
-            rows.append([name, *numbers, worst.number, worst.limit, check.description])
-    columns = ["check", *STATUSES, "worst", "limit", "what is checked"]
-    console.print(_table(title, columns, rows))
-    distances: dict[tuple[Any, ...], float] = {
-        (*_place(record), target, depth): error
+    frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
+    table = frame.groupby("check", sort=False).status.value_counts().unstack(fill_value=0)
+    # A failure is worse than any number below its limit.
+    worst = frame.assign(failed=frame.status == "failed").sort_values(["failed", "number"])
+    worst = worst.drop_duplicates("check", keep="last").set_index("check")
+    table = table.join(worst[["number", "limit"]])
+    table["what is checked"] = [conformance.CHECKS[name].description for name in table.index]
+    table = table.loc[frame.check.unique()].set_index("what is checked", append=True)
+    shown = table.to_string(na_rep="", float_format="{:.3g}".format)
+    lines = [title, shown]
+    distances = {
+        (record.problem, record.loss, record.algorithm, target, f"at depth {depth}"): error
         for record in records
         for target, depth, error in record.distances
     }
     if distances:
-        depths = sorted({depth for *_, depth in distances})
-        rows = [
-            [*place, *(f"{distances[*place, depth]:.2g}" for depth in depths)]
-            for place in dict.fromkeys(key[:-1] for key in distances)
-        ]
-        columns = ["problem", "loss", "algorithm", "from the gradient"]
-        columns += [f"at depth {depth}" for depth in depths]
-        console.print(_table("Relative distance, which the claim leaves open", columns, rows))
-    printed = records if everything else _shortened(records)
-    columns = [field.name for field in dataclasses.fields(conformance.Record)][:-1]
-    printed = sorted(printed, key=lambda record: -STATUSES.index(record.status))
-    if printed:
-        rows = [[getattr(record, column) for column in columns] for record in printed]
-        console.print(_table("Details", columns, rows))
-    counts = Counter(record.status for record in records)
-    left_out = counts["failed"] + counts["refused"] - len(printed)
-    if left_out > 0:
-        console.print(f"{left_out} more like these are printed with --all", highlight=False)
-    verdict = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-    console.print(f"{escape(title)}: {verdict}", highlight=False)
-
-
-def _place(record: Record) -> tuple[str, ...]:
-    return record.problem, record.loss, record.algorithm
-
-
-def _shortened(records: list[Record]) -> list[Record]:
-    """Keep the first few failures of each check, and one refusal of each kind."""
-    kept, seen = [], Counter[str]()
-    for record in records:
-        refused = record.status == "refused"
-        kind = record.reason if refused else record.check
-        seen[kind] += 1
-        if record.status != "passed" and seen[kind] <= (1 if refused else FEW):
-            kept.append(record)
-    return kept
+        apart = pandas.Series(distances).unstack(sort=False)
+        lines += ["Relative distance, which the claim leaves open, from the gradient"]
+        lines += [apart.to_string(float_format="{:.2g}".format)]
+    failed, refused = (frame[frame.status == status] for status in ("failed", "refused"))
+    short = pandas.concat([refused.drop_duplicates("reason"), failed.groupby("check").head(FEW)])
+    details = frame.sort_values("status", key=lambda each: each.map(STATUSES.index), kind="stable")
+    for row in (details if everything else short).itertuples():
+        place = f", {row.problem} / {row.loss} / {row.algorithm}" if row.problem else ""
+        measured = [f"{each:.3g}" for each in (row.number, row.limit) if pandas.notna(each)]
+        numbers = f" ({', limit '.join(measured)})" if measured else ""
+        lines.append(f"{row.status}: {row.check}{place}{numbers}: {row.reason}")
+    left_out = 0 if everything else len(failed) + len(refused) - len(short)
+    if left_out:
+        lines.append(f"{left_out} more like these are printed with --all")
+    totals = Counter(frame.status)
+    verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if totals[status])
+    click.echo("\n".join([*lines, f"{title}: {verdict}"]))

@@ -4,13 +4,13 @@ unchanged, and what it does with unusual input.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import itertools
 import pickle
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,127 +18,127 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .. import names
-from ..errors import MissingDependency, PudleError
-from ..estimator import Estimate, GradientEstimator
+from ..errors import PudleError
+from ..estimator import CLAIMS, Estimate
 from .checks import (
     Defect,
-    Measurement,
-    claim_of,
-    distance,
+    Measurements,
+    Subject,
+    compare,
     gradient_of,
     register,
+    require,
     require_finite,
 )
-from .specimens import FEW, GRID, Specimen, specimens, tensors_of
+from .specimens import FEW, GRID, specimens, tensors_of
 from .tolerances import GREAT, SHALLOW
 
 #: Every kind of problem, named and drawn.
 EVERY_KIND = specimens() + FEW
 #: The kinds whose gradients are made of the most different parts.
 DIFFERENT = specimens("sparse coding", "convolutional", "penalty", "ridge")
+DENSE = specimens("sparse coding")
+STATELESS = ": keep no state"
 
 
 @register()
-def check_description(estimator: GradientEstimator, specimen: None) -> None:
+def check_description(subject: Subject) -> None:
     """It is a frozen dataclass with a name, a claim, and a spec that makes it again."""
-    cls = type(estimator)
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not name.isidentifier():
-        raise Defect(
-            f"name is {name!r}: set name to a word that a spec can hold, such as 'my_method'"
-        )
-    claim_of(estimator)
+    cls: Any = type(subject.estimator)
     losses = {specimen.loss for specimen in GRID}
-    texts = {"aliases": cls.aliases, "references": cls.references}
-    texts["consistent_for"] = tuple(losses) if cls.consistent_for is None else cls.consistent_for
+    name, consistent = getattr(cls, "name", None), cls.consistent_for or ()
+    require(
+        isinstance(name, str) and name.isidentifier(),
+        f"name is {name!r}: set name to a word that a spec can hold, such as 'my_method'",
+    )
+    claims = ", ".join(CLAIMS)
+    require(subject.claim in CLAIMS, f"computes is {subject.claim!r}: set it to one of {claims}")
+    texts = {"aliases": cls.aliases, "references": cls.references, "consistent_for": consistent}
     for attribute, value in texts.items():
         # A single string is a sequence of letters, so it is refused explicitly.
-        if not isinstance(value, tuple) or not all(
-            isinstance(each, str) and each for each in value
-        ):
-            raise Defect(f"{attribute} is {value!r}: give a tuple of strings")
-    if unknown := set(texts["consistent_for"]) - losses:
-        choices = ", ".join(sorted(losses))
-        raise Defect(f"consistent_for names {sorted(unknown)}: known losses are {choices}")
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
-        raise Defect(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
-    spec = names.text(estimator)
-    if names.build(spec, cls) != estimator:
-        raise Defect(f"the spec {spec!r} makes another estimator: keep all options in fields")
+        strings = isinstance(value, tuple) and all(each and type(each) is str for each in value)
+        require(strings, f"{attribute} is {value!r}: give a tuple of strings")
+    unknown = sorted({*consistent} - losses)
+    require(not unknown, f"consistent_for names {unknown}: known losses are {sorted(losses)}")
+    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    require(frozen, f"{name} is not frozen: decorate its class with @dataclass(frozen=True)")
+    spec = names.text(subject.estimator)
+    again = names.build(spec, cls) == subject.estimator
+    require(again, f"the spec {spec!r} makes another estimator: keep all options in fields")
 
 
 @register(EVERY_KIND)
-def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
+def check_form(subject: Subject) -> None:
     """Gradient and codes are finite, without a graph, and like the problem's tensors."""
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    for dtype, device in itertools.product((torch.float64, torch.float32), devices):
-        problem = specimen.make(dtype, device)
-        problem.theta.requires_grad_()
-        result = estimator.estimate(problem, specimen.make_algorithm(dtype, device), 3)
-        if not isinstance(result, Estimate):
-            raise Defect(f"estimate returned a {type(result).__name__}: return a pudle.Estimate")
-        theta = problem.theta
+    for where in itertools.product((torch.float64, torch.float32), devices):
+        problem, algorithm = subject.specimen.make(*where), subject.specimen.make_algorithm(*where)
+        theta = problem.theta.requires_grad_()
+        result = subject.estimator.estimate(problem, algorithm, 3)
+        kind = type(result).__name__
+        require(isinstance(result, Estimate), f"estimate returned a {kind}: return pudle.Estimate")
         for name, shape in (("gradient", theta.shape), ("codes", problem.code_shape)):
             tensor = getattr(result, name)
-            if not isinstance(tensor, torch.Tensor):
-                raise Defect(f"{name} is a {type(tensor).__name__}: return a tensor")
-            wanted = {"shape": tuple(shape), "dtype": theta.dtype, "device": theta.device}
-            mine = {"shape": tuple(tensor.shape), "dtype": tensor.dtype, "device": tensor.device}
-            for what, value in mine.items():
-                if value != wanted[what]:
-                    reason = f"{name} has {what} {value} instead of {wanted[what]}"
-                    raise Defect(f"{reason}: follow the problem's tensors")
-            if tensor.requires_grad:
-                raise Defect(f"{name} still has a graph: return {name}.detach()")
+            kind = type(tensor).__name__
+            require(isinstance(tensor, torch.Tensor), f"{name} is a {kind}: return a tensor")
+            mine = tuple(tensor.shape), tensor.dtype, tensor.device
+            wanted = tuple(shape), theta.dtype, theta.device
+            differs = f"{name} has shape, dtype and device {mine} instead of {wanted}"
+            require(mine == wanted, f"{differs}: follow the problem's tensors")
+            graph = f"{name} still has a graph: return {name}.detach()"
+            require(not tensor.requires_grad, graph)
         require_finite(result, 3)
-        if result.gradient.numel() and result.gradient.data_ptr() == theta.data_ptr():
-            raise Defect("gradient shares its memory with theta: return a tensor of its own")
+        shared = result.gradient.numel() and result.gradient.data_ptr() == theta.data_ptr()
+        require(not shared, "gradient shares its memory with theta: return a tensor of its own")
+
+
+#: What a call may not change of a tensor, and what to say if it does.
+FACTS: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "values": (
+        lambda tensor: tensor.detach().numpy().tobytes(),
+        "was changed: problems are immutable",
+    ),
+    "version": (
+        lambda tensor: tensor._version,
+        "was written to, and the old values put back: another thread would see it",
+    ),
+    "gradient": (
+        lambda tensor: tensor.grad,
+        "has a filled grad: use torch.autograd.grad on theta.detach().requires_grad_()",
+    ),
+    "flag": (
+        lambda tensor: tensor.requires_grad,
+        "has another requires_grad: use problem.with_theta with a tensor of your own",
+    ),
+}
 
 
 @register(EVERY_KIND)
-def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
+def check_no_mutation(subject: Subject) -> None:
     """Tensors of the problem and the algorithm, their gradients and flags stay unchanged."""
     for flag in (False, True):
-        problem, algorithm = specimen.make(), specimen.make_algorithm()
+        problem, algorithm = subject.specimen.make(), subject.specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
         tensors = tensors_of(problem) | tensors_of(algorithm)
-        before = {name: (each.detach().clone(), each._version) for name, each in tensors.items()}
+        before = {
+            (name, fact): look(tensor)
+            for name, tensor in tensors.items()
+            for fact, (look, _) in FACTS.items()
+        }
         with _Writes(tensors) as written:
-            estimator.estimate(problem, algorithm, 4)
-        after = tensors_of(problem) | tensors_of(algorithm)
-        for name, tensor in tensors.items():
-            copy, version = before[name]
-            if after.get(name) is not tensor:
-                raise Defect(
-                    f"{name} was replaced by another tensor: problems are immutable, use with_theta"
-                )
-            if not torch.equal(tensor.detach(), copy):
-                change = float((tensor.detach() - copy).norm() / copy.norm())
-                reason = f"{name} was changed, by {change:.1e} of its norm"
-                raise Defect(f"{reason}: problems are immutable", change, 0.0)
-            if name in written.names or tensor._version != version:
-                raise Defect(
-                    f"{name} was written to, and the old values put back: another thread would"
-                    " see it"
-                )
-            if tensor.grad is not None:
-                raise Defect(
-                    f"{name}.grad was filled: use torch.autograd.grad on"
-                    " theta.detach().requires_grad_()"
-                )
-            if tensor.requires_grad is not (flag and name == problem.parameter):
-                raise Defect(
-                    f"{name}.requires_grad was left {tensor.requires_grad}: use problem.with_theta"
-                    " with a tensor of your own"
-                )
+            subject.estimator.estimate(problem, algorithm, 4)
+        for (name, fact), value in before.items():
+            look, reason = FACTS[fact]
+            unchanged = look(tensors[name]) == value
+            require(unchanged and (fact, name) not in written.seen, f"{name} {reason}")
 
 
 #: Names of torch's operations that write to their first argument; the exceptions change flags, not
 #: values.
 IN_PLACE = re.compile(
-    r"\w*[a-z0-9]_|__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__"
+    r"(?!requires_grad_|detach_|share_memory_)\w*[a-z0-9]_|__setitem__"
+    r"|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__"
 )
-FLAGS = ("requires_grad_", "detach_", "share_memory_")
 
 
 class _Writes(TorchFunctionMode):
@@ -147,192 +147,151 @@ class _Writes(TorchFunctionMode):
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         super().__init__()
         self.owners = {each.untyped_storage().data_ptr(): name for name, each in tensors.items()}
-        self.names: set[str] = set()
+        self.seen: set[tuple[str, str]] = set()
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(function, "__name__", "")
-        writes = IN_PLACE.fullmatch(name) and name not in FLAGS
+        writes = IN_PLACE.fullmatch(getattr(function, "__name__", ""))
         for target in (kwargs.get("out"), *(args[:1] if writes else ())):
             # Tensors of another kind, such as those within vmap, have no memory of their own.
             if type(target) is torch.Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(
                 target
             ):
-                self.names |= {self.owners.get(target.untyped_storage().data_ptr(), "")}
+                owner = self.owners.get(target.untyped_storage().data_ptr(), "")
+                self.seen.add(("version", owner))
         return function(*args, **kwargs)
 
 
 @register(EVERY_KIND)
-def check_repeatable(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
+def check_repeatable(subject: Subject) -> Measurements:
     """A second call, an equal estimator, and one from another start before it change no bit and no
     earlier result.
     """
     shallow, depth = SHALLOW
-    result = specimen.estimate(estimator, depth)
+    result = subject.estimate(depth)
     first = gradient_of(result).copy()
-    specimen.estimate(estimator, shallow)
-    change = distance(gradient_of(result), first)
-    reason = f"a later call changes the gradient returned before by {change:.1e}"
-    yield change, 0, f"{reason}: return a tensor of its own"
-    equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
-    for name, one in (("a second call", estimator), ("an equal estimator", equal)):
-        change = distance(gradient_of(specimen.estimate(one, depth)), first)
-        reason = f"{name} gives a gradient that differs by {change:.1e}: keep no state"
-        yield change, 0, reason
+    subject.estimate(shallow)
+    remedy = ": return a tensor of its own"
+    yield compare("the gradient before a later call", gradient_of(result), first, remedy=remedy)
+    again = subject.gradient(depth)
+    yield compare("the gradient of the first call", again, first, remedy=STATELESS)
+    if dataclasses.is_dataclass(subject.estimator):
+        equal = subject.having().gradient(depth)
+        yield compare("the gradient of an equal estimator", equal, first, remedy=STATELESS)
     # Algorithms that differ in their warm start alone are equal: what is kept for one must not
     # serve the other.
-    problem, algorithm = specimen.make(), specimen.make_algorithm()
+    problem, algorithm = subject.specimen.make(), subject.specimen.make_algorithm()
     start = torch.ones(problem.code_shape, dtype=torch.float64)
     warm = dataclasses.replace(algorithm, initial=start)
-    estimator.estimate(problem, algorithm, depth)
-    after, alone = (estimator.estimate(each, warm, depth) for each in (problem, specimen.make()))
-    change = distance(gradient_of(after), gradient_of(alone))
-    reason = f"after a call from another start the gradient differs by {change:.1e}"
-    yield change, 0, f"{reason}: keep no state"
+    estimate = subject.estimator.estimate
+    estimate(problem, algorithm, depth)
+    after, alone = (
+        gradient_of(estimate(each, warm, depth)) for each in (problem, subject.specimen.make())
+    )
+    what = "the gradient without an earlier call from another start"
+    yield compare(what, after, alone, remedy=STATELESS)
 
 
 @register(DIFFERENT)
-def check_random_state(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """Global random state (torch, numpy, random) is neither read nor changed."""
-    gradients = []
-    for seed in (1, 2):
-        untouched = np.random.get_state(), random.getstate()  # noqa: NPY002  # it is checked
-        try:
-            with torch.random.fork_rng(devices=[]):
+def check_global_state(subject: Subject) -> Measurements:
+    """Random state (torch, numpy, random), grad mode, default dtype and number of threads are
+    neither read nor changed.
+    """
+    gradients, made = [], (subject.specimen.make(), subject.specimen.make_algorithm())
+    untouched = np.random.get_state(), random.getstate()  # noqa: NPY002  # it is checked
+    try:
+        for seed, mode in ((1, torch.enable_grad()), (2, torch.no_grad())):
+            with torch.random.fork_rng(devices=[]), mode:
                 torch.default_generator.manual_seed(seed)
                 np.random.seed(seed)  # noqa: NPY002
                 random.seed(seed)
-                before = _global_states()
-                gradients.append(gradient_of(specimen.estimate(estimator, 4)))
-                after = _global_states()
-        finally:
-            np.random.set_state(untouched[0])  # noqa: NPY002
-            random.setstate(untouched[1])
-        for library, state in after.items():
-            if state != before[library]:
-                reason = f"draws from the global random state of {library}"
-                raise Defect(f"{reason}: use pudle.streams.generator(seed, name)")
-    change = distance(gradients[1], gradients[0])
-    yield change, 0, f"the gradient changes by {change:.1e} with the global random state"
+                before = _global_state()
+                gradients.append(subject.gradient(4))
+                # A generator that pauses inside a context would leave its mode with the caller.
+                for _ in itertools.chain([None], subject.estimator.sweep(*made, [2, 4])):
+                    for what, state in _global_state().items():
+                        remedy = "use pudle.streams.generator, and enable_grad around no yield"
+                        require(state == before[what], f"changes the global {what}: {remedy}")
+    finally:
+        np.random.set_state(untouched[0])  # noqa: NPY002
+        random.setstate(untouched[1])
+    first, second = gradients
+    remedy = ": use torch.enable_grad inside, and no global random state"
+    yield compare("the gradient in another global state", second, first, remedy=remedy)
 
 
-def _global_states() -> dict[str, str]:
-    numpy = pickle.dumps(np.random.get_state())  # noqa: NPY002
-    states = {"torch": torch.get_rng_state().tolist(), "numpy": numpy, "random": random.getstate()}
-    return {library: str(state) for library, state in states.items()}
-
-
-@register(DIFFERENT)
-def check_global_modes(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """It works under torch.no_grad, and leaves grad mode, default dtype and threads unchanged."""
-    before = torch.get_num_threads(), torch.get_default_dtype()
-    expected = gradient_of(specimen.estimate(estimator, 4))
-    for enabled in (False, True):
-        with torch.enable_grad() if enabled else torch.no_grad():
-            result = gradient_of(specimen.estimate(estimator, 4))
-            # A generator that pauses inside a context would leave its grad mode with the caller.
-            modes = {torch.is_grad_enabled()}
-            for _ in estimator.sweep(specimen.make(), specimen.make_algorithm(), [2, 4]):
-                modes.add(torch.is_grad_enabled())
-        if modes != {enabled}:
-            raise Defect(
-                "grad mode is switched for the caller: wrap the computation, not a yield, in"
-                " enable_grad"
-            )
-        change = distance(result, expected)
-        reason = f"the gradient changes by {change:.1e} under torch.no_grad"
-        yield change, 0, f"{reason}: use torch.enable_grad inside"
-    if before != (torch.get_num_threads(), torch.get_default_dtype()):
-        raise Defect("the number of threads or the default dtype was changed for the whole process")
+def _global_state() -> dict[str, str]:
+    states = {
+        "random state of torch": torch.get_rng_state().tolist(),
+        "random state of numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002
+        "random state of random": random.getstate(),
+        "grad mode": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "number of threads": torch.get_num_threads(),
+    }
+    return {what: str(state) for what, state in states.items()}
 
 
 # --- unusual input
 
 
-def unless_refused(call: Callable[[], Any]) -> Any:
-    """Return what a call returns, or None if it raises an error that names the problem and the
-    remedy.
-    """
-    try:
-        return call()
-    except MissingDependency:
-        raise
-    except PudleError:
-        return None
-
-
-@register(specimens("sparse coding"))
-def check_impossible_depth(estimator: GradientEstimator, specimen: Specimen) -> None:
+@register(DENSE)
+def check_impossible_depth(subject: Subject) -> None:
     """A negative or fractional depth is refused, not run as another."""
     for depth, method in itertools.product((-1, -20, 2.5), ("estimate", "sweep")):
-        depths: Any = depth if method == "estimate" else [2, depth]
-        call = functools.partial(getattr(specimen, method), estimator, depths)
-        try:
-            outcome = "" if unless_refused(call) is None else "returned"
-        except MissingDependency:
-            raise
-        except Exception as error:  # noqa: BLE001  # any other exception is a failed check
-            outcome = f"raised {type(error).__name__}, which does not tell a user what to do"
-        if outcome:
+        with contextlib.suppress(PudleError):
+            getattr(subject, method)(depth if method == "estimate" else [2, depth])
             advice = "refuse it, as pudle.algorithms.unrolling.check_depths does"
-            raise Defect(f"{method} at depth {depth} {outcome}: {advice}")
+            raise Defect(f"{method} at depth {depth} returned: {advice}")
 
 
-@register(specimens("sparse coding"))
-def check_divergent_step(estimator: GradientEstimator, specimen: Specimen) -> None:
+@register(DENSE, may_refuse=True)
+def check_divergent_step(subject: Subject) -> None:
     """A step above 2/L is refused, as `Algorithm.step_size` does."""
-    problem = specimen.make()
+    problem = subject.specimen.make()
     step = 2.1 / problem.lipschitz_constant
-    algorithm = dataclasses.replace(specimen.make_algorithm(), step=step)
-    if unless_refused(lambda: estimator.estimate(problem, algorithm, 3)) is not None:
-        raise Defect(
-            "a step of 2.1/L was run: take the step from algorithm.step_size(problem)", 2.1, 2.0
-        )
+    algorithm = dataclasses.replace(subject.specimen.make_algorithm(), step=step)
+    subject.estimator.estimate(problem, algorithm, 3)
+    raise Defect("a step of 2.1/L was run: take it from algorithm.step_size(problem)", 2.1, 2.0)
 
 
 @register(specimens("tiny"))
-def check_great_depth(estimator: GradientEstimator, specimen: Specimen) -> None:
+def check_great_depth(subject: Subject) -> None:
     """At great depth the gradient is finite, or refused with a reason."""
-    require_finite(specimen.estimate(estimator, GREAT), GREAT)
+    require_finite(subject.estimate(GREAT), GREAT)
 
 
-@register(specimens("sparse coding"))
-def check_overflow(estimator: GradientEstimator, specimen: Specimen) -> None:
+# A gradient of these losses grows with the square of the observations; a heuristic need not.
+@register(DENSE, lambda subject: subject.claim != "heuristic", may_refuse=True)
+def check_overflow(subject: Subject) -> None:
     """Observations so large that the gradient exceeds float64 give no finite number, or are
     refused.
     """
-    if claim_of(estimator) == "heuristic":
-        # A gradient of these losses grows with the square of the observations; this need not.
-        return
-    huge: Any = specimen.make()
-    changed = {"observations": huge.observations * 1e200}
-    result = unless_refused(lambda: specimen.estimate(estimator, SHALLOW[-1], **changed))
-    if result is not None and np.isfinite(size := float(torch.linalg.norm(result.gradient))):
-        reason = f"a gradient that exceeds float64 came back with norm {size:.1e}"
-        raise Defect(f"{reason}: never replace NaN or infinity", size)
+    huge = 1e200 * subject.specimen.make().observations
+    size = float(torch.linalg.norm(subject.estimate(SHALLOW[-1], observations=huge).gradient))
+    reason = f"a gradient that exceeds float64 came back with norm {size:.1e}"
+    require(not np.isfinite(size), f"{reason}: never replace NaN or infinity", size)
 
 
-@register(specimens("sparse coding"))
-def check_empty_supports(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
+@register(DENSE)
+def check_empty_supports(subject: Subject) -> None:
     """A penalty that leaves every code zero gives a zero gradient."""
-    result = specimen.estimate(estimator, SHALLOW[-1], penalty=1e3)
+    result = subject.estimate(SHALLOW[-1], penalty=1e3)
     for what, tensor in (("codes", result.codes), ("gradient", result.gradient)):
         size = float(tensor.abs().max())
-        yield size, 0, f"all codes should be zero, but the {what} reach {size}"
+        require(size == 0, f"all codes should be zero, but the {what} reach {size}", size, 0)
 
 
-@register(specimens("sparse coding"))
-def check_singular_systems(estimator: GradientEstimator, specimen: Specimen) -> None:
+@register(DENSE)
+def check_singular_systems(subject: Subject) -> None:
     """More active atoms than dimensions give a finite gradient, and diagnostics say how singular
     the systems were.
     """
-    result = specimen.estimate(estimator, 1, penalty=1e-4)
+    result = subject.estimate(1, penalty=1e-4)
     require_finite(result, 1)
     enough = {"condition_number", "largest_relative_residual", "unconverged", "singular"}
-    if result.diagnostics.get("solves") and not enough & set(result.diagnostics):
-        raise Defect(
-            "diagnostics report solves, but not how singular they were: add condition_number or a"
-            " residual"
-        )
+    reported = not result.diagnostics.get("solves") or enough & set(result.diagnostics)
+    reason = "diagnostics report solves, but not how singular they were"
+    require(bool(reported), f"{reason}: add condition_number or a residual")

@@ -4,145 +4,97 @@ of common mistakes.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from ..algorithms import Ista
-from ..estimator import GradientEstimator
-from .checks import distance, options_of
-from .closed_forms import Array, ClosedForm, LeastSquares
+from .closed_forms import Array, ClosedForm, Steps
 from .specimens import Specimen
 from .tolerances import ROUNDED, SETTLED
 
+#: A mistake, and the gradient or the codes that it leads to.
+Mistakes = Iterable[tuple[str, Array]]
 
-def explain_gradient(
-    mine: Array, expected: Array, specimen: Specimen, depth: int, what: str
-) -> str:
-    """Say how a gradient differs from the expected one, which `what` names."""
-    where = f"at depth {depth}"
-    if specimen.drawn:
-        error = distance(specimen.directions @ mine.ravel(), expected)
-        return f"off from {what} by {error:.2g} {where}, along random directions, on {specimen}"
-    expected = expected.reshape(mine.shape)
-    if not np.isfinite(mine).all():
-        return (
-            f"{int((~np.isfinite(mine)).sum())} of {mine.size} entries are NaN or infinite {where}"
-        )
+
+def distance(mine: Array, expected: Array, size: float | None = None) -> float:
+    """Return the distance relative to a size, by default the expected norm; absolute if that is
+    zero, infinite for another shape.
+    """
+    if mine.shape != expected.shape:
+        return float("inf")
+    size = float(np.linalg.norm(expected)) if size is None else size
+    return float(np.linalg.norm(mine - expected)) / (size or 1.0)
+
+
+def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:
+    """Say how an array differs from the expected one, which `what` names."""
+    if mine.shape != expected.shape:
+        return f"shape {mine.shape} instead of {expected.shape}, that of {what}"
+    if bad := int((~np.isfinite(mine)).sum()):
+        return f"{bad} of {mine.size} entries are NaN or infinite, unlike {what}"
     if not expected.any():
-        return f"norm {np.linalg.norm(mine):.2g} {where}, but {what} is zero"
+        return f"norm {np.linalg.norm(mine):.2g}, but zero is {what}"
     error = distance(mine, expected)
     scale = float((mine * expected).sum() / (expected * expected).sum())
-    if scale and _explains(distance(mine / scale, expected), error):
-        return f"{scale:.6g} times {what} {where}{_factor(scale, len(specimen.form.codes(0)))}"
-    for mistake, candidate in _mistaken_gradients(specimen, depth):
-        if _explains(distance(mine, candidate), error):
-            return f"{mistake} {where}, instead of {what}"
-    if error < ROUNDED:
-        return (
-            f"accurate only to {error:.0e} {where}: is there float32, or a difference quotient, in"
-            " its path?"
-        )
-    cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
-    return f"off from {what} by {error:.2g} of its norm {where} (cosine {cosine:.4f})"
-
-
-def explain_codes(mine: Array, expected: Array, specimen: Specimen, depth: int) -> str:
-    """Say how codes differ from the expected ones."""
-    if mine.shape != expected.shape:
-        return f"codes have shape {mine.shape} instead of {expected.shape}"
-    error = distance(mine, expected)
-    if specimen.drawn:
-        return f"codes at depth {depth} are off by {error:.1e} of their norm on {specimen}"
-    for mistake, candidate in _mistaken_codes(specimen, depth):
-        if _explains(distance(mine, candidate), error):
-            return f"codes at depth {depth} are {mistake}"
-    if error < ROUNDED:
-        return (
-            f"codes at depth {depth} are accurate only to {error:.0e}: is there float32 in their"
-            " path?"
-        )
-    return f"codes at depth {depth} are off by {error:.1e} of their norm"
-
-
-def explain_ratio(ratio: float, estimator: GradientEstimator) -> str:
-    """Name the option whose power is close to a ratio, such as a smoothing scale that was not
-    divided out.
-    """
-    for name in sorted(options_of(estimator)):
-        value = getattr(estimator, name)
-        if isinstance(value, (int, float)) and value > 0 and value != 1:
-            for power in (2, 1, -1, -2):
-                if abs(ratio / value**power - 1) < 0.3:
-                    return f", near {name}^{power} = {value**power:.3g}"
-    return ""
-
-
-def _explains(remaining: float, error: float) -> bool:
-    """Return whether a mistake leaves next to nothing of the error."""
-    return remaining < min(ROUNDED, 0.01 * error)
-
-
-def _factor(scale: float, n: int) -> str:
-    """Name a common wrong factor."""
-    factors = {
-        -1.0: "negated",
-        float(n): f"n = {n}: a sum over samples, not a mean",
-        1 / n: f"1/n, n = {n}",
+    multiples = {
+        "negated": -expected,
+        "a factor 1/2 too many": expected / 2,
+        "a factor 1/2 is missing": 2 * expected,
+        f"{scale:.6g} times that": scale * expected,
     }
-    factors |= {0.5: "a factor 1/2 too many", 2.0: "a factor 1/2 is missing"}
-    return next(
-        (f" ({text})" for value, text in factors.items() if abs(scale / value - 1) < ROUNDED), ""
-    )
+    for mistake, candidate in itertools.chain(mistakes, multiples.items()):
+        # A mistake explains an error of which it leaves next to nothing.
+        if distance(mine, candidate) < min(ROUNDED, 0.01 * error):
+            return f"{mistake}, instead of {what}"
+    if error < ROUNDED:
+        path = "is there float32, or a difference quotient, in its path?"
+        return f"off by {error:.0e} from {what}: {path}"
+    cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
+    return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"
 
 
-def _mistaken_gradients(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array]]:
+def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mistakes:
     """Yield the gradients that common mistakes lead to, the cheap ones first."""
-    full, direct = specimen.unrolled(depth), specimen.unrolled(depth, 0)
-    implicit = specimen.implicit(depth)
+    form, n = specimen.form, len(specimen.form.codes(0))
+    full, direct, implicit = form.unrolled(depth), form.unrolled(depth, 0), form.implicit(depth)
+    yield f"a sum over the {n} samples, not a mean", n * expected
     yield "the direct part alone, without the path through the codes", direct
     yield "the derivative through all layers", full
     yield "the path through the codes with the wrong sign", 2 * direct - full
     yield "the implicit gradient on the support of the last codes", implicit
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
-    if full.ndim == 2 and full.shape[0] == full.shape[1]:
-        yield "transposed", full.T
-    for mistake, form in _mistaken_algorithms(specimen):
-        yield f"the derivative at {mistake}", form.unrolled(depth)
-    if depth:
-        yield "the implicit gradient at the codes of an earlier layer", specimen.implicit(depth - 1)
-    if depth < SETTLED:
-        for window in range(depth - 1, 0, -1):
-            yield (
-                f"the derivative through the last {window} layers alone",
-                specimen.unrolled(depth, window),
-            )
+    yield "transposed", expected.T
+    for mistake, mistaken in _mistaken_algorithms(specimen):
+        yield f"the derivative at {mistake}", mistaken.unrolled(depth)
+    earlier = form.implicit(max(depth - 1, 0))
+    yield "the implicit gradient at the codes of an earlier layer", earlier
+    for window in range(depth - 1, 0, -1) if depth < SETTLED else ():
+        last = f"the derivative through the last {window} layers alone"
+        yield last, form.unrolled(depth, window)
 
 
-def _mistaken_codes(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array]]:
+def mistaken_codes(specimen: Specimen, depth: int) -> Mistakes:
     """Yield the codes that common mistakes lead to."""
-    for layer in (depth - 1, depth + 1):
+    for layer in (max(depth - 1, 0), depth + 1):
         yield f"those of layer {layer}", specimen.form.codes(layer)
-    for mistake, form in _mistaken_algorithms(specimen):
-        yield f"those of {mistake}", form.codes(depth)
+    for mistake, mistaken in _mistaken_algorithms(specimen):
+        yield f"those of {mistake}", mistaken.codes(depth)
 
 
 def _mistaken_algorithms(specimen: Specimen) -> Iterator[tuple[str, ClosedForm]]:
     """Yield the closed forms of algorithms that common mistakes lead to."""
     form, algorithm = specimen.form, specimen.make_algorithm()
-    if not isinstance(form, LeastSquares):
+    if isinstance(form, Steps):
         return
+    matrix, _, l2_penalty = form.parts(form.theta)
+    step = 1 / float((matrix**2).sum() + l2_penalty)
     plain = Ista(algorithm.step, algorithm.thresholding, initial=algorithm.initial)
-    for mistake, mistaken in (
-        (
-            "a step from the Frobenius norm, not the largest eigenvalue",
-            dataclasses.replace(algorithm, step=1 / form.frobenius),
-        ),
-        ("plain layers, although the algorithm is accelerated", plain),
-        (
-            "a zero start, with the warm start ignored",
-            dataclasses.replace(algorithm, initial=None),
-        ),
-    ):
-        yield mistake, dataclasses.replace(form, algorithm=mistaken)
+    for mistake, mistaken in {
+        "a step from the Frobenius norm, not the largest eigenvalue": replace(algorithm, step=step),
+        "plain layers, although the algorithm is accelerated": plain,
+        "a zero start, with the warm start ignored": replace(algorithm, initial=None),
+    }.items():
+        yield mistake, replace(form, algorithm=mistaken)

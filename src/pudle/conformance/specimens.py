@@ -11,32 +11,22 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard
-from ..estimator import Estimate, GradientEstimator
 from ..names import entries, make_dataset
-from ..problems import (
-    ConvolutionalSparseCoding,
-    FixedPoint,
-    PenaltySelection,
-    Problem,
-    Ridge,
-    SparseCoding,
-    ThresholdedConvolutionalSparseCoding,
-)
 from ..streams import generator
-from .closed_forms import FORMS, Array
+from .closed_forms import FORMS, ClosedForm, Steps
 from .tolerances import EVERY, FAR, SHALLOW
 
 #: Makes an algorithm for a problem, with codes to start from.
-Maker = Callable[[Any, torch.Tensor], Algorithm]
+Maker = Callable[[Any, torch.Tensor], Any]
 
 ALGORITHMS: dict[str, Maker] = {
     "ista": lambda problem, initial: Ista(),
@@ -78,6 +68,10 @@ NAMED = {
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
 }
 
+#: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
+#: layers of a method that runs one pass for every entry of theta.
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
+
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
     """Return the fields of a problem or an algorithm that hold tensors."""
@@ -85,9 +79,19 @@ def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
     return {name: each for name, each in values.items() if isinstance(each, torch.Tensor)}
 
 
-@dataclass(frozen=True, eq=False)
+def copied(
+    owner: Any, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
+) -> Any:
+    """Return a problem or an algorithm with new tensors, which no estimator can spoil for the next
+    call.
+    """
+    tensors = {name: each.to(device, dtype, copy=True) for name, each in tensors_of(owner).items()}
+    return dataclasses.replace(owner, **tensors | changes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Specimen:
-    """A problem and an algorithm to check an estimator on; expected gradients are computed once.
+    """A problem and an algorithm to check an estimator on.
 
     Attributes
     ----------
@@ -104,7 +108,7 @@ class Specimen:
     problem: str
     loss: str
     algorithm: str
-    original: Problem
+    original: Any
     algorithm_for: Maker
     drawn: bool = False
 
@@ -118,48 +122,31 @@ class Specimen:
         detail = f": {self.original}, {self.make_algorithm()}" if self.drawn else ""
         return " / ".join(self.names) + detail
 
-    def make(
-        self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
-    ) -> Problem:
-        """Return the problem with new tensors, which no estimator can spoil for the next call."""
-        tensors = {
-            name: tensor.to(device, dtype, copy=True)
-            for name, tensor in tensors_of(self.original).items()
-        }
-        return dataclasses.replace(self.original, **tensors | changes)  # type: ignore[type-var]
-
     @functools.cached_property
     def initial(self) -> torch.Tensor:
         """Codes that a warm start begins with."""
         random = generator(0, f"conformance warm start {self.problem}")
         return torch.tensor(random.standard_normal(self.original.code_shape))
 
-    def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
-        """Return the algorithm with new tensors."""
-        algorithm = self.algorithm_for(self.original, self.initial)
-        start = algorithm.initial
-        start = None if start is None else start.to(device, dtype, copy=True)
-        return dataclasses.replace(algorithm, initial=start)
+    def make(self, *dtype: Any, **changes: Any) -> Any:
+        """Return a copy of the problem, of a dtype and on a device, perhaps with other fields."""
+        return copied(self.original, *dtype, **changes)
 
-    def estimate(
-        self,
-        estimator: GradientEstimator,
-        depth: int,
-        dtype: torch.dtype = torch.float64,
-        **changes: Any,
-    ) -> Estimate:
-        """Return an estimate for the problem, perhaps with some of its fields changed."""
-        return estimator.estimate(self.make(dtype, **changes), self.make_algorithm(dtype), depth)
-
-    def sweep(self, estimator: GradientEstimator, depths: Iterable[int]) -> list[Estimate]:
-        """Return the estimates of a sweep."""
-        return list(estimator.sweep(self.make(), self.make_algorithm(), list(depths)))
+    def make_algorithm(self, *dtype: Any) -> Any:
+        """Return a copy of the algorithm, of a dtype and on a device."""
+        return copied(self.algorithm_for(self.original, self.initial), *dtype)
 
     @functools.cached_property
     def form(self) -> Any:
         """The same problem and algorithm in numpy."""
-        problem = self.make()
-        return FORMS[type(problem)](problem, self.make_algorithm())
+        problem, directions = self.make(), None
+        if self.drawn:
+            random = generator(0, f"conformance directions {self.problem}")
+            directions = random.standard_normal((2, problem.theta.numel()))
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+            directions = directions.reshape(2, *problem.theta.shape)
+        form = Steps if isinstance(problem, problems.FixedPoint) else ClosedForm
+        return form(problem, self.make_algorithm(), directions)
 
     @functools.cached_property
     def depths(self) -> list[int]:
@@ -173,47 +160,11 @@ class Specimen:
         if not self.drawn:
             return [SHALLOW[1], 0, *SHALLOW]
         form, random = self.form, generator(0, f"conformance depths {self.problem}")
-        work = form.observations.size * form.parts(form.theta)[0].shape[1]
+        work = form.observations.size * len(form.eigenvalues)
         largest = int(np.clip(min(WORK // work, LAYERS // form.theta.size), 12, DEEPEST))
         great, small = largest ** random.uniform(0.6, 1), random.integers(0, 3)
         depths = [int(great), int(small), int(largest ** random.random())]
         return [*depths, int(random.choice(depths))]
-
-    @functools.cached_property
-    def directions(self) -> Array:
-        """Directions along which gradients are compared, flat: two random ones of unit norm, or all
-        axes.
-        """
-        size = self.form.theta.size
-        if not self.drawn:
-            return np.eye(size)
-        random = generator(0, f"conformance directions {self.problem}")
-        drawn = random.standard_normal((2, size))
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-    @functools.cache  # noqa: B019  # specimens are few, and live as long as the process
-    def along_directions(self, claim: str, depth: int, window: int | None = None) -> Array:
-        """Return the products of an exact gradient with the directions.
-
-        The claim is ``implicit``, or any other for the derivative through the last `window` of
-        `depth` layers, or through all; a window of 0 leaves the direct part.
-        """
-        options = () if claim == "implicit" else (window,)
-        gradient = self.form.implicit if claim == "implicit" else self.form.unrolled
-        shape = self.form.theta.shape
-        return np.array(
-            [gradient(depth, *options, each.reshape(shape)) for each in self.directions]
-        )
-
-    def unrolled(self, depth: int, window: int | None = None) -> Array:
-        """Return the derivative through the last `window` layers of a named specimen, or through
-        all.
-        """
-        return self.along_directions("unrolled", depth, window).reshape(self.form.theta.shape)
-
-    def implicit(self, depth: int) -> Array:
-        """Return the implicit gradient at the codes of a named specimen."""
-        return self.along_directions("implicit", depth).reshape(self.form.theta.shape)
 
 
 @functools.cache
@@ -250,7 +201,7 @@ def _iterations() -> Specimen:
         return (codes**3).sum() / 3 + 0.1 * (theta**2).sum()
 
     theta = torch.tensor(random.uniform(0.7, 1.0, 4))
-    problem = FixedPoint(theta, step, cubes, torch.zeros_like(offsets))
+    problem = problems.FixedPoint(theta, step, cubes, torch.zeros_like(offsets))
     return Specimen("iterations", "cubes", "iteration", problem, lambda *_: Iteration())
 
 
@@ -262,68 +213,62 @@ VARIED = (*GRID, *specimens("sparse coding", algorithms=list(ALGORITHMS)[2:]), _
 
 # --- the drawn specimens
 
-#: Number of draws, and of those for each other algorithm.
+#: Number of draws, and of those of each class that came later.
 DRAWS, OWN_DRAWS = 96, 4
-#: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
-#: layers of a method that runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
-#: The problems by turns: half of them dense.
-_TURNS: tuple[tuple[str, type[Problem]], ...] = (
-    ("sparse coding", SparseCoding),
-    ("convolutional", ConvolutionalSparseCoding),
-    ("sparse coding", SparseCoding),
-    ("penalty", PenaltySelection),
-    ("sparse coding", SparseCoding),
-    ("ridge", Ridge),
-    ("sparse coding", SparseCoding),
-    ("learned penalties", ThresholdedConvolutionalSparseCoding),
+DENSE = ("sparse coding", problems.SparseCoding)
+OTHERS = (
+    ("convolutional", problems.ConvolutionalSparseCoding),
+    ("penalty", problems.PenaltySelection),
+    ("ridge", problems.Ridge),
+    ("learned penalties", problems.ThresholdedConvolutionalSparseCoding),
 )
 
 
-def _draw(index: int, algorithm: type[Algorithm] | None = None) -> Specimen:
+def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
     random = generator(index, "conformance draw")
-    name, cls = _TURNS[index % len(_TURNS)]
-    problem: Any = cls.specimen(random)
+    problem = problem_class.specimen(random)
     changes: dict[str, Any] = {}
     if random.random() < 0.3:
         # An estimator may not rely on how tensors lie in memory.
         changes = {
-            name: torch.from_numpy(np.array(each.numpy(), order="F"))
-            for name, each in tensors_of(problem).items()
+            field: torch.from_numpy(np.array(each.numpy(), order="F"))
+            for field, each in tensors_of(problem).items()
         }
-    losses = ("lasso", "reconstruction")
-    if getattr(problem, "loss", "") in losses:
-        changes["loss"] = str(random.choice(losses))
+    loss, losses = getattr(problem, "loss", "linear"), ("lasso", "reconstruction")
+    if loss in losses:
+        changes["loss"] = loss = str(random.choice(losses))
     problem = dataclasses.replace(problem, **changes)
     if algorithm is None:
         algorithm = Fista if random.random() < 0.5 else Ista
 
-    def make(problem: Problem, initial: torch.Tensor) -> Algorithm:
+    def make(problem: Any, initial: torch.Tensor) -> Any:
         return algorithm.specimen(copy.deepcopy(random), problem, initial)
 
-    loss = getattr(problem, "loss", "linear")
     return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, drawn=True)
 
 
-#: NOODL and any other algorithm that brings a specimen run on dense problems, those of even turns.
-OTHERS = [
-    cls
-    for cls in entries("algorithms").values()
-    if cls not in (Ista, Fista, Iteration)
-    and any("specimen" in vars(base) for base in cls.__mro__ if base is not Algorithm)
-]
-DRAWN = (
-    *map(_draw, range(DRAWS)),
-    *(
-        _draw(DRAWS + 2 * index, cls)
-        for start, cls in enumerate(OTHERS)
-        for index in range(start * OWN_DRAWS, (start + 1) * OWN_DRAWS)
-    ),
-)
+def _drawn() -> Iterator[Specimen]:
+    """Yield draws of all kinds by turns, half of them dense, and then those of every other
+    registered class: algorithms that bring a specimen, on dense problems, and problems.
+    """
+    turns = [turn for other in OTHERS for turn in (DENSE, other)]
+    for index in range(DRAWS):
+        yield _draw(index, *turns[index % len(turns)])
+    new: list[Any] = [
+        (*DENSE, cls)
+        for cls in entries("algorithms").values()
+        if cls not in (Ista, Fista) and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
+    ]
+    new += [
+        (name, cls)
+        for name, cls in entries("problems").items()
+        if cls in FORMS and cls not in dict(turns).values()
+    ]
+    for index in range(len(new) * OWN_DRAWS):
+        yield _draw(DRAWS + 2 * index, *new[index // OWN_DRAWS])
+
+
+DRAWN = tuple(_drawn())
 #: A few draws of all kinds, because 7 and the number of turns have no common factor.
 FEW = DRAWN[:DRAWS:7]
-SMALL = tuple(
-    each
-    for each in DRAWN
-    if each.original.observations.numel() <= 200  # type: ignore[attr-defined]
-)
+SMALL = tuple(each for each in DRAWN if each.original.observations.numel() <= 200)
