@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import weakref
 from dataclasses import dataclass, replace
 
@@ -54,29 +53,19 @@ def wrong_where(condition, factor=1.01):
     return spoiled(lambda g, p, t: g * (factor if condition(p, t) else 1.0))
 
 
-def another(change, condition=lambda problem: True):
+def another(change):
     """Make an estimator that runs what `change(problem, algorithm)` returns."""
     return instead(lambda p, a, t: Backprop().estimate(*change(p, a), t))
 
 
-def forgets(condition=lambda problem: True, **fields):
-    """Make an estimator that runs with other fields of the algorithms that have them."""
+def forgets(**fields):
+    """Make an estimator that runs with other fields of what has them, problem or algorithm."""
 
-    def change(problem, algorithm):
-        own = {name: value for name, value in fields.items() if hasattr(algorithm, name)}
-        return problem, replace(algorithm, **own) if condition(problem) else algorithm
+    def changed(owner):
+        own = {name: value for name, value in fields.items() if hasattr(owner, name)}
+        return replace(owner, **own)
 
-    return another(change)
-
-
-def forgets_of_problem(**fields):
-    """Make an estimator that runs with other fields of the problems that have them."""
-
-    def change(problem, algorithm):
-        own = {name: value for name, value in fields.items() if hasattr(problem, name)}
-        return replace(problem, **own), algorithm
-
-    return another(change)
+    return another(lambda p, a: (changed(p), changed(a)))
 
 
 def first(function, base=None):
@@ -228,11 +217,6 @@ def one_buffer(gradient, problem, depth):
     return BUFFERS.setdefault(key, torch.empty_like(gradient)).copy_(gradient)
 
 
-@functools.cache
-def kept_by_shape(*key):
-    return {}
-
-
 KEPT: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -246,10 +230,13 @@ def kept_by_problem(problem, algorithm, depth):
     return results[algorithm, depth]
 
 
-def results_by_shape(problem, algorithm, depth):
-    key = (type(problem), problem.theta.shape, problem.code_shape, problem.theta.dtype, depth)
-    kept = kept_by_shape(*key, getattr(problem, "loss", ""), str(algorithm))
-    return kept.setdefault("result", Backprop().estimate(problem, algorithm, depth))
+BY_SHAPE: dict = {}
+
+
+def kept_by_shape(problem, algorithm, depth):
+    shapes = type(problem), problem.theta.shape, problem.code_shape, problem.theta.dtype
+    key = (*shapes, getattr(problem, "loss", ""), str(algorithm), depth)
+    return BY_SHAPE.setdefault(key, Backprop().estimate(problem, algorithm, depth))
 
 
 def filled_grad(problem, algorithm):
@@ -382,15 +369,15 @@ DEFECTS = {
             )
         ),
         "no restart": forgets(restart=False),
-        "step ignored": forgets(images, step=None),
+        "step ignored": forgets(step=None),
         "momentum lost": layers(lambda *given: run_layers(*given, restart=50).codes),
         "codes of the layer before": instead(
             lambda p, a, t: replace(
                 Backprop().estimate(p, a, t), codes=a.run(p, t - (t > 150)).codes.detach()
             )
         ),
-        "signs ignored": forgets_of_problem(nonnegative=False),
-        "targets ignored": forgets_of_problem(targets=None),
+        "signs ignored": forgets(nonnegative=False),
+        "targets ignored": forgets(targets=None),
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},
     },
@@ -412,7 +399,7 @@ DEFECTS = {
     },
     "units": {
         "other units": spoiled(lambda g, p, t: g * g.norm(), Phantom()),
-        "results kept by shape": instead(results_by_shape),
+        "results kept by shape": instead(kept_by_shape),
     },
     "samples": {
         "sum": spoiled(lambda g, p, t: g * len(p.observations), Phantom()),

@@ -13,7 +13,6 @@ from comparisons import relative
 from examples import arrays_of, sparse_problem
 
 import pudle
-from pudle import conformance
 
 STEP, THRESHOLD = 0.15, 0.08
 NOODL = pudle.make_estimator("noodl")
@@ -93,14 +92,3 @@ def test_soft_thresholding_warns_and_hard_does_not():
         warnings.simplefilter("error")
         for algorithm in (HARD, pudle.Noodl()):
             NOODL.estimate(sparse_problem(), algorithm, 3)
-
-
-@pytest.mark.filterwarnings("ignore:noodl")
-def test_claim_holds_on_dense_problems_and_the_others_are_refused():
-    records = conformance.check(NOODL, names=("descent",))
-    problems = {
-        status: {record.problem for record in records if record.status == status}
-        for status in ("passed", "refused", "failed")
-    }
-    assert problems["passed"] == {"sparse coding", "square", "elastic net"}
-    assert problems["refused"] == {"convolutional", "penalty", "ridge"}

@@ -20,7 +20,7 @@ from examples import TINY, ridge_problem, sparse_problem
 import pudle
 from pudle import peers
 from pudle.algorithms.unrolling import direct_gradients
-from pudle.bench.cases import PEERS, PROFILES
+from pudle.bench.cases import PEERS
 from pudle.measuring.store import Store
 
 #: Implicit peers with the accuracy of their solves, and other solvers of the same libraries.
@@ -46,13 +46,6 @@ def estimate(
 
 
 # --- without the extra
-
-
-def test_larger_profiles_include_all_peers_and_quick_none():
-    assert set(PEERS) == {*SOLVES, "jaxopt_unrolled"} <= set(pudle.list_estimators())
-    for profile in ("default", "paper"):
-        assert set(PEERS) <= set(PROFILES[profile].estimators)
-    assert not set(PEERS) & set(PROFILES["quick"].estimators)
 
 
 @pytest.mark.parametrize("name", PEERS)
