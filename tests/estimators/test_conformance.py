@@ -7,18 +7,14 @@ estimators, and comparisons that are too slow or too special for that command.
 
 from __future__ import annotations
 
-import functools
-import re
-
 import numpy as np
 import oracles
 import pytest
 import tolerances
 from estimator_specs import EXAMPLE_SPECS, LIMIT_SPECS, NAMES
-from examples import PENALTY, arrays_of, directions, sparse_problem
 
 import pudle
-from pudle import conformance, names
+from pudle import conformance
 
 #: Specs of the same classes with options that change what is claimed.
 VARIANTS = (
@@ -29,20 +25,21 @@ VARIANTS = (
 )
 #: What estimators that claim to be approximate compute in the limit of an option, by `LIMIT_SPECS`.
 LIMITS = {"fixed_point": "implicit", "phantom": "exact"}
-#: The checks that no other test of an estimator repeats; of the others each takes every seventh
-#: estimator, and all are nightly.
-TELLING = {"description", "no_mutation"}
+#: Checks that take seconds for each estimator, and the estimators for which every run of the tests
+#: carries them out; of the other checks such a run takes a third. All are nightly.
+LONG = {"claim", "window", "mean", "consistency", "samples", "approximation"}
+ALWAYS = {"alternating", "analytic"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
 CLAIMS = {name: LIMITS.get(name, cls.computes) for name, cls in pudle.list_estimators().items()}
 
 
 def checked() -> list:
-    """Return every estimator with every check; most are nightly, because all take minutes."""
+    """Return every estimator with every check; most are nightly, because they take minutes."""
     cases = []
     for row, spec in enumerate((*SPECS, *VARIANTS)):
         for column, check in enumerate(conformance.CHECKS):
-            nightly = check not in TELLING and (row + column) % 7
+            nightly = spec not in ALWAYS and (check in LONG or (row + column) % 3)
             cases.append(pytest.param(spec, check, marks=[pytest.mark.nightly] if nightly else []))
     return cases
 
@@ -52,19 +49,6 @@ def test_check(spec, check):
     records = conformance.check(pudle.make_estimator(spec), names=(check,))
     failed = [record for record in records if record.status == "failed"]
     assert not failed, f"{len(failed)} of {len(records)} failed, the first being {failed[0]}"
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_it_describes_itself(spec):
-    estimator = pudle.make_estimator(spec)
-    cls = type(estimator)
-    # Authors, title, and where and when it was published.
-    reference = re.compile(r"[A-Z][a-z].+, .+,? (\d{4}|arXiv \d{4}\.\d{5})")
-    assert cls.references and all(reference.fullmatch(text) for text in cls.references)
-    assert (cls.__doc__ or "").strip()
-    arguments = names.text(estimator).removeprefix(estimator.name)
-    for alias in cls.aliases:
-        assert pudle.make_estimator(alias + arguments) == estimator
 
 
 # --- claims, against central differences of exact minimizers and closed forms
@@ -77,37 +61,6 @@ def estimate(name, problem, algorithm, depth) -> pudle.Estimate:
         return estimator.estimate(problem, algorithm, depth)
     except pudle.UnsupportedProblem as refusal:
         pytest.skip(str(refusal))
-
-
-@functools.cache
-def at_minimizers(loss: str) -> tuple:
-    """Return a problem, its exact codes, and directional derivatives of the loss at them."""
-    problem = sparse_problem(loss)
-    x, d = arrays_of(problem)
-    exact = oracles.exact_codes(x, d, PENALTY)
-    signs = np.sign(exact).astype(float)
-
-    def value(at):
-        return oracles.exact_loss(x, at, PENALTY, loss, signs)
-
-    slopes = [
-        (each, float(oracles.central_difference(value, d, each))) for each in directions(d.shape)
-    ]
-    return problem, exact, slopes
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if CLAIMS[name] in ("implicit", "exact")])
-def test_implicit_claim_at_converged_codes(name, loss):
-    """At the minimizer the implicit function theorem gives the gradient of the exact minimizer's
-    loss.
-    """
-    problem, exact, slopes = at_minimizers(loss)
-    result = estimate(name, problem, pudle.Ista(), 3000)
-    assert np.abs(result.codes.numpy() - exact).max() < tolerances.CONVERGED
-    gradient = result.gradient.numpy()
-    for direction, slope in slopes:
-        error = abs((gradient * direction).sum() - slope)
-        assert error < tolerances.CENTRAL_DIFFERENCES * np.linalg.norm(gradient)
 
 
 @pytest.mark.parametrize(

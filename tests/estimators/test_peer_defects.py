@@ -14,7 +14,6 @@ from estimator_specs import at_minimizer
 from examples import sparse_problem
 
 import pudle
-from pudle import peers
 from pudle.algorithms.unrolling import direct_gradients
 
 pytestmark = pytest.mark.nightly
@@ -39,52 +38,6 @@ def known_defect(what: str, measured: float, recorded: float, within: float, rig
         pytest.fail(f"{text}: fixed upstream: remove this test and the remarks in docstrings")
     assert recorded / within <= measured <= recorded * within, f"{text}: it has changed"
     pytest.xfail(text)
-
-
-class Fixed:
-    """A distribution that always draws the same vector, so that a smoothing gradient is exact."""
-
-    def __init__(self, draw: torch.Tensor) -> None:
-        self.draw = draw
-
-    def sample(self, sample_shape: torch.Size) -> torch.Tensor:
-        return self.draw
-
-
-def smoothing_ratio(method: str, scale: float, samples: int) -> float:
-    """Return TorchOpt's smoothing gradient of a linear function over the right one for the noise
-    drawn: 1 if it is right.
-    """
-    peers.require("torchopt")
-    zero_order = peers.require("torchopt.diff.zero_order").zero_order
-    slope, noise = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.3, 0.4, -1.0]).double()
-    options = {"method": method, "num_samples": samples, "sigma": scale}
-    smoothed = zero_order(Fixed(noise), argnums=(0,), **options)(lambda at: (slope * at).sum())
-    point = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(smoothed(point), point)
-    return float(gradient @ noise / (slope @ noise * noise @ noise))
-
-
-@pytest.mark.parametrize("method", ["naive", "antithetic"])
-@pytest.mark.parametrize("scale", [1e-2, 10.0])
-def test_torchopt_smoothing_is_right_by_the_other_methods(method, scale):
-    assert smoothing_ratio(method, scale, 2) == pytest.approx(1, rel=tolerances.CLOSED_FORM)
-
-
-@pytest.mark.parametrize("scale", [1e-2, 10.0])
-def test_torchopt_forward_smoothing_scales_as_the_squared_scale(scale):
-    """It multiplies by the scale where it should divide."""
-    error = abs(smoothing_ratio("forward", scale, 1) - 1)
-    recorded = abs(scale**2 - 1)
-    known_defect("torchopt 0.7.3: forward smoothing", error, recorded, 1 + 1e-9, 1e-6)
-
-
-def test_torchopt_forward_smoothing_forgets_the_base_value_after_the_first_sample():
-    """It overwrites f(x) by f(x + s e) - f(x); on this linear function the second of two samples is
-    then zero.
-    """
-    missing = 1 - smoothing_ratio("forward", 1.0, 2)
-    known_defect("torchopt 0.7.3: share lost by forward smoothing", missing, 0.5, 1.001, 1e-9)
 
 
 @pytest.mark.parametrize(

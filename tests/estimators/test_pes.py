@@ -42,13 +42,6 @@ def test_a_sample_is_the_difference_times_the_sum_of_its_perturbations(window, d
     assert relative(gradient, expected) < tolerances.CLOSED_FORM
 
 
-def test_standard_error_is_that_of_the_vector():
-    result = estimate("pes(samples=300, window=4)")
-    error = np.linalg.norm(result.gradient.numpy() - SPECIMEN.form.unrolled(8))
-    assert 0.7 < error / result.diagnostics["standard_error"] < 1.4
-    assert "standard_error" not in estimate("pes(samples=1)", 2).diagnostics
-
-
 def test_more_segments_add_variance():
     """New perturbations are of no use for one loss at the end: eight segments cost more than twice
     the error of one.

@@ -67,14 +67,6 @@ def test_neumann_form_is_the_damped_series(count, damping):
     assert relative(actual, SPECIMEN.form.unrolled(5, 0) + series) < tolerances.COMPLEX_STEP
 
 
-@pytest.mark.parametrize("count", [1, 30])
-def test_without_damping_both_are_the_last_layers_at_converged_codes(count):
-    window, longer = (SPECIMEN.form.unrolled(CONVERGED, each) for each in (count, count + 1))
-    for spec in (f"phantom(steps={count}, damping=1.0)", f"fixed_point(terms={count})"):
-        assert relative(estimate(spec, CONVERGED), window) < tolerances.CONVERGED
-    assert relative(longer, window) > 100 * tolerances.CONVERGED, "one layer more or less shows"
-
-
 def test_both_forms_agree_at_converged_codes_and_tend_to_the_implicit_gradient():
     implicit, errors = SPECIMEN.form.implicit(CONVERGED), []
     for count in (5, 50, 1500):

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from comparisons import relative
-from estimator_specs import DEPTH, VISIBLE, estimate
+from estimator_specs import DEPTH, estimate
 from examples import sparse_problem
 from tolerances import SAME_ARITHMETIC
 from torch.autograd import forward_ad
@@ -22,15 +22,6 @@ def test_unrolled_derivatives_agree(problem, algorithm):
         assert relative(estimate(spec, problem, algorithm).gradient, expected) < SAME_ARITHMETIC
     shorter = estimate(f"truncated(window={DEPTH - 1})", problem, algorithm).gradient
     assert relative(shorter, expected) > SAME_ARITHMETIC
-
-
-def test_checkpointed_carries_momentum_across_segments(problem):
-    """Dropping momentum or extrapolated point would turn FISTA into ISTA at the bounds."""
-    accelerated, plain = (
-        estimate("checkpointed(segments=5)", problem, algorithm).gradient
-        for algorithm in (pudle.Fista(), pudle.Ista())
-    )
-    assert relative(accelerated, plain) > VISIBLE
 
 
 def test_checkpointed_stores_less(problem, algorithm, monkeypatch):
