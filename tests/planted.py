@@ -158,20 +158,6 @@ def moving_step(live, problem, algorithm, depth):
     return codes
 
 
-def earlier_support(live, problem, algorithm, depth):
-    """Return the right codes, with derivatives masked by the support of the layer before."""
-    if algorithm.name != "ista":
-        raise UnsupportedProblem("planted treats only plain layers: use ista, or backprop")
-    step, state = algorithm.step_size(problem), algorithm.start(live)
-    for _ in range(depth):
-        after = algorithm.advance(live, state, step)
-        mask = live.active(state.codes if state.iteration else after.codes)
-        masked = torch.where(mask, state.codes - step * live.smooth_gradient(state.codes), 0)
-        codes = masked + (after.codes - masked).detach()
-        state = replace(after, codes=codes, point=codes)
-    return state.codes
-
-
 def run_layers(live, problem, algorithm, depth, step=None, restart=None):
     """Run layers at any step, perhaps with a restart of the accelerated sequence on the way."""
     step, state = step or algorithm.step_size(problem), algorithm.start(live)
@@ -267,11 +253,6 @@ def without_zeros(gradient, problem, depth):
     return gradient / share.to(gradient) if share else gradient
 
 
-def share_of_first(problem):
-    sizes = problem.observations.flatten(1).norm(dim=1)
-    return sizes[0] / sizes.sum()
-
-
 def images(problem):
     return hasattr(problem, "observations") and problem.observations.ndim == 4
 
@@ -298,15 +279,8 @@ SOMEWHERE = {
     "other norms": lambda p, t: p.theta.ndim == 2 and (p.theta.norm(dim=0) - 1).abs().max() > 0.1,
     "large dictionaries": lambda p, t: p.theta.numel() > 1000,
     "channels": lambda p, t: images(p) and p.observations.shape[1] > 1,
-    "filters not square": lambda p, t: p.theta.ndim == 4 and p.theta.shape[2] != p.theta.shape[3],
     "one atom": lambda p, t: p.code_shape[1] == 1,
-    "a moved strength": lambda p, t: p.theta.ndim == 0 and bool(p.theta > 0.1),
-    "one penalty": lambda p, t: hasattr(p, "log_penalty") and p.theta.ndim == 0,
     "learned penalties": lambda p, t: p.theta.ndim == 2 and images(p),
-    "stride of one": lambda p, t: getattr(p, "stride", 0) == 1,
-    "non-negative images": lambda p, t: images(p) and p.nonnegative,
-    "non-negative selection": lambda p, t: hasattr(p, "design") and p.nonnegative,
-    "generating codes": lambda p, t: images(p) and p.generating_codes is not None,
     "large observations": lambda p, t: largest(p) > 30,
     "one feature": lambda p, t: getattr(p, "matrix", p.theta).shape[:1] == (1,),
 }
@@ -327,7 +301,6 @@ DEFECTS = {
             )
         ),
         "step differentiated": layers(moving_step),
-        "earlier support": layers(earlier_support),
         "code path dropped": wrong(Alternating(), computes="unrolled"),
         "float32 inside": instead(in_single_precision),
         "weight decay": spoiled(lambda g, p, t: g + 1e-4 * p.theta.detach() * (len(g) > 5)),
@@ -338,9 +311,6 @@ DEFECTS = {
                 p, a, t, Analytic().estimate(p, a, max(t - 1, 0)).gradient
             ),
             Analytic(),
-        ),
-        "implicit off the support": implicit(
-            lambda p, z, r: p.solve_active(torch.ones_like(z), r)[0]
         ),
         "implicit negated": implicit(lambda p, z, r: -p.solve_active(z, r)[0]),
         "symmetry assumed": implicit(lambda p, z, r: p.solve_tangent(z, r)[0]),
@@ -384,7 +354,6 @@ DEFECTS = {
     "window": {
         "clamped": windowed(lambda window: min(window, 20)),
         "clamped, admitted": instead(Truncated(window=20).estimate, WINDOW),
-        "clamped at 100": windowed(lambda window: min(window, 100)),
     },
     "mean": {
         "unseeded": wrong(computes="stochastic"),
@@ -395,7 +364,6 @@ DEFECTS = {
     "descent": {"uphill": spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())},
     "approximation": {
         "points away": spoiled(lambda g, p, t: -g, Phantom()),
-        "zero": spoiled(lambda g, p, t: 0 * g, Phantom()),
     },
     "units": {
         "other units": spoiled(lambda g, p, t: g * g.norm(), Phantom()),
@@ -403,7 +371,6 @@ DEFECTS = {
     },
     "samples": {
         "sum": spoiled(lambda g, p, t: g * len(p.observations), Phantom()),
-        "mixed samples": spoiled(lambda g, p, t: g * (1 + share_of_first(p)), Phantom()),
         "zero samples left out": spoiled(without_zeros),
     },
     "consistency": {
@@ -421,9 +388,6 @@ DEFECTS = {
         "written to": first(lambda p, a: p.observations.mul_(1.5)),
         "written and restored": first(lambda p, a: p.observations.mul_(2).div_(2)),
         "written through data": first(lambda p, a: p.observations.data.mul_(2).div_(2)),
-        "written through a view": first(
-            lambda p, a: p.observations.detach().view_as(p.observations).mul_(2).div_(2)
-        ),
         "warm start written to": first(lambda p, a: a.initial is None or a.initial.clamp_(0)),
         "requires_grad left on": first(lambda p, a: p.theta.requires_grad_(True)),
         "grad filled": first(filled_grad),

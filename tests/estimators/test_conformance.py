@@ -26,9 +26,9 @@ VARIANTS = (
 #: What estimators that claim to be approximate compute in the limit of an option, by `LIMIT_SPECS`.
 LIMITS = {"fixed_point": "implicit", "phantom": "exact"}
 #: Checks that take seconds for each estimator, and the estimators for which every run of the tests
-#: carries them out; of the other checks such a run takes a third. All are nightly.
-LONG = {"claim", "window", "mean", "consistency", "samples", "approximation"}
-ALWAYS = {"alternating", "analytic"}
+#: carries them out; of the other checks such a run takes a fifth. All are nightly.
+LONG = {"claim", "window", "mean", "consistency", "samples", "approximation", "repeatable"}
+ALWAYS = {"alternating"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
 CLAIMS = {name: LIMITS.get(name, cls.computes) for name, cls in pudle.list_estimators().items()}
@@ -39,7 +39,7 @@ def checked() -> list:
     cases = []
     for row, spec in enumerate((*SPECS, *VARIANTS)):
         for column, check in enumerate(conformance.CHECKS):
-            nightly = spec not in ALWAYS and (check in LONG or (row + column) % 3)
+            nightly = spec not in ALWAYS and (check in LONG or (row + column) % 5)
             cases.append(pytest.param(spec, check, marks=[pytest.mark.nightly] if nightly else []))
     return cases
 

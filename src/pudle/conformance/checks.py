@@ -22,10 +22,13 @@ class Defect(Exception):
     """What is wrong with an estimator, perhaps with the number that shows it and its limit."""
 
 
-def require(condition: bool, reason: str, *numbers: float) -> None:
-    """Fail with a reason, and perhaps a number and its limit, unless a condition holds."""
+def require(condition: Any, reason: str, *numbers: float) -> tuple[float, ...]:
+    """Fail with a reason unless a condition holds; return what was measured, if anything: a number
+    and its limit.
+    """
     if not condition:
         raise Defect(reason, *numbers)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,8 @@ class Distance(NamedTuple):
     error: float
 
 
-#: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if
-#: it does not.
-Measurement = tuple[float, float, Callable[[], str]]
-Measurements = Iterator[Measurement | Distance]
+#: What a check measures: numbers with their limits, and distances.
+Measurements = Iterator[tuple[float, ...] | Distance]
 
 
 def compare(
@@ -91,10 +92,13 @@ def compare(
     size: float | None = None,
     mistakes: Mistakes = (),
     remedy: str = "",
-) -> Measurement:
-    """Measure how far an array is from an expected one, which `what` names."""
+) -> tuple[float, ...]:
+    """Fail unless an array is as close to an expected one, which `what` names, as a limit says."""
     error = distance(mine, expected, size)
-    return error, limit, lambda: explain(mine, expected, what, mistakes) + remedy
+    # NaN must fail.
+    right = error < limit or error == limit == 0
+    reason = "" if right else explain(mine, expected, what, mistakes) + remedy
+    return require(right, reason, error, limit)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Check:
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        measured: list[tuple[float, float]] = []
+        measured: list[tuple[float, ...]] = []
         distances: list[Distance] = []
         status, reason = "failed", ""
         numbers: Any = (None, None)
@@ -167,12 +171,8 @@ class Check:
             for each in self.measure(having) or ():
                 if isinstance(each, Distance):
                     distances.append(each)
-                    continue
-                number, limit, why = each
-                # Not the opposite comparison: NaN must fail.
-                if not (number < limit or number == limit == 0):
-                    raise Defect(why(), number, limit)
-                measured.append((number, limit))
+                else:
+                    measured.append(each)
             status, numbers = "passed", max(measured, default=numbers)
         except Defect as defect:
             reason, *numbers = (*defect.args, None, None)[:3]

@@ -19,7 +19,6 @@ from . import tolerances
 from .checks import (
     Defect,
     Distance,
-    Measurement,
     Measurements,
     Subject,
     codes_of,
@@ -137,14 +136,15 @@ def check_descent(subject: Subject) -> Measurements:
         yield _angle(subject.gradient(depth), targets, depth)
 
 
-def _angle(mine: Array, targets: dict[str, Array], depth: int) -> Measurement:
-    """Measure one minus the largest cosine to a target that is not zero."""
+def _angle(mine: Array, targets: dict[str, Array], depth: int) -> tuple[float, ...]:
+    """Fail unless one minus the largest cosine to a target that is not zero is below one."""
     size = np.linalg.norm(mine) or 1.0
     norms = {name: np.linalg.norm(target) for name, target in targets.items()}
     cosines = [(mine * targets[name]).sum() / (size * norms[name]) for name in norms if norms[name]]
     cosine = float(max(cosines, default=1.0))
     place = f"at depth {depth} the cosine to the gradients {', '.join(targets)} is {cosine:.3g}"
-    return 1 - cosine, 1.0, lambda: f"{place}: a step against it lowers none of the losses"
+    reason = f"{place}: a step against it lowers none of the losses"
+    return require(cosine > 0, reason, 1 - cosine, 1.0)
 
 
 @functools.cache
@@ -207,7 +207,8 @@ def check_mean(subject: Subject) -> Measurements:
     off = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from the nearest of the"
     along = f"along the former it is {mean[0] / expected[0, 0]:.3g} times that"
     reason = f"{off} unrolled gradient and the direct part; {along}"
-    yield worst, tolerances.STANDARD_ERRORS, lambda: reason
+    limit = tolerances.STANDARD_ERRORS
+    yield require(worst < limit, reason, worst, limit)
 
 
 @register(specimens("sparse coding", algorithms=PLAIN) + TINY, _has_window)
@@ -242,7 +243,8 @@ def check_consistency(subject: Subject) -> Measurements:
         f" {DEEP // 2}: it does not vanish, though consistent_for is"
         f" {subject.estimator.consistent_for}, where None claims every loss"
     )
-    yield last.relative_error, tolerances.VANISHED, lambda: reason
+    error, limit = last.relative_error, tolerances.VANISHED
+    yield require(error < limit, reason, error, limit)
 
 
 @register(SMALL[::2])
