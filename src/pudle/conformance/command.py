@@ -15,7 +15,7 @@ from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
 from ..terminal import progress_bar
 from ..validation import check_positive
-from ..workers import Job, Outcome, Pool
+from ..workers import Outcome, Pool
 
 if TYPE_CHECKING:
     from .checks import Record
@@ -62,7 +62,7 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
     with progress_bar(transient=True) as progress, Pool(1) as pool:
 
         def run(function: Callable[..., Any], *arguments: Any) -> Outcome:
-            ((_, outcome),) = pool.run([Job(function, arguments, timeout)])
+            outcome = pool.call(timeout, function, *arguments)
             if outcome.status == "skipped":
                 raise MissingDependency(outcome.reason)
             return outcome
