@@ -33,25 +33,12 @@ EXPERIMENTS = {"killed-training": LearningExperiment(dataset=DATASET, depth=20, 
 """
 PUDLE = (sys.executable, "-m", "pudle")
 CASE = "sparse_gaussian_n_samples_200-ista-lasso"
-RUN = (
-    *PUDLE,
-    "run",
-    "--only",
-    "--estimator",
-    "alternating",
-    "--estimator",
-    "backprop",
-    "--dataset",
-    "sparse_gaussian(n_samples=200)",
-    "--case",
-    CASE,
-    "--depth",
-    "5",
-    "--depth",
-    "400",
-    "--experiment",
-    "killed-training",
+ARGUMENTS = (
+    "run --only --estimator alternating --estimator backprop --dataset"
+    f" sparse_gaussian(n_samples=200) --case {CASE} --depth 5 --depth 400"
+    " --experiment killed-training"
 )
+RUN = (*PUDLE, *ARGUMENTS.split())
 REPORT = (*PUDLE, "report")
 #: The files that a run makes, and how many, by phase in the order in which a run of one worker
 #: comes to them. Two workers make some side by side: the phase is the first whose files are not all
@@ -66,8 +53,8 @@ FILES = {
     "history of asv": ("results/*/*-*.json", 1),
 }
 PHASES = ("start", *FILES, "report")
-#: Kills that each phase has at least, and the most runs that these may take.
-LEAST, MOST_RUNS = 3, 20
+#: Runs, and how often each is killed before it comes to its end.
+RUNS, KILLS = 5, 10
 #: Seconds between two looks at the phase.
 TICK = 0.02
 
@@ -89,34 +76,22 @@ def stored(home: Path) -> dict[str, bytes]:
     """Return the content of every file of results in the store; checkpoints and what is being
     written are no results.
     """
-    paths = (
-        home / name
-        for pattern, _ in FILES.values()
-        for name in names(home, pattern)
-        if name.startswith("store/")
-    )
-    return {str(path.relative_to(home)): path.read_bytes() for path in paths}
+    listed = {name for pattern, _ in FILES.values() for name in names(home, pattern)}
+    return {name: (home / name).read_bytes() for name in listed if name.startswith("store/")}
 
 
 def accuracy(home: Path) -> dict[str, object]:
     """Return all that a run computed, by file, without what depends on the moment: dates, times and
     memory.
     """
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for name, content in stored(home).items():
-        if "/costs/" in name:
-            found[name] = json.loads(content)["status"]
-        elif name.endswith(".npz"):
-            found[name] = content
-        else:
-            record = json.loads(content)
-            for part in (*record.get("rows", ()), record.get("summary", {})):
-                part.pop("seconds", None)
-            found[name] = {
-                key: record.get(key)
-                for key in ("status", "scores", "references", "rows", "summary")
-            }
-    return found
+        record = {} if name.endswith(".npz") else json.loads(content)
+        for part in (*record.get("rows", ()), record.get("summary", {})):
+            part.pop("seconds", None)
+        kept = ("status", "scores", "references", "rows", "summary")
+        contents[name] = {key: record.get(key) for key in kept} if record else content
+    return contents
 
 
 @pytest.fixture
@@ -171,78 +146,48 @@ def lengths_of(folder: Path, environment: dict[str, str]) -> dict[str, float]:
 
 
 def kill(
-    folder: Path,
-    environment: dict[str, str],
-    targets: list[str],
-    lengths: dict[str, float],
-    draw: random.Random,
-) -> tuple[str, str] | None:
-    """Run and report, and kill what is at work in the first of the phases aimed at; return the
-    phase hit and the signal.
+    folder: Path, environment: dict[str, str], lengths: dict[str, float], draw: random.Random
+) -> str:
+    """Run and report, and kill what is at work at a random moment of a phase that is not finished;
+    return the phase hit, or an empty text if it came too late.
 
-    The moment within the phase is random, up to the `lengths` of an undisturbed run: where little
-    of a phase is left, it falls into a later one, and None says that it came too late for all.
+    The moment is up to the `lengths` of an undisturbed run: where little of a phase is left, it
+    falls into a later one.
     """
+    target = draw.choice(["start", *lacking(folder / ".asv" / "quick"), "report"])
     moment = math.inf
     for process, here in attempt(folder, environment, draw.choice([1, 2])):
-        # What earlier attempts have finished does not come again.
-        while math.isinf(moment) and targets and PHASES.index(targets[0]) <= PHASES.index(here):
-            if targets.pop(0) == here:
-                moment = time.monotonic() + draw.uniform(0, lengths[here])
+        if math.isinf(moment) and PHASES.index(here) >= PHASES.index(target):
+            moment = time.monotonic() + draw.uniform(0, lengths[here])
         if time.monotonic() >= moment:
-            number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-            process.send_signal(number)
+            process.send_signal(draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
             # It may have ended by itself just now.
             if process.wait() != 0:
-                return here, number.name
-    return None
-
-
-def at(hits: Counter[tuple[str, str]], phase: str) -> int:
-    """Return how many kills fell in a phase."""
-    return sum(number for (place, _), number in hits.items() if place == phase)
+                return here
+    return ""
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("kills", [50])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(
-    kills, tmp_path, environment
-):
-    draw, hits, completed = random.Random(0), Counter[tuple[str, str]](), 0
-    whole = tmp_path / "whole"
+def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(tmp_path, environment):
+    draw, hits, whole = random.Random(0), Counter[str](), tmp_path / "whole"
     # Kernels may be compiled in the first run; the second takes as long as those that follow.
     lengths_of(whole, environment)
     lengths = lengths_of(tmp_path / "again", environment)
-    made = {
-        phase: len(names(whole / ".asv" / "quick", pattern))
-        for phase, (pattern, _) in FILES.items()
-    }
-    assert made == {phase: number for phase, (_, number) in FILES.items()}
+    assert lacking(whole / ".asv" / "quick") == []
     truth = accuracy(whole / ".asv" / "quick")
-    while hits.total() < kills or min(at(hits, phase) for phase in PHASES) < LEAST:
-        assert completed < MOST_RUNS, hits
-        folder = repository(tmp_path / f"killed-{completed}")
-        home, finished = folder / ".asv" / "quick", {}
-        # Every attempt passes the start, so that kills there may come between any others.
-        chosen = draw.choices(PHASES, k=10)
-        targets = sorted(
-            chosen, key=lambda phase: PHASES.index(phase) or draw.uniform(0, len(PHASES))
-        )
-        hit: tuple[str, str] | None = ("", "")
-        while hit is not None:
+    for number in range(RUNS):
+        folder = repository(tmp_path / f"killed-{number}")
+        home, finished = folder / ".asv" / "quick", dict[str, bytes]()
+        for _ in range(KILLS):
             mark = f"mark-{uuid.uuid4().hex}"
-            hit = kill(folder, environment | {"PUDLE_TEST_MARK": mark}, targets, lengths, draw)
+            hits[kill(folder, environment | {"PUDLE_TEST_MARK": mark}, lengths, draw)] += 1
             assert gone(mark)
             now = stored(home)
-            assert {name: now.get(name) for name in finished} == finished, (
-                "a finished result was lost or changed"
-            )
+            # No finished result is lost or changed.
+            assert {name: now.get(name) for name in finished} == finished
             finished = now
-            hits.update([hit] if hit else [])
-        completed += 1
+        list(attempt(folder, environment, 2))
         assert accuracy(home) == truth
         assert not list(folder.rglob(".*.tmp"))
-    print(f"{hits.total()} kills in {completed} runs: {dict(hits)}")
-    for phase in PHASES:
-        print(f"{phase}, {lengths[phase]:.1f} s undisturbed: {at(hits, phase)} kills")
+    print(f"kills by phase: {dict(hits)}")

@@ -15,9 +15,9 @@ import pytest
 from examples import TINY
 from plugin import write_plugin
 
-from pudle import names, workers
+from pudle import names
 from pudle.errors import MissingResults, UnwritableFile
-from pudle.measuring import meter, provenance, run, sources
+from pudle.measuring import history, meter, provenance, run, sources
 from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.costs import cells, measure_cost
 from pudle.measuring.measurement import measure
@@ -187,7 +187,7 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     commit = provenance.git(Path.cwd(), "rev-parse", "HEAD")
     monkeypatch.setattr(run, "installed_commit", lambda root: (commit, False))
 
-    def history(*estimators):
+    def written(*estimators):
         selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
         execute(selection, home=tmp_path, workers=1)
         (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
@@ -195,19 +195,19 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
         values, (_, names, _), *_ = results["timing.Time.time_estimate"]
         return path, dict(zip(names, values, strict=True))
 
-    path, first = history("alternating", "one_step")
+    path, first = written("alternating", "one_step")
     assert set(first) == {"'alternating'", "'one_step'"}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(workers, "run", mock.Mock(side_effect=KeyboardInterrupt))
-        history("backprop")
-    assert set(history("backprop")[1]) == {"'backprop'"}
+        patch.setattr(history, "run_in_copy", mock.Mock(side_effect=KeyboardInterrupt))
+        written("backprop")
+    assert set(written("backprop")[1]) == {"'backprop'"}
     # It is not written again for nothing, and is once it is damaged.
     with monkeypatch.context() as patch:
-        patch.setattr("pudle.measuring.history.workers.run", mock.Mock(side_effect=AssertionError))
-        history("backprop")
+        patch.setattr(history, "run_in_copy", mock.Mock(side_effect=AssertionError))
+        written("backprop")
         path.write_text("damaged")
         with pytest.raises(AssertionError):
-            history("backprop")
+            written("backprop")
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
     )
     summary = execute(selection, home=tmp_path, workers=1)
     tasks = [task for task in survey(selection, Store(tmp_path / "quick/store", "quick"))]
-    assert [task.status for task in tasks] == ["ok", "ok", "skipped"]
+    assert [task.record.status for task in tasks] == ["ok", "ok", "skipped"]
     assert not summary.broken and not any("time of" in line for line in summary.findings)
 
 

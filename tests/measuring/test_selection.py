@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -83,22 +84,11 @@ def names(selection: Selection) -> list[str]:
 
 def test_estimators_are_added_and_other_options_take_the_place_of_the_profiles():
     assert select(PROFILE) == PROFILE
-    chosen = select(
-        PROFILE, estimators=["truncated(window=3)", "backprop", "implicit"], device="cuda"
-    )
-    assert (
-        chosen.estimators == ("backprop", "truncated(window=3)", "analytic")
-        and chosen.device == "cuda"
-    )
-    assert chosen.cases == PROFILE.cases
-    chosen = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
-    assert names(chosen) == [
-        f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")
-    ]
-    assert (
-        chosen.cases[-1].seeds == TINY.seeds
-        and chosen.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
-    )
+    specs = ["truncated(window=3)", "backprop", "implicit"]
+    chosen = select(PROFILE, estimators=specs, device="cuda")
+    assert chosen.estimators == ("backprop", "truncated(window=3)", "analytic")
+    assert (chosen.device, chosen.cases) == ("cuda", PROFILE.cases)
+    assert select(PROFILE, estimators=["analytic"], only=True).estimators == ("analytic",)
 
 
 def test_datasets_algorithms_and_losses_are_crossed():
@@ -111,48 +101,52 @@ def test_datasets_algorithms_and_losses_are_crossed():
         PROFILE, **options, depths=[7, 3, 7], seeds=4, samples=25, targets=["exact", "limit"]
     )
     assert len(chosen.cases) == len({case.name for case in chosen.cases}) == 8
-    assert {(case.dataset, case.algorithm, case.loss) for case in chosen.cases} == {
-        (dataset, algorithm, loss)
-        for dataset in ("digits(n_samples=25)", "ridge(n_samples=25)")
-        for algorithm in ("fista", "ista(step=0.1)")
-        for loss in ("lasso", "linear")
-    }
+    datasets = ("digits(n_samples=25)", "ridge(n_samples=25)")
+    crossed = {(case.dataset, case.algorithm, case.loss) for case in chosen.cases}
+    assert crossed == {*product(datasets, options["algorithms"], options["losses"])}
     for case in chosen.cases:
         assert (case.depths, case.seeds, case.targets) == ((3, 7), (0, 1, 2, 3), ("exact", "limit"))
     assert chosen.tracked_depths == chosen.timed_depths == (3, 7)
     assert "digits_n_samples_25-ista_step_0.1-lasso-exact-limit-4_seeds" in names(chosen)
+    # A dataset alone has all of its losses.
+    alone = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
+    assert names(alone) == [
+        f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")
+    ]
 
 
 def test_an_option_alone_changes_the_profiles_own_cases():
     """A case that is left as it was, but for its depths, keeps its name; any other gets a name of
-    its own.
+    its own, which never is another's.
     """
-    assert (
-        names(select(PROFILE, losses=["lasso"]))
-        == names(select(PROFILE, losses=["lasso"], depths=[2]))
-        == ["tiny"]
-    )
+    for options in ({}, {"depths": [2]}):
+        assert names(select(PROFILE, losses=["lasso"], **options)) == ["tiny"]
     slug = "sparse_gaussian_n_samples_20_n_features_10_n_components_15_n_nonzero_coefs_2"
-    assert names(select(PROFILE, algorithms=["fista"])) == [
-        f"{slug}-fista-lasso",
-        f"{slug}-fista-reconstruction",
+    changed = [f"{slug}-fista-lasso", f"{slug}-fista-reconstruction"]
+    assert names(select(PROFILE, algorithms=["fista"])) == changed
+    assert all(name.endswith("-3_seeds") for name in names(select(PROFILE, seeds=3)))
+    fewer = {case.dataset.partition(",")[0] for case in select(PROFILE, samples=7).cases}
+    assert fewer == {"sparse_gaussian(n_samples=7"}
+    taken = dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso")
+    assert names(
+        select(dataclasses.replace(PROFILE, cases=(taken,)), datasets=["sparse_gaussian"])
+    ) == [
+        "sparse_gaussian-ista-lasso-added",
+        "sparse_gaussian-ista-reconstruction",
     ]
-    assert [name.endswith("-3_seeds") for name in names(select(PROFILE, seeds=3))] == [True, True]
-    assert {case.dataset.partition(",")[0] for case in select(PROFILE, samples=7).cases} == {
-        "sparse_gaussian(n_samples=7"
-    }
 
 
-def test_the_target_follows_from_the_thresholding_unless_one_is_given():
-    hard = "ista(thresholding='hard')"
-    assert {case.targets for case in select(PROFILE, algorithms=[hard]).cases} == {("limit",)}
-    assert {
-        case.targets for case in select(PROFILE, algorithms=[hard], targets=["gstar"]).cases
-    } == {("gstar",)}
-    assert {case.targets for case in select(PROFILE, datasets=["digits"]).cases} == {("exact",)}
-    assert {
-        case.targets for case in select(PROFILE, datasets=["digits"], algorithms=[hard]).cases
-    } == {("limit",)}
+@pytest.mark.parametrize(
+    ("options", "target"),
+    [
+        ({"algorithms": ["ista(thresholding='hard')"]}, "limit"),
+        ({"algorithms": ["ista(thresholding='hard')"], "targets": ["gstar"]}, "gstar"),
+        ({"datasets": ["digits"]}, "exact"),
+        ({"datasets": ["digits"], "algorithms": ["ista(thresholding='hard')"]}, "limit"),
+    ],
+)
+def test_the_target_follows_from_the_thresholding_unless_one_is_given(options, target):
+    assert {case.targets for case in select(PROFILE, **options).cases} == {(target,)}
 
 
 @pytest.mark.parametrize(
@@ -179,21 +173,6 @@ def test_what_nothing_can_be_made_of_is_refused(options, text):
         select(PROFILE, **options)
 
 
-FOLDERS = [
-    "a b",
-    "a_b",
-    "a-b",
-    "a.b",
-    "照片",
-    "相片",
-    "é",
-    "e\u0301",
-    "A b",
-    "x" * 200,
-    "x" * 199 + "y",
-]
-
-
 OPTIONS = st.dictionaries(
     st.sampled_from(["a", "a_b", "n", "n_a"]),
     st.one_of(
@@ -217,51 +196,26 @@ def test_no_two_specs_have_one_name(first, second):
     assert named[0] != named[1] or parse(made[0]) == parse(made[1])
 
 
-def test_a_name_of_the_profile_keeps_its_meaning():
-    profile = dataclasses.replace(
-        PROFILE, cases=(dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso"),)
-    )
-    assert names(select(profile, datasets=["sparse_gaussian"])) == [
-        "sparse_gaussian-ista-lasso-added",
-        "sparse_gaussian-ista-reconstruction",
-    ]
-
-
 def test_the_time_limit_is_an_option():
     chosen = select(dataclasses.replace(PROFILE, experiment_timeout=100.0), timeout=30.0)
     assert (chosen.timeout, chosen.experiment_timeout) == (30.0, 100.0)
     assert select(PROFILE, timeout=1e6).experiment_timeout == 1e6
 
 
-def test_options_narrow_a_profile():
-    assert names(select(PROFILE, cases=["o*"])) == ["other"]
-    assert names(select(PROFILE, cases=["o*", "tin?"])) == ["tiny", "other"]
-    assert select(PROFILE, estimators=["analytic"], only=True).estimators == ("analytic",)
-
-
 def test_experiments_are_those_that_are_named_or_of_the_whole_profile():
     profile = dataclasses.replace(PROFILE, experiments=("optimizers-sgd-1-backprop-lasso",))
     assert select(profile).experiments == profile.experiments
-    assert (
-        select(profile, cases=["tiny"]).experiments
-        == select(profile, datasets=["digits"]).experiments
-        == ()
-    )
+    assert select(profile, cases=["tiny"]).experiments == ()
     named = select(profile, experiments=["interpretation-*"])
-    assert named.experiments and all(
-        name.startswith("interpretation-") for name in named.experiments
-    )
-    assert named.cases == () and names(
-        select(profile, experiments=["interpretation-*"], cases=["tiny"])
-    ) == ["tiny"]
-    with pytest.raises(
-        InvalidArgument,
-        match="--experiment 'nothing-.' matches no experiment: `pudle list experiments`",
-    ):
+    assert named.experiments and named.cases == ()
+    assert all(name.startswith("interpretation-") for name in named.experiments)
+    assert names(select(profile, experiments=["interpretation-*"], cases=["tiny"])) == ["tiny"]
+    with pytest.raises(InvalidArgument, match="matches no experiment: `pudle list experiments`"):
         select(profile, experiments=["nothing-*"])
 
 
-def test_a_published_name_selects_its_case_also_where_other_options_change_it():
+def test_patterns_narrow_a_profile_also_where_other_options_change_its_cases():
+    assert names(select(PROFILE, cases=["o*", "tin?"])) == ["tiny", "other"]
     (changed,) = select(QUICK, cases=["sparse_gaussian-ista-lasso"], seeds=1).cases
     assert (changed.seeds, changed.loss) == ((0,), "lasso")
     assert select(QUICK, cases=[changed.name], seeds=1).cases == (changed,)

@@ -4,28 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from pudle.errors import MissingDependency, UnsupportedProblem, first_line
-from pudle.measuring.statuses import BROKEN, STATUSES, worst
+from pudle.errors import MissingDependency, UnsupportedProblem
+from pudle.measuring.statuses import worst
 from pudle.workers import failure
-
-
-def test_statuses_are_ordered_from_good_to_bad():
-    assert STATUSES[0] == "ok" and set(BROKEN) == set(STATUSES[-3:]) == {
-        "timeout",
-        "out-of-memory",
-        "error",
-    }
-    assert set(STATUSES) == {
-        "ok",
-        "skipped",
-        "unsupported",
-        "diverged",
-        "uncertified",
-        "degenerate",
-        "error",
-        "timeout",
-        "out-of-memory",
-    }
 
 
 def test_the_worst_status_counts_with_its_first_reason():
@@ -54,7 +35,3 @@ def test_an_error_is_a_status_with_a_reason():
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ]
     assert {failure(error)[0] for error in full} == {"out-of-memory"}
-
-
-def test_the_first_line_of_an_error():
-    assert first_line(ValueError("one\ntwo")) == "one" and first_line(ValueError()) == ""

@@ -61,48 +61,27 @@ def settled(errors) -> int:
 
 
 class TestCurseOfUnrolling:
-    @pytest.fixture
-    def top(self):
-        return pudle.make_dataset(f"ridge(kappa={KAPPA})").problem()
-
-    def test_peak_at_the_fastest_step(self, top):
-        errors = jacobian_curve(top, pudle.Ista(step=FASTEST), range(400))
-        peak = max(errors)
-        assert errors.index(peak) == 50
-        assert abs(peak - oracle(FASTEST, 50)) < tolerances.BURN_IN
-        assert round(peak, 2) == 36.79
-        assert settled(errors) == next(
-            depth for depth in range(1, 400) if oracle(FASTEST, depth) < 1
-        )
-
-    @pytest.mark.parametrize("step", [FASTEST, 1.9, 1.0, 0.5])
-    def test_whole_curve(self, top, step):
-        errors = jacobian_curve(top, pudle.Ista(step=step), range(300))
-        assert (
-            max(abs(error - oracle(step, depth)) for depth, error in enumerate(errors))
-            < tolerances.BURN_IN
-        )
+    @pytest.mark.parametrize("step", [FASTEST, 1.9, 0.5])
+    def test_whole_curve(self, step):
+        problem = pudle.make_dataset(f"ridge(kappa={KAPPA})").problem()
+        errors = jacobian_curve(problem, pudle.Ista(step=step), range(300))
+        expected = [oracle(step, depth) for depth in range(300)]
+        assert np.abs(np.subtract(errors, expected)).max() < tolerances.BURN_IN
+        if step == FASTEST:
+            assert errors.index(max(errors)) == 50 and round(max(errors), 2) == 36.79
 
     @pytest.mark.parametrize("kappa", [10.0, 1000.0])
     def test_other_condition_numbers(self, kappa):
-        step, depths = 2 * kappa / (kappa + 1), range(0, 600, 7)
-        problem = pudle.make_dataset(
-            f"ridge(kappa={kappa}, n_samples=3, n_components=5, seed=4)"
-        ).problem()
+        step, depths = 2 * kappa / (kappa + 1), range(0, 600, 29)
+        spec = f"ridge(kappa={kappa}, n_samples=3, n_components=5, seed=4)"
+        problem = pudle.make_dataset(spec).problem()
         errors = jacobian_curve(problem, pudle.Ista(step=step), depths)
-        pairs = zip(depths, errors, strict=True)
-        assert max(abs(error - oracle(step, depth)) for depth, error in pairs) < tolerances.BURN_IN
-
-    def test_falls_monotonically_at_the_inverse_lipschitz_constant(self, top):
-        errors = jacobian_curve(top, pudle.Ista(), range(100))
-        assert all(
-            later <= earlier + tolerances.BURN_IN
-            for earlier, later in zip(errors, errors[1:], strict=False)
-        )
+        expected = [oracle(step, depth) for depth in depths]
+        assert np.abs(np.subtract(errors, expected)).max() < tolerances.BURN_IN
 
     def test_random_observations_have_no_burn_in(self):
         problem = pudle.make_dataset(f"ridge(kappa={KAPPA}, observations='random')").problem()
-        errors = jacobian_curve(problem, pudle.Ista(step=FASTEST), range(400))
+        errors = jacobian_curve(problem, pudle.Ista(step=FASTEST), range(0, 400, 20))
         assert max(errors) == 1.0
         assert errors[-1] < 0.2
 
@@ -115,10 +94,8 @@ class TestCurseOfUnrolling:
 class TestRidgeDataset:
     def test_condition_number(self):
         problem = pudle.make_dataset("ridge(kappa=250.0, n_components=12)").problem()
-        hessian = (problem.dictionary.T @ problem.dictionary).numpy() + problem.strength * np.eye(
-            12
-        )
-        values = np.linalg.eigvalsh(hessian)
+        gram = (problem.dictionary.T @ problem.dictionary).numpy()
+        values = np.linalg.eigvalsh(gram + problem.strength * np.eye(12))
         assert abs(values[-1] - 1) < ROUNDING
         assert abs(values[0] - 1 / 250) < ROUNDING
 
@@ -128,18 +105,6 @@ class TestRidgeDataset:
         x = problem.observations.numpy()
         assert np.abs(x - np.outer(x @ top, top)).max() < ROUNDING
 
-    def test_seeds(self):
-        def arrays(spec):
-            problem = pudle.make_dataset(spec).problem()
-            return problem.observations, problem.dictionary, problem.weights
-
-        pairs = zip(
-            arrays("ridge(seed=1)"), arrays("ridge(seed=1)"), arrays("ridge(seed=2)"), strict=True
-        )
-        for first, same, other in pairs:
-            assert torch.equal(first, same)
-            assert not torch.equal(first, other)
-
     def test_reference_is_certified_against_the_oracle(self):
         problem = pudle.make_dataset("ridge(observations='random')").problem()
         arrays = [getattr(problem, name).numpy() for name in ("observations", "dictionary")]
@@ -148,20 +113,9 @@ class TestRidgeDataset:
         assert reference.status == "certified"
         assert abs(float(reference.gradient) - exact) < ROUNDING * abs(exact)
 
-    @pytest.mark.parametrize(
-        ("spec", "says"),
-        [
-            ("ridge(kappa=1.0)", "kappa=1.0"),
-            ("ridge(n_components=1)", "n_components=1"),
-            ("ridge(n_samples=0)", "n_samples=0"),
-            ("ridge(observations='left')", "choose from top, random"),
-        ],
-    )
-    def test_refusals(self, spec, says):
-        assert says in refusal(lambda: pudle.make_dataset(spec))
-
-    def test_it_has_one_loss(self):
-        assert "choose from linear" in refusal(lambda: pudle.make_dataset("ridge").problem("lasso"))
+    @pytest.mark.parametrize("option", ["kappa=1.0", "n_components=1", "observations='left'"])
+    def test_refusals(self, option):
+        assert option in refusal(lambda: pudle.make_dataset(f"ridge({option})"))
 
     def test_it_can_be_a_case(self, tmp_path):
         case = Case(
@@ -243,27 +197,18 @@ class TestJacobian:
 
     def test_wrong_supports_make_a_burn_in_on_the_lasso_and_it_passes(self):
         problem = pudle.make_dataset("sparse_gaussian(n_samples=40)").problem()
-        depths = range(0, 301, 5)
+        depths = range(0, 301, 10)
         errors = jacobian_curve(problem, pudle.Fista(restart=True), depths)
         assert 1.2 < max(errors) < 2
         assert depths[errors.index(max(errors))] <= 20
         assert settled(errors) < len(errors)
         assert errors[-1] < 1e-8
 
-    def test_loss_plays_no_part(self):
-        values = [
-            jacobian_curve(sparse_problem(loss), pudle.Ista(), [10])
-            for loss in ("lasso", "reconstruction")
-        ]
-        assert values[0] == values[1]
-
     def test_directions_are_the_same_at_each_call_and_one_for_a_scalar(self):
         theta = sparse_problem().theta
         drawn = surfaces.directions(theta)
-        assert drawn.shape == (surfaces.DIRECTIONS, *theta.shape) and torch.equal(
-            drawn, surfaces.directions(theta)
-        )
-        assert len({float(direction.sum()) for direction in drawn}) == surfaces.DIRECTIONS
+        assert drawn.shape == (surfaces.DIRECTIONS, *theta.shape)
+        assert torch.equal(drawn, surfaces.directions(theta))
         assert surfaces.directions(ridge_problem().theta).tolist() == [1.0]
 
     def test_refusals(self):
@@ -282,9 +227,6 @@ class TestJacobian:
         assert "is too small" in text(depths=[-1])
         empty = sparse_problem(penalty=100.0)
         assert "zero in all directions" in refusal(lambda: jacobian_curve(empty, pudle.Ista(), [5]))
-
-    def test_no_depths_no_errors(self):
-        assert jacobian_curve(sparse_problem(), pudle.Ista(), []) == []
 
 
 class TestWindows:
@@ -333,8 +275,3 @@ class TestWindows:
         shallow, deep = window_surface(problem, algorithm, (5, 600), [1000], limit)
         assert shallow["status"] == deep["status"] == "ok"
         assert deep["relative_error"] < 1e-4 < shallow["relative_error"]
-
-    def test_core_does_not_import_the_estimators(self):
-        assert "pudle.estimators" not in vars(surfaces)
-        with open(surfaces.__file__) as source:
-            assert "pudle.estimators" not in source.read()

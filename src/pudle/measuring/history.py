@@ -4,10 +4,6 @@
 it keeps nothing; so the store is filled first, and what it holds becomes a result of asv's here.
 The benchmarks of the accuracy look their values up in the store, here as under `asv run`; times and
 memory are the stored ones.
-
-As a script, ``python -m pudle.measuring.history CONFIGURATION COMMIT`` writes them, where
-CONFIGURATION is asv's, beside the store: its benchmarks read their selection when they are
-imported.
 """
 
 from __future__ import annotations
@@ -22,13 +18,13 @@ import json
 import math
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
-from .. import names, workers
-from ..errors import UnreadableResult
+from .. import names
+from ..errors import UnreadableResult, first_line
 from ..files import write_atomically
+from ..workers import run_in_copy
 from .contents import CostRecord, RunList
 from .provenance import git
 from .selection import SELECTION_VARIABLE
@@ -56,38 +52,42 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
 
     if path.exists() and path.read_text() == state():
         return []
+    benchmarks = names.entries("benchmarks")["asv"].__path__[0]
     # asv works in the folder of its configuration, which can therefore be copied elsewhere with all
     # that it names. Environments exist already.
     content: dict[str, Any] = {"version": 1, "project": "pudle", "branches": ["HEAD"]}
-    benchmarks = names.entries("benchmarks")["asv"].__path__[0]
     content |= {"environment_type": "existing", "repo": os.path.relpath(root, folder)}
     content |= {"benchmark_dir": os.path.relpath(benchmarks, folder)}
     content |= {f"{name}_dir": name for name in ("results", "html", "env")}
-    configuration = folder / "asv.conf.json"
-    write_atomically(configuration, json.dumps(content, indent=1))
-    # Paths in the selection are seen from the folder that this process works in.
-    done = workers.run([sys.executable, "-m", __name__, configuration, commit])
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return [("asv's history of commits was not written", why)]
+    write_atomically(folder / "asv.conf.json", json.dumps(content, indent=1))
+    seconds = git(root, "show", "--no-patch", "--format=%ct", commit)
+    # In a copy, because the benchmarks read their selection when they are imported.
+    code, why = run_in_copy(_write, folder, benchmarks, commit, 1000 * int(seconds))
+    if code or why:
+        return [("asv's history of commits was not written", why or f"exit code {code}")]
     write_atomically(path, state())
     return []
 
 
-def write_history(folder: Path, path: str, commit: str) -> None:
-    """Write asv's results of a commit from the store of a folder, with the configuration at a
-    path.
+def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> str:
+    """Write asv's results of a commit from the store of a folder, and return why that failed, if it
+    did.
     """
+    try:
+        _write_results(folder, benchmark_dir, commit, date)
+    except Exception as error:  # noqa: BLE001  # the run is told, and its results are kept
+        return f"{type(error).__name__}: {first_line(error)}"
+    return ""
+
+
+def _write_results(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     # Slow to import, and only needed here.
     from asv import benchmarks, config, machine, results, runner, util
     from asv_runner.discovery import get_benchmark_from_name, list_benchmarks
 
-    configuration = config.Config.load(path)
-    # asv itself would work in that folder; here it is the one that paths in the selection are seen
-    # from.
-    configuration.results_dir = str(folder / configuration.results_dir)
-    benchmark_dir = str((folder / configuration.benchmark_dir).resolve())
     os.environ[SELECTION_VARIABLE] = str(folder / "selection.json")
+    configuration = config.Config()
+    configuration.results_dir = str(folder / "results")
     text = io.StringIO()
     list_benchmarks(benchmark_dir, text)
     listed = benchmarks.Benchmarks(configuration, json.loads(text.getvalue()))
@@ -95,11 +95,10 @@ def write_history(folder: Path, path: str, commit: str) -> None:
     here = machine.Machine.get_defaults()
     kept = folder / "results" / here["machine"] / "machine.json"
     util.write_json(str(kept), here, machine.Machine.api_version)
-    seconds = git(folder / configuration.repo, "show", "--no-patch", "--format=%ct", commit)
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     environment = f"existing-py{python}"
-    content = results.Results(here, {}, commit, 1000 * int(seconds), python, environment, {})
+    content = results.Results(here, {}, commit, date, python, environment, {})
     stored = _stored(folder)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
@@ -145,7 +144,3 @@ def _stored(folder: Path) -> dict[tuple[Any, ...], Any]:
             skipped = record.status == "skipped"
             values[BENCHMARKS[metric], *cell] = math.nan if skipped else value
     return values
-
-
-if __name__ == "__main__":
-    write_history(Path(sys.argv[1]).parent, *sys.argv[1:])

@@ -22,7 +22,6 @@ from .locking import locked
 from .provenance import NoRepository, installed_commit, repository
 from .runner import Task, fill, plan, plan_costs, plan_experiments, survey
 from .selection import Selection
-from .statuses import BROKEN
 from .store import Store
 
 #: Said once where results cannot be told apart by commits.
@@ -131,12 +130,13 @@ def _judged(tasks: Iterable[Task]) -> tuple[list[str], list[tuple[str, str]]]:
     """
     findings, broken = list[tuple[str, str]](), list[tuple[str, str]]()
     for task in tasks:
+        record = task.record
         # A case without kernels has no time on the torch path beside its own: that is nothing to
         # tell.
-        plain = task.status == "skipped" and task.arguments[0] == "seconds_torch"
-        if task.status not in ("", "ok") and not plain:
-            listed = broken if task.status in BROKEN else findings
-            listed.append((task.label, f"{task.status}: {task.reason}"))
+        plain = task.arguments[0] == "seconds_torch" and record and record.status == "skipped"
+        if record and record.status != "ok" and not plain:
+            listed = broken if task.missing else findings
+            listed.append((task.label, f"{record.status}: {record.reason}"))
     return by_reason(findings), broken
 
 
@@ -165,10 +165,14 @@ def begin(folder: Path, store: Store, selection: Selection) -> list[Task]:
     frozen, tasks = folder / "selection.json", survey(selection, store)
     if selection.cases or not frozen.exists():
         selection.write(frozen)
-    places = defaultdict[str, list[Any]](list)
-    for task in tasks:
-        place = task.place.path.relative_to(store.folder).as_posix()
-        places[task.kind].append((*task.identity, place))
+
+    def places(kind: str) -> list[Any]:
+        return [
+            (*task.identity, task.place.path.relative_to(store.folder).as_posix())
+            for task in tasks
+            if task.kind == kind
+        ]
+
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
     of_commit = [folder / "runs" / f"{label}.json"] if store.commit else []
@@ -179,12 +183,12 @@ def begin(folder: Path, store: Store, selection: Selection) -> list[Task]:
             run = RunList.read(path)
             run.commit, run.dirty = store.commit, store.dirty
         if selection.cases:
-            run.selection, run.records, run.costs = selection, places["score"], places["cost"]
+            run.selection, run.records, run.costs = selection, places("score"), places("cost")
             surfaces = [task for task in tasks if task.kind == "surface"]
             run.artifacts = [
                 (task.case.name, task.arguments[0], task.place.key) for task in surfaces
             ]
-        run.experiments |= dict(places["experiment"])
+        run.experiments |= dict(places("experiment"))
         run.write(path)
     return tasks
 

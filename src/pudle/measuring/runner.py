@@ -7,8 +7,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ..files import files_in, is_large
 from ..workers import Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, Case
-from .contents import ScoreRecord
 from .costs import cells, measure_cost
 from .experiment import ProgressCallback, carry_out, silent
 from .measurement import measure, stored_reference, write_scores
@@ -43,20 +42,16 @@ WORK: dict[str, Callable[..., Any]] = {
 @dataclass(eq=False)
 class Task:
     """A result that is asked for: its kind, the text to show when it is there, what the function
-    that works for it is called with, the seconds that it may take, and the status and reason of its
-    record, empty where there is none.
+    that works for it is called with, the seconds that it may take, and its record, if there is one.
 
-    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes. The
-    status of scores is known at each depth.
+    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes.
     """
 
     kind: str
     label: str
     arguments: tuple[Any, ...]
     timeout: float
-    status: str = ""
-    reason: str = ""
-    depths: Mapping[int, str] = field(default_factory=dict)
+    record: Any = None
 
     @functools.cached_property
     def place(self) -> Place:
@@ -72,17 +67,7 @@ class Task:
     @property
     def missing(self) -> bool:
         """Whether there is no record, or one that says that something broke: it is tried again."""
-        return not self.status or self.status in BROKEN
-
-    def at(self, depth: int) -> str:
-        """Return the status at one depth, or that of the whole where it has no such depth."""
-        return self.depths.get(depth, self.status)
-
-    def take(self, record: Any) -> None:
-        """Take over what a record says."""
-        self.status, self.reason = record.status, record.reason
-        if isinstance(record, ScoreRecord):
-            self.depths = {depth: record.at(depth)["status"] for depth in record.case.depths}
+        return self.record is None or self.record.status in BROKEN
 
     @property
     def references(self) -> list[Path]:
@@ -138,8 +123,7 @@ class Task:
             result = write_scores(case, estimator, store, status, reason, parts)
         elif status != "ok" and self.kind in RECORDS:
             result = store.write(self.kind, *what, status=status, reason=reason)
-        if self.kind in RECORDS:
-            self.take(result)
+        self.record = result
         return result
 
 
@@ -166,8 +150,7 @@ def survey(selection: Selection, store: Store) -> list[Task]:
         for name in selection.experiments
     ]
     for task in tasks:
-        if record := store.read_at(task.kind, task.place):
-            task.take(record)
+        task.record = store.read_at(task.kind, task.place)
     return tasks
 
 
@@ -207,7 +190,8 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
     for task in tasks:
         if task.kind == "cost" and (again or task.missing):
             metric, *pair, depth = task.identity
-            if scores[tuple(pair)].at(depth) == "ok":
+            record = scores[tuple(pair)].record
+            if record and record.at(depth)["status"] == "ok":
                 (memory if metric == "memory_bytes" else times).append(task.planned())
     return [memory, times]
 
