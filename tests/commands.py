@@ -9,31 +9,36 @@ All take the program's arguments, whatever `str` makes of them, and the working 
 folder of plug-ins, see `plugin.write_plugin`; `env` holds further variables of the environment.
 """
 
-from __future__ import annotations
-
-import atexit
 import contextlib
-import functools
 import io
-import json
+import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from pudle import cli, names
 
 SECONDS = 300.0
-#: What the server imports, so that its copies need not, besides what pudle itself registers.
-PRELOADED = ("pudle.reports.load", "pudle.measuring.run", "pudle.conformance.command")
 GROUPS = ("estimators", "datasets", "profiles", "experiments", "commands")
+#: The server, and what it imports, so that its copies need not.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["pudle.reports.load", "pudle.measuring.run", "pudle.conformance.command"]
+    + [
+        point.module
+        for group in GROUPS
+        for point in names.points(group)
+        if names.owner(point) == names.PACKAGE
+    ]
+)
 
 
-def call(*arguments, cwd: Path | str = ".") -> subprocess.CompletedProcess[str]:
+def call(*arguments, cwd: Path | str = ".") -> CompletedProcess[str]:
     """Run the program in this process."""
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -42,45 +47,36 @@ def call(*arguments, cwd: Path | str = ".") -> subprocess.CompletedProcess[str]:
         contextlib.redirect_stderr(err),
     ):
         code = cli.run([*map(str, arguments)])
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+    return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 class Started:
     """The program in a process of its own: its number, and its exit code when it has ended."""
 
     def __init__(self, arguments, cwd: Path | str, environment: Mapping[str, str]) -> None:
-        self.arguments = arguments
-        self.out, self.err = (tempfile.TemporaryFile("w+") for _ in range(2))
-        self.reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        request = [[*map(str, arguments)], str(cwd), dict(environment)]
-        files = [self.out.fileno(), self.err.fileno(), theirs.fileno()]
-        socket.send_fds(_server(), [json.dumps(request).encode()], files)
-        theirs.close()
-        self.pid = int(self._report(SECONDS))
-
-    def _report(self, seconds: float) -> str:
-        self.reports.settimeout(seconds)
-        return self.reports.recv(100).decode()
+        self.arguments = [*map(str, arguments)]
+        self.folder = tempfile.TemporaryDirectory()
+        self.files = [Path(self.folder.name) / name for name in ("out", "err")]
+        request = self.arguments, str(cwd), dict(environment), self.files
+        self.process = SERVER.Process(target=become, args=request)
+        self.process.start()
+        self.pid = self.process.pid
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    def wait(self, seconds: float = SECONDS) -> CompletedProcess[str]:
         """Return the exit code and the output when the process has ended; after the time it is
         killed.
         """
-        try:
-            code = int(self._report(seconds))
-        except TimeoutError:
-            self.send(signal.SIGKILL)
-            raise
-        texts = []
-        for file in (self.out, self.err):
-            file.seek(0)
-            texts.append(file.read())
-            file.close()
-        self.reports.close()
-        return subprocess.CompletedProcess(self.arguments, code, *texts)
+        self.process.join(seconds)
+        if (code := self.process.exitcode) is None:
+            self.process.kill()
+            raise TimeoutError(f"{self.arguments} took more than {seconds} s")
+        with self.folder:
+            return CompletedProcess(
+                self.arguments, code, *(file.read_text() for file in self.files)
+            )
 
 
 def start(*arguments, cwd: Path | str = ".", path=None, env: Mapping[str, str] | None = None):
@@ -89,66 +85,28 @@ def start(*arguments, cwd: Path | str = ".", path=None, env: Mapping[str, str] |
     return Started(arguments, cwd, {**os.environ, **more, **(env or {})})
 
 
-def run(*arguments, seconds: float = SECONDS, **options) -> subprocess.CompletedProcess[str]:
+def run(*arguments, seconds: float = SECONDS, **options) -> CompletedProcess[str]:
     """Run the program in a process of its own to its end."""
     return start(*arguments, **options).wait(seconds)
 
 
-def python(code: str, *arguments, cwd: Path | str = ".") -> subprocess.CompletedProcess[str]:
+def python(code: str, *arguments, cwd: Path | str = ".") -> CompletedProcess[str]:
     """Run code in a Python of its own, which has imported nothing; few tests need that."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS)
 
 
-@functools.cache
-def _server() -> socket.socket:
-    """Start the server, which ends with this process."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, __file__, str(theirs.fileno())]
-    server = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
-    theirs.close()
-    atexit.register(lambda: (ours.close(), server.wait()))
-    return ours
-
-
-def serve(line: socket.socket) -> None:
-    """Fork a copy for each request, which forks the program and reports its number and its end."""
-    for module in PRELOADED:
-        __import__(module)
-    for point in (point for group in GROUPS for point in names.points(group)):
-        if names.owner(point) == names.PACKAGE:
-            point.load()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        message, files, *_ = socket.recv_fds(line, 1 << 20, 3)
-        if not message:
-            return
-        if os.fork() == 0:
-            line.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            *streams, report = files
-            if (program := os.fork()) == 0:
-                os.close(report)
-                become(*json.loads(message), streams)
-            os.write(report, str(program).encode())
-            code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
-            os.write(report, str(code).encode())
-            os._exit(0)
-        for file in files:
-            os.close(file)
-
-
-def become(arguments: list[str], cwd: str, environment: dict[str, str], streams: list[int]) -> None:
+def become(arguments, cwd, environment, files) -> None:
     """Be the program, with its arguments, its working folder, its environment and its output."""
     os.setsid()
-    for number, file in enumerate(streams, start=1):
-        os.dup2(file, number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, file in enumerate([os.devnull, *files]):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["pudle", *arguments]
+    sys.stdin, sys.stdout, sys.stderr = (open(number, "rw"[number > 0]) for number in range(3))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 1
     try:
@@ -159,8 +117,3 @@ def become(arguments: list[str], cwd: str, environment: dict[str, str], streams:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as requests:
-        serve(requests)
