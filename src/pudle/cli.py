@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +25,16 @@ class Commands(click.Group):
     """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is
     used.
     """
+
+    # The base class hides why an output cannot be written.
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with explained():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with explained():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(points())
@@ -96,7 +107,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = pudle.main(arguments, standalone_mode=False)
         if sys.stdout:
-            sys.stdout.flush()
+            with explained():
+                sys.stdout.flush()
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         # A call without a command gets the help instead of an error of one line.
@@ -112,8 +124,6 @@ def run(arguments: list[str] | None = None) -> int:
         return fail("interrupted: finished results are kept; run again to continue")
     except UnicodeEncodeError as error:
         return fail(f"{error.object!r:.80} is no text: correct the argument")
-    except (OSError, SystemExit) as error:
-        return fail(_explained(error))
     except Exception:  # noqa: BLE001
         # Python's exit code for a crash is 1, which here means a regression.
         with contextlib.suppress(OSError):
@@ -121,19 +131,25 @@ def run(arguments: list[str] | None = None) -> int:
         return USAGE
 
 
-def _explained(error: BaseException) -> str:
-    """Say that a file cannot be used, the output is closed, or code tries to end the program."""
-    # Libraries turn a closed pipe into an attempt to end the program.
-    cause = error if isinstance(error, OSError) else error.__context__
-    if not isinstance(cause, OSError):
-        call = f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
-        return f"{call}: finished results are kept; repair the plug-in"
-    why = cause.strerror or first_line(cause)
-    if cause.filename:
-        remedy = "correct the path, its permissions or the space there, or choose another place"
-        return f"{cause.filename}: {why}: {remedy}"
-    _discard(sys.stdout)
-    return f"the output cannot be written ({why}): finished results are kept"
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise PudleError for a file that cannot be used, an output that is closed, and code that
+    tries to end the program.
+    """
+    try:
+        yield
+    except (OSError, SystemExit) as error:
+        # The library that prints tables turns a closed pipe into an attempt to end the program.
+        cause = error if isinstance(error, OSError) else error.__context__
+        text = f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
+        text += ": finished results are kept; repair the plug-in"
+        if isinstance(cause, OSError):
+            why = cause.strerror or first_line(cause)
+            text = f"{cause.filename}: {why}: correct the path, its permissions or the space there"
+            if not cause.filename:
+                _discard(sys.stdout)
+                text = f"the output cannot be written ({why}): finished results are kept"
+        raise PudleError(text) from error
 
 
 def _discard(stream: TextIO) -> None:
