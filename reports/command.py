@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def report_command(
     from pudle.reports.compare.sides import folder_of, load_side
     from pudle.reports.load import load
     from pudle.reports.page.index import html as index_page
-    from pudle.reports.page.page import Page
+    from pudle.reports.page.page import html
     from pudle.reports.report import FIGURE_FORMATS, FIGURES, Report
     from pudle.reports.runs import Runs
     from pudle.reports.scope import pending_sentence
@@ -121,13 +122,14 @@ def report_command(
             files[folder / FIGURES / name] = content
         shown = [folder / FIGURES] if files else []
         for name in (name for name in ENDINGS if name in formats):
-            makers = Page(reports, list(sides)) if name == "html" else made
-            if not hasattr(makers, name):
+            page = partial(html, reports, list(sides))
+            make = page if name == "html" else getattr(made, name, None)
+            if make is None:
                 raise InvalidArgument(
                     f"--format {name} is for one result: leave it out for several side by side"
                 )
             shown.append(folder / f"report.{ENDINGS[name]}")
-            files[shown[-1]] = getattr(makers, name)()
+            files[shown[-1]] = make()
     for path, content in files.items():
         write_atomically(path, content)
     failed = dict.fromkeys(name for report in reports for name in report.broken)

@@ -180,8 +180,8 @@ def _slope(
 
 
 def predicted_slopes(results: Results, rates: pd.DataFrame, name: str) -> list[Row]:
-    """Return the slopes that theory predicts through the middle of the window: their laws, depths
-    and heights.
+    """Return the slopes that theory predicts through the middle of the window: their laws as
+    labels, depths and heights.
     """
     slopes = []
     rates = rates.dropna(subset=["rate", "predicted_slope"])
@@ -197,7 +197,5 @@ def predicted_slopes(results: Results, rates: pd.DataFrame, name: str) -> list[R
         # both are seen.
         heights = 3 * error * np.exp(fits["predicted_slope"].median() * (depths - anchor))
         heights *= depths / anchor if theory.linear else 1
-        slopes.append(
-            {"law": str(theory), "estimator": estimator, "depths": depths, "errors": heights}
-        )
+        slopes.append({"label": str(theory), "estimator": estimator, "x": depths, "y": heights})
     return slopes

@@ -7,18 +7,18 @@ import gzip
 import json
 import re
 
-from pudle.reports.page.page import Page
+from pudle.reports.page import page
 
 
 def html(*reports, names=None):
     """Return the page of some reports."""
-    return Page(reports, names or [report.results.profile for report in reports]).html()
+    return page.html(reports, names or [report.results.profile for report in reports])
 
 
-def data(page):
+def data(text):
     """Return the data that a page carries."""
     (packed,) = re.findall(
-        r'<script type="application/octet-stream" id="data">([^<]+)</script>', page
+        r'<script type="application/octet-stream" id="data">([^<]+)</script>', text
     )
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 

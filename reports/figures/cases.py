@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.answers import front
-from pudle.reports.figures.record import Axis, Figure, file_name
-from pudle.reports.load import parsed
+from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.rates import predicted_slopes
 from pudle.reports.results import TITLES, Results
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
-#: Metrics that are costs, with their columns and the units of these.
-COSTS = {"seconds": ("ms", 1e-3), "memory_bytes": ("mib", 2.0**20)}
+#: Columns of costs, each with its metric and its unit.
+COSTS = {"ms": ("seconds", 1e-3), "mib": ("memory_bytes", 2.0**20)}
 DEPTH = Axis("depth", "depth (layers)")
 TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
-ERRORS = tuple(Axis(metric, title, "log") for metric, title in TITLES.items())
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
 NEAR = 1e3
 #: The look of a curve that belongs to no estimator.
@@ -75,12 +71,10 @@ def figures(results: Results, rates: pd.DataFrame, summary: pd.DataFrame) -> lis
     looks = looks_of(results)
     made = [*across(summary, looks)]
     for name, figure in curves(results, rates, looks, seeds(results)).items():
-        views = [
-            figure.view(x, y, kind=kind, name=file_name(file, name))
-            for kind, (file, x, y) in VIEWS.items()
-            if y in figure.rows
-        ]
-        made += [_with_front(view) for view in views if len(view.rows)]
+        for kind, (file, x, y) in VIEWS.items():
+            if y in figure.rows:
+                view = figure.view(x, y, kind=kind, name=file_name(file, name))
+                made += [_with_front(view)] if len(view.rows) else []
         made += [*windows(results, name, figure.rows), *burn_in(results, name)]
     return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
@@ -95,12 +89,33 @@ def overview(results: Results, rates: pd.DataFrame) -> Figure:
         for name, figure in curves(results, rates, looks_of(results), seeds(results)).items()
         if all(results.cases[name][key] == first[key] for key in ("dataset", "algorithm"))
     ]
-    title = f"Error against depth on {first['dataset']}"
-    rows = pd.concat([panel.rows.assign(case=panel.case) for panel in panels])
-    words = " ".join(panel.alt for panel in panels)
     return replace(
-        panels[0], name="overview", title=title, rows=rows, panels=panels, case="", about=words
+        panels[0],
+        name="overview",
+        title=f"Error against depth on {first['dataset']}",
+        rows=pd.concat([panel.rows.assign(case=panel.case) for panel in panels]),
+        panels=panels,
+        case="",
+        about=" ".join(panel.alt for panel in panels),
     )
+
+
+def seeds(results: Results) -> pd.DataFrame:
+    """Return the errors of all cases against their first targets, a row per case, estimator, depth
+    and seed, and a column per metric, with the costs at that depth.
+    """
+    frame = results.frame
+    targets = frame["case"].map({case: results.target(case) for case in results.cases})
+    chosen = frame["metric"].isin(TITLES) & (frame["status"] == "ok") & (frame["target"] == targets)
+    keys = ["case", "estimator", "depth", "seed"]
+    rows = frame[chosen & frame["value"].notna()].drop_duplicates([*keys, "metric"], keep="last")
+    table = rows.pivot(index=keys, columns="metric", values="value").reset_index()
+    table = table.rename_axis(columns=None).astype({"depth": int, "seed": int})
+    for column, (metric, unit) in COSTS.items():
+        cells = table.groupby(keys[:3]).indices
+        costs = {key: results.line(*key[:2], metric).inside(key[2]) / unit for key in cells}
+        table[column] = pd.MultiIndex.from_frame(table[keys[:3]]).map(costs)
+    return table
 
 
 def curves(
@@ -109,79 +124,45 @@ def curves(
     """Return, per case, the errors in `scores` (see `seeds`) against depth, time and memory, with
     the slopes of theory and the bound.
     """
-    axes = [axis for axis in ERRORS if axis.column in scores]
-    keys = ["case", "estimator", "depth"]
-    parts = {
-        f"{axis.column}{end}": scores.groupby(keys, sort=False)[axis.column].agg(how)
-        for axis in axes
-        for end, how in (("", "median"), ("_low", "min"), ("_high", "max"))
-    }
-    rows = pd.DataFrame(parts).reset_index()
-    for cost, (column, unit) in COSTS.items():
-        rows[column] = math.nan
-        for (case, name), places in rows.groupby(keys[:2]).indices.items():
-            line = results.line(case, name, cost)
-            depths = rows["depth"].to_numpy()[places]
-            rows.loc[places, column] = [line.inside(depth) / unit for depth in depths]
-    of_case = dict(iter(rows.drop(columns="case").groupby(rows["case"], sort=False)))
-    fits = dict(iter(rates.groupby("case", sort=False))) if len(rates) else {}
-    return {
-        case: Figure(
+    axes = [Axis(metric, title, "log") for metric, title in TITLES.items() if metric in scores]
+    groups = scores.groupby(["case", "estimator", "depth"], sort=False)
+    errors = groups[[axis.column for axis in axes]]
+    ends = [errors.min().add_suffix("_low"), errors.max().add_suffix("_high")]
+    rows = pd.concat([errors.median(), *ends, groups[[*COSTS]].first()], axis=1).reset_index()
+    made = {}
+    for case in results.cases:
+        part = rows[rows["case"] == case].drop(columns="case")
+        target, levels = results.target(case), list[tuple[float, str]]()
+        bound = results.bounds.get((case, target), 0.0)
+        if part["relative_error"].min() < NEAR * bound:
+            what = "estimated error of the limit" if results.badge(case) else "certified bound"
+            levels = [(bound, f"{what} {text.number(bound)}")]
+        fits = rates[rates["case"] == case] if len(rates) else rates
+        laws = predicted_slopes(results, fits, case) if len(fits) else []
+        slopes = pd.DataFrame(laws, columns=NO_GUIDES.columns)
+        made[case] = Figure(
             file_name("curves", case),
             "Error against depth",
             case,
-            of_case.get(case, rows.iloc[:0]),
+            part,
             (DEPTH, TIME, MEMORY),
             (*axes, MEMORY),
             looks,
             case=case,
-            guides=_slopes(results, fits.get(case, rates.iloc[:0]), case),
-            levels=_bound(results, case, of_case.get(case)),
+            guides=slopes.explode(["x", "y"], ignore_index=True),
+            levels=levels,
         )
-        for case in results.cases
-    }
-
-
-def seeds(results: Results) -> pd.DataFrame:
-    """Return the errors of all cases against their first targets, a row per case, estimator, depth
-    and seed, and a column per metric.
-    """
-    frame = results.frame
-    targets = frame["case"].map({case: results.target(case) for case in results.cases})
-    chosen = frame["metric"].isin(TITLES) & (frame["status"] == "ok") & (frame["target"] == targets)
-    keys = ["case", "estimator", "depth", "seed"]
-    rows = frame[chosen & frame["value"].notna()]
-    table = rows.drop_duplicates([*keys, "metric"], keep="last").pivot(
-        index=keys, columns="metric", values="value"
-    )
-    return table.reset_index().rename_axis(columns=None).astype({"depth": int, "seed": int})
-
-
-def _slopes(results: Results, rates: pd.DataFrame, case: str) -> pd.DataFrame:
-    """Return the slopes that theory predicts."""
-    laws = predicted_slopes(results, rates, case) if len(rates) else []
-    columns = {"law": "label", "depths": "x", "errors": "y"}
-    table = pd.DataFrame(laws, columns=["law", "estimator", "depths", "errors"])
-    return table.explode(["depths", "errors"], ignore_index=True).rename(columns=columns)
-
-
-def _bound(results: Results, case: str, rows: pd.DataFrame | None) -> list[tuple[float, str]]:
-    """Return the bound of the references where some error is near it."""
-    bound = results.bounds.get((case, results.target(case)), 0.0)
-    if rows is None or not rows["relative_error"].min() < NEAR * bound:
-        return []
-    what = "estimated error of the limit" if results.badge(case) else "certified bound"
-    return [(bound, f"{what} {text.number(bound)}")]
+    return made
 
 
 def _with_front(view: Figure) -> Figure:
     """Add the line below which no point is, if the figure shows errors against a cost."""
     x, y = view.x[0].column, view.y[0].column
     if x == "depth":
-        return view if y == "relative_error" else replace(view, guides=view.guides[:0], levels=())
+        return view if y == "relative_error" else replace(view, guides=NO_GUIDES, levels=())
     rows = view.rows.assign(front=front(view.rows[x], view.rows[y]))
     best = rows[rows["front"]].sort_values(x)
-    steps = {"x": np.repeat(best[x].to_numpy(), 2)[1:], "y": np.repeat(best[y].to_numpy(), 2)[:-1]}
+    steps = {"x": best[x].repeat(2).to_numpy()[1:], "y": best[y].repeat(2).to_numpy()[:-1]}
     guides = pd.DataFrame({"label": "", "estimator": ""} | steps)
     return replace(view, rows=rows, guides=guides, levels=())
 
@@ -190,16 +171,11 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     """Yield truncated backpropagation's errors over depth and window: those of the scores, or a
     stored surface where that has more windows.
     """
-    sizes = {
-        spec: options["window"]
-        for spec in results.estimators
-        for name, options in [parsed(spec)]
-        if name == "truncated" and options.keys() == {"window"}
-    }
-    scores = rows[rows["estimator"].isin(sizes)].assign(window=rows["estimator"].map(sizes))
-    stored = results.artifact_rows("window_surface", case)
-    stored = stored[stored["relative_error"].notna()]
+    sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
+    scores = rows.assign(window=sizes).dropna(subset=["window"])
+    stored = results.artifact_rows("window_surface", case).dropna(subset=["relative_error"])
     best = stored if stored["window"].nunique() > scores["window"].nunique() else scores
+    best = best.astype({"window": int})
     data = best.groupby(["depth", "window"], as_index=False)["relative_error"].median()
     if data["window"].nunique() < FEWEST_WINDOWS:
         return
@@ -227,27 +203,22 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
     rows = results.artifact_rows("jacobian_error", case)
     if rows.empty:
         return
-    data = rows.groupby("depth")["relative_error"].agg(["median", "min", "max"]).reset_index()
-    data.columns = ["depth", "relative_error", "relative_error_low", "relative_error_high"]
-    peak = data.loc[data["relative_error"].idxmax()]
-    above = data.loc[data["relative_error"] >= 1, "depth"].max()
-    later = data["depth"] if pd.isna(above) else data.loc[data["depth"] > above, "depth"]
-    settled = f"below one from depth {later.min()} on" if len(later) else "above one to the end"
+    data = rows.groupby("depth")["relative_error"].agg(["median", "min", "max"])
+    data.columns = ["relative_error", "relative_error_low", "relative_error_high"]
+    errors = data["relative_error"]
+    peak = f"{text.number(errors.max())} at depth {errors.idxmax()}"
     yield Figure(
         file_name("burn-in", case),
         "Burn-in",
         "Burn-in: error of the unrolled Jacobian",
-        data.assign(curve="Jacobian"),
+        data.reset_index().assign(curve="Jacobian"),
         [DEPTH],
         [Axis("relative_error", "relative error of the Jacobian", "log")],
         {"Jacobian": PLAIN},
         series="curve",
         case=case,
         levels=[(1.0, "error of a Jacobian of zero")],
-        about=(
-            f"{case}: error of the unrolled Jacobian against depth, peak"
-            f" {text.number(peak['relative_error'])} at depth {peak['depth']:.0f}, {settled}."
-        ),
+        about=f"{case}: error of the unrolled Jacobian against depth, peak {peak}.",
     )
 
 
@@ -257,18 +228,18 @@ def across(summary: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Figure]
     if data.empty:
         return
     # The greater the factor that remains, the less a layer removes.
-    ends = {"": "", "_low": "_high", "_high": "_low"}
     shares = {
         f"{new}{end}": 100 * (1 - data[f"{old}{other}"])
         for new, old in (("predicted", "predicted_rate"), ("fitted", "rate"))
-        for end, other in ends.items()
+        for end, other in (("", ""), ("_low", "_high"), ("_high", "_low"))
     }
     rows = data[["case", "estimator"]].assign(**shares, hollow=data["crooked"])
+    values = rows[["predicted", "fitted"]]
+    limits = [values.min(axis=None), values.max(axis=None)]
     pairs = "; ".join(
         f"{row.estimator} on {row.case} fitted {row.fitted:.2f}, predicted {row.predicted:.2f}"
         for row in rows.itertuples()
     )
-    limits = [rows[["predicted", "fitted"]].min().min(), rows[["predicted", "fitted"]].max().max()]
     yield Figure(
         "rates",
         "Fitted against predicted rates",

@@ -21,6 +21,8 @@ from pudle import text
 from pudle.reports import markup
 from pudle.reports.looks import Look
 
+NO_GUIDES = pd.DataFrame(columns=["label", "estimator", "x", "y"])
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -58,9 +60,7 @@ class Figure:
     note: str = ""
     #: Dashed lines behind the first axes: rows with ``label``, ``x``, ``y`` and ``estimator``,
     #: which is empty for a line that belongs to no estimator.
-    guides: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["label", "estimator", "x", "y"])
-    )
+    guides: pd.DataFrame = field(default_factory=NO_GUIDES.copy)
     #: Heights of dotted horizontal lines, with their labels.
     levels: Sequence[tuple[float, str]] = ()
     #: Figures that a file shows side by side in place of this one.
@@ -73,20 +73,18 @@ class Figure:
         """The figure in words."""
         if self.about:
             return self.about
-        (x, *_), (y, *_) = self.x, self.y
-        last = "; ".join(
-            f"{name} {text.number(row[y.column])} at {row[x.column]}"
-            for name, rows in self.lines.items()
-            for row in rows.iloc[-1:].to_dict("records")
+        x, y = self.x[0], self.y[0]
+        last = [(name, rows.iloc[-1]) for name, rows in self.lines.items()]
+        values = "; ".join(
+            f"{name} {text.number(row[y.column])} at {row[x.column]}" for name, row in last
         )
-        band = ", with the range over the seeds" if f"{y.column}_low" in self.rows else ""
-        laws = list(dict.fromkeys(filter(None, self.guides["label"])))
-        theory = f" Dashed: theory, {text.listing(laws)}." if laws else ""
-        return f"{self.title}: {y.title} against {x.title}{band}.{theory} Last values: {last}."
+        laws = text.listing(list(filter(None, self.guides["label"].unique())))
+        theory = f" Dashed: theory, {laws}." if laws else ""
+        return f"{self.title}: {y.title} against {x.title}.{theory} Last values: {values}."
 
     @property
     def lines(self) -> dict[str, pd.DataFrame]:
-        """The rows of each series."""
+        """The rows of each series that has a look."""
         if not self.looks:
             return {}
         rows = dict(iter(self.rows.groupby(self.series, sort=False)))
@@ -94,8 +92,8 @@ class Figure:
 
     def view(self, x: str, y: str = "", **changes: Any) -> Figure:
         """Return the figure with one column on each axis, and the rows that have both."""
-        across = next(axis for axis in self.x if axis.column == x)
-        upward = next(axis for axis in self.y if axis.column == (y or self.y[0].column))
+        axes = {axis.column: axis for axis in (*self.x, *self.y)}
+        across, upward = axes[x], axes[y or self.y[0].column]
         rows = self.rows
         for axis in (across, upward):
             shown = rows[axis.column] > 0 if axis.scale == "log" else rows[axis.column].notna()

@@ -97,10 +97,10 @@ class BenchmarkResults:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the page that `pudle report` writes, and return its path."""
-        from pudle.reports.page.page import Page
+        from pudle.reports.page.page import html
         from pudle.reports.report import Report
 
-        write_atomically(Path(path), Page([Report.of(self.results)], [self.results.profile]).html())
+        write_atomically(Path(path), html([Report.of(self.results)], [self.results.profile]))
         return Path(path)
 
     @property

@@ -12,17 +12,19 @@ version and kept in the user's cache. What all charts of a kind share stands in
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.files import write_atomically
+from pudle.reports.answers import ERRORS
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.report import Report
@@ -56,134 +58,109 @@ def script() -> str:
 
 def chart(figure: Figure, host: str, **more: Any) -> dict[str, Any]:
     """Return a figure as the script reads it, to be drawn in the element `host`."""
-    guides = [
-        {"label": row["label"], "estimator": row["estimator"], "x": row["x"], "y": row["y"]}
-        | {"middle": bool(row["label"]) and place == len(rows) // 2}
-        for _, rows in figure.guides.groupby("label", sort=False)
-        for place, row in enumerate(rows.to_dict("records"))
-    ]
-    shared = ("name", "title", "mark", "series", "note")
-    return {
-        "host": host,
-        "height": 270,
-        **{name: getattr(figure, name) for name in shared},
-        "about": figure.alt,
-        "x": [asdict(axis) for axis in figure.x],
-        "y": [asdict(axis) for axis in figure.y],
-        "color": figure.color and asdict(figure.color),
-        "looks": {name: figure.looks[name].data for name in figure.lines},
-        "levels": [{"y": height, "label": label} for height, label in figure.levels],
-        "guides": guides,
-        "tips": dict(figure.tips),
-        "rows": columns(figure.rows),
-    } | more
+    shown = {name: value for name, value in vars(figure).items() if name != "panels"}
+    shown |= {"host": host, "height": 270, "about": figure.alt}
+    shown["looks"] = {name: figure.looks[name].data for name in figure.lines}
+    return shown | more
 
 
-def columns(rows: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return a table by its columns, numbers with six digits and None where there is none; columns
-    without any are left out.
+def plain(value: Any) -> Any:
+    """Return a part of a chart for JSON: an axis as its fields, and a table by its columns, which
+    are left out where they hold nothing.
     """
-    kept = rows.dropna(axis="columns", how="all") if len(rows) else rows
-    return {str(name): list(map(_short, kept[name].tolist())) for name in kept}
+    if not isinstance(value, pd.DataFrame):
+        return vars(value)
+    kept = value.dropna(axis="columns", how="all") if len(value) else value
+    return {name: [_short(each) for each in kept[name].tolist()] for name in kept}
 
 
 def _short(value: Any) -> Any:
+    """Return a number with six digits, None where there is none."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def overview(results: Results, errors: Sequence[float | None]) -> Iterator[Figure]:
+def reached(results: Results) -> pd.DataFrame:
+    """Return what every estimator needs to reach each error that a reader can choose."""
+    rows: list[dict[str, Any]] = []
+    for case, measured in results.measured.items():
+        for each, error in itertools.product(measured, filter(None, ERRORS)):
+            reach = each.reach(error)
+            row = {"case": case, "estimator": each.estimator, "goal": str(text.number(error, 1))}
+            row |= {"depth": reach.depth, "seconds": reach.seconds.value}
+            row["memory"] = reach.memory.value
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def overview(results: Results) -> Iterator[Figure]:
     """Yield the time of every estimator to each of some errors over that of the fastest, on the
     cases with a certified reference.
     """
-    cases = [case for case in results.cases if not results.badge(case)]
-    rows = []
-    for case in cases:
-        for error in filter(None, errors):
-            reaches = [each.reach(error) for each in results.measured[case]]
-            times = [each.seconds.value for each in reaches if each.seconds.value > 0]
-            for each in reaches:
-                ratio = each.seconds.value / min(times) if each.seconds.value > 0 else math.nan
-                reached = math.isfinite(each.depth)
-                words = ("time?" if reached else "not reached") * (len(cases) <= MOST_WORDS)
-                rows.append(
-                    {
-                        "case": case,
-                        "estimator": each.estimator,
-                        "goal": str(text.number(error, 1)),
-                        "ratio": ratio,
-                        "text": words if math.isnan(ratio) else str(text.number(ratio)),
-                        "layers": each.depth if reached else "not reached",
-                        "time": str(text.starred(text.seconds(each.seconds[0]), each.seconds[1])),
-                        "memory": str(text.starred(text.memory(each.memory[0]), each.memory[1])),
-                    }
-                )
-    if not rows:
+    table = reached(results)
+    certified = table[~table["case"].map(results.badge).astype(bool)]
+    if certified.empty:
         return
-    left = len(results.cases) - len(cases)
+    timed = certified["seconds"].where(certified["seconds"] > 0)
+    ratio = timed / timed.groupby([certified["case"], certified["goal"]]).transform("min")
+    finite, few = np.isfinite(certified["depth"]), certified["case"].nunique() <= MOST_WORDS
+    words = finite.map({True: "time?" * few, False: "not reached" * few})
+    rows = certified.assign(
+        ratio=ratio,
+        text=ratio.map(text.number).map(str).where(ratio.notna(), words),
+        layers=certified["depth"].astype(object).where(finite, "not reached"),
+        seconds=certified["seconds"].map(text.seconds).map(str),
+        memory=certified["memory"].map(text.memory).map(str),
+    )
     yield Figure(
         "time-to-error",
         "",
         "Time to the required error, over that of the fastest",
-        pd.DataFrame(rows),
+        rows.drop(columns="depth"),
         [Axis("case", "", "ordinal")],
         [Axis("estimator", "", "ordinal")],
         mark="cell",
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
-        note="Cases that are scored against a limit are left out." if left else "",
-        tips={"layers": "layers", "time": "time", "memory": "memory"},
+        note="Cases that are scored against a limit are left out." * (len(certified) < len(table)),
+        tips={"layers": "layers", "seconds": "time", "memory": "memory"},
     )
 
 
-def trends(
-    reports: Sequence[Report], names: Sequence[str], errors: Sequence[float | None]
-) -> dict[str, list[Figure]]:
+def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Figure]]:
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
-    the memory to each of some errors.
+    the memory to each error that a reader can choose.
     """
-    rows: list[dict[str, Any]] = []
+    parts: list[pd.DataFrame] = []
     looks: dict[str, Look] = {}
     for name, report in zip(names, reports, strict=True):
         looks |= looks_of(report.results)
-        origin = {"run": name} | origin_of(report.results)
-        for case, measured in report.results.measured.items():
-            for each in measured:
-                known = origin | {"case": case, "estimator": each.estimator}
-                rows += [known | {"error": point.error} for point in each.points[-1:]]
-                for error in filter(None, errors):
-                    reach, goal = each.reach(error), str(text.number(error, 1))
-                    costs = {"ms": reach.seconds[0] * 1e3, "mib": reach.memory[0] / 2**20}
-                    rows.append(known | costs | {"goal": goal})
-    if not rows:
+        facts = report.facts
+        origin = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:19]}
+        origin["machine"] = facts.get("Machine", "unknown")
+        costs = reached(report.results)
+        if len(costs):
+            units = {"ms": costs["seconds"] * 1e3, "mib": costs["memory"] / 2**20}
+            both = [report.summary[["case", "estimator", "error"]], costs.assign(**units)]
+            parts += [part.assign(**origin) for part in both]
+    if not parts:
         return {}
-    table = pd.DataFrame(rows).sort_values("date", kind="stable")
+    table = pd.concat(parts).sort_values("date", kind="stable")
     made: dict[str, list[Figure]] = {case: [] for case in table["case"].unique()}
     for column, (word, title) in TRENDS.items():
         groups = ["case"] if column == "error" else ["case", "machine"]
         for (case, *machines), part in table[table[column] > 0].groupby(groups, sort=False):
-            where = f"{word} on {machines[0]}" if machines else word
-            made[case].append(
-                Figure(
-                    f"trend-{case}-{where}",
-                    "",
-                    f"{case}: {where}",
-                    part.dropna(axis="columns", how="all"),
-                    [Axis("run", "runs, from the oldest", "ordinal")],
-                    [Axis(column, title, "log")],
-                    looks,
-                    tips={key: key for key in ("commit", "date", "machine")},
-                )
+            where = " on ".join([word, *machines])
+            figure = Figure(
+                f"trend-{case}-{where}",
+                "",
+                f"{case}: {where}",
+                part.dropna(axis="columns", how="all"),
+                [Axis("run", "runs, from the oldest", "ordinal")],
+                [Axis(column, title, "log")],
+                looks,
+                tips={key: key for key in ("commit", "date", "machine")},
             )
+            made[case].append(figure)
     return made
-
-
-def origin_of(results: Results) -> dict[str, str]:
-    """Return commit, day and machine of the newest record."""
-    newest = results.provenances[0] if results.provenances else {}
-    return {
-        "commit": str(newest.get("commit") or "")[:12],
-        "date": str(newest.get("date") or "")[:19],
-        "machine": str(newest.get("machine") or "unknown"),
-    }

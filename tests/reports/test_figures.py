@@ -96,7 +96,7 @@ def test_burn_in_is_drawn_where_it_is_stored(four):
     write_artifact(four, "jacobian_error", rows)
     write_artifact(four, "of a later version", [{"anything": 1}])
     write_artifact(four, "jacobian_error", [], case="another")
-    assert "peak 4.2 at depth 5, below one from depth 50 on" in kinds(four)["Burn-in"].alt
+    assert "peak 4.2 at depth 5." in kinds(four)["Burn-in"].alt
 
 
 def test_every_figure_comes_as_svg_pdf_png_and_csv(timed_home, tmp_path):

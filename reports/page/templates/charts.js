@@ -42,9 +42,9 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
     ...Object.fromEntries(known.map((column, place) => [`tip${place}`, brief(row[column])])),
   })).filter((row) => fits(row.x, xScale) && fits(row.y, yScale));
   const first = y === figure.y[0] && yScale === y.scale;
-  const guides = (first && x === figure.x[0] ? figure.guides : [])
+  const guides = (first && x === figure.x[0] ? rowsOf(figure.guides) : [])
     .filter((guide) => !guide.estimator || (keeps(guide) && !dimmed(guide.estimator)));
-  const levels = first ? figure.levels : [];
+  const levels = (first ? figure.levels : []).map(([y, label]) => ({ y, label }));
   // Vega refuses data that a specification does not name.
   const sets = { line: { rows, guides, levels }, point: { rows, guides }, cell: { rows } };
   const data = sets[figure.mark];
