@@ -50,8 +50,8 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     from pudle.workers import Process
 
     person = person or submission.author()
-    name, options = names.parse(spec)
-    if not (place := names.file_of(name)):
+    place = names.file_of(names.parse(spec)[0])
+    if not place:
         raise InvalidArgument(
             f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py"
         )
@@ -64,12 +64,12 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     shutil.copy(place[0], new / submission.ESTIMATOR)
-    shown = f"{submission.ESTIMATOR}:{type(estimator).__name__}"
-    if options:
-        shown += f"({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+    shown = names.placed(names.text(estimator), lambda path: Path(submission.ESTIMATOR))
     click.echo("measuring accuracy, time and memory", err=True)
     submission.measure_apart(new, new, [shown, submission.YARDSTICK], scores_only=False)
-    submission.strip(new)
+    for left in submission.ON_THE_WAY:
+        path = new / submission.PROFILE / left
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if folder.exists():
         submission.read_submission(folder)
         sides = (load_folder(side / submission.PROFILE) for side in (folder, new))

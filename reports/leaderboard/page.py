@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -19,7 +21,7 @@ from pudle.reports.leaderboard.ranking import differing, errors, ranked, reached
 from pudle.reports.leaderboard.submission import (
     MANIFEST,
     PROFILE,
-    Submission,
+    Manifest,
     measure_apart,
     read_submission,
 )
@@ -27,6 +29,10 @@ from pudle.reports.leaderboard.submission import (
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
 RATIO = "time / backprop"
+BADGES = jinja2.Environment(
+    loader=jinja2.PackageLoader("pudle.reports.leaderboard"), autoescape=True
+).get_template("badge.svg.j2")
+Rows = list[dict[str, Any]]
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
@@ -38,54 +44,54 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     measure_apart(Path.cwd(), own, list(BUILT_IN), scores_only=True)
     results = load_folder(own / PROFILE)
     scored = {name: reached(results, name) for name in BUILT_IN}
-    accepted, refused = [], []
-    for path in sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")):
-        log(f"scoring {path.name}")
+    accepted, refused = Rows(), Rows()
+    times, families = defaultdict[str, Rows](list), defaultdict[str, Rows](list)
+    for path in sorted(folder.glob(f"*/{MANIFEST}")):
+        name = path.parent.name
+        log(f"scoring {name}")
         try:
-            one = read_submission(path)
-            scored[path.name], ratio = _scored(one, out / "scores" / f"{path.name}-{one.digest}")
+            manifest = read_submission(path.parent)
+            again = out / "scores" / f"{name}-{manifest.digest}"
+            scored[name], ratio = _scored(path.parent, manifest.spec, again)
         except PudleError as error:
-            refused.append({"submission": path.name, "why": str(error)})
-        else:
-            accepted.append(_described(one) | {RATIO: ratio})
-    ranks, names = ranked(scored), {row["estimator"] for row in accepted}
+            refused.append({"submission": name, "why": str(error)})
+            continue
+        cpu, torch = (manifest.machine.get(key, "unknown") for key in ("cpu", "torch"))
+        times[f"{cpu}, torch {torch}"].append({"estimator": name, RATIO: text.fixed(ratio, 2)})
+        accepted.append(described(manifest))
+    ranks = ranked(scored)
     write_atomically(out / "leaderboard.csv", markup.csv(ranks))
-    loader = jinja2.PackageLoader("pudle.reports.leaderboard")
-    badge = jinja2.Environment(loader=loader, autoescape=True).get_template("badge.svg.j2")
-    page = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, finalize=markup.markdown
-    )
-    page.filters["table"] = lambda rows: markup.markdown_table(
-        pd.DataFrame(rows), code=("estimator", "submission")
-    )
-    families: dict[str, list[dict[str, object]]] = {}
-    for family, rows in ranks.groupby("family"):
-        for row in rows.to_dict("records"):
-            mark = "built in"
-            if row["estimator"] in names:
-                name, value = badge_name(row["estimator"], family), f"{row['rank']} of {len(rows)}"
-                write_atomically(out / "badges" / name, badge.render(label=family, value=value))
-                mark = markup.Markdown(f"![{value}](badges/{name})")
-            layers = text.fixed(row["depth"], 0) if row["reached"] else "not reached"
-            families.setdefault(family[0].upper() + family[1:], []).append(
-                {
-                    "rank": row["rank"],
-                    "estimator": row["estimator"],
-                    f"layers to {text.number(ERROR, 1)}": layers,
-                    "in cases": f"{row['reached']} of {row['cases']}",
-                    "error at the greatest depth": text.number(row["error"]),
-                    "": mark,
-                }
-            )
-    times: dict[str, list[dict[str, object]]] = {}
-    for row in sorted(accepted, key=lambda row: row[RATIO]):
-        timed = {"estimator": row["estimator"], RATIO: text.fixed(row.pop(RATIO), 2)}
-        times.setdefault(row.pop("machine"), []).append(timed)
-    shown = page.get_template("leaderboard.md.j2").render(
-        families=families, times=times, refused=refused, accepted=accepted
-    )
+    for row in ranks.to_dict("records"):
+        family, name = row["family"], row["estimator"]
+        value = f"{row['rank']} of {(ranks['family'] == family).sum()}"
+        mark = "built in"
+        if name not in BUILT_IN:
+            badge = badge_name(name, family)
+            write_atomically(out / "badges" / badge, BADGES.render(label=family, value=value))
+            mark = markup.Markdown(f"![{value}](badges/{badge})")
+        layers = text.fixed(row["depth"], 0) if row["reached"] else "not reached"
+        families[family[0].upper() + family[1:]].append(
+            {
+                "rank": row["rank"],
+                "estimator": name,
+                f"layers to {text.number(ERROR, 1)}": layers,
+                "in cases": f"{row['reached']} of {row['cases']}",
+                "error at the greatest depth": text.number(row["error"]),
+                "": mark,
+            }
+        )
     path = out / "leaderboard.md"
-    write_atomically(path, shown.strip() + "\n")
+    shown = markup.render(
+        "leaderboard.md.j2",
+        families={family: pd.DataFrame(rows) for family, rows in families.items()},
+        times={
+            machine: pd.DataFrame(sorted(rows, key=lambda row: row[RATIO].key))
+            for machine, rows in times.items()
+        },
+        refused=pd.DataFrame(refused),
+        accepted=pd.DataFrame(accepted),
+    )
+    write_atomically(path, shown)
     return path
 
 
@@ -94,25 +100,24 @@ def badge_name(estimator: str, family: str) -> str:
     return f"{estimator}-{re.sub(r'[^a-z]+', '-', family)}.svg"
 
 
-def _scored(one: Submission, home: Path) -> tuple[pd.DataFrame, float]:
+def described(manifest: Manifest) -> dict[str, str]:
+    """Return what the page says of a submission."""
+    return {
+        "estimator": manifest.name,
+        "computes": manifest.computes,
+        "date": manifest.date,
+        "signed off by": manifest.signed_off_by.partition(" <")[0],
+        "pudle": manifest.pudle,
+    }
+
+
+def _scored(folder: Path, spec: str, home: Path) -> tuple[pd.DataFrame, float]:
     """Return what a submission reaches here and its time relative to the yardstick's, or raise
     PudleError.
     """
-    measure_apart(one.folder, home, [one.manifest["spec"]], scores_only=True)
-    submitted, again = load_folder(one.folder / PROFILE), load_folder(home / PROFILE)
+    measure_apart(folder, home, [spec], scores_only=True)
+    submitted, again = load_folder(folder / PROFILE), load_folder(home / PROFILE)
     name, mine = submitted.estimators[0], again.estimators[0]
     if lines := differing(errors(submitted, name), errors(again, mine)):
         raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
     return reached(again, mine), time_ratio(submitted, name)
-
-
-def _described(one: Submission) -> dict[str, str]:
-    """Return what the page says of a submission, and its machine."""
-    machine = one.manifest["machine"]
-    return {
-        "estimator": one.manifest["name"],
-        **{key: one.manifest[key] for key in ("computes", "date")},
-        "signed off by": one.manifest["signed_off_by"].partition(" <")[0],
-        "pudle": one.manifest["pudle"],
-        "machine": f"{machine.get('cpu', 'unknown')}, torch {machine.get('torch', 'unknown')}",
-    }

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from pudle.answers import ERROR, depth_to
-from pudle.reports.figures.cases import seeds
 from pudle.reports.leaderboard.submission import YARDSTICK
 from pudle.reports.results import Results
 
@@ -18,6 +17,7 @@ FAMILIES = {
     "penalty_selection": "penalty selection",
     "ridge": "ridge regression",
     "image_patches": "photographs",
+    "": "dense dictionaries",
 }
 #: A submitted error may differ from ours by this factor: sums in another order can change the
 #: support of a code. Below the floor both are rounding.
@@ -26,26 +26,29 @@ ELSEWHERE, FLOOR = 1.25, 1e-12
 
 def family(case: str, loss: str) -> str:
     """Return the family of a case: its kind of problem and its outer loss."""
-    kinds = [words for start, words in FAMILIES.items() if case.startswith(start)]
-    kind = (kinds or ["dense dictionaries"])[0]
+    kind = next(words for start, words in FAMILIES.items() if case.startswith(start))
     return f"{kind}, {loss} loss" if loss in ("lasso", "reconstruction") else kind
 
 
 def errors(results: Results, estimator: str) -> pd.Series:
     """Return the median relative error over the seeds by certified case and depth."""
-    rows = seeds(results)
-    limits = [case for case in results.cases if results.badge(case)]
-    rows = rows[(rows["estimator"] == estimator) & ~rows["case"].isin(limits)]
-    return rows.groupby(["case", "depth"])["relative_error"].median()
+    medians = {
+        (case, int(depth)): median
+        for case in results.cases
+        if not results.badge(case)
+        for depth, median, *_ in results.curve(case, estimator).spread
+    }
+    return pd.Series(medians, dtype=float)
 
 
 def differing(submitted: pd.Series, again: pd.Series) -> list[str]:
     """Return a line for every submitted error that differs from ours by more than machines do."""
     both = pd.DataFrame({"one": submitted, "other": again})
-    ratio = np.log(both["one"].clip(lower=FLOOR) / both["other"].clip(lower=FLOOR)).abs()
+    logs = np.log(both.clip(lower=FLOOR))
+    apart = (logs["one"] - logs["other"]).abs()
     return [
         f"{case} at depth {depth}: {row.one:.3g} submitted, {row.other:.3g} here"
-        for (case, depth), row in both[~(ratio <= math.log(ELSEWHERE))].iterrows()
+        for (case, depth), row in both[~(apart <= math.log(ELSEWHERE))].iterrows()
     ]
 
 
@@ -60,18 +63,12 @@ def reached(results: Results, estimator: str) -> pd.DataFrame:
     for name, case in results.cases.items():
         if results.badge(name):
             continue
-        curves, greatest = results.curve(name, estimator).by_seed, max(case["depths"])
-        whole = [curves[seed] for seed in case["seeds"] if seed in curves]
-        whole = [curve for curve in whole if curve[0][-1] == greatest]
-        missing = [math.inf] * (len(case["seeds"]) - len(whole))
-        rows.append(
-            {
-                "family": family(name, case["loss"]),
-                "case": name,
-                "depth": np.median([depth_to(*curve, ERROR) for curve in whole] + missing),
-                "error": np.median([curve[1][-1] for curve in whole] + missing),
-            }
-        )
+        needs = []
+        for seed in case["seeds"]:
+            depths, values = results.curve(name, estimator).by_seed.get(seed, ([0], [0]))
+            whole = depths[-1] == max(case["depths"])
+            needs.append((depth_to(depths, values, ERROR), values[-1]) if whole else [math.inf] * 2)
+        rows.append([family(name, case["loss"]), name, *np.median(needs, axis=0)])
     return pd.DataFrame(rows, columns=["family", "case", "depth", "error"])
 
 
@@ -88,26 +85,16 @@ def ranked(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         many of how many), and ``depth`` and ``error``, medians over the cases that have one. An
         estimator without any number is left out.
     """
-    table = pd.concat(
-        [frame.assign(estimator=name) for name, frame in scored.items()], ignore_index=True
-    )
+    table = pd.concat(scored, names=["estimator"]).reset_index("estimator")
     table["reached"] = np.isfinite(table["depth"])
     left = table["error"].where(~table["reached"], 0.0)
-    table["order"] = table.assign(left=left).groupby(["depth", "left"]).ngroup()
-    table["place"] = table.groupby("case")["order"].rank()
-    rows = (
-        table.replace(math.inf, math.nan)
-        .groupby(["family", "estimator"])
-        .agg(
-            mean_rank=("place", "mean"),
-            reached=("reached", "sum"),
-            cases=("case", "size"),
-            depth=("depth", "median"),
-            error=("error", "median"),
-        )
-        .dropna(subset=["error"])
-        .reset_index()
-    )
+    order = table.assign(left=left).groupby(["depth", "left"]).ngroup()
+    table["mean_rank"] = order.groupby(table["case"]).rank()
+    groups = table.replace(math.inf, math.nan).groupby(["family", "estimator"])
+    rows = groups[["depth", "error"]].median()
+    rows["mean_rank"], rows["reached"] = groups["mean_rank"].mean(), groups["reached"].sum()
+    rows["cases"] = groups.size()
+    rows = rows.dropna(subset=["error"]).reset_index()
     rows["rank"] = rows.groupby("family")["mean_rank"].rank(method="min").astype(int)
     return rows.sort_values(["family", "rank", "estimator"], ignore_index=True)
 
@@ -116,8 +103,5 @@ def time_ratio(results: Results, estimator: str) -> float:
     """Return the geometric mean over cells of an estimator's time relative to the yardstick's, in
     one submission.
     """
-    times = results.timings.pivot_table(
-        index=["case", "depth"], columns="estimator", values="seconds"
-    )
-    times = times.reindex(columns=[estimator, YARDSTICK])
+    times = results.timings.set_index(["estimator", "case", "depth"])["seconds"]
     return float(np.exp(np.log(times[estimator] / times[YARDSTICK]).mean()))
