@@ -43,7 +43,7 @@ class Cell(str):
         cell.details = (*getattr(value, "details", ()), *details)
         cell.key = getattr(value, "key", None) if key is None else key
         cell.estimator = estimator or getattr(value, "estimator", "")
-        cell.best = best or getattr(value, "best", False)
+        cell.best = bool(best or getattr(value, "best", False))
         return cell
 
 

@@ -24,7 +24,7 @@ from repositories import git
 from synthetic import edit, write_arrays, write_every_kind
 
 from pudle.errors import InvalidArgument, UnreadableResult, UnwritableFile
-from pudle.files import read_arrays
+from pudle.files import read_arrays, write_record
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
 from pudle.measuring.commits.pair import CommitPair
@@ -33,7 +33,7 @@ from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.runner import survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.leaderboard.submission import MANIFEST, read_submission
+from pudle.reports.leaderboard.submission import MANIFEST, Manifest, read_submission
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -285,9 +285,8 @@ def rounds(folder: Path) -> tuple[Path, Callable[[], Any], str]:
 def manifest(folder: Path) -> tuple[Path, Callable[[], Any], str]:
     path = folder / "mine" / MANIFEST
     path.parent.mkdir()
-    texts = dict.fromkeys(("computes", "signed_off_by", "statement", "pudle", "date"), "")
-    content = {"name": "mine", "spec": "estimator.py:Mine", "machine": {}, "files": {}}
-    path.write_text(json.dumps(texts | content))
+    texts = ("mine", "estimator.py:Mine", "", "", "", "")
+    write_record(path, Manifest(*texts, machine={}, files={}))
     return path, lambda: read_submission(path.parent), "run `pudle submit` again"
 
 
@@ -296,8 +295,8 @@ SINGLE = {"selection": selection, "times of two commits": rounds, "manifest": ma
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    # Others write manifests too, so that these have no digest; a selection has no version.
-    table({"selection": DIGESTED, "times of two commits": RECORDS, "manifest": DAMAGES}),
+    # A selection and a manifest have no version.
+    table({"selection": DIGESTED, "times of two commits": RECORDS, "manifest": DIGESTED}),
 )
 def test_a_single_file_is_named(tmp_path, name, damage):
     path, read, remedy = SINGLE[name](tmp_path)
