@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from pudle.terminal import home_option, profile_option
+
 #: Endings of the files by format, in the order in which they are written; the page comes last.
 ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
 FORMATS = ("html", "markdown", "csv", "parquet", "latex", "svg", "pdf", "png")
@@ -23,18 +25,8 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
 
 @click.command("report")
 @click.argument("results", nargs=-1, metavar="[RESULTS]...")
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    metavar="NAME",
-    help="Profile: quick, default or paper.",
-)
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path),
-    help="Folder with the results [default: .asv in the repository].",
-)
+@profile_option
+@home_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from pudle.measuring.axis_options import axis_options
+from pudle.measuring.axis_options import selection_options
+from pudle.terminal import check_device, home_option, profile_option
 
 
 @click.command("compare")
@@ -17,52 +19,20 @@ from pudle.measuring.axis_options import axis_options
 @click.option(
     "--run", is_flag=True, help="Measure both first: they must be commits of this repository."
 )
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    metavar="NAME",
-    help="Profile: quick, default or paper.",
-)
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path),
-    help="Folder of results [default: .asv in the repository].",
-)
+@profile_option
+@home_option
 @click.option(
     "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here."
 )
 @click.option(
     "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here."
 )
-@click.option(
-    "--estimator",
-    "estimators",
-    multiple=True,
-    metavar="SPEC",
-    help="Measure this estimator too; needs --run.",
-)
-@click.option(
-    "--only", is_flag=True, help="Measure only the estimators named with --estimator; needs --run."
-)
-@click.option(
-    "--case",
-    "cases",
-    multiple=True,
-    metavar="GLOB",
-    help="Measure only cases that match; needs --run.",
-)
-@axis_options
+@selection_options
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     metavar="M",
     help="Judge what is measured after about so many minutes; needs --run.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    help="Device to measure on [default: cpu]; needs --run.",
 )
 def compare_command(
     base: str,
@@ -78,8 +48,8 @@ def compare_command(
 
     BASE and HEAD are folders with results, or commits of the current repository. The table
     [tool.pudle.compare] in its pyproject.toml sets the thresholds. Exits with 1 when something
-    regressed, with 2 when there is nothing to judge. With --run, the options from --dataset to
-    --samples take the place of the profile's cases, as in `pudle run`.
+    regressed, with 2 when there is nothing to judge. The options from --estimator to --device are
+    those of `pudle run`, and need --run.
 
     \b
     Examples:
@@ -97,17 +67,17 @@ def compare_command(
     from pudle.reports import markup
     from pudle.reports.compare import judge, sides, summary
     from pudle.reports.compare.limits import Limits
-    from pudle.terminal import check_device
 
-    if not run and any(options.values()):
+    source = click.get_current_context().get_parameter_source
+    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in options):
         raise InvalidArgument(
-            "--estimator, --only, --case, those from --dataset to --samples, --minutes and --device"
-            " choose what --run measures: add --run"
+            "--estimator, --only, those from --dataset to --device, and --minutes choose what --run"
+            " measures: add --run"
         )
+    # Before any commit is built.
     if options["only"] and not options["estimators"]:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
-    # Before any commit is built.
-    options["device"] = check_device(options["device"] or "cpu")
+    check_device(options["device"])
     default_home = results_home()
     home, root = home or default_home, default_home.parent
     limits = Limits.of_repository(root)

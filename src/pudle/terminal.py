@@ -1,4 +1,4 @@
-"""The parts that commands share: the names of the profiles, the progress bar, tables, and the check
+"""The parts that commands share: options, the progress bar, tables, and the check
 of the device.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -21,8 +22,26 @@ from rich.progress import (
 from . import names
 from .errors import InvalidArgument
 
-#: Names of the profiles, for an option; the profiles themselves take seconds to import.
-PROFILES = click.Choice(sorted({point.name for point in names.points("profiles")}))
+#: Options that commands share. The profiles themselves take seconds to import.
+profile_option = click.option(
+    "--profile",
+    type=click.Choice(sorted({point.name for point in names.points("profiles")})),
+    default="quick",
+    show_default=True,
+    help="Profile: which cases, and how much of them.",
+)
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Folder of results [default: .asv in the repository, or here].",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Device to measure on.",
+)
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:

@@ -1,12 +1,12 @@
-"""Options that commands share: above all those that replace a profile's axes, see
-`pudle.measuring.selection.crossed`.
-"""
+"""Options that choose what is measured, see `pudle.measuring.selection.select`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+
+from ..terminal import device_option
 
 
 def several(name: str, plural: str, metavar: str, text: str) -> Any:
@@ -18,6 +18,10 @@ def several(name: str, plural: str, metavar: str, text: str) -> Any:
 _POSITIVE = click.IntRange(min=1)
 _DEPTH = click.IntRange(min=0)
 _OPTIONS = (
+    several("estimator", "estimators", "SPEC", "Measure this estimator as well"),
+    click.option(
+        "--only", is_flag=True, help="Measure only the estimators named with --estimator."
+    ),
     several("dataset", "datasets", "SPEC", "Dataset instead of the profile's"),
     several("algorithm", "algorithms", "SPEC", "Algorithm to unroll instead"),
     several("loss", "losses", "NAME", "Outer loss instead of the profile's"),
@@ -31,10 +35,12 @@ _OPTIONS = (
         type=_POSITIVE,
         help="Number of samples (n_samples) of each dataset instead.",
     ),
+    several("case", "cases", "GLOB", "Measure only cases whose name matches"),
+    device_option,
 )
 
 
-def axis_options(command: Any) -> Any:
+def selection_options(command: Any) -> Any:
     """Add the options to a command; those that are not given are empty tuples, or None for the two
     numbers.
     """

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .. import names
 from ..errors import PudleError
-from ..terminal import PROFILES, output
+from ..terminal import output, profile_option
 
 KINDS = (*names.KINDS, "problems", "cases", "experiments")
 #: What a title says beside the kind.
@@ -28,13 +28,7 @@ Row = tuple[Any, ...]
 
 @click.command("list")
 @click.argument("kinds", nargs=-1, metavar="[KIND|FILE.py]...")
-@click.option(
-    "--profile",
-    type=PROFILES,
-    default="quick",
-    show_default=True,
-    help="Profile whose cases to list.",
-)
+@profile_option
 def list_command(kinds: tuple[str, ...], profile: str) -> None:
     """List what specs can name, with options, defaults and origin; cases and experiments; and
     broken plug-ins.

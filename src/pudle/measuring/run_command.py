@@ -12,34 +12,22 @@ from rich.progress import TimeRemainingColumn
 
 from .. import names
 from ..errors import PudleError
-from ..terminal import PROFILES, check_device, progress_bar
-from .axis_options import axis_options, several
+from ..terminal import check_device, home_option, profile_option, progress_bar
+from .axis_options import selection_options, several
 
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
 LOG_SECONDS = 1.0
 
 
 @click.command("run")
-@click.option(
-    "--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure."
-)
-@several("estimator", "estimators", "SPEC", "Measure this estimator as well")
-@click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
-@axis_options
-@several("case", "cases", "GLOB", "Measure only cases whose name matches")
+@profile_option
+@selection_options
 @several(
     "experiment",
     "experiments",
     "GLOB",
     "Carry out only experiments whose name matches, of any profile, and no cases unless you name"
     " some",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="Device to measure on.",
 )
 @click.option(
     "--workers",
@@ -67,11 +55,7 @@ LOG_SECONDS = 1.0
         " slurm:FILE.yaml; see docs/scale.md."
     ),
 )
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path),
-    help="Where results go [default: .asv in the repository, or here].",
-)
+@home_option
 def run_command(
     profile: str,
     workers: int | None,

@@ -79,7 +79,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
         "let `pudle compare --run` make them": ("HEAD", "HEAD"),
         "--run measures commits": (folders[0], "HEAD", "--run"),
         "add --run": ("HEAD", "HEAD", "--case", "x*"),
-        "--device choose what --run measures": ("HEAD", "HEAD", "--device", "cpu"),
+        "choose what --run measures": ("HEAD", "HEAD", "--device", "cpu"),
         "--only needs at least one --estimator": ("HEAD", "HEAD", "--run", "--only"),
         "cannot write to": (
             folders[0],
