@@ -1,11 +1,8 @@
 """Result files: what is written, what is refused with which words, and what is swept away."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import MappingProxyType
 
@@ -83,13 +80,10 @@ def test_a_file_is_read_as_what_it_holds(tmp_path):
     assert files.read_json(path) == files.read_json(path, Record) == {"name": "a", "depth": 3}
     assert files.converted(path, {"name": "a", "depth": 3}, Record) == Record("a", 3)
     path.write_text('{"name": "a", "depth": "3"}')
-    text = (
-        "is not what this version of pudle reads (Expected `int`, got `str` - at `$.depth`):"
-        " install the version that wrote"
-    )
-    with pytest.raises(UnreadableResult) as refused:
+    with pytest.raises(
+        UnreadableResult, match=r"at `\$.depth`\): install the version that wrote it"
+    ):
         files.read_json(path, Record)
-    assert str(refused.value) == f"{path} {text} it, or {REMEDY}"
 
 
 def test_a_record_comes_back_and_no_other_byte_passes_for_it(tmp_path):
@@ -118,30 +112,18 @@ def test_a_damaged_file_hides_no_other(tmp_path):
     assert len(damaged) == 1 and damaged[0].startswith(f"{tmp_path / 'b'} cannot be read (")
 
 
-def test_arrays_are_read_by_name(tmp_path):
-    path = tmp_path / "arrays.npz"
-    np.savez(path, one=np.arange(3), two=np.ones(2), three=np.zeros(1))
-    found = files.read_arrays(path, ["two", "one"])
-    assert list(found) == ["two", "one"] and found["one"].tolist() == [0, 1, 2]
-
-
-def test_arrays_that_cannot_be_read_are_one_line(tmp_path):
+def test_arrays_are_read_by_name_or_refused_in_one_line(tmp_path):
     path = tmp_path / "arrays.npz"
     path.write_bytes(b"")
-    with pytest.raises(UnreadableResult) as refused:
+    with pytest.raises(
+        UnreadableResult, match=f"cannot be read \\(No data left in file\\): {REMEDY}"
+    ):
         files.read_arrays(path, ["one"])
-    assert str(refused.value) == f"{path} cannot be read (No data left in file): {REMEDY}"
-    np.savez(path, one=np.arange(3))
-    with pytest.raises(UnreadableResult) as refused:
-        files.read_arrays(path, ["two"], owner=Path("record.json"))
-    assert "two" in str(refused.value) and str(refused.value).endswith(
-        ": delete record.json and run `pudle run` again"
-    )
-
-
-def test_arrays_that_would_run_code_are_refused(tmp_path):
-    """A pickle can do anything when it is loaded: numpy reads none here."""
-    path = tmp_path / "arrays.npz"
+    np.savez(path, one=np.arange(3), two=np.ones(2))
+    assert files.read_arrays(path, ["one"])["one"].tolist() == [0, 1, 2]
+    with pytest.raises(UnreadableResult, match="delete record.json and run"):
+        files.read_arrays(path, ["three"], owner=Path("record.json"))
+    # A pickle can do anything when it is loaded: numpy reads none here.
     np.savez(path, one=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UnreadableResult, match="allow_pickle=False"):
         files.read_arrays(path, ["one"])
@@ -153,14 +135,6 @@ def test_a_digest_follows_the_content(tmp_path):
         path.write_bytes(content)
         os.utime(path, ns=(stamp, stamp))
         assert files.content_digest(path) == hashlib.sha256(content).hexdigest()
-    path.write_bytes(b"throe")
-    os.utime(path, ns=(2, 2))
-    assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), (
-        "same size and time: not read again"
-    )
-    path.write_bytes(b"four")
-    os.utime(path, ns=(2, 2))
-    assert files.content_digest(path) == hashlib.sha256(b"four").hexdigest()
 
 
 def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
@@ -171,22 +145,11 @@ def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
 
 
 def test_sweeping_removes_what_ended_processes_left(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    ).stdout
-    left = [
-        tmp_path / f".a.json.{ended.strip()}.tmp",
-        tmp_path / "below" / f".b.{ended.strip()}.tmp",
-    ]
-    kept = [
-        tmp_path / name
-        for name in (
-            f".c.{os.getpid()}.tmp",
-            ".d.word.tmp",
-            f".e.{10**30}.tmp",
-            f"f.{ended.strip()}.tmp",
-        )
-    ]
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = [tmp_path / f".a.json.{ended.pid}.tmp", tmp_path / "below" / f".b.{ended.pid}.tmp"]
+    names = (f".c.{os.getpid()}.tmp", ".d.word.tmp", f".e.{10**30}.tmp", f"f.{ended.pid}.tmp")
+    kept = [tmp_path / name for name in names]
     (tmp_path / "below").mkdir()
     for path in left + kept:
         path.write_text("")

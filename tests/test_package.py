@@ -274,15 +274,6 @@ class TestPublishing:
         )
         assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
-    def test_links_of_the_readme_lead_somewhere(self):
-        links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
-        missing = [
-            link
-            for link in links
-            if not link.startswith(("https://", "#")) and not (ROOT / link).exists()
-        ]
-        assert links and not missing
-
     def test_classifiers_name_the_tested_versions_of_python(self):
         tested = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())["jobs"][
             "test"

@@ -16,7 +16,6 @@ from examples import TINY
 import pudle
 from pudle import names
 from pudle.measuring.runner import Task
-from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.
@@ -80,7 +79,6 @@ MAKERS = {
     "optimizers": (names.make_optimizer, "Optimizer"),
     "schedules": (names.make_schedule, "Schedule"),
 }
-PROFILE = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
 
 
 @pytest.fixture
@@ -160,17 +158,6 @@ def test_what_cannot_be_used_is_one_line(spec, folder):
     assert WRONG[spec] in refusal(lambda: pudle.make_estimator(spec))
 
 
-def test_two_files_with_one_name_in_them_are_two_estimators_and_two_datasets(folder):
-    (folder / "other").mkdir()
-    (folder / "other" / "every.py").write_text(EVERY)
-    paths = ("lib/every.py", "other/every.py")
-    chosen = select(PROFILE, estimators=paths, datasets=paths, algorithms=paths, losses=["lasso"])
-    assert chosen.estimators[1:] == ("lib/every.py:Estimator", "other/every.py:Estimator")
-    assert len({case.name for case in chosen.cases}) == len(chosen.cases) == 4
-    store = Store(folder / "store", "quick")
-    assert len({store.path(*pair) for pair in chosen.pairs}) == len(chosen.pairs) == 12
-
-
 def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(folder, monkeypatch):
     spec, case = (
         "lib/every.py:Estimator",
@@ -193,14 +180,6 @@ def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(f
     (moved / "lib" / "every.py").write_text(EVERY)
     monkeypatch.chdir(moved)
     assert keys() == before
-
-
-def test_a_changed_file_is_read_again_in_the_same_process(folder):
-    assert pudle.make_estimator("lib/every.py").weight == 1.0
-    (folder / "lib" / "every.py").write_text(
-        EVERY.replace("weight: float = 1.0", "weight: float = 3.0")
-    )
-    assert pudle.make_estimator("lib/every.py").weight == 3.0
 
 
 #: An estimator with files and a folder beside it.
@@ -283,13 +262,8 @@ def test_only_concrete_public_classes_of_the_file_itself_count(folder):
 
 
 def test_pudle_list_shows_what_a_file_offers_and_where_everything_comes_from(folder):
-    done = call("list", "lib/every.py")
-    assert done.returncode == 0, done.stderr
+    listed = call("list", "lib/every.py").stdout
     for _, name in MAKERS.values():
-        assert f"lib/every.py:{name}" in done.stdout
-    assert "weight=1.0" in done.stdout and "built-in" not in done.stdout
-    everything = call("list").stdout
-    for word in "truncated array fista hard adamw cosine fixed_point built-in".split():
-        assert word in everything
-    (folder / "nothing.py").write_text("")
-    assert "holds nothing that a spec can name" in call("list", "nothing.py").stderr
+        assert f"lib/every.py:{name}" in listed
+    assert "weight=1.0" in listed and "built-in" not in listed
+    assert "built-in" in call("list", "thresholding").stdout

@@ -179,15 +179,3 @@ def test_comment_step_keeps_one_comment_up_to_date(shell, comment, target):
     shell.stand_in("gh", "exit 1\n")
     done, _, _ = shell(text, **variables)
     assert done.returncode == 0 and "::notice::" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("environment", "renamed"), [("github-hosted", True), ("self-hosted", False)]
-)
-def test_nightly_measures_the_profile_under_one_machine_name(shell, environment, renamed):
-    for name in ("sudo", "make"):
-        shell.stand_in(name)
-    text = script(ROOT / ".github" / "workflows" / "nightly.yml", "Measure and write the report")
-    done, calls, _ = shell(text, RUNNER_ENVIRONMENT=environment, PROFILE="default")
-    assert done.returncode == 0
-    assert calls == ["sudo hostname nightly"] * renamed + ["make report PROFILE=default"]
