@@ -9,17 +9,8 @@ import tolerances
 import torch
 from comparisons import relative
 
-from pudle.kernel_choice import VARIABLE
 from pudle.problems.active_set import solve_active_systems, solve_by_cholesky
 from pudle.problems.krylov import conjugate_gradients
-
-
-@pytest.fixture(params=["numba", "torch"])
-def path(request, monkeypatch):
-    """Compiled kernels, and the plain torch path."""
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    monkeypatch.setenv(VARIABLE, request.param)
 
 
 def random_systems(seed: int, *, n: int, m: int, p: int, share: float, dtype=torch.float64):
@@ -33,7 +24,6 @@ def random_systems(seed: int, *, n: int, m: int, p: int, share: float, dtype=tor
     ), torch.as_tensor(active)
 
 
-@pytest.mark.usefixtures("path")
 class TestCholesky:
     @pytest.mark.parametrize("seed", range(3))
     def test_against_scipy(self, seed):
@@ -96,14 +86,8 @@ class TestCholesky:
         assert solution.tolist() == [[0, 0, 0], [2, 0, 0.5], [0, 0, 0]]
         assert (condition, singular) == (np.inf, 1)
         none = torch.zeros(4, 3, dtype=torch.bool)
-        assert solve_by_cholesky(hessian, none, torch.ones(4, 3, dtype=torch.float64))[1:] == (
-            1.0,
-            0,
-        )
-        assert solve_by_cholesky(hessian, none[:0], torch.ones(0, 3, dtype=torch.float64))[1:] == (
-            1.0,
-            0,
-        )
+        for empty in (none, none[:0]):
+            assert solve_by_cholesky(hessian, empty, empty.double())[1:] == (1.0, 0)
 
 
 class TestConjugateGradients:

@@ -6,8 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kernel_choice import choice
-
 #: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits
 #: in cache.
 WORKSPACE = 2**18
@@ -31,18 +29,18 @@ class ActiveSystems(NamedTuple):
     singular: Tensor
 
 
-def groups_by_size(active: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``(rows, indices)`` for samples that share a size k > 0 of their active set: rows (r,),
-    and its entries (r, k).
+def groups_by_size(hessian: Tensor, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield ``(rows, indices, H_SS)`` for samples that share a size k > 0 of their active set: rows
+    (r,), its entries (r, k) and matrices (r, k, k).
 
-    The largest sizes come first. At most `WORKSPACE` entries of r matrices of k x k are yielded at
-    once.
+    The largest sizes come first. At most `WORKSPACE` entries of matrices are yielded at once.
     """
     sizes = active.sum(1)
     for size in torch.unique(sizes).flip(0).tolist():
         if size:
             for rows in (sizes == size).nonzero().squeeze(1).split(max(WORKSPACE // size**2, 1)):
-                yield rows, active[rows].nonzero()[:, 1].reshape(len(rows), size)
+                indices = active[rows].nonzero()[:, 1].reshape(len(rows), size)
+                yield rows, indices, hessian[indices[:, :, None], indices[:, None, :]]
 
 
 def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> ActiveSystems:
@@ -55,8 +53,8 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     """
     solution, singular = torch.zeros_like(right_hand_side), torch.zeros_like(active[:, 0])
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
-    for rows, indices in groups_by_size(active):
-        values, vectors = torch.linalg.eigh(hessian[indices[:, :, None], indices[:, None, :]])
+    for rows, indices, matrices in groups_by_size(hessian, active):
+        values, vectors = torch.linalg.eigh(matrices)
         cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]
         kept = values > cutoff
         inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
@@ -72,12 +70,12 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
 def solve_by_cholesky(
     hessian: Tensor, active: Tensor, right_hand_side: Tensor
 ) -> tuple[Tensor, float, int]:
-    """Solve the systems of `solve_active_systems` by compiled Cholesky factors where these apply,
-    and those that may be singular as it does.
+    """Solve the systems of `solve_active_systems` by Cholesky factors, and those that may be
+    singular as it does.
 
     Return the solution, the largest condition number, and the number of singular systems, all as
     there. The traces and Frobenius norms of H_SS and of its inverse bound each condition number;
-    eigenvalues are computed only where the bound exceeds the largest condition number found so far.
+    eigenvalues are computed only where the bound exceeds the largest condition number known so far.
     That is a few systems in a hundred where few atoms are active.
 
     References
@@ -85,16 +83,17 @@ def solve_by_cholesky(
     Wolkowicz and Styan, "Bounds for eigenvalues using traces", Linear Algebra and its Applications
     1980.
     """
-    standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
-    if not standard or choice() == "torch":
-        systems = solve_active_systems(hessian, active, right_hand_side)
-        largest = max([1.0, *systems.condition_numbers.tolist()])
-        return systems.solution, largest, int(systems.singular.sum())
-    from .compiled import solve_with_bounds  # numba is slow to import
-
     solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
-    tensors = [each.contiguous() for each in (hessian, active, right_hand_side)]
-    solve_with_bounds(*(each.detach().numpy() for each in (*tensors, solution, bounds)))
+    for rows, indices, matrices in groups_by_size(hessian, active):
+        bounds[rows] = torch.inf
+        factors, info = torch.linalg.cholesky_ex(matrices)
+        rows, indices, matrices, factors = (
+            each[info == 0] for each in (rows, indices, matrices, factors)
+        )
+        right = right_hand_side[rows[:, None], indices, None]
+        solution[rows[:, None], indices] = torch.cholesky_solve(right, factors).squeeze(2)
+        inverses = torch.cholesky_inverse(factors)
+        bounds[rows] = _largest_eigenvalue_bounds(matrices) * _largest_eigenvalue_bounds(inverses)
     sizes = active.sum(1)
     doubtful = (sizes > 0) & ~(bounds < DOUBT / (sizes * torch.finfo(hessian.dtype).eps))
     largest, singular = 1.0, 0
@@ -104,11 +103,18 @@ def solve_by_cholesky(
         largest, singular = float(systems.condition_numbers.max()), int(systems.singular.sum())
     bounds[doubtful] = 0
     # The first round raises the mark so far that the second has few systems left.
-    for rows in bounds.topk(min(FIRST_ROUND, len(bounds))).indices, slice(None):
-        beyond = torch.zeros_like(doubtful)
-        beyond[rows] = bounds[rows] > largest
-        for _, indices in groups_by_size(active[beyond]):
-            values = torch.linalg.eigvalsh(hessian[indices[:, :, None], indices[:, None, :]])
+    order = bounds.argsort(descending=True)
+    for first in order.split([min(FIRST_ROUND, len(order)), max(len(order) - FIRST_ROUND, 0)]):
+        beyond = first[bounds[first] > largest]
+        for _, _, matrices in groups_by_size(hessian, active[beyond]):
+            values = torch.linalg.eigvalsh(matrices)
             largest = max(largest, float((values[:, -1] / values[:, 0]).max()))
-        bounds[rows] = 0
     return solution, largest, singular
+
+
+def _largest_eigenvalue_bounds(matrices: Tensor) -> Tensor:
+    """Return upper bounds on the largest eigenvalues of symmetric matrices, shape (r, k, k)."""
+    k = matrices.shape[1]
+    means = matrices.diagonal(dim1=1, dim2=2).mean(1)
+    spread = (matrices.square().sum((1, 2)) / k - means.square()).clamp(min=0)
+    return means + (spread * (k - 1)).sqrt()

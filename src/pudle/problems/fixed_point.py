@@ -2,17 +2,17 @@
 both.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
 from .linearized import Linearized
-from .problem import Problem, ThresholdingRule
+from .problem import Problem
 
 #: A state as the user's functions see it.
 UserState = Any
@@ -88,70 +88,59 @@ class FixedPoint(Problem):
             function = getattr(self, name)
             if not callable(function) and not (function is None and name == "solution"):
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
-        initial: Any = {name: check_tensor(name, each, None) for name, each in self._parts()}
+        named = isinstance(self.initial, Mapping)
+        initial = {}
+        for name, value in _parts(self.initial).items():
+            text = f"initial[{name!r}]" if named else "initial"
+            initial[name] = check_tensor(text, value, None)
+            check_alike(text, initial[name], "theta", self.theta)
         if not initial:
             raise InvalidArgument("initial is empty: give at least one tensor")
-        for name, tensor in initial.items():
-            check_alike(name, tensor, "theta", self.theta)
-        tensors = list(initial.values())
-        named = isinstance(self.initial, Mapping)
-        initial = dict(zip(self.initial, tensors, strict=True)) if named else tensors[0]
-        object.__setattr__(self, "initial", initial)
+        object.__setattr__(self, "initial", initial if named else initial[""])
 
     @property
     def code_shape(self) -> tuple[int, ...]:
         if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
             return tuple(self.initial.shape)
-        return 1, sum(tensor.numel() for _, tensor in self._parts())
+        return 1, sum(tensor.numel() for tensor in _parts(self.initial).values())
 
     def initial_codes(self) -> Tensor:
         return self.pack(self.initial).detach()
-
-    def _parts(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors of the initial state, with what error texts call them."""
-        if isinstance(self.initial, Mapping):
-            yield from ((f"initial[{name!r}]", tensor) for name, tensor in self.initial.items())
-        else:
-            yield "initial", self.initial
 
     def pack(self, state: UserState) -> Tensor:
         """Return a state as codes; refuse one that differs from the initial state in names, shapes
         or dtype.
         """
-        names = list(self.initial) if isinstance(self.initial, Mapping) else None
-        if names != (list(state) if isinstance(state, Mapping) else None):
+        parts, initial = _parts(state), _parts(self.initial)
+        if list(parts) != list(initial):
             raise InvalidArgument(
                 f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
                 " its like"
             )
-        tensors = list(state.values()) if names else [state]
-        for tensor, (name, initial) in zip(tensors, self._parts(), strict=True):
-            if (
-                not isinstance(tensor, Tensor)
-                or tensor.shape != initial.shape
-                or tensor.dtype != self.theta.dtype
-            ):
+        for name, tensor in parts.items():
+            due = initial[name].shape, self.theta.dtype
+            if not isinstance(tensor, Tensor) or (tensor.shape, tensor.dtype) != due:
                 raise InvalidArgument(
-                    f"the step or the solution returns {name.replace('initial', 'a state', 1)} as"
-                    f" {_kind(tensor)} where {tuple(initial.shape)} of {self.theta.dtype} is due:"
-                    " keep the shape, and convert data with .to(theta)"
+                    f"the step or the solution returns a state{f'[{name!r}]' if name else ''} as"
+                    f" {_kind(tensor)} where {tuple(due[0])} of {due[1]} is due: keep the shape,"
+                    " and convert data with .to(theta)"
                 )
-        if len(tensors) == 1 and tensors[0].shape == self.code_shape:
-            return tensors[0]
-        return torch.cat([tensor.reshape(1, -1) for tensor in tensors], 1)
+        if isinstance(state, Tensor) and state.shape == self.code_shape:
+            return state
+        return torch.cat([tensor.reshape(1, -1) for tensor in parts.values()], 1)
 
     def unpack(self, codes: Tensor) -> UserState:
         """Return codes as a state: a tensor, or a mapping from names to tensors."""
         if isinstance(self.initial, Tensor):
             return codes.reshape(self.initial.shape)
-        sizes = [tensor.numel() for tensor in self.initial.values()]
-        cut = zip(self.initial.items(), codes.split(sizes, 1), strict=True)
-        return {name: part.reshape(tensor.shape) for (name, tensor), part in cut}
+        cut = codes.split([tensor.numel() for tensor in self.initial.values()], 1)
+        pairs = zip(self.initial.items(), cut, strict=True)
+        return {name: part.reshape(tensor.shape) for (name, tensor), part in pairs}
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
         version = codes._version
-        after = self.pack(_called("step", self.step, self.unpack(codes), self.theta))
+        after = self.pack(self._called("step", codes))
         if codes._version != version:
             raise InvalidArgument(
                 "step changes the state that it is given in place: return a new one, e.g. z + d,"
@@ -160,7 +149,21 @@ class FixedPoint(Problem):
         return after
 
     def outer_loss(self, codes: Tensor) -> Tensor:
-        return check_scalar("loss", _called("loss", self.loss, self.unpack(codes), self.theta))
+        return check_scalar("loss", self._called("loss", codes))
+
+    def _called(self, name: str, codes: Tensor) -> Any:
+        """Call a user's function; a clash of dtypes, which references in float64 run into first, is
+        refused with the remedy.
+        """
+        try:
+            return getattr(self, name)(self.unpack(codes), self.theta)
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "same type" not in str(error):
+                raise
+            raise InvalidArgument(
+                f"{name} mixes dtypes in {self.theta.dtype} ({first_line(error)}): convert the data"
+                " that it holds with .to(theta), because references are computed in float64"
+            ) from error
 
     def active(self, codes: Tensor) -> Tensor:
         return torch.ones_like(codes, dtype=torch.bool)
@@ -188,39 +191,23 @@ class FixedPoint(Problem):
     ) -> tuple[Tensor, dict[str, Any]]:
         return self.linearized(codes).solve(right_hand_side, transposed=False)
 
-    @property
-    def lipschitz_constant(self) -> float:
-        raise self._lacking("a Lipschitz constant")
-
-    def smooth_gradient(self, codes: Tensor) -> Tensor:
-        raise self._lacking("the gradient of an inner objective")
-
-    def prox(
-        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
-    ) -> Tensor:
-        raise self._lacking("a proximal map")
-
-    def _lacking(self, what: str) -> UnsupportedProblem:
-        return UnsupportedProblem(
-            f"FixedPoint lacks {what}, because it is given by its step: run it with"
-            " pudle.Iteration(), and differentiate it with backprop, analytic or another estimator"
-            " that needs no more than the step"
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise UnsupportedProblem(
+            "FixedPoint lacks an inner objective, its Lipschitz constant and its proximal map,"
+            " because it is given by its step: run it with pudle.Iteration(), and differentiate it"
+            " with backprop, analytic or another estimator that needs no more than the step"
         )
 
+    smooth_gradient = prox = _refuse
 
-def _called(name: str, function: Callable[..., Any], state: UserState, theta: Tensor) -> Any:
-    """Call a user's function; a clash of dtypes, which references in float64 run into first, is
-    refused with the remedy.
-    """
-    try:
-        return function(state, theta)
-    except RuntimeError as error:
-        if "dtype" not in str(error) and "same type" not in str(error):
-            raise
-        raise InvalidArgument(
-            f"{name} mixes dtypes in {theta.dtype} ({str(error).splitlines()[0]}): convert the data"
-            " that it holds with .to(theta), because references are computed in float64"
-        ) from error
+    @property
+    def lipschitz_constant(self) -> float:
+        self._refuse()
+
+
+def _parts(state: UserState) -> dict[str, Any]:
+    """Return the tensors of a state by their names; of one tensor the name is empty."""
+    return dict(state) if isinstance(state, Mapping) else {"": state}
 
 
 def _kind(value: Any) -> str:

@@ -1,16 +1,14 @@
 """Batched conjugate gradients for systems that are known only by their products with vectors."""
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class KrylovSolution:
+class KrylovSolution(NamedTuple):
     """Result of `conjugate_gradients`, one entry per sample."""
 
     #: The iterate of smallest residual; the minimum-norm solution of a singular system that has
@@ -22,39 +20,31 @@ class KrylovSolution:
     #: residual above it.
     converged: Tensor
     iterations: int
-    #: Step lengths, and the factors by which directions are carried over, shape (n, iterations).
+    #: Step lengths, and the factors by which directions are carried over, zero where a sample has
+    #: stopped; shape (n, iterations).
     lengths: Tensor
     ratios: Tensor
-    #: Number of iterations that each sample took part in.
-    steps: Tensor
 
-    @functools.cached_property
-    def ritz_values(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest Ritz values, each of shape (n,); infinite and zero if the right-hand
-        side is zero.
+    @property
+    def condition_numbers(self) -> Tensor:
+        """Ratio of the extreme Ritz values; one if the right-hand side is zero.
 
-        They are the extreme eigenvalues of the tridiagonal matrices that conjugate gradients build
+        Ritz values are the eigenvalues of the tridiagonal matrices that conjugate gradients build
         (Lanczos). They lie inside the spectrum of H on the space that the right-hand side reaches:
         their ratio is at most the condition number.
         """
         from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only needed here
 
-        extremes = np.tile([np.inf, 0.0], (len(self.steps), 1))
-        lengths, ratios = self.lengths.double().cpu().numpy(), self.ratios.double().cpu().numpy()
-        for sample, count in enumerate(self.steps.tolist()):
-            if count:
-                a, b = lengths[sample, :count], ratios[sample, : count - 1]
+        conditions = torch.ones(len(self.lengths), dtype=torch.float64)
+        arrays = (each.double().cpu().numpy() for each in (self.lengths, self.ratios))
+        for sample, (a, b) in enumerate(zip(*arrays, strict=True)):
+            a, b = a[a > 0], b[: max(np.count_nonzero(a) - 1, 0)]
+            if len(a):
                 diagonal = 1 / a
                 diagonal[1:] += b / a[:-1]
-                extremes[sample] = eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])[[0, -1]]
-        smallest, largest = torch.as_tensor(extremes).to(self.solution).T
-        return smallest, largest
-
-    @property
-    def condition_numbers(self) -> Tensor:
-        """Ratio of the extreme Ritz values; one if the right-hand side is zero."""
-        smallest, largest = self.ritz_values
-        return torch.where(largest > 0, largest / smallest, 1)
+                values = eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])
+                conditions[sample] = values[-1] / values[0]
+        return conditions.to(self.solution)
 
 
 def conjugate_gradients(
@@ -77,25 +67,27 @@ def conjugate_gradients(
     def restricted(vectors: Tensor) -> Tensor:
         return torch.where(active, product(vectors.reshape(active.shape)), 0).flatten(1)
 
+    def squared_norm(vectors: Tensor) -> Tensor:
+        return vectors.square().sum(1, keepdim=True)
+
     right = torch.where(active, right, 0).flatten(1)
     scale = right.norm(dim=1, keepdim=True)
     # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
     right = right / torch.where(scale > 0, scale, 1)
     best = solution = torch.zeros_like(right)
     residual = direction = right
-    squared = best_squared = residual.square().sum(1, keepdim=True)
+    squared = best_squared = squared_norm(residual)
     running = squared > tolerance**2
-    lengths, ratios, steps = [], [], torch.zeros(len(right), dtype=torch.int64)
-    iteration = 0
-    while running.any() and iteration < iterations:
+    lengths, ratios = [right[:, :0]], [right[:, :0]]
+    while running.any() and len(lengths) <= iterations:
         image = restricted(direction)
         curvature = (direction * image).sum(1, keepdim=True)
-        running = running & (curvature > flat * direction.square().sum(1, keepdim=True))
+        running = running & (curvature > flat * squared_norm(direction))
         # Samples that have stopped take steps of length zero.
         length = torch.where(running, squared / torch.where(running, curvature, 1), 0)
         solution = solution + length * direction
         residual = residual - length * image
-        previous, squared = squared, residual.square().sum(1, keepdim=True)
+        previous, squared = squared, squared_norm(residual)
         better = squared < best_squared
         best = torch.where(better, solution, best)
         best_squared = torch.where(better, squared, best_squared)
@@ -103,15 +95,12 @@ def conjugate_gradients(
         direction = residual + ratio * direction
         lengths.append(length)
         ratios.append(ratio)
-        steps += running.squeeze(1).cpu()
         running = running & (squared > tolerance**2)
-        iteration += 1
     return KrylovSolution(
         solution=(scale * best).reshape(active.shape),
         residuals=(right - restricted(best)).norm(dim=1),
         converged=(best_squared <= tolerance**2).squeeze(1),
-        iterations=iteration,
-        lengths=torch.cat([right[:, :0], *lengths], 1),
-        ratios=torch.cat([right[:, :0], *ratios], 1),
-        steps=steps,
+        iterations=len(lengths) - 1,
+        lengths=torch.cat(lengths, 1),
+        ratios=torch.cat(ratios, 1),
     )

@@ -52,12 +52,7 @@ class Linearized:
         """Return ``A^T v``; shape of the codes."""
         leaf, image = self._graph
         self.products += 1
-        if not image.requires_grad:
-            return torch.zeros_like(vectors)
-        (product,) = torch.autograd.grad(
-            image, leaf, vectors, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return product
+        return gradient(image, leaf, vectors)
 
     def product(self, vectors: Tensor) -> Tensor:
         """Return ``A v``; shape of the codes.
@@ -83,12 +78,7 @@ class Linearized:
             (along,) = torch.autograd.grad(
                 image, leaf, weights, create_graph=True, materialize_grads=True
             )
-        if not along.requires_grad:
-            return torch.zeros_like(vectors)
-        (product,) = torch.autograd.grad(
-            along, weights, vectors, retain_graph=True, materialize_grads=True
-        )
-        return product
+        return gradient(along, weights, vectors)
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
@@ -112,9 +102,10 @@ class Linearized:
         rounding = torch.finfo(self.like.dtype).eps ** 0.75 / self.like.numel() ** 0.5
         return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
-    def _random(self, purpose: str) -> tuple[Tensor, Tensor]:
-        u, w = streams.generator(0, purpose).standard_normal((2, *self.shape))
-        return torch.as_tensor(u).to(self.like), torch.as_tensor(w).to(self.like)
+    def _random(self, purpose: str) -> Tensor:
+        """Return two random vectors."""
+        drawn = streams.generator(0, purpose).standard_normal((2, *self.shape))
+        return torch.as_tensor(drawn).to(self.like)
 
     def solve(
         self, right_hand_side: Tensor, *, transposed: bool = True
@@ -169,18 +160,13 @@ class Linearized:
     @functools.cached_property
     def matrix(self) -> Tensor:
         """A as a matrix, shape (N, N)."""
-        return torch.stack(
-            [self.transposed(unit.reshape(self.shape)).ravel() for unit in self._eye]
-        )
-
-    @property
-    def _eye(self) -> Tensor:
-        return torch.eye(self.like.numel(), dtype=self.like.dtype, device=self.like.device)
+        units = torch.eye(self.like.numel()).to(self.like).reshape(-1, *self.shape)
+        return torch.stack([self.transposed(unit).ravel() for unit in units])
 
     @functools.cached_property
     def norm_estimate(self) -> float:
         """``|A^T w| / |w|`` for a random w: the size of A, never above its norm."""
-        random, _ = self._random("norm of a Jacobian")
+        random = self._random("norm of a Jacobian")[0]
         return float(self.transposed(random).norm() / random.norm())
 
     def spectral_radius(self) -> float | None:
@@ -189,18 +175,30 @@ class Linearized:
         """
         if self.like.numel() > MAX_DENSE:
             return None
-        return float(torch.linalg.eigvals(self._eye - self.matrix).abs().max())
+        return float((1 - torch.linalg.eigvals(self.matrix)).abs().max())
 
     def _gmres(self, apply: Product, right_hand_side: Tensor) -> Tensor:
         """Return the solution by restarted GMRES, which may not have converged."""
         from scipy.sparse.linalg import LinearOperator, gmres  # slow to import
 
-        def image(vector: Any) -> Any:
-            tensor = torch.as_tensor(vector.reshape(self.shape)).to(self.like)
-            return apply(tensor).cpu().double().numpy().ravel()
+        def flat(tensor: Tensor) -> Any:
+            return tensor.detach().cpu().double().numpy().ravel()
 
-        right = right_hand_side.detach().cpu().double().numpy().ravel()
-        operator = LinearOperator((right.size, right.size), matvec=image, dtype=float)
+        def tensor_of(vector: Any) -> Tensor:
+            return torch.as_tensor(vector.reshape(self.shape)).to(self.like)
+
+        size = self.like.numel()
+        operator = LinearOperator(
+            (size, size), matvec=lambda vector: flat(apply(tensor_of(vector))), dtype=float
+        )
         stops = {"rtol": 10 * torch.finfo(self.like.dtype).eps, "maxiter": MAX_RESTARTS}
-        solution, _ = gmres(operator, right, restart=min(RESTART, right.size), **stops)
-        return torch.as_tensor(solution).reshape(self.shape).to(right_hand_side)
+        return tensor_of(
+            gmres(operator, flat(right_hand_side), restart=min(RESTART, size), **stops)[0]
+        )
+
+
+def gradient(image: Tensor, leaf: Tensor, weights: Tensor) -> Tensor:
+    """Return the gradient of an image, contracted with weights, in a leaf; the graph is kept."""
+    if not image.requires_grad:
+        return torch.zeros_like(weights)
+    return torch.autograd.grad(image, leaf, weights, retain_graph=True, materialize_grads=True)[0]

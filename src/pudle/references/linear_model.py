@@ -152,8 +152,8 @@ class DenseModel(LinearModel):
         self, active: Tensor, wanted: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         candidates = wanted.nonzero().squeeze(1)
-        for group, indices in groups_by_size(active[candidates]):
-            yield candidates[group], indices, self.hessian[indices[:, :, None], indices[:, None, :]]
+        for group, indices, matrices in groups_by_size(self.hessian, active[candidates]):
+            yield candidates[group], indices, matrices
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
         return solve_active_systems(self.hessian, active, right)
