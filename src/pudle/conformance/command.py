@@ -131,7 +131,9 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
     table = frame.groupby("check", sort=False).status.value_counts().unstack(fill_value=0)
     # A failure is worse than any number below its limit.
-    worst = frame.assign(failed=frame.status == "failed").sort_values(["failed", "number"])
+    worst = frame.assign(failed=frame.status == "failed").sort_values(
+        ["failed", "number"], na_position="first"
+    )
     worst = worst.drop_duplicates("check", keep="last").set_index("check")
     table = table.join(worst[["number", "limit"]])
     table["what is checked"] = [conformance.CHECKS[name].description for name in table.index]
@@ -147,16 +149,15 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
         apart = pandas.Series(distances).unstack(sort=False)
         lines += ["Relative distance, which the claim leaves open, from the gradient"]
         lines += [apart.to_string(float_format="{:.2g}".format)]
-    failed, refused = (frame[frame.status == status] for status in ("failed", "refused"))
+    failed, refused = frame[frame.status == "failed"], frame[frame.status == "refused"]
     short = pandas.concat([refused.drop_duplicates("reason"), failed.groupby("check").head(FEW)])
-    details = frame.sort_values("status", key=lambda each: each.map(STATUSES.index), kind="stable")
-    for row in (details if everything else short).itertuples():
+    for row in (frame if everything else short).itertuples():
         place = f", {row.problem} / {row.loss} / {row.algorithm}" if row.problem else ""
         measured = [f"{each:.3g}" for each in (row.number, row.limit) if pandas.notna(each)]
         numbers = f" ({', limit '.join(measured)})" if measured else ""
         lines.append(f"{row.status}: {row.check}{place}{numbers}: {row.reason}")
-    left_out = 0 if everything else len(failed) + len(refused) - len(short)
-    if left_out:
+    left_out = len(failed) + len(refused) - len(short)
+    if left_out and not everything:
         lines.append(f"{left_out} more like these are printed with --all")
     totals = Counter(frame.status)
     verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if totals[status])
