@@ -143,7 +143,7 @@ def test_closed_forms_are_the_problems():
             assert problem.lipschitz_constant == lipschitz_constant
 
 
-@pytest.mark.parametrize("specimen", specimens(algorithms=("fista(restart)",)), ids=str)
+@pytest.mark.parametrize("specimen", specimens(algorithms=("fista(restart=True)",)), ids=str)
 @pytest.mark.parametrize("window", [None, 3])
 def test_derivatives_of_closed_forms_are_central_differences(specimen, window):
     form, gradient = specimen.form, specimen.form.unrolled(8, window)

@@ -15,6 +15,7 @@ from estimator_specs import EXAMPLE_SPECS, NAMES, estimate_or_skip
 
 import pudle
 from pudle import conformance
+from pudle.bench.cases import PEERS
 
 #: Specs of the same classes with options that change what is claimed.
 VARIANTS = (
@@ -26,7 +27,8 @@ VARIANTS = (
 #: What estimators that claim to be approximate compute in the limit of an option, by `LIMIT_SPECS`.
 LIMITS = {"fixed_point": "implicit", "phantom": "exact"}
 #: Checks that take seconds for each estimator, and the estimators for which every run of the tests
-#: carries them out; of the other checks such a run takes a fifth. All are nightly.
+#: carries them out; of the others such a run takes a fifth,
+#: and none of another library. All are nightly.
 LONG = {"claim", "window", "mean", "consistency", "samples", "approximation", "repeatable"}
 ALWAYS = {"alternating"}
 
@@ -39,7 +41,8 @@ def checked() -> list:
     cases = []
     for row, spec in enumerate((*SPECS, *VARIANTS)):
         for column, check in enumerate(conformance.CHECKS):
-            nightly = spec not in ALWAYS and (check in LONG or (row + column) % 5)
+            seldom = spec in PEERS or check in LONG or (row + column) % 5
+            nightly = spec not in ALWAYS and seldom
             cases.append(pytest.param(spec, check, marks=[pytest.mark.nightly] if nightly else []))
     return cases
 

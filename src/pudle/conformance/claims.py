@@ -57,8 +57,7 @@ def check_claim(subject: Subject) -> Measurements:
     yields = f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}"
     require(len(swept) == len(depths), yields)
     for depth, result in zip([depths[2], *depths], [alone, *swept], strict=True):
-        mistakes = () if specimen.drawn else mistaken_codes(specimen, depth)
-        what = f"the codes at depth {depth}"
+        what, mistakes = f"the codes at depth {depth}", mistaken_codes(specimen, depth)
         codes = specimen.form.codes(depth)
         yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
         yield from _exact(subject, result, depth)
@@ -86,7 +85,7 @@ def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
         limit, share = (tolerances.QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
     mine, mistakes = form.along(gradient_of(result)), mistaken_gradients(specimen, depth, expected)
     size, what = _size(expected, specimen, share), f"{what} at depth {depth}"
-    yield compare(what, mine, expected, limit, size, () if specimen.drawn else mistakes)
+    yield compare(what, mine, expected, limit, size, mistakes)
 
 
 def _window_used(subject: Subject, result: Any, depth: int) -> int:
@@ -139,8 +138,8 @@ def check_descent(subject: Subject) -> Measurements:
 def _angle(mine: Array, targets: dict[str, Array], depth: int) -> tuple[float, ...]:
     """Fail unless one minus the largest cosine to a target that is not zero is below one."""
     size = np.linalg.norm(mine) or 1.0
-    norms = {name: np.linalg.norm(target) for name, target in targets.items()}
-    cosines = [(mine * targets[name]).sum() / (size * norms[name]) for name in norms if norms[name]]
+    usable = [target for target in targets.values() if target.any()]
+    cosines = [(mine * target).sum() / size / np.linalg.norm(target) for target in usable]
     cosine = float(max(cosines, default=1.0))
     place = f"at depth {depth} the cosine to the gradients {', '.join(targets)} is {cosine:.3g}"
     reason = f"{place}: a step against it lowers none of the losses"

@@ -161,10 +161,8 @@ class ClosedForm:
         for iteration in iterations:
             values = point - step * smooth_gradient(self.observations, parts, point)
             after = prox(values, step * penalty, nonnegative, algorithm.thresholding, iteration)
-            pull, following = np.zeros_like(momentum), momentum
-            if isinstance(algorithm, Fista):
-                following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-                pull = (momentum - 1) / following
+            following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+            pull = isinstance(algorithm, Fista) * (momentum - 1) / following
             if getattr(algorithm, "restart", False):
                 back, moved, size = (point - after).real, (after - codes).real, np.abs(after.real)
                 noise = (size * (np.abs(back) + np.abs(moved))).sum(1, keepdims=True)

@@ -19,8 +19,7 @@ import torch
 
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, Iteration
-from ..algorithms.thresholding import Decaying, Hard
-from ..names import entries, make_dataset
+from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
 from .closed_forms import FORMS, ClosedForm, Steps
 from .tolerances import EVERY, FAR, SHALLOW
@@ -28,16 +27,15 @@ from .tolerances import EVERY, FAR, SHALLOW
 #: Makes an algorithm for a problem, with codes to start from.
 Maker = Callable[[Any, torch.Tensor], Any]
 
-ALGORITHMS: dict[str, Maker] = {
-    "ista": lambda problem, initial: Ista(),
-    "fista": lambda problem, initial: Fista(),
-    "fista(restart)": lambda problem, initial: Fista(restart=True),
-    "ista(step=1.5/L)": lambda problem, initial: Ista(1.5 / problem.lipschitz_constant),
-    "ista(step=0.02/L)": lambda problem, initial: Ista(0.02 / problem.lipschitz_constant),
-    "ista(decaying)": lambda problem, initial: Ista(thresholding=Decaying(decay=0.95)),
-    "ista(hard)": lambda problem, initial: Ista(thresholding=Hard()),
-    "warm start": lambda problem, initial: Ista(initial=initial),
-}
+#: The algorithms beside ISTA and FISTA: specs, multiples of the step 1/L, and a warm start.
+OTHER_ALGORITHMS = (
+    "fista(restart=True)",
+    "ista(step=1.5/L)",
+    "ista(step=0.02/L)",
+    "ista(thresholding='decaying(decay=0.95)')",
+    "ista(thresholding='hard')",
+    "warm start",
+)
 
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
 #: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
@@ -170,8 +168,16 @@ class Specimen:
 @functools.cache
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
-    original = make_dataset(NAMED[problem]).problem(loss)
-    return Specimen(problem, loss, algorithm, original, ALGORITHMS[algorithm])
+
+    def make(problem: Any, initial: torch.Tensor) -> Any:
+        if algorithm == "warm start":
+            return Ista(initial=initial)
+        if algorithm.endswith("/L)"):
+            share = float(algorithm.removeprefix("ista(step=").removesuffix("/L)"))
+            return Ista(share / problem.lipschitz_constant)
+        return make_algorithm(algorithm)
+
+    return Specimen(problem, loss, algorithm, make_dataset(NAMED[problem]).problem(loss), make)
 
 
 def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Specimen, ...]:
@@ -209,7 +215,7 @@ PLAIN = ("ista", "fista")
 #: Every problem, loss and plain algorithm.
 GRID = specimens(algorithms=PLAIN)
 #: The same, the other algorithms on one problem, and an iteration of its own.
-VARIED = (*GRID, *specimens("sparse coding", algorithms=list(ALGORITHMS)[2:]), _iterations())
+VARIED = (*GRID, *specimens("sparse coding", algorithms=OTHER_ALGORITHMS), _iterations())
 
 # --- the drawn specimens
 
