@@ -5,19 +5,17 @@ show themselves.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 
 import pandas as pd
 import pytest
 import torch
+from commands import call
 from examples import TINY
 
 import pudle
-from pudle import cli
 from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
-from pudle.names import holding
 from pudle.reports.load import load
 from pudle.reports.results import COLUMNS
 
@@ -142,32 +140,13 @@ def test_a_class_of_a_notebook_is_measured_in_memory_only(tmp_path, monkeypatch)
     assert results.table.loc[chosen, "value"].between(0.4, 0.7).all()
 
 
-def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch, capsys):
+def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch):
     results = measured(tmp_path, estimators=["backprop"], seeds=2)
     monkeypatch.setattr(pudle.make_estimator("backprop").__class__, "sweep", None)
-    options = [
-        "--dataset",
-        TINY.dataset,
-        "--algorithm",
-        "ista",
-        "--loss",
-        "lasso",
-        "--seeds",
-        "2",
-        "--estimator",
-        "backprop",
-    ]
-    options += [
-        "--only",
-        "--scores-only",
-        "--home",
-        str(tmp_path),
-        *(f"--depth={depth}" for depth in DEPTHS),
-    ]
-    monkeypatch.setattr(sys, "argv", ["pudle", "run", *options])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert not end.value.code and "0 of 1 scores computed now" in capsys.readouterr().out
+    options = "--algorithm ista --loss lasso --seeds 2 --estimator backprop --only --scores-only"
+    depths = [f"--depth={depth}" for depth in DEPTHS]
+    done = call("run", "--dataset", TINY.dataset, *options.split(), "--home", tmp_path, *depths)
+    assert done.returncode == 0 and "0 of 1 scores computed now" in done.stdout
     pd.testing.assert_frame_equal(load(tmp_path, "quick").frame, results.table)
 
 
@@ -194,12 +173,3 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_p
     with pytest.raises(InvalidArgument, match=text):
         measured(tmp_path, **options)
     assert not list(tmp_path.iterdir())
-
-
-def test_objects_go_by_their_names_within_their_context_alone():
-    with holding({("estimators", "mine"): "it"}):
-        assert pudle.make_estimator("mine") == "it"
-        with holding({("estimators", "other"): "that"}):
-            assert pudle.make_estimator("mine") == "it"
-    with pytest.raises(pudle.errors.SpecError):
-        pudle.make_estimator("mine")

@@ -15,8 +15,8 @@ from pudle import cli
 from pudle.errors import PudleError
 from pudle.workers import Here, Pool
 
-#: Calls of one test; the nightly one makes five times as many.
-CALLS = 2000
+#: Calls of one test; the nightly one makes ten times as many.
+CALLS = 1000
 NAMES = (
     "backprop truncated implicit sparse_gaussian digits image_patches ista adam lasso ridge".split()
 )
@@ -223,4 +223,4 @@ def test_whatever_is_typed_gets_one_line(typed):
 
 @pytest.mark.nightly
 def test_whatever_is_typed_gets_one_line_all_night(typed):
-    fuzz(typed, 5 * CALLS, seed=int.from_bytes(os.urandom(4)))
+    fuzz(typed, 10 * CALLS, seed=int.from_bytes(os.urandom(4)))

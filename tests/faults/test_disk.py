@@ -4,15 +4,28 @@ line and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import resource
-import subprocess
-import sys
 
 import pytest
+from commands import call
 from synthetic import CURVES, case, record, write
 
-#: Bytes that a file may have in a process whose disk is to seem full.
+#: Bytes that a file may have while the disk is to seem full.
 LITTLE = 4096
+REPORT = ("report", "--home", "{home}", "--format", "csv", "--out")
+RUN = ("run", "--scores-only", "--case", "sparse*lasso", "--home")
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Let no file of this process, and of those that it starts, become larger than a little."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="module")
@@ -20,51 +33,21 @@ def home(tmp_path_factory):
     return write(tmp_path_factory.mktemp("home"), [record(case(), next(iter(CURVES)))])
 
 
-def pudle(*arguments, cwd, full=False):
-    limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE, LITTLE))) if full else None
-    command = [sys.executable, "-m", "pudle", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, preexec_fn=limit, capture_output=True, text=True, timeout=300
-    )
-
-
 @pytest.mark.parametrize(
-    ("arguments", "full", "reason"),
+    ("arguments", "reason"),
     [
-        (
-            ("report", "--home", "{home}", "--out", "{tmp}/out", "--format", "csv"),
-            True,
-            "File too large",
-        ),
-        (
-            ("report", "--home", "{home}", "--out", "{tmp}/" + 300 * "x", "--format", "csv"),
-            False,
-            "File name too long",
-        ),
-        (
-            ("report", "--home", "{home}", "--out", "{tmp}/file/out", "--format", "csv"),
-            False,
-            "Not a directory",
-        ),
-        (
-            ("report", "--home", "{home}", "--out", "/proc/out", "--format", "csv"),
-            False,
-            "No such file or directory",
-        ),
-        (("run", "--home", "{tmp}/file/home", "--scores-only"), False, "Not a directory"),
-        (("run", "--home", "{tmp}/" + 300 * "x", "--scores-only"), False, "File name too long"),
-        (
-            ("run", "--home", "{tmp}/new", "--scores-only", "--case", "sparse*lasso"),
-            True,
-            "File too large",
-        ),
+        ((*REPORT, "{tmp}/out"), "File too large"),
+        ((*REPORT, "{tmp}/" + 300 * "x"), "File name too long"),
+        ((*REPORT, "{tmp}/file/out"), "Not a directory"),
+        ((*RUN, "{tmp}/" + 300 * "x"), "File name too long"),
+        ((*RUN, "{tmp}/new"), "File too large"),
     ],
 )
-def test_one_line_and_exit_code_2(home, tmp_path, arguments, full, reason):
+def test_one_line_and_exit_code_2(home, tmp_path, arguments, reason):
     (tmp_path / "file").write_text("no folder")
-    done = pudle(
-        *(text.format(home=home, tmp=tmp_path) for text in arguments), cwd=tmp_path, full=full
-    )
+    texts = [text.format(home=home, tmp=tmp_path) for text in arguments]
+    with full_disk() if reason == "File too large" else contextlib.nullcontext():
+        done = call(*texts, cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if line.startswith("pudle: error:")]
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert len(lines) == 1 and reason in lines[0], done.stderr

@@ -12,73 +12,46 @@ import uuid
 from pathlib import Path
 
 import click
+import commands
 import pytest
-from live import gone, heed_interrupts, marked, wait_for
+from live import gone, marked, wait_for
 from plugin import write_plugin
 
 from pudle import cli, names
 
 PUDLE = [sys.executable, "-m", "pudle"]
 FULL = Path("/dev/full")
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self").exists(), reason="looks for processes in /proc"
-)
 
 
-@needs_proc
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_and_all_its_workers_with_one_line(number, tmp_path):
-    mark = f"mark-{uuid.uuid4().hex}"
-    environment = os.environ | {
-        "PUDLE_TEST_MARK": mark,
-        "PYTHONPATH": str(write_plugin(tmp_path / "plugin", ["sleeps"])),
-    }
-    command = [
-        *PUDLE,
-        "run",
-        "--scores-only",
-        "--workers",
-        "2",
-        "--home",
-        "home",
-        "--only",
-        "--estimator",
-        "sleeps",
-    ]
-    command += ["--case", "sparse_gaussian-ista-*"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
+    mark, path = f"mark-{uuid.uuid4().hex}", write_plugin(tmp_path / "plugin", ["sleeps"])
+    arguments = "run --scores-only --workers 2 --home home --only --estimator sleeps --case"
+    arguments += " sparse_gaussian-ista-*"
+    options = {"cwd": tmp_path, "path": path, "env": {"PUDLE_TEST_MARK": mark}}
+    started = commands.start(*arguments.split(), **options)
     store = tmp_path / "home" / "quick" / "store"
     # All references are there, so that the estimator sleeps.
     wait_for(lambda: len(list(store.glob("references/*.npz"))) >= 6 and len(marked(mark)) >= 2)
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 2 and output == ""
-    line = errors.splitlines()[-1]
+    started.send(number)
+    done = started.wait(60)
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
     assert line == "pudle: error: interrupted: finished results are kept; run again to continue"
-    assert "Traceback" not in errors
     assert gone(mark) and not list(store.rglob(".*.tmp"))
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this machine has no /dev/full")
-@pytest.mark.parametrize("arguments", [["list", "datasets"], ["--help"]])
-def test_an_output_that_is_full_or_that_nobody_reads_is_one_line(arguments, tmp_path):
+def test_an_output_that_is_full_or_that_nobody_reads_is_one_line(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     for stream, reason in (
         (os.open(FULL, os.O_WRONLY), "No space left on device"),
         (writing, "Broken pipe"),
     ):
-        command = [*PUDLE, *arguments]
         done = subprocess.run(
-            command, cwd=tmp_path, stdout=stream, stderr=subprocess.PIPE, text=True
+            [*PUDLE, "--help"], cwd=tmp_path, stdout=stream, stderr=subprocess.PIPE, text=True
         )
         os.close(stream)
         said = f"the output cannot be written ({reason}): finished results are kept"
@@ -90,12 +63,6 @@ def test_where_not_even_the_error_can_be_written_the_exit_code_says_it(tmp_path)
     with FULL.open("w") as full:
         done = subprocess.run([*PUDLE, "frobnicate"], cwd=tmp_path, stdout=full, stderr=full)
     assert done.returncode == 2
-
-
-def test_a_closed_output_is_no_traceback(tmp_path):
-    command = f"{sys.executable} -m pudle list datasets >&-"
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert done.returncode in (0, 2) and "Traceback" not in done.stderr
 
 
 @pytest.fixture
@@ -112,13 +79,7 @@ def fails(tmp_path, monkeypatch, capsys):
     return fails
 
 
-def test_a_path_that_cannot_be_written_is_named_with_the_reason(tmp_path, fails):
-    (tmp_path / "file").touch()
-    line = fails("run", "--scores-only", "--case", "image*", "--home", "file/home")
-    assert line.startswith(f"pudle: error: {tmp_path / 'file'}") and "Not a directory" in line
-
-
-@pytest.mark.parametrize("code", [0, 1, None, "done"])
+@pytest.mark.parametrize("code", [0, "done"])
 def test_whatever_ends_the_program_early_is_no_success_and_no_regression(code, monkeypatch, fails):
     @click.command()
     def ends():

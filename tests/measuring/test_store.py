@@ -15,7 +15,6 @@ import pytest
 import torch
 from examples import TINY
 
-import pudle
 from pudle.errors import UnwritableFile
 from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure, stored_reference
@@ -44,17 +43,6 @@ def test_a_record_comes_back_as_it_was_written(store):
     path = store.path(TINY, "alternating")
     assert path.name == f"alternating-{read.key}.json" and path.parent == store.folder / "tiny"
     assert path.read_text().count("\n") > 100, "records are read by people too"
-
-
-def test_scores_are_those_of_the_public_interface(store):
-    record = measure(TINY, "alternating", store)
-    problem = pudle.make_dataset(
-        "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2, seed=1)"
-    ).problem("lasso")
-    estimate = pudle.make_estimator("alternating").estimate(problem, pudle.Ista(), 5)
-    expected = pudle.score(estimate, pudle.reference(problem))
-    (row,) = (row for row in record.scores if row["seed"] == 1 and row["depth"] == 5)
-    assert math.isclose(row["relative_error"], expected.relative_error, rel_tol=1e-12)
 
 
 def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, monkeypatch):

@@ -79,12 +79,6 @@ class TestCurseOfUnrolling:
         expected = [oracle(step, depth) for depth in depths]
         assert np.abs(np.subtract(errors, expected)).max() < tolerances.BURN_IN
 
-    def test_random_observations_have_no_burn_in(self):
-        problem = pudle.make_dataset(f"ridge(kappa={KAPPA}, observations='random')").problem()
-        errors = jacobian_curve(problem, pudle.Ista(step=FASTEST), range(0, 400, 20))
-        assert max(errors) == 1.0
-        assert errors[-1] < 0.2
-
     def test_single_precision_follows_it(self):
         problem = pudle.make_dataset(f"ridge(kappa={KAPPA})").problem(dtype=torch.float32)
         errors = jacobian_curve(problem, pudle.Ista(step=1.9), range(60))
@@ -246,14 +240,6 @@ class TestWindows:
             assert row["status"] == alone.status == "ok"
             assert abs(row["relative_error"] - alone.relative_error) < ROUNDING
             assert row["layers_differentiated"] == min(row["depth"], row["window"])
-
-    def test_windows_from_the_depth_on_are_full_backpropagation(self, loss):
-        problem = sparse_problem(loss)
-        full = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 6)
-        reference = pudle.reference(problem)
-        error = pudle.score(full, reference).relative_error
-        for row in window_surface(problem, pudle.Ista(), [6], [6, 7, 50], reference):
-            assert abs(row["relative_error"] - error) < ROUNDING
 
     def test_reconstruction_has_a_floor_that_the_window_sets_and_the_lasso_none(self):
         errors = {}

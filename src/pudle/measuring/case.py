@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from .. import names
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..names import file_of, make_algorithm, make_dataset, parse
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, TARGETS, Reference, reference
 from ..validation import check_choice, check_integer
@@ -66,30 +66,28 @@ class Case:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        if (
-            not re.fullmatch(r"[^\W_][^/\\\0]*", self.name)
-            or len(self.name.encode()) > 2 * SLUG_BYTES
-        ):
+        plain = re.fullmatch(r"[^\W_][^/\\\0]*", self.name)
+        if not plain or len(self.name.encode()) > 2 * SLUG_BYTES:
             raise InvalidArgument(
-                f"case {self.name!r:.80}: the name is none for a folder: use letters, digits, '-'"
-                " and '_'"
+                f"case {self.name!r:.80}: this is no name of a folder: use letters, digits, '-' and"
+                " '_'"
             )
         for name in ("seeds", "depths", "targets"):
             values = tuple(getattr(self, name))
             if not values:
                 raise InvalidArgument(f"case {self.name}: {name} is empty: give at least one")
+            for value in values:
+                if name == "targets":
+                    check_choice(f"case {self.name}: target", value, TARGETS)
+                else:
+                    check_integer(f"case {self.name}: {name}", value, 0)
             object.__setattr__(self, name, values)
-        for name in ("seeds", "depths"):
-            for value in getattr(self, name):
-                check_integer(f"case {self.name}: {name}", value, 0)
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
-        for target in self.targets:
-            check_choice(f"case {self.name}: target", target, TARGETS)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""
-        dataset: Any = make_dataset(self.dataset)
+        dataset: Any = names.make_dataset(self.dataset)
         if self.loss not in dataset.losses:
             raise UnsupportedProblem(
                 f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}"
@@ -100,7 +98,7 @@ class Case:
 
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""
-        return make_algorithm(self.algorithm)
+        return names.make_algorithm(self.algorithm)
 
     def check_target(self, target: str) -> None:
         """Raise UnsupportedProblem if a target rests on a minimizer to which the algorithm's
@@ -150,20 +148,11 @@ def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)
-    name, options = parse(spec)
-    shown = dict(options)
 
-    def seen(path: Path) -> str:
-        return os.path.relpath(path.expanduser().absolute(), home.absolute())
+    def seen(path: Path) -> Path:
+        return Path(os.path.relpath(path.absolute(), home.absolute()))
 
-    for option in paths:
-        if isinstance(options.get(option), str):
-            path = Path(options[option])
-            shown[option], options[option] = path.name, seen(path)
-    readable = name
-    if file := file_of(name):
-        path, cls = file
-        readable, name = f"{path.stem}.{cls}", f"{seen(path)}:{cls}"
-    readable = slug(f"{readable}({', '.join(f'{key}={value!r}' for key, value in shown.items())})")
+    name, options = names.parse(names.placed(spec, seen, paths))
     digest = hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()
-    return f"{readable}-{digest[:8]}"
+    last = names.placed(spec, lambda path: Path(path.name.removesuffix(".py")), paths)
+    return f"{slug(last)}-{digest[:8]}"

@@ -89,7 +89,18 @@ def execute(
                     records["cost"] += fill([stage], processes, progress=progress)["cost"]
             records |= {"experiment": fill_here(plan_experiments(tasks))["experiment"]}
         asked = ["score", "experiment"] if scores_only else ["score", "cost", "experiment"]
-        findings, broken = _judged(task for task in tasks if task.kind in asked)
+        # A case without kernels has no time on the torch path beside its own: that is nothing to
+        # tell.
+        failed = [
+            (task, f"{task.record.status}: {task.record.reason}")
+            for task in tasks
+            if task.kind in asked
+            and task.record
+            and task.record.status != "ok"
+            and (task.record.status, task.arguments[0]) != ("skipped", "seconds_torch")
+        ]
+        findings = by_reason((task.label, why) for task, why in failed if not task.missing)
+        broken = [(task.label, why) for task, why in failed if task.missing]
         if not root and not scores_only:
             findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
@@ -122,22 +133,6 @@ def _counted(records: Sequence[Any], total: int, what: str) -> list[str]:
     statuses = sorted(Counter(record.status for record in records).items())
     some = [f"{number} {status}" for status, number in statuses]
     return [f"{len(records)} of {total} {what} now", *some] if total else []
-
-
-def _judged(tasks: Iterable[Task]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return a line for each reason why results have no number, and the names and reasons of those
-    that broke.
-    """
-    findings, broken = list[tuple[str, str]](), list[tuple[str, str]]()
-    for task in tasks:
-        record = task.record
-        # A case without kernels has no time on the torch path beside its own: that is nothing to
-        # tell.
-        plain = task.arguments[0] == "seconds_torch" and record and record.status == "skipped"
-        if record and record.status != "ok" and not plain:
-            listed = broken if task.missing else findings
-            listed.append((task.label, f"{record.status}: {record.reason}"))
-    return by_reason(findings), broken
 
 
 def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:

@@ -72,12 +72,10 @@ class Task:
     @property
     def references(self) -> list[Path]:
         """The references that the task reads."""
-        store, case = self.arguments[-1], self.case
-        if case is None or self.kind not in ("score", "surface"):
-            return []
-        first = None if self.kind == "score" else 1
-        places = itertools.product(case.seeds[:first], case.targets[:first])
-        return [store.reference_path(case, *place) for place in places]
+        most = {"score": None, "surface": 1}.get(self.kind, 0)
+        case = self.case
+        places = itertools.product(case.seeds[:most], case.targets[:most]) if case else ()
+        return [self.arguments[-1].reference_path(case, *place) for place in places]
 
     @property
     def case(self) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import ChangedSources, UnreadableResult
-from ..files import converted, read_arrays, write_atomically
+from ..files import read_arrays, write_atomically
 from ..kernel_choice import choice, description
 from ..names import list_studies, make_dataset, make_estimator
 from ..references.certified import Certificate, Reference
@@ -178,11 +178,10 @@ class Store:
             # A whole file may have been copied to another's place.
             if scalars.pop("key") != key:
                 return None
-            certificate = converted(path, scalars.pop("certificate"), Certificate)
-            gradient, codes = (
-                torch.from_numpy(arrays[name]).to(torch.float64) for name in ("gradient", "codes")
-            )
-            return Reference(gradient=gradient, codes=codes, certificate=certificate, **scalars)
+            scalars["certificate"] = Certificate(**scalars["certificate"])
+            for name in ("gradient", "codes"):
+                scalars[name] = torch.from_numpy(arrays[name]).to(torch.float64)
+            return Reference(**scalars)
         except (UnreadableResult, ValueError, TypeError, KeyError, RecursionError):
             return None
 
