@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 
@@ -39,44 +40,37 @@ HOSTILE = [
 
 #: Those that are drawn as well, which takes a second each: what XML and what matplotlib's formulas
 #: could take for code.
-DRAWN = (HOSTILE[0], HOSTILE[-1])
+DRAWN = (0, len(HOSTILE) - 1)
 
 
-@pytest.fixture(params=HOSTILE)
-def hostile(request):
-    return request.param
-
-
-@pytest.fixture
-def results(tmp_path, hostile):
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
     """Results in which every text that a user, a plug-in or a machine chooses is hostile."""
-    # A case's name is the name of a folder: it is none of these texts.
-    named = case("hostile", dataset=hostile, algorithm=hostile)
-    origin = provenance(machine=hostile, cpu=hostile, device=hostile, torch=hostile)
-    records = [
-        record(named, "backprop", provenance=origin),
-        record(named, hostile, provenance=origin),
-        failure(named, f"{hostile} failed", "error", hostile),
-    ]
-    home = write(tmp_path, [item | {"provenance": origin} for item in records])
-    names = list(dict.fromkeys(item["estimator"] for item in records))
-    write_costs(home, names, [1.0, 2.0] * 3, [2.0**21] * 6, names=[named["name"]])
-    made = [
-        training("one", hostile, options={"dataset": hostile}),
-        experiment("two", "other", hostile, summary={"method": hostile, hostile: hostile}),
-        experiment("three", status="error", reason=hostile, study=hostile),
-    ]
-    write_experiments(
-        home,
-        [
-            item | {"name": item["name"] if "/" in hostile else hostile + item["name"]}
-            for item in made
-        ],
-    )
+    records, made = [], []
+    for number, text in enumerate(HOSTILE):
+        # A case's name is the name of a folder: it is none of these texts.
+        named = case(f"hostile-{number}", dataset=text, algorithm=text)
+        origin = provenance(machine=text, cpu=text, device=text, torch=text)
+        records += [
+            record(named, "backprop", provenance=origin),
+            record(named, text, provenance=origin),
+            failure(named, f"{text} failed", "error", text) | {"provenance": origin},
+        ]
+        prefix = f"{number}" if "/" in text else f"{number}{text}"
+        made += [
+            training(f"{prefix} one", text, options={"dataset": text}),
+            experiment(f"{prefix} two", "other", text, summary={"method": text, text: text}),
+            experiment(f"{prefix} three", status="error", reason=text, study=text),
+        ]
+    home = write(tmp_path_factory.mktemp("hostile"), records)
+    names = [f"hostile-{number}" for number in range(len(HOSTILE))]
+    times = [1.0, 2.0] * len(names)
+    write_costs(home, ["backprop"], times, [2.0**21] * len(times), names=names)
+    write_experiments(home, made)
     return load(home, "quick")
 
 
-def markdown_is_text(written, hostile):
+def markdown_is_text(written):
     """Read Markdown with another package: it holds no HTML and no foreign link, and the hostile
     text as text.
     """
@@ -96,13 +90,13 @@ def markdown_is_text(written, hostile):
         if token.type in ("link_open", "image")
     ]
     assert all(link.startswith(("#", "report_figures/")) for link in links), links
-    shown = " ".join(hostile.split())
     inline = [
         "".join(child.content for child in token.children or ())
         for token in tokens
         if token.type == "inline"
     ]
-    assert any(shown in item for item in inline)
+    for text in HOSTILE:
+        assert any(" ".join(text.split()) in item for item in inline), text
 
 
 def csv_is_text(written):
@@ -111,44 +105,44 @@ def csv_is_text(written):
     assert all(float(cell) or True for cell in cells if cell.startswith("-"))
 
 
-def html_is_text(written, hostile):
+def html_is_text(written):
     # The page's data and its own two scripts; the data are text that no reader of HTML takes for
     # anything else.
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", written, re.DOTALL)
     assert len(scripts) == 3 and re.fullmatch(r"[A-Za-z0-9+/=]+", scripts[0])
-    assert any(hostile in item for item in living_page.texts(living_page.data(written)))
     parsed = ParsedPage(re.sub(r"<script[^>]*>.*?</script>", "", written, flags=re.DOTALL))
     assert parsed.handlers == [] and not any("javascript:" in link for link in parsed.links)
-    assert " ".join(hostile.split()) in " ".join(parsed.text.split())
+    shown, data = " ".join(parsed.text.split()), [*living_page.texts(living_page.data(written))]
+    for text in HOSTILE:
+        assert any(text in item for item in data) and " ".join(text.split()) in shown, text
 
 
-def test_hostile_text_is_text_in_every_format_of_a_report(results, hostile):
-    report = Report.of(results, ["svg"] if hostile in DRAWN else [])
-    html_is_text(living_page.html(report), hostile)
-    markdown_is_text(report.markdown(), hostile)
+def test_hostile_text_is_text_in_every_format_of_a_report(results):
+    report = Report.of(results)
+    html_is_text(living_page.html(report))
+    markdown_is_text(report.markdown())
     csv_is_text(report.csv())
     latex = report.latex()
     assert r"\input" not in latex
-    assert markup.latex(hostile).splitlines()[0] in latex
-    tables = (file for picture in report.pictures for file in picture.files(("csv",)))
-    for name, content in report.figure_files() if hostile in DRAWN else tables:
-        assert re.fullmatch(r"[\w.-]+", name)
-        if name.endswith("csv"):
-            csv_is_text(content.decode())
-        else:
-            assert b"<script" not in content and b"<img" not in content
+    assert all(markup.latex(text).splitlines()[0] in latex for text in HOSTILE)
+    drawn = [f"hostile-{number}" for number in DRAWN]
+    for picture in report.pictures:
+        for name, content in picture.files(("csv", "svg") if picture.case in drawn else ("csv",)):
+            assert re.fullmatch(r"[\w.-]+", name)
+            if name.endswith("csv"):
+                csv_is_text(content.decode())
+            else:
+                assert b"<script" not in content and b"<img" not in content
 
 
-def test_hostile_text_is_text_in_every_format_of_a_comparison(results, hostile):
-    reports, names = [Report.of(results)] * 2, [hostile, f"{hostile} again"]
-    html_is_text(living_page.html(*reports, names=names), hostile)
-    markdown_is_text(Runs(reports, names).markdown(), hostile)
+def test_hostile_text_is_text_in_every_format_of_a_comparison(results):
+    reports, names = [Report.of(results)] * len(HOSTILE), HOSTILE
+    html_is_text(living_page.html(*reports[:2], names=names[:2]))
+    markdown_is_text(Runs(reports, names).markdown())
     csv_is_text(Runs(reports, names).csv())
     frame = results.frame.assign(value=results.frame["value"] * 2)
-    worse = type(results)(
-        **{name: getattr(results, name) for name in results.__dataclass_fields__} | {"frame": frame}
-    )
-    comparison = compare(results, worse)
+    comparison = compare(results, dataclasses.replace(results, frame=frame))
     assert len(comparison.cells())
-    markdown_is_text(summary.markdown(comparison, hostile, hostile, "quick"), hostile)
+    comments = (summary.markdown(comparison, text, text, "quick") for text in HOSTILE)
+    markdown_is_text("\n\n".join(comments))
     csv_is_text(markup.csv(comparison.frame))
