@@ -29,7 +29,7 @@ from .convolutional import ConvolutionalModel
 from .fixed_point import solve_fixed_point
 from .lasso import implicit_gradient, lasso_gradient, solve_lasso
 from .limits import limit_reference
-from .linear_model import ROUNDING, DenseModel, LinearModel
+from .linear_model import ROUNDING, DenseModel, row_norms
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
 
 __all__ = [
@@ -132,60 +132,46 @@ def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: st
     )
 
 
-@solve.register
-def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
+@solve.register(SparseCoding | ConvolutionalSparseCoding)
+def _solve_dictionary(problem: Any, target: str) -> Reference:
     if target == "exact" and callable(problem.loss):
         raise UnsupportedProblem(
             "reference: no bound is known for a loss that is a function: use target='limit', whose"
             " error is estimated, or target='ghat' for the lasso's gradient"
         )
-    problem = exactly(problem)
-
-    def model_at(dictionary: Tensor) -> LinearModel:
-        moved: Any = dataclasses.replace(problem, dictionary=dictionary)
-        kind = ConvolutionalModel if isinstance(moved, ConvolutionalSparseCoding) else DenseModel
-        return kind(moved)
-
     if problem.targets is not None and target in ("gstar", "gtilde"):
         raise InvalidArgument(
             f"target={target!r} is the lasso's formula, which does not hold for a problem with"
             " targets: use target='exact'"
         )
-    model = model_at(problem.dictionary)
-    if target == "gtilde":
-        codes = _generating(problem, "generating_codes", target)
-        certificate = Certificate(
-            samples=len(codes), zero_codes=float((codes == 0).flatten(1).all(1).double().mean())
+    needed = {"gstar": "generating_dictionary", "gtilde": "generating_codes"}.get(target)
+    if needed and getattr(problem, needed) is None:
+        raise InvalidArgument(
+            f"target={target!r} needs {needed}, which this problem lacks: pass it, or use"
+            " target='ghat'"
         )
+    problem = exactly(problem)
+    kind: Any = DenseModel if isinstance(problem, SparseCoding) else ConvolutionalModel
+    model, targets = kind(problem), problem.targets
+    if target == "gtilde":
+        codes = problem.generating_codes
+        zero = float((codes == 0).flatten(1).all(1).double().mean())
         gradient, error = lasso_gradient(model, codes.flatten(1), codes.new_zeros(len(codes)))
-        return _finish(gradient, error, codes, target, certificate)
-    at = (
-        model_at(_generating(problem, "generating_dictionary", target))
-        if target == "gstar"
-        else model
-    )
+        return _finish(gradient, error, codes, target, Certificate(len(codes), zero_codes=zero))
+    at = model
+    if target == "gstar":
+        at = kind(dataclasses.replace(problem, dictionary=problem.generating_dictionary))
     solution = solve_lasso(at, problem.penalty, problem.nonnegative)
     penalized = target != "exact" or problem.loss == "lasso"
-    if problem.targets is None and penalized:
+    if targets is None and penalized:
         gradient, error = lasso_gradient(model, solution.codes, solution.errors)
     else:
-        targets = None if problem.targets is None else problem.targets.flatten(1)
+        targets = None if targets is None else targets.flatten(1)
         gradient, error = implicit_gradient(
             model, problem.penalty, solution, targets=targets, penalized=penalized
         )
     codes = solution.codes.reshape(problem.code_shape)
     return _finish(gradient, error, codes, target, solution.certificate, solution.reason)
-
-
-def _generating(
-    problem: SparseCoding | ConvolutionalSparseCoding, name: str, target: str
-) -> Tensor:
-    if getattr(problem, name) is None:
-        raise InvalidArgument(
-            f"target={target!r} needs {name}, which this problem lacks: pass it, or use"
-            " target='ghat'"
-        )
-    return getattr(problem, name)
 
 
 @solve.register
@@ -204,19 +190,17 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     codes, active = solution.codes, solution.codes != 0
     residual = codes @ design.T - problem.held_out_observations
     v, linear_residual = model.solve_refined(active, (residual @ design) * active)
-    norm_v, spectral = torch.linalg.norm(v, dim=1), float(torch.linalg.matrix_norm(design, 2))
-    norm_held_out = torch.linalg.norm(problem.held_out_observations, dim=1)
-    held_out_sizes = (
-        len(design) ** 0.5 * spectral * (norm_held_out + 2 * torch.linalg.norm(residual, dim=1))
-    )
-    rounding = ROUNDING * (model.values**0.5 * model.spectral_norm**2 * norm_v + held_out_sizes)
-    errors = (
-        spectral**2 * solution.errors + linear_residual + rounding
-    ) / solution.smallest_eigenvalues
+    spectral = float(torch.linalg.matrix_norm(design, 2))
+    sizes = row_norms(problem.held_out_observations) + 2 * row_norms(residual)
+    held_out_sizes = len(design) ** 0.5 * spectral * sizes
+    model_sizes = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
+    rounding = ROUNDING * (model_sizes + held_out_sizes)
+    errors = spectral**2 * solution.errors + linear_residual + rounding
+    errors = errors / solution.smallest_eigenvalues
     weights = penalty * codes.sign()
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
     summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * (weights * v).abs().sum(1)
-    error = (torch.linalg.norm(weights, dim=1) * errors + summed).mean()
+    error = (row_norms(weights) * errors + summed).mean()
     gradient = -(weights * v).mean(0)
     if not problem.log_penalty.ndim:
         gradient = gradient.sum()
@@ -227,7 +211,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
 def _solve_ridge(problem: Ridge, target: str) -> Reference:
     _require_exact(problem, target)
     problem = exactly(problem)
-    right, c, hessian = problem.observations @ problem.dictionary, problem.weights, problem.hessian
+    dictionary, weights, hessian = problem.dictionary, problem.weights, problem.hessian
     eigenvalues, vectors = torch.linalg.eigh(hessian)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
 
@@ -235,24 +219,18 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         solution = torch.zeros_like(right)
         for _ in range(3):
             solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
-        residual = torch.linalg.norm(right - solution @ hessian, dim=-1)
-        sizes = right_sizes + largest * torch.linalg.norm(solution, dim=-1)
-        return (
-            solution,
-            (residual + ROUNDING * sum(problem.dictionary.shape) ** 0.5 * sizes) / smallest,
-        )
+        sizes = right_sizes + largest * row_norms(solution)
+        rounding = ROUNDING * sum(dictionary.shape) ** 0.5 * sizes
+        return solution, (row_norms(right - solution @ hessian) + rounding) / smallest
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
-    spectral = float(torch.linalg.matrix_norm(problem.dictionary, 2))
-    codes, code_errors = solve_refined(
-        right, spectral * torch.linalg.norm(problem.observations, dim=1)
+    spectral, right = (
+        float(torch.linalg.matrix_norm(dictionary, 2)),
+        problem.observations @ dictionary,
     )
-    sensitivity, sensitivity_error = solve_refined(c[None, :], torch.linalg.norm(c))
-    gradient = -(codes @ sensitivity[0]).mean()
-    error = (
-        code_errors * torch.linalg.norm(sensitivity)
-        + torch.linalg.norm(codes, dim=1) * sensitivity_error
-    ).mean()
+    codes, code_errors = solve_refined(right, spectral * row_norms(problem.observations))
+    sensitivity, sensitivity_error = solve_refined(weights[None, :], weights.norm())
+    errors = code_errors * sensitivity.norm() + row_norms(codes) * sensitivity_error
     certificate = Certificate(
         samples=len(codes),
         kkt_residual=float((right - codes @ hessian).abs().max()),
@@ -261,7 +239,8 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         condition_number=largest / smallest,
         code_error=float(code_errors.max()),
     )
-    return _finish(gradient, float(error), codes, target, certificate)
+    gradient = -(codes @ sensitivity[0]).mean()
+    return _finish(gradient, float(errors.mean()), codes, target, certificate)
 
 
 def _require_exact(problem: Problem, target: str) -> None:
@@ -283,23 +262,20 @@ def _finish(
     """Return the reference with its relative bound, and with a status that follows from the
     certificate and the bound.
     """
-    norm = float(torch.linalg.norm(gradient))
+    norm = float(gradient.norm())
     status = "uncertified" if certificate.uncertified else "certified"
-    bound = error / norm if norm > 0 else float("inf")
+    bound = error / norm if norm > 0 else math.inf
     if status == "certified" and not math.isfinite(norm):
         # Division by an infinite norm would make every error zero.
-        status, bound = "uncertified", float("inf")
+        status, bound = "uncertified", math.inf
         reason = (
             "the norm of the exact gradient exceeds float64: scale the observations and the penalty"
             " down"
         )
-    if status == "certified" and bound >= 1:
+    elif status == "certified" and bound >= 1:
+        share = certificate.zero_codes
+        zero = f" ({share:.0%} of the codes are all zero)" if share else ""
         status = "degenerate"
-        zero = (
-            f" ({certificate.zero_codes:.0%} of the codes are all zero)"
-            if certificate.zero_codes
-            else ""
-        )
         reason = (
             f"the exact gradient is zero{zero}: relative errors have no meaning; lower the penalty"
             " or change the data"

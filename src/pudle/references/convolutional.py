@@ -12,7 +12,7 @@ from torch import Tensor
 from ..problems.active_set import ActiveSystems
 from ..problems.convolution import synthesize
 from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
-from .linear_model import ROUNDING, LinearModel
+from .linear_model import ROUNDING, LinearModel, row_norms
 
 #: Largest active system that is formed and whose eigenvalues are computed: it takes about 4 s and
 #: 100 MB.
@@ -35,7 +35,7 @@ class ConvolutionalModel(LinearModel):
         self.spectral_norm = math.sqrt(
             (1 + LIPSCHITZ_TOLERANCE) * (problem.lipschitz_constant - problem.l2_penalty)
         )
-        filter_norms = torch.linalg.norm(problem.dictionary.flatten(1), dim=1)
+        filter_norms = row_norms(problem.dictionary.flatten(1))
         self.column_norms = filter_norms.repeat_interleave(math.prod(problem.code_shape[2:]))
         # With P the matrix of the image's patches, contract(r, z) = Z P(r), and a pixel is in this
         # many patches, squared.

@@ -46,8 +46,8 @@ def solve_fixed_point(problem: FixedPoint) -> tuple[Tensor, float, Tensor, Certi
     with torch.no_grad():
         residual = float(problem.stationarity(codes).abs().max())
     implicit, diagnostics = Converging(problem, Iteration(), 1.0).gradient(codes, 0)
-    condition, norm = float(diagnostics["condition_number"]), float(torch.linalg.norm(gradient))
-    error, reason = float(torch.linalg.norm(gradient - implicit)) + condition * ROUNDING * norm, ""
+    condition, norm = float(diagnostics["condition_number"]), float(gradient.norm())
+    error, reason = float((gradient - implicit).norm()) + condition * ROUNDING * norm, ""
     if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
         reason = (
             f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .linear_model import ROUNDING, LinearModel
+from .linear_model import ROUNDING, LinearModel, row_norms
 from .records import Certificate
 
 #: Largest KKT residual of a certified code, relative to its natural scale ``max_j |a_j| |x|``.
@@ -91,29 +91,28 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     violation = active.sum(1).double().sqrt() * (stationarity + (rounding * active).amax(1))
     errors = violation / smallest
     moves = rounding + (violation / smallest.sqrt())[:, None] * model.column_norms
-    scale = model.column_norms.max() * torch.linalg.norm(model.observations, dim=1)
+    scale = model.column_norms.max() * row_norms(model.observations)
     oversized = active.sum(1) > model.max_active
     safe = (active | (slacks > SAFETY * moves)).all(1) & (amplitudes > SAFETY * errors)
     failed = ~((kkt <= KKT_TOLERANCE * scale) & (condition < SINGULAR) & safe & ~oversized)
-    reason = ""
-    if failed.any():
-        large = int(oversized.sum())
+    reason, count, large = "", int(failed.sum()), int(oversized.sum())
+    if count:
         singular = int((failed & ~oversized & (condition >= SINGULAR)).sum())
         reason = (
-            f"{int(failed.sum())} of {len(codes)} samples are not certified: {singular} have a"
-            f" singular active Gram matrix, {int(failed.sum()) - singular - large} miss the"
-            " optimality conditions or a safe margin from a change of support"
+            f"{count} of {len(codes)} samples are not certified: {singular} have a singular active"
+            f" Gram matrix, {count - singular - large} miss the optimality conditions or a safe"
+            " margin from a change of support"
         )
-        if large:
-            reason += (
-                f", {large} have more active entries (up to {int(active.sum(1).max())}) than are"
-                " solved exactly: raise the penalty or take smaller images"
-            )
+    if large:
+        reason += (
+            f", {large} have more active entries (up to {int(active.sum(1).max())}) than are solved"
+            " exactly: raise the penalty or take smaller images"
+        )
     regular = active.any(1) & ~step.singular
     largest = torch.where(regular, step.smallest_eigenvalues * step.condition_numbers, 0)
     certificate = Certificate(
         samples=len(codes),
-        uncertified=int(failed.sum()),
+        uncertified=count,
         kkt_residual=float(kkt.max()),
         smallest_eigenvalue=float(step.smallest_eigenvalues.min()),
         largest_eigenvalue=float(largest.max()),
@@ -189,7 +188,7 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
     """
     residual = model.synthesize(codes) - model.observations
     gradient = model.contract(residual, codes) / len(codes)
-    r, z = torch.linalg.norm(residual, dim=1), torch.linalg.norm(codes, dim=1)
+    r, z = row_norms(residual), row_norms(codes)
     error = (
         (r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z
     ).mean()
@@ -230,7 +229,7 @@ def implicit_gradient(
     e = r + shift
     spectral = model.spectral_norm
     norm_e, norm_r, norm_z, norm_v, norm_shift = (
-        torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift)
+        row_norms(tensor) for tensor in (e, r, codes, v, shift)
     )
     sizes = (spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift
     rounding = ROUNDING * model.values**0.5 * sizes

@@ -9,6 +9,7 @@ from ..errors import UnsupportedProblem, first_line
 from ..problems import FixedPoint, Problem
 from .converging import Converging
 from .lasso import SINGULAR
+from .linear_model import row_norms
 from .records import Certificate, Reference
 
 #: Distances in theta, relative to its entries, of the central differences that check a limit: the
@@ -16,6 +17,8 @@ from .records import Certificate, Reference
 DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)
 #: Largest error that the differences may show, relative to the gradient.
 DIFFERENCE_TOLERANCE = 1e-6
+#: How the reason begins why there is none.
+NO_LIMIT = "no limit to score against: "
 
 
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
@@ -57,11 +60,15 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     running = Converging.exactly(problem, algorithm)
     problem = running.problem
     codes, moving, layers = running.run()
+
+    def nothing(reason: object) -> Reference:
+        certificate, reason = Certificate(len(codes), len(codes)), f"{NO_LIMIT}{reason}"
+        gradient = problem.theta * torch.nan
+        return Reference(gradient, codes, "limit", torch.inf, certificate, "uncertified", reason)
+
     if not torch.isfinite(codes).all():
-        return _nothing(
-            problem,
-            codes,
-            f"the codes are NaN or infinite after {layers} layers: the iteration diverges",
+        return nothing(
+            f"the codes are NaN or infinite after {layers} layers: the iteration diverges"
         )
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
@@ -73,25 +80,30 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     except UnsupportedProblem as refused:
         if not isinstance(problem, FixedPoint):
             raise
-        return _nothing(problem, codes, first_line(refused))
+        return nothing(first_line(refused))
     left = left.flatten(1).any(1)
-    norm = float(torch.linalg.norm(gradient))
+    norm = float(gradient.norm())
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
     rounding = condition * max(
         torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0))
     )
-    bound = float(torch.linalg.norm(gradient - before)) / norm + rounding if norm else torch.inf
+    bound = float((gradient - before).norm()) / norm + rounding if norm else torch.inf
     singular = max(int(newton_solve["singular"]), int(condition >= SINGULAR))
+    contraction = {}
+    if isinstance(problem, FixedPoint):
+        radius = problem.linearized(refined).spectral_radius()
+        if radius is not None:
+            contraction = {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
     certificate = Certificate(
         samples=len(codes),
         uncertified=max(int((moving | left).sum()), singular),
         kkt_residual=float(residual.abs().max()) / running.step,
         condition_number=condition,
-        code_error=float(torch.linalg.norm(newton.flatten(1), dim=1).max()),
+        code_error=float(row_norms(newton.flatten(1)).max()),
         zero_codes=float((codes == 0).flatten(1).all(1).double().mean()),
         iterations=layers,
-        **_contraction(problem, refined),
+        **contraction,
     )
     status, reason = "limit", ""
     if certificate.uncertified:
@@ -106,25 +118,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     elif running.algorithm.thresholding.proximal:
         reason = _disagreement(running, refined, gradient)
     if reason and status == "limit":
-        status, reason = "uncertified", f"no limit to score against: {reason}"
+        status, reason = "uncertified", f"{NO_LIMIT}{reason}"
     return Reference(gradient, refined, "limit", bound, certificate, status, reason)
-
-
-def _nothing(problem: Problem, codes: Tensor, reason: str) -> Reference:
-    """Return a reference without a gradient."""
-    certificate = Certificate(len(codes), uncertified=len(codes))
-    gradient, reason = (problem.theta * torch.nan, f"no limit to score against: {reason}")
-    return Reference(gradient, codes, "limit", torch.inf, certificate, "uncertified", reason)
-
-
-def _contraction(problem: Problem, codes: Tensor) -> dict[str, float]:
-    """Return what a certificate says of the spectral radius of a problem's own step, where it is
-    computed.
-    """
-    own_step = isinstance(problem, FixedPoint)
-    radius = problem.linearized(codes).spectral_radius() if own_step else None
-    names = ("smallest_eigenvalue", "largest_eigenvalue")
-    return {} if radius is None else dict.fromkeys(names, 1 - radius)
 
 
 @torch.no_grad()
@@ -135,10 +130,10 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     They are taken along two directions, itself and a random one, from limits that are found from
     the one at this theta. The tolerance holds what rounding of the loss leaves.
     """
-    theta, norm = running.problem.theta, torch.linalg.norm(gradient)
+    theta, norm = running.problem.theta, gradient.norm()
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
-    size = float(torch.linalg.norm(theta)) / theta.numel() ** 0.5 or 1.0
-    for direction in (gradient / norm, random / torch.linalg.norm(random)):
+    size = float(theta.norm()) / theta.numel() ** 0.5 or 1.0
+    for direction in (gradient / norm, random / random.norm()):
         for distance in (relative * size for relative in DIFFERENCE_STEPS):
             moved = distance * direction
             above, below = (

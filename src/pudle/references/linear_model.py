@@ -15,6 +15,11 @@ from ..problems.l1 import DenseL1Problem
 ROUNDING = torch.finfo(torch.float64).eps / 2
 
 
+def row_norms(matrix: Tensor) -> Tensor:
+    """Return the Euclidean norms of a matrix's rows."""
+    return torch.linalg.norm(matrix, dim=1)
+
+
 class LinearModel(ABC):
     """A linear model ``A z ~ x`` with A linear in a parameter, and ``l2_penalty/2 |z|^2`` in the
     smooth part.
@@ -105,9 +110,7 @@ class LinearModel(ABC):
         |z_j|``, with u the rounding unit, it is ``u sqrt(m) (|x| + |(|a_j| z_j)_j|)``. Times
         ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
         """
-        sizes = torch.linalg.norm(self.observations, dim=1) + torch.linalg.norm(
-            codes * self.column_norms, dim=1
-        )
+        sizes = row_norms(self.observations) + row_norms(codes * self.column_norms)
         return ROUNDING * self.values**0.5 * sizes
 
     def solve_refined(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ class LinearModel(ABC):
         for _ in range(2):
             solution = solution + self.solve_active(active, residual).solution
             residual = right - self.hessian_product(solution) * active
-        return solution, torch.linalg.norm(residual, dim=1)
+        return solution, row_norms(residual)
 
 
 class DenseModel(LinearModel):
