@@ -17,7 +17,7 @@ from ..validation import check_integer
 from .convolution import Geometry, correlate, squared_norm_bound, synthesize
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
-from .problem import drawn_size
+from .problem import drawn, drawn_size
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
 #: L.
@@ -99,21 +99,20 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         image, n = kernel + random.integers(0, 6, 2), drawn_size(random, 5)
         channels, filters = (int(random.integers(1, 4)) for _ in range(2))
         stride = int(random.integers(1, kernel.min() + 1))
-        dictionary = random.standard_normal((filters, channels, *kernel))
-        dictionary = dictionary * 10 ** random.uniform(-0.5, 0.5)
-        arrays = {
-            "dictionary": dictionary,
-            "observations": random.standard_normal((n, channels, *image)),
-        }
+        dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
+        observations, targets = drawn(random, n, channels, *image), None
         if random.random() < 0.5:
-            noise = 0.3 * random.standard_normal((n, channels, *image))
-            arrays["targets"] = arrays["observations"] + noise
-        tensors: dict[str, Any] = {name: torch.tensor(each) for name, each in arrays.items()}
-        problem = cls(**tensors, penalty=1.0, stride=stride)
+            targets = observations + 0.3 * drawn(random, n, channels, *image)
+        problem = cls(
+            observations=observations,
+            dictionary=dictionary,
+            targets=targets,
+            penalty=1.0,
+            stride=stride,
+        )
         options = problem.drawn_penalties(random)
         options["nonnegative"] = bool(random.random() < 0.3)
-        codes = random.standard_normal(problem.code_shape)
-        truth = cls.drawn_truth(random, dictionary, codes)
+        truth = cls.drawn_truth(random, dictionary, drawn(random, *problem.code_shape))
         return dataclasses.replace(problem, **options, **truth)
 
     def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
@@ -152,46 +151,33 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         The relative accuracy is about 1e-6. The estimate is a Ritz value, which never exceeds the
         true L.
         """
-        from scipy.sparse.linalg import (
-            LinearOperator,
-            eigsh,
-        )  # slow to import, and only needed here
+        from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
-        geometry, filters = (
-            self.geometry,
-            self.dictionary.detach().to(device="cpu", dtype=torch.float64),
-        )
+        filters = self.dictionary.detach().to(device="cpu", dtype=torch.float64)
         # D^T D and D D^T have the same largest eigenvalue: take the smaller of the two.
-        sides = (
-            (self.code_shape[1:], synthesize, correlate),
-            (self.observations.shape[1:], correlate, synthesize),
-        )
-        shape, first, second = min(sides, key=lambda side: math.prod(side[0]))
+        shape, maps = self.code_shape[1:], [synthesize, correlate]
+        if math.prod(self.observations.shape[1:]) < math.prod(shape):
+            shape, maps = self.observations.shape[1:], maps[::-1]
         size = math.prod(shape)
 
         def square(vectors: Tensor) -> Tensor:
-            return second(
-                geometry, first(geometry, vectors.reshape(-1, *shape), filters), filters
-            ).flatten(1)
+            values = vectors.reshape(-1, *shape)
+            for apply in maps:
+                values = apply(self.geometry, values, filters)
+            return values.flatten(1)
 
         if size <= MAX_DENSE:
             largest = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))[-1]
         else:
-            operator = LinearOperator(
-                (size, size),
-                matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(),
-                dtype=float,
-            )
+
+            def product(vector: Any) -> Any:
+                return square(torch.as_tensor(vector)).numpy().ravel()
+
+            operator = LinearOperator((size, size), matvec=product, dtype=float)
             # Random, because filters of zero mean nearly cancel a constant image.
             start = generator(0, "curvature of a convolution").standard_normal(size)
-            largest = eigsh(
-                operator,
-                k=1,
-                which="LA",
-                v0=start,
-                tol=LIPSCHITZ_TOLERANCE,
-                return_eigenvectors=False,
-            )[0]
+            options = {"k": 1, "which": "LA", "v0": start, "tol": LIPSCHITZ_TOLERANCE}
+            largest = eigsh(operator, return_eigenvectors=False, **options)[0]
         return float(largest) + self.l2_penalty
 
     @functools.cached_property
@@ -244,21 +230,20 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops
         )
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
-        failed = result.residuals > rounding**0.5
-        if failed.any() or not torch.isfinite(result.residuals).all():
+        failed, largest = ~(result.residuals <= rounding**0.5), float(result.residuals.max())
+        if failed.any():
             raise UnsupportedProblem(
                 f"conjugate gradients left {int(failed.sum())} of {len(codes)} active systems at a"
-                f" relative residual of up to {float(result.residuals.max()):.1e} after"
-                f" {result.iterations} iterations (up to {int(sizes.max())} active entries for"
-                f" {values} pixel values): use a greater depth, a larger penalty, an l2_penalty, or"
-                " backprop or fixed_point, which solve no system"
+                f" relative residual of up to {largest:.1e} after {result.iterations} iterations"
+                f" (up to {int(sizes.max())} active entries for {values} pixel values): use a"
+                " greater depth, a larger penalty, an l2_penalty, or backprop or fixed_point, which"
+                " solve no system"
             )
-        singular = ((sizes > values) & (self.l2_penalty == 0)) | (
-            result.condition_numbers > 1 / rounding
-        )
+        conditions = result.condition_numbers
+        singular = ((sizes > values) & (self.l2_penalty == 0)) | (conditions > 1 / rounding)
         return result.solution, {
-            "condition_number": float(result.condition_numbers.max()),
+            "condition_number": float(conditions.max()),
             "singular": int(singular.sum()),
             "iterations": result.iterations,
-            "largest_relative_residual": float(result.residuals.max()),
+            "largest_relative_residual": largest,
         }

@@ -184,10 +184,12 @@ class DictionaryProblem(L1Problem):
         return options
 
     @staticmethod
-    def drawn_truth(random: np.random.Generator, dictionary: Any, codes: Any) -> dict[str, Any]:
+    def drawn_truth(
+        random: np.random.Generator, dictionary: Tensor, codes: Tensor
+    ) -> dict[str, Any]:
         """Draw whether the generating dictionary and codes are given."""
         truth = {"generating_dictionary": dictionary, "generating_codes": codes}
-        return {name: torch.tensor(each) for name, each in truth.items() if random.random() < 0.4}
+        return {name: each for name, each in truth.items() if random.random() < 0.4}
 
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)

@@ -1,7 +1,7 @@
 """Choice of the lasso's penalty by held-out error."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..validation import check_nonzero
 from .l1 import DenseL1Problem
-from .problem import drawn_size
+from .problem import drawn, drawn_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -63,8 +63,12 @@ class PenaltySelection(DenseL1Problem):
     loss: ClassVar[str] = "held_out"
 
     def __post_init__(self) -> None:
-        axes = {"observations": "(n, m)", "design": "(m, p)"}
-        axes |= {"held_out_observations": "(n, m2)", "held_out_design": "(m2, p)"}
+        axes = {
+            "observations": "(n, m)",
+            "design": "(m, p)",
+            "held_out_observations": "(n, m2)",
+            "held_out_design": "(m2, p)",
+        }
         (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (
             self._convert(*item).shape for item in axes.items()
         )
@@ -96,16 +100,18 @@ class PenaltySelection(DenseL1Problem):
     def specimen(cls, random: np.random.Generator) -> Self:
         """Draw regressions with one penalty for each entry of the codes, or one for all."""
         n, m, p, held_out = (drawn_size(random, largest) for largest in (30, 12, 9, 6))
-        design = random.standard_normal((m, p)) * 10 ** random.uniform(-1, 1)
-        observations = random.standard_normal((n, m))
-        largest = np.abs(observations @ design).max()
-        penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * random.standard_normal(p)
-        arrays = {"observations": observations, "design": design}
-        arrays["log_penalty"] = penalty if random.random() < 0.6 else penalty[0]
-        arrays["held_out_observations"] = random.standard_normal((n, held_out))
-        arrays["held_out_design"] = random.standard_normal((held_out, p))
-        tensors: Any = {name: torch.tensor(each) for name, each in arrays.items()}
-        return cls(**tensors, nonnegative=bool(random.random() < 0.3))
+        design = drawn(random, m, p) * 10 ** random.uniform(-1, 1)
+        observations = drawn(random, n, m)
+        largest = np.abs(observations.numpy() @ design.numpy()).max()
+        penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * drawn(random, p)
+        return cls(
+            observations=observations,
+            design=design,
+            log_penalty=penalty if random.random() < 0.6 else penalty[0],
+            held_out_observations=drawn(random, n, held_out),
+            held_out_design=drawn(random, held_out, p),
+            nonnegative=bool(random.random() < 0.3),
+        )
 
     @property
     def penalty(self) -> Tensor:  # type: ignore[override]  # a field in other problems

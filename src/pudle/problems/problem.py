@@ -26,6 +26,11 @@ def drawn_size(random: np.random.Generator, largest: int) -> int:
     return 1 if random.random() < 0.2 else int(largest ** random.random() + 0.5)
 
 
+def drawn(random: np.random.Generator, *shape: int) -> Tensor:
+    """Draw a tensor of standard normal numbers."""
+    return torch.tensor(random.standard_normal(shape))
+
+
 class _FieldNamedByParameter:
     """An attribute that a field of the same name takes the place of."""
 

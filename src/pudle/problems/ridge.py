@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_positive
-from .problem import Problem, ThresholdingRule, drawn_size
+from .problem import Problem, ThresholdingRule, drawn, drawn_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -73,10 +73,8 @@ class Ridge(Problem):
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
         n, m, p = (drawn_size(random, largest) for largest in (1000, 9, 7))
-        shapes = {"observations": (n, m), "dictionary": (m, p), "weights": (p,)}
-        tensors = {
-            name: torch.tensor(random.standard_normal(shape)) for name, shape in shapes.items()
-        }
+        tensors: Any = {"observations": drawn(random, n, m), "dictionary": drawn(random, m, p)}
+        tensors["weights"] = drawn(random, p)
         if random.random() < 0.6:
             tensors["theta"] = torch.tensor(random.uniform(-0.1, 0.5), dtype=torch.float64)
         return cls(**tensors, strength=float(random.uniform(0.2, 2)))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from .l1 import DenseL1Problem, DictionaryProblem
-from .problem import drawn_size
+from .problem import drawn, drawn_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -87,13 +87,12 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         x = x * 10 ** random.uniform(-1, 1)
         if n > 1 and random.random() < 0.2:
             x[0] = 0
-        dictionary = torch.tensor(atoms * (1 + 0.1 * random.standard_normal((m, p))))
         problem = cls(
             observations=torch.tensor(x),
-            dictionary=dictionary,
+            dictionary=torch.tensor(atoms) * (1 + 0.1 * drawn(random, m, p)),
             penalty=1.0,
             nonnegative=nonnegative,
-            **cls.drawn_truth(random, atoms, codes),
+            **cls.drawn_truth(random, torch.tensor(atoms), torch.tensor(codes)),
         )
         return dataclasses.replace(problem, **problem.drawn_penalties(random))
 
@@ -106,12 +105,9 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
             )
 
     def _check_penalty(self) -> float | Tensor:
-        several = isinstance(self.penalty, Tensor | np.ndarray)
-        return (
-            self._penalty_of_each("atom", self.dictionary.shape[1])
-            if several
-            else super()._check_penalty()
-        )
+        if isinstance(self.penalty, Tensor | np.ndarray):
+            return self._penalty_of_each("atom", self.dictionary.shape[1])
+        return super()._check_penalty()
 
     @property
     def matrix(self) -> Tensor:
