@@ -19,8 +19,9 @@ from pudle.learning.denoising import METHODS, DenoisingBaseline, DenoisingExperi
 from pudle.learning.images import SAMPLES, add_noise, psnr, to_float
 from pudle.learning.training import LearningExperiment
 
+CROPS = "noisy_crops(n_samples=24, size=33{})"
 TINY = LearningExperiment(
-    dataset="noisy_crops(n_samples=24, size=33, start='random')",
+    dataset=CROPS.format(", start='random'"),
     loss="reconstruction",
     algorithm="ista(step=0.05)",
     depth=10,
@@ -32,84 +33,59 @@ TINY = LearningExperiment(
 )
 
 
-def experiment(**changes) -> DenoisingExperiment:
+def experiment(training_images=SAMPLES, test_images=SAMPLES, validation=5, shifts=False, **changes):
+    training = dataclasses.replace(TINY, **changes)
     return DenoisingExperiment(
-        **{
-            "training": TINY,
-            "training_images": SAMPLES,
-            "test_images": SAMPLES,
-            "budget": None,
-            "shifts": False,
-        }
-        | changes
+        training, training_images, test_images, budget=None, validation=validation, shifts=shifts
     )
 
 
-def haar(
-    size: int = 6, penalty: float = 0.1, **options
-) -> tuple[np.ndarray, pudle.ConvolutionalSparseCoding]:
-    """Four orthonormal filters of 2 x 2 that do not overlap: coding is one transform per block of
-    the image.
-    """
-    transform = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
-    return transform, pudle.ConvolutionalSparseCoding(
-        observations=torch.zeros(1, 1, size, size, dtype=torch.float64),
-        dictionary=torch.as_tensor(transform.reshape(4, 1, 2, 2)),
-        penalty=penalty,
-        stride=2,
+def problem_of(filters, **options):
+    return pudle.ConvolutionalSparseCoding(
+        observations=torch.zeros(1, 1, 9, 9, dtype=torch.float64),
+        dictionary=torch.as_tensor(filters),
         **options,
     )
 
 
-class TestDenoise:
-    def test_closed_form(self):
-        """With orthonormal filters that do not overlap, one step of length 1 is soft thresholding
-        of the transform.
-        """
-        transform, problem = haar()
-        image = np.random.default_rng(0).random((6, 8))
-        centered = image - image.mean()
-        expected = np.empty_like(image)
-        for row in range(0, 6, 2):
-            for column in range(0, 8, 2):
-                coefficients = transform @ centered[row : row + 2, column : column + 2].ravel()
-                kept = np.sign(coefficients) * np.maximum(np.abs(coefficients) - 0.1, 0)
-                expected[row : row + 2, column : column + 2] = (transform.T @ kept).reshape(2, 2)
-        denoised = denoise(image, problem, pudle.Ista(step=1.0), 1)
-        assert np.abs(denoised - expected - image.mean()).max() < CLOSED_FORM
+def test_with_orthonormal_filters_one_step_is_soft_thresholding_of_the_transform():
+    """Four filters of 2 x 2 that do not overlap, and a step of length 1."""
+    transform = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+    problem = problem_of(transform.reshape(4, 1, 2, 2), penalty=0.1, stride=2)
+    image = np.random.default_rng(0).random((6, 8))
+    blocks = (image - image.mean()).reshape(3, 2, 4, 2).swapaxes(1, 2).reshape(-1, 4)
+    coefficients = blocks @ transform.T
+    kept = np.sign(coefficients) * np.maximum(np.abs(coefficients) - 0.1, 0)
+    expected = (kept @ transform).reshape(3, 4, 2, 2).swapaxes(1, 2).reshape(6, 8)
+    denoised = denoise(image, problem, pudle.Ista(step=1.0), 1)
+    assert np.abs(denoised - expected - image.mean()).max() < CLOSED_FORM
 
-    @pytest.mark.parametrize("shape", [(13, 17), (5, 9)])
-    def test_shifts_against_a_loop(self, shape):
-        """Each shift on its own, the image continued pixel by pixel and cropped by hand."""
-        random = np.random.default_rng(0)
-        filters = random.standard_normal((6, 1, 5, 4))
-        filters /= np.sqrt((filters**2).sum((1, 2, 3), keepdims=True))
-        problem = pudle.ConvolutionalSparseCoding(
-            observations=torch.zeros(1, 1, 9, 9, dtype=torch.float64),
-            dictionary=torch.as_tensor(filters),
-            penalty=0.05,
-            stride=3,
-            nonnegative=True,
-        )
-        algorithm, image = pudle.Ista(step=0.1), random.random(shape)
-        height, width = shape
-        total = np.zeros(shape)
-        for down in range(3):
-            for right in range(3):
-                view = np.empty((height + 2, width + 2))
-                for row in range(height + 2):
-                    for column in range(width + 2):
-                        y, x = row - down, column - right
-                        y = -y - 1 if y < 0 else 2 * height - 1 - y if y >= height else y
-                        x = -x - 1 if x < 0 else 2 * width - 1 - x if x >= width else x
-                        view[row, column] = image[y, x] - image.mean()
-                one = dataclasses.replace(problem, observations=torch.as_tensor(view[None, None]))
-                image_part = one.synthesize(algorithm.run(one, 7).codes)[0, 0].numpy()
-                total += image_part[down : down + height, right : right + width]
-        denoised = denoise(image, problem, algorithm, 7, shifts=True)
-        assert np.abs(denoised - total / 9 - image.mean()).max() < 1e-12
-        plain = denoise(image, problem, algorithm, 7)
-        assert np.abs(denoised - plain).max() > 1e-3
+
+@pytest.mark.parametrize("shape", [(13, 17), (5, 9)])
+def test_shifts_against_a_loop(shape):
+    """Each shift on its own, the image continued pixel by pixel and cropped by hand."""
+    random = np.random.default_rng(0)
+    filters = random.standard_normal((6, 1, 5, 4))
+    filters /= np.sqrt((filters**2).sum((1, 2, 3), keepdims=True))
+    problem = problem_of(filters, penalty=0.05, stride=3, nonnegative=True)
+    algorithm, image = pudle.Ista(step=0.1), random.random(shape)
+    height, width = shape
+    total = np.zeros(shape)
+    for down in range(3):
+        for right in range(3):
+            view = np.empty((height + 2, width + 2))
+            for row in range(height + 2):
+                for column in range(width + 2):
+                    y, x = row - down, column - right
+                    y = -y - 1 if y < 0 else 2 * height - 1 - y if y >= height else y
+                    x = -x - 1 if x < 0 else 2 * width - 1 - x if x >= width else x
+                    view[row, column] = image[y, x] - image.mean()
+            one = dataclasses.replace(problem, observations=torch.as_tensor(view[None, None]))
+            image_part = one.synthesize(algorithm.run(one, 7).codes)[0, 0].numpy()
+            total += image_part[down : down + height, right : right + width]
+    denoised = denoise(image, problem, algorithm, 7, shifts=True)
+    assert np.abs(denoised - total / 9 - image.mean()).max() < 1e-12
+    assert np.abs(denoised - denoise(image, problem, algorithm, 7)).max() > 1e-3
 
 
 class TestImages:
@@ -121,17 +97,16 @@ class TestImages:
         }
         folder = save_images(tmp_path / "training", images)
         test = save_images(tmp_path / "test", {"1.png": texture(40, 40)})
-        training = dataclasses.replace(TINY, dataset="noisy_crops(n_samples=200, size=32)")
         problem, held_out, tested = experiment(
-            training=training, training_images=folder, test_images=test, validation=3
+            folder, test, 3, dataset="noisy_crops(n_samples=200, size=32)"
         ).problem()
         assert len(held_out) == 3 and list(tested) == ["1.png"]
         contrasts = (problem.targets.amax((1, 2, 3)) - problem.targets.amin((1, 2, 3))) * 255
-        numbers = {round(float(contrast) / 10) for contrast in contrasts}
-        assert numbers == {number for number in range(1, 11) if f"{number}.png" not in held_out}
+        names = {f"{round(float(contrast) / 10)}.png" for contrast in contrasts}
+        assert names == images.keys() - held_out.keys()
 
     def test_folders_come_from_the_environment_where_not_given(self, tmp_path, monkeypatch):
-        mine = experiment(training_images=None, test_images=None)
+        mine = experiment(None, None)
         for variable in ("PUDLE_TRAINING_IMAGES", "PUDLE_TEST_IMAGES"):
             monkeypatch.delenv(variable, raising=False)
         assert mine.folders == (SAMPLES, SAMPLES)
@@ -142,46 +117,38 @@ class TestImages:
         assert dataclasses.replace(mine, test_images=SAMPLES).folders == (SAMPLES, SAMPLES)
 
     def test_refusals(self, tmp_path):
-        folder = save_images(
-            tmp_path / "images", {"a.png": texture(40, 40), "b.png": texture(40, 40)}
-        )
-        for same in (folder, f"{folder}/", f"{folder}/../images"):
-            assert "two different folders" in refusal(
-                experiment(training_images=folder, test_images=same).problem
-            )
-        copy = save_images(tmp_path / "copy", {"z.png": texture(40, 40)})
-        assert "test image z.png is one of the training images" in refusal(
-            experiment(training_images=folder, test_images=copy, validation=1).problem
-        )
-        other = dataclasses.replace(TINY, dataset="image_crops(n_samples=2)")
-        assert "holds no noisy images" in refusal(experiment(training=other).problem)
+        image = texture(40, 40)
+        folder = save_images(tmp_path / "images", {"a.png": image, "b.png": image})
+        copy = save_images(tmp_path / "copy", {"z.png": image})
+        for refused, text in (
+            (experiment(folder, f"{folder}/../images"), "two different folders"),
+            (experiment(folder, copy, 1), "test image z.png is one of the training images"),
+            (experiment(dataset="image_crops(n_samples=2)"), "holds no noisy images"),
+        ):
+            assert text in refusal(refused.problem)
 
     def test_test_images_are_checked_before_the_training(self, tmp_path):
         broken = tmp_path / "broken"
         broken.mkdir()
         (broken / "a.png").write_bytes(b"no image")
-        wide = dataclasses.replace(
-            TINY, dataset="noisy_crops(n_samples=24, size=33, kernel=15, start='random')"
-        )
         small = save_images(tmp_path / "small", {"a.png": texture(10, 40)})
         less = save_images(tmp_path / "less", {"b.png": texture(14, 40)})
-        for training, test, text in (
-            (TINY, small, "a.png is 10 x 40 pixels, smaller than the 11 x 11"),
-            (wide, less, "b.png is 14 x 40 pixels, smaller than the 15 x 15 f"),
-            (TINY, str(tmp_path / "absent"), "absent"),
-            (TINY, str(broken), "a.png"),
+        for kernel, test, text in (
+            (9, small, "a.png is 10 x 40 pixels, smaller than the 11 x 11"),
+            (15, less, "b.png is 14 x 40 pixels, smaller than the 15 x 15 f"),
+            (9, str(tmp_path / "absent"), "absent"),
+            (9, str(broken), "a.png"),
         ):
+            dataset = CROPS.format(f", kernel={kernel}")
             with pytest.raises(PudleError, match=text):
-                experiment(training=training, test_images=test).run(tmp_path / "out")
+                experiment(test_images=test, dataset=dataset).run(tmp_path / "out")
             assert not (tmp_path / "out").exists()
 
     def test_noise_is_the_same_for_every_method_and_any_order(self, tmp_path):
         names = {f"{name}.png": texture(40, 50, seed) for seed, name in enumerate("abc")}
         folder = save_images(tmp_path / "test", names)
         alone = save_images(tmp_path / "alone", {"b.png": names["b.png"]})
-        learned = experiment(training=dataclasses.replace(TINY, epochs=0), test_images=folder).run(
-            tmp_path / "out"
-        )
+        learned = experiment(test_images=folder, epochs=0).run(tmp_path / "out")
         other = DenoisingBaseline("total variation", test_images=folder).run(tmp_path)
         assert learned.summary["noisy_psnr"] == other.summary["noisy_psnr"]
         assert np.array_equal(learned.arrays["noisy"], other.arrays["noisy"])
@@ -189,58 +156,60 @@ class TestImages:
         assert single.summary["per_image_psnr"] == [other.summary["per_image_psnr"][1]]
 
 
-class TestExperiment:
-    def test_a_tiny_training_denoises_better(self, tmp_path):
-        result = experiment(shifts=True).run(tmp_path / "out")
-        history = pd.DataFrame(result.rows)
-        assert result.status == "ok" and list(history.step) == [0, 12, 24]
-        assert history.psnr.iloc[-1] > history.psnr.iloc[0] + 1
-        summary = result.summary
-        assert (
-            summary["psnr"] > summary["noisy_psnr"] + 2
-            and summary["psnr"] == summary["per_image_psnr"][0]
+@pytest.fixture
+def test_image(tmp_path):
+    return save_images(tmp_path / "test", {"a.png": texture(180, 170)})
+
+
+def test_a_tiny_training_denoises_better(tmp_path, test_image):
+    result = experiment(test_images=test_image, shifts=True).run(tmp_path / "out")
+    history = pd.DataFrame(result.rows)
+    assert result.status == "ok" and list(history.step) == [0, 12, 24]
+    assert history.psnr.iloc[-1] > history.psnr.iloc[0] + 1
+    summary, arrays = result.summary, result.arrays
+    assert summary["psnr"] > summary["noisy_psnr"] + 2
+    assert [summary["psnr"]] == summary["per_image_psnr"]
+    assert summary["psnr_shifted"] > summary["psnr"] + 0.3
+    assert summary["ssim_shifted"] > summary["ssim"]
+    assert summary["method"] == "backprop, reconstruction, supervised"
+    assert summary["steps"] == 24 and summary["test_images"] == "test"
+    assert arrays["filters"].shape == (64, 9, 9)
+    assert arrays["clean"].shape == arrays["denoised"].shape == (160, 160)
+
+
+def test_a_training_that_diverges_is_not_tested(tmp_path, test_image):
+    """With a step of almost 2/L at the start, a large learning rate soon makes the algorithm refuse
+    its step.
+    """
+    result = experiment(
+        test_images=test_image,
+        dataset=CROPS.format(""),
+        algorithm="ista(step=0.1)",
+        optimizer="adam(learning_rate=0.3)",
+    ).run(tmp_path / "out")
+    assert result.status == "diverged" and "step=0.1 is above 2/L" in result.reason
+    assert "psnr" not in result.summary and result.rows[0]["psnr"] > 15
+
+
+def test_penalties_are_learned(tmp_path):
+    test = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
+
+    def run(options):
+        dataset = CROPS.format(f", penalty=0.02{options}")
+        return experiment(test_images=test, dataset=dataset, record_every=24).run(
+            tmp_path / f"out{options}"
         )
-        assert summary["psnr_shifted"] > summary["psnr"] + 0.3
-        assert summary["ssim_shifted"] > summary["ssim"]
-        assert summary["method"] == "backprop, reconstruction, supervised"
-        assert summary["steps"] == 24 and summary["test_images"] == "scikit-learn's"
-        assert result.arrays["filters"].shape == (64, 9, 9)
-        assert result.arrays["clean"].shape == result.arrays["denoised"].shape == (160, 160)
 
-    def test_a_training_that_diverges_is_not_tested(self, tmp_path):
-        """With a step of almost 2/L at the start, a large learning rate soon makes the algorithm
-        refuse its step.
-        """
-        training = dataclasses.replace(
-            TINY,
-            dataset="noisy_crops(n_samples=24, size=33)",
-            algorithm="ista(step=0.1)",
-            optimizer="adam(learning_rate=0.3)",
-        )
-        result = experiment(training=training).run(tmp_path / "out")
-        assert result.status == "diverged" and "step=0.1 is above 2/L" in result.reason
-        assert "psnr" not in result.summary and [row["psnr"] > 15 for row in result.rows][0]
-
-    def test_penalties_are_learned(self, tmp_path):
-        test = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
-
-        def run(name: str, dataset: str):
-            training = dataclasses.replace(TINY, dataset=dataset, record_every=24)
-            return experiment(training=training, test_images=test).run(tmp_path / name)
-
-        start = "noisy_crops(n_samples=24, size=33, penalty=0.02"
-        result = run("learned", f"{start}, learned_penalties=True)")
-        penalties, history = result.arrays["penalties"], pd.DataFrame(result.rows)
-        assert result.summary["method"] == "backprop, reconstruction, supervised, learned penalties"
-        # The start is far too small for the noise: the penalties grow, except those of filters that
-        # carry much.
-        assert penalties.shape == (64,) and np.ptp(penalties) > 1e-4 and np.median(penalties) > 0.02
-        assert np.allclose(
-            np.linalg.norm(result.arrays["filters"].reshape(64, -1), axis=1), 1, atol=1e-5
-        )
-        fixed = run("fixed", f"{start})")
-        assert history.psnr.iloc[0] == fixed.rows[0]["psnr"]
-        assert result.summary["psnr"] > fixed.summary["psnr"]
+    result, fixed = run(", learned_penalties=True"), run("")
+    penalties = result.arrays["penalties"]
+    assert result.summary["method"] == "backprop, reconstruction, supervised, learned penalties"
+    # The start is far too small for the noise: the penalties grow, except those of filters that
+    # carry much.
+    assert penalties.shape == (64,) and np.ptp(penalties) > 1e-4 and np.median(penalties) > 0.02
+    norms = np.linalg.norm(result.arrays["filters"].reshape(64, -1), axis=1)
+    assert np.allclose(norms, 1, atol=1e-5)
+    assert result.rows[0]["psnr"] == fixed.rows[0]["psnr"]
+    assert result.summary["psnr"] > fixed.summary["psnr"]
 
 
 @pytest.mark.parametrize("method", METHODS)
