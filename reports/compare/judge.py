@@ -41,6 +41,7 @@ PAIR = ["case", "estimator"]
 CELL = [*PAIR, "target", "depth", "metric"]
 KEY = [*CELL, "seed"]
 COLUMNS = [*KEY, "base", "head", "change", "limit", "p_value", "verdict", "rule", "reason"]
+P_VALUES = ["p_slower", "p_faster"]
 
 #: Provenance that must agree for errors to be the same bit for bit ...
 ARITHMETIC = ("torch", "numpy", "blas", "threads", "device", "accelerator", "cpu")
@@ -104,11 +105,12 @@ def compare(
         unequal.append("python")
     elsewhere = not differences.keys().isdisjoint(ARITHMETIC)
     cells = _joined(sides, partial=together is not None and together.partial)
+    times = compare_rounds(together.rounds) if together else _repeats(base, head)
+    # A longer list of cases brings no more false alarms.
+    times[P_VALUES] = stats.false_discovery_control(times[P_VALUES].fillna(1.0), axis=0)
     if together:
-        times = compare_rounds(together.rounds)
         cells = pd.concat([cells[cells["metric"] != "seconds"], times], ignore_index=True)
     else:
-        times = _repeats(base, head)
         cells = cells.merge(times, "left", [*PLACE, "metric"])
     cells["redefined"] = cells["case"].map(_redefined(base.cases, head.cases))
     cells = _judged(cells, limits, bool(unequal), elsewhere)
@@ -156,12 +158,11 @@ def _repeats(base: Results, head: Results) -> pd.DataFrame:
     """Compare the times of two separate runs, as `compare_rounds` does those measured in turns."""
     times = base.timings.merge(head.timings, on=PLACE, suffixes=("_base", "_head"))
     samples = [*zip(times["samples_head"], times["samples_base"], strict=True)]
-    times["p_slower"], times["p_faster"] = (
-        [stats.mannwhitneyu(*each, alternative=alternative).pvalue for each in samples]
-        for alternative in ("greater", "less")
-    )
+    for name, alternative in zip(P_VALUES, ("greater", "less"), strict=True):
+        tests = [stats.mannwhitneyu(*each, alternative=alternative) for each in samples]
+        times[name] = [test.pvalue for test in tests]
     times = times.assign(metric="seconds", change=times["seconds_head"] / times["seconds_base"])
-    return times[[*PLACE, "metric", "change", "p_slower", "p_faster"]]
+    return times[[*PLACE, "metric", "change", *P_VALUES]]
 
 
 def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool) -> pd.DataFrame:
@@ -184,11 +185,7 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
     floor = np.fmax(floor, limited["floor"])
     change = (np.fmax(head, floor) / np.fmax(base, floor)).where(~time, cells["change"])
     more = (head - base).abs() / MEBIBYTE
-    # A longer list of cases brings no more false alarms.
-    p_values = cells[["p_slower", "p_faster"]].dropna()
-    p_values[:] = stats.false_discovery_control(p_values, axis=0)
-    p_values = p_values.reindex(cells.index)
-    p_value = p_values["p_slower"].where(change > limit, p_values["p_faster"])
+    p_value = cells["p_slower"].where(change > limit, cells["p_faster"])
     noise = p_value.map("a ratio within the noise (p = {:.2g})".format)
 
     old, new = cells["status_base"], cells["status_head"]
@@ -224,7 +221,7 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
     return cells.assign(
         change=change,
         limit=limit,
-        p_value=p_values["p_slower"],
+        p_value=cells["p_slower"],
         verdict=verdict,
         rule=rule,
         reason=reason,

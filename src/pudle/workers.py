@@ -88,22 +88,18 @@ class Process:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
-        if self.code is None and self.connection.poll(timeout):
-            try:
+        try:
+            if self.code is None and self.connection.poll(timeout):
                 (self.code,) = _receive(self.connection)
-            except (EOFError, OSError):  # the supervisor itself was killed
-                self.code = -signal.SIGKILL
+        except (EOFError, OSError):  # it was left, or the supervisor itself was killed
+            self.code = -signal.SIGKILL
         return self.code
-
-    def stop(self) -> None:
-        """Tell the supervisor to end the process with all that it started."""
-        with contextlib.suppress(OSError):
-            _send(self.connection)
 
     def end(self) -> None:
         """End the process with all that it started, and wait for that."""
         if self.code is None:
-            self.stop()
+            with contextlib.suppress(OSError):
+                _send(self.connection)
             self.wait()
         self.connection.close()
         self.talk.close()
@@ -239,7 +235,7 @@ class Pool:
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
                 for process in [*busy]:
-                    process.stop()
+                    process.connection.close()  # which ends it
 
     def call(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
         """Carry out one job, and return its outcome."""

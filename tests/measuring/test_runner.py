@@ -46,7 +46,7 @@ EXPECTED = {
     "short": ("error", "sweep ended before depth 2", (1,)),
     "quits": ("error", "at depth 1: it tried to end the program with sys.exit(0)", ()),
     "leaves": ("error", "at depth 5: the process ended with exit code 0", (1, 2)),
-    "stalls": ("timeout", "at depth 5: not finished after 4 s: allow more with --timeout", (1, 2)),
+    "stalls": ("timeout", "at depth 5: not finished after 4 s: give a larger timeout", (1, 2)),
     "falls": ("error", "at depth 5: the process was ended by signal 11", (1, 2)),
     "nothing": ("error", f"{TENSOR}NoneType", (1, 5)),
     "array": ("error", f"{TENSOR}ndarray", (1, 5)),

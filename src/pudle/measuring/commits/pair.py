@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import os
 import shutil
@@ -17,9 +16,9 @@ from typing import Any
 
 from ... import names
 from ...errors import PudleError, SpecError
-from ...files import read_each, read_record
+from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
-from ..contents import Rounds, ScoreRecord
+from ..contents import Rounds, RunList, ScoreRecord
 from ..locking import locked
 from ..provenance import git
 from ..selection import Selection
@@ -92,19 +91,17 @@ def timed_cells(folder: Path) -> list[Cell]:
     """Return the cells of a profile's folder that can be timed: those whose status is ok at their
     depth.
     """
-    if not (folder / "selection.json").exists():
+    if not (folder / "run.json").exists():
         return []
-    selection = Selection.read(folder / "selection.json")
-    paths = (folder / "store").glob("*/*.json")
-    scores = [path for path in paths if path.parent.name not in ("artifacts", "experiments")]
-    records = {record.identity: record for record in read_each(scores, ScoreRecord.read, [])}
-    cases = [case.name for case in selection.cases]
+    listed = RunList.read(folder / "run.json")
+    paths = [folder / "store" / scores for *_, scores in listed.records]
+    records = [ScoreRecord.read(path) for path in paths if path.exists()]
+    depths = listed.selection.timed_depths if listed.selection else ()
     return [
-        (case, estimator, depth)
-        for case, estimator, depth in itertools.product(
-            cases, selection.estimators, selection.timed_depths
-        )
-        if (case, estimator) in records and records[case, estimator].at(depth)["status"] == "ok"
+        (*record.identity, depth)
+        for record in records
+        for depth in depths
+        if record.at(depth)["status"] == "ok"
     ]
 
 
