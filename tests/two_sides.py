@@ -14,13 +14,23 @@ ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
 CASES = ("gaussian-ista-lasso", "patches-ista-lasso")
 SEEDS, DEPTHS, TIMED = (0, 1, 2), (10, 100, 400), (10, 100)
 BOUND = 1e-12
-#: Bytes above a process that estimates nothing, and of that process.
-MEMORY, BASELINE = 12 * 2**20, 190 * 2**20
+#: Bytes above a process that estimates nothing.
+MEMORY = 12.0 * 2**20
 REPEATS = 10
-
-
-def error(estimator, seed, depth):
-    return max((1 + 0.1 * seed) * 0.3 * (0.9 if estimator == "backprop" else 0.95) ** depth, BOUND)
+#: What all records have, and what the provenance of scores says.
+COMMON = {"schema": SCHEMA, "key": "0" * 16, "status": "ok", "reason": ""}
+PROVENANCE = {
+    "python": "3.11.4",
+    "torch": "2.9",
+    "numpy": "2.0",
+    "machine": "here",
+    "cpu": "Abacus",
+    "threads": 1,
+    "device": "cpu",
+    "commit": "b" * 40,
+    "dirty": False,
+    "date": "2026-01-02",
+}
 
 
 def case(name):
@@ -37,7 +47,8 @@ def case(name):
 
 
 def score(estimator, seed, depth):
-    size = error(estimator, seed, depth)
+    ratio = 0.9 if estimator == "backprop" else 0.95
+    size = max((1 + 0.1 * seed) * 0.3 * ratio**depth, BOUND)
     return {
         "seed": seed,
         "depth": depth,
@@ -47,59 +58,25 @@ def score(estimator, seed, depth):
         "cosine_error": size**2 / 2,
         "code_error": size,
         "support_error": 0.0,
-        "at_floor": size == BOUND,
         "status": "ok",
         "reason": "",
-        "diagnostics": {},
     }
 
 
 def blank():
     """Return the contents of an unchanged side."""
-    provenance = {
-        "pudle": "0.1.0",
-        "python": "3.11.4",
-        "torch": "2.9",
-        "numpy": "2.0",
-        "blas": "mkl",
-        "asv": "0.6.6",
-        "asv_runner": "0.3.2",
-        "machine": "here",
-        "cpu": "Abacus",
-        "cores": 2,
-        "system": "Linux",
-        "threads": 1,
-        "device": "cpu",
-        "accelerator": "",
-        "commit": "b" * 40,
-        "dirty": False,
-        "date": "2026-01-02",
-    }
+    reference = {"target": "exact", "status": "certified", "bound": BOUND, "gradient_norm": 2.0}
     records = {
-        (name, spec): {
-            "schema": SCHEMA,
-            "key": "0" * 16,
-            "profile": "quick",
+        (name, spec): COMMON
+        | {
             "case": case(name),
             "estimator": spec,
             "computes": "direct",
             "consistent_for": None,
-            "status": "ok",
-            "reason": "",
             "seconds": 1.0,
-            "provenance": dict(provenance),
+            "provenance": dict(PROVENANCE),
             "scores": [score(spec, *place) for place in itertools.product(SEEDS, DEPTHS)],
-            "references": [
-                {
-                    "seed": seed,
-                    "target": "exact",
-                    "status": "certified",
-                    "reason": "",
-                    "bound": BOUND,
-                    "gradient_norm": 2.0,
-                }
-                for seed in SEEDS
-            ],
+            "references": [reference | {"seed": seed} for seed in SEEDS],
         }
         for name in CASES
         for spec in ESTIMATORS
@@ -109,11 +86,10 @@ def blank():
         "cases": [case(name) for name in CASES],
         "estimators": list(ESTIMATORS),
         "records": records,
-        "memory": dict.fromkeys(cells, float(BASELINE + MEMORY)),
+        "memory": dict.fromkeys(cells, MEMORY),
         "samples": {
             cell: [1e-3 * cell[2] * (1 + 0.01 * turn) for turn in range(REPEATS)] for cell in cells
         },
-        "commit": "b" * 40,
     }
 
 
@@ -128,41 +104,30 @@ def write(folder, content):
         "timed_depths": list(TIMED),
     }
     write_record(folder / "selection.json", selection)
-    listed = {
-        "commit": content["commit"],
-        "dirty": False,
-        "selection": selection,
-        "experiments": {},
-    }
+    listed = {"commit": "b" * 40, "dirty": False, "selection": selection}
     listed |= {"records": [], "costs": []}
 
-    def keep(kind, place, name, record):
-        path = folder / "store" / name
+    def keep(kind, identity, place, record):
+        path = folder / "store" / place
         path.parent.mkdir(parents=True, exist_ok=True)
         write_record(path, record)
-        listed[kind].append((*place, name))
+        listed[kind].append((*identity, place))
 
     names = [each["name"] for each in content["cases"]]
     for number, (pair, record) in enumerate(content["records"].items()):
         if pair[0] in names and pair[1] in content["estimators"]:
             keep("records", pair, f"{pair[0]}/{number}.json", record)
     for number, cell in enumerate(itertools.product(names, content["estimators"], TIMED)):
-        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {
-            "schema": SCHEMA,
-            "key": "0" * 16,
-        }
-        known["provenance"] = {"machine": "here", "date": "2026-01-02"}
-        samples, peak = content["samples"].get(cell), content["memory"].get(cell)
-        time = {"samples": samples or [], "value": samples and float(np.median(samples))}
-        memory = {"value": None if peak is None else peak - BASELINE}
+        samples = content["samples"].get(cell, [])
+        time = {"samples": samples, "value": float(np.median(samples)) if samples else None}
+        memory = {"samples": [], "value": content["memory"].get(cell)}
         for metric, cost in (("seconds", time), ("memory_bytes", memory)):
-            cost |= {"status": "error" if cost["value"] is None else "ok", "reason": ""}
-            keep(
-                "costs",
-                (metric, *cell),
-                f"{cell[0]}/costs/{metric}-{number}.json",
-                known | {"metric": metric} | cost,
+            cost |= dict(
+                zip(("metric", "case", "estimator", "depth"), (metric, *cell), strict=True)
             )
+            cost |= COMMON | {"provenance": {"machine": "here", "date": "2026-01-02"}}
+            cost["status"] = "error" if cost["value"] is None else "ok"
+            keep("costs", (metric, *cell), f"{cell[0]}/costs/{metric}-{number}.json", cost)
     write_record(folder / "run.json", listed)
     return folder
 
@@ -181,13 +146,11 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 20])))
     rows = []
     for cell in itertools.product(CASES, ESTIMATORS, TIMED):
+        place = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"reason": ""}
         for turn in range(rounds):
             disturbed = np.where(draw.random(2) < 0.05, 3.0, 1.0)
             base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * disturbed
-            place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
-            rows.append(
-                place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""}
-            )
+            rows.append(place | {"round": turn, "base": base, "head": head * ratio(cell)})
     return rows
 
 

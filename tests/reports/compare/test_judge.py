@@ -6,31 +6,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
-import types
 
 import pytest
-from paths import ROOT
 from two_sides import (
-    BASELINE,
     BOUND,
     CASES,
     DEPTHS,
     ESTIMATORS,
     MEMORY,
     TIMED,
-    blank,
     only,
     scores,
     turns,
-    write,
 )
 
-import pudle
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits
-from pudle.reports.compare.sides import load_folder
 
 COSTS = len(CASES) * len(ESTIMATORS) * len(TIMED)
 CELLS = COSTS * 2 + len(CASES) * len(ESTIMATORS) * len(DEPTHS) * 5
@@ -46,10 +38,12 @@ def times(factor, metric="relative_error", **place):
     return plant
 
 
-def equal(value, metric, depth=400):
+def equal(depth=400, **values):
+    """Return a change of what scores say at a depth."""
+
     def plant(side):
         for row in scores(side, depth=depth):
-            row[metric] = value
+            row |= values
 
     return plant
 
@@ -59,26 +53,18 @@ def record(**changes):
     return lambda side: side["records"][CASES[0], "backprop"].update(changes)
 
 
-def status(name, reason="so it is"):
-    def plant(side):
-        for row in scores(side, depth=100):
-            row |= {key: None for key in row if key.endswith("_error")}
-            row |= {"status": name, "reason": reason}
-        record(status=name)(side)
-
-    return plant
-
-
 def failed(name):
     """Return a change after which a record failed as a whole."""
     return record(status=name, reason="not finished", scores=[])
 
 
-def more_memory(size):
+def memory(factor, cell=(CASES[0], "backprop")):
+    """Return a change of the memory of one estimator on one case, or of all."""
+
     def plant(side):
-        for cell in side["memory"]:
-            if cell[:2] == (CASES[0], "backprop"):
-                side["memory"][cell] += size
+        for each in side["memory"]:
+            if each[: len(cell)] == cell:
+                side["memory"][each] *= factor
 
     return plant
 
@@ -99,6 +85,11 @@ def both(*changes):
     return lambda side: [change(side) for change in changes]
 
 
+def diverged(side):
+    equal(100, **dict.fromkeys(summary.ERRORS), status="diverged", reason="3 of 5 are NaN")(side)
+    record(status="diverged")(side)
+
+
 def without_estimator(side):
     side["estimators"].remove("backprop")
 
@@ -108,16 +99,11 @@ def without_case(side):
 
 
 def without_depth(side):
-    rows = [row for row in scores(side) if row["depth"] != 100]
-    record(scores=rows)(side)
+    record(scores=[row for row in scores(side) if row["depth"] != 100])(side)
 
 
 def without_record(side):
     del side["records"][CASES[0], "backprop"]
-
-
-def without_memory(side):
-    side["memory"] = dict.fromkeys(side["memory"], float(BASELINE))
 
 
 def redefined(side):
@@ -132,7 +118,7 @@ def test_unchanged_results_pass(judge):
     assert comparison.differences == {}
 
 
-def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
+def test_unchanged_repeats_raise_no_false_alarm(judge):
     alarms = [
         judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"].tolist() for seed in range(20)
     ]
@@ -146,17 +132,14 @@ def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
         (times(1.011, depth=100, seed=1), "accuracy", "depth 100, seed 1: 1.011 times"),
         (times(3, "code_error", depth=10), "accuracy", "code error at depth 10"),
         # The floor of the cosine is of second order.
-        (equal((20 * BOUND) ** 2 / 2, "cosine_error"), "accuracy", "cosine error"),
+        (equal(cosine_error=(20 * BOUND) ** 2 / 2), "accuracy", "cosine error"),
         (both(provenance(numpy="9.9"), times(1.3, depth=100)), "accuracy", "1.3 times"),
-        (both(equal(None, "relative_error", 100)), "status", "without a value"),
-        *[
-            (status(name, "3 of 5 are NaN"), "status", f"was ok, is {name}: 3 of 5 are NaN")
-            for name in ("unsupported", "error")
-        ],
+        (equal(100, relative_error=None), "status", "without a value"),
+        (diverged, "status", "was ok, is diverged: 3 of 5 are NaN"),
         (failed("timeout"), "status", "was ok, is timeout: not finished"),
         (without_depth, "cell vanished", "is no longer measured"),
         (without_record, "cell vanished", "is no longer measured"),
-        (more_memory(MEMORY), "memory", "memory at depth 10: 2 times"),
+        (memory(2), "memory", "memory at depth 10: 2 times"),
     ],
 )
 def test_what_got_worse_is_named(judge, change, what, reason):
@@ -170,11 +153,11 @@ def test_what_got_worse_is_named(judge, change, what, reason):
     [
         # 400 layers reach the bound, where ten times as much is rounding.
         (both(times(9, depth=400), times(1 + 1e-7, depth=10)), {}),
-        (equal((9 * BOUND) ** 2 / 2, "cosine_error"), {}),
+        (equal(cosine_error=(9 * BOUND) ** 2 / 2), {}),
         (times(3, "code_error", depth=10), {"code_error": {"ratio": 3.2}}),
         # Beyond the ratio, but little; and much, but within the ratio.
-        (more_memory(3.9 * 2**20), {}),
-        (more_memory(6 * 2**20), {"memory_bytes": {"ratio": 2.0}}),
+        (memory(1 + 3.9 * 2**20 / MEMORY), {}),
+        (memory(1.5), {"memory_bytes": {"ratio": 2.0}}),
         (both(provenance(numpy="9.9"), times(1.2, depth=100)), {}),
         (both(provenance(cpu="Difference engine"), slow), {}),
     ],
@@ -183,7 +166,7 @@ def test_what_is_within_the_thresholds_passes(judge, change, limits):
     assert judge(change, limits=Limits.of(limits)).cells().empty
 
 
-@pytest.mark.parametrize("factor", [1.009, 1 / 1.009, 1 + 1e-5])
+@pytest.mark.parametrize("factor", [1 / 1.009, 1 + 1e-5])
 def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
     comparison = judge(times(factor, depth=100))
     assert set(comparison.frame["verdict"]) == {"same", "changed"}
@@ -197,9 +180,9 @@ def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
         (times(0.5, depth=10), None, "improved", 1),
         (None, failed("timeout"), "improved", len(DEPTHS) * 5),
         (failed("unsupported"), failed("error"), "improved", 0),
-        (without_memory, None, "improved", COSTS),
-        (None, without_memory, "regression", COSTS),
-        (without_memory, without_memory, "regression", 0),
+        (memory(0, ()), None, "improved", COSTS),
+        (None, memory(0, ()), "regression", COSTS),
+        (memory(0, ()), memory(0, ()), "regression", 0),
         (None, without_estimator, "new", CELLS // len(ESTIMATORS)),
         # A new estimator that does not work is no regression either.
         (failed("error"), without_estimator, "regression", 0),
@@ -221,31 +204,6 @@ def test_whole_estimators_and_cases_that_vanish_or_change_are_named(judge):
     lines = summary.lines(judge(redefined))
     assert {line["what"] for line in lines} == {"case redefined"}
     assert "ista became fista" in lines[0]["reason"]
-
-
-def test_the_mistake_of_the_tutorial_is_caught(tmp_path):
-    """Without its weights the tutorial's estimator is an average shorter: too little for a gate of
-    tenths of decades.
-    """
-    source = (ROOT / "examples" / "pudle-example" / "random_window.py").read_text()
-    problem = pudle.make_dataset("sparse_gaussian(n_samples=50)").problem(loss="lasso")
-    reference = pudle.reference(problem)
-
-    def side(name, source):
-        module = types.ModuleType(name)
-        sys.modules[name] = module
-        exec(compile(source, name, "exec"), vars(module))
-        content = blank()
-        for row in scores(content):
-            estimator = module.RandomWindow(seed=row["seed"])
-            estimate = estimator.estimate(problem, pudle.Ista(step=0.2), row["depth"])
-            row["relative_error"] = pudle.score(estimate, reference).relative_error
-        return load_folder(write(tmp_path / name / "quick", content))
-
-    weighted = side("weighted", source)
-    unweighted = side("unweighted", source.replace(" / (1 - self.stop) ** layer", ""))
-    assert set(compare(weighted, weighted).frame["verdict"]) == {"same"}
-    assert set(compare(weighted, unweighted).cells()["metric"]) == {"relative_error"}
 
 
 def test_nan_in_the_frame_itself_is_a_regression(unchanged):
@@ -275,5 +233,3 @@ def test_what_a_side_lacks_is_said(judge):
     why = "mine cannot be loaded (mine.py, line 3)"
     comparison = judge(without_estimator, lacking={"base": {}, "head": {"mine": why}})
     assert comparison.notes[0] == f"Left out on head: {why}"
-    for text in (summary.plain(comparison), summary.markdown(comparison, "base", "head", "quick")):
-        assert why in text
