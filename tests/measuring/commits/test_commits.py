@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from plugin import write_package
 from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
-from pudle import names
+from pudle import kernel_choice, names
 from pudle.errors import PudleError, SpecError
 from pudle.measuring.commits import pair, script
 from pudle.measuring.commits.pair import Side, _seen_from, timed_cells
@@ -32,24 +31,19 @@ def test_rounds_are_enough_for_one_cell_among_many():
 def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
     content = blank()
     (row,) = scores(content, depth=100, seed=1)
-    row |= {"status": "diverged", "reason": "codes grow"}
-    record = content["records"][CASES[0], "backprop"]
-    record |= {"status": "diverged", "reason": "codes grow"}
-    content["records"][CASES[1], "backprop"] |= {
-        "status": "timeout",
-        "reason": "not finished",
-        "scores": [],
-    }
+    failed = {"status": "diverged", "reason": "codes grow"}
+    row |= failed
+    content["records"][CASES[0], "backprop"] |= failed
+    content["records"][CASES[1], "backprop"] |= failed | {"scores": []}
     folder = write(tmp_path / "quick", content)
     left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
     assert set(timed_cells(folder)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
 
 
 @pytest.mark.slow
-def test_a_side_is_scored_and_timed_in_turns(tmp_path):
+def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     """Both commits are the installed one, which leaves out what does not exist."""
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
     side = Side("head", tmp_path, tmp_path, tmp_path / "head" / "quick")
     request = {
         "profile": "quick",
@@ -105,18 +99,9 @@ def asked(tmp_path, monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {"estimators": ["no_such"], "only": True},
-        {"cases": ["no_such*"]},
-        {"datasets": ["no_such"]},
-        {"algorithms": ["no_such"]},
-    ],
-    ids=str,
-)
-def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(request_, asked):
-    assert asked(**request_) is None
+@pytest.mark.parametrize("group", ["estimators", "cases", "datasets", "algorithms"])
+def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(group, asked):
+    assert asked(**{group: ["no_such"]}, only=group == "estimators") is None
 
 
 def test_a_commit_measures_what_it_has_of_what_is_asked_for(asked):
@@ -219,16 +204,6 @@ def test_what_one_commit_has_is_measured(requested):
     assert measured == ["base bbbbbbbb", "head cccccccc"]
 
 
-def pudle(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "pudle", "compare", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
 #: Turns the gradients of an estimator around.
 PLANTED = """
 
@@ -243,37 +218,24 @@ Alternating.sweep = sweep
 """
 
 
-@pytest.mark.skipif(
-    "PUDLE_SLOW_TESTS" not in os.environ, reason="minutes: set PUDLE_SLOW_TESTS to run it"
-)
+@pytest.mark.nightly
 def test_two_real_commits_with_a_planted_loss(tmp_path):
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    git(tmp_path, "clone", "-q", str(ROOT), str(clone))
     path = clone / "estimators" / "alternating.py"
     path.write_text(path.read_text() + PLANTED)
     git(clone, "commit", "-qam", "planted")
-    done = pudle(
-        "HEAD~1",
-        "HEAD",
-        "--run",
-        "--case",
-        "sparse_gaussian-ista-lasso",
-        "--only",
-        "--estimator",
-        "alternating",
-        "--estimator",
-        "one_step",
-        cwd=clone,
-    )
+    options = ["--run", "--case", CASE, "--only", "--depth", "10", "--minutes", "60"]
+    options += ["--estimator", "alternating", "--estimator", "one_step"]
+    pudle = [sys.executable, "-m", "pudle", "compare", "HEAD~1", "HEAD"]
+    done = subprocess.run([*pudle, *options], cwd=clone, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith(
-        "regression: accuracy of alternating on sparse_gaussian-ista-lasso"
-    )
+    assert done.stdout.startswith(f"regression: accuracy of alternating on {CASE}")
     assert "one_step" not in done.stdout
-    assert not list(clone.glob(".asv/compare/*/*/quick/store/artifacts/*"))
     # The two builds are removed, and the results can be judged again.
     assert len(git(clone, "worktree", "list").splitlines()) == 1
-    assert pudle("HEAD~1", "HEAD", cwd=clone).returncode == 1
+    again = subprocess.run(pudle, cwd=clone, capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (1, done.stdout)
 
 
 def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path, monkeypatch):
