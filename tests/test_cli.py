@@ -154,10 +154,10 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
     """
     broken = {"raises": "ZeroDivisionError: planted", "transposed": "shape", "dies": "signal 9"}
     options = {"cwd": tmp_path, "path": write_plugin(tmp_path / "plugin", list(broken))}
-    arguments = "--scores-only --case sparse_gaussian-ista-lasso --workers 1 --home home --only"
+    arguments = [*SMALL, "--home", "home", "--only", "--loss", "lasso"]
     for name in ("alternating", "backprop", *broken):
-        arguments += f" --estimator {name}"
-    done = run("run", *arguments.split(), **options)
+        arguments += ["--estimator", name]
+    done = run("run", *arguments, **options)
     assert done.returncode == 2, done.stdout
     report = run("report", "--home", "home", "--format", "markdown", **options)
     assert report.returncode == 2

@@ -142,6 +142,10 @@ def test_bad_options_are_refused(spec, text):
     assert f": {text}" in refusal(lambda: pudle.make_dataset(spec))
 
 
+def noise_of(draw: Draw) -> np.ndarray:
+    return draw.observations - draw.generating_codes @ draw.generating_dictionary.T
+
+
 class TestSparseGaussian:
     def test_codes(self):
         draw = draw_of("sparse_gaussian", n_samples=2000, n_components=80, n_nonzero_coefs=4)
@@ -153,20 +157,17 @@ class TestSparseGaussian:
         assert (codes > 0).sum() / (codes != 0).sum() == pytest.approx(0.5, rel=STATISTICAL)
         # Every atom is used: 100 times each on average.
         assert (codes != 0).sum(0).min() > 50
-
-    def test_gaussian_amplitudes(self):
-        draw = draw_of("sparse_gaussian", n_samples=2000, amplitudes="gaussian")
-        nonzero = draw.generating_codes[draw.generating_codes != 0]
-        assert nonzero.std() == pytest.approx(1, rel=STATISTICAL)
-        assert abs(nonzero.mean()) < STATISTICAL
+        gaussian = draw_of(
+            "sparse_gaussian", n_samples=2000, amplitudes="gaussian"
+        ).generating_codes
+        assert gaussian[gaussian != 0].std() == pytest.approx(1, rel=STATISTICAL)
+        assert abs(gaussian[gaussian != 0].mean()) < STATISTICAL
 
     def test_observations_and_perturbation(self):
         exact = draw_of("sparse_gaussian", n_samples=200)
-        clean = exact.generating_codes @ exact.generating_dictionary.T
-        assert np.allclose(exact.observations, clean, atol=ROUNDING)
+        assert np.abs(noise_of(exact)).max() < ROUNDING
         noisy = draw_of("sparse_gaussian", n_samples=2000, noise=0.3, perturbation=0)
-        noise = noisy.observations - noisy.generating_codes @ noisy.generating_dictionary.T
-        assert noise.std() == pytest.approx(0.3, rel=STATISTICAL)
+        assert noise_of(noisy).std() == pytest.approx(0.3, rel=STATISTICAL)
         assert np.allclose(noisy.dictionary, noisy.generating_dictionary, atol=ROUNDING)
         # Renormalizing removes the part along the atom, 1/m of the variance: far below the
         # tolerance.
@@ -175,20 +176,17 @@ class TestSparseGaussian:
 
 
 class TestBernoulliGaussian:
-    def test_codes(self):
-        codes = draw_of("bernoulli_gaussian", n_samples=2000).generating_codes
+    def test_codes_and_noise(self):
+        draw = draw_of("bernoulli_gaussian", n_samples=2000)
+        codes = draw.generating_codes
+        assert draw.observations.shape == (2000, 30) and draw.dictionary.shape == (30, 50)
         present = codes != 0
         assert present.mean() == pytest.approx(0.3, rel=STATISTICAL)
         assert codes[present].std() == pytest.approx(1, rel=STATISTICAL)
         assert abs(codes[present].mean()) < STATISTICAL
         # A binomial count per code, not a fixed one.
         assert present.sum(1).var() == pytest.approx(50 * 0.3 * 0.7, rel=0.1)
-
-    def test_defaults_are_the_papers(self):
-        draw = draw_of("bernoulli_gaussian")
-        assert draw.observations.shape == (1000, 30) and draw.dictionary.shape == (30, 50)
-        noise = draw.observations - draw.generating_codes @ draw.generating_dictionary.T
-        assert noise.std() == pytest.approx(0.1, rel=STATISTICAL)
+        assert noise_of(draw).std() == pytest.approx(0.1, rel=STATISTICAL)
 
     @pytest.mark.parametrize("perturbation", [0.1, 1.0])
     def test_perturbation_is_relative_to_the_entries(self, perturbation):
@@ -212,12 +210,6 @@ class TestFromData:
         for rows in (draw.observations, draw.dictionary.T):
             assert np.abs(rows.mean(1)).max() < ROUNDING
             assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < ROUNDING
-
-    @pytest.mark.parametrize("name", FROM_DATA)
-    def test_there_is_no_generating_dictionary(self, name):
-        assert len(arrays(make(name).draw())) == 2
-        with pytest.raises(pudle.InvalidArgument, match="generating_dictionary"):
-            pudle.reference(make(name).problem(), "gstar")
 
     def test_all_other_digits_can_be_coded(self):
         draw = draw_of("digits", n_samples=1697, n_components=100)

@@ -1,12 +1,9 @@
 """The datasets of convolutional sparse coding and of penalty selection."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 import pytest
-import scipy.optimize
 import sklearn.datasets
 import sklearn.linear_model
 import torch
@@ -111,29 +108,6 @@ class TestFixedPoints:
         expected = expected if per_feature else expected.sum()
         assert np.linalg.norm(reference.gradient.numpy() - expected) < 1e-7 * np.linalg.norm(
             expected
-        )
-
-    def test_logistic_against_central_differences(self):
-        training, held = self.halves()
-
-        def value(theta):
-            weights = scipy.optimize.minimize(
-                lambda w: (
-                    np.logaddexp(0, -training @ w).mean() + 0.5 * (np.exp(theta) * w**2).sum()
-                ),
-                np.zeros(30),
-                jac=lambda w: (
-                    -(training.T / (1 + np.exp(training @ w))).mean(1) + np.exp(theta) * w
-                ),
-                method="BFGS",
-                options={"gtol": 1e-11},
-            ).x
-            return np.logaddexp(0, -held @ weights).mean()
-
-        problem = pudle.make_dataset("logistic").problem()
-        gradient, theta = float(pudle.reference(problem).gradient), float(problem.theta)
-        assert abs((value(theta + 1e-4) - value(theta - 1e-4)) / 2e-4 - gradient) < 1e-6 * abs(
-            gradient
         )
 
     def test_equilibrium_converges_at_the_rate_that_its_jacobian_has(self):
