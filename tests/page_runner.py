@@ -1,15 +1,10 @@
-"""Script that runs the blocks of pages. It imports what takes seconds once, and runs every page and
-every command in a copy.
+"""What runs the blocks of a page, in a process of its own, and every command in a copy of it.
 
-Each line on stdin is a page as JSON: its folder and its blocks. The answer is a line: an empty
-text, or what went wrong. What a page installs lies in its folder, so that no page sees another's.
+What a page installs lies in its folder, so that no page sees another's.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import runpy
@@ -19,9 +14,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import numpy  # noqa: F401
-import pandas  # noqa: F401
-import torch  # noqa: F401
+import torch
+from pages import Block
 
 from pudle import cli
 
@@ -103,14 +97,14 @@ def run_command(words: list[str]) -> tuple[int, str, str]:
 
 
 def run_console(commands) -> None:
-    for words, expected, code, target in commands:
-        status, output, errors = run_command(words)
-        line = " ".join(words)
-        if status != code:
+    for command in commands:
+        status, output, errors = run_command(list(command.words))
+        line = " ".join(command.words)
+        if status != command.code:
             raise Failed(f"{line}: exit code {status}: {errors[-2000:] or output[-2000:]}")
-        if target:
-            Path(target).write_text(output)
-        for each in expected:
+        if command.target:
+            Path(command.target).write_text(output)
+        for each in command.expected:
             if each != "..." and not fits(each, output + errors):
                 raise Failed(f"{line}: {each!r} is not in\n{output}{errors}")
 
@@ -120,48 +114,28 @@ def fits(line: str, output: str) -> bool:
     return re.search(".*".join(map(re.escape, line.split("..."))), output) is not None
 
 
-def run_page(blocks) -> str:
-    """Run the blocks of a page in order; later Python goes on from earlier Python."""
-    names = {"__name__": "__main__"}
+def run_page(folder: Path, blocks: list[Block], said: Path) -> None:
+    """Run the blocks of a page in a folder and in order, later Python going on from earlier Python,
+    and write what went wrong, or an empty text.
+    """
+    os.chdir(folder)
+    who = {f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    os.environ |= dict.fromkeys(who, "someone@example.org")
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
+    torch.set_num_threads(1)
+    sys.path.insert(0, "")
+    names, text = {"__name__": "__main__"}, ""
     for block in blocks:
-        where = f"line {block['line']}"
         try:
-            if block["title"]:
-                Path(block["title"]).parent.mkdir(parents=True, exist_ok=True)
-                Path(block["title"]).write_text(block["text"])
-            elif block["language"] == "python":
-                if "" not in sys.path:
-                    sys.path.insert(0, "")
+            if block.title:
+                Path(block.title).parent.mkdir(parents=True, exist_ok=True)
+                Path(block.title).write_text(block.text)
+            elif block.language == "python":
                 with contextlib.redirect_stdout(io.StringIO()):
-                    exec(compile(block["text"], where, "exec", dont_inherit=True), names)
-            elif block["language"] == "console":
-                run_console(block["commands"])
-        except Failed as error:
-            return f"{where}: {error}"
+                    exec(compile(block.text, "block", "exec", dont_inherit=True), names)
+            elif block.language == "console":
+                run_console(block.commands)
         except BaseException:  # noqa: BLE001  # whatever a block raises is what the test reports
-            return f"{where}: {traceback.format_exc()}"
-    return ""
-
-
-def main() -> None:
-    for line in sys.stdin:
-        page = json.loads(line)
-        os.chdir(page["folder"])
-
-        def work(page=page):
-            said = run_page(page["blocks"])
-            Path(page["folder"], ".said").write_text(said)
-            return 0
-
-        status, output, errors = in_copy(work)
-        said = Path(page["folder"], ".said")
-        text = (
-            said.read_text()
-            if said.exists()
-            else f"the process ended with exit code {status}: {output}{errors}"
-        )
-        print(json.dumps(text), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+            text = f"line {block.line}: {traceback.format_exc()}"
+            break
+    said.write_text(text)

@@ -1,7 +1,5 @@
 """The blocks of the pages: what they hold, and whether tests run them."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import shlex

@@ -2,19 +2,15 @@
 that take hours parsed.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from commands import SERVER
+from page_runner import run_page
 from pages import PAGES, blocks, indented, target_exists
 from paths import ROOT
 from repositories import git
@@ -30,55 +26,35 @@ PARSERS = {
     "text": str,
     "{toctree}": str,
 }
-#: From an empty file to a row in the report.
-LINES = 30
 
 
-@pytest.fixture(scope="module")
-def runner():
-    """The process that runs pages, one after the other."""
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
-    variables |= {
-        f"GIT_{who}_{what}": "someone@example.org"
-        for who in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
-    command = [sys.executable, Path(__file__).with_name("page_runner.py")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
-    ) as process:
-        yield process
-        process.stdin.close()
-
-
-def run(page: str, runner, folder: Path, leave_out: tuple[str, ...]) -> str:
+def run(page: str, folder: Path, leave_out: tuple[str, ...]) -> str:
+    """Run a page in a folder, and return what went wrong, or an empty text."""
     # Measurements are kept per commit.
     git(folder, "init", "-q")
     git(folder, "commit", "-q", "--allow-empty", "-m", "first")
     chosen = [block for block in blocks(page) if block.mark not in leave_out]
-    content = [
-        dataclasses.asdict(block)
-        | {"commands": [dataclasses.astuple(each) for each in block.commands]}
-        for block in chosen
-    ]
-    runner.stdin.write(json.dumps({"folder": str(folder), "blocks": content}) + "\n")
-    runner.stdin.flush()
-    return json.loads(runner.stdout.readline())
+    said = folder / ".said"
+    process = SERVER.Process(target=run_page, args=(folder, chosen, said))
+    process.start()
+    process.join()
+    return said.read_text() if said.exists() else f"it ended with exit code {process.exitcode}"
 
 
+#: Pages that take the longest: they run at night.
+LONG = {f"docs/{name}.md" for name in ("learning", "own_data", "extending", "faq", "scale")}
 #: Pages with something to run.
 RUN = [
-    page
+    pytest.param(page, marks=pytest.mark.nightly if page in LONG else pytest.mark.slow)
     for page in PAGES
     if any(block.language in ("python", "console") and not block.mark for block in blocks(page))
 ]
 SLOW = [page for page in PAGES if any(block.mark == "nightly" for block in blocks(page))]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
-def test_blocks_run(page, runner, tmp_path):
-    said = run(page, runner, tmp_path, ("not run", "nightly"))
+def test_blocks_run(page, tmp_path):
+    said = run(page, tmp_path, ("not run", "nightly"))
     assert not said, said
     if page == "docs/add_an_estimator.md":
         report = tmp_path / "results" / "quick" / "report"
@@ -87,8 +63,8 @@ def test_blocks_run(page, runner, tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("page", SLOW)
-def test_slow_blocks_run(page, runner, tmp_path):
-    said = run(page, runner, tmp_path, ("not run",))
+def test_slow_blocks_run(page, tmp_path):
+    said = run(page, tmp_path, ("not run",))
     assert not said, said
 
 
@@ -133,10 +109,3 @@ def test_the_example_is_what_the_tutorial_builds():
     }
     for name in ("random_window.py", "pyproject.toml"):
         assert (EXAMPLE / name).read_text() == titled[name]
-
-
-def test_a_new_estimator_takes_few_lines():
-    lines = [
-        line for line in (EXAMPLE / "random_window.py").read_text().splitlines() if line.strip()
-    ]
-    assert len(lines) <= LINES
