@@ -178,7 +178,7 @@ RUN = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(installed, tmp_path):
     """A wheel, outside any repository; the results hold no path to this place, and are read
     wherever they are copied to.

@@ -28,22 +28,20 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     raise InvalidArgument(f"{name}={value!r} is {what}: give a whole number >= {minimum}")
 
 
-def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
-    """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number."""
+def check_positive(
+    name: str, value: Any, *, allow_zero: bool = False, most: float = math.inf
+) -> float:
+    """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number, at
+    most `most`.
+    """
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if number and (value > 0 or (value == 0 and allow_zero)):
+    if number and (value > 0 or (value == 0 and allow_zero)) and value <= most:
         return float(value)
     what = "out of range" if number else "not a finite number"
+    limit = f" and <= {most}" if most < math.inf else ""
     raise InvalidArgument(
-        f"{name}={value!r} is {what}: give a number {'>=' if allow_zero else '>'} 0"
+        f"{name}={value!r} is {what}: give a number {'>=' if allow_zero else '>'} 0{limit}"
     )
-
-
-def check_share(name: str, value: Any) -> float:
-    """Return `value` as a float, or raise InvalidArgument unless it is a number in (0, 1]."""
-    if check_positive(name, value) > 1:
-        raise InvalidArgument(f"{name}={value} is above 1: give a number in (0, 1]")
-    return float(value)
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:
@@ -81,10 +79,9 @@ def check_options(
             check_choice(name, value, typing.get_args(kind))
         elif kind in (int, int | None):
             check_integer(name, value, smallest.get(name, 1))
-        elif kind in (float, float | None) and name in ("density", "damping"):
-            check_share(name, value)
         elif kind in (float, float | None):
-            check_positive(name, value, allow_zero=name in may_be_zero)
+            most = 1 if name in ("density", "damping") else math.inf
+            check_positive(name, value, allow_zero=name in may_be_zero, most=most)
     for name in below_one:
         if getattr(record, name) >= 1:
             raise InvalidArgument(f"{name}={getattr(record, name)}: give a number below 1")

@@ -130,7 +130,10 @@ class TestEveryDataset:
         ("sparse_gaussian(n_nonzero_coefs=9, n_components=8)", "n_nonzero_coefs=9 is above n_com"),
         ("sparse_gaussian(amplitudes='cauchy')", "amplitudes='cauchy' is unknown: choose from"),
         ("sparse_gaussian(noise=-1)", "noise=-1 is out of range: give a number >= 0"),
-        ("bernoulli_gaussian(density=1.5)", "density=1.5 is above 1"),
+        (
+            "bernoulli_gaussian(density=1.5)",
+            "density=1.5 is out of range: give a number > 0 and <= 1",
+        ),
         ("convolutional(stride=8)", "stride=8 is above kernel=7"),
         ("noisy_crops(n_components=200)", "n_components=200 is above the 162 cosines"),
         ("ridge(kappa=1)", "kappa=1 leaves all eigenvalues equal"),

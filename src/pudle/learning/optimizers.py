@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
 from ..errors import InvalidArgument
-from ..validation import check_integer, check_options, check_positive, check_share
+from ..validation import check_integer, check_options, check_positive
 
 #: Options in [0, 1).
 _DECAYS = ("momentum", "decay1", "decay2")
@@ -200,7 +200,7 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         check_integer("every", self.every, 1)
-        check_share("factor", self.factor)
+        check_positive("factor", self.factor, most=1)
 
     def make(self, optimizer, epochs):
         return StepLR(optimizer, self.every, self.factor)
