@@ -25,8 +25,11 @@ WINDOW, RANDOM = Truncated(window=5), Spsa(samples=20, scale=1e-2)
 def wrong(base=None, **parts):
     """Make an estimator that is another one but for some parts or attributes."""
     base = base or Backprop()
-    parts = {"__doc__": "Wrong.", "sweep": GradientEstimator.sweep, **parts}
-    cls = dataclass(frozen=True)(type("Wrong", (type(base),), parts))
+    if parts.keys() & {"estimate", "sweep"}:
+        # Neither may call the other.
+        own = {"estimate": lambda self, *given: base.estimate(*given)}
+        parts = {"sweep": GradientEstimator.sweep, **own, **parts}
+    cls = dataclass(frozen=True)(type("Wrong", (type(base),), {"__doc__": "Wrong.", **parts}))
     return cls(**vars(base))
 
 
@@ -128,7 +131,7 @@ def windowed(function, base=WINDOW, **parts):
 
     def estimate(self, problem, algorithm, depth):
         window = getattr(self, "window", None) or depth
-        result = Truncated(window=function(window)).estimate(problem, algorithm, depth)
+        result = Truncated(window=function(window or 1)).estimate(problem, algorithm, depth)
         return replace(result, diagnostics={"layers_differentiated": min(window, depth)})
 
     return wrong(base, estimate=estimate, **parts)
@@ -437,6 +440,8 @@ DEFECTS = {
 }
 #: Words that the reasons must contain, where a mistake is named.
 EXPLAINED = {
+    "crash": "raised IndexError",
+    "views of memory": "raised RuntimeError",
     "negated": "negated",
     "scaled by n": "a sum over the",
     "halved": "a factor 1/2",

@@ -51,6 +51,7 @@ def test_every_planted_defect_is_caught(check, name):
         # One specimen that shows the defect is enough: the others take long.
         if record.status == "failed" and words in record.reason:
             assert record.check == check and len(record.reason.splitlines()) == 1
+            assert words or "raised" not in record.reason
             assert record.number is None or not record.number < (record.limit or 0)
             return
     # A failure of the estimator as a whole, such as refusing every problem.

@@ -91,13 +91,12 @@ def compare(
     limit: float = 0.0,
     size: float | None = None,
     mistakes: Mistakes = (),
-    remedy: str = "",
 ) -> tuple[float, ...]:
     """Fail unless an array is as close to an expected one, which `what` names, as a limit says."""
     error = distance(mine, expected, size)
     # NaN must fail.
     right = error < limit or error == limit == 0
-    reason = "" if right else explain(mine, expected, what, mistakes) + remedy
+    reason = "" if right else explain(mine, expected, what, mistakes)
     return require(right, reason, error, limit)
 
 

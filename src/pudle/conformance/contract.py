@@ -36,7 +36,6 @@ EVERY_KIND = specimens() + FEW
 #: The kinds whose gradients are made of the most different parts.
 DIFFERENT = specimens("sparse coding", "convolutional", "penalty", "ridge")
 DENSE = specimens("sparse coding")
-STATELESS = ": keep no state"
 
 
 @register()
@@ -140,29 +139,25 @@ def check_repeatable(subject: Subject) -> Measurements:
     """A second call, an equal estimator, and one from another start before it change no bit and no
     earlier result.
     """
-    shallow, depth = SHALLOW
+    (shallow, depth), specimen, estimate = SHALLOW, subject.specimen, subject.estimator.estimate
     result = subject.estimate(depth)
     first = gradient_of(result).copy()
     subject.estimate(shallow)
-    remedy = ": return a tensor of its own"
-    yield compare("the gradient before a later call", gradient_of(result), first, remedy=remedy)
-    again = subject.gradient(depth)
-    yield compare("the gradient of the first call", again, first, remedy=STATELESS)
-    if dataclasses.is_dataclass(subject.estimator):
-        equal = subject.having().gradient(depth)
-        yield compare("the gradient of an equal estimator", equal, first, remedy=STATELESS)
+    kept = gradient_of(result).copy()
     # Algorithms that differ in their warm start alone are equal: what is kept for one must not
     # serve the other.
-    problem, algorithm = subject.specimen.make(), subject.specimen.make_algorithm()
+    problem, algorithm = specimen.make(), specimen.make_algorithm()
     start = torch.ones(problem.code_shape, dtype=torch.float64)
     warm = dataclasses.replace(algorithm, initial=start)
-    estimate = subject.estimator.estimate
     estimate(problem, algorithm, depth)
-    after, alone = (
-        gradient_of(estimate(each, warm, depth)) for each in (problem, subject.specimen.make())
-    )
-    what = "the gradient without an earlier call from another start"
-    yield compare(what, after, alone, remedy=STATELESS)
+    after, alone = (gradient_of(estimate(each, warm, depth)) for each in (problem, specimen.make()))
+    for what, mine, expected in (
+        ("the gradient before a later call", kept, first),
+        ("the gradient of the first call", subject.gradient(depth), first),
+        ("the gradient of an equal estimator", subject.having().gradient(depth), first),
+        ("the gradient without an earlier call from another start", after, alone),
+    ):
+        yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, expected)
 
 
 @register(DIFFERENT)
@@ -189,8 +184,8 @@ def check_global_state(subject: Subject) -> Measurements:
         np.random.set_state(untouched[0])  # noqa: NPY002
         random.setstate(untouched[1])
     first, second = gradients
-    remedy = ": use torch.enable_grad inside, and no global random state"
-    yield compare("the gradient in another global state", second, first, remedy=remedy)
+    remedy = "use torch.enable_grad inside, and no global random state"
+    yield compare(f"the gradient in another global state ({remedy})", second, first)
 
 
 def _global_state() -> dict[str, str]:

@@ -44,7 +44,7 @@ def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) ->
         "a factor 1/2 too many": expected / 2,
         "a factor 1/2 is missing": 2 * expected,
     }
-    scaled = [(f"{scale:.6g} times that", scale * expected)]
+    scaled = [(f"{scale:.10g} times that", scale * expected)]
     for mistake, candidate in itertools.chain(multiples.items(), mistakes, scaled):
         # A mistake explains an error of which it leaves next to nothing.
         if distance(mine, candidate) < min(ROUNDED, 0.01 * error):
