@@ -65,8 +65,8 @@ def forgets(**fields):
     """Make an estimator that runs with other fields of what has them, problem or algorithm."""
 
     def changed(owner):
-        own = {name: value for name, value in fields.items() if hasattr(owner, name)}
-        return replace(owner, **own)
+        own = {each.name for each in dataclasses.fields(owner)} & fields.keys()
+        return replace(owner, **{name: fields[name] for name in own})
 
     return another(lambda p, a: (changed(p), changed(a)))
 
