@@ -455,7 +455,7 @@ EXPLAINED = {
     "implicit negated": "the correction of the direct part with the wrong sign",
     "window off by one": "the derivative through the last 6 layers alone",
     "clamped": "the last 20 layers alone",
-    "clamped, admitted": "differentiated=20 at depth 40 instead of 39",
+    "clamped, admitted": "layers_differentiated=20 at depth",
     "at most 400 layers": "of 401 layers",
     "warm start ignored": "with the warm start ignored",
     "sweep short": "yields 3 estimates",
