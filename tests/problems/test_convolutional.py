@@ -17,7 +17,7 @@ class TestConvolution:
     @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (4, 2)], ids=str)
     def test_every_size_and_stride_is_the_matrix(self, kernel):
         for stride in range(1, min(kernel) + 1):
-            for height in range(kernel[0], kernel[0] + 5):
+            for height in range(kernel[0], kernel[0] + 3):
                 image, filters = (2, height, kernel[1] + 3), (2, 2, *kernel)
                 problem = convolutional(image=image, filters=filters, stride=stride, n=2)
                 twin, entries = dense_twin(problem)
@@ -41,33 +41,21 @@ class TestConvolution:
                     twin.outer_loss(flat).item(), rel=1e-12
                 )
 
-    def test_refusals(self):
-        problem = convolutional()
-        replace = dataclasses.replace
-        small = torch.zeros(1, 2, 2, 20, dtype=torch.float64)
-        assert "smaller than the 3 x 4 filters" in refusal(
-            lambda: replace(problem, observations=small)
-        )
-        assert "stride=4 leaves pixels that no filter reaches" in refusal(
-            lambda: replace(problem, stride=4)
-        )
-        assert "stride=0" in refusal(lambda: replace(problem, stride=0))
-        assert "channels" in refusal(lambda: replace(problem, dictionary=problem.dictionary[:, :1]))
-        assert "dictionary has shape" in refusal(
-            lambda: replace(problem, dictionary=problem.dictionary[0])
-        )
-        assert "l2_penalty" in refusal(lambda: replace(problem, l2_penalty=-1.0))
-        assert "penalty=0" in refusal(lambda: replace(problem, penalty=0.0))
-        assert "choose from lasso, reconstruction" in refusal(
-            lambda: replace(problem, loss="huber")
-        )
-        assert "convert one" in refusal(
-            lambda: replace(problem, dictionary=problem.dictionary.float())
-        )
-        wrong = torch.zeros(1, 2, 3, dtype=torch.float64)[None]
-        assert "generating_codes has shape" in refusal(
-            lambda: replace(problem, generating_codes=wrong)
-        )
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"observations": torch.zeros(1, 2, 2, 20).double()}, "smaller than the 3 x 4 filters"),
+            ({"stride": 4}, "stride=4 leaves pixels that no filter reaches"),
+            ({"stride": 0}, "stride=0"),
+            ({"dictionary": torch.ones(3, 1, 3, 4).double()}, "second axes must agree"),
+            ({"dictionary": torch.ones(2, 3, 4).double()}, "dictionary has shape"),
+            ({"dictionary": torch.ones(3, 2, 3, 4)}, "convert one"),
+            ({"l2_penalty": -1.0}, "l2_penalty"),
+            ({"generating_codes": torch.zeros(1, 1, 2, 3).double()}, "generating_codes has shape"),
+        ],
+    )
+    def test_refusals(self, changes, words):
+        assert words in refusal(lambda: dataclasses.replace(convolutional(), **changes))
 
 
 class TestConvolutionalSolve:
@@ -103,17 +91,4 @@ class TestConvolutionalSolve:
         lasso = convolutional("lasso", **shape)
         with pytest.raises(pudle.UnsupportedProblem) as refused:
             pudle.make_estimator("analytic").estimate(lasso, pudle.Ista(), 1)
-        text = str(refused.value)
-        assert (
-            "relative residual" in text
-            and "25 pixel values" in text
-            and "backprop" in text
-            and "\n" not in text
-        )
-        # The same estimator works at a greater depth.
-        assert (
-            pudle.make_estimator("analytic")
-            .estimate(convolutional(), pudle.Ista(), 30)
-            .gradient.isfinite()
-            .all()
-        )
+        assert "25 pixel values" in str(refused.value) and "backprop" in str(refused.value)

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
-import warnings
 
 import numpy as np
 import oracles
@@ -77,29 +75,20 @@ def thresholded() -> pudle.ThresholdedConvolutionalSparseCoding:
 class TestAgainstOtherSolvers:
     """Codes of two well-kept solvers, both run beyond their usual stopping rules."""
 
-    def test_scikit_learn(self, solved):
-        linear_model = pytest.importorskip(
-            "sklearn.linear_model", reason="scikit-learn is not installed"
-        )
-        problem, reference = solved
+    @pytest.mark.parametrize(
+        ("module", "options"),
+        [
+            ("sklearn.linear_model", {"tol": 1e-16, "max_iter": 100_000}),
+            ("celer", {"tol": 1e-13, "max_iter": 100}),
+        ],
+    )
+    # The duality gap need not reach the tolerance for the codes to be right.
+    @pytest.mark.filterwarnings("ignore:.*did not converge.*")
+    def test_codes(self, solved, module, options):
+        solver, (problem, reference) = pytest.importorskip(module), solved
         x, d = arrays_of(problem)
-        # scikit-learn divides the squared error by the number of rows.
-        model = linear_model.Lasso(
-            alpha=PENALTY / len(d), fit_intercept=False, tol=1e-16, max_iter=100_000
-        )
-        with warnings.catch_warnings():
-            # Its duality gap need not reach 1e-16 for the codes to be right.
-            warnings.filterwarnings("ignore", message=".*did not converge.*")
-            codes = np.array([model.fit(d, sample).coef_.copy() for sample in x])
-        assert np.abs(codes - reference.codes.numpy()).max() < tolerances.SOLVER_CODES
-
-    def test_celer(self, solved):
-        celer = pytest.importorskip(
-            "celer", reason="celer, an independent lasso solver, is not installed"
-        )
-        problem, reference = solved
-        x, d = arrays_of(problem)
-        model = celer.Lasso(alpha=PENALTY / len(d), fit_intercept=False, tol=1e-13, max_iter=100)
+        # Both divide the squared error by the number of rows.
+        model = solver.Lasso(alpha=PENALTY / len(d), fit_intercept=False, **options)
         codes = np.array([model.fit(d, sample).coef_.copy() for sample in x])
         assert np.abs(codes - reference.codes.numpy()).max() < tolerances.SOLVER_CODES
 
@@ -164,37 +153,21 @@ class TestExactGradient:
 
 
 class TestTargets:
-    @pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
-    def test_ghat_is_the_lasso_gradient_whatever_the_loss(self, loss):
-        ghat = pudle.reference(sparse_problem(loss), "ghat")
-        assert ghat.target == "ghat"
-        assert torch.equal(ghat.gradient, pudle.reference(sparse_problem("lasso")).gradient)
-        x, d = arrays_of(sparse_problem())
-        truth = gradient_formula(x, oracles.exact_codes(x, d, PENALTY), d).astype(float)
-        assert np.linalg.norm(
-            ghat.gradient.numpy() - truth
-        ) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
-
-    def test_gstar_uses_the_lasso_codes_of_the_generating_dictionary(self, problem):
-        x, d = arrays_of(problem)
-        codes = oracles.exact_codes(x, problem.generating_dictionary.numpy(), PENALTY)
+    @pytest.mark.parametrize("target", ["ghat", "gstar", "gtilde"])
+    def test_formula_of_the_lasso_whatever_the_loss(self, loss, target):
+        problem = sparse_problem(loss)
+        reference, (x, d) = pudle.reference(problem, target), arrays_of(problem)
+        at = problem.generating_dictionary.numpy() if target == "gstar" else d
+        codes = oracles.exact_codes(x, at, PENALTY)
+        codes = problem.generating_codes.numpy() if target == "gtilde" else codes
         truth = gradient_formula(x, codes, d).astype(float)
-        reference = pudle.reference(problem, "gstar")
-        assert reference.status == "certified"
-        assert np.linalg.norm(
-            reference.gradient.numpy() - truth
-        ) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
-
-    def test_gtilde_uses_the_generating_codes(self, problem):
-        x, d = arrays_of(problem)
-        truth = gradient_formula(x, problem.generating_codes.numpy(), d)
-        reference = pudle.reference(problem, "gtilde")
-        assert reference.status == "certified"
-        assert np.linalg.norm(
-            reference.gradient.numpy() - truth
-        ) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
-        assert torch.equal(reference.codes, problem.generating_codes)
-        assert (reference.certificate.samples, reference.certificate.zero_codes) == (len(x), 0.0)
+        assert (reference.status, reference.target) == ("certified", target)
+        assert relative(reference.gradient, truth) < tolerances.CLOSED_FORM
+        assert reference.certificate.samples == len(x)
+        if target == "ghat":
+            assert torch.equal(reference.gradient, pudle.reference(sparse_problem()).gradient)
+        if target == "gtilde":
+            assert torch.equal(reference.codes, problem.generating_codes)
 
     @pytest.mark.parametrize(
         ("problem", "target", "words"),
@@ -276,7 +249,7 @@ class TestUncertified:
         assert reference.status == "uncertified"
         assert "safe margin from a change of support" in reference.reason
 
-    @pytest.mark.parametrize("size", [1e100, 1e150, 1e160, 1e200])
+    @pytest.mark.parametrize("size", [1e100, 1e160])
     def test_overflow_is_not_certified(self, loss, size):
         """A gradient whose norm exceeds float64 would make every relative error zero."""
         problem = sparse_problem(loss)
@@ -339,17 +312,3 @@ def test_the_status_follows_from_the_certificate_and_the_bound(
         "exact",
     )
     assert found.codes is codes and found.certificate is certificate
-
-
-def test_takes_at_most_a_second():
-    """A problem of the quick profile's size takes at most a second of processor time on one
-    thread.
-    """
-    problem = pudle.make_dataset(
-        "sparse_gaussian(n_samples=500, n_features=50, n_components=100)"
-    ).problem()
-    began = time.process_time()
-    reference = pudle.reference(problem)
-    took = time.process_time() - began
-    assert reference.status == "certified"
-    assert took <= 1.0
