@@ -11,6 +11,7 @@ from comparisons import refusal, relative
 from examples import PENALTY, arrays_of, largest_eigenvalue, sparse_problem
 
 import pudle
+from pudle import names
 
 
 @pytest.fixture(params=[pudle.Ista, pudle.Fista], ids=["ista", "fista"])
@@ -73,6 +74,15 @@ def test_warm_start_resumes_the_iteration():
     assert torch.equal(
         pudle.Ista().run(problem, 7, initial=first).codes, pudle.Ista().run(problem, 12).codes
     )
+
+
+def test_a_warm_start_is_data_and_no_part_of_a_spec():
+    initial = torch.ones(40, 18, dtype=torch.float64)
+    warm = pudle.Ista(step=0.2, initial=initial)
+    assert names.text(warm) == "ista(step=0.2)"
+    assert warm == pudle.Ista(step=0.2) and hash(warm) == hash(pudle.Ista(step=0.2))
+    text = refusal(lambda: pudle.Ista(initial=initial.float()).run(sparse_problem(), 1))
+    assert "differ in dtype" in text
 
 
 def test_codes_converge_to_the_reference(make):

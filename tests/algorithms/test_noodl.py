@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from comparisons import refusal
 from examples import arrays_of, sparse_problem
 
 import pudle
-from pudle.errors import InvalidArgument
 from pudle.kernel_choice import VARIABLE
 
 STEPS, THRESHOLDS, BOUND = (0.1, 0.12), (0.3, 0.2, 0.15), 0.8
@@ -61,24 +61,14 @@ def test_codes_are_those_of_the_paper(depth, choice, monkeypatch):
     ],
 )
 def test_wrong_options_are_refused(spec, text):
-    with pytest.raises(InvalidArgument) as caught:
-        pudle.make_algorithm(spec)
-    assert text in str(caught.value)
+    assert text in refusal(lambda: pudle.make_algorithm(spec))
 
 
-def test_a_warm_start_and_a_state_beyond_the_depth_are_refused():
+def test_a_warm_start_is_refused():
     problem = sparse_problem()
     start = problem.initial_codes()
     for call in (
         lambda: pudle.Noodl(initial=start),
         lambda: pudle.Noodl().run(problem, 3, initial=start),
     ):
-        with pytest.raises(
-            InvalidArgument, match="starts at the thresholded D.T x: for a warm start use ista"
-        ):
-            call()
-    for depth in (0, 3, 20):
-        with pytest.raises(InvalidArgument, match="lies outside"):
-            pudle.Noodl().run(problem, depth, keep=(depth + 1,))
-    with pytest.raises(InvalidArgument, match="depth=2.5 is not an integer"):
-        pudle.Noodl().run(problem, 2.5)
+        assert "for a warm start use ista" in refusal(call)

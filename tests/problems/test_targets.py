@@ -9,6 +9,7 @@ import oracles
 import pytest
 import tolerances
 import torch
+from comparisons import refusal, relative
 from convolutions import convolutional, dense, dense_twin
 
 import pudle
@@ -16,14 +17,14 @@ import pudle
 Array = np.ndarray
 
 #: Specs of the estimators that converge to the exact gradient with depth.
-CONSISTENT = {
-    "analytic": "analytic",
-    "backprop": "backprop",
-    "checkpointed": "checkpointed",
-    "conjugate_gradient": "conjugate_gradient(iterations=300, rtol=1e-15)",
-    "fixed_point": "fixed_point(terms=1500)",
-    "truncated": "truncated(window=3000)",
-}
+CONSISTENT = (
+    "analytic",
+    "backprop",
+    "checkpointed",
+    "conjugate_gradient(iterations=300, rtol=1e-15)",
+    "fixed_point(terms=1500)",
+    "truncated(window=3000)",
+)
 
 
 def supervised(loss: str, **fields) -> pudle.ConvolutionalSparseCoding:
@@ -77,42 +78,29 @@ class TestReference:
         plain = convolutional(loss, l2_penalty=l2_penalty)
         same = pudle.reference(dataclasses.replace(plain, targets=plain.observations))
         truth = pudle.reference(plain)
-        assert float((same.gradient - truth.gradient).norm()) <= tolerances.CLOSED_FORM * float(
-            truth.gradient.norm()
-        )
+        assert relative(same.gradient, truth.gradient) <= tolerances.CLOSED_FORM
 
     @pytest.mark.parametrize("target", ["gstar", "gtilde"])
     def test_formulas_without_targets_are_refused(self, target):
-        with pytest.raises(
-            pudle.InvalidArgument,
-            match="does not hold for a problem with targets: use target='exact'",
-        ):
-            pudle.reference(supervised("lasso"), target)
+        text = refusal(lambda: pudle.reference(supervised("lasso"), target))
+        assert "use target='exact'" in text
 
 
 class TestEstimators:
-    @pytest.mark.parametrize("l2_penalty", [0.0, 0.1])
-    @pytest.mark.parametrize("name", CONSISTENT)
-    def test_limit(self, name, loss, l2_penalty):
-        problem = supervised(loss, l2_penalty=l2_penalty)
+    @pytest.mark.parametrize("spec", CONSISTENT)
+    def test_limit(self, spec, loss):
+        problem = supervised(loss, l2_penalty=0.1)
         truth = pudle.reference(problem)
         assert truth.status == "certified", truth.reason
-        mine = (
-            pudle.make_estimator(CONSISTENT[name])
-            .estimate(problem, pudle.Fista(restart=True), 150)
-            .gradient
-        )
-        assert float((mine - truth.gradient).norm()) < tolerances.CONVERGED * float(
-            truth.gradient.norm()
-        )
+        estimate = pudle.make_estimator(spec).estimate(problem, pudle.Fista(restart=True), 150)
+        assert relative(estimate.gradient, truth.gradient) < tolerances.CONVERGED
 
 
 def test_refusals():
     problem = supervised("lasso")
-    for wrong, text in (
-        (problem.targets[:1], r"targets has shape \(1, 2, 9, 12\): it must be \(3, 2, 9, 12\)"),
+    for wrong, words in (
+        (problem.targets[:1], "targets has shape (1, 2, 9, 12): it must be (3, 2, 9, 12)"),
         (problem.targets.float(), "targets"),
         (problem.targets * float("nan"), "targets"),
     ):
-        with pytest.raises(pudle.InvalidArgument, match=text):
-            dataclasses.replace(problem, targets=wrong)
+        assert words in refusal(lambda wrong=wrong: dataclasses.replace(problem, targets=wrong))
