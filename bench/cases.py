@@ -233,11 +233,15 @@ QUICK = Selection(
     experiments=SHORT,
 )
 
+
+def _all_cases(samples: int) -> tuple[Case, ...]:
+    unbiased = _cases(DEPTHS, 5, samples, UNBIASED, targets=("gstar", "gtilde"))
+    return _cases(DEPTHS, 5, samples, CORE + MORE + SMALL) + unbiased + OTHERS
+
+
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(DEPTHS, 5, 500, CORE + MORE + SMALL)
-    + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
-    + OTHERS,
+    cases=_all_cases(500),
     limited=LIMITED,
     estimators=ESTIMATORS,
     tracked_depths=(10, 100, 400, 800),
@@ -256,9 +260,7 @@ PAPER = replace(
     estimators=(*ESTIMATORS, "truncated(window=20)"),
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
-    + _cases(DEPTHS, 5, 2000, CORE + MORE + SMALL)
-    + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
-    + OTHERS,
+    + _all_cases(2000),
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(1, 10, 50, 100, 200, 500, 800),
     timeout=7200.0,

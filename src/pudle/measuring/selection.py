@@ -144,12 +144,13 @@ def select(
     # A published name selects its case also where the options change it, and so give it another
     # name.
     published = not axes.get("datasets") and all(fnmatch.filter(own, pattern) for pattern in cases)
-    before = _matching(cases, own, "--case", "") if published else own
-    kept = {case.name: case for case in crossed(before.values(), home or results_home(), **axes)}
+    kept = _matching(cases, own, "--case", "") if published else own
+    if crosses := any(axes.values()):
+        place = home or results_home()
+        kept = {case.name: case for case in crossed(kept.values(), place, **axes)}
     if not published:
         hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
         kept = _matching(cases, kept, "--case", hint)
-    crosses = any(axes.values())
     narrowed = bool(only or cases or crosses)
     carried_out = () if narrowed else profile.experiments
     if experiments:
