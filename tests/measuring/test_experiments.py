@@ -5,16 +5,16 @@ else.
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import call
 from examples import TINY
 from plugin import write_package
 from repositories import git
 
-from pudle import cli, names
+from pudle import names
 from pudle.errors import MissingResults
 from pudle.measuring.run import execute
 from pudle.measuring.runner import fill, plan_experiments, survey
@@ -153,7 +153,7 @@ def test_what_holds_at_a_commit_is_known_later(planted):
             at(commit)
 
 
-def test_experiments_leave_what_is_known_of_cases_as_it_is(planted, monkeypatch, capsys):
+def test_experiments_leave_what_is_known_of_cases_as_it_is(planted):
     """Neither the clean commit's nor the dirty one's record of cases is hidden, and the gate
     refuses to judge none.
     """
@@ -161,10 +161,8 @@ def test_experiments_leave_what_is_known_of_cases_as_it_is(planted, monkeypatch,
     commit = committed("clean")
     run("planted-works")
     assert not at(commit).cases
-    monkeypatch.setattr(sys, "argv", ["pudle", "compare", "HEAD", "HEAD", "--home", "home"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 2 and "holds experiments" in capsys.readouterr().err
+    done = call("compare", "HEAD", "HEAD", "--home", "home")
+    assert done.returncode == 2 and "holds experiments" in done.stderr
     Path("file").write_text("dirty")
     run(cases=(TINY,))
     Path("file").write_text("clean")
@@ -177,20 +175,16 @@ def test_experiments_leave_what_is_known_of_cases_as_it_is(planted, monkeypatch,
     assert [item.name for item in at(commit).experiments] == ["planted-works"]
 
 
-def test_run_carries_out_the_experiments_it_is_told(planted, monkeypatch, capsys):
+def test_run_carries_out_the_experiments_it_is_told(planted):
     def told(*patterns):
         options = [f"--experiment={pattern}" for pattern in patterns]
-        command = ["pudle", "run", "--home", "home", "--scores-only", "--workers", "1", *options]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        return end.value.code or 0, printed.out, printed.err
+        return call("run", "--home", "home", "--scores-only", "--workers", "1", *options)
 
-    code, out, _ = told("planted-w*", "planted-lacks")
-    assert code == 0 and "2 of 2 experiments carried out now, 1 ok, 1 skipped" in out
-    assert "planted-lacks: skipped: planted: install it" in out
-    code, _, err = told("planted-raises")
-    assert code == 2 and "planted-raises: error: ZeroDivisionError" in err
-    code, _, err = told("nothing-*")
-    assert code == 2 and "matches no experiment" in err
+    done = told("planted-w*", "planted-lacks")
+    assert done.returncode == 0
+    assert "2 of 2 experiments carried out now, 1 ok, 1 skipped" in done.stdout
+    assert "planted-lacks: skipped: planted: install it" in done.stdout
+    done = told("planted-raises")
+    assert done.returncode == 2 and "planted-raises: error: ZeroDivisionError" in done.stderr
+    done = told("nothing-*")
+    assert done.returncode == 2 and "matches no experiment" in done.stderr

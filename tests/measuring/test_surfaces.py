@@ -253,11 +253,3 @@ class TestWindows:
         floor = errors["reconstruction"]
         assert floor[1400, 1] > 2 * floor[1400, 10] > 4 * floor[1400, 100] > 1e-3
         assert abs(floor[1400, 10] / floor[700, 10] - 1) < 1e-3
-
-    def test_limit_of_another_thresholding_serves_as_reference(self):
-        problem = sparse_problem(m=20, p=12)
-        algorithm = pudle.Ista(thresholding="hard(threshold=0.1)")
-        limit = pudle.reference(problem, "limit", algorithm)
-        shallow, deep = window_surface(problem, algorithm, (5, 600), [1000], limit)
-        assert shallow["status"] == deep["status"] == "ok"
-        assert deep["relative_error"] < 1e-4 < shallow["relative_error"]
