@@ -11,6 +11,7 @@ column ``psnr`` the columns ``psnr_low`` and ``psnr_high`` are its band or its b
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -33,8 +34,32 @@ class Axis:
     scale: Literal["linear", "log", "ordinal"] = "linear"
 
 
+class Picture(ABC):
+    """What can be written into files: a name, words, numbers and a drawing."""
+
+    name: str
+    rows: pd.DataFrame
+    alt: Any
+
+    @abstractmethod
+    def canvas(self) -> Any:
+        """Draw it with matplotlib."""
+
+    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of its files, drawn at most once; ``csv`` holds the numbers."""
+        if "csv" in endings:
+            yield f"{self.name}.csv", markup.csv(self.rows, float_format="%.6g").encode()
+        if drawn := [ending for ending in endings if ending != "csv"]:
+            # Takes a second, and a page needs none of it.
+            from pudle.reports.figures.drawing import saved
+
+            canvas = self.canvas()
+            for ending in drawn:
+                yield f"{self.name}.{ending}", saved(canvas, ending, self.name, self.alt)
+
+
 @dataclass(frozen=True, eq=False)
-class Figure:
+class Figure(Picture):
     """A figure, see the module; its files are called `name` (see `file_name`) with an ending, and
     figures of one `kind` stand together.
     """
@@ -100,17 +125,10 @@ class Figure:
             rows = rows[shown]
         return replace(self, rows=rows, x=(across,), y=(upward,), **changes)
 
-    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of the figure's files, drawn at most once; ``csv`` is its data."""
-        if "csv" in endings:
-            yield f"{self.name}.csv", markup.csv(self.rows, float_format="%.6g").encode()
-        if drawn := [ending for ending in endings if ending != "csv"]:
-            # Takes a second, and a page needs none of it.
-            from pudle.reports.figures.drawing import draw, saved
+    def canvas(self) -> Any:
+        from pudle.reports.figures.drawing import draw
 
-            canvas = draw(*(self.panels or [self]))
-            for ending in drawn:
-                yield f"{self.name}.{ending}", saved(canvas, ending, self.name, self.alt)
+        return draw(*(self.panels or [self]))
 
 
 def file_name(*parts: str) -> str:

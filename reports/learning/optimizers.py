@@ -24,7 +24,7 @@ NAME = "Optimizers"
 READING = (
     "Steps and computing time until the relative error of the dictionary first falls to a goal;"
     " between rows of the history its logarithm is interpolated linearly. Of several learning rates"
-    " the one with the fewest steps is shown and named. The fewest steps of a column are bold. A"
+    " the one with the fewest steps is shown. The fewest steps of a column are bold. A"
     " step of an optimizer with a line search computes several gradients. Dotted lines in the"
     " figures mark the goals."
 )
@@ -66,26 +66,17 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
 
     Each table has one row per method and goal: ``optimizer`` (without its learning rate),
-    ``gradient``, ``rate``, whether there are ``several`` for this optimizer and gradient,
-    ``method``, its ``status``, whether all its seeds ``failed``, its errors at the ``start`` and
-    the ``end``, and the ``step`` and the ``seconds`` at which it reaches the ``goal``: the median
-    over the seeds, infinite for a seed that failed.
+    ``gradient``, ``rate``, ``method``, its ``status``, whether all its seeds ``failed``, its errors
+    at the ``start`` and the ``end``, and the ``step`` and the ``seconds`` at which it reaches the
+    ``goal``: the median over the seeds, infinite for a seed that failed.
     """
     records = [
         item for item in results.experiments if item.kind == "learning" and item.study == STUDY
     ]
     records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))
-    groups = group(
-        records,
-        lambda record: (
-            f"{record.dataset}, {record.options.get('depth')} layers,"
-            f" {record.options.get('algorithm')}"
-        ),
-    )
-    tables = {title: pd.concat(map(_training, methods)) for title, methods in groups.items()}
-    for table in tables.values():
-        table["several"] = table.groupby(KEYS)["rate"].transform("nunique") > 1
-    return tables
+    title = "{dataset}, {depth} layers, {algorithm}"
+    groups = group(records, lambda record: title.format(**record.options))
+    return {title: pd.concat(map(_training, methods)) for title, methods in groups.items()}
 
 
 def _training(method: Method) -> pd.DataFrame:
@@ -159,10 +150,9 @@ def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
         elif math.isinf(row.step):
             shown[place] = Cell("not reached", key=math.inf)
         else:
-            details = [text.seconds(row.seconds), *([row.rate] if row.several else [])]
-            shown[place] = Cell(
-                _steps(row), best=row.step == least[place[1]], key=row.step, details=details
-            )
+            details = [text.seconds(row.seconds), row.rate]
+            best_of = row.step == least[place[1]]
+            shown[place] = Cell(_steps(row), best=best_of, key=row.step, details=details)
     names = trainings["optimizer"].unique()
     columns = {
         gradient: [shown.get((name, gradient), text.DASH) for name in names]
@@ -213,8 +203,7 @@ def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> l
     panels: dict[str, dict[str, Method]] = {}
     for optimizer, gradient in pd.MultiIndex.from_frame(trainings[KEYS]).unique():
         row = best.loc[(optimizer, gradient)]
-        label = f"{gradient}, {row.rate}" if row.several else gradient
-        panels.setdefault(optimizer, {})[label] = row.method
+        panels.setdefault(optimizer, {})[f"{gradient}, {row.rate}"] = row.method
     return charts(
         title,
         panels,

@@ -8,7 +8,7 @@ import base64
 import io
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pudle.reports import markup
-from pudle.reports.figures.record import Axis, Figure, file_name
+from pudle.reports.figures.record import Axis, Figure, Picture, file_name
 from pudle.reports.learning.methods import Method
 from pudle.reports.looks import Look
 
@@ -147,46 +146,32 @@ class Tile:
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
-    """Images that a page shows one by one and a file as one sheet; several rows stay rows, a single
-    row wraps.
+class Gallery(Picture):
+    """Images that a page shows one by one and a file as one sheet; several rows of tiles stay rows,
+    a single row wraps. Its rows are the numbers of the captions.
     """
 
-    title: str
+    kind: str
     about: str
-    rows: Sequence[Sequence[Tile]]
-    #: The numbers of the captions.
-    data: pd.DataFrame
+    tiles: Sequence[Sequence[Tile]]
+    rows: pd.DataFrame
 
     @property
-    def kind(self) -> str:
-        return self.title
+    def title(self) -> str:
+        return self.kind
 
-    @property
+    @cached_property
     def name(self) -> str:
         """How its files begin."""
-        return file_name(self.title.lower(), self.about)
+        return file_name(self.kind.lower(), self.about)
 
-    @property
+    @cached_property
     def alt(self) -> str:
         """The images in words."""
-        tiles = " ".join(tile.alt for row in self.rows for tile in row)
-        return f"{self.about}: {self.title.lower()}. {tiles}"
+        tiles = " ".join(tile.alt for row in self.tiles for tile in row)
+        return f"{self.about}: {self.kind.lower()}. {tiles}"
 
-    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of the sheet's files, see `Figure.files`."""
-        if "csv" in endings:
-            yield f"{self.name}.csv", markup.csv(self.data, float_format="%.6g").encode()
-        if drawn := [ending for ending in endings if ending != "csv"]:
-            # Takes a second, and a page needs none of it.
-            from pudle.reports.figures.drawing import saved
-
-            sheet = self._sheet()
-            for ending in drawn:
-                yield f"{self.name}.{ending}", saved(sheet, ending, self.name, self.alt)
-
-    def _sheet(self) -> Any:
-        """Draw the tiles as one sheet."""
+    def canvas(self) -> Any:
         import matplotlib as mpl
         from matplotlib.figure import Figure as Canvas
 
@@ -194,7 +179,7 @@ class Gallery:
 
         rows = [
             row[start : start + ABREAST]
-            for row in self.rows
+            for row in self.tiles
             for start in range(0, len(row), ABREAST)
         ]
         columns = max(map(len, rows))

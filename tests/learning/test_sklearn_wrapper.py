@@ -14,113 +14,93 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pudle
 from pudle import LearningWarning
+from pudle import UnrolledDictionaryLearning as Unrolled
 
 
 @pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
 # scikit-learn warns where a check does not apply to this kind of estimator.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([pudle.UnrolledDictionaryLearning(n_components=3, epochs=2, depth=5)])
+@parametrize_with_checks([Unrolled(n_components=3, epochs=2, depth=5)])
 def test_scikit_learn(estimator, check):
     check(estimator)
 
 
-class TestWrapper:
-    def test_components_are_rows_and_codes_those_of_the_algorithm(self):
-        x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, epochs=3, batch=100, random_state=0)
-        codes = model.fit_transform(x)
-        assert model.components_.shape == (25, 20) and codes.shape == (300, 25)
-        np.testing.assert_allclose(np.linalg.norm(model.components_, axis=1), 1, rtol=1e-12)
-        problem = pudle.SparseCoding(
-            observations=torch.as_tensor(x),
-            dictionary=torch.as_tensor(model.components_.T),
-            penalty=0.1,
-        )
-        np.testing.assert_allclose(codes, pudle.Fista().run(problem, 30).codes, atol=1e-12)
-        np.testing.assert_allclose(model.inverse_transform(codes), codes @ model.components_)
-        assert model.history_.loss.iloc[-1] < model.history_.loss.iloc[1] and model.status_ == "ok"
+@pytest.fixture(scope="module")
+def x():
+    return planted().observations.numpy()
 
-    def test_errors_and_counts_are_those_of_the_history(self):
-        x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, epochs=3, batch=100, random_state=0).fit(x)
-        assert (model.n_iter_, model.n_steps_) == (3, 9)
-        np.testing.assert_array_equal(model.error_, model.history_.loss[1:])
 
-    @pytest.mark.parametrize("jobs", [None, pytest.param(2, marks=pytest.mark.nightly)])
-    def test_sparse_codes_and_jobs(self, jobs):
-        x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, epochs=1, random_state=0).fit(x)
-        codes = model.transform(x)
-        sparse = clone(model).set_params(sparse_output=True, n_jobs=jobs).fit(x).transform(x)
-        assert (
-            isinstance(sparse, scipy.sparse.csr_array)
-            and sparse.nnz == np.count_nonzero(codes) < codes.size
-        )
-        np.testing.assert_allclose(sparse.toarray(), codes, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(
-            model.inverse_transform(sparse), codes @ model.components_, rtol=0, atol=1e-12
-        )
-
-    def test_in_a_pipeline_under_a_search(self):
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV
-        from sklearn.pipeline import make_pipeline
-
-        x = planted(n_samples=60).observations.numpy()
-        y = (x[:, 0] > 0).astype(int)
-        pipeline = make_pipeline(
-            pudle.UnrolledDictionaryLearning(8, epochs=2, depth=5, random_state=0),
-            LogisticRegression(),
-        )
-        grid = {"unrolleddictionarylearning__estimator": ["alternating", "truncated(window=2)"]}
-        search = GridSearchCV(pipeline, grid, cv=2).fit(x, y)
-        assert set(search.cv_results_["rank_test_score"]) <= {1, 2}
-
-    @pytest.mark.parametrize(
-        "optimizer", ["adam(learning_rate=0.01)", "momentum(learning_rate=0.1)"]
+@pytest.mark.parametrize("jobs", [None, pytest.param(2, marks=pytest.mark.nightly)])
+def test_components_are_rows_and_codes_those_of_the_algorithm(x, jobs):
+    model = Unrolled(25, epochs=3, batch=100, random_state=0).fit(x)
+    codes, rows = model.transform(x), model.components_
+    assert rows.shape == (25, 20) and codes.shape == (300, 25)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-12)
+    problem = pudle.SparseCoding(
+        observations=torch.as_tensor(x), dictionary=torch.as_tensor(rows.T), penalty=0.1
     )
-    def test_partial_fits_are_the_steps_of_a_fit(self, optimizer):
-        """With the same batch in every step, and the same first dictionary."""
-        x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(
-            25, epochs=4, batch=None, optimizer=optimizer, random_state=0
-        )
-        whole, parts = clone(model).fit(x), clone(model)
-        for call in range(1, 5):
-            assert parts.partial_fit(x).n_steps_ == call
-        np.testing.assert_allclose(parts.components_, whole.components_, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(parts.error_, whole.error_, rtol=1e-12)
-        assert parts.partial_fit(x[:1]).components_.shape == (25, 20)
+    np.testing.assert_allclose(codes, pudle.Fista().run(problem, 30).codes, atol=1e-12)
+    np.testing.assert_allclose(model.inverse_transform(codes), codes @ rows)
+    losses = model.history_.loss[1:]
+    assert losses.iloc[-1] < losses.iloc[0] and model.status_ == "ok"
+    assert (model.n_iter_, model.n_steps_) == (3, 9)
+    np.testing.assert_array_equal(model.error_, losses)
+    sparse = model.set_params(sparse_output=True, n_jobs=jobs).transform(x)
+    assert isinstance(sparse, scipy.sparse.csr_array)
+    assert sparse.nnz == np.count_nonzero(codes) < codes.size
+    np.testing.assert_allclose(sparse.toarray(), codes, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(model.inverse_transform(sparse), codes @ rows, rtol=0, atol=1e-12)
 
-    def test_partial_fit_continues_a_fit_and_survives_pickling(self):
-        x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, epochs=2, random_state=0).fit(x)
-        before = model.components_
-        again = pickle.loads(pickle.dumps(model.partial_fit(x[:100])))
-        assert 0 < np.abs(again.components_ - before).max() < 0.1
-        np.testing.assert_array_equal(
-            again.partial_fit(x[100:]).components_, model.partial_fit(x[100:]).components_
-        )
 
-    def test_a_partial_fit_that_diverges_keeps_the_dictionary(self):
-        x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, random_state=0).partial_fit(x)
-        before = model.components_
-        with pytest.warns(
-            LearningWarning,
-            match="the loss is not finite.*; the dictionary before this call is kept",
-        ):
-            model.partial_fit(x * 1e200)
-        np.testing.assert_array_equal(model.components_, before)
+def test_in_a_pipeline_under_a_search(x):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
 
-    @pytest.mark.parametrize(
-        ("options", "text"),
-        [
-            ({"n_components": 0}, "n_components=0 is too small"),
-            ({"estimator": "nothing"}, "unknown estimator 'nothing'"),
-            ({"alpha": -1.0}, "alpha=-1.0 is out of range"),
-        ],
-    )
-    def test_wrong_options_are_refused_in_fit(self, options, text):
-        with pytest.raises(ValueError, match=text):
-            pudle.UnrolledDictionaryLearning(**options).fit(planted().observations.numpy())
+    x, y = x[:60], x[:60, 0] > 0
+    pipeline = make_pipeline(Unrolled(8, epochs=2, depth=5, random_state=0), LogisticRegression())
+    grid = {"unrolleddictionarylearning__estimator": ["alternating", "truncated(window=2)"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(x, y)
+    assert set(search.cv_results_["rank_test_score"]) <= {1, 2}
+
+
+@pytest.mark.parametrize("optimizer", ["adam(learning_rate=0.01)", "momentum(learning_rate=0.1)"])
+def test_partial_fits_are_the_steps_of_a_fit(x, optimizer):
+    """With the same batch in every step, and the same first dictionary."""
+    model = Unrolled(25, epochs=4, batch=None, optimizer=optimizer, random_state=0)
+    whole, parts = clone(model).fit(x), clone(model)
+    for call in range(1, 5):
+        assert parts.partial_fit(x).n_steps_ == call
+    np.testing.assert_allclose(parts.components_, whole.components_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(parts.error_, whole.error_, rtol=1e-12)
+    assert parts.partial_fit(x[:1]).components_.shape == (25, 20)
+
+
+def test_partial_fit_continues_a_fit_and_survives_pickling(x):
+    model = Unrolled(25, epochs=2, random_state=0).fit(x)
+    before = model.components_
+    again = pickle.loads(pickle.dumps(model.partial_fit(x[:100])))
+    assert 0 < np.abs(again.components_ - before).max() < 0.1
+    one, other = (each.partial_fit(x[100:]).components_ for each in (again, model))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_partial_fit_that_diverges_keeps_the_dictionary(x):
+    model = Unrolled(25, random_state=0).partial_fit(x)
+    before = model.components_
+    with pytest.warns(LearningWarning, match="not finite.*; the dictionary before this call is"):
+        model.partial_fit(x * 1e200)
+    np.testing.assert_array_equal(model.components_, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"n_components": 0}, "n_components=0 is too small"),
+        ({"estimator": "nothing"}, "unknown estimator 'nothing'"),
+        ({"alpha": -1.0}, "alpha=-1.0 is out of range"),
+    ],
+)
+def test_wrong_options_are_refused_in_fit(x, options, text):
+    with pytest.raises(ValueError, match=text):
+        Unrolled(**options).fit(x)

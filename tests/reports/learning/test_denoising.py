@@ -58,7 +58,7 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     clean, noisy = crops()
     before = psnr(clean, noisy, clip=False)
     # Half of the noise, half of that with shifts, is 12.04 dB less; a quarter as well.
-    assert [tile.caption for tile in images.rows[0][2:]] == [
+    assert [tile.caption for tile in images.tiles[0][2:]] == [
         [
             "backprop, reconstruction",
             f"{before + 12.0412:.2f} dB with shifts",
@@ -66,10 +66,10 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
         ],
         ["BM3D", f"{before + 12.0412:.2f} dB"],
     ]
-    assert np.array_equal(images.rows[0][0].image, np.round(255 * np.clip(clean, 0, 1)))
-    data = images.data.set_index("method")
+    assert np.array_equal(images.tiles[0][0].image, np.round(255 * np.clip(clean, 0, 1)))
+    data = images.rows.set_index("method")
     assert data.loc["BM3D", "psnr"] == pytest.approx(before + 20 * math.log10(4), abs=1e-3)
-    sheet = filters.rows[0][0].image
+    sheet = filters.tiles[0][0].image
     assert sheet.shape == (26, 26) and set(sheet[8]) == {255}
     page = html(Report.of(results))
     shown = re.findall(r'<img src="(data:image/png;base64,[^"]+)" alt="([^"]+)"', page)
