@@ -205,10 +205,10 @@ def _fulfill(
     # Loading what a task needs is not its own work, which has a limit.
     preparation = (_prepare, task, key, root + cwd, kernels_chosen)
     outcome = _THREAD.pool.call(MOST_COMPILING, *preparation)
-    if outcome.result:
-        raise PudleError(f"{worker.address} would not measure the same: {outcome.result}")
-    if outcome.status == "ok":
-        outcome = _THREAD.pool.call(task.timeout, _carry_out, task, root)
+    # A plug-in may be broken on this machine alone.
+    if why := outcome.result or outcome.reason:
+        raise PudleError(f"{worker.address} would not measure the same: {why}")
+    outcome = _THREAD.pool.call(task.timeout, _carry_out, task, root)
     if outcome.status == "ok":
         return outcome
     return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")
@@ -220,10 +220,7 @@ def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
     os.chdir(cwd)
     os.environ[kernel_choice.VARIABLE] = kernels_chosen
     kernels.prepare()
-    try:
-        same = task.place.key == key
-    except Exception as error:  # noqa: BLE001  # a plug-in may be broken on this machine alone
-        return f"{type(error).__name__}: {first_line(error)}"
+    same = task.place.key == key
     return "" if same else "its key differs, by the sources, a library or a file"
 
 
