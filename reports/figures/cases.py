@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -111,6 +112,8 @@ def seeds(results: Results) -> pd.DataFrame:
     rows = frame[chosen & frame["value"].notna()].drop_duplicates([*keys, "metric"], keep="last")
     table = rows.pivot(index=keys, columns="metric", values="value").reset_index()
     table = table.rename_axis(columns=None).astype({"depth": int, "seed": int})
+    if table.empty:
+        table["relative_error"] = math.nan
     for column, (metric, unit) in COSTS.items():
         cells = table.groupby(keys[:3]).indices
         costs = {key: results.line(*key[:2], metric).inside(key[2]) / unit for key in cells}

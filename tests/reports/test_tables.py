@@ -21,6 +21,7 @@ from synthetic import (
 
 from pudle.reports import scope, tables
 from pudle.reports.answers import budgets
+from pudle.reports.figures import cases
 from pudle.reports.load import load
 from pudle.reports.report import Report
 from pudle.reports.results import COLUMNS
@@ -67,6 +68,8 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     shown = [row[name] for name in ("status", "uncertified samples", "all-zero codes")]
     assert shown == ["uncertified", "12 of 30", "12%"]
     assert scope.broken(report.results) == [] and "Nothing was scored" in report.markdown()
+    ((_, drawn),) = cases.overview(report.results, report.rates).files(["svg"])
+    assert b"<svg" in drawn
 
 
 def test_further_targets_have_a_table_of_their_own(tmp_path):
