@@ -9,6 +9,7 @@ import tolerances
 import torch
 from comparisons import relative
 
+from pudle.kernel_choice import VARIABLE
 from pudle.problems.active_set import solve_active_systems, solve_by_cholesky
 from pudle.problems.krylov import conjugate_gradients
 
@@ -24,7 +25,13 @@ def random_systems(seed: int, *, n: int, m: int, p: int, share: float, dtype=tor
     ), torch.as_tensor(active)
 
 
+@pytest.mark.parametrize("path", ["numba", "torch"])
 class TestCholesky:
+    @pytest.fixture(autouse=True)
+    def chosen(self, path, monkeypatch):
+        """Compiled kernels, and the plain torch path."""
+        monkeypatch.setenv(VARIABLE, path)
+
     @pytest.mark.parametrize("seed", range(3))
     def test_against_scipy(self, seed):
         """Solutions, worst condition number and number of singular systems, for systems of all

@@ -54,6 +54,7 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
         # codes.
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)
         list(unrolling.unrolled_gradients(problem, Ista(), [8]))
+        problem.solve_active(one, one)
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:

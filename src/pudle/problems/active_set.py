@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..kernel_choice import choice
+
 #: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits
 #: in cache.
 WORKSPACE = 2**18
@@ -70,8 +72,8 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
 def solve_by_cholesky(
     hessian: Tensor, active: Tensor, right_hand_side: Tensor
 ) -> tuple[Tensor, float, int]:
-    """Solve the systems of `solve_active_systems` by Cholesky factors, and those that may be
-    singular as it does.
+    """Solve the systems of `solve_active_systems` by compiled Cholesky factors where these apply,
+    and those that may be singular as it does.
 
     Return the solution, the largest condition number, and the number of singular systems, all as
     there. The traces and Frobenius norms of H_SS and of its inverse bound each condition number;
@@ -84,16 +86,14 @@ def solve_by_cholesky(
     1980.
     """
     solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
-    for rows, indices, matrices in groups_by_size(hessian, active):
-        bounds[rows] = torch.inf
-        factors, info = torch.linalg.cholesky_ex(matrices)
-        rows, indices, matrices, factors = (
-            each[info == 0] for each in (rows, indices, matrices, factors)
-        )
-        right = right_hand_side[rows[:, None], indices, None]
-        solution[rows[:, None], indices] = torch.cholesky_solve(right, factors).squeeze(2)
-        inverses = torch.cholesky_inverse(factors)
-        bounds[rows] = _largest_eigenvalue_bounds(matrices) * _largest_eigenvalue_bounds(inverses)
+    standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
+    if standard and choice() == "numba":
+        from .compiled import solve_with_bounds  # numba is slow to import
+
+        tensors = [each.contiguous() for each in (hessian, active, right_hand_side)]
+        solve_with_bounds(*(each.detach().numpy() for each in (*tensors, solution, bounds)))
+    else:
+        bounds.fill_(torch.inf)
     sizes = active.sum(1)
     doubtful = (sizes > 0) & ~(bounds < DOUBT / (sizes * torch.finfo(hessian.dtype).eps))
     largest, singular = 1.0, 0
@@ -110,11 +110,3 @@ def solve_by_cholesky(
             values = torch.linalg.eigvalsh(matrices)
             largest = max(largest, float((values[:, -1] / values[:, 0]).max()))
     return solution, largest, singular
-
-
-def _largest_eigenvalue_bounds(matrices: Tensor) -> Tensor:
-    """Return upper bounds on the largest eigenvalues of symmetric matrices, shape (r, k, k)."""
-    k = matrices.shape[1]
-    means = matrices.diagonal(dim1=1, dim2=2).mean(1)
-    spread = (matrices.square().sum((1, 2)) / k - means.square()).clamp(min=0)
-    return means + (spread * (k - 1)).sqrt()
