@@ -55,11 +55,6 @@ def test_wrong_usage_is_one_line_and_writes_nothing(line, repository):
     assert [entry.name for entry in repository.iterdir()] == [".git"]
 
 
-def test_wrong_usage_in_a_process_of_its_own(repository):
-    done, here = run("run", "--only", cwd=repository), call("run", "--only", cwd=repository)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", here.stderr)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_where_there_is_none_is_refused(repository):
     done = call("run", "--device", "cuda", cwd=repository)
@@ -168,18 +163,6 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
         assert any(name in line and how in line for line in lines)
     # What the others did stands there in full: an answer and their rates.
     assert any(line.startswith("| ") and "backprop" in line and "e-" in line for line in lines)
-
-
-def test_a_reason_that_many_cases_share_is_said_once(repository, tmp_path):
-    plugin = write_plugin(tmp_path / "plugin", ["refuses"])
-    arguments = "--algorithm ista --algorithm fista --depth 2 --seeds 1 --scores-only --only"
-    arguments += " --estimator refuses"
-    done = run("run", *DATASET, *arguments.split(), cwd=repository, path=plugin)
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if "use backprop instead" in line]
-    assert re.search(
-        r"^ +refuses on .*, refuses on .*, refuses on .* and 1 more: unsupported", line
-    )
 
 
 @pytest.mark.slow

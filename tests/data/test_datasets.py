@@ -12,7 +12,6 @@ from PIL import Image
 
 import pudle
 from pudle.data import Draw
-from pudle.data.atoms import split_atoms
 
 #: A spec for a small draw of every built-in dataset; a line here adds a dataset to the shared
 #: tests.
@@ -219,11 +218,6 @@ class TestFromData:
         both = np.concatenate([draw.observations, draw.dictionary.T])
         assert len(np.unique(both.round(12), axis=0)) == 1797
 
-    def test_atoms_can_be_chosen_without_observations(self):
-        rows = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
-        dictionary, observations = split_atoms([rows], 4, 0, np.random.default_rng(0), "the rows")
-        assert np.array_equal(dictionary, rows.T) and observations.shape == (0, 4)
-
 
 class TestImages:
     def test_patches_come_from_the_users_images(self, tmp_path):
@@ -236,15 +230,6 @@ class TestImages:
         places = [np.argmax(every @ row) for row in (*draw.observations, *draw.dictionary.T)]
         assert np.allclose(every[places], [*draw.observations, *draw.dictionary.T], atol=1e-13)
         assert len(set(places)) == 60
-
-    def test_all_images_are_used(self, tmp_path):
-        # Stripes along one axis each: a patch tells which image it is from.
-        wave = (127 + 120 * np.sin(np.arange(40) * 0.9)).astype(np.uint8)
-        save(tmp_path / "across.png", np.tile(wave, (40, 1)))
-        save(tmp_path / "down.png", np.tile(wave[:, None], (1, 40)))
-        rows = patches_of(tmp_path, n_samples=400, n_components=2).observations.reshape(-1, 6, 6)
-        across = np.ptp(rows, axis=1).max(1) < 1e-12
-        assert across.mean() == pytest.approx(0.5, abs=0.1)
 
     def test_every_kind_of_image_becomes_gray(self, tmp_path):
         values = textured()
