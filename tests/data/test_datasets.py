@@ -231,6 +231,15 @@ class TestImages:
         assert np.allclose(every[places], [*draw.observations, *draw.dictionary.T], atol=1e-13)
         assert len(set(places)) == 60
 
+    def test_all_images_are_used(self, tmp_path):
+        # Stripes along one axis each: a patch tells which image it is from.
+        wave = (127 + 120 * np.sin(np.arange(40) * 0.9)).astype(np.uint8)
+        save(tmp_path / "across.png", np.tile(wave, (40, 1)))
+        save(tmp_path / "down.png", np.tile(wave[:, None], (1, 40)))
+        rows = patches_of(tmp_path, n_samples=400, n_components=2).observations.reshape(-1, 6, 6)
+        across = np.ptp(rows, axis=1).max(1) < 1e-12
+        assert across.mean() == pytest.approx(0.5, abs=0.1)
+
     def test_every_kind_of_image_becomes_gray(self, tmp_path):
         values = textured()
         opaque = np.full_like(values, 255)
