@@ -207,7 +207,9 @@ class OwnRows(SparseCodingDataset):
         """
 
     def draw(self) -> Draw:
-        return _drawn(self, self.fingerprint())
+        drawn = _drawn(self, self.fingerprint())
+        # Who changes a problem's tensors must not change those of the next one.
+        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
 
     def make(self, loss: str, tensor: ToTensor) -> SparseCoding:
         return problem_of(self.draw(), self.penalty, loss, tensor)
