@@ -22,8 +22,8 @@ class LogisticRegression(ArraysDataset):
     :math:`y = \pm 1`, no intercept. The outer parameter is the logarithm of the regularization, one
     number or one for each feature,
 
-    .. math:: w(\theta) = \arg\min_w \frac{1}{n} \sum_i \log(1 + e^{-y_i x_i^\top w}) + \frac12
-    \sum_j e^{\theta_j} w_j^2 ,
+    .. math:: w(\theta) = \arg\min_w \frac{1}{n} \sum_i \log(1 + e^{-y_i x_i^\top w})
+        + \frac12 \sum_j e^{\theta_j} w_j^2 ,
 
     and the outer loss is the mean logistic loss on the other half. A step is one of gradient
     descent of size
