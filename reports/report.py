@@ -99,9 +99,6 @@ class Report:
             report=self,
             scope=scope,
             tables=tables,
-            reading=[
-                part.format(torch=TORCH if self.has_torch_times else NO_TORCH) for part in READING
-            ],
             reading_rates=READING_RATES,
             budgets=budgets(self.results),
             kinds=cases.KINDS,
@@ -197,10 +194,11 @@ class Report:
         return [*self.results.notes, *scope.repeated_draws(self.results)]
 
     @property
-    def has_torch_times(self) -> bool:
-        """Tell whether times were measured without compiled kernels as well."""
-        frame = self.results.frame
-        return bool((frame["metric"].eq("seconds_torch") & frame["value"].notna()).any())
+    def reading(self) -> list[str]:
+        """How to read the tables of cases."""
+        torch = self.results.frame["metric"].eq("seconds_torch")
+        timed = self.results.frame[torch]["value"].notna().any()
+        return [part.format(torch=TORCH if timed else NO_TORCH) for part in READING]
 
     @cached_property
     def facts(self) -> dict[str, str]:

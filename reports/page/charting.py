@@ -136,9 +136,9 @@ def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Fi
     looks: dict[str, Look] = {}
     for name, report in zip(names, reports, strict=True):
         looks |= looks_of(report.results)
-        facts = report.facts
-        origin = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:19]}
-        origin["machine"] = facts.get("Machine", "unknown")
+        newest = next(iter(report.results.provenances), {})
+        origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
+        origin |= {"date": newest.get("date", ""), "machine": newest.get("machine") or "unknown"}
         costs = reached(report.results)
         if len(costs):
             units = {"ms": costs["seconds"] * 1e3, "mib": costs["memory"] / 2**20}

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,9 @@ from pudle.reports.figures import cases
 from pudle.reports.looks import looks_of
 from pudle.reports.page import charting
 from pudle.reports.page.data import content, encode
-from pudle.reports.report import NO_TORCH, READING, READING_RATES, Report
+from pudle.reports.report import READING_RATES, Report
 from pudle.reports.scope import pending_sentence, where_timed
 
-#: The page has no room for times of the torch path.
-TORCH = (
-    "Where compiled kernels take part, times are with them: the report as Markdown and as CSV has"
-    " those without as well."
-)
 #: Rows of any table, and tables of cases, that are shown without a script; `report.csv` holds all.
 MOST_ROWS, MOST_CASES = 200, 20
 
@@ -38,24 +33,19 @@ def html(reports: Sequence[Report], names: Sequence[str]) -> str:
     """Return the page of one run, or of several side by side with the names that the user gave
     them.
     """
-    first = reports[0]
-    data = content(reports, names)
-    charts = [
-        figure for section in first.experiments for each in section.blocks for figure in each.charts
-    ]
-    every = [*(figure.looks for figure in charts), *(looks_of(each.results) for each in reports)]
+    first, data = reports[0], content(reports, names)
+    blocks = [block for section in first.experiments for block in section.blocks]
+    every = [figure.looks for block in blocks for figure in block.charts]
+    every += [looks_of(report.results) for report in reports]
     looks = {name: look.data for each in every for name, look in each.items()}
-
-    def merged(values: Callable[[Report], Iterable[str]]) -> dict[str, None]:
-        return dict.fromkeys(value for report in reports for value in values(report) if value)
-
+    estimators = [name for report in reports for name in report.results.estimators]
+    estimators += [run.estimator for report in reports for run in report.results.experiments]
     # In a function of its own: the library's script declares names on the page's level.
     own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [charting.script(), f'(() => {{\n"use strict";\n{own}}})();']
     specs = json.loads(_template("vega.json"))
     wish = f"{data['error']},,"
     answers = [[item["cell"], *item["answers"][wish]] for item in data["runs"][0]["cases"]]
-    torch = TORCH if any(report.has_torch_times for report in reports) else NO_TORCH
     picture = b""
     if first.results.cases:
         ((_, picture),) = cases.overview(first.results, first.rates).files(["svg"])
@@ -69,26 +59,9 @@ def html(reports: Sequence[Report], names: Sequence[str]) -> str:
         first=first,
         reports=list(zip(names, reports, strict=True)),
         looks=looks,
-        names=merged(
-            lambda report: (
-                *report.results.estimators,
-                *(each.estimator for each in report.results.experiments),
-            )
-        ),
-        places={name: place for place, name in enumerate(looks)},
-        choices={
-            key: merged(
-                lambda report, key=key: (case[key] for case in report.results.cases.values())
-            )
-            for key in ("dataset", "algorithm", "loss")
-        },
+        names=[*filter(None, dict.fromkeys(estimators))],
         runs_reading=runs.READING,
-        broken=list(merged(lambda report: report.broken)),
-        pending=" ".join(merged(lambda report: [pending_sentence(report.results)])),
-        where_timed=" ".join(merged(lambda report: [where_timed(report.results)])),
-        reading=[part.format(torch=torch) for part in READING],
         reading_rates=READING_RATES,
-        case_names=merged(lambda report: report.results.cases),
         picture=_base64(picture),
         most_rows=MOST_ROWS,
         most_cases=MOST_CASES,
@@ -106,6 +79,7 @@ def rendered(name: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     made.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
+    made.filters |= {"pending": pending_sentence, "where_timed": where_timed}
     style = Markup(_template("style.css"))
     return made.get_template(name).render(style=style, version=pudle.__version__, **values)
 
