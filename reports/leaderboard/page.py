@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ RATIO = "time / backprop"
 BADGES = jinja2.Environment(
     loader=jinja2.PackageLoader("pudle.reports.leaderboard"), autoescape=True
 ).get_template("badge.svg.j2")
-Rows = list[dict[str, Any]]
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
@@ -44,8 +42,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     measure_apart(Path.cwd(), own, list(BUILT_IN), scores_only=True)
     results = load_folder(own / PROFILE)
     scored = {name: reached(results, name) for name in BUILT_IN}
-    accepted, refused = Rows(), Rows()
-    times, families = defaultdict[str, Rows](list), defaultdict[str, Rows](list)
+    accepted, refused = list[dict[str, Any]](), list[dict[str, Any]]()
     for path in sorted(folder.glob(f"*/{MANIFEST}")):
         name = path.parent.name
         log(f"scoring {name}")
@@ -55,43 +52,35 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
             scored[name], ratio = _scored(path.parent, manifest.spec, again)
         except PudleError as error:
             refused.append({"submission": name, "why": str(error)})
-            continue
-        cpu, torch = (manifest.machine.get(key, "unknown") for key in ("cpu", "torch"))
-        times[f"{cpu}, torch {torch}"].append({"estimator": name, RATIO: text.fixed(ratio, 2)})
-        accepted.append(described(manifest))
+        else:
+            accepted.append(described(manifest) | {"time": ratio, RATIO: text.fixed(ratio, 2)})
     ranks = ranked(scored)
     write_atomically(out / "leaderboard.csv", markup.csv(ranks))
-    for row in ranks.to_dict("records"):
-        family, name = row["family"], row["estimator"]
-        value = f"{row['rank']} of {(ranks['family'] == family).sum()}"
-        mark = "built in"
-        if name not in BUILT_IN:
-            badge = badge_name(name, family)
-            write_atomically(out / "badges" / badge, BADGES.render(label=family, value=value))
+    rows = []
+    for row in ranks.itertuples():
+        value, mark = f"{row.rank} of {(ranks['family'] == row.family).sum()}", "built in"
+        if row.estimator not in BUILT_IN:
+            badge = badge_name(row.estimator, row.family)
+            shown = BADGES.render(label=row.family, value=value)
+            write_atomically(out / "badges" / badge, shown)
             mark = markup.Markdown(f"![{value}](badges/{badge})")
-        layers = text.fixed(row["depth"], 0) if row["reached"] else "not reached"
-        families[family[0].upper() + family[1:]].append(
+        rows.append(
             {
-                "rank": row["rank"],
-                "estimator": name,
-                f"layers to {text.number(ERROR, 1)}": layers,
-                "in cases": f"{row['reached']} of {row['cases']}",
-                "error at the greatest depth": text.number(row["error"]),
+                "family": row.family,
+                "rank": row.rank,
+                "estimator": row.estimator,
+                f"layers to {text.number(ERROR, 1)}": (
+                    text.fixed(row.depth, 0) if row.reached else "not reached"
+                ),
+                "in cases": f"{row.reached} of {row.cases}",
+                "error at the greatest depth": text.number(row.error),
                 "": mark,
             }
         )
     path = out / "leaderboard.md"
-    shown = markup.render(
-        "leaderboard.md.j2",
-        families={family: pd.DataFrame(rows) for family, rows in families.items()},
-        times={
-            machine: pd.DataFrame(sorted(rows, key=lambda row: row[RATIO].key))
-            for machine, rows in times.items()
-        },
-        refused=pd.DataFrame(refused),
-        accepted=pd.DataFrame(accepted),
-    )
-    write_atomically(path, shown)
+    tables = {"ranks": rows, "accepted": accepted, "refused": refused}
+    frames = {name: pd.DataFrame(table, dtype=object) for name, table in tables.items()}
+    write_atomically(path, markup.render("leaderboard.md.j2", ratio=RATIO, **frames))
     return path
 
 
@@ -100,14 +89,16 @@ def badge_name(estimator: str, family: str) -> str:
     return f"{estimator}-{re.sub(r'[^a-z]+', '-', family)}.svg"
 
 
-def described(manifest: Manifest) -> dict[str, str]:
-    """Return what the page says of a submission."""
+def described(manifest: Manifest) -> dict[str, Any]:
+    """Return what the page says of a submission, and its machine."""
+    cpu, torch = (manifest.machine.get(key, "unknown") for key in ("cpu", "torch"))
     return {
         "estimator": manifest.name,
         "computes": manifest.computes,
         "date": manifest.date,
         "signed off by": manifest.signed_off_by.partition(" <")[0],
         "pudle": manifest.pudle,
+        "machine": f"{cpu}, torch {torch}",
     }
 
 

@@ -135,15 +135,16 @@ def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Fi
     parts: list[pd.DataFrame] = []
     looks: dict[str, Look] = {}
     for name, report in zip(names, reports, strict=True):
-        looks |= looks_of(report.results)
-        newest = next(iter(report.results.provenances), {})
+        results = report.results
+        if not results.cases:
+            continue
+        looks |= looks_of(results)
+        newest, costs = results.provenances[0], reached(results)
+        units = {"ms": costs["seconds"] * 1e3, "mib": costs["memory"] / 2**20}
         origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
-        origin |= {"date": newest.get("date", ""), "machine": newest.get("machine") or "unknown"}
-        costs = reached(report.results)
-        if len(costs):
-            units = {"ms": costs["seconds"] * 1e3, "mib": costs["memory"] / 2**20}
-            both = [report.summary[["case", "estimator", "error"]], costs.assign(**units)]
-            parts += [part.assign(**origin) for part in both]
+        origin |= {"date": newest["date"], "machine": newest.get("machine") or "unknown"}
+        errors = report.summary[["case", "estimator", "error"]]
+        parts += [part.assign(**origin) for part in (errors, costs.assign(**units))]
     if not parts:
         return {}
     table = pd.concat(parts).sort_values("date", kind="stable")
@@ -152,15 +153,16 @@ def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Fi
         groups = ["case"] if column == "error" else ["case", "machine"]
         for (case, *machines), part in table[table[column] > 0].groupby(groups, sort=False):
             where = " on ".join([word, *machines])
-            figure = Figure(
-                f"trend-{case}-{where}",
-                "",
-                f"{case}: {where}",
-                part.dropna(axis="columns", how="all"),
-                [Axis("run", "runs, from the oldest", "ordinal")],
-                [Axis(column, title, "log")],
-                looks,
-                tips={key: key for key in ("commit", "date", "machine")},
+            made[case].append(
+                Figure(
+                    f"trend-{case}-{where}",
+                    "",
+                    f"{case}: {where}",
+                    part.dropna(axis="columns", how="all"),
+                    [Axis("run", "runs, from the oldest", "ordinal")],
+                    [Axis(column, title, "log")],
+                    looks,
+                    tips={key: key for key in ("commit", "date", "machine")},
+                )
             )
-            made[case].append(figure)
     return made

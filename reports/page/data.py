@@ -36,10 +36,9 @@ Wishes = Mapping[str, Mapping[str, float | None]]
 def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
     """Return everything that the script shows."""
     several, first, wanted = len(reports) > 1, reports[0], wishes(reports)
-    problems = [
-        report.problems.assign(**({"run": name} if several else {}))
-        for name, report in zip(names, reports, strict=True)
-    ]
+    named = list(zip(names, reports, strict=True))
+    problems = pd.concat([report.problems.assign(run=name) for name, report in named])
+    problems = problems if several else problems.drop(columns="run")
     made: dict[str, Any] = {
         "error": str(text.number(ERROR, 1)),
         "wishes": {key: list(values) for key, values in wanted.items()},
@@ -48,16 +47,13 @@ def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
             "columns": ["case", "use", "error", "layers", "time", "memory", "why"],
         },
         "limit": LIMIT,
-        "runs": [
-            {"label": name, **_run(report, wanted)}
-            for name, report in zip(names, reports, strict=True)
-        ],
+        "runs": [{"label": name, **_run(report, wanted)} for name, report in named],
         "trends": {
             case: [chart(figure, "#trends") for figure in figures]
             for case, figures in (trends(reports, names) if several else {}).items()
         },
         "charts": [chart(figure, "#bought-figures") for figure in bought(first.results)],
-        "tables": {"problems": table(pd.concat(problems), "What has no number, and why")},
+        "tables": {"problems": table(problems, "What has no number, and why")},
     }
     if several:
         side = runs.Runs(reports, names)

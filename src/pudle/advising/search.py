@@ -79,9 +79,10 @@ class Search:
             best = answer(self.measured(candidates, self.few), self.requirement)
             waiting = [each for each in waiting if self._may_win_deeper(each, depth, best)]
         able = [each for each in candidates if self._seconds[each.name]]
+        kinds, failures = {each.kind for each in able}, self.draws.failures
         for each in candidates:
-            if each.kind not in {other.kind for other in able} and each.name in self.draws.failures:
-                self.left_out.setdefault(each.kind, self.draws.failures[each.name])
+            if each.kind not in kinds and each.name in failures:
+                self.left_out.setdefault(each.kind, failures[each.name])
         return able
 
     def _may_win_deeper(self, candidate: Candidate, depth: int, best: Answer) -> bool:
@@ -89,17 +90,14 @@ class Search:
         if depth not in self._seconds[candidate.name]:
             return depth <= candidate.window or depth < EARLY
         seconds = self._seconds[candidate.name][depth]
-        typical = np.median([costs[depth] for costs in self._seconds.values() if depth in costs])
-        if seconds > SLOWEST * typical:
-            times = f"{seconds / typical:.0f} times the median candidate's time"
-            self.left_out[candidate.kind] = f"slow: {times} at {depth} layers"
-            return False
-        slower = best.reached and seconds >= best.seconds.value
-        if slower or not self.requirement.allows(seconds, self._memory[candidate.name][depth]):
+        taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
+        limits = [SLOWEST * np.median(taken)] + [best.seconds.value] * best.reached
+        memory = self._memory[candidate.name][depth]
+        if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
             return False
         errors = self.draws.errors(candidate, self.few, [depth // 2])
-        falls = errors.loc[depth] < FLOOR * errors.loc[depth // 2]
-        return depth < EARLY or bool((falls | errors.loc[depth // 2].isna()).any())
+        before, after = errors.loc[depth // 2], errors.loc[depth]
+        return depth < EARLY or bool((before.isna() | (after < FLOOR * before)).any())
 
     # -- times and memory
 
