@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+ADDRESSES = ("src", "href", "xlink:href", "data", "action")
+
 
 class ParsedPage(HTMLParser):
-    """What a browser would fetch, and what a screen reader would miss."""
+    """What a browser would fetch and run, and the language, the ids and the text of a page."""
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.loaded, self.ids, self.figures, self.language = [], [], [], [], None
-        self.handlers, self.text = [], ""
+        self.links, self.ids, self.handlers, self.language, self.text = [], [], [], None, ""
         self.feed(text)
 
     def handle_data(self, data):
         self.text += data
 
     def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.links += [
-            value
-            for name, value in attributes.items()
-            if name in ("src", "href", "xlink:href", "data", "action")
-        ]
-        self.handlers += [name for name in attributes if name.startswith("on")]
-        self.ids += [value for name, value in attributes.items() if name == "id"]
-        if tag == "svg" and "aria-hidden" not in attributes:
-            self.figures.append(attributes)
-        if tag != "a":
-            self.loaded += [value for name, value in attributes.items() if name in ("src", "href")]
+        self.links += [value for name, value in attributes if name in ADDRESSES]
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+        self.ids += [value for name, value in attributes if name == "id"]
         if tag == "html":
-            self.language = attributes.get("lang")
+            self.language = dict(attributes).get("lang")

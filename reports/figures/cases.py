@@ -140,8 +140,7 @@ def curves(
         if part["relative_error"].min() < NEAR * bound:
             what = "estimated error of the limit" if results.badge(case) else "certified bound"
             levels = [(bound, f"{what} {text.number(bound)}")]
-        fits = rates[rates["case"] == case] if len(rates) else rates
-        laws = predicted_slopes(results, fits, case) if len(fits) else []
+        laws = predicted_slopes(results, rates[rates["case"] == case], case)
         slopes = pd.DataFrame(laws, columns=NO_GUIDES.columns)
         made[case] = Figure(
             file_name("curves", case),

@@ -87,13 +87,14 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
     chosen = rows[first]
     if math.isfinite(search.requirement.memory):
         chosen = replace(chosen, memory=search.memory_of(*calls[first]))
-    fields = {"chosen": chosen, "tied": tied}
-    if len(tested) > 1:
-        fields["runner_up"] = rows[1 - first]
-    if base:
-        ratio = float(np.median(seconds[:, first] / seconds[:, -1]))
-        fields |= {"base": rows[-1], "relative_time": ratio}
-    return fields
+    ratio = float(np.median(seconds[:, first] / seconds[:, -1])) if base else math.nan
+    return {
+        "chosen": chosen,
+        "runner_up": rows[1 - first] if len(tested) > 1 else None,
+        "tied": tied,
+        "base": rows[-1] if base else None,
+        "relative_time": ratio,
+    }
 
 
 def is_kept(tested: Choice) -> bool:
