@@ -19,7 +19,7 @@ from .candidates import Candidate
 from .draws import Draws
 from .statistics import tolerance_limit
 
-#: Depths that are measured, the next one only for a candidate that can still win there.
+#: Depths that are measured, the next one only for what can still win there.
 DEPTHS = (2, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
 #: Before this depth an error need not fall yet, and a refusal may be one of small depths.
 EARLY = 50
@@ -27,6 +27,8 @@ EARLY = 50
 FEW, MORE = 3, 12
 #: Estimators that are refined, up to two of a kind, and those advised: the choice and a runner-up.
 REFINED, MEMBERS, ADVISED = 6, 2, 2
+#: A candidate that takes so many times as long as the median one goes no deeper.
+SLOWEST = 100.0
 #: An error has a floor where doubling the depth leaves more than this share of it.
 FLOOR = 0.9
 #: Number of depths that are tried between one and its double.
@@ -62,35 +64,40 @@ class Search:
     # -- the short run
 
     def run(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Measure all candidates on few seeds, each at ascending depths while more layers could
-        help it; return those that can treat the problem.
+        """Measure all candidates on few seeds, at depths as they are needed; return those that can
+        treat the problem.
         """
-        required, fastest = self.requirement.error or 0.0, math.inf
-        depths = [*(depth for depth in DEPTHS if depth < self.most_depth), self.most_depth]
-        for each in candidates:
-            for depth in (depth for depth in depths if depth > each.window):
-                half = max(depth // 2, 1)
-                errors = self.draws.errors(each, self.few, [half, depth])
-                before, after = errors.loc[half], errors.loc[depth]
-                if after.isna().any():
-                    if depth < EARLY:
-                        continue
-                    break
-                self._measure_costs([(each, depth)])
-                seconds, memory = self._seconds[each.name][depth], self._memory[each.name][depth]
-                allowed = self.requirement.allows(seconds, memory)
-                reached = allowed and (after <= required).all()
-                fastest = min(fastest, seconds) if reached else fastest
-                has_floor = depth >= EARLY and (after >= FLOOR * before).all()
-                # More layers never take less time.
-                if reached or has_floor or not allowed or seconds > fastest:
-                    break
+        waiting = list(candidates)
+        for depth in [*(depth for depth in DEPTHS if depth < self.most_depth), self.most_depth]:
+            able = [
+                each
+                for each in waiting
+                if depth > each.window
+                and self.draws.errors(each, self.few, [depth]).loc[depth].notna().all()
+            ]
+            self._measure_costs([(each, depth) for each in able])
+            best = answer(self.measured(candidates, self.few), self.requirement)
+            waiting = [each for each in waiting if self._may_win_deeper(each, depth, best)]
         able = [each for each in candidates if self._seconds[each.name]]
         kinds, failures = {each.kind for each in able}, self.draws.failures
         for each in candidates:
             if each.kind not in kinds and each.name in failures:
                 self.left_out.setdefault(each.kind, failures[each.name])
         return able
+
+    def _may_win_deeper(self, candidate: Candidate, depth: int, best: Answer) -> bool:
+        """Return whether more layers could help a candidate: they never take less time."""
+        if depth not in self._seconds[candidate.name]:
+            return depth <= candidate.window or depth < EARLY
+        seconds = self._seconds[candidate.name][depth]
+        taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
+        limits = [SLOWEST * np.median(taken)] + [best.seconds.value] * best.reached
+        memory = self._memory[candidate.name][depth]
+        if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
+            return False
+        errors = self.draws.errors(candidate, self.few, [depth // 2])
+        before, after = errors.loc[depth // 2], errors.loc[depth]
+        return depth < EARLY or bool((before.isna() | (after < FLOOR * before)).any())
 
     # -- times and memory
 
