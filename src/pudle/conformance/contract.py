@@ -4,7 +4,6 @@ unchanged, and what it does with unusual input.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import pickle
@@ -16,7 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .. import names
-from ..errors import PudleError
+from ..errors import MissingDependency, PudleError
 from ..estimator import CLAIMS, Estimate
 from .checks import (
     Defect,
@@ -207,10 +206,14 @@ def _global_state() -> dict[str, str]:
 def check_impossible_depth(subject: Subject) -> None:
     """A negative or fractional depth is refused, not run as another."""
     for depth, method in itertools.product((-1, -20, 2.5), ("estimate", "sweep")):
-        with contextlib.suppress(PudleError):
+        try:
             getattr(subject, method)(depth if method == "estimate" else [2, depth])
-            advice = "refuse it, as pudle.algorithms.unrolling.check_depths does"
-            raise Defect(f"{method} at depth {depth} returned: {advice}")
+        except MissingDependency:
+            raise
+        except PudleError:
+            continue
+        advice = "refuse it, as pudle.algorithms.unrolling.check_depths does"
+        raise Defect(f"{method} at depth {depth} returned: {advice}")
 
 
 @register(DENSE, may_refuse=True)
