@@ -21,58 +21,51 @@ from pudle.learning.images import (
 )
 
 
-class TestMeasures:
-    def test_psnr_of_a_known_error(self):
-        clean = np.full((20, 20), 0.5)
-        assert psnr(clean, clean + 0.1) == pytest.approx(20)
-        assert psnr(clean, clean + 0.01) == pytest.approx(40)
-        # 0.9 + 0.5 is clipped to 1, an error of 0.1.
-        assert psnr(clean + 0.4, clean + 0.9) == pytest.approx(20)
-
-    def test_psnr_of_the_noise(self):
-        clean = np.full((400, 400), 0.5)
-        # Far from 0 and 1, so that clipping takes nothing away.
-        assert psnr(clean, add_noise(clean, "a.png", 25)) == pytest.approx(
-            20 * np.log10(255 / 25), abs=0.05
-        )
-
-    def test_ssim_of_constant_images(self):
-        """Without variance it is ``(2 a b + c) / (a^2 + b^2 + c)``, c being 0.01^2."""
-        a, b = 0.3, 0.6
-        expected = (2 * a * b + 1e-4) / (a**2 + b**2 + 1e-4)
-        assert ssim(np.full((30, 30), a), np.full((30, 30), b)) == pytest.approx(
-            expected, rel=CLOSED_FORM
-        )
+def test_psnr_of_a_known_error_and_of_the_noise():
+    clean = np.full((400, 400), 0.5)
+    assert psnr(clean, clean + 0.1) == pytest.approx(20)
+    assert psnr(clean, clean + 0.01) == pytest.approx(40)
+    # 0.9 + 0.5 is clipped to 1, an error of 0.1.
+    assert psnr(clean + 0.4, clean + 0.9) == pytest.approx(20)
+    # Far from 0 and 1, so that clipping takes nothing away.
+    noisy = psnr(clean, add_noise(clean, "a.png", 25))
+    assert noisy == pytest.approx(20 * np.log10(255 / 25), abs=0.05)
 
 
-class TestNoise:
-    def test_depends_on_seed_and_name_alone(self):
-        image = np.zeros((64, 64))
-        first = add_noise(image, "a.png", 25)
-        add_noise(image, "b.png", 25)
-        assert np.array_equal(first, add_noise(image, "a.png", 25))
-        assert np.allclose(first * 2, add_noise(image, "a.png", 50), rtol=1e-12)
-        for other in (add_noise(image, "b.png", 25), add_noise(image, "a.png", 25, seed=1)):
-            # Of 4096 pairs; correlations scatter by 0.016.
-            assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.08
+def test_ssim_of_constant_images():
+    """Without variance it is ``(2 a b + c) / (a^2 + b^2 + c)``, c being 0.01^2."""
+    a, b = 0.3, 0.6
+    expected = (2 * a * b + 1e-4) / (a**2 + b**2 + 1e-4)
+    similarity = ssim(np.full((30, 30), a), np.full((30, 30), b))
+    assert similarity == pytest.approx(expected, rel=CLOSED_FORM)
 
 
-class TestSources:
-    def test_a_split_is_even_and_exact(self, tmp_path):
-        names = [f"{number}.png" for number in range(10, 22)]
-        folder = save_images(tmp_path / "some", dict.fromkeys(names, texture(20, 20)))
-        kept, out = training_images(folder, 3)
-        assert list(out) == ["12.png", "16.png", "20.png"]
-        assert {*kept} | {*out} == {*names} and not {*kept} & {*out}
-        assert "validation=12 of 12 images" in refusal(lambda: training_images(folder, 12))
+def test_noise_depends_on_seed_and_name_alone():
+    image = np.zeros((64, 64))
+    first, other = (add_noise(image, name, 25) for name in ("a.png", "b.png"))
+    assert np.array_equal(first, add_noise(image, "a.png", 25))
+    assert np.allclose(first * 2, add_noise(image, "a.png", 50), rtol=1e-12)
+    for unlike in (other, add_noise(image, "a.png", 25, seed=1)):
+        # Of 4096 pairs; correlations scatter by 0.016.
+        assert abs(np.corrcoef(first.ravel(), unlike.ravel())[0, 1]) < 0.08
 
-    def test_sample_photographs(self):
-        (first,), (second,) = (part.values() for part in training_images(SAMPLES, 5))
-        whole = pudle.make_dataset("noisy_crops").images()[TRAINING_SAMPLE]
-        assert np.array_equal(np.hstack([first, second]), whole)
-        (everything,), nothing = (part.values() for part in training_images(SAMPLES, 0))
-        assert np.array_equal(everything, whole) and not nothing
-        assert list(images_to_test(SAMPLES)) == [TEST_SAMPLE] and TEST_SAMPLE != TRAINING_SAMPLE
+
+def test_a_split_is_even_and_exact(tmp_path):
+    names = [f"{number}.png" for number in range(10, 22)]
+    folder = save_images(tmp_path / "some", dict.fromkeys(names, texture(20, 20)))
+    kept, out = training_images(folder, 3)
+    assert list(out) == ["12.png", "16.png", "20.png"]
+    assert kept.keys() == {*names} - out.keys()
+    assert "validation=12 of 12 images" in refusal(lambda: training_images(folder, 12))
+
+
+def test_sample_photographs():
+    (first,), (second,) = (part.values() for part in training_images(SAMPLES, 5))
+    whole = pudle.make_dataset("noisy_crops").images()[TRAINING_SAMPLE]
+    assert np.array_equal(np.hstack([first, second]), whole)
+    (everything,), nothing = (part.values() for part in training_images(SAMPLES, 0))
+    assert np.array_equal(everything, whole) and not nothing
+    assert list(images_to_test(SAMPLES)) == [TEST_SAMPLE] and TEST_SAMPLE != TRAINING_SAMPLE
 
 
 def test_filters_are_sorted_and_scaled_each_by_itself():
@@ -80,5 +73,5 @@ def test_filters_are_sorted_and_scaled_each_by_itself():
     checks = np.indices((4, 4)).sum(0) % 2 * 2.0 - 1
     sheet, order = mosaic(np.array([100 * checks, np.zeros((4, 4)), 1e-3 * wave, flat]))
     assert order.tolist() == [3, 2, 0, 1]
-    assert set(sheet[:4, :4].ravel()) == {255} and set(sheet[:4, 5:].ravel()) == {1, 255}
-    assert set(sheet[5:, :4].ravel()) == {1, 255} and set(sheet[5:, 5:].ravel()) == {128}
+    tiles = [sheet[down : down + 4, right : right + 4] for down in (0, 5) for right in (0, 5)]
+    assert [set(tile.ravel()) for tile in tiles] == [{255}, {1, 255}, {1, 255}, {128}]
