@@ -17,7 +17,7 @@ from pudle.reports.load import Results, parsed
 
 #: Hue and dashes by what an estimator computes. The hues are those of Okabe and Ito, which
 #: color-blind readers can distinguish; some are darkened to a contrast of at least 3:1 with white.
-FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
+FAMILIES = {
     "direct": ("#d55e00", (8, 3)),
     "unrolled": ("#0072b2", ()),
     "implicit": ("#008a63", (9, 3, 2, 3)),
@@ -26,11 +26,11 @@ FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "approximate": ("#6a51a3", (12, 3, 4, 3)),
     "heuristic": ("#1a1a1a", (9, 3, 2, 3, 2, 3)),
 }
-UNKNOWN: tuple[str, tuple[float, ...]] = ("#6f6f6f", (2, 4))
+UNKNOWN = ("#6f6f6f", (2, 4))
 #: Estimators that compute the same differ in their marker, an outline around the origin in a square
 #: of side two with y downwards, and in the shade that belongs to the marker. matplotlib's code of
 #: the same marker is the key.
-MARKERS: dict[Any, str] = {
+MARKERS = {
     "o": "M0.9,0A0.9,0.9,0,1,1,-0.9,0A0.9,0.9,0,1,1,0.9,0Z",
     "s": "M-0.8,-0.8H0.8V0.8H-0.8Z",
     "^": "M0,-1L1,0.8H-1Z",

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -26,6 +25,7 @@ from pudle.reports.learning.sections import (
 )
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE, fit
+from pudle.reports.results import Row
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, summarize
 
 READING = (
@@ -173,7 +173,7 @@ class Report:
         return sections(self.results)
 
     @cached_property
-    def answers(self) -> list[dict[str, Any]]:
+    def answers(self) -> list[Row]:
         """Which estimator to use on each case."""
         return answers(self.results, self.summary)
 
@@ -219,7 +219,7 @@ class Report:
         origin = [f"Profile {self.results.profile}", *where, f"commit {self.facts['Commit']}"]
         return f"{scope.scope(self.results)} {', '.join(filter(None, origin))}."
 
-    def of_cases(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def of_cases(self, names: Sequence[str]) -> list[Row]:
         """Return the tables of some cases, each with its name and a caption."""
         by_case, rows = dict(iter(self.summary.groupby("case", sort=False))), []
         for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -42,7 +42,7 @@ def _more(before: float, after: float) -> text.Cell:
 
 #: What is compared: the column of the summary, that of its depth, how it is shown, and title and
 #: text of the difference.
-MEASURES: dict[str, tuple[str, str, Callable[..., str], str, Callable[..., str]]] = {
+MEASURES = {
     "error": ("error", "depth", text.number, "decades", _decades),
     "time": ("seconds", "seconds_depth", text.seconds, "times", _times),
     "memory": ("memory", "memory_depth", text.memory, "more memory", _more),

@@ -199,7 +199,7 @@ def problems_table(results: Results) -> pd.DataFrame:
 
 
 #: Columns of the certificates: the field of a reference, which of the seeds is worst, the format.
-CERTIFICATES: dict[str, tuple[str, str, Callable[[float], str]]] = {
+CERTIFICATES = {
     "bound": ("bound", "max", text.number),
     "KKT residual": ("kkt_residual", "max", text.number),
     "condition": ("condition_number", "max", text.number),
