@@ -184,11 +184,6 @@ def test_experiments_side_by_side(tmp_path):
     assert headings == ["Differences", "Experiments", "Skipped, refused or failed"]
 
 
-def test_what_is_neither_folder_nor_commit_is_refused(four):
-    done = run_report(four, "nowhere", "elsewhere")
-    assert isinstance(done.exception, InvalidArgument) and "nowhere" in str(done.exception)
-
-
 # -- the index
 
 
