@@ -363,8 +363,10 @@ def test_choice(monkeypatch):
 
 
 PREPARED = """
-import torch, pudle
+import os, torch, pudle
+from peak import peak_growth
 from pudle.algorithms import kernels
+torch.set_num_threads(1)
 kernels.prepare()
 from pudle.algorithms.compiled import restrict, run_layers
 compiled = len(run_layers.signatures)
@@ -375,15 +377,26 @@ for dtype in (torch.float32, torch.float64):
         pudle.make_estimator(name).estimate(problem, pudle.Fista(), 30)
         warm = torch.ones(problem.code_shape[::-1], dtype=dtype).T
         pudle.make_estimator(name).estimate(problem, pudle.Fista(initial=warm), 30)
+large = pudle.make_dataset("sparse_gaussian(n_samples=3000)").problem(dtype=torch.float32)
+estimator = pudle.make_estimator("backprop")
+for choice in ("numba", "torch"):
+    os.environ["PUDLE_KERNELS"] = choice
+    estimator.estimate(large, pudle.Ista(step=0.2), 3)
+    print(peak_growth(lambda: estimator.estimate(large, pudle.Ista(step=0.2), 100)))
+del os.environ["PUDLE_KERNELS"]
 kernels.LARGEST_CANCELLATION = 1e-5
-pudle.make_estimator("backprop").estimate(problem, pudle.Fista(), 30)
+estimator.estimate(problem, pudle.Fista(), 30)
 assert len(run_layers.signatures) == len(restrict.signatures) == compiled
 """
 
 
-def test_prepare_leaves_nothing_to_compile():
-    done = python(PREPARED)
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux has it")
+def test_prepare_leaves_nothing_to_compile_and_backprop_needs_a_tenth_of_the_memory():
+    done = python(PREPARED, PYTHONPATH=str(ROOT / "tests"))
     assert done.returncode == 0, done.stderr
+    compiled, recorded = (int(line) for line in done.stdout.split())
+    assert recorded > 2**17, "autograd keeps all layers: the comparison means something"
+    assert compiled <= recorded / 10
 
 
 MINE = "from pudle.kernel_choice import compiled\n@compiled()\ndef double(x): return 2 * x\n"
@@ -433,27 +446,3 @@ def test_two_processes_that_compile_at_once_do_not_take_each_others_code(tmp_pat
         )
     assert [each.stdout for each in done] == ["4\n", "5.0\n"]
     assert len(list(tmp_path.glob("__pycache__/*.nbc"))) == 2
-
-
-MEMORY = """
-import os, torch, pudle
-import pudle.algorithms.kernels
-from peak import peak_growth
-
-torch.set_num_threads(1)
-pudle.algorithms.kernels.prepare()
-problem = pudle.make_dataset("sparse_gaussian(n_samples=3000)").problem(dtype=torch.float32)
-estimator = pudle.make_estimator("backprop")
-for choice in ("numba", "torch"):
-    os.environ["PUDLE_KERNELS"] = choice
-    estimator.estimate(problem, pudle.Ista(step=0.2), 3)
-    print(peak_growth(lambda: estimator.estimate(problem, pudle.Ista(step=0.2), 100)))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux has it")
-def test_backprop_needs_a_tenth_of_the_memory():
-    done = python(MEMORY, PYTHONPATH=str(ROOT / "tests"))
-    compiled, recorded = (int(line) for line in done.stdout.split())
-    assert recorded > 2**17, "autograd keeps all layers: the comparison means something"
-    assert compiled <= recorded / 10

@@ -69,22 +69,14 @@ class TestPenaltySelection:
         assert not reference.gradient.any()
 
     def test_refusals(self):
-        problem = penalty_selection()
-        replace = dataclasses.replace
-        assert "shapes do not fit" in refusal(
-            lambda: replace(problem, held_out_design=problem.held_out_design[:, 1:])
-        )
-        assert "shapes do not fit" in refusal(
-            lambda: replace(problem, observations=problem.observations[:2])
-        )
-        assert "one for each" in refusal(
-            lambda: replace(problem, log_penalty=torch.zeros(5).double())
-        )
-        assert "zero or infinite" in refusal(
-            lambda: replace(problem, log_penalty=torch.tensor(800.0).double())
-        )
-        assert "differ in dtype" in refusal(lambda: replace(problem, log_penalty=torch.tensor(0.0)))
-        assert "target='ghat' is defined for sparse coding only" in refusal(
-            lambda: pudle.reference(problem, "ghat")
-        )
+        problem, replace = penalty_selection(), dataclasses.replace
+        for name, wrong, words in (
+            ("held_out_design", problem.held_out_design[:, 1:], "shapes do not fit"),
+            ("observations", problem.observations[:2], "shapes do not fit"),
+            ("log_penalty", torch.zeros(5).double(), "one for each"),
+            ("log_penalty", torch.tensor(800.0).double(), "zero or infinite"),
+            ("log_penalty", torch.tensor(0.0), "differ in dtype"),
+        ):
+            change = {name: wrong}
+            assert words in refusal(lambda change=change: replace(problem, **change))
         assert replace(problem, log_penalty=-1.5).log_penalty.dtype == torch.float64
