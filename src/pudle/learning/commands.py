@@ -87,8 +87,8 @@ def _options(fields: Mapping[str, tuple[Any, str]], owner: Any = None) -> list[c
         made = click.Option(
             [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"],
             **{"metavar" if isinstance(kind, str) else "type": kind},
-            default=None,
-            required=name == "out",
+            # To click, a default of None is a value.
+            **({"required": True} if name == "out" else {"default": None}),
             help=f"{text}." if default is None else f"{text} [default: {default}].",
         )
         options.append(made)
