@@ -114,7 +114,7 @@ class ClosedForm:
 
     @property
     def regular(self) -> bool:
-        """Whether the Hessian is as well conditioned as accurate solves need."""
+        """Tell whether the Hessian is as well conditioned as accurate solves need."""
         return bool(self.eigenvalues[0] * REGULAR > self.lipschitz_constant)
 
     def parts(self, theta: Array) -> tuple[Array, Any, Any]:
