@@ -66,7 +66,7 @@ class Task:
 
     @property
     def missing(self) -> bool:
-        """Tell whether there is no record, or one that says that something broke: it is tried again."""
+        """Tell whether there is no record, or one of something that broke: it is tried again."""
         return self.record is None or self.record.status in BROKEN
 
     @property
