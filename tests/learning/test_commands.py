@@ -155,6 +155,12 @@ def test_wrong_usage_is_one_line_and_writes_nothing(arguments, text, run, tmp_pa
     assert code == 2 and out == "" and text in err and not list(tmp_path.iterdir())
 
 
+def test_without_a_folder_the_usage_is_shown(tmp_path):
+    for command in ("learn", "denoise"):
+        done = call(command, "--dataset", "digits", cwd=tmp_path)
+        assert done.returncode == 2 and "Missing option '--out'" in done.stderr
+
+
 def test_help_has_examples_and_defaults_and_does_not_wait_for_torch():
     shown = python(
         "import sys; from pudle import cli; cli.run(['learn', '--help']);"
