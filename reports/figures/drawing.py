@@ -95,8 +95,9 @@ def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
 
 def _lines(at: Any, figure: Figure) -> None:
     x, y, lines = figure.x[0].column, figure.y[0].column, figure.lines
-    rows = [figure.looks[name] for name in lines]
-    looks = pd.DataFrame(rows, index=[*lines], columns=["color", "marker", "dashes"])
+    if not lines:
+        return
+    looks = pd.DataFrame([figure.looks[name] for name in lines], index=[*lines])
     seaborn.lineplot(
         figure.rows,
         x=x,
@@ -113,7 +114,7 @@ def _lines(at: Any, figure: Figure) -> None:
         linewidth=1.6,
         markeredgewidth=0,
         # A long history has about twelve markers.
-        markevery=max(max(map(len, lines.values()), default=0) // 12, 1),
+        markevery=max(max(map(len, lines.values())) // 12, 1),
         ax=at,
     )
     for name, rows in lines.items():
