@@ -309,7 +309,8 @@ def _pull_group(program, row, tape, g, space):
     for a in range(size):
         for b in range(size):
             local[a, b] = gram[atoms[a], atoms[b]]
-            transfer[a, b] = (one if a == b else zero) - local[a, b]
+            if count > 1:
+                transfer[a, b] = (one if a == b else zero) - local[a, b]
         for b in range(size, padded):
             local[a, b] = zero
     for i in range(flat):
