@@ -19,7 +19,10 @@ import pudle
         ("conjugate_gradient(rtol=0)", "rtol=0 is out of range: give a number > 0"),
         ("finite_difference(step=-1)", "step=-1 is out of range"),
         ("spsa(seed=-1)", "seed=-1 is too small: give a whole number >= 0"),
-        ("fixed_point(terms=2, damping=1.5)", "damping=1.5 is out of range: give a number > 0 and <= 1"),
+        (
+            "fixed_point(terms=2, damping=1.5)",
+            "damping=1.5 is out of range: give a number > 0 and <= 1",
+        ),
         ("jaxopt_implicit(solver='lu')", "solver='lu' is unknown: choose from normal_cg, cg"),
     ],
 )

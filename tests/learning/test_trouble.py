@@ -125,7 +125,10 @@ def test_no_dictionary_and_a_zero_atom():
         ({"optimizer": "adam(decay1=1.0)"}, "decay1=1.0 is out of range: give a number in [0, 1)"),
         ({"optimizer": "momentum(momentum=0, nesterov=True)"}, "momentum=0 is out of range"),
         ({"schedule": "step"}, "step needs every: write step(every=...)"),
-        ({"schedule": "step(every=2, factor=2)"}, "factor=2 is out of range: give a number > 0 and <= 1"),
+        (
+            {"schedule": "step(every=2, factor=2)"},
+            "factor=2 is out of range: give a number > 0 and <= 1",
+        ),
         ({"schedule": "cosine(period=0)"}, "period=0 is too small"),
         ({"epochs": -1}, "epochs=-1 is too small: give a whole number >= 0"),
         ({"batch": 0}, "batch=0 is too small: give a whole number >= 1"),
