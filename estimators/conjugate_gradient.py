@@ -20,7 +20,7 @@ class ConjugateGradient(ImplicitEstimator):
     set,
 
     .. math:: H_{SS} v_S = (\partial_z \ell)_S, \qquad g = \partial_\theta \ell - (\partial_\theta
-    F)_S^\top v_S ,
+              F)_S^\top v_S ,
 
     the estimate of `analytic`. Off S the solution is zero. All samples advance together, each with
     its own step lengths. H is only applied to vectors, by automatic differentiation of F: no Gram

@@ -34,7 +34,7 @@ class FiniteDifference(CodesEstimator):
     held constant.
 
     .. math:: g = \frac{P}{K} \sum_{k=1}^{K} \frac{f(\theta + h e_k) - f(\theta - h e_k)}{2 h} \,
-    e_k
+              e_k
 
     By default the :math:`e_k` are all K = P coordinate axes, and g is the gradient of f up to
     :math:`O(h^2)`, rounding of order :math:`\epsilon f / h`, and the kinks within h of theta. With

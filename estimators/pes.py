@@ -22,7 +22,7 @@ class Pes(CodesEstimator):
     last segment,
 
     .. math:: g = \frac{1}{N} \sum_{k=1}^{N} \frac{f(\theta + \sigma E_{k1}, \dots, \theta + \sigma
-    E_{km})
+              E_{km})
               - f(\theta - \sigma E_{k1}, \dots, \theta - \sigma E_{km})}{2 \sigma} \,
               \sum_{i=1}^{m} E_{ki}, \qquad E_{ki} \sim N(0, I)
 

@@ -20,7 +20,7 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
     The root is that of the inner objective's gradient restricted to the active set S of z_T,
 
     .. math:: F(z, D)_S = D_S^\top (D_S z_S - x) + \lambda \operatorname{sign}(z_S), \qquad F(z,
-    D)_{\bar S} = z_{\bar S},
+              D)_{\bar S} = z_{\bar S},
 
     whose Jacobian is symmetric: the estimate of `analytic`, with TorchOpt's solve in place of the
     exact one. The solve is TorchOpt's default, conjugate gradients on the normal equations, here

@@ -21,7 +21,7 @@ class Noodl(Ista):
     r"""NOODL's inner iteration, hard thresholding with a start, a step and a threshold of its own.
 
     .. math:: z_1 = H_{C/2}(D^\top x), \qquad z_{t+1} = H_{\tau_t}\bigl(z_t - \eta_t D^\top (D z_t -
-    x)\bigr),
+              x)\bigr),
 
     where :math:`H_\tau` keeps the entries with ``|v| > tau``. The first layer is the start, a
     gradient layer of step 1 from zero codes, so that T layers are the start and T - 1 updates.
