@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -38,7 +37,7 @@ SERVER.set_forkserver_preload(
 )
 
 
-def call(*arguments, cwd: Path | str = ".") -> CompletedProcess[str]:
+def call(*arguments, cwd="."):
     """Run the program in this process."""
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -53,7 +52,7 @@ def call(*arguments, cwd: Path | str = ".") -> CompletedProcess[str]:
 class Started:
     """The program in a process of its own: its number, and its exit code when it has ended."""
 
-    def __init__(self, arguments, cwd: Path | str, environment: Mapping[str, str]) -> None:
+    def __init__(self, arguments, cwd, environment):
         self.arguments = [*map(str, arguments)]
         self.folder = tempfile.TemporaryDirectory()
         self.files = [Path(self.folder.name) / name for name in ("out", "err")]
@@ -62,10 +61,10 @@ class Started:
         self.process.start()
         self.pid = self.process.pid
 
-    def send(self, number: int) -> None:
+    def send(self, number):
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = SECONDS) -> CompletedProcess[str]:
+    def wait(self, seconds=SECONDS):
         """Return the exit code and the output when the process has ended; after the time it is
         killed.
         """
@@ -79,24 +78,24 @@ class Started:
             )
 
 
-def start(*arguments, cwd: Path | str = ".", path=None, env: Mapping[str, str] | None = None):
+def start(*arguments, cwd=".", path=None, env=None):
     """Start the program in a process of its own."""
     more = {"PYTHONPATH": str(path)} if path else {}
     return Started(arguments, cwd, {**os.environ, **more, **(env or {})})
 
 
-def run(*arguments, seconds: float = SECONDS, **options) -> CompletedProcess[str]:
+def run(*arguments, seconds=SECONDS, **options):
     """Run the program in a process of its own to its end."""
     return start(*arguments, **options).wait(seconds)
 
 
-def python(code: str, *arguments, cwd: Path | str = ".") -> CompletedProcess[str]:
+def python(code, *arguments, cwd="."):
     """Run code in a Python of its own, which has imported nothing; few tests need that."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS)
 
 
-def become(arguments, cwd, environment, files) -> None:
+def become(arguments, cwd, environment, files):
     """Be the program, with its arguments, its working folder, its environment and its output."""
     os.setsid()
     for number, file in enumerate([os.devnull, *files]):

@@ -1,7 +1,5 @@
 """Comparisons that many tests make."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 import pudle
 
 
-def relative(mine, truth) -> float:
+def relative(mine, truth):
     """Euclidean error relative to the truth; absolute if the truth is zero."""
     mine, truth = (
         np.asarray(torch.as_tensor(array).detach().cpu()).astype(float) for array in (mine, truth)
@@ -19,7 +17,7 @@ def relative(mine, truth) -> float:
     return float(np.linalg.norm(mine - truth) / (size if size else 1))
 
 
-def refusal(call, kind: type = pudle.InvalidArgument) -> str:
+def refusal(call, kind=pudle.InvalidArgument):
     """The text of the error that a call raises, which must be a single line."""
     with pytest.raises(kind) as caught:
         call()

@@ -1,7 +1,5 @@
 """Fixtures that all test modules share."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from examples import ridge_problem, sparse_problem
@@ -28,17 +26,17 @@ def one_thread():
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=needs_cuda)])
-def device(request) -> str:
+def device(request):
     return request.param
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
-def dtype(request) -> torch.dtype:
+def dtype(request):
     return request.param
 
 
 @pytest.fixture(params=["lasso", "reconstruction"])
-def loss(request) -> str:
+def loss(request):
     return request.param
 
 

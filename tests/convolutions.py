@@ -1,7 +1,5 @@
 """Convolutional problems, and the convolution written out as a matrix."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -9,14 +7,12 @@ import torch
 
 import pudle
 
-Array = np.ndarray
-
 #: A geometry with several channels, rectangles, a stride that does not divide the size, and a
 #: surplus to crop.
 GEOMETRY = {"image": (2, 9, 12), "filters": (3, 2, 3, 4), "stride": 2}
 
 
-def filter_entries(image: tuple[int, ...], filters: tuple[int, ...], stride: int) -> Array:
+def filter_entries(image, filters, stride):
     """Index of the filter entry at each place of the matrix, -1 for none, built pixel by pixel from
     the definition.
     """
@@ -34,11 +30,11 @@ def filter_entries(image: tuple[int, ...], filters: tuple[int, ...], stride: int
     return entries.reshape(channels * height * width, -1)
 
 
-def dense(filters: Array, entries: Array) -> Array:
+def dense(filters, entries):
     return np.where(entries >= 0, filters.ravel()[entries], 0)
 
 
-def chain(gradient: Array, entries: Array, shape: tuple[int, ...]) -> Array:
+def chain(gradient, entries, shape):
     """Gradient in the filters, from the gradient in the matrix."""
     used = entries >= 0
     return np.bincount(
@@ -47,7 +43,7 @@ def chain(gradient: Array, entries: Array, shape: tuple[int, ...]) -> Array:
 
 
 def convolutional(
-    loss: str = "lasso",
+    loss="lasso",
     dtype=torch.float64,
     *,
     image=None,
@@ -57,7 +53,7 @@ def convolutional(
     seed=0,
     n=3,
     **fields,
-) -> pudle.ConvolutionalSparseCoding:
+):
     image, filters = image or GEOMETRY["image"], filters or GEOMETRY["filters"]
     stride = stride or GEOMETRY["stride"]
     random = np.random.default_rng([seed, 577])
@@ -76,7 +72,7 @@ def convolutional(
     )
 
 
-def dense_twin(problem: pudle.ConvolutionalSparseCoding) -> tuple[pudle.SparseCoding, Array]:
+def dense_twin(problem):
     """The same problem with a dense dictionary, and the filter entries in it."""
     entries = filter_entries(
         tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride
@@ -96,9 +92,7 @@ def dense_twin(problem: pudle.ConvolutionalSparseCoding) -> tuple[pudle.SparseCo
 PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
 
 
-def thresholded(
-    loss: str = "reconstruction", **fields
-) -> pudle.ThresholdedConvolutionalSparseCoding:
+def thresholded(loss="reconstruction", **fields):
     plain = convolutional(loss, **fields)
     noise = torch.as_tensor(np.random.default_rng(11).standard_normal(plain.observations.shape))
     kept = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}

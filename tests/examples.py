@@ -1,7 +1,5 @@
 """Small problems that many tests use, drawn in numpy from their own seeds."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -20,9 +18,7 @@ TINY = Case(
 )
 
 
-def sparse_arrays(
-    seed: int = 0, n: int = 40, m: int = 12, p: int = 18, s: int = 3
-) -> dict[str, np.ndarray]:
+def sparse_arrays(seed=0, n=40, m=12, p=18, s=3):
     """Observations made of few Gaussian atoms of unit norm, and a dictionary near the generating
     one.
     """
@@ -43,13 +39,13 @@ def sparse_arrays(
 
 
 def sparse_problem(
-    loss: str = "lasso",
-    dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
-    penalty: float = PENALTY,
-    nonnegative: bool = False,
-    **shape: int,
-) -> pudle.SparseCoding:
+    loss="lasso",
+    dtype=torch.float64,
+    device="cpu",
+    penalty=PENALTY,
+    nonnegative=False,
+    **shape,
+):
     arrays = {
         name: torch.tensor(array, dtype=dtype, device=device)
         for name, array in sparse_arrays(**shape).items()
@@ -57,9 +53,7 @@ def sparse_problem(
     return pudle.SparseCoding(**arrays, penalty=penalty, loss=loss, nonnegative=nonnegative)
 
 
-def ridge_problem(
-    dtype: torch.dtype = torch.float64, device: str = "cpu", seed: int = 0
-) -> pudle.Ridge:
+def ridge_problem(dtype=torch.float64, device="cpu", seed=0):
     """A well-conditioned ridge regression with random observations and weights."""
     random = np.random.default_rng([seed, 3141])
     draw = {
@@ -74,11 +68,11 @@ def ridge_problem(
 
 
 def elastic_net(
-    loss: str = "lasso",
-    dtype: torch.dtype = torch.float64,
-    nonnegative: bool = False,
-    l2_penalty: float = 0.3,
-) -> pudle.SparseCoding:
+    loss="lasso",
+    dtype=torch.float64,
+    nonnegative=False,
+    l2_penalty=0.3,
+):
     """An elastic net with more atoms than dimensions."""
     random = np.random.default_rng([0, 907])
     d = random.standard_normal((7, 10))
@@ -93,9 +87,7 @@ def elastic_net(
     )
 
 
-def penalty_selection(
-    weighted: bool = False, dtype: torch.dtype = torch.float64, nonnegative: bool = False
-) -> pudle.PenaltySelection:
+def penalty_selection(weighted=False, dtype=torch.float64, nonnegative=False):
     """A choice of one penalty for twelve entries, or of one for each."""
     random = np.random.default_rng([0, 353])
     n, m, m2, p = 6, 20, 15, 12
@@ -116,7 +108,7 @@ def penalty_selection(
     return pudle.PenaltySelection(**tensors, nonnegative=nonnegative)
 
 
-def arrays_of(problem: pudle.SparseCoding) -> tuple[np.ndarray, np.ndarray]:
+def arrays_of(problem):
     """Observations and dictionary as float64 arrays."""
     return tuple(
         tensor.detach().cpu().double().numpy()
@@ -124,14 +116,14 @@ def arrays_of(problem: pudle.SparseCoding) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def largest_eigenvalue(matrix: np.ndarray) -> float:
+def largest_eigenvalue(matrix):
     """Largest eigenvalue of ``A^T A``, the Lipschitz constant of the gradient of ``1/2 |A z -
     x|^2``.
     """
     return float(np.linalg.norm(matrix, 2) ** 2)
 
 
-def directions(shape: tuple[int, ...], count: int = 3) -> list[np.ndarray]:
+def directions(shape, count=3):
     """Random directions of unit norm."""
     random = np.random.default_rng([count, 1618])
     drawn = [random.standard_normal(shape) for _ in range(count)]

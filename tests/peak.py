@@ -1,14 +1,11 @@
 """Memory that a piece of work adds to this process, as Linux accounts for it."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 from pudle.workers import return_freed_memory
 
 
-def peak_growth(work: Callable[[], object]) -> int:
+def peak_growth(work):
     """Return how far memory rises above its present state while the work runs, in KiB."""
     # Memory that was freed and not given back would be used again without a trace.
     return_freed_memory()
@@ -18,6 +15,6 @@ def peak_growth(work: Callable[[], object]) -> int:
     return _memory("VmHWM") - before
 
 
-def _memory(entry: str) -> int:
+def _memory(entry):
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith(entry))

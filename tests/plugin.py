@@ -2,10 +2,7 @@
 entry points.
 """
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 BROKEN = """
 import os
@@ -221,7 +218,7 @@ NAMES = {
 }
 
 
-def write_plugin(folder: Path, names: list[str], module: str = "broken_plugin") -> Path:
+def write_plugin(folder, names, module="broken_plugin"):
     """Write a package that registers some of the estimators above, and return the folder to put on
     the path.
     """
@@ -231,7 +228,7 @@ def write_plugin(folder: Path, names: list[str], module: str = "broken_plugin") 
     return write_package(folder, module, BROKEN, points)
 
 
-def write_package(folder: Path, module: str, source: str, points: str) -> Path:
+def write_package(folder, module, source, points):
     """Write a package of one module with some entry points, and return the folder to put on the
     path.
     """

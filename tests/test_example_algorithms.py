@@ -1,7 +1,5 @@
 """The files in examples/algorithms: estimators reach the exact gradient with each."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 

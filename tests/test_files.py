@@ -106,7 +106,7 @@ def test_a_record_comes_back_and_no_other_byte_passes_for_it(tmp_path):
 def test_a_damaged_file_hides_no_other(tmp_path):
     for name, content in (("a", "{}"), ("b", "{"), ("c", '{"x": 1}')):
         (tmp_path / name).write_text(content)
-    damaged: list[str] = []
+    damaged = []
     found = files.read_each([tmp_path / name for name in "abc"], files.read_json, damaged)
     assert found == [{}, {"x": 1}]
     assert len(damaged) == 1 and damaged[0].startswith(f"{tmp_path / 'b'} cannot be read (")

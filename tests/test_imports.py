@@ -2,13 +2,10 @@
 is one.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from paths import ROOT
@@ -23,7 +20,7 @@ ONLY_IN = {
 
 
 @pytest.fixture
-def package(tmp_path) -> Path:
+def package(tmp_path):
     """A copy of the sources as they are installed: all of the package lies in one folder."""
     folder = tmp_path / "pudle"
     shutil.copytree(ROOT / "src" / "pudle", folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -32,7 +29,7 @@ def package(tmp_path) -> Path:
     return folder
 
 
-def lint(package: Path) -> tuple[int, str]:
+def lint(package):
     """Return the exit code and the output of import-linter for a copy of the sources."""
     code = (
         "from importlinter.cli import lint_imports\n"

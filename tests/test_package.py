@@ -24,7 +24,7 @@ FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
 SOURCES = ("src", *FOLDERS[:-1], "pyproject.toml", "README.md", "LICENSE")
 
 
-def run(code: str, *arguments: str) -> str:
+def run(code, *arguments):
     """Run code in a fresh, isolated interpreter and return what it printed."""
     command = [sys.executable, "-I", *arguments, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -60,7 +60,7 @@ print(state() == before)
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
+def source(tmp_path_factory):
     """A copy to build from, since building writes beside the sources."""
     if not (ROOT / "src").is_dir():
         pytest.skip("the sources are not here: nothing to build a package from")
@@ -76,7 +76,7 @@ def source(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
-def installed(request, source, tmp_path_factory) -> Path:
+def installed(request, source, tmp_path_factory):
     """A folder of installed packages that holds this one, and one called `datasets` as Hugging
     Face's is.
     """

@@ -5,7 +5,6 @@ that take hours parsed.
 import json
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
@@ -28,7 +27,7 @@ PARSERS = {
 }
 
 
-def run(page: str, folder: Path, leave_out: tuple[str, ...]) -> str:
+def run(page, folder, leave_out):
     """Run a page in a folder, and return what went wrong, or an empty text."""
     # Measurements are kept per commit.
     git(folder, "init", "-q")

@@ -2,8 +2,6 @@
 page and public name.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import subprocess

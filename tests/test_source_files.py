@@ -82,7 +82,7 @@ MAKERS = {
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A working folder with one file in a folder of its own."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "every.py").write_text(EVERY)

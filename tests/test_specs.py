@@ -29,7 +29,7 @@ literals = st.one_of(
 )
 
 
-def written(name: str, arguments: dict) -> str:
+def written(name, arguments):
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 

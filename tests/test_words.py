@@ -1,10 +1,7 @@
 """Words that users and readers meet: help texts are sentences, summaries say what a thing is."""
 
-from __future__ import annotations
-
 import ast
 import re
-from collections.abc import Iterator
 
 import click
 import pytest
@@ -21,9 +18,7 @@ FRAGMENTS = re.compile(r"(Of|With|Whose|Whether|What is to|That|For who|And|Or)\
 PRODUCT = ("src", "estimators", "datasets", "bench", "reports")
 
 
-def commands(
-    group: click.Group = program, path: str = "pudle"
-) -> Iterator[tuple[str, click.Command]]:
+def commands(group=program, path="pudle"):
     """Yield every command of the program with the words that call it."""
     context = click.Context(group)
     for name in group.list_commands(context):

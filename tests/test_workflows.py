@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -25,7 +24,7 @@ printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 
 
 @pytest.fixture(scope="module")
-def gates(tmp_path_factory) -> list[Path]:
+def gates(tmp_path_factory):
     """The workflows of the gate: a plug-in's, as `pudle init-plugin` writes it."""
     folder = tmp_path_factory.mktemp("plugin") / "my-window"
     write_plugin("my_window", folder, "pudle")

@@ -1,7 +1,5 @@
 """Inner algorithms, against an implementation in numpy."""
 
-from __future__ import annotations
-
 import numpy as np
 import oracles
 import pytest

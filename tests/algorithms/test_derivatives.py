@@ -1,7 +1,5 @@
 """Derivatives through the layers of every algorithm, against central differences of its loss."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """FISTA and its restarts, against an implementation in numpy."""
 
-from __future__ import annotations
-
 import numpy as np
 import oracles
 import tolerances
@@ -11,9 +9,7 @@ from examples import PENALTY, arrays_of, sparse_problem
 import pudle
 
 
-def restarted_codes(
-    x: np.ndarray, d: np.ndarray, step: float, depth: int
-) -> tuple[np.ndarray, list[int]]:
+def restarted_codes(x, d, step, depth):
     """Restarted FISTA on one sample, and the layers at which it restarted."""
     codes, point, a, restarts = np.zeros(d.shape[1]), np.zeros(d.shape[1]), 1.0, []
     for layer in range(depth):

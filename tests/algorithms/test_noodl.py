@@ -1,7 +1,5 @@
 """NOODL's inner iteration, against the paper's formulas in numpy and against differences."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from comparisons import refusal
@@ -17,11 +15,11 @@ SPEC = (
 )
 
 
-def hard(values: np.ndarray, threshold: float) -> np.ndarray:
+def hard(values, threshold):
     return values * (np.abs(values) > threshold)
 
 
-def codes_of_the_paper(x: np.ndarray, d: np.ndarray, layers: int) -> list[np.ndarray]:
+def codes_of_the_paper(x, d, layers):
     """Return zero codes, the thresholded D^T x, and the codes after each update."""
     all_codes = [np.zeros((len(x), d.shape[1]))]
     for layer in range(layers):

@@ -1,7 +1,5 @@
 """States that hold more than the codes: what is differentiated, detached and refused."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -2,8 +2,6 @@
 leave.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -14,12 +12,10 @@ from pudle import names
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 
 
-def expected(
-    rule, values: np.ndarray, threshold: float, iteration: int, nonnegative: bool
-) -> np.ndarray:
+def expected(rule, values, threshold, iteration, nonnegative):
     """The values that a rule returns, computed entry by entry."""
 
-    def one(value: float) -> float:
+    def one(value):
         size = value if nonnegative else abs(value)
         if isinstance(rule, Hard):
             return (
@@ -92,7 +88,7 @@ class TestBias:
     """
 
     @staticmethod
-    def bias(dataset: str, spec: str, depth: int) -> float:
+    def bias(dataset, spec, depth):
         problem = pudle.make_dataset(dataset).problem()
         codes = pudle.make_algorithm(spec).run(problem, depth).codes
         return float(torch.linalg.norm(codes - problem.generating_codes, dim=1).mean())

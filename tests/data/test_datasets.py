@@ -2,8 +2,6 @@
 in one clear line.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from comparisons import refusal
 from PIL import Image
 
 import pudle
-from pudle.data import Draw
 
 #: A spec for a small draw of every built-in dataset; a line here adds a dataset to the shared
 #: tests.
@@ -32,19 +29,19 @@ ROUNDING = 1e-14
 STATISTICAL = 0.05
 
 
-def make(name: str, seed: int = 0) -> pudle.Dataset:
+def make(name, seed=0):
     return pudle.make_dataset(SMALL[name].replace(")", f", seed={seed})"))
 
 
-def draw_of(name: str, **options) -> Draw:
+def draw_of(name, **options):
     return pudle.list_datasets()[name](**options).draw()
 
 
-def arrays(draw: Draw) -> list[np.ndarray]:
+def arrays(draw):
     return [array for array in vars(draw).values() if array is not None]
 
 
-def textured(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
+def textured(height=60, width=80, seed=0):
     """Make an image of smooth random texture with full contrast, as 8-bit values."""
     noise = np.random.default_rng(seed).standard_normal((height + 2, width + 2))
     smooth = sum(np.roll(noise, (i, j), (0, 1)) for i in range(3) for j in range(3))[
@@ -53,13 +50,13 @@ def textured(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
     return np.interp(smooth, (smooth.min(), smooth.max()), (0, 255)).astype(np.uint8)
 
 
-def save(file: Path, values: np.ndarray) -> Path:
+def save(file, values):
     file.parent.mkdir(exist_ok=True)
     Image.fromarray(values).save(file)
     return file
 
 
-def patches_of(folder: Path, **options: object) -> Draw:
+def patches_of(folder, **options):
     fields = {"n_samples": 40, "n_components": 20, "size": 6} | options
     return draw_of("image_patches", folder=str(folder), **fields)
 
@@ -144,7 +141,7 @@ def test_bad_options_are_refused(spec, text):
     assert f": {text}" in refusal(lambda: pudle.make_dataset(spec))
 
 
-def noise_of(draw: Draw) -> np.ndarray:
+def noise_of(draw):
     return draw.observations - draw.generating_codes @ draw.generating_dictionary.T
 
 

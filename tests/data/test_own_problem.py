@@ -1,7 +1,5 @@
 """Problems that a function or a class in a user's file makes: datasets like any other."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -67,7 +65,7 @@ class Drawn(pudle.Ridge):
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(OWN)
     np.save(tmp_path / "rows.npy", np.arange(6.0).reshape(2, 3))
     monkeypatch.chdir(tmp_path)

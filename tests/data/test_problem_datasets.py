@@ -74,7 +74,7 @@ class TestFixedPoints:
     """Families that are made through `pudle.FixedPoint` alone."""
 
     @staticmethod
-    def halves() -> tuple[np.ndarray, np.ndarray]:
+    def halves():
         """Return the training rows and the held-out ones, each multiplied by its label."""
         features, labels = sklearn.datasets.load_breast_cancer(return_X_y=True)
         order = pudle.make_dataset("logistic").generator().permutation(569)

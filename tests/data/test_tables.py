@@ -103,7 +103,7 @@ def test_a_dictionary_is_learned_from_other_rows_than_those_that_are_coded(tmp_p
     assert minimum(problem) < 0.8 * minimum(other)
 
 
-def minimum(problem) -> float:
+def minimum(problem):
     return float(problem.outer_loss(pudle.Fista().run(problem, 300).codes))
 
 

@@ -1,7 +1,5 @@
 """Linear systems on active sets, by eigendecomposition and by conjugate gradients."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -14,7 +12,7 @@ from pudle.problems.active_set import solve_active_systems, solve_by_cholesky
 from pudle.problems.krylov import conjugate_gradients
 
 
-def random_systems(seed: int, *, n: int, m: int, p: int, share: float, dtype=torch.float64):
+def random_systems(seed, *, n, m, p, share, dtype=torch.float64):
     """Return a Gram matrix, active sets and right-hand sides, as tensors."""
     random = np.random.default_rng(seed)
     factor = random.standard_normal((m, p)) * np.exp(random.uniform(-1, 1, p))

@@ -1,7 +1,5 @@
 """What every problem refuses at its boundary, and how it is shown."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
@@ -25,11 +23,11 @@ PROBLEMS = {
 
 
 @pytest.fixture(params=PROBLEMS)
-def problem(request) -> pudle.Problem:
+def problem(request):
     return PROBLEMS[request.param]()
 
 
-def tensors_of(problem: pudle.Problem) -> dict[str, torch.Tensor]:
+def tensors_of(problem):
     values = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
     return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 

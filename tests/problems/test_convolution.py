@@ -2,8 +2,6 @@
 bound on its norm.
 """
 
-from __future__ import annotations
-
 import pytest
 import tolerances
 import torch
@@ -25,13 +23,13 @@ SHAPES = [
 ]
 
 
-def draw(shape, seed: int, dtype=torch.float64) -> torch.Tensor:
+def draw(shape, seed, dtype=torch.float64):
     return torch.randn(
         shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).to(dtype)
 
 
-def problem_of(shape, dtype=torch.float32, **fields) -> pudle.ConvolutionalSparseCoding:
+def problem_of(shape, dtype=torch.float32, **fields):
     images, filters, stride = shape
     dictionary = draw(filters, 1, dtype)
     dictionary /= dictionary.flatten(1).norm(dim=1)[:, None, None, None]

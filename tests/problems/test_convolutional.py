@@ -1,7 +1,5 @@
 """Convolutional sparse coding, against the convolution written out as a matrix."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

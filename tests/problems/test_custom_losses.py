@@ -1,7 +1,5 @@
 """Losses that are functions, and one penalty for each atom, in sparse coding."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -38,7 +36,7 @@ def quartic(codes, dictionary):
 
 
 @pytest.fixture
-def weighted() -> pudle.SparseCoding:
+def weighted():
     penalty = torch.tensor(np.random.default_rng([0, 811]).uniform(0.1, 0.4, 18))
     return dataclasses.replace(sparse_problem("reconstruction", n=15), penalty=penalty)
 

@@ -1,7 +1,5 @@
 """The elastic net, against scikit-learn and against the lasso on an augmented dictionary."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tolerances

@@ -1,7 +1,5 @@
 """Every estimator on every other problem: it reaches the certified reference."""
 
-from __future__ import annotations
-
 import pytest
 import tolerances
 import torch
@@ -18,10 +16,10 @@ PROBLEMS = {
     "weights": lambda dtype: penalty_selection(True, dtype),
 }
 
-REFERENCES: dict[str, pudle.Reference] = {}
+REFERENCES = {}
 
 
-def reference_of(name: str) -> pudle.Reference:
+def reference_of(name):
     if name not in REFERENCES:
         REFERENCES[name] = pudle.reference(PROBLEMS[name](torch.float64))
     return REFERENCES[name]

@@ -2,8 +2,6 @@
 and closed forms.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 
@@ -21,11 +19,11 @@ ITERATION = pudle.Iteration()
 DEPTH = 120
 
 
-def tensor(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+def tensor(*shape, seed=0, scale=1.0):
     return torch.tensor(scale * np.random.default_rng([seed, 577]).standard_normal(shape))
 
 
-def nonsymmetric(dtype=torch.float64, samples: int = 4) -> pudle.FixedPoint:
+def nonsymmetric(dtype=torch.float64, samples=4):
     """A layer whose Jacobian has complex eigenvalues, of modulus below 0.8."""
     matrix, offset, theta = (
         tensor(5, 5, seed=1),
@@ -43,7 +41,7 @@ def nonsymmetric(dtype=torch.float64, samples: int = 4) -> pudle.FixedPoint:
     return pudle.FixedPoint(theta.to(dtype), step, loss, torch.zeros(samples, 5, dtype=dtype))
 
 
-def heavy_ball(dtype=torch.float64, solved: bool = False) -> pudle.FixedPoint:
+def heavy_ball(dtype=torch.float64, solved=False):
     """Least squares by gradient steps with momentum, a state of two tensors; the minimizer has a
     closed form.
     """
@@ -78,7 +76,7 @@ PROBLEMS = {"nonsymmetric": nonsymmetric, "two tensors": heavy_ball}
 
 
 @functools.cache
-def central_differences(which: str, distance: float = 1e-5) -> torch.Tensor:
+def central_differences(which, distance=1e-5):
     """Return the gradient of the loss after many plain steps, by calling the user's functions
     alone.
     """
@@ -101,17 +99,17 @@ def central_differences(which: str, distance: float = 1e-5) -> torch.Tensor:
 
 
 @pytest.fixture(params=PROBLEMS)
-def which(request) -> str:
+def which(request):
     return request.param
 
 
 @pytest.fixture
-def problem(which) -> pudle.FixedPoint:
+def problem(which):
     return PROBLEMS[which]()
 
 
 @pytest.fixture
-def truth(which) -> torch.Tensor:
+def truth(which):
     return central_differences(which)
 
 

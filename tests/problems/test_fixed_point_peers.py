@@ -2,8 +2,6 @@
 passes against ours.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

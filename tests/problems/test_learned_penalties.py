@@ -2,8 +2,6 @@
 convolutions and differences.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import tolerances

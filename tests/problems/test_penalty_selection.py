@@ -1,7 +1,5 @@
 """Penalty selection by held-out error, against closed forms and differences of the exact loss."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -14,12 +12,8 @@ from examples import penalty_selection
 
 import pudle
 
-Array = np.ndarray
 
-
-def held_out_loss(
-    problem: pudle.PenaltySelection, log_penalty: Array, signs: Array
-) -> np.longdouble:
+def held_out_loss(problem, log_penalty, signs):
     """Held-out loss at the exact minimizer in extended precision; column j is divided by the
     penalty of entry j.
     """
@@ -35,7 +29,7 @@ def held_out_loss(
 
 
 @pytest.fixture(params=[False, True], ids=["one", "weighted"])
-def weighted(request) -> bool:
+def weighted(request):
     return request.param
 
 

@@ -2,8 +2,6 @@
 refusals.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tolerances
@@ -16,7 +14,7 @@ CONDITION = 100.0
 DEPTHS = [*range(1, 101), 200, 400]
 
 
-def conditioned_dictionary() -> tuple[np.ndarray, float]:
+def conditioned_dictionary():
     """A square dictionary and a strength that give the inner problem the condition number
     `CONDITION`, with L = 1.
     """
@@ -28,11 +26,11 @@ def conditioned_dictionary() -> tuple[np.ndarray, float]:
     return left * np.sqrt(eigenvalues - strength) @ right.T, strength
 
 
-def top_left_singular_vector(dictionary: np.ndarray) -> np.ndarray:
+def top_left_singular_vector(dictionary):
     return np.linalg.svd(dictionary)[0][:, 0]
 
 
-def ridge_along(observation: np.ndarray, weights: np.ndarray | None = None) -> pudle.Ridge:
+def ridge_along(observation, weights=None):
     dictionary, strength = conditioned_dictionary()
     return pudle.Ridge(
         observations=torch.tensor(observation[None, :]),

@@ -1,7 +1,5 @@
 """Sparse coding: its values, and errors of one line that names argument and remedy."""
 
-from __future__ import annotations
-
 import numpy as np
 import oracles
 import pytest

@@ -1,7 +1,5 @@
 """Outer losses that compare with targets, such as clean images, instead of the observations."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -14,8 +12,6 @@ from convolutions import convolutional, dense, dense_twin
 
 import pudle
 
-Array = np.ndarray
-
 #: Specs of the estimators that converge to the exact gradient with depth.
 CONSISTENT = (
     "analytic",
@@ -27,15 +23,13 @@ CONSISTENT = (
 )
 
 
-def supervised(loss: str, **fields) -> pudle.ConvolutionalSparseCoding:
+def supervised(loss, **fields):
     problem = convolutional(loss, **fields)
     noise = np.random.default_rng(11).standard_normal(problem.observations.shape)
     return dataclasses.replace(problem, targets=problem.observations + 0.3 * torch.as_tensor(noise))
 
 
-def written_out(
-    twin: pudle.SparseCoding, targets: Array, dictionary: Array, codes: Array
-) -> np.longdouble:
+def written_out(twin, targets, dictionary, codes):
     """The loss by its definition, in the precision of the codes."""
     residual = targets.astype(codes.dtype) - codes @ dictionary.astype(codes.dtype).T
     total = (residual * residual).sum() / 2
@@ -56,7 +50,7 @@ class TestReference:
         signs = reference.codes.flatten(1).sign().numpy().astype(float)
         x, y = twin.observations.numpy(), problem.targets.flatten(1).numpy()
 
-        def value(filters: Array) -> np.longdouble:
+        def value(filters):
             matrix = dense(filters, entries)
             codes = oracles.polish(x, matrix, problem.penalty, signs)
             assert (np.sign(codes) == signs).all()

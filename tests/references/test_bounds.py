@@ -5,8 +5,6 @@ A bound that lost a term, or has one twice, is none, or hides what estimators di
 problems notice a factor of twenty at most.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -25,7 +23,7 @@ U = 2.0**-53
 CLOSE = 1e-9  # pytest.approx needs abs=0 beside it: its own 1e-12 is far above these bounds
 
 
-def tensor(values) -> torch.Tensor:
+def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
@@ -39,7 +37,7 @@ class TestCodes:
 
     ATOMS = (2.0, 1.0, 0.5)
 
-    def model(self, b: float) -> DenseModel:
+    def model(self, b):
         rows = [[2.5, 1.5 * b + math.copysign(0.5, b), 0.25], [2.5, 0.0, 0.0]]
         problem = pudle.SparseCoding(
             observations=tensor(rows),
@@ -49,7 +47,7 @@ class TestCodes:
         )
         return DenseModel(problem)
 
-    def expected(self, b: float) -> tuple[list[float], list[float]]:
+    def expected(self, b):
         """Bounds on the errors of the codes, and for each sample the safety from which it is not
         certified.
         """
@@ -118,7 +116,7 @@ class TestGradients:
     SHIFTS = ((2.0, 2.0, 2.0, 2.0), (4.0, -4.0, 0.0, 0.0))
     L2, PENALTY, ERRORS = 4.0, 2.0, (2.0**-40, 2.0**-42)
 
-    def model(self, l2: float = L2) -> DenseModel:
+    def model(self, l2=L2):
         return DenseModel(
             pudle.SparseCoding(
                 observations=tensor(self.OBSERVATIONS),
@@ -128,13 +126,13 @@ class TestGradients:
             )
         )
 
-    def solution(self, errors=ERRORS, l2: float = L2) -> LassoSolution:
+    def solution(self, errors=ERRORS, l2=L2):
         codes = tensor(self.CODES)[:, None]
         return LassoSolution(
             codes, tensor(errors), torch.full((2,), 4 + l2).double(), Certificate(2), ""
         )
 
-    def mean(self, term) -> float:
+    def mean(self, term):
         """Mean over the samples of a term in ``x, z, r``, the shift and the error of the code."""
         a = np.ones(4)
         samples = zip(
@@ -217,7 +215,7 @@ class TestPenaltySelection:
     CODES = ((1.0, -2.0), (3.0, 0.0))
     HELD_OUT = ((1.0,) * 4 + (-3.0,) * 5, (2.0,) * 8 + (4.0,))
 
-    def problem(self, log_penalty) -> pudle.PenaltySelection:
+    def problem(self, log_penalty):
         design = torch.zeros(8, 2).double()
         design[:4, 0] = design[4:, 1] = 1
         # The signs of the codes times the penalty are the correlations of the residual: four

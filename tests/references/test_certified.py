@@ -2,8 +2,6 @@
 bound.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -39,7 +37,7 @@ def gradient_formula(x, z, d):
     return -(x - z @ d.T).T @ z / len(x)
 
 
-def exact_gradient(problem, signs=None) -> np.ndarray:
+def exact_gradient(problem, signs=None):
     """Exact gradient in extended precision, from the implicit function theorem on a support that is
     verified here.
     """
@@ -65,7 +63,7 @@ def solved():
     return problem, pudle.reference(problem)
 
 
-def thresholded() -> pudle.ThresholdedConvolutionalSparseCoding:
+def thresholded():
     images, filters = torch.ones(1, 1, 4, 4).double(), torch.ones(1, 1, 3, 3).double()
     return pudle.ThresholdedConvolutionalSparseCoding(
         observations=images, dictionary=filters, penalty=torch.ones(1).double()

@@ -2,8 +2,6 @@
 dictionaries, and a single atom.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -21,7 +19,7 @@ DIAGONAL = np.array([2.0, 1.0, 0.5])
 HESSIAN = DIAGONAL**2 + L2
 
 
-def diagonal(observations, **fields) -> pudle.SparseCoding:
+def diagonal(observations, **fields):
     x, d = torch.tensor(observations, dtype=torch.float64), torch.diag(torch.tensor(DIAGONAL))
     return pudle.SparseCoding(
         observations=x, dictionary=d, penalty=0.2, **{"l2_penalty": L2} | fields

@@ -2,8 +2,6 @@
 the exact loss.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -2,8 +2,6 @@
 deep estimates.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path
@@ -33,7 +31,7 @@ CHECKED = {"ghat": [5, 10, 25, 50], "gstar": DEPTHS, "gtilde": DEPTHS}
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[int, dict[str, float]]:
+def published():
     if not GOLDEN.is_file():
         pytest.skip(f"no published curves at {GOLDEN}: set PUDLE_GOLDEN to the file")
     with GOLDEN.open(newline="") as lines:
@@ -44,9 +42,9 @@ def published() -> dict[int, dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def measured(published) -> dict[tuple[int, str], list[float]]:
+def measured(published):
     """Absolute errors by (depth, column), one for each of three seeds; float32 as published."""
-    values: dict[tuple[int, str], list[float]] = {}
+    values = {}
     for seed in range(3):
         dataset = pudle.make_dataset(f"sparse_gaussian(n_samples=3000, seed={seed})")
         references = {
@@ -85,7 +83,7 @@ DEEP = ("alternating", "backprop", "analytic", "truncated(window=10)")
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids="seed={}".format)
-def deep(request) -> dict[tuple[str, str], pudle.Score]:
+def deep(request):
     """Scores at depth 800 in float64 by (estimator, loss)."""
     dataset = pudle.make_dataset(f"sparse_gaussian(n_samples=500, seed={request.param})")
     scores = {}

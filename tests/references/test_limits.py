@@ -1,7 +1,5 @@
 """Limits of algorithms, the references for thresholding rules that lead to no minimizer."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -17,7 +15,7 @@ from pudle.measuring.case import Case
 from pudle.references import converging
 
 
-def least_squares_loss(x: np.ndarray, d: np.ndarray, signs: np.ndarray, loss: str) -> complex:
+def least_squares_loss(x, d, signs, loss):
     """Loss at the least-squares codes on given supports; analytic in the dictionary."""
     codes = np.zeros(signs.shape, dtype=d.dtype)
     for i, sign in enumerate(signs):
@@ -89,7 +87,7 @@ class TestLimit:
 HARD = "ista(step=0.2, thresholding='hard(threshold=0.15)')"
 
 
-def hard_case(**changes) -> Case:
+def hard_case(**changes):
     options = {
         "dataset": "sparse_gaussian(n_samples=20)",
         "algorithm": HARD,

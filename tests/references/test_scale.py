@@ -2,8 +2,6 @@
 not matter.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -29,11 +27,11 @@ KIND_SHARES = {
 KINDS = ("dense", "dense", "dense", "convolutional", "penalty", "ridge")
 
 
-def extended(tensor) -> np.ndarray:
+def extended(tensor):
     return tensor.double().numpy().astype(np.longdouble)
 
 
-def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solve(matrix, right):
     """Solve a positive definite system in extended precision, by refinement of a solution in double
     precision.
     """
@@ -46,7 +44,7 @@ def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     return scale * solution
 
 
-def operator(problem) -> np.ndarray:
+def operator(problem):
     """The matrix A of one sample, from unit codes, which the products with single atoms give
     without rounding.
     """
@@ -57,7 +55,7 @@ def operator(problem) -> np.ndarray:
     return extended(problem.synthesize(units).flatten(1).T)
 
 
-def contracted(problem, residuals: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def contracted(problem, residuals, codes):
     """Gradient of ``sum_i <r_i, A z_i>`` in the dictionary, in extended precision, sample by
     sample.
     """
@@ -73,7 +71,7 @@ def contracted(problem, residuals: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return total.reshape(filters.shape)
 
 
-def exact_gradient(problem, signs: np.ndarray) -> np.ndarray:
+def exact_gradient(problem, signs):
     """Exact gradient in extended precision, on supports with these signs, whose optimality is
     verified here.
     """
@@ -114,7 +112,7 @@ def exact_gradient(problem, signs: np.ndarray) -> np.ndarray:
     return gradient / len(x)
 
 
-def scaled(problem, atoms: float, data: float):
+def scaled(problem, atoms, data):
     """The same problem in other units: D times `atoms`, x times `data`, and the penalties as it
     follows.
     """
@@ -137,7 +135,7 @@ def scaled(problem, atoms: float, data: float):
     )
 
 
-def draw(random: np.random.Generator):
+def draw(random):
     """A random problem at unit scale, whose atoms have norms that differ by up to a factor of a
     hundred.
     """
@@ -186,7 +184,7 @@ def draw(random: np.random.Generator):
     )
 
 
-def check(draws: range) -> tuple[dict[str, int], dict[type, float]]:
+def check(draws):
     """Count the certified problems, those outside their bound, and those that only another scale
     would certify.
 
