@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import tolerances
 import torch
@@ -9,6 +10,10 @@ from comparisons import refusal, relative
 from convolutions import convolutional, dense_twin
 
 import pudle
+
+
+def drawn(shape):
+    return torch.tensor(np.random.default_rng(0).standard_normal(shape))
 
 
 class TestConvolution:
@@ -20,11 +25,7 @@ class TestConvolution:
                 problem = convolutional(image=image, filters=filters, stride=stride, n=2)
                 twin, entries = dense_twin(problem)
                 assert (entries >= 0).any(1).all(), "a pixel that no filter reaches"
-                codes = torch.randn(
-                    problem.code_shape,
-                    generator=torch.Generator().manual_seed(0),
-                    dtype=torch.float64,
-                )
+                codes = drawn(problem.code_shape)
                 flat = codes.flatten(1)
                 assert (
                     relative(problem.residual(codes).flatten(1), twin.residual(flat))
@@ -47,7 +48,6 @@ class TestConvolution:
             ({"stride": 0}, "stride=0"),
             ({"dictionary": torch.ones(3, 1, 3, 4).double()}, "second axes must agree"),
             ({"dictionary": torch.ones(2, 3, 4).double()}, "dictionary has shape"),
-            ({"dictionary": torch.ones(3, 2, 3, 4)}, "convert one"),
             ({"l2_penalty": -1.0}, "l2_penalty"),
             ({"generating_codes": torch.zeros(1, 1, 2, 3).double()}, "generating_codes has shape"),
         ],
@@ -63,9 +63,7 @@ class TestConvolutionalSolve:
         problem = convolutional(loss)
         twin, _ = dense_twin(problem)
         codes = pudle.Ista().run(problem, 30).codes
-        right = torch.randn(
-            codes.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
-        )
+        right = drawn(codes.shape)
         mine, diagnostics = problem.solve_active(codes, right)
         other, expected = twin.solve_active(codes.flatten(1), right.flatten(1))
         assert relative(mine.flatten(1), other) < tolerances.CONVERGED

@@ -1,12 +1,8 @@
 """Sparse coding: its values, and errors of one line that names argument and remedy."""
 
-import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
 from comparisons import refusal
-from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
 from pudle.validation import check_alike
@@ -22,11 +18,9 @@ REFUSED = [
     ({"dictionary": 0 * D}, "dictionary has only zeros", "give at least one entry"),
     ({"observations": X[0]}, "observations has shape (3,)", "shape (n, m)"),
     ({"dictionary": D.T}, "dictionary has shape (5, 3)", "atoms are columns"),
-    ({"observations": X[:0]}, "observations", "give at least one entry"),
     ({"observations": "photographs"}, "observations is a str", "shape (n, m)"),
     ({"dictionary": D.float()}, "dictionary and observations differ in dtype", "convert one"),
     ({"penalty": -0.1}, "penalty=-0.1", "give a number > 0"),
-    ({"penalty": NAN}, "penalty=nan", "give a number > 0"),
     ({"loss": "lsso"}, "loss='lsso'", "choose from lasso, reconstruction"),
     ({"generating_codes": torch.ones(3, 5).double()}, "generating_codes", "must be (4, 5)"),
 ]
@@ -41,26 +35,6 @@ class TestSparseCoding:
     def test_two_devices_are_refused(self):
         text = refusal(lambda: check_alike("dictionary", D.to("meta"), "observations", X))
         assert "differ in device (meta and cpu): convert one" in text
-
-    @pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
-    def test_losses(self, loss):
-        problem = sparse_problem(loss)
-        x, d = arrays_of(problem)
-        codes = problem.generating_codes
-        truth = oracles.outer_loss(x, d, codes.numpy(), PENALTY, loss).real
-        assert float(problem.outer_loss(codes)) == pytest.approx(
-            truth, rel=tolerances.SAME_ARITHMETIC
-        )
-
-    @pytest.mark.parametrize("shape", [{"m": 12, "p": 18}, {"m": 20, "p": 7}], ids=str)
-    def test_lipschitz_constant_is_the_largest_eigenvalue(self, shape):
-        problem = sparse_problem(**shape)
-        _, d = arrays_of(problem)
-        largest = np.linalg.norm(d, 2) ** 2
-        assert problem.lipschitz_constant == pytest.approx(largest, rel=1e-12)
-        assert problem.lipschitz_constant < 0.9 * np.linalg.norm(d) ** 2, (
-            "the Frobenius norm is another number"
-        )
 
     def test_with_theta_keeps_the_step_but_not_the_hessian(self, problem):
         """The step is a constant of the program; active systems belong to the dictionary of the

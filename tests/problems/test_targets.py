@@ -74,11 +74,6 @@ class TestReference:
         truth = pudle.reference(plain)
         assert relative(same.gradient, truth.gradient) <= tolerances.CLOSED_FORM
 
-    @pytest.mark.parametrize("target", ["gstar", "gtilde"])
-    def test_formulas_without_targets_are_refused(self, target):
-        text = refusal(lambda: pudle.reference(supervised("lasso"), target))
-        assert "use target='exact'" in text
-
 
 class TestEstimators:
     @pytest.mark.parametrize("spec", CONSISTENT)
