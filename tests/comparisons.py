@@ -1,8 +1,10 @@
 """Comparisons that many tests make."""
 
 import numpy as np
+import oracles
 import pytest
 import torch
+from examples import directions
 
 import pudle
 
@@ -15,6 +17,18 @@ def relative(mine, truth):
     assert mine.shape == truth.shape
     size = np.linalg.norm(truth)
     return float(np.linalg.norm(mine - truth) / (size if size else 1))
+
+
+def directional_error(gradient, value, at, count=3):
+    """The largest distance of a gradient from central differences along random directions, relative
+    to its norm.
+    """
+    gradient = gradient.numpy()
+    distances = [
+        abs(float((gradient * each).sum() - oracles.central_difference(value, at, each)))
+        for each in directions(at.shape, count)
+    ]
+    return max(distances) / np.linalg.norm(gradient)
 
 
 def refusal(call, kind=pudle.InvalidArgument):

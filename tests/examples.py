@@ -116,13 +116,6 @@ def arrays_of(problem):
     )
 
 
-def largest_eigenvalue(matrix):
-    """Largest eigenvalue of ``A^T A``, the Lipschitz constant of the gradient of ``1/2 |A z -
-    x|^2``.
-    """
-    return float(np.linalg.norm(matrix, 2) ** 2)
-
-
 def directions(shape, count=3):
     """Random directions of unit norm."""
     random = np.random.default_rng([count, 1618])

@@ -143,29 +143,6 @@ def test_an_error_says_each_reason_once_and_how_many_results_it_cost():
 
 
 @pytest.mark.slow
-def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
-    """One raises, one has the wrong shape, one kills its process: each is named with how, the rest
-    is measured.
-    """
-    broken = {"raises": "ZeroDivisionError: planted", "transposed": "shape", "dies": "signal 9"}
-    options = {"cwd": tmp_path, "path": write_plugin(tmp_path / "plugin", list(broken))}
-    arguments = [*SMALL, "--home", "home", "--only", "--loss", "lasso"]
-    for name in ("alternating", "backprop", *broken):
-        arguments += ["--estimator", name]
-    done = run("run", *arguments, **options)
-    assert done.returncode == 2, done.stdout
-    report = run("report", "--home", "home", "--format", "markdown", **options)
-    assert report.returncode == 2
-    assert report.stderr.startswith("something broke in raises, transposed, dies")
-    assert report.stderr.count("\n") == 1
-    lines = (tmp_path / report.stdout.strip().splitlines()[-1]).read_text().splitlines()
-    for name, how in broken.items():
-        assert any(name in line and how in line for line in lines)
-    # What the others did stands there in full: an answer and their rates.
-    assert any(line.startswith("| ") and "backprop" in line and "e-" in line for line in lines)
-
-
-@pytest.mark.slow
 def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """asv's benchmarks, in a user's repository: good cells are measured, the broken one is named,
     and the exit code is 2.

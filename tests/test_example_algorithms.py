@@ -1,8 +1,5 @@
 """The files in examples/algorithms: estimators reach the exact gradient with each."""
 
-import importlib.util
-import sys
-
 import pytest
 import tolerances
 from examples import sparse_problem
@@ -11,34 +8,21 @@ from paths import ROOT
 import pudle
 
 FILES = sorted((ROOT / "examples" / "algorithms").glob("*.py"))
-IMPLICIT = ("analytic", "conjugate_gradient", "fixed_point(terms=1500)")
-LONGEST = 30
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
 def algorithm(request):
-    spec = importlib.util.spec_from_file_location(f"example_{request.param.stem}", request.param)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    (cls,) = [
-        each for each in vars(module).values() if getattr(each, "name", None) == request.param.stem
-    ]
-    return cls()
-
-
-@pytest.fixture
-def problem(loss):
-    return sparse_problem(loss, n=10)
+    return pudle.make_algorithm(str(request.param))
 
 
 def test_the_files_are_short():
     assert {file.stem for file in FILES} == {"coordinate_descent", "heavy_ball", "proximal_newton"}
-    assert max(len(file.read_text().splitlines()) for file in FILES) <= LONGEST
+    assert max(len(file.read_text().splitlines()) for file in FILES) <= 30
 
 
-@pytest.mark.parametrize("name", IMPLICIT)
-def test_implicit_gradients(algorithm, problem, name):
+@pytest.mark.parametrize("name", ["analytic", "conjugate_gradient", "fixed_point(terms=1500)"])
+def test_implicit_gradients(algorithm, loss, name):
+    problem = sparse_problem(loss, n=10)
     reference = pudle.reference(problem)
     assert reference.status == "certified"
     depth = 800 if algorithm.name == "heavy_ball" else 150

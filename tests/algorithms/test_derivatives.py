@@ -35,7 +35,7 @@ def test_derivatives_are_central_differences(make, algorithm, depth, loss):
         pudle.make_estimator(spec).estimate(problem, algorithm, depth).gradient
         for spec in THROUGH_ALL
     ]
-    for each in directions(tuple(problem.theta.shape)):
+    for each in directions(problem.theta.shape):
         direction = torch.tensor(each)
         above, below = (
             moved.outer_loss(algorithm.run(moved, depth).codes)

@@ -105,11 +105,6 @@ def test_adjoints_are_named_and_fields_that_share_a_tensor_count_once(problem):
     assert relative(back.state["codes"], expected) < tolerances.SAME_ARITHMETIC
 
 
-def test_detaching_keeps_what_is_shared(problem):
-    state = Averaging().start(problem).detach()
-    assert state.codes is state.point is state.slow is state.fast
-
-
 def test_collections_of_tensors_are_refused(problem):
     codes = problem.initial_codes()
     for collection in ((codes,), [codes], {"one": codes}):

@@ -10,33 +10,19 @@ from comparisons import refusal
 
 import pudle
 
-CONDITION = 100.0
 DEPTHS = [*range(1, 101), 200, 400]
 
 
-def conditioned_dictionary():
-    """A square dictionary and a strength that give the inner problem the condition number
-    `CONDITION`, with L = 1.
+def ridge_along(count):
+    """An inner problem of condition number 100 with L = 1, whose observation and weights lie along
+    its first singular vectors.
     """
-    random = np.random.default_rng(11)
-    left, _ = np.linalg.qr(random.standard_normal((8, 8)))
-    right, _ = np.linalg.qr(random.standard_normal((8, 8)))
-    strength = 0.5 / CONDITION
-    eigenvalues = np.geomspace(1 / CONDITION, 1, 8)[::-1]
-    return left * np.sqrt(eigenvalues - strength) @ right.T, strength
-
-
-def top_left_singular_vector(dictionary):
-    return np.linalg.svd(dictionary)[0][:, 0]
-
-
-def ridge_along(observation, weights=None):
-    dictionary, strength = conditioned_dictionary()
+    random, strength = np.random.default_rng(11), 0.005
+    left, right = (np.linalg.qr(random.standard_normal((8, 8)))[0] for _ in range(2))
+    dictionary = left * np.sqrt(np.geomspace(1, 0.01, 8) - strength) @ right.T
+    observation, weights = (vectors[:, :count].sum(1) for vectors in (left, right))
     return pudle.Ridge(
-        observations=torch.tensor(observation[None, :]),
-        dictionary=torch.tensor(dictionary),
-        strength=strength,
-        weights=torch.tensor(np.linalg.svd(dictionary)[2][0] if weights is None else weights),
+        observations=observation[None], dictionary=dictionary, strength=strength, weights=weights
     )
 
 
@@ -45,7 +31,7 @@ def test_burn_in_oracle(name):
     """``|1 - eta L|^(t-1) |1 + (t - 1) eta L|`` at eta = 2/(L + mu), to 1e-9 absolute: it grows
     before it falls.
     """
-    problem = ridge_along(top_left_singular_vector(conditioned_dictionary()[0]))
+    problem = ridge_along(1)
     smallest, largest = problem.extreme_eigenvalues
     step = 2 / (largest + smallest)
     truth = float(pudle.reference(problem).gradient)
@@ -60,8 +46,7 @@ def test_burn_in_oracle(name):
 
 def test_no_burn_in_at_one_over_lipschitz_constant():
     """Along all directions together: along the top one such a step ends in two layers."""
-    left, _, right = np.linalg.svd(conditioned_dictionary()[0])
-    problem = ridge_along(left.sum(1), right.sum(0))
+    problem = ridge_along(8)
     truth = float(pudle.reference(problem).gradient)
     sweep = pudle.make_estimator("backprop").sweep(problem, pudle.Ista(), range(1, 121))
     errors = [abs(float(estimate.gradient) / truth - 1) for estimate in sweep]

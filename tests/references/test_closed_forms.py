@@ -75,13 +75,9 @@ class TestDiagonal:
     def test_samples_with_too_many_active_entries_are_counted_by_themselves(self, monkeypatch):
         monkeypatch.setattr(DenseModel, "max_active", 1)
         solution = solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False)
-        assert (
-            solution.reason
-            == "1 of 2 samples are not certified: 0 have a singular active Gram matrix, 0 miss the"
-            " optimality conditions or a safe margin from a change of support, 1 have more"
-            " active entries (up to 2) than are solved exactly: raise the penalty or take"
-            " smaller images"
-        )
+        assert "1 of 2 samples are not certified: 0 have a singular active" in solution.reason
+        assert "0 miss the optimality conditions or a safe margin from" in solution.reason
+        assert "1 have more active entries (up to 2) than are solved exactly" in solution.reason
         monkeypatch.setattr(DenseModel, "max_active", 2)
         assert (
             solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate.uncertified
