@@ -7,10 +7,6 @@ import torch
 
 import pudle
 
-#: A geometry with several channels, rectangles, a stride that does not divide the size, and a
-#: surplus to crop.
-GEOMETRY = {"image": (2, 9, 12), "filters": (3, 2, 3, 4), "stride": 2}
-
 
 def filter_entries(image, filters, stride):
     """Index of the filter entry at each place of the matrix, -1 for none, built pixel by pixel from
@@ -43,28 +39,20 @@ def chain(gradient, entries, shape):
 
 
 def convolutional(
-    loss="lasso",
-    dtype=torch.float64,
-    *,
-    image=None,
-    filters=None,
-    stride=None,
-    penalty=0.15,
-    seed=0,
-    n=3,
-    **fields,
+    loss="lasso", image=(2, 9, 12), filters=(3, 2, 3, 4), stride=2, penalty=0.15, n=3, **fields
 ):
-    image, filters = image or GEOMETRY["image"], filters or GEOMETRY["filters"]
-    stride = stride or GEOMETRY["stride"]
-    random = np.random.default_rng([seed, 577])
+    """By default a geometry with several channels, rectangles, a stride that does not divide the
+    size, and a surplus to crop.
+    """
+    random = np.random.default_rng([0, 577])
     d = random.standard_normal(filters)
     d /= np.sqrt(np.square(d).sum((1, 2, 3), keepdims=True))
     matrix = dense(d, filter_entries(image, filters, stride))
     codes = random.uniform(1, 2, (n, matrix.shape[1])) * (random.random((n, matrix.shape[1])) < 0.1)
     x = codes @ matrix.T + 0.05 * random.standard_normal((n, len(matrix)))
     return pudle.ConvolutionalSparseCoding(
-        observations=torch.tensor(x.reshape(n, *image), dtype=dtype),
-        dictionary=torch.tensor(d, dtype=dtype),
+        observations=x.reshape(n, *image),
+        dictionary=d,
         penalty=penalty,
         stride=stride,
         loss=loss,
@@ -92,9 +80,18 @@ def dense_twin(problem):
 PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
 
 
-def thresholded(loss="reconstruction", **fields):
-    plain = convolutional(loss, **fields)
-    noise = torch.as_tensor(np.random.default_rng(11).standard_normal(plain.observations.shape))
-    kept = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    kept |= {"penalty": PENALTIES, "targets": plain.observations + 0.3 * noise}
-    return pudle.ThresholdedConvolutionalSparseCoding(**kept)
+def replaced(problem, kind, **changes):
+    """Return a problem of another class with the same fields but for the changes."""
+    fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
+    return kind(**fields | changes)
+
+
+def supervised(loss, **fields):
+    """The same with targets that are not the observations."""
+    problem = convolutional(loss, **fields)
+    noise = np.random.default_rng(11).standard_normal(problem.observations.shape)
+    return dataclasses.replace(problem, targets=problem.observations + 0.3 * torch.as_tensor(noise))
+
+
+def thresholded(loss="reconstruction"):
+    return replaced(supervised(loss), pudle.ThresholdedConvolutionalSparseCoding, penalty=PENALTIES)

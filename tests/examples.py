@@ -38,74 +38,47 @@ def sparse_arrays(seed=0, n=40, m=12, p=18, s=3):
     }
 
 
-def sparse_problem(
-    loss="lasso",
-    dtype=torch.float64,
-    device="cpu",
-    penalty=PENALTY,
-    nonnegative=False,
-    **shape,
-):
-    arrays = {
+def sparse_problem(loss="lasso", dtype=torch.float64, device="cpu", nonnegative=False, **shape):
+    tensors = {
         name: torch.tensor(array, dtype=dtype, device=device)
         for name, array in sparse_arrays(**shape).items()
     }
-    return pudle.SparseCoding(**arrays, penalty=penalty, loss=loss, nonnegative=nonnegative)
+    return pudle.SparseCoding(**tensors, penalty=PENALTY, loss=loss, nonnegative=nonnegative)
 
 
-def ridge_problem(dtype=torch.float64, device="cpu", seed=0):
+def ridge_problem():
     """A well-conditioned ridge regression with random observations and weights."""
-    random = np.random.default_rng([seed, 3141])
-    draw = {
-        "observations": random.standard_normal((30, 12)),
-        "dictionary": random.standard_normal((12, 8)) / 3,
-    }
-    draw["weights"] = random.standard_normal(8)
-    tensors = {
-        name: torch.tensor(array, dtype=dtype, device=device) for name, array in draw.items()
-    }
-    return pudle.Ridge(**tensors, strength=0.3)
+    random = np.random.default_rng([0, 3141])
+    return pudle.Ridge(
+        observations=random.standard_normal((30, 12)),
+        dictionary=random.standard_normal((12, 8)) / 3,
+        weights=random.standard_normal(8),
+        strength=0.3,
+    )
 
 
-def elastic_net(
-    loss="lasso",
-    dtype=torch.float64,
-    nonnegative=False,
-    l2_penalty=0.3,
-):
+def elastic_net(**fields):
     """An elastic net with more atoms than dimensions."""
     random = np.random.default_rng([0, 907])
     d = random.standard_normal((7, 10))
     d /= np.linalg.norm(d, axis=0)
     x = 1.5 * random.standard_normal((9, 7))
-    tensors = {
-        name: torch.tensor(array, dtype=dtype)
-        for name, array in (("observations", x), ("dictionary", d))
-    }
-    return pudle.SparseCoding(
-        penalty=0.2, l2_penalty=l2_penalty, loss=loss, nonnegative=nonnegative, **tensors
-    )
+    return pudle.SparseCoding(observations=x, dictionary=d, penalty=0.2, l2_penalty=0.3, **fields)
 
 
-def penalty_selection(weighted=False, dtype=torch.float64, nonnegative=False):
+def penalty_selection(weighted=False, nonnegative=False):
     """A choice of one penalty for twelve entries, or of one for each."""
     random = np.random.default_rng([0, 353])
-    n, m, m2, p = 6, 20, 15, 12
-    codes = random.choice([-1.0, 0, 0, 1.0], (n, p))
-    design, held_out_design = (
-        random.standard_normal((m, p)) / m**0.5,
-        random.standard_normal((m2, p)) / m**0.5,
+    codes = random.choice([-1.0, 0, 0, 1.0], (6, 12))
+    design, held_out = (random.standard_normal((m, 12)) / m**0.5 for m in (20, 15))
+    return pudle.PenaltySelection(
+        observations=codes @ design.T + 0.1 * random.standard_normal((6, 20)),
+        design=design,
+        held_out_observations=codes @ held_out.T + 0.1 * random.standard_normal((6, 15)),
+        held_out_design=held_out,
+        log_penalty=np.log(0.1) + (0.3 * random.standard_normal(12) if weighted else 0),
+        nonnegative=nonnegative,
     )
-    arrays = {
-        "observations": codes @ design.T + 0.1 * random.standard_normal((n, m)),
-        "design": design,
-        "held_out_observations": codes @ held_out_design.T + 0.1 * random.standard_normal((n, m2)),
-        "held_out_design": held_out_design,
-        "log_penalty": np.log(0.1)
-        + (0.3 * random.standard_normal(p) if weighted else np.zeros(())),
-    }
-    tensors = {name: torch.tensor(array, dtype=dtype) for name, array in arrays.items()}
-    return pudle.PenaltySelection(**tensors, nonnegative=nonnegative)
 
 
 def arrays_of(problem):

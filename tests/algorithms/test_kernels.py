@@ -12,6 +12,7 @@ import pytest
 import torch
 from commands import python
 from comparisons import refusal
+from estimator_specs import estimate
 from examples import sparse_arrays
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -191,7 +192,7 @@ def test_every_door(algorithm, options, dtype, n, limit, tolerance, monkeypatch)
             states[30].point,
             *(gradient for gradient, _ in windows),
             *unrolling.reverse_accumulation(problem, algorithm, ordered, by),
-            pudle.make_estimator("checkpointed").estimate(problem, algorithm, 30).gradient,
+            estimate("checkpointed", problem, algorithm, 30).gradient,
         ]
 
     truth = exactly(problem) if limit < 1 else problem
@@ -211,12 +212,11 @@ def test_same_bits_for_any_number_of_threads():
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            estimate = pudle.make_estimator("backprop").estimate(problem, Fista(step=0.2), 40)
+            mine = estimate("backprop", problem, Fista(step=0.2), 40)
             assert torch.get_num_threads() == threads
             with threadpool_limits(threads):
                 step = pudle.make_dataset(wide).problem().lipschitz_constant
-            tensors = (estimate.gradient, estimate.codes)
-            results.add((step, *(each.numpy().tobytes() for each in tensors)))
+            results.add((step, *(each.numpy().tobytes() for each in (mine.gradient, mine.codes))))
     finally:
         torch.set_num_threads(before)
     assert len(results) == 1
@@ -264,12 +264,9 @@ def test_cancellation_is_noticed_in_any_unit(scale):
 def test_chunks_do_not_matter(monkeypatch):
     """Where many layers are dense, few samples at a time bound the memory."""
     problem = draw_problem(0, 50, 12, 20, penalty=1e-4)
-    whole = pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient
+    whole = estimate("backprop", problem, Fista(), 30).gradient
     monkeypatch.setattr(gram_layers, "CHUNK_BYTES", 7 * 30 * 20 * 16)
-    assert (
-        relative(pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient, whole)
-        < 1e-12
-    )
+    assert relative(estimate("backprop", problem, Fista(), 30).gradient, whole) < 1e-12
 
 
 class Mine(pudle.SparseCoding):

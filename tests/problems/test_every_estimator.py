@@ -1,5 +1,7 @@
 """Every estimator on every other problem: it reaches the certified reference."""
 
+import functools
+
 import pytest
 import tolerances
 import torch
@@ -11,25 +13,22 @@ from examples import elastic_net, penalty_selection
 import pudle
 
 PROBLEMS = {
-    "convolutional": lambda dtype: convolutional("reconstruction", dtype, nonnegative=True),
-    "elastic-lasso": lambda dtype: elastic_net("lasso", dtype),
-    "weights": lambda dtype: penalty_selection(True, dtype),
+    "convolutional": lambda: convolutional("reconstruction", nonnegative=True),
+    "elastic-lasso": elastic_net,
+    "weights": lambda: penalty_selection(True),
 }
 
-REFERENCES = {}
 
-
-def reference_of(name):
-    if name not in REFERENCES:
-        REFERENCES[name] = pudle.reference(PROBLEMS[name](torch.float64))
-    return REFERENCES[name]
+@functools.cache
+def reference_of(which):
+    return pudle.reference(PROBLEMS[which]())
 
 
 class TestEveryEstimator:
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("which", PROBLEMS)
     def test_reaches_the_reference_at_convergence(self, which, name):
-        problem, reference = PROBLEMS[which](torch.float64), reference_of(which)
+        problem, reference = PROBLEMS[which](), reference_of(which)
         assert reference.status == "certified", reference.reason
         # Other packages' estimators may not know restarts. Quotients are less accurate, and run
         # every layer many times.
@@ -43,16 +42,13 @@ class TestEveryEstimator:
         error = relative(gradient, reference.gradient)
         loss = getattr(problem, "loss", None)
         if "standard_error" in mine.diagnostics:
-            assert (
-                float((gradient - reference.gradient).norm())
-                < 5 * mine.diagnostics["standard_error"]
-            )
+            distance = float((gradient - reference.gradient).norm())
+            assert distance < 5 * mine.diagnostics["standard_error"]
         elif name == "noodl" or (name in ("alternating", "one_step") and loss != "lasso"):
             # These keep an error, as they claim: `consistent_for` names the lasso loss alone, or no
             # loss at all.
-            assert pudle.list_estimators()[name].consistent_for == (
-                () if name == "noodl" else ("lasso",)
-            )
+            claimed = pudle.list_estimators()[name].consistent_for
+            assert claimed == (() if name == "noodl" else ("lasso",))
             assert 0.01 < error < 10
         elif name in FLOORS:
             assert error < FLOORS[name] and (loss == "lasso" or error > tolerances.CONVERGED)

@@ -11,6 +11,7 @@ import pytest
 import tolerances
 import torch
 from comparisons import refusal, relative
+from estimator_specs import estimate
 
 import pudle
 from pudle.problems.linearized import Linearized
@@ -87,8 +88,8 @@ def central_differences(which):
 
 
 def test_conjugate_gradients_notice_that_the_system_is_not_symmetric():
-    estimator = pudle.make_estimator("conjugate_gradient")
-    assert estimator.estimate(nonsymmetric(), ITERATION, 50).diagnostics["normal_equations"]
+    mine = estimate("conjugate_gradient", nonsymmetric(), ITERATION, 50)
+    assert mine.diagnostics["normal_equations"]
     matrix, right = tensor(4, 4, seed=8), tensor(4, seed=9)
     hessian = matrix.T @ matrix / 10
     descent = pudle.FixedPoint(
@@ -97,7 +98,8 @@ def test_conjugate_gradients_notice_that_the_system_is_not_symmetric():
         lambda z, theta: z.square().sum(),
         torch.zeros(4).double(),
     )
-    assert not estimator.estimate(descent, ITERATION, 50).diagnostics["normal_equations"]
+    mine = estimate("conjugate_gradient", descent, ITERATION, 50)
+    assert not mine.diagnostics["normal_equations"]
 
 
 class TestLinearSystems:
@@ -153,17 +155,15 @@ class TestStepsOfOneDerivative:
         "spec", ["analytic", "backprop", "checkpointed", "fixed_point(terms=200)"]
     )
     def test_reverse_mode_is_enough(self, once, spec):
-        estimate = pudle.make_estimator(spec).estimate(once, ITERATION, DEPTH)
-        assert (
-            relative(estimate.gradient, central_differences("nonsymmetric"))
-            < tolerances.EXACT_CENTRAL_DIFFERENCES
+        error = relative(
+            estimate(spec, once, ITERATION, DEPTH).gradient, central_differences("nonsymmetric")
         )
+        assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
         assert pudle.reference(once).status == "limit"
 
     @pytest.mark.parametrize("spec", ["conjugate_gradient", "forward"])
     def test_others_say_what_is_missing(self, once, spec):
-        estimator = pudle.make_estimator(spec)
-        text = refusal(lambda: estimator.estimate(once, ITERATION, 3), pudle.UnsupportedProblem)
+        text = refusal(lambda: estimate(spec, once, ITERATION, 3), pudle.UnsupportedProblem)
         assert "differentiate" in text and ("use analytic" in text or "backprop" in text)
 
 
@@ -210,8 +210,7 @@ class TestReference:
         )
         reference = pudle.reference(problem)
         assert reference.status == "uncertified" and words in reference.reason
-        estimate = pudle.make_estimator("backprop").estimate(problem, ITERATION, 3)
-        score = pudle.score(estimate, reference)
+        score = pudle.score(estimate("backprop", problem, ITERATION, 3), reference)
         assert score.status == "uncertified" and np.isnan(score.relative_error)
 
 

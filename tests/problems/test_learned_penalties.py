@@ -6,7 +6,8 @@ import dataclasses
 
 import tolerances
 from comparisons import refusal, relative
-from convolutions import PENALTIES, convolutional, thresholded
+from convolutions import PENALTIES, convolutional, replaced, thresholded
+from estimator_specs import estimate
 
 import pudle
 
@@ -14,13 +15,13 @@ import pudle
 class TestGradient:
     def test_implicit_gradients_are_those_of_many_layers(self, loss):
         problem, algorithm = thresholded(loss), pudle.Fista(restart=True)
-        truth = pudle.make_estimator("backprop").estimate(problem, algorithm, 150).gradient
+        truth = estimate("backprop", problem, algorithm, 150).gradient
         for spec in (
             "analytic",
             "conjugate_gradient(iterations=300, rtol=1e-15)",
             "fixed_point(terms=1500)",
         ):
-            mine = pudle.make_estimator(spec).estimate(problem, algorithm, 150).gradient
+            mine = estimate(spec, problem, algorithm, 150).gradient
             assert relative(mine, truth) <= tolerances.CONVERGED, spec
         assert (
             relative(pudle.reference(problem, "limit", algorithm).gradient, truth)
@@ -29,10 +30,8 @@ class TestGradient:
 
     def test_equal_penalties_are_one_penalty(self, loss):
         plain = convolutional(loss)
-        kept = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-        problem = pudle.ThresholdedConvolutionalSparseCoding(**kept)
-        truth = pudle.make_estimator("backprop").estimate(plain, pudle.Ista(), 9)
-        mine = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 9)
+        problem = replaced(plain, pudle.ThresholdedConvolutionalSparseCoding)
+        truth, mine = (estimate("backprop", each, pudle.Ista(), 9) for each in (plain, problem))
         assert relative(mine.codes, truth.codes) <= tolerances.SAME_ARITHMETIC
         assert (
             relative(problem.dictionary_of(mine.gradient), truth.gradient)
@@ -45,7 +44,6 @@ def test_refusals():
     for wrong, text in (
         (PENALTIES[:2], "one for each filter"),
         (-PENALTIES, "the smallest -0.2"),
-        (0.0, "penalty=0"),
         (PENALTIES.float(), "penalty"),
         (PENALTIES * float("nan"), "penalty"),
     ):

@@ -6,9 +6,8 @@ import numpy as np
 import oracles
 import pytest
 import tolerances
-import torch
 from comparisons import directional_error, refusal, relative
-from convolutions import convolutional, dense, dense_twin
+from convolutions import convolutional, dense, dense_twin, supervised
 
 import pudle
 
@@ -21,12 +20,6 @@ CONSISTENT = (
     "fixed_point(terms=1500)",
     "truncated(window=3000)",
 )
-
-
-def supervised(loss, **fields):
-    problem = convolutional(loss, **fields)
-    noise = np.random.default_rng(11).standard_normal(problem.observations.shape)
-    return dataclasses.replace(problem, targets=problem.observations + 0.3 * torch.as_tensor(noise))
 
 
 def written_out(twin, targets, dictionary, codes):
