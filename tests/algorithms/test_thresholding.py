@@ -30,41 +30,39 @@ def expected(rule, values, threshold, iteration, nonnegative):
 RULES = [Soft(), Decaying(decay=0.8), Hard(), Hard(threshold=0.3)]
 
 
-class TestRules:
-    @pytest.mark.parametrize("rule", RULES, ids=names.text)
-    @pytest.mark.parametrize("nonnegative", [False, True])
-    @pytest.mark.parametrize("iteration", [0, 3])
-    def test_values(self, rule, nonnegative, iteration):
-        values = np.random.default_rng(5).standard_normal((20, 30))
-        # Both rules drop an entry that is exactly at the threshold.
-        values[0, :4] = 0.25, -0.25, 0.3, 0.0
-        mine = rule(torch.tensor(values), 0.25, iteration, nonnegative)
-        assert (
-            np.abs(mine.numpy() - expected(rule, values, 0.25, iteration, nonnegative)).max()
-            < 1e-15
-        )
+@pytest.mark.parametrize("rule", RULES, ids=names.text)
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("iteration", [0, 3])
+def test_values_entry_by_entry(rule, nonnegative, iteration):
+    values = np.random.default_rng(5).standard_normal((20, 30))
+    # Both rules drop an entry that is exactly at the threshold.
+    values[0, :4] = 0.25, -0.25, 0.3, 0.0
+    mine = rule(torch.tensor(values), 0.25, iteration, nonnegative)
+    assert np.abs(mine.numpy() - expected(rule, values, 0.25, iteration, nonnegative)).max() < 1e-15
 
-    @pytest.mark.parametrize("rule", RULES, ids=names.text)
-    @pytest.mark.parametrize("nonnegative", [False, True])
-    def test_slope_is_one_on_what_is_kept_and_zero_elsewhere(self, rule, nonnegative):
-        values = torch.tensor([-2.0, -0.1, 0.1, 2.0], dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad(rule(values, 0.25, 0, nonnegative).sum(), values)
-        assert slope.tolist() == [0.0 if nonnegative else 1.0, 0.0, 0.0, 1.0]
 
-    @pytest.mark.parametrize(
-        ("spec", "says"),
-        [
-            ("ista(thresholding='sfot')", "did you mean 'soft'"),
-            ("ista(thresholding=3)", "no thresholding rule"),
-            ("ista(thresholding='decaying(decay=1.0)')", "use soft"),
-            ("ista(thresholding='decaying(decay=-1)')", "out of range"),
-            ("ista(thresholding='hard(threshold=0)')", "threshold=0"),
-            ("fista(restart=1)", "restart=1"),
-            ("ista(initial=3)", "no argument 'initial'"),
-        ],
-    )
-    def test_refusals(self, spec, says):
-        assert says in refusal(lambda: pudle.make_algorithm(spec))
+@pytest.mark.parametrize("rule", RULES, ids=names.text)
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_slope_is_one_on_what_is_kept_and_zero_elsewhere(rule, nonnegative):
+    values = torch.tensor([-2.0, -0.1, 0.1, 2.0], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(rule(values, 0.25, 0, nonnegative).sum(), values)
+    assert slope.tolist() == [0.0 if nonnegative else 1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("ista(thresholding='sfot')", "did you mean 'soft'"),
+        ("ista(thresholding=3)", "no thresholding rule"),
+        ("ista(thresholding='decaying(decay=1.0)')", "use soft"),
+        ("ista(thresholding='decaying(decay=-1)')", "out of range"),
+        ("ista(thresholding='hard(threshold=0)')", "threshold=0"),
+        ("fista(restart=1)", "restart=1"),
+        ("ista(initial=3)", "no argument 'initial'"),
+    ],
+)
+def test_refusals(spec, says):
+    assert says in refusal(lambda: pudle.make_algorithm(spec))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -23,51 +23,49 @@ DATASETS = {
 }
 
 
-class TestDatasets:
-    @pytest.mark.parametrize("which", DATASETS)
-    def test_it_is_certified_and_reproducible(self, which):
-        spec, losses = DATASETS[which]
-        dataset = pudle.make_dataset(spec)
-        for loss in losses:
-            reference = pudle.reference(dataset.problem(loss))
-            assert reference.status == "certified", reference.reason
-            assert reference.bound < 1e-8
-        first, again = (pudle.make_dataset(spec).problem() for _ in range(2))
-        other = dataclasses.replace(dataset, seed=1).problem()
-        assert dataset.references and first.loss == losses[0] and {*losses} <= {*dataset.losses}
-        assert torch.equal(first.observations, again.observations)
-        assert torch.equal(first.theta, again.theta)
-        assert not torch.equal(first.observations, other.observations)
-        assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
+@pytest.mark.parametrize("which", DATASETS)
+def test_a_dataset_is_certified_and_reproducible(which):
+    spec, losses = DATASETS[which]
+    dataset = pudle.make_dataset(spec)
+    for loss in losses:
+        reference = pudle.reference(dataset.problem(loss))
+        assert reference.status == "certified", reference.reason
+        assert reference.bound < 1e-8
+    first, again = (pudle.make_dataset(spec).problem() for _ in range(2))
+    other = dataclasses.replace(dataset, seed=1).problem()
+    assert dataset.references and first.loss == losses[0] and {*losses} <= {*dataset.losses}
+    assert torch.equal(first.observations, again.observations)
+    assert torch.equal(first.theta, again.theta)
+    assert not torch.equal(first.observations, other.observations)
+    assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
 
-    @pytest.mark.parametrize("name", ["penalty_selection", "convolutional", "ridge", "logistic"])
-    def test_unknown_losses_are_refused(self, name):
-        dataset = pudle.make_dataset(name)
-        text = refusal(lambda: dataset.problem("other"))
-        assert text == f"loss='other' is unknown: choose from {', '.join(dataset.losses)}"
 
-    def test_convolutional_model(self):
-        """Images are the generating filters times the codes, plus noise; filters have unit norm."""
-        problem = pudle.make_dataset("convolutional(n_samples=4, noise=0.001)").problem()
-        clean = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
-        assert float(clean.residual(problem.generating_codes).std()) == pytest.approx(
-            0.001, rel=0.1
-        )
-        assert torch.allclose(
-            problem.dictionary.flatten(1).norm(dim=1), torch.ones(8, dtype=torch.float64)
-        )
-        for target in ("gstar", "gtilde"):
-            assert pudle.reference(problem, target).status == "certified"
+@pytest.mark.parametrize("name", ["penalty_selection", "convolutional", "ridge", "logistic"])
+def test_unknown_losses_are_refused(name):
+    dataset = pudle.make_dataset(name)
+    text = refusal(lambda: dataset.problem("other"))
+    assert text == f"loss='other' is unknown: choose from {', '.join(dataset.losses)}"
 
-    def test_a_penalty_above_the_largest_correlation_leaves_nothing(self):
-        """The penalty is a fraction of the smallest penalty at which all codes are zero."""
-        problem = pudle.make_dataset(
-            "penalty_selection(n_samples=5, penalty_fraction=0.999)"
-        ).problem()
-        codes = pudle.reference(problem).codes
-        assert 1 <= int((codes != 0).sum()) <= 3
-        above = dataclasses.replace(problem, log_penalty=problem.log_penalty + np.log(1.01))
-        assert not pudle.reference(above).codes.any()
+
+def test_convolutional_model():
+    """Images are the generating filters times the codes, plus noise; filters have unit norm."""
+    problem = pudle.make_dataset("convolutional(n_samples=4, noise=0.001)").problem()
+    clean = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
+    assert float(clean.residual(problem.generating_codes).std()) == pytest.approx(0.001, rel=0.1)
+    assert torch.allclose(
+        problem.dictionary.flatten(1).norm(dim=1), torch.ones(8, dtype=torch.float64)
+    )
+    for target in ("gstar", "gtilde"):
+        assert pudle.reference(problem, target).status == "certified"
+
+
+def test_a_penalty_above_the_largest_correlation_leaves_nothing():
+    """The penalty is a fraction of the smallest penalty at which all codes are zero."""
+    problem = pudle.make_dataset("penalty_selection(n_samples=5, penalty_fraction=0.999)").problem()
+    codes = pudle.reference(problem).codes
+    assert 1 <= int((codes != 0).sum()) <= 3
+    above = dataclasses.replace(problem, log_penalty=problem.log_penalty + np.log(1.01))
+    assert not pudle.reference(above).codes.any()
 
 
 class TestFixedPoints:

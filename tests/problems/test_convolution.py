@@ -112,37 +112,36 @@ class TestMaps:
         )
 
 
-class TestBound:
-    def test_bound_is_close_for_large_images(self):
-        """Without borders L is the supremum over frequencies, which the bound exceeds by at most 17
-        %.
-        """
-        problem = problem_of(((1, 1, 129, 129), (64, 1, 9, 9), 4))
-        assert 1 <= problem.lipschitz_bound / problem.lipschitz_constant < 1.2
+def test_bound_is_close_for_large_images():
+    """Without borders L is the supremum over frequencies, which the bound exceeds by at most 17
+    %.
+    """
+    problem = problem_of(((1, 1, 129, 129), (64, 1, 9, 9), 4))
+    assert 1 <= problem.lipschitz_bound / problem.lipschitz_constant < 1.2
 
-    def test_bound_holds_between_the_sampled_frequencies(self):
-        """Two filters that form a wave have their largest gain at the frequency of that wave."""
-        for phase in torch.linspace(0, torch.pi, 23).tolist():
-            wave = torch.cos(phase * torch.arange(4.0))[None, None, None, :]
-            filters = torch.cat([wave, torch.sin(phase * torch.arange(4.0))[None, None, None, :]])
-            problem = pudle.ConvolutionalSparseCoding(
-                observations=torch.ones(1, 1, 1, 400) + wave.sum(), dictionary=filters, penalty=1.0
-            )
-            assert (
-                problem.lipschitz_constant
-                <= problem.lipschitz_bound
-                <= 1.2 * problem.lipschitz_constant
-            )
 
-    def test_a_given_step_needs_no_lipschitz_constant(self):
-        problem = problem_of(SHAPES[0])
-        limit = 2 / problem.lipschitz_constant
-        other = problem_of(SHAPES[0])
-        assert (
-            pudle.Ista(step=1 / other.lipschitz_bound).step_size(other) == 1 / other.lipschitz_bound
+def test_bound_holds_between_the_sampled_frequencies():
+    """Two filters that form a wave have their largest gain at the frequency of that wave."""
+    for phase in torch.linspace(0, torch.pi, 23).tolist():
+        wave = torch.cos(phase * torch.arange(4.0))[None, None, None, :]
+        filters = torch.cat([wave, torch.sin(phase * torch.arange(4.0))[None, None, None, :]])
+        problem = pudle.ConvolutionalSparseCoding(
+            observations=torch.ones(1, 1, 1, 400) + wave.sum(), dictionary=filters, penalty=1.0
         )
-        assert "lipschitz_constant" not in vars(other)
-        between = (2 / other.lipschitz_bound + limit) / 2
-        assert between < limit and pudle.Ista(step=between).step_size(other) == between
-        with pytest.raises(pudle.InvalidArgument, match="is above 2/L"):
-            pudle.Ista(step=1.001 * limit).step_size(other)
+        assert (
+            problem.lipschitz_constant
+            <= problem.lipschitz_bound
+            <= 1.2 * problem.lipschitz_constant
+        )
+
+
+def test_a_given_step_needs_no_lipschitz_constant():
+    problem = problem_of(SHAPES[0])
+    limit = 2 / problem.lipschitz_constant
+    other = problem_of(SHAPES[0])
+    assert pudle.Ista(step=1 / other.lipschitz_bound).step_size(other) == 1 / other.lipschitz_bound
+    assert "lipschitz_constant" not in vars(other)
+    between = (2 / other.lipschitz_bound + limit) / 2
+    assert between < limit and pudle.Ista(step=between).step_size(other) == between
+    with pytest.raises(pudle.InvalidArgument, match="is above 2/L"):
+        pudle.Ista(step=1.001 * limit).step_size(other)

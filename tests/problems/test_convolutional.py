@@ -16,44 +16,42 @@ def drawn(shape):
     return torch.tensor(np.random.default_rng(0).standard_normal(shape))
 
 
-class TestConvolution:
-    @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (4, 2)], ids=str)
-    def test_every_size_and_stride_is_the_matrix(self, kernel):
-        for stride in range(1, min(kernel) + 1):
-            for height in range(kernel[0], kernel[0] + 3):
-                image, filters = (2, height, kernel[1] + 3), (2, 2, *kernel)
-                problem = convolutional(image=image, filters=filters, stride=stride, n=2)
-                twin, entries = dense_twin(problem)
-                assert (entries >= 0).any(1).all(), "a pixel that no filter reaches"
-                codes = drawn(problem.code_shape)
-                flat = codes.flatten(1)
-                assert (
-                    relative(problem.residual(codes).flatten(1), twin.residual(flat))
-                    < tolerances.SAME_ARITHMETIC
-                )
-                gradient = problem.smooth_gradient(codes).flatten(1)
-                assert relative(gradient, twin.smooth_gradient(flat)) < tolerances.SAME_ARITHMETIC
-                assert problem.lipschitz_constant == pytest.approx(
-                    twin.lipschitz_constant, rel=1e-6
-                )
-                assert problem.outer_loss(codes).item() == pytest.approx(
-                    twin.outer_loss(flat).item(), rel=1e-12
-                )
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (4, 2)], ids=str)
+def test_every_size_and_stride_is_the_matrix(kernel):
+    for stride in range(1, min(kernel) + 1):
+        for height in range(kernel[0], kernel[0] + 3):
+            image, filters = (2, height, kernel[1] + 3), (2, 2, *kernel)
+            problem = convolutional(image=image, filters=filters, stride=stride, n=2)
+            twin, entries = dense_twin(problem)
+            assert (entries >= 0).any(1).all(), "a pixel that no filter reaches"
+            codes = drawn(problem.code_shape)
+            flat = codes.flatten(1)
+            assert (
+                relative(problem.residual(codes).flatten(1), twin.residual(flat))
+                < tolerances.SAME_ARITHMETIC
+            )
+            gradient = problem.smooth_gradient(codes).flatten(1)
+            assert relative(gradient, twin.smooth_gradient(flat)) < tolerances.SAME_ARITHMETIC
+            assert problem.lipschitz_constant == pytest.approx(twin.lipschitz_constant, rel=1e-6)
+            assert problem.outer_loss(codes).item() == pytest.approx(
+                twin.outer_loss(flat).item(), rel=1e-12
+            )
 
-    @pytest.mark.parametrize(
-        ("changes", "words"),
-        [
-            ({"observations": torch.zeros(1, 2, 2, 20).double()}, "smaller than the 3 x 4 filters"),
-            ({"stride": 4}, "stride=4 leaves pixels that no filter reaches"),
-            ({"stride": 0}, "stride=0"),
-            ({"dictionary": torch.ones(3, 1, 3, 4).double()}, "second axes must agree"),
-            ({"dictionary": torch.ones(2, 3, 4).double()}, "dictionary has shape"),
-            ({"l2_penalty": -1.0}, "l2_penalty"),
-            ({"generating_codes": torch.zeros(1, 1, 2, 3).double()}, "generating_codes has shape"),
-        ],
-    )
-    def test_refusals(self, changes, words):
-        assert words in refusal(lambda: dataclasses.replace(convolutional(), **changes))
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"observations": torch.zeros(1, 2, 2, 20).double()}, "smaller than the 3 x 4 filters"),
+        ({"stride": 4}, "stride=4 leaves pixels that no filter reaches"),
+        ({"stride": 0}, "stride=0"),
+        ({"dictionary": torch.ones(3, 1, 3, 4).double()}, "second axes must agree"),
+        ({"dictionary": torch.ones(2, 3, 4).double()}, "dictionary has shape"),
+        ({"l2_penalty": -1.0}, "l2_penalty"),
+        ({"generating_codes": torch.zeros(1, 1, 2, 3).double()}, "generating_codes has shape"),
+    ],
+)
+def test_refusals(changes, words):
+    assert words in refusal(lambda: dataclasses.replace(convolutional(), **changes))
 
 
 class TestConvolutionalSolve:

@@ -41,56 +41,54 @@ def weighted():
     return dataclasses.replace(sparse_problem("reconstruction", n=15), penalty=penalty)
 
 
-class TestLoss:
-    def test_its_reference_is_the_limit(self):
-        named = sparse_problem("reconstruction", n=15)
-        written = dataclasses.replace(named, loss=reconstruction(named.observations))
-        assert (default_target(named), default_target(written)) == ("exact", "limit")
-        certified, limit = pudle.reference(named), pudle.reference(written, algorithm=pudle.Ista())
-        assert (limit.status, limit.target) == ("limit", "limit")
-        assert relative(limit.gradient, certified.gradient) < tolerances.CLOSED_FORM
-        text = refusal(lambda: pudle.reference(written, "exact"), pudle.UnsupportedProblem)
-        assert "use target='limit'" in text
-        assert pudle.reference(written, "ghat").status == "certified"
-
-    @pytest.mark.parametrize("name", REACHING)
-    def test_estimators_reach_the_limit_and_it_central_differences(self, name):
-        problem = dataclasses.replace(sparse_problem(n=8), loss=quartic)
-        limit = pudle.reference(problem, algorithm=pudle.Ista())
-        score = pudle.score(
-            pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 400), limit
-        )
-        assert score.relative_error < tolerances.CONVERGED
-        x, d = arrays_of(problem)
-        signs = np.sign(limit.codes.numpy())
-
-        def value(dictionary):
-            codes = oracles.polish(x, dictionary, problem.penalty, signs)
-            return (codes**4).sum() / len(codes) + 0.01 * (dictionary**2).sum()
-
-        assert directional_error(limit.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES
+def test_the_reference_of_a_loss_is_the_limit():
+    named = sparse_problem("reconstruction", n=15)
+    written = dataclasses.replace(named, loss=reconstruction(named.observations))
+    assert (default_target(named), default_target(written)) == ("exact", "limit")
+    certified, limit = pudle.reference(named), pudle.reference(written, algorithm=pudle.Ista())
+    assert (limit.status, limit.target) == ("limit", "limit")
+    assert relative(limit.gradient, certified.gradient) < tolerances.CLOSED_FORM
+    text = refusal(lambda: pudle.reference(written, "exact"), pudle.UnsupportedProblem)
+    assert "use target='limit'" in text
+    assert pudle.reference(written, "ghat").status == "certified"
 
 
-class TestPenalties:
-    @pytest.mark.parametrize("which", ["lasso", "reconstruction"])
-    def test_certified_against_central_differences(self, weighted, which):
-        problem = dataclasses.replace(weighted, loss=which)
-        reference = pudle.reference(problem)
-        assert reference.status == "certified" and reference.bound < tolerances.USEFUL_BOUND
-        x, d = arrays_of(problem)
-        penalty, signs = problem.penalty.numpy(), np.sign(reference.codes.numpy())
-
-        def value(dictionary):
-            codes = oracles.polish(x, dictionary, penalty, signs)
-            lasso = (penalty * codes * signs).sum() / len(codes) if which == "lasso" else 0
-            return 0.5 * ((codes @ dictionary.T - x) ** 2).sum() / len(codes) + lasso
-
-        assert directional_error(reference.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES
-
-    @pytest.mark.parametrize(
-        "penalty", [torch.ones(5).double(), -torch.ones(18).double(), torch.ones(18)]
+@pytest.mark.parametrize("name", REACHING)
+def test_estimators_reach_the_limit_and_it_central_differences(name):
+    problem = dataclasses.replace(sparse_problem(n=8), loss=quartic)
+    limit = pudle.reference(problem, algorithm=pudle.Ista())
+    score = pudle.score(
+        pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 400), limit
     )
-    def test_those_that_do_not_fit_are_refused(self, penalty):
-        assert "penalty" in refusal(
-            lambda: dataclasses.replace(sparse_problem(n=4), penalty=penalty)
-        )
+    assert score.relative_error < tolerances.CONVERGED
+    x, d = arrays_of(problem)
+    signs = np.sign(limit.codes.numpy())
+
+    def value(dictionary):
+        codes = oracles.polish(x, dictionary, problem.penalty, signs)
+        return (codes**4).sum() / len(codes) + 0.01 * (dictionary**2).sum()
+
+    assert directional_error(limit.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES
+
+
+@pytest.mark.parametrize("which", ["lasso", "reconstruction"])
+def test_penalties_are_certified_against_central_differences(weighted, which):
+    problem = dataclasses.replace(weighted, loss=which)
+    reference = pudle.reference(problem)
+    assert reference.status == "certified" and reference.bound < tolerances.USEFUL_BOUND
+    x, d = arrays_of(problem)
+    penalty, signs = problem.penalty.numpy(), np.sign(reference.codes.numpy())
+
+    def value(dictionary):
+        codes = oracles.polish(x, dictionary, penalty, signs)
+        lasso = (penalty * codes * signs).sum() / len(codes) if which == "lasso" else 0
+        return 0.5 * ((codes @ dictionary.T - x) ** 2).sum() / len(codes) + lasso
+
+    assert directional_error(reference.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES
+
+
+@pytest.mark.parametrize(
+    "penalty", [torch.ones(5).double(), -torch.ones(18).double(), torch.ones(18)]
+)
+def test_penalties_that_do_not_fit_are_refused(penalty):
+    assert "penalty" in refusal(lambda: dataclasses.replace(sparse_problem(n=4), penalty=penalty))

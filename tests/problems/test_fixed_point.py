@@ -102,31 +102,31 @@ def test_conjugate_gradients_notice_that_the_system_is_not_symmetric():
     assert not mine.diagnostics["normal_equations"]
 
 
-class TestLinearSystems:
-    @pytest.mark.parametrize("transposed", [True, False])
-    @pytest.mark.parametrize("samples", [4, 60], ids=["dense", "gmres"])
-    def test_against_numpy(self, samples, transposed):
-        problem = nonsymmetric(samples=samples)
-        codes, right = tensor(samples, 5, seed=11), tensor(samples, 5, seed=12)
-        jacobian = torch.autograd.functional.jacobian(problem.stationarity, codes).reshape(
-            5 * samples, -1
-        )
-        matrix = (jacobian.T if transposed else jacobian).numpy()
-        expected = np.linalg.solve(matrix, right.numpy().ravel())
-        solve = problem.solve_active if transposed else problem.solve_tangent
-        solution, diagnostics = solve(codes, right)
-        assert relative(solution.flatten(), torch.tensor(expected)) < tolerances.CLOSED_FORM
-        assert diagnostics["largest_relative_residual"] < 1e-13
-        radius = np.abs(np.linalg.eigvals(np.eye(5 * samples) - jacobian.numpy())).max()
-        if samples == 4:
-            assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-9)
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("samples", [4, 60], ids=["dense", "gmres"])
+def test_linear_systems_against_numpy(samples, transposed):
+    problem = nonsymmetric(samples=samples)
+    codes, right = tensor(samples, 5, seed=11), tensor(samples, 5, seed=12)
+    jacobian = torch.autograd.functional.jacobian(problem.stationarity, codes).reshape(
+        5 * samples, -1
+    )
+    matrix = (jacobian.T if transposed else jacobian).numpy()
+    expected = np.linalg.solve(matrix, right.numpy().ravel())
+    solve = problem.solve_active if transposed else problem.solve_tangent
+    solution, diagnostics = solve(codes, right)
+    assert relative(solution.flatten(), torch.tensor(expected)) < tolerances.CLOSED_FORM
+    assert diagnostics["largest_relative_residual"] < 1e-13
+    radius = np.abs(np.linalg.eigvals(np.eye(5 * samples) - jacobian.numpy())).max()
+    if samples == 4:
+        assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-9)
 
-    def test_a_singular_system_without_a_solution_is_refused(self):
-        system = Linearized(
-            lambda z: z * torch.tensor([1.0, 0.0]).double(), torch.ones(1, 2).double(), joint=True
-        )
-        text = refusal(lambda: system.solve(torch.ones(1, 2).double()), pudle.UnsupportedProblem)
-        assert "eigenvalue near one" in text and "backprop" in text
+
+def test_a_singular_system_without_a_solution_is_refused():
+    system = Linearized(
+        lambda z: z * torch.tensor([1.0, 0.0]).double(), torch.ones(1, 2).double(), joint=True
+    )
+    text = refusal(lambda: system.solve(torch.ones(1, 2).double()), pudle.UnsupportedProblem)
+    assert "eigenvalue near one" in text and "backprop" in text
 
 
 class OnceOnly(torch.autograd.Function):
@@ -167,93 +167,94 @@ class TestStepsOfOneDerivative:
         assert "differentiate" in text and ("use analytic" in text or "backprop" in text)
 
 
-class TestReference:
-    @pytest.mark.parametrize("which", PROBLEMS)
-    def test_the_limit_agrees_with_central_differences(self, which):
-        reference, truth = pudle.reference(PROBLEMS[which]()), central_differences(which)
-        assert (reference.status, reference.target) == ("limit", "limit")
-        assert reference.bound < tolerances.USEFUL_BOUND
-        assert relative(reference.gradient, truth) < tolerances.EXACT_CENTRAL_DIFFERENCES
-
-    def test_a_solution_makes_it_exact(self):
-        problem = heavy_ball(solved=True)
-        reference, limit = pudle.reference(problem), pudle.reference(problem, "limit")
-        assert (reference.status, reference.target, limit.status) == ("certified", "exact", "limit")
-        assert reference.bound < tolerances.USEFUL_BOUND
-        assert relative(limit.gradient, reference.gradient) < limit.bound + reference.bound
-
-    def test_a_wrong_solution_is_found(self):
-        problem = heavy_ball(solved=True)
-
-        for change, words in (
-            (lambda value: 2 * value, "no fixed point"),
-            (torch.Tensor.detach, "differ by"),
-        ):
-
-            def changed(theta, change=change):
-                return {name: change(value) for name, value in problem.solution(theta).items()}
-
-            wrong = pudle.reference(dataclasses.replace(problem, solution=changed))
-            assert wrong.status == "uncertified" and words in wrong.reason
-
-    @pytest.mark.parametrize(
-        ("step", "words"),
-        [
-            (lambda z, theta: 1.5 * theta * z + 1, "diverges"),
-            # Central differences see a value that torch cannot follow.
-            (lambda z, theta: 0.5 * z + theta + theta.detach(), "central differences"),
-        ],
-    )
-    def test_what_has_no_limit_is_not_scored(self, step, words):
-        problem = pudle.FixedPoint(
-            torch.tensor(1.0), step, lambda z, theta: z.sum(), torch.zeros(1, 1)
-        )
-        reference = pudle.reference(problem)
-        assert reference.status == "uncertified" and words in reference.reason
-        score = pudle.score(estimate("backprop", problem, ITERATION, 3), reference)
-        assert score.status == "uncertified" and np.isnan(score.relative_error)
+@pytest.mark.parametrize("which", PROBLEMS)
+def test_the_limit_agrees_with_central_differences(which):
+    reference, truth = pudle.reference(PROBLEMS[which]()), central_differences(which)
+    assert (reference.status, reference.target) == ("limit", "limit")
+    assert reference.bound < tolerances.USEFUL_BOUND
+    assert relative(reference.gradient, truth) < tolerances.EXACT_CENTRAL_DIFFERENCES
 
 
-class TestRefusals:
-    @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista(step=0.1)])
-    def test_algorithms_that_need_an_objective(self, algorithm):
-        text = refusal(lambda: algorithm.run(nonsymmetric(), 2), pudle.UnsupportedProblem)
-        assert "pudle.Iteration()" in text
+def test_a_solution_makes_it_exact():
+    problem = heavy_ball(solved=True)
+    reference, limit = pudle.reference(problem), pudle.reference(problem, "limit")
+    assert (reference.status, reference.target, limit.status) == ("certified", "exact", "limit")
+    assert reference.bound < tolerances.USEFUL_BOUND
+    assert relative(limit.gradient, reference.gradient) < limit.bound + reference.bound
 
-    def test_iteration_has_no_step_size_of_its_own(self):
-        assert pudle.Iteration(step=1.0) == ITERATION == pudle.make_algorithm("iteration")
-        for options in ({"step": 0.5}, {"thresholding": "hard"}):
-            assert "no step size" in refusal(lambda options=options: pudle.Iteration(**options))
 
-    def test_iteration_needs_a_step(self, ridge):
-        assert "use ista or fista" in refusal(
-            lambda: ITERATION.run(ridge, 2), pudle.UnsupportedProblem
-        )
+def test_a_wrong_solution_is_found():
+    problem = heavy_ball(solved=True)
 
-    @pytest.mark.parametrize(
-        ("change", "words"),
-        [
-            ({"initial": {}}, "initial is empty"),
-            ({"initial": torch.zeros(4, 5)}, "initial and theta differ in dtype"),
-            ({"step": 3}, "step is a int: give a function"),
-        ],
-    )
-    def test_arguments(self, change, words):
-        assert words in refusal(lambda: dataclasses.replace(nonsymmetric(), **change))
+    for change, words in (
+        (lambda value: 2 * value, "no fixed point"),
+        (torch.Tensor.detach, "differ by"),
+    ):
 
-    @pytest.mark.parametrize(
-        ("step", "words"),
-        [
-            (lambda z, theta: z[:2], "(2, 5)"),
-            (lambda z, theta: z * 1j, "complex128"),
-            (lambda z, theta: {"z": z}, "a mapping with z"),
-            (
-                lambda z, theta: z @ torch.ones(5, 5),
-                "convert the data that it holds with .to(theta)",
-            ),
-            (lambda z, theta: z.mul_(0.5), "in place"),
-        ],
-    )
-    def test_steps(self, step, words):
-        problem = dataclasses.replace(nonsymmetric(), step=step)
-        assert words in refusal(lambda: ITERATION.run(problem, 1))
+        def changed(theta, change=change):
+            return {name: change(value) for name, value in problem.solution(theta).items()}
+
+        wrong = pudle.reference(dataclasses.replace(problem, solution=changed))
+        assert wrong.status == "uncertified" and words in wrong.reason
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (lambda z, theta: 1.5 * theta * z + 1, "diverges"),
+        # Central differences see a value that torch cannot follow.
+        (lambda z, theta: 0.5 * z + theta + theta.detach(), "central differences"),
+    ],
+)
+def test_what_has_no_limit_is_not_scored(step, words):
+    problem = pudle.FixedPoint(torch.tensor(1.0), step, lambda z, theta: z.sum(), torch.zeros(1, 1))
+    reference = pudle.reference(problem)
+    assert reference.status == "uncertified" and words in reference.reason
+    score = pudle.score(estimate("backprop", problem, ITERATION, 3), reference)
+    assert score.status == "uncertified" and np.isnan(score.relative_error)
+
+
+@pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista(step=0.1)])
+def test_algorithms_that_need_an_objective(algorithm):
+    text = refusal(lambda: algorithm.run(nonsymmetric(), 2), pudle.UnsupportedProblem)
+    assert "pudle.Iteration()" in text
+
+
+def test_iteration_has_no_step_size_of_its_own():
+    assert pudle.Iteration(step=1.0) == ITERATION == pudle.make_algorithm("iteration")
+    for options in ({"step": 0.5}, {"thresholding": "hard"}):
+        assert "no step size" in refusal(lambda options=options: pudle.Iteration(**options))
+
+
+def test_iteration_needs_a_step(ridge):
+    assert "use ista or fista" in refusal(lambda: ITERATION.run(ridge, 2), pudle.UnsupportedProblem)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"initial": {}}, "initial is empty"),
+        ({"initial": torch.zeros(4, 5)}, "initial and theta differ in dtype"),
+        ({"step": 3}, "step is a int: give a function"),
+    ],
+)
+def test_wrong_arguments_are_refused(change, words):
+    assert words in refusal(lambda: dataclasses.replace(nonsymmetric(), **change))
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (lambda z, theta: z[:2], "(2, 5)"),
+        (lambda z, theta: z * 1j, "complex128"),
+        (lambda z, theta: {"z": z}, "a mapping with z"),
+        (
+            lambda z, theta: z @ torch.ones(5, 5),
+            "convert the data that it holds with .to(theta)",
+        ),
+        (lambda z, theta: z.mul_(0.5), "in place"),
+    ],
+)
+def test_wrong_steps_are_refused(step, words):
+    problem = dataclasses.replace(nonsymmetric(), step=step)
+    assert words in refusal(lambda: ITERATION.run(problem, 1))

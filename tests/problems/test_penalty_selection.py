@@ -33,44 +33,41 @@ def weighted(request):
     return request.param
 
 
-class TestPenaltySelection:
-    @pytest.mark.parametrize("nonnegative", [False, True])
-    def test_reference_against_central_differences(self, weighted, nonnegative):
-        problem = penalty_selection(weighted, nonnegative=nonnegative)
-        reference = pudle.reference(problem)
-        assert reference.status == "certified", reference.reason
-        assert reference.gradient.shape == problem.log_penalty.shape
-        assert reference.bound < tolerances.USEFUL_BOUND
-        signs = reference.codes.sign().numpy().astype(float)
-        theta = problem.log_penalty.numpy()
-        axes = np.eye(theta.size).reshape(theta.size, *theta.shape)
-        truth = [
-            float(
-                oracles.central_difference(
-                    lambda at: held_out_loss(problem, at, signs), theta, axis
-                )
-            )
-            for axis in axes
-        ]
-        error = np.linalg.norm(reference.gradient.numpy().ravel() - truth)
-        assert error < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(truth)
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_reference_against_central_differences(weighted, nonnegative):
+    problem = penalty_selection(weighted, nonnegative=nonnegative)
+    reference = pudle.reference(problem)
+    assert reference.status == "certified", reference.reason
+    assert reference.gradient.shape == problem.log_penalty.shape
+    assert reference.bound < tolerances.USEFUL_BOUND
+    signs = reference.codes.sign().numpy().astype(float)
+    theta = problem.log_penalty.numpy()
+    axes = np.eye(theta.size).reshape(theta.size, *theta.shape)
+    truth = [
+        float(oracles.central_difference(lambda at: held_out_loss(problem, at, signs), theta, axis))
+        for axis in axes
+    ]
+    error = np.linalg.norm(reference.gradient.numpy().ravel() - truth)
+    assert error < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(truth)
 
-    def test_zero_codes_are_degenerate(self):
-        reference = pudle.reference(
-            dataclasses.replace(penalty_selection(), log_penalty=torch.tensor(8.0).double())
-        )
-        assert reference.status == "degenerate"
-        assert not reference.gradient.any()
 
-    def test_refusals(self):
-        problem, replace = penalty_selection(), dataclasses.replace
-        for name, wrong, words in (
-            ("held_out_design", problem.held_out_design[:, 1:], "shapes do not fit"),
-            ("observations", problem.observations[:2], "shapes do not fit"),
-            ("log_penalty", torch.zeros(5).double(), "one for each"),
-            ("log_penalty", torch.tensor(800.0).double(), "zero or infinite"),
-            ("log_penalty", torch.tensor(0.0), "differ in dtype"),
-        ):
-            change = {name: wrong}
-            assert words in refusal(lambda change=change: replace(problem, **change))
-        assert replace(problem, log_penalty=-1.5).log_penalty.dtype == torch.float64
+def test_zero_codes_are_degenerate():
+    reference = pudle.reference(
+        dataclasses.replace(penalty_selection(), log_penalty=torch.tensor(8.0).double())
+    )
+    assert reference.status == "degenerate"
+    assert not reference.gradient.any()
+
+
+def test_refusals():
+    problem, replace = penalty_selection(), dataclasses.replace
+    for name, wrong, words in (
+        ("held_out_design", problem.held_out_design[:, 1:], "shapes do not fit"),
+        ("observations", problem.observations[:2], "shapes do not fit"),
+        ("log_penalty", torch.zeros(5).double(), "one for each"),
+        ("log_penalty", torch.tensor(800.0).double(), "zero or infinite"),
+        ("log_penalty", torch.tensor(0.0), "differ in dtype"),
+    ):
+        change = {name: wrong}
+        assert words in refusal(lambda change=change: replace(problem, **change))
+    assert replace(problem, log_penalty=-1.5).log_penalty.dtype == torch.float64

@@ -26,26 +26,27 @@ REFUSED = [
 ]
 
 
-class TestSparseCoding:
-    @pytest.mark.parametrize("changes, argument, remedy", REFUSED)
-    def test_bad_input_is_refused(self, changes, argument, remedy):
-        text = refusal(lambda: pudle.SparseCoding(**GOOD | changes))
-        assert text.startswith(argument) and remedy in text
+@pytest.mark.parametrize("changes, argument, remedy", REFUSED)
+def test_bad_input_is_refused(changes, argument, remedy):
+    text = refusal(lambda: pudle.SparseCoding(**GOOD | changes))
+    assert text.startswith(argument) and remedy in text
 
-    def test_two_devices_are_refused(self):
-        text = refusal(lambda: check_alike("dictionary", D.to("meta"), "observations", X))
-        assert "differ in device (meta and cpu): convert one" in text
 
-    def test_with_theta_keeps_the_step_but_not_the_hessian(self, problem):
-        """The step is a constant of the program; active systems belong to the dictionary of the
-        copy.
-        """
-        codes = pudle.reference(problem).codes
-        problem.solve_active(codes, codes)
-        before = problem.lipschitz_constant
-        other = problem.with_theta(problem.dictionary * 2)
-        assert other.lipschitz_constant == before
-        assert torch.equal(other.hessian, other.dictionary.T @ other.dictionary)
-        mine, _ = problem.solve_active(codes, codes)
-        theirs, _ = other.solve_active(codes, codes)
-        assert torch.allclose(theirs, mine / 4, rtol=1e-9)
+def test_two_devices_are_refused():
+    text = refusal(lambda: check_alike("dictionary", D.to("meta"), "observations", X))
+    assert "differ in device (meta and cpu): convert one" in text
+
+
+def test_with_theta_keeps_the_step_but_not_the_hessian(problem):
+    """The step is a constant of the program; active systems belong to the dictionary of the
+    copy.
+    """
+    codes = pudle.reference(problem).codes
+    problem.solve_active(codes, codes)
+    before = problem.lipschitz_constant
+    other = problem.with_theta(problem.dictionary * 2)
+    assert other.lipschitz_constant == before
+    assert torch.equal(other.hessian, other.dictionary.T @ other.dictionary)
+    mine, _ = problem.solve_active(codes, codes)
+    theirs, _ = other.solve_active(codes, codes)
+    assert torch.allclose(theirs, mine / 4, rtol=1e-9)

@@ -31,46 +31,45 @@ def written_out(twin, targets, dictionary, codes):
     return total / len(codes)
 
 
-class TestReference:
-    @pytest.mark.parametrize("nonnegative", [False, True])
-    def test_central_differences(self, loss, nonnegative):
-        """Compare with differences of the loss at the exact minimizer, in extended precision."""
-        problem = supervised(loss, nonnegative=nonnegative)
-        twin, entries = dense_twin(problem)
-        reference = pudle.reference(problem)
-        assert reference.status == "certified", reference.reason
-        assert reference.bound < tolerances.USEFUL_BOUND
-        signs = reference.codes.flatten(1).sign().numpy().astype(float)
-        x, y = twin.observations.numpy(), problem.targets.flatten(1).numpy()
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_central_differences(loss, nonnegative):
+    """Compare with differences of the loss at the exact minimizer, in extended precision."""
+    problem = supervised(loss, nonnegative=nonnegative)
+    twin, entries = dense_twin(problem)
+    reference = pudle.reference(problem)
+    assert reference.status == "certified", reference.reason
+    assert reference.bound < tolerances.USEFUL_BOUND
+    signs = reference.codes.flatten(1).sign().numpy().astype(float)
+    x, y = twin.observations.numpy(), problem.targets.flatten(1).numpy()
 
-        def value(filters):
-            matrix = dense(filters, entries)
-            codes = oracles.polish(x, matrix, problem.penalty, signs)
-            assert (np.sign(codes) == signs).all()
-            return written_out(twin, y, matrix, codes)
+    def value(filters):
+        matrix = dense(filters, entries)
+        codes = oracles.polish(x, matrix, problem.penalty, signs)
+        assert (np.sign(codes) == signs).all()
+        return written_out(twin, y, matrix, codes)
 
-        error = directional_error(reference.gradient, value, problem.dictionary.numpy())
-        assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
-
-    @pytest.mark.parametrize("l2_penalty", [0.0, 0.1])
-    def test_observations_as_targets_change_nothing(self, loss, l2_penalty):
-        """With targets the lasso loss is differentiated implicitly, without targets by its envelope
-        formula.
-        """
-        plain = convolutional(loss, l2_penalty=l2_penalty)
-        same = pudle.reference(dataclasses.replace(plain, targets=plain.observations))
-        truth = pudle.reference(plain)
-        assert relative(same.gradient, truth.gradient) <= tolerances.CLOSED_FORM
+    error = directional_error(reference.gradient, value, problem.dictionary.numpy())
+    assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
 
 
-class TestEstimators:
-    @pytest.mark.parametrize("spec", CONSISTENT)
-    def test_limit(self, spec, loss):
-        problem = supervised(loss, l2_penalty=0.1)
-        truth = pudle.reference(problem)
-        assert truth.status == "certified", truth.reason
-        estimate = pudle.make_estimator(spec).estimate(problem, pudle.Fista(restart=True), 150)
-        assert relative(estimate.gradient, truth.gradient) < tolerances.CONVERGED
+@pytest.mark.parametrize("l2_penalty", [0.0, 0.1])
+def test_observations_as_targets_change_nothing(loss, l2_penalty):
+    """With targets the lasso loss is differentiated implicitly, without targets by its envelope
+    formula.
+    """
+    plain = convolutional(loss, l2_penalty=l2_penalty)
+    same = pudle.reference(dataclasses.replace(plain, targets=plain.observations))
+    truth = pudle.reference(plain)
+    assert relative(same.gradient, truth.gradient) <= tolerances.CLOSED_FORM
+
+
+@pytest.mark.parametrize("spec", CONSISTENT)
+def test_estimators_reach_the_reference(spec, loss):
+    problem = supervised(loss, l2_penalty=0.1)
+    truth = pudle.reference(problem)
+    assert truth.status == "certified", truth.reason
+    estimate = pudle.make_estimator(spec).estimate(problem, pudle.Fista(restart=True), 150)
+    assert relative(estimate.gradient, truth.gradient) < tolerances.CONVERGED
 
 
 def test_refusals():

@@ -53,103 +53,104 @@ class TestAgainstOtherSolvers:
         assert np.abs(codes - reference.codes.numpy()).max() < tolerances.SOLVER_CODES
 
 
-class TestExactGradient:
-    @pytest.mark.parametrize("nonnegative", [False, True])
-    def test_central_differences_of_the_exact_loss(self, loss, nonnegative):
-        problem = sparse_problem(loss, nonnegative=nonnegative)
-        x, d = arrays_of(problem)
-        reference = pudle.reference(problem)
-        assert reference.status == "certified"
-        assert 0 < reference.bound < tolerances.USEFUL_BOUND
-        signs = np.sign(oracles.exact_codes(x, d, PENALTY, nonnegative=nonnegative)).astype(float)
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_central_differences_of_the_exact_loss(loss, nonnegative):
+    problem = sparse_problem(loss, nonnegative=nonnegative)
+    x, d = arrays_of(problem)
+    reference = pudle.reference(problem)
+    assert reference.status == "certified"
+    assert 0 < reference.bound < tolerances.USEFUL_BOUND
+    signs = np.sign(oracles.exact_codes(x, d, PENALTY, nonnegative=nonnegative)).astype(float)
 
-        def value(at):
-            return oracles.exact_loss(x, at, PENALTY, loss, signs, nonnegative=nonnegative)
+    def value(at):
+        return oracles.exact_loss(x, at, PENALTY, loss, signs, nonnegative=nonnegative)
 
-        error = directional_error(reference.gradient, value, d, 5)
-        assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
-
-    def test_float32_problem_gets_a_float64_reference(self, loss, device):
-        problem = sparse_problem(loss, torch.float32, device)
-        reference = pudle.reference(problem)
-        assert reference.status == "certified"
-        for tensor in (reference.gradient, reference.codes):
-            assert tensor.dtype == torch.float64 and tensor.device.type == "cpu"
-        # It is the exact gradient at the float32 numbers, in float64.
-        x, d = map(torch.tensor, arrays_of(problem))
-        double = pudle.SparseCoding(observations=x, dictionary=d, penalty=PENALTY, loss=loss)
-        assert torch.equal(reference.gradient, pudle.reference(double).gradient)
-
-    def test_samples_of_every_chunk_count(self, loss, monkeypatch):
-        problem = sparse_problem(loss)
-        whole = pudle.reference(problem)
-        monkeypatch.setattr(lasso, "CHUNK", 17)
-        parts = pudle.reference(problem)
-        assert relative(parts.gradient, whole.gradient) < tolerances.SAME_ARITHMETIC
-        assert parts.certificate.samples == len(whole.codes)
+    error = directional_error(reference.gradient, value, d, 5)
+    assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
 
 
-class TestTargets:
-    @pytest.mark.parametrize("target", ["ghat", "gstar", "gtilde"])
-    def test_formula_of_the_lasso_whatever_the_loss(self, loss, target):
-        problem = sparse_problem(loss)
-        reference, (x, d) = pudle.reference(problem, target), arrays_of(problem)
-        at = problem.generating_dictionary.numpy() if target == "gstar" else d
-        codes = oracles.exact_codes(x, at, PENALTY)
-        codes = problem.generating_codes.numpy() if target == "gtilde" else codes
-        truth = (-(x - codes @ d.T).T @ codes / len(x)).astype(float)
-        assert (reference.status, reference.target) == ("certified", target)
-        assert relative(reference.gradient, truth) < tolerances.CLOSED_FORM
-        assert reference.certificate.samples == len(x)
-        if target == "ghat":
-            assert torch.equal(reference.gradient, pudle.reference(sparse_problem()).gradient)
-        if target == "gtilde":
-            assert torch.equal(reference.codes, problem.generating_codes)
+def test_float32_problem_gets_a_float64_reference(loss, device):
+    problem = sparse_problem(loss, torch.float32, device)
+    reference = pudle.reference(problem)
+    assert reference.status == "certified"
+    for tensor in (reference.gradient, reference.codes):
+        assert tensor.dtype == torch.float64 and tensor.device.type == "cpu"
+    # It is the exact gradient at the float32 numbers, in float64.
+    x, d = map(torch.tensor, arrays_of(problem))
+    double = pudle.SparseCoding(observations=x, dictionary=d, penalty=PENALTY, loss=loss)
+    assert torch.equal(reference.gradient, pudle.reference(double).gradient)
 
-    @pytest.mark.parametrize(
-        ("problem", "target", "words"),
-        [
-            (lambda: sparse_problem(), "limit", "pass it, such as algorithm=pudle.Ista()"),
-            (lambda: ridge_problem(), "ghat", "use target='exact' for Ridge"),
-            (lambda: penalty_selection(), "gstar", "use target='exact' for PenaltySelection"),
-            (lambda: convolutional(), "gtilde", "needs generating_codes"),
-            (lambda: sparse_problem(), "gradient", "target='gradient' is unknown: choose from"),
-            (
-                lambda: convolutional(targets=torch.zeros_like(convolutional().observations)),
-                "gstar",
-                "does not hold for a problem with targets: use target='exact'",
-            ),
-        ],
+
+def test_samples_of_every_chunk_count(loss, monkeypatch):
+    problem = sparse_problem(loss)
+    whole = pudle.reference(problem)
+    monkeypatch.setattr(lasso, "CHUNK", 17)
+    parts = pudle.reference(problem)
+    assert relative(parts.gradient, whole.gradient) < tolerances.SAME_ARITHMETIC
+    assert parts.certificate.samples == len(whole.codes)
+
+
+@pytest.mark.parametrize("target", ["ghat", "gstar", "gtilde"])
+def test_formula_of_the_lasso_whatever_the_loss(loss, target):
+    problem = sparse_problem(loss)
+    reference, (x, d) = pudle.reference(problem, target), arrays_of(problem)
+    at = problem.generating_dictionary.numpy() if target == "gstar" else d
+    codes = oracles.exact_codes(x, at, PENALTY)
+    codes = problem.generating_codes.numpy() if target == "gtilde" else codes
+    truth = (-(x - codes @ d.T).T @ codes / len(x)).astype(float)
+    assert (reference.status, reference.target) == ("certified", target)
+    assert relative(reference.gradient, truth) < tolerances.CLOSED_FORM
+    assert reference.certificate.samples == len(x)
+    if target == "ghat":
+        assert torch.equal(reference.gradient, pudle.reference(sparse_problem()).gradient)
+    if target == "gtilde":
+        assert torch.equal(reference.codes, problem.generating_codes)
+
+
+@pytest.mark.parametrize(
+    ("problem", "target", "words"),
+    [
+        (lambda: sparse_problem(), "limit", "pass it, such as algorithm=pudle.Ista()"),
+        (lambda: ridge_problem(), "ghat", "use target='exact' for Ridge"),
+        (lambda: penalty_selection(), "gstar", "use target='exact' for PenaltySelection"),
+        (lambda: convolutional(), "gtilde", "needs generating_codes"),
+        (lambda: sparse_problem(), "gradient", "target='gradient' is unknown: choose from"),
+        (
+            lambda: convolutional(targets=torch.zeros_like(convolutional().observations)),
+            "gstar",
+            "does not hold for a problem with targets: use target='exact'",
+        ),
+    ],
+)
+def test_a_target_that_the_problem_has_not_is_refused(problem, target, words):
+    assert words in refusal(lambda: pudle.reference(problem(), target))
+
+
+def test_kinds_without_an_exact_solution_are_refused():
+    written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
+    for problem in (object(), thresholded(), written):
+        text = refusal(lambda problem=problem: solve(problem, "exact"), pudle.UnsupportedProblem)
+        assert "use target='limit'" in text
+
+
+def test_default_target_is_the_exact_one_where_the_algorithm_leads_to_a_known_solution():
+    fixed_point = pudle.FixedPoint(
+        torch.tensor(0.5), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.zeros(1)
     )
-    def test_a_target_that_the_problem_has_not_is_refused(self, problem, target, words):
-        assert words in refusal(lambda: pudle.reference(problem(), target))
-
-    def test_kinds_without_an_exact_solution_are_refused(self):
-        written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
-        for problem in (object(), thresholded(), written):
-            text = refusal(
-                lambda problem=problem: solve(problem, "exact"), pudle.UnsupportedProblem
-            )
-            assert "use target='limit'" in text
-
-    def test_default_target_is_the_exact_one_where_the_algorithm_leads_to_a_known_solution(self):
-        fixed_point = pudle.FixedPoint(
-            torch.tensor(0.5), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.zeros(1)
-        )
-        known = dataclasses.replace(fixed_point, solution=lambda theta: 0 * theta[None])
-        hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
-        for problem in (
-            sparse_problem(),
-            convolutional(),
-            penalty_selection(),
-            ridge_problem(),
-            known,
-        ):
-            assert default_target(problem) == default_target(problem, pudle.Fista()) == "exact"
-            assert default_target(problem, hard) == "limit"
-        written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
-        for problem in (thresholded(), fixed_point, written, object()):
-            assert default_target(problem) == default_target(problem, pudle.Ista()) == "limit"
+    known = dataclasses.replace(fixed_point, solution=lambda theta: 0 * theta[None])
+    hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
+    for problem in (
+        sparse_problem(),
+        convolutional(),
+        penalty_selection(),
+        ridge_problem(),
+        known,
+    ):
+        assert default_target(problem) == default_target(problem, pudle.Fista()) == "exact"
+        assert default_target(problem, hard) == "limit"
+    written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
+    for problem in (thresholded(), fixed_point, written, object()):
+        assert default_target(problem) == default_target(problem, pudle.Ista()) == "limit"
 
 
 class TestUncertified:

@@ -23,64 +23,67 @@ def least_squares_loss(x, d, signs, loss):
     return oracles.outer_loss(x, d, codes, PENALTY, loss)
 
 
-class TestLimit:
-    @pytest.mark.parametrize(
-        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=names.text
-    )
-    def test_of_soft_thresholding_is_the_minimizer(self, algorithm, loss):
-        problem = sparse_problem(loss)
-        reference = pudle.reference(problem)
-        limit = pudle.reference(problem, "limit", algorithm)
-        assert (limit.status, limit.target) == ("limit", "limit")
-        assert relative(limit.gradient, reference.gradient) < limit.bound < tolerances.USEFUL_BOUND
-        assert float((limit.codes - reference.codes).abs().max()) < 1e-12
+@pytest.mark.parametrize(
+    "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=names.text
+)
+def test_the_limit_of_soft_thresholding_is_the_minimizer(algorithm, loss):
+    problem = sparse_problem(loss)
+    reference = pudle.reference(problem)
+    limit = pudle.reference(problem, "limit", algorithm)
+    assert (limit.status, limit.target) == ("limit", "limit")
+    assert relative(limit.gradient, reference.gradient) < limit.bound < tolerances.USEFUL_BOUND
+    assert float((limit.codes - reference.codes).abs().max()) < 1e-12
 
-    @pytest.mark.parametrize(
-        ("shape", "spec"),
-        [
-            ({"m": 12, "p": 18}, "ista(thresholding='hard(threshold=0.2)')"),
-            ({"m": 20, "p": 12}, "ista(thresholding='hard(threshold=0.1)')"),
-            ({"m": 20, "p": 12}, "fista(thresholding='hard(threshold=0.1)')"),
-            ({"m": 20, "p": 12}, "ista(thresholding='decaying(decay=0.99)')"),
-            ({"m": 20, "p": 12}, "fista(thresholding='decaying(decay=0.9)', restart=True)"),
-        ],
-    )
-    def test_of_the_others_is_least_squares_on_the_support(self, shape, spec, loss):
-        problem = sparse_problem(loss, **shape)
-        x, d = arrays_of(problem)
-        limit = pudle.reference(problem, "limit", pudle.make_algorithm(spec))
-        assert limit.status == "limit", limit.reason
-        signs = np.sign(limit.codes.numpy())
-        truth = np.zeros_like(d)
-        for index in np.ndindex(d.shape):
-            direction = np.zeros_like(d)
-            direction[index] = 1
-            truth[index] = oracles.complex_step(
-                lambda at: least_squares_loss(x, at, signs, loss), d, direction
-            )
-        assert relative(limit.gradient, truth) < max(limit.bound, 1e-12) < tolerances.USEFUL_BOUND
 
-    def test_warm_start_counts(self):
-        problem = sparse_problem(m=20, p=12)
-        algorithm = pudle.make_algorithm("ista(thresholding='hard(threshold=0.1)')")
-        cold = pudle.reference(problem, "limit", algorithm)
-        warm = pudle.reference(problem, "limit", dataclasses.replace(algorithm, initial=cold.codes))
-        assert warm.certificate.iterations < 20 < cold.certificate.iterations
-        assert relative(warm.gradient, cold.gradient) < 1e-10
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ({"m": 12, "p": 18}, "ista(thresholding='hard(threshold=0.2)')"),
+        ({"m": 20, "p": 12}, "ista(thresholding='hard(threshold=0.1)')"),
+        ({"m": 20, "p": 12}, "fista(thresholding='hard(threshold=0.1)')"),
+        ({"m": 20, "p": 12}, "ista(thresholding='decaying(decay=0.99)')"),
+        ({"m": 20, "p": 12}, "fista(thresholding='decaying(decay=0.9)', restart=True)"),
+    ],
+)
+def test_the_limit_of_other_rules_is_least_squares_on_the_support(shape, spec, loss):
+    problem = sparse_problem(loss, **shape)
+    x, d = arrays_of(problem)
+    limit = pudle.reference(problem, "limit", pudle.make_algorithm(spec))
+    assert limit.status == "limit", limit.reason
+    signs = np.sign(limit.codes.numpy())
+    truth = np.zeros_like(d)
+    for index in np.ndindex(d.shape):
+        direction = np.zeros_like(d)
+        direction[index] = 1
+        truth[index] = oracles.complex_step(
+            lambda at: least_squares_loss(x, at, signs, loss), d, direction
+        )
+    assert relative(limit.gradient, truth) < max(limit.bound, 1e-12) < tolerances.USEFUL_BOUND
 
-    def test_faded_penalty_with_too_many_atoms_has_none(self):
-        algorithm = pudle.make_algorithm("ista(thresholding='decaying(decay=0.9)')")
-        limit = pudle.reference(sparse_problem(), "limit", algorithm)
-        assert limit.status == "uncertified"
-        assert "40 have a singular active system" in limit.reason
-        estimate = pudle.make_estimator("backprop").estimate(sparse_problem(), algorithm, 5)
-        assert pudle.score(estimate, limit).status == "uncertified"
 
-    def test_what_still_moves_is_not_scored(self, monkeypatch):
-        monkeypatch.setattr(converging, "MAX_LAYERS", 30)
-        limit = pudle.reference(sparse_problem(), "limit", pudle.Ista())
-        assert limit.status == "uncertified"
-        assert "40 still moved after 30 layers" in limit.reason
+def test_warm_start_counts():
+    problem = sparse_problem(m=20, p=12)
+    algorithm = pudle.make_algorithm("ista(thresholding='hard(threshold=0.1)')")
+    cold = pudle.reference(problem, "limit", algorithm)
+    warm = pudle.reference(problem, "limit", dataclasses.replace(algorithm, initial=cold.codes))
+    assert warm.certificate.iterations < 20 < cold.certificate.iterations
+    assert relative(warm.gradient, cold.gradient) < 1e-10
+
+
+def test_faded_penalty_with_too_many_atoms_has_none():
+    algorithm = pudle.make_algorithm("ista(thresholding='decaying(decay=0.9)')")
+    limit = pudle.reference(sparse_problem(), "limit", algorithm)
+    assert limit.status == "uncertified"
+    assert "40 have a singular active system" in limit.reason
+    estimate = pudle.make_estimator("backprop").estimate(sparse_problem(), algorithm, 5)
+    assert pudle.score(estimate, limit).status == "uncertified"
+
+
+def test_what_still_moves_is_not_scored(monkeypatch):
+    monkeypatch.setattr(converging, "MAX_LAYERS", 30)
+    limit = pudle.reference(sparse_problem(), "limit", pudle.Ista())
+    assert limit.status == "uncertified"
+    assert "40 still moved after 30 layers" in limit.reason
 
 
 @pytest.mark.parametrize("rule", ["hard", "decaying(decay=0.99)"])
