@@ -32,10 +32,10 @@ def dense(filters, entries):
 
 def chain(gradient, entries, shape):
     """Gradient in the filters, from the gradient in the matrix."""
-    used = entries >= 0
-    return np.bincount(
-        entries[used], np.asarray(gradient)[used], minlength=int(np.prod(shape))
-    ).reshape(shape)
+    gradient, used = np.asarray(gradient), entries >= 0
+    total = np.zeros(np.prod(shape), gradient.dtype)
+    np.add.at(total, entries[used], gradient[used])
+    return total.reshape(shape)
 
 
 def convolutional(

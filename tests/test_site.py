@@ -25,21 +25,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-b",
-        "html",
-        "-d",
-        folder / "doctrees",
-    ]
-    done = subprocess.run(
-        [*command, ROOT / "docs", folder / "html"], capture_output=True, text=True
-    )
+    options = ["-m", "sphinx", *"-W --keep-going -q -b html -d".split(), folder / "doctrees"]
+    command = [sys.executable, *options, ROOT / "docs", folder / "html"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "html"
 

@@ -75,16 +75,9 @@ def test_defaults_are_left_out():
     assert names.text(dataset) == "sparse_gaussian(seed=3)"
 
 
-@pytest.mark.parametrize(
-    "alias, name",
-    [
-        ("implicit", "analytic"),
-        ("k_rmd(window=2)", "truncated"),
-    ],
-)
-def test_aliases_resolve(alias, name):
-    estimator = pudle.make_estimator(alias)
-    assert estimator.name == name and names.text(estimator).startswith(name)
+def test_aliases_resolve():
+    assert names.text(pudle.make_estimator("implicit")) == "analytic"
+    assert names.text(pudle.make_estimator("k_rmd(window=2)")) == "truncated(window=2)"
 
 
 MALFORMED = """

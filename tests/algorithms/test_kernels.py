@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from commands import python
-from comparisons import refusal
+from comparisons import refusal, relative
 from estimator_specs import estimate
 from examples import sparse_arrays
 from hypothesis import assume, given, settings
@@ -36,12 +36,6 @@ DOUBLE, SINGLE = 1e-11, 1e-5
 @pytest.fixture(autouse=True)
 def numba_chosen(monkeypatch):
     monkeypatch.setenv(kernel_choice.VARIABLE, "numba")
-
-
-def relative(actual, expected):
-    """Return the relative error; an expected zero must be met exactly."""
-    norm = torch.linalg.norm(expected)
-    return float(torch.linalg.norm(actual - expected) / norm) if norm else float(actual.abs().max())
 
 
 def by_autograd(compute):

@@ -28,11 +28,7 @@ def held_out_loss(problem, log_penalty, signs):
     return np.square(residual).sum() / 2 / len(codes)
 
 
-@pytest.fixture(params=[False, True], ids=["one", "weighted"])
-def weighted(request):
-    return request.param
-
-
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_reference_against_central_differences(weighted, nonnegative):
     problem = penalty_selection(weighted, nonnegative=nonnegative)

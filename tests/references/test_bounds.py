@@ -19,12 +19,17 @@ from pudle.references.records import Certificate
 
 #: Rounding unit of float64.
 U = 2.0**-53
-#: Formulas in plain floats, against the same in torch.
-CLOSE = 1e-9  # pytest.approx needs abs=0 beside it: its own 1e-12 is far above these bounds
 
 
 def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
+
+
+def close(value):
+    """Formulas in plain floats, against the same in torch; 1e-12, the absolute tolerance of
+    pytest's own, is far above these bounds.
+    """
+    return pytest.approx(value, rel=1e-9, abs=0)
 
 
 class TestCodes:
@@ -81,8 +86,8 @@ class TestCodes:
         assert solution.codes.numpy() == pytest.approx(np.array([[1, b, 0], [1, 0, 0]]), rel=1e-15)
         assert solution.certificate.kkt_residual == 0
         errors, _ = self.expected(b)
-        assert solution.errors.tolist() == pytest.approx(errors, rel=CLOSE, abs=0)
-        assert solution.certificate.code_error == pytest.approx(max(errors), rel=CLOSE, abs=0)
+        assert solution.errors.tolist() == close(errors)
+        assert solution.certificate.code_error == close(max(errors))
 
     @pytest.mark.parametrize("b", [-2.0, 0.25])
     def test_a_sample_is_certified_up_to_a_safety_that_follows_from_its_own_numbers(
@@ -162,12 +167,10 @@ class TestGradients:
         assert gradient.ravel().tolist() == [
             self.mean(lambda x, z, r, shift, error, i=i: r[i] * z) for i in range(4)
         ]
-        assert error == pytest.approx(self.mean(term), rel=CLOSE, abs=0)
+        assert error == close(self.mean(term))
         # The overlap of a convolution multiplies all of it.
         model.overlap = 3.0
-        assert lasso_gradient(model, solution.codes, solution.errors)[1] == pytest.approx(
-            3 * error, rel=CLOSE, abs=0
-        )
+        assert lasso_gradient(model, solution.codes, solution.errors)[1] == close(3 * error)
 
     @pytest.mark.parametrize("l2", [0.0, 4.0, 12.0])
     @pytest.mark.parametrize("penalized", [False, True])
@@ -204,7 +207,7 @@ class TestGradients:
         )
         truth = [self.mean(gradient_at(i)) for i in range(4)]
         assert gradient.ravel().tolist() == pytest.approx(truth, rel=1e-14, abs=1e-15)
-        assert error == pytest.approx(self.mean(term), rel=CLOSE, abs=0)
+        assert error == close(self.mean(term))
 
 
 class TestPenaltySelection:
@@ -256,9 +259,7 @@ class TestPenaltySelection:
         reference = pudle.reference(self.problem(torch.zeros(2 if weighted else ()).double()))
         assert reference.codes.tolist() == [list(z) for z in self.CODES]
         assert reference.gradient.numpy() == pytest.approx(gradient, rel=1e-14)
-        assert reference.bound == pytest.approx(
-            np.mean(errors) / np.linalg.norm(gradient), rel=CLOSE, abs=0
-        )
+        assert reference.bound == close(np.mean(errors) / np.linalg.norm(gradient))
 
 
 def test_ridge():
@@ -292,6 +293,6 @@ def test_ridge():
         [own * norm(v) + norm(z) * error_v for own, z in zip(errors, codes, strict=True)]
     )
     certificate = reference.certificate
-    assert reference.bound == pytest.approx(error / abs((codes @ v).mean()), rel=CLOSE, abs=0)
-    assert certificate.code_error == pytest.approx(max(errors), rel=CLOSE, abs=0)
+    assert reference.bound == close(error / abs((codes @ v).mean()))
+    assert certificate.code_error == close(max(errors))
     assert (certificate.smallest_eigenvalue, certificate.condition_number) == (8, 2)

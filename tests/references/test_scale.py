@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from convolutions import chain, dense, filter_entries
 
 import pudle
 
@@ -44,31 +45,24 @@ def solve(matrix, right):
     return scale * solution
 
 
+def entries_of(problem):
+    shapes = problem.observations.shape[1:], problem.dictionary.shape
+    return filter_entries(*map(tuple, shapes), problem.stride)
+
+
 def operator(problem):
-    """The matrix A of one sample, from unit codes, which the products with single atoms give
-    without rounding.
-    """
-    if not isinstance(problem, pudle.ConvolutionalSparseCoding):
-        return extended(problem.matrix)
-    size = int(np.prod(problem.code_shape[1:]))
-    units = torch.eye(size, dtype=torch.float64).reshape(size, *problem.code_shape[1:])
-    return extended(problem.synthesize(units).flatten(1).T)
+    """The matrix A of one sample."""
+    if isinstance(problem, pudle.ConvolutionalSparseCoding):
+        return dense(extended(problem.dictionary), entries_of(problem))
+    return extended(problem.matrix)
 
 
 def contracted(problem, residuals, codes):
-    """Gradient of ``sum_i <r_i, A z_i>`` in the dictionary, in extended precision, sample by
-    sample.
-    """
-    if not isinstance(problem, pudle.ConvolutionalSparseCoding):
-        return residuals.T @ codes
-    # A is linear in the filters: each filter entry moves one pixel of each copy of its filter.
-    filters, total = problem.dictionary, np.zeros(problem.dictionary.numel(), dtype=np.longdouble)
-    for index in range(filters.numel()):
-        unit = torch.zeros(filters.numel(), dtype=torch.float64)
-        unit[index] = 1
-        moved = operator(dataclasses.replace(problem, dictionary=unit.reshape(filters.shape)))
-        total[index] = (residuals * (codes @ moved.T)).sum()
-    return total.reshape(filters.shape)
+    """Gradient of ``sum_i <r_i, A z_i>`` in the dictionary, in extended precision."""
+    gradient = residuals.T @ codes
+    if isinstance(problem, pudle.ConvolutionalSparseCoding):
+        gradient = chain(gradient, entries_of(problem), problem.dictionary.shape)
+    return gradient
 
 
 def exact_gradient(problem, signs):
@@ -83,11 +77,8 @@ def exact_gradient(problem, signs):
         return -np.mean([solve(hessian, d.T @ row) @ v for row in x])
     a, l2 = operator(problem), np.longdouble(problem.l2_penalty)
     penalty = np.broadcast_to(np.asarray(problem.penalty, dtype=np.longdouble), signs.shape[1:])
-    z, v, held_out = (
-        np.zeros(signs.shape, np.longdouble),
-        np.zeros(signs.shape, np.longdouble),
-        problem.loss == "held_out",
-    )
+    z, v = np.zeros((2, *signs.shape), np.longdouble)
+    held_out = problem.loss == "held_out"
     for i, sign in enumerate(signs):
         (support,) = np.nonzero(sign)
         if len(support):
