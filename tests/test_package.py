@@ -203,10 +203,8 @@ def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(inst
 
     done = pudle(*RUN, cwd=here)
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.startswith("2 of 2 scores computed now, 2 ok, ")
-        and "times and memories measured now" in done.stdout
-    )
+    assert done.stdout.startswith("2 of 2 scores computed now, 2 ok, ")
+    assert "times and memories measured now" in done.stdout
     assert "no git repository here" in done.stdout
     for path in (here / "results").rglob("*"):
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
@@ -218,20 +216,13 @@ def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(inst
     ]
     errors = {record["estimator"]: record["scores"][0]["relative_error"] for record in records}
     assert errors["own.py:Frozen"] == pytest.approx(errors["alternating"], rel=1e-9)
-    assert all(
-        record["provenance"]["sources"] and not record["provenance"]["commit"] for record in records
-    )
 
     elsewhere = tmp_path / "artifact"
     shutil.copytree(here / "results", elsewhere / "results")
     report = pudle("report", "--home", "results", "--format", "html", cwd=elsewhere)
     assert report.returncode == 0, report.stderr
     page = (elsewhere / report.stdout.strip().splitlines()[-1]).read_text()
-    assert (
-        "own.py:Frozen" in page
-        and "rules.py:Relaxed(weight=0.8)" in page
-        and "sources" in page.lower()
-    )
+    assert "own.py:Frozen" in page and "rules.py:Relaxed(weight=0.8)" in page
 
 
 def test_the_shell_completes_options():

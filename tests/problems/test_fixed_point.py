@@ -144,27 +144,23 @@ class OnceOnly(torch.autograd.Function):
         return slope * (1 - image**2)
 
 
-class TestStepsOfOneDerivative:
-    """Steps through code that torch can differentiate only once, in reverse mode."""
+#: Steps through code that torch can differentiate only once, in reverse mode.
+ONCE = nonsymmetric(tanh=OnceOnly.apply)
 
-    @pytest.fixture
-    def once(self):
-        return nonsymmetric(tanh=OnceOnly.apply)
 
-    @pytest.mark.parametrize(
-        "spec", ["analytic", "backprop", "checkpointed", "fixed_point(terms=200)"]
+@pytest.mark.parametrize("spec", ["analytic", "backprop", "checkpointed", "fixed_point(terms=200)"])
+def test_reverse_mode_is_enough(spec):
+    error = relative(
+        estimate(spec, ONCE, ITERATION, DEPTH).gradient, central_differences("nonsymmetric")
     )
-    def test_reverse_mode_is_enough(self, once, spec):
-        error = relative(
-            estimate(spec, once, ITERATION, DEPTH).gradient, central_differences("nonsymmetric")
-        )
-        assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
-        assert pudle.reference(once).status == "limit"
+    assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
+    assert pudle.reference(ONCE).status == "limit"
 
-    @pytest.mark.parametrize("spec", ["conjugate_gradient", "forward"])
-    def test_others_say_what_is_missing(self, once, spec):
-        text = refusal(lambda: estimate(spec, once, ITERATION, 3), pudle.UnsupportedProblem)
-        assert "differentiate" in text and ("use analytic" in text or "backprop" in text)
+
+@pytest.mark.parametrize("spec", ["conjugate_gradient", "forward"])
+def test_others_say_what_is_missing(spec):
+    text = refusal(lambda: estimate(spec, ONCE, ITERATION, 3), pudle.UnsupportedProblem)
+    assert "differentiate" in text and ("use analytic" in text or "backprop" in text)
 
 
 @pytest.mark.parametrize("which", PROBLEMS)
