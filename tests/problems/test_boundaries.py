@@ -15,7 +15,7 @@ PROBLEMS = [
     sparse_problem,
     elastic_net,
     convolutional,
-    penalty_selection,
+    lambda: penalty_selection(True),
     ridge_problem,
     lambda: pudle.FixedPoint(
         torch.ones(2, 3), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.ones(2, 3)
