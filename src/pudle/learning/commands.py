@@ -19,79 +19,77 @@ from rich.progress import TimeRemainingColumn
 from .. import names
 from ..errors import InvalidArgument, MissingDependency, PudleError, UnreadableResult
 from ..files import strict, write_atomically
-from ..terminal import check_device, progress_bar
+from ..terminal import check_device, device_option, progress_bar
 from ..text import count
 from .training import LearningExperiment
 
 # Help and wrong usage do without torch: what imports it is imported where it is used.
 
-#: Fields of `LearningExperiment` that are options of both commands: a type, or what stands for the
-#: value in help texts, and the help text.
-TRAINING: dict[str, tuple[Any, str]] = {
-    "dataset": ("SPEC", "Dataset with the observations and the first dictionary"),
-    "loss": ("LOSS", "Outer loss"),
-    "estimator": ("SPEC", "Gradient estimator, e.g. `truncated(window=20)`"),
-    "algorithm": ("SPEC", "Unrolled algorithm, e.g. `ista(step=0.2)`"),
-    "depth": (int, "Number of unrolled layers"),
-    "optimizer": (
-        "SPEC",
-        "Optimizer: sgd, momentum, adam, adamw or lbfgs, e.g. `adam(learning_rate=1e-3)`",
-    ),
-    "schedule": (
-        "SPEC",
-        "Learning rate by epoch: constant, step or cosine, e.g. `step(every=100)`",
-    ),
-    "epochs": (int, "Passes over the samples"),
-    "batch": (int, "Samples per step, all of them by default"),
-    "seed": (int, "Seed of the dataset and of the sample order"),
-    "record_every": (int, "Steps between rows of the history, an epoch by default"),
-    "dtype": (click.Choice(["float64", "float32"]), "Precision"),
+#: Help texts of the fields of `LearningExperiment` that are options of both commands, of those that
+#: are options of `learn` alone, and of the fields of `DenoisingExperiment`.
+TRAINING = {
+    "dataset": "Dataset with the observations and the first dictionary",
+    "loss": "Outer loss",
+    "estimator": "Gradient estimator, e.g. `truncated(window=20)`",
+    "algorithm": "Unrolled algorithm, e.g. `ista(step=0.2)`",
+    "depth": "Number of unrolled layers",
+    "optimizer": "Optimizer: sgd, momentum, adam, adamw or lbfgs, e.g. `adam(learning_rate=1e-3)`",
+    "schedule": "Learning rate by epoch: constant, step or cosine, e.g. `step(every=100)`",
+    "epochs": "Passes over the samples",
+    "batch": "Samples per step, all of them by default",
+    "seed": "Seed of the dataset and of the sample order",
+    "record_every": "Steps between rows of the history, an epoch by default",
+    "dtype": "Precision, float64 or float32",
 }
-LEARN: dict[str, tuple[Any, str]] = TRAINING | {
-    "chunk": (int, "Samples in memory at once, the whole batch by default"),
-    "fresh": (bool, "Draw new samples for every step"),
-    "start": ("FILE", "File (.npy) of the dictionary to start at, the dataset's by default"),
-    "timeout": (
-        click.FloatRange(0, min_open=True),
-        "Seconds after which one of torchrun's processes takes the others for lost [default: 600]",
-    ),
+LEARN = {
+    "chunk": "Samples in memory at once, the whole batch by default",
+    "fresh": "Draw new samples for every step",
+    "start": "File (.npy) of the dictionary to start at, the dataset's by default",
 }
-#: Fields of `DenoisingExperiment`, and those of its training.
-DENOISE: dict[str, tuple[Any, str]] = {
-    "training_images": ("FOLDER", "Images to learn from [default: $PUDLE_TRAINING_IMAGES]"),
-    "test_images": ("FOLDER", "Images to test on [default: $PUDLE_TEST_IMAGES]"),
-    "sigma": (float, "Noise standard deviation, on the 0-255 scale [default: 25]"),
-    "budget": (float, "Processor seconds for the training [default: 900]"),
-    "validation": (int, "Images held out of the training images [default: 5]"),
-    "shifts": (bool, "Average over all shifts of the grid as well [default: yes]"),
-} | TRAINING
-#: Options that both commands have.
-COMMON: dict[str, tuple[Any, str]] = {
-    "experiment": ("NAME", "Start from a named experiment; other options replace its values"),
-    "out": (click.Path(path_type=Path, file_okay=False), "Folder for the results"),
-    "resume": (bool, "Continue from the checkpoint in that folder"),
-    "device": (click.Choice(["cpu", "cuda"]), "Device [default: cpu]"),
+DENOISE = {
+    "training_images": "Folder of images to learn from [default: $PUDLE_TRAINING_IMAGES]",
+    "test_images": "Folder of images to test on [default: $PUDLE_TEST_IMAGES]",
+    "sigma": "Noise standard deviation, on the 0-255 scale [default: 25]",
+    "budget": "Processor seconds for the training [default: 900]",
+    "validation": "Images held out of the training images [default: 5]",
+    "shifts": "Average over all shifts of the grid as well [default: yes]",
 }
+COMMON = {
+    "experiment": "Start from a named experiment; other options replace its values",
+    "resume": "Continue from the checkpoint in the folder",
+}
+#: Types of the options that are no text.
+TYPES = (
+    dict.fromkeys(("depth", "epochs", "batch", "seed", "record_every", "chunk", "validation"), int)
+    | dict.fromkeys(("sigma", "budget"), float)
+    | dict.fromkeys(("fresh", "shifts", "resume"), bool)
+)
 #: Columns of a history that its picture shows, and of the table of methods that denoise.
 CURVES = ["relative_error", "psnr", "loss"]
 TABLE = ("images", "noisy_psnr", "psnr", "ssim", "psnr_shifted", "ssim_shifted")
 
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the results.",
+)
 
-def _options(fields: Mapping[str, tuple[Any, str]], owner: Any = None) -> list[click.Parameter]:
-    """Return options for fields, None where they are not given; help texts name the defaults of the
-    `owner` of the fields.
-    """
+
+def _options(texts: Mapping[str, str], owner: Any = None) -> list[click.Parameter]:
+    """Return options, None where they are not given; help texts name the defaults of an owner."""
     options: list[click.Parameter] = []
-    for name, (kind, text) in {**COMMON, **fields}.items():
-        flag, default = name.replace("_", "-"), getattr(owner, name, None)
-        made = click.Option(
+    for name, text in {**COMMON, **texts}.items():
+        flag, kind = name.replace("_", "-"), TYPES.get(name, str)
+        default = getattr(owner, name, None)
+        option = click.Option(
             [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"],
-            **{"metavar" if isinstance(kind, str) else "type": kind},
+            type=kind,
             # To click, a default of None is a value.
-            **({"required": True} if name == "out" else {"default": None}),
+            default=None,
             help=f"{text}." if default is None else f"{text} [default: {default}].",
         )
-        options.append(made)
+        options.append(option)
     return options
 
 
@@ -142,7 +140,16 @@ def _finish(experiment: Any, device: str, summaries: Mapping[str, Any], out: Pat
             )
 
 
-@click.command("learn", params=_options(LEARN, LearningExperiment))
+@click.command("learn", params=_options(TRAINING | LEARN, LearningExperiment))
+@out_option
+@device_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds after which one of torchrun's processes takes the others for lost.",
+)
 def learn_command(
     experiment: str, out: Path, resume: bool, device: str, timeout: float, **options: Any
 ) -> None:
@@ -164,17 +171,15 @@ def learn_command(
     """
     from .processes import launched
 
-    chosen = LearningExperiment(options["dataset"])
-    if experiment:
-        chosen = _named("learning", experiment)
-    elif not chosen.dataset:
+    if not (experiment or options["dataset"]):
         raise InvalidArgument(
             "--dataset is missing: name one, e.g. --dataset sparse_gaussian, or give --experiment"
             " NAME"
         )
+    chosen = _named("learning", experiment) if experiment else LearningExperiment("")
     chosen = dataclasses.replace(chosen, **_given(options))
     title = f"{chosen.estimator} with {chosen.optimizer}"
-    with launched(check_device(device or "cpu"), timeout or 600.0) as (processes, own_device):
+    with launched(check_device(device), timeout) as (processes, own_device):
         shared: dict[str, Any] = {"resume": bool(resume), "processes": processes}
         if processes.rank:
             # All processes refuse alike, and the first one says why.
@@ -188,7 +193,9 @@ def learn_command(
         _finish(chosen, own_device, {title: summary}, out)
 
 
-@click.command("denoise", params=_options(DENOISE))
+@click.command("denoise", params=_options(DENOISE | TRAINING))
+@out_option
+@device_option
 @click.option(
     "--baseline",
     "baselines",
@@ -236,13 +243,13 @@ def denoise_command(
     others = [DenoisingBaseline(name, *test) for name in baselines]
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
-    device, summaries = check_device(device or "cpu"), {}
-    for each in (chosen, *others):
-        more = {} if each in others else {"resume": bool(resume)}
+    check_device(device)
+    summaries = {chosen.method: _carry_out(chosen.method, chosen, out, device, resume=bool(resume))}
+    for name, other in zip(baselines, others, strict=True):
         try:
-            summaries[each.method] = _carry_out(each.method, each, out, device, **more)
+            summaries[name] = _carry_out(name, other, out, device)
         except MissingDependency as error:
-            click.echo(f"pudle: {each.method} is left out: {error}", err=True)
+            click.echo(f"pudle: {name} is left out: {error}", err=True)
     table = pd.DataFrame(summaries, index=TABLE).T
     click.echo(table.to_string(na_rep="", float_format="{:.4g}".format))
     _finish(chosen, device, summaries, out)
