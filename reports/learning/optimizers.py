@@ -5,6 +5,7 @@ acceleration helps.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,16 +50,17 @@ def reached(history: pd.DataFrame, goals: Sequence[float]) -> list[float]:
     are ignored.
     """
     places, errors = history.dropna().to_numpy(dtype=float).T
+    # An error of exactly zero has no logarithm.
+    logs = -np.log(np.maximum(errors, 1e-300))
     crossings = []
     for goal in goals:
-        first = next(iter(np.flatnonzero(errors <= goal)), None)
-        if first is None:
-            crossings.append(math.inf)
-            continue
+        first = int(np.append(errors <= goal, True).argmax())
         around = slice(max(first - 1, 0), first + 1)
-        # An error of exactly zero has no logarithm.
-        logs = -np.log(np.maximum(errors[around], 1e-300))
-        crossings.append(float(np.interp(-np.log(goal), logs, places[around])))
+        crossings.append(
+            float(np.interp(-np.log(goal), logs[around], places[around]))
+            if first < len(logs)
+            else math.inf
+        )
     return crossings
 
 
@@ -111,19 +113,20 @@ def goals(trainings: pd.DataFrame) -> list[float]:
     """Return the goals to report: the smallest that are reached, of those below every error at the
     start.
     """
-    start, finite = trainings["start"].min(), np.isfinite(trainings["step"])
     # Without any error at the start, all goals are below it.
-    below = [goal for goal in GOALS if not goal >= start]
-    within_reach = [goal for goal in below if finite[trainings["goal"] == goal].any()]
-    return within_reach[-MOST_GOALS:] or below[:1]
+    below = trainings[~(trainings["goal"] >= trainings["start"].min())]
+    within_reach = {*below["goal"][np.isfinite(below["step"])]}
+    return sorted(within_reach, reverse=True)[-MOST_GOALS:] or [*below["goal"][:1]]
 
 
 def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """Return the training with the fewest steps to a goal, or that ends nearest to it, for each
-    optimizer and gradient; one that failed where there is no other.
+    optimizer and gradient in the order of their appearance; one that failed where there is no
+    other.
     """
-    rows = trainings[trainings["goal"] == goal].sort_values(["failed", "step", "end"])
-    return rows.drop_duplicates(KEYS).set_index(KEYS)
+    rows = trainings[trainings["goal"] == goal]
+    best = rows.sort_values(["failed", "step", "end"]).drop_duplicates(KEYS)
+    return rows[KEYS].merge(best).drop_duplicates(KEYS).set_index(KEYS)
 
 
 def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
@@ -143,22 +146,18 @@ def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     best = best_trainings(trainings, goal)
     least = best["step"].groupby("gradient").min()
     statuses = trainings.groupby(KEYS)["status"].unique()
-    shown = {}
+    names, gradients = (best.index.unique(key) for key in KEYS)
+    shown = pd.DataFrame(text.DASH, names, gradients, dtype=object)
     for place, row in best.iterrows():
         if row.failed:
-            shown[place] = text.listing(list(statuses[place]))
+            shown.loc[place] = text.listing([*statuses[place]])
         elif math.isinf(row.step):
-            shown[place] = Cell("not reached", key=math.inf)
+            shown.loc[place] = Cell("not reached", key=math.inf)
         else:
             details = [text.seconds(row.seconds), row.rate]
             best_of = row.step == least[place[1]]
-            shown[place] = Cell(_steps(row), best=best_of, key=row.step, details=details)
-    names = trainings["optimizer"].unique()
-    columns = {
-        gradient: [shown.get((name, gradient), text.DASH) for name in names]
-        for gradient in trainings["gradient"].unique()
-    }
-    return pd.DataFrame({"optimizer": names} | columns, dtype=object)
+            shown.loc[place] = Cell(_steps(row), best=best_of, key=row.step, details=details)
+    return shown.rename_axis(columns=None).reset_index()
 
 
 def _steps(row: Any) -> str:
@@ -199,11 +198,9 @@ def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> l
     learning rate.
     """
     reported = goals(trainings)
-    best = best_trainings(trainings, (reported or GOALS)[-1])
-    panels: dict[str, dict[str, Method]] = {}
-    for optimizer, gradient in pd.MultiIndex.from_frame(trainings[KEYS]).unique():
-        row = best.loc[(optimizer, gradient)]
-        panels.setdefault(optimizer, {})[f"{gradient}, {row.rate}"] = row.method
+    panels: dict[str, dict[str, Method]] = defaultdict(dict)
+    for (optimizer, gradient), row in best_trainings(trainings, (reported or GOALS)[-1]).iterrows():
+        panels[optimizer][f"{gradient}, {row.rate}"] = row.method
     return charts(
         title,
         panels,
