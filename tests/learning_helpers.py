@@ -17,7 +17,7 @@ from pudle.errors import InvalidArgument
 
 OPTIMIZERS = (
     "sgd",
-    "momentum(nesterov=True)",
+    "momentum",
     "adam(learning_rate=0.01)",
     "adamw(learning_rate=0.01)",
     "lbfgs",

@@ -30,8 +30,7 @@ def x():
     return planted().observations.numpy()
 
 
-@pytest.mark.parametrize("jobs", [None, pytest.param(2, marks=pytest.mark.nightly)])
-def test_components_are_rows_and_codes_those_of_the_algorithm(x, jobs):
+def test_components_are_rows_and_codes_those_of_the_algorithm(x):
     model = Unrolled(25, epochs=3, batch=100, random_state=0).fit(x)
     codes, rows = model.transform(x), model.components_
     assert rows.shape == (25, 20) and codes.shape == (300, 25)
@@ -45,7 +44,7 @@ def test_components_are_rows_and_codes_those_of_the_algorithm(x, jobs):
     assert losses.iloc[-1] < losses.iloc[0] and model.status_ == "ok"
     assert (model.n_iter_, model.n_steps_) == (3, 9)
     np.testing.assert_array_equal(model.error_, losses)
-    sparse = model.set_params(sparse_output=True, n_jobs=jobs).transform(x)
+    sparse = model.set_params(sparse_output=True).transform(x)
     assert isinstance(sparse, scipy.sparse.csr_array)
     assert sparse.nnz == np.count_nonzero(codes) < codes.size
     np.testing.assert_allclose(sparse.toarray(), codes, rtol=0, atol=1e-12)

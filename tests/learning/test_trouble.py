@@ -122,8 +122,7 @@ def test_no_dictionary_and_a_zero_atom():
             {"optimizer": "sgd(learning_rate=0)"},
             "learning_rate=0 is out of range: give a number > 0",
         ),
-        ({"optimizer": "adam(decay1=1.0)"}, "decay1=1.0 is out of range: give a number in [0, 1)"),
-        ({"optimizer": "momentum(momentum=0, nesterov=True)"}, "momentum=0 is out of range"),
+        ({"optimizer": "adam(decay1=1.0)"}, "decay1=1.0: give a number below 1"),
         ({"schedule": "step"}, "step needs every: write step(every=...)"),
         (
             {"schedule": "step(every=2, factor=2)"},

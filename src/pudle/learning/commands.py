@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +57,10 @@ COMMON = {
     "experiment": "Start from a named experiment; other options replace its values",
     "resume": "Continue from the checkpoint in the folder",
 }
-#: Types of the options that are no text.
-TYPES = (
-    dict.fromkeys(("depth", "epochs", "batch", "seed", "record_every", "chunk", "validation"), int)
-    | dict.fromkeys(("sigma", "budget"), float)
-    | dict.fromkeys(("fresh", "shifts", "resume"), bool)
-)
+#: Options that are no text.
+COUNTS = ("depth", "epochs", "batch", "seed", "record_every", "chunk", "validation")
+NUMBERS = ("sigma", "budget")
+FLAGS = ("fresh", "shifts", "resume")
 #: Columns of a history that its picture shows, and of the table of methods that denoise.
 CURVES = ["relative_error", "psnr", "loss"]
 TABLE = ("images", "noisy_psnr", "psnr", "ssim", "psnr_shifted", "ssim_shifted")
@@ -80,12 +77,11 @@ def _options(texts: Mapping[str, str], owner: Any = None) -> list[click.Paramete
     """Return options, None where they are not given; help texts name the defaults of an owner."""
     options: list[click.Parameter] = []
     for name, text in {**COMMON, **texts}.items():
-        flag, kind = name.replace("_", "-"), TYPES.get(name, str)
-        default = getattr(owner, name, None)
+        flag, default = name.replace("_", "-"), getattr(owner, name, None)
+        # To click, a default of None is a value.
         option = click.Option(
-            [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"],
-            type=kind,
-            # To click, a default of None is a value.
+            [f"--{flag}/--no-{flag}" if name in FLAGS else f"--{flag}"],
+            type=float if name in NUMBERS else int if name in COUNTS else None,
             default=None,
             help=f"{text}." if default is None else f"{text} [default: {default}].",
         )
@@ -95,10 +91,10 @@ def _options(texts: Mapping[str, str], owner: Any = None) -> list[click.Paramete
 
 def _named(kind: str, name: str) -> Any:
     """Return the experiment of that kind and name."""
-    experiments = {key: each for key, each in names.list_experiments().items() if each.kind == kind}
-    if name not in experiments:
+    experiments = names.list_experiments()
+    if name not in experiments or experiments[name].kind != kind:
         raise InvalidArgument(
-            f"unknown experiment {name!r}{names.nearest(name, experiments)}: `pudle list"
+            f"unknown {kind} experiment {name!r}{names.nearest(name, experiments)}: `pudle list"
             " experiments` lists all of them"
         )
     return experiments[name]
@@ -265,7 +261,7 @@ def _draw_curve(path: Path, rows: list[dict[str, Any]]) -> None:
         figure = Figure(figsize=(6, 3 * len(shown)), layout="constrained")
         axes = figure.subplots(len(shown), squeeze=False)
         history.plot(x="step", logy=shown[0] == CURVES[0], subplots=True, ax=axes)
-        _save(path, figure.savefig)
+        figure.savefig(path)
 
 
 def _draw(path: Path, array: Any) -> None:
@@ -281,11 +277,4 @@ def _draw(path: Path, array: Any) -> None:
         shape = (side, side) if side**2 == len(array) else (len(array), 1)
         array = array.mean(1) if array.ndim == 4 else array.T.reshape(-1, *shape)
     image = gray(array) if array.ndim == 2 else mosaic(array)[0]
-    _save(path, Image.fromarray(image).save)
-
-
-def _save(path: Path, write: Callable[..., Any]) -> None:
-    """Write a picture whole or not at all."""
-    buffer = io.BytesIO()
-    write(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    Image.fromarray(image).save(path)

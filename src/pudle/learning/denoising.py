@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +27,8 @@ from .training import LearningExperiment, result_of
 
 #: Side in pixels of the pictures of a test image that a result keeps.
 PICTURE = 160
+
+Denoiser = Callable[..., np.ndarray]
 
 
 def denoise(
@@ -74,11 +76,16 @@ class DenoisingTest(Experiment):
         """Source of the test images."""
         return images.resolve(self.test_images, "PUDLE_TEST_IMAGES")
 
+    def pairs(
+        self, clean: images.Images, note: str = ""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield images without and with noise, which depends on the name and the note."""
+        for name, integers in clean.items():
+            image = images.to_float(integers)
+            yield image, images.add_noise(image, name + note, self.sigma, self.noise_seed)
+
     def evaluate(
-        self,
-        methods: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-        tested: images.Images,
-        progress: ProgressCallback,
+        self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Denoise the test images, and return a summary and pictures of the first image.
 
@@ -87,12 +94,10 @@ class DenoisingTest(Experiment):
         """
         rows: list[dict[str, float]] = []
         pictures: dict[str, np.ndarray] = {}
-        for name, integers in tested.items():
-            clean = images.to_float(integers)
-            noisy = images.add_noise(clean, name, self.sigma, self.noise_seed)
+        for clean, noisy in self.pairs(tested):
             denoised = {key: method(noisy) for key, method in methods.items()}
             row = {"noisy_psnr": images.psnr(clean, noisy, clip=False)}
-            row |= dict.fromkeys(("psnr_shifted", "ssim_shifted"), math.nan)
+            row |= {"psnr_shifted": math.nan, "ssim_shifted": math.nan}
             for key, image in denoised.items():
                 suffix = key.removeprefix("denoised")
                 row[f"psnr{suffix}"] = images.psnr(clean, image)
@@ -207,11 +212,7 @@ class DenoisingExperiment(DenoisingTest):
         The filters of a training that diverged are not tested.
         """
         learner, (problem, validation, tested) = self.training.learner(), self.problem(device)
-        pairs = []
-        for name, integers in validation.items():
-            clean = images.to_float(integers)
-            noisy = images.add_noise(clean, f"{name} held out", self.sigma, self.noise_seed)
-            pairs.append((clean, noisy))
+        held_out = [*self.pairs(validation, " held out")]
 
         def denoiser(theta: Tensor) -> Any:
             return functools.partial(
@@ -224,7 +225,7 @@ class DenoisingExperiment(DenoisingTest):
         def monitor(theta: Tensor) -> dict[str, float]:
             try:
                 denoised = denoiser(theta)
-                values = [images.psnr(clean, denoised(noisy)) for clean, noisy in pairs]
+                values = [images.psnr(clean, denoised(noisy)) for clean, noisy in held_out]
             except InvalidArgument:
                 # The algorithm's step is too long for these filters: the training is about to end
                 # as diverged.
@@ -234,8 +235,10 @@ class DenoisingExperiment(DenoisingTest):
         training = self.training.train(
             problem, folder, device, progress, monitor=monitor, budget=self.budget, **options
         )
-        seconds = float(training.history.seconds.iloc[-1])
-        summary: dict[str, Any] = {"method": self.method, "training_seconds": seconds}
+        summary: dict[str, Any] = {
+            "method": self.method,
+            "training_seconds": float(training.history.seconds.iloc[-1]),
+        }
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
         penalty = problem.fields_at(training.theta).get("penalty")
         if penalty is not None:
@@ -256,7 +259,7 @@ def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
-METHODS: dict[str, Callable[..., np.ndarray]] = {
+METHODS: dict[str, Denoiser] = {
     "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
     "non-local means": lambda noisy, deviation: skimage.restoration.denoise_nl_means(
         noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, sigma=deviation

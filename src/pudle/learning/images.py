@@ -138,9 +138,8 @@ def load_images(
         )
     learned, validation = training_images(training, held_out)
     tested = images_to_test(test)
-    seen = [*learned.values(), *validation.values()]
     for name, image in tested.items():
-        if any(np.array_equal(image, other) for other in seen):
+        if any(np.array_equal(image, seen) for seen in [*learned.values(), *validation.values()]):
             raise InvalidArgument(
                 f"test image {name} is one of the training images as well: take it out of one"
                 " folder"

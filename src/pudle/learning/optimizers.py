@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
-from ..errors import InvalidArgument
 from ..validation import check_integer, check_options, check_positive
 
 #: Options in [0, 1).
@@ -35,10 +34,8 @@ class Optimizer(ABC):
     learning_rate: float
 
     def __post_init__(self) -> None:
-        check_options(self, may_be_zero=(*_DECAYS, "weight_decay"))
-        for name in _DECAYS:
-            if (value := getattr(self, name, 0)) >= 1:
-                raise InvalidArgument(f"{name}={value} is out of range: give a number in [0, 1)")
+        decays = [name for name in vars(self) if name in _DECAYS]
+        check_options(self, may_be_zero=(*decays, "weight_decay"), below_one=decays)
 
     @abstractmethod
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
@@ -60,22 +57,14 @@ class Sgd(Optimizer):
 class Momentum(Optimizer):
     """Gradient descent with momentum in [0, 1): ``v <- momentum v + g`` and ``D <- D -
     learning_rate v``.
-
-    With `nesterov`, which needs a momentum above 0, the step is along ``g + momentum v``.
     """
 
     learning_rate: float = 0.02
     momentum: float = 0.9
-    nesterov: bool = False
     name = "momentum"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.nesterov:
-            check_positive("momentum", self.momentum)
-
     def make(self, theta):
-        return torch.optim.SGD([theta], self.learning_rate, self.momentum, nesterov=self.nesterov)
+        return torch.optim.SGD([theta], self.learning_rate, self.momentum)
 
 
 @dataclass(frozen=True)

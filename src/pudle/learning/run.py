@@ -136,7 +136,7 @@ class LearningRun:
         samples, tensors = batch = self.batch(self.step)
         before = self.theta.detach().clone()
         estimator = self.learner.estimator
-        if any(field.name == "seed" for field in dataclasses.fields(estimator)):
+        if hasattr(estimator, "seed"):
             # Random directions that are drawn only once would confine the learning to their span.
             random = generator(self.learner.seed, f"learner estimator {self.step}")
             estimator = dataclasses.replace(estimator, seed=int(random.integers(2**31)))

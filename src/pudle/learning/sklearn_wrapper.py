@@ -8,12 +8,11 @@ import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, gen_even_slices
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..algorithms import Algorithm
@@ -52,9 +51,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         sample order.
     sparse_output : bool
         Whether ``transform`` returns a ``scipy.sparse.csr_array`` instead of an array.
-    n_jobs : int, optional
-        Number of processes of ``transform`` (None: one, -1: one per core); codes change by rounding
-        at most. ``fit`` runs in one; to learn in several, see `Learner.fit`.
 
     Attributes
     ----------
@@ -95,7 +91,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     nonnegative: bool = False
     random_state: Any = None
     sparse_output: bool = False
-    n_jobs: int | None = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -156,8 +151,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             self._begin(X)
             self.error_, self.n_iter_, self.n_steps_ = np.empty(0), 0, 0
         # The seed of an estimator's directions moves on.
-        changes = {"seed": self._seed + self.n_steps_, "batch": None, "schedule": "constant"}
-        run = LearningRun(self._learner(**changes), self._problem(X))
+        seed = self._seed + self.n_steps_
+        learner = self._learner(seed=seed, batch=None, schedule="constant")
+        run = LearningRun(learner, self._problem(X))
         if self._optimizer_state:
             run.optimizer.load_state_dict(self._optimizer_state)
         run.advance()
@@ -175,12 +171,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def transform(self, X: Any) -> Any:
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
-        X = self._checked(X, reset=False)
-        jobs = min(joblib.effective_n_jobs(self.n_jobs), len(X))
-        parts = joblib.Parallel(jobs)(
-            joblib.delayed(self._codes)(X[rows]) for rows in gen_even_slices(len(X), jobs)
-        )
-        codes = np.concatenate(parts)
+        problem = self._problem(self._checked(X, reset=False))
+        with torch.no_grad():
+            codes = self._learner().algorithm.run(problem, self.depth).codes.numpy()
         return scipy.sparse.csr_array(codes) if self.sparse_output else codes
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
@@ -189,11 +182,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         check_is_fitted(self)
         return (codes if scipy.sparse.issparse(codes) else np.asarray(codes)) @ self.components_
-
-    def _codes(self, X: np.ndarray) -> np.ndarray:
-        algorithm = self._learner().algorithm
-        with torch.no_grad():
-            return algorithm.run(self._problem(X), self.depth).codes.numpy()
 
     def _learner(self, **changes: Any) -> Any:
         options = {
