@@ -100,7 +100,7 @@ def gradient_error(results: Results, case: str, estimator: str, depth: Any) -> f
     it is not known or zero.
     """
     depths, errors = results.curve(case, estimator).spread[:, :2].T
-    if depth is None or not errors.all():
+    if depth is None or not errors.size or not errors.all():
         return math.nan
     logs = np.interp(depth, depths, np.log(errors), left=math.nan, right=math.nan)
     return float(np.exp(logs))

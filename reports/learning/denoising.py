@@ -5,9 +5,9 @@ learned filters.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,39 +120,35 @@ def answer(methods: Sequence[Method]) -> str:
 
 
 def image_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]:
-    """Yield images before and after denoising by the first seed of each method, one gallery per
-    image.
+    """Yield an image before and after denoising by the first seed of each method as one gallery,
+    none if there is no image.
     """
-    by_image = defaultdict(list)
+    tiles: list[Tile] = []
+    rows: list[dict[str, Any]] = []
     for method in methods:
         shown = method.runs[0].shown
-        if {"clean", "noisy", "denoised"} <= shown.keys():
-            by_image[shown["clean"].tobytes()].append((method, shown))
-    for number, members in enumerate(by_image.values(), start=1):
-        clean, noisy = members[0][1]["clean"], members[0][1]["noisy"]
-        start = images.psnr(clean, noisy, clip=False)
-        tiles = [
-            Tile(images.gray(clean), ["clean"], "Part of an image without noise."),
-            Tile(images.gray(noisy), ["noisy", decibels(start)], f"With noise: {decibels(start)}."),
+        if not {"clean", "noisy", "denoised"} <= shown.keys():
+            continue
+        clean, noisy = shown["clean"], shown["noisy"]
+        if not tiles:
+            start = images.psnr(clean, noisy, clip=False)
+            lines, alt = ["noisy", decibels(start)], f"With noise: {decibels(start)}."
+            tiles.append(Tile(images.gray(clean), ["clean"], "Part of an image without noise."))
+            tiles.append(Tile(images.gray(noisy), lines, alt))
+            rows.append({"method": "noisy", "psnr": start})
+        quality = {
+            name: images.psnr(clean, shown[name], clip=False) for name in DENOISED if name in shown
+        }
+        lines = [
+            decibels(value) + DENOISED[name] * (len(quality) > 1) for name, value in quality.items()
         ]
-        rows = [{"method": "noisy", "psnr": start}]
-        for method, shown in members:
-            quality = {
-                name: images.psnr(clean, shown[name], clip=False)
-                for name in DENOISED
-                if name in shown
-            }
-            lines = [
-                decibels(value) + DENOISED[name] * (len(quality) > 1)
-                for name, value in quality.items()
-            ]
-            best = images.gray(shown[max(quality, key=quality.__getitem__)])
-            alt = f"Denoised by {method.label}: {', '.join(lines)}."
-            tiles.append(Tile(best, [method.label, *lines], alt, method.estimator))
-            values = {name.replace("denoised", "psnr"): value for name, value in quality.items()}
-            rows.append({"method": method.label, **values})
-        name = f"Denoised images {number}" if number > 1 else "Denoised images"
-        yield Gallery(name, title, [tiles], pd.DataFrame(rows))
+        best = images.gray(shown[max(quality, key=quality.__getitem__)])
+        alt = f"Denoised by {method.label}: {', '.join(lines)}."
+        tiles.append(Tile(best, [method.label, *lines], alt, method.estimator))
+        values = {name.replace("denoised", "psnr"): value for name, value in quality.items()}
+        rows.append({"method": method.label, **values})
+    if tiles:
+        yield Gallery("Denoised images", title, [tiles], pd.DataFrame(rows))
 
 
 def filter_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]:

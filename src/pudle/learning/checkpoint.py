@@ -44,11 +44,11 @@ class Checkpoint:
         if source := self.run.source:
             configuration["source"] = names.text(source) if hasattr(source, "name") else str(source)
         digest = hashlib.sha256()
-        for name in (field.name for field in dataclasses.fields(self.run.problem)):
-            value = getattr(self.run.problem, name)
+        for field in dataclasses.fields(self.run.problem):
+            name, value = field.name, getattr(self.run.problem, field.name)
             if isinstance(value, Tensor):
                 digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+                digest.update(value.detach().cpu().numpy().tobytes())
             else:
                 configuration[name] = value
         return configuration | {"data": digest.hexdigest()[:16]}
@@ -90,19 +90,19 @@ class Checkpoint:
             ) from None
         device = self.run.theta.device
         content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-        stored = content["configuration"]
-        for name in sorted({*stored, *self.configuration}):
-            before, now = stored.get(name), self.configuration.get(name)
-            if before != now:
-                difference = (
-                    "other data or another start"
-                    if name == "data"
-                    else f"{name}={before!r}, not {now!r}"
-                )
-                raise InvalidArgument(
-                    f"{self.folder} holds a training with {difference}: resume it with the options"
-                    " and data it was started with, or give another folder"
-                )
+        stored, now = content["configuration"], self.configuration
+        differing = [name for name in sorted(stored | now) if stored.get(name) != now.get(name)]
+        if differing:
+            name = differing[0]
+            difference = (
+                "other data or another start"
+                if name == "data"
+                else f"{name}={stored.get(name)!r}, not {now.get(name)!r}"
+            )
+            raise InvalidArgument(
+                f"{self.folder} holds a training with {difference}: resume it with the options"
+                " and data it was started with, or give another folder"
+            )
         self.run.set_state(content)
 
 

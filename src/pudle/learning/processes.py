@@ -18,10 +18,6 @@ from torch import Tensor
 from ..errors import PudleError, first_line
 
 
-class ProcessLost(PudleError):
-    """Another process of this training has ended, or no longer answers."""
-
-
 @dataclass(frozen=True)
 class Processes:
     """The `size` processes of a training, of which this is number `rank`; a training of its own by
@@ -85,11 +81,13 @@ def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Raise ProcessLost for a message that did not arrive."""
+    """Raise PudleError for a message that did not arrive: another process has ended, or no longer
+    answers.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise ProcessLost(
+        raise PudleError(
             "another process of this training has ended or does not answer"
             f" ({first_line(error)}): start the training again with --resume, with any number of"
             " processes"

@@ -23,9 +23,8 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     trainings = [
         training(name, name, rate) for name, rate in (("alternating", 0.05), ("backprop", 0.1))
     ]
-    write_experiments(
-        tmp_path, [*trainings, training("ridge", options={"loss": "ridge"}), denoising("d", "BM3D")]
-    )
+    others = [training("ridge", options={"loss": "ridge"}), training("unscored", "analytic")]
+    write_experiments(tmp_path, [*trainings, *others, denoising("d", "BM3D")])
     results = load(tmp_path, "quick")
     (figure,) = bought(results)
     rows = {row["method"]: row for row in figure.rows.to_dict("records")}
@@ -41,7 +40,7 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
         },
         rel=1e-4,
     )
-    assert figure.note == "1 of 3 trainings have no case that scores their gradient."
+    assert figure.note == "2 of 4 trainings have no case that scores their gradient."
     page = html(Report.of(results))
     assert '<h2 id="bought">' in page
     (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
