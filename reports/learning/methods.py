@@ -99,7 +99,7 @@ def chance(methods: Sequence[Method]) -> list[str]:
 
 
 def group(
-    records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]
+    records: Iterable[ExperimentRecord], title: Callable[..., str]
 ) -> dict[str, list[Method]]:
     """Sort experiments by a title that names their data, and those with one title into methods, in
     the order of depths.
@@ -110,7 +110,7 @@ def group(
     return {name: _methods(same_title) for name, same_title in members.items()}
 
 
-def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
+def _methods(records: list[ExperimentRecord]) -> list[Method]:
     """Label trainings by their estimator and the options in which they differ, other experiments by
     their own words.
     """
@@ -163,9 +163,7 @@ def whole(value: float) -> str:
     return text.DASH if math.isnan(value) else f"{math.ceil(value - 1e-9)}"
 
 
-def cells(
-    methods: Sequence[Method], columns: Mapping[str, tuple[str, Callable[[float], str], str]]
-) -> dict[str, list[Cell]]:
+def cells(methods: Sequence[Method], columns: Mapping[str, Any]) -> dict[str, list[Cell]]:
     """Return columns of a table with one row per method: its label, and medians and ranges over the
     seeds.
 

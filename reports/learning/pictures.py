@@ -48,25 +48,22 @@ def charts(
     """Return the history of a column as one figure per panel, whose methods stand by their labels;
     those without a curve of several points are left out.
 
-    `title` names the data, and a panel's name says what distinguishes it. A method without a
-    history is a level.
+    `title` names the data, and a panel's name says what distinguishes it.
     """
-    labels: dict[str, list[str]] = defaultdict(list)
+    numbers: dict[str, dict[str, int]] = defaultdict(dict)
     made = []
     for panel, methods in panels.items():
-        looks, parts, levels = {}, [], [(goal, "") for goal in goals]
+        looks, parts = {}, []
         for label, method in methods.items():
-            owner, variant = method.owner, method.label
-            if variant not in labels[owner]:
-                labels[owner].append(variant)
+            owner = method.owner
+            # Numbers of an estimator's methods in the order of their appearance.
+            number = numbers[owner].setdefault(method.label, len(numbers[owner]))
             data = method.curve(column) if method.good else pd.DataFrame()
             if y.scale == "log" and len(data):
                 data = data[data[f"{column}_low"] > 0]
-            if len(data) == 1:
-                levels.append((float(data[column].iloc[0]), label))
             if len(data) > 1:
-                dashes = VARIANTS[labels[owner].index(variant) % len(VARIANTS)]
-                looks[label] = replace(styles[owner], dashes=dashes or styles[owner].dashes)
+                dashes = VARIANTS[number % len(VARIANTS)] or styles[owner].dashes
+                looks[label] = replace(styles[owner], dashes=dashes)
                 places = np.linspace(0, len(data) - 1, min(len(data), POINTS)).round().astype(int)
                 parts.append(data.iloc[places].assign(method=label, estimator=owner))
         if not parts:
@@ -88,7 +85,7 @@ def charts(
                 [y],
                 looks,
                 series="method",
-                levels=levels,
+                levels=[(goal, "") for goal in goals],
                 tips={"step": "step"},
             )
         )

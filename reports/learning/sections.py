@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,8 +38,8 @@ class Section(NamedTuple):
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    others = [item.method for item in results.experiments if not item.estimator]
-    styles = looks(dict.fromkeys(others), {}) | looks_of(results)
+    others = {item.method: None for item in results.experiments if not item.estimator}
+    styles = looks(others, {}) | looks_of(results)
     made = [
         Section(anchor, study.NAME, study.READING, [*study.blocks(results, styles)])
         for anchor, study in STUDIES.items()
@@ -101,7 +101,7 @@ def broken_experiments(results: Results) -> list[str]:
 #: By kind: what experiments are compared by, its name in the summary, that of the time, and how
 #: values are formatted.
 RECOVERY = ("relative error of the dictionary", "relative_error", "seconds", text.number)
-MEASURES: dict[str, tuple[str, str, str, Callable[..., text.Cell]]] = {
+MEASURES: dict[str, Any] = {
     "learning": RECOVERY,
     "baseline": RECOVERY,
     "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),

@@ -121,7 +121,7 @@ class TestImages:
         folder = save_images(tmp_path / "images", {"a.png": image, "b.png": image})
         copy = save_images(tmp_path / "copy", {"z.png": image})
         for refused, text in (
-            (experiment(folder, f"{folder}/../images"), "two different folders"),
+            (experiment(folder, f"{folder}/../images", 1), "is one of the training images"),
             (experiment(folder, copy, 1), "test image z.png is one of the training images"),
             (experiment(dataset="image_crops(n_samples=2)"), "holds no noisy images"),
         ):

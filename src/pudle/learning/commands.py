@@ -126,7 +126,7 @@ def _carry_out(
 
 def _finish(experiment: Any, device: str, summaries: Mapping[str, Any], out: Path) -> None:
     """Write options and results, and raise PudleError for a training that diverged."""
-    content = {"options": dataclasses.asdict(experiment), "device": device, "results": summaries}
+    content = {"options": experiment, "device": device, "results": summaries}
     write_atomically(out / "results.json", json.dumps(strict(content), indent=1))
     for summary in summaries.values():
         if summary["status"] != "ok":

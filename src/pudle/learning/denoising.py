@@ -86,31 +86,30 @@ class DenoisingTest(Experiment):
 
     def evaluate(
         self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    ) -> tuple[dict[str, Any], Any]:
         """Denoise the test images, and return a summary and pictures of the first image.
 
-        The methods are named ``denoised`` and, for an average over shifts, ``denoised_shifted``;
-        the means of PSNR and SSIM are NaN for one that is not given.
+        The methods are named by the end of their columns: ``""`` and, for an average over shifts,
+        ``_shifted``; the means of PSNR and SSIM are NaN for one that is not given.
         """
         rows: list[dict[str, float]] = []
-        pictures: dict[str, np.ndarray] = {}
+        first: dict[str, np.ndarray] = {}
         for clean, noisy in self.pairs(tested):
-            denoised = {key: method(noisy) for key, method in methods.items()}
             row = {"noisy_psnr": images.psnr(clean, noisy, clip=False)}
             row |= {"psnr_shifted": math.nan, "ssim_shifted": math.nan}
-            for key, image in denoised.items():
-                suffix = key.removeprefix("denoised")
-                row[f"psnr{suffix}"] = images.psnr(clean, image)
-                row[f"ssim{suffix}"] = images.ssim(clean, image)
+            shown = {"clean": clean, "noisy": noisy}
+            for end, method in methods.items():
+                image = shown[f"denoised{end}"] = method(noisy)
+                row[f"psnr{end}"] = images.psnr(clean, image)
+                row[f"ssim{end}"] = images.ssim(clean, image)
             rows.append(row)
-            if not pictures:
-                top, left = (max(side - PICTURE, 0) // 2 for side in clean.shape)
-                middle = slice(top, top + PICTURE), slice(left, left + PICTURE)
-                pictures = {
-                    key: image[middle].clip(0, 1).astype(np.float32)
-                    for key, image in {"clean": clean, "noisy": noisy, **denoised}.items()
-                }
+            first = first or shown
             progress(len(rows), len(tested), "test images")
+        top, left = (max(side - PICTURE, 0) // 2 for side in first["clean"].shape)
+        pictures = {
+            name: image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
+            for name, image in first.items()
+        }
         folder = self.test_folder
         summary = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         return summary | {
@@ -244,9 +243,9 @@ class DenoisingExperiment(DenoisingTest):
         if penalty is not None:
             arrays["penalties"] = penalty.flatten().cpu().numpy()
         if training.status != "diverged":
-            methods = {"denoised": denoiser(training.theta)}
+            methods = {"": denoiser(training.theta)}
             if self.shifts:
-                methods["denoised_shifted"] = functools.partial(methods["denoised"], shifts=True)
+                methods["_shifted"] = functools.partial(methods[""], shifts=True)
             results, pictures = self.evaluate(methods, tested, progress)
             summary, arrays = summary | results, pictures | arrays
         return result_of(training, summary, arrays)
@@ -312,5 +311,5 @@ class DenoisingBaseline(DenoisingTest):
         deviation = check_positive("sigma", self.sigma) / 255
         method = functools.partial(METHODS[self.baseline], deviation=deviation)
         tested = images.images_to_test(self.test_folder)
-        summary, pictures = self.evaluate({"denoised": method}, tested, progress)
+        summary, pictures = self.evaluate({"": method}, tested, progress)
         return ExperimentResult([], {"method": self.method} | summary, pictures)

@@ -132,10 +132,6 @@ def load_images(
     An image that is learned from (or held out) and tested on is refused, and so is one that is
     smaller than the filters.
     """
-    if training == test != SAMPLES:
-        raise InvalidArgument(
-            f"training_images and test_images are both {training!r}: give two different folders"
-        )
     learned, validation = training_images(training, held_out)
     tested = images_to_test(test)
     for name, image in tested.items():
