@@ -23,7 +23,10 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     trainings = [
         training(name, name, rate) for name, rate in (("alternating", 0.05), ("backprop", 0.1))
     ]
-    others = [training("ridge", options={"loss": "ridge"}), training("unscored", "truncated(window=3)")]
+    others = [
+        training("ridge", options={"loss": "ridge"}),
+        training("unscored", "truncated(window=3)"),
+    ]
     write_experiments(tmp_path, [*trainings, *others, denoising("d", "BM3D")])
     results = load(tmp_path, "quick")
     (figure,) = bought(results)
