@@ -9,9 +9,8 @@ import pandas as pd
 from pudle import answers as engine
 from pudle import text
 from pudle.answers import Requirement, answer
-from pudle.reports.rates import BASE
 from pudle.reports.results import Results, Row
-from pudle.reports.summary import FEWEST_SEEDS
+from pudle.reports.summary import BASE, FEWEST_SEEDS
 from pudle.reports.tables import RATIO, between
 
 #: Required errors that the page offers; None asks for the least.
@@ -48,22 +47,21 @@ def answers(
     return rows
 
 
-def budgets(results: Results) -> list[Row]:
-    """Return, per case, the best estimator for some accuracies, times and memories.
+def budgets(results: Results) -> pd.DataFrame:
+    """Return, per case, the best estimator for some accuracies, times and memories, a column each.
 
-    Each of the ``cells`` of a ``case`` has the ``budget`` in words, the ``estimator`` (empty if
-    there is none) and its ``value``: the time to that accuracy, or the error within that budget.
+    A cell is the estimator with a detail: the time to that accuracy, or the error within that
+    budget. Where there is no estimator, it says why.
     """
     requirements = engine.budgets([*itertools.chain(*results.measured.values())])
     rows = []
     for case, measured in results.measured.items():
-        values = [answer(measured, requirement).value for requirement in requirements]
-        cells = [
-            {"budget": str(requirement), "estimator": estimator, "value": value}
-            for requirement, (estimator, value) in zip(requirements, values, strict=True)
-        ]
-        rows.append({"case": case, "cells": cells})
-    return rows
+        rows.append({"case": text.Cell(case)})
+        for requirement in requirements:
+            estimator, value = answer(measured, requirement).value
+            best = text.Cell(estimator, estimator, details=[value])
+            rows[-1][str(requirement)] = best if estimator else text.Cell(value)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def findings(rows: pd.DataFrame) -> str:

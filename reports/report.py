@@ -24,9 +24,8 @@ from pudle.reports.learning.sections import (
     sections,
 )
 from pudle.reports.load import Results
-from pudle.reports.rates import BASE, fit
 from pudle.reports.results import Row
-from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, summarize
+from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, summarize
 
 READING = (
     (
@@ -74,21 +73,44 @@ FIGURES = "report_figures"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that a report shows, computed once from the results; see `rates.fit` and
-    `summary.summarize`.
-    """
+    """Everything that a report shows, computed once from the results."""
 
     results: Results
-    rates: pd.DataFrame
+    #: See `summarize`.
     summary: pd.DataFrame
+    #: Which estimator to use on each case.
+    answers: list[Row]
+    #: The sections about experiments.
+    experiments: list[Section]
+    #: What was skipped, refused or failed, with its reason.
+    problems: pd.DataFrame
+    #: Estimators and experiments with a measurement that broke.
+    broken: list[str]
+    #: What a reader has to know about the numbers, and where they come from.
+    notes: list[str]
+    facts: dict[str, str]
+    #: The question that the report answers.
+    title: str
     #: Formats, of `FIGURE_FORMATS`, in which every figure is written into a file of its own.
-    linked: Sequence[str] = ()
+    linked: Sequence[str]
 
     @classmethod
     def of(cls, results: Results, linked: Sequence[str] = ()) -> Report:
-        """Compute rates and summary of some results."""
-        rates = fit(results)
-        return cls(results, rates, summarize(results, rates), linked)
+        """Compute what is shown of some results."""
+        summary = summarize(results)
+        problems = [tables.problems_table(results), experiments_problems(results)]
+        return cls(
+            results,
+            summary,
+            answers(results, summary),
+            sections(results),
+            pd.concat(problems, ignore_index=True),
+            [*scope.broken(results), *broken_experiments(results)],
+            [*results.notes, *scope.repeated_draws(results)],
+            tables.provenance_table(results),
+            "Which gradient estimator to use" if results.cases else "What each gradient learns",
+            linked,
+        )
 
     def markdown(self) -> str:
         """Return the report as Markdown, whose images are the figures' files, where they are
@@ -158,40 +180,14 @@ class Report:
             blocks = [block for section in self.experiments for block in section.blocks]
             figures = self.pictures + [figure for block in blocks for figure in block.pictures]
             if self.results.cases:
-                figures.append(cases.overview(self.results, self.rates))
+                figures.append(cases.overview(self.results, self.summary))
             for figure in figures:
                 yield from figure.files((*self.linked, "csv"))
 
     @cached_property
     def pictures(self) -> list[Figure]:
         """The figures about cases, which are drawn when they are written."""
-        return cases.figures(self.results, self.rates, self.summary) if self.results.cases else []
-
-    @cached_property
-    def experiments(self) -> list[Section]:
-        """The sections about experiments."""
-        return sections(self.results)
-
-    @cached_property
-    def answers(self) -> list[Row]:
-        """Which estimator to use on each case."""
-        return answers(self.results, self.summary)
-
-    @property
-    def broken(self) -> list[str]:
-        """Estimators and experiments with a measurement that broke."""
-        return [*scope.broken(self.results), *broken_experiments(self.results)]
-
-    @cached_property
-    def problems(self) -> pd.DataFrame:
-        """What was skipped, refused or failed, with its reason."""
-        of_experiments = experiments_problems(self.results)
-        return pd.concat([tables.problems_table(self.results), of_experiments], ignore_index=True)
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader has to know about the numbers."""
-        return [*self.results.notes, *scope.repeated_draws(self.results)]
+        return cases.figures(self.results, self.summary) if self.results.cases else []
 
     @property
     def reading(self) -> list[str]:
@@ -199,17 +195,6 @@ class Report:
         torch = self.results.frame["metric"].eq("seconds_torch")
         timed = self.results.frame[torch]["value"].notna().any()
         return [part.format(torch=TORCH if timed else NO_TORCH) for part in READING]
-
-    @cached_property
-    def facts(self) -> dict[str, str]:
-        """Where the numbers come from."""
-        return tables.provenance_table(self.results)
-
-    @property
-    def title(self) -> str:
-        """The question that the report answers."""
-        measured = bool(self.results.cases)
-        return "Which gradient estimator to use" if measured else "What each gradient learns"
 
     @property
     def subtitle(self) -> str:

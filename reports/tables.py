@@ -13,9 +13,8 @@ import pandas as pd
 
 from pudle import text
 from pudle.answers import ERROR
-from pudle.reports.rates import BASE
 from pudle.reports.results import Results
-from pudle.reports.summary import deepest, spread
+from pudle.reports.summary import BASE, deepest, spread
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 #: How tables show rates, and ratios.
@@ -145,7 +144,7 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
     for row in summary[summary["error"].notna()].to_dict("records"):
         depths, remark = text.Cell(text.DASH), row["rate_reason"]
         if row["seeds_fitted"]:
-            first, last = row["first_depth"], row["last_depth"]
+            first, last = row["first_depth_low"], row["last_depth_high"]
             depths = text.Cell(f"{first:.0f} to {last:.0f}", key=first)
             some = f"{row['seeds_fitted']} of {row['seeds']} seeds"
             remarks = [some] * (row["seeds_fitted"] < row["seeds"])
@@ -169,12 +168,14 @@ def other_targets_table(results: Results, case: str) -> pd.DataFrame:
     """Return the errors at the deepest depth against each target of a case; empty if it has only
     one.
     """
-    targets = results.cases[case]["targets"]
-    table: dict[str, Any] = {"estimator": results.estimators} if len(targets) > 1 else {}
-    for target in targets if table else ():
-        curves = [results.curve(case, name, target=target) for name in results.estimators]
-        table[f"against {target}"] = [between(deepest(curve), "error") for curve in curves]
-    return pd.DataFrame(table, dtype=object)
+    names, targets = results.estimators, results.cases[case]["targets"]
+    table = {"estimator": names} | {
+        f"against {target}": [
+            between(deepest(results.curve(case, name, target=target)), "error") for name in names
+        ]
+        for target in targets
+    }
+    return pd.DataFrame(table if len(targets) > 1 else {}, dtype=object)
 
 
 def problems_table(results: Results) -> pd.DataFrame:
@@ -229,28 +230,32 @@ def references_table(results: Results) -> pd.DataFrame:
 
 def provenance_table(results: Results) -> dict[str, str]:
     """Return the origin of the numbers by what it says; several origins are listed."""
-    facts: dict[str, dict[str, None]] = defaultdict(dict)
     seeds = sorted({tuple(case["seeds"]) for case in results.cases.values()})
+    rows = []
     for origin in results.provenances:
         # A plug-in's record may lack any but the date.
         item = defaultdict(str, origin)
         versions = [f"{name} {item[name]}" for name in VERSIONS if item[name]]
         changed = " with uncommitted changes" if item["dirty"] else ""
-        values = {
-            "Profile": results.profile,
-            "Commit": (item["commit"] or "none")[:12] + changed,
-            "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
-            "Newest record": results.provenances[0]["date"],
-            "Machine": item["machine"],
-            "System": item["system"],
-            "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
-            "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
-            "Threads": item["threads"],
-            "Versions": ", ".join(versions),
-            "BLAS": item["blas"],
-            "Seeds": "; ".join(map(text.numbers, seeds)),
-            "Estimators": ", ".join(results.estimators),
-        }
-        for name, value in values.items():
-            facts[name] |= {str(value): None} if value else {}
-    return {name: text.listing(list(values)) for name, values in facts.items() if values}
+        rows.append(
+            {
+                "Profile": results.profile,
+                "Commit": (item["commit"] or "none")[:12] + changed,
+                "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
+                "Newest record": results.provenances[0]["date"],
+                "Machine": item["machine"],
+                "System": item["system"],
+                "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
+                "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
+                "Threads": str(item["threads"]),
+                "Versions": ", ".join(versions),
+                "BLAS": item["blas"],
+                "Seeds": "; ".join(map(text.numbers, seeds)),
+                "Estimators": ", ".join(results.estimators),
+            }
+        )
+    facts = {
+        name: text.listing([*filter(None, values.unique())])
+        for name, values in pd.DataFrame(rows, dtype=object).items()
+    }
+    return {name: value for name, value in facts.items() if value}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -12,8 +12,8 @@ from pudle import text
 from pudle.answers import front
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.looks import Look, looks_of
-from pudle.reports.rates import predicted_slopes
 from pudle.reports.results import TITLES, Results
+from pudle.reports.summary import predicted_slopes
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
@@ -67,11 +67,10 @@ VIEWS = {
 }
 
 
-def figures(results: Results, rates: pd.DataFrame, summary: pd.DataFrame) -> list[Figure]:
+def figures(results: Results, summary: pd.DataFrame) -> list[Figure]:
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
-    looks = looks_of(results)
-    made = [*across(summary, looks)]
-    for name, figure in curves(results, rates, looks, seeds(results)).items():
+    made = [*across(results, summary)]
+    for name, figure in curves(results, summary, seeds(results)).items():
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
                 view = figure.view(x, y, kind=kind, name=file_name(file, name))
@@ -80,14 +79,14 @@ def figures(results: Results, rates: pd.DataFrame, summary: pd.DataFrame) -> lis
     return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
 
-def overview(results: Results, rates: pd.DataFrame) -> Figure:
+def overview(results: Results, summary: pd.DataFrame) -> Figure:
     """Return error against depth for the first dataset and algorithm, one panel per loss, as the
     README shows it.
     """
     first, *_ = results.cases.values()
     panels = [
         figure.view("depth", title=f"{results.cases[name]['loss']} loss")
-        for name, figure in curves(results, rates, looks_of(results), seeds(results)).items()
+        for name, figure in curves(results, summary, seeds(results)).items()
         if all(results.cases[name][key] == first[key] for key in ("dataset", "algorithm"))
     ]
     return replace(
@@ -121,9 +120,7 @@ def seeds(results: Results) -> pd.DataFrame:
     return table
 
 
-def curves(
-    results: Results, rates: pd.DataFrame, looks: Mapping[str, Look], scores: pd.DataFrame
-) -> dict[str, Figure]:
+def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Figure]:
     """Return, per case, the errors in `scores` (see `seeds`) against depth, time and memory, with
     the slopes of theory and the bound.
     """
@@ -132,7 +129,7 @@ def curves(
     errors = groups[[axis.column for axis in axes]]
     ends = [errors.min().add_suffix("_low"), errors.max().add_suffix("_high")]
     rows = pd.concat([errors.median(), *ends, groups[[*COSTS]].first()], axis=1).reset_index()
-    made = {}
+    made, looks = {}, looks_of(results)
     for case in results.cases:
         part = rows[rows["case"] == case].drop(columns="case")
         target, levels = results.target(case), list[tuple[float, str]]()
@@ -140,7 +137,7 @@ def curves(
         if part["relative_error"].min() < NEAR * bound:
             what = "estimated error of the limit" if results.badge(case) else "certified bound"
             levels = [(bound, f"{what} {text.number(bound)}")]
-        laws = predicted_slopes(results, rates[rates["case"] == case], case)
+        laws = predicted_slopes(summary[summary["case"] == case])
         slopes = pd.DataFrame(laws, columns=NO_GUIDES.columns)
         made[case] = Figure(
             file_name("curves", case),
@@ -224,7 +221,7 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
     )
 
 
-def across(summary: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Figure]:
+def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
     """Yield the percentage of the error that each layer removes, fitted against predicted."""
     data = summary.dropna(subset=["rate", "predicted_rate"]) if len(summary) else summary
     if data.empty:
@@ -249,7 +246,7 @@ def across(summary: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Figure]
         rows,
         [Axis("predicted", "predicted: error lost per layer (%)")],
         [Axis("fitted", "fitted: error lost per layer (%)")],
-        looks,
+        looks_of(results),
         mark="point",
         guides=pd.DataFrame({"label": "", "estimator": "", "x": limits, "y": limits}),
         note=KINDS["Fitted against predicted rates"],

@@ -21,7 +21,6 @@ from pudle.reports.answers import ERRORS, budgets, findings
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.bought import bought
-from pudle.reports.looks import looks_of
 from pudle.reports.page.charting import chart, overview, plain, trends
 from pudle.reports.report import Report
 
@@ -87,18 +86,18 @@ def wishes(reports: Sequence[Report]) -> Wishes:
 
 def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     """Return what the page shows of one run."""
-    results, looks = report.results, looks_of(report.results)
+    results = report.results
     if not results.cases:
         return {"estimators": [], "cases": [], "charts": [], "tables": {}}
     scores = cases.seeds(results)
     condensed = len(scores) > MOST_ERRORS
     keys = ["case", "estimator", "depth", "seed", "relative_error", *cases.COSTS]
-    curves = cases.curves(results, report.rates, looks, scores[keys] if condensed else scores)
+    curves = cases.curves(results, report.summary, scores[keys] if condensed else scores)
     charts = [
         chart(figure, "#across", wide=True, height=190 + 24 * len(results.estimators))
         for figure in overview(results)
     ]
-    charts += [chart(figure, "#across") for figure in cases.across(report.summary, looks)]
+    charts += [chart(figure, "#across") for figure in cases.across(results, report.summary)]
     rates, references = tables.rates_table(report.summary), tables.references_table(results)
     captions = {each["name"]: each["caption"] for each in report.of_cases([*results.cases])}
     shown = []
@@ -113,7 +112,7 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
         "cases": shown,
         "charts": charts,
         "tables": {
-            "budgets": _budgets(report),
+            "budgets": table(budgets(results), "Which estimator at which budget"),
             "rates": table(rates, "Error per layer: predicted by theory and fitted"),
             "references": table(references, "References, per case and target"),
         },
@@ -153,18 +152,6 @@ def _case(report: Report, figure: Figure, caption: str, wanted: Wishes) -> dict[
             for other in (*cases.windows(results, name, figure.rows), *cases.burn_in(results, name))
         ],
     }
-
-
-def _budgets(report: Report) -> dict[str, Any]:
-    """Return the table of the best estimator by budget."""
-    rows = []
-    for row in budgets(report.results):
-        rows.append({"case": row["case"]})
-        for cell in row["cells"]:
-            name, value = cell["estimator"], cell["value"]
-            shown = text.Cell(name, name, details=[value]) if name else value
-            rows[-1][cell["budget"]] = shown
-    return table(pd.DataFrame(rows, dtype=object), "Which estimator at which budget")
 
 
 def encode(data: Any) -> str:

@@ -48,7 +48,7 @@ def html(reports: Sequence[Report], names: Sequence[str]) -> str:
     answers = [[item["cell"], *item["answers"][wish]] for item in data["runs"][0]["cases"]]
     picture = b""
     if first.results.cases:
-        ((_, picture),) = cases.overview(first.results, first.rates).files(["svg"])
+        ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
     return rendered(
         "page.html.j2",
         # The browser runs scripts of these very texts and no others, whoever puts them into the

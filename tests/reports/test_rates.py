@@ -17,8 +17,8 @@ from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
 from pudle.reports import summary
 from pudle.reports.load import load
-from pudle.reports.rates import Law, fit, law
 from pudle.reports.report import Report
+from pudle.reports.summary import Law, fit, law
 
 
 def fitted(home, **changes):
@@ -37,7 +37,7 @@ def test_rates_and_accelerations_are_those_of_the_curves(tmp_path):
         power = 1 if estimator in ("alternating", "truncated(window=10)") else 2
         assert row["rate"] == pytest.approx(RHO[seed] ** power, abs=1e-12)
         assert row["acceleration"] == pytest.approx(power, abs=1e-9)
-        assert row["slope"] == pytest.approx(row["predicted_slope"], abs=1e-12)
+        assert row["rate"] == pytest.approx(row["predicted_rate"], abs=1e-12)
         assert row["reason"] == ""
     # Supports stay right from depth 50 on, and of the depths above the bound the later half counts.
     last = max(depth for depth in DEPTHS if 0.1 * depth * 0.95 ** (2 * depth) > BOUND)
@@ -101,7 +101,7 @@ def test_the_predicted_slope_is_the_measured_one_for_a_large_step(tmp_path):
         tmp_path, step, dataset, (0,), tuple(range(10, 130, 10)), ("alternating", "backprop")
     ).iloc[0]
     assert rates["slope"] == pytest.approx(math.log(0.9), rel=0.02)
-    assert rates["predicted_slope"] == pytest.approx(math.log(0.9), rel=0.02)
+    assert math.log(rates["predicted_rate"]) == pytest.approx(math.log(0.9), rel=0.02)
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_floor_is_named_and_not_fitted(tmp_path):
     }
     records = [record(the_case, name, scores=scores(curve)) for name, curve in curves.items()]
     report = Report.of(load(write(tmp_path, records), "quick"))
-    rates = report.rates.set_index(["estimator", "seed"])
+    rates = fit(report.results).set_index(["estimator", "seed"])
     assert rates.loc[("backprop", 0), "rate"] == pytest.approx(0.95, abs=1e-9)
     assert rates.loc["alternating", "rate"].isna().all() and rates["acceleration"].isna().all()
     assert report.summary["predicted"].tolist() == ["floor", "T ρᵀ"]

@@ -68,7 +68,7 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     shown = [row[name] for name in ("status", "uncertified samples", "all-zero codes")]
     assert shown == ["uncertified", "12 of 30", "12%"]
     assert scope.broken(report.results) == [] and "Nothing was scored" in report.markdown()
-    ((_, drawn),) = cases.overview(report.results, report.rates).files(["svg"])
+    ((_, drawn),) = cases.overview(report.results, report.summary).files(["svg"])
     assert b"<svg" in drawn
 
 
@@ -97,17 +97,16 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
 def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     memory = [2**21, 2**21, 2**24, 2**25]
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0], memory=memory)
-    (row,) = budgets(load(four, "quick"))
-    cells = {cell["budget"]: (cell["estimator"], cell["value"]) for cell in row["cells"]}
+    cells = budgets(load(four, "quick")).iloc[0, 1:]
     # Alternating reaches 1e-3 after 135 layers at 10 ms each, and to 1e-6 after 285: beyond the
     # timed depths.
-    assert cells["error 1e-3"] == ("alternating", "1.35 s")
+    assert cells["error 1e-3"] == "alternating, 1.35 s"
     # One of its seeds does not get there.
-    assert cells["error 1e-6"] == ("alternating", "2.85 s*, not distinguishable from 1 other")
-    within = {name: cell for name, cell in cells.items() if name.startswith("within")}
+    assert cells["error 1e-6"] == "alternating, 2.85 s*, not distinguishable from 1 other"
+    within = cells[cells.index.str.startswith("within")]
     error = f"error {0.5 * 0.955**200:.1e}".replace("e-0", "e-")
-    assert len(within) == 4 and within["within 2 s"] == ("alternating", error)
-    assert {estimator for estimator, _ in within.values()} <= {"alternating", "backprop"}
+    assert len(within) == 4 and within["within 2 s"] == f"alternating, {error}"
+    assert {cell.estimator for cell in within} <= {"alternating", "backprop"}
 
 
 @pytest.mark.parametrize(("single", "interval"), [((), True), ((1,), False), ((3,), True)])
@@ -121,9 +120,8 @@ def test_a_time_of_one_sample_cannot_be_told_from_others(four, single, interval)
 
 def test_the_goal_out_of_reach_is_no_budget(tmp_path):
     home = write(tmp_path, [record(case(), "alternating", scores=scores(lambda depth, rho: 0.5))])
-    (row,) = budgets(load(home, "quick"))
-    cells = [(cell["estimator"], cell["value"]) for cell in row["cells"]]
-    assert cells == [("", "not reached")] * 3
+    cells = budgets(load(home, "quick")).iloc[0, 1:]
+    assert cells.tolist() == ["not reached"] * 3
 
 
 def test_a_column_of_the_summary_is_one_record(timed, monkeypatch):
