@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import read_each
-from pudle.measuring.contents import ExperimentRecord, RunList, ScoreRecord
+from pudle.measuring.contents import Record, RunList
 from pudle.reports.page.page import rendered
 from pudle.text import count
 
@@ -44,31 +44,28 @@ def html(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
 
 def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
     """Return what the page says of the results in a folder."""
-    row: dict[str, Any] = dict.fromkeys(("date", "machine", "commit", "report", "note"), "")
-    row |= dict.fromkeys(("estimators", "cases", "experiments"), 0)
-    row["folder"] = os.path.relpath(place, base)
+    facts = "date machine commit report note estimators cases experiments".split()
+    row: dict[str, Any] = dict.fromkeys(facts, "") | {"folder": os.path.relpath(place, base)}
     try:
         listed = RunList.read(place / LIST)
     except UnreadableResult as error:
         damaged.append(str(error))
         return row | {"note": str(error)}
-    scores = [place / "store" / name for *_, name in listed.records]
-    trained = [place / "store" / name for name in listed.experiments.values()]
-    there = [path for path in scores if path.exists()]
+    store, report = place / "store", place / "report" / "report.html"
+    scores = [path for *_, name in listed.records if (path := store / name).exists()]
+    trained = [path for name in listed.experiments.values() if (path := store / name).exists()]
     # What cannot be read is the report's to say.
-    records = read_each(there, ScoreRecord.read, [])
-    records += read_each(filter(Path.exists, trained), ExperimentRecord.read, [])
+    records = read_each(scores + trained, Record.read, [])
     newest = max((each.provenance for each in records), key=lambda each: each["date"], default={})
-    report = place / "report" / "report.html"
     pairs = len(listed.selection.pairs) if listed.selection else 0
-    missing = f"{pairs - len(there)} of {count(pairs, 'score')} still to be measured"
+    missing = f"{pairs - len(scores)} of {count(pairs, 'score')} still to be measured"
     return row | {
         "date": newest.get("date", ""),
         "machine": newest.get("machine") or "",
         "commit": listed.commit[:12],
         "estimators": len({estimator for _, estimator, _ in listed.records}),
         "cases": len({case for case, *_ in listed.records}),
-        "experiments": len(trained),
+        "experiments": len(listed.experiments),
         "report": quote(os.path.relpath(report, base)) if report.is_file() else "",
-        "note": missing if len(there) < pairs else "",
+        "note": missing if len(scores) < pairs else "",
     }
