@@ -4,8 +4,7 @@ them.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,17 +88,16 @@ class Results:
         return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
 
     @cached_property
-    def _curves(self) -> dict[tuple[str, ...], Curve]:
-        cells: dict[tuple[str, ...], dict] = defaultdict(dict)
-        for row in self._measured[self._measured["target"].notna()].itertuples():
-            key = row.metric, row.case, row.target, row.estimator
-            cells[key][row.depth, row.seed] = row.value, row.at_floor
+    def _curves(self) -> Mapping[Any, Curve]:
         curves = {}
-        for key, points in cells.items():
-            depths, seeds = (np.unique(each) for each in zip(*points, strict=True))
-            table = [[points.get((t, seed), (np.nan, 0)) for seed in seeds] for t in depths]
-            values, at_floor = np.moveaxis(np.array(table), -1, 0)
-            curves[key] = Curve(depths, seeds, values, at_floor > 0)
+        # Costs have no target, and are in no group.
+        for key, part in self._measured.groupby(["metric", "case", "target", "estimator"]):
+            depths, rows = np.unique(part["depth"].to_numpy(int), return_inverse=True)
+            seeds, columns = np.unique(part["seed"].to_numpy(int), return_inverse=True)
+            values = np.full((len(depths), len(seeds)), np.nan)
+            at_floor = np.zeros(values.shape, bool)
+            values[rows, columns], at_floor[rows, columns] = part["value"], part["at_floor"]
+            curves[key] = Curve(depths, seeds, values, at_floor)
         return curves
 
     def line(self, case: str, estimator: str, cost: str) -> Line:
@@ -109,17 +107,19 @@ class Results:
         return self._lines.get((cost, case, estimator), NO_LINE)
 
     @cached_property
-    def _lines(self) -> dict[tuple[str, ...], Line]:
-        points: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
-        for row in self._measured[self._measured["metric"].isin(COSTS)].itertuples():
-            points[row.metric, row.case, row.estimator][row.depth] = row.value
-        for row in self.timings.itertuples():
+    def _lines(self) -> Mapping[Any, Line]:
+        def quartile(samples: Sequence[float], share: float) -> float:
             # Fewer repeats say nothing about their spread.
-            enough = len(row.samples) >= LEAST_SAMPLES
-            quartiles = np.quantile(row.samples, (0.25, 0.75)) if enough else (np.nan, np.nan)
-            for name, value in zip(("low", "high"), quartiles, strict=True):
-                points[name, row.case, row.estimator][row.depth] = float(value)
-        return {key: Line(costs) for key, costs in points.items()}
+            return float(np.quantile(samples, share)) if len(samples) >= LEAST_SAMPLES else np.nan
+
+        tables = [self._measured[self._measured["metric"].isin(COSTS)]]
+        for name, share in (("low", 0.25), ("high", 0.75)):
+            values = [quartile(samples, share) for samples in self.timings["samples"]]
+            tables.append(self.timings.assign(metric=name, value=values))
+        groups = pd.concat(tables).groupby(["metric", "case", "estimator"])
+        return {
+            key: Line(dict(zip(part["depth"], part["value"], strict=True))) for key, part in groups
+        }
 
     @cached_property
     def _measured(self) -> pd.DataFrame:
