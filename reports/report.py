@@ -152,14 +152,11 @@ class Report:
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
-            chosen = pd.DataFrame(self.answers)[["case", "use", "error", "depth", "time", "memory"]]
-            chosen, caption = (
-                chosen.replace("", text.DASH),
-                f"Which estimator to use; {text.STARRED}.",
-            )
-            label = f"tab:answers-{profile}"
+            columns = ["case", "use", "error", "depth", "time", "memory"]
+            chosen = pd.DataFrame(self.answers, columns=columns).replace("", text.DASH)
+            caption, label = f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}"
             parts.append(markup.latex_table(chosen, caption, label, "llrrrr", r"\small"))
-            for case in self.of_cases(list(self.results.cases)):
+            for case in self.of_cases([*self.results.cases]):
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
                 parts.append(markup.latex_table(table, case["caption"], f"tab:{case['name']}"))
             rates = tables.rates_table(self.summary)
@@ -192,8 +189,7 @@ class Report:
     @property
     def reading(self) -> list[str]:
         """How to read the tables of cases."""
-        torch = self.results.frame["metric"].eq("seconds_torch")
-        timed = self.results.frame[torch]["value"].notna().any()
+        timed = any(line.measured for line in self.summary.get("torch", ()))
         return [part.format(torch=TORCH if timed else NO_TORCH) for part in READING]
 
     @property

@@ -36,7 +36,7 @@ def _times(before: float, after: float) -> text.Cell:
 
 def _more(before: float, after: float) -> text.Cell:
     more = after - before
-    sign = "+" if more > 0 else "-" if more < 0 else ""
+    sign = "+" if more > 0 else "-"
     return text.Cell(sign + text.memory(abs(more)) if more else "0", key=more)
 
 
@@ -97,12 +97,11 @@ class Runs:
         """One row per run: commit, date, machine and what it holds."""
         rows = []
         for name, report in zip(self.names, self.reports, strict=True):
-            facts, results = report.facts, report.results
+            facts = {"Machine": "unknown", "Versions": ""} | report.facts
             row = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10]}
-            row |= {"machine": facts.get("Machine", "unknown"), "processor": facts["Processor"]}
-            row["versions"] = facts.get("Versions", "")
+            row |= {key.lower(): facts[key] for key in ("Machine", "Processor", "Versions")}
             for what in ("cases", "estimators", "experiments"):
-                row[what] = str(len(getattr(results, what)))
+                row[what] = str(len(getattr(report.results, what)))
             rows.append(row)
         return pd.DataFrame(rows, dtype=object)
 
@@ -136,14 +135,12 @@ class Runs:
 def _differences(first: Report, second: Report) -> pd.DataFrame:
     """Compare the estimators of the common cases, and numbers only at the same depth."""
     common = first.results.cases.keys() & second.results.cases.keys()
-    sides = [
-        {
-            (row["case"], row["estimator"]): row
-            for row in report.summary.to_dict("records")
-            if row["case"] in common
-        }
-        for report in (first, second)
-    ]
+    sides = []
+    for report in (first, second):
+        rows = report.summary.to_dict("records")
+        sides.append(
+            {(row["case"], row["estimator"]): row for row in rows if row["case"] in common}
+        )
     rows = []
     for case, estimator in sides[0] | sides[1]:
         one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)

@@ -27,21 +27,19 @@ def some(names: Sequence[str]) -> str:
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order."""
-    names = {row["estimator"] for row in results.records if row["status"] in statuses.BROKEN}
-    names.update(results.frame.loc[results.frame["status"].isin(statuses.BROKEN), "estimator"])
+    names = set(results.frame.loc[results.frame["status"].isin(statuses.BROKEN), "estimator"])
     return [name for name in results.estimators if name in names]
 
 
 def pending_sentence(results: Results) -> str:
     """Say what is still to be measured, or return an empty text."""
-    rows = results.frame[results.frame["metric"].isin(MEASURED)]
-    missing = rows["status"] == "missing"
-    if not missing.any():
-        return ""
-    counts = rows[missing]["metric"].value_counts()
+    missing = results.frame["status"] == "missing"
+    counts = results.frame[missing]["metric"].value_counts()
     parts = [count(counts[name], *MEASURED[name]) for name in MEASURED if name in counts]
-    scored = rows[~missing & rows["metric"].eq("relative_error")]
-    nowhere = [name for name in results.estimators if name not in set(scored["estimator"])]
+    if not parts:
+        return ""
+    scored = set(results.frame[~missing].query("metric == 'relative_error'")["estimator"])
+    nowhere = [name for name in results.estimators if name not in scored]
     none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     return (
         f"This run is unfinished: still to be measured are {text.listing(parts)}.{none} `pudle run"

@@ -83,15 +83,15 @@ def _short(value: Any) -> Any:
 
 def reached(results: Results) -> pd.DataFrame:
     """Return what every estimator needs to reach each error that a reader can choose."""
-    rows: list[dict[str, Any]] = []
+    rows = []
     for case, measured in results.measured.items():
         for each, error in itertools.product(measured, filter(None, ERRORS)):
-            reach = each.reach(error)
-            row = {"case": case, "estimator": each.estimator, "goal": str(text.number(error, 1))}
-            row |= {"depth": reach.depth, "seconds": reach.seconds.value}
-            row["memory"] = reach.memory.value
-            rows.append(row)
-    return pd.DataFrame(rows)
+            reach, goal = each.reach(error), str(text.number(error, 1))
+            rows.append(
+                (case, reach.estimator, goal, reach.depth, reach.seconds[0], reach.memory[0])
+            )
+    columns = ["case", "estimator", "goal", "depth", "seconds", "memory"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def overview(results: Results) -> Iterator[Figure]:
@@ -132,19 +132,17 @@ def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Fi
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each error that a reader can choose.
     """
-    parts: list[pd.DataFrame] = []
-    looks: dict[str, Look] = {}
+    parts, looks = list[pd.DataFrame](), dict[str, Look]()
     for name, report in zip(names, reports, strict=True):
         results = report.results
-        if not results.cases:
-            continue
-        looks |= looks_of(results)
-        newest, costs = results.provenances[0], reached(results)
-        units = {"ms": costs["seconds"] * 1e3, "mib": costs["memory"] / 2**20}
-        origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
-        origin |= {"date": newest["date"], "machine": newest.get("machine") or "unknown"}
-        errors = report.summary[["case", "estimator", "error"]]
-        parts += [part.assign(**origin) for part in (errors, costs.assign(**units))]
+        if results.cases:
+            looks |= looks_of(results)
+            newest, costs = results.provenances[0], reached(results)
+            costs = costs.assign(ms=costs["seconds"] * 1e3, mib=costs["memory"] / 2**20)
+            origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
+            origin |= {"date": newest["date"], "machine": newest.get("machine") or "unknown"}
+            errors = report.summary[["case", "estimator", "error"]]
+            parts += [part.assign(**origin) for part in (errors, costs)]
     if not parts:
         return {}
     table = pd.concat(parts).sort_values("date", kind="stable")
