@@ -6,18 +6,13 @@ the task's gradients; all that is done once, such as compiling, is done by the m
 call.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
 from torch.nn.functional import relu, softshrink
 
 import pudle
@@ -39,15 +34,15 @@ class Task:
     samples: int | None = None
 
     @property
-    def sweep(self) -> bool:
+    def sweep(self):
         return len(self.depths) > 1
 
-    def problem(self, dtype: torch.dtype) -> pudle.SparseCoding:
+    def problem(self, dtype):
         return _problem(self, dtype)
 
 
 @functools.lru_cache(maxsize=2)
-def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
+def _problem(task, dtype):
     dataset = pudle.make_dataset(task.dataset)
     problem = dataset.problem(dtype=dtype)
     if task.samples is None:
@@ -57,7 +52,7 @@ def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
     return replace(problem, observations=problem.observations[kept], generating_codes=None)
 
 
-def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Tensor:
+def smooth(problem, depth, margin=1e-6):
     """Return the indices of the samples of which no code comes within `margin` of its threshold, in
     any layer.
 
@@ -76,10 +71,7 @@ def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Ten
     return kept.nonzero().squeeze(1)
 
 
-Work = Callable[[], list[Tensor]]
-
-
-def project(choice: str, task: Task, dtype: torch.dtype) -> Work:
+def project(choice, task, dtype):
     """Return this package's gradients; each call makes its problem anew, as a training does."""
     given, algorithm = task.problem(dtype), pudle.Ista(step=STEP)
     names = ("alternating", "backprop") if task.sweep else ("backprop",)
@@ -98,7 +90,7 @@ def project(choice: str, task: Task, dtype: torch.dtype) -> Work:
     return work
 
 
-def loss_at(problem: pudle.SparseCoding, loss: str, codes: Any, residual: Any) -> Any:
+def loss_at(problem, loss, codes, residual):
     """Return the outer loss, of arrays of any library."""
     total = 0.5 * (residual**2).sum()
     if loss == "lasso":
@@ -106,14 +98,14 @@ def loss_at(problem: pudle.SparseCoding, loss: str, codes: Any, residual: Any) -
     return total / len(problem.observations)
 
 
-def torch_autograd(task: Task, dtype: torch.dtype, compiled: bool = False) -> Work:
+def torch_autograd(task, dtype, compiled=False):
     """Return plain torch: a loop over the layers and `backward`; a sweep keeps the graph of its one
     forward pass. One layer may be compiled: torch's regional compilation, for blocks that repeat.
     """
     problem = task.problem(dtype)
     observations, threshold = problem.observations, STEP * problem.penalty
 
-    def layer(codes: Tensor, dictionary: Tensor) -> Tensor:
+    def layer(codes, dictionary):
         slope = (codes @ dictionary.T - observations) @ dictionary
         return softshrink(codes - STEP * slope, threshold)
 
@@ -128,7 +120,7 @@ def torch_autograd(task: Task, dtype: torch.dtype, compiled: bool = False) -> Wo
         for _ in range(max(task.depths)):
             codes.append(layer(codes[-1], dictionary))
 
-        def gradient(loss: str, at: Tensor) -> Tensor:
+        def gradient(loss, at):
             value = loss_at(problem, loss, at, at @ dictionary.T - observations)
             return torch.autograd.grad(value, dictionary, retain_graph=task.sweep)[0]
 
@@ -147,12 +139,12 @@ class Encoder(torch.nn.Module):
     weight.
     """
 
-    def __init__(self, problem: pudle.SparseCoding, depth: int):
+    def __init__(self, problem, depth):
         super().__init__()
         self.weight = torch.nn.Parameter(problem.dictionary.clone())
         self.depth, self.penalty = depth, problem.penalty
 
-    def forward(self, observations: Tensor) -> Tensor:
+    def forward(self, observations):
         codes = observations.new_zeros(self.weight.shape[1], observations.shape[1])
         for _ in range(self.depth):
             residual = torch.matmul(self.weight, codes) - observations
@@ -161,12 +153,12 @@ class Encoder(torch.nn.Module):
         return codes
 
 
-def published_layers(task: Task, dtype: torch.dtype) -> Work:
+def published_layers(task, dtype):
     """Return the paper's network and `backward`: a new forward pass for each depth and loss."""
     problem = task.problem(dtype)
     observations = problem.observations.T.contiguous()
 
-    def gradient(loss: str, depth: int, through_codes: bool) -> Tensor:
+    def gradient(loss, depth, through_codes):
         network = Encoder(problem, depth)
         codes = network(observations)
         codes = codes if through_codes else codes.detach()
@@ -181,7 +173,7 @@ def published_layers(task: Task, dtype: torch.dtype) -> Work:
     return work
 
 
-def jax_scan(task: Task, dtype: torch.dtype) -> Work:
+def jax_scan(task, dtype):
     """Return JAX: the compiled gradient of a scan over the layers."""
     jax = peers.require("jax")
     problem, (depth,), (loss,) = task.problem(dtype), task.depths, task.losses
@@ -210,7 +202,7 @@ def jax_scan(task: Task, dtype: torch.dtype) -> Work:
     return work
 
 
-def dense_bound(task: Task, dtype: torch.dtype) -> Work:
+def dense_bound(task, dtype):
     """Return the matrix products alone that a dense gradient needs, two per layer forward and four
     backward; no gradient.
     """
@@ -232,7 +224,7 @@ def dense_bound(task: Task, dtype: torch.dtype) -> Work:
     return work
 
 
-CONTENDERS: dict[str, Callable[[Task, torch.dtype], Work]] = {
+CONTENDERS = {
     "pudle": functools.partial(project, "numba"),
     "pudle, torch": functools.partial(project, "torch"),
     "JAX": jax_scan,

@@ -1,9 +1,6 @@
 """Problems, estimators and comparisons that the tests of learning share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +21,7 @@ OPTIMIZERS = (
 )
 
 
-def planted(loss: str = "reconstruction", **options: int) -> pudle.SparseCoding:
+def planted(loss="reconstruction", **options):
     sizes = {
         "n_samples": 300,
         "n_features": 20,
@@ -36,11 +33,11 @@ def planted(loss: str = "reconstruction", **options: int) -> pudle.SparseCoding:
     return pudle.make_dataset(f"sparse_gaussian({text}, perturbation=0.1)").problem(loss)
 
 
-def untimed(history: pd.DataFrame) -> pd.DataFrame:
+def untimed(history):
     return history.drop(columns="seconds")
 
 
-def assert_same(first: pudle.Training, second: pudle.Training) -> None:
+def assert_same(first, second):
     """Two trainings are equal bit for bit, except for their seconds."""
     assert torch.equal(first.dictionary, second.dictionary)
     pd.testing.assert_frame_equal(untimed(first.history), untimed(second.history), check_exact=True)
@@ -67,7 +64,7 @@ class Watched(pudle.GradientEstimator):
         return pudle.Estimate(gradient, codes)
 
 
-def refusal(call) -> str:
+def refusal(call):
     """Return the error text of a call that is refused, which is one line."""
     with pytest.raises(InvalidArgument) as caught:
         call()
@@ -75,7 +72,7 @@ def refusal(call) -> str:
     return str(caught.value)
 
 
-def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def texture(height, width, seed=0):
     """A smooth random image of 8 bits with full contrast."""
     spectrum = np.fft.rfft2(np.random.default_rng(seed).standard_normal((height, width)))
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
@@ -83,7 +80,7 @@ def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.interp(smooth, (smooth.min(), smooth.max()), (0, 255)).astype(np.uint8)
 
 
-def save_images(folder: Path, images: dict[str, np.ndarray]) -> str:
+def save_images(folder, images):
     folder.mkdir(exist_ok=True)
     for name, values in images.items():
         Image.fromarray(values).save(folder / name)

@@ -2,11 +2,7 @@
 has the unrolled layers.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,33 +10,33 @@ import torch
 import pudle
 from pudle.algorithms import State
 from pudle.conformance import closed_forms
-from pudle.conformance.closed_forms import Array, soft
 from pudle.conformance.closed_forms import complex_step as complex_step
+from pudle.conformance.closed_forms import soft
 
 
 class Plain(closed_forms.ClosedForm):
     """Layers of the lasso in a dictionary."""
 
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
+    def parts(self, theta):
         return theta, self.problem.penalty, 0.0
 
 
-def lipschitz_constant(matrix: Array) -> float:
+def lipschitz_constant(matrix):
     """Return the largest eigenvalue of ``A^T A``."""
     return float(np.linalg.eigvalsh(matrix.T @ matrix)[-1])
 
 
 def unroll(
-    observations: Array,
-    dictionary: Array,
-    penalty: float | Array,
-    step: float,
-    depth: int,
+    observations,
+    dictionary,
+    penalty,
+    step,
+    depth,
     *,
-    accelerated: bool = False,
-    nonnegative: bool = False,
-    state: tuple[Array, Array, float | Array] | None = None,
-) -> tuple[Array, Array, float | Array]:
+    accelerated=False,
+    nonnegative=False,
+    state=None,
+):
     """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated
     point, momentum).
     """
@@ -53,9 +49,7 @@ def unroll(
     return after.codes, after.point, after.momentum
 
 
-def outer_loss(
-    observations: Array, dictionary: Array, codes: Array, penalty: Any, loss: str
-) -> Any:
+def outer_loss(observations, dictionary, codes, penalty, loss):
     """Return the mean lasso or reconstruction loss over the samples; analytic in its arguments away
     from zero codes.
     """
@@ -66,16 +60,12 @@ def outer_loss(
     return total / len(observations)
 
 
-def central_difference(
-    function: Callable[[Array], Any], at: Array, direction: Array, step: float = 1e-5
-) -> Any:
+def central_difference(function, at, direction, step=1e-5):
     """Return a directional derivative with an error of the order of the squared step."""
     return (function(at + step * direction) - function(at - step * direction)) / (2 * step)
 
 
-def exact_codes(
-    observations: Array, dictionary: Array, penalty: float, *, nonnegative: bool = False
-) -> Array:
+def exact_codes(observations, dictionary, penalty, *, nonnegative=False):
     """Minimize the lasso of every sample in extended precision, by coordinate descent and a refined
     active-set solve.
 
@@ -99,7 +89,7 @@ def exact_codes(
     return polished
 
 
-def polish(observations: Array, dictionary: Array, penalty: float | Array, signs: Array) -> Array:
+def polish(observations, dictionary, penalty, signs):
     """Solve the active normal equations for given signs, refined until exact in extended precision.
 
     The penalty is one number, or one for each entry of a code.
@@ -122,13 +112,13 @@ def polish(observations: Array, dictionary: Array, penalty: float | Array, signs
 
 
 def kkt_violation(
-    observations: Array,
-    dictionary: Array,
-    penalty: float,
-    codes: Array,
+    observations,
+    dictionary,
+    penalty,
+    codes,
     *,
-    nonnegative: bool = False,
-) -> Array:
+    nonnegative=False,
+):
     """Return each sample's violation of the lasso's conditions, in extended precision."""
     x, d, z = (array.astype(np.longdouble) for array in (observations, dictionary, codes))
     threshold = np.longdouble(penalty)
@@ -141,14 +131,14 @@ def kkt_violation(
 
 
 def exact_loss(
-    observations: Array,
-    dictionary: Array,
-    penalty: float,
-    loss: str,
-    signs: Array,
+    observations,
+    dictionary,
+    penalty,
+    loss,
+    signs,
     *,
-    nonnegative: bool = False,
-) -> Any:
+    nonnegative=False,
+):
     """Return the loss at the exact minimizer with the given signs, and verify these."""
     codes = polish(observations, dictionary, penalty, signs)
     assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
@@ -165,9 +155,7 @@ class RidgeOracle:
     coefficients of ``D^T x``; everything else is a derivative of that in h.
     """
 
-    def __init__(
-        self, observations: Array, dictionary: Array, strength: float, weights: Array, step: float
-    ) -> None:
+    def __init__(self, observations, dictionary, strength, weights, step):
         gram = dictionary.T @ dictionary
         values, self.vectors = np.linalg.eigh(gram)
         self.h = values + strength
@@ -175,17 +163,17 @@ class RidgeOracle:
         self.c = self.vectors.T @ weights
         self.step = step
 
-    def _coordinates(self, depth: int) -> Array:
+    def _coordinates(self, depth):
         return self.b * (1 - (1 - self.step * self.h) ** depth) / self.h
 
-    def codes(self, depth: int) -> Array:
+    def codes(self, depth):
         return self._coordinates(depth) @ self.vectors.T
 
-    def unrolled(self, depth: int) -> float:
+    def unrolled(self, depth):
         """Return the mean of ``c^T dz_T/dtheta``."""
         return self.truncated(depth, depth)
 
-    def truncated(self, depth: int, window: int) -> float:
+    def truncated(self, depth, window):
         """Return the same with the codes that enter the last `window` layers held constant."""
         window = min(window, depth)
         if window == 0:
@@ -199,10 +187,10 @@ class RidgeOracle:
         )
         return float((sensitivity @ self.c).mean())
 
-    def implicit(self, depth: int) -> float:
+    def implicit(self, depth):
         """Return the mean of ``-c^T H^{-1} z_T``."""
         return float((-self._coordinates(depth) / self.h @ self.c).mean())
 
-    def exact(self) -> float:
+    def exact(self):
         """Return the mean of ``c^T dz/dtheta`` at the minimizer."""
         return float((-self.b / self.h**2 @ self.c).mean())

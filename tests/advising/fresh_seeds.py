@@ -2,15 +2,12 @@
 docs/results/advice.md.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import NamedTuple
 
 import numpy as np
 
-from pudle.advising.advice import Advice
 from pudle.advising.advise import advise
 from pudle.advising.candidates import Candidate
 from pudle.advising.draws import Draws
@@ -44,21 +41,10 @@ REQUIRED = {
 }
 
 
-class Kept(NamedTuple):
-    """What an advice keeps on the fresh seeds: the errors there, and the times over those of
-    backprop.
+def kept_on_fresh_seeds(required, advice):
+    """Return the errors of the advised estimator on the fresh seeds, how many of them keep what is
+    required, and the times over those of backprop.
     """
-
-    errors: list[float]
-    ratios: list[float]
-
-    def count(self, required: Required) -> int:
-        """Return how many seeds keep the error."""
-        return sum(error <= required.error for error in self.errors)
-
-
-def kept_on_fresh_seeds(required: Required, advice: Advice) -> Kept:
-    """Measure the advised estimator on the fresh seeds anew."""
     assert advice.chosen, str(advice)
     chosen = advice.chosen
     draws = Draws(required.dataset, required.algorithm, required.loss)
@@ -66,15 +52,16 @@ def kept_on_fresh_seeds(required: Required, advice: Advice) -> Kept:
     seeds = draws.scorable(FRESH)
     candidate, depth = Candidate(chosen.estimator), chosen.depth
     errors = draws.errors(candidate, seeds, [depth]).loc[depth].tolist()
+    count = sum(error <= required.error for error in errors)
     if not advice.base:
-        return Kept(errors, [])
+        return errors, count, []
     calls = [(Candidate(each.estimator), each.depth) for each in (chosen, advice.base)]
     with single_thread():
         taken = [search.in_turns(calls, 3, seed) for seed in seeds]
-    return Kept(errors, [float(np.median(each[:, 0] / each[:, 1])) for each in taken])
+    return errors, count, [float(np.median(each[:, 0] / each[:, 1])) for each in taken]
 
 
-def main() -> None:
+def main():
     """Print a row of a Markdown table for each requirement that is named, or for all."""
     columns = "problem|error|advice|layers|time|kept|largest error|time / backprop|there|took"
     print(f"|{columns}|\n|---|--:|---|{'--:|' * 7}")
@@ -82,16 +69,16 @@ def main() -> None:
         required, start = REQUIRED[name], time.process_time()
         dataset, algorithm, loss, error = required
         advice = advise(dataset, algorithm, loss=loss, error=error)
-        took, kept = time.process_time() - start, kept_on_fresh_seeds(required, advice)
-        chosen, ratios = advice.chosen, kept.ratios
+        took, chosen = time.process_time() - start, advice.chosen
+        errors, count, ratios = kept_on_fresh_seeds(required, advice)
         cells = (
             f"`{dataset}`, `{algorithm}`, {loss}",
             f"{error:g}",
             f"`{chosen.name}`",
             str(chosen.depth),
             seconds(chosen.seconds),
-            f"{kept.count(required)} of {len(kept.errors)}",
-            f"{max(kept.errors):.2g}",
+            f"{count} of {len(errors)}",
+            f"{max(errors):.2g}",
             f"{advice.relative_time:.2g}" if advice.base else "not reached",
             f"{min(ratios):.2g} to {max(ratios):.2g}" if ratios else "",
             f"{took:.0f} s",

@@ -1,7 +1,5 @@
 """`pudle advise`: its exit codes, and what it prints."""
 
-from __future__ import annotations
-
 import pytest
 from commands import call
 

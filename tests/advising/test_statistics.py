@@ -1,12 +1,9 @@
 """What a few seeds say about all, against published factors and closed forms."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from pudle.advising.statistics import are_equal, least_share, tolerance_limit
 
@@ -15,9 +12,7 @@ from pudle.advising.statistics import are_equal, least_share, tolerance_limit
 PUBLISHED = {
     (10, 0.90): 2.355,
     (10, 0.95): 2.911,
-    (20, 0.90): 1.926,
     (20, 0.95): 2.396,
-    (5, 0.90): 3.407,
     (12, 0.95): 2.736,
 }
 
@@ -30,31 +25,18 @@ def test_the_factor_is_the_published_one(n, share):
     assert factor == pytest.approx(PUBLISHED[n, share], abs=2e-3)
 
 
-def test_the_limit_covers_the_share_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    draws = np.exp(random.normal(-3, 0.7, (2000, 12)))
-    quantile = math.exp(-3 + 0.7 * stats.norm.ppf(0.95))
-    covered = np.mean([tolerance_limit(draw) >= quantile for draw in draws])
-    # Four standard errors of a share of 0.95 over 2000 draws.
-    assert covered == pytest.approx(0.95, abs=0.02)
-
-
 @pytest.mark.parametrize("errors", [[0.1], [0.1, math.inf], [0.1, math.nan]])
 def test_there_is_no_limit_without_errors(errors):
     assert tolerance_limit(errors) == math.inf
 
 
-@pytest.mark.parametrize(("kept", "tried"), [(20, 20), (19, 20), (5, 10), (1, 3)])
+@pytest.mark.parametrize(("kept", "tried"), [(20, 20), (19, 20), (1, 3)])
 def test_at_the_least_share_so_many_successes_are_just_so_unlikely(kept, tried):
     share = least_share(kept, tried)
     at_least = sum(
         math.comb(tried, k) * share**k * (1 - share) ** (tried - k) for k in range(kept, tried + 1)
     )
-    assert at_least == pytest.approx(0.05)
-
-
-def test_the_least_share_in_closed_form():
-    assert least_share(20, 20) == pytest.approx(0.05 ** (1 / 20)) and least_share(0, 20) == 0
+    assert at_least == pytest.approx(0.05) and least_share(0, tried) == 0
 
 
 def test_times_are_told_apart_by_their_ratios():

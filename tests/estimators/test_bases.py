@@ -2,8 +2,6 @@
 order, what is refused.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

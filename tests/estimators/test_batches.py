@@ -2,8 +2,6 @@
 and autograd.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem

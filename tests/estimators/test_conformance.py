@@ -5,8 +5,6 @@ The checks themselves are those of `pudle check`. The tests add requirements on 
 estimators, and comparisons that are too slow or too special for that command.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import oracles
 import pytest
@@ -36,7 +34,7 @@ SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
 CLAIMS = {name: LIMITS.get(name, cls.computes) for name, cls in pudle.list_estimators().items()}
 
 
-def checked() -> list:
+def checked():
     """Return every estimator with every check; most are nightly, because they take minutes."""
     cases = []
     for row, spec in enumerate((*SPECS, *VARIANTS)):

@@ -1,7 +1,5 @@
 """Conjugate gradients on the active set: convergence, diagnostics, singular systems."""
 
-from __future__ import annotations
-
 import torch
 from comparisons import relative
 from estimator_specs import estimate

@@ -1,7 +1,5 @@
 """DrMAD: its derivative on the line in numpy, and a problem whose codes do move on a line."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -11,12 +9,12 @@ from comparisons import relative
 from estimator_specs import VISIBLE, on
 
 from pudle.conformance.closed_forms import TINY
-from pudle.conformance.specimens import Specimen, named, specimens
+from pudle.conformance.specimens import named, specimens
 
 DEPTH = 12
 
 
-def derivative_on_the_line(specimen: Specimen, direction: np.ndarray) -> float:
+def derivative_on_the_line(specimen, direction):
     """Carry a tangent forward through layers that are linearized on the line, with steps into the
     complex plane.
     """

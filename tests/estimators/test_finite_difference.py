@@ -1,7 +1,5 @@
 """Central differences: their claim, kinks and budget."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from comparisons import relative

@@ -1,7 +1,5 @@
 """The truncated Neumann series: its terms, and the layer that it differentiates."""
 
-from __future__ import annotations
-
 import pytest
 from comparisons import relative
 from estimator_specs import VISIBLE, estimate
@@ -15,7 +13,7 @@ SAME_FIXED_POINT = 1e-10
 
 
 @pytest.fixture(scope="module")
-def converged() -> tuple[pudle.SparseCoding, pudle.Ista]:
+def converged():
     """On the reconstruction loss, where the correction does not vanish at convergence, and an
     algorithm started there.
     """

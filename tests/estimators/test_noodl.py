@@ -1,7 +1,5 @@
 """NOODL's direction against the paper's formulas, written in numpy."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 
@@ -19,7 +17,7 @@ NOODL = pudle.make_estimator("noodl")
 HARD = pudle.Ista(step=STEP, thresholding=f"hard(threshold={THRESHOLD})")
 
 
-def hard(values: np.ndarray, threshold: float) -> np.ndarray:
+def hard(values, threshold):
     return values * (np.abs(values) > threshold)
 
 
@@ -46,42 +44,16 @@ def test_direction_and_codes_are_those_of_the_paper(loss, depth, start):
     assert relative(result.gradient, total) < tolerances.CLOSED_FORM
 
 
-def test_an_atoms_column_is_its_error_times_its_use():
-    """With orthonormal atoms and true codes, column j is (d_j - d*_j) E|z_j| times the atom's share
-    of the samples.
-    """
-    random = np.random.default_rng(3)
-    n, m = 200_000, 6
-    generating = np.linalg.qr(random.standard_normal((m, m)))[0]
-    codes = random.uniform(1, 2, (n, m)) * random.choice([-1.0, 1.0], (n, m))
-    codes *= random.random((n, m)) < 0.4
-    moved = generating + 1e-3 * random.standard_normal((m, m))
-    tensors = map(torch.as_tensor, (codes @ generating.T, moved, codes))
-    observations, dictionary, initial = tensors
-    problem = pudle.SparseCoding(observations=observations, dictionary=dictionary, penalty=0.2)
-    # The codes are held at the true ones: no layer is run.
-    result = NOODL.estimate(problem, pudle.Ista(thresholding="hard", initial=initial), 0)
-    # Signs average the other atoms out as 1/sqrt(n).
-    assert relative(result.gradient, 0.4 * 1.5 * (moved - generating)) < 0.02
-
-
 def test_it_recovers_a_dictionary():
-    experiment = pudle.LearningExperiment(
-        dataset=(
-            "sparse_gaussian(n_samples=1000, n_features=100, n_components=130, n_nonzero_coefs=2,"
-            " perturbation=0.005)"
-        ),
-        estimator="noodl",
-        loss="reconstruction",
-        algorithm="noodl(step=0.2)",
-        depth=60,
-        optimizer="sgd(learning_rate=13)",
-        epochs=6,
-        batch=100,
-        fresh=True,
+    dataset = pudle.make_dataset(
+        "sparse_gaussian(n_samples=1000, n_features=100, n_components=130, n_nonzero_coefs=2,"
+        " perturbation=0.005)"
     )
-    learner = experiment.learner().fit(experiment.problem(), source=experiment.source())
-    errors = learner.history.relative_error
+    learner = pudle.Learner(
+        "noodl", "noodl(step=0.2)", 60, "sgd(learning_rate=13)", epochs=6, batch=100, fresh=True
+    )
+    training = learner.fit(dataset.problem("reconstruction"), source=dataset)
+    errors = training.history.relative_error
     assert errors.iloc[-1] < 1e-3 * errors.iloc[0]
 
 

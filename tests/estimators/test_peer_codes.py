@@ -1,7 +1,5 @@
 """Certified codes against those of other solvers, most of them from the optional extra `peers`."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tolerances
@@ -42,13 +40,6 @@ def sporco_admm_codes(observations, dictionary, penalty):
     return bpdn(dictionary, observations.T.copy(), penalty, bpdn.Options(options)).solve().T
 
 
-def sporco_pgm_codes(observations, dictionary, penalty):
-    bpdn = peers.require("sporco.pgm.bpdn").BPDN
-    largest = float(np.linalg.eigvalsh(dictionary.T @ dictionary)[-1])
-    options = {"Verbose": False, "MaxMainIter": 20_000, "RelStopTol": 1e-14, "L": largest}
-    return bpdn(dictionary, observations.T.copy(), penalty, bpdn.Options(options)).solve().T
-
-
 #: Solvers with how close their codes can be brought to the minimizer.
 CODES = {
     lasso_codes("sklearn.linear_model"): tolerances.SOLVER_CODES,
@@ -56,7 +47,6 @@ CODES = {
     lasso_codes("skglm"): tolerances.SOLVER_CODES,
     spams_codes: tolerances.SPAMS_CODES,
     sporco_admm_codes: tolerances.SOLVER_CODES,
-    sporco_pgm_codes: tolerances.SOLVER_CODES,
 }
 
 

@@ -4,8 +4,6 @@ ours.
 Without the extra only the tests of refusals and of the missing library run.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 
@@ -39,9 +37,7 @@ OTHER_SOLVES = {
 SUPPORTED = 60
 
 
-def estimate(
-    spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm | None = None, depth=SUPPORTED
-) -> pudle.Estimate:
+def estimate(spec, problem, algorithm=None, depth=SUPPORTED):
     return pudle.make_estimator(spec).estimate(problem, algorithm or pudle.Ista(), depth)
 
 
@@ -104,14 +100,6 @@ def test_torchdeq_by_fixed_point_iterations_is_the_series(loss):
     series = estimate("fixed_point(terms=25)", problem).gradient
     assert relative(actual.gradient, series) < tolerances.SAME_ARITHMETIC
     # The residual shows that it has not converged.
-    assert actual.diagnostics["largest_relative_residual"] > 1e-3
-
-
-@pytest.mark.parametrize("name", ["jaxopt_implicit", "torchopt_implicit"])
-def test_residual_shows_a_solve_cut_short(name):
-    problem = sparse_problem("reconstruction")
-    actual = estimate(f"{name}(iterations=3)", problem)
-    assert relative(actual.gradient, estimate("analytic", problem).gradient) > 1e-3
     assert actual.diagnostics["largest_relative_residual"] > 1e-3
 
 

@@ -1,14 +1,11 @@
 """Persistent evolution strategies: each sample in numpy, and its spread."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tolerances
 from comparisons import relative
 from estimator_specs import on
 
-import pudle
 from pudle import streams
 from pudle.conformance.specimens import named
 
@@ -16,11 +13,11 @@ SPECIMEN = named("sparse coding", "reconstruction")
 FORM = SPECIMEN.form
 
 
-def estimate(spec: str, depth: int = 8) -> pudle.Estimate:
+def estimate(spec, depth=8):
     return on(SPECIMEN, spec, depth)
 
 
-def loss(thetas: np.ndarray, window: int, depth: int) -> float:
+def loss(thetas, window, depth):
     """Return the loss after some layers, each run at the parameter of its segment."""
     state = FORM.state(0)
     for layer in range(depth):

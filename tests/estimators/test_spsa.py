@@ -1,23 +1,12 @@
 """Gaussian smoothing: its mean, its standard error and its random stream."""
 
-from __future__ import annotations
-
-import pytest
 import torch
 from comparisons import relative
-from estimator_specs import estimate, on
-from tolerances import CLOSED_FORM, SAME_ARITHMETIC
+from estimator_specs import on
+from tolerances import CLOSED_FORM
 
-import pudle
 from pudle import streams
 from pudle.conformance.specimens import named
-
-
-def test_draws_come_from_its_own_stream(problem):
-    gradient = estimate("spsa(samples=1, seed=4)", problem, pudle.Ista(), 10).gradient
-    draw = streams.generator(4, "estimator spsa").standard_normal(gradient.numel())
-    cosine = float(torch.cosine_similarity(gradient.reshape(-1), torch.as_tensor(draw), dim=0))
-    assert abs(cosine) == pytest.approx(1, abs=SAME_ARITHMETIC)
 
 
 def test_es_single_is_the_same_for_a_loss_at_the_end():

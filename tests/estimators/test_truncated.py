@@ -1,13 +1,9 @@
 """Windows of the last layers: many from one backward pass, and of a single layer."""
 
-from __future__ import annotations
-
-import numpy as np
 import pytest
 import tolerances
 import torch
 from comparisons import relative
-from examples import sparse_problem
 
 import pudle
 from pudle.estimators.truncated import Truncated
@@ -30,17 +26,3 @@ def test_windows_of_one_backward_pass_equal_single_windows(algorithm, problem):
 def test_impossible_windows_are_refused(problem, windows):
     with pytest.raises(pudle.InvalidArgument, match="windows=.*>= 1"):
         list(Truncated.sweep_windows(problem, pudle.Ista(), 4, windows))
-
-
-def test_floor_falls_with_the_window():
-    """On the reconstruction loss the error has a floor, about the contraction factor to the power
-    of the window.
-    """
-    problem = sparse_problem("reconstruction")
-    reference = pudle.reference(problem)
-    floors = [
-        pudle.score(estimate, reference).relative_error
-        for _, estimate in Truncated.sweep_windows(problem, pudle.Ista(), 2000, [1, 10, 30, 100])
-    ]
-    assert (np.diff(floors) < 0).all()
-    assert floors[0] > 0.1 and floors[-1] < 0.1 * floors[0]

@@ -1,7 +1,5 @@
 """Fresh samples, and batches that several processes share."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A training that is interrupted and resumed ends bit for bit where an uninterrupted one does."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os

@@ -1,9 +1,6 @@
 """Denoising: closed forms, loops in numpy, and filters that learn to denoise."""
 
-from __future__ import annotations
-
 import dataclasses
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,7 +10,7 @@ from learning_helpers import refusal, save_images, texture
 from tolerances import CLOSED_FORM
 
 import pudle
-from pudle.errors import MissingDependency, PudleError
+from pudle.errors import PudleError
 from pudle.learning import denoising
 from pudle.learning.denoising import METHODS, DenoisingBaseline, DenoisingExperiment, denoise
 from pudle.learning.images import SAMPLES, add_noise, psnr, to_float
@@ -136,7 +133,6 @@ class TestImages:
         for kernel, test, text in (
             (9, small, "a.png is 10 x 40 pixels, smaller than the 11 x 11"),
             (15, less, "b.png is 14 x 40 pixels, smaller than the 15 x 15 f"),
-            (9, str(tmp_path / "absent"), "absent"),
             (9, str(broken), "a.png"),
         ):
             dataset = CROPS.format(f", kernel={kernel}")
@@ -144,16 +140,13 @@ class TestImages:
                 experiment(test_images=test, dataset=dataset).run(tmp_path / "out")
             assert not (tmp_path / "out").exists()
 
-    def test_noise_is_the_same_for_every_method_and_any_order(self, tmp_path):
+    def test_noise_is_the_same_for_every_method(self, tmp_path):
         names = {f"{name}.png": texture(40, 50, seed) for seed, name in enumerate("abc")}
         folder = save_images(tmp_path / "test", names)
-        alone = save_images(tmp_path / "alone", {"b.png": names["b.png"]})
         learned = experiment(test_images=folder, epochs=0).run(tmp_path / "out")
         other = DenoisingBaseline("total variation", test_images=folder).run(tmp_path)
         assert learned.summary["noisy_psnr"] == other.summary["noisy_psnr"]
         assert np.array_equal(learned.arrays["noisy"], other.arrays["noisy"])
-        single = DenoisingBaseline("total variation", test_images=alone).run(tmp_path)
-        assert single.summary["per_image_psnr"] == [other.summary["per_image_psnr"][1]]
 
 
 @pytest.fixture
@@ -171,7 +164,6 @@ def test_a_tiny_training_denoises_better(tmp_path, test_image):
     assert [summary["psnr"]] == summary["per_image_psnr"]
     assert summary["psnr_shifted"] > summary["psnr"] + 0.3
     assert summary["ssim_shifted"] > summary["ssim"]
-    assert summary["method"] == "backprop, reconstruction, supervised"
     assert summary["steps"] == 24 and summary["test_images"] == "test"
     assert arrays["filters"].shape == (64, 9, 9)
     assert arrays["clean"].shape == arrays["denoised"].shape == (160, 160)
@@ -227,10 +219,3 @@ def test_an_installed_or_upgraded_package_outdates_a_method(monkeypatch):
         monkeypatch.setattr(denoising, "versions", lambda *_, number=number: {"bm3d": number})
         fingerprints.add(experiment.fingerprint())
     assert len(fingerprints) == 3
-
-
-@pytest.mark.parametrize(("method", "package"), [("BM3D", "bm3d"), ("wavelet", "pywt")])
-def test_a_missing_package_is_named(tmp_path, monkeypatch, method, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependency, match=r"install pudle\[baselines\]"):
-        DenoisingBaseline(method, test_images=SAMPLES).run(tmp_path)

@@ -1,7 +1,5 @@
 """Images: noise, quality, and images that are kept apart."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from learning_helpers import refusal, save_images, texture
@@ -24,7 +22,6 @@ from pudle.learning.images import (
 def test_psnr_of_a_known_error_and_of_the_noise():
     clean = np.full((400, 400), 0.5)
     assert psnr(clean, clean + 0.1) == pytest.approx(20)
-    assert psnr(clean, clean + 0.01) == pytest.approx(40)
     # 0.9 + 0.5 is clipped to 1, an error of 0.1.
     assert psnr(clean + 0.4, clean + 0.9) == pytest.approx(20)
     # Far from 0 and 1, so that clipping takes nothing away.

@@ -1,7 +1,5 @@
 """The dataset of noisy crops."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -53,7 +51,6 @@ def test_first_filters():
     [
         ("stride=10", "stride=10 is above kernel=9"),
         ("n_components=163", "n_components=163 is above the 162 cosines"),
-        ("supervised=1", "supervised=1"),
         ("start='patches'", "start='patches' is unknown"),
     ],
 )

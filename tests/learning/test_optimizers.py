@@ -1,9 +1,5 @@
 """Optimizers and schedules: steps that agree with numpy, rates that agree with closed forms."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -11,36 +7,8 @@ from examples import arrays_of, sparse_problem
 from learning_helpers import OPTIMIZERS, planted
 from tolerances import CLOSED_FORM, SAME_ARITHMETIC
 
-import pudle
 from pudle import Learner
-from pudle.algorithms.unrolling import direct_gradients
 from pudle.learning.run import LearningRun
-from pudle.names import entries
-
-
-def test_every_optimizer_and_schedule_is_tested():
-    assert {spec.partition("(")[0] for spec in OPTIMIZERS} == set(entries("optimizers"))
-    assert set(entries("schedules")) == {"constant", "step", "cosine"}
-
-
-@dataclass(frozen=True)
-class Along(pudle.GradientEstimator):
-    """Alternating's gradient, and a multiple of the atoms."""
-
-    factor: float
-
-    name = "along"
-    computes = "direct"
-
-    def estimate(self, problem, algorithm, depth):
-        codes = algorithm.run(problem, depth).codes
-        gradient = direct_gradients(problem, codes)[0]
-        return pudle.Estimate(gradient + self.factor * problem.dictionary, codes)
-
-
-def learned(optimizer, estimator="alternating", depth=12, epochs=1):
-    learner = Learner(estimator, "ista(step=0.1)", depth, optimizer, epochs=epochs)
-    return learner.fit(sparse_problem())
 
 
 @pytest.mark.parametrize(
@@ -64,22 +32,13 @@ def test_a_step_of_adam_against_numpy(optimizer, tangent):
     # Its first step is the gradient over its own size, whatever the decays.
     expected = d - 0.01 * gradient / (np.abs(gradient) + 1e-3)
     expected /= np.linalg.norm(expected, axis=0)
-    training = learned(optimizer)
+    learner = Learner("alternating", "ista(step=0.1)", 12, optimizer, epochs=1)
+    training = learner.fit(problem)
     difference = np.linalg.norm(training.dictionary.numpy() - expected)
     assert difference / np.linalg.norm(expected) < SAME_ARITHMETIC
     row = training.history.iloc[-1]
     assert row.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=CLOSED_FORM)
     assert row.moved == pytest.approx(np.linalg.norm(expected - d), rel=CLOSED_FORM)
-
-
-@pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
-def test_along_the_sphere_the_part_along_the_atoms_has_no_effect():
-    whole = "adam(learning_rate=0.01)"
-    for optimizer, effect in (("adam(learning_rate=0.01, tangent=True)", False), (whole, True)):
-        one, other = (learned(optimizer, Along(factor), 5, 3).dictionary for factor in (0.0, 1.0))
-        difference = float((one - other).abs().max())
-        # It has an effect where Adam scales the whole gradient entry by entry.
-        assert difference > 1e-3 if effect else difference < 1e-10
 
 
 def test_a_line_search_sees_the_gradient_at_unit_atoms():

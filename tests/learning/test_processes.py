@@ -2,8 +2,6 @@
 another number of them.
 """
 
-from __future__ import annotations
-
 import signal
 import socket
 import subprocess

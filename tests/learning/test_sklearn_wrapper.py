@@ -1,7 +1,5 @@
 """The scikit-learn wrapper: its checks, pipelines, and the learner behind it."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np
@@ -51,18 +49,6 @@ def test_components_are_rows_and_codes_those_of_the_algorithm(x):
     np.testing.assert_allclose(model.inverse_transform(sparse), codes @ rows, rtol=0, atol=1e-12)
 
 
-def test_in_a_pipeline_under_a_search(x):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
-
-    x, y = x[:60], x[:60, 0] > 0
-    pipeline = make_pipeline(Unrolled(8, epochs=2, depth=5, random_state=0), LogisticRegression())
-    grid = {"unrolleddictionarylearning__estimator": ["alternating", "truncated(window=2)"]}
-    search = GridSearchCV(pipeline, grid, cv=2).fit(x, y)
-    assert set(search.cv_results_["rank_test_score"]) <= {1, 2}
-
-
 @pytest.mark.parametrize("optimizer", ["adam(learning_rate=0.01)", "momentum(learning_rate=0.1)"])
 def test_partial_fits_are_the_steps_of_a_fit(x, optimizer):
     """With the same batch in every step, and the same first dictionary."""
@@ -95,7 +81,6 @@ def test_a_partial_fit_that_diverges_keeps_the_dictionary(x):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"n_components": 0}, "n_components=0 is too small"),
         ({"estimator": "nothing"}, "unknown estimator 'nothing'"),
         ({"alpha": -1.0}, "alpha=-1.0 is out of range"),
     ],
