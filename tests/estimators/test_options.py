@@ -15,7 +15,10 @@ import pudle
         ("truncated(window=0)", "window=0 is too small: give a whole number >= 1"),
         ("conjugate_gradient(rtol=0)", "rtol=0 is out of range: give a number > 0"),
         ("spsa(seed=-1)", "seed=-1 is too small: give a whole number >= 0"),
-        ("fixed_point(terms=2, damping=1.5)", "damping=1.5 is out of range"),
+        (
+            "fixed_point(terms=2, damping=1.5)",
+            "damping=1.5 is out of range: give a number > 0 and <= 1",
+        ),
         ("jaxopt_implicit(solver='lu')", "solver='lu' is unknown: choose from normal_cg, cg"),
     ],
 )
