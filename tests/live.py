@@ -1,7 +1,5 @@
 """Processes that tests look for: each carries a mark in its command line or environment."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """The page as tests read it: its text, and the data that it carries."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """A page of the report, parsed."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 
 ADDRESSES = ("src", "href", "xlink:href", "data", "action")
@@ -24,3 +22,8 @@ class ParsedPage(HTMLParser):
         self.ids += [value for name, value in attributes if name == "id"]
         if tag == "html":
             self.language = dict(attributes).get("lang")
+
+    def check(self):
+        """Assert that ids are unique, and that links within the page lead somewhere."""
+        assert len(self.ids) == len(set(self.ids))
+        assert {link[1:] for link in self.links if link.startswith("#")} <= set(self.ids)

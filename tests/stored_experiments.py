@@ -1,7 +1,5 @@
 """Experiments on disk for the tests of reports, and what a report makes of them."""
 
-from __future__ import annotations
-
 import re
 
 from click.testing import CliRunner

@@ -161,7 +161,7 @@ def failure(the_case, estimator, status, reason):
     )
 
 
-def write(home, records, cases=None, estimators=None, profile="quick"):
+def write(home, records, cases=None, estimators=None, profile="quick", timed=(10,)):
     """Lay out a store, its selection, and the list of the records that hold, of which a later one
     replaces an earlier.
     """
@@ -173,7 +173,7 @@ def write(home, records, cases=None, estimators=None, profile="quick"):
         "cases": cases,
         "estimators": estimators,
         "tracked_depths": [10],
-        "timed_depths": [10],
+        "timed_depths": timed,
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder / "selection.json", selection)

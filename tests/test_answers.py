@@ -1,7 +1,5 @@
 """The engine of answers: depths, costs and choices of known records, and one answer everywhere."""
 
-from __future__ import annotations
-
 import math
 
 import living_page

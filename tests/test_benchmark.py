@@ -2,8 +2,6 @@
 show themselves.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

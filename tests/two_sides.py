@@ -1,10 +1,10 @@
 """Results of two sides of a comparison, for tests to change before they are written and judged."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
+import synthetic
+from synthetic import BOUND, SEEDS
 
 from pudle.files import write_record
 from pudle.measuring.contents import SCHEMA
@@ -12,38 +12,14 @@ from pudle.reports.compare import summary
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
 CASES = ("gaussian-ista-lasso", "patches-ista-lasso")
-SEEDS, DEPTHS, TIMED = (0, 1, 2), (10, 100, 400), (10, 100)
-BOUND = 1e-12
+DEPTHS, TIMED = (10, 100, 400), (10, 100)
 #: Bytes above a process that estimates nothing.
 MEMORY = 12.0 * 2**20
 REPEATS = 10
-#: What all records have, and what the provenance of scores says.
-COMMON = {"schema": SCHEMA, "key": "0" * 16, "status": "ok", "reason": ""}
-PROVENANCE = {
-    "python": "3.11.4",
-    "torch": "2.9",
-    "numpy": "2.0",
-    "machine": "here",
-    "cpu": "Abacus",
-    "threads": 1,
-    "device": "cpu",
-    "commit": "b" * 40,
-    "dirty": False,
-    "date": "2026-01-02",
-}
 
 
 def case(name):
-    return {
-        "name": name,
-        "dataset": "synthetic(n=10)",
-        "algorithm": "ista",
-        "loss": "lasso",
-        "seeds": list(SEEDS),
-        "depths": list(DEPTHS),
-        "targets": ["exact"],
-        "dtype": "float64",
-    }
+    return synthetic.case(name, algorithm="ista", depths=DEPTHS)
 
 
 def score(estimator, seed, depth):
@@ -65,19 +41,14 @@ def score(estimator, seed, depth):
 
 def blank():
     """Return the contents of an unchanged side."""
-    reference = {"target": "exact", "status": "certified", "bound": BOUND, "gradient_norm": 2.0}
     records = {
-        (name, spec): COMMON
-        | {
-            "case": case(name),
-            "estimator": spec,
-            "computes": "direct",
-            "consistent_for": None,
-            "seconds": 1.0,
-            "provenance": dict(PROVENANCE),
-            "scores": [score(spec, *place) for place in itertools.product(SEEDS, DEPTHS)],
-            "references": [reference | {"seed": seed} for seed in SEEDS],
-        }
+        (name, spec): synthetic.record(
+            case(name),
+            spec,
+            computes="direct",
+            consistent_for=None,
+            scores=[score(spec, *place) for place in itertools.product(SEEDS, DEPTHS)],
+        )
         for name in CASES
         for spec in ESTIMATORS
     }
@@ -95,40 +66,19 @@ def blank():
 
 def write(folder, content):
     """Write a side as a run leaves it, and return its folder."""
-    folder.mkdir(parents=True)
-    selection = {
-        "profile": "quick",
-        "cases": content["cases"],
-        "estimators": content["estimators"],
-        "tracked_depths": list(DEPTHS),
-        "timed_depths": list(TIMED),
-    }
-    write_record(folder / "selection.json", selection)
-    listed = {"commit": "b" * 40, "dirty": False, "selection": selection}
-    listed |= {"records": [], "costs": []}
-
-    def keep(kind, identity, place, record):
-        path = folder / "store" / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_record(path, record)
-        listed[kind].append((*identity, place))
-
-    names = [each["name"] for each in content["cases"]]
-    for number, (pair, record) in enumerate(content["records"].items()):
-        if pair[0] in names and pair[1] in content["estimators"]:
-            keep("records", pair, f"{pair[0]}/{number}.json", record)
-    for number, cell in enumerate(itertools.product(names, content["estimators"], TIMED)):
-        samples = content["samples"].get(cell, [])
-        time = {"samples": samples, "value": float(np.median(samples)) if samples else None}
-        memory = {"samples": [], "value": content["memory"].get(cell)}
-        for metric, cost in (("seconds", time), ("memory_bytes", memory)):
-            cost |= dict(
-                zip(("metric", "case", "estimator", "depth"), (metric, *cell), strict=True)
-            )
-            cost |= COMMON | {"provenance": {"machine": "here", "date": "2026-01-02"}}
-            cost["status"] = "error" if cost["value"] is None else "ok"
-            keep("costs", (metric, *cell), f"{cell[0]}/costs/{metric}-{number}.json", cost)
-    write_record(folder / "run.json", listed)
+    made = content["records"].values(), content["cases"], content["estimators"]
+    synthetic.write(folder.parent, *made, timed=TIMED)
+    listed = []
+    for number, (cell, samples) in enumerate(content["samples"].items()):
+        time = {"metric": "seconds", "samples": samples, "value": float(np.median(samples))}
+        memory = {"metric": "memory_bytes", "value": content["memory"][cell]}
+        for cost in (time, memory):
+            place = f"{cell[0]}/costs/{cost['metric']}-{number}.json"
+            listed.append((cost["metric"], *cell, place))
+            cost |= dict(zip(("case", "estimator", "depth"), cell, strict=True))
+            cost |= {"schema": SCHEMA, "key": "0" * 16, "status": "ok", "reason": ""}
+            write_record(folder / "store" / place, cost | {"provenance": synthetic.provenance()})
+    synthetic.write_run(folder, costs=listed)
     return folder
 
 

@@ -1,7 +1,5 @@
 """Results and reports that the tests of the report share."""
 
-from __future__ import annotations
-
 import living_page
 import pytest
 from click.testing import CliRunner

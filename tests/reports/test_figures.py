@@ -1,7 +1,5 @@
 """Figures: looks, data, and files."""
 
-from __future__ import annotations
-
 import io
 from xml.etree import ElementTree
 

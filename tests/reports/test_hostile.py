@@ -1,7 +1,5 @@
 """Text that would be code in a format: each format shows it as text, whatever its field."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """Reading results: the records of a store as one tidy table."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -2,23 +2,18 @@
 and who can read it.
 """
 
-from __future__ import annotations
-
-import base64
 import importlib.resources
-import itertools
 import json
 import re
 import shutil
-from pathlib import Path
 
 import living_page
 import matplotlib as mpl
 import pandas as pd
 import pytest
+from live import wait_for
 from synthetic import (
     CURVES,
-    RHO,
     baseline,
     case,
     denoising,
@@ -45,47 +40,37 @@ from pudle.reports.page.data import wishes
 from pudle.reports.report import Report
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
+FILTERS = ("dataset", "algorithm", "loss")
 SOURCES = [
     ("synthetic(n=10)", "ista(step=0.2)"),
     ("other(n=10)", "fista"),
     ("patches(n=200)", "ista"),
 ]
-LOSSES = ("lasso", "reconstruction")
-CASES = [(*source, loss) for source in SOURCES for loss in LOSSES]
-NAMES = ["-".join(part.partition("(")[0] for part in facts) for facts in CASES]
-RULES = {"sgd": 0.02, "momentum(learning_rate=0.1)": 0.2}
+CASES = [
+    case(f"{dataset[:5]}-{algorithm[:5]}-{loss}", dataset=dataset, algorithm=algorithm, loss=loss)
+    for dataset, algorithm in SOURCES
+    for loss in ("lasso", "reconstruction")
+]
+NAMES = [item["name"] for item in CASES]
 EXPERIMENTS = [
+    *(training(name, name) for name in CURVES),
     *(
-        training(f"T{depth}-{name}", name, depth / 500, options={"depth": depth})
-        for depth in (25, 50)
-        for name in CURVES
+        training(rule, study="optimizers", options={"optimizer": rule})
+        for rule in ("sgd", "momentum")
     ),
-    *(
-        training(f"o-{rule}-{loss}", rate=rate, study="optimizers", options=options)
-        for rule, rate in RULES.items()
-        for loss in LOSSES
-        for options in [{"optimizer": rule, "loss": loss}]
-    ),
-    *(denoising(f"d-{name}", f"{name}, reconstruction", name, filters=20) for name in CURVES),
+    denoising("d-backprop", "backprop, reconstruction", "backprop", filters=20),
     denoising("d-bm3d", "BM3D", shifted=False),
     baseline("sk", "scikit-learn"),
     interpretation(samples=9),
     experiment("odd", "spectral", "strangers", summary={"gap": 0.25}),
-    experiment(
-        "late",
-        study="recovery",
-        status="timeout",
-        reason="not finished after 9 s",
-        options={"depth": 25},
-    ),
+    training("late", status="timeout", reason="not finished after 9 s"),
 ]
 FLAGS = (
     "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
     " disable-component-update disable-sync hide-scrollbars"
 ).split()
-#: Least contrast of text and of meaningful graphics at level AA of the Web Content Accessibility
-#: Guidelines.
-TEXT_CONTRAST, GRAPHICS_CONTRAST = 4.5, 3.0
+#: Least contrast of meaningful graphics at level AA of the Web Content Accessibility Guidelines.
+GRAPHICS_CONTRAST = 3.0
 ENTER, TAB, ESCAPE = "\ue007", "\ue004", "\ue00c"
 FIRST = "#panels figure:first-child"
 
@@ -95,20 +80,14 @@ def report(tmp_path_factory):
     """Results of six cases and four estimators, one of which failed on one case, and experiments of
     all kinds.
     """
-    home = tmp_path_factory.mktemp("results")
-    keys = ("dataset", "algorithm", "loss")
-    cases = [
-        case(name, **dict(zip(keys, facts, strict=True)))
-        for name, facts in zip(NAMES, CASES, strict=True)
-    ]
-    records = [record(item, estimator) for item in cases for estimator in CURVES]
-    records[-2] = failure(cases[-1], "analytic", "error", "ValueError: planted")
-    write(home, records)
+    records = [record(item, estimator) for item in CASES for estimator in CURVES]
+    records[-2] = failure(CASES[-1], "analytic", "error", "ValueError: planted")
+    home = write(tmp_path_factory.mktemp("results"), records)
     # Costs that no two cells share, so that every budget has an answer of its own.
-    cells = range(len(cases) * len(CURVES))
+    cells = range(len(records))
     seconds = [(1 + place % 7) * 1e-3 * part for place in cells for part in (1, 2.2)]
     memory = [(1 + place % 5) * 2.0**20 * part for place in cells for part in (1, 1.7)]
-    write_costs(home, list(CURVES), seconds, memory=memory, names=NAMES)
+    write_costs(home, list(CURVES), seconds, memory, NAMES)
     write_experiments(home, EXPERIMENTS)
     jacobian = [{"depth": depth, "relative_error": 1 / depth} for depth in (1, 50)]
     write_artifact(home, "jacobian_error", jacobian, case=NAMES[0])
@@ -128,33 +107,25 @@ def address(report, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def runs_address(tmp_path_factory):
-    """Address of a page about three runs on two machines."""
-    reports = []
-    for place, machine in enumerate(("here", "there", "here")):
-        home = tmp_path_factory.mktemp(f"run{place}")
-        date = f"2026-01-0{place + 1}T00:00:00+00:00"
-        origin = provenance(machine=machine, commit=f"{place}" * 40, date=date)
-        write(home, [record(case(), name, provenance=origin) for name in CURVES])
-        seconds = [1e-3 * (1 + place), 2e-3 * (1 + place)] * len(CURVES)
-        write_costs(home, list(CURVES), seconds, memory=[2.0**21, 2.0**22] * 4)
+    """Address of a page about two runs of the default profile's estimators on its case with the
+    longest name, whose reference is a limit; the second run takes twice as long.
+    """
+    profile, reports = PROFILES["default"], []
+    longest = max(profile.cases, key=lambda item: len(item.name))
+    item = case(longest.name, **{key: getattr(longest, key) for key in FILTERS})
+    for place in (1, 2):
+        facts = {
+            "references": references(status="limit"),
+            "provenance": provenance(date=f"2026-01-0{place}T00:00:00+00:00"),
+        }
+        records = [record(item, name, **facts) for name in profile.estimators]
+        home = write(tmp_path_factory.mktemp("run"), records)
+        costs = [place * (number + 1) for number in range(2 * len(records))]
+        write_costs(
+            home, profile.estimators, costs, [2.0**20 * cost for cost in costs], [item["name"]]
+        )
         reports.append(Report.of(load(home, "quick")))
-    return written(tmp_path_factory, *reports, names=["first", "second", "third"])
-
-
-@pytest.fixture(scope="session")
-def large_address(tmp_path_factory):
-    """Address of a page with the default profile's estimators and some cases, with long names."""
-    home, profile = tmp_path_factory.mktemp("large"), PROFILES["default"]
-    cases = [
-        case(item.name, dataset=item.dataset, algorithm=item.algorithm, loss=item.loss)
-        for item in sorted(profile.cases, key=lambda item: -len(item.name))[:6]
-    ]
-    write(home, [record(item, estimator) for item in cases for estimator in profile.estimators])
-    cells = range(len(cases) * len(profile.estimators))
-    costs = [1e-3 * (1 + place % 7) * part for place in cells for part in (1, 2.2)]
-    memory, names = [2.0**30 * cost for cost in costs], [item["name"] for item in cases]
-    write_costs(home, list(profile.estimators), costs, memory, names)
-    return f"{written(tmp_path_factory, Report.of(load(home, 'quick')))}#?case={names[0]}"
+    return written(tmp_path_factory, *reports, names=["first", "second"])
 
 
 def written(factory, *reports, **options):
@@ -186,18 +157,18 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1}
         self.cdp("Emulation.setDeviceMetricsOverride", metrics | {"mobile": size == PHONE})
 
-    @property
+    def drawn(self, after=0):
+        """Wait until all figures have been drawn more often than before."""
+        wait_for(lambda: self.drawings() > after)
+
     def drawings(self):
         return int(self.run("return document.documentElement.dataset.drawn ?? 0"))
 
-    def drawn(self, after=0):
-        """Wait until all figures have been drawn more often than before."""
-        self.wait(lambda: self.drawings > after)
-
-    def wait(self, condition):
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        WebDriverWait(self.driver, 60, 0.05).until(lambda _: condition())
+    def change(self, script, *arguments):
+        """Run what makes the page draw anew."""
+        before = self.drawings()
+        self.run(script, *arguments)
+        self.drawn(before)
 
     def logs(self):
         """What was logged, and asked of a network."""
@@ -223,18 +194,14 @@ class Browser:
         return self.run(script, host, place)
 
     def choose(self, **values):
+        script = (
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+        )
         for key, value in values.items():
-            before = self.drawings
-            script = (
-                "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
-            )
-            self.run(script, self.find(f"[data-key='{key}']"), value)
-            self.drawn(before)
+            self.change(script, self.find(f"[data-key='{key}']"), value)
 
     def press(self, selector):
-        before = self.drawings
-        self.run("arguments[0].click()", self.find(selector))
-        self.drawn(before)
+        self.change("arguments[0].click()", self.find(selector))
 
     def answers(self):
         """What the table of answers says: its cells, row by row."""
@@ -286,14 +253,10 @@ def page(browser, address):
 def test_the_first_screen_answers_for_every_case_and_nothing_is_loaded(browser, address):
     browser.open(address)
     assert browser.column("#answer-table", 0) == [
-        f"{dataset} {algorithm}, {loss} loss" for dataset, algorithm, loss in CASES
+        "{dataset} {algorithm}, {loss} loss".format(**item) for item in CASES
     ]
-    assert set(browser.column("#answer-table", 1)) <= {*CURVES}
     last = "return document.querySelector('#answer-table tr:last-child')"
     assert browser.run(f"{last}.getBoundingClientRect().bottom") <= DESKTOP[1]
-    assert browser.visible(".subtitle")[0].startswith(
-        "Rests on 4 estimators and 6 cases of 3 seeds, and 21 experiments."
-    )
     # By keyboard: what the mouse focuses needs no ring.
     browser.find("body").send_keys(TAB)
     active = "document.activeElement"
@@ -307,7 +270,7 @@ def test_the_first_screen_answers_for_every_case_and_nothing_is_loaded(browser, 
     assert all(url.startswith(("data:", "about:")) for url in asked - {address})
 
 
-@pytest.mark.parametrize("address_of", ["address", "runs_address", "large_address"])
+@pytest.mark.parametrize("address_of", ["address", "runs_address"])
 def test_nothing_is_wider_than_the_window(browser, request, address_of):
     browser.open(request.getfixturevalue(address_of))
     for size in (DESKTOP, PHONE):
@@ -330,23 +293,18 @@ def test_print_leaves_out_what_paper_cannot_do(page):
         assert page.visible(".bar, nav, .tools, .chooser, .pager") == []
         charts = page.run("return document.querySelectorAll('figure.chart svg.marks').length")
         assert len(page.visible("figure.chart svg.marks")) == charts > 7
-        pdf = base64.b64decode(page.cdp("Page.printToPDF", {"printBackground": False})["data"])
     finally:
         page.cdp("Emulation.setEmulatedMedia", {"media": ""})
-    assert pdf.startswith(b"%PDF") and len(pdf) > 50_000
 
 
-def test_without_scripts_answers_tables_and_a_picture_are_there(page, report):
+def test_without_scripts_answers_tables_and_a_picture_are_there(page):
     page.cdp("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.driver.refresh()
         assert page.visible(".bar, .chooser, .pager, #figures") == []
-        assert len(page.visible("#answer-table tbody tr")) == len(CASES)
+        assert len(page.visible("#answer-table tbody tr")) == 6
         assert "need JavaScript" in page.visible("noscript p, .warning")[0]
-        first, *_ = report.of_cases([NAMES[0]])
-        assert page.column("section[aria-labelledby=case] details[open]", 1) == [
-            " ".join((cell.head, *cell.details)) for cell in first["summary"].iloc[:, 1]
-        ]
+        assert page.column("section[aria-labelledby=case] details[open]", 0) == list(CURVES)
         picture = page.find("img.overview")
         assert page.run("return arguments[0].naturalWidth", picture) > 500
         for name in ("budgets", "rates", "references"):
@@ -358,7 +316,7 @@ def test_without_scripts_answers_tables_and_a_picture_are_there(page, report):
         page.driver.get("about:blank")
 
 
-def test_hover_shows_the_value_of_the_tidy_table(page, report):
+def test_charts_say_their_values_on_hover_and_in_words(page, report):
     from selenium.webdriver.common.action_chains import ActionChains
 
     # Vega names every mark by its values for screen readers.
@@ -370,6 +328,9 @@ def test_hover_shows_the_value_of_the_tidy_table(page, report):
     values = report.results.frame.query(f"{cell} and metric == 'relative_error'")["value"]
     for value in (values.median(), values.min(), values.max()):
         assert re.sub(r"\.?0+e", "e", str(text.number(value, 3))) in tooltip
+    script = "return [...document.querySelectorAll('#panels .place')].map(e => e.ariaLabel)"
+    about = page.run(script)
+    assert len(about) == 6 and all("Last values: alternating" in words for words in about)
 
 
 # -- answers, filters and the address
@@ -393,19 +354,18 @@ def test_wishes_change_the_answers_to_what_python_computes(page, report):
 
 
 def test_filters_of_cases_reach_answers_tables_and_figures(page):
-    for key, value in {"dataset": "other(n=10)", "algorithm": "fista", "loss": "lasso"}.items():
+    for key in FILTERS:
+        value = CASES[2][key]
         page.choose(**{key: value})
-        wanted = [name for name, facts in zip(NAMES, CASES, strict=True) if value in facts]
-        assert len(page.answers()) == len(wanted) and 0 < len(wanted) < 6
+        wanted = [item["name"] for item in CASES if item[key] == value]
+        assert len(page.answers()) == len(wanted) < 6
         assert page.visible("#panels figcaption strong") == wanted
         for name in ("rates", "budgets"):
             assert set(page.column(f"[data-table='run:{name}']", 0)) == set(wanted)
         assert page.visible(".bar output") == [f"{len(wanted)} of 6 cases"]
         page.press("#all")
     assert len(page.visible("#panels figure")) == 6 and "#?" not in page.address
-    page.choose(loss="lasso", dataset="other(n=10)")
-    assert len(page.answers()) == 1
-    page.choose(algorithm="ista")
+    page.choose(dataset="other(n=10)", algorithm="ista")
     assert page.answers() == [] and page.visible("#panels figure, #across figure") == []
 
 
@@ -425,7 +385,7 @@ def test_an_estimator_goes_from_tables_curves_and_legend(page):
 def test_the_legend_isolates_an_estimator_and_seeds_are_drawn_one_by_one(page):
     script = f"""return [...document.querySelectorAll("{FIRST} .mark-line path")]
     .map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
-    before, opacities = page.drawings, page.run(script)
+    before, opacities = page.drawings(), page.run(script)
     button = page.find("#legend button[value='analytic']")
     button.send_keys(ENTER)
     page.drawn(before)
@@ -435,8 +395,8 @@ def test_the_legend_isolates_an_estimator_and_seeds_are_drawn_one_by_one(page):
     page.press("#legend button[value='analytic']")
     assert page.run(script) == opacities
     page.choose(spread="seeds")
-    # Slopes of theory are lines too.
-    assert len(page.run(script)) - len(opacities) == len(CURVES) * (len(RHO) - 1)
+    # Three seeds in place of a median; slopes of theory are lines too.
+    assert len(page.run(script)) - len(opacities) == 2 * len(CURVES)
     assert page.visible(f"{FIRST} .mark-area path") == []
 
 
@@ -454,11 +414,10 @@ def test_an_address_restores_the_whole_state(page, address):
 
     def state():
         chosen = page.run("return [...document.querySelectorAll('[data-key]')].map(e => e.value)")
-        checked = page.find("input[value='truncated(window=10)']").is_selected()
-        return chosen, checked, page.answers(), page.visible(f"{FIRST} svg text")
+        left = page.visible(".bar summary")
+        return chosen, left, page.answers(), page.visible(f"{FIRST} svg text")
 
     before = state()
-    assert len(before[2]) == 3 and not before[1]
     page.open(page.address)
     assert state() == before
     top = "return document.querySelector('#budgets').getBoundingClientRect().top"
@@ -466,18 +425,6 @@ def test_an_address_restores_the_whole_state(page, address):
     # An address of another report chooses what there is of it.
     page.open(f"{address}#?loss=nothing&without=nobody&run=7&case=none&dataset=other(n%3D10)")
     assert len(page.answers()) == 2
-
-
-def test_cases_of_a_limit_are_marked_and_not_compared_with_others(browser, tmp_path_factory):
-    limit, name = references(status="limit"), "own-iteration-lasso"
-    own = record(case(name, dataset="own(n=10)"), "backprop", references=limit)
-    home = write(tmp_path_factory.mktemp("limit"), [record(case(), "backprop"), own])
-    browser.open(written(tmp_path_factory, Report.of(load(home, "quick"))))
-    assert browser.visible("#answer-table .badge") == ["limit"]
-    across = browser.find("#across figure").text
-    assert name not in across and "left out" in across
-    browser.press(f"#answer-table a[href*='case={name}']")
-    assert "scored against a limit" in browser.visible("#case-facts")[0]
 
 
 def test_a_case_opens_into_its_details_and_its_table_sorts(page, report):
@@ -495,19 +442,16 @@ def test_a_case_opens_into_its_details_and_its_table_sorts(page, report):
     assert f"case={name}" in page.address and page.column(host, 0) == list(CURVES)
     failed = page.column(host, -2)[2], page.column(host, -1)[2]
     assert failed == ("error", "ValueError: planted")
-    title = page.visible("#case-figures figcaption strong")[0]
-    assert title == "relative error of the gradient"
     (answer,) = (row for row in report.answers if row["case"] == name)
     assert page.visible("#case-findings") == [answer["why"].replace("`", "")]
     # By mouse and by keyboard; what is not known comes last.
-    before = sorted(page.column(host, 1))
     for act, order, sign in (("click", "ascending", 1), (ENTER, "descending", -1)):
         button = page.find(f"{header} button")
         page.run("arguments[0].click()", button) if act == "click" else button.send_keys(act)
         assert page.find(header).get_attribute("aria-sort") == order
-        cells = page.column(host, 1)
-        numbers = [sign * float(re.match(r"[\d.e-]+", cell)[0]) for cell in cells[:-1]]
-        assert numbers == sorted(numbers) and cells[-1] == "–" and sorted(cells) == before
+        *cells, unknown = page.column(host, 1)
+        numbers = [sign * float(cell.split()[0]) for cell in cells]
+        assert numbers == sorted(numbers) and len(numbers) == 3 and unknown == "–"
     assert page.run("return document.activeElement.closest('th').ariaSort") == "descending"
 
 
@@ -517,16 +461,14 @@ def test_a_figure_is_enlarged_and_downloaded(page, tmp_path):
     for kind in ("SVG", "PNG", "CSV"):
         button = page.find(f"#panels figure button[aria-label^='{kind}: ']")
         page.run("arguments[0].click()", button)
-    page.wait(lambda: {path.suffix for path in tmp_path.iterdir()} == {".svg", ".png", ".csv"})
-    files = {path.suffix: path for path in tmp_path.iterdir()}
-    assert files[".svg"].read_text().startswith("<svg")
-    assert files[".png"].read_bytes().startswith(b"\x89PNG")
-    data = pd.read_csv(files[".csv"]).query("estimator == 'alternating' and depth == 100")
+    wait_for(lambda: {path.suffix for path in tmp_path.iterdir()} == {".svg", ".png", ".csv"})
+    (path,) = tmp_path.glob("*.csv")
+    data = pd.read_csv(path).query("estimator == 'alternating' and depth == 100")
     spread = ["relative_error", "relative_error_low", "relative_error_high"]
     expected = [0.5 * rho**100 for rho in (0.955, 0.95, 0.96)]
     assert data[spread].iloc[0].tolist() == pytest.approx(expected, rel=1e-5)
     page.run("arguments[0].focus(); arguments[0].click()", page.find("#panels figure button"))
-    page.wait(lambda: page.visible("dialog svg.marks"))
+    wait_for(lambda: page.visible("dialog svg.marks"))
     width = "return document.querySelector(`${arguments[0]} svg.marks`).clientWidth"
     assert page.run(width, "dialog") > 1.5 * page.run(width, "#panels")
     page.find("dialog").send_keys(ESCAPE)
@@ -534,45 +476,30 @@ def test_a_figure_is_enlarged_and_downloaded(page, tmp_path):
 
 
 def test_experiments_are_shown_with_their_pictures(page):
-    order = [
-        "Dictionaries recovered",
-        "Optimizers",
-        "Images denoised",
-        "Which samples shaped an atom",
-        "Other experiments",
-    ]
-    assert [name for name in page.visible("h2") if name in order] == order
+    hosts = "recovery", "optimizers", "denoising", "interpretation", "others"
+    places = [page.find(f"#{host}").location["y"] for host in hosts]
+    assert places == sorted(places)
     # Every picture is there, is named, and is of some size to see.
     sizes = page.run(
         "return [...document.images].map(e => [e.complete && e.naturalWidth, e.alt.length,"
         " e.clientWidth])"
     )
-    assert len(sizes) == 2 + 5 + 4 + 3 * 10
+    assert len(sizes) == 2 + 2 + 1 + 3 * 10
     assert all(min(size) > 0 and size[2] >= 60 for size in sizes)
-    assert len(page.visible("[id^='figures-'] svg.marks")) == 2 + 2 + 1
+    for host in hosts[:3]:
+        assert page.visible(f"[id^='figures-{host}'] svg.marks")
     assert "not finished after 9 s" in page.column("[data-table='page:problems']", 6)
 
 
-def test_runs_stand_side_by_side_and_trends_are_per_machine(browser, runs_address):
+def test_the_address_keeps_which_of_several_runs_is_shown(browser, runs_address):
     browser.open(runs_address)
-    assert browser.column("[data-table='page:runs']", 0) == ["first", "second", "third"]
-    titles = [title.split(": ")[1] for title in browser.visible("#trends figcaption strong")]
-    assert titles == [
-        "error",
-        "time on here",
-        "time on there",
-        "memory on here",
-        "memory on there",
-    ]
-    ratios = browser.column("[data-table='page:differences']", 8)
-    assert ratios == ["2.00"] * len(CURVES) + ["3.00"] * len(CURVES)
-    (before,) = browser.answers()
-    browser.choose(run="2")
-    (after,) = browser.answers()
-    # The third run takes three times as long.
-    assert [cells[3].split(" (")[0] for cells in (before, after)] == ["580 µs*", "1.74 ms*"]
+    assert browser.column("[data-table='page:runs']", 0) == ["first", "second"]
+    assert browser.visible("#trends svg.marks") and browser.visible(".badge") == ["limit"]
+    first = browser.answers()
+    browser.choose(run="1")
+    second = browser.answers()
     browser.open(browser.address)
-    assert browser.find("[data-key='run']").get_attribute("value") == "2"
+    assert browser.answers() == second != first
 
 
 def test_policy_is_enforced(page):
@@ -606,74 +533,38 @@ def test_policy_is_enforced(page):
 def test_axe_finds_nothing(browser, request, address_of):
     folder = importlib.resources.files(pytest.importorskip("axe_core_python"))
     source = folder.joinpath("axe.min.js").read_text()
-    for scheme, size in (("light", DESKTOP), ("light", PHONE), ("dark", DESKTOP)):
+    for scheme, size in (("light", PHONE), ("dark", DESKTOP)):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         browser.cdp("Emulation.setEmulatedMedia", {"features": features})
         browser.open(request.getfixturevalue(address_of), size)
         browser.run("document.querySelector('.bar details').open = true")
         browser.run(source)
-        # Nothing but colors depends on the scheme.
-        rules = ["color-contrast"] if scheme == "dark" else None
         done = browser.driver.execute_async_script(
             # The panels are one chart several times, with hundreds of marks each.
-            "const [rules, done] = arguments; const options = rules ? {runOnly: rules} : {};"
+            "const [done] = arguments;"
             "const context = {exclude: ['#panels figure:not(:first-child)']};"
-            "axe.run(context, {resultTypes: ['violations'], ...options}).then(done)",
-            rules,
+            "axe.run(context, {resultTypes: ['violations']}).then(done)"
         )
         violations = [
-            (item["id"], item["help"], [node["html"][:120] for node in item["nodes"][:3]])
+            (item["help"], [node["html"][:120] for node in item["nodes"]])
             for item in done["violations"]
         ]
         assert done["passes"] and violations == [], (scheme, size)
     browser.cdp("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_headings_labels_and_names(page):
-    headings = page.driver.find_elements("css selector", "h1, h2, h3, h4")
-    levels = [int(item.tag_name[1]) for item in headings]
-    assert levels.count(1) == 1 and levels[0] == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    unnamed = page.run(
-        "return [...document.querySelectorAll('select, input, th')].filter(e => !e.labels?.length"
-        " && !e.ariaLabel && !e.scope).map(e => e.outerHTML)"
-    )
-    assert unnamed == []
-    # A chart says in words what it shows.
-    script = "return [...document.querySelectorAll('#panels .place')].map(e => e.ariaLabel)"
-    about = page.run(script)
-    assert len(about) == 6 and all("Last values: alternating" in words for words in about)
-    assert page.run("return document.documentElement.lang") == "en"
-
-
 # -- colors, without a browser
 
 
-def contrast(*colors):
-    luminances = []
-    for color in colors:
-        linear = [
-            value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-            for value in mpl.colors.to_rgb(color)
-        ]
-        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
-    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
-
-
-def test_text_stands_out_in_every_scheme():
-    style = (Path(looks.__file__).parent / "page" / "templates" / "style.css").read_text()
-    schemes = [
-        dict(re.findall(r"--(\w+):\s*(#\w+)", block))
-        for block in re.findall(r":root\s*\{([^}]*)\}", style)
+def luminance(color):
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in mpl.colors.to_rgb(color)
     ]
-    assert len(schemes) == 3
-    pairs = itertools.product(("ink", "soft", "accent", "bad"), ("paper", "card", "tint"))
-    for scheme, (front, back) in itertools.product(schemes, pairs):
-        colors = schemes[0] | scheme
-        assert contrast(colors[front], colors[back]) >= TEXT_CONTRAST, (front, back, colors)
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_curves_stand_out_from_paper():
+def test_curves_stand_out_from_white():
     claims = {f"{claim}{number}": claim for claim in looks.FAMILIES for number in range(9)}
     for name, look in looks.looks(claims, {}).items():
-        assert contrast(look.color, "#ffffff") >= GRAPHICS_CONTRAST, (name, look.color)
+        assert 1.05 / (luminance(look.color) + 0.05) >= GRAPHICS_CONTRAST, (name, look.color)

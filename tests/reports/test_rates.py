@@ -1,7 +1,5 @@
 """Fitted rates, on errors that follow theory exactly."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Reading stored experiments."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 browser's share.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

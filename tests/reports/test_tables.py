@@ -1,7 +1,5 @@
 """Tables, answers and budgets, on results whose numbers are known because the tests make them."""
 
-from __future__ import annotations
-
 import io
 
 import living_page

@@ -1,7 +1,5 @@
 """Cells: the number that each is sorted by, and their escaping for Markdown and LaTeX."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Fixtures that judge one planted result by an unchanged one."""
 
-from __future__ import annotations
-
 import pytest
 from two_sides import blank, write
 

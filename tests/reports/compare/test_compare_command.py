@@ -1,7 +1,5 @@
 """`pudle compare`: exit codes, files and wrong usage."""
 
-from __future__ import annotations
-
 import sys
 
 import pandas as pd

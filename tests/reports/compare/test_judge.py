@@ -2,8 +2,6 @@
 find.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -119,11 +117,9 @@ def test_unchanged_results_pass(judge):
 
 
 def test_unchanged_repeats_raise_no_false_alarm(judge):
-    alarms = [
-        judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"].tolist() for seed in range(10)
-    ]
-    assert not [metric for run in alarms for metric in run if metric != "seconds"]
-    assert sum(bool(run) for run in alarms) <= 1
+    alarms = [judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"] for seed in range(10)]
+    assert all(set(metrics) <= {"seconds"} for metrics in alarms)
+    assert sum(len(metrics) > 0 for metrics in alarms) <= 1
 
 
 @pytest.mark.parametrize(
@@ -134,7 +130,6 @@ def test_unchanged_repeats_raise_no_false_alarm(judge):
         # The floor of the cosine is of second order.
         (equal(cosine_error=(20 * BOUND) ** 2 / 2), "accuracy", "cosine error"),
         (both(provenance(numpy="9.9"), times(1.3, depth=100)), "accuracy", "1.3 times"),
-        (equal(100, relative_error=None), "status", "without a value"),
         (diverged, "status", "was ok, is diverged: 3 of 5 are NaN"),
         (failed("timeout"), "status", "was ok, is timeout: not finished"),
         (without_depth, "cell vanished", "is no longer measured"),
@@ -154,7 +149,6 @@ def test_what_got_worse_is_named(judge, change, what, reason):
         # 400 layers reach the bound, where ten times as much is rounding.
         (both(times(9, depth=400), times(1 + 1e-7, depth=10)), {}),
         (equal(cosine_error=(9 * BOUND) ** 2 / 2), {}),
-        (times(3, "code_error", depth=10), {"code_error": {"ratio": 3.2}}),
         # Beyond the ratio, but little; and much, but within the ratio.
         (memory(1 + 3.9 * 2**20 / MEMORY), {}),
         (memory(1.5), {"memory_bytes": {"ratio": 2.0}}),
@@ -215,11 +209,10 @@ def test_nan_in_the_frame_itself_is_a_regression(unchanged):
 
 
 def test_where_numbers_come_from_is_said(judge):
-    changes = {"python": "3.11.9", "torch": "2.10", "cpu": "Difference engine", "dirty": True}
+    changes = {"python": "3.11.9", "cpu": "Difference engine", "dirty": True}
     comparison = judge(both(provenance(machine="there", **changes), slow))
     assert comparison.differences == {
-        "python": ["3.11.4", "3.11.9"],
-        "torch": ["2.9", "2.10"],
+        "python": ["3.11.0", "3.11.9"],
         "cpu": ["Abacus", "Difference engine"],
     }
     notes = " ".join(comparison.notes)

@@ -1,7 +1,5 @@
 """Thresholds and the table in a pyproject.toml that changes them."""
 
-from __future__ import annotations
-
 import tomllib
 
 import pytest

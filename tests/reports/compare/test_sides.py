@@ -1,9 +1,8 @@
 """Results of one side: a folder, or a commit among others in a home."""
 
-from __future__ import annotations
-
 import json
 
+from synthetic import COMMIT
 from two_sides import blank, write
 
 from pudle.files import write_record
@@ -14,7 +13,7 @@ from pudle.reports.load import load
 
 def test_results_of_two_commits_live_side_by_side(tmp_path):
     """The second commit changed one estimator: the other's record carries the first commit."""
-    old, new = "b" * 40, "c" * 40
+    old, new = COMMIT, "d" * 40
     folder = write(tmp_path / "quick", blank())
     home, store = folder.parent, folder / "store"
     listed = json.loads((folder / "run.json").read_text())

@@ -1,7 +1,5 @@
 """A comparison as Markdown."""
 
-from __future__ import annotations
-
 from two_sides import CASES, case, scores
 
 from pudle.reports.compare import summary

@@ -2,8 +2,6 @@
 regression.
 """
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Verdicts on times, measured in turns or in two separate runs."""
 
-from __future__ import annotations
-
 import pytest
 from two_sides import CASES, ESTIMATORS, TIMED, only, turns
 

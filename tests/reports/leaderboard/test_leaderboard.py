@@ -2,8 +2,6 @@
 by cells.
 """
 
-from __future__ import annotations
-
 import math
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What trainings led to, beside the error of their gradients."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Images denoised: tables, conclusions, images and filters."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """Samples that shaped an atom."""
 
-from __future__ import annotations
-
 import pytest
 from stored_experiments import experiments
 from synthetic import interpretation

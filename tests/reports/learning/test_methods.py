@@ -1,7 +1,5 @@
 """Grouping experiments into methods."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -2,8 +2,6 @@
 acceleration.
 """
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Dictionaries recovered: tables, conclusions and curves."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from living_page import data, html
