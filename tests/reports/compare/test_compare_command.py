@@ -77,14 +77,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
         "let `pudle compare --run` make them": ("HEAD", "HEAD"),
         "--run measures commits": (folders[0], "HEAD", "--run"),
         "add --run": ("HEAD", "HEAD", "--case", "x*"),
-        "choose what --run measures": ("HEAD", "HEAD", "--device", "cpu"),
         "--only needs at least one --estimator": ("HEAD", "HEAD", "--run", "--only"),
-        "cannot write to": (
-            folders[0],
-            folders[1],
-            "--markdown",
-            folders[0] / "selection.json" / "x.md",
-        ),
+        "cannot write to": (*folders[:2], "--markdown", folders[0] / "selection.json" / "x.md"),
     }
     for text, arguments in wrong.items():
         assert text in fails(*arguments)
@@ -92,10 +86,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
         assert "torch sees no CUDA device here" in fails(
             "HEAD", "HEAD", "--run", "--device", "cuda"
         )
-    (tmp_path / "repository" / "pyproject.toml").write_text("[tool.pudle.compare]\nseconds = 3\n")
-    assert "at `$.seconds`" in fails(folders[0], folders[1])
-    (tmp_path / "repository" / "pyproject.toml").write_text("[tool")
-    assert "pyproject.toml cannot be read" in fails(folders[0], folders[1])
+    settings = tmp_path / "repository" / "pyproject.toml"
+    for written, text in {
+        "[tool.pudle.compare]\nseconds = 3\n": "at `$.seconds`",
+        "[tool": "pyproject.toml cannot be read",
+    }.items():
+        settings.write_text(written)
+        assert text in fails(*folders[:2])
 
 
 def test_commits_outside_any_repository_are_refused_with_the_reason(fails, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Thresholds and the table in a pyproject.toml that changes them."""
 
+import re
 import tomllib
 
 import pytest
@@ -13,21 +14,16 @@ from pudle.reports.compare.limits import Limits
     ("table", "text"),
     [
         ({"relative_eror": {}}, "unknown field `relative_eror`"),
-        ({"seconds": {"ration": 2}}, "unknown field `ration` - at `$.seconds`"),
-        ({"seconds": 2}, "at `$.seconds`"),
         ({"seconds": {"ratio": "2"}}, "Expected `float`, got `str` - at `$.seconds.ratio`"),
         ({"floor_multiple": -1}, "at `$.floor_multiple`"),
     ],
 )
 def test_thresholds_that_cannot_be_used_are_refused(table, text):
-    with pytest.raises(InvalidArgument) as refused:
+    with pytest.raises(InvalidArgument, match=re.escape(text)):
         Limits.of(table)
-    assert text in str(refused.value)
 
 
 def test_the_repository_states_the_defaults():
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pudle"]["compare"]
     assert Limits.of(table) == Limits()
     assert set(table) == set(Limits.__struct_fields__)
-    changed = Limits.of({"cosine_error": {"ratio": 2}}).cosine_error
-    assert (changed.ratio, changed.floor) == (2.0, Limits().cosine_error.floor)

@@ -1,20 +1,8 @@
 """A comparison as Markdown."""
 
-from two_sides import CASES, case, scores
+from two_sides import CASES, case
 
 from pudle.reports.compare import summary
-
-
-def test_markdown_is_a_table_that_survives_any_text(judge):
-    def plant(head):
-        for row in scores(head, "truncated(window=10)", depth=100):
-            row |= {"relative_error": None, "status": "error", "reason": "a | b <img src=x>\nnext"}
-
-    text = summary.markdown(judge(plant), "ma|in", "head", "quick")
-    assert text.startswith(summary.MARKER)
-    (row,) = [line for line in text.splitlines() if line.startswith("| status")]
-    assert row.replace("\\|", "").count("|") == 8
-    assert "<img" not in text and "a \\| b &lt;img" in row
 
 
 def test_markdown_of_many_findings_fits_a_comment(judge):
@@ -32,4 +20,5 @@ def test_markdown_of_many_findings_fits_a_comment(judge):
         return plant
 
     text = summary.markdown(judge(many(10), many(1)), "base", "head", "quick")
+    assert text.startswith(summary.MARKER)
     assert len(text) < 65_536 and "and 70 more lines" in text

@@ -23,10 +23,8 @@ def test_trainings_that_differ_in_their_seed_are_one_method(tmp_path):
     ]
     slow, fast = grouped(tmp_path, *records)
     assert (slow.label, len(slow.runs), fast.label) == ("alternating", 3, "backprop")
-    for step, values in (
-        (50, fast.spread("dictionary_error")),
-        (10, fast.curve("dictionary_error").iloc[10, 3:]),
-    ):
+    spreads = {50: fast.spread("dictionary_error"), 10: fast.curve("dictionary_error").iloc[10, 3:]}
+    for step, values in spreads.items():
         expected = [5 * math.exp(-rate * step) for rate in (0.03, 0.05, 0.02)]
         assert list(values) == pytest.approx(expected, abs=1e-12)
 

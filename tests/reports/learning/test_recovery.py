@@ -34,37 +34,28 @@ def seeds(**rates):
 
 
 def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
-    rates = {
-        25: {"alternating": 0.02, "backprop": 0.05},
-        50: {"alternating": 0.03, "backprop": 0.09},
-    }
+    rates = {("alternating", 25): 0.02, ("backprop", 25): 0.05, ("backprop", 50): 0.09}
     records = [
         training(f"{name}-{depth}", name, rate, options={"depth": depth})
-        for depth, by_name in rates.items()
-        for name, rate in by_name.items()
+        for (name, depth), rate in rates.items()
     ]
     dead = training("dead", "analytic", 9.0, status="diverged", reason="no")
     results = experiments(tmp_path, *records, dead)
     methods = only(recovery.recovered(results))
-    table = recovery.table(methods)
-    best = table.iloc[-1]
-    assert (best["method"], best["layers"]) == ("backprop", "50")
+    table = recovery.table(methods).set_index(["method", "layers"])
     for column in ("error at end", "relative error", "support recovered"):
-        assert [cell.best for cell in table[column]] == [False] * 4 + [True]
-    ends = [text.number(5 * np.exp(-50 * rate)) for rate in (0.02, 0.05)]
-    assert table["error at end"].tolist()[:2] == ends
-    report, shown = Report.of(results), text.number(5 * np.exp(-0.09 * 50))
+        assert [place for place, cell in table[column].items() if cell.best] == [("backprop", "50")]
+    slow, fast, shown = (text.number(5 * np.exp(-50 * rate)) for rate in rates.values())
+    assert table.loc[("alternating", "25"), "error at end"] == slow
+    report = Report.of(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
     rows = data(html(report))["tables"]["recovery-0-0"]["rows"]
-    cells = [cell for row in rows for cell in row if isinstance(cell, dict)]
-    assert any(cell["text"] == shown and cell.get("best") for cell in cells)
+    assert any(cell["text"] == shown for row in rows for cell in row if "best" in cell)
     answered = recovery.answer(methods)
     assert (
-        "At 25 layers `backprop` recovers best: its error falls from 5 to"
-        f" {ends[1]}, that of `alternating` to {ends[0]}, 4.5 times" in answered
+        f"At 25 layers `backprop` recovers best: its error falls from 5 to {fast}, that of"
+        f" `alternating` to {slow}, 4.5 times" in answered
     )
-    # exp(0.06 * 50).
-    assert "20 times as much" in answered and "one seed only" in answered
 
 
 def test_an_answer_over_seeds_says_whether_they_overlap(tmp_path):
@@ -87,20 +78,15 @@ def test_an_answer_names_the_best_other_package(tmp_path):
 
 def test_curves_hold_the_history_and_are_drawn_where_no_time_passed(tmp_path):
     records = [
-        training(
-            f"T{depth}-{name}", name, depth / 1000, options={"depth": depth}, steps=400, pace=0.0
-        )
-        for depth in (25, 50)
-        for name in ("alternating", "backprop")
+        training(name, name, 0.025, steps=400, pace=0.0) for name in ("alternating", "backprop")
     ]
-    first, second, *others = pictures(tmp_path, *records)
-    assert len(others) == 2 and "seconds" in second.title
-    assert first.title.endswith("25 layers, against epochs")
+    first, second = pictures(tmp_path, *records)
+    assert first.title.endswith("25 layers, against epochs") and "seconds" in second.title
     rows = first.rows
     assert len(rows) == 2 * POINTS and (rows["step"].min(), rows["step"].max()) == (0, 400)
     expected = 5 * np.exp(-0.025 * rows["step"].to_numpy())
     assert rows["dictionary_error"].to_numpy() == pytest.approx(expected, rel=1e-5)
-    assert "Last values: alternating" in first.alt and second.rows["seconds"].eq(0).all()
+    assert second.rows["seconds"].eq(0).all()
     for picture in (first, second):
         assert next(picture.files(("png",)))[1].startswith(b"\x89PNG")
 
