@@ -1,18 +1,24 @@
-"""Experiments on disk for the tests of reports, and what a report makes of them."""
+"""Scores and experiments on disk for the tests of reports, and what a report makes of them."""
 
 import re
 
 from click.testing import CliRunner
-from synthetic import write_experiments
+from synthetic import write, write_experiments
 
 from pudle.reports.command import report_command
 from pudle.reports.load import load
+from pudle.reports.report import Report
 
 
 def experiments(home, *records):
     """Write experiments and read them back as results."""
     write_experiments(home, records)
     return load(home, "quick")
+
+
+def reported(home, records, **options):
+    """Write scores and return the report of them."""
+    return Report.of(load(write(home, records, **options), "quick"))
 
 
 def run_report(home, *arguments):

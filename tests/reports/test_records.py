@@ -37,18 +37,14 @@ def test_numbers_of_a_failed_experiment_do_not_count(tmp_path):
 
 
 def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
-    options = {
-        "sigma": 25,
-        "seed": 1,
-        "training": {"estimator": "backprop", "seed": 0, "depth": 25},
-    }
+    inner = {"estimator": "backprop", "seed": 0, "depth": 25}
+    options = {"sigma": 25, "seed": 1, "training": inner}
     (item,) = experiments(tmp_path, experiment("one", "denoising", options=options)).experiments
     assert item.options == {"sigma": 25, "seed": 1, "estimator": "backprop", "depth": 25}
     assert item.estimator == item.method == "backprop"
 
 
 def cut(arrays):
-    """Cut a stored file in half."""
     arrays.write_bytes(arrays.read_bytes()[: arrays.stat().st_size // 2])
 
 
@@ -68,15 +64,14 @@ def test_damaged_arrays_are_named_with_their_record(tmp_path, damage):
     [
         ({"samples": np.zeros((2, 4, 8, 8)), "weights": np.zeros((2, 4))}, "array 'samples'"),
         ({"weights": np.zeros((3, 5))}, "array 'weights'"),
-        ({"weights": np.zeros(3)}, "array 'weights'"),
         ({"weights": np.full((3, 4), "x")}, "array 'weights'"),
-        ({"weights": None}, "lacks the arrays weights"),
+        ({}, "lacks the arrays weights"),
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, change, reason):
     record, arrays = interpretation(atoms=3, samples=4)
-    arrays = {name: array for name, array in (arrays | change).items() if array is not None}
+    del arrays["weights"]
+    arrays |= change
     (path,) = write_experiments(tmp_path, [(record | {"arrays": sorted(arrays)}, arrays)])
-    with pytest.raises(UnreadableResult, match=f"{reason}.*run `pudle run` again") as error:
+    with pytest.raises(UnreadableResult, match=f"{path.stem}.*{reason}.*run `pudle run` again"):
         load(tmp_path, "quick")
-    assert str(path.with_suffix("")) in str(error.value)

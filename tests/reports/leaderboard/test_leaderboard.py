@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
 import commands
-import numpy as np
 import pandas as pd
 import pytest
 from paths import ROOT
@@ -21,12 +20,7 @@ from pudle.reports.load import load
 INF, ADA = math.inf, "Ada Lovelace <ada@example.org>"
 
 
-def needs(*pairs: tuple[float, float]) -> pd.DataFrame:
-    """Return depth to the goal and last error of one estimator in cases a, b, ... of a family."""
-    depths, errors = zip(*pairs, strict=True)
-    return pd.DataFrame(
-        {"family": "lasso", "case": list("abcd")[: len(pairs)], "depth": depths, "error": errors}
-    )
+INFINITE, NONE = [(INF, 0.5)], [(INF, INF)]
 
 
 @pytest.mark.parametrize(
@@ -34,34 +28,32 @@ def needs(*pairs: tuple[float, float]) -> pd.DataFrame:
     [
         # Fewer layers come first, whatever the last error, and equal ones share a rank.
         (
-            {"late": needs((200, 1e-9)), "early": needs((90, 1e-4)), "same": needs((90, 1e-5))},
+            {"late": [(200, 1e-9)], "early": [(90, 1e-4)], "same": [(90, 1e-5)]},
             {"early": 1, "same": 1, "late": 3},
             [1, 1, 1],
         ),
         # Those that never reach the error come last, those without a number not at all.
         (
-            {
-                "far": needs((INF, 0.48)),
-                "near": needs((INF, 0.01)),
-                "none": needs((INF, INF)),
-                "slow": needs((400, 9e-4)),
-            },
+            {"far": INFINITE, "near": [(INF, 0.01)], "none": NONE, "slow": [(400, 9e-4)]},
             {"slow": 1, "near": 2, "far": 3},
             [1, 0, 0],
         ),
         # One easy case does not outweigh the others.
         (
-            {
-                "steady": needs((50, 0.0), (50, 0.0), (50, 0.0)),
-                "once": needs((1, 0.0), (60, 0.0), (INF, 0.5)),
-            },
+            {"steady": [(50, 0.0)] * 3, "once": [(1, 0.0), (60, 0.0), *INFINITE]},
             {"steady": 1, "once": 2},
             [3, 2],
         ),
     ],
 )
 def test_ranks(scored, ranks, reached):
-    rows = ranking.ranked(scored)
+    tables = {
+        name: pd.DataFrame(pairs, columns=["depth", "error"]).assign(
+            family="lasso", case=list("abc")[: len(pairs)]
+        )
+        for name, pairs in scored.items()
+    }
+    rows = ranking.ranked(tables)
     assert dict(zip(rows["estimator"], rows["rank"], strict=True)) == ranks
     assert rows["estimator"].tolist() == list(ranks) and rows["reached"].tolist() == reached
 
@@ -79,18 +71,17 @@ def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest
     records = []
     for name, seeds in curves.items():
         rows = [
-            plain[seed] | {"depth": depth, "relative_error": error}
+            plain[seed]
+            | {"depth": depth, "relative_error": error, "status": "ok" if error else "diverged"}
             for seed, errors in enumerate(seeds)
             for depth, error in zip((10, 30), errors, strict=True)
         ]
-        for row in rows:
-            row["status"] = "ok" if row["relative_error"] else "diverged"
         records.append(record(case(depths=[10, 30]), name, scores=rows))
     results = load(write(tmp_path, records), "quick")
-    reached = {
-        name: ranking.reached(results, name)[["depth", "error"]].iloc[0].tolist() for name in curves
-    }
-    assert reached == {"two": [20, 1e-4], "one": [INF, 1e-2], "cut": [INF, INF]}
+    reached = [
+        ranking.reached(results, name)[["depth", "error"]].iloc[0].tolist() for name in curves
+    ]
+    assert reached == [[20, 1e-4], [INF, 1e-2], [INF, INF]]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +89,7 @@ def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest
     [
         ([1e-3, 1e-6], [1.1e-3, 1e-6], []),
         ([1e-3, 1e-9], [1e-3, 1e-6], ["a at depth 20: 1e-09 submitted, 1e-06 here"]),
-        ([1e-3], [np.nan], ["a at depth 10: 0.001 submitted, nan here"]),
+        ([1e-3], [INF], ["a at depth 10: 0.001 submitted, inf here"]),
         # Below the floor both are rounding.
         ([1e-13], [1e-15], []),
     ],
@@ -115,8 +106,7 @@ def test_the_cases_of_the_leaderboard_exist():
     cases = submission.selection("backprop").cases
     families = {ranking.family(case.name, case.loss) for case in cases}
     assert len(cases) >= 8 and len(families) == 6
-    assert {"photographs, lasso loss", "ridge regression"} <= families
-    assert "dense dictionaries, reconstruction loss" in families
+    assert {"ridge regression", "dense dictionaries, reconstruction loss"} <= families
     for each in cases:
         assert each.depths == submission.DEPTHS and len(each.seeds) == 3
 
@@ -139,8 +129,6 @@ def folder(tmp_path):
 @pytest.mark.parametrize("place", ["estimator.py", "leaderboard/run.json", "leaderboard/more.json"])
 def test_a_changed_or_added_file_is_refused(folder, place):
     before = submission.read_submission(folder)
-    assert before.name == "mine" and before.signed_off_by == ADA
-    assert set(before.files) == {"estimator.py", "leaderboard/run.json"}
     (folder / place).write_text("something else")
     with pytest.raises(UnreadableResult, match=f"mine: {place} is not what was signed off"):
         submission.read_submission(folder)
@@ -153,8 +141,6 @@ def test_a_changed_or_added_file_is_refused(folder, place):
     [
         ("forward", {}, "must be called as its estimator, .mine."),
         ("mine", {"spec": "analytic"}, "is not the file that was handed in"),
-        ("mine", {"spec": "../other.py:Mine"}, "is not the file that was handed in"),
-        ("mine", {"spec": "/tmp/estimator.py"}, "is not the file that was handed in"),
         ("mine", {"spec": "estimator.py/../x.py"}, "is not the file that was handed in"),
         ("backprop", {"name": "backprop"}, "is the name of a built-in estimator"),
     ],
