@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 
-def marked(mark: str) -> list[int]:
+def marked(mark):
     """Return the living processes with a mark in their command line or environment, besides this
     one; needs ``/proc``.
     """
@@ -24,7 +24,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def gone(mark: str, seconds: float = 2.0) -> bool:
+def gone(mark, seconds=2.0):
     """Return whether no process with the mark is left after some seconds at most."""
     deadline = time.monotonic() + seconds
     while marked(mark):
@@ -34,7 +34,7 @@ def gone(mark: str, seconds: float = 2.0) -> bool:
     return True
 
 
-def wait_for(condition, seconds: float = 120.0):
+def wait_for(condition, seconds=120.0):
     """Wait until a condition holds, and return what it gave."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):

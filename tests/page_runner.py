@@ -5,6 +5,7 @@ What a page installs lies in its folder, so that no page sees another's.
 
 import contextlib
 import io
+import multiprocessing
 import os
 import re
 import runpy
@@ -15,7 +16,6 @@ import traceback
 from pathlib import Path
 
 import torch
-from pages import Block
 
 from pudle import cli
 
@@ -24,35 +24,22 @@ class Failed(Exception):
     """A block does not do what its page says."""
 
 
-def in_copy(work) -> tuple[int, str, str]:
+def in_copy(work):
     """Carry out work in a copy of this process, and return its exit code and what it printed."""
-    outputs = [tempfile.TemporaryFile("w+") for _ in (1, 2)]
-    process = os.fork()
-    if process == 0:
-        code = 70
-        try:
-            for number, file in enumerate(outputs, start=1):
-                os.dup2(file.fileno(), number)
-            sys.stdout, sys.stderr = (
-                open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)
-            )
-            code = work()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # noqa: BLE001  # the copy must end here, whatever happens
-            traceback.print_exc()
-            code = 1
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(code or 0)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    texts = []
-    for file in outputs:
-        with file:
-            file.seek(0)
-            texts.append(file.read())
-    return status, *texts
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("out", "err")]
+        process = multiprocessing.get_context("fork").Process(target=printing, args=(work, files))
+        process.start()
+        process.join()
+        return process.exitcode, *(file.read_text() for file in files)
+
+
+def printing(work, files):
+    """Carry out work whose output goes to files."""
+    for number, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+    work()
 
 
 def run_pudle(words):
@@ -65,7 +52,7 @@ def run_python(words):
     runpy.run_path(words[0], run_name="__main__")
 
 
-def run_command(words: list[str]) -> tuple[int, str, str]:
+def run_command(words):
     program, *rest = words
     if program == "pudle":
         return in_copy(lambda: run_pudle(rest))
@@ -78,16 +65,8 @@ def run_command(words: list[str]) -> tuple[int, str, str]:
         target = str(Path(".installed").absolute())
         # Neither index nor isolated build, for there may be no network; what is installed here
         # serves as dependencies.
-        options = [
-            "--no-deps",
-            "--no-build-isolation",
-            "--no-index",
-            "--quiet",
-            "--upgrade",
-            "--target",
-            target,
-        ]
-        words = [sys.executable, "-m", "pip", "install", *options, *rest[1:]]
+        options = "--no-deps --no-build-isolation --no-index --quiet --upgrade --target".split()
+        words = [sys.executable, "-m", "pip", "install", *options, target, *rest[1:]]
         sys.path.insert(1, target)
         os.environ["PYTHONPATH"] = target
     elif program not in ("git", "ls", "mkdir", "cat"):
@@ -96,7 +75,7 @@ def run_command(words: list[str]) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def run_console(commands) -> None:
+def run_console(commands):
     for command in commands:
         status, output, errors = run_command(list(command.words))
         line = " ".join(command.words)
@@ -109,12 +88,12 @@ def run_console(commands) -> None:
                 raise Failed(f"{line}: {each!r} is not in\n{output}{errors}")
 
 
-def fits(line: str, output: str) -> bool:
+def fits(line, output):
     """Return whether an output holds a line, in which `...` stands for anything."""
     return re.search(".*".join(map(re.escape, line.split("..."))), output) is not None
 
 
-def run_page(folder: Path, blocks: list[Block], said: Path) -> None:
+def run_page(folder, blocks, said):
     """Run the blocks of a page in a folder and in order, later Python going on from earlier Python,
     and write what went wrong, or an empty text.
     """

@@ -1,9 +1,8 @@
 """The blocks of the pages: what they hold, and whether tests run them."""
 
-import dataclasses
 import re
 import shlex
-from dataclasses import dataclass
+from collections import namedtuple
 
 from paths import ROOT
 
@@ -23,33 +22,19 @@ INDENTED = re.compile(r"^    ((?:pudle|make|python|asv|pip|git) .*)$", re.MULTIL
 EXIT_CODE = re.compile(r"\s+# exit code (\d)$")
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(namedtuple("Command", "words expected code target", defaults=[(), 0, ""])):
     """A command line, lines that it should print (`...` stands for anything), its exit code, and
     the file of its output.
     """
 
-    words: tuple[str, ...]
-    expected: tuple[str, ...] = ()
-    code: int = 0
-    target: str = ""
 
-
-@dataclass(frozen=True)
-class Block:
+class Block(namedtuple("Block", "language title text line mark why")):
     """A fenced block: its language, the file to save it as, its text, its line, and when and why no
     test runs it.
     """
 
-    language: str
-    title: str
-    text: str
-    line: int
-    mark: str
-    why: str
-
     @property
-    def commands(self) -> list[Command]:
+    def commands(self):
         """The commands of a console block; a backslash joins lines."""
         found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", joined(self.text), re.MULTILINE)
         return [
@@ -57,12 +42,12 @@ class Block:
         ]
 
 
-def joined(text: str) -> str:
+def joined(text):
     """Return a text whose lines end in no backslash."""
     return text.replace("\\\n", " ")
 
 
-def commands(line: str, expected: tuple[str, ...] = ()) -> list[Command]:
+def commands(line, expected=()):
     """Return the commands of a line; `&&` and a redirection are the only things of a shell that
     pages use.
     """
@@ -74,11 +59,11 @@ def commands(line: str, expected: tuple[str, ...] = ()) -> list[Command]:
         if ">" in words:
             words, target = words[: words.index(">")], words[-1]
         found.append(Command(tuple(words), target=target))
-    found[-1] = dataclasses.replace(found[-1], expected=expected, code=int(code[1]) if code else 0)
+    found[-1] = found[-1]._replace(expected=expected, code=int(code[1]) if code else 0)
     return found
 
 
-def blocks(page: str) -> list[Block]:
+def blocks(page):
     """Return the blocks of a page, in order."""
     text = (ROOT / page).read_text()
     found = [
@@ -98,15 +83,13 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-def indented(page: str) -> list[Command]:
+def indented(page):
     """Return the commands of a page that are set off by blanks."""
     outside = FENCE.sub("", (ROOT / page).read_text())
     return [each for line in INDENTED.findall(joined(outside)) for each in commands(line)]
 
 
-def target_exists(name: str) -> bool:
+def target_exists(name):
     """Return whether the Makefile has a target of that name."""
-    return (
-        re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        is not None
-    )
+    makefile = (ROOT / "Makefile").read_text()
+    return re.search(rf"^{re.escape(name)}:", makefile, re.MULTILINE) is not None

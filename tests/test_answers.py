@@ -56,11 +56,9 @@ def test_a_cost_is_linear_in_depth_and_not_carried_far(depth, expected, outside)
     assert line.at(depth) == (pytest.approx(expected, nan_ok=True), outside)
     assert line.inside(depth) == pytest.approx(math.nan if outside else expected, nan_ok=True)
     assert math.isnan(Line({100: 1.0}).at(150).value)
-    assert math.isnan(Line({100: 1.0}).at(math.nan).value)
-
-
-def test_fewer_layers_never_save_more_than_their_share():
+    # Fewer layers never save more than their share.
     assert Line({100: 1.0, 200: 9.0}).at(50) == (0.5, True)
+    assert math.isnan(Line({100: 1.0}).at(math.nan).value)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +79,8 @@ def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     def point(estimator, error, seconds):
         return Point(estimator, 800, error, seconds, math.nan, last=True)
 
-    slow, quick, worse = (
-        point("slow", 0.0659, 0.63),
-        point("quick", 0.066, 0.34),
-        point("worse", 0.07, 0.01),
-    )
+    slow, quick = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34)
+    worse = point("worse", 0.07, 0.01)
     assert closest([slow, quick, worse]) is quick
     # What was not timed is no better for it.
     assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
@@ -138,28 +133,22 @@ def test_round_limits_divide_what_was_measured():
 
 def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
     """Of these two only `backprop` comes near the gradient, and not within 20 layers to 1e-6."""
-    problem, algorithm, names = (
-        "ridge(kappa=8.0)",
-        f"ista(step={16 / 9!r})",
-        ["alternating", "backprop"],
-    )
+    names = ["alternating", "backprop"]
+    problem = "ridge(kappa=8.0)", f"ista(step={16 / 9!r})"
     for error, depths in ((1e-3, (2, 5, 10, 20, 50)), (1e-6, (2, 5, 10, 20))):
         options = {"home": tmp_path, "losses": ["linear"], "depths": depths, "progress": False}
-        results = pudle.benchmark(problem, algorithm, names, seeds=1, **options)
+        results = pudle.benchmark(*problem, names, seeds=1, **options)
         report = Report.of(results.results)
         (of_report,) = answers(report.results, report.summary, Requirement(error))
         (of_notebook,) = results.answers(error).to_dict("records")
         (case,) = living_page.data(living_page.html(report))["runs"][0]["cases"]
         of_page = case["answers"][f"{text.number(error, 1)},,"]
-        advice = pudle.advise(
-            problem, algorithm, error=error, estimators=names, seeds=2, most_depth=depths[-1]
-        )
+        options = {"estimators": names, "seeds": 2, "most_depth": depths[-1]}
+        advice = pudle.advise(*problem, error=error, **options)
         of_advice = advice.chosen or advice.closest
-        page = [cell["text"] if isinstance(cell, dict) else cell for cell in of_page]
-        assert (
-            page[0] == of_report["use"] == of_notebook["estimator"] == of_advice.name == "backprop"
-        )
-        assert page[2] == of_report["depth"] == f"{of_notebook['depth']:.0f}"
+        use, _, depth, *_ = (cell["text"] if isinstance(cell, dict) else cell for cell in of_page)
+        assert {use, of_report["use"], of_notebook["estimator"], of_advice.name} == {"backprop"}
+        assert depth == of_report["depth"] == f"{of_notebook['depth']:.0f}"
         assert of_notebook["reached"] is bool(advice.chosen) is (error == 1e-3)
         # The advice measures more depths, where the others interpolate.
         assert of_advice.depth == pytest.approx(of_notebook["depth"], rel=0.1)

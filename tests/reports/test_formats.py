@@ -1,6 +1,5 @@
 """The report's formats, and the command that writes them."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -12,7 +11,7 @@ import living_page
 import pandas as pd
 import pytest
 from parsed_page import ParsedPage
-from stored_experiments import experiments, run_report
+from stored_experiments import experiments, reported, run_report
 from synthetic import (
     BOUND,
     COMMIT,
@@ -64,7 +63,7 @@ def test_notes_and_badges_of_references(tmp_path):
         record(case("fixed"), "backprop", references=same),
         record(case("own", dataset="own"), "backprop", references=references(status="limit")),
     ]
-    report = Report.of(load(write(tmp_path, records), "quick"))
+    report = reported(tmp_path, records)
     markdown = report.markdown()
     said = "the range over the seeds says nothing about other problems there."
     assert f"- Every seed draws the same problem on `fixed`: {said}" in markdown
@@ -75,35 +74,22 @@ def test_notes_and_badges_of_references(tmp_path):
     assert any("scored against a limit are left out" in chart["note"] for chart in run["charts"])
 
 
-def test_times_of_the_torch_path_are_explained_where_there_are_some(timed):
-    frame = timed.results.frame
-    rows = frame[frame["metric"] == "seconds"].assign(metric="seconds_torch")
-    with_torch = dataclasses.replace(
-        timed.results, frame=pd.concat([frame, rows], ignore_index=True)
-    )
-    for report, some in ((timed, False), (Report.of(with_torch), True)):
-        markdown = report.markdown()
-        assert ("torch path: time to" in markdown) == ("Torch path: the same" in markdown) == some
-        assert ("`pudle run --profile default` measures those without" in markdown) == (not some)
-
-
 def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     """Two of four scores are there: nothing broke, and the command says so too."""
     cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
     names = ["backprop", "analytic"]
-    home = write(tmp_path, [record(item, "backprop") for item in cases], estimators=names)
-    report = Report.of(load(home, "quick"))
+    report = reported(tmp_path, [record(item, "backprop") for item in cases], estimators=names)
     sentence = scope.pending_sentence(report.results)
     assert "still to be measured are 2 scores" in sentence and "`analytic`" in sentence
     assert sentence in report.markdown() and report.problems.empty
     assert "Something broke" not in report.markdown()
-    done = run_report(home, "--format", "csv")
+    done = run_report(tmp_path, "--format", "csv")
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")
     # Where an estimator is limited to other cases, nothing is missing.
-    path = home / "quick" / "run.json"
+    path = tmp_path / "quick" / "run.json"
     selection = json.loads(path.read_text())["selection"]
     edit(path, selection=selection | {"limited": [["analytic", "none", "too long"]]})
-    results = load(home, "quick")
+    results = load(tmp_path, "quick")
     assert scope.pending_sentence(results) == "" and len(results.records) == 2
 
 
@@ -164,14 +150,12 @@ def test_command_writes_three_files_and_prints_the_page_last(timed_home, written
 
 @pytest.mark.parametrize(("formats", "shown"), [("markdown", set()), ("png,markdown", {".png"})])
 def test_images_of_the_markdown_are_files_beside_it(tmp_path, formats, shown):
-    home = write(tmp_path, [record(case(), "backprop")])
-    done = run_report(home, "--out", str(tmp_path / "out"), "--format", formats)
+    home, out = write(tmp_path, [record(case(), "backprop")]), tmp_path / "out"
+    done = run_report(home, "--out", str(out), "--format", formats)
     assert done.exit_code == 0, done.output
-    names = ["report_figures"] * bool(shown) + ["report.md"]
-    assert done.stdout.split() == [str(tmp_path / "out" / name) for name in names]
-    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (tmp_path / "out" / "report.md").read_text())
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (out / "report.md").read_text())
     assert {Path(image).suffix for image in images} == shown
-    assert all((tmp_path / "out" / image).is_file() for image in images)
+    assert all((out / image).is_file() for image in images)
 
 
 def test_command_reports_the_rest_and_exits_with_2_when_something_broke(tmp_path):

@@ -101,9 +101,9 @@ def test_command_shows_several_results_in_one_page(two, tmp_path):
 
 def test_results_without_a_common_case_are_refused(tmp_path):
     homes = [write(tmp_path / name, [], cases=[], estimators=[]) for name in "ab"]
-    for home, name in zip(homes, "ab", strict=True):
-        write_experiments(home, [training(f"{name}{number}") for number in range(40)])
-    done = run_report(tmp_path, *(str(home) for home in homes))
+    for home in homes:
+        write_experiments(home, [training(f"{home.name}{number}") for number in range(40)])
+    done = run_report(tmp_path, *map(str, homes))
     assert isinstance(done.exception, InvalidArgument)
     assert "`a0`, `a1`, `a10`, `a11` and 36 more and" in str(done.exception)
 

@@ -14,7 +14,6 @@ from synthetic import (
     record,
     references,
     scores,
-    write,
     write_costs,
 )
 

@@ -16,7 +16,7 @@ from pudle.reports.report import Report
 
 
 def test_steps_to_goals_are_those_of_an_exponential():
-    """Its logarithm is linear in the step: interpolation is exact however far the rows are apart."""
+    """Its logarithm is linear in the step, so that interpolation is exact over any distance."""
     steps, goals = [0, 3, 10, 50, 400], [0.3, 0.1, 0.01]
     errors = [0.5 * math.exp(-0.02 * step) for step in steps]
     reached = optimizers.reached(pd.DataFrame({"step": steps, "error": errors}), goals)
