@@ -47,7 +47,7 @@ SOURCES = [
     ("patches(n=200)", "ista"),
 ]
 CASES = [
-    case(f"{dataset[:5]}-{algorithm[:5]}-{loss}", dataset=dataset, algorithm=algorithm, loss=loss)
+    case(f"{dataset[:5]}-{loss}", dataset=dataset, algorithm=algorithm, loss=loss)
     for dataset, algorithm in SOURCES
     for loss in ("lasso", "reconstruction")
 ]
