@@ -450,7 +450,7 @@ def test_a_case_opens_into_its_details_and_its_table_sorts(page, report):
         page.run("arguments[0].click()", button) if act == "click" else button.send_keys(act)
         assert page.find(header).get_attribute("aria-sort") == order
         *cells, unknown = page.column(host, 1)
-        numbers = [sign * float(cell.split()[0]) for cell in cells]
+        numbers = [sign * float(re.match(r"[\d.e-]+", cell)[0]) for cell in cells]
         assert numbers == sorted(numbers) and len(numbers) == 3 and unknown == "–"
     assert page.run("return document.activeElement.closest('th').ariaSort") == "descending"
 
