@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,7 @@ def _draw_curve(path: Path, rows: list[dict[str, Any]]) -> None:
         figure = Figure(figsize=(6, 3 * len(shown)), layout="constrained")
         axes = figure.subplots(len(shown), squeeze=False)
         history.plot(x="step", logy=shown[0] == CURVES[0], subplots=True, ax=axes)
-        figure.savefig(path)
+        _save(path, figure.savefig)
 
 
 def _draw(path: Path, array: Any) -> None:
@@ -277,4 +278,11 @@ def _draw(path: Path, array: Any) -> None:
         shape = (side, side) if side**2 == len(array) else (len(array), 1)
         array = array.mean(1) if array.ndim == 4 else array.T.reshape(-1, *shape)
     image = gray(array) if array.ndim == 2 else mosaic(array)[0]
-    Image.fromarray(image).save(path)
+    _save(path, Image.fromarray(image).save)
+
+
+def _save(path: Path, write: Callable[..., Any]) -> None:
+    """Write a picture whole or not at all."""
+    buffer = io.BytesIO()
+    write(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
