@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,9 +55,10 @@ class Curve:
     @cached_property
     def by_seed(self) -> Mapping[int, tuple[np.ndarray, np.ndarray]]:
         """The measured depths and values of each seed."""
+        pairs = zip(self.seeds.tolist(), self.values.T, strict=True)
         return {
-            int(seed): (self.depths[rows], column[rows])
-            for seed, column in zip(self.seeds, self.values.T, strict=True)
+            seed: (self.depths[rows], column[rows])
+            for seed, column in pairs
             if (rows := ~np.isnan(column)).any()
         }
 
@@ -69,8 +70,7 @@ class Curve:
         rows = ~np.isnan(self.values).all(axis=1)
         if not rows.any():
             return np.empty((0, 4))
-        values = self.values[rows]
-        ends = np.nanmedian(values, 1), np.nanmin(values, 1), np.nanmax(values, 1)
+        ends = (of(self.values[rows], 1) for of in (np.nanmedian, np.nanmin, np.nanmax))
         return np.column_stack((self.depths[rows], *ends))
 
 
@@ -82,6 +82,10 @@ class Cost(NamedTuple):
 
     value: float
     extrapolated: bool = False
+
+    def shown(self, show: Callable[[float], text.Cell]) -> text.Cell:
+        """Return it as a text, with * where it is extrapolated."""
+        return text.starred(show(self.value), self.extrapolated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +158,8 @@ class Reach(NamedTuple):
             for seed, (low, _) in other.quartiles.items()
             if seed in self.quartiles
         ]
-        known = [pair for pair in pairs if not all(map(math.isnan, pair))]
-        return bool(known) and all(
-            high < (math.inf if math.isnan(low) else low) for high, low in known
-        )
+        known = [pair for pair in pairs if not np.isnan(pair).all()]
+        return bool(known) and all(high < _price(low) for high, low in known)
 
 
 class Point(NamedTuple):
@@ -184,7 +186,6 @@ class Measured:
     memory: Line = NO_LINE
     #: Lower and upper quartile of the samples of the time.
     quartiles: tuple[Line, Line] = (NO_LINE, NO_LINE)
-    _reached: dict[tuple[float, Statistic], Reach] = field(default_factory=dict, repr=False)
 
     @cached_property
     def points(self) -> list[Point]:
@@ -205,13 +206,12 @@ class Measured:
             for depth, error in rows[:, :2]
         ]
 
+    @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each error within many limits
     def reach(self, error: float, statistic: Statistic = median) -> Reach:
         """Return what is needed to reach an error; the depth is infinite where it is not reached.
 
         The depth is the `statistic` of those that the seeds need, rounded up to a whole layer.
         """
-        if (error, statistic) in self._reached:
-            return self._reached[error, statistic]
         depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
         # A rounding error adds no layer.
         depth = float(np.ceil(statistic(list(depths.values())) - 1e-9))
@@ -221,8 +221,7 @@ class Measured:
             timed = not math.isnan(self.seconds.at(needed).value)
             quartiles[seed] = (-math.inf, math.inf) if math.isnan(low) and timed else (low, high)
         costs = self.seconds.at(depth), self.memory.at(depth)
-        self._reached[error, statistic] = Reach(self.estimator, depths, depth, *costs, quartiles)
-        return self._reached[error, statistic]
+        return Reach(self.estimator, depths, depth, *costs, quartiles)
 
 
 def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
@@ -281,7 +280,7 @@ class Requirement:
     def __str__(self) -> str:
         parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
         for limit, show in ((self.seconds, text.seconds), (self.memory, text.memory)):
-            parts += [f"within {show(limit)}"] if math.isfinite(limit) else []
+            parts += [f"within {show(limit)}"] * (limit < math.inf)
         return ", ".join(parts)
 
 
@@ -318,13 +317,15 @@ class Answer:
     @property
     def cells(self) -> dict[str, text.Cell]:
         """What it reaches and costs, as a row of a table; * marks what is extrapolated."""
-        time = text.starred(text.seconds(self.seconds.value), self.seconds.extrapolated)
         error = text.number(self.error, 1 if self.reached else 2)
+        if self.reached:
+            error = text.Cell(f"≤ {error}", key=self.error)
+        time = self.seconds.shown(text.seconds)
         return {
-            "error": text.Cell(f"≤ {error}", key=self.error) if self.reached else error,
+            "error": error,
             "depth": text.fixed(self.depth, 0),
             "time": text.between(self.seconds.value, *self.interval, text.seconds, time),
-            "memory": text.starred(text.memory(self.memory.value), self.memory.extrapolated),
+            "memory": self.memory.shown(text.memory),
         }
 
     @property
@@ -332,16 +333,17 @@ class Answer:
         """The estimator, empty unless the requirement is met, and what it achieves: a time, or an
         error where none is required.
         """
-        if not self.reached:
-            if not self.requirement.limited:
-                return "", "not reached" if self.estimator else text.DASH
-            shown = f"error {text.number(self.error)}" if self.estimator else "none"
-            return self.estimator, shown
-        value = text.count(int(self.depth), "layer")
-        if not math.isnan(self.seconds.value):
-            value = text.starred(text.seconds(self.seconds.value), self.seconds.extrapolated)
-        others = text.count(len(self.ties), "other")
-        return self.estimator, value + (f", not distinguishable from {others}" * bool(self.ties))
+        if self.reached:
+            value = text.count(int(self.depth), "layer")
+            if not math.isnan(self.seconds.value):
+                value = self.seconds.shown(text.seconds)
+            if self.ties:
+                value += f", not distinguishable from {text.count(len(self.ties), 'other')}"
+            return self.estimator, value
+        if self.requirement.limited:
+            error = f"error {text.number(self.error)}" if self.estimator else "none"
+            return self.estimator, error
+        return "", "not reached" if self.estimator else text.DASH
 
 
 def answer(
@@ -352,13 +354,12 @@ def answer(
     Where no time is known, fewer layers are cheaper. The closest is the one with the least error at
     the deepest depth, or at any depth within the limits if there are some.
     """
-    goal, reaches = requirement.error, list[Reach]()
-    if goal is not None:
-        reaches = [each.reach(goal, statistic) for each in measured]
-    possible = [each for each in reaches if math.isfinite(each.depth)]
+    goal = requirement.error
+    reaches = [] if goal is None else [each.reach(goal, statistic) for each in measured]
+    possible = [each for each in reaches if each.depth < math.inf]
     allowed = [each for each in possible if requirement.allows(each.seconds[0], each.memory[0])]
     if allowed:
-        return _cheapest(allowed, requirement, goal or 0.0)
+        return _cheapest(allowed, requirement)
     points = [point for each in measured for point in each.points]
     best = closest(
         point
@@ -380,18 +381,23 @@ def answer(
     return Answer(requirement, reason, best.estimator, False, best.depth, best.error, *costs)
 
 
-def _cheapest(reaches: Sequence[Reach], requirement: Requirement, error: float) -> Answer:
+def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
     best = min(reaches, key=lambda each: (_price(each.seconds.value), each.depth))
-    goal, ties, interval = text.number(error, 1), list[str](), (math.nan, math.nan)
-    reason = f"Fewest layers to an error of {goal}; its time there is not known."
+    ties: list[str] = []
+    error = requirement.error or 0.0
+    goal = f"to an error of {text.number(error, 1)}"
+    reason = f"Fewest layers {goal}; its time there is not known."
     if not math.isnan(best.seconds.value):
-        timed = [each for each in reaches if not math.isnan(each.seconds.value)]
-        ties = [each.estimator for each in timed if each is not best and not best.beats(each)]
+        ties = [
+            each.estimator
+            for each in reaches
+            if each is not best and not math.isnan(each.seconds.value) and not best.beats(each)
+        ]
         names = [f"`{name}`" for name in ties]
         some = names if len(names) <= 2 else [names[0], text.count(len(names) - 1, "other")]
         apart = f"; not distinguishable in time from {text.listing(some)}" if some else ""
-        reason, interval = f"Cheapest to an error of {goal}{apart}.", best.interval
-    facts = best.depth, error, best.seconds, best.memory, interval
+        reason = f"Cheapest {goal}{apart}."
+    facts = best.depth, error, best.seconds, best.memory, best.interval
     return Answer(requirement, reason, best.estimator, True, *facts, tuple(ties))
 
 

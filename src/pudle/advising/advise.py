@@ -1,14 +1,22 @@
-"""`pudle.advise`: which estimator to use on a problem, measured."""
+"""`pudle.advise`: which estimator to use on a problem, measured.
+
+What the search chose is tested on seeds that had no part in it, and timed beside `backprop`.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import ROUND_CEILING, Context
+from typing import Any
 
+import numpy as np
+
+from .. import names
 from ..algorithms import Algorithm
-from ..answers import Requirement, answer
+from ..answers import Answer, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
@@ -18,14 +26,27 @@ from ..references.certified import SCORED
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
 from .advice import Advice, Choice
-from .candidates import candidates
+from .candidates import Candidate, candidates
 from .draws import Draws
 from .search import MORE, Search
+from .statistics import CONFIDENCE, are_equal, least_share, tolerance_limit
 from .training import check_trainable, with_training
-from .verification import compared, is_kept, verified
 
 #: Error that is required where nothing is.
 ERROR = 0.01
+#: The estimator whose time others are compared with.
+BASE = "backprop"
+#: Share of the new seeds that may exceed an error; otherwise a more careful choice is tested, so
+#: many times at most.
+MISSES, ATTEMPTS = 0.05, 3
+#: A more careful choice has so many times the layers or, where none is required, so many times the
+#: error.
+DEEPER, WEAKER = 1.2, 1.5
+#: An error is stated as at most so many times the largest one seen: errors that spread over many
+#: decades would make a tolerance limit useless, and new seeds test it.
+WIDEST = 3.0
+#: Rounds of the times on each of the first few seeds.
+ROUNDS, TIMED = 7, 3
 
 
 def advise(
@@ -115,19 +136,16 @@ def advise(
         if not best:
             # What comes closest to the required error, whatever it costs.
             near = answer(search.measured(able, search.few), Requirement(error))
-            costs = near.seconds.value, near.memory.value
-            closest = [
-                Choice(each.estimator, int(near.depth), near.error, *costs)
-                for each in able
-                if each.name == near.estimator
-            ]
-            return replace(advice, closest=closest[0] if closest else None)
-        names = " and ".join(candidate.name for candidate, _ in best)
-        progress(3, 4, f"{names} on {seeds} new seeds")
-        tests = enumerate(
-            (range(start, start + seeds) for start in itertools.count(MORE, seeds)), 1
-        )
-        tested = [verified(search, *each, tests) for each in best]
+            for each in able:
+                if each.name == near.estimator:
+                    costs = near.seconds.value, near.memory.value
+                    closest = Choice(each.estimator, int(near.depth), near.error, *costs)
+                    advice = replace(advice, closest=closest)
+            return advice
+        tried = " and ".join(candidate.name for candidate, _ in best)
+        progress(3, 4, f"{tried} on {seeds} new seeds")
+        tests = (range(start, start + seeds) for start in itertools.count(MORE, seeds))
+        tested = [verified(search, *each, enumerate(tests, 1)) for each in best]
         unscorable = sum(truth.status not in SCORED for _, truth in draws.drawn.values())
         advice = replace(advice, unscorable=unscorable)
         kept = [each for each in tested if is_kept(each)]
@@ -149,15 +167,94 @@ def check_scorable(search: Search) -> str:
             f"no seed has a reference to score against: {first.status}: {first.reason}"
         )
     references = [draws.reference(seed) for seed in search.more]
-    status, *others = sorted({each.status for each in references})
-    if others:
+    kinds = sorted({each.status for each in references})
+    if len(kinds) > 1:
         raise InvalidArgument(
-            f"references of different kinds ({', '.join([status, *others])}) are not ranked"
-            " together: fix the loss"
+            f"references of different kinds ({', '.join(kinds)}) are not ranked together: fix the"
+            " loss"
         )
     bound = max(each.bound for each in references)
     if required is not None and required < bound:
         raise InvalidArgument(
             f"error={required:g} is below the references' bound {bound:.1e}: allow more than that"
         )
-    return status
+    return kinds[0]
+
+
+def verified(
+    search: Search, candidate: Candidate, chosen: Answer, tests: Iterator[tuple[int, range]]
+) -> Choice:
+    """Test a candidate at the depth of an answer; where too many seeds exceed the error, a more
+    careful choice is tested anew.
+
+    Each of the numbered `tests` has seeds of its own, and half of the risk that is left, so that
+    all statements hold together with the confidence.
+    """
+    draws, depth, required = search.draws, int(chosen.depth), search.requirement.error
+    errors = draws.errors(candidate, search.more, [depth]).loc[depth]
+    limit = np.clip(tolerance_limit(errors), errors.max(), WIDEST * errors.max())
+    stated = required or rounded_up(limit)
+    for _ in range(ATTEMPTS):
+        number, drawn = next(tests)
+        seeds = draws.scorable(drawn)
+        errors = draws.errors(candidate, seeds, [depth]).loc[depth]
+        # An error that is NaN keeps nothing.
+        kept, share = int((errors <= stated).sum()), math.nan
+        if not draws.single:
+            share = least_share(kept, len(seeds), 1 - (1 - CONFIDENCE) / 2**number)
+        tested = Choice(
+            candidate.estimator,
+            depth,
+            stated,
+            kept=kept,
+            seeds=len(seeds),
+            share=share,
+            median=float(errors.fillna(math.inf).median()),
+        )
+        if is_kept(tested):
+            break
+        if required is None:
+            stated = rounded_up(WEAKER * stated)
+        else:
+            depth = min(math.ceil(DEEPER * depth), search.most_depth)
+    return tested
+
+
+def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
+    """Return the fields of an advice about one or two choices and `BASE`, with times measured in
+    turns.
+
+    The first is chosen; but where both reach the required error, the faster one.
+    """
+    bases = [each for each in tested if each.name == BASE]
+    if not bases:
+        backprop, error = names.make_estimator(BASE), tested[0].error
+        depth = search.needed(Candidate(backprop), error, 2)
+        bases = [Choice(backprop, int(depth), error)] if depth < math.inf else []
+    rows, two = [*tested, *bases], len(tested) > 1
+    calls = [(Candidate(each.estimator), each.depth) for each in rows]
+    seconds = np.concatenate([search.in_turns(calls, ROUNDS, seed) for seed in search.more[:TIMED]])
+    medians = np.median(seconds, 0).tolist()
+    rows = [replace(each, seconds=taken) for each, taken in zip(rows, medians, strict=True)]
+    first, tied = 0, two and are_equal(seconds[:, 0], seconds[:, 1])
+    # The search timed them on one problem and in fewer rounds.
+    if search.requirement.error is not None and not tied:
+        first = int(np.argmin(medians[: len(tested)]))
+    chosen, base = rows[first], {}
+    if search.requirement.memory < math.inf:
+        chosen = replace(chosen, memory=search.memory_of(*calls[first]))
+    if bases:
+        ratio = float(np.median(seconds[:, first] / seconds[:, -1]))
+        base = {"base": rows[-1], "relative_time": ratio}
+    runner_up = rows[1 - first] if two else None
+    return {"chosen": chosen, "runner_up": runner_up, "tied": tied, **base}
+
+
+def is_kept(tested: Choice) -> bool:
+    """Return whether nearly all new seeds have at most the stated error."""
+    return tested.seeds - tested.kept <= MISSES * tested.seeds
+
+
+def rounded_up(value: float) -> float:
+    """Return a number rounded up to two digits."""
+    return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}"))

@@ -87,12 +87,12 @@ class Search:
 
     def _may_win_deeper(self, candidate: Candidate, depth: int, best: Answer) -> bool:
         """Return whether more layers could help a candidate: they never take less time."""
-        if depth not in self._seconds[candidate.name]:
+        seconds = self._seconds[candidate.name].get(depth)
+        if seconds is None:
             return depth <= candidate.window or depth < EARLY
-        seconds = self._seconds[candidate.name][depth]
         taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
         limits = [SLOWEST * np.median(taken)] + [best.seconds.value] * best.reached
-        memory = self._memory[candidate.name][depth]
+        memory = self._memory[candidate.name].get(depth, math.nan)
         if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
             return False
         errors = self.draws.errors(candidate, self.few, [depth // 2])
@@ -110,18 +110,16 @@ class Search:
         the CPU they are seconds of the processor, which do not change when the machine is busy with
         other work.
         """
-        problem = self.draws.problem(seed)
+        problem, algorithm = self.draws.problem(seed), self.draws.algorithm
         device = problem.theta.device.type
         clock = time.process_time if device == "cpu" else meter.clock(device)
-        bound = [
-            partial(each.estimator.estimate, problem, self.draws.algorithm, depth)
-            for each, depth in calls
-        ]
-        # The first call warms up as well.
-        first = [meter.seconds(call, clock=clock) for call in bound]
-        repeats = [1 + int(LEAST_SECONDS / max(seconds, 1e-5)) for seconds in first]
-        turns = [map(meter.seconds, bound, repeats, [clock] * len(bound)) for _ in range(rounds)]
-        return np.reshape([*map(list, turns)], (rounds, len(bound)))
+        timed = []
+        for each, depth in calls:
+            call = partial(each.estimator.estimate, problem, algorithm, depth)
+            # The first call warms up as well.
+            first = max(meter.seconds(call, clock=clock), 1e-5)
+            timed.append((call, 1 + int(LEAST_SECONDS / first), clock))
+        return np.array([[meter.seconds(*each) for each in timed] for _ in range(rounds)])
 
     def memory_of(self, candidate: Candidate, depth: int) -> float:
         """Return the peak memory of an estimate in bytes; NaN if it fails."""
@@ -138,10 +136,10 @@ class Search:
     def _measure_costs(self, calls: Sequence[tuple[Candidate, int]]) -> None:
         """Measure times, and memories if they are limited."""
         taken = np.median(self.in_turns(calls, ROUNDS), 0).tolist()
-        limited = math.isfinite(self.requirement.memory)
         for (each, depth), seconds in zip(calls, taken, strict=True):
             self._seconds[each.name][depth] = seconds
-            self._memory[each.name][depth] = self.memory_of(each, depth) if limited else math.nan
+            if self.requirement.memory < math.inf:
+                self._memory[each.name][depth] = self.memory_of(each, depth)
 
     # -- answers
 

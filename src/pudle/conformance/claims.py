@@ -31,8 +31,23 @@ from .checks import (
 from .closed_forms import Array
 from .contract import DIFFERENT
 from .explanations import distance, mistaken_codes, mistaken_gradients
-from .specimens import DRAWN, GRID, PLAIN, SMALL, VARIED, Specimen, specimens
-from .tolerances import DEEP, EXACT, QUOTIENT, ROUNDED, SETTLED, SHALLOW, SOLVED
+from .specimens import DRAWN, GRID, PLAIN, SMALL, VARIED, Specimen, specimens, tensors_of
+from .tolerances import (
+    DEEP,
+    EXACT,
+    LAYERS,
+    MOST_SEEDS,
+    QUOTIENT,
+    RESOLVING,
+    ROUNDED,
+    SEEDS,
+    SETTLED,
+    SHALLOW,
+    SINGLE,
+    SOLVED,
+    STANDARD_ERRORS,
+    VANISHED,
+)
 
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers.
 REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
@@ -54,16 +69,17 @@ def check_claim(subject: Subject) -> Measurements:
         window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
         subject = subject.having(window=window)
     alone, swept = subject.estimate(depths[2]), subject.sweep(depths)
-    yields = f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}"
-    require(len(swept) == len(depths), yields)
+    require(
+        len(swept) == len(depths),
+        f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}",
+    )
     for depth, result in zip([depths[2], *depths], [alone, *swept], strict=True):
-        what, mistakes = f"the codes at depth {depth}", mistaken_codes(specimen, depth)
-        codes = specimen.form.codes(depth)
+        codes, mistakes = specimen.form.codes(depth), mistaken_codes(specimen, depth)
+        what = f"the codes at depth {depth}"
         yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
         yield from _exact(subject, result, depth)
     what, expected = f"the gradient of estimate at depth {depths[2]}", gradient_of(alone)
-    size = _size(expected, specimen)
-    yield compare(what, gradient_of(swept[2]), expected, tolerances.SAME, size)
+    yield compare(what, gradient_of(swept[2]), expected, tolerances.SAME, _size(expected, specimen))
 
 
 def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
@@ -83,9 +99,14 @@ def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
     if is_quotient(result):
         # Its rounding is that of the loss, whatever the size of the gradient.
         limit, share = (tolerances.QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
-    mine, mistakes = form.along(gradient_of(result)), mistaken_gradients(specimen, depth, expected)
-    size, what = _size(expected, specimen, share), f"{what} at depth {depth}"
-    yield compare(what, mine, expected, limit, size, mistakes)
+    yield compare(
+        f"{what} at depth {depth}",
+        form.along(gradient_of(result)),
+        expected,
+        limit,
+        _size(expected, specimen, share),
+        mistaken_gradients(specimen, depth, expected),
+    )
 
 
 def _window_used(subject: Subject, result: Any, depth: int) -> int:
@@ -98,9 +119,8 @@ def _window_used(subject: Subject, result: Any, depth: int) -> int:
     says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
     if not isinstance(used, int) or not 0 <= used <= depth:
         raise Defect(f"{says}: report the window in use")
-    if _has_window(subject):
-        asked = min(subject.estimator.window, depth)
-        require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
+    asked = min(subject.estimator.window, depth) if _has_window(subject) else used
+    require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
     return used
 
 
@@ -131,18 +151,23 @@ def check_descent(subject: Subject) -> Measurements:
     for depth in SHALLOW:
         # Where the loss depends on theta through the codes alone, no direction lowers it at fixed
         # codes.
-        targets = {"direct": subject.specimen.form.unrolled(depth, 0)}
-        yield _angle(subject.gradient(depth), targets, depth)
+        direct = subject.specimen.form.unrolled(depth, 0)
+        yield _angle(subject.gradient(depth), {"direct": direct}, depth)
 
 
 def _angle(mine: Array, targets: dict[str, Array], depth: int) -> tuple[float, ...]:
     """Fail unless one minus the largest cosine to a target that is not zero is below one."""
     size = np.linalg.norm(mine) or 1.0
-    usable = [target for target in targets.values() if target.any()]
-    cosines = [(mine * target).sum() / size / np.linalg.norm(target) for target in usable]
-    cosine = float(max(cosines, default=1.0))
-    place = f"at depth {depth} the cosine to the gradients {', '.join(targets)} is {cosine:.3g}"
-    reason = f"{place}: a step against it lowers none of the losses"
+    cosines = [
+        float((mine * target).sum() / size / np.linalg.norm(target))
+        for target in targets.values()
+        if target.any()
+    ]
+    cosine = max(cosines, default=1.0)
+    reason = (
+        f"at depth {depth} the cosine to the gradients {', '.join(targets)} is {cosine:.3g}: a step"
+        " against it lowers none of the losses"
+    )
     return require(cosine > 0, reason, 1 - cosine, 1.0)
 
 
@@ -172,48 +197,52 @@ def check_approximation(subject: Subject) -> Measurements:
 @register(DIFFERENT, lambda subject: subject.claim == "stochastic", few_samples=False)
 def check_mean(subject: Subject) -> Measurements:
     """The mean of a random gradient over seeds is the unrolled gradient or the direct part."""
-    remedy = "without it the draws cannot be repeated or averaged"
-    seeded = "seed" in subject.options
-    require(seeded, f"a stochastic estimator needs a field `seed`: {remedy}")
+    require(
+        "seed" in subject.options,
+        "a stochastic estimator needs a field `seed`: without it the draws cannot be repeated or"
+        " averaged",
+    )
     depth, form = tolerances.AVERAGED, subject.specimen.form
     targets = np.stack([form.unrolled(depth).ravel(), form.unrolled(depth, 0).ravel()])
     size = float(np.linalg.norm(targets, axis=1).max())
     # The mean is compared along the targets and along two random directions.
-    length = form.theta.size
-    random = [np.random.default_rng(index).standard_normal(length) for index in range(2)]
+    random = [np.random.default_rng(index).standard_normal(form.theta.size) for index in range(2)]
     axes = np.array([*targets[targets.any(1)], *random])
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     draws: list[Array] = []
     layers_run = 0
-    for seed in range(tolerances.MOST_SEEDS):
+    for seed in range(MOST_SEEDS):
         result = subject.having(seed=seed).estimate(depth)
         draws.append(axes @ gradient_of(result).ravel())
         runs = result.diagnostics.get("evaluations", 1)
         layers_run += int(result.diagnostics.get("layers", depth * runs))
-        enough = len(draws) >= tolerances.SEEDS and layers_run >= tolerances.LAYERS
-        if enough and sem(draws).max() < tolerances.RESOLVING * size:
+        enough = len(draws) >= SEEDS and layers_run >= LAYERS
+        if enough and sem(draws).max() < RESOLVING * size:
             break
     spread, mean, expected = sem(draws), np.mean(draws, axis=0), targets @ axes.T
     # A mean that does not vary is held to the accuracy of a difference quotient.
-    scale = np.maximum(spread, QUOTIENT * size / tolerances.STANDARD_ERRORS)
-    errors = (np.abs(mean - expected) / scale).max(1)
-    worst, largest = float(errors.min()), float(spread.max() / size)
-    if worst < tolerances.STANDARD_ERRORS:
-        reason = f"after {len(draws)} seeds the standard error is still {largest:.2g} of the size"
-        remedy = "of the gradient, which hides any bias: check it with more samples"
-        resolved = largest < tolerances.RESOLVING
-        require(resolved, f"{reason} {remedy}", largest, tolerances.RESOLVING)
-    off = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from the nearest of the"
-    along = f"along the former it is {mean[0] / expected[0, 0]:.3g} times that"
-    reason = f"{off} unrolled gradient and the direct part; {along}"
-    limit = tolerances.STANDARD_ERRORS
-    yield require(worst < limit, reason, worst, limit)
+    scale = np.maximum(spread, QUOTIENT * size / STANDARD_ERRORS)
+    worst = float((np.abs(mean - expected) / scale).max(1).min())
+    largest = float(spread.max() / size)
+    require(
+        worst >= STANDARD_ERRORS or largest < RESOLVING,
+        f"after {len(draws)} seeds the standard error is still {largest:.2g} of the size of the"
+        " gradient, which hides any bias: check it with more samples",
+        largest,
+        RESOLVING,
+    )
+    reason = (
+        f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from the nearest of the"
+        " unrolled gradient and the direct part; along the former it is"
+        f" {mean[0] / expected[0, 0]:.3g} times that"
+    )
+    yield require(worst < STANDARD_ERRORS, reason, worst, STANDARD_ERRORS)
 
 
 @register(specimens("sparse coding", algorithms=PLAIN) + TINY, _has_window)
 def check_window(subject: Subject) -> Measurements:
     """The window asked for is the one used, and one above the depth is full backpropagation."""
-    depth, windows = 40, [1, 7, 39, 40, 400]
+    depth, *windows = [40, 1, 7, 39, 40, 400]
     if subject.specimen in TINY:
         depth, *windows = subject.specimen.depths[::-1]
     for window in windows:
@@ -222,9 +251,8 @@ def check_window(subject: Subject) -> Measurements:
 
 
 def _claims_consistency(subject: Subject) -> bool:
-    losses = type(subject.estimator).consistent_for
-    claimed = losses is None or subject.specimen.loss in losses
-    return claimed and subject.claim != "stochastic"
+    losses = subject.estimator.consistent_for
+    return subject.claim != "stochastic" and (losses is None or subject.specimen.loss in losses)
 
 
 @register(REGULAR, _claims_consistency)
@@ -237,13 +265,13 @@ def check_consistency(subject: Subject) -> Measurements:
     earlier, last = (score(result, _certified(subject.specimen)) for result in results)
     for each in (earlier, last):
         require(each.status == "ok", each.reason)
+    error = last.relative_error
     reason = (
-        f"relative error {last.relative_error:.2g} at depth {DEEP}, {earlier.relative_error:.2g} at"
-        f" {DEEP // 2}: it does not vanish, though consistent_for is"
-        f" {subject.estimator.consistent_for}, where None claims every loss"
+        f"relative error {error:.2g} at depth {DEEP}, {earlier.relative_error:.2g} at {DEEP // 2}:"
+        f" it does not vanish, though consistent_for is {subject.estimator.consistent_for}, where"
+        " None claims every loss"
     )
-    error, limit = last.relative_error, tolerances.VANISHED
-    yield require(error < limit, reason, error, limit)
+    yield require(error < VANISHED, reason, error, VANISHED)
 
 
 @register(SMALL[::2])
@@ -252,11 +280,11 @@ def check_samples(subject: Subject) -> Measurements:
     # Deeper than the usual windows: samples may influence each other from some layer on.
     depth, specimen, algorithm = 25, subject.specimen, subject.specimen.make_algorithm()
     whole = subject.estimate(depth)
-    # A step of 1/L does not depend on the samples.
     parts = []
-    for row in range(len(whole.codes)):
-        rows = {name: each[row : row + 1] for name, each in _per_sample(specimen).items()}
-        start = None if algorithm.initial is None else algorithm.initial[row : row + 1]
+    # A step of 1/L does not depend on the samples.
+    for row in torch.arange(len(whole.codes)).split(1):
+        rows = {name: each[row] for name, each in _per_sample(specimen).items()}
+        start = None if algorithm.initial is None else algorithm.initial[row]
         alone = dataclasses.replace(algorithm, initial=start)
         parts.append(gradient_of(subject.estimator.estimate(specimen.make(**rows), alone, depth)))
     mean = np.mean(parts, axis=0)
@@ -268,8 +296,7 @@ def check_samples(subject: Subject) -> Measurements:
 def _per_sample(specimen: Specimen) -> dict[str, torch.Tensor]:
     """Return the fields of a problem that have one row for each sample."""
     problem = specimen.make()
-    fields = {name: getattr(problem, name) for name in problem.per_sample}
-    return {name: each for name, each in fields.items() if each is not None}
+    return {name: each for name, each in tensors_of(problem).items() if name in problem.per_sample}
 
 
 #: A power of two, so that no product with it is rounded.
@@ -291,12 +318,17 @@ def check_units(subject: Subject) -> Measurements:
     algorithm = specimen.algorithm_for(scaled, FACTOR * specimen.initial)
     first, second = subject.estimate(depth), subject.estimator.estimate(scaled, algorithm, depth)
     inexact = subject.claim in ("implicit", "stochastic") or is_quotient(first)
-    limit = SOLVED if inexact else EXACT
-    what = f"{FACTOR:g} times the codes in other units"
-    yield compare(what, codes_of(second), FACTOR * codes_of(first), limit)
-    factor = FACTOR if specimen.loss == "linear" else FACTOR**2
-    what = f"{factor:g} times the gradient in other units"
-    yield compare(what, gradient_of(second), factor * gradient_of(first), limit)
+    linear = specimen.loss == "linear"
+    for what, of, factor in (
+        ("codes", codes_of, FACTOR),
+        ("gradient", gradient_of, FACTOR if linear else FACTOR**2),
+    ):
+        yield compare(
+            f"{factor:g} times the {what} in other units",
+            of(second),
+            factor * of(first),
+            SOLVED if inexact else EXACT,
+        )
 
 
 @register(specimens("square", algorithms=PLAIN) + SMALL[::3])
@@ -304,18 +336,18 @@ def check_single_precision(subject: Subject) -> Measurements:
     """float32 gives what float64 gives, to the accuracy of float32, and to a few digits on drawn
     problems.
     """
-    drawn = subject.specimen.drawn
-    depth, size = 4 if drawn else SETTLED, None
-    single, double = (subject.estimate(depth, dtype) for dtype in (torch.float32, torch.float64))
-    expected, limit = gradient_of(double), tolerances.SINGLE
-    if is_quotient(double):
-        if drawn:
+    drawn, size = subject.specimen.drawn, None
+    single, double = (
+        subject.estimate(4 if drawn else SETTLED, dtype) for dtype in (torch.float32, torch.float64)
+    )
+    expected, quotient = gradient_of(double), is_quotient(double)
+    limit = tolerances.SINGLE_QUOTIENT if quotient else SINGLE
+    if drawn:
+        if quotient:
             # In float32 a quotient has two digits, and none where a kink lies within the step.
             return
-        limit = tolerances.SINGLE_QUOTIENT
-    if drawn:
         # Where the parts of a gradient cancel, it is as accurate as they are: to SINGLE of their
         # size.
         limit = tolerances.SINGLE_DRAWN
-        size = _size(expected, subject.specimen, tolerances.SINGLE / limit)
+        size = _size(expected, subject.specimen, SINGLE / limit)
     yield compare("the gradient in float64", gradient_of(single), expected, limit, size)

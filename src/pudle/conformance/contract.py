@@ -15,6 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .. import names
+from ..algorithms import Ista
 from ..errors import MissingDependency, PudleError
 from ..estimator import CLAIMS, Estimate
 from .checks import (
@@ -40,15 +41,17 @@ DENSE = specimens("sparse coding")
 @register()
 def check_description(subject: Subject) -> None:
     """It is a frozen dataclass with a name, a claim, and a spec that makes it again."""
-    cls: Any = type(subject.estimator)
+    estimator, cls = subject.estimator, type(subject.estimator)
     losses = {specimen.loss for specimen in GRID}
     name, consistent = getattr(cls, "name", None), cls.consistent_for or ()
     require(
         isinstance(name, str) and name.isidentifier(),
         f"name is {name!r}: set name to a word that a spec can hold, such as 'my_method'",
     )
-    claims = ", ".join(CLAIMS)
-    require(subject.claim in CLAIMS, f"computes is {subject.claim!r}: set it to one of {claims}")
+    require(
+        subject.claim in CLAIMS,
+        f"computes is {subject.claim!r}: set it to one of {', '.join(CLAIMS)}",
+    )
     texts = {"aliases": cls.aliases, "references": cls.references, "consistent_for": consistent}
     for attribute, value in texts.items():
         # A single string is a sequence of letters, so it is refused explicitly.
@@ -56,11 +59,15 @@ def check_description(subject: Subject) -> None:
         require(strings, f"{attribute} is {value!r}: give a tuple of strings")
     unknown = sorted({*consistent} - losses)
     require(not unknown, f"consistent_for names {unknown}: known losses are {sorted(losses)}")
-    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
-    require(frozen, f"{name} is not frozen: decorate its class with @dataclass(frozen=True)")
-    spec = names.text(subject.estimator)
-    again = names.build(spec, cls) == subject.estimator
-    require(again, f"the spec {spec!r} makes another estimator: keep all options in fields")
+    require(
+        getattr(getattr(cls, "__dataclass_params__", None), "frozen", False),
+        f"{name} is not frozen: decorate its class with @dataclass(frozen=True)",
+    )
+    spec = names.text(estimator)
+    require(
+        names.build(spec, cls) == estimator,
+        f"the spec {spec!r} makes another estimator: keep all options in fields",
+    )
 
 
 @register(EVERY_KIND)
@@ -71,21 +78,29 @@ def check_form(subject: Subject) -> None:
         problem, algorithm = subject.specimen.make(*where), subject.specimen.make_algorithm(*where)
         theta = problem.theta.requires_grad_()
         result = subject.estimator.estimate(problem, algorithm, 3)
-        kind = type(result).__name__
-        require(isinstance(result, Estimate), f"estimate returned a {kind}: return pudle.Estimate")
+        require(
+            isinstance(result, Estimate),
+            f"estimate returned a {type(result).__name__}: return pudle.Estimate",
+        )
         for name, shape in (("gradient", theta.shape), ("codes", problem.code_shape)):
             tensor = getattr(result, name)
-            kind = type(tensor).__name__
-            require(isinstance(tensor, torch.Tensor), f"{name} is a {kind}: return a tensor")
+            require(
+                isinstance(tensor, torch.Tensor),
+                f"{name} is a {type(tensor).__name__}: return a tensor",
+            )
             mine = tuple(tensor.shape), tensor.dtype, tensor.device
             wanted = tuple(shape), theta.dtype, theta.device
-            differs = f"{name} has shape, dtype and device {mine} instead of {wanted}"
-            require(mine == wanted, f"{differs}: follow the problem's tensors")
-            graph = f"{name} still has a graph: return {name}.detach()"
-            require(not tensor.requires_grad, graph)
+            require(
+                mine == wanted,
+                f"{name} has shape, dtype and device {mine} instead of {wanted}: follow the"
+                " problem's tensors",
+            )
+            require(not tensor.requires_grad, f"{name} still has a graph: return {name}.detach()")
         require_finite(result, 3)
-        shared = result.gradient.numel() and result.gradient.data_ptr() == theta.data_ptr()
-        require(not shared, "gradient shares its memory with theta: return a tensor of its own")
+        require(
+            result.gradient.data_ptr() != theta.data_ptr(),
+            "gradient shares its memory with theta: return a tensor of its own",
+        )
 
 
 @register(EVERY_KIND)
@@ -99,13 +114,20 @@ def check_no_mutation(subject: Subject) -> None:
             subject.estimator.estimate(problem, algorithm, 4)
         watch.look()
         for name, tensor in tensors.items():
-            written = f"{name} was written to, be it only for a moment: problems are immutable"
-            require(name not in watch.written, written)
-            remedy = "use torch.autograd.grad on theta.detach().requires_grad_()"
-            require(tensor.grad is None, f"{name}.grad was filled: {remedy}")
-            left = f"{name}.requires_grad was left {tensor.requires_grad}"
-            flags = tensor.requires_grad is (flag and name == problem.parameter)
-            require(flags, f"{left}: use problem.with_theta with a tensor of your own")
+            require(
+                name not in watch.written,
+                f"{name} was written to, be it only for a moment: problems are immutable",
+            )
+            require(
+                tensor.grad is None,
+                f"{name}.grad was filled: use torch.autograd.grad on"
+                " theta.detach().requires_grad_()",
+            )
+            require(
+                tensor.requires_grad is (flag and name == problem.parameter),
+                f"{name}.requires_grad was left {tensor.requires_grad}: use problem.with_theta with"
+                " a tensor of your own",
+            )
 
 
 class _Watch(TorchFunctionMode):
@@ -113,15 +135,13 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self.arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-        self.copies = {name: view.copy() for name, view in self.arrays.items()}
+        arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+        self.pairs = {name: (array, array.copy()) for name, array in arrays.items()}
         self.written: set[str] = set()
 
     def look(self) -> None:
         """Note the tensors that have other values now."""
-        for name, view in self.arrays.items():
-            if not np.array_equal(view, self.copies[name]):
-                self.written.add(name)
+        self.written |= {name for name, pair in self.pairs.items() if not np.array_equal(*pair)}
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -177,14 +197,19 @@ def check_global_state(subject: Subject) -> Measurements:
                 # A generator that pauses inside a context would leave its mode with the caller.
                 for _ in itertools.chain([None], subject.estimator.sweep(*made, [2, 4])):
                     for what, state in _global_state().items():
-                        remedy = "use pudle.streams.generator, and enable_grad around no yield"
-                        require(state == before[what], f"changes the global {what}: {remedy}")
+                        require(
+                            state == before[what],
+                            f"changes the global {what}: use pudle.streams.generator, and"
+                            " enable_grad around no yield",
+                        )
     finally:
         np.random.set_state(untouched[0])  # noqa: NPY002
         random.setstate(untouched[1])
-    first, second = gradients
-    remedy = "use torch.enable_grad inside, and no global random state"
-    yield compare(f"the gradient in another global state ({remedy})", second, first)
+    yield compare(
+        "the gradient in another global state (use torch.enable_grad inside, and no global random"
+        " state)",
+        *gradients[::-1],
+    )
 
 
 def _global_state() -> dict[str, str]:
@@ -212,16 +237,17 @@ def check_impossible_depth(subject: Subject) -> None:
             raise
         except PudleError:
             continue
-        advice = "refuse it, as pudle.algorithms.unrolling.check_depths does"
-        raise Defect(f"{method} at depth {depth} returned: {advice}")
+        raise Defect(
+            f"{method} at depth {depth} returned: refuse it, as"
+            " pudle.algorithms.unrolling.check_depths does"
+        )
 
 
 @register(DENSE, may_refuse=True)
 def check_divergent_step(subject: Subject) -> None:
     """A step above 2/L is refused, as `Algorithm.step_size` does."""
     problem = subject.specimen.make()
-    step = 2.1 / problem.lipschitz_constant
-    algorithm = dataclasses.replace(subject.specimen.make_algorithm(), step=step)
+    algorithm = Ista(2.1 / problem.lipschitz_constant)
     subject.estimator.estimate(problem, algorithm, 3)
     raise Defect("a step of 2.1/L was run: take it from algorithm.step_size(problem)", 2.1, 2.0)
 
@@ -240,8 +266,12 @@ def check_overflow(subject: Subject) -> None:
     """
     huge = 1e200 * subject.specimen.make().observations
     size = float(torch.linalg.norm(subject.estimate(SHALLOW[-1], observations=huge).gradient))
-    reason = f"a gradient that exceeds float64 came back with norm {size:.1e}"
-    require(not np.isfinite(size), f"{reason}: never replace NaN or infinity", size)
+    require(
+        not np.isfinite(size),
+        f"a gradient that exceeds float64 came back with norm {size:.1e}: never replace NaN or"
+        " infinity",
+        size,
+    )
 
 
 @register(DENSE)
@@ -261,6 +291,8 @@ def check_singular_systems(subject: Subject) -> None:
     result = subject.estimate(1, penalty=1e-4)
     require_finite(result, 1)
     enough = {"condition_number", "largest_relative_residual", "unconverged", "singular"}
-    reported = not result.diagnostics.get("solves") or enough & set(result.diagnostics)
-    reason = "diagnostics report solves, but not how singular they were"
-    require(bool(reported), f"{reason}: add condition_number or a residual")
+    require(
+        not result.diagnostics.get("solves") or enough & result.diagnostics.keys(),
+        "diagnostics report solves, but not how singular they were: add condition_number or a"
+        " residual",
+    )
