@@ -1,7 +1,5 @@
 """`pudle submit` and `pudle leaderboard`."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

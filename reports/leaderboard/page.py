@@ -1,7 +1,5 @@
 """The leaderboard as Markdown for the site, and a badge for each submission and family."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ranks of submissions: layers to an error as they were scored again, by family of problems."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

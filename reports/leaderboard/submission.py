@@ -2,8 +2,6 @@
 and holds all digests.
 """
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """What an advice consists of, and its text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

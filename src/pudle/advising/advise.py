@@ -3,8 +3,6 @@
 What the search chose is tested on seeds that had no part in it, and timed beside `backprop`.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """`pudle advise`: which gradient estimator to use on a problem."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

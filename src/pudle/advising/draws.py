@@ -1,7 +1,5 @@
 """Draws of a problem with their references, and the errors of estimators on them."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A short run on few seeds: errors, times and memory of all candidates, for the answers."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter, defaultdict

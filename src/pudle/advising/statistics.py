@@ -1,7 +1,5 @@
 """How much a few seeds say about all seeds."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

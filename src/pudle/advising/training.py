@@ -2,8 +2,6 @@
 gradients are used.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 import warnings

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-
 from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import Estimate
 from .closed_forms import Array
@@ -95,9 +93,9 @@ def compare(
     """Fail unless an array is as close to an expected one, which `what` names, as a limit says."""
     error = distance(mine, expected, size)
     # NaN must fail.
-    right = error < limit or error == limit == 0
-    reason = "" if right else explain(mine, expected, what, mistakes)
-    return require(right, reason, error, limit)
+    if not (error < limit or error == limit == 0):
+        raise Defect(explain(mine, expected, what, mistakes), error, limit)
+    return error, limit
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,8 @@ class Check:
 
     def subjects(self, estimator: Any) -> list[Subject]:
         """Return the estimator on each specimen that this check has for it."""
-        subjects = [Subject(estimator, specimen) for specimen in self.specimens]
-        return [subject for subject in subjects if self.concerns(subject)]
+        subjects = (Subject(estimator, specimen) for specimen in self.specimens)
+        return [*filter(self.concerns, subjects)]
 
     def record(self, subject: Subject, status: str, *outcome: Any) -> Record:
         """Return the record of an outcome."""
@@ -160,19 +158,15 @@ class Check:
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        measured: list[tuple[float, ...]] = []
-        distances: list[Distance] = []
         status, reason = "failed", ""
         numbers: Any = (None, None)
+        measured: list[Any] = []
         try:
             few = self.few_samples and subject.claim == "stochastic"
-            having = subject.having(samples=2) if few and "samples" in subject.options else subject
-            for each in self.measure(having) or ():
-                if isinstance(each, Distance):
-                    distances.append(each)
-                else:
-                    measured.append(each)
-            status, numbers = "passed", max(measured, default=numbers)
+            few = few and "samples" in subject.options
+            measured += self.measure(subject.having(samples=2) if few else subject) or ()
+            pairs = [each for each in measured if not isinstance(each, Distance)]
+            status, numbers = "passed", max(pairs, default=numbers)
         except Defect as defect:
             reason, *numbers = (*defect.args, None, None)[:3]
             if subject.specimen and subject.specimen.drawn:
@@ -193,7 +187,8 @@ class Check:
                 reason = f"refuses with {reason!r}: {remedy}"
             else:
                 status = "refused"
-        return self.record(subject, status, *numbers, reason, tuple(distances))
+        distances = tuple(each for each in measured if isinstance(each, Distance))
+        return self.record(subject, status, *numbers, reason, distances)
 
 
 CHECKS: dict[str, Check] = {}
@@ -244,16 +239,22 @@ def everything_refused(records: list[Record]) -> list[Record]:
 def require_finite(result: Estimate, depth: int) -> None:
     """Fail if the gradient or the codes have entries that are NaN or infinite."""
     for name, tensor in (("gradient", result.gradient), ("codes", result.codes)):
-        bad = int((~torch.isfinite(tensor)).sum())
-        entries = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
-        require(not bad, f"{entries} at depth {depth}: refuse with a reason", bad, 0)
+        bad = int((~tensor.isfinite()).sum())
+        reason = (
+            f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite at depth {depth}:"
+            " refuse with a reason"
+        )
+        require(not bad, reason, bad, 0)
 
 
 def gradient_of(result: Estimate) -> Array:
     """Return an estimate's gradient as a float64 array, or fail if it is complex."""
-    real = not result.gradient.is_complex()
-    require(real, "the gradient is complex: return a real one, as the loss and theta are real")
-    return result.gradient.detach().cpu().double().numpy()
+    gradient = result.gradient
+    require(
+        not gradient.is_complex(),
+        "the gradient is complex: return a real one, as the loss and theta are real",
+    )
+    return gradient.detach().cpu().double().numpy()
 
 
 def codes_of(result: Estimate) -> Array:

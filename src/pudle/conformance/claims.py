@@ -2,8 +2,6 @@
 `consistent_for` say.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Any

@@ -5,8 +5,6 @@ continue analytically off the real axis, because every decision looks only at re
 into the complex plane differentiates them without cancellation.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

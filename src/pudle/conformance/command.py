@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -129,17 +128,16 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     import pandas
 
     frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
-    table = frame.groupby("check", sort=False).status.value_counts().unstack(fill_value=0)
+    failed, refused = frame[frame.status == "failed"], frame[frame.status == "refused"]
     # A failure is worse than any number below its limit.
     worst = frame.assign(failed=frame.status == "failed").sort_values(
         ["failed", "number"], na_position="first"
     )
     worst = worst.drop_duplicates("check", keep="last").set_index("check")
-    table = table.join(worst[["number", "limit"]])
+    table = pandas.crosstab(frame.check, frame.status).join(worst[["number", "limit"]])
     table["what is checked"] = [conformance.CHECKS[name].description for name in table.index]
     table = table.loc[frame.check.unique()].set_index("what is checked", append=True)
-    shown = table.to_string(na_rep="", float_format="{:.3g}".format)
-    lines = [title, shown]
+    lines = [title, table.to_string(na_rep="", float_format="{:.3g}".format)]
     distances = {
         (record.problem, record.loss, record.algorithm, target, f"at depth {depth}"): error
         for record in records
@@ -149,7 +147,6 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
         apart = pandas.Series(distances).unstack(sort=False)
         lines += ["Relative distance, which the claim leaves open, from the gradient"]
         lines += [apart.to_string(float_format="{:.2g}".format)]
-    failed, refused = frame[frame.status == "failed"], frame[frame.status == "refused"]
     short = pandas.concat([refused.drop_duplicates("reason"), failed.groupby("check").head(FEW)])
     for row in (frame if everything else short).itertuples():
         place = f", {row.problem} / {row.loss} / {row.algorithm}" if row.problem else ""
@@ -159,6 +156,6 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     left_out = len(failed) + len(refused) - len(short)
     if left_out and not everything:
         lines.append(f"{left_out} more like these are printed with --all")
-    totals = Counter(frame.status)
-    verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if totals[status])
+    totals = frame.status.value_counts()
+    verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if status in totals)
     click.echo("\n".join([*lines, f"{title}: {verdict}"]))

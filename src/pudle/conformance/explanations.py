@@ -2,8 +2,6 @@
 of common mistakes.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

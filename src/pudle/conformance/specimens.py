@@ -6,8 +6,6 @@ an estimator that is wrong only for one sample, for long windows or for several 
 any short list of examples. Draws are the same in every run, because their streams are named.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools
