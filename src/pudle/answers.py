@@ -280,7 +280,7 @@ class Requirement:
     def __str__(self) -> str:
         parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
         for limit, show in ((self.seconds, text.seconds), (self.memory, text.memory)):
-            parts += [f"within {show(limit)}"] * (limit < math.inf)
+            parts += [f"within {show(limit)}"] if limit < math.inf else []
         return ", ".join(parts)
 
 
