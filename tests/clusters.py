@@ -1,13 +1,10 @@
 """Dask schedulers and workers in processes of their own, which tests start and kill."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 from paths import ROOT
 
@@ -22,18 +19,18 @@ class Cluster:
     left.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder, self.processes = folder, []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         self.start_scheduler()
 
-    def start_scheduler(self) -> None:
+    def start_scheduler(self):
         port = self.address.rpartition(":")[2]
         self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", port)
 
-    def start_worker(self, *options: str, **environment: str) -> subprocess.Popen:
+    def start_worker(self, *options, **environment):
         place = ("--local-directory", str(self.folder))
         return self._start(
             "dask_worker",
@@ -46,7 +43,7 @@ class Cluster:
             **environment,
         )
 
-    def _start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen:
+    def _start(self, program, *arguments, **environment):
         with (self.folder / f"{program}-{len(self.processes)}.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"],
@@ -59,16 +56,16 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         for process in self.processes:
             process.kill()
             process.wait()
 
 
-def other_version(folder: Path) -> str:
+def other_version(folder):
     """Return the PYTHONPATH of a worker whose copy of the package has another line in one
     estimator.
     """

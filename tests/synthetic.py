@@ -1,7 +1,5 @@
 """Results whose numbers are known because they are made here, laid out in files as a run does."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools

@@ -2,8 +2,6 @@
 without a traceback.
 """
 
-from __future__ import annotations
-
 import os
 import random
 
@@ -152,7 +150,7 @@ def typed(tmp_path, monkeypatch, capfd):
     return call
 
 
-def value(draw: random.Random) -> str:
+def value(draw):
     """Return a text that might be an option's value: well-formed, nearly so, or anything."""
     text = draw.choice(draw.choice([NAMES, SPECS, TEXTS]))
     for _ in range(draw.choice([0, 0, 0, 1, 3])):
@@ -166,11 +164,11 @@ def value(draw: random.Random) -> str:
     return text
 
 
-def arguments(draw: random.Random, commands: dict[str, click.Command]) -> list[str]:
+def arguments(draw, commands):
     """Return a random command with random options and values, at times cut short or mixed up."""
     name = draw.choice([*commands, *commands, value(draw)])
     known = commands.get(name) or draw.choice(list(commands.values()))
-    parts: list[str] = []
+    parts = []
     for parameter in draw.choices(known.params, k=draw.randrange(5)):
         if isinstance(parameter, click.Option):
             option = draw.choice(parameter.opts)
@@ -193,7 +191,7 @@ def arguments(draw: random.Random, commands: dict[str, click.Command]) -> list[s
     return [name, *parts]
 
 
-def fuzz(typed, calls: int, seed: int) -> None:
+def fuzz(typed, calls, seed):
     draw = random.Random(seed)
     context = click.Context(cli.pudle)
     commands = {

@@ -2,8 +2,6 @@
 half wrote stays.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

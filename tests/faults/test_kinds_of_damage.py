@@ -2,16 +2,12 @@
 shown; a run measures again what is damaged.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import commands
 import numpy as np
@@ -54,21 +50,21 @@ SHOWN = {
 }
 
 
-def flip(path: Path, at: int | None = None, bit: int = 0) -> None:
+def flip(path, at=None, bit=0):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 if at is None else at] ^= 1 << bit
     path.write_bytes(content)
 
 
-def in_its_place(make: Callable[[Path], None]) -> Callable[[Path], None]:
-    def replace(path: Path) -> None:
+def in_its_place(make):
+    def replace(path):
         path.unlink()
         make(path)
 
     return replace
 
 
-DAMAGES: dict[str, Callable[[Path], Any]] = {
+DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "text": lambda path: path.write_bytes(b"neither JSON nor arrays\n"),
@@ -87,12 +83,12 @@ RECORDS = DIGESTED | {
 }
 
 
-def table(kinds: dict[str, dict[str, Any]]) -> Any:
+def table(kinds):
     """Return every kind with each of its damages, as parameters of a test.
 
     Every kind and every damage run every time; all pairs run every night.
     """
-    seen: set[str] = set()
+    seen = set()
     parameters = []
     for row, (name, damages) in enumerate(kinds.items()):
         for column, damage in enumerate(damages):
@@ -103,7 +99,7 @@ def table(kinds: dict[str, dict[str, Any]]) -> Any:
 
 
 @contextlib.contextmanager
-def bound_by_permissions() -> Iterator[None]:
+def bound_by_permissions():
     """Let permissions bind this thread also where it belongs to root: without two capabilities, on
     Linux.
     """
@@ -124,14 +120,14 @@ def bound_by_permissions() -> Iterator[None]:
         assert libc.capset(header, before) == 0
 
 
-def check_line(line: str, path: Path) -> None:
+def check_line(line, path):
     """Check that a line names a file, says what is wrong with it, and what to do."""
     # Damaged arrays are named with the record that they belong to.
     assert str(path.with_suffix("")) in line and len(line.splitlines()) == 1, line
     assert "delete " in line or "run `pudle submit` again" in line, line
 
 
-def pudle(*arguments: Any) -> list[str]:
+def pudle(*arguments):
     """Call the program, bound by permissions, and return the lines that it writes to stderr; its
     exit code is 2.
     """
@@ -151,7 +147,7 @@ def home(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "home")
 
 
-def shown(home: Path) -> set[tuple[Any, ...]]:
+def shown(home):
     """Return what a report shows: scores, times and memory with a value, curves and surfaces, and
     experiments.
     """
@@ -268,20 +264,20 @@ def test_the_index_names_a_damaged_list_and_shows_all_others(whole, home):
 # -- files that one command reads
 
 
-def selection(folder: Path) -> tuple[Path, Callable[[], Any], str]:
+def selection(folder):
     path = folder / "selection.json"
     Selection("quick", (TINY,), ("backprop",), (1,), (1,)).write(path)
     return path, lambda: Selection.read(path), "run `pudle run` again"
 
 
-def rounds(folder: Path) -> tuple[Path, Callable[[], Any], str]:
+def rounds(folder):
     pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
     row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": ""}
     Rounds(rounds=[row | {"base": 1.0, "head": None}]).write(pair.rounds_path)
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 
 
-def manifest(folder: Path) -> tuple[Path, Callable[[], Any], str]:
+def manifest(folder):
     path = folder / "mine" / MANIFEST
     path.parent.mkdir()
     texts = ("mine", "estimator.py:Mine", "", "", "", "")
@@ -307,14 +303,14 @@ def test_a_single_file_is_named(tmp_path, name, damage):
     assert str(caught.value).endswith(remedy)
 
 
-def trained(folder: Path, depth: int = 1) -> Callable[[], Any]:
+def trained(folder, depth=1):
     """Train in a folder, and return a function that goes on."""
     learner = Learner("alternating", "ista", depth, epochs=1)
     learner.fit(TINY.make_problem(0), folder=folder)
     return lambda: learner.fit(TINY.make_problem(0), folder=folder, resume=True)
 
 
-def of_another_training(path: Path) -> None:
+def of_another_training(path):
     trained(path.parent / "another", 2)
     shutil.copy(path.parent / "another" / CHECKPOINT, path)
 
@@ -366,7 +362,7 @@ def test_a_run_measures_again_what_is_damaged(measured, tmp_path, kind, damage):
         assert [task.kind for task in survey(CHOSEN, store) if task.missing] == [kind]
 
 
-def of_another_seed(path: Path) -> None:
+def of_another_seed(path):
     shutil.copy(next(other for other in path.parent.iterdir() if other != path), path)
 
 

@@ -2,8 +2,6 @@
 what they are.
 """
 
-from __future__ import annotations
-
 import sys
 
 import commands

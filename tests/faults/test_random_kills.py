@@ -2,8 +2,6 @@
 number differs.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -14,7 +12,6 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,20 +56,20 @@ RUNS, KILLS = 5, 10
 TICK = 0.02
 
 
-def names(home: Path, pattern: str) -> set[str]:
+def names(home, pattern):
     return {
         str(path.relative_to(home)) for path in home.glob(pattern) if not path.name.startswith(".")
     }
 
 
-def lacking(home: Path) -> list[str]:
+def lacking(home):
     """Return the phases whose files are not all there."""
     return [
         phase for phase, (pattern, number) in FILES.items() if len(names(home, pattern)) < number
     ]
 
 
-def stored(home: Path) -> dict[str, bytes]:
+def stored(home):
     """Return the content of every file of results in the store; checkpoints and what is being
     written are no results.
     """
@@ -80,11 +77,11 @@ def stored(home: Path) -> dict[str, bytes]:
     return {name: (home / name).read_bytes() for name in listed if name.startswith("store/")}
 
 
-def accuracy(home: Path) -> dict[str, object]:
+def accuracy(home):
     """Return all that a run computed, by file, without what depends on the moment: dates, times and
     memory.
     """
-    contents: dict[str, object] = {}
+    contents = {}
     for name, content in stored(home).items():
         record = {} if name.endswith(".npz") else json.loads(content)
         for part in (*record.get("rows", ()), record.get("summary", {})):
@@ -101,16 +98,14 @@ def environment(tmp_path):
     return os.environ | {"PYTHONPATH": str(site)}
 
 
-def repository(folder: Path) -> Path:
+def repository(folder):
     folder.mkdir()
     git(folder, "init", "-q")
     git(folder, "commit", "-q", "--allow-empty", "-m", "first")
     return folder
 
 
-def attempt(
-    folder: Path, environment: dict[str, str], workers: int
-) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def attempt(folder, environment, workers):
     """Run and report, and yield the process that is at work with the phase that it is in, until
     both have ended well.
     """
@@ -136,7 +131,7 @@ def attempt(
         assert process.returncode == 0, (folder / "said").read_text()
 
 
-def lengths_of(folder: Path, environment: dict[str, str]) -> dict[str, float]:
+def lengths_of(folder, environment):
     """Run and report undisturbed, with one worker, and return the seconds of each phase."""
     lengths, before = dict.fromkeys(PHASES, 0.0), time.monotonic()
     for _, here in attempt(repository(folder), environment, 1):
@@ -145,9 +140,7 @@ def lengths_of(folder: Path, environment: dict[str, str]) -> dict[str, float]:
     return lengths
 
 
-def kill(
-    folder: Path, environment: dict[str, str], lengths: dict[str, float], draw: random.Random
-) -> str:
+def kill(folder, environment, lengths, draw):
     """Run and report, and kill what is at work at a random moment of a phase that is not finished;
     return the phase hit, or an empty text if it came too late.
 

@@ -2,8 +2,6 @@
 code 1.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

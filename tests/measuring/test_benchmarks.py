@@ -1,7 +1,5 @@
 """The benchmarks that asv finds, and what each of their cells gives, over a small selection."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -2,8 +2,6 @@
 depends on changes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """From end to end on a GPU; where there is none these tests are skipped."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from commands import call

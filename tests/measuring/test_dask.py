@@ -2,8 +2,6 @@
 of another version.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -2,8 +2,6 @@
 else.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -86,7 +84,7 @@ def planted(tmp_path, monkeypatch):
     names.entries.cache_clear()
 
 
-def selection(*names: str, cases=()) -> Selection:
+def selection(*names, cases=()):
     estimators = ("alternating",) if cases else ()
     return Selection("quick", cases, estimators, (1,), (1,), experiments=names)
 

@@ -1,7 +1,5 @@
 """Keys of stored results: which change of which source outdates which results."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import re

@@ -1,7 +1,5 @@
 """Provenance: a result never carries a commit that it was not measured at."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

@@ -2,8 +2,6 @@
 threads.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -49,13 +47,13 @@ def reduced():
         )
 
 
-def measured(folder, threads: int) -> dict[tuple, float | None]:
+def measured(folder, threads):
     """Measure in a new process, and return every number of the scores by its place."""
     cases, estimators = json.dumps(list(reduced())), json.dumps(list_profiles()["quick"].estimators)
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), cases, estimators]
     subprocess.run(command, check=True, env=environment, timeout=900)
-    numbers: dict[tuple, float | None] = {}
+    numbers = {}
     for path in sorted(folder.glob("*/*.json")):
         record = json.loads(path.read_text())
         for row in record["scores"]:

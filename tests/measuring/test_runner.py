@@ -1,7 +1,5 @@
 """Filling the store: whatever an estimator does, the others are measured and the reason is kept."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Scores: the formulas, the floors, and what has no score."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -21,14 +19,14 @@ def reference():
     return pudle.reference(sparse_problem())
 
 
-def scored(reference, gradient=None, codes=None) -> Score:
+def scored(reference, gradient=None, codes=None):
     """Score the truth, or what stands in place of its gradient or its codes."""
     gradient = reference.gradient if gradient is None else gradient
     codes = reference.codes if codes is None else codes
     return pudle.score(pudle.Estimate(gradient, codes), reference)
 
 
-def check_unscored(score: Score, status: str, reason: str = "") -> None:
+def check_unscored(score, status, reason=""):
     """No number, zero least of all, where there is no score."""
     assert score.status == status and reason in score.reason
     assert score.reason and len(score.reason.splitlines()) == 1

@@ -1,7 +1,5 @@
 """Cases, and the frozen selection of one run."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from fnmatch import fnmatch
@@ -78,7 +76,7 @@ def test_a_case_that_cannot_be_measured_is_refused(change, text):
         dataclasses.replace(TINY, **change)
 
 
-def names(selection: Selection) -> list[str]:
+def names(selection):
     return [case.name for case in selection.cases]
 
 

@@ -1,7 +1,5 @@
 """Statuses: their order, and that of a record at one depth."""
 
-from __future__ import annotations
-
 import torch
 
 from pudle.errors import MissingDependency, UnsupportedProblem

@@ -1,7 +1,5 @@
 """The store keeps records whole, and says what was measured on what."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import json

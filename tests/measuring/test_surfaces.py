@@ -2,8 +2,6 @@
 curse of unrolling.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -27,7 +25,7 @@ KAPPA = 100.0
 FASTEST = 2 * KAPPA / (KAPPA + 1)
 
 
-def refusal(call) -> str:
+def refusal(call):
     """The one line that a refused call says."""
     with pytest.raises(pudle.InvalidArgument) as caught:
         call()
@@ -36,7 +34,7 @@ def refusal(call) -> str:
     return text
 
 
-def oracle(step: float, depth: int, largest: float = 1.0) -> float:
+def oracle(step, depth, largest=1.0):
     """Relative error of dz_t/dtheta along the direction of largest curvature; one without any
     layer.
     """
@@ -45,14 +43,14 @@ def oracle(step: float, depth: int, largest: float = 1.0) -> float:
     return abs(1 - step * largest) ** (depth - 1) * abs(1 + (depth - 1) * step * largest)
 
 
-def jacobian_curve(problem, algorithm, depths) -> list[float]:
+def jacobian_curve(problem, algorithm, depths):
     """Errors of the Jacobian against the problem's own reference, one for each depth."""
     rows = surfaces.jacobian_error(problem, algorithm, depths, pudle.reference(problem))
     assert [row["depth"] for row in rows] == list(depths)
     return [row["relative_error"] for row in rows]
 
 
-def settled(errors) -> int:
+def settled(errors):
     """The first position from which on all errors are below one, which is what no unrolling at all
     achieves.
     """
@@ -128,9 +126,7 @@ class TestRidgeDataset:
         assert measure(case, "analytic", Store(tmp_path, "test")).scores[1]["relative_error"] < 1
 
 
-def lasso_product(
-    x: np.ndarray, d: np.ndarray, codes: np.ndarray, direction: np.ndarray
-) -> np.ndarray:
+def lasso_product(x, d, codes, direction):
     """Complex step of the active normal equations, signs held."""
     moved = d + 1e-30j * direction
     product = np.zeros_like(codes)
@@ -209,7 +205,7 @@ class TestJacobian:
         problem = sparse_problem()
         reference = pudle.reference(problem)
 
-        def text(thresholding="soft", depths=(5,), reference=reference) -> str:
+        def text(thresholding="soft", depths=(5,), reference=reference):
             algorithm = pudle.Ista(thresholding=thresholding)
             return refusal(lambda: surfaces.jacobian_error(problem, algorithm, depths, reference))
 

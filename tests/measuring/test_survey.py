@@ -2,8 +2,6 @@
 its size.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 

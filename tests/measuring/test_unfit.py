@@ -2,8 +2,6 @@
 reason, and never broken.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

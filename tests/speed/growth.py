@@ -5,8 +5,6 @@ It prints a table with fitted exponents, and draws `docs/images/growth.svg`. Tim
 some rounds of processor time on one thread, in float32; all sizes take turns within a round.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import sys
 import time
@@ -24,7 +22,7 @@ PATHS = {"kernels": "numba", "torch path": "torch"}
 ROUNDS = 5
 
 
-def task(n: int = 1000, p: int = 100, s: int = 5, depth: int = 100) -> Task:
+def task(n=1000, p=100, s=5, depth=100):
     return Task(
         f"sparse_gaussian(n_samples={n}, n_features={p // 2}, n_components={p},"
         f" n_nonzero_coefs={s})",
@@ -41,8 +39,8 @@ TASKS = {
 }
 
 
-def measure_times() -> pd.DataFrame:
-    seconds: dict[tuple[str, int, str], float] = {}
+def measure_times():
+    seconds = {}
     for _ in range(ROUNDS + 1):
         for axis, tasks in TASKS.items():
             for size, chosen in tasks.items():
@@ -56,7 +54,7 @@ def measure_times() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["axis", "size", "path", "quantity", "value"])
 
 
-def measure_memory() -> pd.DataFrame:
+def measure_memory():
     """Measure each gradient's peak memory in a process of its own, beyond what the process held
     before.
     """
@@ -76,7 +74,7 @@ def measure_memory() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["axis", "size", "path", "quantity", "value"])
 
 
-def report_peak(first, work, sender) -> None:
+def report_peak(first, work, sender):
     """Send the growth of this process's peak in MiB, after a first small gradient for which
     libraries load or compile.
     """
@@ -84,12 +82,12 @@ def report_peak(first, work, sender) -> None:
     sender.send(peak_growth(work) / 1024)
 
 
-def exponent(values: pd.DataFrame) -> float:
+def exponent(values):
     """Return the slope of a straight line through the logarithms."""
     return float(np.polyfit(np.log(values["size"]), np.log(values.value), 1)[0])
 
 
-def draw(data: pd.DataFrame) -> None:
+def draw(data):
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "growth"
     sns.set_theme(style="whitegrid", font_scale=0.9)
@@ -105,7 +103,7 @@ def draw(data: pd.DataFrame) -> None:
     figure.savefig(ROOT / "docs" / "images" / "growth.svg", metadata={"Date": None})
 
 
-def main() -> int:
+def main():
     torch.set_num_threads(1)
     data = pd.concat([measure_memory(), measure_times()])
     print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")

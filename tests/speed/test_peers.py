@@ -7,8 +7,6 @@ Every gradient that is timed is compared with plain torch in float64, and so is 
 gradient in float64.
 """
 
-from __future__ import annotations
-
 import os
 
 import pytest
@@ -124,7 +122,7 @@ def check(gradients, truth, dtype):
 @pytest.fixture(scope="module")
 def times(request):
     """Seconds by row and contender, printed as a table at the end."""
-    seconds: dict[str, dict[str, list[float]]] = {}
+    seconds = {}
     yield seconds
     lines = [
         (

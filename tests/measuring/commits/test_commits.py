@@ -1,7 +1,5 @@
 """Two commits measured side by side: rounds, cells, one side, and two real commits."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math
