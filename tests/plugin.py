@@ -156,46 +156,6 @@ class Nothing(Odd):
 
 
 @dataclass(frozen=True)
-class Array(Odd):
-    name = "array"
-
-    def odd(self, good):
-        return Estimate(good.gradient.numpy(), good.codes)
-
-
-@dataclass(frozen=True)
-class Sparse(Odd):
-    name = "sparse"
-
-    def odd(self, good):
-        return Estimate(good.gradient.to_sparse(), good.codes)
-
-
-@dataclass(frozen=True)
-class Meta(Odd):
-    name = "meta"
-
-    def odd(self, good):
-        return Estimate(good.gradient, good.codes.to("meta"))
-
-
-@dataclass(frozen=True)
-class Complex(Odd):
-    name = "complex"
-
-    def odd(self, good):
-        return Estimate(good.gradient.to(torch.complex128), good.codes)
-
-
-@dataclass(frozen=True)
-class Whole(Odd):
-    name = "whole"
-
-    def odd(self, good):
-        return Estimate(good.gradient.long(), good.codes)
-
-
-@dataclass(frozen=True)
 class Unwritable(Odd):
     name = "unwritable"
 

@@ -159,15 +159,15 @@ def failure(the_case, estimator, status, reason):
     )
 
 
-def write(home, records, cases=None, estimators=None, profile="quick", timed=(10,)):
+def write(home, records, cases=None, estimators=None, timed=(10,)):
     """Lay out a store, its selection, and the list of the records that hold, of which a later one
     replaces an earlier.
     """
-    folder = home / profile
+    folder = home / "quick"
     cases = cases or list({item["case"]["name"]: item["case"] for item in records}.values())
     estimators = estimators or list(dict.fromkeys(item["estimator"] for item in records))
     selection = {
-        "profile": profile,
+        "profile": "quick",
         "cases": cases,
         "estimators": estimators,
         "tracked_depths": [10],
@@ -211,7 +211,6 @@ def write_costs(
     seconds,
     memory=None,
     names=("synthetic-ista-lasso",),
-    commit=COMMIT,
     single=(),
 ):
     """Lay out times and memory at two depths as a run does: None is a failure, NaN is skipped.
@@ -228,11 +227,12 @@ def write_costs(
                 "key": "0" * 16,
                 "metric": metric,
                 **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
-                "status": failed or "ok",
-                "reason": "because of this" if failed else "",
-                "value": None if failed else value,
-                "provenance": provenance(commit=commit),
+                "provenance": provenance(),
             }
+            if failed:
+                content |= {"status": failed, "reason": "because of this"}
+            else:
+                content["value"] = value
             if metric == "seconds" and not failed:
                 shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
                 content["samples"] = [share * value for share in shares]
@@ -255,12 +255,6 @@ def experiment(name, kind="learning", study="recovery", **changes):
         "name": name,
         "profile": "quick",
         "options": {},
-        "status": "ok",
-        "reason": "",
-        "summary": {},
-        "rows": [],
-        "arrays": [],
-        "arrays_digest": "",
         "seconds": 1.0,
         "provenance": provenance(),
     } | changes
@@ -347,14 +341,7 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
     if shifted:
         arrays["denoised_shifted"] = clean + left / 2 * (noisy - clean)
     if filters:
-        down, along = np.mgrid[0:8, 0:8]
-        waves = [
-            np.cos(0.2 * number * along + 0.1 * number * down)
-            for number in reversed(range(filters))
-        ]
-        arrays["filters"] = np.array(waves) * np.random.default_rng(1).uniform(
-            0.5, 2, (filters, 1, 1)
-        )
+        arrays["filters"] = np.random.default_rng(1).standard_normal((filters, 8, 8))
     gain = -20 * math.log10(left)
     summary = {
         "method": method,
@@ -395,12 +382,12 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
     return made | {"options": options} | changes, arrays
 
 
-def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, **changes):
+def interpretation(name="interpretation-backprop", atoms=3, samples=4):
     """Return an interpretation and its arrays: waves, and samples that are more and more noisy
     waves.
     """
-    noise = np.random.default_rng(2).standard_normal((atoms, samples, side, side))
-    waves = np.cos(np.arange(1, atoms + 1)[:, None, None] * np.mgrid[0:side, 0:side][1] / 2)
+    noise = np.random.default_rng(2).standard_normal((atoms, samples, 8, 8))
+    waves = np.cos(np.arange(1, atoms + 1)[:, None, None] * np.mgrid[0:8, 0:8][1] / 2)
     shaped = waves[:, None] + 0.2 * np.arange(samples)[None, :, None, None] * noise
     arrays = {
         "atoms": waves,
@@ -414,7 +401,7 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, *
         summary={"method": "backprop", "dataset": "image_patches"},
         options={"training": {"estimator": "backprop"}},
         arrays=sorted(arrays),
-    ) | changes, arrays
+    ), arrays
 
 
 def write_every_kind(home, depths=(1, 50, 300)):
@@ -448,9 +435,9 @@ def write_arrays(record, arrays):
     edit(record, arrays_digest=hashlib.sha256(packed.getvalue()).hexdigest())
 
 
-def write_experiments(home, records, profile="quick"):
+def write_experiments(home, records):
     """Lay out experiments; a record is one, or one with its arrays. Returns the paths."""
-    folder = home / profile / "store" / "experiments"
+    folder = home / "quick" / "store" / "experiments"
     paths, listed = [], {}
     for number, item in enumerate(records):
         content, arrays = item if isinstance(item, tuple) else (item, {})
@@ -459,5 +446,5 @@ def write_experiments(home, records, profile="quick"):
         if arrays:
             write_arrays(paths[-1], arrays)
         listed[content["name"]] = f"experiments/{paths[-1].name}"
-    write_run(home / profile, experiments=listed)
+    write_run(home / "quick", experiments=listed)
     return paths

@@ -14,7 +14,7 @@ from live import gone, heed_interrupts, marked, wait_for
 from repositories import git
 
 from pudle import workers
-from pudle.files import sweep, write_atomically
+from pudle.files import write_atomically
 from pudle.measuring.locking import locked
 
 pytestmark = pytest.mark.skipif(
@@ -144,27 +144,6 @@ def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, mark
     assert len(git(root, "worktree", "list").splitlines()) == 1
 
 
-def test_unfinished_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    kept = [
-        tmp_path / f".record.json.{os.getpid()}.tmp",
-        tmp_path / ".notes.tmp",
-        tmp_path / ".x.1e5.tmp",
-        tmp_path / "a.json",
-    ]
-    (tmp_path / "deep").mkdir()
-    strays = [
-        folder / f".record.json.{process.pid}.tmp" for folder in (tmp_path, tmp_path / "deep")
-    ]
-    for path in (*kept, *strays):
-        path.touch()
-    with locked(tmp_path, "run"):
-        assert not any(path.exists() for path in strays)
-    assert all(path.exists() for path in kept)
-    sweep(tmp_path / "absent")
-
-
 def test_a_file_that_is_being_written_is_never_seen_half_done(tmp_path, mark):
     """Writers are killed at any moment: the file holds one of the contents in full, and the next
     run sweeps the rest.
@@ -190,7 +169,7 @@ for number in itertools.count():
         if (tmp_path / "content").exists():
             content = (tmp_path / "content").read_text()
             assert content == content[0] * 1_000_000
-    sweep(tmp_path)
-    assert not list(tmp_path.glob(".*.tmp"))
+    with locked(tmp_path, "run"):
+        assert not list(tmp_path.glob(".*.tmp"))
     write_atomically(tmp_path / "content", "new")
     assert (tmp_path / "content").read_text() == "new"

@@ -185,19 +185,6 @@ def test_a_report_names_the_file_and_shows_all_else(whole, home, name, damage):
     assert "Damaged and left out" in (home / "quick" / "report" / "report.md").read_text()
 
 
-def test_no_changed_byte_goes_unnoticed(home):
-    """Wherever it lies, in whichever file that a report reads."""
-    draw = np.random.default_rng(0)
-    for name, (pattern, *_) in SHOWN.items():
-        (path,) = (home / "quick" / "store").glob(pattern)
-        content = path.read_bytes()
-        for at in draw.integers(0, len(content), 5):
-            flip(path, at, int(draw.integers(8)))
-            assert len(load(home, "quick").damaged) == 1, (name, at)
-            path.write_bytes(content)
-    assert load(home, "quick").damaged == ()
-
-
 def test_arrays_of_other_types_and_shapes_are_refused(home):
     """A plug-in may have written them."""
     (path,) = (home / "quick" / "store").glob("experiments/two-*.json")

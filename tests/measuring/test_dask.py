@@ -260,7 +260,6 @@ def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
     ("scheduler", "reason"),
     [
         ("nonsense", "names no cluster: give tcp://HOST:PORT"),
-        ("local:0", "names no cluster: give tcp"),
         ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),
         ("tcp://127.0.0.1:1?memory=much", "give the memory of a task as ?memory=4GiB"),
         (

@@ -29,7 +29,6 @@ CASE = Case(
 )
 LIMIT = 4.0
 
-TENSOR = "gradient is not a dense tensor of floats but "
 #: The status of each broken estimator, a text that its reason contains, and the depths that are
 #: scored in spite of the failure at another.
 EXPECTED = {
@@ -46,12 +45,7 @@ EXPECTED = {
     "leaves": ("error", "at depth 5: the process ended with exit code 0", (1, 2)),
     "stalls": ("timeout", "at depth 5: not finished after 4 s: give a larger timeout", (1, 2)),
     "falls": ("error", "at depth 5: the process was ended by signal 11", (1, 2)),
-    "nothing": ("error", f"{TENSOR}NoneType", (1, 5)),
-    "array": ("error", f"{TENSOR}ndarray", (1, 5)),
-    "sparse": ("error", f"{TENSOR}one of torch.float64, torch.sparse_coo", (1, 5)),
-    "meta": ("error", "but one of torch.float64, torch.strided on meta", (1, 5)),
-    "complex": ("error", f"{TENSOR}one of torch.complex128", (1, 5)),
-    "whole": ("error", f"{TENSOR}one of torch.int64", (1, 5)),
+    "nothing": ("error", "gradient is not a dense tensor of floats but NoneType", (1, 5)),
     "unwritable": ("error", "diagnostics cannot be stored", (1, 5)),
     "listed": ("error", "diagnostics cannot be stored", (1, 5)),
 }

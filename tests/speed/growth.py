@@ -91,15 +91,20 @@ def draw(data):
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "growth"
     sns.set_theme(style="whitegrid", font_scale=0.9)
-    panels = [("seconds", axis) for axis in TASKS] + [("MiB", axis) for axis in ("n", "T")]
-    figure, axes = matplotlib.pyplot.subplots(2, 3, figsize=(10, 6), layout="constrained")
-    for panel, (quantity, axis) in zip(axes.flat, panels, strict=True):
-        shown = data[(data.quantity == quantity) & (data.axis == axis)]
-        sns.lineplot(shown, x="size", y="value", hue="path", style="path", markers=True, ax=panel)
-        panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=quantity)
-        panel.set_xticks(list(TASKS[axis]), labels=list(TASKS[axis]))
-        panel.minorticks_off()
-        panel.legend(title=None)
+    data = data.assign(panel=data.quantity + " by " + data.axis)
+    figure = sns.relplot(
+        data,
+        kind="line",
+        x="size",
+        y="value",
+        hue="path",
+        style="path",
+        markers=True,
+        col="panel",
+        col_wrap=3,
+        height=3,
+        facet_kws={"sharex": False, "sharey": False},
+    ).set(xscale="log", yscale="log")
     figure.savefig(ROOT / "docs" / "images" / "growth.svg", metadata={"Date": None})
 
 

@@ -19,6 +19,9 @@ AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
 #: Not a contender: it computes no gradient.
 BOUND = "dense bound"
 
+#: Who computes the gradients at many depths at once.
+SWEEPERS = ("pudle", "pudle, torch", "published layers")
+
 #: A task, its number of turns, and who takes part.
 ROWS = {
     "n=1000, m=50, p=100, T=100": (
@@ -50,7 +53,7 @@ ROWS = {
             samples=1000,
         ),
         2,
-        ("pudle", "pudle, torch", "published layers"),
+        SWEEPERS,
     ),
 }
 
@@ -158,29 +161,23 @@ def test_gradient(benchmark, prepared, times, row, contender, turn):
     times.setdefault(row, {}).setdefault(contender, []).append(benchmark.stats.stats.min)
 
 
+SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)"
+
+
 @pytest.mark.parametrize(
-    "contender", [name for name in CONTENDERS if name not in (BOUND, "torch.compile")]
+    ("contender", "task"),
+    [
+        *(
+            (name, Task(SMALL, (12,)))
+            for name in CONTENDERS
+            if name not in (BOUND, "torch.compile")
+        ),
+        *((name, Task(SMALL, (1, 2, 7), ("lasso", "reconstruction"))) for name in SWEEPERS),
+    ],
 )
-def test_contenders_agree_on_a_small_problem(dtype, contender):
+def test_contenders_agree_on_a_small_problem(dtype, contender, task):
     """Keep the programs from rotting between the runs of `make peers`; torch.compile would take
     half a minute.
     """
-    small = Task(
-        "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)", (12,)
-    )
-    check(
-        CONTENDERS[contender](small, dtype)(),
-        CONTENDERS["torch autograd"](small, torch.float64)(),
-        dtype,
-    )
-
-
-@pytest.mark.parametrize("contender", ["pudle", "pudle, torch", "published layers"])
-def test_sweeps_agree_on_a_small_problem(dtype, contender):
-    dataset = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)"
-    small = Task(dataset, (1, 2, 7), ("lasso", "reconstruction"))
-    check(
-        CONTENDERS[contender](small, dtype)(),
-        CONTENDERS["torch autograd"](small, torch.float64)(),
-        dtype,
-    )
+    truth = CONTENDERS["torch autograd"](task, torch.float64)()
+    check(CONTENDERS[contender](task, dtype)(), truth, dtype)
