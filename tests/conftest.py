@@ -1,10 +1,13 @@
 """Fixtures that all test modules share."""
 
+import sys
+
 import pytest
 import torch
 from examples import ridge_problem, sparse_problem
 from hypothesis import HealthCheck, settings
 
+from pudle import names
 from pudle.errors import MissingDependency
 
 # How long drawing takes depends on what else the machine does.
@@ -50,6 +53,25 @@ def problem(loss):
 def ridge():
     """Small ridge regression in float64."""
     return ridge_problem()
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Return a function that puts a folder of plug-ins on the path, of this process and of those
+    that it starts; what it brings is forgotten afterwards.
+    """
+    before = set(sys.modules)
+
+    def install(folder):
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        names.entries.cache_clear()
+
+    yield install
+    names.entries.cache_clear()
+    for name in set(sys.modules) - before:
+        if "plugin" in name:
+            del sys.modules[name]
 
 
 def pytest_configure(config):

@@ -260,6 +260,11 @@ def experiment(name, kind="learning", study="recovery", **changes):
     } | changes
 
 
+def reached(error):
+    """Return what a training has reached at a relative error."""
+    return {"dictionary_error": 10 * error, "relative_error": error, "loss": 2 * error}
+
+
 def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.01, **changes):
     """Return a training whose relative error is ``start exp(-rate step)``; a step takes `pace`
     seconds.
@@ -286,27 +291,17 @@ def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.0
             "step": step,
             "seconds": pace * step,
             "learning_rate": 1e-3,
-            "loss": 2 * error,
             "gradient_norm": error,
-            "dictionary_error": 10 * error,
-            "relative_error": error,
             "support_recovery": 1 - error,
             "moved": start - error,
+            **reached(error),
         }
         for step, error in enumerate(errors)
     ]
+    summary = {f"start_{key}": value for key, value in reached(start).items()}
+    summary |= reached(errors[-1])
+    summary |= {"support_recovery": 1 - errors[-1], "steps": steps, "seconds": pace * steps}
     rows[0] |= {"loss": None, "gradient_norm": None, "support_recovery": None}
-    summary = {
-        "start_dictionary_error": 10 * start,
-        "dictionary_error": 10 * errors[-1],
-        "start_relative_error": start,
-        "relative_error": errors[-1],
-        "start_loss": 2 * start,
-        "loss": 2 * errors[-1],
-        "support_recovery": 1 - errors[-1],
-        "steps": steps,
-        "seconds": pace * steps,
-    }
     return experiment(name, options=options, rows=rows, summary=summary) | changes
 
 
@@ -322,14 +317,13 @@ def baseline(name, method, rate=0.3, **changes):
     )
 
 
-def crops(side=64, noise=0.1, seed=0):
-    """Return a clean and a noisy image, gray values around [0, 1]: waves of rising frequency and a
-    bright disc.
+def crops(side=64):
+    """Return a clean image, waves of rising frequency with gray values in [0, 1], and a noisy
+    one.
     """
     down, along = np.mgrid[0:side, 0:side] / side
-    clean = 0.5 + 0.25 * np.sin(20 * along**2 * (1 + down)) * np.cos(9 * down)
-    clean = np.where((down - 0.5) ** 2 + (along - 0.35) ** 2 < 0.04, 0.9, clean)
-    return clean, clean + noise * np.random.default_rng(seed).standard_normal(clean.shape)
+    clean = 0.5 + 0.4 * np.sin(20 * along**2 * (1 + down))
+    return clean, clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape)
 
 
 def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filters=0, **changes):

@@ -2,8 +2,6 @@
 what they are.
 """
 
-import sys
-
 import commands
 import pytest
 from plugin import write_package
@@ -80,28 +78,18 @@ ESCAPES = {"../../x": Any()}
 
 
 @pytest.fixture
-def installed(monkeypatch, tmp_path):
-    """Return a function that installs a package; what it brings is forgotten afterwards."""
-    before = set(sys.modules)
-
-    def install(name, text, points):
-        monkeypatch.syspath_prepend(write_package(tmp_path / name, name, text, points))
-        names.entries.cache_clear()
-
-    yield install
-    names.entries.cache_clear()
-    for name in set(sys.modules) - before:
-        if "plugin" in name:
-            del sys.modules[name]
+def package(tmp_path, installed):
+    """Return a function that installs a package of one module."""
+    return lambda name, *content: installed(write_package(tmp_path / name, name, *content))
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_plugin_costs_itself_alone_and_is_named(name, installed):
+def test_a_broken_plugin_costs_itself_alone_and_is_named(name, package):
     groups = ("estimators", "datasets", "algorithms", "experiments", "profiles")
     ours = {group: dict(names.entries(group)) for group in groups}
     rest, points, reason = BROKEN[name]
-    installed("bad_plugin", f"{GOOD}\n{rest}\n", points)
-    installed("good_plugin", GOOD, "[pudle.estimators]\ngood = good_plugin:Good")
+    package("bad_plugin", f"{GOOD}\n{rest}\n", points)
+    package("good_plugin", GOOD, "[pudle.estimators]\ngood = good_plugin:Good")
     there = {group: dict(names.entries(group)) for group in groups}
     assert there["estimators"].pop("good").__module__ == "good_plugin" and there == ours
     (line,) = names.broken(*groups)
@@ -110,9 +98,9 @@ def test_a_broken_plugin_costs_itself_alone_and_is_named(name, installed):
     assert pudle.make_estimator("implicit").name == "analytic"
 
 
-def test_who_asks_for_a_broken_or_unknown_entry_is_told_why(installed):
+def test_who_asks_for_a_broken_or_unknown_entry_is_told_why(package):
     points = "[pudle.estimators]\nbad = bad_plugin:Bad\n[pudle.profiles]\nbad = bad_plugin:nothing"
-    installed("bad_plugin", "import nothing_of_that_name", points)
+    package("bad_plugin", "import nothing_of_that_name", points)
     with pytest.raises(pudle.SpecError, match="No module named .* repair or uninstall bad_plugin"):
         pudle.make_estimator("bad(window=3)")
     with pytest.raises(pudle.PudleError, match="plug-in 'bad' of bad_plugin cannot be loaded"):
@@ -121,9 +109,9 @@ def test_who_asks_for_a_broken_or_unknown_entry_is_told_why(installed):
         names.list_profiles()["other"]
 
 
-def test_two_packages_that_claim_one_name_cost_the_second_alone(installed):
+def test_two_packages_that_claim_one_name_cost_the_second_alone(package):
     for module in ("second_plugin", "first_plugin"):
-        installed(module, GOOD, f"[pudle.estimators]\ngood = {module}:Good")
+        package(module, GOOD, f"[pudle.estimators]\ngood = {module}:Good")
     assert pudle.list_estimators()["good"].__module__ == "first_plugin"
     assert names.entries("estimators").origins["good"].startswith("first_plugin ")
     (line,) = names.broken("estimators")

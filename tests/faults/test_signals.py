@@ -15,7 +15,7 @@ import pytest
 from live import gone, marked, wait_for
 from plugin import write_plugin
 
-from pudle import cli, names
+from pudle import cli
 
 PUDLE = [sys.executable, "-m", "pudle"]
 FULL = Path("/dev/full")
@@ -90,11 +90,9 @@ def test_whatever_ends_the_program_early_is_no_success_and_no_regression(code, m
 
 
 def test_an_estimator_that_ends_the_program_ends_no_training_with_success(
-    tmp_path, monkeypatch, fails
+    tmp_path, installed, fails
 ):
-    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", ["quits"]))
-    names.entries.cache_clear()
+    installed(write_plugin(tmp_path / "plugin", ["quits"]))
     dataset = "--dataset=sparse_gaussian(n_samples=10)"
     line = fails("learn", dataset, "--estimator", "quits", "--out", "out")
-    names.entries.cache_clear()
     assert "a plug-in tried to end the program with sys.exit(0)" in line

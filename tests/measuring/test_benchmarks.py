@@ -1,25 +1,19 @@
 """The benchmarks that asv finds, and what each of their cells gives, over a small selection."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from examples import TINY
 
-from pudle.measuring.case import Case
 from pudle.measuring.measurement import write_scores
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
-CASE = Case(
-    name="tiny",
-    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
-    algorithm="ista",
-    loss="lasso",
-    seeds=(0, 1, 2),
-    depths=(1, 5),
-)
+CASE = dataclasses.replace(TINY, seeds=(0, 1, 2), depths=(1, 5))
 ESTIMATORS = ("alternating", "finite_difference", "backprop")
 
 #: Calls every cell as asv does, and prints what it returns or raises.

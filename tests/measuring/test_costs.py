@@ -13,7 +13,6 @@ import pytest
 from examples import TINY
 from plugin import write_plugin
 
-from pudle import names
 from pudle.errors import MissingResults, UnwritableFile
 from pudle.measuring import history, meter, provenance, run, sources
 from pudle.measuring.contents import ScoreRecord
@@ -110,9 +109,8 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         ("raises", "error", "ZeroDivisionError: planted"),
     ],
 )
-def test_a_cell_that_breaks_costs_itself_alone(tmp_path, monkeypatch, estimator, status, reason):
-    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", [estimator]))
-    names.entries.cache_clear()
+def test_a_cell_that_breaks_costs_itself_alone(tmp_path, installed, estimator, status, reason):
+    installed(write_plugin(tmp_path / "plugin", [estimator]))
     selection = Selection("quick", (TINY,), (estimator,), (1,), (5,), costs=("seconds",))
     store = Store(tmp_path / "store", "quick")
     row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
@@ -122,7 +120,6 @@ def test_a_cell_that_breaks_costs_itself_alone(tmp_path, monkeypatch, estimator,
     assert record.status == status and reason in record.reason and record.value is None
     # It is tried again.
     assert len(planned(selection, store)) == 1
-    names.entries.cache_clear()
 
 
 def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):

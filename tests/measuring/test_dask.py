@@ -14,7 +14,7 @@ from live import wait_for
 from PIL import Image
 from plugin import write_plugin
 
-from pudle import kernel_choice, names
+from pudle import kernel_choice
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case
 from pudle.measuring.runner import fill, plan, survey
@@ -107,16 +107,13 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
 
 
 @pytest.mark.nightly
-def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path, monkeypatch):
+def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path, installed):
     broken = ["sleeps", "dies", "leaves"]
-    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", broken))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
-    names.entries.cache_clear()
+    installed(write_plugin(tmp_path / "plugin", broken))
     store = Store(tmp_path / "store", "quick")
     tasks = survey(selected(*broken, "one_step", timeout=3.0), store)
     with connected("local:2") as executor:
         records = fill(plan(tasks), executor=executor)["score"]
-    names.entries.cache_clear()
     by_name = {record.estimator: record for record in records}
     statuses = {name: record.status for name, record in by_name.items()}
     failed = {"sleeps": "timeout", "dies": "out-of-memory", "leaves": "error"}

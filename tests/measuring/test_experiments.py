@@ -2,7 +2,6 @@
 else.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,6 @@ from examples import TINY
 from plugin import write_package
 from repositories import git
 
-from pudle import names
-from pudle.errors import MissingResults
 from pudle.measuring.run import execute
 from pudle.measuring.runner import fill, plan_experiments, survey
 from pudle.measuring.selection import Selection
@@ -73,15 +70,10 @@ STATUSES = {
 
 
 @pytest.fixture
-def planted(tmp_path, monkeypatch):
-    points = "[pudle.experiments]\nplanted = planted_experiments:EXPERIMENTS"
-    site = str(write_package(tmp_path / "plugin", "planted_experiments", PLUGIN, points))
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", site)
+def planted(tmp_path, monkeypatch, installed):
+    points = "[pudle.experiments]\nplanted = planted_plugin:EXPERIMENTS"
+    installed(write_package(tmp_path / "plugin", "planted_plugin", PLUGIN, points))
     monkeypatch.chdir(tmp_path)
-    names.entries.cache_clear()
-    yield
-    names.entries.cache_clear()
 
 
 def selection(*names, cases=()):
@@ -144,23 +136,14 @@ def test_what_holds_at_a_commit_is_known_later(planted):
     assert both == [["planted-lacks", "planted-works"], ["planted-works"]]
     # The record names the commit that carried it out.
     assert [side[-1].provenance["commit"] for side in sides] == [old, old]
-    # Without what runs wrote down, nobody can tell what held at a commit.
-    shutil.rmtree("home/quick/runs")
-    for commit in (old, new):
-        with pytest.raises(MissingResults):
-            at(commit)
 
 
 def test_experiments_leave_what_is_known_of_cases_as_it_is(planted):
-    """Neither the clean commit's nor the dirty one's record of cases is hidden, and the gate
-    refuses to judge none.
-    """
+    """Neither the clean commit's nor the dirty one's record of cases is hidden."""
     git(".", "init", "-q")
     commit = committed("clean")
     run("planted-works")
     assert not at(commit).cases
-    done = call("compare", "HEAD", "HEAD", "--home", "home")
-    assert done.returncode == 2 and "holds experiments" in done.stderr
     Path("file").write_text("dirty")
     run(cases=(TINY,))
     Path("file").write_text("clean")
@@ -168,9 +151,6 @@ def test_experiments_leave_what_is_known_of_cases_as_it_is(planted):
     results = at(commit)
     assert list(results.cases) == [TINY.name]
     assert [item.name for item in results.experiments] == ["planted-lacks", "planted-works"]
-    # Whoever deletes a damaged record need not mend lists.
-    next(Path("home/quick/store/experiments").glob("planted-lacks*.json")).unlink()
-    assert [item.name for item in at(commit).experiments] == ["planted-works"]
 
 
 def test_run_carries_out_the_experiments_it_is_told(planted):

@@ -4,13 +4,13 @@ import dataclasses
 import math
 
 import pytest
+from examples import TINY
 from plugin import NAMES, write_plugin
 
 from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.measuring import sources
-from pudle.measuring.case import Case
 from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import begin
@@ -19,14 +19,7 @@ from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 
-CASE = Case(
-    name="tiny",
-    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
-    algorithm="ista",
-    loss="lasso",
-    seeds=(0,),
-    depths=(1, 2, 5),
-)
+CASE = dataclasses.replace(TINY, seeds=(0,), depths=(1, 2, 5))
 LIMIT = 4.0
 
 #: The status of each broken estimator, a text that its reason contains, and the depths that are
@@ -56,10 +49,9 @@ def selected(*estimators, **options):
 
 
 @pytest.mark.slow
-def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, monkeypatch):
+def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, installed):
     assert set(EXPECTED) == set(NAMES)
-    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", list(NAMES)))
-    names.entries.cache_clear()
+    installed(write_plugin(tmp_path / "plugin", list(NAMES)))
     # Compiled now, because the first worker that needs the kernels would compile them within its
     # time limit.
     kernels.prepare()
@@ -85,7 +77,6 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
     some = survey(selected("raises", "refuses", "alternating", "dies"), store)
     labels = [[task.label for task in stage] for stage in plan(some)]
     assert labels == [["kernels"], ["raises on tiny", "dies on tiny"]]
-    names.entries.cache_clear()
 
 
 #: An estimator in a file that changes the file, as its author may while a run goes on.
@@ -175,13 +166,3 @@ def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
     assert shown() == ({"window_surface", "jacobian_error"}, False)
     monkeypatch.setattr(sources, "digest", lambda *_: "changed")
     assert shown() == (set(), True)
-
-
-def test_surfaces_are_measured_where_the_selection_says_so_and_what_is_short_comes_last(tmp_path):
-    def kinds(**options):
-        stages = plan(survey(selected("alternating", **options), Store(tmp_path, "quick")))
-        return [[task.kind for task in stage] for stage in stages]
-
-    assert kinds() == [["kernels", "reference"], ["score"]]
-    assert kinds(windows=(1,)) == [["kernels", "reference"], ["score", "surface"]]
-    assert kinds(jacobian_error=True) == [["kernels", "surface", "reference"], ["score"]]

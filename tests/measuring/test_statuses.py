@@ -2,7 +2,6 @@
 
 import torch
 
-from pudle.errors import MissingDependency, UnsupportedProblem
 from pudle.measuring.statuses import worst
 from pudle.workers import failure
 
@@ -20,13 +19,7 @@ def test_the_worst_status_counts_with_its_first_reason():
     }
 
 
-def test_an_error_is_a_status_with_a_reason():
-    assert failure(UnsupportedProblem("needs a smooth problem")) == (
-        "unsupported",
-        "needs a smooth problem",
-    )
-    assert failure(MissingDependency("install jax")) == ("skipped", "install jax")
-    assert failure(ValueError("one\ntwo")) == ("error", "ValueError: one")
+def test_an_error_of_memory_is_a_status():
     full = [
         MemoryError(),
         torch.OutOfMemoryError("of 80 GiB"),

@@ -20,24 +20,6 @@ from pudle.measuring.store import Store
 RECORDS, SECONDS = 1_920, 2.0
 
 
-def test_a_damaged_file_and_one_that_broke_count_as_missing(tmp_path):
-    store = Store(tmp_path / "store", "quick")
-    estimators = ("backprop", "alternating", "one_step")
-    selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=())
-    for estimator in estimators[:2]:
-        measure(TINY, estimator, store)
-    path = store.path(TINY, "backprop")
-    path.write_text(path.read_text()[:-100])
-    tasks = survey(selection, store)
-    assert [task.missing for task in tasks] == [True, False, True]
-    broken = tasks[1].record
-    broken.status = broken.scores[-1]["status"] = "error"
-    broken.write(store.path(TINY, "alternating"))
-    task = survey(selection, store)[1]
-    worst = {1: "ok", 5: "ok", 99: "error"} | {broken.scores[-1]["depth"]: "error"}
-    assert task.missing and {depth: task.record.at(depth)["status"] for depth in worst} == worst
-
-
 def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_path, monkeypatch):
     """A store of 120 scores, each with 15 costs."""
     store = Store(tmp_path / "quick" / "store", "quick")

@@ -30,6 +30,13 @@ def task(n=1000, p=100, s=5, depth=100):
     )
 
 
+COLUMNS = ["axis", "size", "path", "quantity", "value"]
+
+
+def table(rows):
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
 #: Tasks by what varies. Exponents are fitted to all of them.
 TASKS = {
     "n": {n: task(n=n, depth=50) for n in (1000, 2000, 4000, 8000, 16000)},
@@ -40,7 +47,7 @@ TASKS = {
 
 
 def measure_times():
-    seconds = {}
+    rows = []
     for _ in range(ROUNDS + 1):
         for axis, tasks in TASKS.items():
             for size, chosen in tasks.items():
@@ -48,10 +55,8 @@ def measure_times():
                     work = project(choice, chosen, torch.float32)
                     begun = time.process_time()
                     work()
-                    spent = time.process_time() - begun
-                    seconds[axis, size, name] = min(spent, seconds.get((axis, size, name), np.inf))
-    rows = [(axis, size, name, "seconds", value) for (axis, size, name), value in seconds.items()]
-    return pd.DataFrame(rows, columns=["axis", "size", "path", "quantity", "value"])
+                    rows.append((axis, size, name, "seconds", time.process_time() - begun))
+    return table(rows).groupby(COLUMNS[:-1], sort=False, as_index=False).min()
 
 
 def measure_memory():
@@ -71,7 +76,7 @@ def measure_memory():
                 process.start()
                 rows.append((axis, size, name, "MiB", receiver.recv()))
                 process.join()
-    return pd.DataFrame(rows, columns=["axis", "size", "path", "quantity", "value"])
+    return table(rows)
 
 
 def report_peak(first, work, sender):
