@@ -10,3 +10,11 @@ def git(folder, *arguments):
         ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
+
+
+def repository(folder):
+    """Make a repository with one empty commit, and return its folder."""
+    folder.mkdir(exist_ok=True)
+    git(folder, "init", "-q")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "first")
+    return folder

@@ -7,7 +7,7 @@ import random
 
 import click
 import pytest
-from repositories import git
+from repositories import repository
 
 from pudle import cli
 from pudle.errors import PudleError
@@ -138,8 +138,7 @@ def typed(tmp_path, monkeypatch, capfd):
     for kind, method in [*begins, (Search, "__init__"), (page, "measure_apart")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
+    repository(tmp_path)
     (tmp_path / "file.txt").write_text("neither code nor an image\n")
     (tmp_path / "file.py").write_text("this is no Python\n")
 

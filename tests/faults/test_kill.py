@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from live import gone, heed_interrupts, marked, wait_for
-from repositories import git
+from repositories import git, repository
 
 from pudle import workers
 from pudle.files import write_atomically
@@ -129,10 +129,7 @@ def test_busy_workers_and_what_they_started_end_with_their_parent(tmp_path, mark
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, mark):
-    root = tmp_path / "repository"
-    root.mkdir()
-    git(root, "init", "-q")
-    git(root, "commit", "-q", "--allow-empty", "-m", "first")
+    root = repository(tmp_path / "repository")
     folder = tmp_path / "build"
     process = start(
         write(tmp_path / "build_script.py", BUILD), root, folder, mark=mark, cwd=tmp_path

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from examples import TINY
-from repositories import git
+from repositories import git, repository
 from synthetic import edit, write_arrays, write_every_kind
 
 from pudle.errors import InvalidArgument, UnreadableResult, UnwritableFile
@@ -218,9 +218,7 @@ LISTS = ("the list of a run", "the list of a commit")
 
 @pytest.mark.parametrize(("name", "damage"), table(dict.fromkeys(LISTS, RECORDS)))
 def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypatch, name, damage):
-    git(home, "init", "-q")
-    git(home, "commit", "-q", "--allow-empty", "-m", "first")
-    commit = git(home, "rev-parse", "HEAD")
+    commit = git(repository(home), "rev-parse", "HEAD")
     last, of_commit = home / "quick" / "run.json", home / "quick" / "runs" / f"{commit}.json"
     of_commit.parent.mkdir()
     shutil.copy(last, of_commit)

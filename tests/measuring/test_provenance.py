@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from repositories import git
+import repositories
 
 import pudle
 from pudle.measuring.provenance import PACKAGE_FOLDERS, NoRepository, installed_commit, repository
@@ -13,9 +13,7 @@ from pudle.measuring.provenance import PACKAGE_FOLDERS, NoRepository, installed_
 
 @pytest.fixture
 def checkout(tmp_path):
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
-    return tmp_path
+    return repositories.repository(tmp_path)
 
 
 def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(checkout):
