@@ -5,6 +5,7 @@ import torch
 
 import pudle
 from pudle.measuring.case import Case
+from pudle.measuring.selection import Selection
 
 PENALTY = 0.2
 #: A case that is measured within a second.
@@ -16,6 +17,11 @@ TINY = Case(
     seeds=(0, 1),
     depths=(5, 1),
 )
+
+
+def selected(*estimators, cases=(TINY,), depths=(1,), **changes):
+    """Return a selection that tracks and times the same depths."""
+    return Selection("quick", cases, estimators, depths, depths, **changes)
 
 
 def sparse_arrays(seed=0, n=40, m=12, p=18, s=3):

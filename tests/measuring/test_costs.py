@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from examples import TINY
+from examples import TINY, selected
 from plugin import write_plugin
 
 from pudle.errors import MissingResults, UnwritableFile
@@ -20,7 +20,6 @@ from pudle.measuring.costs import cells, measure_cost
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import begin, execute, take_part
 from pudle.measuring.runner import fill, plan_costs, survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 
@@ -29,7 +28,7 @@ METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
 def scored(folder, *estimators, cases=(TINY,), **changes):
     """Return a selection, and a store with its scores."""
-    selection = Selection("quick", cases, estimators, (1,), (5,), **changes)
+    selection = selected(*estimators, cases=cases, depths=(5,), **changes)
     store = Store(folder / "store", "quick")
     for case, estimator in selection.pairs:
         measure(case, estimator, store)
@@ -111,7 +110,7 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
 )
 def test_a_cell_that_breaks_costs_itself_alone(tmp_path, installed, estimator, status, reason):
     installed(write_plugin(tmp_path / "plugin", [estimator]))
-    selection = Selection("quick", (TINY,), (estimator,), (1,), (5,), costs=("seconds",))
+    selection = selected(estimator, depths=(5,), costs=("seconds",))
     store = Store(tmp_path / "store", "quick")
     row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
     content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
@@ -151,7 +150,7 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
     may be wrong as well.
     """
     folder = tmp_path / "quick"
-    selection = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
+    selection = selected("backprop")
     store = Store(folder / "store", "quick")
 
     def shown(version, error):
@@ -181,7 +180,7 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     monkeypatch.setattr(run, "installed_commit", lambda root: (commit, False))
 
     def written(*estimators):
-        selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
+        selection = selected(*estimators, costs=("seconds",))
         execute(selection, home=tmp_path, workers=1)
         (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
         results = json.loads(path.read_text())["results"]
@@ -207,9 +206,7 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
 def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
     ridge = {"name": "ridge", "dataset": "ridge(kappa=10)", "loss": "linear"}
     case = dataclasses.replace(TINY, **ridge, seeds=(0,), depths=(1,))
-    selection = Selection(
-        "quick", (case,), ("backprop",), (1,), (1,), costs=("seconds",), torch_depths=(1,)
-    )
+    selection = selected("backprop", cases=(case,), costs=("seconds",), torch_depths=(1,))
     summary = execute(selection, home=tmp_path, workers=1)
     tasks = [task for task in survey(selection, Store(tmp_path / "quick/store", "quick"))]
     assert [task.record.status for task in tasks] == ["ok", "ok", "skipped"]
@@ -218,7 +215,7 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
 
 def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, monkeypatch):
     """Each cell begins the run unless it has begun; a report shows it, and a run goes on."""
-    folder, selection = tmp_path / "quick", Selection("quick", (TINY,), ("backprop",), (1,), (5,))
+    folder, selection = tmp_path / "quick", selected("backprop")
     store = Store(folder / "store", "quick")
     take_part(folder, store, selection, TINY, "backprop")
     measure(TINY, "backprop", store)

@@ -3,11 +3,10 @@
 import pytest
 import torch
 from commands import call
-from examples import TINY
+from examples import selected
 
 from pudle.measuring.costs import cells
 from pudle.measuring.runner import fill, plan, plan_costs, survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
 needs_cuda = pytest.mark.skipif(
@@ -19,7 +18,7 @@ needs_cuda = pytest.mark.skipif(
 def test_scores_and_costs_on_a_gpu(tmp_path):
     """References in float64 on the CPU, the same errors, times and memory of the device."""
     estimators = ("alternating", "analytic", "backprop", "truncated(window=2)")
-    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), device="cuda")
+    selection = selected(*estimators, depths=(1, 5), device="cuda")
     selection.write(tmp_path / "selection.json")
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
     records = fill(plan(survey(selection, store)), workers=1)["score"]

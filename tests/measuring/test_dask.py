@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 from clusters import Cluster, other_version
-from examples import TINY
+from examples import selected
 from live import wait_for
 from PIL import Image
 from plugin import write_plugin
@@ -18,7 +18,6 @@ from pudle import kernel_choice
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case
 from pudle.measuring.runner import fill, plan, survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
 pytest.importorskip("distributed", reason="install pudle[scale]")
@@ -58,10 +57,6 @@ def contents(folder):
                 content = {key: arrays[key].tobytes() for key in arrays}
         kept[path.relative_to(folder).as_posix()] = content
     return kept
-
-
-def selected(*estimators, cases=(TINY,), **changes):
-    return Selection("quick", cases, estimators, (1,), (1,), **changes)
 
 
 @pytest.fixture

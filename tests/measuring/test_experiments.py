@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import call
-from examples import TINY
+from examples import TINY, selected
 from plugin import write_package
 from repositories import git
 
 from pudle.measuring.run import execute
 from pudle.measuring.runner import fill, plan_experiments, survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 
@@ -78,7 +77,7 @@ def planted(tmp_path, monkeypatch, installed):
 
 def selection(*names, cases=()):
     estimators = ("alternating",) if cases else ()
-    return Selection("quick", cases, estimators, (1,), (1,), experiments=names)
+    return selected(*estimators, cases=cases, experiments=names)
 
 
 def run(*names, cases=()):

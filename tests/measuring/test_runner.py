@@ -1,8 +1,10 @@
 """Filling the store: whatever an estimator does, the others are measured and the reason is kept."""
 
 import dataclasses
+import functools
 import math
 
+import examples
 import pytest
 from examples import TINY
 from plugin import NAMES, write_plugin
@@ -15,7 +17,6 @@ from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import begin
 from pudle.measuring.runner import fill, plan, survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 
@@ -44,8 +45,7 @@ EXPECTED = {
 }
 
 
-def selected(*estimators, **options):
-    return Selection("quick", (CASE,), estimators, (1,), (5,), **options)
+selected = functools.partial(examples.selected, cases=(CASE,))
 
 
 @pytest.mark.slow

@@ -6,13 +6,12 @@ import dataclasses
 import time
 
 import msgspec
-from examples import TINY
+from examples import TINY, selected
 
 from pudle.measuring import sources
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import execute
 from pudle.measuring.runner import survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
 #: Records of the synthetic selection, and the processor seconds that a run with nothing to do may
@@ -26,7 +25,7 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     depths = (1, 2, 5, 10, 20)
     cases = [dataclasses.replace(TINY, name=f"case{number}", depths=depths) for number in range(12)]
     estimators = tuple(f"truncated(window={window})" for window in range(1, 11))
-    selection = Selection("quick", tuple(cases), estimators, (1,), depths, torch_depths=depths)
+    selection = selected(*estimators, cases=tuple(cases), depths=depths, torch_depths=depths)
     tasks = survey(selection, store)
     assert len(tasks) == RECORDS
     score = measure(cases[0], estimators[0], store)

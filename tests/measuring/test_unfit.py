@@ -5,12 +5,12 @@ reason, and never broken.
 import dataclasses
 
 import pytest
-from examples import TINY
+from examples import TINY, selected
 
 from pudle import names
 from pudle.measuring.measurement import measure
 from pudle.measuring.runner import fill, plan, survey
-from pudle.measuring.selection import Selection, select
+from pudle.measuring.selection import select
 from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
 from pudle.references.certified import MINIMIZER_TARGETS
@@ -68,9 +68,7 @@ def test_a_target_that_fits_is_scored_beside_one_that_does_not(tmp_path):
 @pytest.mark.slow
 def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(tmp_path):
     cases = tuple(dataclasses.replace(case, name=name) for name, (case, _) in UNFIT.items())
-    selection = Selection(
-        "quick", cases, ("alternating",), (1,), (5,), windows=(1, 2), jacobian_error=True
-    )
+    selection = selected("alternating", cases=cases, windows=(1, 2), jacobian_error=True)
     store = Store(tmp_path / "store", "quick")
     records = fill(plan(survey(selection, store)))
     assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
@@ -111,7 +109,7 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
     """Square roots by an iteration: the loss is the sum of theta^(3/2), whose gradient is known."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
-    profile = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
+    profile = selected("backprop")
     (case,) = select(profile, datasets=["own.py"], depths=[200], seeds=2, home=tmp_path).cases
     assert (case.dataset, case.algorithm, case.loss, case.targets) == (
         "own.py:Newton",
