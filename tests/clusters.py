@@ -8,11 +8,6 @@ import sys
 
 from paths import ROOT
 
-#: Where the folders of the repository lie in the package.
-FOLDERS = {"src/pudle": "."} | {
-    name: name for name in ("estimators", "datasets", "bench", "reports")
-}
-
 
 class Cluster:
     """A scheduler at a fixed port, and workers of one thread each; all end when the context is
@@ -69,8 +64,9 @@ def other_version(folder):
     """Return the PYTHONPATH of a worker whose copy of the package has another line in one
     estimator.
     """
-    for source, place in FOLDERS.items():
-        shutil.copytree(ROOT / source, folder / "pudle" / place, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "src" / "pudle", folder / "pudle")
+    for name in ("estimators", "datasets", "bench", "reports"):
+        shutil.copytree(ROOT / name, folder / "pudle" / name)
     path = folder / "pudle" / "estimators" / "backprop.py"
     path.write_text(f"{path.read_text()}\n# Another version.\n")
     return str(folder)

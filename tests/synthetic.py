@@ -17,6 +17,8 @@ SEEDS = [0, 1, 2]
 RHO = {0: 0.95, 1: 0.955, 2: 0.96}
 BOUND = 1e-12
 COMMIT = "c" * 40
+#: What all records have.
+COMMON = {"schema": SCHEMA, "key": "0" * 16}
 CLAIMS = {
     "alternating": ("direct", ["lasso"]),
     "backprop": ("unrolled", None),
@@ -136,21 +138,22 @@ def references(seeds=SEEDS, target="exact", **changes):
 
 def record(the_case, estimator, **changes):
     claim = CLAIMS.get(estimator, ("direct", None))
-    return {
-        "schema": SCHEMA,
-        "key": "0" * 16,
-        "profile": "quick",
-        "case": the_case,
-        "estimator": estimator,
-        "computes": claim[0],
-        "consistent_for": claim[1],
-        "status": "ok",
-        "reason": "",
-        "scores": scores(CURVES.get(estimator, CURVES["alternating"])),
-        "references": references(),
-        "seconds": 1.0,
-        "provenance": provenance(),
-    } | changes
+    return (
+        COMMON
+        | {
+            "case": the_case,
+            "estimator": estimator,
+            "computes": claim[0],
+            "consistent_for": claim[1],
+            "status": "ok",
+            "reason": "",
+            "scores": scores(CURVES.get(estimator, CURVES["alternating"])),
+            "references": references(),
+            "seconds": 1.0,
+            "provenance": provenance(),
+        }
+        | changes
+    )
 
 
 def failure(the_case, estimator, status, reason):
@@ -195,8 +198,8 @@ def write_run(folder, **content):
 
 def write_artifact(home, kind, rows, **changes):
     """Lay out a surface or curve that was stored beside the scores."""
-    content = {"schema": SCHEMA, "key": "0" * 16, "kind": kind, "case": case()["name"], "seed": 0}
-    content |= {"rows": rows, "provenance": provenance()} | changes
+    content = COMMON | {"kind": kind, "case": case()["name"], "seed": 0, "rows": rows}
+    content |= {"provenance": provenance()} | changes
     path = home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}.json"
     write_record(path, content)
     run = json.loads((home / "quick" / "run.json").read_text())
@@ -222,20 +225,14 @@ def write_costs(
         cells = list(itertools.product(names, estimators, [100, 200])) if values else []
         for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
             failed = "error" if value is None else "skipped" if math.isnan(value) else ""
-            content = {
-                "schema": SCHEMA,
-                "key": "0" * 16,
-                "metric": metric,
-                **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
-                "provenance": provenance(),
-            }
+            content = COMMON | dict(zip(("case", "estimator", "depth"), cell, strict=True))
+            content |= {"metric": metric, "provenance": provenance()}
+            shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
             if failed:
                 content |= {"status": failed, "reason": "because of this"}
             else:
-                content["value"] = value
-            if metric == "seconds" and not failed:
-                shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
-                content["samples"] = [share * value for share in shares]
+                samples = [share * value for share in shares if metric == "seconds"]
+                content |= {"value": value, "samples": samples}
             listed.append((metric, *cell, f"{cell[0]}/costs/{metric}-{number}.json"))
             write_record(folder / "store" / listed[-1][-1], content)
     write_run(folder, costs=listed)
@@ -247,17 +244,18 @@ def write_costs(
 
 def experiment(name, kind="learning", study="recovery", **changes):
     """Return the record of an experiment as a run stores it."""
-    return {
-        "schema": SCHEMA,
-        "key": "0" * 16,
-        "kind": kind,
-        "study": study,
-        "name": name,
-        "profile": "quick",
-        "options": {},
-        "seconds": 1.0,
-        "provenance": provenance(),
-    } | changes
+    return (
+        COMMON
+        | {
+            "kind": kind,
+            "study": study,
+            "name": name,
+            "options": {},
+            "seconds": 1.0,
+            "provenance": provenance(),
+        }
+        | changes
+    )
 
 
 def reached(error):
@@ -290,10 +288,7 @@ def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.0
             "epoch": step,
             "step": step,
             "seconds": pace * step,
-            "learning_rate": 1e-3,
-            "gradient_norm": error,
             "support_recovery": 1 - error,
-            "moved": start - error,
             **reached(error),
         }
         for step, error in enumerate(errors)
@@ -301,7 +296,7 @@ def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.0
     summary = {f"start_{key}": value for key, value in reached(start).items()}
     summary |= reached(errors[-1])
     summary |= {"support_recovery": 1 - errors[-1], "steps": steps, "seconds": pace * steps}
-    rows[0] |= {"loss": None, "gradient_norm": None, "support_recovery": None}
+    rows[0] |= {"loss": None, "support_recovery": None}
     return experiment(name, options=options, rows=rows, summary=summary) | changes
 
 
@@ -347,7 +342,6 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
         "ssim": 1 - left / 2,
         "psnr_shifted": 26 + gain if shifted else None,
         "ssim_shifted": 1 - left / 4 if shifted else None,
-        "per_image_psnr": [20 + gain] * 3,
         "training_seconds": 60.0 if estimator else 0.0,
         "steps": 100 if estimator else 0,
     }
@@ -356,8 +350,6 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
             "epoch": step / 10,
             "step": step,
             "seconds": 0.6 * step,
-            "learning_rate": 1e-3,
-            "loss": 1.0,
             "psnr": 20 + gain * (1 - math.exp(-step / 20)) if step % 10 == 0 else None,
         }
         for step in range(101)
@@ -398,22 +390,14 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4):
     ), arrays
 
 
-def write_every_kind(home, depths=(1, 50, 300)):
+def write_every_kind(home):
     """Lay out a file of every kind that a report reads."""
-    depths, names = list(depths), list(CURVES)[:2]
-    scored = [record(case(depths=depths), estimator) for estimator in names]
-    for item in scored:
-        item["scores"] = [row for row in item["scores"] if row["depth"] in depths]
-    write(home, scored)
+    names = list(CURVES)[:2]
+    write(home, [record(case(), estimator) for estimator in names])
     write_costs(home, names, [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
-    write_artifact(
-        home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in depths]
-    )
-    surface = [
-        {"depth": d, "window": w, "relative_error": 0.1, "status": "ok"}
-        for d in depths
-        for w in (1, 2)
-    ]
+    curve = [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS]
+    write_artifact(home, "jacobian_error", curve)
+    surface = [row | {"window": w, "status": "ok"} for row in curve for w in (1, 2)]
     write_artifact(home, "window_surface", surface)
     write_experiments(
         home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")]
