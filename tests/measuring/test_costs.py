@@ -108,10 +108,11 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         ("raises", "error", "ZeroDivisionError: planted"),
     ],
 )
-def test_a_cell_that_breaks_costs_itself_alone(tmp_path, installed, estimator, status, reason):
+def test_a_cell_that_breaks_costs_itself_alone(
+    tmp_path, store, installed, estimator, status, reason
+):
     installed(write_plugin(tmp_path / "plugin", [estimator]))
     selection = selected(estimator, depths=(5,), costs=("seconds",))
-    store = Store(tmp_path / "store", "quick")
     row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
     content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
     store.write("score", TINY, estimator, scores=[row], **content)
@@ -145,18 +146,16 @@ def test_a_time_is_repeated_as_often_as_its_spread_needs(monkeypatch, taken, cou
     assert len(meter.samples(lambda: None)) == count
 
 
-def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch):
+def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, store, monkeypatch):
     """A first version, a second, and the first again: its record is the older one, and the clock
     may be wrong as well.
     """
-    folder = tmp_path / "quick"
     selection = selected("backprop")
-    store = Store(folder / "store", "quick")
 
     def shown(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
-        begin(folder, store, selection)
+        begin(store.folder.parent, store, selection)
         record = store.read("score", TINY, "backprop") or measure(TINY, "backprop", store)
         for row in record.scores:
             row["relative_error"] = error
@@ -203,20 +202,18 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
+def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path, store):
     ridge = {"name": "ridge", "dataset": "ridge(kappa=10)", "loss": "linear"}
     case = dataclasses.replace(TINY, **ridge, seeds=(0,), depths=(1,))
     selection = selected("backprop", cases=(case,), costs=("seconds",), torch_depths=(1,))
     summary = execute(selection, home=tmp_path, workers=1)
-    tasks = [task for task in survey(selection, Store(tmp_path / "quick/store", "quick"))]
-    assert [task.record.status for task in tasks] == ["ok", "ok", "skipped"]
+    assert [task.record.status for task in survey(selection, store)] == ["ok", "ok", "skipped"]
     assert not summary.broken and not any("time of" in line for line in summary.findings)
 
 
-def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, monkeypatch):
+def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
     """Each cell begins the run unless it has begun; a report shows it, and a run goes on."""
     folder, selection = tmp_path / "quick", selected("backprop")
-    store = Store(folder / "store", "quick")
     take_part(folder, store, selection, TINY, "backprop")
     measure(TINY, "backprop", store)
     begun = (folder / "run.json").stat().st_mtime_ns

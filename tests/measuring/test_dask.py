@@ -102,10 +102,9 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
 
 
 @pytest.mark.nightly
-def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path, installed):
+def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path, store, installed):
     broken = ["sleeps", "dies", "leaves"]
     installed(write_plugin(tmp_path / "plugin", broken))
-    store = Store(tmp_path / "store", "quick")
     tasks = survey(selected(*broken, "one_step", timeout=3.0), store)
     with connected("local:2") as executor:
         records = fill(plan(tasks), executor=executor)["score"]
@@ -119,9 +118,8 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
 
 
 @pytest.mark.nightly
-def test_a_worker_with_another_version_is_refused_and_mixes_no_numbers(tmp_path, cluster):
+def test_a_worker_with_another_version_is_refused_and_mixes_no_numbers(tmp_path, store, cluster):
     cluster.start_worker(PYTHONPATH=other_version(tmp_path / "other"))
-    store = Store(tmp_path / "store", "quick")
     with connected(cluster.address) as executor, pytest.raises(PudleError) as refused:
         fill(plan(survey(selected("alternating", "backprop"), store)), executor=executor)
     assert "backprop on tiny" in str(refused.value)
@@ -241,8 +239,7 @@ def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkey
 
 
 @pytest.mark.nightly
-def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
-    store = Store(tmp_path / "store", "quick")
+def test_jobs_that_slurm_starts_fill_the_store(slurm, store):
     with connected(f"slurm:{slurm}") as executor:
         (record,) = fill(plan(survey(selected("backprop"), store)), executor=executor)["score"]
     assert record.status == "ok"

@@ -13,7 +13,6 @@ from repositories import git
 
 from pudle.measuring.run import execute
 from pudle.measuring.runner import fill, plan_experiments, survey
-from pudle.measuring.store import Store
 from pudle.reports.load import load
 
 PLUGIN = """
@@ -97,8 +96,7 @@ def committed(text):
 
 
 @pytest.mark.slow
-def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path, planted):
-    store = Store(tmp_path / "store", "quick")
+def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(store, planted):
     fill(plan_experiments(survey(selection(*STATUSES), store)), workers=2)
     for name, (status, reason) in STATUSES.items():
         record = store.read("experiment", name)

@@ -49,13 +49,13 @@ selected = functools.partial(examples.selected, cases=(CASE,))
 
 
 @pytest.mark.slow
-def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, installed):
+def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, store, installed):
     assert set(EXPECTED) == set(NAMES)
     installed(write_plugin(tmp_path / "plugin", list(NAMES)))
     # Compiled now, because the first worker that needs the kernels would compile them within its
     # time limit.
     kernels.prepare()
-    store, steps = Store(tmp_path / "store", "quick"), []
+    steps = []
     tasks = survey(selected(*EXPECTED, "alternating", timeout=LIMIT), store)
     fill(plan(tasks), workers=2, progress=lambda *step: steps.append(step))
     for name, (status, reason, kept) in EXPECTED.items():
@@ -98,14 +98,14 @@ class Changing(pudle.GradientEstimator):
 """
 
 
-def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path):
+def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, store):
     """Whether it is of the old sources or of the new, its key would be that of others."""
     file = tmp_path / "changing.py"
     file.write_text(f"{CHANGING}\nFILE = Path({str(file)!r})\n")
-    chosen, store = selected(f"{file}:Changing", "alternating"), Store(tmp_path, "quick")
+    chosen = selected(f"{file}:Changing", "alternating")
     with pytest.raises(ChangedSources, match="finished results are kept; run again"):
         fill(plan(survey(chosen, store)))
-    assert not list(tmp_path.glob("tiny/*changing*.json"))
+    assert not list(store.folder.glob("tiny/*changing*.json"))
     # Again, now that nothing changes.
     fill(plan(survey(chosen, store)))
     assert store.read("score", CASE, f"{file}:Changing").status == "ok"
@@ -126,8 +126,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
-    store = Store(tmp_path, "quick")
+def test_surfaces_are_stored_once_and_say_why_there_are_none(store):
     thresholding = "ista(thresholding='hard(threshold=0.1)')"
     hard = dataclasses.replace(CASE, name="hard", algorithm=thresholding, targets=("gstar",))
     chosen = dataclasses.replace(selected(windows=(1, 5), jacobian_error=True), cases=(CASE, hard))
@@ -150,8 +149,7 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     ]
 
 
-def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
-    store = Store(tmp_path / "quick" / "store", "quick")
+def test_a_surface_of_other_sources_is_not_shown(tmp_path, store, monkeypatch):
     chosen = selected("alternating", windows=(1, 5), jacobian_error=True)
 
     def shown():

@@ -12,16 +12,16 @@ from pudle.measuring import sources
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import execute
 from pudle.measuring.runner import survey
-from pudle.measuring.store import Store
 
 #: Records of the synthetic selection, and the processor seconds that a run with nothing to do may
 #: take.
 RECORDS, SECONDS = 1_920, 2.0
 
 
-def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_path, monkeypatch):
+def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(
+    tmp_path, store, monkeypatch
+):
     """A store of 120 scores, each with 15 costs."""
-    store = Store(tmp_path / "quick" / "store", "quick")
     depths = (1, 2, 5, 10, 20)
     cases = [dataclasses.replace(TINY, name=f"case{number}", depths=depths) for number in range(12)]
     estimators = tuple(f"truncated(window={window})" for window in range(1, 11))

@@ -12,7 +12,6 @@ from pudle.measuring.measurement import measure
 from pudle.measuring.runner import fill, plan, survey
 from pudle.measuring.selection import select
 from pudle.measuring.statuses import BROKEN
-from pudle.measuring.store import Store
 from pudle.references.certified import MINIMIZER_TARGETS
 
 RIDGE = dataclasses.replace(TINY, dataset="ridge(n_samples=3, n_components=4)", loss="linear")
@@ -47,36 +46,34 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_what_does_not_fit_is_unsupported_with_the_reason(name, tmp_path):
+def test_what_does_not_fit_is_unsupported_with_the_reason(name, store):
     case, reason = UNFIT[name]
-    record = measure(case, "backprop", Store(tmp_path, "quick"))
+    record = measure(case, "backprop", store)
     assert {row["status"] for row in record.scores} == {"unsupported"}
     assert record.status not in BROKEN
     assert reason in record.reason and "\n" not in record.reason
     assert len(record.scores) == len(case.seeds) * len(case.depths) * len(case.targets)
 
 
-def test_a_target_that_fits_is_scored_beside_one_that_does_not(tmp_path):
+def test_a_target_that_fits_is_scored_beside_one_that_does_not(store):
     case = dataclasses.replace(
         TINY, targets=("exact", "gstar", "gtilde"), algorithm="ista(thresholding='hard')"
     )
-    record = measure(case, "alternating", Store(tmp_path, "quick"))
+    record = measure(case, "alternating", store)
     statuses = {(row["target"], row["status"]) for row in record.scores}
     assert statuses == {("exact", "unsupported"), ("gstar", "ok"), ("gtilde", "ok")}
 
 
 @pytest.mark.slow
-def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(tmp_path):
+def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(store):
     cases = tuple(dataclasses.replace(case, name=name) for name, (case, _) in UNFIT.items())
     selection = selected("alternating", cases=cases, windows=(1, 2), jacobian_error=True)
-    store = Store(tmp_path / "store", "quick")
     records = fill(plan(survey(selection, store)))
     assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
     assert not any(plan(survey(selection, store)))
 
 
-def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(tmp_path):
-    store = Store(tmp_path, "quick")
+def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(store):
     assert measure(TINY, "alternating", store).status == "ok"
     case, reason = UNFIT["threshold"]
     assert store.read_reference(case, 0, "exact") is not None
@@ -105,7 +102,7 @@ class Newton(pudle.Dataset):
 """
 
 
-def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
+def test_a_dataset_in_a_file_yields_any_problem(tmp_path, store, monkeypatch):
     """Square roots by an iteration: the loss is the sum of theta^(3/2), whose gradient is known."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
@@ -117,7 +114,6 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
         "distance",
         ("limit",),
     )
-    store = Store(tmp_path / "store", "quick")
     record = measure(case, "backprop", store)
     assert record.status == "ok" and max(row["relative_error"] for row in record.scores) < 1e-9
     reference, problem = store.read_reference(case, 1, "limit"), case.make_problem(1)
