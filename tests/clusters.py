@@ -25,18 +25,9 @@ class Cluster:
         port = self.address.rpartition(":")[2]
         self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", port)
 
-    def start_worker(self, *options, **environment):
-        place = ("--local-directory", str(self.folder))
-        return self._start(
-            "dask_worker",
-            self.address,
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            *place,
-            *options,
-            **environment,
-        )
+    def start_worker(self, **environment):
+        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
+        return self._start("dask_worker", self.address, *options, **environment)
 
     def _start(self, program, *arguments, **environment):
         with (self.folder / f"{program}-{len(self.processes)}.log").open("w") as log:

@@ -316,11 +316,15 @@ def measured(tmp_path_factory):
     return store.folder
 
 
+@pytest.fixture
+def store(measured, tmp_path):
+    return Store(shutil.copytree(measured, tmp_path / "store"), "quick")
+
+
 @pytest.mark.parametrize(
     ("kind", "damage"), table(dict.fromkeys(("score", "cost", "surface"), RECORDS))
 )
-def test_a_run_measures_again_what_is_damaged(measured, tmp_path, kind, damage):
-    store = Store(shutil.copytree(measured, tmp_path / "store"), "quick")
+def test_a_run_measures_again_what_is_damaged(store, kind, damage):
     tasks = survey(CHOSEN, store)
     assert not any(task.missing for task in tasks)
     RECORDS[damage](next(task.place.path for task in tasks if task.kind == kind))
@@ -336,8 +340,7 @@ REFERENCES = DAMAGES | {"missing": Path.unlink, "of another": of_another_seed}
 
 
 @pytest.mark.parametrize(("name", "damage"), table({"reference": REFERENCES}))
-def test_a_damaged_reference_is_computed_again(measured, tmp_path, name, damage):
-    store = Store(shutil.copytree(measured, tmp_path / "store"), "quick")
+def test_a_damaged_reference_is_computed_again(store, name, damage):
     path, place = store.reference_path(TINY, 0, "exact"), (TINY, 0, "exact")
     stored = stored_reference(*place, store)
     REFERENCES[damage](path)

@@ -65,10 +65,10 @@ def cluster(tmp_path):
         yield cluster
 
 
-def connected(scheduler):
+def connected(scheduler, say=lambda line: None):
     from pudle.measuring.cluster import dask_cluster
 
-    return dask_cluster(str(scheduler), "cpu", lambda line: None)
+    return dask_cluster(scheduler, "cpu", say)
 
 
 @pytest.mark.slow
@@ -222,11 +222,9 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkeypatch):
-    from pudle.measuring.cluster import dask_cluster
-
     monkeypatch.setenv("HELD", "yes")
     said = []
-    with dask_cluster(f"slurm:{slurm}", "cpu", said.append):
+    with connected(f"slurm:{slurm}", said.append):
         wait_for(lambda: len(list(slurm.parent.glob("*.sh"))) == 2)
     (script, addresses) = said
     assert script.startswith("job script, 2 times:\n#!/usr/bin/env bash\n")

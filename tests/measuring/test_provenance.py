@@ -47,29 +47,20 @@ def test_another_project_is_not_compared(checkout):
     installed_commit(checkout)
 
 
-def program(folder, text):
-    """Put a stand-in for git on a path of its own."""
-    path = folder / "bin" / "git"
-    path.parent.mkdir()
-    path.write_text(text)
-    path.chmod(0o755)
-    return str(path.parent)
-
-
 def test_git_that_cannot_run_or_refuses_is_one_line(tmp_path, monkeypatch):
     refusal = "fatal: detected dubious ownership in repository at '/srv/pudle'"
-    monkeypatch.setenv(
-        "PATH",
-        program(
-            tmp_path, f'#!/bin/sh\necho "{refusal}" >&2\necho "To add an exception" >&2\nexit 128\n'
-        ),
+    program = tmp_path / "git"
+    program.write_text(
+        f'#!/bin/sh\necho "{refusal}" >&2\necho "To add an exception" >&2\nexit 128\n'
     )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoRepository, match=re.escape(refusal)) as caught:
         repository(tmp_path)
     assert "\n" not in str(caught.value) and "a history of commits needs one" in str(caught.value)
-    (tmp_path / "bin" / "git").write_text("no program")
+    program.write_text("no program")
     with pytest.raises(NoRepository, match="git cannot be run \\(Exec format error\\)"):
         repository(tmp_path)
-    (tmp_path / "bin" / "git").unlink()
+    program.unlink()
     with pytest.raises(NoRepository, match="git cannot be run \\(No such file or directory\\)"):
         repository(tmp_path)

@@ -129,7 +129,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
 def test_surfaces_are_stored_once_and_say_why_there_are_none(store):
     thresholding = "ista(thresholding='hard(threshold=0.1)')"
     hard = dataclasses.replace(CASE, name="hard", algorithm=thresholding, targets=("gstar",))
-    chosen = dataclasses.replace(selected(windows=(1, 5), jacobian_error=True), cases=(CASE, hard))
+    chosen = selected(cases=(CASE, hard), windows=(1, 5), jacobian_error=True)
     fill(plan(survey(chosen, store)))
     surface = store.read("surface", "window_surface", CASE, (1, 5)).rows
     errors = {(row["depth"], row["window"]): row["relative_error"] for row in surface}
