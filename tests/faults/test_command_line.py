@@ -2,7 +2,6 @@
 without a traceback.
 """
 
-import os
 import random
 
 import click
@@ -13,8 +12,6 @@ from pudle import cli
 from pudle.errors import PudleError
 from pudle.workers import Here, Pool
 
-#: Calls of one test; the nightly one makes ten times as many.
-CALLS = 1000
 NAMES = (
     "backprop truncated implicit sparse_gaussian digits image_patches ista adam lasso ridge".split()
 )
@@ -190,7 +187,14 @@ def arguments(draw, commands):
     return [name, *parts]
 
 
-def fuzz(typed, calls, seed):
+@pytest.mark.parametrize(
+    ("calls", "seed"),
+    [
+        pytest.param(1000, 0, marks=pytest.mark.slow),
+        pytest.param(10_000, None, marks=pytest.mark.nightly),
+    ],
+)
+def test_whatever_is_typed_gets_one_line(typed, calls, seed):
     draw = random.Random(seed)
     context = click.Context(cli.pudle)
     commands = {
@@ -211,13 +215,3 @@ def fuzz(typed, calls, seed):
     # The fuzzer reaches both sides of every check: wrong usage, help, and calls that would have
     # worked.
     assert codes.count(2) > calls / 2 and codes.count(0) > calls / 100
-
-
-@pytest.mark.slow
-def test_whatever_is_typed_gets_one_line(typed):
-    fuzz(typed, CALLS, seed=0)
-
-
-@pytest.mark.nightly
-def test_whatever_is_typed_gets_one_line_all_night(typed):
-    fuzz(typed, 10 * CALLS, seed=int.from_bytes(os.urandom(4)))

@@ -239,15 +239,6 @@ def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypa
     check_line(line, path)
 
 
-def test_the_index_names_a_damaged_list_and_shows_all_others(whole, home):
-    path = home / "quick" / "run.json"
-    RECORDS["cut"](path)
-    (line,) = pudle("report", "--index", home, whole, "--out", home)
-    check_line(line, path)
-    page = (home / "index.html").read_text()
-    assert str(path) in page and page.count('<th scope="row">') == 2
-
-
 # -- files that one command reads
 
 
