@@ -1,7 +1,6 @@
 """Keys of stored results: which change of which source outdates which results."""
 
 import dataclasses
-import itertools
 import re
 import sys
 from pathlib import Path
@@ -89,119 +88,111 @@ def test_objects_in_fields_count():
     assert {"LearningExperiment", "Digits", "Sgd", "Ista"} <= names
 
 
-class TestParts:
-    """What a key rests on beside sources, part by part: one that is lost measures nothing again."""
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Return a function that gives the place of a result under some changes."""
+    monkeypatch.setenv(VARIABLE, "torch")
 
-    @pytest.fixture
-    def place(self, tmp_path, monkeypatch):
-        """Return a function that gives the place of a result under some changes."""
-        monkeypatch.setenv(VARIABLE, "torch")
-
-        def find(
-            kind,
-            profile="quick",
-            device="cpu",
-            estimator="truncated(window=3)",
-            metric="seconds",
-            depth=5,
-            seed=0,
-            target="exact",
-            **changes,
-        ):
-            case = dataclasses.replace(TINY, **changes)
-            what = {
-                "score": (case, estimator),
-                "cost": (metric, case, estimator, depth),
-                "reference": (case, seed, target),
-                "surface": ("curve", case, (1, 5)),
-            }
-            path, key, _ = Store(tmp_path, profile, device).place(kind, *what[kind])
-            return path, key
-
-        return find
-
-    CASE = (
-        {"loss": "reconstruction"},
-        {"dtype": "float32"},
-        {"dataset": TINY.dataset.replace("20", "21", 1)},
-        {"algorithm": "fista"},
-    )
-
-    @pytest.mark.parametrize(
-        ("kind", "same", "others"),
-        [
-            (
-                "score",
-                (),
-                (
-                    {"seeds": (0, 2)},
-                    {"depths": (1, 6)},
-                    {"targets": ("limit",)},
-                    {"profile": "default"},
-                    {"device": "cuda"},
-                    {"estimator": "truncated(window=4)"},
-                    *CASE,
-                ),
-            ),
-            (
-                "cost",
-                ({"seeds": (0, 7)}, {"depths": (5, 9)}, {"name": "tiny"}, {"profile": "default"}),
-                (
-                    {"seeds": (1, 0)},
-                    {"depth": 1},
-                    {"metric": "memory_bytes"},
-                    {"device": "cuda"},
-                    {"estimator": "truncated(window=4)"},
-                    *CASE,
-                ),
-            ),
-            (
-                "reference",
-                ({"algorithm": "fista"}, {"depths": (3,)}, {"name": "other"}),
-                (
-                    {"seed": 1},
-                    {"target": "limit"},
-                    {"target": "limit", "algorithm": "fista"},
-                    *CASE[:3],
-                ),
-            ),
-            ("surface", (), ({"depths": (1, 6)}, *CASE)),
-        ],
-    )
-    def test_each_part_counts(self, place, kind, same, others):
-        assert {place(kind), *(place(kind, **change) for change in same)} == {place(kind)}
-        assert len({place(kind), *(place(kind, **change) for change in others)}) == 1 + len(others)
-
-    def test_kernels_machine_and_fingerprints_count(self, place, monkeypatch):
-        kinds = ("score", "cost", "surface")
-        before = {kind: place(kind) for kind in kinds}
-        torch_path = place("cost", metric="seconds_torch")
-        with monkeypatch.context() as patch:
-            patch.setenv(VARIABLE, "numba")
-            assert not any(place(kind) == before[kind] for kind in kinds)
-            assert place("cost", metric="seconds_torch") == torch_path
-        with monkeypatch.context() as patch:
-            patch.setattr("pudle.measuring.store.machine", lambda: {"cpu": "another"})
-            assert place("score") == before["score"] and place("cost") != before["cost"]
-        for cls in (
-            type(pudle.make_dataset(TINY.dataset)),
-            type(pudle.make_estimator("truncated(window=3)")),
-        ):
-            with monkeypatch.context() as patch:
-                patch.setattr(cls, "fingerprint", lambda self: "another version")
-                assert place("score") != before["score"] and place("cost") != before["cost"]
-
-    def test_an_experiment_is_the_same_in_all_profiles(self, tmp_path, monkeypatch):
-        monkeypatch.setenv(VARIABLE, "torch")
-        name = next(iter(pudle.names.list_experiments()))
-        profiles, devices = ("quick", "default"), ("cpu", "cuda")
-        paths = {
-            (profile, device): Store(tmp_path, profile, device).place("experiment", name).path
-            for profile, device in itertools.product(profiles, devices)
+    def find(
+        kind,
+        profile="quick",
+        device="cpu",
+        estimator="truncated(window=3)",
+        metric="seconds",
+        depth=5,
+        seed=0,
+        target="exact",
+        **changes,
+    ):
+        case = dataclasses.replace(TINY, **changes)
+        what = {
+            "score": (case, estimator),
+            "cost": (metric, case, estimator, depth),
+            "reference": (case, seed, target),
+            "surface": ("curve", case, (1, 5)),
+            "experiment": (next(iter(pudle.names.list_experiments())),),
         }
-        assert paths["quick", "cpu"] == paths["default", "cpu"] != paths["quick", "cuda"]
-        monkeypatch.setenv(VARIABLE, "numba")
-        assert Store(tmp_path, "quick").place("experiment", name).path not in paths.values()
+        path, key, _ = Store(tmp_path, profile, device).place(kind, *what[kind])
+        return path, key
+
+    return find
+
+
+#: Changes of a case that change its problem or algorithm.
+CASE = (
+    {"loss": "reconstruction"},
+    {"dtype": "float32"},
+    {"dataset": TINY.dataset.replace("20", "21", 1)},
+    {"algorithm": "fista"},
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "others"),
+    [
+        (
+            "score",
+            (),
+            (
+                {"seeds": (0, 2)},
+                {"depths": (1, 6)},
+                {"targets": ("limit",)},
+                {"profile": "default"},
+                {"device": "cuda"},
+                {"estimator": "truncated(window=4)"},
+                *CASE,
+            ),
+        ),
+        (
+            "cost",
+            ({"seeds": (0, 7)}, {"depths": (5, 9)}, {"name": "tiny"}, {"profile": "default"}),
+            (
+                {"seeds": (1, 0)},
+                {"depth": 1},
+                {"metric": "memory_bytes"},
+                {"device": "cuda"},
+                {"estimator": "truncated(window=4)"},
+                *CASE,
+            ),
+        ),
+        (
+            "reference",
+            ({"algorithm": "fista"}, {"depths": (3,)}, {"name": "other"}),
+            (
+                {"seed": 1},
+                {"target": "limit"},
+                {"target": "limit", "algorithm": "fista"},
+                *CASE[:3],
+            ),
+        ),
+        ("surface", (), ({"depths": (1, 6)}, *CASE)),
+        ("experiment", ({"profile": "default"},), ({"device": "cuda"},)),
+    ],
+)
+def test_each_part_counts(place, kind, same, others):
+    """Beside sources: one that is lost measures nothing again."""
+    assert {place(kind), *(place(kind, **change) for change in same)} == {place(kind)}
+    assert len({place(kind), *(place(kind, **change) for change in others)}) == 1 + len(others)
+
+
+def test_kernels_machine_and_fingerprints_count(place, monkeypatch):
+    kinds = ("score", "cost", "surface", "experiment")
+    before = {kind: place(kind) for kind in kinds}
+    torch_path = place("cost", metric="seconds_torch")
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, "numba")
+        assert not any(place(kind) == before[kind] for kind in kinds)
+        assert place("cost", metric="seconds_torch") == torch_path
+    with monkeypatch.context() as patch:
+        patch.setattr("pudle.measuring.store.machine", lambda: {"cpu": "another"})
+        assert place("score") == before["score"] and place("cost") != before["cost"]
+    for cls in (
+        type(pudle.make_dataset(TINY.dataset)),
+        type(pudle.make_estimator("truncated(window=3)")),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(cls, "fingerprint", lambda self: "another version")
+            assert place("score") != before["score"] and place("cost") != before["cost"]
 
 
 def test_every_source_counts_where_no_commit_says_what_was_measured(monkeypatch):
