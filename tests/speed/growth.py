@@ -115,7 +115,7 @@ def draw(data):
 
 def main():
     torch.set_num_threads(1)
-    data = pd.concat([measure_memory(), measure_times()])
+    data = pd.concat([measure_memory(), measure_times()], ignore_index=True)
     print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")
     for (axis, quantity, path), group in data.groupby(["axis", "quantity", "path"], sort=False):
         values = ", ".join(
