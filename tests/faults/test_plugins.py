@@ -2,8 +2,8 @@
 what they are.
 """
 
-import commands
 import pytest
+from commands import call
 from plugin import write_package
 
 import pudle
@@ -125,23 +125,20 @@ def test_what_a_list_returns_can_be_changed_without_harm():
     assert "backprop" in pudle.list_estimators()
 
 
-@pytest.mark.slow
-def test_a_plugin_that_tries_to_end_the_program_is_named_after_all_others(tmp_path):
-    """In a process of its own; a command takes no place, breaks no help, and a run measures the
-    others.
-    """
+def test_a_plugin_that_tries_to_end_the_program_is_named_after_all_others(tmp_path, package):
+    """A command takes no place, breaks no help, and a run measures the others."""
     points = f"{BAD}\n[pudle.commands]\nrun = bad_plugin:run\nbad = bad_plugin.deep:run"
-    path = write_package(tmp_path / "bad", "bad_plugin", "import sys\nsys.exit(0)", points)
-    done = commands.run("list", "estimators", path=path)
+    package("bad_plugin", "import sys\nsys.exit(0)", points)
+    done = call("list", "estimators")
     assert done.returncode == 2 and "truncated" in done.stdout
     begin = "pudle: error: 1 broken: plug-in 'bad' of bad_plugin cannot be loaded"
     assert done.stderr.startswith(begin) and done.stderr.count("\n") == 1
-    assert "Measure accuracy, time and memory" in commands.run("run", "--help", path=path).stdout
-    done = commands.run("bad", path=path)
+    assert "Measure accuracy, time and memory" in call("run", "--help").stdout
+    done = call("bad")
     assert done.returncode == 2
     assert done.stderr.startswith("pudle: error: command 'bad' of bad_plugin cannot be loaded")
     arguments = "run --scores-only --workers 1 --home home --only --estimator alternating --case"
     arguments += " *n_samples_10*-lasso --dataset sparse_gaussian(n_samples=10)"
-    done = commands.run(*arguments.split(), cwd=tmp_path, path=path)
+    done = call(*arguments.split(), cwd=tmp_path)
     assert done.returncode == 2 and "1 of 1 scores computed now, 1 ok" in done.stdout, done.stderr
     assert begin in done.stderr
