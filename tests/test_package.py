@@ -44,8 +44,8 @@ dir(pudle), pudle.__version__
 print([name for name in ("torch", "numpy", "pandas", "seaborn") if name in sys.modules])
 import torch
 def state():
-flags = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
-return *flags, torch.get_rng_state().tolist()
+    flags = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    return *flags, torch.get_rng_state().tolist()
 before = state()
 pudle.list_estimators(), pudle.list_datasets(), pudle.SparseCoding
 print(state() == before)
