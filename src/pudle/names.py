@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
+from .validation import type_hints
 
 #: The installed package whose entries no other may take the names of.
 PACKAGE = "pudle"
@@ -238,7 +239,7 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     hints: dict[str, Any] = {}
     # Annotations that only type checkers can read check nothing here.
     with contextlib.suppress(Exception):
-        hints = typing.get_type_hints(cls)
+        hints = type_hints(cls)
     for key, value in arguments.items():
         hint = hints.get(key)
         accepted = {*(typing.get_args(hint) or [hint])}

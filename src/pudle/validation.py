@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import typing
@@ -53,6 +54,14 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=256)
+def type_hints(cls: Any) -> dict[str, Any]:
+    """Return a class's annotations as types, made once: a survey asks for them for thousands of
+    objects of a few classes.
+    """
+    return typing.get_type_hints(cls)
+
+
 def check_options(
     record: Any,
     *,
@@ -69,7 +78,7 @@ def check_options(
     of a literal's. An option whose default is None may be None. Those in `at_most` are no greater
     than a number or another option.
     """
-    hints = typing.get_type_hints(type(record))
+    hints = type_hints(record.__class__)
     smallest = {"seed": 0, **(least or {})}
     for option in dataclasses.fields(record):
         name, value, kind = option.name, getattr(record, option.name), hints[option.name]
