@@ -44,12 +44,19 @@ def sparse_arrays(seed=0, n=40, m=12, p=18, s=3):
     }
 
 
-def sparse_problem(loss="lasso", dtype=torch.float64, device="cpu", nonnegative=False, **shape):
+def sparse_problem(
+    loss="lasso",
+    dtype=torch.float64,
+    device="cpu",
+    penalty=PENALTY,
+    nonnegative=False,
+    **shape,
+):
     tensors = {
         name: torch.tensor(array, dtype=dtype, device=device)
         for name, array in sparse_arrays(**shape).items()
     }
-    return pudle.SparseCoding(**tensors, penalty=PENALTY, loss=loss, nonnegative=nonnegative)
+    return pudle.SparseCoding(**tensors, penalty=penalty, loss=loss, nonnegative=nonnegative)
 
 
 def ridge_problem():

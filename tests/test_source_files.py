@@ -226,6 +226,8 @@ def test_a_file_imports_what_lies_beside_it_and_no_other_file_does(tmp_path, mon
 def test_modules_that_a_script_imported_stay_its_own(tmp_path, monkeypatch):
     write_neighbors(tmp_path, 2)
     monkeypatch.syspath_prepend(tmp_path)
+    # A cached module of the same second and size would hide the change.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     scales = importlib.import_module("scales")
     (tmp_path / "scales.py").write_text("FACTOR = 5\n")
     assert pudle.make_estimator(f"{tmp_path}/mine.py").factor == 5
