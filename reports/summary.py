@@ -63,26 +63,27 @@ def summarize(results: Results) -> pd.DataFrame:
         for name, line in (("seconds", measured.seconds), ("memory", measured.memory)):
             depth = max(line.measured, default=math.nan)
             costs |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
-        known = {"seeds": len(results.cases[case]["seeds"]), "measured": measured}
-        rows.append(record | known | deepest(measured.errors) | _rate(fits[pair]) | costs)
+        of_case = {"seeds": len(results.cases[case]["seeds"]), "measured": measured}
+        rows.append(record | of_case | deepest(measured.errors) | _rate(fits[pair]) | costs)
     return pd.DataFrame(rows)
 
 
 def spread(name: str, values: Sequence[float]) -> Row:
     """Return the median, least and greatest of values, without those that are NaN."""
-    known = [value for value in values if value == value] or [math.nan]
-    return {name: float(np.median(known)), f"{name}_low": min(known), f"{name}_high": max(known)}
+    numbers = [value for value in values if value == value] or [math.nan]
+    median = float(np.median(numbers))
+    return {name: median, f"{name}_low": min(numbers), f"{name}_high": max(numbers)}
 
 
 def confidence(name: str, values: Sequence[float]) -> Row:
     """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3
     seeds, see `spread`.
     """
-    known = np.array([value for value in values if value == value])
-    if (n := len(known)) < FEWEST_SEEDS:
+    numbers = np.array([value for value in values if value == value])
+    if (n := len(numbers)) < FEWEST_SEEDS:
         return spread(name, values)
-    mean = float(known.mean())
-    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * known.std(ddof=1) / math.sqrt(n)
+    mean = float(numbers.mean())
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * numbers.std(ddof=1) / math.sqrt(n)
     return {name: mean, f"{name}_low": float(mean - half), f"{name}_high": float(mean + half)}
 
 

@@ -158,8 +158,8 @@ class Reach(NamedTuple):
             for seed, (low, _) in other.quartiles.items()
             if seed in self.quartiles
         ]
-        known = [pair for pair in pairs if not np.isnan(pair).all()]
-        return bool(known) and all(high < _price(low) for high, low in known)
+        timed = [pair for pair in pairs if not np.isnan(pair).all()]
+        return bool(timed) and all(high < _price(low) for high, low in timed)
 
 
 class Point(NamedTuple):

@@ -135,29 +135,6 @@ def _readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator
         raise UnreadableResult(f"{path} {what} ({reason}): {remedy}") from None
 
 
-def read_json(path: Path, kind: Any = dict[str, Any], remedy: str = REMEDY) -> dict[str, Any]:
-    """Read a JSON object that others may have written, and check it against a type.
-
-    Raises
-    ------
-    UnreadableResult
-        If the file is damaged or holds something else; the text is one line that names the file,
-        the place and the remedy.
-    """
-    with _readable(path, remedy):
-        content = json.loads(path.read_bytes())
-    converted(path, content, kind, remedy)
-    return content
-
-
-def converted(path: Path, content: Any, kind: Any, remedy: str = REMEDY) -> Any:
-    """Return what a file holds, made of plain values, as an instance of a type, or raise
-    UnreadableResult.
-    """
-    with _readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
-        return msgspec.convert(content, kind)
-
-
 def write_record(path: Path, record: Any) -> None:
     """Write a dataclass or a msgspec Struct as indented JSON, atomically.
 

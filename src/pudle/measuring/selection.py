@@ -154,9 +154,9 @@ def select(
     narrowed = bool(only or cases or crosses)
     carried_out = () if narrowed else profile.experiments
     if experiments:
-        known = names.list_experiments()
-        hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
-        carried_out = tuple(_matching(experiments, known, "--experiment", hint))
+        every = names.list_experiments()
+        hint = f"experiment: `pudle list experiments` lists all {len(every)} of them"
+        carried_out = tuple(_matching(experiments, every, "--experiment", hint))
         kept = kept if narrowed else {}
     return replace(
         profile,
@@ -175,16 +175,16 @@ def select(
 
 
 def _matching(
-    patterns: Collection[str], known: dict[str, Any], option: str, hint: str
+    patterns: Collection[str], items: dict[str, Any], option: str, hint: str
 ) -> dict[str, Any]:
-    """Return the known items whose name matches a pattern, all if there is none; each pattern must
+    """Return the items whose name matches a pattern, all if there is none; each pattern must
     match a name.
     """
     for pattern in patterns:
-        if not fnmatch.filter(known, pattern):
+        if not fnmatch.filter(items, pattern):
             raise InvalidArgument(f"{option} {pattern!r} matches no {hint}")
-    matching = {name for pattern in patterns or ["*"] for name in fnmatch.filter(known, pattern)}
-    return {name: item for name, item in known.items() if name in matching}
+    matching = {name for pattern in patterns or ["*"] for name in fnmatch.filter(items, pattern)}
+    return {name: item for name, item in items.items() if name in matching}
 
 
 def _named(spec: str) -> str:
@@ -283,10 +283,10 @@ def crossed(
             )
             drafts.append(draft)
     chosen = {case.dataset: names.make_dataset(case.dataset) for case in drafts}
-    known = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
+    offered = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
     for loss in losses:
-        if loss not in known:
-            hint = f"{names.nearest(loss, known)}: the datasets here have {', '.join(known)}"
+        if loss not in offered:
+            hint = f"{names.nearest(loss, offered)}: the datasets here have {', '.join(offered)}"
             raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
     if samples and not any(hasattr(dataset, "n_samples") for dataset in chosen.values()):
         raise InvalidArgument(f"--samples is no option of {', '.join(chosen)}: none has n_samples")
