@@ -33,8 +33,8 @@ def commit_named(name: str) -> str:
     except NoRepository:
         kind = "a folder without results" if Path(name).is_dir() else "neither results nor a commit"
         raise InvalidArgument(
-            f"{name!r} is {kind}: give a profile's folder, a home that holds one, or a commit of"
-            " the git repository that you are in"
+            f"{name!r} is {kind}: give a folder of results such as .asv/quick, or a commit of the"
+            " git repository that you are in"
         ) from None
 
 

@@ -28,7 +28,7 @@ profile_option = click.option(
     type=click.Choice(sorted({point.name for point in names.points("profiles")})),
     default="quick",
     show_default=True,
-    help="Profile: which cases, and how much of them.",
+    help="Named choice of cases, estimators, depths and seeds.",
 )
 home_option = click.option(
     "--home",
@@ -40,7 +40,7 @@ device_option = click.option(
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Device to measure on.",
+    help="Device to compute on.",
 )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..terminal import check_device, progress_line
+from ..terminal import check_device, device_option, progress_line
 
 #: Exit code where no candidate meets the requirement; 2 is wrong usage.
 NOTHING = 1
@@ -39,7 +39,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     "--error",
     type=float,
     metavar="E",
-    help="Largest relative error of the gradient [default: 0.01, without a time and a memory].",
+    help="Largest relative error of the gradient [default: 0.01 if no other limit is given].",
 )
 @click.option("--seconds", type=float, metavar="S", help="Largest time of one gradient.")
 @click.option(
@@ -52,9 +52,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     is_flag=True,
     help="Train shortly with the advised estimator and the runner-up, and compare.",
 )
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure on."
-)
+@device_option
 def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
     """Say which gradient estimator to use on a problem, within an error, a time and a memory.
 

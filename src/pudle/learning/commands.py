@@ -205,13 +205,13 @@ def denoise_command(
 ) -> None:
     """Learn filters from noisy images and denoise others with them.
 
-    Without --experiment the options change `denoising-backprop`. Without folders the two
-    photographs that ship inside scikit-learn are used, one to learn from and one to test on. Every
-    method gets the same noisy images. The folder receives the history (history.csv, with the PSNR
-    on images held out of the training images), the filters (dictionary.npy), options and results
-    (results.json), pictures of the history (curve.png), of the filters from smooth to rough
-    (filters.png) and of one test image (clean.png, noisy.png and one by the name of each method),
-    and a checkpoint. Each row of the history costs one validation.
+    Without --experiment the options change those of the experiment `denoising-backprop`. Without
+    folders the two photographs that ship inside scikit-learn are used, one to learn from and one to
+    test on. Every method gets the same noisy images. The folder receives the history (history.csv,
+    with the PSNR on images held out of the training images), the filters (dictionary.npy), options
+    and results (results.json), pictures of the history (curve.png), of the filters from smooth to
+    rough (filters.png) and of one test image (clean.png, noisy.png and one by the name of each
+    method), and a checkpoint. Each row of the history costs one validation.
 
     \b
     Examples:

@@ -23,17 +23,26 @@ _OPTIONS = (
         "--only", is_flag=True, help="Measure only the estimators named with --estimator."
     ),
     several("dataset", "datasets", "SPEC", "Dataset instead of the profile's"),
-    several("algorithm", "algorithms", "SPEC", "Algorithm to unroll instead"),
-    several("loss", "losses", "NAME", "Outer loss instead of the profile's"),
-    several("target", "targets", "NAME", "Target to score against instead"),
+    several("algorithm", "algorithms", "SPEC", "Algorithm to unroll instead of the profile's"),
+    several("loss", "losses", "NAME", "Outer loss instead of the profile's, e.g. reconstruction"),
+    several(
+        "target",
+        "targets",
+        "NAME",
+        "Gradient to score against instead of the profile's: exact, ghat, gstar, gtilde or limit",
+    ),
     click.option(
-        "--depth", "depths", type=_DEPTH, multiple=True, help="Depth instead; repeatable."
+        "--depth",
+        "depths",
+        type=_DEPTH,
+        multiple=True,
+        help="Number of layers to unroll instead of the profile's; repeatable.",
     ),
     click.option("--seeds", type=_POSITIVE, help="Number of seeds instead of the profile's."),
     click.option(
         "--samples",
         type=_POSITIVE,
-        help="Number of samples (n_samples) of each dataset instead.",
+        help="Number of samples (n_samples) of each dataset instead of the profile's.",
     ),
     several("case", "cases", "GLOB", "Measure only cases whose name matches"),
     device_option,
