@@ -111,6 +111,11 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     if len(current) < len(artifacts):
         what = "Surfaces and curves that this run has not measured yet are left out"
         notes.append(f"{what}: {remedy}.")
+    notes += [
+        f"The {each.kind} of {each.case} is missing: {each.status}: {each.reason}."
+        for each in current
+        if each.status in BROKEN
+    ]
     if cases and not scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         cases, cells = {}, {}

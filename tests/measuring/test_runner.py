@@ -1,5 +1,6 @@
 """Filling the store: whatever an estimator does, the others are measured and the reason is kept."""
 
+import collections
 import dataclasses
 import functools
 import math
@@ -15,10 +16,11 @@ from pudle.errors import ChangedSources
 from pudle.measuring import sources
 from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import begin
+from pudle.measuring.run import begin, execute
 from pudle.measuring.runner import fill, plan, survey
 from pudle.measuring.store import Store
 from pudle.reports.load import load
+from pudle.workers import Outcome
 
 CASE = dataclasses.replace(TINY, seeds=(0,), depths=(1, 2, 5))
 LIMIT = 4.0
@@ -147,6 +149,31 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(store):
     assert [task.label for task in others] == [
         f"window_surface of {name}" for name in ("tiny", "hard")
     ]
+
+
+def test_whatever_breaks_is_told_by_the_run_and_the_report_and_tried_again(
+    tmp_path, store, monkeypatch
+):
+    chosen = selected("alternating", windows=(1,), jacobian_error=True)
+    tasks = survey(chosen, store)
+    assert {task.kind for task in tasks} == {"score", "surface", "cost"}
+    for task in tasks:
+        task.concluded(Outcome(None, "timeout", "planted"))
+    tried = []
+
+    def fill_nothing(stages, *_, **__):
+        tried.extend(task.label for stage in stages for task in stage)
+        return collections.defaultdict(list)
+
+    monkeypatch.setattr("pudle.measuring.run.fill", fill_nothing)
+    summary = execute(chosen, home=tmp_path)
+    assert dict(summary.broken) == {task.label: "timeout: planted" for task in tasks}
+    # A cost waits for its score.
+    assert {task.label for task in tasks if task.kind != "cost"} <= set(tried)
+    results = load(tmp_path, "quick")
+    told = [*results.notes, *results.frame["reason"]]
+    for kind in ("window_surface", "jacobian_error"):
+        assert any(kind in line and "planted" in line for line in told)
 
 
 def test_a_surface_of_other_sources_is_not_shown(tmp_path, store, monkeypatch):

@@ -88,18 +88,20 @@ def execute(
                 for stage, processes in ((memory, workers), (times, 1)):
                     records["cost"] += fill([stage], processes, progress=progress)["cost"]
             records |= {"experiment": fill_here(plan_experiments(tasks))["experiment"]}
-        asked = ["score", "experiment"] if scores_only else ["score", "cost", "experiment"]
         # A case without kernels has no time on the torch path beside its own: that is nothing to
         # tell.
         failed = [
             (task, f"{task.record.status}: {task.record.reason}")
             for task in tasks
-            if task.kind in asked
-            and task.record
+            if task.record
             and task.record.status != "ok"
             and (task.record.status, task.arguments[0]) != ("skipped", "seconds_torch")
+            and not (scores_only and task.kind == "cost")
         ]
-        findings = by_reason((task.label, why) for task, why in failed if not task.missing)
+        # Nobody asked for the surfaces that a case cannot have.
+        findings = by_reason(
+            (task.label, why) for task, why in failed if not task.missing and task.kind != "surface"
+        )
         broken = [(task.label, why) for task, why in failed if task.missing]
         if not root and not scores_only:
             findings.append(NO_HISTORY)

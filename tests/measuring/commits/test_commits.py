@@ -14,7 +14,7 @@ from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle import kernel_choice
-from pudle.errors import PudleError, SpecError
+from pudle.errors import MissingResults, PudleError, SpecError
 from pudle.measuring.commits import pair, script
 from pudle.measuring.commits.pair import Side, _seen_from, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_needed, time_in_turns
@@ -33,9 +33,9 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
     row |= failed
     content["records"][CASES[0], "backprop"] |= failed
     content["records"][CASES[1], "backprop"] |= failed | {"scores": []}
-    folder = write(tmp_path / "quick", content)
+    side = Side("head", tmp_path, tmp_path, write(tmp_path / "quick", content))
     left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
-    assert set(timed_cells(folder)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
+    assert set(timed_cells(side)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
         side.call(pool, math.inf, script.measure, request, tmp_path / "head")
         with pytest.raises(PudleError, match="head cannot be measured: .*no_such_profile"):
             side.call(pool, math.inf, script.lacking, {"profile": "no_such_profile"})
-    cells = timed_cells(side.folder)
+    cells = timed_cells(side)
     case = "sparse_gaussian_n_samples_20-fista-lasso-1_seeds"
     # The given depths take the place of the profile's, for scores and costs alike.
     assert cells == [(case, "one_step", 2), (case, "one_step", 10)]
@@ -137,11 +137,15 @@ def requested(tmp_path, monkeypatch):
     `only_there`; what is measured is listed.
     """
     measured = []
+    ends = {}
 
     def call(side, pool, timeout, function, request, *home):
         if function is script.measure:
             measured.append(side.label)
-            return Outcome(None)
+            status, scored = ends.get(side.label[:4], ("ok", None))
+            if scored is not None:
+                write(side.folder, scored)
+            return Outcome(None, status)
         reasons = script.lacking(request)
         if side.label.startswith("base"):
             reasons.pop("only_there", None)
@@ -152,7 +156,8 @@ def requested(tmp_path, monkeypatch):
     monkeypatch.setattr(Side, "call", call)
     both = pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick")
 
-    def requested(**options):
+    def requested(sides=(), **options):
+        ends.update(sides)
         both.measure(tmp_path, TimeLimit(), lambda line: None, **options)
         return measured
 
@@ -181,6 +186,24 @@ def test_what_neither_commit_has_is_refused_before_either_is_measured(options, t
 def test_what_one_commit_has_is_measured(requested):
     measured = requested(estimators=["only_there"], cases=[CASE])
     assert measured == ["base bbbbbbbb", "head cccccccc"]
+
+
+def test_a_time_that_ends_before_a_side_has_a_score_leaves_nothing_to_judge(requested, tmp_path):
+    begun = blank()
+    begun["records"] = {}
+    whole = ("ok", blank())
+    for sides in (
+        {"base": ("timeout", None)},
+        {"base": whole, "head": ("timeout", None)},
+        {"base": whole, "head": ("timeout", begun)},
+    ):
+        with pytest.raises(MissingResults, match="before (base|head) .* had a score.* --minutes"):
+            requested(sides, minutes=1)
+    # A single score is enough.
+    some = blank()
+    some["records"] = dict([*some["records"].items()][:1])
+    requested({"base": whole, "head": ("timeout", some)}, minutes=-1)
+    assert pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick").read().partial
 
 
 #: Turns the gradients of an estimator around.

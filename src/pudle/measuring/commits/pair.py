@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import names
-from ...errors import PudleError, SpecError
+from ...errors import MissingResults, PudleError, SpecError
 from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
 from ..contents import Rounds, RunList, ScoreRecord
@@ -87,20 +87,21 @@ class Side:
             yield ask
 
 
-def timed_cells(folder: Path) -> list[Cell]:
-    """Return the cells of a profile's folder that can be timed: those whose status is ok at their
-    depth.
-    """
+def scored(folder: Path) -> list[ScoreRecord]:
+    """Return the scores in a profile's folder."""
     if not (folder / "run.json").exists():
         return []
-    listed = RunList.read(folder / "run.json")
-    paths = [folder / "store" / scores for *_, scores in listed.records]
-    records = [ScoreRecord.read(path) for path in paths if path.exists()]
-    depths = listed.selection.timed_depths if listed.selection else ()
+    places = [place for *_, place in RunList.read(folder / "run.json").records]
+    paths = [folder / "store" / place for place in places]
+    return [ScoreRecord.read(path) for path in paths if path.exists()]
+
+
+def timed_cells(side: Side) -> list[Cell]:
+    """Return the cells of a side that can be timed: those whose status is ok at their depth."""
     return [
         (*record.identity, depth)
-        for record in records
-        for depth in depths
+        for record in scored(side.folder)
+        for depth in Selection.read(side.selection).timed_depths
         if record.at(depth)["status"] == "ok"
     ]
 
@@ -191,14 +192,21 @@ class CommitPair:
             for name, side in sides.items():
                 log(f"scores and memory of {name}")
                 work = (script.measure, requests[name], side.folder.parent)
-                partial |= side.call(pools[name], SHARE * seconds, *work).status == "timeout"
+                late = side.call(pools[name], SHARE * seconds, *work).status == "timeout"
+                if late and not scored(side.folder):
+                    raise MissingResults(
+                        f"the time ended before {side.label} had a score, so that there is nothing"
+                        f" to judge: give more than {seconds / 60:g} --minutes, or measure less"
+                        " with --only, --case or --depth"
+                    )
+                partial |= late
                 references = side.folder / "store" / "references"
                 if name == "base" and references.is_dir():
                     # Both sides share all packages but the project, and a key covers the project's
                     # own sources.
                     shutil.copytree(references, self.side("head") / "store" / "references")
-            on_head = set(timed_cells(self.side("head")))
-            cells = [cell for cell in timed_cells(self.side("base")) if cell in on_head]
+            on_head = set(timed_cells(sides["head"]))
+            cells = [cell for cell in timed_cells(sides["base"]) if cell in on_head]
             timers = {name: side.timer for name, side in sides.items()}
             rounds = time_in_turns(timers, cells, limit, log, until)
             partial |= len({place(row) for row in rounds}) < len(cells)
