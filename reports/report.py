@@ -30,8 +30,10 @@ from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, summarize
 READING = (
     (
         "Error: relative error of the gradient, as the median over seeds, with the range over the"
-        f" seeds in brackets. Depth to {text.number(ERROR, 1)}: from this depth on the error stays"
-        " below. Between measured depths, log error is taken as linear."
+        f" seeds in brackets. Depth to {text.number(ERROR, 1)}: the least measured depth from which"
+        " on the error is at most that on every seed, with the range of the seeds' own in brackets;"
+        " fewer layers may do. Where an estimator is named as an answer, its error is the greatest"
+        " over the seeds."
     ),
     (
         "Time to it: between timed depths, time is taken as linear; * marks an extrapolation,"

@@ -91,13 +91,16 @@ class Results:
     def _curves(self) -> Mapping[Any, Curve]:
         curves = {}
         # Costs have no target, and are in no group.
-        for key, part in self._measured.groupby(["metric", "case", "target", "estimator"]):
-            depths, rows = np.unique(part["depth"].to_numpy(int), return_inverse=True)
-            seeds, columns = np.unique(part["seed"].to_numpy(int), return_inverse=True)
-            values = np.full((len(depths), len(seeds)), np.nan)
-            at_floor = np.zeros(values.shape, bool)
-            values[rows, columns], at_floor[rows, columns] = part["value"], part["at_floor"]
-            curves[key] = Curve(depths, seeds, values, at_floor)
+        for key, every in self._measured.groupby(["metric", "case", "target"]):
+            # A seed that was scored counts for each estimator, also for one that failed on it.
+            seeds = np.unique(every["seed"].to_numpy(int))
+            for estimator, part in every.groupby("estimator"):
+                depths, rows = np.unique(part["depth"].to_numpy(int), return_inverse=True)
+                columns = np.searchsorted(seeds, part["seed"].to_numpy(int))
+                values = np.full((len(depths), len(seeds)), np.nan)
+                at_floor = np.zeros(values.shape, bool)
+                values[rows, columns], at_floor[rows, columns] = part["value"], part["at_floor"]
+                curves[*key, estimator] = Curve(depths, seeds, values, at_floor)
         return curves
 
     def line(self, case: str, estimator: str, cost: str) -> Line:

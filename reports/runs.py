@@ -111,7 +111,7 @@ class Runs:
         answers: dict[str, dict[str, str]] = defaultdict(dict)
         for name, report in zip(self.names, self.reports, strict=True):
             for row in report.answers:
-                layers = f"{row['depth']} layer{'s' * (row['depth'] != '1')}"
+                layers = f"{row['depth']} layer{'s' * (row['depth'].key != 1)}"
                 use = f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
                 answers[row["case"]][name] = use
         rows = [{"case": case} | uses for case, uses in answers.items()]

@@ -54,12 +54,8 @@ def _depth(value: float, row: Row) -> text.Cell:
         missed = sum(map(math.isinf, depths)) + row.seeds - len(depths)
         some = f" in {missed} of {row.seeds} seeds" if missed < row.seeds else ""
         return text.Cell(f"not reached{some}", key=math.inf)
-    return text.between(
-        value,
-        min(depths),
-        max(depths),
-        lambda depth: f"{depth:.0f}" if math.isfinite(depth) else "not reached",
-    )
+    shown = f"≤ {value:.0f}"
+    return text.between(value, min(depths), max(depths), lambda depth: f"{depth:.0f}", shown)
 
 
 def _seconds(row: Row) -> float:

@@ -62,7 +62,7 @@ class BenchmarkResults:
         It is the fastest one that reaches the error or, without an `error`, the most accurate one.
         Columns are ``case``, ``estimator`` (empty where nothing was measured), whether the error is
         ``reached`` (otherwise it is the closest), ``depth``, ``error``, ``seconds`` and
-        ``memory_bytes``.
+        ``memory_bytes``. The error holds on every seed at that depth, which was measured.
         """
         rows = []
         for case, measured in self.results.measured.items():
@@ -107,7 +107,11 @@ class BenchmarkResults:
     def _errors(self) -> pd.DataFrame:
         """The errors at the deepest depth, one row per case and one column per estimator."""
         rows = {
-            case: {each.estimator: each.points[-1].error for each in measured if each.points}
+            case: {
+                each.estimator: spread[-1, 1]
+                for each in measured
+                if len(spread := each.errors.spread)
+            }
             for case, measured in self.results.measured.items()
         }
         return pd.DataFrame(rows, index=self.results.estimators).T.map(text.number)

@@ -28,14 +28,6 @@ EXTRAPOLATION = 4.0
 #: Units of the limits that tables of budgets have.
 UNITS = {"seconds": 1.0, "memory": 2.0**20}
 
-#: Returns one depth for several seeds from the depth that each of them needs.
-Statistic = Callable[[Sequence[float]], float]
-
-
-def median(depths: Sequence[float]) -> float:
-    """Return the median of some depths, NaN if there are none."""
-    return float(np.median(depths)) if depths else math.nan
-
 
 # -- what was measured
 
@@ -127,10 +119,12 @@ NO_LINE = Line({})
 
 
 class Reach(NamedTuple):
-    """What an estimator needs to bring its error to a required one."""
+    """What an estimator needs to bring its error to a required one; all depths are measured ones.
+    """
 
     estimator: str
-    #: Depth by seed, infinite where the error is not reached, and the one for all seeds.
+    #: Depth by seed, infinite where the error is not reached, and the one at which every seed has
+    #: it, NaN if nothing was measured.
     depths: Mapping[int, float]
     depth: float
     #: Time and memory at the latter.
@@ -163,8 +157,8 @@ class Reach(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The median error of an estimator at a depth, and what it costs there where that was measured,
-    else NaN.
+    """The greatest error over the seeds of an estimator at a depth, and what it costs there where
+    that was measured, else NaN.
     """
 
     estimator: str
@@ -189,7 +183,7 @@ class Measured:
 
     @cached_property
     def points(self) -> list[Point]:
-        """The median errors by depth with their costs.
+        """The errors by depth with their costs.
 
         Time and memory are linear in depth, so a depth between two measured ones has a known cost.
         """
@@ -203,18 +197,19 @@ class Measured:
                 self.memory.inside(depth),
                 last=depth == rows[-1, 0],
             )
-            for depth, error in rows[:, :2]
+            for depth, error in rows[:, [0, 3]]
         ]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each error within many limits
-    def reach(self, error: float, statistic: Statistic = median) -> Reach:
-        """Return what is needed to reach an error; the depth is infinite where it is not reached.
-
-        The depth is the `statistic` of those that the seeds need, rounded up to a whole layer.
+    def reach(self, error: float) -> Reach:
+        """Return what is needed to reach an error; the depth is infinite where it is not reached on
+        every seed.
         """
         depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
-        # A rounding error adds no layer.
-        depth = float(np.ceil(statistic(list(depths.values())) - 1e-9))
+        # Nothing is said about every seed at a depth where one has no error.
+        worst = self.errors.values.max(axis=1, initial=-math.inf)
+        whole = ~np.isnan(worst)
+        depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else math.nan
         quartiles = {}
         for seed, needed in depths.items():
             low, high = (line.at(needed).value for line in self.quartiles)
@@ -225,23 +220,13 @@ class Measured:
 
 
 def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
-    """Return the depth from which errors, at ascending depths, stay at or below a required one;
+    """Return the first of ascending depths from which errors stay at or below a required one;
     infinite if they do not.
 
-    Between the measured depths log error is taken as linear in depth, and the answer is rounded up
-    to a whole layer.
+    Errors can fall in steps, so nothing is taken from between the measured depths.
     """
     above = np.flatnonzero(errors > error)
-    if not len(errors) or (len(above) and above[-1] == len(errors) - 1):
-        return math.inf
-    if not len(above):
-        return float(depths[0])
-    last = above[-1]
-    low, high = depths[last], depths[last + 1]
-    before, after = math.log(errors[last]), math.log(max(errors[last + 1], 1e-300))
-    reached = low + (high - low) * (before - math.log(error)) / (before - after)
-    # Rounding errors must not add a layer.
-    return float(min(high, math.ceil(reached - 1e-9)))
+    return [*depths.tolist(), math.inf][above[-1] + 1 if len(above) else 0]
 
 
 def front(costs: Any, errors: Any) -> np.ndarray:
@@ -296,7 +281,8 @@ class Answer:
     #: Whether the required error is reached within the limits.
     reached: bool = False
     depth: float = math.nan
-    #: The error there; where the required one is reached, it is that one.
+    #: The error there, the greatest over the seeds; where the required one is reached, it is that
+    #: one.
     error: float = math.nan
     seconds: Cost = Cost(math.nan)
     memory: Cost = Cost(math.nan)
@@ -317,13 +303,14 @@ class Answer:
     @property
     def cells(self) -> dict[str, text.Cell]:
         """What it reaches and costs, as a row of a table; * marks what is extrapolated."""
-        error = text.number(self.error, 1 if self.reached else 2)
+        error, depth = text.number(self.error, 1 if self.reached else 2), text.fixed(self.depth, 0)
         if self.reached:
-            error = text.Cell(f"≤ {error}", key=self.error)
+            # Less may do: between the measured depths nothing is known.
+            error, depth = (text.Cell(f"≤ {cell}", key=cell.key) for cell in (error, depth))
         time = self.seconds.shown(text.seconds)
         return {
             "error": error,
-            "depth": text.fixed(self.depth, 0),
+            "depth": depth,
             "time": text.between(self.seconds.value, *self.interval, text.seconds, time),
             "memory": self.memory.shown(text.memory),
         }
@@ -334,7 +321,7 @@ class Answer:
         error where none is required.
         """
         if self.reached:
-            value = text.count(int(self.depth), "layer")
+            value = f"≤ {text.count(int(self.depth), 'layer')}"
             if not math.isnan(self.seconds.value):
                 value = self.seconds.shown(text.seconds)
             if self.ties:
@@ -346,16 +333,15 @@ class Answer:
         return "", "not reached" if self.estimator else text.DASH
 
 
-def answer(
-    measured: Sequence[Measured], requirement: Requirement, statistic: Statistic = median
-) -> Answer:
-    """Return the cheapest estimator that reaches an error within limits, else the closest.
+def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
+    """Return the cheapest estimator that reaches an error within limits on every seed, else the
+    closest.
 
     Where no time is known, fewer layers are cheaper. The closest is the one with the least error at
     the deepest depth, or at any depth within the limits if there are some.
     """
     goal = requirement.error
-    reaches = [] if goal is None else [each.reach(goal, statistic) for each in measured]
+    reaches = [] if goal is None else [each.reach(goal) for each in measured]
     possible = [each for each in reaches if each.depth < math.inf]
     allowed = [each for each in possible if requirement.allows(each.seconds[0], each.memory[0])]
     if allowed:
@@ -375,7 +361,7 @@ def answer(
     reason = f"Most accurate within {within}."
     if goal is not None:
         shown = text.number(goal, 1)
-        reason = f"No estimator reaches {shown} within {within}; this one comes closest."
+        reason = f"No estimator reaches {shown} on every seed within {within}; this one comes closest."
     (source,) = (each for each in measured if each.estimator == best.estimator)
     costs = source.seconds.at(best.depth), source.memory.at(best.depth)
     return Answer(requirement, reason, best.estimator, False, best.depth, best.error, *costs)

@@ -3,14 +3,13 @@
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
-from ..answers import Answer, Curve, Line, Measured, Requirement, Statistic, answer, median
+from ..answers import Answer, Curve, Line, Measured, Requirement, answer
 from ..measuring import meter
 from ..workers import return_freed_memory, run_in_copy
 from .candidates import Candidate
@@ -29,8 +28,9 @@ REFINED, MEMBERS, ADVISED = 6, 2, 2
 SLOWEST = 100.0
 #: An error has a floor where doubling the depth leaves more than this share of it.
 FLOOR = 0.9
-#: Number of depths that are tried between one and its double.
-FINER = 6
+#: Number of depths that are tried below one that suffices, down to its share `COARSE` at most, which
+#: no two of `DEPTHS` are further apart than.
+FINER, COARSE = 12, 0.4
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
 ROUNDS = 3
@@ -53,8 +53,10 @@ class Search:
         self.draws, self.most_depth = draws, most_depth
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.few, self.more = draws.scorable(range(FEW)), draws.scorable(range(MORE))
-        #: The one depth for several seeds: more than the median is needed to hold for nearly all.
-        self.statistic: Statistic = tolerance_limit if len(self.more) > 1 else median
+        #: The one depth for several seeds: more than the greatest is needed to hold for nearly all.
+        self.statistic: Callable[[list[float]], float] = (
+            tolerance_limit if len(self.more) > 1 else max
+        )
         self.left_out: dict[str, str] = {}
         #: Costs by the spec of an estimator and by depth.
         self._seconds, self._memory = (defaultdict[str, dict[int, float]](dict) for _ in "sm")
@@ -141,12 +143,18 @@ class Search:
 
     # -- answers
 
-    def measured(self, candidates: Sequence[Candidate], seeds: Sequence[int]) -> list[Measured]:
-        """Return what was measured of some candidates on some seeds."""
+    def measured(
+        self,
+        candidates: Sequence[Candidate],
+        seeds: Sequence[int],
+        least: Mapping[Candidate, float] | None = None,
+    ) -> list[Measured]:
+        """Return what was measured of some candidates on some seeds, from its `least` depth on."""
         rows = []
         for each in candidates:
             # What fails on a seed is no answer at that depth.
             errors = self.draws.errors(each, seeds).dropna()
+            errors = errors[errors.index >= (least or {}).get(each, 0)]
             values, floors = errors.to_numpy(), np.zeros(errors.shape, bool)
             curve = Curve(errors.index.to_numpy(int), np.array(seeds), values, floors)
             costs = Line(self._seconds[each.name]), Line(self._memory[each.name])
@@ -159,7 +167,7 @@ class Search:
         seeds: Sequence[int],
         most: int,
         members: int = 1,
-        statistic: Statistic = median,
+        least: Mapping[Candidate, float] | None = None,
     ) -> list[tuple[Candidate, Answer]]:
         """Return the best candidates that meet the requirement, so many `members` of each kind."""
         ranked: list[tuple[Candidate, Answer]] = []
@@ -167,7 +175,7 @@ class Search:
             taken = [each for each, _ in ranked]
             kinds = Counter(each.kind for each in taken)
             left = [each for each in candidates if each not in taken and kinds[each.kind] < members]
-            chosen = answer(self.measured(left, seeds), self.requirement, statistic)
+            chosen = answer(self.measured(left, seeds, least), self.requirement)
             if not chosen.estimator or chosen.reached is (self.requirement.error is None):
                 break
             ranked += [(each, chosen) for each in left if each.name == chosen.estimator]
@@ -184,22 +192,28 @@ class Search:
         self._measure_costs(
             [(each, int(depth)) for each, depth in chosen.items() if depth < math.inf]
         )
-        return self.best([*chosen], self.more, ADVISED, statistic=self.statistic)
+        return self.best([*chosen], self.more, ADVISED, least=chosen)
 
     def needed(self, candidate: Candidate, error: float | None, depth: int) -> float:
-        """Measure errors on more seeds, from half of a depth on, until nearly all reach a required
-        one; return the depth where they do, infinite beyond the largest.
+        """Measure errors on more seeds, from a depth on, until nearly all reach a required one;
+        return the least measured depth where they do, infinite beyond the largest.
         """
         if error is None:
             self.draws.errors(candidate, self.more, [depth])
             return depth
-        low, needed, depths = max(depth / 2, 1.0), math.inf, pd.Index([])
-        while needed not in depths and (needed < math.inf or low < self.most_depth):
-            new = np.array([needed])
-            if needed == math.inf:
-                new = np.geomspace(low, min(2 * low, self.most_depth), FINER).round()
-                low *= 2
-            depths = self.draws.errors(candidate, self.more, new.astype(int)).index
+        new, finer = np.array([depth]), False
+        while True:
+            tried = self.draws.errors(candidate, self.more, new).index
             (measured,) = self.measured([candidate], self.more)
-            needed = measured.reach(error, self.statistic).depth
-        return needed
+            depths = [*measured.reach(error).depths.values()] or [math.inf]
+            needed = float(np.ceil(self.statistic(depths)))
+            if needed == math.inf and depth < self.most_depth:
+                depth = min(2 * depth, self.most_depth)
+                new = np.array([depth])
+            elif needed < math.inf and not finer:
+                finer = True
+                new = np.geomspace(max(COARSE * depth, 1), depth, FINER).round().astype(int)
+            elif needed == math.inf or needed in tried:
+                return needed
+            else:
+                new = np.array([int(needed)])

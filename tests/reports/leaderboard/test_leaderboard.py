@@ -59,9 +59,7 @@ def test_ranks(scored, ranks, reached):
 
 
 def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest_depth(tmp_path):
-    """By hand: errors 1e-2 and 1e-4 at depths 10 and 30 meet 1e-3 at depth 20, their logarithm
-    being linear.
-    """
+    """By hand: errors 1e-2 and 1e-4 at depths 10 and 30 meet 1e-3 at depth 30."""
     curves = {
         "two": [(1e-2, 1e-4), (1e-2, 1e-4), (1e-2, 1e-1)],
         "one": [(1e-2, 1e-4), (1e-2, 1e-2), (1e-2, None)],
@@ -81,7 +79,7 @@ def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest
     reached = [
         ranking.reached(results, name)[["depth", "error"]].iloc[0].tolist() for name in curves
     ]
-    assert reached == [[20, 1e-4], [INF, 1e-2], [INF, INF]]
+    assert reached == [[30, 1e-4], [INF, 1e-2], [INF, INF]]
 
 
 @pytest.mark.parametrize(
