@@ -137,7 +137,9 @@ def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
     assert len({error for error, *_ in named}) >= 3
     for error, estimator, depth in named:
         for seed in range(seeds):
-            problem = pudle.make_dataset(dataset.replace("(", f"(seed={seed}, ", 1)).problem("lasso")
+            problem = pudle.make_dataset(dataset.replace("(", f"(seed={seed}, ", 1)).problem(
+                "lasso"
+            )
             reference = pudle.reference(problem)
             estimate = pudle.make_estimator(estimator).estimate(
                 problem, pudle.algorithms.Fista(), depth

@@ -119,8 +119,7 @@ NO_LINE = Line({})
 
 
 class Reach(NamedTuple):
-    """What an estimator needs to bring its error to a required one; all depths are measured ones.
-    """
+    """What an estimator needs to bring its error to a required one; all depths are measured ones."""
 
     estimator: str
     #: Depth by seed, infinite where the error is not reached, and the one at which every seed has
@@ -361,7 +360,9 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
     reason = f"Most accurate within {within}."
     if goal is not None:
         shown = text.number(goal, 1)
-        reason = f"No estimator reaches {shown} on every seed within {within}; this one comes closest."
+        reason = (
+            f"No estimator reaches {shown} on every seed within {within}; this one comes closest."
+        )
     (source,) = (each for each in measured if each.estimator == best.estimator)
     costs = source.seconds.at(best.depth), source.memory.at(best.depth)
     return Answer(requirement, reason, best.estimator, False, best.depth, best.error, *costs)
