@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from unittest import mock
 
 import numpy as np
@@ -41,12 +42,15 @@ def test_a_record_comes_back_as_it_was_written(store):
 def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, monkeypatch):
     first = stored_reference(TINY, 0, "exact", store)
     monkeypatch.setattr(
-        "pudle.references.certified.reference", lambda *_: pytest.fail("computed again")
+        "pudle.measuring.case.reference", lambda *_: pytest.fail("computed again")
     )
     other = dataclasses.replace(TINY, algorithm="fista", depths=(3,))
     again = stored_reference(other, 0, "exact", store)
     assert torch.equal(first.gradient, again.gradient) and torch.equal(first.codes, again.codes)
     assert first.certificate == again.certificate and first.bound == again.bound
+    assert store.read_reference(TINY, 1, "exact") is None, "another seed"
+    shutil.copy(store.reference_path(TINY, 0, "exact"), store.reference_path(TINY, 1, "exact"))
+    assert store.read_reference(TINY, 1, "exact") is None, "a copy of another's file"
 
 
 def test_nan_is_written_as_strict_json(store):
