@@ -46,48 +46,60 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     """Return a decorator by which numba compiles a function and keeps the result in its cache.
 
     Multiplication and addition may become one instruction; nothing else may change the order or the
-    handling of NaN. Where no folder for the cache can be written to, each process compiles anew.
+    handling of NaN. The cache lies where NUMBA_CACHE_DIR says, or in the user's folder for caches.
+    Where no folder for it can be written to, each process compiles anew.
     """
     import numba  # slow to import, and only needed where kernels are used
 
     options = {"fastmath": {"contract"}, **options}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            dispatcher = numba.njit(cache=True, **options)(function)
-        except RuntimeError:
-            return numba.njit(**options)(function)
-        _mend(dispatcher._cache, function.__code__.co_filename)
+        dispatcher = numba.njit(**options)(function)
+        with contextlib.suppress(RuntimeError):
+            dispatcher._cache = _cache_type()(function)
         return dispatcher
 
     return decorate
 
 
-def _mend(cache: Any, source: str) -> None:
-    """Let a cache of numba survive a damaged file, and two processes that write to it at once.
+@functools.cache
+def _cache_type() -> Any:
+    """Return numba's cache of a function, kept outside the package, which survives a damaged file,
+    and two processes that write to it at once.
 
     Numba itself ends with the error of whatever reads a damaged file. Two processes that compile
     for different dtypes would choose one name for their files, and each would find the code of the
     other.
     """
-    load, save = cache.load_overload, cache.save_overload
+    from numba.core import caching
 
-    def load_or_compile(*arguments: Any) -> Any:
-        try:
-            return load(*arguments)
-        except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
-            cache.flush()
-            return None
+    class Places(caching.CompileResultCacheImpl):
+        # Beside the sources, pip would leave the files and so a package without modules: that is
+        # the last resort, for who has no folder that can be written to.
+        _locator_classes = sorted(
+            caching.CompileResultCacheImpl._locator_classes,
+            key=lambda locator: "InTree" in locator.__name__,
+        )
 
-    def save_alone(*arguments: Any) -> None:
-        with open(source, "rb") as lock:
-            # Some file systems know no locks.
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+    class Cache(caching.FunctionCache):
+        _impl_class = Places
+
+        def load_overload(self, *arguments: Any) -> Any:
             try:
-                save(*arguments)
-            except Exception:  # noqa: BLE001  # as above: the index is read before it is written
-                cache.flush()
-                save(*arguments)
+                return super().load_overload(*arguments)
+            except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
+                self.flush()
+                return None
 
-    cache.load_overload, cache.save_overload = load_or_compile, save_alone
+        def save_overload(self, *arguments: Any) -> None:
+            with open(self._py_func.__code__.co_filename, "rb") as lock:
+                # Some file systems know no locks.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    super().save_overload(*arguments)
+                except Exception:  # noqa: BLE001  # as above: the index is read before it is written
+                    self.flush()
+                    super().save_overload(*arguments)
+
+    return Cache

@@ -378,7 +378,7 @@ import importlib, mine
 assert mine.double(2) == 4 and mine.double.stats.cache_misses
 for ending in ("nbi", "nbc"):
     for content in (b"", b"no such thing", None):
-        (path,) = source.parent.glob(f"__pycache__/*.{ending}")
+        (path,) = source.parent.glob(f"cache/*/*.{ending}")
         path.write_bytes(path.read_bytes()[:-20] if content is None else content)
         for misses in (1, 0):
             importlib.reload(mine)
@@ -387,7 +387,8 @@ for ending in ("nbi", "nbc"):
 """
 
 
-def test_a_damaged_cache_is_compiled_anew(tmp_path):
+def test_a_damaged_cache_is_compiled_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     done = python(DAMAGED, tmp_path, MINE)
     assert done.returncode == 0, done.stderr
 
@@ -406,9 +407,19 @@ print(mine.double(eval(sys.argv[2])))
 """
 
 
-def test_two_processes_that_compile_at_once_do_not_take_each_others_code(tmp_path):
+@pytest.mark.parametrize("place", ["home/numba/*", "__pycache__"])
+def test_two_processes_that_compile_at_once_do_not_take_each_others_code(
+    place, tmp_path, monkeypatch
+):
+    """Files lie beside the sources, where pip would leave them, only where the user's folder for
+    caches cannot be written to.
+    """
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    if place == "__pycache__":
+        (tmp_path / "home").write_text("no folder")
     (tmp_path / "mine.py").write_text(MINE)
     with ThreadPoolExecutor(2) as pool:
         done = pool.map(lambda value: python(SLOW_SAVE, tmp_path, value), ["2", "2.5"])
     assert [each.stdout for each in done] == ["4\n", "5.0\n"]
-    assert len(list(tmp_path.glob("__pycache__/*.nbc"))) == 2
+    assert len(list(tmp_path.glob(f"{place}/*.nbc"))) == len(list(tmp_path.rglob("*.nbc"))) == 2

@@ -55,6 +55,8 @@ class Side:
     def _start(self) -> Process:
         # Neither the checkout nor the caller's path may shadow the package that was built from it.
         env = os.environ | ONE_THREAD | {"PYTHONPATH": str(self.site), "PYTHONSAFEPATH": "1"}
+        # What is compiled goes with the build.
+        env["NUMBA_CACHE_DIR"] = str(self.site)
         with self.log.open("w") as log:
             outputs = [log.fileno()] * 2
             return Process([sys.executable, "-c", WORK], outputs, cwd=self.tree, env=env)
