@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.statuses import STATUSES
 
 from .selected import record, require_ok, selection
@@ -30,9 +31,12 @@ class Accuracy:
     version = "1"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        kept = record(case, estimator)
+        self.look_up(record(case, estimator), depth)
+
+    def look_up(self, kept: ScoreRecord, depth: int) -> None:
+        """Take the scores at a depth from a record."""
         if depth not in kept.case.depths:
-            raise NotImplementedError(f"{case} is not scored at depth {depth}")
+            raise NotImplementedError(f"{kept.case.name} is not scored at depth {depth}")
         target = kept.case.targets[0]
         self.rows = [row for row in kept.scores if (row["depth"], row["target"]) == (depth, target)]
         self.result = kept.at(depth, target)

@@ -5,14 +5,12 @@ table.
 from __future__ import annotations
 
 import colorsys
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pudle import names
-from pudle.errors import PudleError
 from pudle.reports.load import Results, parsed
 
 #: Hue and dashes by what an estimator computes. The hues are those of Okabe and Ito, which
@@ -80,13 +78,11 @@ def looks(
     report, so that a plug-in never changes their looks.
     """
     if builtins is None:
-        builtins = {}
-        # A plug-in that cannot be imported must not keep a report of earlier results from being
-        # written.
-        with contextlib.suppress(PudleError):
-            for name, kind in names.list_estimators().items():
-                if kind.__module__.startswith("pudle."):
-                    builtins[name] = kind.computes
+        builtins = {
+            name: kind.computes
+            for name, kind in names.list_estimators().items()
+            if kind.__module__.startswith("pudle.")
+        }
     of_others = sorted(claims, key=lambda spec: (parsed(spec)[0] not in builtins, spec))
     taken: set[tuple[str | None, int]] = set()
     made = {}
@@ -104,13 +100,15 @@ def looks(
 def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
     trained = (item.estimator for item in results.experiments if item.estimator)
-    claims: dict[str, str | None] = dict.fromkeys([*results.estimators, *trained])
+    # Where no record says what it computes, a registered class of that name may. Nothing is made of
+    # a spec: it could name a stranger's file.
+    registered = names.list_estimators()
+    claims: dict[str, str | None] = {
+        spec: getattr(registered.get(parsed(spec)[0]), "computes", None)
+        for spec in [*results.estimators, *trained]
+    }
     for row in results.records:
-        claims[row["estimator"]] = claims[row["estimator"]] or row["computes"]
-    for spec in claims:
-        # Where no record says what it computes, its class may.
-        with contextlib.suppress(PudleError):
-            claims[spec] = claims[spec] or names.make_estimator(spec).computes
+        claims[row["estimator"]] = row["computes"] or claims[row["estimator"]]
     return looks(claims)
 
 

@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from msgspec import Struct, field
+from msgspec import Struct, convert, field
 
 from ..files import read_record, write_record
 from .case import Case
 from .selection import Selection
-from .statuses import worst
+from .statuses import STATUSES, worst
 
 #: Number of the format of records; part of every record's key, and what readers check.
 SCHEMA = 3
 Version: Any = Literal[SCHEMA]
+Status: Any = Literal[STATUSES]
 
 
 class StoredFile(Struct, kw_only=True):
@@ -44,7 +45,7 @@ class Record(StoredFile, kw_only=True):
     """
 
     key: str
-    status: str = "ok"
+    status: Status = "ok"
     reason: str = ""
     provenance: dict[str, Any]
 
@@ -63,6 +64,9 @@ class ScoreRecord(Record, kw_only=True):
     scores: list[dict[str, Any]]
     references: list[dict[str, Any]]
     seconds: float | None
+
+    def __post_init__(self) -> None:
+        convert([row.get("status", "ok") for row in self.scores], list[Status])
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 `asv run` would measure all times again, in a process for each number, and of a run that is killed
 it keeps nothing; so the store is filled first, and what it holds becomes a result of asv's here.
-The benchmarks of the accuracy look their values up in the store, here as under `asv run`; times and
-memory are the stored ones.
+Nothing is made of a spec: the benchmarks of the accuracy get the records that the run lists, and
+times and memory are the stored ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .. import names
 from ..errors import UnreadableResult, first_line
 from ..files import write_atomically
 from ..workers import run_in_copy
-from .contents import CostRecord, RunList
+from .contents import CostRecord, RunList, ScoreRecord
 from .provenance import git
 from .selection import SELECTION_VARIABLE
 
@@ -105,8 +105,8 @@ def _write_results(folder: Path, benchmark_dir: str, commit: str, date: int) -> 
         values = [
             stored.get((name, *cell), math.nan)
             if benchmark["type"] != "track"
-            else _looked_up(get_benchmark_from_name(benchmark_dir, f"{name}-{number}"))
-            for number, cell in enumerate(itertools.product(*parameters))
+            else _looked_up(get_benchmark_from_name(benchmark_dir, name), stored, *cell)
+            for cell in itertools.product(*parameters)
         ]
         samples = [value if isinstance(value, list) else None for value in values]
         plain = [value[0] if isinstance(value, list) else value for value in values]
@@ -117,24 +117,30 @@ def _write_results(folder: Path, benchmark_dir: str, commit: str, date: int) -> 
     content.save(configuration.results_dir)
 
 
-def _looked_up(benchmark: Any) -> float | None:
+def _looked_up(benchmark: Any, stored: Any, *cell: Any) -> float | None:
     """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
     where it fails.
     """
+    *pair, depth = cell
     try:
-        return math.nan if benchmark.do_setup() else float(benchmark.do_run())
-    except NotImplementedError:
+        benchmark.func.__self__.look_up(stored[*pair], depth)
+        return float(benchmark.func(*cell))
+    except (NotImplementedError, KeyError):
         return math.nan
     except RuntimeError:
         return None
 
 
 def _stored(folder: Path) -> dict[tuple[Any, ...], Any]:
-    """Return the stored costs by benchmark and parameters, with samples for times, and None where
-    something broke.
+    """Return the stored scores by case and estimator, and the costs by benchmark and parameters,
+    with samples for times, and None where something broke.
     """
     values: dict[tuple[Any, ...], Any] = {}
-    for metric, *cell, place in RunList.read(folder / "run.json").costs:
+    run = RunList.read(folder / "run.json")
+    for *pair, place in run.records:
+        with contextlib.suppress(UnreadableResult):
+            values[*pair] = ScoreRecord.read(folder / "store" / place)
+    for metric, *cell, place in run.costs:
         with contextlib.suppress(UnreadableResult):
             record = CostRecord.read(folder / "store" / place)
             value: Any = record.samples or record.value

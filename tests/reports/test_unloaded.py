@@ -1,0 +1,145 @@
+"""Reading results makes no object and loads no file, whatever a stored text names."""
+
+import json
+import shutil
+from pathlib import Path
+
+import commands
+import pytest
+from repositories import git, repository
+from synthetic import CURVES, RHO, training, write_every_kind, write_experiments, write_run
+
+from pudle.files import write_record
+from pudle.measuring.history import update_history
+from pudle.reports.leaderboard import submission
+from pudle.reports.load import load
+from pudle.reports.notebook.results import BenchmarkResults
+
+#: A file that leaves a mark whenever it is loaded.
+FILE = "stranger/evil.py"
+EVIL = "from pathlib import Path\nPath('mark').touch()\nraise RuntimeError\n"
+#: Texts of which measuring makes objects; each becomes a class of that file wherever it stands.
+SPECS = {
+    "backprop": f"{FILE}:Backprop",
+    "analytic": f"{FILE}:Analytic",
+    "one_step": f"{FILE}:OneStep(depth=3)",
+    "synthetic(n=10)": f"{FILE}:Data",
+    "sparse_gaussian(n_samples=10)": f"{FILE}:Data(seed=1)",
+    "ista(step=0.2)": f"{FILE}:Ista",
+    "ista": f"{FILE}:Other",
+    "adam": FILE,
+    "constant": f"{FILE}:Schedule",
+}
+READERS = (
+    ("report", "--home", "home", "--format", "csv,html,latex,markdown,parquet"),
+    ("report", "home/quick", "whole/quick", "--out", "both"),
+    ("report", "--index", "home"),
+    ("compare", "home/quick", "whole/quick"),
+    ("compare", "whole/quick", "home/quick"),
+)
+
+
+def fields(value, place=()):
+    """Yield the place of every text; all items of a list have one place."""
+    if isinstance(value, str):
+        yield place
+    for key, each in value.items() if isinstance(value, dict) else ():
+        yield from fields(each, (*place, key))
+    for each in value if isinstance(value, list) else ():
+        yield from fields(each, (*place, "*"))
+
+
+def replaced(value, change, place=()):
+    """Return a content with every text changed, by its place and itself."""
+    if isinstance(value, dict):
+        return {key: replaced(each, change, (*place, key)) for key, each in value.items()}
+    if isinstance(value, list):
+        return [replaced(each, change, (*place, "*")) for each in value]
+    return change(place, value) if isinstance(value, str) else value
+
+
+def rewrite(path, change):
+    content = json.loads(path.read_text())
+    del content["digest"]
+    write_record(path, replaced(content, change))
+
+
+def unloaded(*arguments):
+    """Run the program, which says what it thinks of the files and does not load the other one."""
+    done = commands.call(*arguments)
+    assert not Path("mark").exists(), arguments
+    assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
+    return done.returncode
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A stored file of every kind, twice, beside a stranger's file; an estimator without scores is
+    listed, and another has trained.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / FILE).write_text(EVIL)
+    write_every_kind(tmp_path / "whole")
+    write_experiments(tmp_path / "whole", [training("four", "one_step", steps=2)])
+    chosen = json.loads(Path("whole/quick/run.json").read_text())["selection"]
+    chosen["estimators"].append("analytic")
+    write_run(tmp_path / "whole" / "quick", selection=chosen)
+    return Path(shutil.copytree("whole", "home"))
+
+
+def test_no_reader_loads_what_stored_specs_name(home):
+    for path in home.rglob("*.json"):
+        rewrite(path, lambda place, text: SPECS.get(text, text))
+    assert [unloaded(*each) for each in READERS] == [0, 0, 0, 1, 1]
+    results = load(home, "quick")
+    assert SPECS["analytic"] in results.estimators
+    assert results.experiments[0].estimator == SPECS["one_step"]
+    BenchmarkResults(results, home).report("notebook.html")
+    # A submission with these results, whose own file is no other.
+    Path("board/mine/leaderboard").parent.mkdir(parents=True)
+    shutil.copytree(home / "quick", "board/mine/leaderboard")
+    Path("board/mine/estimator.py").write_text("# nothing to measure\n")
+    for spec in (f"../../{FILE}:X", FILE, "estimator.py:Mine"):
+        manifest = submission.Manifest("mine", spec, "direct", "Ada <a@b.c>", "", "", {}, {})
+        manifest.files = submission.digests(Path("board/mine"))
+        write_record(Path("board/mine/submission.json"), manifest)
+        if spec != "estimator.py:Mine":
+            with pytest.raises(Exception, match="is not the file that was handed in"):
+                submission.read_submission(Path("board/mine"))
+    assert submission.read_submission(Path("board/mine")).name == "mine"
+    assert not Path("mark").exists()
+
+
+def test_the_history_of_commits_is_written_from_the_records(home):
+    """By hand: the median over the seeds of the errors at depth 10."""
+    root = repository(Path.cwd())
+    folder, commit = home.resolve() / "quick", git(root, "rev-parse", "HEAD")
+    for path in home.rglob("*.json"):
+        rewrite(path, lambda place, text: SPECS.get(text, text))
+    assert update_history(folder, root, commit) == [] and not Path("mark").exists()
+    (path,) = folder.glob(f"results/*/{commit[:8]}-*.json")
+    values, (_, names, depths), *_ = json.loads(path.read_text())["results"][
+        "accuracy.Accuracy.track_relative_error"
+    ]
+    expected = {
+        "'alternating'": CURVES["alternating"](10, RHO[1]),
+        repr(SPECS["backprop"]): CURVES["backprop"](10, RHO[1]),
+    }
+    assert depths == ["10"] and names == [*expected]
+    assert values == pytest.approx([*expected.values()])
+
+
+@pytest.mark.nightly
+def test_no_text_of_any_stored_file_loads_or_breaks_anything(home):
+    kinds = {}
+    for path in sorted(home.rglob("*.json")):
+        for field in fields(json.loads(path.read_text())):
+            # Files in one folder that begin alike are of one kind.
+            kinds.setdefault((path.parent, path.name[:5], field), path)
+    for (*_, field), path in kinds.items():
+        before = path.read_bytes()
+        rewrite(path, lambda place, text, field=field: f"{FILE}:X" if place == field else text)
+        for each in READERS:
+            unloaded(*each)
+        path.write_bytes(before)
