@@ -34,7 +34,10 @@ def answers(
         rows.append(
             {
                 "case": name,
-                "problem": "{dataset}, {algorithm}, {loss} loss".format(**case),
+                "label": (label := results.labels[name]),
+                "problem": label
+                if label.case
+                else "{dataset}, {algorithm}, {loss} loss".format(**case),
                 "badge": results.badge(name),
                 "use": chosen.estimator,
                 "advice": chosen.advice + (f" `{chosen.estimator}`" if chosen.estimator else ""),
@@ -56,7 +59,7 @@ def budgets(results: Results) -> pd.DataFrame:
     requirements = engine.budgets([*itertools.chain(*results.measured.values())])
     rows = []
     for case, measured in results.measured.items():
-        rows.append({"case": text.Cell(case)})
+        rows.append({"case": results.labels[case]})
         for requirement in requirements:
             estimator, value = answer(measured, requirement).value
             best = text.Cell(estimator, estimator, details=[value])

@@ -154,15 +154,16 @@ class Report:
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
-            columns = ["case", "use", "error", "depth", "time", "memory"]
-            chosen = pd.DataFrame(self.answers, columns=columns).replace("", text.DASH)
+            columns = ["label", "use", "error", "depth", "time", "memory"]
+            chosen = pd.DataFrame(self.answers, columns=columns).rename(columns={"label": "case"})
+            chosen = chosen.replace("", text.DASH)
             caption, label = f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}"
             parts.append(markup.latex_table(chosen, caption, label, "llrrrr", r"\small"))
             for case in self.of_cases([*self.results.cases]):
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
                 parts.append(markup.latex_table(table, case["caption"], f"tab:{case['name']}"))
-            rates = tables.rates_table(self.summary)
-            for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
+            rates = tables.rates_table(self.results, self.summary)
+            for name, part in rates.groupby("case", sort=False):
                 part = part.drop(columns=["case", "remark"])
                 caption = f"Fitted and predicted rates on {name}"
                 parts.append(markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr"))
@@ -213,6 +214,7 @@ class Report:
             rows.append(
                 {
                     "name": name,
+                    "label": self.results.labels[name],
                     "caption": f"{where}, against {target}, {seeds}{limit}",
                     "summary": tables.summary_table(by_case[name]),
                     "others": tables.other_targets_table(self.results, name),

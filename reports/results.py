@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pudle import text
 from pudle.answers import NO_CURVE, NO_LINE, Curve, Line, Measured
 from pudle.measuring import contents, statuses
+from pudle.measuring.case import labels
 from pudle.measuring.meter import LEAST_SAMPLES
 from pudle.reports.records import ExperimentRecord
 
@@ -76,6 +78,12 @@ class Results:
     #: A line for each file that is damaged and therefore left out: it names the file and the
     #: remedy.
     damaged: tuple[str, ...] = ()
+
+    @cached_property
+    def labels(self) -> Mapping[str, text.Cell]:
+        """What tables and titles call each case, by name."""
+        shown = labels(self.cases).items()
+        return {name: text.Cell(label, case=name * (label != name)) for name, label in shown}
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""

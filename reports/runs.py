@@ -11,6 +11,7 @@ import pandas as pd
 
 from pudle import text
 from pudle.errors import InvalidArgument
+from pudle.measuring.case import labels
 from pudle.reports import markup
 from pudle.reports.learning.sections import experiments_pair
 from pudle.reports.report import Report
@@ -114,7 +115,8 @@ class Runs:
                 layers = f"{row['depth']} layer{'s' * (row['depth'].key != 1)}"
                 use = f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
                 answers[row["case"]][name] = use
-        rows = [{"case": case} | uses for case, uses in answers.items()]
+        cases = {name: case for each in self.reports for name, case in each.results.cases.items()}
+        rows = [{"case": label} | answers[name] for name, label in labels(cases).items()]
         return pd.DataFrame(rows, columns=["case", *self.names], dtype=object).fillna(text.DASH)
 
     @property
@@ -144,7 +146,7 @@ def _differences(first: Report, second: Report) -> pd.DataFrame:
     rows = []
     for case, estimator in sides[0] | sides[1]:
         one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)
-        row = {"case": case, "estimator": estimator, "run": ""}
+        row = {"case": first.results.labels[case], "estimator": estimator, "run": ""}
         for label, (value, depth, show, title, difference) in MEASURES.items():
             before, after = one.get(value, math.nan), two.get(value, math.nan)
             # An estimator that one side lacks or did not time has no depth there.

@@ -65,7 +65,7 @@ def scope(results: Results) -> str:
         rests += f", some of them with {some(others)}" if others else ""
     unscored = {
         "with": [name for name in results.estimators if name not in estimators],
-        "on": [name for name in results.cases if name not in cases],
+        "on": [label for name, label in results.labels.items() if name not in cases],
     }
     left = text.listing([f"{word} {some(names)}" for word, names in unscored.items() if names])
     return f"Rests on {rests}." + (f" No score {left}." if left else "")
@@ -77,7 +77,11 @@ def repeated_draws(results: Results) -> list[str]:
     """
     rows = results.references[results.references["gradient_norm"].notna()].drop(columns="seed")
     problems = rows.groupby(["case", "target"], sort=False)
-    names = [case for (case, _), part in problems if 1 == len(part.drop_duplicates()) < len(part)]
+    names = [
+        results.labels[case]
+        for (case, _), part in problems
+        if 1 == len(part.drop_duplicates()) < len(part)
+    ]
     where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
     what = "the range over the seeds says nothing about other problems there."
     return [f"{where}: {what}"] if names else []

@@ -134,30 +134,34 @@ def between(
     return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], show)
 
 
-def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return fitted and predicted rates as text, one row per (case, estimator) that was scored."""
+def rates_table(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
+    """Return fitted and predicted rates as text, one row per (case, estimator) that has a rate."""
     rows = []
-    for row in summary[summary["error"].notna()].to_dict("records"):
-        depths, remark = text.Cell(text.DASH), row["rate_reason"]
-        if row["seeds_fitted"]:
-            first, last = row["first_depth_low"], row["last_depth_high"]
-            depths = text.Cell(f"{first:.0f} to {last:.0f}", key=first)
-            some = f"{row['seeds_fitted']} of {row['seeds']} seeds"
-            remarks = [some] * (row["seeds_fitted"] < row["seeds"])
-            remark = ", ".join(remarks + ["not straight"] * row["crooked"])
+    for row in summary[summary["seeds_fitted"] > 0].to_dict("records"):
+        some = f"{row['seeds_fitted']} of {row['seeds']} seeds"
+        remarks = [some] * (row["seeds_fitted"] < row["seeds"]) + ["not straight"] * row["crooked"]
+        first, last = row["first_depth_low"], row["last_depth_high"]
         rows.append(
             {
-                "case": row["case"],
+                "case": results.labels[row["case"]],
                 "estimator": row["estimator"],
                 "theory": row["predicted"] or text.DASH,
                 "predicted rate": between(row, "predicted_rate", RATE),
                 "fitted rate": between(row, "rate", RATE),
-                "depths": depths,
+                "depths": text.Cell(f"{first:.0f} to {last:.0f}", key=first),
                 "acceleration": between(row, "acceleration", RATIO),
-                "remark": remark,
+                "remark": ", ".join(remarks),
             }
         )
-    return pd.DataFrame(rows, columns=None if rows else ["case", "fitted rate"], dtype=object)
+    return pd.DataFrame(rows, columns=None if rows else ["case"], dtype=object)
+
+
+def without_rate(summary: pd.DataFrame) -> str:
+    """Say how many rows of the summary have errors and no rate, and why."""
+    rows = summary[summary["error"].notna() & (summary["seeds_fitted"] == 0)]
+    whys = rows["rate_reason"].str.partition(":")[0].value_counts()
+    shown = ", ".join(f"{why} ({number})" for why, number in whys.items())
+    return f"{text.count(len(rows), 'row')} without a rate left out: {shown}." if shown else ""
 
 
 def other_targets_table(results: Results, case: str) -> pd.DataFrame:
@@ -190,7 +194,9 @@ def problems_table(results: Results) -> pd.DataFrame:
             depths, seeds = (
                 text.numbers(part[name].dropna().tolist()) or "all" for name in ("depth", "seed")
             )
-            rows.append((case, estimator, what[metric], status, depths, seeds, reason))
+            rows.append(
+                (results.labels[case], estimator, what[metric], status, depths, seeds, reason)
+            )
     columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
@@ -212,7 +218,7 @@ def references_table(results: Results) -> pd.DataFrame:
     for (case, target), part in results.references.groupby(["case", "target"], sort=False):
         counts = part["status"].value_counts(sort=False)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
-        row = {"case": case, "target": target}
+        row = {"case": results.labels[case], "target": target}
         row["status"] = ", ".join(statuses) if len(counts) > 1 else counts.index[0]
         for label, (name, which, show) in CERTIFICATES.items():
             row[label] = show(part[name].agg(which))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pudle.measuring.case import labels
 from pudle.measuring.commits.turns import CELL as PLACE
 from pudle.measuring.commits.turns import compare_rounds
 from pudle.measuring.contents import Rounds
@@ -72,12 +73,15 @@ class Comparison:
         Parts of the environment that differ: name to those of base and of head.
     notes : list of str
         Sentences that a reader needs to judge the verdicts.
+    labels : mapping
+        What each case is called, by name.
     """
 
     frame: pd.DataFrame
     limits: Limits
     differences: Mapping[str, list[str]]
     notes: list[str]
+    labels: Mapping[str, str]
 
     def cells(self, verdict: str = "regression") -> pd.DataFrame:
         """Return the rows with a verdict."""
@@ -119,8 +123,9 @@ def compare(
     cells = cells.assign(verdict=verdicts).sort_values(["verdict", "change"], ascending=False)
     cells = cells.drop_duplicates(CELL).sort_values(CELL, ignore_index=True)[COLUMNS]
     left_out = cells["verdict"] == "left out"
+    called = labels({**head.cases, **base.cases})
     notes = _notes(sides, together, sum(left_out), elsewhere, unequal, len(times) > 0)
-    return Comparison(cells[~left_out], limits, differences, [*notes])
+    return Comparison(cells[~left_out], limits, differences, [*notes], called)
 
 
 def _joined(sides: Mapping[str, Results], partial: bool) -> pd.DataFrame:

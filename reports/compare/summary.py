@@ -47,6 +47,7 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str,
     size = np.log(rows["change"].where(rows["change"] > 0, np.inf)).abs()
     rows = rows.assign(order=rows["metric"].map(METRICS.index), size=-size)
     rows = rows.sort_values(["order", "size"], kind="stable")
+    rows["case"] = rows["case"].map(comparison.labels)
     return [_line(group) for _, group in rows.groupby(["rule", "estimator", "case"])]
 
 

@@ -142,7 +142,7 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
         made[case] = Figure(
             file_name("curves", case),
             "Error against depth",
-            case,
+            results.labels[case],
             part,
             (DEPTH, TIME, MEMORY),
             (*axes, MEMORY),
@@ -193,7 +193,8 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
         mark="cell",
         color=Axis("relative_error", "relative error"),
         case=case,
-        about=f"{case}: error of truncated backpropagation at depth {last}: {words}.",
+        about=f"{results.labels[case]}: error of truncated backpropagation at depth {last}: "
+        f"{words}.",
     )
 
 
@@ -217,7 +218,7 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
         series="curve",
         case=case,
         levels=[(1.0, "error of a Jacobian of zero")],
-        about=f"{case}: error of the unrolled Jacobian against depth, peak {peak}.",
+        about=f"{results.labels[case]}: error of the unrolled Jacobian against depth, peak {peak}.",
     )
 
 
@@ -233,10 +234,11 @@ def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
         for end, other in (("", ""), ("_low", "_high"), ("_high", "_low"))
     }
     rows = data[["case", "estimator"]].assign(**shares, hollow=data["crooked"])
+    rows["label"] = rows["case"].map(results.labels)
     values = rows[["predicted", "fitted"]]
     limits = [values.min(axis=None), values.max(axis=None)]
     pairs = "; ".join(
-        f"{row.estimator} on {row.case} fitted {row.fitted:.2f}, predicted {row.predicted:.2f}"
+        f"{row.estimator} on {row.label} fitted {row.fitted:.2f}, predicted {row.predicted:.2f}"
         for row in rows.itertuples()
     )
     yield Figure(
@@ -251,5 +253,5 @@ def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
         guides=pd.DataFrame({"label": "", "estimator": "", "x": limits, "y": limits}),
         note=KINDS["Fitted against predicted rates"],
         about=f"All cases: error lost per layer in percent. {pairs}.",
-        tips={"case": "case"},
+        tips={"label": "case"},
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle import text
@@ -26,8 +25,9 @@ def bought(results: Results) -> list[Figure]:
     """Return one figure per dataset: for each training the error of its gradient, and what it led
     to.
 
-    The error is the median scored at the training's depth on a case with the same kind of dataset,
-    loss and algorithm; trainings without such a case are counted in the note.
+    The error is the median scored at the training's depth, or at the next smaller one that was
+    measured, on a case with the same kind of dataset, loss and algorithm; trainings without such a
+    case are counted in the note.
     """
     error = Axis("relative_error", "relative error of the dictionary", "log")
     quality = Axis("psnr", "PSNR (dB)")
@@ -96,11 +96,10 @@ def _same(case: Any, options: Any) -> bool:
 
 
 def gradient_error(results: Results, case: str, estimator: str, depth: Any) -> float:
-    """Return the median error at a depth, its logarithm linear between measured depths; NaN where
-    it is not known or zero.
+    """Return the median error at the greatest measured depth that is none above a training's; NaN
+    where there is none, or none above it.
     """
     depths, errors = results.curve(case, estimator).spread[:, :2].T
-    if depth is None or not errors.size or not errors.all():
+    if depth is None or not len(depths) or not depths[0] <= depth <= depths[-1]:
         return math.nan
-    logs = np.interp(depth, depths, np.log(errors), left=math.nan, right=math.nan)
-    return float(np.exp(logs))
+    return float(errors[depths <= depth][-1])

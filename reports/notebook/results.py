@@ -69,7 +69,7 @@ class BenchmarkResults:
             best = answer(measured, Requirement(error, seconds, memory))
             row = {name: getattr(best, name) for name in ("estimator", "reached", "depth", "error")}
             costs = {"seconds": best.seconds.value, "memory_bytes": best.memory.value}
-            rows.append({"case": case} | row | costs)
+            rows.append({"case": self.results.labels[case]} | row | costs)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
@@ -84,6 +84,7 @@ class BenchmarkResults:
         if rows.empty:
             choices = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {choices}")
+        rows = rows.assign(case=rows["case"].map(self.results.labels))
         rows = rows.astype({"depth": float, "seed": float}).rename(columns={"value": metric})
         axes = seaborn.relplot(
             rows,
@@ -107,7 +108,7 @@ class BenchmarkResults:
     def _errors(self) -> pd.DataFrame:
         """The errors at the deepest depth, one row per case and one column per estimator."""
         rows = {
-            case: {
+            self.results.labels[case]: {
                 each.estimator: spread[-1, 1]
                 for each in measured
                 if len(spread := each.errors.spread)
@@ -123,8 +124,9 @@ class BenchmarkResults:
         without = rows[rows.groupby(["case", "estimator"])["value"].transform("count") == 0]
         remarks = []
         for (status, reason), part in without.groupby(["status", "reason"], sort=False):
-            names, cases = (some(part[key].unique().tolist()) for key in ("estimator", "case"))
-            remarks.append(f"{names} on {cases}: {status}: {reason}")
+            cases = [self.results.labels[case] for case in part["case"].unique()]
+            names = some(part["estimator"].unique().tolist())
+            remarks.append(f"{names} on {some(cases)}: {status}: {reason}")
         return [*remarks, *self.notes]
 
     @property

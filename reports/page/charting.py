@@ -108,6 +108,7 @@ def overview(results: Results) -> Iterator[Figure]:
     words = finite.map({True: "time?" * few, False: "not reached" * few})
     rows = certified.assign(
         ratio=ratio,
+        label=certified["case"].map(results.labels),
         text=ratio.map(text.number).map(str).where(ratio.notna(), words),
         layers=certified["depth"].astype(object).where(finite, "not reached"),
         seconds=certified["seconds"].map(text.seconds).map(str),
@@ -118,7 +119,7 @@ def overview(results: Results) -> Iterator[Figure]:
         "",
         "Time to the required error, over that of the fastest",
         rows.drop(columns="depth"),
-        [Axis("case", "", "ordinal")],
+        [Axis("label", "", "ordinal")],
         [Axis("estimator", "", "ordinal")],
         mark="cell",
         color=Axis("ratio", "times the fastest"),
@@ -132,11 +133,11 @@ def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Fi
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each error that a reader can choose.
     """
-    parts, looks = list[pd.DataFrame](), dict[str, Look]()
+    parts, looks, labels = list[pd.DataFrame](), dict[str, Look](), dict[str, str]()
     for name, report in zip(names, reports, strict=True):
         results = report.results
         if results.cases:
-            looks |= looks_of(results)
+            looks, labels = looks | looks_of(results), {**labels, **results.labels}
             newest, costs = results.provenances[0], reached(results)
             costs = costs.assign(ms=costs["seconds"] * 1e3, mib=costs["memory"] / 2**20)
             origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
@@ -155,7 +156,7 @@ def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Fi
                 Figure(
                     f"trend-{case}-{where}",
                     "",
-                    f"{case}: {where}",
+                    f"{labels[case]}: {where}",
                     part.dropna(axis="columns", how="all"),
                     [Axis("run", "runs, from the oldest", "ordinal")],
                     [Axis(column, title, "log")],

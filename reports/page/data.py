@@ -86,19 +86,20 @@ def wishes(reports: Sequence[Report]) -> Wishes:
 
 def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     """Return what the page shows of one run."""
-    results = report.results
+    results, summary = report.results, report.summary
     if not results.cases:
         return {"estimators": [], "cases": [], "charts": [], "tables": {}}
     scores = cases.seeds(results)
     condensed = len(scores) > MOST_ERRORS
     keys = ["case", "estimator", "depth", "seed", "relative_error", *cases.COSTS]
-    curves = cases.curves(results, report.summary, scores[keys] if condensed else scores)
+    curves = cases.curves(results, summary, scores[keys] if condensed else scores)
     charts = [
         chart(figure, "#across", wide=True, height=190 + 24 * len(results.estimators))
         for figure in overview(results)
     ]
-    charts += [chart(figure, "#across") for figure in cases.across(results, report.summary)]
-    rates, references = tables.rates_table(report.summary), tables.references_table(results)
+    charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
+    rates, references = tables.rates_table(results, summary), tables.references_table(results)
+    left = tables.without_rate(summary)
     captions = {each["name"]: each["caption"] for each in report.of_cases([*results.cases])}
     shown = []
     for name, figure in curves.items():
@@ -113,7 +114,7 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
         "charts": charts,
         "tables": {
             "budgets": table(budgets(results), "Which estimator at which budget"),
-            "rates": table(rates, "Error per layer: predicted by theory and fitted"),
+            "rates": table(rates, f"Error per layer: predicted by theory and fitted. {left}"),
             "references": table(references, "References, per case and target"),
         },
     }
@@ -124,7 +125,8 @@ def _case(report: Report, figure: Figure, caption: str, wanted: Wishes) -> dict[
     results, name = report.results, figure.case
     facts = {key: results.cases[name][key] for key in ("dataset", "algorithm", "loss")}
     about = "{algorithm}, {loss} loss".format(**facts)
-    badge, rows = results.badge(name), report.summary[report.summary["case"] == name]
+    label, badge = results.labels[name], results.badge(name)
+    rows = report.summary[report.summary["case"] == name]
     answers = {}
     for choice in itertools.product(*(values.items() for values in wanted.values())):
         words, values = zip(*choice, strict=True)
@@ -135,14 +137,17 @@ def _case(report: Report, figure: Figure, caption: str, wanted: Wishes) -> dict[
         "name": name,
         **facts,
         "badge": badge,
-        "cell": {"text": facts["dataset"], "details": [about], "case": name, "badge": badge},
+        "label": label,
+        "cell": {"text": label, "case": name, "badge": badge}
+        if label.case
+        else {"text": facts["dataset"], "details": [about], "case": name, "badge": badge},
         "facts": f"{caption}.",
         "findings": findings(rows),
         "answers": answers,
         "tables": {
             words: table(
                 tables.summary_table(rows, error or ERROR).assign(reason=list(rows["reason"])),
-                f"Every estimator on {name}",
+                f"Every estimator on {label}",
             )
             for words, error in wanted["error"].items()
         },

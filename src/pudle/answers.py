@@ -119,7 +119,7 @@ NO_LINE = Line({})
 
 
 class Reach(NamedTuple):
-    """What an estimator needs to bring its error to a required one; all depths are measured ones."""
+    """What an estimator needs to bring its error to a required one, at measured depths."""
 
     estimator: str
     #: Depth by seed, infinite where the error is not reached, and the one at which every seed has

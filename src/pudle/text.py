@@ -27,6 +27,8 @@ class Cell(str):
     estimator: str
     #: Whether no other cell of its column is better.
     best: bool
+    #: Name of the case that the text stands for; empty if it is the text.
+    case: str
 
     def __new__(
         cls,
@@ -35,6 +37,7 @@ class Cell(str):
         best: bool = False,
         key: float | None = None,
         details: Sequence[str] = (),
+        case: str = "",
     ) -> Cell:
         """Make a cell; what is not given is taken over from `value`, where that is a cell."""
         added = "".join((" " if each.startswith("(") else ", ") + each for each in details)
@@ -44,6 +47,7 @@ class Cell(str):
         cell.key = getattr(value, "key", None) if key is None else key
         cell.estimator = estimator or getattr(value, "estimator", "")
         cell.best = bool(best or getattr(value, "best", False))
+        cell.case = case or getattr(value, "case", "")
         return cell
 
 

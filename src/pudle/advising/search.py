@@ -28,8 +28,8 @@ REFINED, MEMBERS, ADVISED = 6, 2, 2
 SLOWEST = 100.0
 #: An error has a floor where doubling the depth leaves more than this share of it.
 FLOOR = 0.9
-#: Number of depths that are tried below one that suffices, down to its share `COARSE` at most, which
-#: no two of `DEPTHS` are further apart than.
+#: Number of depths that are tried below one that suffices, down to this share of it: neighbors in
+#: `DEPTHS` are no further apart.
 FINER, COARSE = 12, 0.4
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9

@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,36 @@ class Case:
             return reference(problem, target, algorithm)
         except InvalidArgument as error:
             raise UnsupportedProblem(str(error)) from error
+
+
+def labels(cases: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a person calls each of some cases, mappings or objects with their fields, by
+    name: ``x.csv, HeavyBall, lasso`` where a name holds a digest, the whole specs where two of
+    these would read alike, and otherwise the name.
+    """
+    shown = {}
+    for name, case in cases.items():
+        facts = case if isinstance(case, Mapping) else vars(case)
+        specs = [facts["dataset"], facts["algorithm"]]
+        if re.search(r"-[0-9a-f]{8}(-|$)", name):
+            shown[name] = [
+                ", ".join([*each, facts["loss"]]) for each in (map(_called, specs), specs)
+            ]
+    counts = Counter(short for short, _ in shown.values())
+    return {name: name for name in cases} | {
+        name: whole if counts[short] > 1 else short for name, (short, whole) in shown.items()
+    }
+
+
+def _called(spec: str) -> str:
+    """Return what a person calls the thing of a spec: the last name of the file that it reads, the
+    class in a user's file, or the spec. Nothing is made of it.
+    """
+    name, options = names.parse(spec)
+    if reads := next(filter(None, map(options.get, ("path", "folder", "of"))), None):
+        return Path(str(reads)).name
+    file = names.file_of(name)
+    return (file[1] or file[0].name) if file else spec
 
 
 def slug(spec: str) -> str:

@@ -17,7 +17,7 @@ from ..algorithms import kernels
 from ..files import files_in, is_large
 from ..workers import Job, Outcome, Pool
 from . import sources
-from .case import DTYPES, Case
+from .case import DTYPES, Case, labels
 from .costs import cells, measure_cost
 from .experiment import ProgressCallback, carry_out, silent
 from .measurement import measure, stored_reference, write_scores
@@ -127,21 +127,21 @@ class Task:
 
 def survey(selection: Selection, store: Store) -> list[Task]:
     """Return a task for every result of a selection; a damaged file counts as missing."""
-    limit = selection.timeout
+    limit, called = selection.timeout, labels({case.name: case for case in selection.cases})
     tasks = [
-        Task("score", f"{estimator} on {case.name}", (case, estimator, store), limit)
+        Task("score", f"{estimator} on {called[case.name]}", (case, estimator, store), limit)
         for case, estimator in selection.pairs
     ]
     for kind, windows in (("window_surface", selection.windows), ("jacobian_error", ())):
         tasks += [
-            Task("surface", f"{kind} of {case.name}", (kind, case, windows, store), limit)
+            Task("surface", f"{kind} of {called[case.name]}", (kind, case, windows, store), limit)
             for case in selection.cases
             if windows or (kind == "jacobian_error" and selection.jacobian_error)
         ]
     for cell in cells(selection):
         metric, case, estimator, depth = cell
         what = "memory" if metric == "memory_bytes" else "time"
-        label = f"{what} of {estimator} on {case.name} at depth {depth}"
+        label = f"{what} of {estimator} on {called[case.name]} at depth {depth}"
         tasks.append(Task("cost", label, (*cell, store), limit))
     tasks += [
         Task("experiment", name, (name, store), selection.experiment_timeout)
@@ -162,10 +162,12 @@ def plan(tasks: Iterable[Task]) -> list[list[Task]]:
     # Every estimator of a case needs its references: in the same stage, two workers would both
     # compute them.
     references: dict[Path, Task] = {}
-    for task in {task.case: task for task in missing if task.kind == "score"}.values():
+    scored = {task.case.name: task for task in missing if task.kind == "score"}
+    called = labels({name: task.case for name, task in scored.items()})
+    for task in scored.values():
         case, _, store = task.arguments
         for seed, target in itertools.product(case.seeds, case.targets):
-            label = f"reference of {case.name}, seed {seed}"
+            label = f"reference of {called[case.name]}, seed {seed}"
             reference = Task("reference", label, (case, seed, target, store), task.timeout)
             if store.read_reference(case, seed, target) is None:
                 references.setdefault(reference.place.path, reference)

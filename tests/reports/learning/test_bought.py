@@ -24,10 +24,9 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     results = load(tmp_path, "quick")
     (figure,) = bought(results)
     rows = figure.rows.set_index("method")
-    # Between the measured depths the logarithm of the error is linear, as this curve's is
-    # everywhere.
+    # The training has 25 layers, and 10 is the next smaller depth that was measured.
     error = rows.loc["alternating, lasso loss", "gradient_error"]
-    assert error == pytest.approx(0.5 * 0.955**25, rel=1e-3)
+    assert error == pytest.approx(0.5 * 0.955**10, rel=1e-3)
     assert rows["relative_error"].to_dict() == pytest.approx(
         {f"{name}, lasso loss": 0.5 * math.exp(-50 * rate) for name, rate in rates.items()},
         rel=1e-4,
