@@ -159,7 +159,7 @@ def rates_table(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
 def without_rate(summary: pd.DataFrame) -> str:
     """Say how many rows of the summary have errors and no rate, and why."""
     rows = summary[summary["error"].notna() & (summary["seeds_fitted"] == 0)]
-    whys = rows["rate_reason"].str.partition(":")[0].value_counts()
+    whys = rows["rate_reason"].str.replace(r":.*", "", regex=True).value_counts()
     shown = ", ".join(f"{why} ({number})" for why, number in whys.items())
     return f"{text.count(len(rows), 'row')} without a rate left out: {shown}." if shown else ""
 

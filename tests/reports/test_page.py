@@ -360,7 +360,7 @@ def test_filters_of_cases_reach_answers_tables_and_figures(page):
         wanted = [item["name"] for item in CASES if item[key] == value]
         assert len(page.answers()) == len(wanted) < 6
         assert page.visible("#panels figcaption strong") == wanted
-        for name in ("rates", "budgets"):
+        for name in ("references", "budgets"):
             assert set(page.column(f"[data-table='run:{name}']", 0)) == set(wanted)
         assert page.visible(".bar output") == [f"{len(wanted)} of 6 cases"]
         page.press("#all")

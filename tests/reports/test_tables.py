@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from stored_experiments import reported
 from synthetic import (
+    BOUND,
     CURVES,
     case,
     failed_scores,
@@ -17,6 +18,7 @@ from synthetic import (
     write_costs,
 )
 
+from pudle import text
 from pudle.reports import scope, tables
 from pudle.reports.answers import budgets
 from pudle.reports.figures import cases
@@ -111,6 +113,17 @@ def test_the_goal_out_of_reach_is_no_budget(tmp_path):
     flat = record(case(), "alternating", scores=scores(lambda depth, rho: 0.5))
     cells = budgets(reported(tmp_path, [flat]).results).iloc[0, 1:]
     assert cells.tolist() == ["not reached"] * 3
+
+
+def test_rates_have_a_row_each_and_the_others_are_counted(tmp_path):
+    flat = record(case(), "truncated(window=10)", scores=scores(lambda depth, rho: BOUND / 2))
+    records = [record(case(), name) for name in ("alternating", "backprop")] + [flat]
+    report = reported(tmp_path, records)
+    table = tables.rates_table(report.results, report.summary)
+    assert [*table["estimator"]] == ["alternating", "backprop"]
+    assert text.DASH not in table["fitted rate"].to_list()
+    left = tables.without_rate(report.summary)
+    assert left.startswith("1 row ") and left in " ".join(report.markdown().split())
 
 
 def test_a_column_of_the_summary_is_one_record(timed, monkeypatch):
