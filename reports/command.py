@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pudle.terminal import home_option, profile_option
+from pudle.terminal import echo, home_option, profile_option
 
 #: Endings of the files by format, in the order in which they are written; the page comes last.
 ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
@@ -131,8 +131,8 @@ def report_command(
     messages += [pending_sentence(report.results) for report in reports]
     messages += [f"left out: {line}" for line in damaged]
     for message in filter(None, messages):
-        click.echo(message, err=True)
+        echo(message, err=True)
     for path in shown:
-        click.echo(path)
+        echo(path)
     if failed or damaged:
         raise click.exceptions.Exit(2)

@@ -13,6 +13,7 @@ import pandas as pd
 from pudle.errors import PudleError
 from pudle.reports import markup
 from pudle.reports.load import Results, load
+from pudle.terminal import echo
 
 #: Published name of each (estimator, loss), as the columns of the file of curves spell it.
 METHODS = {
@@ -61,7 +62,7 @@ def main(curves: Path, home: Path) -> None:
         table = compare(load(home, "paper"), pd.read_csv(curves, index_col="depth"))
     except (KeyError, PudleError) as error:
         raise click.ClickException(f"cannot compare {curves} with {home}: {error}") from None
-    click.echo(markup.markdown_table(table))
+    echo(markup.markdown_table(table))
 
 
 if __name__ == "__main__":

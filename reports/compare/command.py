@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from pudle.measuring.axis_options import selection_options
-from pudle.terminal import check_device, home_option, profile_option
+from pudle.terminal import check_device, echo, home_option, profile_option
 
 
 @click.command("compare")
@@ -91,7 +91,7 @@ def compare_command(
     else:
         pair = CommitPair(home, *(sides.commit_named(name) for name in names), profile)
         if run:
-            pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
+            pair.measure(root, limits.seconds, functools.partial(echo, err=True), **options)
         if lies_at(pair.rounds_path):
             together = pair.read()
     if together:
@@ -111,6 +111,6 @@ def compare_command(
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
     if csv:
         write_atomically(csv, markup.csv(comparison.frame))
-    click.echo(summary.plain(comparison))
+    echo(summary.plain(comparison))
     if len(comparison.cells()):
         raise click.exceptions.Exit(1)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pudle import text
+from pudle.measuring.case import short
 from pudle.reports import markup
 from pudle.reports.looks import Look
 
@@ -133,4 +134,4 @@ class Figure(Picture):
 
 def file_name(*parts: str) -> str:
     """Return parts as one name that any file system accepts."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(filter(None, parts))).strip("-")
+    return short(re.sub(r"[^A-Za-z0-9]+", "-", "-".join(filter(None, parts))).strip("-"))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pudle.terminal import echo
+
 FOLDER = click.Path(path_type=Path)
 
 
@@ -54,7 +56,7 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
             f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py"
         )
     estimator = names.make_estimator(spec)
-    click.echo(f"checking {estimator.name}", err=True)
+    echo(f"checking {estimator.name}", err=True)
     with Process([sys.executable, "-m", "pudle", "check", spec], (1, 2)) as check:
         if code := check.wait():
             raise click.exceptions.Exit(code)
@@ -63,7 +65,7 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     new.mkdir(parents=True)
     shutil.copy(place[0], new / submission.ESTIMATOR)
     shown = names.placed(names.text(estimator), lambda path: Path(submission.ESTIMATOR))
-    click.echo("measuring accuracy, time and memory", err=True)
+    echo("measuring accuracy, time and memory", err=True)
     submission.measure_apart(new, new, [shown, submission.YARDSTICK], scores_only=False)
     for left in submission.ON_THE_WAY:
         path = new / submission.PROFILE / left
@@ -72,15 +74,15 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
         submission.read_submission(folder)
         sides = (load_folder(side / submission.PROFILE) for side in (folder, new))
         comparison = compare(*sides)
-        click.echo(summary.plain(comparison))
+        echo(summary.plain(comparison))
         if len(comparison.cells("regression")) and not accept:
             shutil.rmtree(new)
-            click.echo(f"{folder} is left as it was: --accept hands in all the same", err=True)
+            echo(f"{folder} is left as it was: --accept hands in all the same", err=True)
             raise click.exceptions.Exit(1)
         shutil.rmtree(folder)
     new.rename(folder)
     submission.write_manifest(folder, estimator, shown, person)
-    click.echo(folder)
+    echo(folder)
 
 
 @click.command("leaderboard")
@@ -110,4 +112,4 @@ def leaderboard_command(folder: Path, out: Path) -> None:
     """
     from pudle.reports.leaderboard.page import write_leaderboard
 
-    click.echo(write_leaderboard(folder, out, lambda line: click.echo(line, err=True)))
+    echo(write_leaderboard(folder, out, lambda line: echo(line, err=True)))

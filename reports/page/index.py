@@ -23,12 +23,17 @@ LIST = "run.json"
 def html(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
     """Return a page whose links are relative to the folder `base`, the newest result first.
 
-    A result whose list is damaged has a row that says so, and adds a line to `damaged`.
+    A result whose list is damaged has a row that says so, and adds a line to `damaged`, as does a
+    folder that cannot be read.
     """
+
+    def unreadable(error: OSError) -> None:
+        damaged.append(f"{error.filename} cannot be read ({error.strerror}): let it be read")
+
     rows = [
         _row(Path(place), base, damaged)
         for folder in folders
-        for place, *names in sorted(os.walk(folder))
+        for place, *names in sorted(os.walk(folder, onerror=unreadable))
         # Unlike a pattern, this finds links that lead nowhere.
         if LIST in (*names[0], *names[1])
     ]

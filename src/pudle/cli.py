@@ -16,6 +16,7 @@ import click
 
 from . import __version__, names
 from .errors import PudleError, first_line
+from .text import printable
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
 USAGE = 2
@@ -112,7 +113,7 @@ def run(arguments: list[str] | None = None) -> int:
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         # A call without a command gets the help instead of an error of one line.
-        click.echo(error.format_message(), err=True)
+        click.echo(error.format_message(), err=True)  # noqa: TID251
         return USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -165,7 +166,7 @@ def fail(message: str) -> int:
     broken run.
     """
     try:
-        click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
+        click.echo(f"pudle: error: {printable(' '.join(message.split()))}", err=True)  # noqa: TID251
     except OSError:
         _discard(sys.stderr)
     return USAGE

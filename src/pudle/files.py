@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +57,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         ) from None
 
 
+def opened(path: Path) -> BufferedReader:
+    """Open a regular file, or raise OSError: a pipe is waited for, and a device has no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is no regular file")
+    return path.open("rb")
+
+
 def files_in(path: Path) -> list[Path]:
     """Return a file, or the files below a folder in order."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
@@ -88,7 +97,7 @@ def content_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _content_digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -120,12 +129,18 @@ def _plain(value: Any) -> Any:
 
 
 def lies_at(path: Path) -> bool:
-    """Return whether anything lies at a path, be it a link that leads nowhere."""
-    return os.path.lexists(path)
+    """Return whether anything may lie at a path, be it a link that leads nowhere, or in a folder
+    that cannot be read.
+    """
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
+    return True
 
 
 @contextlib.contextmanager
-def _readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator[None]:
+def readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator[None]:
     """Raise UnreadableResult for a file, in one line with the remedy, for whatever is wrong."""
     try:
         yield
@@ -155,12 +170,12 @@ def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = R
         If a byte of the file has changed, or it is of another version; the text is one line that
         names the file and the remedy.
     """
-    with _readable(path, remedy):
-        content = path.read_bytes()
+    with readable(path, remedy), opened(path) as file:
+        content = file.read()
         head = _HEAD.match(content)
         if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
             raise ValueError("it was changed or cut" if head else "it has no digest")
-    with _readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
+    with readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
         record: Any = msgspec.json.decode(content, type=kind)
     if identity is not None and record.identity != identity:
         raise UnreadableResult(
@@ -195,8 +210,8 @@ def read_arrays(
 
     # The file is opened here, because numpy does not close a damaged one.
     with (
-        _readable(path, f"delete {owner or 'it'} and run `pudle run` again"),
-        path.open("rb") as file,
+        readable(path, f"delete {owner or 'it'} and run `pudle run` again"),
+        opened(path) as file,
         np.load(file, allow_pickle=False) as stored,
     ):
         return {name: stored[name] for name in names}

@@ -21,6 +21,7 @@ from rich.progress import (
 
 from . import names
 from .errors import InvalidArgument
+from .text import printable
 
 #: Options that commands share. The profiles themselves take seconds to import.
 profile_option = click.option(
@@ -42,6 +43,13 @@ device_option = click.option(
     show_default=True,
     help="Device to compute on.",
 )
+
+
+def echo(message: object = "", *, err: bool = False) -> None:
+    """Print lines on stdout or stderr as printable text, see `pudle.text.printable`: what commands
+    say may come from a file or from somebody's code.
+    """
+    click.echo(printable(str(message)), err=err)  # noqa: TID251
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
@@ -73,14 +81,14 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
             bar.update(task, completed=done, total=total, description=line[:60])
             if bar.disable:
                 begun = done < total
-                click.echo(f"\r{done}/{total} {line:60.60}", err=True, nl=not begun)
+                click.echo(f"\r{done}/{total} {printable(line):60.60}", err=True, nl=not begun)  # noqa: TID251
 
         try:
             yield show
         finally:
             # An error gets a line of its own.
             if begun:
-                click.echo(err=True)
+                echo(err=True)
 
 
 def output(width: int) -> Console:

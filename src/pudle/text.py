@@ -9,6 +9,14 @@ DASH = "–"
 STARRED = "* extrapolated beyond the measured depths"
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes in place of control characters, line ends and tabs aside: a
+    terminal would do what they say.
+    """
+    kept = (char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    return "".join(kept)
+
+
 def count(number: int, thing: str, things: str = "") -> str:
     """Return a number with its noun: ``1 case``, ``2 cases``."""
     return f"{number} {thing if number == 1 else things or thing + 's'}"

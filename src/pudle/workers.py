@@ -15,6 +15,7 @@ import functools
 import importlib
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -358,6 +359,15 @@ def return_freed_memory(*, at_once: bool = False) -> None:
         library.malloc_trim(0)
     if at_once and hasattr(library, "mallopt"):
         library.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD
+
+
+def limit_memory() -> None:
+    """Let this process take no more than half of the machine's memory: what asks for more gets a
+    MemoryError, and nothing else on the machine suffers.
+    """
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    with contextlib.suppress(ValueError):  # the limit is lower already
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def run_in_copy(function: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:

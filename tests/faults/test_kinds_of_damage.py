@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -72,6 +73,7 @@ DAMAGES = {
     "nested": lambda path: path.write_bytes(b"[" * 100_000),
     "no permission": lambda path: path.chmod(0),
     "a folder in its place": in_its_place(lambda path: path.mkdir()),
+    "a pipe in its place": in_its_place(os.mkfifo),
     "a link to itself": in_its_place(lambda path: path.symlink_to(path.name)),
 }
 #: What only files with a digest, and records, have.
@@ -185,6 +187,21 @@ def test_a_report_names_the_file_and_shows_all_else(whole, home, name, damage):
     check_line(line, path)
     assert shown(whole) - shown(home) == {shows} and not shown(home) - shown(whole)
     assert "Damaged and left out" in (home / "quick" / "report" / "report.md").read_text()
+
+
+def test_a_folder_that_cannot_be_read_hides_nothing_silently(whole, home):
+    """Neither surfaces, scores and experiments from a report, nor results from a list of them."""
+    store = home / "quick" / "store"
+    for folder, lost in (("artifacts", 2), ("experiments", 3), (f"{NAME}/costs", 8)):
+        (store / folder).chmod(0)
+        lines = pudle("report", "--home", home, "--format", "csv")
+        named = [line for line in lines if line.startswith("left out: ")]
+        assert len(named) == lost and all(str(store / folder) in line for line in named)
+        (store / folder).chmod(0o755)
+    (home / "quick").chmod(0)
+    (line,) = pudle("report", "--index", home, whole, "--out", home.parent)
+    assert line.startswith(f"left out: {home / 'quick'} cannot be read")
+    (home / "quick").chmod(0o755)
 
 
 def test_arrays_of_other_types_and_shapes_are_refused(home):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import os
 import signal
 import subprocess
@@ -11,12 +12,13 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from learning_helpers import OPTIMIZERS, assert_same, planted, refusal, untimed
 
 import pudle
 from pudle import Learner, LearningWarning
-from pudle.errors import UnreadableResult
-from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
+from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, _header
 
 KILLABLE = Learner("backprop", "fista", 10, "adam(learning_rate=0.01)", "cosine", 8, 20)
 DATASET = (
@@ -166,3 +168,44 @@ def test_a_training_that_diverged_is_returned_as_it_ended(tmp_path):
             )
         assert_same(ended, whole)
         assert not calls and (tmp_path / HISTORY_FILE).read_bytes() == before
+
+
+def nonsense(content):
+    """Yield checkpoints that hold something else than a training in one of their parts."""
+    yield []
+    yield "text"
+    for name in content:
+        yield {key: value for key, value in content.items() if key != name}
+        if name not in ("theta", "diverged"):
+            yield content | {name: "text"}
+            yield content | {name: {}}
+            yield content | {name: [1, "text"]}
+    yield content | {"theta": torch.zeros(2, 3)}
+    yield content | {"rows": [{"step": [1]}, "text"]}
+    yield content | {"schedule": content["schedule"] | {"last_epoch": "text"}}
+    yield content | {"schedule": content["schedule"] | {"step": 1}}
+    group, kept = content["optimizer"]["param_groups"][0], content["optimizer"]["state"][0]
+    for other in ({}, {"param_groups": [], "state": {}}):
+        yield content | {"optimizer": other}
+    yield content | {"optimizer": content["optimizer"] | {"param_groups": [group | {"lr": "text"}]}}
+    larger = {name: torch.zeros(3) if value.numel() > 1 else value for name, value in kept.items()}
+    yield content | {"optimizer": content["optimizer"] | {"state": {0: larger}}}
+
+
+def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_path):
+    learner, problem = Learner("alternating", "ista", 2, epochs=2), planted()
+    learner.fit(problem, folder=tmp_path)
+    path = tmp_path / CHECKPOINT
+    payload = path.read_bytes().partition(b"\n")[2]
+    whole = torch.load(io.BytesIO(payload), weights_only=True)
+    more = dataclasses.replace(learner, epochs=3)
+    refused = 0
+    for content in nonsense(whole):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        path.write_bytes(_header(buffer.getvalue()) + buffer.getvalue())
+        with pytest.raises((UnreadableResult, InvalidArgument)) as caught:
+            more.fit(problem, folder=tmp_path, resume=True)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+        refused += isinstance(caught.value, UnreadableResult)
+    assert refused > 40

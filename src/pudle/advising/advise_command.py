@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..terminal import check_device, device_option, progress_line
+from ..terminal import check_device, device_option, echo, progress_line
 
 #: Exit code where no candidate meets the requirement; 2 is wrong usage.
 NOTHING = 1
@@ -74,9 +74,9 @@ def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
     with progress_line() as show:
         advice = advise(dataset, algorithm, progress=show, **options)
     if options["train"] and not advice.chosen:
-        click.echo("no training: there is no advice to try", err=True)
-    click.echo(advice)
+        echo("no training: there is no advice to try", err=True)
+    echo(advice)
     for name, reason in advice.left_out.items():
-        click.echo(f"left out: {name}: {reason}", err=True)
+        echo(f"left out: {name}: {reason}", err=True)
     if not advice.chosen:
         click.get_current_context().exit(NOTHING)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import Estimate
+from ..workers import failure
 from .closed_forms import Array
 from .explanations import Mistakes, distance, explain
 from .specimens import Specimen
@@ -174,7 +175,10 @@ class Check:
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever an estimator raises
+        except (Exception, SystemExit) as error:  # whatever an estimator raises
+            if failure(error)[0] == "out-of-memory":
+                # The next check would fill the memory as well.
+                raise
             reason = str(error)
             if self.may_refuse and isinstance(error, PudleError):
                 status, reason = "passed", ""

@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
-from ..terminal import progress_bar
+from ..terminal import echo, progress_bar
 from ..validation import check_positive
-from ..workers import Outcome, Pool
+from ..workers import Outcome, Pool, limit_memory
 
 if TYPE_CHECKING:
     from .checks import Record
@@ -76,7 +76,7 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
             title, steps = plan.result
             task = progress.add_task(title, total=len(steps))
             if progress.disable:
-                click.echo(f"checking {title}", err=True)
+                echo(f"checking {title}", err=True)
             records = results[title] = []
             for unfinished, index in steps:
                 outcome = run(_check, target, unfinished.check, index)
@@ -106,6 +106,7 @@ def _plan(target: str) -> tuple[str, list[tuple[Record, int]]]:
 
     A worker makes the estimator: its module may do anything when it is imported.
     """
+    limit_memory()
     estimator = _make(target)
     steps = [
         (check.record(subject, "failed"), index)
@@ -158,4 +159,4 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
         lines.append(f"{left_out} more like these are printed with --all")
     totals = frame.status.value_counts()
     verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if status in totals)
-    click.echo("\n".join([*lines, f"{title}: {verdict}"]))
+    echo("\n".join([*lines, f"{title}: {verdict}"]))

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .. import names
-from ..errors import InvalidArgument, UnreadableResult, first_line
-from ..files import lies_at, write_atomically
+from ..errors import InvalidArgument
+from ..files import lies_at, opened, readable, write_atomically
 from .run import LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
@@ -80,18 +80,15 @@ class Checkpoint:
             )
         if not resume:
             return
-        try:
-            first, _, payload = path.read_bytes().partition(b"\n")
+        remedy = "delete it and start again"
+        with readable(path, remedy), opened(path) as file:
+            first, _, payload = file.read().partition(b"\n")
             if first + b"\n" != _header(payload):
                 raise OSError("it is damaged or written by another version of the suite")
-        except OSError as error:
-            raise UnreadableResult(
-                f"{path} cannot be read ({first_line(error)}): delete it and start again"
-            ) from None
-        device = self.run.theta.device
-        content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-        stored, now = content["configuration"], self.configuration
-        differing = [name for name in sorted(stored | now) if stored.get(name) != now.get(name)]
+            device = self.run.theta.device
+            content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+            stored, now = dict(content["configuration"]), self.configuration
+            differing = [name for name in sorted(stored | now) if stored.get(name) != now.get(name)]
         if differing:
             name = differing[0]
             difference = (
@@ -103,7 +100,8 @@ class Checkpoint:
                 f"{self.folder} holds a training with {difference}: resume it with the options"
                 " and data it was started with, or give another folder"
             )
-        self.run.set_state(content)
+        with readable(path, remedy):
+            self.run.set_state(content)
 
 
 def _header(payload: bytes) -> bytes:

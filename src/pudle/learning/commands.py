@@ -19,7 +19,7 @@ from rich.progress import TimeRemainingColumn
 from .. import names
 from ..errors import InvalidArgument, MissingDependency, PudleError, UnreadableResult
 from ..files import strict, write_atomically
-from ..terminal import check_device, device_option, progress_bar
+from ..terminal import check_device, device_option, echo, progress_bar
 from ..text import count
 from .training import LearningExperiment
 
@@ -117,7 +117,7 @@ def _carry_out(
 
         result = experiment.run(out, device, show, **options)
     if result.status == "ok" and result.reason:
-        click.echo(f"pudle: warning: {result.reason}", err=True)
+        echo(f"pudle: warning: {result.reason}", err=True)
     _draw_curve(out / "curve.png", result.rows)
     for name, array in result.arrays.items():
         if array.ndim > 1:
@@ -186,7 +186,7 @@ def learn_command(
         summary = _carry_out(title, chosen, out, own_device, **shared)
         steps, error = count(summary["steps"], "step"), summary["dictionary_error"]
         shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
-        click.echo(f"{title}: {steps} in {summary['seconds']:.1f} s{shown}; results in {out}")
+        echo(f"{title}: {steps} in {summary['seconds']:.1f} s{shown}; results in {out}")
         _finish(chosen, own_device, {title: summary}, out)
 
 
@@ -246,9 +246,9 @@ def denoise_command(
         try:
             summaries[name] = _carry_out(name, other, out, device)
         except MissingDependency as error:
-            click.echo(f"pudle: {name} is left out: {error}", err=True)
+            echo(f"pudle: {name} is left out: {error}", err=True)
     table = pd.DataFrame(summaries, index=TABLE).T
-    click.echo(table.to_string(na_rep="", float_format="{:.4g}".format))
+    echo(table.to_string(na_rep="", float_format="{:.4g}".format))
     _finish(chosen, device, summaries, out)
 
 

@@ -205,10 +205,12 @@ def _fulfill(
     # Loading what a task needs is not its own work, which has a limit.
     preparation = (_prepare, task, key, root + cwd, kernels_chosen)
     outcome = _THREAD.pool.call(MOST_COMPILING, *preparation)
-    # A plug-in may be broken on this machine alone.
-    if why := outcome.result or outcome.reason:
-        raise PudleError(f"{worker.address} would not measure the same: {why}")
-    outcome = _THREAD.pool.call(task.timeout, _carry_out, task, root)
+    # A busy machine says nothing about what it would measure: the task is out of time.
+    if outcome.status != "timeout":
+        # A plug-in may be broken on this machine alone.
+        if why := outcome.result or outcome.reason:
+            raise PudleError(f"{worker.address} would not measure the same: {why}")
+        outcome = _THREAD.pool.call(task.timeout, _carry_out, task, root)
     if outcome.status == "ok":
         return outcome
     return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")

@@ -12,7 +12,7 @@ from rich.progress import TimeRemainingColumn
 
 from .. import names
 from ..errors import PudleError
-from ..terminal import check_device, home_option, profile_option, progress_bar
+from ..terminal import check_device, echo, home_option, profile_option, progress_bar
 from .axis_options import selection_options, several
 
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
@@ -101,7 +101,7 @@ def run_command(
             # A log shows that the run goes on, and how each stage ends, in few lines.
             if bar.disable and (done == total or time.monotonic() > logged + LOG_SECONDS):
                 logged = time.monotonic()
-                click.echo(f"{done}/{total}: {line}", err=True)
+                echo(f"{done}/{total}: {line}", err=True)
 
         summary = execute(
             selection,
@@ -113,9 +113,9 @@ def run_command(
             scheduler=scheduler,
             say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
         )
-    click.echo(f"{', '.join(summary.counts)}; results in {summary.folder}")
+    echo(f"{', '.join(summary.counts)}; results in {summary.folder}")
     for finding in summary.findings:
-        click.echo(f"  {finding}")
+        echo(f"  {finding}")
     reasons = by_reason(summary.broken)
     if (more := len(reasons) - MOST_NAMES) > 0:
         reasons[MOST_NAMES:] = [f"and {more} more, which `pudle report` lists"]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from ..terminal import echo
+
 
 @click.command("init-plugin")
 @click.argument("name")
@@ -36,8 +38,8 @@ def init_plugin_command(name: str, out: Path | None, requirement: str) -> None:
 
     folder = out or Path(name.replace("_", "-"))
     for path in write_plugin(name, folder, requirement):
-        click.echo(path)
-    click.echo(
+        echo(path)
+    echo(
         f"next: cd {folder} && git init && git add . && git commit -m 'First' && pip install -e"
         " '.[test]'"
     )
