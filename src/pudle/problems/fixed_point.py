@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
-from .linearized import Linearized
 from .problem import Problem
 
 #: A state as the user's functions see it.
@@ -80,6 +79,7 @@ class FixedPoint(Problem):
     solution: Callable[[Tensor], UserState] | None = None
 
     parameter = "theta"
+    joint = True
     default_algorithm = "iteration"
 
     def __post_init__(self) -> None:
@@ -172,24 +172,36 @@ class FixedPoint(Problem):
         """Return ``z - Phi(z)``, zero at a fixed point."""
         return codes - self.advance(codes)
 
-    def linearized(self, codes: Tensor) -> Linearized:
-        return Linearized(self.stationarity, codes, joint=True)
-
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Solve the adjoint system ``(I - J^T) v = r`` with J the Jacobian of the step, all samples
         in one system.
+
+        Where fixed points are not isolated, such as potentials that a constant may be added to, the
+        system is singular. It has solutions if the loss does not change along them, and all give
+        the same gradient.
 
         Raises
         ------
         UnsupportedProblem
             If the system is singular without a solution, or too ill-conditioned.
         """
-        return self.linearized(codes).solve(right_hand_side)
+        solution, diagnostics = self.linearized(codes).solve(right_hand_side)
+        residual = diagnostics["largest_relative_residual"]
+        if not residual <= torch.finfo(codes.dtype).eps ** 0.5:
+            raise UnsupportedProblem(
+                f"a linear system of {codes.numel()} unknowns keeps a relative residual of"
+                f" {residual:.1e} after {diagnostics['vector_products']} products: the Jacobian of"
+                " the step has an eigenvalue near one, and the loss changes along its eigenvector;"
+                " use a greater depth, or backprop, which solves no system"
+            )
+        return solution, diagnostics
 
     def solve_tangent(
         self, codes: Tensor, right_hand_side: Tensor
     ) -> tuple[Tensor, dict[str, Any]]:
-        return self.linearized(codes).solve(right_hand_side, transposed=False)
+        # Of a state that has converged no more is left than rounding, which may have no solution.
+        rounding = torch.finfo(codes.dtype).eps * float(codes.norm())
+        return self.linearized(codes).solve(right_hand_side, transposed=False, negligible=rounding)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise UnsupportedProblem(

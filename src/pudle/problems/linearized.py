@@ -12,8 +12,9 @@ from ..errors import UnsupportedProblem
 
 #: Number of unknowns up to which the matrix is formed, by one vector-Jacobian product for each.
 MAX_DENSE = 256
-#: Krylov vectors kept between two restarts of GMRES, and most restarts.
-RESTART, MAX_RESTARTS = 100, 20
+#: Krylov vectors kept between two restarts of GMRES, most restarts, and the share of the residual
+#: that one may leave for another to follow.
+RESTART, MAX_RESTARTS, HELP = 100, 20, 0.9
 
 Product = Callable[[Tensor], Tensor]
 
@@ -108,54 +109,49 @@ class Linearized:
         return torch.as_tensor(drawn).to(self.like)
 
     def solve(
-        self, right_hand_side: Tensor, *, transposed: bool = True
+        self, right_hand_side: Tensor, *, transposed: bool = True, negligible: float = 0.0
     ) -> tuple[Tensor, dict[str, Any]]:
         """Solve ``A^T v = r``, or ``A v = r``, as one system: by the dense matrix if it is small,
-        else by GMRES.
+        else by GMRES, until the residual is `negligible`.
 
         Returns
         -------
         solution : Tensor
-            Shape of the codes. For a singular small system it has minimum norm.
+            Shape of the codes. For a singular small system that of least squares and minimum norm.
         diagnostics : dict
             ``solves`` (one), ``singular`` (0 or 1), ``largest_relative_residual``, evaluated at the
-            solution, ``condition_number``, for GMRES the lower estimate ``|A^T| |v| / |r|``, and
-            ``vector_products``.
-
-        Raises
-        ------
-        UnsupportedProblem
-            If the residual stays above the square root of the rounding unit.
+            solution, ``condition_number``, of a singular matrix that on its range, for GMRES the
+            lower estimate ``|A^T| |v| / |r|``, and ``vector_products``.
         """
-        norm, eps = float(right_hand_side.norm()), torch.finfo(self.like.dtype).eps
+        norm = float(right_hand_side.norm())
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
         if norm and self.like.numel() <= MAX_DENSE:
             matrix, right = self.matrix.T if transposed else self.matrix, right_hand_side.ravel()
             values = torch.linalg.svdvals(matrix)
-            condition = float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
-            singular = condition * eps * len(matrix) >= 1
-            inverse = torch.linalg.pinv(matrix) if singular else None
+            rank = int((values > self._rounding * values[0]).sum())
+            condition = float(values[0] / values[rank - 1])
+            singular = rank < len(matrix)
+            inverse = torch.linalg.pinv(matrix, rtol=self._rounding) if singular else None
             flat = torch.linalg.solve(matrix, right) if inverse is None else inverse @ right
             solution, residual = flat.reshape(self.shape), float((matrix @ flat - right).norm())
-        elif norm:
+        elif norm > negligible:
             apply = self.transposed if transposed else self.product
-            solution = self._gmres(apply, right_hand_side)
+            solution = self._gmres(apply, right_hand_side, negligible)
             condition = max(1.0, float(solution.norm()) / norm * self.norm_estimate)
             residual = float((apply(solution) - right_hand_side).norm())
-        residual = residual / norm if norm else 0.0
-        if not residual <= eps**0.5:
-            raise UnsupportedProblem(
-                f"a linear system of {self.like.numel()} unknowns keeps a relative residual of"
-                f" {residual:.1e} after {self.products} products: the Jacobian of the step has an"
-                " eigenvalue near one; use a greater depth, or backprop, which solves no system"
-            )
         return solution, {
             "solves": 1,
             "singular": int(singular),
             "condition_number": condition,
-            "largest_relative_residual": residual,
+            "largest_relative_residual": residual / norm if norm else 0.0,
             "vector_products": self.products,
         }
+
+    @property
+    def _rounding(self) -> float:
+        """Singular values and eigenvalues of A, relative to the largest, that count as zero."""
+        eps = torch.finfo(self.like.dtype).eps
+        return max(eps**0.75, self.like.numel() * eps)
 
     @functools.cached_property
     def matrix(self) -> Tensor:
@@ -170,15 +166,17 @@ class Linearized:
         return float(self.transposed(random).norm() / random.norm())
 
     def spectral_radius(self) -> float | None:
-        """Return the largest modulus of the eigenvalues of ``I - A``; None where no matrix is
-        formed.
+        """Return the largest modulus of the eigenvalues of ``I - A`` other than one; None where no
+        matrix is formed.
         """
         if self.like.numel() > MAX_DENSE:
             return None
-        return float((1 - torch.linalg.eigvals(self.matrix)).abs().max())
+        values = torch.linalg.eigvals(self.matrix)
+        zero = values.abs() <= self._rounding * values.abs().max()
+        return float(torch.where(zero, 0, 1 - values).abs().max())
 
-    def _gmres(self, apply: Product, right_hand_side: Tensor) -> Tensor:
-        """Return the solution by restarted GMRES, which may not have converged."""
+    def _gmres(self, apply: Product, right_hand_side: Tensor, negligible: float) -> Tensor:
+        """Return the solution by restarted GMRES, which goes on while a restart helps."""
         from scipy.sparse.linalg import LinearOperator, gmres  # slow to import
 
         def flat(tensor: Tensor) -> Any:
@@ -191,10 +189,19 @@ class Linearized:
         operator = LinearOperator(
             (size, size), matvec=lambda vector: flat(apply(tensor_of(vector))), dtype=float
         )
-        stops = {"rtol": 10 * torch.finfo(self.like.dtype).eps, "maxiter": MAX_RESTARTS}
-        return tensor_of(
-            gmres(operator, flat(right_hand_side), restart=min(RESTART, size), **stops)[0]
+        stop = max(
+            10 * torch.finfo(self.like.dtype).eps * float(right_hand_side.norm()), negligible
         )
+        options = {"restart": min(RESTART, size), "maxiter": 1, "rtol": 0.0, "atol": stop}
+        solution, residual = torch.zeros_like(right_hand_side), right_hand_side
+        for _ in range(MAX_RESTARTS):
+            better = solution + tensor_of(gmres(operator, flat(residual), **options)[0])
+            left = right_hand_side - apply(better)
+            if not left.norm() < HELP * residual.norm():
+                # What is left has no solution: it may be rounding.
+                break
+            solution, residual = better, left
+        return solution
 
 
 def gradient(image: Tensor, leaf: Tensor, weights: Tensor) -> Tensor:

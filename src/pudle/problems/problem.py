@@ -57,12 +57,16 @@ class Problem(ABC):
     symmetric : bool
         Whether the Jacobian of `stationarity` in the codes is symmetric by construction, as that of
         a gradient is; where it is not known, estimators that need it test it.
+    joint : bool
+        Whether the rows of the codes are no samples with inner problems of their own, but form one
+        system.
     default_algorithm : str
         Spec of the algorithm that runs the problem where none is named.
     """
 
     parameter: str
     symmetric: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     default_algorithm: ClassVar[str] = "ista"
     #: Fields with one row per sample, on which nothing but the rows of the codes depends; see
     #: `pudle.batches.split`.
@@ -202,7 +206,7 @@ class Problem(ABC):
 
     def linearized(self, codes: Tensor) -> Linearized:
         """Return the derivative of `stationarity` in the codes, by products with vectors."""
-        return Linearized(self.stationarity, codes, joint=False)
+        return Linearized(self.stationarity, codes, joint=self.joint)
 
     def piece(self, codes: Tensor) -> Tensor:
         """Return what is constant where the penalty is smooth: the active set, and its signs for

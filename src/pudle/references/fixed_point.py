@@ -58,8 +58,7 @@ def solve_fixed_point(problem: FixedPoint) -> tuple[Tensor, float, Tensor, Certi
             f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
             " another derivative than the solution; use target='limit'"
         )
-    failed = len(codes) if reason else 0
     certificate = Certificate(
-        len(codes), uncertified=failed, kkt_residual=residual, condition_number=condition
+        1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )
     return gradient, error, codes, certificate, reason

@@ -6,15 +6,16 @@ from torch import Tensor
 from .. import streams
 from ..algorithms import Algorithm
 from ..errors import UnsupportedProblem, first_line
-from ..problems import FixedPoint, Problem
+from ..problems import Problem
 from .converging import Converging
 from .lasso import SINGULAR
 from .linear_model import row_norms
 from .records import Certificate, Reference
 
-#: Distances in theta, relative to its entries, of the central differences that check a limit: the
-#: first within which the active set stays the same is taken.
-DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)
+#: Distances in theta, relative to its entries, of the central differences that check a limit, in
+#: the order in which they are tried: the active set must stay the same within, and what rounding
+#: leaves of the codes counts less in a larger one.
+DIFFERENCE_STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
 #: Largest error that the differences may show, relative to the gradient.
 DIFFERENCE_TOLERANCE = 1e-6
 #: How the reason begins why there is none.
@@ -62,7 +63,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     codes, moving, layers = running.run()
 
     def nothing(reason: object) -> Reference:
-        certificate, reason = Certificate(len(codes), len(codes)), f"{NO_LIMIT}{reason}"
+        certificate, reason = Certificate(len(moving), len(moving)), f"{NO_LIMIT}{reason}"
         gradient = problem.theta * torch.nan
         return Reference(gradient, codes, "limit", torch.inf, certificate, "uncertified", reason)
 
@@ -70,6 +71,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         return nothing(
             f"the codes are NaN or infinite after {layers} layers: the iteration diverges"
         )
+    if problem.joint and moving.any():
+        return nothing(f"the state still changes after {layers} steps")
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
         refined = codes + newton
@@ -78,10 +81,11 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         before, _ = running.gradient(codes, layers)
         gradient, solve = running.gradient(refined, 2 * layers)
     except UnsupportedProblem as refused:
-        if not isinstance(problem, FixedPoint):
+        if not problem.joint:
             raise
-        return nothing(first_line(refused))
-    left = left.flatten(1).any(1)
+        # What follows is advice for estimators.
+        return nothing(first_line(refused).partition("; use")[0])
+    left = left.reshape(len(moving), -1).any(1)
     norm = float(gradient.norm())
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
@@ -89,24 +93,25 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0))
     )
     bound = float((gradient - before).norm()) / norm + rounding if norm else torch.inf
-    singular = max(int(newton_solve["singular"]), int(condition >= SINGULAR))
+    # A joint system that is singular has been seen to have a solution.
+    singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
     contraction = {}
-    if isinstance(problem, FixedPoint):
-        radius = problem.linearized(refined).spectral_radius()
-        if radius is not None:
-            contraction = {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
+    if radius := problem.linearized(refined).spectral_radius() if problem.joint else None:
+        contraction = {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
     certificate = Certificate(
-        samples=len(codes),
+        samples=len(moving),
         uncertified=max(int((moving | left).sum()), singular),
         kkt_residual=float(residual.abs().max()) / running.step,
         condition_number=condition,
         code_error=float(row_norms(newton.flatten(1)).max()),
-        zero_codes=float((codes == 0).flatten(1).all(1).double().mean()),
+        zero_codes=float((codes == 0).reshape(len(moving), -1).all(1).double().mean()),
         iterations=layers,
         **contraction,
     )
     status, reason = "limit", ""
-    if certificate.uncertified:
+    if certificate.uncertified and problem.joint:
+        reason = f"the derivative of the state has the condition number {condition:.1e}"
+    elif certificate.uncertified:
         reason = (
             f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers,"
             f" {singular} have a singular active system, {int((left & ~moving).sum())} leave their"
@@ -134,26 +139,25 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
     size = float(theta.norm()) / theta.numel() ** 0.5 or 1.0
     for direction in (gradient / norm, random / random.norm()):
+        reason = "the active set changes close by"
         for distance in (relative * size for relative in DIFFERENCE_STEPS):
             moved = distance * direction
             above, below = (
                 _loss_at_limit(running.at(theta + sign * moved), codes) for sign in (1, -1)
             )
-            if above is not None and below is not None:
+            if above is None or below is None:
+                continue
+            error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
+            rounding = 100 * torch.finfo(torch.float64).eps * above.abs() / distance
+            if error <= DIFFERENCE_TOLERANCE * norm + rounding:
                 break
-        else:
-            return "the active set changes close by"
-        error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
-        if (
-            not error
-            <= DIFFERENCE_TOLERANCE * norm
-            + 100 * torch.finfo(torch.float64).eps * above.abs() / distance
-        ):
-            return (
+            reason = (
                 "central differences of the loss at the limits for other theta are"
                 f" {float(error / norm):.1e} off, relative to the gradient: there is a kink close"
                 " by, or the step is no function of state and theta alone"
             )
+        else:
+            return reason
     return ""
 
 

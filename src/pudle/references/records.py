@@ -37,7 +37,7 @@ class Certificate:
     Attributes
     ----------
     samples : int
-        Number of samples.
+        Number of samples; of a `FixedPoint`, whose state is one system, one.
     uncertified : int
         Number of samples for which the evidence does not suffice.
     kkt_residual : float
