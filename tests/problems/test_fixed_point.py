@@ -12,9 +12,11 @@ import tolerances
 import torch
 from comparisons import refusal, relative
 from estimator_specs import estimate
+from examples import directions
+from torch.func import grad
+from torch.nn.functional import cross_entropy, one_hot
 
 import pudle
-from pudle.problems.linearized import Linearized
 
 ITERATION = pudle.Iteration()
 DEPTH = 120
@@ -121,12 +123,130 @@ def test_linear_systems_against_numpy(samples, transposed):
         assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-9)
 
 
-def test_a_singular_system_without_a_solution_is_refused():
-    system = Linearized(
-        lambda z: z * torch.tensor([1.0, 0.0]).double(), torch.ones(1, 2).double(), joint=True
-    )
-    text = refusal(lambda: system.solve(torch.ones(1, 2).double()), pudle.UnsupportedProblem)
+#: Sizes whose systems are solved by a matrix, and by GMRES.
+TRANSPORTS = [(6, False), (6, True), (140, True)]
+
+
+def transport(n, named, regularization=0.3):
+    """Entropic optimal transport by Sinkhorn's iterations: a constant may be added to potentials.
+
+    The state is one potential of n points, or both; the loss is the cost of the plan.
+    """
+    random = np.random.default_rng([n, 241])
+    cost = torch.tensor(random.uniform(0, 1, (n, n + 1)))
+
+    def potential(other, costs):
+        shares = torch.logsumexp((other - costs) / regularization, 1)
+        return -regularization * (shares - np.log(costs.shape[1]))
+
+    def both(state, theta):
+        g = potential(state["f"] if named else state, theta.T)
+        return potential(g, theta), g
+
+    def step(state, theta):
+        f, g = both(state, theta)
+        return {"f": f, "g": g} if named else f
+
+    def loss(state, theta):
+        f, g = state.values() if named else (state, both(state, theta)[1])
+        plan = ((f[:, None] + g - theta) / regularization).exp() / (n * (n + 1))
+        return (plan * cost).sum()
+
+    initial = {"f": torch.zeros(n).double(), "g": torch.zeros(n + 1).double()}
+    return pudle.FixedPoint(cost, step, loss, initial if named else initial["f"])
+
+
+def transport_cost(problem, theta, regularization=0.3):
+    """The cost of the plan in numpy, by Sinkhorn's scaling of the kernel."""
+    kernel = np.exp(-theta / regularization)
+    n, m = kernel.shape
+    scale = np.ones(n)
+    for _ in range(300):
+        other = 1 / (m * (kernel.T @ scale))
+        scale = 1 / (n * (kernel @ other))
+    return float((scale[:, None] * kernel * other * problem.theta.numpy()).sum())
+
+
+@pytest.mark.parametrize(("n", "named"), TRANSPORTS)
+def test_fixed_points_that_are_not_isolated_have_a_gradient(n, named):
+    """The linear system is singular, and the loss does not change along its null space."""
+    problem = transport(n, named)
+    reference = pudle.reference(problem)
+    assert reference.status == "limit", reference.reason
+    assert reference.bound < tolerances.USEFUL_BOUND
+    for direction in directions(problem.theta.shape):
+        slope = oracles.central_difference(
+            lambda theta: transport_cost(problem, theta), problem.theta.numpy(), direction
+        )
+        mine = float((reference.gradient * torch.tensor(direction)).sum())
+        size = float(reference.gradient.norm())
+        assert abs(mine - slope) < tolerances.EXACT_CENTRAL_DIFFERENCES * size
+    for spec in ("backprop", "analytic"):
+        mine = pudle.score(estimate(spec, problem, ITERATION, DEPTH), reference)
+        assert mine.relative_error < tolerances.CONVERGED
+
+
+def test_without_a_solution_of_the_singular_system_there_is_none():
+    problem = dataclasses.replace(transport(6, False), loss=lambda f, theta: f.square().sum())
+    text = refusal(lambda: estimate("analytic", problem, ITERATION, 9), pudle.UnsupportedProblem)
     assert "eigenvalue near one" in text and "backprop" in text
+    reference = pudle.reference(problem)
+    assert reference.status == "uncertified" and "loss changes along" in reference.reason
+    assert "backprop" not in reference.reason
+
+
+@pytest.mark.parametrize("size", [20, 300], ids=["dense", "gmres"])
+def test_a_slow_step_has_its_limit(size):
+    """Weights of samples of a softmax regression with little decay, chosen by held-out data: plain
+    steps need 10^5 layers and more. The truth is Newton's method and a dense solve.
+    """
+    features, classes, decay = size // 4, 4, 1e-3
+    random = np.random.default_rng([size, 97])
+    train, held_out = random.standard_normal((2, 40, features)) / features**0.5
+    labels, wanted = torch.tensor(random.integers(0, classes, (2, 40)))
+    train, held_out = torch.tensor(train), torch.tensor(held_out)
+
+    def inner(weights, theta):
+        losses = cross_entropy(train @ weights, labels, reduction="none")
+        return (theta.sigmoid() * losses).mean() + decay / 2 * weights.square().sum()
+
+    def loss(weights, theta):
+        return cross_entropy(held_out @ weights, wanted)
+
+    def step(weights, theta):
+        slope = torch.softmax(train @ weights, 1) - one_hot(labels, classes)
+        slope = train.T @ (theta.sigmoid()[:, None] * slope) / len(train) + decay * weights
+        return weights - slope
+
+    theta, weights = torch.zeros(40).double(), torch.zeros(features, classes).double()
+    reference = pudle.reference(pudle.FixedPoint(theta, step, loss, weights))
+    assert reference.status == "limit", reference.reason
+    assert reference.certificate.samples == 1
+    for _ in range(20):
+        slope, hessian = (
+            of(inner, argnums=0)(weights, theta).reshape(weights.numel(), -1)
+            for of in (grad, torch.func.hessian)
+        )
+        weights = weights - torch.linalg.solve(hessian, slope).reshape(weights.shape)
+    outer = grad(loss)(weights, theta).ravel()
+    adjoint = torch.linalg.solve(hessian, outer).reshape(weights.shape)
+    truth = -grad(lambda t: (grad(inner)(weights, t) * adjoint).sum())(theta)
+    assert relative(reference.gradient, truth) < reference.bound < tolerances.USEFUL_BOUND
+
+
+@pytest.mark.parametrize(
+    ("step", "initial"),
+    [
+        (lambda z, theta: theta - z, torch.zeros(1, 1)),  # a cycle of two states
+        (lambda z, theta: (3 + 0.9 * theta) * z * (1 - z), torch.linspace(0.1, 0.9, 9)),  # chaos
+    ],
+)
+def test_a_fixed_point_that_the_steps_do_not_lead_to_is_no_limit(step, initial):
+    problem = pudle.FixedPoint(
+        torch.tensor(1.0).double(), step, lambda z, theta: z.square().sum(), initial.double()
+    )
+    reference = pudle.reference(problem)
+    assert reference.status == "uncertified" and "state still changes" in reference.reason
 
 
 class OnceOnly(torch.autograd.Function):
