@@ -42,7 +42,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     lasso loss: at the limit of a hard or decaying rule the penalized objective is not stationary in
     the codes. A rule that changes from layer to layer is evaluated at twice the depth at which the
     codes converged, where a decaying penalty is squared. For `FixedPoint` the system is solved as
-    it stands, whether symmetric or not.
+    it stands, whether symmetric or not, singular or not as long as it has a solution; a state that
+    still changes after many steps is found by acceleration.
 
     A last Newton step on the active set refines the codes. `bound` is the change that this step,
     and the step of the rule to twice the depth, make to the gradient, and what the solves may have
