@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from pudle.errors import PudleError, SpecError
 from pudle.measuring.contents import ScoreRecord
-from pudle.measuring.costs import drawn, measure_cost
+from pudle.measuring.costs import drawn
 from pudle.measuring.measurement import measure
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.run import take_part
+from pudle.measuring.runner import fill, plan_costs, survey
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
 from pudle.names import make_estimator
+from pudle.workers import Here
 
 from .cases import PROFILES
 
@@ -90,7 +93,12 @@ class _Estimates:
         require_ok(**record(case, estimator).at(depth))
         chosen = selection().case(case)
         cell = self.metric, chosen, estimator, depth
-        kept = store().read("cost", *cell) or measure_cost(*cell, store())
+        if not store().read("cost", *cell):
+            of_case = survey(replace(selection(), cases=(chosen,)), store())
+            fill(plan_costs(of_case), executor=Here())
+        kept = store().read("cost", *cell)
+        if kept is None:
+            raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")
         require_ok(kept.status, kept.reason)
         self.problem, self.algorithm = drawn(chosen, selection().device)
         self.estimator = make_estimator(estimator)

@@ -11,12 +11,12 @@ from .selected import _Estimates, selection
 
 
 class Time(_Estimates):
-    """Seconds for one estimate, data and references excluded, on one thread."""
+    """Seconds of the processor for one estimate, data and references excluded, on one thread."""
 
-    version = "1"
+    version = "2"
     rounds = 1
     repeat = (1, 10, 0.05)
-    warmup_time = meter.WARMUP
+    warmup_time = 0.03
     timer = staticmethod(meter.clock(selection().device))
     metric = "seconds"
 
@@ -27,7 +27,7 @@ class Time(_Estimates):
 class TorchTime(Time):
     """The same on the torch path, where compiled kernels take its place otherwise."""
 
-    version = "1"
+    version = "2"
     metric = "seconds_torch"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:

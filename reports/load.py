@@ -19,7 +19,7 @@ from pudle.files import lies_at, read_each
 from pudle.measuring.contents import Artifact, CostRecord, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.results import BROKEN, CLAIMS, COLUMNS, COSTS, REFERENCES, Results, Row
+from pudle.reports.results import BROKEN, CLAIMS, COLUMNS, COSTS, REFERENCES, TIMES, Results, Row
 
 
 @functools.cache
@@ -143,8 +143,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
         at = scores[cell[1:3]].at(cell[3]) if cell[1:3] in scores else {"status": "ok"}
         if cost := costs.get(cell):
-            row |= {cell[0]: cost.value, "samples": tuple(cost.samples)} | _origin(cost.provenance)
-            row |= {"status": cost.status, "reason": cost.reason}
+            row |= {cell[0]: cost.value, "samples": tuple(cost.samples), "turns": cost.turns}
+            row |= {"status": cost.status, "reason": cost.reason} | _origin(cost.provenance)
         elif at["status"] == "ok":
             row |= unmeasured
         else:
@@ -154,7 +154,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         rows.append(row)
     described = {case.name: dataclasses.asdict(case) for case in cases.values()}
     frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
-    timed = frame["metric"].eq("seconds") & frame["status"].eq("ok")
+    timed = frame["metric"].isin(TIMES) & frame["status"].eq("ok")
     references = pd.DataFrame(
         [{"case": name} | row for (name, _), record in scores.items() for row in record.references],
         columns=REFERENCES,
@@ -188,7 +188,12 @@ def _frame(rows: list[Row], cases: Mapping[str, Row]) -> pd.DataFrame:
     A metric that a problem does not have (signs of a smooth one) is absent. The leading one always
     has a row, because that row carries the reason of a failure.
     """
-    keys = ["leading", "samples", *(name for name in COLUMNS if name not in ("metric", "value"))]
+    keys = [
+        "leading",
+        "samples",
+        "turns",
+        *(name for name in COLUMNS if name not in ("metric", "value")),
+    ]
     wide = pd.DataFrame(rows, columns=[*keys, *ERRORS, *COSTS])
     for name in ("dataset", "algorithm", "loss"):
         wide[name] = wide["case"].map({key: case[name] for key, case in cases.items()})

@@ -4,7 +4,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudle import text
-from pudle.answers import NO_CURVE, NO_LINE, Curve, Line, Measured
+from pudle import paired, text
+from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
 from pudle.measuring import contents, statuses
 from pudle.measuring.case import labels
-from pudle.measuring.meter import LEAST_SAMPLES
 from pudle.reports.records import ExperimentRecord
 
 #: Metrics that are costs: measured once, for no seed and no target.
-COSTS = ("seconds", "seconds_torch", "memory_bytes")
+TIMES = ("seconds", "seconds_torch")
+COSTS = (*TIMES, "memory_bytes")
 #: Metrics that a figure's vertical axis can show, with its title.
 TITLES = {
     "relative_error": "relative error of the gradient",
@@ -62,7 +62,8 @@ class Results:
     #: One mapping per selected (case, estimator), with `CLAIMS`; consistent_for has losses, or is
     #: None for all.
     records: tuple[Row, ...]
-    #: One row per timed (case, estimator, depth): seconds, and a tuple ``samples`` of the repeats.
+    #: One row per time (metric, case, estimator, depth): seconds, a tuple ``samples`` of them by
+    #: round, and ``turns``, see `pudle.measuring.contents.CostRecord`.
     timings: pd.DataFrame
     #: The selected cases by name and the selected estimators, in their order.
     cases: Mapping[str, Row]
@@ -112,25 +113,39 @@ class Results:
         return curves
 
     def line(self, case: str, estimator: str, cost: str) -> Line:
-        """Return a cost against depth: a metric that is one, or the ``low`` or ``high`` quartile of
-        the timing.
-        """
+        """Return a cost against depth; a cost is a metric."""
         return self._lines.get((cost, case, estimator), NO_LINE)
 
     @cached_property
     def _lines(self) -> Mapping[Any, Line]:
-        def quartile(samples: Sequence[float], share: float) -> float:
-            # Fewer repeats say nothing about their spread.
-            return float(np.quantile(samples, share)) if len(samples) >= LEAST_SAMPLES else np.nan
-
-        tables = [self._measured[self._measured["metric"].isin(COSTS)]]
-        for name, share in (("low", 0.25), ("high", 0.75)):
-            values = [quartile(samples, share) for samples in self.timings["samples"]]
-            tables.append(self.timings.assign(metric=name, value=values))
-        groups = pd.concat(tables).groupby(["metric", "case", "estimator"])
+        costs = self._measured[self._measured["metric"].isin(COSTS)]
         return {
-            key: Line(dict(zip(part["depth"], part["value"], strict=True))) for key, part in groups
+            key: Line(dict(zip(part["depth"], part["value"], strict=True)))
+            for key, part in costs.groupby(["metric", "case", "estimator"])
         }
+
+    def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
+        """Return the times of an estimator by round."""
+        return self._rounds.get((metric, case, estimator), NO_ROUNDS)
+
+    @cached_property
+    def _rounds(self) -> Mapping[Any, Rounds]:
+        # All estimators of a case are compared with each other at each depth.
+        p_values = [np.empty(0)]
+        numbers = self.timings["samples"].map(len)
+        alike = ["metric", "case", "depth", "turns", numbers[numbers > 1]]
+        for _, part in self.timings.groupby(alike):
+            taken = np.array([*part["samples"]])
+            one, other = np.triu_indices(len(taken), 1)
+            p_values.append(paired.compare(taken[one], taken[other]).p_value)
+        significance = paired.critical(np.concatenate(p_values))
+        rounds = {}
+        for key, part in self.timings.groupby(["metric", "case", "estimator"]):
+            # Those at one depth may have been measured later than others.
+            part = part[part["turns"] == part["turns"].iloc[-1]]
+            samples = dict(zip(part["depth"].astype(int), part["samples"], strict=True))
+            rounds[key] = Rounds(samples, part["turns"].iloc[-1], significance)
+        return rounds
 
     @cached_property
     def _measured(self) -> pd.DataFrame:
@@ -141,9 +156,8 @@ class Results:
         """What answers rest on: the estimators of each case."""
 
         def of(case: str, name: str) -> Measured:
-            costs = ("seconds", "memory_bytes", "low", "high")
-            seconds, memory, *quartiles = (self.line(case, name, cost) for cost in costs)
-            return Measured(name, self.curve(case, name), seconds, memory, tuple(quartiles))
+            lines = (self.line(case, name, cost) for cost in ("seconds", "memory_bytes"))
+            return Measured(name, self.curve(case, name), *lines, self.rounds(case, name))
 
         return {case: tuple(of(case, name) for name in self.estimators) for case in self.cases}
 

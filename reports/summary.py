@@ -16,9 +16,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from pudle import text
-from pudle.answers import Curve, Line
+from pudle.answers import Curve
 from pudle.reports.load import Results, parsed
-from pudle.reports.results import Row
+from pudle.reports.results import TIMES, Row
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -58,8 +58,11 @@ def summarize(results: Results) -> pd.DataFrame:
         measured = results.measured[case][results.estimators.index(estimator)]
         torch = results.line(case, estimator, "seconds_torch")
         costs: Row = {"torch": torch}
-        for name, line in (("seconds", measured.seconds), ("seconds_torch", torch)):
-            costs[f"relative_{name}"] = _relative(line, results.line(case, BASE, name))
+        for name in TIMES:
+            one, base = (results.rounds(case, each, name) for each in (estimator, BASE))
+            # At the deepest depth at which both are timed.
+            depth = max(one.samples.keys() & base.samples.keys(), default=math.nan)
+            costs[f"relative_{name}"] = one.ratio(depth, base, depth)
         for name, line in (("seconds", measured.seconds), ("memory", measured.memory)):
             depth = max(line.measured, default=math.nan)
             costs |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
@@ -115,13 +118,6 @@ def _rate(fits: Sequence[Row]) -> Row:
     for name in ("rate", "predicted_rate", "first_depth", "last_depth"):
         numbers |= spread(name, columns[name])
     return numbers | confidence("acceleration", columns["acceleration"])
-
-
-def _relative(timed: Line, base: Line) -> float:
-    """Return the time over that of `BASE`, at the deepest depth at which both are timed."""
-    depth = max(base.measured.keys() & timed.measured.keys(), default=0)
-    whole = base.measured.get(depth, 0.0)
-    return timed.measured[depth] / whole if whole > 0 else math.nan
 
 
 class NoFit(Exception):

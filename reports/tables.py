@@ -69,7 +69,7 @@ def _time(value: float, row: Row) -> text.Cell:
     if math.isinf(value):
         return text.Cell("beyond the timed depths", key=math.inf)
     shown = text.starred(text.seconds(value), row.reach.seconds.extrapolated)
-    return text.between(value, *row.reach.interval, text.seconds, shown)
+    return text.between(value, *row.reach.rounds.quartiles(row.reach.depth), text.seconds, shown)
 
 
 def _torch_time(value: float, row: Row) -> text.Cell:
@@ -81,14 +81,18 @@ COLUMNS = (
     Column("error at the deepest depth", lambda row: row.error, _error),
     Column("depth to {error}", lambda row: row.reach.depth, _depth),
     Column("time to {error}", _seconds, _time),
-    Column(f"time / {BASE}", lambda row: row.relative_seconds, lambda value, row: RATIO(value)),
+    Column(
+        f"time / {BASE}",
+        lambda row: float(row.relative_seconds.value),
+        lambda value, row: row.relative_seconds.shown,
+    ),
     Column(
         "torch path: time to {error}", lambda row: row.torch.at(row.reach.depth).value, _torch_time
     ),
     Column(
         f"torch path: time / {BASE}",
-        lambda row: row.relative_seconds_torch,
-        lambda value, row: RATIO(value),
+        lambda row: float(row.relative_seconds_torch.value),
+        lambda value, row: row.relative_seconds_torch.shown,
     ),
     Column("memory", lambda row: row.memory, lambda value, row: text.memory(value)),
     Column("status", lambda row: row.status, lambda value, row: value),

@@ -14,6 +14,7 @@ from pudle.answers import (
     Measured,
     Point,
     Requirement,
+    Rounds,
     answer,
     closest,
     depth_to,
@@ -86,16 +87,20 @@ def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
 
 
-def measured(name, rates, seconds, memory=0.0, spread=0.1):
+def measured(name, rates, seconds, memory=0.0, spread=0.01, turns=""):
     """Return an estimator whose errors fall by a rate per layer on each seed, and its costs."""
     errors = np.array(rates) ** DEPTHS[:, None]
     curve = Curve(DEPTHS, np.arange(len(rates)), errors, np.zeros(errors.shape, bool))
-    times = [
-        Line({depth: share * seconds * depth for depth in (1, 100)})
-        for share in (1, 1 - spread, 1 + spread)
-    ]
-    line = Line({depth: 1.0 + memory * depth for depth in (1, 100)})
-    return Measured(name, curve, times[0], line, (times[1], times[2]))
+    noise = np.random.default_rng([len(rates), *name.encode()]).normal(0, spread, (2, 10))
+    samples = {
+        depth: seconds * depth * np.exp(row - row.mean())
+        for depth, row in zip((1, 100), noise, strict=True)
+    }
+    lines = (
+        Line({depth: value(depth) for depth in (1, 100)})
+        for value in (lambda depth: seconds * depth, lambda depth: 1.0 + memory * depth)
+    )
+    return Measured(name, curve, *lines, Rounds(samples, turns))
 
 
 def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
@@ -147,15 +152,35 @@ def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
             assert pudle.score(estimate, reference).relative_error <= error
 
 
-@pytest.mark.parametrize(("spread", "ties"), [(0.01, ()), (0.1, ("slower",))])
-def test_times_are_told_apart_by_their_quartiles(spread, ties):
+@pytest.mark.parametrize(
+    ("change", "ties"),
+    [({}, ()), ({"spread": 0.2}, ("slower",)), ({"turns": "others"}, ("slower",))],
+)
+def test_the_fastest_is_told_by_a_test_over_rounds(change, ties):
+    """Which those of a narrow spread pass, unless they were not measured in the same rounds."""
     every = [
-        measured("slower", [0.9, 0.91], 1.1, spread=spread),
-        measured("faster", [0.9, 0.91], 1.0, spread=spread),
+        measured("slower", [0.9, 0.91], 1.1, **change),
+        measured("faster", [0.9, 0.91], 1.0),
     ]
     chosen = answer(every, Requirement(1e-3))
     assert (chosen.estimator, chosen.ties) == ("faster", ties)
     assert ("not distinguishable" in chosen.reason) == bool(ties)
+    # The same holds for what needs other depths.
+    deeper = answer(
+        [measured("slower", [0.905, 0.915], 1.0, **change), every[1]], Requirement(1e-3)
+    )
+    assert (deeper.estimator, deeper.ties) == ("faster", ties)
+
+
+def test_of_those_that_take_the_same_time_the_smallest_comes_first():
+    """Where the least error is asked for, that with the smallest error."""
+    large = measured("large", [0.9], 1.0, memory=2.0, spread=0.2)
+    small = measured("small", [0.9], 1.05, memory=1.0, spread=0.2)
+    chosen = answer([large, small], Requirement(1e-3))
+    assert (chosen.estimator, chosen.ties) == ("small", ("large",))
+    assert chosen.reason.startswith("Least memory of the fastest")
+    least = answer([measured("worse", [0.90001], 1.0, spread=0.2), small], Requirement(None))
+    assert least.estimator == "small"
 
 
 def test_round_limits_divide_what_was_measured():

@@ -160,14 +160,16 @@ def _joined(sides: Mapping[str, Results], partial: bool) -> pd.DataFrame:
 
 
 def _repeats(base: Results, head: Results) -> pd.DataFrame:
-    """Compare the times of two separate runs, as `compare_rounds` does those measured in turns."""
-    times = base.timings.merge(head.timings, on=PLACE, suffixes=("_base", "_head"))
-    samples = [*zip(times["samples_head"], times["samples_base"], strict=True)]
-    for name, alternative in zip(P_VALUES, ("greater", "less"), strict=True):
-        tests = [stats.mannwhitneyu(*each, alternative=alternative) for each in samples]
-        times[name] = [test.pvalue for test in tests]
-    times = times.assign(metric="seconds", change=times["seconds_head"] / times["seconds_base"])
-    return times[[*PLACE, "metric", "change", *P_VALUES]]
+    """Compare the times of two separate runs, as if they had been measured in turns."""
+    sides = (side.timings[side.timings["metric"] == "seconds"] for side in (base, head))
+    cells = pd.merge(*sides, on=PLACE, suffixes=("_base", "_head"))
+    rows = [
+        {"case": cell.case, "estimator": cell.estimator, "depth": cell.depth, "reason": ""}
+        | dict(zip(("base", "head"), pair, strict=True))
+        for cell in cells.itertuples()
+        for pair in zip(cell.samples_base, cell.samples_head, strict=False)
+    ]
+    return compare_rounds(rows)[[*PLACE, "metric", "change", *P_VALUES]]
 
 
 def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool) -> pd.DataFrame:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import text
+from . import paired, text
 
 #: Relative error that is required unless another is asked for.
 ERROR = 1e-3
 #: Errors for which tables of budgets name the cheapest estimator.
 ERRORS = (1e-1, 1e-3, 1e-6)
+#: Memory up to so many times the least counts as the same.
+SAME_MEMORY = 1.1
+#: Fewer rounds say nothing about the spread of a time.
+LEAST_ROUNDS = 3
 #: Median errors that differ by less than this share count as the same.
 SAME_ERROR = 0.01
 #: Time and memory are extrapolated linearly beyond the deepest measured depth, up to this many
@@ -118,6 +122,50 @@ class Line:
 NO_LINE = Line({})
 
 
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """Times that were measured in turns with others: one for each round at each depth.
+
+    The k-th one can be compared with the k-th of another estimator, at any depth, if `turns` is the
+    same. Times differ where the p-value is at most `significance`, see `paired.critical`.
+    """
+
+    samples: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    turns: str = ""
+    significance: float = paired.SIGNIFICANCE
+
+    @cached_property
+    def _lines(self) -> list[Line]:
+        return [
+            Line({depth: taken[turn] for depth, taken in self.samples.items() if turn < len(taken)})
+            for turn in range(max(map(len, self.samples.values()), default=0))
+        ]
+
+    @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
+    def at(self, depth: float) -> np.ndarray:
+        """Return the times at a depth, NaN in rounds without those that it lies between."""
+        costs = [line.at(depth) for line in self._lines]
+        same = [cost.extrapolated == costs[0].extrapolated for cost in costs]
+        return np.where(same, [cost.value for cost in costs], math.nan)
+
+    def quartiles(self, depth: float) -> tuple[float, float]:
+        """Return the quartiles of the times at a depth, NaN of too few."""
+        known = self.at(depth)[~np.isnan(self.at(depth))]
+        few = len(known) < LEAST_ROUNDS
+        low, high = np.quantile([math.nan] if few else known, (0.25, 0.75)).tolist()
+        return low, high
+
+    def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
+        """Return the time at a depth over that of another estimator at its own depth."""
+        if self.turns != other.turns:
+            return paired.Ratio(math.nan)
+        pairs = np.array([*zip(self.at(depth), other.at(other_depth), strict=False)]).reshape(-1, 2)
+        return paired.compare(*pairs[~np.isnan(pairs).any(axis=1)].T)
+
+
+NO_ROUNDS = Rounds()
+
+
 class Reach(NamedTuple):
     """What an estimator needs to bring its error to a required one, at measured depths."""
 
@@ -129,30 +177,7 @@ class Reach(NamedTuple):
     #: Time and memory at the latter.
     seconds: Cost
     memory: Cost
-    #: Quartiles of the timing at each seed's own depth; without bounds where a time has too few
-    #: samples for them.
-    quartiles: Mapping[int, tuple[float, float]]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The least and the greatest of the quartiles, NaN if there are none."""
-        bounds = [each for pair in self.quartiles.values() for each in pair if math.isfinite(each)]
-        return min(bounds, default=math.nan), max(bounds, default=math.nan)
-
-    def beats(self, other: Reach) -> bool:
-        """Return whether this is faster on every seed, by more than the quartiles of both timings.
-
-        Seeds are compared one by one, because they differ more from each other than estimators do
-        on any of them.
-        """
-        # A time is unknown where a seed does not reach the error, or only beyond all timed depths.
-        pairs = [
-            (self.quartiles[seed][1], low)
-            for seed, (low, _) in other.quartiles.items()
-            if seed in self.quartiles
-        ]
-        timed = [pair for pair in pairs if not np.isnan(pair).all()]
-        return bool(timed) and all(high < _price(low) for high, low in timed)
+    rounds: Rounds
 
 
 class Point(NamedTuple):
@@ -167,6 +192,7 @@ class Point(NamedTuple):
     memory: float
     #: Whether no greater depth was measured.
     last: bool
+    rounds: Rounds = NO_ROUNDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +203,7 @@ class Measured:
     errors: Curve
     seconds: Line = NO_LINE
     memory: Line = NO_LINE
-    #: Lower and upper quartile of the samples of the time.
-    quartiles: tuple[Line, Line] = (NO_LINE, NO_LINE)
+    rounds: Rounds = NO_ROUNDS
 
     @cached_property
     def points(self) -> list[Point]:
@@ -195,6 +220,7 @@ class Measured:
                 self.seconds.inside(depth),
                 self.memory.inside(depth),
                 last=depth == rows[-1, 0],
+                rounds=self.rounds,
             )
             for depth, error in rows[:, [0, 3]]
         ]
@@ -209,13 +235,8 @@ class Measured:
         worst = self.errors.values.max(axis=1, initial=-math.inf)
         whole = ~np.isnan(worst)
         depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else math.nan
-        quartiles = {}
-        for seed, needed in depths.items():
-            low, high = (line.at(needed).value for line in self.quartiles)
-            timed = not math.isnan(self.seconds.at(needed).value)
-            quartiles[seed] = (-math.inf, math.inf) if math.isnan(low) and timed else (low, high)
         costs = self.seconds.at(depth), self.memory.at(depth)
-        return Reach(self.estimator, depths, depth, *costs, quartiles)
+        return Reach(self.estimator, depths, depth, *costs, self.rounds)
 
 
 def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
@@ -285,7 +306,7 @@ class Answer:
     error: float = math.nan
     seconds: Cost = Cost(math.nan)
     memory: Cost = Cost(math.nan)
-    #: Least and greatest quartile of the time over the seeds.
+    #: Quartiles of the time over the rounds.
     interval: tuple[float, float] = (math.nan, math.nan)
     #: Estimators that cannot be told from it in time.
     ties: tuple[str, ...] = ()
@@ -369,33 +390,57 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
 
 
 def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
-    best = min(reaches, key=lambda each: (_price(each.seconds.value), each.depth))
-    ties: list[str] = []
+    fastest = _fastest(reaches, [each.seconds.value for each in reaches])
+    # Of those that take the same time, the fastest of those that take the least memory.
+    memory = [_price(each.memory.value) for each in fastest]
+    best = next(
+        each
+        for each, size in zip(fastest, memory, strict=True)
+        if size <= SAME_MEMORY * min(memory)
+    )
+    ties = [each.estimator for each in fastest if each is not best]
     error = requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
-    reason = f"Fewest layers {goal}; its time there is not known."
-    if not math.isnan(best.seconds.value):
-        ties = [
-            each.estimator
-            for each in reaches
-            if each is not best and not math.isnan(each.seconds.value) and not best.beats(each)
-        ]
+    if math.isnan(best.seconds.value):
+        reason = f"Fewest layers {goal}; its time there is not known."
+    elif not ties:
+        reason = f"Fastest {goal}."
+    else:
         names = [f"`{name}`" for name in ties]
         some = names if len(names) <= 2 else [names[0], text.count(len(names) - 1, "other")]
-        apart = f"; not distinguishable in time from {text.listing(some)}" if some else ""
-        reason = f"Cheapest {goal}{apart}."
-    facts = best.depth, error, best.seconds, best.memory, best.interval
+        which = "Among" if best is fastest[0] else "Least memory of"
+        reason = (
+            f"{which} the fastest {goal}; not distinguishable in time from {text.listing(some)}."
+        )
+    interval = best.rounds.quartiles(best.depth)
+    facts = best.depth, error, best.seconds, best.memory, interval
     return Answer(requirement, reason, best.estimator, True, *facts, tuple(ties))
 
 
 def closest(points: Iterable[Point]) -> Point | None:
     """Return the point with the least error, and of those whose errors are nearly the same the
-    cheapest.
+    fastest; of those that are not distinguishable in time, again the one with the least error.
     """
     points = list(points)
     least = min((point.error for point in points), default=math.nan)
     near = [point for point in points if point.error <= (1 + SAME_ERROR) * least]
-    return min(near, key=lambda point: (_price(point.seconds), point.error), default=None)
+    fastest = _fastest(near, [each.seconds for each in near]) if near else []
+    return min(fastest, key=lambda point: point.error, default=None)
+
+
+def _fastest(some: Sequence[Any], seconds: Sequence[float]) -> list[Any]:
+    """Return the fastest of some reaches or points, then those that a test over the rounds does not
+    tell from it, the faster ones first. What was not measured in rounds is taken at its word.
+    """
+    pairs = zip(map(_price, seconds), some, strict=True)
+    ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth))
+    first, ties = ordered[0][1], []
+    for price, each in ordered[1:]:
+        ratio = first.rounds.ratio(first.depth, each.rounds, each.depth)
+        faster = ratio.value < 1 and ratio.p_value <= first.rounds.significance
+        if price < math.inf and first.rounds.samples and not faster:
+            ties.append(each)
+    return [first, *ties]
 
 
 def _price(seconds: float) -> float:

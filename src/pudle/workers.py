@@ -370,35 +370,61 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def run_in_copy(function: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
-    """Call a function in a copy of this process, which ends with this one; return the copy's exit
-    code and what the function returned.
-
-    The code is 0 if the function returned, 1 if it raised, and the negative signal number if a
-    signal ended the copy.
+class Copy:
+    """A copy of this process that calls a function whenever it is asked; it ends with this process,
+    or when the context is left.
     """
-    ours, theirs = Pipe(duplex=False)
-    with warnings.catch_warnings():
-        # Python 3.12 warns of other threads, whose locks a copy would find locked: those here only
-        # wait.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        copy = os.fork()
-    if copy == 0:
-        code = 1
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.connection, theirs = Pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
+            # only wait.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.number = os.fork()
+        if self.number == 0:
+            try:
+                if hasattr(library := ctypes.CDLL(None), "prctl"):
+                    library.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+                _KEEP.set(lambda part: None)
+                while True:
+                    arguments = _receive(theirs)
+                    try:
+                        outcome = Outcome(function(*arguments))
+                    except (Exception, SystemExit) as error:  # noqa: BLE001  # is an outcome
+                        outcome = Outcome(None, *failure(error))
+                    _send(theirs, *outcome)
+            finally:
+                # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
+                os._exit(1)
+        theirs.close()
+
+    def ask(self, *arguments: Any, timeout: float = MOST_WAITING) -> Outcome:
+        """Return the outcome of a call; a copy that dies, or takes too long, is of no use then."""
         try:
-            if hasattr(library := ctypes.CDLL(None), "prctl"):
-                library.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-            _KEEP.set(lambda part: None)
-            theirs.send(function(*arguments))
-            code = 0
-        finally:
-            # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
-            os._exit(code)
-    theirs.close()
-    with ours, contextlib.suppress(EOFError):
-        result = None
-        result = ours.recv()
-    return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), result
+            _send(self.connection, *arguments)
+            if self.connection.poll(min(timeout, MOST_WAITING)):
+                return Outcome(*_receive(self.connection))
+            return Outcome(None, *failure(_OutOfTime(timeout)))
+        except (EOFError, OSError):
+            code = os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
+            self.number = 0
+            return Outcome(None, *_death(code))
+
+    def __enter__(self) -> Copy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        if self.number:
+            os.kill(self.number, signal.SIGKILL)
+            os.waitpid(self.number, 0)
+
+
+def run_in_copy(function: Callable[..., Any], *arguments: Any) -> Outcome:
+    """Return the outcome of one call in a copy of this process."""
+    with Copy(lambda: function(*arguments)) as copy:
+        return copy.ask()
 
 
 class _Control:

@@ -1,11 +1,11 @@
 """The advice in words: no number in it says more than what was measured."""
 
-import math
 from dataclasses import replace
 
 import pudle
 from pudle.advising.advice import Advice, Choice
 from pudle.answers import Requirement
+from pudle.paired import Ratio
 
 
 def choice(spec, *numbers, **more):
@@ -21,18 +21,25 @@ ADVICE = Advice(
     Requirement(error=0.02),
     CHOSEN,
     SECOND,
+    next_ratio=Ratio(1.5, 1.42, 1.58, 1e-6),
     base=choice("backprop", 100, 0.0123, 0.036),
-    relative_time=0.333,
+    base_ratio=Ratio(0.333, 0.32, 0.346, 1e-9),
     unscorable=2,
 )
 
 
 def test_an_advice_is_a_sentence_with_what_it_rests_on():
     chosen, second, *rest = str(ADVICE).splitlines()
-    for part in ("at 120 layers", "19 of 20", "9.9e-3", "12 ms", "0.33 times the time of backprop"):
+    for part in (
+        "at 120 layers",
+        "19 of 20",
+        "9.9e-3",
+        "12 ms",
+        "0.333 (0.32 to 0.346) times the time of b",
+    ):
         assert part in chosen
-    assert "analytic at 150 layers" in second and "1.5 times that time" in second
+    assert "analytic at 150 layers" in second and "1.5 (1.42 to 1.58) times that time" in second
     # A share is rounded down.
     assert "78 %" in rest[0] and "2 seeds have" in rest[2]
-    tied = str(replace(ADVICE, tied=True, base=None, relative_time=math.nan))
+    tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
     assert "cannot be told apart" in tied and "backprop does not reach" in tied

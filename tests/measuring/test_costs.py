@@ -3,7 +3,6 @@ depends on changes.
 """
 
 import dataclasses
-import itertools
 import json
 from pathlib import Path
 from unittest import mock
@@ -14,9 +13,9 @@ from examples import TINY, selected
 from plugin import write_plugin
 
 from pudle.errors import MissingResults, UnwritableFile
-from pudle.measuring import history, meter, provenance, run, sources
+from pudle.measuring import costs, history, provenance, run, sources
 from pudle.measuring.contents import ScoreRecord
-from pudle.measuring.costs import cells, measure_cost
+from pudle.measuring.costs import cells, measure_memory, measure_times
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import begin, execute, take_part
 from pudle.measuring.runner import fill, plan_costs, survey
@@ -45,11 +44,11 @@ def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
     wanted = cells(selection)
     assert [cell[0] for cell in wanted] == [*METRICS] * 2
     # An interrupted run has measured some of them.
-    measure_cost(*wanted[0], store)
-    assert len(planned(selection, store)) == 5
+    measure_memory(*wanted[0], store)
+    assert [task.kind for task in planned(selection, store)] == ["cost", "times"]
     fill(plan_costs(survey(selection, store)))
     assert planned(selection, store) == []
-    assert len(planned(selection, store, again=True)) == 6
+    assert len(planned(selection, store, again=True)) == 3
     for cell in wanted:
         record = store.read("cost", *cell)
         assert record.status == "ok" and record.identity == (cell[0], "tiny", *cell[2:])
@@ -116,10 +115,44 @@ def test_a_cell_that_breaks_costs_itself_alone(
     row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
     content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
     store.write("score", TINY, estimator, scores=[row], **content)
-    record = measure_cost(*cells(selection)[0], store)
+    (record,) = measure_times(cells(selection), 60.0, store)
     assert record.status == status and reason in record.reason and record.value is None
     # It is tried again.
     assert len(planned(selection, store)) == 1
+
+
+@pytest.mark.slow
+def test_times_of_a_case_are_those_of_the_same_rounds(tmp_path, installed):
+    """Of all estimators, also of those measured before; what dies, or hangs, costs itself alone."""
+    installed(write_plugin(tmp_path / "plugin", ["dies", "sleeps"]))
+    selection, store = scored(tmp_path, "alternating", costs=("seconds",))
+    fill(plan_costs(survey(selection, store)))
+    first = store.read("cost", *cells(selection)[0])
+    assert len(first.samples) >= costs.ROUNDS
+    selection = dataclasses.replace(selection, estimators=("alternating", "backprop"))
+    for estimator in ("backprop", "dies", "sleeps"):
+        row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
+        content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
+        store.write("score", TINY, estimator, scores=[row], **content)
+    fill(plan_costs(survey(selection, store)))
+    old, new = (store.read("cost", *cell) for cell in cells(selection))
+    assert old.turns == new.turns != first.turns and len(old.samples) == len(new.samples)
+    wanted = [("seconds", TINY, name, 5) for name in ("dies", "sleeps", "alternating")]
+    dead, hung, well = measure_times(wanted, 1.0, store)
+    assert (dead.status, hung.status, well.status) == ("out-of-memory", "timeout", "ok")
+    assert len(well.samples) >= costs.ROUNDS
+    # A selection of times from several rounds is measured as a whole.
+    assert len(planned(selection, store)) == 1
+
+
+def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(tmp_path, store, monkeypatch):
+    taken = {"alternating": 0.001, "backprop": 0.0099, "one_step": 0.0101}
+    timer = lambda device: lambda metric, case, spec, depth: taken[spec]  # noqa: E731
+    monkeypatch.setattr(costs, "timer", timer)
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    records = measure_times([("seconds", TINY, name, 5) for name in taken], 60.0, store)
+    rounds = [len(record.samples) for record in records]
+    assert rounds == [costs.ROUNDS, costs.ROUNDS, costs.FEWEST_ROUNDS]
 
 
 def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):
@@ -127,23 +160,6 @@ def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):
     (store.folder / TINY.name / "costs").touch()
     with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
         fill(plan_costs(survey(selection, store)))
-
-
-@pytest.mark.parametrize(
-    ("taken", "count"),
-    [
-        ([0.01], 3),  # no spread: the least number of samples
-        ([0.5], 3),  # quartiles need so many, although they take longer than more of them may take
-        ([2.0], 1),  # one sample takes longer than these may take
-        ([0.02, 0.03], 4),  # a wide spread: until the time is up
-        ([0.0010, 0.0011], 20),  # until the median is known to 2 %
-    ],
-)
-def test_a_time_is_repeated_as_often_as_its_spread_needs(monkeypatch, taken, count):
-    rest = itertools.cycle(taken)
-    monkeypatch.setattr(meter, "WARMUP", 0.0)
-    monkeypatch.setattr(meter, "seconds", lambda call, clock: next(rest))
-    assert len(meter.samples(lambda: None)) == count
 
 
 def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, store, monkeypatch):

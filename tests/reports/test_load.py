@@ -157,12 +157,11 @@ def test_a_time_has_its_samples_and_their_quartiles_where_they_are_enough(four):
     results = load(four, "quick")
     assert results.timings["samples"].iloc[0] == (0.8, 0.9, 1.0, 1.1, 1.2)
     name = case()["name"]
-    ends = [results.line(name, "backprop", end).measured[100] for end in ("low", "high")]
-    assert ends == [0.9, 1.1]
+    assert results.rounds(name, "backprop").quartiles(100) == pytest.approx((0.9, 1.1))
     for samples in ([], [1.0, 1.0]):
         edit(path, samples=samples)
-        low = load(four, "quick").line(name, "backprop", "low").measured
-        assert math.isnan(low[100]) and low[200] == 1.8
+        rounds = load(four, "quick").rounds(name, "backprop")
+        assert math.isnan(rounds.quartiles(100)[0]) and rounds.quartiles(200)[0] == 1.8
 
 
 def test_every_cost_without_a_number_says_why(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .. import names, text
 from ..answers import Requirement
 from ..estimator import GradientEstimator
+from ..paired import Ratio, differ
 from .statistics import CONFIDENCE
 
 #: What the errors are measured against.
@@ -83,13 +84,12 @@ class Advice:
         The advised estimator; None where no candidate meets the requirement.
     runner_up : Choice or None
         The next best.
-    tied : bool
-        Whether the times of these two cannot be told apart.
+    next_ratio : Ratio or None
+        Its time over that of the advised estimator, both measured in turns.
     base : Choice or None
-        `backprop` within the same error, with the time that `relative_time` compares with.
-    relative_time : float
-        Time of the advised estimator over that of `base`, both measured in turns; NaN where `base`
-        does not meet the requirement.
+        `backprop` within the same error; None where it does not meet the requirement.
+    base_ratio : Ratio or None
+        Time of the advised estimator over that of `base`, both measured in turns.
     closest : Choice or None
         What comes closest, where nothing meets the requirement.
     undecided : Choice or None
@@ -109,15 +109,25 @@ class Advice:
     requirement: Requirement
     chosen: Choice | None = None
     runner_up: Choice | None = None
-    tied: bool = False
+    next_ratio: Ratio | None = None
     base: Choice | None = None
-    relative_time: float = math.nan
+    base_ratio: Ratio | None = None
     closest: Choice | None = None
     undecided: Choice | None = None
     reference: str = "certified"
     unscorable: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     training: str = ""
+
+    @property
+    def tied(self) -> bool:
+        """Whether the times of the advised estimator and of the next best cannot be told apart."""
+        return self.next_ratio is not None and not differ(self.next_ratio)
+
+    @property
+    def relative_time(self) -> float:
+        """Time of the advised estimator over that of `base`, NaN where there is none."""
+        return self.base_ratio.value if self.base_ratio else math.nan
 
     def __repr__(self) -> str:
         return "\n".join(filter(None, self._sentences()))
@@ -142,8 +152,8 @@ class Advice:
 
     def _choice(self, chosen: Choice) -> Iterator[str]:
         beside = "; backprop does not reach that error within the depths that were tried"
-        if self.base:
-            times, layers = text.number(self.relative_time), text.count(self.base.depth, "layer")
+        if self.base and self.base_ratio:
+            times, layers = self.base_ratio, text.count(self.base.depth, "layer")
             beside = f", {times} times the time of backprop, which needs {layers} for it"
             beside *= self.base.name != chosen.name
         yield (
@@ -151,8 +161,8 @@ class Advice:
             f" {text.number(chosen.median)}), {chosen.costs}{beside}."
         )
         if second := self.runner_up:
-            ratio = f"{text.number(second.seconds / chosen.seconds)} times that time"
-            how = "its time cannot be told apart from that" if self.tied else ratio
+            how = f"{self.next_ratio} times that time"
+            how = "its time cannot be told apart from that" if self.tied else how
             yield f"Next: {second}: {second.promise}, {how}."
         if math.isnan(chosen.share):
             yield "This holds for this one problem: nothing follows for others."

@@ -19,6 +19,7 @@ from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
+from ..paired import compare, differ
 from ..problems import Problem
 from ..references.certified import SCORED
 from ..threads import single_thread
@@ -27,7 +28,7 @@ from .advice import Advice, Choice
 from .candidates import Candidate, candidates
 from .draws import Draws
 from .search import MORE, Search
-from .statistics import CONFIDENCE, are_equal, least_share, tolerance_limit
+from .statistics import CONFIDENCE, least_share, tolerance_limit
 from .training import check_trainable, with_training
 
 #: Error that is required where nothing is.
@@ -234,18 +235,19 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
     seconds = np.concatenate([search.in_turns(calls, ROUNDS, seed) for seed in search.more[:TIMED]])
     medians = np.median(seconds, 0).tolist()
     rows = [replace(each, seconds=taken) for each, taken in zip(rows, medians, strict=True)]
-    first, tied = 0, two and are_equal(seconds[:, 0], seconds[:, 1])
+    first = 0
     # The search timed them on one problem and in fewer rounds.
-    if search.requirement.error is not None and not tied:
-        first = int(np.argmin(medians[: len(tested)]))
-    chosen, base = rows[first], {}
+    if two and search.requirement.error is not None:
+        first = int(medians[1] < medians[0] and differ(compare(seconds[:, 1], seconds[:, 0])))
+    chosen, others = rows[first], dict[str, Any]()
     if search.requirement.memory < math.inf:
         chosen = replace(chosen, memory=search.memory_of(*calls[first]))
+    if two:
+        others["runner_up"] = rows[1 - first]
+        others["next_ratio"] = compare(seconds[:, 1 - first], seconds[:, first])
     if bases:
-        ratio = float(np.median(seconds[:, first] / seconds[:, -1]))
-        base = {"base": rows[-1], "relative_time": ratio}
-    runner_up = rows[1 - first] if two else None
-    return {"chosen": chosen, "runner_up": runner_up, "tied": tied, **base}
+        others |= {"base": rows[-1], "base_ratio": compare(seconds[:, first], seconds[:, -1])}
+    return {"chosen": chosen, **others}
 
 
 def is_kept(tested: Choice) -> bool:

@@ -1,7 +1,6 @@
 """A short run on few seeds: errors, times and memory of all candidates, for the answers."""
 
 import math
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from .. import paired
 from ..answers import Answer, Curve, Line, Measured, Requirement, answer
 from ..measuring import meter
 from ..workers import return_freed_memory, run_in_copy
@@ -34,8 +34,6 @@ FINER, COARSE = 12, 0.4
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
 ROUNDS = 3
-#: A time is the mean of as many estimates as take about so many seconds.
-LEAST_SECONDS = 0.004
 
 
 class Search:
@@ -106,20 +104,21 @@ class Search:
     ) -> np.ndarray:
         """Return the seconds of one estimate, shape (rounds, calls), each at a depth.
 
-        All take turns in every round, so that a machine whose speed drifts treats them alike. On
-        the CPU they are seconds of the processor, which do not change when the machine is busy with
-        other work.
+        All take turns in every round, so that a machine whose speed drifts treats them alike.
         """
         problem, algorithm = self.draws.problem(seed), self.draws.algorithm
-        device = problem.theta.device.type
-        clock = time.process_time if device == "cpu" else meter.clock(device)
-        timed = []
-        for each, depth in calls:
-            call = partial(each.estimator.estimate, problem, algorithm, depth)
-            # The first call warms up as well.
-            first = max(meter.seconds(call, clock=clock), 1e-5)
-            timed.append((call, 1 + int(LEAST_SECONDS / first), clock))
-        return np.array([[meter.seconds(*each) for each in timed] for _ in range(rounds)])
+        clock = meter.clock(problem.theta.device.type)
+        timed = [
+            partial(each.estimator.estimate, problem, algorithm, depth) for each, depth in calls
+        ]
+        for call in timed:
+            # The first call fills caches.
+            call()
+        taken = np.empty((rounds, len(timed)))
+        for turn in range(rounds):
+            for number in paired.order(turn, len(timed)):
+                taken[turn, number] = meter.sample(timed[number], clock)
+        return taken
 
     def memory_of(self, candidate: Candidate, depth: int) -> float:
         """Return the peak memory of an estimate in bytes; NaN if it fails."""
@@ -130,8 +129,8 @@ class Search:
             return meter.peak_memory(call, device)[0]
         algorithm.step_size(problem)
         return_freed_memory()
-        code, taken = run_in_copy(meter.peak_memory, call, device)
-        return math.nan if code else taken[0]
+        outcome = run_in_copy(meter.peak_memory, call, device)
+        return outcome.result[0] if outcome.status == "ok" else math.nan
 
     def _measure_costs(self, calls: Sequence[tuple[Candidate, int]]) -> None:
         """Measure times, and memories if they are limited."""

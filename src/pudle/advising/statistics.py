@@ -43,13 +43,3 @@ def least_share(kept: int, tried: int, confidence: float = CONFIDENCE) -> float:
     It is the one-sided limit of Clopper and Pearson, which assumes nothing about the errors.
     """
     return float(stats.beta.ppf(1 - confidence, kept, tried - kept + 1)) if kept else 0.0
-
-
-def are_equal(first: ArrayLike, second: ArrayLike, significance: float = 0.01) -> bool:
-    """Return whether paired times cannot be told apart, by Student's t test on the logarithms of
-    their ratios.
-    """
-    logs = np.log(np.asarray(first, dtype=float) / np.asarray(second, dtype=float))
-    if len(logs) < 2 or np.ptp(logs) == 0:
-        return not logs.any()
-    return bool(stats.ttest_1samp(logs, 0.0).pvalue > significance)

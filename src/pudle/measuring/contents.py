@@ -17,7 +17,7 @@ from .selection import Selection
 from .statuses import STATUSES, worst
 
 #: Number of the format of records; part of every record's key, and what readers check.
-SCHEMA = 3
+SCHEMA = 4
 Version: Any = Literal[SCHEMA]
 Status: Any = Literal[STATUSES]
 
@@ -95,8 +95,10 @@ class CostRecord(Record, kw_only=True):
     estimator: str
     depth: int
     value: float | None = None
-    #: The repeats of a time.
+    #: A time in each round, and a text that is the same for all that was measured in these rounds:
+    #: only then the k-th time of one can be compared with that of another.
     samples: list[float] = []
+    turns: str = ""
     #: The memory of the process without the estimate.
     baseline: float | None = None
 

@@ -1,26 +1,29 @@
-"""Time and memory of single estimates: each is measured in a copy of a process, and kept in the
-store.
-"""
+"""Time and memory of single estimates, measured in copies of a process, and kept in the store."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
+import time
+import uuid
 import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from .. import kernel_choice
+from .. import kernel_choice, paired
 from ..algorithms import Algorithm, kernels
 from ..algorithms.unrolling import directional_derivative
 from ..batches import split
+from ..errors import MissingDependency
 from ..estimator import GradientEstimator
 from ..names import make_estimator
 from ..problems import Problem
-from ..workers import failure, return_freed_memory, run_in_copy
+from ..workers import Copy, Outcome, return_freed_memory, run_in_copy
 from . import meter
 from .case import DTYPES, Case
 
@@ -31,7 +34,11 @@ if TYPE_CHECKING:
 
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
-
+#: Rounds of the times of a case at least; more, up to so many, until all have taken some seconds.
+ROUNDS, MOST_ROUNDS, SECONDS = 10, 30, 2.0
+#: After so many rounds no more of a time that is so many times that of the fastest estimator at the
+#: deepest depth: no noise explains that, and no answer needs to tell the two apart.
+FEWEST_ROUNDS, SLOWER = 3, 10.0
 
 #: A cost of one estimate: its metric (``memory_bytes``, ``seconds``, or ``seconds_torch``, the time
 #: without kernels), the case, the estimator and the depth.
@@ -76,58 +83,122 @@ def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     return problem, algorithm
 
 
-def measure_cost(metric: str, case: Case, estimator: str, depth: int, store: Store) -> CostRecord:
-    """Measure a cell in a copy of this process, and write its record to the store."""
+def measure_memory(metric: str, case: Case, estimator: str, depth: int, store: Store) -> CostRecord:
+    """Measure a cell of memory in a copy of this process, and write its record to the store."""
+    # From the first cell on: blocks that stay in the heap would serve later cells.
+    return_freed_memory(at_once=True)
     cell = metric, case, estimator, depth
-    if metric == "memory_bytes":
-        # From the first cell on: blocks that stay in the heap would serve later cells.
-        return_freed_memory(at_once=True)
-    # All that the cells have in common is loaded and computed here, so that copies have it.
+    _prepare([cell], store)
+    return _write(store, cell, run_in_copy(_peak, case, estimator, depth, store.device))
+
+
+def _peak(case: Case, spec: str, depth: int, device: str) -> dict[str, Any]:
+    warnings.simplefilter("ignore", UserWarning)
+    problem, algorithm = drawn(case, device)
+    estimator = make_estimator(spec)
+    touch(estimator, problem, algorithm, depth)
+    estimate = functools.partial(estimator.estimate, problem, algorithm, depth)
+    value, baseline = meter.peak_memory(estimate, device)
+    return {"value": value, "baseline": baseline}
+
+
+def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[CostRecord]:
+    """Measure times of one case in turns, and write their records to the store.
+
+    Each estimator has a copy of this process, which is asked for one time at each depth in every
+    round. Those at one depth follow each other, so that the k-th times of two estimators are of the
+    same moment. A copy that dies, or takes longer than the `timeout`, costs its estimator that
+    depth alone.
+    """
+    _prepare(cells, store)
+    groups = itertools.groupby(sorted(cells, key=_group), key=_group)
+    ordered = [[*group] for _, group in groups]
+    taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
+    outcomes: dict[Cell, Outcome] = {}
+    copies: dict[str, Copy] = {}
+    start, left = time.monotonic(), set(cells)
+    with contextlib.ExitStack() as stack:
+        for turn in range(MOST_ROUNDS):
+            for cell in (group[n] for group in ordered for n in paired.order(turn, len(group))):
+                if cell not in left:
+                    continue
+                if cell[2] not in copies:
+                    copies[cell[2]] = stack.enter_context(Copy(timer(store.device)))
+                outcomes[cell] = copies[cell[2]].ask(*cell, timeout=timeout)
+                if outcomes[cell].status == "ok":
+                    taken[cell].append(outcomes[cell].result)
+                else:
+                    # It may have ended; another one is as good.
+                    del copies[cell[2]]
+                    left.remove(cell)
+            if turn + 1 == FEWEST_ROUNDS:
+                medians = {cell: np.median(taken[cell]) for cell in left}
+                deepest = (medians[cell] for cell in ordered[-1] if cell in left)
+                slow = SLOWER * min(deepest, default=np.inf)
+                left = {cell for cell in left if medians[cell] <= slow}
+            if turn + 1 >= ROUNDS and time.monotonic() > start + SECONDS:
+                break
+    turns = uuid.uuid4().hex
+    for cell, samples in taken.items():
+        if outcomes[cell].status == "ok":
+            content = {"value": float(np.median(samples)), "samples": samples, "turns": turns}
+            outcomes[cell] = Outcome(content)
+    return [_write(store, cell, outcomes[cell]) for cell in cells]
+
+
+def _group(cell: Cell) -> tuple[int, str]:
+    return cell[-1], cell[0]
+
+
+def timer(device: str) -> Callable[..., float]:
+    """Return what measures the seconds of a cell, in a process that measures nothing else."""
+    warm, chosen = set[Any](), kernel_choice.choice()
+
+    def seconds(metric: str, case: Case, spec: str, depth: int) -> float:
+        # What an estimator advises its caller is no line of a run's log.
+        warnings.simplefilter("ignore", UserWarning)
+        problem, algorithm = drawn(case, device)
+        if metric == "seconds_torch" and not kernels.is_plain(problem):
+            raise MissingDependency(NO_KERNEL)
+        os.environ[kernel_choice.VARIABLE] = "torch" if metric == "seconds_torch" else chosen
+        estimate = functools.partial(make_estimator(spec).estimate, problem, algorithm, depth)
+        if (metric, depth) not in warm:
+            # The first call fills caches, and may compile for this depth.
+            estimate()
+            warm.add((metric, depth))
+        taken = meter.sample(estimate, meter.clock(device))
+        # A copy that waits for its turn holds little.
+        return_freed_memory()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        return taken
+
+    return seconds
+
+
+def _prepare(cells: Sequence[Cell], store: Store) -> None:
+    """Load and compute here all that cells of one case have in common, so that copies have it."""
+    case = cells[0][1]
     kernels.prepare((DTYPES[case.dtype],))
-    store.place("cost", *cell)
+    for cell in cells:
+        store.place("cost", *cell)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
         drawn(case, store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
     return_freed_memory()
-    code, _ = run_in_copy(lambda: store.write("cost", *cell, **_measured(*cell, store.device)))
-    if code:
-        status, reason = "error", f"its process ended with exit code {code}"
-        if code == -9:
-            status, reason = "out-of-memory", "its process was killed (signal 9)"
-        fail = functools.partial(store.write, "cost", *cell, status=status, reason=reason)
-        # In a copy as well: the name of a GPU is part of the record, and who asks for it can no
-        # longer be copied.
-        if run_in_copy(fail)[0]:
-            # What ended that copy was not the estimate: here its error is told.
-            fail()
+
+
+def _write(store: Store, cell: Cell, outcome: Outcome) -> CostRecord:
+    """Write the record of a cell: what was measured, or why nothing was."""
+    said = {"status": outcome.status, "reason": outcome.reason}
+    write = functools.partial(store.write, "cost", *cell, **outcome.result or said)
+    # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer
+    # be copied. What ends that copy is not the estimate: here its error is told.
+    if store.device == "cpu" or run_in_copy(write).status != "ok":
+        write()
     return store.read("cost", *cell)
-
-
-def _measured(metric: str, case: Case, spec: str, depth: int, device: str) -> dict[str, Any]:
-    """Return the value, and the samples of a time or the memory without the estimate; or why there
-    is none.
-    """
-    # What an estimator advises its caller is no line of a run's log.
-    warnings.simplefilter("ignore", UserWarning)
-    try:
-        problem, algorithm = drawn(case, device)
-        estimator = make_estimator(spec)
-        estimate = functools.partial(estimator.estimate, problem, algorithm, depth)
-        if metric == "memory_bytes":
-            touch(estimator, problem, algorithm, depth)
-            value, baseline = meter.peak_memory(estimate, device)
-            return {"value": value, "baseline": baseline}
-        if metric == "seconds_torch":
-            if not kernels.is_plain(problem):
-                return {"status": "skipped", "reason": NO_KERNEL}
-            os.environ[kernel_choice.VARIABLE] = "torch"
-        samples = meter.samples(estimate, meter.clock(device))
-        return {"value": float(np.median(samples)), "samples": samples}
-    except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report
-        status, reason = failure(error)
-        return {"status": status, "reason": reason}
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:

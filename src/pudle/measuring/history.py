@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import names
-from ..errors import UnreadableResult, first_line
+from ..errors import UnreadableResult
 from ..files import write_atomically
 from ..workers import run_in_copy
 from .contents import CostRecord, RunList, ScoreRecord
@@ -62,25 +62,15 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
     write_atomically(folder / "asv.conf.json", json.dumps(content, indent=1))
     seconds = git(root, "show", "--no-patch", "--format=%ct", commit)
     # In a copy, because the benchmarks read their selection when they are imported.
-    code, why = run_in_copy(_write, folder, benchmarks, commit, 1000 * int(seconds))
-    if code or why:
-        return [("asv's history of commits was not written", why or f"exit code {code}")]
+    outcome = run_in_copy(_write, folder, benchmarks, commit, 1000 * int(seconds))
+    if outcome.status != "ok":
+        return [("asv's history of commits was not written", outcome.reason)]
     write_atomically(path, state())
     return []
 
 
-def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> str:
-    """Write asv's results of a commit from the store of a folder, and return why that failed, if it
-    did.
-    """
-    try:
-        _write_results(folder, benchmark_dir, commit, date)
-    except Exception as error:  # noqa: BLE001  # the run is told, and its results are kept
-        return f"{type(error).__name__}: {first_line(error)}"
-    return ""
-
-
-def _write_results(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
+def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
+    """Write asv's results of a commit from the store of a folder."""
     # Slow to import, and only needed here.
     from asv import benchmarks, config, machine, results, runner, util
     from asv_runner.discovery import get_benchmark_from_name, list_benchmarks

@@ -9,53 +9,41 @@ import timeit
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 Clock = Callable[[], float]
 
-#: Seconds of calls that do not count, at least one call: the first fill caches that later ones use.
-WARMUP = 0.03
-#: A time is repeated until it has so many samples, which its quartiles need, or these have taken so
-#: many seconds ...
-LEAST_SAMPLES, MOST_SECONDS_FOR_THESE = 3, 2.0
-#: ... and further until the standard error of the median is this share of it, or all have taken so
-#: many seconds.
-PRECISION, MOST_SECONDS = 0.02, 0.1
+#: A time is that of the fastest of as many calls as take so many seconds together.
+SAMPLE_SECONDS = 0.005
 
 
 def clock(device: str) -> Clock:
-    """Return the clock of a device; that of a GPU waits until all queued work is done."""
+    """Return the clock of a device: on the CPU that of the processor, which stands still while
+    other work has it, where one thread works; that of a GPU waits until all queued work is done.
+    """
 
     def gpu() -> float:
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    return gpu if device.startswith("cuda") else time.perf_counter
+    alone = torch.get_num_threads() == 1
+    return gpu if device.startswith("cuda") else time.process_time if alone else time.perf_counter
 
 
-def seconds(call: Callable[[], Any], repeats: int = 1, clock: Clock = time.perf_counter) -> float:
-    """Return the seconds of one call, the mean of some repeats, without garbage collection."""
-    return timeit.timeit(call, timer=clock, number=repeats) / repeats
+def seconds(call: Callable[[], Any], clock: Clock) -> float:
+    """Return the seconds of one call, without garbage collection."""
+    return timeit.timeit(call, timer=clock, number=1)
 
 
-def samples(call: Callable[[], Any], clock: Clock = time.perf_counter) -> list[float]:
-    """Return the seconds of repeated calls, as many as their spread needs.
-
-    The standard error of a median is about 0.93 interquartile ranges over the root of the number of
-    samples, which is exact for a normal distribution.
+def sample(call: Callable[[], Any], clock: Clock) -> float:
+    """Return the seconds of the fastest of several calls, of one where that takes long: other work
+    on the machine only ever adds to a time.
     """
-    warm = 0.0
-    while warm < WARMUP:
-        warm += max(seconds(call, clock=clock), 1e-6)
-    taken = [seconds(call, clock=clock)]
-    while sum(taken) < (MOST_SECONDS if len(taken) >= LEAST_SAMPLES else MOST_SECONDS_FOR_THESE):
-        low, median, high = np.quantile(taken, (0.25, 0.5, 0.75))
-        error = 0.93 * (high - low) / len(taken) ** 0.5
-        if len(taken) >= LEAST_SAMPLES and error <= PRECISION * median:
-            break
-        taken.append(seconds(call, clock=clock))
-    return taken
+    taken: list[float] = []
+    while sum(taken) < SAMPLE_SECONDS:
+        # Of a call that the clock cannot see there is still an end.
+        taken.append(max(seconds(call, clock), 1e-6))
+    return min(taken)
 
 
 def peak_memory(call: Callable[[], Any], device: str) -> tuple[int, int]:

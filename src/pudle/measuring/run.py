@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -86,7 +87,8 @@ def execute(
                 # gradient takes.
                 memory, times = plan_costs(tasks, again=again)
                 for stage, processes in ((memory, workers), (times, 1)):
-                    records["cost"] += fill([stage], processes, progress=progress)["cost"]
+                    measured = fill([stage], processes, progress=progress)
+                    records["cost"] += itertools.chain(measured["cost"], *measured["times"])
             records |= {"experiment": fill_here(plan_experiments(tasks))["experiment"]}
         # A case without kernels has no time on the torch path beside its own: that is nothing to
         # tell.

@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from ..files import files_in, is_large
 from ..workers import Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, Case, labels
-from .costs import cells, measure_cost
+from .costs import cells, measure_memory, measure_times
 from .experiment import ProgressCallback, carry_out, silent
 from .measurement import measure, stored_reference, write_scores
 from .selection import Selection
@@ -34,7 +36,8 @@ WORK: dict[str, Callable[..., Any]] = {
     "reference": stored_reference,
     "score": measure,
     "surface": measure_surface,
-    "cost": measure_cost,
+    "cost": measure_memory,
+    "times": measure_times,
     "experiment": carry_out,
 }
 
@@ -44,7 +47,8 @@ class Task:
     """A result that is asked for: its kind, the text to show when it is there, what the function
     that works for it is called with, the seconds that it may take, and its record, if there is one.
 
-    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes.
+    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes. One
+    of kind ``times`` has no record but those of its `members`.
     """
 
     kind: str
@@ -52,6 +56,7 @@ class Task:
     arguments: tuple[Any, ...]
     timeout: float
     record: Any = None
+    members: Sequence[Task] = ()
 
     @functools.cached_property
     def place(self) -> Place:
@@ -108,14 +113,19 @@ class Task:
         they have now.
         """
         *what, store = self.arguments
-        keys = frozenset([self.place.key, *(path.stem for path in self.references)])
-        self.arguments = (*what, replace(store, planned=keys))
+        keys = [each.place.key for each in self.members or [self]]
+        keys += [path.stem for path in self.references]
+        self.arguments = (*what, replace(store, planned=frozenset(keys)))
         return self
 
     def concluded(self, outcome: Outcome) -> Any:
         """Return the result or, of a task that failed, the record that says so, written here."""
         *what, store = self.arguments
         result, status, reason, parts = outcome
+        if self.members and status != "ok":
+            result = [each.concluded(outcome) for each in self.members]
+        for each, record in zip(self.members, result if self.members else (), strict=True):
+            each.record = record
         if status != "ok" and self.kind == "score":
             case, estimator = what
             result = write_scores(case, estimator, store, status, reason, parts)
@@ -180,20 +190,32 @@ def plan(tasks: Iterable[Task]) -> list[list[Task]]:
 
 
 def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]]:
-    """Return those of a survey's tasks whose costs are missing, or all if `again`, of estimates
+    """Return the tasks that measure the missing costs of a survey, or all if `again`, of estimates
     whose scores are ok.
 
-    Memory is measured before time, which one process measures at a time.
+    Memory is measured before time, which one process measures at a time. The times of a case are
+    measured as a whole, also where one is missing: only those of the same rounds can be compared.
     """
     scores = {task.identity: task for task in tasks if task.kind == "score"}
-    memory, times = list[Task](), list[Task]()
+    memory, times = list[Task](), defaultdict[Case, list[Task]](list)
     for task in tasks:
-        if task.kind == "cost" and (again or task.missing):
+        if task.kind == "cost":
             metric, *pair, depth = task.identity
             record = scores[tuple(pair)].record
             if record and record.at(depth)["status"] == "ok":
-                (memory if metric == "memory_bytes" else times).append(task.planned())
-    return [memory, times]
+                if metric != "memory_bytes":
+                    times[task.case].append(task)
+                elif again or task.missing:
+                    memory.append(task.planned())
+    together = []
+    for case, members in times.items():
+        turns = {task.record.turns for task in members if task.record and task.record.value}
+        if again or len(turns) > 1 or any(task.missing for task in members):
+            cells, (*_, store) = [task.arguments[:-1] for task in members], members[0].arguments
+            what = (cells, members[0].timeout, store)
+            task = Task("times", f"times on {case.name}", what, math.inf, members=members)
+            together.append(task.planned())
+    return [memory, together]
 
 
 def plan_experiments(tasks: Iterable[Task]) -> list[list[Task]]:
@@ -220,9 +242,7 @@ def fill(
         executor = executor or stack.enter_context(Pool(min(workers, max(total, 1))))
         for stage in stages:
             # Two times measured at once would disturb each other.
-            timed = any(
-                task.kind == "cost" and task.arguments[0] != "memory_bytes" for task in stage
-            )
+            timed = any(task.kind == "times" for task in stage)
             jobs = [Job(WORK[task.kind], task.arguments, task.timeout, task) for task in stage]
             outcomes = executor.run(jobs, 1 if timed else None)
             for task, outcome in stack.enter_context(contextlib.closing(outcomes)):

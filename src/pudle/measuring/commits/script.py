@@ -13,7 +13,7 @@ from typing import Any
 
 from ... import names
 from ...errors import first_line
-from .. import costs, meter
+from .. import costs
 from ..run import execute
 from ..selection import Selection, select
 
@@ -70,22 +70,14 @@ def measure(request: Mapping[str, Any], home: Path) -> None:
     execute(select(profile, home=home, **options), home=home)
 
 
-def seconds(selection: Path, cell: tuple[str, str, int], calls: int) -> float:
-    """Return the seconds of the fastest of some estimates of a cell: other processes on the machine
-    only ever add to a time.
-    """
-    estimate, clock = _prepared(selection, *cell)
-    return min(meter.seconds(estimate, clock=clock) for _ in range(calls))
+def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
+    """Return the seconds of a cell; other commits time so many `calls`."""
+    selection, timer = _timer(path)
+    case, *what = cell
+    return timer("seconds", selection.case(case), *what)
 
 
-@functools.lru_cache(maxsize=1)
-def _prepared(
-    path: Path, case: str, estimator: str, depth: int
-) -> tuple[Callable[[], Any], meter.Clock]:
+@functools.cache
+def _timer(path: Path) -> tuple[Selection, Callable[..., float]]:
     selection = Selection.read(path)
-    problem, algorithm = costs.drawn(selection.case(case), selection.device)
-    made = names.make_estimator(estimator)
-    estimate = functools.partial(made.estimate, problem, algorithm, depth)
-    # The first call fills caches that later calls find full: its time does not count.
-    estimate()
-    return estimate, meter.clock(selection.device)
+    return selection, costs.timer(selection.device)

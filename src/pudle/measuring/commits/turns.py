@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 import pandas as pd
-from scipy import stats
 
+from ... import paired
 from ...errors import PudleError
 
 #: Case, estimator and depth.
@@ -23,10 +22,8 @@ Timer = Callable[[], contextlib.AbstractContextManager[Callable[[Cell, int], flo
 
 #: Columns that identify a timed cell.
 CELL = ["case", "estimator", "depth"]
-#: Seconds that one timed sample should last, and the least and the most calls in it; the fastest
-#: call counts.
-SAMPLE_SECONDS = 0.03
-MIN_CALLS, MAX_CALLS = 2, 20
+#: Rounds of each cell, and calls for a time.
+ROUNDS, CALLS = 14, 3
 
 
 class TimeLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,16 +52,15 @@ def time_in_turns(
     """
     if not cells:
         return []
-    rounds = rounds_needed(len(cells), limit.significance)
-    log(f"times of {len(cells)} cells, {rounds} rounds")
-    first = _measure(timers, cells, rounds, until)
+    log(f"times of {len(cells)} cells, {ROUNDS} rounds")
+    first = _measure(timers, cells, ROUNDS, until)
     compared = compare_rounds(first)
     slower = compared.loc[compared["change"] > limit.ratio, CELL]
     if slower.empty:
         return first
     log(f"times of {len(slower)} cells again")
     chosen = [*slower.itertuples(index=False, name=None)]
-    again = _measure(timers, chosen, 2 * rounds, until)
+    again = _measure(timers, chosen, 2 * ROUNDS, until)
     replaced = {place(row) for row in again}
     return [row for row in first if place(row) not in replaced] + again
 
@@ -72,16 +68,6 @@ def time_in_turns(
 def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the cell that a row belongs to."""
     return tuple(row[name] for name in CELL)
-
-
-def rounds_needed(cells: int, significance: float) -> int:
-    """Return the number of rounds that make a single slower cell among many significant.
-
-    The smallest p-value of the signed-rank test on ``n`` pairs is ``2**-n``, and the correction for
-    the number of cells multiplies it by that number. Three more rounds make up for a round or two
-    that the machine disturbs.
-    """
-    return math.ceil(math.log2(max(cells, 1) / significance)) + 3
 
 
 def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -97,10 +83,10 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     -------
     DataFrame
         One row per cell: `CELL`, the metric, which is seconds, the medians ``base`` and ``head``,
-        their statuses, the median ratio ``change`` of head to base, the p-values ``p_slower`` and
-        ``p_faster`` of Wilcoxon's signed-rank test, not corrected for the number of cells, and
-        ``reason_head``. Where a time is missing, change and p-values are NaN, and that is the first
-        reason for it.
+        their statuses, the ratio ``change`` of head to base, the p-values ``p_slower`` and
+        ``p_faster`` of one side each, see `paired.compare`, not corrected for the number of cells,
+        and ``reason_head``. Where a time is missing, change and p-values are NaN, and that is the
+        first reason for it.
     """
     rounds = pd.DataFrame(rows, columns=[*CELL, "base", "head", "reason"])
     rounds = rounds.astype({"base": "float64", "head": "float64"})
@@ -110,13 +96,11 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         reason = next(filter(None, times["reason"]), "")
         change, slower, faster = math.nan, math.nan, math.nan
         if not reason:
-            logs = np.log(times["head"] / times["base"])
-            # The signed-rank test drops zeros, and has no p-value where nothing else is left.
+            change, _, _, p_value = paired.compare(times["head"], times["base"])
+            # Of either side alone.
             slower, faster = (
-                stats.wilcoxon(logs, alternative=side).pvalue if logs.any() else 1.0
-                for side in ("greater", "less")
+                p_value / 2 if side else 1 - p_value / 2 for side in (change > 1, change <= 1)
             )
-            change = np.exp(logs.median())
         statuses = ("error" if math.isnan(base) else "ok", "error" if reason else "ok")
         numbers = (base, head, change, slower, faster)
         compared.append((*cell, "seconds", *numbers, *statuses, reason))
@@ -136,21 +120,18 @@ def _measure(
             if time.monotonic() > until:
                 break
             row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
-            single: dict[str, float] = {}
+            times: dict[str, float] = {}
             try:
+                # These times do not count: base comes first.
                 for name in ask:
-                    single[name] = ask[name](cell, 1)
-                # Both sides take the same number of calls, whichever is slower.
-                needed = math.ceil(SAMPLE_SECONDS / max(single["base"], 1e-9))
-                calls = min(max(MIN_CALLS, needed), MAX_CALLS)
+                    times[name] = ask[name](cell, CALLS)
                 for turn in range(rounds):
-                    # The second side finds the caches as the first left them, so the sides change
-                    # places every round.
-                    order = list(ask)[:: 1 if turn % 2 == 0 else -1]
-                    times = {name: ask[name](cell, calls) for name in order}
+                    for number in paired.order(turn, len(ask)):
+                        name = [*ask][number]
+                        times[name] = ask[name](cell, CALLS)
                     rows.append(row | {"round": turn} | times)
             except PudleError as error:
                 # Where base has no time either, a failure of head is no regression.
-                missing = {"base": single.get("base"), "head": None}
+                missing = {"base": times.get("base"), "head": None}
                 rows.append(row | {"round": -1, "reason": str(error)} | missing)
     return rows

@@ -1,0 +1,98 @@
+"""Times that are measured in turns: the order of a round, and whether two of them can be told
+apart.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from . import text
+
+#: Share of comparisons called a difference that may be none, and the confidence of intervals.
+SIGNIFICANCE, CONFIDENCE = 0.01, 0.95
+#: Share of the rounds that does not count on either side: those that other work disturbed.
+TRIMMED = 0.2
+
+
+def order(turn: int, number: int) -> list[int]:
+    """Return the order of so many things in a round: another one in each, because whatever comes
+    finds caches and clock rate as the one before left them. Of two rounds, the second goes
+    backwards.
+    """
+    shuffled = random.Random(turn // 2).sample(range(number), number)
+    return shuffled[:: 1 if turn % 2 else -1]
+
+
+class Ratio(NamedTuple):
+    """One time over another: its center over the rounds, the 95 % interval of that, and the p-value
+    of no difference. Each is an array where many are compared at once.
+    """
+
+    value: Any
+    low: Any = np.nan
+    high: Any = np.nan
+    p_value: Any = 1.0
+
+    @property
+    def shown(self) -> text.Cell:
+        """Return it with its interval as a cell of a table."""
+        return text.between(self.value, self.low, self.high, partial(text.number, digits=3))
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+def compare(first: Any, second: Any) -> Ratio:
+    r"""Compare times that were measured in the same rounds, which lie along the last axis.
+
+    With x the n logarithms of the ratios, h of which are left when `TRIMMED` are cut on either
+    side, and s the standard deviation of x with these moved to the nearest that is left,
+
+    .. math:: t = \bar x_h \sqrt{h (h - 1)} \, / \, (s \sqrt{n - 1})
+
+    follows Student's t with h - 1 degrees of freedom. Fewer than two rounds tell nothing: the
+    p-value is 1, and the interval NaN.
+
+    References
+    ----------
+    Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for location",
+    Sankhya A 25, 1963.
+    """
+    logs = np.sort(np.log(np.asarray(first, float) / np.asarray(second, float)), axis=-1)
+    n = logs.shape[-1]
+    if n < 2:
+        return Ratio(np.exp(logs.sum(-1)) if n else np.nan)
+    cut = int(TRIMMED * n)
+    left, h = logs[..., cut : n - cut], n - 2 * cut
+    center = left.mean(-1)
+    spread = np.clip(logs, left[..., :1], left[..., -1:]).std(-1, ddof=1)
+    error = spread * np.sqrt((n - 1) / (h * (h - 1)))
+    half = stdtrit(h - 1, (1 + CONFIDENCE) / 2) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = np.where(center == 0, 1.0, 2 * stdtr(h - 1, -np.abs(center) / error))
+    return Ratio(np.exp(center), np.exp(center - half), np.exp(center + half), p_value)
+
+
+def differ(ratio: Ratio) -> bool:
+    """Return whether a single comparison is called a difference."""
+    return bool(ratio.p_value <= SIGNIFICANCE)
+
+
+def critical(p_values: Any) -> float:
+    """Return the p-value up to which comparisons are called differences, if this is done for all
+    those on a page: of such differences the share `SIGNIFICANCE` is none, at most on average.
+
+    References
+    ----------
+    Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 57, 1995.
+    """
+    ordered = np.sort(np.asarray(p_values, float))
+    if not len(ordered):
+        return SIGNIFICANCE
+    limits = SIGNIFICANCE * np.arange(1, len(ordered) + 1) / len(ordered)
+    return float(limits[ordered <= limits].max(initial=limits[0]))
