@@ -84,7 +84,7 @@ COLUMNS = (
     Column(
         f"time / {BASE}",
         lambda row: float(row.relative_seconds.value),
-        lambda value, row: row.relative_seconds.shown,
+        lambda value, row: str(row.relative_seconds),
     ),
     Column(
         "torch path: time to {error}", lambda row: row.torch.at(row.reach.depth).value, _torch_time
@@ -92,7 +92,7 @@ COLUMNS = (
     Column(
         f"torch path: time / {BASE}",
         lambda row: float(row.relative_seconds_torch.value),
-        lambda value, row: row.relative_seconds_torch.shown,
+        lambda value, row: str(row.relative_seconds_torch),
     ),
     Column("memory", lambda row: row.memory, lambda value, row: text.memory(value)),
     Column("status", lambda row: row.status, lambda value, row: value),

@@ -6,6 +6,7 @@ was measured, see `Measured`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,31 +137,26 @@ class Rounds:
 
     @cached_property
     def _lines(self) -> list[Line]:
-        return [
-            Line({depth: taken[turn] for depth, taken in self.samples.items() if turn < len(taken)})
-            for turn in range(max(map(len, self.samples.values()), default=0))
-        ]
+        # Of some depths there are fewer rounds.
+        rounds = itertools.zip_longest(*self.samples.values(), fillvalue=math.nan)
+        return [Line(dict(zip(self.samples, taken, strict=True))) for taken in rounds]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
     def at(self, depth: float) -> np.ndarray:
         """Return the times at a depth, NaN in rounds without those that it lies between."""
-        costs = [line.at(depth) for line in self._lines]
-        same = [cost.extrapolated == costs[0].extrapolated for cost in costs]
-        return np.where(same, [cost.value for cost in costs], math.nan)
+        return np.array([line.at(depth).value for line in self._lines])
 
     def quartiles(self, depth: float) -> tuple[float, float]:
         """Return the quartiles of the times at a depth, NaN of too few."""
-        known = self.at(depth)[~np.isnan(self.at(depth))]
-        few = len(known) < LEAST_ROUNDS
-        low, high = np.quantile([math.nan] if few else known, (0.25, 0.75)).tolist()
-        return low, high
+        known = [value for value in self.at(depth) if value == value]
+        enough = known if len(known) >= LEAST_ROUNDS else [math.nan]
+        return float(np.quantile(enough, 0.25)), float(np.quantile(enough, 0.75))
 
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
-        if self.turns != other.turns:
-            return paired.Ratio(math.nan)
-        pairs = np.array([*zip(self.at(depth), other.at(other_depth), strict=False)]).reshape(-1, 2)
-        return paired.compare(*pairs[~np.isnan(pairs).any(axis=1)].T)
+        pairs = zip(self.at(depth), other.at(other_depth), strict=False)
+        known = [pair for pair in pairs if not math.isnan(sum(pair)) and self.turns == other.turns]
+        return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
 NO_ROUNDS = Rounds()

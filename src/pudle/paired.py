@@ -38,13 +38,8 @@ class Ratio(NamedTuple):
     high: Any = np.nan
     p_value: Any = 1.0
 
-    @property
-    def shown(self) -> text.Cell:
-        """Return it with its interval as a cell of a table."""
-        return text.between(self.value, self.low, self.high, partial(text.number, digits=3))
-
     def __str__(self) -> str:
-        return self.shown
+        return text.between(self.value, self.low, self.high, partial(text.number, digits=3))
 
 
 def compare(first: Any, second: Any) -> Ratio:
@@ -76,11 +71,6 @@ def compare(first: Any, second: Any) -> Ratio:
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = np.where(center == 0, 1.0, 2 * stdtr(h - 1, -np.abs(center) / error))
     return Ratio(np.exp(center), np.exp(center - half), np.exp(center + half), p_value)
-
-
-def differ(ratio: Ratio) -> bool:
-    """Return whether a single comparison is called a difference."""
-    return bool(ratio.p_value <= SIGNIFICANCE)
 
 
 def critical(p_values: Any) -> float:

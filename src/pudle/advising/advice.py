@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .. import names, text
 from ..answers import Requirement
 from ..estimator import GradientEstimator
-from ..paired import Ratio, differ
+from ..paired import SIGNIFICANCE, Ratio
 from .statistics import CONFIDENCE
 
 #: What the errors are measured against.
@@ -122,7 +122,7 @@ class Advice:
     @property
     def tied(self) -> bool:
         """Whether the times of the advised estimator and of the next best cannot be told apart."""
-        return self.next_ratio is not None and not differ(self.next_ratio)
+        return self.next_ratio is not None and self.next_ratio.p_value > SIGNIFICANCE
 
     @property
     def relative_time(self) -> float:

@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
-from ..paired import compare, differ
+from ..paired import SIGNIFICANCE, compare
 from ..problems import Problem
 from ..references.certified import SCORED
 from ..threads import single_thread
@@ -236,9 +236,10 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
     medians = np.median(seconds, 0).tolist()
     rows = [replace(each, seconds=taken) for each, taken in zip(rows, medians, strict=True)]
     first = 0
-    # The search timed them on one problem and in fewer rounds.
     if two and search.requirement.error is not None:
-        first = int(medians[1] < medians[0] and differ(compare(seconds[:, 1], seconds[:, 0])))
+        # The search timed them on one problem and in fewer rounds.
+        ratio = compare(seconds[:, 1], seconds[:, 0])
+        first = int(ratio.value < 1 and ratio.p_value <= SIGNIFICANCE)
     chosen, others = rows[first], dict[str, Any]()
     if search.requirement.memory < math.inf:
         chosen = replace(chosen, memory=search.memory_of(*calls[first]))

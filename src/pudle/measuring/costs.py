@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import operator
 import os
 import time
 import uuid
@@ -111,8 +112,8 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
     depth alone.
     """
     _prepare(cells, store)
-    groups = itertools.groupby(sorted(cells, key=_group), key=_group)
-    ordered = [[*group] for _, group in groups]
+    depth = operator.itemgetter(-1)
+    ordered = [[*group] for _, group in itertools.groupby(sorted(cells, key=depth), depth)]
     taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
     outcomes: dict[Cell, Outcome] = {}
     copies: dict[str, Copy] = {}
@@ -144,10 +145,6 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
             content = {"value": float(np.median(samples)), "samples": samples, "turns": turns}
             outcomes[cell] = Outcome(content)
     return [_write(store, cell, outcomes[cell]) for cell in cells]
-
-
-def _group(cell: Cell) -> tuple[int, str]:
-    return cell[-1], cell[0]
 
 
 def timer(device: str) -> Callable[..., float]:
