@@ -16,7 +16,7 @@ report: $(VENV)/installed
 	$(BIN)/pudle report --profile $(PROFILE); report=$$?; \
 	[ $$run -eq 0 ] && exit $$report || exit $$run
 
-# The site, in build/site: every warning is an error. Pages that `make report` has left are in its gallery.
+# The site, in build/site: every warning is an error. Pages that `make report` has left are linked there.
 site: $(VENV)/installed-site
 	$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html -d build/doctrees docs build/site
 	@echo "$(CURDIR)/build/site/index.html"

@@ -46,7 +46,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-#: Places where `make report` leaves a page, which the gallery shows.
+#: Places where `make report` leaves a page, which the site links.
 PAGES = {
     profile: ROOT / ".asv" / profile / "report" / "report.html"
     for profile in ("quick", "default", "paper")
@@ -145,13 +145,9 @@ def _commands() -> str:
 
 
 def _gallery() -> str:
-    """Return a line per page of a run, or what to do where there is none."""
-    line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>"
-    there = [line.format(profile) for profile in PAGES if _copied(profile)]
-    return (
-        "\n".join(there)
-        or "This copy of the site was built without results: `make report site` measures first."
-    )
+    """Return a line per page of a run that `make report` left."""
+    line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>, as `pudle report` writes it"
+    return "\n".join(line.format(profile) for profile in PAGES if _copied(profile))
 
 
 def _estimators() -> str:

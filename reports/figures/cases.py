@@ -162,7 +162,7 @@ def _with_front(view: Figure) -> Figure:
     rows = view.rows.assign(front=front(view.rows[x], view.rows[y]))
     best = rows[rows["front"]].sort_values(x)
     steps = {"x": best[x].repeat(2).to_numpy()[1:], "y": best[y].repeat(2).to_numpy()[:-1]}
-    guides = pd.DataFrame({"label": "", "estimator": ""} | steps)
+    guides = pd.DataFrame({"label": "front: nothing below", "estimator": ""} | steps)
     return replace(view, rows=rows, guides=guides, levels=())
 
 
@@ -250,7 +250,7 @@ def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
         [Axis("fitted", "fitted: error lost per layer (%)")],
         looks_of(results),
         mark="point",
-        guides=pd.DataFrame({"label": "", "estimator": "", "x": limits, "y": limits}),
+        guides=pd.DataFrame({"label": "as predicted", "estimator": "", "x": limits, "y": limits}),
         note=KINDS["Fitted against predicted rates"],
         about=f"All cases: error lost per layer in percent. {pairs}.",
         tips={"label": "case"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,6 @@ import pandas as pd
 import seaborn
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-from pudle import text
 
 if TYPE_CHECKING:
     from pudle.reports.figures.record import Figure
@@ -31,13 +29,12 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "lines.scale_dashes": False,
-    # Text is shown as it is: a name may hold a dollar sign.
-    "text.parse_math": False,
 }
 #: Metadata that would make the same figure differ from one run to the next.
 DATES = {"svg": "Date", "pdf": "CreationDate"}
 GUIDE = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder": 1}
-LABELS = FuncFormatter(lambda value, position: str(text.number(value, 1)))
+#: Names are shown as they are: they may hold dollar signs.
+PLAIN: dict[str, Any] = {"parse_math": False}
 
 
 def draw(*figures: Figure) -> Canvas:
@@ -53,11 +50,11 @@ def draw(*figures: Figure) -> Canvas:
             {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
             at.set(xlabel=figure.x[0].title, ylabel=figure.y[0].title)
             if len(figures) > 1:
-                at.set_title(figure.title, loc="left")
+                at.set_title(figure.title, loc="left", **PLAIN)
                 at.label_outer()
             for axis, name in ((figure.x[0], "x"), (figure.y[0], "y")):
                 if axis.scale == "log":
-                    _logarithmic(at, name)
+                    at.set(**{f"{name}scale": "log"})
             # What is behind the rows does not squeeze them.
             at.autoscale_view()
             at.autoscale(False)
@@ -76,7 +73,8 @@ def draw(*figures: Figure) -> Canvas:
             # Above the panels, where it hides no curve; the figure grows by its further lines.
             columns = 2 * len(figures)
             where = {"loc": "outside upper left", "ncols": columns, "handlelength": 3.6}
-            canvas.legend(legend.values(), legend.keys(), **where)
+            for name in canvas.legend(legend.values(), legend.keys(), **where).get_texts():
+                name.set(**PLAIN)
             canvas.set_figheight(SIZE[1] + 0.24 * ((len(legend) - 1) // columns))
     return canvas
 
@@ -90,7 +88,8 @@ def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
         # A spec may hold letters that this font lacks; the reader's program has others.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         canvas.savefig(buffer, format=ending, metadata=about, dpi=130)
-    return buffer.getvalue()
+    # What a comment repeats is markup of the numbers beside it.
+    return re.sub(rb"<!--.*?-->", b"", buffer.getvalue()) if ending == "svg" else buffer.getvalue()
 
 
 def _lines(at: Any, figure: Figure) -> None:
@@ -143,17 +142,9 @@ def _cells(at: Any, figure: Figure) -> None:
     value, x, y = figure.color, figure.x[0].column, figure.y[0].column
     grid = figure.rows.pivot(index=y, columns=x, values=value.column)
     # Cividis is even in lightness, for color-blind readers and in gray.
-    scale = {"label": value.title, "format": LABELS}
+    scale = {"label": value.title}
     seaborn.heatmap(grid, ax=at, cmap="cividis", norm=LogNorm(), linewidths=0.2, cbar_kws=scale)
     at.grid(False)
+    # Of many depths each label would meet the next.
+    at.tick_params("x", rotation=90)
     at.tick_params("y", rotation=0)
-
-
-def _logarithmic(at: Any, name: str) -> None:
-    """Make an axis logarithmic with few labels: between whole decades only where it has few."""
-    at.set(**{f"{name}scale": "log"})
-    axis = getattr(at, f"{name}axis")
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0,) if high > 1e2 * low else (1.0, 2.0, 5.0)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(LABELS)

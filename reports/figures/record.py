@@ -105,8 +105,8 @@ class Figure(Picture):
             f"{name} {text.number(row[y.column])} at {row[x.column]}" for name, row in last
         )
         laws = text.listing(list(filter(None, self.guides["label"].unique())))
-        theory = f" Dashed: theory, {laws}." if laws else ""
-        return f"{self.title}: {y.title} against {x.title}.{theory} Last values: {values}."
+        dashed = f" Dashed: {laws}." if laws else ""
+        return f"{self.title}: {y.title} against {x.title}.{dashed} Last values: {values}."
 
     @property
     def lines(self) -> dict[str, pd.DataFrame]:

@@ -1,14 +1,26 @@
 """Figures: looks, data, and files."""
 
 import io
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import CLAIMS, CURVES, DEPTHS, case, record, scores, write, write_artifact
+from synthetic import (
+    CLAIMS,
+    CURVES,
+    DEPTHS,
+    case,
+    record,
+    scores,
+    write,
+    write_artifact,
+    write_costs,
+)
 
+from pudle.bench.cases import PROFILES
 from pudle.reports.figures.drawing import draw
 from pudle.reports.load import load
 from pudle.reports.looks import looks
@@ -83,6 +95,31 @@ def test_every_figure_is_the_same_svg_pdf_png_and_csv_whenever_it_is_drawn(timed
         assert any(estimator in title for estimator in CURVES)
     assert dict(figure.files(kinds)) == files
     assert (plt.get_fignums(), plt.rcParams["svg.fonttype"]) == before
+
+
+def test_files_of_figures_are_read_without_markup_collisions_or_unnamed_lines(tmp_path):
+    """With the depths of the default profile, on both scales."""
+    depths = [*PROFILES["default"].cases[0].depths]
+    windows, home = (1, 5, 20, 100), write(tmp_path, [record(case(), name) for name in CURVES])
+    write_costs(home, [*CURVES], [10.0**number for number in range(8)])
+    rows = [
+        {"depth": depth, "window": window, "relative_error": 10.0**-window, "status": "ok"}
+        for depth in depths
+        for window in windows
+    ]
+    write_artifact(home, "window_surface", rows)
+    figures = Report.of(load(home, "quick")).pictures
+    assert {"Error over depth and window", "Error against time"} <= {each.kind for each in figures}
+    for figure in figures:
+        assert figure.guides["label"].all()
+        ((_, svg),) = figure.files(["svg"])
+        assert b"mathdefault" not in svg and b"$" not in svg
+        canvas = figure.canvas()
+        canvas.draw_without_rendering()
+        for axis in (axis for at in canvas.axes for axis in (at.xaxis, at.yaxis)):
+            texts = [text for text in axis.get_ticklabels() if text.get_text()]
+            boxes = [text.get_window_extent() for text in texts]
+            assert not any(one.overlaps(two) for one, two in pairwise(boxes))
 
 
 def test_a_figure_shows_its_data(timed):

@@ -198,11 +198,15 @@ async function showFigures() {
 }
 
 function showControls() {
+  const missed = [];
   for (const control of $$("[data-key]")) {
     const { key } = control.dataset;
     control.value = state[key];
     // An address of another report chooses what there is of it.
-    if (control.value !== state[key]) control.value = state[key] = BLANK[key];
+    if (control.value !== state[key]) {
+      missed.push(`${key} ${state[key]} is no choice here. `);
+      control.value = state[key] = BLANK[key];
+    }
   }
   const inputs = $$("input[name=estimator]"), chosen = cases().map((item) => item.name);
   for (const box of inputs) box.checked = !state.without.includes(box.value);
@@ -212,7 +216,7 @@ function showControls() {
   const left = inputs.filter((box) => box.checked).length, all = run().cases.length;
   $(".bar summary span").textContent = left < inputs.length ? `${left} of ${inputs.length}` : left;
   const counted = `${chosen.length} of ${all} case${all === 1 ? "" : "s"}`;
-  $(".bar output").textContent = all ? counted : "";
+  $(".bar output").textContent = missed.join("") + (all ? counted : "");
   for (const one of $$("#legend button")) {
     one.hidden = state.without.includes(one.value) || !run().estimators.includes(one.value);
     one.setAttribute("aria-pressed", String(state.focus === one.value));
