@@ -28,15 +28,38 @@ def x():
     return planted().observations.numpy()
 
 
-def test_components_are_rows_and_codes_those_of_the_algorithm(x):
+@pytest.mark.parametrize(("dtype", "precision"), [(np.float64, 1e-10), (np.float32, 1e-5)])
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_codes_are_the_minimizers_of_the_lasso(x, dtype, precision, nonnegative):
+    model = Unrolled(25, epochs=1, nonnegative=nonnegative, loss="reconstruction", random_state=0)
+    codes = model.fit(x.astype(dtype)).transform(x.astype(dtype))
+    assert codes.dtype == dtype and np.count_nonzero(codes) < codes.size
+    # The optimality conditions.
+    slopes = (x - codes @ model.components_) @ model.components_.T
+    active = codes != 0
+    assert np.abs(slopes - model.alpha * np.sign(codes))[active].max() < precision
+    assert (slopes if nonnegative else np.abs(slopes))[~active].max() < model.alpha + precision
+    assert not nonnegative or codes.min() >= 0
+
+
+def test_codes_of_the_trained_layers_where_they_have_another_limit(x):
+    model = Unrolled(25, epochs=1, algorithm="ista(thresholding='hard')", depth=7, random_state=0)
+    codes = model.fit(x).transform(x)
+    problem = pudle.SparseCoding(
+        observations=torch.as_tensor(x),
+        dictionary=torch.as_tensor(model.components_.T),
+        penalty=0.1,
+    )
+    np.testing.assert_allclose(
+        codes, pudle.Ista(thresholding="hard").run(problem, 7).codes, atol=1e-12
+    )
+
+
+def test_components_are_rows_and_codes_may_be_sparse(x):
     model = Unrolled(25, epochs=3, batch=100, random_state=0).fit(x)
     codes, rows = model.transform(x), model.components_
     assert rows.shape == (25, 20) and codes.shape == (300, 25)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-12)
-    problem = pudle.SparseCoding(
-        observations=torch.as_tensor(x), dictionary=torch.as_tensor(rows.T), penalty=0.1
-    )
-    np.testing.assert_allclose(codes, pudle.Fista().run(problem, 30).codes, atol=1e-12)
     np.testing.assert_allclose(model.inverse_transform(codes), codes @ rows)
     losses = model.history_.loss[1:]
     assert losses.iloc[-1] < losses.iloc[0] and model.status_ == "ok"

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..algorithms import Algorithm
 from ..estimator import GradientEstimator
 from ..problems import SparseCoding
+from ..references.certified import reference
 from ..validation import check_integer, check_positive
 from .learner import Learner, LearningWarning
 from .optimizers import Optimizer, Schedule
@@ -30,8 +31,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     """Learn a dictionary through unrolled sparse coding, and code observations with it.
 
     ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers,
-    over atoms of unit norm; ``transform`` returns those codes. ``fit`` checks the constructor's
-    arguments.
+    over atoms of unit norm. ``transform`` returns the codes to which the layers converge, solved
+    for exactly; where the thresholding rule leads elsewhere than to the minimizer of the inner
+    problem, those after `depth` layers. ``fit`` checks the constructor's arguments.
 
     Names are those of scikit-learn's ``MiniBatchDictionaryLearning`` where both have the same
     thing.
@@ -172,8 +174,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
         problem = self._problem(self._checked(X, reset=False))
-        with torch.no_grad():
-            codes = self._learner().algorithm.run(problem, self.depth).codes.numpy()
+        algorithm = self._learner().algorithm
+        if algorithm.thresholding.proximal:
+            # The same for every loss; this target's gradient is the cheapest.
+            tensor = reference(problem, "ghat").codes
+        else:
+            with torch.no_grad():
+                tensor = algorithm.run(problem, self.depth).codes
+        codes = tensor.to(problem.theta.dtype).numpy()
         return scipy.sparse.csr_array(codes) if self.sparse_output else codes
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
