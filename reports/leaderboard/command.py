@@ -56,6 +56,8 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
             f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py"
         )
     estimator = names.make_estimator(spec)
+    if reason := submission.unfit(estimator.name):
+        raise InvalidArgument(reason)
     echo(f"checking {estimator.name}", err=True)
     with Process([sys.executable, "-m", "pudle", "check", spec], (1, 2)) as check:
         if code := check.wait():
@@ -66,7 +68,9 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     shutil.copy(place[0], new / submission.ESTIMATOR)
     shown = names.placed(names.text(estimator), lambda path: Path(submission.ESTIMATOR))
     echo("measuring accuracy, time and memory", err=True)
-    submission.measure_apart(new, new, [shown, submission.YARDSTICK], scores_only=False)
+    submission.run_apart(
+        new, new, submission.__name__, "measure", new.resolve(), shown, submission.YARDSTICK
+    )
     for left in submission.ON_THE_WAY:
         path = new / submission.PROFILE / left
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -14,18 +14,13 @@ from pudle.errors import PudleError
 from pudle.files import write_atomically
 from pudle.reports import markup
 from pudle.reports.compare.sides import load_folder
-from pudle.reports.leaderboard.ranking import differing, errors, ranked, reached, time_ratio
-from pudle.reports.leaderboard.submission import (
-    MANIFEST,
-    PROFILE,
-    Manifest,
-    measure_apart,
-    read_submission,
-)
+from pudle.reports.leaderboard import submission
+from pudle.reports.leaderboard.ranking import differing, errors, ranked, reached
+from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Manifest, read_submission
 
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
-RATIO = "time / backprop"
+TIME = f"time to it / {max(submission.DEPTHS)} layers of {submission.YARDSTICK}"
 BADGES = jinja2.Environment(
     loader=jinja2.PackageLoader("pudle.reports.leaderboard"), autoescape=True
 ).get_template("badge.svg.j2")
@@ -37,9 +32,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     """
     log("scoring built-in estimators")
     own = out / "scores" / "built-in"
-    measure_apart(Path.cwd(), own, list(BUILT_IN), scores_only=True)
-    results = load_folder(own / PROFILE)
-    scored = {name: reached(results, name) for name in BUILT_IN}
+    scored = dict(zip(BUILT_IN, _reached(Path.cwd(), own, *BUILT_IN), strict=True))
     accepted, refused = list[dict[str, Any]](), list[dict[str, Any]]()
     for path in sorted(folder.glob(f"*/{MANIFEST}")):
         name = path.parent.name
@@ -47,11 +40,11 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
         try:
             manifest = read_submission(path.parent)
             again = out / "scores" / f"{name}-{manifest.digest}"
-            scored[name], ratio = _scored(path.parent, manifest.spec, again)
+            scored[name] = _scored(path.parent, manifest.spec, again)
         except PudleError as error:
             refused.append({"submission": name, "why": str(error)})
         else:
-            accepted.append(described(manifest) | {"time": ratio, RATIO: text.fixed(ratio, 2)})
+            accepted.append(described(manifest))
     ranks = ranked(scored)
     write_atomically(out / "leaderboard.csv", markup.csv(ranks))
     rows = []
@@ -70,6 +63,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
                 f"layers to {text.number(ERROR, 1)}": (
                     text.fixed(row.depth, 0) if row.reached else "not reached"
                 ),
+                TIME: text.fixed(row.time, 2),
                 "in cases": f"{row.reached} of {row.cases}",
                 "error at the greatest depth": text.number(row.error),
                 "": mark,
@@ -78,7 +72,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     path = out / "leaderboard.md"
     tables = {"ranks": rows, "accepted": accepted, "refused": refused}
     frames = {name: pd.DataFrame(table, dtype=object) for name, table in tables.items()}
-    write_atomically(path, markup.render("leaderboard.md.j2", ratio=RATIO, **frames))
+    write_atomically(path, markup.render("leaderboard.md.j2", **frames))
     return path
 
 
@@ -88,25 +82,33 @@ def badge_name(estimator: str, family: str) -> str:
 
 
 def described(manifest: Manifest) -> dict[str, Any]:
-    """Return what the page says of a submission, and its machine."""
-    cpu, torch = (manifest.machine.get(key, "unknown") for key in ("cpu", "torch"))
+    """Return what the page says of a submission."""
     return {
         "estimator": manifest.name,
         "computes": manifest.computes,
         "date": manifest.date,
         "signed off by": manifest.signed_off_by.partition(" <")[0],
         "pudle": manifest.pudle,
-        "machine": f"{cpu}, torch {torch}",
     }
 
 
-def _scored(folder: Path, spec: str, home: Path) -> tuple[pd.DataFrame, float]:
-    """Return what a submission reaches here and its time relative to the yardstick's, or raise
-    PudleError.
-    """
-    measure_apart(folder, home, [spec], scores_only=True)
+def _scored(folder: Path, spec: str, home: Path) -> pd.DataFrame:
+    """Return what a submission reaches here, or raise PudleError."""
+    if not (home / PROFILE).exists():
+        submission.run_apart(folder, home, "pudle", "check", spec)
+    mine, _ = _reached(folder, home, spec, submission.YARDSTICK)
     submitted, again = load_folder(folder / PROFILE), load_folder(home / PROFILE)
-    name, mine = submitted.estimators[0], again.estimators[0]
-    if lines := differing(errors(submitted, name), errors(again, mine)):
+    both = [errors(each, each.estimators[0]) for each in (submitted, again)]
+    if lines := differing(*both):
         raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
-    return reached(again, mine), time_ratio(submitted, name)
+    return mine
+
+
+def _reached(folder: Path, home: Path, *specs: str) -> list[pd.DataFrame]:
+    """Score estimators, whose specs are relative to a folder, and return what each reaches; one of
+    them is the yardstick.
+    """
+    submission.run_apart(folder, home, submission.__name__, "score", home.resolve(), *specs)
+    results = load_folder(home / PROFILE)
+    yardstick = results.estimators[specs.index(submission.YARDSTICK)]
+    return [reached(results, name, yardstick) for name in results.estimators]

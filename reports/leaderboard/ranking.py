@@ -1,4 +1,4 @@
-"""Ranks of submissions: layers to an error as they were scored again, by family of problems."""
+"""Ranks of submissions: the time to an error as they were scored again, by family of problems."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from pudle.answers import ERROR, depth_to
-from pudle.reports.leaderboard.submission import YARDSTICK
 from pudle.reports.results import Results
 
 #: Families of problems by the start of a case's name.
@@ -18,7 +17,7 @@ FAMILIES = {
     "": "dense dictionaries",
 }
 #: A submitted error may differ from ours by this factor: sums in another order can change the
-#: support of a code. Below the floor both are rounding.
+#: support of a code. Below the floor both are rounding. Times that differ by less are as long.
 ELSEWHERE, FLOOR = 1.25, 1e-12
 
 
@@ -50,57 +49,54 @@ def differing(submitted: pd.Series, again: pd.Series) -> list[str]:
     ]
 
 
-def reached(results: Results, estimator: str) -> pd.DataFrame:
+def reached(results: Results, estimator: str, yardstick: str) -> pd.DataFrame:
     """Return, for every certified case, from which depth on an estimator's error stays within
-    `ERROR`, and its last error.
+    `ERROR`, the time of a gradient there, and the last error.
 
-    Both are medians over the seeds: ``depth`` is infinite if it does not in most of them, and
-    ``error``, at the case's greatest depth, is infinite if most have no number there.
+    Depth and error are medians over the seeds: ``depth`` is infinite if most do not reach it, and
+    ``error``, at the case's greatest depth, is infinite if most have no number there. The ``time``
+    is relative to the yardstick's at that depth.
     """
     rows = []
     for name, case in results.cases.items():
         if results.badge(name):
             continue
-        needs = []
+        needs, last = [], max(case["depths"])
         for seed in case["seeds"]:
             depths, values = results.curve(name, estimator).by_seed.get(seed, ([0], [0]))
-            whole = depths[-1] == max(case["depths"])
+            whole = depths[-1] == last
             needs.append((depth_to(depths, values, ERROR), values[-1]) if whole else [math.inf] * 2)
-        rows.append([family(name, case["loss"]), name, *np.median(needs, axis=0)])
-    return pd.DataFrame(rows, columns=["family", "case", "depth", "error"])
+        depth, error = np.median(needs, axis=0)
+        times = [results.line(name, each, "seconds").measured for each in (estimator, yardstick)]
+        time = times[0].get(depth, math.inf) / times[1].get(last, math.nan)
+        rows.append([family(name, case["loss"]), name, depth, time, error])
+    return pd.DataFrame(rows, columns=["family", "case", "depth", "time", "error"])
 
 
 def ranked(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Rank estimators in each family by the layers that they need to reach `ERROR`, see `reached`.
+    """Rank estimators in each family by the time that they need to reach `ERROR`, see `reached`.
 
-    In a case, those that never reach it come last, by their error. Equal ones share a rank. Of
-    several cases the mean of the ranks counts, so that no case outweighs the others.
+    Times count in steps of a factor `ELSEWHERE`. In a case, those that never reach it come last, by
+    their error. Equal ones share a rank. Of several cases the mean of the ranks counts, so that no
+    case outweighs the others.
 
     Returns
     -------
     DataFrame
         One row per (family, estimator): ``rank``, ``mean_rank``, ``reached`` and ``cases`` (how
-        many of how many), and ``depth`` and ``error``, medians over the cases that have one. An
-        estimator without any number is left out.
+        many of how many), and ``depth``, ``time`` and ``error``, medians over the cases that have
+        one. An estimator without any number is left out.
     """
     table = pd.concat(scored, names=["estimator"]).reset_index("estimator")
-    table["reached"] = np.isfinite(table["depth"])
+    table["reached"] = np.isfinite(table["time"])
     left = table["error"].where(~table["reached"], 0.0)
-    order = table.assign(left=left).groupby(["depth", "left"]).ngroup()
+    steps = (np.log(table["time"]) / math.log(ELSEWHERE)).round()
+    order = table.assign(left=left, steps=steps).groupby(["steps", "left"]).ngroup()
     table["mean_rank"] = order.groupby(table["case"]).rank()
     groups = table.replace(math.inf, math.nan).groupby(["family", "estimator"])
-    rows = groups[["depth", "error"]].median()
+    rows = groups[["depth", "time", "error"]].median()
     rows["mean_rank"], rows["reached"] = groups["mean_rank"].mean(), groups["reached"].sum()
     rows["cases"] = groups.size()
     rows = rows.dropna(subset=["error"]).reset_index()
     rows["rank"] = rows.groupby("family")["mean_rank"].rank(method="min").astype(int)
     return rows.sort_values(["family", "rank", "estimator"], ignore_index=True)
-
-
-def time_ratio(results: Results, estimator: str) -> float:
-    """Return the geometric mean over cells of an estimator's time relative to the yardstick's, in
-    one submission.
-    """
-    times = results.timings[results.timings["metric"] == "seconds"]
-    times = times.set_index(["estimator", "case", "depth"])["seconds"]
-    return float(np.exp(np.log(times[estimator] / times[YARDSTICK]).mean()))

@@ -6,22 +6,27 @@ import datetime
 import hashlib
 import os
 import re
+import statistics
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import torch
 from msgspec import Struct
 
 import pudle
 from pudle import names
-from pudle.errors import InvalidArgument, PudleError, UnreadableResult
+from pudle.errors import InvalidArgument, PudleError, UnreadableResult, UnsupportedProblem
+from pudle.estimator import Estimate, GradientEstimator
 from pudle.files import read_record, write_record
-from pudle.measuring.provenance import NoRepository, git, machine
-from pudle.measuring.run import execute
+from pudle.measuring.provenance import NoRepository, git, machine, source_digest
+from pudle.measuring.run import begin, execute
+from pudle.measuring.runner import fill, plan
 from pudle.measuring.selection import Selection
-from pudle.workers import run
+from pudle.measuring.store import Store
+from pudle.workers import ONE_THREAD, Copy, Here, limit_memory, run
 
 #: The profile's folder in a submission, the file of its estimator, and its manifest.
 PROFILE, ESTIMATOR, MANIFEST = "leaderboard", "estimator.py", "submission.json"
@@ -31,6 +36,8 @@ YARDSTICK = "backprop"
 #: parameter.
 CASES = (("quick", "*"), ("default", "penalty_selection-*"), ("default", "ridge-*"))
 DEPTHS, TIMED_DEPTHS = (10, 50, 100, 200, 400), (10, 100)
+#: Seconds that one gradient, or an estimator on one case, may take.
+TIMEOUT = 300.0
 #: All that the process of another person's code sees of this one's environment.
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 #: What was measured on the way and is not handed in.
@@ -62,7 +69,7 @@ class Manifest(Struct):
         return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()[:16]
 
 
-def selection(*estimators: str) -> Selection:
+def selection(*estimators: str, **changes: Any) -> Selection:
     """Return what a submission measures: some estimators, on the cases of the leaderboard."""
     profiles = names.list_profiles()
     cases = tuple(
@@ -71,7 +78,24 @@ def selection(*estimators: str) -> Selection:
         for case in profiles[profile].cases
         if fnmatch(case.name, pattern)
     )
-    return Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=300.0)
+    chosen = Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=TIMEOUT)
+    return replace(chosen, **changes)
+
+
+def unfit(name: str) -> str:
+    """Return why a submission cannot have a name, an empty text if it can: the page must not show
+    two estimators as one.
+    """
+    if not (name.isascii() and name.isidentifier()):
+        return f"{name!r:.80} is no name of a submission: use ASCII letters, digits and _"
+    taken = {
+        each
+        for key, cls in names.list_estimators().items()
+        if cls.__module__.startswith("pudle.")
+        for each in (key, *cls.aliases)
+    }
+    known = name.lower() in taken
+    return f"{name} is the name of a built-in estimator: choose another" if known else ""
 
 
 def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> None:
@@ -92,16 +116,13 @@ def read_submission(folder: Path) -> Manifest:
     changed = sorted(digests(folder).items() ^ manifest.files.items())[:1]
     name, spec = manifest.name, manifest.spec
     file = names.file_of(names.parse(spec)[0])
-    taken = getattr(names.list_estimators().get(name), "__module__", "")
     reasons = {
         f"{', '.join(dict(changed))} is not what was signed off: run `pudle submit` again": changed,
-        f"the folder must be called as its estimator, {name!r:.80}": (
-            name != folder.name or not name.isidentifier()
-        ),
+        f"the folder must be called as its estimator, {name!r:.80}": name != folder.name,
         f"{spec!r:.80} is not the file that was handed in, {ESTIMATOR}": (
             not file or file[0] != Path(ESTIMATOR)
         ),
-        f"{name} is the name of a built-in estimator: choose another": taken.startswith("pudle."),
+        unfit(name): unfit(name),
     }
     for reason, holds in reasons.items():
         if holds:
@@ -129,19 +150,83 @@ def author() -> str:
     return "{} <{}>".format(*words)
 
 
-def measure_apart(folder: Path, home: Path, specs: list[str], *, scores_only: bool) -> None:
-    """Measure estimators, whose specs are relative to a folder, in a process that sees nothing of
-    this one's environment; with times and memory the results are kept to be handed in.
+@dataclass(frozen=True)
+class Apart(GradientEstimator):
+    """An estimator, each of whose gradients comes from a copy of this process, as numbers: this
+    process loads no file. The copy's processor time is in the diagnostics.
     """
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+
+    spec: str
+
+    name, computes = "apart", "heuristic"
+
+    def estimate(self, problem: Any, algorithm: Any, depth: int) -> Estimate:
+        """Return what the copy sends, or raise what it says."""
+        with Copy(lambda: _numbers(self.spec, problem, algorithm, depth)) as copy:
+            outcome = copy.ask(timeout=TIMEOUT)
+        if outcome.status != "ok":
+            kind = UnsupportedProblem if outcome.status == "unsupported" else PudleError
+            raise kind(outcome.reason)
+        shapes = problem.theta.shape, problem.code_shape
+        gradient, codes = (
+            torch.frombuffer(bytearray(content), dtype=torch.float64).view(shape)
+            for content, shape in zip(outcome.result, shapes, strict=True)
+        )
+        return Estimate(gradient, codes, {"seconds": copy.seconds})
+
+    def fingerprint(self) -> str:
+        """Return the digest of all sources: an estimator's own are none of this class."""
+        return source_digest()
+
+
+def _numbers(spec: str, *what: Any) -> list[bytes]:
+    """Return the gradient and the codes of an estimate."""
+    limit_memory()
+    estimate = names.make_estimator(spec).estimate(*what)
+    tensors = (each.detach().cpu().double() for each in (estimate.gradient, estimate.codes))
+    return [each.numpy().tobytes() for each in tensors]
+
+
+def score(home: Path, *specs: str) -> None:
+    """Score estimators, whose files this process never loads, and write as the time of each
+    gradient the processor time of the process that computed it.
+    """
+    apart = {names.text(each): each for each in map(Apart, specs)}
+    chosen = selection(*apart, costs=("seconds",), timed_depths=DEPTHS)
+    store = Store(home / PROFILE / "store", PROFILE)
+    with names.holding({("estimators", spec): each for spec, each in apart.items()}):
+        tasks = begin(home / PROFILE, store, chosen)
+        fill(plan(tasks), executor=Here())
+        scores = {task.identity: task.record.scores for task in tasks if task.kind == "score"}
+        for metric, case, spec, depth, _ in (
+            task.arguments for task in tasks if task.kind == "cost"
+        ):
+            samples = [
+                row["diagnostics"]["seconds"]
+                for row in scores[case.name, spec]
+                if row["depth"] == depth and row["status"] == "ok"
+            ]
+            if samples:
+                value = statistics.median(samples)
+                store.write("cost", metric, case, spec, depth, value=value, samples=samples)
+
+
+def run_apart(folder: Path, home: Path, *command: Any) -> None:
+    """Run a module in a folder of others, without this one's environment and none of its modules
+    from there, or raise PudleError with the last line of what it says.
+    """
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | ONE_THREAD
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", __name__, home.resolve(), "scores" * scores_only, *specs]
-    done = run([*map(str, command)], cwd=folder, env=environment | {"HOME": str(home)})
+    environment |= {"HOME": str(home.resolve()), "PYTHONSAFEPATH": "1"}
+    done = run([sys.executable, "-m", *map(str, command)], cwd=folder, env=environment)
     if done.returncode:
-        reason = done.stderr.strip().rpartition("\n")[2] or "no reason given"
-        raise PudleError(f"{folder.name} cannot be measured: {reason}")
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise PudleError(f"{folder.name} cannot be measured: {(lines or ['no reason given'])[-1]}")
 
 
 if __name__ == "__main__":
-    place, only_scores, *estimators = sys.argv[1:]
-    execute(selection(*estimators), home=Path(place), scores_only=bool(only_scores))
+    how, place, *estimators = sys.argv[1:]
+    if how == "score":
+        score(Path(place), *estimators)
+    else:
+        execute(selection(*estimators), home=Path(place))

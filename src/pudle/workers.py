@@ -32,6 +32,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .errors import MissingDependency, PudleError, UnsupportedProblem, first_line
 
 #: One thread per process, whichever library does the arithmetic; jax reads NPROC.
@@ -48,6 +50,8 @@ MOST_WAITING = 1e6
 NOT_STARTED = 127
 #: Looks at a session: a process may start another one between the look and its end.
 ROUNDS = 3
+#: The most bytes that a copy may send.
+MOST_BYTES = 1 << 30
 #: More file descriptors than a supervisor has open.
 MOST_OPEN = 4096
 
@@ -373,6 +377,9 @@ def limit_memory() -> None:
 class Copy:
     """A copy of this process that calls a function whenever it is asked; it ends with this process,
     or when the context is left.
+
+    It may run anybody's code: what it sends, plain values and bytes, is not unpickled. After its
+    end `seconds` is the processor time of its whole life, as the system counts it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -390,10 +397,10 @@ class Copy:
                 while True:
                     arguments = _receive(theirs)
                     try:
-                        outcome = Outcome(function(*arguments))
+                        content = _packed(function(*arguments))
                     except (Exception, SystemExit) as error:  # noqa: BLE001  # is an outcome
-                        outcome = Outcome(None, *failure(error))
-                    _send(theirs, *outcome)
+                        content = _packed(None, *failure(error))
+                    theirs.send_bytes(content)
             finally:
                 # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
                 os._exit(1)
@@ -404,12 +411,11 @@ class Copy:
         try:
             _send(self.connection, *arguments)
             if self.connection.poll(min(timeout, MOST_WAITING)):
-                return Outcome(*_receive(self.connection))
+                content = self.connection.recv_bytes(MOST_BYTES)
+                return msgspec.msgpack.decode(content, type=Outcome)
             return Outcome(None, *failure(_OutOfTime(timeout)))
         except (EOFError, OSError):
-            code = os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
-            self.number = 0
-            return Outcome(None, *_death(code))
+            return Outcome(None, *_death(self._end()))
 
     def __enter__(self) -> Copy:
         return self
@@ -418,7 +424,17 @@ class Copy:
         self.connection.close()
         if self.number:
             os.kill(self.number, signal.SIGKILL)
-            os.waitpid(self.number, 0)
+            self._end()
+
+    def _end(self) -> int:
+        _, status, used = os.wait4(self.number, 0)
+        self.number, self.seconds = 0, used.ru_utime + used.ru_stime
+        return os.waitstatus_to_exitcode(status)
+
+
+def _packed(*outcome: Any) -> bytes:
+    # numpy's numbers become Python's.
+    return msgspec.msgpack.encode(Outcome(*outcome), enc_hook=lambda value: value.item())
 
 
 def run_in_copy(function: Callable[..., Any], *arguments: Any) -> Outcome:
