@@ -104,11 +104,11 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
 def leaderboard_command(folder: Path, out: Path) -> None:
     """Score all submissions in FOLDER again, and write ranks and badges.
 
-    Each estimator's file runs in a process of its own that sees nothing of this one's environment,
-    with your permissions: for files of strangers use a machine without secrets. Scores are kept by
-    the digest of a submission, so that only new ones are computed. What is not as it was signed
-    off, or does not score again as it was submitted, is listed with the reason. The command prints
-    the path of the page it wrote.
+    Each gradient comes from a process of its own that sees nothing of this one's environment; only
+    such a process loads an estimator's file. It has your permissions: for files of strangers use a
+    machine without secrets. Scores are kept by the digest of a submission, so that only new ones
+    are computed. What is not as it was signed off, fails `pudle check`, or does not score again as
+    it was submitted, is listed with the reason. The command prints the path of the page it wrote.
 
     \b
     Example:

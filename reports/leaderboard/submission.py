@@ -162,6 +162,8 @@ class Apart(GradientEstimator):
 
     def estimate(self, problem: Any, algorithm: Any, depth: int) -> Estimate:
         """Return what the copy sends, or raise what it says."""
+        # What torch loads and numba compiles for the first gradient is no estimator's time.
+        names.make_estimator(YARDSTICK).estimate(problem, algorithm, 1)
         with Copy(lambda: _numbers(self.spec, problem, algorithm, depth)) as copy:
             outcome = copy.ask(timeout=TIMEOUT)
         if outcome.status != "ok":

@@ -3,16 +3,23 @@ by cells.
 """
 
 import math
+import os
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from types import SimpleNamespace
 
 import commands
 import pandas as pd
 import pytest
+import torch
+from examples import sparse_problem
 from paths import ROOT
 from synthetic import CURVES, case, record, scores, write
 
-from pudle.errors import InvalidArgument, UnreadableResult
+import pudle
+from pudle import names
+from pudle.errors import InvalidArgument, PudleError, UnreadableResult, UnsupportedProblem
+from pudle.measuring import measurement, scoring
 from pudle.reports import markup
 from pudle.reports.leaderboard import page, ranking, submission
 from pudle.reports.load import load
@@ -26,7 +33,12 @@ INFINITE, NONE = [(INF, 0.5)], [(INF, INF)]
 @pytest.mark.parametrize(
     ("scored", "ranks", "reached"),
     [
-        # Fewer layers come first, whatever the last error, and equal ones share a rank.
+        # Less time comes first, whatever the depth, and times within a quarter share a rank.
+        (
+            {"deep": [(10, 0.0, 750)], "late": [(200, 1e-9, 100)], "same": [(90, 1e-4, 105)]},
+            {"late": 1, "same": 1, "deep": 3},
+            [1, 1, 1],
+        ),
         (
             {"late": [(200, 1e-9)], "early": [(90, 1e-4)], "same": [(90, 1e-5)]},
             {"early": 1, "same": 1, "late": 3},
@@ -40,18 +52,19 @@ INFINITE, NONE = [(INF, 0.5)], [(INF, INF)]
         ),
         # One easy case does not outweigh the others.
         (
-            {"steady": [(50, 0.0)] * 3, "once": [(1, 0.0), (60, 0.0), *INFINITE]},
+            {"steady": [(50, 0.0)] * 3, "once": [(1, 0.0), (80, 0.0), *INFINITE]},
             {"steady": 1, "once": 2},
             [3, 2],
         ),
     ],
 )
 def test_ranks(scored, ranks, reached):
+    # Without a time of its own a row takes as long as it has layers.
     tables = {
-        name: pd.DataFrame(pairs, columns=["depth", "error"]).assign(
-            family="lasso", case=list("abc")[: len(pairs)]
-        )
-        for name, pairs in scored.items()
+        name: pd.DataFrame(
+            [(*row, row[0])[:3] for row in rows], columns=["depth", "error", "time"]
+        ).assign(family="lasso", case=list("abc")[: len(rows)])
+        for name, rows in scored.items()
     }
     rows = ranking.ranked(tables)
     assert dict(zip(rows["estimator"], rows["rank"], strict=True)) == ranks
@@ -77,7 +90,8 @@ def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest
         records.append(record(case(depths=[10, 30]), name, scores=rows))
     results = load(write(tmp_path, records), "quick")
     reached = [
-        ranking.reached(results, name)[["depth", "error"]].iloc[0].tolist() for name in curves
+        ranking.reached(results, name, "two")[["depth", "error"]].iloc[0].tolist()
+        for name in curves
     ]
     assert reached == [[30, 1e-4], [INF, 1e-2], [INF, INF]]
 
@@ -141,6 +155,8 @@ def test_a_changed_or_added_file_is_refused(folder, place):
         ("mine", {"spec": "analytic"}, "is not the file that was handed in"),
         ("mine", {"spec": "estimator.py/../x.py"}, "is not the file that was handed in"),
         ("backprop", {"name": "backprop"}, "is the name of a built-in estimator"),
+        ("Itd", {"name": "Itd"}, "is the name of a built-in estimator"),
+        ("\u0431ackprop", {"name": "\u0431ackprop"}, "is no name of a submission: use ASCII"),
     ],
 )
 def test_another_name_or_file_than_the_one_handed_in_is_refused(folder, name, changes, text):
@@ -154,6 +170,90 @@ def test_another_name_or_file_than_the_one_handed_in_is_refused(folder, name, ch
 def test_nobody_signs_nothing_off(folder, person):
     with pytest.raises(InvalidArgument, match="signs nothing off"):
         sign(folder, person=person)
+
+
+#: What a file of a stranger may do: it looks for the problem's theta, and makes scores of its own.
+STRANGER = """
+import os, pickle, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+import pudle
+from pudle.measuring import measurement, scoring
+
+Path("mark").write_text(str(os.getpid()))
+measurement.score = scoring.score = lambda *_: scoring.Score(0.0, 0.0, 0.0, 0.0, 0.0)
+
+@dataclass(frozen=True)
+class Mine(pudle.GradientEstimator):
+    does: str = ""
+    name, computes = "mine", "direct"
+
+    def estimate(self, problem, algorithm, depth):
+        begin = time.process_time()
+        while self.does == "burn" and time.process_time() < begin + 0.3:
+            pass
+        time.process_time = lambda: 0.0
+        if self.does == "exit":
+            os._exit(0)
+        if self.does == "leave":
+            sys.exit(3)
+        if self.does == "refuse":
+            raise pudle.UnsupportedProblem("not this one")
+        codes = problem.initial_codes()
+        return pudle.Estimate(2 * problem.theta[: 1 if self.does == "cut" else None], codes)
+"""
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "estimator.py").write_text(STRANGER)
+    problem = sparse_problem("lasso")
+
+    def estimate(does=""):
+        apart = submission.Apart(f"estimator.py:Mine(does={does!r})")
+        return problem, apart.estimate(problem, pudle.Ista(), 3)
+
+    return estimate
+
+
+def test_a_submission_gives_numbers_and_its_file_is_loaded_elsewhere(stranger):
+    before = scoring.score
+    problem, estimate = stranger()
+    assert torch.equal(estimate.gradient, 2 * problem.theta) and not estimate.codes.any()
+    assert estimate.codes.shape == problem.code_shape
+    assert int(Path("mark").read_text()) != os.getpid()
+    assert scoring.score is measurement.score is before
+    # Only another test may have loaded a file here.
+    assert str(Path("estimator.py").absolute()) not in map(str, names._FILES)
+
+
+def test_the_processor_time_of_a_submission_is_what_the_system_counts(stranger):
+    _, quick = stranger()
+    _, slow = stranger("burn")
+    assert 0 < quick.diagnostics["seconds"] < 0.3 <= slow.diagnostics["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("does", "kind", "text"),
+    [
+        ("exit", PudleError, "ended with exit code 0"),
+        ("leave", PudleError, "tried to end the program"),
+        ("refuse", UnsupportedProblem, "not this one"),
+        ("cut", RuntimeError, "is invalid for input of size"),
+    ],
+)
+def test_what_a_submission_does_to_its_process_is_its_result(stranger, does, kind, text):
+    with pytest.raises(kind, match=text):
+        stranger(does)
+
+
+def test_no_module_of_a_submission_takes_the_place_of_one_of_ours(tmp_path):
+    for name in ("torch", "pudle", "click", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(5)\n")
+    submission.run_apart(tmp_path, tmp_path / "home", "pudle", "list", "estimators")
+    with pytest.raises(PudleError, match="cannot be measured: .*unknown estimator 'nobody'"):
+        submission.run_apart(tmp_path, tmp_path / "home", "pudle", "check", "nobody")
 
 
 def test_what_others_wrote_is_text_on_the_page(folder):
@@ -186,7 +286,7 @@ def test_an_estimator_is_handed_in_ranked_and_refused_once_it_is_changed(tmp_pat
     assert submission.read_submission(handed_in).computes == "stochastic"
     written = tmp_path / pudle("leaderboard", "leaderboard", "--out", "board").split("\n")[-1]
     text = written.read_text()
-    assert "`random_window`" in text and "## Times" in text and "Not ranked" not in text
+    assert "`random_window`" in text and "Not ranked" not in text
     assert len(list((tmp_path / "board" / "badges").glob("random_window-*.svg"))) >= 4
     with (handed_in / "estimator.py").open("a") as file:
         file.write("\n")
