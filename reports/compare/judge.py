@@ -21,7 +21,7 @@ from pudle.measuring.commits.turns import CELL as PLACE
 from pudle.measuring.commits.turns import compare_rounds
 from pudle.measuring.contents import Rounds
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.limits import ErrorLimit, Limits
 from pudle.reports.results import BROKEN, Results
 from pudle.text import count
 
@@ -176,7 +176,9 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
     """Return the rows with change, limit and verdict."""
     metric, base, head = cells["metric"], cells["base"], cells["head"]
     time, memory, error = metric == "seconds", metric == "memory_bytes", metric.isin(ERRORS)
-    limited = pd.DataFrame({name: msgspec.to_builtins(getattr(limits, name)) for name in METRICS}).T
+    # An error that has no threshold of its own has the usual one.
+    chosen = {name: getattr(limits, name, ErrorLimit()) for name in METRICS}
+    limited = pd.DataFrame(msgspec.to_builtins(chosen)).T
     limited = limited.reindex(metric).set_index(cells.index)
     limit = limited["elsewhere"].where(error & elsewhere, limited["ratio"])
     # Errors below a floor are rounding. Without the memory of a process that estimates nothing, a

@@ -10,6 +10,7 @@ from pudle import text
 from pudle.measuring.scoring import ERRORS
 from pudle.reports import markup
 from pudle.reports.compare.judge import METRICS, Comparison
+from pudle.reports.compare.limits import ErrorLimit
 
 #: Marks the comment, so that a later run can find and replace it.
 MARKER = "<!-- pudle-compare -->"
@@ -118,7 +119,7 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
         lines={name: lines(comparison, name) for name in ("regression", *TITLES)},
         titles=TITLES,
         differences=differences,
-        errors={WORDS[name]: getattr(comparison.limits, name) for name in ERRORS},
+        errors={WORDS[name]: getattr(comparison.limits, name, ErrorLimit()) for name in ERRORS},
     )
 
 

@@ -116,7 +116,7 @@ def _described(cls: Any) -> Row:
         default = option.default
         if option.default_factory is not dataclasses.MISSING:
             default = option.default_factory()
-        default = names.text(default) if hasattr(default, "name") else default
+        default = names.text(default) if dataclasses.is_dataclass(default) else default
         required = default is dataclasses.MISSING
         shown.append(option.name if required else f"{option.name}={default!r}")
     return getattr(cls, "computes", ""), ", ".join(shown), ", ".join(getattr(cls, "aliases", ()))
