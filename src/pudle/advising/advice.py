@@ -121,7 +121,7 @@ class Advice:
 
     @property
     def tied(self) -> bool:
-        """Whether the times of the advised estimator and of the next best cannot be told apart."""
+        """Tell whether the advised estimator and the next best cannot be told apart in time."""
         return self.next_ratio is not None and self.next_ratio.p_value > SIGNIFICANCE
 
     @property
