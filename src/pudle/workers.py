@@ -388,6 +388,7 @@ class Copy:
             # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
             # only wait.
             warnings.simplefilter("ignore", DeprecationWarning)
+            #: 0 once it has ended.
             self.number = os.fork()
         if self.number == 0:
             try:
@@ -407,15 +408,23 @@ class Copy:
         theirs.close()
 
     def ask(self, *arguments: Any, timeout: float = MOST_WAITING) -> Outcome:
-        """Return the outcome of a call; a copy that dies, or takes too long, is of no use then."""
+        """Return the outcome of a call, which ends the copy where it takes too long."""
         try:
             _send(self.connection, *arguments)
             if self.connection.poll(min(timeout, MOST_WAITING)):
                 content = self.connection.recv_bytes(MOST_BYTES)
                 return msgspec.msgpack.decode(content, type=Outcome)
+            self.end()
             return Outcome(None, *failure(_OutOfTime(timeout)))
         except (EOFError, OSError):
-            return Outcome(None, *_death(self._end()))
+            return Outcome(None, *_death(self.end()))
+
+    def end(self) -> int:
+        """End the copy unless it has ended, and return its exit code."""
+        os.kill(self.number, signal.SIGKILL)
+        _, status, used = os.wait4(self.number, 0)
+        self.number, self.seconds = 0, used.ru_utime + used.ru_stime
+        return os.waitstatus_to_exitcode(status)
 
     def __enter__(self) -> Copy:
         return self
@@ -423,13 +432,7 @@ class Copy:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
         if self.number:
-            os.kill(self.number, signal.SIGKILL)
-            self._end()
-
-    def _end(self) -> int:
-        _, status, used = os.wait4(self.number, 0)
-        self.number, self.seconds = 0, used.ru_utime + used.ru_stime
-        return os.waitstatus_to_exitcode(status)
+            self.end()
 
 
 def _packed(*outcome: Any) -> bytes:

@@ -41,7 +41,8 @@ print(json.dumps(cells))
 def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     limited = (("one_step", "large-*", "it would take long"),)
-    Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), limited=limited).write(
+    options = {"limited": limited, "torch_depths": (1,)}
+    Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), **options).write(
         folder / "selection.json"
     )
     store = Store(folder / "store", "quick")

@@ -22,6 +22,7 @@ NEUTRAL = {
     "errors",
     "files",
     "names",
+    "paired",
     "terminal",
     "text",
     "validation",

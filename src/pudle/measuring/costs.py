@@ -123,14 +123,12 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
             for cell in (group[n] for group in ordered for n in paired.order(turn, len(group))):
                 if cell not in left:
                     continue
-                if cell[2] not in copies:
+                if cell[2] not in copies or not copies[cell[2]].number:
                     copies[cell[2]] = stack.enter_context(Copy(timer(store.device)))
                 outcomes[cell] = copies[cell[2]].ask(*cell, timeout=timeout)
                 if outcomes[cell].status == "ok":
                     taken[cell].append(outcomes[cell].result)
                 else:
-                    # It may have ended; another one is as good.
-                    del copies[cell[2]]
                     left.remove(cell)
             if turn + 1 == FEWEST_ROUNDS:
                 medians = {cell: np.median(taken[cell]) for cell in left}
@@ -149,21 +147,23 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
 
 def timer(device: str) -> Callable[..., float]:
     """Return what measures the seconds of a cell, in a process that measures nothing else."""
-    warm, chosen = set[Any](), kernel_choice.choice()
+    chosen = kernel_choice.choice()
 
-    def seconds(metric: str, case: Case, spec: str, depth: int) -> float:
+    @functools.lru_cache(maxsize=16)
+    def warm(case: Case, spec: str, depth: int, path: str) -> Callable[[], Any]:
+        problem, algorithm = drawn(case, device)
+        if path != chosen and not kernels.is_plain(problem):
+            raise MissingDependency(NO_KERNEL)
+        estimate = functools.partial(make_estimator(spec).estimate, problem, algorithm, depth)
+        # The first call fills caches, and may compile for this depth.
+        estimate()
+        return estimate
+
+    def seconds(metric: str, *cell: Any) -> float:
         # What an estimator advises its caller is no line of a run's log.
         warnings.simplefilter("ignore", UserWarning)
-        problem, algorithm = drawn(case, device)
-        if metric == "seconds_torch" and not kernels.is_plain(problem):
-            raise MissingDependency(NO_KERNEL)
-        os.environ[kernel_choice.VARIABLE] = "torch" if metric == "seconds_torch" else chosen
-        estimate = functools.partial(make_estimator(spec).estimate, problem, algorithm, depth)
-        if (metric, depth) not in warm:
-            # The first call fills caches, and may compile for this depth.
-            estimate()
-            warm.add((metric, depth))
-        taken = meter.sample(estimate, meter.clock(device))
+        path = os.environ[kernel_choice.VARIABLE] = "torch" if metric == "seconds_torch" else chosen
+        taken = meter.sample(warm(*cell, path), meter.clock(device))
         # A copy that waits for its turn holds little.
         return_freed_memory()
         if device.startswith("cuda"):
@@ -193,9 +193,7 @@ def _write(store: Store, cell: Cell, outcome: Outcome) -> CostRecord:
     write = functools.partial(store.write, "cost", *cell, **outcome.result or said)
     # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer
     # be copied. What ends that copy is not the estimate: here its error is told.
-    if store.device == "cpu" or run_in_copy(write).status != "ok":
-        write()
-    return store.read("cost", *cell)
+    return (store.device != "cpu" and run_in_copy(write).result) or write()
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:

@@ -122,10 +122,10 @@ class Task:
         """Return the result or, of a task that failed, the record that says so, written here."""
         *what, store = self.arguments
         result, status, reason, parts = outcome
-        if self.members and status != "ok":
-            result = [each.concluded(outcome) for each in self.members]
-        for each, record in zip(self.members, result if self.members else (), strict=True):
-            each.record = record
+        if self.members:
+            result = result or [each.concluded(outcome) for each in self.members]
+            for each, record in zip(self.members, result, strict=True):
+                each.record = record
         if status != "ok" and self.kind == "score":
             case, estimator = what
             result = write_scores(case, estimator, store, status, reason, parts)
@@ -208,12 +208,13 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
                 elif again or task.missing:
                     memory.append(task.planned())
     together = []
-    for case, members in times.items():
+    for members in times.values():
         turns = {task.record.turns for task in members if task.record and task.record.value}
         if again or len(turns) > 1 or any(task.missing for task in members):
-            cells, (*_, store) = [task.arguments[:-1] for task in members], members[0].arguments
-            what = (cells, members[0].timeout, store)
-            task = Task("times", f"times on {case.name}", what, math.inf, members=members)
+            cells, first = [task.arguments[:-1] for task in members], members[0]
+            label = first.label.partition(" on ")[2].rpartition(" at depth ")[0]
+            what = (cells, first.timeout, first.arguments[-1])
+            task = Task("times", f"times on {label}", what, math.inf, members=members)
             together.append(task.planned())
     return [memory, together]
 
