@@ -47,15 +47,11 @@ Cell = tuple[str, Case, str, int]
 
 
 def cells(selection: Selection) -> list[Cell]:
-    """Return the cells of a selection, in the order in which to measure them.
-
-    The estimators of a case at one depth follow each other, each on both paths, so that a machine
-    whose speed drifts treats them alike.
-    """
+    """Return the cells of a selection."""
     # Without kernels, every time is one of the torch path.
     kernels_chosen = "seconds" in selection.costs and kernel_choice.choice() != "torch"
     both = selection.torch_depths if kernels_chosen else ()
-    chosen = [
+    return [
         (metric, case, estimator, depth)
         for case, estimator in selection.pairs
         for depth in selection.timed_depths
@@ -63,7 +59,6 @@ def cells(selection: Selection) -> list[Cell]:
         # No answer lies at depths that are not scored.
         if depth in case.depths
     ]
-    return sorted(chosen, key=lambda cell: (cell[1].name, cell[3]))
 
 
 @functools.lru_cache(maxsize=1)

@@ -30,19 +30,14 @@ def clock(device: str) -> Clock:
     return gpu if device.startswith("cuda") else time.process_time if alone else time.perf_counter
 
 
-def seconds(call: Callable[[], Any], clock: Clock) -> float:
-    """Return the seconds of one call, without garbage collection."""
-    return timeit.timeit(call, timer=clock, number=1)
-
-
 def sample(call: Callable[[], Any], clock: Clock) -> float:
     """Return the seconds of the fastest of several calls, of one where that takes long: other work
-    on the machine only ever adds to a time.
+    on the machine only ever adds to a time. There is no garbage collection meanwhile.
     """
     taken: list[float] = []
     while sum(taken) < SAMPLE_SECONDS:
         # Of a call that the clock cannot see there is still an end.
-        taken.append(max(seconds(call, clock), 1e-6))
+        taken.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
     return min(taken)
 
 

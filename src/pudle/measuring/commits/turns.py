@@ -94,15 +94,12 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for cell, times in rounds.groupby(CELL, sort=False):
         base, head = times[["base", "head"]].median()
         reason = next(filter(None, times["reason"]), "")
-        change, slower, faster = math.nan, math.nan, math.nan
+        ratio = paired.Ratio(math.nan, p_value=math.nan)
         if not reason:
-            change, _, _, p_value = paired.compare(times["head"], times["base"])
-            # Of either side alone.
-            slower, faster = (
-                p_value / 2 if side else 1 - p_value / 2 for side in (change > 1, change <= 1)
-            )
+            ratio = paired.compare(times["head"], times["base"])
+        slower = ratio.p_value / 2 if ratio.value > 1 else 1 - ratio.p_value / 2
         statuses = ("error" if math.isnan(base) else "ok", "error" if reason else "ok")
-        numbers = (base, head, change, slower, faster)
+        numbers = (base, head, ratio.value, slower, 1 - slower)
         compared.append((*cell, "seconds", *numbers, *statuses, reason))
     names = ["base", "head", "change", "p_slower", "p_faster"]
     columns = [*CELL, "metric", *names, "status_base", "status_head", "reason_head"]
