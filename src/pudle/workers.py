@@ -420,7 +420,9 @@ class Copy:
             return Outcome(None, *_death(self.end()))
 
     def end(self) -> int:
-        """End the copy unless it has ended, and return its exit code."""
+        """End the copy, if it has not ended, and return its exit code then."""
+        if not self.number:
+            return 0
         os.kill(self.number, signal.SIGKILL)
         _, status, used = os.wait4(self.number, 0)
         self.number, self.seconds = 0, used.ru_utime + used.ru_stime
@@ -431,8 +433,7 @@ class Copy:
 
     def __exit__(self, *_: object) -> None:
         self.connection.close()
-        if self.number:
-            self.end()
+        self.end()
 
 
 def _packed(*outcome: Any) -> bytes:

@@ -188,7 +188,9 @@ def _write(store: Store, cell: Cell, outcome: Outcome) -> CostRecord:
     write = functools.partial(store.write, "cost", *cell, **outcome.result or said)
     # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer
     # be copied. What ends that copy is not the estimate: here its error is told.
-    return (store.device != "cpu" and run_in_copy(write).result) or write()
+    if store.device == "cpu" or run_in_copy(write).status != "ok":
+        return write()
+    return store.read("cost", *cell)
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:
