@@ -114,6 +114,13 @@ def test_an_error_that_does_not_come_out_again_is_named(submitted, here, lines):
     assert ranking.differing(one, other) == lines
 
 
+@pytest.mark.parametrize("spec", page.BUILT_IN)
+def test_built_in_estimators_are_loaded_as_submissions_are(spec):
+    made, named = names.make_estimator(submission._in_file(spec)), names.make_estimator(spec)
+    assert names.origin(type(made)) and type(made).name == named.name
+    assert vars(made) == vars(named)
+
+
 def test_the_cases_of_the_leaderboard_exist():
     cases = submission.selection("backprop").cases
     families = {ranking.family(case.name, case.loss) for case in cases}
