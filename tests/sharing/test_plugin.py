@@ -1,14 +1,17 @@
 """`pudle init-plugin`: the repository it writes, the estimator in it, and its gate."""
 
 import tomllib
+from types import SimpleNamespace
 
 import commands
 import pytest
+from click.testing import CliRunner
 from repositories import git
 
 from pudle import conformance
 from pudle.errors import InvalidArgument
 from pudle.names import make_estimator
+from pudle.sharing.init_plugin_command import init_plugin_command
 from pudle.sharing.plugin import write_plugin
 
 
@@ -71,6 +74,43 @@ def test_the_command_says_what_comes_next(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "my-window" / "my_window.py").is_file()
     assert done.stdout.splitlines()[-1].startswith("next: cd my-window && git init")
+
+
+def test_its_gate_gets_pudle_from_where_it_is(tmp_path, monkeypatch):
+    """An index may not have it: an address, a folder, or the commit that is installed."""
+    address = "git+https://example.org/pudle"
+    (tmp_path / "checkout").mkdir()
+    installed = {
+        "": "pudle",
+        '{"url": "file:///checkout", "dir_info": {"editable": true}}': "pudle",
+        '{"url": "https://example.org/pudle", "vcs_info": {"vcs": "git", "commit_id": "c0"}}': (
+            f"pudle @ {address}@c0"
+        ),
+    }
+    given = {
+        address: f"pudle @ {address}",
+        "checkout": f"pudle @ {(tmp_path / 'checkout').as_uri()}",
+        f"pudle @ {address}@main": f"pudle @ {address}@main",
+        "pudle>=0.1": "pudle>=0.1",
+    }
+
+    def needed(stated, *options):
+        package = SimpleNamespace(read_text=lambda name: stated)
+        monkeypatch.setattr("importlib.metadata.distribution", lambda name: package)
+        folder = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        arguments = ["my_window", "--out", str(folder), *options]
+        done = CliRunner().invoke(init_plugin_command, arguments)
+        assert done.exit_code == 0, done.output
+        (written,) = tomllib.loads((folder / "pyproject.toml").read_text())["project"][
+            "dependencies"
+        ]
+        return written, "--pudle git+ADDRESS" in done.stderr
+
+    monkeypatch.chdir(tmp_path)
+    for stated, expected in installed.items():
+        assert needed(stated) == (expected, "file:" in stated)
+        for source, expected in given.items():
+            assert needed(stated, "--pudle", source) == (expected, False)
 
 
 #: A change of the estimator's last lines, and what the gate says of it.

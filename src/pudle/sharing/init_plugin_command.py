@@ -17,13 +17,12 @@ from ..terminal import echo
 )
 @click.option(
     "--pudle",
-    "requirement",
-    default="pudle",
-    show_default=True,
-    metavar="REQUIREMENT",
-    help="How the plug-in depends on pudle, e.g. 'pudle @ git+ADDRESS'.",
+    "source",
+    metavar="SOURCE",
+    help="Where the plug-in and its gate get pudle from: git+ADDRESS, a folder, or a requirement"
+    " such as 'pudle>=0.1' [default: the commit that this pudle was installed from, or an index].",
 )
-def init_plugin_command(name: str, out: Path | None, requirement: str) -> None:
+def init_plugin_command(name: str, out: Path | None, source: str | None) -> None:
     """Write a repository for an estimator of your own, with tests and a gate.
 
     The estimator in it works, so that everything can be tried before you write your own. The gate
@@ -31,14 +30,22 @@ def init_plugin_command(name: str, out: Path | None, requirement: str) -> None:
     and as a comment.
 
     \b
-    Example:
+    Examples:
       pudle init-plugin my_estimator
+      pudle init-plugin my_estimator --pudle git+https://github.com/ME/pudle
     """
-    from .plugin import write_plugin
+    from .plugin import installed_from, requirement, write_plugin
 
-    folder = out or Path(name.replace("_", "-"))
-    for path in write_plugin(name, folder, requirement):
+    folder, origin = out or Path(name.replace("_", "-")), source or installed_from()
+    in_folder = not source and origin.startswith("file:")
+    for path in write_plugin(name, folder, requirement("" if in_folder else origin)):
         echo(path)
+    if in_folder:
+        echo(
+            "warning: this pudle was installed from a folder, and the gate will look for it on an"
+            " index: if it is on none, write the repository with --pudle git+ADDRESS",
+            err=True,
+        )
     echo(
         f"next: cd {folder} && git init && git add . && git commit -m 'First' && pip install -e"
         " '.[test]'"

@@ -1,6 +1,7 @@
 """Write the repository of a plug-in from the templates beside this file."""
 
 import importlib.metadata
+import json
 import keyword
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
         write_atomically(folder / place, text)
         written.append(folder / place)
     return written
+
+
+def installed_from() -> str:
+    """Return the address of the commit or of the folder that pudle was installed from; empty for an
+    index.
+    """
+    stated = importlib.metadata.distribution("pudle").read_text("direct_url.json")
+    origin = json.loads(stated or '{"url": ""}')
+    if version := origin.get("vcs_info"):
+        return f"{version['vcs']}+{origin['url']}@{version['commit_id']}"
+    return str(origin["url"])
+
+
+def requirement(source: str) -> str:
+    """Return how a package depends on pudle from a source: an address, a folder, a requirement, or
+    nothing for an index.
+    """
+    if source and Path(source).is_dir():
+        source = Path(source).resolve().as_uri()
+    direct = "://" in source and " @ " not in source
+    return f"pudle @ {source}" if direct else source or "pudle"
 
 
 def rendered(values: dict[str, str]) -> list[tuple[str, str]]:
