@@ -22,25 +22,19 @@ def answers(
 ) -> list[Row]:
     """Return, per case, which estimator to use and why.
 
-    ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if there is none),
-    ``advice`` the same in words, ``short`` the reason in one sentence and ``why`` in a few.
-    ``error``, ``depth``, ``time`` and ``memory`` are what it reaches and costs, with * after an
-    extrapolated value.
+    ``case`` names the case, and ``label`` is what it is called. ``use`` is the estimator (empty if
+    there is none), ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``,
+    ``time`` and ``memory`` are what it reaches and costs, with * after an extrapolated value.
     """
     rows = []
     for name, part in summary.groupby("case", sort=False) if len(summary) else ():
-        case = results.cases[name]
         chosen = answer(results.measured[name], requirement or Requirement())
         rows.append(
             {
                 "case": name,
-                "label": (label := results.labels[name]),
-                "problem": label
-                if label.case
-                else "{dataset}, {algorithm}, {loss} loss".format(**case),
+                "label": results.labels[name],
                 "badge": results.badge(name),
                 "use": chosen.estimator,
-                "advice": chosen.advice + (f" `{chosen.estimator}`" if chosen.estimator else ""),
                 "short": chosen.reason,
                 "why": f"{chosen.reason} {findings(part)}".strip(),
                 "ties": list(chosen.ties),

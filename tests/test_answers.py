@@ -18,7 +18,6 @@ from pudle.answers import (
     answer,
     closest,
     depth_to,
-    front,
     limits,
 )
 from pudle.reports.answers import answers
@@ -60,20 +59,6 @@ def test_a_cost_is_linear_in_depth_and_not_carried_far(depth, expected, outside)
     # Fewer layers never save more than their share.
     assert Line({100: 1.0, 200: 9.0}).at(50) == (0.5, True)
     assert math.isnan(Line({100: 1.0}).at(math.nan).value)
-
-
-@pytest.mark.parametrize(
-    ("cost", "error", "expected"),
-    [
-        ([1, 2, 3], [3, 2, 1], [True, True, True]),
-        ([3, 1, 2], [1, 2, 2], [True, True, False]),
-        # Equal points are kept or dropped together.
-        ([1, 1, 2], [1, 1, 1], [True, True, False]),
-        ([], [], []),
-    ],
-)
-def test_the_front_holds_what_nothing_beats(cost, error, expected):
-    assert front(cost, error).tolist() == expected
 
 
 def test_of_two_that_are_equally_close_the_cheaper_is_the_better():

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pandas as pd
 
 from pudle import text
-from pudle.answers import front
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.results import TITLES, Results
@@ -35,8 +34,7 @@ KINDS = {
         " own bound, below which no error is reported."
     ),
     "Error against time": (
-        "Down and to the left is better. The dashed line is the front: no other point is both"
-        " faster and more accurate. Between the timed depths time is taken as linear."
+        "Down and to the left is better. Between the timed depths time is taken as linear."
     ),
     "Error against memory": (
         "As for time, with the peak of memory above that of a process that only holds the problem."
@@ -74,7 +72,9 @@ def figures(results: Results, summary: pd.DataFrame) -> list[Figure]:
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
                 view = figure.view(x, y, kind=kind, name=file_name(file, name))
-                made += [_with_front(view)] if len(view.rows) else []
+                # Guides and levels are those of the axes that come first.
+                plain = {} if file == "error" else {"guides": NO_GUIDES, "levels": ()}
+                made += [replace(view, **plain)] if len(view.rows) else []
         made += [*windows(results, name, figure.rows), *burn_in(results, name)]
     return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
@@ -152,18 +152,6 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
             levels=levels,
         )
     return made
-
-
-def _with_front(view: Figure) -> Figure:
-    """Add the line below which no point is, if the figure shows errors against a cost."""
-    x, y = view.x[0].column, view.y[0].column
-    if x == "depth":
-        return view if y == "relative_error" else replace(view, guides=NO_GUIDES, levels=())
-    rows = view.rows.assign(front=front(view.rows[x], view.rows[y]))
-    best = rows[rows["front"]].sort_values(x)
-    steps = {"x": best[x].repeat(2).to_numpy()[1:], "y": best[y].repeat(2).to_numpy()[:-1]}
-    guides = pd.DataFrame({"label": "front: nothing below", "estimator": ""} | steps)
-    return replace(view, rows=rows, guides=guides, levels=())
 
 
 def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]:

@@ -33,8 +33,6 @@ STYLE: dict[Any, Any] = {
 #: Metadata that would make the same figure differ from one run to the next.
 DATES = {"svg": "Date", "pdf": "CreationDate"}
 GUIDE = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder": 1}
-#: Names are shown as they are: they may hold dollar signs.
-PLAIN: dict[str, Any] = {"parse_math": False}
 
 
 def draw(*figures: Figure) -> Canvas:
@@ -50,7 +48,7 @@ def draw(*figures: Figure) -> Canvas:
             {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
             at.set(xlabel=figure.x[0].title, ylabel=figure.y[0].title)
             if len(figures) > 1:
-                at.set_title(figure.title, loc="left", **PLAIN)
+                at.set_title(figure.title, loc="left", parse_math=False)
                 at.label_outer()
             for axis, name in ((figure.x[0], "x"), (figure.y[0], "y")):
                 if axis.scale == "log":
@@ -74,7 +72,8 @@ def draw(*figures: Figure) -> Canvas:
             columns = 2 * len(figures)
             where = {"loc": "outside upper left", "ncols": columns, "handlelength": 3.6}
             for name in canvas.legend(legend.values(), legend.keys(), **where).get_texts():
-                name.set(**PLAIN)
+                # It is shown as it is: it may hold dollar signs.
+                name.set_parse_math(False)
             canvas.set_figheight(SIZE[1] + 0.24 * ((len(legend) - 1) // columns))
     return canvas
 

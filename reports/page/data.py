@@ -124,7 +124,7 @@ def _case(report: Report, figure: Figure, caption: str, wanted: Wishes) -> dict[
     """Return the facts, answers, tables and figures of a case."""
     results, name = report.results, figure.case
     facts = {key: results.cases[name][key] for key in ("dataset", "algorithm", "loss")}
-    about = "{algorithm}, {loss} loss".format(**facts)
+    about = "{dataset}, {algorithm}, {loss} loss".format(**facts)
     label, badge = results.labels[name], results.badge(name)
     rows = report.summary[report.summary["case"] == name]
     answers = {}
@@ -138,9 +138,7 @@ def _case(report: Report, figure: Figure, caption: str, wanted: Wishes) -> dict[
         **facts,
         "badge": badge,
         "label": label,
-        "cell": {"text": label, "case": name, "badge": badge}
-        if label.case
-        else {"text": facts["dataset"], "details": [about], "case": name, "badge": badge},
+        "cell": {"text": label, "details": [about], "case": name, "badge": badge},
         "facts": f"{caption}.",
         "findings": findings(rows),
         "answers": answers,

@@ -245,16 +245,6 @@ def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
     return [*depths.tolist(), math.inf][above[-1] + 1 if len(above) else 0]
 
 
-def front(costs: Any, errors: Any) -> np.ndarray:
-    """Return which points are not beaten: no other has a cost and an error at most as large, and
-    one of them smaller.
-    """
-    costs, errors = np.asarray(costs, float), np.asarray(errors, float)
-    no_worse = (costs[:, None] <= costs) & (errors[:, None] <= errors)
-    better = (costs[:, None] < costs) | (errors[:, None] < errors)
-    return ~(no_worse & better).any(axis=0)
-
-
 # -- questions and answers
 
 
@@ -306,15 +296,6 @@ class Answer:
     interval: tuple[float, float] = (math.nan, math.nan)
     #: Estimators that cannot be told from it in time.
     ties: tuple[str, ...] = ()
-
-    @property
-    def advice(self) -> str:
-        """The answer in two words."""
-        if not self.estimator:
-            return "No answer"
-        if not self.reached:
-            return "Closest:"
-        return "Fewest layers:" if math.isnan(self.seconds.value) else "Use"
 
     @property
     def cells(self) -> dict[str, text.Cell]:

@@ -137,11 +137,3 @@ def test_a_figure_shows_its_data(timed):
     (at,) = draw(rates).axes
     drawn = {point for line in at.get_lines() for point in zip(*line.get_data(), strict=True)}
     assert set(zip(rates.rows["predicted"], rates.rows["fitted"], strict=True)) <= drawn
-
-
-def test_the_front_joins_what_nothing_beats(timed):
-    (view,) = (figure for figure in timed.pictures if figure.kind == "Error against time")
-    rows = view.rows
-    for front in view.guides.itertuples():
-        assert not ((rows["ms"] < front.x) & (rows["relative_error"] < front.y)).any()
-    assert view.guides["y"].min() == rows["relative_error"].min()

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -51,10 +51,6 @@ class Search:
         self.draws, self.most_depth = draws, most_depth
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.few, self.more = draws.scorable(range(FEW)), draws.scorable(range(MORE))
-        #: The one depth for several seeds: more than the greatest is needed to hold for nearly all.
-        self.statistic: Callable[[list[float]], float] = (
-            tolerance_limit if len(self.more) > 1 else max
-        )
         self.left_out: dict[str, str] = {}
         #: Costs by the spec of an estimator and by depth.
         self._seconds, self._memory = (defaultdict[str, dict[int, float]](dict) for _ in "sm")
@@ -205,7 +201,9 @@ class Search:
             tried = self.draws.errors(candidate, self.more, new).index
             (measured,) = self.measured([candidate], self.more)
             depths = [*measured.reach(error).depths.values()] or [math.inf]
-            needed = float(np.ceil(self.statistic(depths)))
+            # More than the greatest of a few is needed to hold for nearly all.
+            limit = tolerance_limit(depths) if len(self.more) > 1 else max(depths)
+            needed = float(np.ceil(limit))
             if needed == math.inf and depth < self.most_depth:
                 depth = min(2 * depth, self.most_depth)
                 new = np.array([depth])

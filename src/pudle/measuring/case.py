@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,22 +123,22 @@ class Case:
             raise UnsupportedProblem(str(error)) from error
 
 
-def labels(cases: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a person calls each of some cases, mappings or objects with their fields, by
-    name: ``x.csv, HeavyBall, lasso`` where a name holds a digest, the whole specs where two of
-    these would read alike, and otherwise the name.
+def labels(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what a person calls each of some cases, given as their fields, by name.
+
+    That is ``x.csv, HeavyBall, lasso`` where a name holds a digest, with the whole specs where two
+    of these would read alike, and otherwise the name.
     """
-    shown = {}
-    for name, case in cases.items():
-        facts = case if isinstance(case, Mapping) else vars(case)
-        specs = [facts["dataset"], facts["algorithm"]]
-        if re.search(r"-[0-9a-f]{8}(-|$)", name):
-            shown[name] = [
-                ", ".join([*each, facts["loss"]]) for each in (map(_called, specs), specs)
-            ]
-    counts = Counter(short for short, _ in shown.values())
-    return {name: name for name in cases} | {
-        name: whole if counts[short] > 1 else short for name, (short, whole) in shown.items()
+
+    def label(name: str, show: Callable[[str], str]) -> str:
+        dataset, algorithm, loss = (cases[name][key] for key in ("dataset", "algorithm", "loss"))
+        return f"{show(dataset)}, {show(algorithm)}, {loss}"
+
+    digest = re.compile(r"-[0-9a-f]{8}(-|$)")
+    short = {name: label(name, _called) if digest.search(name) else name for name in cases}
+    counts = Counter(short.values())
+    return {
+        name: words if counts[words] == 1 else label(name, str) for name, words in short.items()
     }
 
 

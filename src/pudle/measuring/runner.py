@@ -137,7 +137,7 @@ class Task:
 
 def survey(selection: Selection, store: Store) -> list[Task]:
     """Return a task for every result of a selection; a damaged file counts as missing."""
-    limit, called = selection.timeout, labels({case.name: case for case in selection.cases})
+    limit, called = selection.timeout, labels({case.name: vars(case) for case in selection.cases})
     tasks = [
         Task("score", f"{estimator} on {called[case.name]}", (case, estimator, store), limit)
         for case, estimator in selection.pairs
@@ -172,12 +172,10 @@ def plan(tasks: Iterable[Task]) -> list[list[Task]]:
     # Every estimator of a case needs its references: in the same stage, two workers would both
     # compute them.
     references: dict[Path, Task] = {}
-    scored = {task.case.name: task for task in missing if task.kind == "score"}
-    called = labels({name: task.case for name, task in scored.items()})
-    for task in scored.values():
+    for task in {task.case: task for task in missing if task.kind == "score"}.values():
         case, _, store = task.arguments
         for seed, target in itertools.product(case.seeds, case.targets):
-            label = f"reference of {called[case.name]}, seed {seed}"
+            label = f"reference of {task.label.partition(' on ')[2]}, seed {seed}"
             reference = Task("reference", label, (case, seed, target, store), task.timeout)
             if store.read_reference(case, seed, target) is None:
                 references.setdefault(reference.place.path, reference)
