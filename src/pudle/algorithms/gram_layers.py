@@ -33,6 +33,9 @@ DENSE = 0.38
 #: Number of a gradient's layers, over all samples, per atom, up to which no matrix for pairs of
 #: atoms is made.
 COLUMNWISE = 5
+#: Number of layers through which rounding in single precision may add up in directions that no
+#: layer changes, those of codes with more entries than features.
+SAFE_DEPTH = 200
 
 
 class Result(NamedTuple):
@@ -46,6 +49,8 @@ class Result(NamedTuple):
     #: Adjoints of codes and point at the first state for each depth, shape (depths, 2, n, p);
     #: empty unless they were given for the last.
     adjoints: Tensor
+    #: Whether rounding has grown from layer to layer: then the magnitudes are infinite.
+    drifted: bool
 
 
 def norms(matrices: Tensor) -> Tensor:
@@ -55,6 +60,14 @@ def norms(matrices: Tensor) -> Tensor:
     plain = torch.linalg.norm(matrices, dim=(1, 2))
     small = bool((plain < torch.finfo(plain.dtype).tiny ** 0.4).any())
     return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else plain.double()
+
+
+def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
+    """Return whether the layer after a point is a dense product."""
+    features, atoms = problem.dictionary.shape
+    active = int(np.count_nonzero(point.detach().numpy() != 0))
+    # The first layer leads from all-zero codes to dense ones.
+    return active >= DENSE * len(point) * min(atoms, 2 * features) or (from_zero and not active)
 
 
 @torch.no_grad()
@@ -95,17 +108,23 @@ def run_and_pull(
     kept = sorted({*keep, depth})
     codes = gram.new_empty(len(kept), n, p)
     points = torch.empty_like(codes) if accelerated else codes
+    m = problem.dictionary.shape[0]
+    # Two products with the dictionary are cheaper than one with G, or keep their rounding in its
+    # row space: on the complement, no layer pulls it back.
+    single, drifted = gram.dtype == torch.float32, False
+    thin, rounds = p > (1 if single else 2) * m, single and depth > SAFE_DEPTH
     # Codes of few samples concern few pairs of atoms.
     columnwise = count == 1 and n * depth < COLUMNWISE * p
-    columns = problem.dictionary.T.contiguous() if columnwise else gram.new_empty(0, 0)
-    columns_bar, atoms = torch.zeros_like(columns), 0 if columnwise else p
+    by_columns, atoms = thin or columnwise, 0 if columnwise else p
+    columns, nothing = problem.dictionary.T.contiguous(), gram.new_empty(0, 0)
+    columns_bar = gram.new_zeros(count if by_columns else 0, p, m)
     # Depths are the last axis in memory for compiled code, the first for dense products.
     gram_bar = gram.new_zeros(atoms, atoms, count).movedim(2, 0)
-    dense_bar = gram_bar if count == 1 else gram.new_zeros(count, p, p)
+    dense_bar = gram_bar if count == 1 or by_columns else gram.new_zeros(count, p, p)
     theta_bar = gram.new_zeros(count, *problem.dictionary.shape)
     returned = gram.new_empty(0) if adjoints is None else adjoints.clone()
 
-    def run_dense(rows: slice, products: Tensor) -> list[Any]:
+    def run_dense(rows: slice, part: SparseCoding, products: Tensor) -> list[Any]:
         """Return codes and points up to the first layer at which they are sparse, or the last; None
         for those that nothing needs.
         """
@@ -115,13 +134,18 @@ def run_and_pull(
             if layer in kept:
                 place = kept.index(layer)
                 codes[place, rows], points[place, rows] = z, y
-            density = np.count_nonzero(y.numpy() != 0) / y.numel()
-            # From all-zero codes the first layer leads to dense ones.
-            if layer == depth or (density < DENSE and (density or layer)):
+            # Counting takes a tenth of a layer's time.
+            checked = layer < 16 or layer % 8 == 0
+            if layer == depth or (checked and not is_dense(problem, y, from_zero=layer == 0)):
                 break
             if not tops:
                 states[-1] = None
-            values, before = y - torch.addmm(products, y, gram, beta=-1), z
+            slope = (
+                part.smooth_gradient(y).mul_(step)
+                if thin
+                else torch.addmm(products, y, gram, beta=-1)
+            )
+            values, before = y - slope, z
             z = rule(values, threshold, state.iteration + layer, problem.nonnegative)
             y = torch.add(z, z - before, alpha=pulls[layer + 1]) if accelerated else z
             states.append((z, y))
@@ -142,14 +166,21 @@ def run_and_pull(
         for t in range(top - 1, -1, -1):
             y = states[t][1]
             compiled.restrict(current.numpy(), states[t + 1][0].numpy(), products_bar.numpy())
-            if (t or warm) and columnwise:
-                columns_bar.addmm_(current.T, y @ columns, alpha=-1)
-                columns_bar.addmm_(y.T, current @ columns, alpha=-1)
+            images = current @ columns if by_columns else current
+            if (t or warm) and by_columns:
+                columns_bar[k].addmm_(current.T, y @ columns, alpha=-1)
+                columns_bar[k].addmm_(y.T, images, alpha=-1)
             elif t or warm:
                 dense_bar[k].addmm_(y.T, current, alpha=-1)
             if t == 0 and not given:
                 break
-            moved = torch.addmm(current, current, gram, alpha=-1)
+            moved = (
+                torch.addmm(
+                    current, images, columns.T, beta=1 - step * problem.l2_penalty, alpha=-step
+                )
+                if thin
+                else torch.addmm(current, current, gram, alpha=-1)
+            )
             if t == 0:
                 carried[0], carried[1] = before, moved
             elif accelerated:
@@ -168,7 +199,7 @@ def run_and_pull(
         carried = gram.new_zeros(count, 2, *products.shape)
         if given:
             carried.copy_(returned[:, :, rows])
-        states = run_dense(rows, products)
+        states = run_dense(rows, part, products)
         if len(states) <= depth:
             number = gram.numpy().dtype.type
             program = compiled.Program(
@@ -193,26 +224,26 @@ def run_and_pull(
                 adjoints=carried.numpy(),
                 gram_bar=gram_bar.movedim(0, 2).numpy(),
                 products_bar=products_bar.numpy(),
-                columns=columns.numpy(),
-                columns_bar=columns_bar.numpy(),
+                columns=(columns if columnwise else nothing).numpy(),
+                columns_bar=(columns_bar[0] if columnwise else nothing).numpy(),
             )
             compiled.run_layers(program, *(each.contiguous().numpy() for each in states[-1]))
+            drifted |= rounds and int((codes[-1, rows] != 0).sum(1).max()) > m
         for k in range(count):
             # One depth after another, so that its adjoints stay in the cache.
             pull_dense(k, part, states, carried[k], products_bar[k])
         theta_bar += part.observations.T @ products_bar
         if given:
             returned[:, :, rows] = carried
-    if count != 1:
+    if dense_bar is not gram_bar:
         gram_bar = dense_bar.add_(gram_bar)
     # eta D^T D depends on D through both factors.
-    pairwise = (
-        columns_bar.T[None]
-        if columnwise
-        else torch.from_numpy(problem.dictionary.numpy() @ (gram_bar + gram_bar.mT).numpy())
-    )
+    pairwise = columns_bar.mT
+    if not columnwise:
+        of_pairs = torch.from_numpy(problem.dictionary.numpy() @ (gram_bar + gram_bar.mT).numpy())
+        pairwise = pairwise + of_pairs if thin else of_pairs
     through_gram, through_products = pairwise.mul_(step), theta_bar.mul_(step)
-    magnitudes = norms(through_gram) + norms(through_products)
+    magnitudes = norms(through_gram) + norms(through_products) + (np.inf if drifted else 0)
     kept_states = {}
     for layer, z, y in zip(kept, codes, points, strict=True):
         at = {"momentum": momenta[layer], "iteration": state.iteration + layer}
@@ -220,4 +251,6 @@ def run_and_pull(
         kept_states[layer] = dataclasses.replace(state, codes=z, point=point, **at)
     if 0 in kept_states:
         kept_states[0] = state
-    return Result(kept_states, through_gram.add_(through_products), magnitudes.tolist(), returned)
+    return Result(
+        kept_states, through_gram.add_(through_products), magnitudes.tolist(), returned, drifted
+    )

@@ -23,7 +23,7 @@ from ..threads import single_thread
 from . import unrolling
 from .algorithm import Algorithm, State, run_layers
 from .fista import Fista
-from .gram_layers import norms, run_and_pull
+from .gram_layers import is_dense, norms, run_and_pull
 from .ista import Ista
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
@@ -33,9 +33,11 @@ from .unrolling import Adjoints, Evaluated
 LARGEST_PASS = 1 << 20
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
-#: Largest number of atoms for each feature: the Gram matrix of more takes longer than products with
-#: the dictionary.
-MOST_OVERCOMPLETE = 8
+#: Least number of products of codes and dictionary entries for which the kernels are called, and
+#: what a layer costs in these, however small it is. The first layers are dense.
+LEAST_WORK, LAYER_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 4
+#: Work of a layer and its adjoint as a multiple of that of a layer alone.
+WITH_ADJOINT = 10
 _BUILT_IN_LOSSES = dict(LOSSES)
 
 
@@ -53,7 +55,7 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
         # A penalty that leaves the codes empty, and layers beyond those that are dense whatever the
         # codes.
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)
-        list(unrolling.unrolled_gradients(problem, Ista(), [8]))
+        run_and_pull(problem, Ista(), Ista().start(problem), 8, (), [8])
         problem.solve_active(one, one)
 
 
@@ -69,20 +71,35 @@ def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
     )
 
 
-def apply(problem: Problem, algorithm: Algorithm, state: State) -> bool:
-    """Return whether the kernels take the place of the torch path here."""
-    if not is_plain(problem) or type(algorithm) not in (Ista, Fista) or choice() == "torch":
-        return False
+def apply(
+    problem: SparseCoding,
+    algorithm: Algorithm,
+    state: State,
+    layers: int,
+    work: float = WITH_ADJOINT,
+) -> bool:
+    """Return whether the kernels take the place of the torch path for some layers from a state, of
+    which each is so much work.
+    """
+    samples, atoms = problem.code_shape
+    size = problem.theta.numel()
+
+    def worth(layers: int) -> bool:
+        return work * layers * (samples * size + LAYER_WORK) >= LEAST_WORK + 2 * atoms * size
+
     tensors = [problem.observations, problem.theta, state.codes, state.point]
-    features, atoms = problem.dictionary.shape
     return (
-        atoms <= MOST_OVERCOMPLETE * features
+        worth(layers)
+        and is_plain(problem)
+        and type(algorithm) in (Ista, Fista)
+        and choice() != "torch"
         and type(algorithm.thresholding) in (Soft, Decaying, Hard)
         and not isinstance(state.momentum, Tensor)
         and problem.theta.dtype in (torch.float32, torch.float64)
         and not any(tensor.device.type != "cpu" or _is_wrapped(tensor) for tensor in tensors)
         # Zero times what is not finite is NaN, and no kernel multiplies zeros.
         and all(bool(tensor.detach().sum().isfinite()) for tensor in tensors[1:])
+        and (worth(layers - DENSE_LAYERS) or not is_dense(problem, state.point, from_zero=True))
     )
 
 
@@ -107,9 +124,10 @@ def _run_layers(
 ) -> Any:
     tensors = [each for each in (state.codes, *vars(problem).values()) if isinstance(each, Tensor)]
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if recorded or not apply(problem, algorithm, state):
+    if recorded or not apply(problem, algorithm, state, depth, 1):
         return NotImplemented
-    return run_and_pull(problem, algorithm, state, depth, keep).states
+    run = run_and_pull(problem, algorithm, state, depth, keep)
+    return NotImplemented if run.drifted else run.states
 
 
 @torch.no_grad()
@@ -141,7 +159,7 @@ def _full_gradients(
     start: State | None = None,
 ) -> Any:
     state = start or algorithm.start(problem)
-    if not apply(problem, algorithm, state):
+    if not apply(problem, algorithm, state, max(depths, default=0)):
         return NotImplemented
     return _evaluated(problem, algorithm, depths, state)
 
@@ -193,7 +211,7 @@ def _pull_back(
     step: float,
     adjoints: Adjoints,
 ) -> Any:
-    if not apply(problem, algorithm, state):
+    if not apply(problem, algorithm, state, layers):
         return NotImplemented
     codes_bar = adjoints.state["codes"]
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
