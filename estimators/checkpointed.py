@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
+from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
 from pudle.estimator import Estimate, SweepEstimator, check_options
 from pudle.problems import Problem
 
@@ -63,23 +63,21 @@ class Checkpointed(SweepEstimator):
             trajectory = algorithm.run(
                 problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())}
             )
-        step = algorithm.step_size(problem)
         for depth in depths:
-            codes, segments = trajectory.at(depth), list(pairwise(bounds[depth]))
-            direct, code_gradient = direct_gradients(problem, codes)
-            adjoints = Adjoints(direct, {"codes": code_gradient})
-            for start, end in reversed(segments):
-                adjoints = pull_back(
-                    problem, algorithm, trajectory.states[start], end - start, step, adjoints
-                )
-            stored = len(segments) + math.ceil(depth / max(len(segments), 1))
+            codes, segments = trajectory.at(depth), len(bounds[depth]) - 1
+            gradient, code_gradient = direct_gradients(problem, codes)
+            states = [trajectory.states[layer] for layer in bounds[depth]]
+            for gradient in reverse_accumulation(  # noqa: B007, B020  # the last is that of all
+                problem, algorithm, states, code_gradient, gradient
+            ):
+                pass
             work = {
                 "layers": 2 * depth,
                 "layers_differentiated": depth,
-                "segments": len(segments),
-                "stored_states": stored,
+                "segments": segments,
+                "stored_states": segments + math.ceil(depth / max(segments, 1)),
             }
-            yield Estimate(adjoints.theta, codes, work)
+            yield Estimate(gradient, codes, work)
 
     def _bounds(self, depth: int) -> list[int]:
         """Return where the segments of a run begin, and where the last one ends."""

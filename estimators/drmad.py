@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, recorded_pull_back
+from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
 
@@ -68,7 +68,8 @@ class DrMad(GradientEstimator):
                 name: torch.lerp(starts.get(name, end), end, share) for name, end in ends.items()
             }
             state = dataclasses.replace(last, **(on_line | constants[iteration]))
-            adjoints = recorded_pull_back(problem, algorithm, state, 1, step, adjoints)
+            # No layer has made the state, as a faster way may assume.
+            adjoints = pull_back.plain(problem, algorithm, state, 1, step, adjoints)
         return Estimate(
             adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth}
         )

@@ -36,10 +36,14 @@ COLUMNWISE = 5
 #: Number of layers through which rounding in single precision may add up in directions that no
 #: layer changes, those of codes with more entries than features.
 SAFE_DEPTH = 200
+#: Number of layers after which codes with more entries than features are taken to keep them.
+SETTLED = 32
 
 
 class Result(NamedTuple):
-    """States that were kept, and what was pulled back from each depth."""
+    """States that were kept, none if rounding has grown from layer to layer, and what was pulled
+    back from each depth.
+    """
 
     states: dict[int, State]
     #: Derivatives in D through the layers up to each depth, shape (depths, m, p).
@@ -49,8 +53,6 @@ class Result(NamedTuple):
     #: Adjoints of codes and point at the first state for each depth, shape (depths, 2, n, p);
     #: empty unless they were given for the last.
     adjoints: Tensor
-    #: Whether rounding has grown from layer to layer: then the magnitudes are infinite.
-    drifted: bool
 
 
 def norms(matrices: Tensor) -> Tensor:
@@ -60,6 +62,13 @@ def norms(matrices: Tensor) -> Tensor:
     plain = torch.linalg.norm(matrices, dim=(1, 2))
     small = bool((plain < torch.finfo(plain.dtype).tiny ** 0.4).any())
     return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else plain.double()
+
+
+def is_crowded(problem: SparseCoding, codes: Tensor) -> bool:
+    """Return whether codes have more entries than features, on average: their systems are singular,
+    and terms cancel.
+    """
+    return int(np.count_nonzero(codes.detach().numpy())) > len(codes) * len(problem.dictionary)
 
 
 def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
@@ -124,9 +133,9 @@ def run_and_pull(
     theta_bar = gram.new_zeros(count, *problem.dictionary.shape)
     returned = gram.new_empty(0) if adjoints is None else adjoints.clone()
 
-    def run_dense(rows: slice, part: SparseCoding, products: Tensor) -> list[Any]:
+    def run_dense(rows: slice, part: SparseCoding, products: Tensor) -> list[Any] | None:
         """Return codes and points up to the first layer at which they are sparse, or the last; None
-        for those that nothing needs.
+        for those that nothing needs, or for all, if no gradient would have enough digits.
         """
         z, y = (each[rows].detach().contiguous() for each in (state.codes, state.point))
         states: list[Any] = [(z, y)]
@@ -140,6 +149,8 @@ def run_and_pull(
                 break
             if not tops:
                 states[-1] = None
+            elif layer == SETTLED and is_crowded(problem, z):
+                return None
             slope = (
                 part.smooth_gradient(y).mul_(step)
                 if thin
@@ -200,6 +211,9 @@ def run_and_pull(
         if given:
             carried.copy_(returned[:, :, rows])
         states = run_dense(rows, part, products)
+        if states is None:
+            drifted = True
+            break
         if len(states) <= depth:
             number = gram.numpy().dtype.type
             program = compiled.Program(
@@ -243,7 +257,7 @@ def run_and_pull(
         of_pairs = torch.from_numpy(problem.dictionary.numpy() @ (gram_bar + gram_bar.mT).numpy())
         pairwise = pairwise + of_pairs if thin else of_pairs
     through_gram, through_products = pairwise.mul_(step), theta_bar.mul_(step)
-    magnitudes = norms(through_gram) + norms(through_products) + (np.inf if drifted else 0)
+    magnitudes = norms(through_gram) + norms(through_products)
     kept_states = {}
     for layer, z, y in zip(kept, codes, points, strict=True):
         at = {"momentum": momenta[layer], "iteration": state.iteration + layer}
@@ -252,5 +266,8 @@ def run_and_pull(
     if 0 in kept_states:
         kept_states[0] = state
     return Result(
-        kept_states, through_gram.add_(through_products), magnitudes.tolist(), returned, drifted
+        {} if drifted else kept_states,
+        through_gram.add_(through_products),
+        magnitudes.tolist(),
+        returned,
     )

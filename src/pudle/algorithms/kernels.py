@@ -23,7 +23,7 @@ from ..threads import single_thread
 from . import unrolling
 from .algorithm import Algorithm, State, run_layers
 from .fista import Fista
-from .gram_layers import is_dense, norms, run_and_pull
+from .gram_layers import is_crowded, is_dense, norms, run_and_pull
 from .ista import Ista
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
@@ -99,6 +99,7 @@ def apply(
         and not any(tensor.device.type != "cpu" or _is_wrapped(tensor) for tensor in tensors)
         # Zero times what is not finite is NaN, and no kernel multiplies zeros.
         and all(bool(tensor.detach().sum().isfinite()) for tensor in tensors[1:])
+        and not is_crowded(problem, state.codes)
         and (worth(layers - DENSE_LAYERS) or not is_dense(problem, state.point, from_zero=True))
     )
 
@@ -126,8 +127,7 @@ def _run_layers(
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if recorded or not apply(problem, algorithm, state, depth, 1):
         return NotImplemented
-    run = run_and_pull(problem, algorithm, state, depth, keep)
-    return NotImplemented if run.drifted else run.states
+    return run_and_pull(problem, algorithm, state, depth, keep).states or NotImplemented
 
 
 @torch.no_grad()
@@ -174,15 +174,16 @@ def _evaluated(
     """
     size, dtype = max(1, LARGEST_PASS // problem.code_shape[1] ** 2), problem.theta.dtype
     for first in range(0, len(depths), size):
-        batch = depths[first : first + size]
-        results = _from_kernels(problem, algorithm, batch, state, dtype)
-        for depth in batch:
-            if depth not in results:
-                for fine, fine_state in _in_double(problem, state):
-                    results |= _from_kernels(fine, algorithm, [depth], fine_state, dtype)
-            yield results.get(depth) or next(
-                unrolling.full_gradients.plain(problem, algorithm, [depth], state)
-            )
+        missing = batch = depths[first : first + size]
+        results: dict[int, Evaluated] = {}
+        for fine, fine_state in ((problem, state), *_in_double(problem, state)):
+            if missing:
+                results |= _from_kernels(fine, algorithm, missing, fine_state, dtype)
+            missing = [depth for depth in batch if depth not in results]
+        if missing:
+            rest = unrolling.full_gradients.plain(problem, algorithm, missing, state)
+            results |= zip(missing, rest, strict=True)
+        yield from (results[depth] for depth in batch)
 
 
 def _from_kernels(
@@ -196,6 +197,8 @@ def _from_kernels(
     tops, results = sorted(set(depths)), {}
     run = run_and_pull(problem, algorithm, state, tops[-1], tops, tops)
     for depth, through_codes, magnitude in zip(tops, run.gradients, run.magnitudes, strict=True):
+        if not run.states:
+            break
         codes = run.states[depth].codes
         gradient = unrolling.direct_gradient(problem, codes) + through_codes
         if _keeps_digits(gradient, magnitude, dtype):
@@ -219,7 +222,7 @@ def _pull_back(
         top = torch.stack(both)[None].to(fine.theta.dtype)
         pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [layers], top)
         theta_bar = adjoints.theta + pulled.gradients[0]
-        if _keeps_digits(theta_bar, pulled.magnitudes[0], codes_bar.dtype):
+        if pulled.states and _keeps_digits(theta_bar, pulled.magnitudes[0], codes_bar.dtype):
             of_codes, of_point = pulled.adjoints[0].to(codes_bar.dtype)
             back = {"codes": of_codes, "point": of_point}
             if state.point is state.codes:

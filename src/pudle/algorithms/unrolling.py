@@ -171,10 +171,6 @@ def pull_back(
     return Adjoints(theta_bar, dict(zip(names, rest, strict=True)))
 
 
-#: The same by automatic differentiation alone: no layer need have made the state.
-recorded_pull_back = pull_back.plain
-
-
 def reverse_accumulation(
     problem: Problem,
     algorithm: Algorithm,
