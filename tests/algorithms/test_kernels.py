@@ -74,6 +74,7 @@ def draw_problem(
     return pudle.SparseCoding(**tensors, penalty=penalty * largest, **options)
 
 
+FIELDS = ("codes", "dictionary")
 RULES = [Soft(), Decaying(decay=0.9), Hard()]
 SIZES = {"n": st.integers(1, 7), "m": st.integers(1, 8), "p": st.integers(1, 24)}
 
@@ -265,6 +266,34 @@ def test_chunks_do_not_matter(monkeypatch):
     assert relative(estimate("backprop", problem, Fista(), 30).gradient, whole) < 1e-12
 
 
+@pytest.mark.parametrize("rule", [Hard(threshold=1e-6), Decaying(decay=0.99), Soft()], ids=str)
+@pytest.mark.parametrize("m, p, density", [(10, 16, 0.1), (10, 16, 1.0), (10, 40, 0.3)])
+def test_rounding_in_single_precision_does_not_add_up(rule, m, p, density):
+    """Codes with more entries than features have directions that no layer changes, to which the
+    rounding of G y - b adds in each.
+    """
+    arrays = sparse_arrays(0, n=20, m=m, p=p, s=round(density * p))
+    tensors = {name: torch.tensor(arrays[f"generating_{name}"]).float() for name in FIELDS}
+    codes, dictionary = tensors["codes"], tensors["dictionary"]
+    problem = pudle.SparseCoding(
+        observations=(codes.double() @ dictionary.double().T).float(),
+        dictionary=dictionary,
+        penalty=1e-6 if isinstance(rule, Soft) else 0.1,
+        loss="reconstruction",
+    )
+    start = None if isinstance(rule, Decaying) else codes
+    single, double = (
+        Ista(0.9 / problem.lipschitz_constant, rule, initial=each)
+        for each in (start, None if start is None else start.double())
+    )
+    expected = double.run(exactly(problem), 5000).codes
+    mine = [
+        single.run(problem, 5000).codes,
+        next(unrolling.full_gradients(problem, single, [5000]))[1],
+    ]
+    assert all(relative(each.double(), expected) < SINGLE for each in mine)
+
+
 class Mine(pudle.SparseCoding):
     pass
 
@@ -365,6 +394,68 @@ def test_prepare_leaves_nothing_to_compile_and_backprop_needs_a_tenth_of_the_mem
     compiled, recorded = (int(line) for line in done.stdout.split())
     assert recorded > 2**17, "autograd keeps all layers: the comparison means something"
     assert compiled <= recorded / 10
+
+
+COSTS = """
+import os, sys, time, numpy, torch, pudle
+sys.path.append(sys.argv[1])
+from peak import peak_growth
+from pudle.algorithms import kernels
+torch.set_num_threads(1)
+kernels.prepare()
+random = numpy.random.default_rng(0)
+
+def draw(*values):
+    return values[random.integers(len(values))]
+
+for _ in range(24):
+    n, m, depth, window = draw(20, 200, 600), draw(20, 50), draw(20, 100, 300), draw(1, 10, 50, 999)
+    # Penalties at which codes have at most as many entries as there are features.
+    p, share = draw((m // 2, 0.001), (m, 0.01), (m, 0.2), (2 * m, 0.2), (4 * m, 0.4))
+    dictionary = torch.from_numpy(random.standard_normal((m, p)))
+    observations = torch.from_numpy(random.standard_normal((n, m)))
+    dtype = draw(torch.float32, torch.float64)
+    problem = pudle.SparseCoding(
+        observations=observations.to(dtype),
+        dictionary=(dictionary / dictionary.norm(dim=0)).to(dtype),
+        penalty=share * m**0.5,
+    )
+    estimator = pudle.make_estimator(f"truncated({window=})")
+    algorithm = draw(pudle.Ista, pudle.Fista)()
+
+    def work(choice):
+        os.environ["PUDLE_KERNELS"] = choice
+        estimator.estimate(problem, algorithm, depth)
+
+    def seconds(choice):
+        begun = time.process_time()
+        work(choice)
+        return time.process_time() - begun
+
+    def memory(choice):
+        return peak_growth(lambda: work(choice)) * 1024
+
+    measure, rounds = (seconds, 15) if sys.argv[2] == "seconds" else (memory, 1)
+    for choice in ("numba", "torch"):
+        work(choice)
+    turns = [(measure("numba"), measure("torch")) for _ in range(rounds)]
+    pairs = 2 * p * p * problem.theta.element_size()
+    print(*map(min, zip(*turns)), pairs, n, m, p, share, depth, window, algorithm.name, dtype)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux has it")
+@pytest.mark.parametrize(
+    "quantity, noise", [("bytes", 2**17), pytest.param("seconds", 2e-4, marks=pytest.mark.nightly)]
+)
+def test_kernels_cost_no_more_than_the_torch_path(quantity, noise):
+    """Memory may have two matrices for all pairs of atoms more, which save more time."""
+    done = python(COSTS, ROOT / "tests", quantity)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        kernels_cost, torch_cost, pairs = map(float, line.split()[:3])
+        most = 1.1 * torch_cost + noise + (pairs if quantity == "bytes" else 0)
+        assert kernels_cost <= most, line
 
 
 MINE = "from pudle.kernel_choice import compiled\n@compiled()\ndef double(x): return 2 * x\n"

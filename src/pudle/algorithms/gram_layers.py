@@ -36,8 +36,6 @@ COLUMNWISE = 5
 #: Number of layers through which rounding in single precision may add up in directions that no
 #: layer changes, those of codes with more entries than features.
 SAFE_DEPTH = 200
-#: Number of layers after which codes with more entries than features are taken to keep them.
-SETTLED = 32
 
 
 class Result(NamedTuple):
@@ -62,13 +60,6 @@ def norms(matrices: Tensor) -> Tensor:
     plain = torch.linalg.norm(matrices, dim=(1, 2))
     small = bool((plain < torch.finfo(plain.dtype).tiny ** 0.4).any())
     return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else plain.double()
-
-
-def is_crowded(problem: SparseCoding, codes: Tensor) -> bool:
-    """Return whether codes have more entries than features, on average: their systems are singular,
-    and terms cancel.
-    """
-    return int(np.count_nonzero(codes.detach().numpy())) > len(codes) * len(problem.dictionary)
 
 
 def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
@@ -133,9 +124,9 @@ def run_and_pull(
     theta_bar = gram.new_zeros(count, *problem.dictionary.shape)
     returned = gram.new_empty(0) if adjoints is None else adjoints.clone()
 
-    def run_dense(rows: slice, part: SparseCoding, products: Tensor) -> list[Any] | None:
+    def run_dense(rows: slice, part: SparseCoding, products: Tensor) -> list[Any]:
         """Return codes and points up to the first layer at which they are sparse, or the last; None
-        for those that nothing needs, or for all, if no gradient would have enough digits.
+        for those that nothing needs.
         """
         z, y = (each[rows].detach().contiguous() for each in (state.codes, state.point))
         states: list[Any] = [(z, y)]
@@ -149,8 +140,6 @@ def run_and_pull(
                 break
             if not tops:
                 states[-1] = None
-            elif layer == SETTLED and is_crowded(problem, z):
-                return None
             slope = (
                 part.smooth_gradient(y).mul_(step)
                 if thin
@@ -211,9 +200,6 @@ def run_and_pull(
         if given:
             carried.copy_(returned[:, :, rows])
         states = run_dense(rows, part, products)
-        if states is None:
-            drifted = True
-            break
         if len(states) <= depth:
             number = gram.numpy().dtype.type
             program = compiled.Program(

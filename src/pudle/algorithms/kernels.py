@@ -23,7 +23,7 @@ from ..threads import single_thread
 from . import unrolling
 from .algorithm import Algorithm, State, run_layers
 from .fista import Fista
-from .gram_layers import is_crowded, is_dense, norms, run_and_pull
+from .gram_layers import is_dense, norms, run_and_pull
 from .ista import Ista
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
@@ -99,7 +99,6 @@ def apply(
         and not any(tensor.device.type != "cpu" or _is_wrapped(tensor) for tensor in tensors)
         # Zero times what is not finite is NaN, and no kernel multiplies zeros.
         and all(bool(tensor.detach().sum().isfinite()) for tensor in tensors[1:])
-        and not is_crowded(problem, state.codes)
         and (worth(layers - DENSE_LAYERS) or not is_dense(problem, state.point, from_zero=True))
     )
 
