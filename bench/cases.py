@@ -173,7 +173,7 @@ EXCEPTIONS: dict[str, tuple[str, Texts]] = {
     ),
     "forward": (COSTLY, (*FEW_PARAMETERS, "equilibrium-*")),
     "finite_difference": (COSTLY, FEW_PARAMETERS),
-    "drmad": ("its error falls as the inverse depth alone", (*SMALL_CASES, "ridge-*")),
+    "drmad": ("its error falls no faster than the inverse depth", (*SMALL_CASES, "ridge-*")),
     "noodl": (
         "its direction vanishes where codes are not shrunk",
         (*SMALL_CASES, "sparse_gaussian_hard-*-reconstruction"),
