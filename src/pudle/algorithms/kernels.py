@@ -4,9 +4,9 @@
 They compute what the torch path computes, up to rounding, in a time that falls with the number of
 active code entries. They apply to the built-in problem, losses, algorithms and thresholding rules
 themselves, on a CPU: anything else, a subclass included, takes the torch path. So do FISTA's
-samples that restart on their own, and a gradient whose terms cancel to more than
-`LARGEST_CANCELLATION`, for which the Gram matrix would lose digits, or that is not finite; in
-single precision the kernels first try again in double.
+samples that restart on their own, work that is less than a call of the kernels is worth, and a
+gradient whose terms cancel to more than `LARGEST_CANCELLATION`, for which the Gram matrix would
+lose digits, or that is not finite; in single precision the kernels first try again in double.
 """
 
 import math
