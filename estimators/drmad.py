@@ -27,10 +27,10 @@ class DrMad(GradientEstimator):
 
     It equals `backprop` where the codes do move on a straight line at constant speed. They do not
     here: they approach the minimizer exponentially, so that :math:`\tilde z_t` lags behind. Only
-    the last layers count, and there the line is off by a share of 1/T: on ridge regression the error
-    falls as 1/T. On sparse coding it falls more slowly (0.18, 0.067, 0.033 at T = 100, 400, 1600 on
-    the lasso loss of 200 samples): a derivative that other estimators drop with the last layer's
-    threshold passes wherever the line is on the other side of it.
+    the last layers count, and there the line is off by a share of 1/T: on ridge regression the
+    error falls as 1/T. On sparse coding it falls more slowly (0.18, 0.067, 0.033 at T = 100, 400,
+    1600 on the lasso loss of 200 samples): a derivative that other estimators drop with the last
+    layer's threshold passes wherever the line is on the other side of it.
 
     Cost: 2 T layers forward, T backward, no solves; stored are the tensors of one layer, whatever
     T.
