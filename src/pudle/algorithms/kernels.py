@@ -33,9 +33,10 @@ from .unrolling import Adjoints, Evaluated
 LARGEST_PASS = 1 << 20
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
-#: Least number of products of codes and dictionary entries for which the kernels are called, and
-#: what a layer costs in these, however small it is. The first layers are dense.
-LEAST_WORK, LAYER_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 4
+#: Least number of products of codes and dictionary entries for which the kernels are called, what a
+#: layer of the torch path costs in these, however small it is, and what one sample's layer costs
+#: the kernels. The first layers are dense.
+LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 1e3, 4
 #: Work of a layer and its adjoint as a multiple of that of a layer alone.
 WITH_ADJOINT = 10
 _BUILT_IN_LOSSES = dict(LOSSES)
@@ -85,7 +86,8 @@ def apply(
     size = problem.theta.numel()
 
     def worth(layers: int) -> bool:
-        return work * layers * (samples * size + LAYER_WORK) >= LEAST_WORK + 2 * atoms * size
+        layer = samples * (work * size - SAMPLE_WORK) + work * LAYER_WORK
+        return layers * layer >= LEAST_WORK + 2 * atoms * size
 
     tensors = [problem.observations, problem.theta, state.codes, state.point]
     return (
