@@ -11,6 +11,7 @@ import numpy as np
 
 from pudle.files import write_record
 from pudle.measuring.contents import SCHEMA
+from pudle.measuring.scoring import ERRORS
 
 DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
 SEEDS = [0, 1, 2]
@@ -86,10 +87,9 @@ def scores(
                 "seed": seed,
                 "depth": depth,
                 "target": target,
-                "relative_error": error,
+                **dict.fromkeys(ERRORS, error),
                 "absolute_error": 2 * error,
                 "cosine_error": error**2 / 2,
-                "code_error": error,
                 "support_error": support(depth),
                 "at_floor": true <= BOUND,
                 "status": "ok",
@@ -101,9 +101,7 @@ def scores(
 
 
 def failed_scores(status, reason):
-    blank = dict.fromkeys(
-        ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
-    )
+    blank = dict.fromkeys(ERRORS)
     return [
         row | blank | {"status": status, "reason": reason} for row in scores(CURVES["backprop"])
     ]

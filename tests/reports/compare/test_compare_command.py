@@ -34,7 +34,7 @@ def folders(tmp_path):
 def test_exit_codes_and_files(folders, tmp_path):
     base, same, lost = folders
     good = invoke(base, same, "--markdown", tmp_path / "good.md")
-    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no regression in 114 cells")
+    assert good.exit_code == 0 and good.stdout.splitlines()[-1].startswith("no regression in ")
     assert "✅" in (tmp_path / "good.md").read_text()
     # A home stands for the profile's folder in it.
     bad = invoke(

@@ -24,7 +24,7 @@ from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits
 
 COSTS = len(CASES) * len(ESTIMATORS) * len(TIMED)
-CELLS = COSTS * 2 + len(CASES) * len(ESTIMATORS) * len(DEPTHS) * 5
+CELLS = COSTS * 2 + len(CASES) * len(ESTIMATORS) * len(DEPTHS) * len(summary.ERRORS)
 
 
 def times(factor, metric="relative_error", **place):
