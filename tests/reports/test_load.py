@@ -39,7 +39,7 @@ MISSING = "not measured yet: run `pudle run --profile quick`"
 def test_the_table_has_its_documented_columns_and_a_row_for_every_number(four):
     frame = load(four, "quick").frame
     assert [(name, str(kind)) for name, kind in frame.dtypes.items()] == list(COLUMNS.items())
-    assert len(frame) == 4 * len(SEEDS) * len(DEPTHS) * 5
+    assert len(frame) == 4 * len(SEEDS) * len(DEPTHS) * len(ERRORS)
     query = "estimator == 'backprop' and seed == 1 and depth == 50 and metric == 'relative_error'"
     (row,) = frame.query(query).to_dict("records")
     assert row["value"] == 0.1 * 50 * 0.955**100

@@ -181,7 +181,7 @@ def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
     ("change", "change_base", "verdict", "number"),
     [
         (times(0.5, depth=10), None, "improved", 1),
-        (None, failed("timeout"), "improved", len(DEPTHS) * 5),
+        (None, failed("timeout"), "improved", len(DEPTHS) * len(summary.ERRORS)),
         (failed("unsupported"), failed("error"), "improved", 0),
         (memory(0, ()), None, "improved", COSTS),
         (None, memory(0, ()), "regression", COSTS),
