@@ -143,7 +143,7 @@ def test_of_two_that_keep_the_error_the_final_times_choose(
     fields = compared(search, pair)
     assert fields["chosen"].name == chosen != fields["runner_up"].name
     assert fields["base_ratio"].value == pytest.approx(fields["chosen"].seconds)
-    assert (fields["next_ratio"].value == 1.0) is (slower == 1.0)
+    assert (fields["next_ratio"].value == 1.0) == (slower == 1.0)
 
 
 def test_certified_and_limit_references_are_not_ranked_together():

@@ -253,7 +253,7 @@ def page(browser, address):
 def test_the_first_screen_answers_for_every_case_and_nothing_is_loaded(browser, address):
     browser.open(address)
     assert browser.column("#answer-table", 0) == [
-        "{dataset} {algorithm}, {loss} loss".format(**item) for item in CASES
+        "{name} {dataset}, {algorithm}, {loss} loss".format(**item) for item in CASES
     ]
     last = "return document.querySelector('#answer-table tr:last-child')"
     assert browser.run(f"{last}.getBoundingClientRect().bottom") <= DESKTOP[1]
