@@ -13,7 +13,7 @@ import pandas as pd
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import MissingDependency
-from pudle.paired import SIGNIFICANCE
+from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, scope, tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
@@ -41,8 +41,9 @@ READING = (
         f" which goes up to {EXTRAPOLATION:g} times the deepest timed depth. Brackets hold the"
         " quartiles over rounds, in each of which all estimators of a case are timed; brackets of a"
         " ratio hold its 95% interval. Two times are distinguishable by Student's t test on the"
-        " logarithms of their ratios over the rounds, whose most extreme fifths are cut, at a false"
-        f" discovery rate of {SIGNIFICANCE:.0%} over the page. {{torch}}"
+        " logarithms of their ratios over the rounds, whose most extreme fifths are cut, for more"
+        f" than {LEAST - 1:.0%}, at a false discovery rate of {SIGNIFICANCE:.0%} over the page."
+        " {torch}"
         " Time and memory are measured for one seed. Memory is the peak of the process, at the"
         " deepest timed depth, minus the peak of a process that only holds the problem, and at"
         " least 0."

@@ -14,7 +14,10 @@ from scipy.special import stdtr, stdtrit
 from . import text
 
 #: Share of comparisons called a difference that may be none, and the confidence of intervals.
-SIGNIFICANCE, CONFIDENCE = 0.01, 0.95
+SIGNIFICANCE, CONFIDENCE = 0.05, 0.95
+#: Ratios closer to one than this are no difference: two copies of one program differ so much by
+#: where their memory lies.
+LEAST = 1.03
 #: Share of the rounds that does not count on either side: those that other work disturbed.
 TRIMMED = 0.2
 
@@ -48,10 +51,10 @@ def compare(first: Any, second: Any) -> Ratio:
     With x the n logarithms of the ratios, h of which are left when `TRIMMED` are cut on either
     side, and s the standard deviation of x with these moved to the nearest that is left,
 
-    .. math:: t = \bar x_h \sqrt{h (h - 1)} \, / \, (s \sqrt{n - 1})
+    .. math:: t = (|\bar x_h| - \log 1.03) \sqrt{h (h - 1)} \, / \, (s \sqrt{n - 1})
 
-    follows Student's t with h - 1 degrees of freedom. Fewer than two rounds tell nothing: the
-    p-value is 1, and the interval NaN.
+    follows Student's t with h - 1 degrees of freedom where the ratio is just `LEAST`. Fewer than
+    two rounds tell nothing: the p-value is 1, and the interval NaN.
 
     References
     ----------
@@ -69,7 +72,8 @@ def compare(first: Any, second: Any) -> Ratio:
     error = spread * np.sqrt((n - 1) / (h * (h - 1)))
     half = stdtrit(h - 1, (1 + CONFIDENCE) / 2) * error
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = np.where(center == 0, 1.0, 2 * stdtr(h - 1, -np.abs(center) / error))
+        beyond = np.maximum(np.abs(center) - np.log(LEAST), 0.0)
+        p_value = np.where(beyond == 0, 1.0, 2 * stdtr(h - 1, -beyond / error))
     return Ratio(np.exp(center), np.exp(center - half), np.exp(center + half), p_value)
 
 

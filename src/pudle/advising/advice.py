@@ -122,12 +122,12 @@ class Advice:
     @property
     def tied(self) -> bool:
         """Tell whether the advised estimator and the next best cannot be told apart in time."""
-        return self.next_ratio is not None and self.next_ratio.p_value > SIGNIFICANCE
+        return bool(self.next_ratio and self.next_ratio.p_value > SIGNIFICANCE)
 
     @property
     def relative_time(self) -> float:
         """Time of the advised estimator over that of `base`, NaN where there is none."""
-        return self.base_ratio.value if self.base_ratio else math.nan
+        return float(self.base_ratio.value) if self.base_ratio else math.nan
 
     def __repr__(self) -> str:
         return "\n".join(filter(None, self._sentences()))
