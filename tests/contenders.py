@@ -23,8 +23,8 @@ STEP = 0.2
 
 @dataclass(frozen=True)
 class Task:
-    """Gradients of `backprop` on a dataset, and in a sweep over several depths those of
-    `alternating` as well.
+    """Gradients of `backprop` on a dataset, of `truncated` if there is a window, and in a sweep
+    over several depths those of `alternating` as well.
     """
 
     dataset: str
@@ -32,6 +32,7 @@ class Task:
     losses: tuple[str, ...] = ("lasso",)
     #: Number of samples to take from those that `smooth` returns; None for all samples.
     samples: int | None = None
+    window: int | None = None
 
     @property
     def sweep(self):
@@ -75,6 +76,8 @@ def project(choice, task, dtype):
     """Return this package's gradients; each call makes its problem anew, as a training does."""
     given, algorithm = task.problem(dtype), pudle.Ista(step=STEP)
     names = ("alternating", "backprop") if task.sweep else ("backprop",)
+    if task.window:
+        names = (f"truncated(window={task.window})",)
     estimators = [pudle.make_estimator(name) for name in names]
 
     def work():
@@ -117,8 +120,9 @@ def torch_autograd(task, dtype, compiled=False):
     def work():
         dictionary = problem.dictionary.clone().requires_grad_()
         codes = [observations.new_zeros(problem.code_shape)]
-        for _ in range(max(task.depths)):
-            codes.append(layer(codes[-1], dictionary))
+        for left in range(max(task.depths), 0, -1):
+            outside = task.window and left > task.window
+            codes.append(layer(codes[-1], dictionary.detach() if outside else dictionary))
 
         def gradient(loss, at):
             value = loss_at(problem, loss, at, at @ dictionary.T - observations)

@@ -22,6 +22,9 @@ BOUND = "dense bound"
 #: Who computes the gradients at many depths at once.
 SWEEPERS = ("pudle", "pudle, torch", "published layers")
 
+#: Who computes truncated gradients.
+TRUNCATED = ("pudle", "pudle, torch", "torch autograd")
+
 #: A task, its number of turns, and who takes part.
 ROWS = {
     "n=1000, m=50, p=100, T=100": (
@@ -54,6 +57,16 @@ ROWS = {
         ),
         2,
         SWEEPERS,
+    ),
+    "a window of 10 layers, n=1000, m=50, p=100, T=100": (
+        Task("sparse_gaussian(n_samples=1000)", (100,), window=10),
+        6,
+        TRUNCATED,
+    ),
+    "a window of 10 layers, dense codes, n=1000, m=30, p=50, T=600": (
+        Task("bernoulli_gaussian(n_samples=1000)", (600,), window=10),
+        6,
+        TRUNCATED,
     ),
 }
 
@@ -172,6 +185,7 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero
             for name in CONTENDERS
             if name not in (BOUND, "torch.compile")
         ),
+        *((name, Task(SMALL, (12,), window=3)) for name in TRUNCATED),
         *((name, Task(SMALL, (1, 2, 7), ("lasso", "reconstruction"))) for name in SWEEPERS),
     ],
 )

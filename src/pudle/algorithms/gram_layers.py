@@ -189,7 +189,7 @@ def run_and_pull(
                 current = moved
 
     layer_bytes = max(depth, 1) * p * gram.element_size() * (2 if accelerated else 1)
-    size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if tops else CHUNK
+    size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if tops else 4 * CHUNK
     for first in range(0, n, size):
         rows = slice(first, first + size)
         part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())

@@ -35,8 +35,8 @@ LARGEST_PASS = 1 << 20
 LARGEST_CANCELLATION = 100.0
 #: Least number of products of codes and dictionary entries for which the kernels are called, what a
 #: layer of the torch path costs in these, however small it is, and what one sample's layer costs
-#: the kernels. The first layers are dense.
-LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 1e3, 4
+#: the kernels, per byte of a number. The first layers are dense.
+LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 8e3, 4
 #: Work of a layer and its adjoint as a multiple of that of a layer alone.
 WITH_ADJOINT = 10
 _BUILT_IN_LOSSES = dict(LOSSES)
@@ -86,7 +86,7 @@ def apply(
     size = problem.theta.numel()
 
     def worth(layers: int) -> bool:
-        layer = samples * (work * size - SAMPLE_WORK) + work * LAYER_WORK
+        layer = samples * (work * size - SAMPLE_WORK / problem.theta.itemsize) + work * LAYER_WORK
         return layers * layer >= LEAST_WORK + 2 * atoms * size
 
     tensors = [problem.observations, problem.theta, state.codes, state.point]
