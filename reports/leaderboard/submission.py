@@ -87,8 +87,10 @@ def unfit(name: str) -> str:
     """Return why a submission cannot have a name, an empty text if it can: the page must not show
     two estimators as one.
     """
-    if not (name.isascii() and name.isidentifier()):
-        return f"{name!r:.80} is no name of a submission: use ASCII letters, digits and _"
+    if not re.fullmatch(r"[A-Za-z]\w{0,59}", name, re.ASCII):
+        return (
+            f"{name!r:.80} is no name of a submission: use at most 60 ASCII letters, digits and _"
+        )
     taken = {
         each
         for key, cls in names.list_estimators().items()

@@ -50,7 +50,7 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
         changed = [(file, file.stat().st_mtime_ns if file.exists() else None) for file in files]
         return hashlib.sha256(repr((run.selection, changed)).encode()).hexdigest()
 
-    if path.exists() and path.read_text() == state():
+    if path.is_file() and path.read_text() == state():
         return []
     benchmarks = names.entries("benchmarks")["asv"].__path__[0]
     # asv works in the folder of its configuration, which can therefore be copied elsewhere with all

@@ -163,7 +163,8 @@ def test_a_changed_or_added_file_is_refused(folder, place):
         ("mine", {"spec": "estimator.py/../x.py"}, "is not the file that was handed in"),
         ("backprop", {"name": "backprop"}, "is the name of a built-in estimator"),
         ("Itd", {"name": "Itd"}, "is the name of a built-in estimator"),
-        ("\u0431ackprop", {"name": "\u0431ackprop"}, "is no name of a submission: use ASCII"),
+        ("\u0431ackprop", {"name": "\u0431ackprop"}, "is no name of a submission: use at most"),
+        ("m" * 80, {"name": "m" * 80}, "is no name of a submission: use at most"),
     ],
 )
 def test_another_name_or_file_than_the_one_handed_in_is_refused(folder, name, changes, text):
