@@ -88,7 +88,8 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     """Return what the page shows of one run."""
     results, summary = report.results, report.summary
     if not results.cases:
-        return {"estimators": [], "cases": [], "charts": [], "tables": {}}
+        empty = dict.fromkeys(("budgets", "rates", "references"), table(pd.DataFrame(), ""))
+        return {"estimators": [], "cases": [], "charts": [], "tables": empty}
     scores = cases.seeds(results)
     condensed = len(scores) > MOST_ERRORS
     keys = ["case", "estimator", "depth", "seed", "relative_error", *cases.COSTS]

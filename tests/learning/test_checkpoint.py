@@ -172,24 +172,17 @@ def test_a_training_that_diverged_is_returned_as_it_ended(tmp_path):
 
 def nonsense(content):
     """Yield checkpoints that hold something else than a training in one of their parts."""
-    yield []
     yield "text"
-    for name in content:
+    for name in content.keys() - {"diverged"}:
         yield {key: value for key, value in content.items() if key != name}
-        if name not in ("theta", "diverged"):
-            yield content | {name: "text"}
-            yield content | {name: {}}
-            yield content | {name: [1, "text"]}
-    yield content | {"theta": torch.zeros(2, 3)}
-    yield content | {"rows": [{"step": [1]}, "text"]}
-    yield content | {"schedule": content["schedule"] | {"last_epoch": "text"}}
-    yield content | {"schedule": content["schedule"] | {"step": 1}}
-    group, kept = content["optimizer"]["param_groups"][0], content["optimizer"]["state"][0]
-    for other in ({}, {"param_groups": [], "state": {}}):
-        yield content | {"optimizer": other}
-    yield content | {"optimizer": content["optimizer"] | {"param_groups": [group | {"lr": "text"}]}}
+        yield content | {name: "text"}
+        yield content | {name: {}}
+    for part, name in (("schedule", "last_epoch"), ("schedule", "step"), ("optimizer", "state")):
+        yield content | {part: content[part] | {name: "text"}}
+    (group,), kept = content["optimizer"]["param_groups"], content["optimizer"]["state"][0]
     larger = {name: torch.zeros(3) if value.numel() > 1 else value for name, value in kept.items()}
-    yield content | {"optimizer": content["optimizer"] | {"state": {0: larger}}}
+    for part in ({"param_groups": [group | {"lr": "text"}]}, {"state": {0: larger}}):
+        yield content | {"optimizer": content["optimizer"] | part}
 
 
 def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_path):
@@ -208,4 +201,4 @@ def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_pa
             more.fit(problem, folder=tmp_path, resume=True)
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
         refused += isinstance(caught.value, UnreadableResult)
-    assert refused > 40
+    assert refused > 30

@@ -1,5 +1,6 @@
-"""Reading results makes no object and loads no file, whatever a stored text names."""
+"""Reading results loads no file and moves no terminal, whatever a stored text says."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from repositories import git, repository
 from synthetic import CURVES, RHO, training, write_every_kind, write_experiments, write_run
 
+from pudle.errors import UnreadableResult
 from pudle.files import write_record
 from pudle.measuring.history import update_history
 from pudle.reports.leaderboard import submission
@@ -30,6 +32,8 @@ SPECS = {
     "adam": FILE,
     "constant": f"{FILE}:Schedule",
 }
+#: The title of the window, red, and a bell; text that runs from right to left.
+ESCAPES = "\x1b]0;title\x07\x1b[31m\u202e\x9b2J"
 READERS = (
     ("report", "--home", "home", "--format", "csv,html,latex,markdown,parquet"),
     ("report", "home/quick", "whole/quick", "--out", "both"),
@@ -96,18 +100,14 @@ def test_no_reader_loads_what_stored_specs_name(home):
     assert SPECS["analytic"] in results.estimators
     assert results.experiments[0].estimator == SPECS["one_step"]
     BenchmarkResults(results, home).report("notebook.html")
-    # A submission with these results, whose own file is no other.
-    Path("board/mine/leaderboard").parent.mkdir(parents=True)
-    shutil.copytree(home / "quick", "board/mine/leaderboard")
-    Path("board/mine/estimator.py").write_text("# nothing to measure\n")
-    for spec in (f"../../{FILE}:X", FILE, "estimator.py:Mine"):
-        manifest = submission.Manifest("mine", spec, "direct", "Ada <a@b.c>", "", "", {}, {})
-        manifest.files = submission.digests(Path("board/mine"))
-        write_record(Path("board/mine/submission.json"), manifest)
-        if spec != "estimator.py:Mine":
-            with pytest.raises(Exception, match="is not the file that was handed in"):
-                submission.read_submission(Path("board/mine"))
-    assert submission.read_submission(Path("board/mine")).name == "mine"
+    # A submission with these results.
+    shutil.copytree(home / "quick", "mine/leaderboard")
+    files = submission.digests(Path("mine"))
+    for spec, right in ((f"../{FILE}:X", False), ("estimator.py:Mine", True)):
+        texts = ("mine", spec, "direct", "Ada <a@b.c>", "", "")
+        write_record(Path("mine/submission.json"), submission.Manifest(*texts, {}, files))
+        with contextlib.nullcontext() if right else pytest.raises(UnreadableResult):
+            submission.read_submission(Path("mine"))
     assert not Path("mark").exists()
 
 
@@ -128,6 +128,17 @@ def test_the_history_of_commits_is_written_from_the_records(home):
     }
     assert depths == ["10"] and names == [*expected]
     assert values == pytest.approx([*expected.values()])
+
+
+def test_no_text_of_a_file_moves_the_terminal(home):
+    free = ("reason", "estimator", "machine", "cpu", "commit", "title", "torch", "system")
+    for path in home.rglob("*.json"):
+        rewrite(path, lambda place, text: ESCAPES * (place[-1] in free) + text)
+    home.rename(f"home{ESCAPES}")
+    for arguments in READERS:
+        done = commands.call(*(each.replace("home", f"home{ESCAPES}") for each in arguments))
+        assert done.stdout + done.stderr and "Traceback" not in done.stderr
+        assert all(char.isprintable() or char == "\n" for char in done.stdout + done.stderr)
 
 
 @pytest.mark.nightly
