@@ -121,6 +121,43 @@ def test_one_problem_promises_nothing_about_others(problem):
     assert "This holds for this one problem" in str(advice) and "confidence" not in str(advice)
 
 
+@dataclass(frozen=True)
+class Gaps(RidgeRegression):
+    """Ridge regression whose gradient is zero on the first seeds: nothing is scored there."""
+
+    name = "gaps"
+    empty: int = 3
+
+    def problem(self, loss="linear", **options):
+        drawn = RidgeRegression(observations="random", kappa=5.0, seed=self.seed).problem()
+        return dataclasses.replace(
+            drawn, observations=drawn.observations * (self.seed >= self.empty)
+        )
+
+
+def test_seeds_without_a_reference_are_left_aside_and_counted():
+    options = {"error": 0.01, "estimators": ["backprop"], "seeds": 3, "most_depth": 50}
+    advice = pudle.advise(Gaps(), "ista", **options)
+    assert advice.chosen.kept == 3 and advice.unscorable == 3
+    assert "3 seeds have no reference" in str(advice)
+    with pytest.raises(InvalidArgument, match="of 12 seeds none has a reference"):
+        pudle.advise(Gaps(empty=99), "ista", **options)
+
+
+def test_one_layer_is_enough_where_one_solves_it_and_a_bound_is_no_error():
+    """Along one curvature a step of 1/L ends at the minimizer."""
+    advice = pudle.advise("ridge", "ista", error=0.01, estimators=["analytic"], seeds=3)
+    assert advice.chosen.depth == 1
+    assert "(median at the certified bound, " in str(advice)
+
+
+def test_of_equal_times_the_simplest_estimator_is_chosen(monkeypatch):
+    monkeypatch.setattr(Search, "in_turns", lambda self, calls, *_: np.ones((7, len(calls))))
+    specs = ["fixed_point(terms=10)", "alternating"]
+    advice = pudle.advise(SMALL, error=0.1, estimators=specs, seeds=3)
+    assert advice.chosen.name == "alternating"
+
+
 @pytest.mark.parametrize(
     ("requirement", "slower", "chosen"),
     [

@@ -36,6 +36,8 @@ class Choice:
         problem only.
     median : float
         Median of the errors.
+    at_bound : bool
+        Whether the median is the bound of the references, the error being smaller.
     """
 
     estimator: GradientEstimator
@@ -47,6 +49,7 @@ class Choice:
     seeds: int = 0
     share: float = math.nan
     median: float = math.nan
+    at_bound: bool = False
 
     @property
     def name(self) -> str:
@@ -147,6 +150,9 @@ class Advice:
             if at := self.closest:
                 error = f"error {text.number(at.error)} on the seeds that were tried"
                 yield f"Closest: {', '.join(filter(None, [str(at), error, at.costs]))}."
+        if self.unscorable:
+            seeds = text.count(self.unscorable, "seed has", "seeds have")
+            yield f"{seeds} no reference to score against; nothing is said about these."
         yield self.training
         yield f"Problem: {self.problem}. References: {self.reference}."
 
@@ -158,6 +164,7 @@ class Advice:
             beside *= self.base.name != chosen.name
         yield (
             f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
+            f"{f' at the {self.reference} bound,' * chosen.at_bound}"
             f" {text.number(chosen.median)}), {chosen.costs}{beside}."
         )
         if second := self.runner_up:
@@ -174,6 +181,3 @@ class Advice:
         )
         if chosen.share < ENOUGH:
             yield f"{chosen.seeds} seeds decide little: more seeds would say more."
-        if self.unscorable:
-            seeds = text.count(self.unscorable, "seed has", "seeds have")
-            yield f"{seeds} no reference to score against; nothing is said about these."

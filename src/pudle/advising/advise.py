@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import names
+from .. import names, text
 from ..algorithms import Algorithm
 from ..answers import Answer, Requirement, answer
 from ..data import Dataset
@@ -161,9 +161,9 @@ def check_scorable(search: Search) -> str:
     """
     draws, required = search.draws, search.requirement.error
     if not search.few:
-        first = draws.reference(0)
+        first, tried = draws.reference(0), text.count(len(draws.drawn), "seed")
         raise InvalidArgument(
-            f"no seed has a reference to score against: {first.status}: {first.reason}"
+            f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
         )
     references = [draws.reference(seed) for seed in search.more]
     kinds = sorted({each.status for each in references})
@@ -197,6 +197,7 @@ def verified(
         number, drawn = next(tests)
         seeds = draws.scorable(drawn)
         errors = draws.errors(candidate, seeds, [depth]).loc[depth]
+        bounds = [draws.reference(seed).bound for seed in seeds]
         # An error that is NaN keeps nothing.
         kept, share = int((errors <= stated).sum()), math.nan
         if not draws.single:
@@ -209,6 +210,7 @@ def verified(
             seeds=len(seeds),
             share=share,
             median=float(errors.fillna(math.inf).median()),
+            at_bound=bool((errors <= bounds).mean() > 0.5),
         )
         if is_kept(tested):
             break

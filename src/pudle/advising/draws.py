@@ -1,6 +1,7 @@
 """Draws of a problem with their references, and the errors of estimators on them."""
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from .. import names
 from ..algorithms import Algorithm
 from ..data import Dataset
+from ..measuring import meter
 from ..measuring.measurement import attempt
 from ..measuring.scoring import Score, score
 from ..problems import FixedPoint, Problem
@@ -41,6 +43,8 @@ class Draws:
         Why an estimator has no error somewhere, by its spec.
     drawn : dict
         Problem and reference by seed.
+    seconds : dict
+        Times of single estimates, by spec and depth.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Draws:
             self.algorithm = names.make_algorithm(self.algorithm)
         self.failures: dict[str, str] = {}
         self.drawn: dict[int, tuple[Any, Reference]] = {}
+        self.seconds = defaultdict[tuple[str, int], list[float]](list)
         self._draw, self._errors = draw, dict[tuple[str, int], dict[int, float]]()
         self._target = default_target(first, self.algorithm)
         self.text = f"{type(made).__name__}, {names.text(self.algorithm)}"
@@ -104,7 +109,11 @@ class Draws:
             errors = self._errors.setdefault((name, seed), {})
             missing = tuple(sorted(depths - errors.keys()))
             results = attempt(candidate.estimator, self.problem(seed), self.algorithm, missing)
+            clock = meter.clock(self.problem(seed).theta.device.type)
+            start = clock()
             for depth, result in zip(missing, results, strict=True):
+                if len(missing) == 1:
+                    self.seconds[name, depth].append(clock() - start)
                 judged = result
                 if not isinstance(judged, Score):
                     judged = score(judged, self.reference(seed))

@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
 from .. import paired
 from ..answers import Answer, Curve, Line, Measured, Requirement, answer
+from ..estimator import CLAIMS
 from ..measuring import meter
 from ..workers import return_freed_memory, run_in_copy
 from .candidates import Candidate
@@ -17,15 +19,17 @@ from .draws import Draws
 from .statistics import tolerance_limit
 
 #: Depths that are measured, the next one only for what can still win there.
-DEPTHS = (2, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
-#: Before this depth an error need not fall yet, and a refusal may be one of small depths.
+DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
+#: Before this depth an error need not fall yet, a refusal may be one of small depths, and times are
+#: so short that they are measured in turns.
 EARLY = 50
 #: Number of seeds of the short run, and on which the best candidates are refined.
 FEW, MORE = 3, 12
-#: Estimators that are refined, up to two of a kind, and those advised: the choice and a runner-up.
+#: Estimators that are refined, up to two of a claim, and those advised: the choice and a runner-up.
 REFINED, MEMBERS, ADVISED = 6, 2, 2
-#: A candidate that takes so many times as long as the median one goes no deeper.
-SLOWEST = 100.0
+#: A candidate that takes so many times as long as the median one goes no deeper, from `EARLY` on;
+#: with few layers, where codes are dense, it may take longer in proportion.
+SLOWEST = 10.0
 #: An error has a floor where doubling the depth leaves more than this share of it.
 FLOOR = 0.9
 #: Number of depths that are tried below one that suffices, down to this share of it: neighbors in
@@ -33,7 +37,11 @@ FLOOR = 0.9
 FINER, COARSE = 12, 0.4
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
-ROUNDS = 3
+#: Of equal times, that with fewer layers run and differentiated is preferred, or with the simpler
+#: claim in the order of `CLAIMS`, which is worth this power of two of layers.
+SIMPLER = 0.25
+#: Rounds of the times of all candidates, and of those that are refined.
+ROUNDS, FINAL_ROUNDS = 3, 10
 
 
 class Search:
@@ -50,7 +58,8 @@ class Search:
     def __init__(self, draws: Draws, requirement: Requirement, most_depth: int) -> None:
         self.draws, self.most_depth = draws, most_depth
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
-        self.few, self.more = draws.scorable(range(FEW)), draws.scorable(range(MORE))
+        self.more = draws.scorable(range(MORE))
+        self.few = self.more[:FEW]
         self.left_out: dict[str, str] = {}
         #: Costs by the spec of an estimator and by depth.
         self._seconds, self._memory = (defaultdict[str, dict[int, float]](dict) for _ in "sm")
@@ -69,7 +78,10 @@ class Search:
                 if depth > each.window
                 and self.draws.errors(each, self.few, [depth]).loc[depth].notna().all()
             ]
-            self._measure_costs([(each, depth) for each in able])
+            taken = [self.draws.seconds[each.name, depth] for each in able]
+            if depth < EARLY:
+                taken = self.in_turns([(each, depth) for each in able], ROUNDS).T.tolist()
+            self._note_costs([(each, depth) for each in able], taken)
             best = answer(self.measured(candidates, self.few), self.requirement)
             waiting = [each for each in waiting if self._may_win_deeper(each, depth, best)]
         able = [each for each in candidates if self._seconds[each.name]]
@@ -85,13 +97,16 @@ class Search:
         if seconds is None:
             return depth <= candidate.window or depth < EARLY
         taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
-        limits = [SLOWEST * np.median(taken)] + [best.seconds.value] * best.reached
+        slowest = SLOWEST * max(1, EARLY / depth) * np.median(taken)
+        limits = [slowest] + [best.seconds.value] * best.reached
         memory = self._memory[candidate.name].get(depth, math.nan)
         if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
             return False
+        if depth < EARLY:
+            return True
         errors = self.draws.errors(candidate, self.few, [depth // 2])
         before, after = errors.loc[depth // 2], errors.loc[depth]
-        return depth < EARLY or bool((before.isna() | (after < FLOOR * before)).any())
+        return bool((before.isna() | (after < FLOOR * before)).any())
 
     # -- times and memory
 
@@ -128,11 +143,12 @@ class Search:
         outcome = run_in_copy(meter.peak_memory, call, device)
         return outcome.result[0] if outcome.status == "ok" else math.nan
 
-    def _measure_costs(self, calls: Sequence[tuple[Candidate, int]]) -> None:
-        """Measure times, and memories if they are limited."""
-        taken = np.median(self.in_turns(calls, ROUNDS), 0).tolist()
+    def _note_costs(
+        self, calls: Sequence[tuple[Candidate, int]], taken: Iterable[Sequence[float]]
+    ) -> None:
+        """Note the medians of some times, and measure memories if they are limited."""
         for (each, depth), seconds in zip(calls, taken, strict=True):
-            self._seconds[each.name][depth] = seconds
+            self._seconds[each.name][depth] = float(np.median(seconds))
             if self.requirement.memory < math.inf:
                 self._memory[each.name][depth] = self.memory_of(each, depth)
 
@@ -161,15 +177,18 @@ class Search:
         candidates: Sequence[Candidate],
         seeds: Sequence[int],
         most: int,
+        group: Callable[[Candidate], str] = attrgetter("kind"),
         members: int = 1,
         least: Mapping[Candidate, float] | None = None,
     ) -> list[tuple[Candidate, Answer]]:
-        """Return the best candidates that meet the requirement, so many `members` of each kind."""
+        """Return the best candidates that meet the requirement, so many `members` of a group."""
         ranked: list[tuple[Candidate, Answer]] = []
         while len(ranked) < most:
             taken = [each for each, _ in ranked]
-            kinds = Counter(each.kind for each in taken)
-            left = [each for each in candidates if each not in taken and kinds[each.kind] < members]
+            groups = Counter(map(group, taken))
+            left = [
+                each for each in candidates if each not in taken and groups[group(each)] < members
+            ]
             chosen = answer(self.measured(left, seeds, least), self.requirement)
             if not chosen.estimator or chosen.reached is (self.requirement.error is None):
                 break
@@ -182,11 +201,22 @@ class Search:
         """
         chosen = {
             each: self.needed(each, self.requirement.error, int(first.depth))
-            for each, first in self.best(able, self.few, REFINED, MEMBERS)
+            for each, first in self.best(
+                able, self.few, REFINED, attrgetter("estimator.computes"), MEMBERS
+            )
         }
-        self._measure_costs(
-            [(each, int(depth)) for each, depth in chosen.items() if depth < math.inf]
-        )
+        calls = [(each, int(depth)) for each, depth in chosen.items() if depth < math.inf]
+        if calls:
+            claims, taken = [*CLAIMS], self.in_turns(calls, FINAL_ROUNDS).T
+            fastest = min(taken, key=np.median).copy()
+            for (each, depth), seconds in zip(calls, taken, strict=True):
+                if paired.compare(seconds, fastest).p_value > paired.SIGNIFICANCE:
+                    # What cannot be told from the least time counts as that, the simplest first.
+                    claim = each.estimator.computes
+                    layers = depth + (depth if claim == "unrolled" else min(each.window, depth))
+                    effort = math.log2(layers) + SIMPLER * claims.index(claim)
+                    seconds[:] = fastest * (1 + 1e-9 * effort)
+            self._note_costs(calls, taken)
         return self.best([*chosen], self.more, ADVISED, least=chosen)
 
     def needed(self, candidate: Candidate, error: float | None, depth: int) -> float:

@@ -100,7 +100,7 @@ class Linearized:
         u, w = self._random(purpose)
         image_w, image_u = product(w), self.transposed(u)
         size = u.norm() * image_w.norm() + w.norm() * image_u.norm()
-        rounding = torch.finfo(self.like.dtype).eps ** 0.75 / self.like.numel() ** 0.5
+        rounding = self._rounding / self.like.numel() ** 0.5
         return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
     def _random(self, purpose: str) -> Tensor:
@@ -149,9 +149,8 @@ class Linearized:
 
     @property
     def _rounding(self) -> float:
-        """Singular values and eigenvalues of A, relative to the largest, that count as zero."""
-        eps = torch.finfo(self.like.dtype).eps
-        return max(eps**0.75, self.like.numel() * eps)
+        """What counts as zero, relative to the largest singular value or eigenvalue of A."""
+        return torch.finfo(self.like.dtype).eps ** 0.75
 
     @functools.cached_property
     def matrix(self) -> Tensor:
