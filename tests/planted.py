@@ -1,12 +1,16 @@
 """Estimators with one defect each, which the checks have to find."""
 
 import dataclasses
+import tempfile
+import time
 import weakref
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
+import pudle
 from pudle import Estimate, GradientEstimator, UnsupportedProblem
 from pudle.algorithms.unrolling import gradients
 from pudle.estimator import through_minimizer
@@ -16,6 +20,7 @@ from pudle.estimators.backprop import Backprop
 from pudle.estimators.phantom import Phantom
 from pudle.estimators.spsa import Spsa
 from pudle.estimators.truncated import Truncated
+from pudle.workers import restart_clock
 
 WINDOW, RANDOM = Truncated(window=5), Spsa(samples=20, scale=1e-2)
 
@@ -27,7 +32,9 @@ def wrong(base=None, **parts):
         # Neither may call the other.
         own = {"estimate": lambda self, *given: base.estimate(*given)}
         parts = {"sweep": GradientEstimator.sweep, **own, **parts}
-    cls = dataclass(frozen=True)(type("Wrong", (type(base),), {"__doc__": "Wrong.", **parts}))
+    cls = dataclass(frozen=True)(
+        type("Wrong", (type(base),), {"__doc__": "Wrong.", "__module__": __name__, **parts})
+    )
     return cls(**vars(base))
 
 
@@ -183,6 +190,51 @@ def kept_by_problem(problem, algorithm, depth):
     return results[algorithm, depth]
 
 
+#: An estimator in a file, right in the first process alone that asks for it.
+PROCESSES = """
+import os
+from dataclasses import dataclass, replace
+from pudle.estimators.backprop import Backprop
+
+KEPT, PROCESS = {}, os.getpid()
+
+@dataclass(frozen=True)
+class Planted(Backprop):
+    name = "planted"
+
+    def estimate(self, problem, algorithm, depth):
+        result = super().estimate(problem, algorithm, depth)
+        return replace(result, gradient=result.gradient * FACTOR)
+
+    def sweep(self, problem, algorithm, depths):
+        yield from super().sweep(problem, algorithm, depths)
+"""
+
+
+def from_file(factor):
+    """Make an estimator of a file whose gradients have a factor."""
+    path = Path(tempfile.mkdtemp()) / "planted.py"
+    path.write_text(PROCESSES.replace("FACTOR", factor))
+    return pudle.make_estimator(str(path))
+
+
+def estimate_for_three_seconds():
+    for _ in range(3):
+        time.sleep(1)
+        restart_clock()
+    return "done"
+
+
+def memory_cut(live, problem, algorithm, depth):
+    """Run layers that hand on derivatives of the codes and the point alone."""
+    state, step = algorithm.start(live), algorithm.step_size(problem)
+    for _ in range(depth):
+        state = algorithm.advance(live, state, step)
+        others = state.tensors().keys() - {"codes", "point"}
+        state = replace(state, **{name: getattr(state, name).detach() for name in others})
+    return state.codes
+
+
 def filled_grad(problem, algorithm):
     problem.theta.requires_grad_()
     problem.theta.grad = problem.theta.detach().clone()
@@ -199,6 +251,10 @@ class Thawed(GradientEstimator):
         return Backprop().estimate(problem, algorithm, depth)
 
 
+def dense(problem):
+    return type(problem) is pudle.SparseCoding
+
+
 def images(problem):
     return hasattr(problem, "observations") and problem.observations.ndim == 4
 
@@ -210,6 +266,17 @@ SOMEWHERE = {
     "one sample": lambda p, t: p.code_shape[0] == 1,
     "channels": lambda p, t: images(p) and p.observations.shape[1] > 1,
     "learned penalties": lambda p, t: p.theta.ndim == 2 and images(p),
+    "a penalty for each atom": lambda p, t: dense(p) and torch.is_tensor(p.penalty),
+    "a loss that is a function": lambda p, t: dense(p) and callable(p.loss),
+    "as many samples as features": lambda p, t: (
+        dense(p) and p.observations.shape[0] == p.observations.shape[1] > 1
+    ),
+    "many atoms": lambda p, t: dense(p) and p.theta.shape[1] > 70,
+    "tiny observations": lambda p, t: dense(p) and p.observations.abs().max() < 1e-3,
+    "a part of a larger tensor": lambda p, t: p.theta.ndim == 2 and 1 not in p.theta.stride(),
+    "a named state": lambda p, t: isinstance(getattr(p, "initial", None), dict),
+    "a vector for a state": lambda p, t: getattr(getattr(p, "initial", None), "ndim", 2) == 1,
+    "a thousand layers": lambda p, t: t > 900,
 }
 #: The defects by the check that must find them, a quick one first; what the reasons must say is in
 #: `EXPLAINED`.
@@ -253,6 +320,16 @@ DEFECTS = {
         "extrapolated point for codes": layers(lambda *given: run_layers(*given).point),
         "no restart": forgets(restart=False),
         "step ignored": forgets(step=None),
+        "memory cut": layers(memory_cut),
+        "no rule but its own": another(
+            lambda p, a: (
+                p,
+                replace(a, thresholding="soft") if a.thresholding.name == "squeeze" else a,
+            )
+        ),
+        "clamped": windowed(lambda window: min(window, 35)),
+        "clamped, admitted": instead(Truncated(window=20).estimate, WINDOW),
+        "NaN": spoiled(lambda g, p, t: g * (float("nan") if t > 900 else 1.0), Phantom()),
         "codes of the layer before": instead(
             lambda p, a, t: replace(
                 Backprop().estimate(p, a, t), codes=a.run(p, t - (t > 150)).codes.detach()
@@ -263,10 +340,6 @@ DEFECTS = {
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},
     },
-    "window": {
-        "clamped": windowed(lambda window: min(window, 35)),
-        "clamped, admitted": instead(Truncated(window=20).estimate, WINDOW),
-    },
     "mean": {
         "unseeded": wrong(computes="stochastic"),
         "scaled by scale^2": spoiled(lambda g, p, t: g * 1e-4, RANDOM),
@@ -275,11 +348,9 @@ DEFECTS = {
     "approximation": {
         "points away": spoiled(lambda g, p, t: -g, Phantom()),
     },
-    "units": {
-        "other units": spoiled(lambda g, p, t: g * g.norm(), Phantom()),
-    },
     "samples": {
         "sum": spoiled(lambda g, p, t: g * len(p.observations), Phantom()),
+        "other units": spoiled(lambda g, p, t: g * g.norm(), Phantom()),
     },
     "consistency": {
         "without the codes": wrong(Alternating(), consistent_for=None),
@@ -293,10 +364,21 @@ DEFECTS = {
     },
     "no_mutation": {
         "written to": first(lambda p, a: p.observations.mul_(1.5)),
-        "written through data": first(lambda p, a: p.observations.data.mul_(2).div_(2)),
+        "written for a moment": first(lambda p, a: p.observations.mul_(2).div_(2)),
+        "written through data": first(lambda p, a: p.observations.data.mul_(1.5)),
         "warm start written to": first(lambda p, a: a.initial is None or a.initial.clamp_(0)),
         "requires_grad left on": first(lambda p, a: p.theta.requires_grad_(True)),
+        "written to in a sweep": wrong(
+            sweep=lambda self, p, a, depths: (p.theta.mul_(1.5), iter([]))[1]
+        ),
+        "requires_grad matters": wrong_where(lambda p, t: p.theta.requires_grad),
         "grad filled": first(filled_grad),
+    },
+    "processes": {
+        "right in one process": from_file("(os.getpid() == PROCESS)"),
+        "kept by shape": from_file(
+            "KEPT.setdefault(problem.theta.shape, float(problem.theta.flatten()[0]))"
+        ),
     },
     "global_state": {
         "draws": spoiled(lambda g, p, t: g + 0 * torch.randn(()).to(g), RANDOM),
@@ -309,7 +391,6 @@ DEFECTS = {
         "results kept without their start": instead(kept_by_problem),
         "one buffer": spoiled(one_buffer),
     },
-    "great_depth": {"NaN": spoiled(lambda g, p, t: g * (float("nan") if t > 900 else 1.0))},
     "overflow": {"NaN replaced": spoiled(lambda g, p, t: g.nan_to_num(0, 0, 0).clamp(-1e3, 1e3))},
     "impossible_depth": {
         "negative depth run": instead(lambda p, a, t: Backprop().estimate(p, a, max(int(t), 0)))
@@ -328,7 +409,13 @@ DEFECTS = {
         )
     },
     "single_precision": {
-        "wrong": spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 else 1.1))
+        "wrong": spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 else 1.1)),
+        "wrong codes": instead(
+            lambda p, a, t: replace(
+                Backprop().estimate(p, a, t),
+                codes=a.run(p, t + (p.theta.dtype == torch.float32)).codes.detach(),
+            )
+        ),
     },
     "description": {
         "not frozen": Thawed(),
@@ -346,18 +433,14 @@ EXPLAINED = {
     "scaled by n": "a sum over the",
     "halved": "a factor 1/2",
     "transposed square": "transposed",
-    "Frobenius step": "those of a step from the Frobenius norm",
-    "Frobenius step, codes right": "at a step from the Frobenius norm",
     "code path dropped": "the direct part alone",
     "float32 inside": "is there float32",
     "implicit for unrolled": "the implicit",
     "implicit at an earlier layer": "at the codes of an earlier layer",
     "implicit negated": "the correction of the direct part with the wrong sign",
     "window off by one": "the derivative through the last 6 layers alone",
-    "clamped": "the last 35 layers alone",
     "clamped, admitted": "layers_differentiated=20 at depth",
     "at most 400 layers": "of 401 layers",
-    "warm start ignored": "with the warm start ignored",
     "sweep short": "yields 3 estimates",
     "refusal without reason": "refuses with 'no'",
     "refusal of everything": "refuses every problem",

@@ -191,6 +191,14 @@ def keep(part: Any) -> None:
     _KEEP.get()(part)
 
 
+_RESTART: ContextVar[Callable[[], None]] = ContextVar("restart", default=lambda: None)
+
+
+def restart_clock() -> None:
+    """Count the time that the job being carried out may take from now on."""
+    _RESTART.get()()
+
+
 def failure(error: BaseException) -> tuple[str, str]:
     """Return the status and the reason of whatever could not be computed because of an error."""
     if isinstance(error, SystemExit):
@@ -326,6 +334,7 @@ def work() -> None:
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _KEEP.set(lambda part: _send(connection, "part", part))
+    _RESTART.set(lambda: _send(connection, "started", None))
     with contextlib.suppress(EOFError, OSError):
         while True:
             job = connection.recv_bytes()

@@ -58,6 +58,19 @@ def test_warm_start_resumes_the_iteration():
     )
 
 
+def test_a_run_is_differentiated_in_the_codes_that_it_is_given(make):
+    problem = sparse_problem()
+    codes = make().run(problem, 30).codes.requires_grad_()
+
+    def squares(shift):
+        return make().run(problem, 3, initial=codes + shift * direction).codes.square().sum()
+
+    direction = torch.where(codes.detach() == 0, 0, 1.0)
+    (slope,) = torch.autograd.grad(squares(0), codes)
+    difference = float((squares(1e-5) - squares(-1e-5)).detach()) / 2e-5
+    assert abs(float((slope * direction).sum()) - difference) < 1e-6 * abs(difference)
+
+
 def test_a_warm_start_is_data_and_no_part_of_a_spec():
     initial = torch.ones(40, 18, dtype=torch.float64)
     warm = pudle.Ista(step=0.2, initial=initial)

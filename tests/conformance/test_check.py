@@ -12,8 +12,11 @@ import torch
 import pudle
 from pudle import cli, conformance
 from pudle.algorithms import thresholding
+from pudle.algorithms.unrolling import direct_gradients
 from pudle.conformance import command, tolerances
-from pudle.conformance.specimens import DRAWN, VARIED, named, specimens
+from pudle.conformance.specimens import DRAWN, GRID, named, specimens
+from pudle.estimator import through_minimizer
+from pudle.estimators.analytic import Analytic
 from pudle.workers import Here, Pool
 
 #: Two programs for one expression in float64.
@@ -88,7 +91,8 @@ def test_exceptions_are_failures_refusals_or_passed_on():
         return record.status, record.reason
 
     status, reason = outcome(ValueError())
-    assert status == "failed" and "ValueError: an empty message" in reason
+    assert status == "failed" and "raised ValueError at test_check.py:" in reason
+    assert "(raise error): an empty message; " in reason
     refusal = "mine treats no problem at all: use backprop instead"
     assert outcome(pudle.UnsupportedProblem(refusal)) == ("refused", refusal)
     with pytest.raises(pudle.MissingDependency, match="install"):
@@ -124,6 +128,64 @@ def test_distances_of_an_approximation_are_reported_and_printed(capsys):
     assert "at depth 250" in printed and printed.endswith("planted: 1 passed\n")
 
 
+def test_errors_of_one_line_are_one_line(capsys):
+    def fail(problem, *_):
+        raise ValueError(str(problem.theta.shape))
+
+    records = conformance.check(planted.instead(fail), names=("form", "global_state"))
+    assert len({record.reason for record in records}) > 1
+    command.print_result("planted", records, everything=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "raised" in line]
+    first = f"failed: form, sparse coding / lasso / ista ({len(records)} alike): raised ValueError"
+    assert line.startswith(f"{first} at test_check.py:")
+
+
+def newton(problem, algorithm, depth):
+    """Differentiate implicitly after a Newton step, which solves a problem without a penalty."""
+    codes = algorithm.run(problem, depth).codes
+    better = codes - problem.solve_active(codes, problem.stationarity(codes))[0]
+    direct, right = direct_gradients(problem, better)
+    solution, _ = problem.solve_active(better, right)
+    return pudle.Estimate(direct + through_minimizer(problem, better, solution), codes)
+
+
+def jointly(problem, algorithm, depth):
+    """Solve the systems of all samples as one, by two steps of conjugate gradients."""
+    codes = algorithm.run(problem, depth).codes
+    direct, right = direct_gradients(problem, codes)
+    active = problem.active(codes)
+    residual = direction = torch.where(active, right, 0)
+    solution = torch.zeros_like(codes)
+    for _ in range(2):
+        image = torch.where(active, problem.linearized(codes).product(direction), 0)
+        length = residual.square().sum() / ((direction * image).sum() or 1)
+        solution, after = solution + length * direction, residual - length * image
+        share = after.square().sum() / (residual.square().sum() or 1)
+        residual, direction = after, after + share * direction
+    return pudle.Estimate(direct + through_minimizer(problem, codes, solution), codes)
+
+
+#: Right estimators, with a check that once failed one like it.
+RIGHT = {
+    "exact beyond the codes": (planted.instead(newton, Analytic()), "claim", ("ridge",)),
+    "one system for all samples": (
+        planted.instead(jointly, pudle.make_estimator("phantom")),
+        "samples",
+        (),
+    ),
+    "singular in single precision": (Analytic(), "single_precision", ()),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_estimators_in_unusual_styles_pass(name):
+    estimator, check, problems = RIGHT[name]
+    for subject in conformance.CHECKS[check].subjects(estimator):
+        if not problems or subject.specimen.problem.startswith(problems):
+            record = conformance.CHECKS[check](subject)
+            assert record.status == "passed", record
+
+
 def test_a_complex_gradient_is_refused_and_not_cut_to_its_real_part():
     record = checked(planted.spoiled(lambda gradient, problem, depth: gradient + 0j))
     assert record.status == "failed" and "complex" in record.reason
@@ -136,14 +198,14 @@ def test_closed_forms_are_the_problems():
     """Loss, prox and layers of the package and of numpy agree, for all kinds of problems and all
     algorithms.
     """
-    for specimen in (*VARIED, *DRAWN):
+    for specimen in (*GRID, *DRAWN):
         problem, algorithm, form = specimen.make(), specimen.make_algorithm(), specimen.form
         result = algorithm.run(problem, 7).codes
         codes = result.flatten(1).numpy()
         assert np.abs(codes - form.codes(7)).max() <= ROUNDING * max(1, np.abs(codes).max())
         loss = complex(form.loss(codes, form.theta)).real
         assert float(problem.outer_loss(result)) == pytest.approx(loss, rel=ROUNDING)
-        if specimen.problem != "iterations":
+        if not isinstance(problem, pudle.FixedPoint):
             lipschitz_constant = pytest.approx(form.lipschitz_constant, rel=1e-6)
             assert problem.lipschitz_constant == lipschitz_constant
 
@@ -188,27 +250,30 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
                 values.setdefault((type(owner).__name__, field.name), set()).add(str(shown))
     modules = (pudle.problems, pudle.algorithms, thresholding)
     classes = [each for module in modules for each in vars(module).values()]
-    # Given by functions: no draw can vary them.
-    fixed = (pudle.FixedPoint, pudle.Iteration)
     bases = (pudle.Problem, pudle.algorithms.Algorithm, thresholding.Thresholding)
     expected = {
         (cls.__name__, field.name)
         for cls in classes
         if isinstance(cls, type) and issubclass(cls, bases) and not inspect.isabstract(cls)
-        if cls not in fixed
         for field in dataclasses.fields(cls)
     }
-    # NOODL refuses a start of another kind.
-    assert {each for each in expected if len(values[each]) < 2} == {("Noodl", "initial")}
+    # NOODL refuses a start of another kind; an iteration has neither step nor rule, and how it is
+    # solved is no estimator's business.
+    fixed = {("Iteration", "step"), ("Iteration", "thresholding"), ("FixedPoint", "solution")}
+    assert {each for each in expected if len(values[each]) < 2} == {("Noodl", "initial"), *fixed}
 
 
 def test_the_draws_hold_all_sizes_and_layouts():
-    shapes = [specimen.original.observations.shape for specimen in DRAWN]
-    sizes = [specimen.original.theta.numel() for specimen in DRAWN]
+    problems = [specimen.make() for specimen in DRAWN]
+    given = [each for each in problems if hasattr(each, "observations")]
+    shapes = [each.observations.shape for each in given]
+    sizes = [each.theta.numel() for each in problems]
     assert min(shape[0] for shape in shapes) == 1 and max(shape[0] for shape in shapes) > 1000
     assert {shape[1] for shape in shapes if len(shape) == 4} >= {1, 2, 3}
     assert min(sizes) == 1 and max(sizes) > 1000
-    assert {specimen.make().observations.is_contiguous() for specimen in DRAWN} == {True, False}
+    assert max(each.code_shape[1] for each in given) > 150
+    assert {shape[0] == shape[1] for shape in shapes} == {True, False}
+    assert {each.observations.is_contiguous() for each in given} == {True, False}
     deepest = [max(specimen.depths) for specimen in DRAWN]
     assert max(deepest) > 400 and sum(depth > 100 for depth in deepest) > 20
 
@@ -292,6 +357,12 @@ def test_a_file_that_ends_or_hangs_in_estimate_has_failed(code, text, check):
     code, out, _ = check("mine.py", "--timeout", "20", mine=source)
     line, *_ = [line for line in out.splitlines() if text in line]
     assert code == 1 and "failed: form, ridge / " in line
+
+
+@pytest.mark.slow
+def test_the_time_limit_is_that_of_one_estimate():
+    with Pool(1) as pool:
+        assert pool.call(2.5, planted.estimate_for_three_seconds).result == "done"
 
 
 def test_a_missing_library_is_one_line(check, monkeypatch):

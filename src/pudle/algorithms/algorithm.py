@@ -192,10 +192,11 @@ class Algorithm(ABC):
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         """Return the state before the first layer: the given codes, else the algorithm's warm
-        start, else zeros.
+        start, else zeros. Only the given codes are differentiated, if they require a gradient.
         """
-        initial = self.initial if initial is None else initial
-        codes = problem.initial_codes() if initial is None else initial.detach()
+        if initial is None and self.initial is not None:
+            initial = self.initial.detach()
+        codes = problem.initial_codes() if initial is None else initial
         if codes.shape != problem.code_shape:
             raise InvalidArgument(
                 f"initial has shape {tuple(codes.shape)}: codes here have shape"
@@ -222,7 +223,8 @@ class Algorithm(ABC):
         keep : collection of int
             Iterations between 0 and `depth`.
         initial : Tensor, optional
-            Warm start, shape of the codes; by default the algorithm's own, or zeros.
+            Warm start, shape of the codes; by default the algorithm's own, or zeros. If it requires
+            a gradient, the layers are differentiated in it.
         """
         depth = check_integer("depth", depth, 0)
         missing = sorted(iteration for iteration in keep if not 0 <= iteration <= depth)

@@ -1,7 +1,9 @@
 """The iteration that a problem brings with it."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem
@@ -28,6 +30,10 @@ class Iteration(Algorithm):
     )
 
     name = "iteration"
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
+        return cls(initial=initial if random.random() < 0.35 else None)
 
     def __post_init__(self) -> None:
         # One is what `step_size` returns.

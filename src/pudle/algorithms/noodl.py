@@ -73,7 +73,8 @@ class Noodl(Ista):
         step = None
         if random.random() < 0.5:
             step = float(random.uniform(0.3, largest)) / problem.lipschitz_constant
-        last, *thresholds = (cutoffs * problem.penalty / problem.lipschitz_constant).tolist()
+        cutoffs = cutoffs * float(np.asarray(problem.penalty).mean()) / problem.lipschitz_constant
+        last, *thresholds = cutoffs.tolist()
         steps = tuple((fractions / problem.lipschitz_constant).tolist())
         return cls(step, Hard(last), bound, steps, tuple(thresholds))
 

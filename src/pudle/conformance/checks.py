@@ -5,13 +5,16 @@ registered, and how all of them run.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import Estimate
-from ..workers import failure
+from ..workers import failure, restart_clock
 from .closed_forms import Array
 from .explanations import Mistakes, distance, explain
 from .specimens import Specimen
@@ -54,6 +57,7 @@ class Subject:
     def estimate(self, depth: Any, *dtype: Any, **changes: Any) -> Any:
         """Return an estimate in a dtype and on a device, perhaps of a changed problem."""
         made = self.specimen.make(*dtype, **changes), self.specimen.make_algorithm(*dtype)
+        restart_clock()
         return self.estimator.estimate(*made, depth)
 
     def gradient(self, depth: int, *dtype: Any) -> Array:
@@ -63,7 +67,11 @@ class Subject:
     def sweep(self, depths: Iterable[Any]) -> list[Estimate]:
         """Return the estimates of a sweep."""
         made = self.specimen.make(), self.specimen.make_algorithm()
-        return list(self.estimator.sweep(*made, list(depths)))
+        results = []
+        for result in self.estimator.sweep(*made, list(depths)):
+            restart_clock()
+            results.append(result)
+        return results
 
 
 class Distance(NamedTuple):
@@ -117,6 +125,8 @@ class Record:
         Why it failed or was refused, in one line; empty if it passed.
     distances : tuple of Distance
         What the claim ``approximate`` reports in place of a limit; empty for others.
+    place : str
+        Where the estimator raised an error: its kind, the file and the line; empty without one.
     """
 
     check: str
@@ -128,6 +138,7 @@ class Record:
     limit: float | None = None
     reason: str = ""
     distances: tuple[Distance, ...] = ()
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,7 @@ class Check:
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        status, reason = "failed", ""
+        status, reason, place = "failed", "", ""
         numbers: Any = (None, None)
         measured: list[Any] = []
         try:
@@ -185,14 +196,26 @@ class Check:
             elif not isinstance(error, UnsupportedProblem):
                 text = " ".join(reason.split())[:200] or "an empty message"
                 advice = "raise UnsupportedProblem, saying what is missing, if this is not treated"
-                reason = f"raised {type(error).__name__}: {text}; {advice}"
+                place = type(error).__name__ + _place(error, subject.estimator)
+                reason = f"raised {place}: {text}; {advice}"
             elif "\n" in reason or len(reason.split()) < 5:
                 remedy = "say in one line what is missing and what to use instead"
                 reason = f"refuses with {reason!r}: {remedy}"
             else:
                 status = "refused"
         distances = tuple(each for each in measured if isinstance(each, Distance))
-        return self.record(subject, status, *numbers, reason, distances)
+        return self.record(subject, status, *numbers, reason, distances, place)
+
+
+def _place(error: BaseException, estimator: Any) -> str:
+    """Return the last line that an error passed in the folder of an estimator's file."""
+    try:
+        folder = Path(inspect.getfile(type(estimator))).parent
+    except (OSError, TypeError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    return f" at {Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].line})" if own else ""
 
 
 CHECKS: dict[str, Check] = {}

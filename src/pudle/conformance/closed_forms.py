@@ -16,7 +16,7 @@ import torch
 
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, State
-from ..algorithms.thresholding import Hard
+from ..algorithms.thresholding import Hard, Soft, Thresholding
 
 #: Entries are floats, complex numbers or extended floats.
 Array = np.ndarray[Any, Any]
@@ -26,6 +26,17 @@ TINY = 1e-30
 REGULAR = 1e3
 
 
+@dataclass(frozen=True)
+class Squeeze(Thresholding):
+    """A rule as users write it: the soft one, and a tenth less."""
+
+    name = "squeeze"
+    proximal = False
+
+    def __call__(self, values: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return 0.9 * Soft()(values, *rest)
+
+
 def soft(values: Array, threshold: Any, nonnegative: bool = False) -> Array:
     """Apply the two-sided soft threshold, or the one-sided one; a complex step passes through."""
     signs = np.ones_like(values.real) if nonnegative else np.sign(values.real)
@@ -33,12 +44,12 @@ def soft(values: Array, threshold: Any, nonnegative: bool = False) -> Array:
 
 
 def prox(values: Array, threshold: Any, nonnegative: bool, rule: Any, iteration: int) -> Array:
-    """Apply a thresholding rule: ``soft``, ``decaying`` or ``hard``."""
+    """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
     if isinstance(rule, Hard):
         sizes = values.real if nonnegative else np.abs(values.real)
         return np.where(sizes > np.real(rule.threshold or threshold), values, 0)
-    decay = getattr(rule, "decay", 1.0)
-    return soft(values, threshold * decay**iteration, nonnegative)
+    scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
+    return scale * soft(values, threshold * decay**iteration, nonnegative)
 
 
 def smooth_gradient(observations: Array, parts: tuple[Array, Any, Any], codes: Array) -> Array:
@@ -104,6 +115,11 @@ class ClosedForm:
         """Eigenvalues of the Hessian of the smooth part, in ascending order."""
         matrix, _, l2_penalty = self.parts(self.theta)
         return np.asarray(np.linalg.eigvalsh(matrix.T @ matrix) + l2_penalty)
+
+    @property
+    def work(self) -> int:
+        """Multiplications of a layer."""
+        return self.observations.size * len(self.eigenvalues)
 
     @property
     def lipschitz_constant(self) -> float:
@@ -228,17 +244,27 @@ class Steps(ClosedForm):
     """Steps of a fixed point, which take complex numbers."""
 
     eigenvalues = np.ones(1)
+    #: About what takes as long as the calls.
+    work = 10_000
+
+    def _call(self, function: Any, codes: Any, theta: Any) -> Any:
+        """Call a function of the problem, with complex numbers in the form of its state."""
+        codes, theta = (torch.as_tensor(each, dtype=torch.complex128) for each in (codes, theta))
+        return function(self.problem.unpack(codes.reshape(self.problem.code_shape)), theta)
 
     def step(self, codes: Any, theta: Any) -> Array:
         """Return the codes after one step."""
-        tensors = (torch.as_tensor(each, dtype=torch.complex128) for each in (codes, theta))
-        return array(self.problem.step(*tensors))
+        state = self._call(self.problem.step, codes, theta)
+        parts = state.values() if isinstance(state, dict) else [state]
+        return np.concatenate([part.flatten() for part in parts]).reshape(codes.shape)
 
     def loss(self, codes: Array, theta: Array) -> Any:
-        return self.problem.loss(torch.as_tensor(codes), torch.as_tensor(theta)).item()
+        return self._call(self.problem.loss, codes, theta).item()
 
     def run(self, theta: Array, iterations: Iterable[int], state: Any = None) -> Any:
-        codes = array(self.problem.initial_codes()) if state is None else state.codes
+        start = self.algorithm.initial
+        start = self.problem.initial_codes() if start is None else start
+        codes = flat(start) if state is None else state.codes
         for _ in iterations:
             codes = self.step(codes, theta)
         return SimpleNamespace(codes=codes)
@@ -263,8 +289,18 @@ def half_squares(residual: Array) -> Array:
     return (residual * residual).sum(1) / 2
 
 
+def own_losses(codes: Any, theta: Any) -> Any:
+    """Return a loss for each sample, of arrays or tensors, as users may write it: squares of
+    weighted sums of the codes, and of some entries of theta.
+    """
+    sums = codes.reshape(len(codes), -1).cumsum(1).sum(1)
+    return sums**2 * (1 + (theta[..., 0] ** 2).mean()) / 2
+
+
 def dictionary_losses(form: ClosedForm, codes: Array, theta: Array) -> Array:
     """Return the losses of sparse coding."""
+    if callable(form.problem.loss):
+        return np.asarray(own_losses(codes, theta))
     (matrix, penalty, l2_penalty), targets = form.parts(theta), form.problem.targets
     targets = form.observations if targets is None else flat(targets)
     losses = half_squares(targets - codes @ matrix.T)
@@ -299,7 +335,7 @@ def learned_parts(problem: Any, theta: Array) -> tuple[Array, Any, Any]:
 #: or its closed form: a new class needs a row.
 FORMS: dict[type[problems.Problem], tuple[Callable[..., Any], Callable[..., Any]]] = {
     problems.SparseCoding: (
-        lambda problem, theta: (theta, problem.penalty, problem.l2_penalty),
+        lambda problem, theta: (theta, np.asarray(problem.penalty), problem.l2_penalty),
         dictionary_losses,
     ),
     problems.ConvolutionalSparseCoding: (

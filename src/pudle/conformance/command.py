@@ -33,7 +33,7 @@ STATUSES = ["passed", "refused", "failed"]
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time that one check may take on one problem.",
+    help="Time that one estimate may take.",
 )
 @click.option(
     "--all",
@@ -126,6 +126,7 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and
     refusals.
     """
+    import numpy as np
     import pandas
 
     frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
@@ -148,9 +149,15 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
         apart = pandas.Series(distances).unstack(sort=False)
         lines += ["Relative distance, which the claim leaves open, from the gradient"]
         lines += [apart.to_string(float_format="{:.2g}".format)]
-    short = pandas.concat([refused.drop_duplicates("reason"), failed.groupby("check").head(FEW)])
+    # One line stands for all errors from one line of code.
+    cause = failed.place.where(failed.place != "", failed.check)
+    alike = failed.groupby(cause).check
+    few = failed[alike.cumcount() < np.where(failed.place != "", 1, FEW)]
+    short = pandas.concat([refused.drop_duplicates("reason"), few])
     for row in (frame if everything else short).itertuples():
         place = f", {row.problem} / {row.loss} / {row.algorithm}" if row.problem else ""
+        if row.place and not everything:
+            place += f" ({alike.transform('size')[row.Index]} alike)"
         measured = [f"{each:.3g}" for each in (row.number, row.limit) if pandas.notna(each)]
         numbers = f" ({', limit '.join(measured)})" if measured else ""
         lines.append(f"{row.status}: {row.check}{place}{numbers}: {row.reason}")

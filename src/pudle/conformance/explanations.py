@@ -3,13 +3,11 @@ of common mistakes.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 
 import numpy as np
 
-from ..algorithms import Ista
-from .closed_forms import Array, ClosedForm, Steps
+from .closed_forms import Array
 from .specimens import Specimen
 from .tolerances import ROUNDED, SETTLED
 
@@ -68,8 +66,6 @@ def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mista
     yield "the implicit gradient on the support of the last codes", implicit
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
     yield "transposed", expected.T
-    for mistake, mistaken in _mistaken_algorithms(specimen):
-        yield f"the derivative at {mistake}", mistaken.unrolled(depth)
     earlier = form.implicit(max(depth - 1, 0))
     yield "the implicit gradient at the codes of an earlier layer", earlier
     for window in range(depth - 1, 0, -1) if depth < SETTLED else ():
@@ -83,21 +79,3 @@ def mistaken_codes(specimen: Specimen, depth: int) -> Mistakes:
         return
     for layer in (max(depth - 1, 0), depth + 1):
         yield f"those of layer {layer}", specimen.form.codes(layer)
-    for mistake, mistaken in _mistaken_algorithms(specimen):
-        yield f"those of {mistake}", mistaken.codes(depth)
-
-
-def _mistaken_algorithms(specimen: Specimen) -> Iterator[tuple[str, ClosedForm]]:
-    """Yield the closed forms of algorithms that common mistakes lead to."""
-    form, algorithm = specimen.form, specimen.make_algorithm()
-    if isinstance(form, Steps):
-        return
-    matrix, _, l2_penalty = form.parts(form.theta)
-    step = 1 / float((matrix**2).sum() + l2_penalty)
-    plain = Ista(algorithm.step, algorithm.thresholding, initial=algorithm.initial)
-    for mistake, mistaken in {
-        "a step from the Frobenius norm, not the largest eigenvalue": replace(algorithm, step=step),
-        "plain layers, although the algorithm is accelerated": plain,
-        "a zero start, with the warm start ignored": replace(algorithm, initial=None),
-    }.items():
-        yield mistake, replace(form, algorithm=mistaken)

@@ -3,7 +3,8 @@
 The named ones are small, regular and made by datasets. The drawn ones vary all options, sizes and
 depths that the classes of problems and algorithms can have, as their `specimen` methods draw them:
 an estimator that is wrong only for one sample, for long windows or for several channels is right on
-any short list of examples. Draws are the same in every run, because their streams are named.
+any short list of examples. Users may bring a loss, a thresholding rule and an algorithm with memory
+of their own, and so do draws. They are the same in every run, because their streams are named.
 """
 
 import copy
@@ -14,26 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map_only
 
 from .. import problems
-from ..algorithms import Algorithm, Fista, Ista, Iteration
+from ..algorithms import Algorithm, Fista, Ista, Iteration, State
 from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
-from .closed_forms import FORMS, ClosedForm, Steps
+from .closed_forms import ClosedForm, Squeeze, Steps, own_losses
 from .tolerances import EVERY, FAR, SHALLOW
 
 #: Makes an algorithm for a problem, with codes to start from.
 Maker = Callable[[Any, torch.Tensor], Any]
-
-#: The algorithms beside ISTA and FISTA: specs, multiples of the step 1/L, and a warm start.
-OTHER_ALGORITHMS = (
-    "fista(restart=True)",
-    "ista(step=1.5/L)",
-    "ista(step=0.02/L)",
-    "ista(thresholding='decaying(decay=0.95)')",
-    "ista(thresholding='hard')",
-    "warm start",
-)
 
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
 #: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
@@ -70,19 +62,34 @@ DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
 
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
-    """Return the fields of a problem or an algorithm that hold tensors."""
-    values = {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner)}
+    """Return the tensors in the fields of a problem or an algorithm."""
+    values = dict(vars(owner))
+    for parts in vars(owner).values():
+        values |= parts if isinstance(parts, dict) else {}
     return {name: each for name, each in values.items() if isinstance(each, torch.Tensor)}
 
 
 def copied(
-    owner: Any, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
+    owner: Any,
+    scattered: bool = False,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    **changes: Any,
 ) -> Any:
     """Return a problem or an algorithm with new tensors, which no estimator can spoil for the next
     call.
     """
-    tensors = {name: each.to(device, dtype, copy=True) for name, each in tensors_of(owner).items()}
-    return dataclasses.replace(owner, **tensors | changes)
+    values = {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner)}
+
+    def new(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.to(device, dtype, copy=True)
+        return (
+            torch.stack([tensor.mT, tensor.mT], -1)[..., 1].mT
+            if scattered and tensor.ndim > 1
+            else tensor
+        )
+
+    return dataclasses.replace(owner, **tree_map_only(torch.Tensor, new, values) | changes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,6 +106,8 @@ class Specimen:
     drawn : bool
         Whether it is drawn: then gradients are compared along two random directions, because all
         directions of a large problem take long.
+    scattered : bool
+        Whether each tensor is a part of a larger one: no estimator may rely on what lies where.
     """
 
     problem: str
@@ -107,6 +116,7 @@ class Specimen:
     original: Any
     algorithm_for: Maker
     drawn: bool = False
+    scattered: bool = False
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -126,11 +136,11 @@ class Specimen:
 
     def make(self, *dtype: Any, **changes: Any) -> Any:
         """Return a copy of the problem, of a dtype and on a device, perhaps with other fields."""
-        return copied(self.original, *dtype, **changes)
+        return copied(self.original, self.scattered, *dtype, **changes)
 
     def make_algorithm(self, *dtype: Any) -> Any:
         """Return a copy of the algorithm, of a dtype and on a device."""
-        return copied(self.algorithm_for(self.original, self.initial), *dtype)
+        return copied(self.algorithm_for(self.original, self.initial), self.scattered, *dtype)
 
     @functools.cached_property
     def form(self) -> Any:
@@ -156,8 +166,7 @@ class Specimen:
         if not self.drawn:
             return [SHALLOW[1], 0, *SHALLOW]
         form, random = self.form, generator(0, f"conformance depths {self.problem}")
-        work = form.observations.size * len(form.eigenvalues)
-        largest = int(np.clip(min(WORK // work, LAYERS // form.theta.size), 12, DEEPEST))
+        largest = int(np.clip(min(WORK // form.work, LAYERS // form.theta.size), 12, DEEPEST))
         great, small = largest ** random.uniform(0.6, 1), random.integers(0, 3)
         depths = [int(great), int(small), int(largest ** random.random())]
         return [*depths, int(random.choice(depths))]
@@ -167,15 +176,8 @@ class Specimen:
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
 
-    def make(problem: Any, initial: torch.Tensor) -> Any:
-        if algorithm == "warm start":
-            return Ista(initial=initial)
-        if algorithm.endswith("/L)"):
-            share = float(algorithm.removeprefix("ista(step=").removesuffix("/L)"))
-            return Ista(share / problem.lipschitz_constant)
-        return make_algorithm(algorithm)
-
-    return Specimen(problem, loss, algorithm, make_dataset(NAMED[problem]).problem(loss), make)
+    original = make_dataset(NAMED[problem]).problem(loss)
+    return Specimen(problem, loss, algorithm, original, lambda *_: make_algorithm(algorithm))
 
 
 def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Specimen, ...]:
@@ -190,89 +192,90 @@ def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Sp
     )
 
 
-def _iterations() -> Specimen:
-    """Make steps ``tanh(A (theta z) + b)`` of three samples, whose Jacobian is not symmetric: A has
-    the norm 0.7 and complex eigenvalues.
-    """
-    random = generator(0, "conformance iterations")
-    matrix = torch.tensor(0.7 * np.linalg.qr(random.standard_normal((4, 4)))[0])
-    offsets = torch.tensor(random.standard_normal((3, 4)))
-
-    def step(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-        return torch.tanh((theta * codes) @ matrix.to(theta).T + offsets.to(theta))
-
-    def cubes(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-        return (codes**3).sum() / 3 + 0.1 * (theta**2).sum()
-
-    theta = torch.tensor(random.uniform(0.7, 1.0, 4))
-    problem = problems.FixedPoint(theta, step, cubes, torch.zeros_like(offsets))
-    return Specimen("iterations", "cubes", "iteration", problem, lambda *_: Iteration())
-
-
 PLAIN = ("ista", "fista")
 #: Every problem, loss and plain algorithm.
 GRID = specimens(algorithms=PLAIN)
-#: The same, the other algorithms on one problem, and an iteration of its own.
-VARIED = (*GRID, *specimens("sparse coding", algorithms=OTHER_ALGORITHMS), _iterations())
 
 # --- the drawn specimens
 
-#: Number of draws, and of those of each class that came later.
-DRAWS, OWN_DRAWS = 96, 4
+#: Number of draws, and of those of each other algorithm.
+DRAWS, OWN_DRAWS = 120, 4
 DENSE = ("sparse coding", problems.SparseCoding)
 OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
     ("penalty", problems.PenaltySelection),
     ("ridge", problems.Ridge),
     ("learned penalties", problems.ThresholdedConvolutionalSparseCoding),
+    ("iterations", problems.FixedPoint),
 )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Moving(State):
+    previous: Any = None
+
+
+class HeavyBall(Ista):
+    """An algorithm as users write it: its layers have a memory beside the codes."""
+
+    name = "heavy_ball"
+
+    def advance(self, problem: Any, state: Any, step: float) -> State:
+        inertia = 0.5 * (state.codes - getattr(state, "previous", state.codes))
+        moved = state.codes - step * problem.smooth_gradient(state.codes) + inertia
+        codes = problem.prox(moved, step, self.thresholding, state.iteration)
+        return _Moving(codes, codes, iteration=state.iteration + 1, previous=state.codes)
+
+
+def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Return a loss as users write it."""
+    return own_losses(codes, theta).mean()
 
 
 def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
     random = generator(index, "conformance draw")
     problem = problem_class.specimen(random)
-    changes: dict[str, Any] = {}
-    if random.random() < 0.3:
-        # An estimator may not rely on how tensors lie in memory.
-        changes = {
-            field: torch.from_numpy(np.array(each.numpy(), order="F"))
-            for field, each in tensors_of(problem).items()
-        }
-    loss, losses = getattr(problem, "loss", "linear"), ("lasso", "reconstruction")
+    scattered = bool(random.random() < 0.35)
+    losses: Any = ("lasso", "reconstruction", own_loss)
+    loss = getattr(problem, "loss", "linear")
     if loss in losses:
-        changes["loss"] = loss = str(random.choice(losses))
-    problem = dataclasses.replace(problem, **changes)
-    if algorithm is None:
+        loss = losses[random.choice(3, p=[0.35, 0.35, 0.3])]
+        problem = dataclasses.replace(problem, loss=loss)
+    if problem.default_algorithm == "iteration":
+        algorithm = Iteration
+    elif algorithm is None:
         algorithm = Fista if random.random() < 0.5 else Ista
+    ruled = hasattr(problem, "penalty") and algorithm in (Ista, Fista, HeavyBall)
+    own_rule = random.random() < 0.15 and ruled
 
     def make(problem: Any, initial: torch.Tensor) -> Any:
-        return algorithm.specimen(copy.deepcopy(random), problem, initial)
+        drawn = algorithm.specimen(copy.deepcopy(random), problem, initial)
+        return dataclasses.replace(drawn, thresholding=Squeeze()) if own_rule else drawn
 
-    return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, drawn=True)
+    loss = "function" if callable(loss) else loss
+    return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, True, scattered)
 
 
 def _drawn() -> Iterator[Specimen]:
-    """Yield draws of all kinds by turns, half of them dense, and then those of every other
-    registered class: algorithms that bring a specimen, on dense problems, and problems.
+    """Yield draws of all kinds by turns, half of them dense, and then of all other algorithms that
+    bring a specimen.
     """
     turns = [turn for other in OTHERS for turn in (DENSE, other)]
     for index in range(DRAWS):
         yield _draw(index, *turns[index % len(turns)])
-    new: list[Any] = [
-        (*DENSE, cls)
-        for cls in entries("algorithms").values()
-        if cls not in (Ista, Fista) and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
+    algorithms = [
+        cls
+        for cls in (HeavyBall, *entries("algorithms").values())
+        if cls not in (Ista, Fista, Iteration)
+        and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
     ]
-    new += [
-        (name, cls)
-        for name, cls in entries("problems").items()
-        if cls in FORMS and cls not in dict(turns).values()
-    ]
-    for index in range(len(new) * OWN_DRAWS):
-        yield _draw(DRAWS + 2 * index, *new[index // OWN_DRAWS])
+    for index, cls in enumerate(OWN_DRAWS * algorithms, DRAWS):
+        yield _draw(index, *DENSE, cls)
 
 
 DRAWN = tuple(_drawn())
 #: A few draws of all kinds, because 7 and the number of turns have no common factor.
 FEW = DRAWN[:DRAWS:7]
-SMALL = tuple(each for each in DRAWN if each.original.observations.numel() <= 200)
+#: Those with few entries in their codes, and of these the ones with samples of their own.
+SMALL = tuple(each for each in DRAWN if np.prod(each.original.code_shape) <= 200)
+SAMPLED = tuple(each for each in SMALL if each.original.per_sample)

@@ -38,14 +38,13 @@ SHALLOW = (2, 12)
 #: All depths up to here are checked one by one.
 EVERY = 130
 #: And these, where an estimator may have a limit of its own.
-FAR = (257, 401, 500)
+FAR = (257, 401, 500, 1000)
 #: Deep enough for an implicit system on the support to be regular and for the codes to have nearly
 #: converged.
 SETTLED = 60
 #: For means over draws, which cost the most.
 AVERAGED = 8
 DEEP = 250
-GREAT = 1000
 #: Fewest and most draws of a random gradient. A bias of a few percent shows only after hundreds of
 #: draws.
 SEEDS, MOST_SEEDS = 16, 400

@@ -17,7 +17,7 @@ from ..validation import check_integer
 from .convolution import Geometry, correlate, squared_norm_bound, synthesize
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
-from .problem import drawn, drawn_size
+from .problem import drawn, drawn_sizes
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
 #: L.
@@ -96,8 +96,8 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     def specimen(cls, random: np.random.Generator) -> Self:
         """Draw filters and images that are not necessarily square."""
         kernel = random.integers(1, 5, 2)
-        image, n = kernel + random.integers(0, 6, 2), drawn_size(random, 5)
-        channels, filters = (int(random.integers(1, 4)) for _ in range(2))
+        image = kernel + random.integers(0, 6, 2)
+        n, channels, filters = drawn_sizes(random, 5, 3, 3)
         stride = int(random.integers(1, kernel.min() + 1))
         dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
         observations, targets = drawn(random, n, channels, *image), None

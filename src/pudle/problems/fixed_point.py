@@ -4,14 +4,15 @@ both.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
-from .problem import Problem
+from .problem import Problem, drawn, drawn_sizes
 
 #: A state as the user's functions see it.
 UserState = Any
@@ -97,6 +98,31 @@ class FixedPoint(Problem):
         if not initial:
             raise InvalidArgument("initial is empty: give at least one tensor")
         object.__setattr__(self, "initial", initial if named else initial[""])
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw a step that couples all entries of a state of any form, with a Jacobian that is not
+        symmetric, and a cubic loss.
+        """
+        (n, k), shape = drawn_sizes(random, 9, 6), drawn_sizes(random, 9, 6)
+        forms: list[UserState] = [drawn(random, n, k), drawn(random, k)]
+        forms.append({"position": drawn(random, n, k), "velocity": drawn(random, k)})
+        theta = drawn(random, *shape[: random.integers(4)])
+
+        def flat(state: UserState) -> Tensor:
+            return torch.cat([part.flatten() for part in _parts(state).values()])
+
+        def step(state: UserState, theta: Tensor) -> UserState:
+            entries, shifts = flat(state), inputs.to(theta) @ theta.flatten()
+            moved = (0.4 * entries + 0.4 * entries.roll(1) + shifts).tanh()
+            return problem.unpack(moved.reshape(problem.code_shape))
+
+        def loss(state: UserState, theta: Tensor) -> Tensor:
+            return (flat(state) ** 3).sum() / 3 + 0.1 * (theta**2).sum()
+
+        problem = cls(theta, step, loss, forms[random.integers(3)])
+        inputs = drawn(random, len(flat(problem.initial)), theta.numel())
+        return problem
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -218,7 +244,7 @@ class FixedPoint(Problem):
 
 
 def _parts(state: UserState) -> dict[str, Any]:
-    """Return the tensors of a state by their names; of one tensor the name is empty."""
+    """Return the parts of a state by their names; of one tensor the name is empty."""
     return dict(state) if isinstance(state, Mapping) else {"": state}
 
 

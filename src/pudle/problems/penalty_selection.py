@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..validation import check_nonzero
 from .l1 import DenseL1Problem
-from .problem import drawn, drawn_size
+from .problem import drawn, drawn_sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -99,7 +99,7 @@ class PenaltySelection(DenseL1Problem):
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
         """Draw regressions with one penalty for each entry of the codes, or one for all."""
-        n, m, p, held_out = (drawn_size(random, largest) for largest in (30, 12, 9, 6))
+        n, m, p, held_out = drawn_sizes(random, 30, 12, 9, 6)
         design = drawn(random, m, p) * 10 ** random.uniform(-1, 1)
         observations = drawn(random, n, m)
         largest = np.abs(observations.numpy() @ design.numpy()).max()

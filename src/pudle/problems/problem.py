@@ -21,9 +21,13 @@ from .linearized import Linearized
 ThresholdingRule = Callable[[Tensor, float | Tensor, int, bool], Tensor]
 
 
-def drawn_size(random: np.random.Generator, largest: int) -> int:
-    """Draw a size: often 1, or else of any magnitude."""
-    return 1 if random.random() < 0.2 else int(largest ** random.random() + 0.5)
+def drawn_sizes(random: np.random.Generator, *largest: int) -> list[int]:
+    """Draw sizes: often 1, or else of any magnitude; sometimes one is that of another."""
+    sizes = [1 if random.random() < 0.2 else int(each ** random.random() + 0.5) for each in largest]
+    if random.random() < 0.3:
+        first, second = random.permutation(len(sizes))[:2]
+        sizes[first] = sizes[second] = min(sizes[first], sizes[second])
+    return sizes
 
 
 def drawn(random: np.random.Generator, *shape: int) -> Tensor:

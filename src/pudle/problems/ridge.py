@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_positive
-from .problem import Problem, ThresholdingRule, drawn, drawn_size
+from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -72,7 +72,7 @@ class Ridge(Problem):
 
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
-        n, m, p = (drawn_size(random, largest) for largest in (1000, 9, 7))
+        n, m, p = drawn_sizes(random, 1000, 9, 7)
         tensors: Any = {"observations": drawn(random, n, m), "dictionary": drawn(random, m, p)}
         tensors["weights"] = drawn(random, p)
         if random.random() < 0.6:

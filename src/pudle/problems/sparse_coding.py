@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from .l1 import DenseL1Problem, DictionaryProblem
-from .problem import drawn, drawn_size
+from .problem import drawn, drawn_sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -70,12 +70,13 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
 
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw mostly few samples, sometimes thousands, or thousands of dictionary entries."""
-        n, m, p = (drawn_size(random, largest) for largest in (40, 10, 14))
+        """Draw mostly few samples, sometimes thousands, or hundreds of atoms."""
+        n, m, p = drawn_sizes(random, 40, 10, 14)
         if (extreme := random.random()) < 0.15:
             n, m, p = (int(random.integers(*ends)) for ends in ((300, 3000), (2, 6), (2, 7)))
         elif extreme < 0.3:
-            n, m, p = (int(random.integers(*ends)) for ends in ((1, 4), (20, 60), (60, 70)))
+            n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
+            m = int(4500 / p * random.uniform(0.3, 1))
         nonnegative = bool(random.random() < 0.3)
         # Atoms have norms of all magnitudes, and differ in them.
         atoms = random.standard_normal((m, p))
@@ -84,7 +85,8 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         codes = random.standard_normal((n, p)) * (random.random((n, p)) < 0.3)
         codes = np.abs(codes) if nonnegative else codes
         x = codes @ atoms.T + 0.1 * random.standard_normal((n, m))
-        x = x * 10 ** random.uniform(-1, 1)
+        # Often in usual units, sometimes in any.
+        x = x * 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
         if n > 1 and random.random() < 0.2:
             x[0] = 0
         problem = cls(
@@ -94,7 +96,10 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
             nonnegative=nonnegative,
             **cls.drawn_truth(random, torch.tensor(atoms), torch.tensor(codes)),
         )
-        return dataclasses.replace(problem, **problem.drawn_penalties(random))
+        options = problem.drawn_penalties(random)
+        if random.random() < 0.3:
+            options["penalty"] = options["penalty"] * torch.tensor(random.uniform(0.3, 2, p))
+        return dataclasses.replace(problem, **options)
 
     def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
         x, d = tuple(observations.shape), tuple(dictionary.shape)
