@@ -28,7 +28,6 @@ from .checks import (
     require,
     require_finite,
 )
-from .closed_forms import Array
 from .specimens import FEW, GRID, specimens, tensors_of
 from .tolerances import QUOTIENT_DRAWN, SHALLOW
 
