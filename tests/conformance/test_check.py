@@ -91,8 +91,8 @@ def test_exceptions_are_failures_refusals_or_passed_on():
         return record.status, record.reason
 
     status, reason = outcome(ValueError())
-    assert status == "failed" and "raised ValueError at test_check.py:" in reason
-    assert "(raise error): an empty message; " in reason
+    assert status == "failed" and "raised ValueError at planted.py:" in reason
+    assert "): an empty message; " in reason
     refusal = "mine treats no problem at all: use backprop instead"
     assert outcome(pudle.UnsupportedProblem(refusal)) == ("refused", refusal)
     with pytest.raises(pudle.MissingDependency, match="install"):
@@ -137,7 +137,7 @@ def test_errors_of_one_line_are_one_line(capsys):
     command.print_result("planted", records, everything=False)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "raised" in line]
     first = f"failed: form, sparse coding / lasso / ista ({len(records)} alike): raised ValueError"
-    assert line.startswith(f"{first} at test_check.py:")
+    assert line.startswith(f"{first} at planted.py:")
 
 
 def newton(problem, algorithm, depth):

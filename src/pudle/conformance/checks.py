@@ -208,14 +208,13 @@ class Check:
 
 
 def _place(error: BaseException, estimator: Any) -> str:
-    """Return the last line that an error passed in the folder of an estimator's file."""
+    """Return the last line that an error passed in an estimator's file."""
     try:
-        folder = Path(inspect.getfile(type(estimator))).parent
+        file = inspect.getfile(type(estimator))
     except (OSError, TypeError):
         return ""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
-    return f" at {Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].line})" if own else ""
+    own = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == file]
+    return f" at {Path(file).name}:{own[-1].lineno} ({own[-1].line})" if own else ""
 
 
 CHECKS: dict[str, Check] = {}
