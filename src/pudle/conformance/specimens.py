@@ -199,7 +199,7 @@ GRID = specimens(algorithms=PLAIN)
 # --- the drawn specimens
 
 #: Number of draws, and of those of each other algorithm.
-DRAWS, OWN_DRAWS = 120, 4
+DRAWS, OWN_DRAWS = 120, 8
 DENSE = ("sparse coding", problems.SparseCoding)
 OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
