@@ -78,7 +78,8 @@ class Search:
                 if depth > each.window
                 and self.draws.errors(each, self.few, [depth]).loc[depth].notna().all()
             ]
-            taken = [self.draws.seconds[each.name, depth] for each in able]
+            # Other work on the machine only adds to a time.
+            taken = [[min(self.draws.seconds[each.name, depth])] for each in able]
             if depth < EARLY:
                 taken = self.in_turns([(each, depth) for each in able], ROUNDS).T.tolist()
             self._note_costs([(each, depth) for each in able], taken)
