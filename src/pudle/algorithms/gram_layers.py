@@ -109,10 +109,10 @@ def run_and_pull(
     codes = gram.new_empty(len(kept), n, p)
     points = torch.empty_like(codes) if accelerated else codes
     m = problem.dictionary.shape[0]
-    # Two products with the dictionary are cheaper than one with G, or keep their rounding in its
-    # row space: on the complement, no layer pulls it back.
-    single, drifted = gram.dtype == torch.float32, False
-    thin, rounds = p > (1 if single else 2) * m, single and depth > SAFE_DEPTH
+    # Two products with the dictionary are cheaper than one with G; and they keep their rounding in
+    # its row space: on the complement, no layer pulls it back.
+    thin, drifted = p > 2 * m, False
+    rounds = gram.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
     # Codes of few samples concern few pairs of atoms.
     columnwise = count == 1 and n * depth < COLUMNWISE * p
     by_columns, atoms = thin or columnwise, 0 if columnwise else p
@@ -142,7 +142,7 @@ def run_and_pull(
                 states[-1] = None
             slope = (
                 part.smooth_gradient(y).mul_(step)
-                if thin
+                if thin or rounds
                 else torch.addmm(products, y, gram, beta=-1)
             )
             values, before = y - slope, z
