@@ -214,11 +214,19 @@ class ClosedForm:
         return derivative(loss, self.theta, self.directions)
 
     @functools.cache  # noqa: B019
-    def implicit(self, depth: int) -> Array:
+    def implicit(self, depth: int, *, ahead: bool = False) -> Array:
         """Return the gradient of the implicit function theorem at the codes of a depth, from a
-        minimum-norm solve on the active set.
+        minimum-norm solve on their active set, or on that of the plain layer `ahead` of them.
         """
         codes, (matrix, penalty, l2_penalty) = self.codes(depth), self.parts(self.theta)
+        signs = np.sign(codes)
+        if ahead:
+            algorithm, parts = self.algorithm, self.parts(self.theta)
+            step = algorithm.step or 1 / self.lipschitz_constant
+            values = codes - step * smooth_gradient(self.observations, parts, codes)
+            nonnegative = getattr(self.problem, "nonnegative", False)
+            after = prox(values, step * penalty, nonnegative, algorithm.thresholding, depth)
+            signs = np.sign(after)
         hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
         # A sample's loss depends on no other sample's codes: a step in one column differentiates
         # all rows at once.
@@ -226,7 +234,7 @@ class ClosedForm:
         slopes = [self.losses(codes + column, self.theta).imag for column in columns]
         slope = np.stack(slopes, 1) / TINY / len(codes)
         # Without a penalty nothing sets entries to zero, and all of them are active.
-        active = (codes != 0) | (not np.any(penalty))
+        active = (signs != 0) | (not np.any(penalty))
         solution = np.zeros_like(codes)
         for row, support, right in zip(solution, active, slope, strict=True):
             system = hessian[np.ix_(support, support)]
@@ -234,7 +242,7 @@ class ClosedForm:
 
         def remaining(theta: Array) -> Any:
             parts = self.parts(theta)
-            slope = smooth_gradient(self.observations, parts, codes) + parts[1] * np.sign(codes)
+            slope = smooth_gradient(self.observations, parts, codes) + parts[1] * signs
             return self.loss(codes, theta) - (slope * solution).sum()
 
         return derivative(remaining, self.theta, self.directions)
@@ -270,7 +278,7 @@ class Steps(ClosedForm):
         return SimpleNamespace(codes=codes)
 
     @functools.cache  # noqa: B019
-    def implicit(self, depth: int) -> Array:
+    def implicit(self, depth: int, *, ahead: bool = False) -> Array:
         """Return the implicit gradient, from the Jacobian of the step as a matrix."""
         codes, theta = self.codes(depth), self.theta
         units = np.eye(codes.size).reshape(-1, *codes.shape)
