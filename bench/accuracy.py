@@ -1,7 +1,5 @@
 """Accuracy, read from the store."""
 
-from __future__ import annotations
-
 import statistics
 
 from pudle.measuring.contents import ScoreRecord

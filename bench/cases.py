@@ -2,8 +2,6 @@
 adding another.
 """
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import replace

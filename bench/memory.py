@@ -2,8 +2,6 @@
 process.
 """
 
-from __future__ import annotations
-
 from pudle.measuring.costs import drawn, touch
 
 from .selected import _Estimates, selection

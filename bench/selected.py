@@ -1,7 +1,5 @@
 """The selection and the store that every asv cell uses."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

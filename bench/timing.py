@@ -1,7 +1,5 @@
 """Time of one estimate."""
 
-from __future__ import annotations
-
 import os
 
 from pudle import kernel_choice

@@ -1,7 +1,5 @@
 """Which estimator to use on each case: the answers that a report begins with, and its budgets."""
 
-from __future__ import annotations
-
 import itertools
 
 import pandas as pd

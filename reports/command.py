@@ -1,7 +1,5 @@
 """`pudle report`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

@@ -3,8 +3,6 @@
 `docs/schema.md` describes its columns and metrics.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

@@ -2,8 +2,6 @@
 table.
 """
 
-from __future__ import annotations
-
 import colorsys
 import hashlib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Text, numbers and tables as Markdown, LaTeX and CSV; each escapes what it shows in one place."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from typing import Any

@@ -2,8 +2,6 @@
 CURVES.csv``.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

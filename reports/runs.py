@@ -1,7 +1,5 @@
 """Several runs side by side: of commits, of machines, or of anything else that has results."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """What a report rests on: how much was measured, what is still to be measured, and what broke."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pudle import text

@@ -4,8 +4,6 @@ Among them is how fast errors fall with depth, fitted where theory predicts it: 
 are right, and above rounding.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """All tables of a report as text; a column of the summary is one record of `COLUMNS`."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping

@@ -4,8 +4,6 @@ The numbers of both sides stand in one table, one row per cell and seed, and the
 holds for a row gives its verdict, see `_judged`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The thresholds of the comparison: how much worse an estimator may become."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path

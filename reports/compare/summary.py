@@ -1,7 +1,5 @@
 """A comparison as lines for a terminal, and as Markdown for a pull request."""
 
-from __future__ import annotations
-
 import jinja2
 import numpy as np
 import pandas as pd

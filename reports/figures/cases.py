@@ -1,7 +1,5 @@
 """The figures about cases: one of the curves of each, and what was stored beside them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import replace

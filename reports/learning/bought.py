@@ -2,8 +2,6 @@
 problem.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

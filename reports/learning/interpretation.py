@@ -1,7 +1,5 @@
 """Interpretation: the training samples that shaped each learned atom."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 

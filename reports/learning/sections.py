@@ -1,7 +1,5 @@
 """What pages say of experiments: one section per study, failures, and two results compared."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """`pudle.benchmark`: from problems to results in one call, for notebooks and scripts."""
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence

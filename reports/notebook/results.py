@@ -1,7 +1,5 @@
 """What `pudle.benchmark` returns: results that a notebook shows."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,8 +9,6 @@ version and kept in the user's cache. What all charts of a kind share stands in
 ``templates/vega.json``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

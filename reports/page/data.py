@@ -2,8 +2,6 @@
 every requirement that its reader can choose. The page's script filters and shows them.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import itertools

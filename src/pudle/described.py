@@ -1,7 +1,5 @@
 """A readable form of records that hold tensors: shapes and facts instead of numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Dense products in one thread, so that their last bits do not depend on how many there are."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import threading

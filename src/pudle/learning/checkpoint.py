@@ -1,7 +1,5 @@
 """The files that a training keeps in its folder, and how it continues from them."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

@@ -2,8 +2,6 @@
 learn filters from noisy images and test them on others, next to other packages' methods.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

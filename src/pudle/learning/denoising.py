@@ -2,8 +2,6 @@
 with other packages' methods on the same noisy images.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

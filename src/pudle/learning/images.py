@@ -2,8 +2,6 @@
 measured, and how filters and other small images are shown.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

@@ -2,8 +2,6 @@
 was learned from.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass

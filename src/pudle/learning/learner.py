@@ -1,7 +1,5 @@
 """Dictionary learning with any gradient estimator, inner algorithm and optimizer."""
 
-from __future__ import annotations
-
 import math
 import time
 import warnings

@@ -2,8 +2,6 @@
 signs of its atoms.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -2,8 +2,6 @@
 ``adam(learning_rate=1e-3)``.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar

@@ -2,8 +2,6 @@
 summed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import os

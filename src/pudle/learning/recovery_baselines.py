@@ -4,8 +4,6 @@ All of them minimize the mean of ``1/2 |x - D z|^2 + penalty |z|_1`` over codes 
 each in its own way, and none of them unrolls an algorithm.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Iterator

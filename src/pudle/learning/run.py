@@ -1,7 +1,5 @@
 """The steps of a training: batches, updates of the dictionary, and the rows of the history."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Options that choose what is measured, see `pudle.measuring.selection.select`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

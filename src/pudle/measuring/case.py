@@ -1,7 +1,5 @@
 """A case: a named problem that estimators are measured on."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

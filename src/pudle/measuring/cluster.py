@@ -6,8 +6,6 @@ What is left to do here is to say what a task needs, to judge what comes back, a
 scheduler was restarted. On a worker each task runs in a process that may break without harm to it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -3,8 +3,6 @@
 Each has a line with the digest of all else, and a reader refuses a file whose digest is another.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self

@@ -6,8 +6,6 @@ Nothing is made of a spec: the benchmarks of the accuracy get the records that t
 times and memory are the stored ones.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import datetime

@@ -1,7 +1,5 @@
 """`pudle list`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path

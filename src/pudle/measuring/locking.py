@@ -1,7 +1,5 @@
 """A lock on a folder of results, so that two commands never write to it at once."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The one timer and the one meter of memory: all times and peaks that this package tells."""
 
-from __future__ import annotations
-
 import resource
 import sys
 import time

@@ -1,7 +1,5 @@
 """Where numbers come from: machine, versions, threads, commit."""
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import importlib

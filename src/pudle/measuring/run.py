@@ -1,7 +1,5 @@
 """One run: freeze the selection, then fill the store with scores, costs and experiments."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

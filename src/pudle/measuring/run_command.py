@@ -1,7 +1,5 @@
 """`pudle run`."""
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path

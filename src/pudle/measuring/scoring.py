@@ -1,7 +1,5 @@
 """How far an estimate is from a reference, or why that cannot be said."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, fields
 

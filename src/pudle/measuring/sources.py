@@ -6,8 +6,6 @@ plug-in, the whole package; and of a user's file, those that it imports from its
 a command is in no room of a score.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

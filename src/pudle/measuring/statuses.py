@@ -1,7 +1,5 @@
 """The statuses of a measurement, and which of them mean that something broke."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

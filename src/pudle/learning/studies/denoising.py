@@ -1,7 +1,5 @@
 """Study of image denoising: filters learned with three gradients, and other packages' methods."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -5,8 +5,6 @@ Full batches and L-BFGS, because a dictionary is a combination of samples only w
 converged.
 """
 
-from __future__ import annotations
-
 from ..interpretation import InterpretationExperiment
 from ..training import LearningExperiment
 

@@ -4,8 +4,6 @@ Each optimizer has learning rates a factor of about three apart, the same for ev
 that the best rate of each gradient can be found.
 """
 
-from __future__ import annotations
-
 from ..training import LearningExperiment
 
 #: Estimator and outer loss of each gradient.

@@ -2,8 +2,6 @@
 core.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 from ...measuring.experiment import Experiment

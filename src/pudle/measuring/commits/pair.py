@@ -1,7 +1,5 @@
 """Build and measure two commits of a repository, and keep their results and times in one folder."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

@@ -2,8 +2,6 @@
 are then that commit's own.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import fnmatch
 import functools

@@ -1,7 +1,5 @@
 """Time the cells of two commits in turns, one process per commit, and compare the times."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
