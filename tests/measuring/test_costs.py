@@ -136,7 +136,7 @@ def test_times_of_a_case_are_those_of_the_same_rounds(tmp_path, installed):
         store.write("score", TINY, estimator, scores=[row], **content)
     fill(plan_costs(survey(selection, store)))
     old, new = (store.read("cost", *cell) for cell in cells(selection))
-    assert old.turns == new.turns != first.turns and len(old.samples) == len(new.samples)
+    assert old.turns == new.turns != first.turns
     wanted = [("seconds", TINY, name, 5) for name in ("dies", "sleeps", "alternating")]
     dead, hung, well = measure_times(wanted, 1.0, store)
     assert (dead.status, hung.status, well.status) == ("out-of-memory", "timeout", "ok")
@@ -146,7 +146,7 @@ def test_times_of_a_case_are_those_of_the_same_rounds(tmp_path, installed):
 
 
 def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(tmp_path, store, monkeypatch):
-    taken = {"alternating": 0.001, "backprop": 0.0099, "one_step": 0.0101}
+    taken = {"alternating": 0.001, "backprop": 0.0029, "one_step": 0.0031}
     timer = lambda device: lambda metric, case, spec, depth: taken[spec]  # noqa: E731
     monkeypatch.setattr(costs, "timer", timer)
     monkeypatch.setattr(costs, "SECONDS", 0.0)

@@ -39,7 +39,7 @@ NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 ROUNDS, MOST_ROUNDS, SECONDS = 10, 30, 2.0
 #: After so many rounds no more of a time that is so many times that of the fastest estimator at the
 #: deepest depth: no noise explains that, and no answer needs to tell the two apart.
-FEWEST_ROUNDS, SLOWER = 3, 10.0
+FEWEST_ROUNDS, SLOWER = 3, 3.0
 
 #: A cost of one estimate: its metric (``memory_bytes``, ``seconds``, or ``seconds_torch``, the time
 #: without kernels), the case, the estimator and the depth.
