@@ -89,7 +89,7 @@ def compare_command(
     else:
         pair = CommitPair(home, *(sides.commit_named(name) for name in names), profile)
         if run:
-            pair.measure(root, limits.seconds, functools.partial(echo, err=True), **options)
+            pair.measure(root, functools.partial(echo, err=True), **options)
         if lies_at(pair.rounds_path):
             together = pair.read()
     if together:

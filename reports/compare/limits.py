@@ -8,12 +8,15 @@ from typing import Annotated, Any, Self
 import msgspec
 
 from pudle.errors import InvalidArgument
-from pudle.measuring.commits.turns import TimeLimit
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class ErrorLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class ErrorLimit(_Limit):
     """How much an error may grow, where errors below `floor` count as equal to it.
 
     On one machine with one set of libraries errors are deterministic, and may grow by the factor
@@ -26,7 +29,7 @@ class ErrorLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     floor: Positive = 1e-14
 
 
-class MemoryLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MemoryLimit(_Limit):
     """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`,
     whichever allows more.
     """
@@ -35,7 +38,16 @@ class MemoryLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mebibytes: Positive = 4.0
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TimeLimit(_Limit):
+    """How much slower an estimate may become: by `ratio`, at the false discovery rate
+    `significance`.
+    """
+
+    ratio: Positive = 1.3
+    significance: Positive = 0.01
+
+
+class Limits(_Limit):
     """The thresholds of every metric."""
 
     relative_error: ErrorLimit = ErrorLimit()

@@ -17,7 +17,7 @@ from pudle import kernel_choice
 from pudle.errors import MissingResults, PudleError, SpecError
 from pudle.measuring.commits import pair, script
 from pudle.measuring.commits.pair import Side, _seen_from, timed_cells
-from pudle.measuring.commits.turns import ROUNDS, TimeLimit, time_in_turns
+from pudle.measuring.commits.turns import ROUNDS, time_in_turns
 from pudle.workers import Outcome
 
 
@@ -61,9 +61,9 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     assert {path.name.partition("-")[0] for path in costs} == {"memory_bytes"}
     # No verdict depends on surfaces, and they take longer than the scores.
     assert not (side.folder / "store" / "artifacts").exists()
-    cells, steps = [cells[0], (case, "no_such_estimator", 10)], []
+    cells = [cells[0], (case, "no_such_estimator", 10)]
     timers = {"base": side.timer, "head": side.timer}
-    rounds = time_in_turns(timers, cells, TimeLimit(), steps.append)
+    rounds = time_in_turns(timers, cells)
     timed = [row for row in rounds if row["estimator"] == "one_step"]
     assert len(timed) >= ROUNDS
     assert all(row["base"] > 0 and row["head"] > 0 for row in timed)
@@ -153,7 +153,7 @@ def requested(tmp_path, monkeypatch):
 
     def requested(sides=(), **options):
         ends.update(sides)
-        both.measure(tmp_path, TimeLimit(), lambda line: None, **options)
+        both.measure(tmp_path, lambda line: None, **options)
         return measured
 
     return requested

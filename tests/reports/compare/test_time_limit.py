@@ -7,7 +7,7 @@ import math
 import pytest
 from two_sides import CASES, DEPTHS, blank, scores, write
 
-from pudle.measuring.commits.turns import TimeLimit, time_in_turns
+from pudle.measuring.commits.turns import time_in_turns
 from pudle.measuring.contents import Rounds
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.compare.judge import compare
@@ -50,4 +50,4 @@ def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
 
 def test_no_time_is_begun_after_the_limit():
     cells = [("case", "estimator", 1)]
-    assert time_in_turns({}, cells, TimeLimit(), lambda line: None, until=-math.inf) == []
+    assert time_in_turns({}, cells, until=-math.inf) == []

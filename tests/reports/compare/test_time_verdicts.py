@@ -8,15 +8,13 @@ from pudle.reports.compare import summary
 
 CELLS = len(CASES) * len(ESTIMATORS) * len(TIMED)
 ONE = (CASES[1], "alternating", 100)
-# A cell that seems slower is timed again for twice as many rounds, and these decide.
-AGAIN = 2 * ROUNDS
 
 
 @pytest.mark.parametrize(
     ("ratio", "options", "verdict", "number"),
     [
         (lambda cell: 1.5 if cell[1] == "backprop" else 1.0, {"noise": 0.2}, "regression", 4),
-        (lambda cell: 1.6 if cell == ONE else 1.0, {"rounds": AGAIN}, "regression", 1),
+        (lambda cell: 1.6 if cell == ONE else 1.0, {"rounds": ROUNDS}, "regression", 1),
         (lambda cell: 1.8, {"noise": 0.01, "rounds": 1}, "undecided", CELLS),
         (lambda cell: 1.15, {"noise": 0.02}, "regression", 0),
         (lambda cell: 0.5, {"noise": 0.02}, "improved", CELLS),

@@ -21,10 +21,12 @@ from ..locking import locked
 from ..provenance import git
 from ..selection import Selection
 from . import script
-from .turns import Cell, TimeLimit, place, time_in_turns
+from .turns import ROUNDS, Cell, place, time_in_turns
 
 #: Share of a time limit that the scores and memory of one side may take; times take what is left.
 SHARE = 0.35
+#: Calls for a time, which commits count that have no sampler of their own.
+CALLS = 3
 #: What a worker of a commit runs.
 WORK = "from pudle.workers import work; work()"
 
@@ -73,13 +75,13 @@ class Side:
         return outcome
 
     @contextlib.contextmanager
-    def timer(self) -> Iterator[Callable[[Cell, int], float]]:
+    def timer(self) -> Iterator[Callable[[Cell], float]]:
         """Time cells in a new process."""
         timeout = Selection.read(self.selection).timeout
         with self.pool() as pool:
 
-            def ask(cell: Cell, calls: int) -> float:
-                outcome = pool.call(timeout, script.seconds, self.selection, cell, calls)
+            def ask(cell: Cell) -> float:
+                outcome = pool.call(timeout, script.seconds, self.selection, cell, CALLS)
                 if outcome.status != "ok":
                     raise PudleError(outcome.reason)
                 return outcome.result
@@ -143,7 +145,6 @@ class CommitPair:
     def measure(
         self,
         root: Path,
-        limit: TimeLimit,
         log: Callable[[str], None],
         *,
         minutes: float | None = None,
@@ -151,12 +152,12 @@ class CommitPair:
     ) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
-        The limit says what counts as slower, `log` gets one line about each step, and the options
-        are those of `pudle.measuring.selection.select`; of files of the repository that specs name,
-        each side has its commit's version. What a side lacks is left out, and so is what is not
-        measured after about so many `minutes`, building aside. A commit that cannot be built or
-        measured is an error, and so are a spec or a pattern that names nothing at either commit,
-        and another comparison of the same commits at the same time.
+        `log` gets one line about each step, and the options are those of
+        `pudle.measuring.selection.select`; of files of the repository that specs name, each side
+        has its commit's version. What a side lacks is left out, and so is what is not measured
+        after about so many `minutes`, building aside. A commit that cannot be built or measured is
+        an error, and so are a spec or a pattern that names nothing at either commit, and another
+        comparison of the same commits at the same time.
         """
         seconds = math.inf if minutes is None else 60 * minutes
         sides: dict[str, Side] = {}
@@ -208,7 +209,8 @@ class CommitPair:
             on_head = set(timed_cells(sides["head"]))
             cells = [cell for cell in timed_cells(sides["base"]) if cell in on_head]
             timers = {name: side.timer for name, side in sides.items()}
-            rounds = time_in_turns(timers, cells, limit, log, until)
+            log(f"times of {len(cells)} cells, {ROUNDS} rounds")
+            rounds = time_in_turns(timers, cells, until)
             partial |= len({place(row) for row in rounds}) < len(cells)
             Rounds(rounds=rounds, partial=partial, lacking=lacking).write(self.rounds_path)
 

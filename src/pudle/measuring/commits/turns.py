@@ -4,9 +4,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import pandas as pd
 
 from ... import paired
@@ -14,53 +13,45 @@ from ...errors import PudleError
 
 #: Case, estimator and depth.
 Cell = tuple[str, str, int]
-#: Starts a process of a commit, and gives the seconds of the fastest of some calls of a cell, or
-#: raises PudleError.
-Timer = Callable[[], contextlib.AbstractContextManager[Callable[[Cell, int], float]]]
+#: Starts a process of a commit, and gives the seconds of a cell, or raises PudleError.
+Timer = Callable[[], contextlib.AbstractContextManager[Callable[[Cell], float]]]
 
 #: Columns that identify a timed cell.
 CELL = ["case", "estimator", "depth"]
-#: Rounds of each cell, and calls for a time.
-ROUNDS, CALLS = 14, 3
-
-
-class TimeLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much slower an estimate may become: by the median `ratio`, at the false discovery rate
-    `significance`.
-    """
-
-    ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.3
-    significance: Annotated[float, msgspec.Meta(gt=0)] = 0.01
+#: Rounds of each cell.
+ROUNDS = 14
 
 
 def time_in_turns(
-    timers: Mapping[str, Timer],
-    cells: Sequence[Cell],
-    limit: TimeLimit,
-    log: Callable[[str], None],
-    until: float = math.inf,
+    timers: Mapping[str, Timer], cells: Sequence[Cell], until: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Time cells on both sides, then time those that seem slower again, for twice as many rounds
-    and in new processes.
+    """Time cells on both sides, in one process for each; no cell is begun after `until`, of the
+    monotonic clock.
 
-    For the latter only the second measurement counts: a cell chosen for its large ratio is also
-    chosen for bad luck, and some of that belongs to a process, such as where its memory happens to
-    lie. No cell is begun after `until`, of the monotonic clock. The result is the rows of the table
-    that `compare_rounds` takes.
+    The result is the rows of the table that `compare_rounds` takes.
     """
-    if not cells:
-        return []
-    log(f"times of {len(cells)} cells, {ROUNDS} rounds")
-    first = _measure(timers, cells, ROUNDS, until)
-    compared = compare_rounds(first)
-    slower = compared.loc[compared["change"] > limit.ratio, CELL]
-    if slower.empty:
-        return first
-    log(f"times of {len(slower)} cells again")
-    chosen = [*slower.itertuples(index=False, name=None)]
-    again = _measure(timers, chosen, 2 * ROUNDS, until)
-    replaced = {place(row) for row in again}
-    return [row for row in first if place(row) not in replaced] + again
+    rows: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        ask = {name: stack.enter_context(timer()) for name, timer in timers.items() if cells}
+        for cell in cells:
+            if time.monotonic() > until:
+                break
+            row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
+            times: dict[str, float] = {}
+            try:
+                # These times do not count: base comes first.
+                for name in ask:
+                    times[name] = ask[name](cell)
+                for turn in range(ROUNDS):
+                    for number in paired.order(turn, len(ask)):
+                        name = [*ask][number]
+                        times[name] = ask[name](cell)
+                    rows.append(row | {"round": turn} | times)
+            except PudleError as error:
+                # Where base has no time either, a failure of head is no regression.
+                missing = {"base": times.get("base"), "head": None}
+                rows.append(row | {"round": -1, "reason": str(error)} | missing)
+    return rows
 
 
 def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -103,30 +94,3 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     columns = [*CELL, "metric", *names, "status_base", "status_head", "reason_head"]
     types = dict.fromkeys(names, "float64") | {"depth": "Int64"}
     return pd.DataFrame(compared, columns=columns).astype(types)
-
-
-def _measure(
-    timers: Mapping[str, Timer], cells: Sequence[Cell], rounds: int, until: float
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    with contextlib.ExitStack() as stack:
-        ask = {name: stack.enter_context(timer()) for name, timer in timers.items()}
-        for cell in cells:
-            if time.monotonic() > until:
-                break
-            row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
-            times: dict[str, float] = {}
-            try:
-                # These times do not count: base comes first.
-                for name in ask:
-                    times[name] = ask[name](cell, CALLS)
-                for turn in range(rounds):
-                    for number in paired.order(turn, len(ask)):
-                        name = [*ask][number]
-                        times[name] = ask[name](cell, CALLS)
-                    rows.append(row | {"round": turn} | times)
-            except PudleError as error:
-                # Where base has no time either, a failure of head is no regression.
-                missing = {"base": times.get("base"), "head": None}
-                rows.append(row | {"round": -1, "reason": str(error)} | missing)
-    return rows
