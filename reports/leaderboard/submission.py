@@ -9,6 +9,7 @@ import os
 import re
 import statistics
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -97,8 +98,9 @@ def unfit(name: str) -> str:
         if cls.__module__.startswith("pudle.")
         for each in (key, *cls.aliases)
     }
-    known = name.lower() in taken
-    return f"{name} is the name of a built-in estimator: choose another" if known else ""
+    if name.lower() in taken:
+        return f"{name} is the name of a built-in estimator: choose another"
+    return ""
 
 
 def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> None:
@@ -211,18 +213,14 @@ def score(home: Path, *specs: str) -> None:
     with names.holding({("estimators", spec): each for spec, each in apart.items()}):
         tasks = begin(home / PROFILE, store, chosen)
         fill(plan(tasks), executor=Here())
-        scores = {task.identity: task.record.scores for task in tasks if task.kind == "score"}
-        for metric, case, spec, depth, _ in (
-            task.arguments for task in tasks if task.kind == "cost"
-        ):
-            samples = [
-                row["diagnostics"]["seconds"]
-                for row in scores[case.name, spec]
-                if row["depth"] == depth and row["status"] == "ok"
-            ]
-            if samples:
-                value = statistics.median(samples)
-                store.write("cost", metric, case, spec, depth, value=value, samples=samples)
+        for task in tasks:
+            samples = defaultdict[int, list[float]](list)
+            for row in task.record.scores if task.kind == "score" else ():
+                if row["status"] == "ok":
+                    samples[row["depth"]].append(row["diagnostics"]["seconds"])
+            for depth, taken in samples.items():
+                cell = ("seconds", *task.arguments[:2], depth)
+                store.write("cost", *cell, value=statistics.median(taken), samples=taken)
 
 
 def run_apart(folder: Path, home: Path, *command: Any) -> None:

@@ -1,7 +1,5 @@
 """Result files: they are written completely or not at all, and refused when damaged."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -13,14 +11,11 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from .errors import UnreadableResult, UnwritableFile, first_line
-
-if TYPE_CHECKING:
-    import numpy as np
 
 T = TypeVar("T")
 #: Bytes up to which the data that one option names travel to other machines and count by their
@@ -197,9 +192,7 @@ def read_each(paths: Iterable[Any], read: Callable[[Any], T], damaged: list[str]
     return contents
 
 
-def read_arrays(
-    path: Path, names: Iterable[str], *, owner: Path | None = None
-) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, Any]:
     """Read named arrays from an .npz result file, or raise UnreadableResult if it is damaged or
     lacks one.
 

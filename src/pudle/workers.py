@@ -6,8 +6,6 @@ leads a session and belongs to a connection. When its other end is closed, which
 for a process that is killed, the supervisor kills the session.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import ctypes
@@ -30,7 +28,7 @@ from contextvars import ContextVar
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -109,7 +107,7 @@ class Process:
         self.connection.close()
         self.talk.close()
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -286,7 +284,7 @@ class Pool:
         finally:
             busy.discard(process)
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -437,7 +435,7 @@ class Copy:
         self.number, self.seconds = 0, used.ru_utime + used.ru_stime
         return os.waitstatus_to_exitcode(status)
 
-    def __enter__(self) -> Copy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Time and memory of single estimates, measured in copies of a process, and kept in the store."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -11,7 +9,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +25,9 @@ from ..problems import Problem
 from ..workers import Copy, Outcome, return_freed_memory, run_in_copy
 from . import meter
 from .case import DTYPES, Case
-
-if TYPE_CHECKING:
-    from .contents import CostRecord
-    from .selection import Selection
-    from .store import Store
+from .contents import CostRecord
+from .selection import Selection
+from .store import Store
 
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"

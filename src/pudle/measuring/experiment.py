@@ -2,8 +2,6 @@
 and pictures.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import shutil
@@ -12,18 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..files import write_atomically
 from ..names import list_experiments
 from ..workers import failure
+from .contents import ExperimentRecord
 from .statuses import BROKEN
-
-if TYPE_CHECKING:
-    from .contents import ExperimentRecord
-    from .store import Store
+from .store import Store
 
 #: Called with the steps done, the steps in all, and one line about the current step.
 ProgressCallback = Callable[[int, int, str], None]

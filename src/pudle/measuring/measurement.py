@@ -1,13 +1,11 @@
 """The scores of one estimator on one case, at all its depths and seeds."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,12 +16,10 @@ from ..names import make_estimator
 from ..references.certified import Reference
 from ..workers import failure, keep
 from .case import Case
+from .contents import ScoreRecord
 from .scoring import Score, score
 from .statuses import BROKEN, worst
-
-if TYPE_CHECKING:
-    from .contents import ScoreRecord
-    from .store import Store
+from .store import Store
 
 #: Some rows of a record, of its field ``scores`` or ``references``.
 Part = tuple[str, list[dict[str, Any]]]

@@ -1,7 +1,5 @@
 """The store: one file per result, named by the hash of all that the result depends on."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io
@@ -31,6 +29,14 @@ RECORDS: dict[str, type[Record]] = {
     "surface": Artifact,
     "experiment": ExperimentRecord,
 }
+
+
+class Place(NamedTuple):
+    """Where a result is kept, its key, and the fields of its record that say what it is of."""
+
+    path: Path
+    key: str
+    of: dict[str, Any]
 
 
 @dataclass
@@ -194,14 +200,6 @@ class Store:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomically(path, buffer.getvalue())
-
-
-class Place(NamedTuple):
-    """Where a result is kept, its key, and the fields of its record that say what it is of."""
-
-    path: Path
-    key: str
-    of: dict[str, Any]
 
 
 def objects(case: Case, estimator: str = "") -> list[Any]:

@@ -1,9 +1,7 @@
 """Errors of truncated gradients over depth and window, and of the unrolled Jacobian over depth."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +16,10 @@ from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..references.records import exactly
 from .case import Case
+from .contents import Artifact
 from .measurement import stored_reference
 from .scoring import score
-
-if TYPE_CHECKING:
-    from .contents import Artifact
-    from .store import Store
+from .store import Store
 
 #: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only
 #: one.
