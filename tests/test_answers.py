@@ -27,7 +27,7 @@ DEPTHS = np.array([1, 10, 100])
 
 
 @pytest.mark.parametrize(
-    ("errors", "expected"),
+    "errors, expected",
     [
         ({1: 1.0, 11: 1e-6}, 11),
         ({1: 1e-3, 5: 1e-4}, 1),
@@ -41,7 +41,7 @@ def test_the_depth_from_which_an_error_stays_reached(errors, expected):
 
 
 @pytest.mark.parametrize(
-    ("depth", "expected", "outside"),
+    "depth, expected, outside",
     [
         (100, 1.0, False),
         (150, 1.5, False),
@@ -138,7 +138,7 @@ def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "ties"),
+    "change, ties",
     [({}, ()), ({"spread": 0.2}, ("slower",)), ({"turns": "others"}, ("slower",))],
 )
 def test_the_fastest_is_told_by_a_test_over_rounds(change, ties):

@@ -47,7 +47,7 @@ def test_imports_keep_the_order_of_the_rooms_and_form_no_circle(package):
 
 
 @pytest.mark.parametrize(
-    ("path", "line", "broken"),
+    "path, line, broken",
     [
         ("references/lasso.py", "def late():\n    from pudle.measuring import store", "order"),
         ("bench/cases.py", "from pudle.reports.load import load", "order"),

@@ -191,7 +191,7 @@ def make_mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("option", "text"),
+    "option, text",
     [
         ("window=2.0", "window=2.0 is of type float: give int"),
         ("window=None", "window=None is of type NoneType: give int"),
@@ -216,7 +216,7 @@ def test_an_option_of_the_type_that_it_states_is_taken(options, make_mine):
 
 
 @pytest.mark.parametrize(
-    ("spec", "moved"),
+    "spec, moved",
     [
         ("lib/mine.py:Mine(window=3)", "/far/mine.py:Mine(window=3)"),
         ("lib/mine.py(path='x.py')", "/far/mine.py(path='/far/x.py')"),

@@ -28,7 +28,7 @@ def commands(group=program, path="pudle"):
 
 
 @pytest.mark.parametrize(
-    ("words", "command"),
+    "words, command",
     list(commands()),
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -157,7 +157,7 @@ def test_compare_step_says_when_the_history_is_too_short(shell, history):
 
 
 @pytest.mark.parametrize(
-    ("comment", "target"), [("", "POST repos/a/b/issues/3"), ("17", "PATCH repos/a/b/issues")]
+    "comment, target", [("", "POST repos/a/b/issues/3"), ("17", "PATCH repos/a/b/issues")]
 )
 def test_comment_step_keeps_one_comment_up_to_date(shell, comment, target):
     shell.stand_in("gh", f'case "$*" in *--jq*) echo "{comment}" ;; esac\n')

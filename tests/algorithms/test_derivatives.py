@@ -20,7 +20,7 @@ THROUGH_ALL = ("backprop", "forward", "checkpointed", "truncated(window=100)")
 
 
 @pytest.mark.parametrize(
-    ("make", "algorithm", "depth"),
+    "make, algorithm, depth",
     [
         (sparse_problem, pudle.Fista(restart=True), 40),
         (sparse_problem, pudle.make_algorithm(NOODL), 6),

@@ -50,7 +50,7 @@ def test_codes_are_those_of_the_paper(depth, choice, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spec", "text"),
+    "spec, text",
     [
         ("noodl(thresholding='soft')", "is not hard, as NOODL's is: use ista with this rule"),
         ("noodl(lower_bound=0)", "lower_bound=0 is out of range"),

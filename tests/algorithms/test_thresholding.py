@@ -50,7 +50,7 @@ def test_slope_is_one_on_what_is_kept_and_zero_elsewhere(rule, nonnegative):
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    "spec, says",
     [
         ("ista(thresholding='sfot')", "did you mean 'soft'"),
         ("ista(thresholding=3)", "no thresholding rule"),

@@ -113,7 +113,7 @@ class TestEveryDataset:
 
 
 @pytest.mark.parametrize(
-    ("spec", "text"),
+    "spec, text",
     [
         ("sparse_gaussian(n_samples=0)", "n_samples=0 is too small"),
         ("bernoulli_gaussian(n_components=True)", "n_components=True is not an integer"),
@@ -275,7 +275,7 @@ class TestImages:
         assert pudle.list_datasets()["image_patches"]().fingerprint() == ""
 
     @pytest.mark.parametrize(
-        ("images", "options", "text"),
+        "images, options, text",
         [
             ({}, {}, "is an empty image folder: put images in it (.png .jpg"),
             ({"small.png": textured(5, 30)}, {}, "does not fit into small.png (30 x 5 pixels)"),
@@ -293,7 +293,7 @@ class TestImages:
         text = refusal(lambda: patches_of(tmp_path / "absent"))
         assert text.startswith(f"folder={str(tmp_path / 'absent')!r} is not an existing folder")
 
-    @pytest.mark.parametrize(("suffix", "share"), [("png", 0.5), ("jpg", 0.5), ("tif", 0)])
+    @pytest.mark.parametrize("suffix, share", [("png", 0.5), ("jpg", 0.5), ("tif", 0)])
     def test_an_image_that_is_cut_is_refused(self, tmp_path, suffix, share):
         file = save(tmp_path / f"bad.{suffix}", textured())
         file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])

@@ -83,7 +83,7 @@ def test_the_mean_over_batches_is_the_gradient_of_the_whole_table(tmp_path, tabl
 
 
 @pytest.mark.parametrize(
-    ("values", "options", "reason"),
+    "values, options, reason",
     [
         (
             None,

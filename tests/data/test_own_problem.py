@@ -153,7 +153,7 @@ def test_a_class_of_problem_whose_fields_have_defaults_is_a_dataset_too(folder):
 
 
 @pytest.mark.parametrize(
-    ("spec", "reason"),
+    "spec, reason",
     [
         (
             "own.py(gaol=2)",

@@ -173,7 +173,7 @@ def test_a_frame_an_array_and_a_file_give_one_problem(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    "options, text",
     [
         ({"n_samples": 31}, "n_samples=31 is above the 30 rows to code"),
         ({"n_components": 30}, "n_components=30 is above the"),
@@ -192,7 +192,7 @@ def test_what_does_not_fit_the_data_is_refused(options, text):
 
 
 @pytest.mark.parametrize(
-    ("data", "text"),
+    "data, text",
     [
         (FRAME.iloc[:3], "3 rows: too few"),
         (FRAME * 0, "half of the rows are zero"),

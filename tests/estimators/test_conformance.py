@@ -45,7 +45,7 @@ def checked():
     return cases
 
 
-@pytest.mark.parametrize(("spec", "check"), checked())
+@pytest.mark.parametrize("spec, check", checked())
 def test_check(spec, check):
     records = conformance.check(pudle.make_estimator(spec), names=(check,))
     failed = [record for record in records if record.status == "failed"]

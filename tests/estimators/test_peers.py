@@ -104,7 +104,7 @@ def test_torchdeq_by_fixed_point_iterations_is_the_series(loss):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "changes"),
+    "algorithm, changes",
     [
         (pudle.Ista(step=0.1), {"nonnegative": True}),
         (pudle.Fista(), {"l2_penalty": 0.1}),

@@ -188,7 +188,7 @@ def arguments(draw, commands):
 
 
 @pytest.mark.parametrize(
-    ("calls", "seed"),
+    "calls, seed",
     [
         pytest.param(1000, 0, marks=pytest.mark.slow),
         pytest.param(10_000, None, marks=pytest.mark.nightly),

@@ -32,7 +32,7 @@ def home(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    "arguments, reason",
     [
         ((*REPORT, "{tmp}/out"), "File too large"),
         ((*REPORT, "{tmp}/file/out"), "Not a directory"),

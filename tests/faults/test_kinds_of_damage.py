@@ -172,7 +172,7 @@ KINDS = dict.fromkeys(SHOWN, RECORDS | {"of another": None})
 KINDS["arrays"] = DIGESTED | {"missing": Path.unlink, "of another": None}
 
 
-@pytest.mark.parametrize(("name", "damage"), table(KINDS))
+@pytest.mark.parametrize("name, damage", table(KINDS))
 def test_a_report_names_the_file_and_shows_all_else(whole, home, name, damage):
     store, (pattern, shows, other) = home / "quick" / "store", SHOWN[name]
     (path,) = store.glob(pattern)
@@ -235,7 +235,7 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
 LISTS = ("the list of a run", "the list of a commit")
 
 
-@pytest.mark.parametrize(("name", "damage"), table(dict.fromkeys(LISTS, RECORDS)))
+@pytest.mark.parametrize("name, damage", table(dict.fromkeys(LISTS, RECORDS)))
 def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypatch, name, damage):
     commit = git(repository(home), "rev-parse", "HEAD")
     last, of_commit = home / "quick" / "run.json", home / "quick" / "runs" / f"{commit}.json"
@@ -297,7 +297,7 @@ SINGLE = {
 }
 
 
-@pytest.mark.parametrize(("make", "damage"), table(SINGLE))
+@pytest.mark.parametrize("make, damage", table(SINGLE))
 def test_a_single_file_is_named(tmp_path, make, damage):
     path, read, remedy = make(tmp_path)
     read()
@@ -330,7 +330,7 @@ def store(measured, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "damage"), table(dict.fromkeys(("score", "cost", "surface"), RECORDS))
+    "kind, damage", table(dict.fromkeys(("score", "cost", "surface"), RECORDS))
 )
 def test_a_run_measures_again_what_is_damaged(store, kind, damage):
     tasks = survey(CHOSEN, store)
@@ -347,7 +347,7 @@ def of_another_seed(path):
 REFERENCES = DAMAGES | {"missing": Path.unlink, "of another": of_another_seed}
 
 
-@pytest.mark.parametrize(("name", "damage"), table({"reference": REFERENCES}))
+@pytest.mark.parametrize("name, damage", table({"reference": REFERENCES}))
 def test_a_damaged_reference_is_computed_again(store, name, damage):
     path, place = store.reference_path(TINY, 0, "exact"), (TINY, 0, "exact")
     stored = stored_reference(*place, store)

@@ -79,7 +79,7 @@ class TestFresh:
         assert "has no fresh samples to draw" in refusal(experiment.source)
 
 
-@pytest.mark.parametrize(("size", "count"), [(None, 3), (25, 2), (25, 80)])
+@pytest.mark.parametrize("size, count", [(None, 3), (25, 2), (25, 80)])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_the_parts_of_all_processes_are_the_batch(size, count, fresh):
     learner, problem = Learner(batch=size, fresh=fresh), DATASET.problem()

@@ -69,7 +69,7 @@ def test_every_optimizer(optimizer, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "options"),
+    "dataset, options",
     [
         (DATASET, {"estimator": "spsa(samples=2)"}),
         (DATASET, {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),

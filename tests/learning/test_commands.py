@@ -105,7 +105,7 @@ def test_a_start_in_the_other_order_of_bytes_is_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
+    "content, text",
     [
         (None, "start='start.npy' cannot be read"),
         (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "is not a whole array of numbers (.npy)"),
@@ -125,7 +125,7 @@ def test_a_start_that_is_no_dictionary_is_refused(content, text, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    "arguments, text",
     [
         (["learn"], "--dataset is missing"),
         (["learn", "--experiment", "2a-T25-backprp-lasso"], "mean '2a-T25-backprop-lasso'"),

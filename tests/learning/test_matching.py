@@ -44,7 +44,7 @@ def test_supports_are_compared_after_matching():
 
 
 @pytest.mark.parametrize(
-    ("learned", "generating", "text"),
+    "learned, generating, text",
     [
         (np.ones((3, 2)), np.ones((3, 4)), "cannot be matched"),
         (np.full((3, 2), np.nan), np.ones((3, 2)), "NaN or infinite"),

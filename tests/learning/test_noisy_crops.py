@@ -47,7 +47,7 @@ def test_first_filters():
 
 
 @pytest.mark.parametrize(
-    ("spec", "text"),
+    "spec, text",
     [
         ("stride=10", "stride=10 is above kernel=9"),
         ("n_components=163", "n_components=163 is above the 162 cosines"),

@@ -12,7 +12,7 @@ from pudle.learning.run import LearningRun
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "tangent"),
+    "optimizer, tangent",
     [
         ("adam(learning_rate=0.01, epsilon=1e-3)", False),
         ("adam(learning_rate=0.01, epsilon=1e-3, tangent=True)", True),
@@ -73,7 +73,7 @@ def test_every_optimizer_lowers_the_loss_and_the_error(optimizer):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    "schedule, expected",
     [
         ("constant", [1, 1, 1, 1, 1, 1]),
         ("step(every=2, factor=0.5)", [1, 1, 0.5, 0.5, 0.25, 0.25]),

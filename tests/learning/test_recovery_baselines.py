@@ -80,7 +80,7 @@ def test_without_its_package_it_is_skipped_with_what_to_install(tmp_path, monkey
     assert record.reason == "install pudle[baselines]: spams is not installed"
 
 
-@pytest.mark.parametrize(("dataset", "device"), [(DATASET, "cuda"), ("digits", "cpu")])
+@pytest.mark.parametrize("dataset, device", [(DATASET, "cuda"), ("digits", "cpu")])
 def test_unsupported_devices_and_datasets_are_refused(dataset, device, tmp_path):
     baseline = dataclasses.replace(BASELINES["sklearn"][0], dataset=dataset)
     with pytest.raises(

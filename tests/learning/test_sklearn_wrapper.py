@@ -28,7 +28,7 @@ def x():
     return planted().observations.numpy()
 
 
-@pytest.mark.parametrize(("dtype", "precision"), [(np.float64, 1e-10), (np.float32, 1e-5)])
+@pytest.mark.parametrize("dtype, precision", [(np.float64, 1e-10), (np.float32, 1e-5)])
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_codes_are_the_minimizers_of_the_lasso(x, dtype, precision, nonnegative):
     model = Unrolled(25, epochs=1, nonnegative=nonnegative, loss="reconstruction", random_state=0)
@@ -102,7 +102,7 @@ def test_a_partial_fit_that_diverges_keeps_the_dictionary(x):
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    "options, text",
     [
         ({"estimator": "nothing"}, "unknown estimator 'nothing'"),
         ({"alpha": -1.0}, "alpha=-1.0 is out of range"),

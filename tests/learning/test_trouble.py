@@ -15,7 +15,7 @@ from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "dataset"),
+    "optimizer, dataset",
     [
         ("sgd(learning_rate=1e308)", "sparse_gaussian(n_samples=60)"),
         ("adam(learning_rate=1e300)", "convolutional(n_samples=2)"),
@@ -63,7 +63,7 @@ def test_a_learning_rate_that_is_too_large():
 
 
 @pytest.mark.parametrize(
-    ("observations", "alike"),
+    "observations, alike",
     [
         (torch.arange(20.0).expand(50, 20), "samples"),
         (torch.arange(50.0)[:, None].expand(50, 20), "entries of a sample"),
@@ -91,7 +91,7 @@ def test_a_problem_without_a_dictionary_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    "options, text",
     [
         ({"optimizer": "adm"}, "unknown optimizer 'adm' (did you mean 'adam'?)"),
         ({"optimizer": "adam(decay1=1.0)"}, "decay1=1.0: give a number below 1"),

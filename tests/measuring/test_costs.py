@@ -101,7 +101,7 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("estimator", "status", "reason"),
+    "estimator, status, reason",
     [
         ("dies", "out-of-memory", "signal 9"),
         ("raises", "error", "ZeroDivisionError: planted"),

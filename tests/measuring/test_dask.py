@@ -244,7 +244,7 @@ def test_jobs_that_slurm_starts_fill_the_store(slurm, store):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "reason"),
+    "scheduler, reason",
     [
         ("nonsense", "names no cluster: give tcp://HOST:PORT"),
         ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),

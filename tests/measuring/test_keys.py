@@ -129,7 +129,7 @@ CASE = (
 
 
 @pytest.mark.parametrize(
-    ("kind", "same", "others"),
+    "kind, same, others",
     [
         (
             "score",

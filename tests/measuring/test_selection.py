@@ -59,7 +59,7 @@ def test_times_on_the_torch_path_are_taken_at_depths_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    "change, text",
     [
         ({"seeds": ()}, "seeds is empty"),
         ({"depths": (-1,)}, "depths=-1 is too small"),
@@ -137,7 +137,7 @@ def test_the_target_follows_from_the_thresholding_unless_one_is_given():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    "options, text",
     [
         (
             {"losses": ["lassso"]},

@@ -41,7 +41,7 @@ def jacobian_curve(problem, algorithm, depths):
 
 class TestCurseOfUnrolling:
     @pytest.mark.parametrize(
-        ("step", "options"),
+        "step, options",
         [
             (FASTEST, ""),
             (0.5, ""),

@@ -39,7 +39,7 @@ def test_every_size_and_stride_is_the_matrix(kernel):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    "changes, words",
     [
         ({"observations": torch.zeros(1, 2, 2, 20).double()}, "smaller than the 3 x 4 filters"),
         ({"stride": 4}, "stride=4 leaves pixels that no filter reaches"),

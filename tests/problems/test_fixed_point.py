@@ -167,7 +167,7 @@ def transport_cost(problem, theta, regularization=0.3):
     return float((scale[:, None] * kernel * other * problem.theta.numpy()).sum())
 
 
-@pytest.mark.parametrize(("n", "named"), TRANSPORTS)
+@pytest.mark.parametrize("n, named", TRANSPORTS)
 def test_fixed_points_that_are_not_isolated_have_a_gradient(n, named):
     """The linear system is singular, and the loss does not change along its null space."""
     problem = transport(n, named)
@@ -235,7 +235,7 @@ def test_a_slow_step_has_its_limit(size):
 
 
 @pytest.mark.parametrize(
-    ("step", "initial"),
+    "step, initial",
     [
         (lambda z, theta: theta - z, torch.zeros(1, 1)),  # a cycle of two states
         (lambda z, theta: (3 + 0.9 * theta) * z * (1 - z), torch.linspace(0.1, 0.9, 9)),  # chaos
@@ -315,7 +315,7 @@ def test_a_wrong_solution_is_found():
 
 
 @pytest.mark.parametrize(
-    ("step", "words"),
+    "step, words",
     [
         (lambda z, theta: 1.5 * theta * z + 1, "diverges"),
         # Central differences see a value that torch cannot follow.
@@ -347,7 +347,7 @@ def test_iteration_needs_a_step(ridge):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "change, words",
     [
         ({"initial": {}}, "initial is empty"),
         ({"initial": torch.zeros(4, 5)}, "initial and theta differ in dtype"),
@@ -359,7 +359,7 @@ def test_wrong_arguments_are_refused(change, words):
 
 
 @pytest.mark.parametrize(
-    ("step", "words"),
+    "step, words",
     [
         (lambda z, theta: z[:2], "(2, 5)"),
         (lambda z, theta: z * 1j, "complex128"),

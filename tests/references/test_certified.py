@@ -36,7 +36,7 @@ class TestAgainstOtherSolvers:
     """Codes of two well-kept solvers, both run beyond their usual stopping rules."""
 
     @pytest.mark.parametrize(
-        ("module", "options"),
+        "module, options",
         [
             ("sklearn.linear_model", {"tol": 1e-16, "max_iter": 100_000}),
             ("celer", {"tol": 1e-13, "max_iter": 100}),
@@ -108,7 +108,7 @@ def test_formula_of_the_lasso_whatever_the_loss(loss, target):
 
 
 @pytest.mark.parametrize(
-    ("problem", "target", "words"),
+    "problem, target, words",
     [
         (lambda: sparse_problem(), "limit", "pass it, such as algorithm=pudle.Ista()"),
         (lambda: ridge_problem(), "ghat", "use target='exact' for Ridge"),
@@ -206,7 +206,7 @@ class TestUncertified:
 
 
 @pytest.mark.parametrize(
-    ("gradient", "error", "zero_codes", "uncertified", "status", "bound", "words"),
+    "gradient, error, zero_codes, uncertified, status, bound, words",
     [
         ((3, 4), 0.5, 0.0, 0, "certified", 0.1, ""),
         ((3, 4), 10.0, 0.0, 1, "uncertified", 2.0, "as it was"),

@@ -32,7 +32,7 @@ class TestDiagonal:
     OBSERVATIONS = ((3.0, -1.0, 0.1), (0.05, 0.1, 0.2))
 
     @pytest.mark.parametrize(
-        ("nonnegative", "penalty", "codes", "expected"),
+        "nonnegative, penalty, codes, expected",
         [
             (
                 False,
@@ -85,7 +85,7 @@ class TestDiagonal:
         )
 
 
-@pytest.mark.parametrize(("stride", "overlap"), [(1, 3.0), (2, 2.0), (3, 1.0)])
+@pytest.mark.parametrize("stride, overlap", [(1, 3.0), (2, 2.0), (3, 1.0)])
 def test_overlap_is_the_norm_of_the_contraction(stride, overlap):
     """Constant codes and an image of the pixels that lie in most patches reach it, but for the
     edges of the image.

@@ -36,7 +36,7 @@ def test_the_limit_of_soft_thresholding_is_the_minimizer(algorithm, loss):
 
 
 @pytest.mark.parametrize(
-    ("shape", "spec"),
+    "shape, spec",
     [
         ({"m": 12, "p": 18}, "ista(thresholding='hard(threshold=0.2)')"),
         ({"m": 20, "p": 12}, "ista(thresholding='hard(threshold=0.1)')"),

@@ -148,7 +148,7 @@ def test_command_writes_three_files_and_prints_the_page_last(timed_home, written
     assert set(paths[0].parent.iterdir()) == set(paths)
 
 
-@pytest.mark.parametrize(("formats", "shown"), [("markdown", set()), ("png,markdown", {".png"})])
+@pytest.mark.parametrize("formats, shown", [("markdown", set()), ("png,markdown", {".png"})])
 def test_images_of_the_markdown_are_files_beside_it(tmp_path, formats, shown):
     home, out = write(tmp_path, [record(case(), "backprop")]), tmp_path / "out"
     done = run_report(home, "--out", str(out), "--format", formats)

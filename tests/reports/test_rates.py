@@ -57,7 +57,7 @@ def test_a_crooked_curve_has_no_acceleration(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("support", "reason"),
+    "support, reason",
     [
         (lambda depth: 0.5, "window not reached: signs wrong in 50% of samples at depth 300"),
         (lambda depth: 0.02 * (depth == 200), "window too short: 2 measured depths where"),
@@ -121,7 +121,7 @@ def test_acceleration_is_two_over_ten_seeds(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "algorithm", "direct", "unrolled", "implicit"),
+    "loss, algorithm, direct, unrolled, implicit",
     [
         ("lasso", "ista(step=0.2)", Law(1), Law(2, linear=True), Law(2)),
         ("reconstruction", "ista", Law(0), Law(1, linear=True), Law(1)),

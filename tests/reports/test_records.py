@@ -60,7 +60,7 @@ def test_damaged_arrays_are_named_with_their_record(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change, reason",
     [
         ({"samples": np.zeros((2, 4, 8, 8)), "weights": np.zeros((2, 4))}, "array 'samples'"),
         ({"weights": np.zeros((3, 5))}, "array 'weights'"),

@@ -101,7 +101,7 @@ def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     assert cells["within 2 s"] == f"alternating, {error}" and len(cells) == 3 + 4
 
 
-@pytest.mark.parametrize(("single", "interval"), [((), True), ((1,), False), ((3,), True)])
+@pytest.mark.parametrize("single, interval", [((), True), ((1,), False), ((3,), True)])
 def test_a_time_of_one_sample_cannot_be_told_from_others(four, single, interval):
     """Ten times as long, which quartiles must say of both."""
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 20.0], single=single)

@@ -12,7 +12,7 @@ from pudle.text import Cell
 
 
 @pytest.mark.parametrize(
-    ("cell", "shown", "key"),
+    "cell, shown, key",
     [
         (text.starred(text.seconds(0.103), True), "103 ms*", 0.103),
         (text.memory(6.1 * 2**20), "6.1 MiB", 6.1 * 2**20),

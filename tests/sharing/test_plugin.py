@@ -50,7 +50,7 @@ def test_the_estimator_does_what_it_claims(plugin):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    "name, reason",
     [
         ("class", "is no name for a module"),
         ("backprop", "is the name of another estimator"),

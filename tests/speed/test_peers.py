@@ -165,7 +165,7 @@ def times(request):
 
 @pytest.mark.filterwarnings("ignore")  # of torch.compile, about itself
 @pytest.mark.benchmark(group="peers")
-@pytest.mark.parametrize(("row", "contender", "turn"), TURNS)
+@pytest.mark.parametrize("row, contender, turn", TURNS)
 def test_gradient(benchmark, prepared, times, row, contender, turn):
     work, truth = prepared(row, contender)
     gradients = benchmark.pedantic(work, rounds=1)
@@ -178,7 +178,7 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero
 
 
 @pytest.mark.parametrize(
-    ("contender", "task"),
+    "contender, task",
     [
         *(
             (name, Task(SMALL, (12,)))

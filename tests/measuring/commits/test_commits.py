@@ -160,7 +160,7 @@ def requested(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "texts"),
+    "options, texts",
     [
         (
             {"estimators": ["one_step", "bakprop"]},

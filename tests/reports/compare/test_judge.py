@@ -132,7 +132,7 @@ def test_unchanged_repeats_raise_no_false_alarm(judge):
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "reason"),
+    "change, what, reason",
     [
         (times(1.011, depth=100, seed=1), "accuracy", "depth 100, seed 1: 1.011 times"),
         (times(3, "code_error", depth=10), "accuracy", "code error at depth 10"),
@@ -153,7 +153,7 @@ def test_what_got_worse_is_named(judge, change, what, reason):
 
 
 @pytest.mark.parametrize(
-    ("change", "limits"),
+    "change, limits",
     [
         # 400 layers reach the bound, where ten times as much is rounding.
         (both(times(9, depth=400), times(1 + 1e-7, depth=10)), {}),
@@ -178,7 +178,7 @@ def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
 
 
 @pytest.mark.parametrize(
-    ("change", "change_base", "verdict", "number"),
+    "change, change_base, verdict, number",
     [
         (times(0.5, depth=10), None, "improved", 1),
         (None, failed("timeout"), "improved", len(DEPTHS) * len(summary.ERRORS)),

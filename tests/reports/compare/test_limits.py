@@ -11,7 +11,7 @@ from pudle.reports.compare.limits import Limits
 
 
 @pytest.mark.parametrize(
-    ("table", "text"),
+    "table, text",
     [
         ({"relative_eror": {}}, "unknown field `relative_eror`"),
         ({"seconds": {"ratio": "2"}}, "Expected `float`, got `str` - at `$.seconds.ratio`"),

@@ -11,7 +11,7 @@ ONE = (CASES[1], "alternating", 100)
 
 
 @pytest.mark.parametrize(
-    ("ratio", "options", "verdict", "number"),
+    "ratio, options, verdict, number",
     [
         (lambda cell: 1.5 if cell[1] == "backprop" else 1.0, {"noise": 0.2}, "regression", 4),
         (lambda cell: 1.6 if cell == ONE else 1.0, {"rounds": ROUNDS}, "regression", 1),

@@ -31,7 +31,7 @@ INFINITE, NONE = [(INF, 0.5)], [(INF, INF)]
 
 
 @pytest.mark.parametrize(
-    ("scored", "ranks", "reached"),
+    "scored, ranks, reached",
     [
         # Less time comes first, whatever the depth, and times within a quarter share a rank.
         (
@@ -97,7 +97,7 @@ def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest
 
 
 @pytest.mark.parametrize(
-    ("submitted", "here", "lines"),
+    "submitted, here, lines",
     [
         ([1e-3, 1e-6], [1.1e-3, 1e-6], []),
         ([1e-3, 1e-9], [1e-3, 1e-6], ["a at depth 20: 1e-09 submitted, 1e-06 here"]),
@@ -156,7 +156,7 @@ def test_a_changed_or_added_file_is_refused(folder, place):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "text"),
+    "name, changes, text",
     [
         ("forward", {}, "must be called as its estimator, .mine."),
         ("mine", {"spec": "analytic"}, "is not the file that was handed in"),
@@ -243,7 +243,7 @@ def test_the_processor_time_of_a_submission_is_what_the_system_counts(stranger):
 
 
 @pytest.mark.parametrize(
-    ("does", "kind", "text"),
+    "does, kind, text",
     [
         ("exit", PudleError, "ended with exit code 0"),
         ("leave", PudleError, "tried to end the program"),

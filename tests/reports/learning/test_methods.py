@@ -59,7 +59,7 @@ def test_methods_with_one_label_are_distinguished_by_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("specs", "expected"),
+    "specs, expected",
     [
         (["adam(rate=0.1)", "adam(rate=0.2)"], ["rate=0.1", "rate=0.2"]),
         (["adam(rate=0.1)", "sgd(rate=0.1)"], ["adam", "sgd"]),

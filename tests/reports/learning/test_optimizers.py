@@ -24,7 +24,7 @@ def test_steps_to_goals_are_those_of_an_exponential():
 
 
 @pytest.mark.parametrize(
-    ("errors", "expected"),
+    "errors, expected",
     [
         ([0.5, 0.4, 0.3], math.inf),
         ([0.05, 0.04], 0.0),
@@ -103,7 +103,7 @@ def test_failed_trainings_have_their_status_in_the_matrix(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("plain", "fast", "expected"),
+    "plain, fast, expected",
     [
         (0.0001, 0.1, "momentum reaches a relative error of 0.001 in 63 steps (31.1 s), sgd never"),
         (0.1, 0.0001, "momentum reaches a relative error of 0.001 never, sgd in 63 steps (31.1 s)"),
