@@ -1,13 +1,10 @@
 """The registered estimators with example options, and what tests do with an estimate."""
 
-from __future__ import annotations
-
 import pytest
 
 import pudle
 from pudle.bench.cases import PEERS
 from pudle.conformance.checks import Subject
-from pudle.conformance.specimens import Specimen
 
 NAMES = sorted(pudle.list_estimators())
 #: Options for estimators that need some, or that cost much by default; all others are made by their
@@ -41,16 +38,12 @@ DEPTH = 30
 VISIBLE = 1e-4
 
 
-def estimate(
-    spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm, depth: int = DEPTH
-) -> pudle.Estimate:
+def estimate(spec, problem, algorithm, depth=DEPTH):
     """Make the estimator of a spec and estimate."""
     return pudle.make_estimator(spec).estimate(problem, algorithm, depth)
 
 
-def estimate_or_skip(
-    name: str, problem: pudle.Problem, algorithm: pudle.Algorithm, depth: int, spec: str = ""
-) -> pudle.Estimate:
+def estimate_or_skip(name, problem, algorithm, depth, spec=""):
     """Estimate in the limit of an option, or skip if the estimator refuses this problem, which it
     must do in one line that says why.
     """
@@ -62,12 +55,12 @@ def estimate_or_skip(
         pytest.skip(str(refused))
 
 
-def on(specimen: Specimen, spec: str, depth: int, **changes) -> pudle.Estimate:
+def on(specimen, spec, depth, **changes):
     """Make the estimator of a spec and estimate on a specimen of the checks."""
     return Subject(pudle.make_estimator(spec), specimen).estimate(depth, **changes)
 
 
-def at_minimizer(problem: pudle.SparseCoding) -> tuple[pudle.Reference, pudle.Ista]:
+def at_minimizer(problem):
     """Return the certified reference, and an algorithm that starts at its codes and stays."""
     reference = pudle.reference(problem)
     assert reference.status == "certified"

@@ -4,13 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from PIL import Image
 
 import pudle
 from pudle.algorithms.unrolling import direct_gradients
-from pudle.errors import InvalidArgument
 
 OPTIMIZERS = (
     "sgd",
@@ -62,14 +60,6 @@ class Watched(pudle.GradientEstimator):
         if len(self.seen) - 1 == self.spoiled:
             gradient = gradient * self.value
         return pudle.Estimate(gradient, codes)
-
-
-def refusal(call):
-    """Return the error text of a call that is refused, which is one line."""
-    with pytest.raises(InvalidArgument) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def texture(height, width, seed=0):

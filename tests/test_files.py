@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pudle import files
-from pudle.errors import UnreadableResult, UnwritableFile
+from pudle.errors import UnreadableResult
 
 REMEDY = "delete it and run `pudle run` again"
 
@@ -31,19 +31,6 @@ def test_a_file_is_written_with_its_folders_and_leaves_nothing_else(content, tmp
     assert list(tmp_path.rglob("*.tmp")) == list(tmp_path.rglob(".*")) == []
 
 
-def test_what_cannot_be_written_is_one_line_with_the_reason(tmp_path):
-    (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "below"
-    with pytest.raises(UnwritableFile) as refused:
-        files.write_atomically(path, "x")
-    remedy = "choose another folder, make room, or move away what is in its place"
-    assert str(refused.value) == f"cannot write to {path} (File exists): {remedy}"
-    name = tmp_path / ("x" * 250)
-    with pytest.raises(UnwritableFile, match="File name too long"):
-        files.write_atomically(name, "x")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
 def test_strict_content_is_plain():
     content = {
         "a": np.float64("nan"),
@@ -53,26 +40,6 @@ def test_strict_content_is_plain():
     assert files.strict(content) == {"a": None, "b": [3, None], "c": {"d": True}}
     with pytest.raises(AttributeError):
         files.strict({"a": object()})
-
-
-DAMAGED = {
-    "absent": (None, "No such file or directory"),
-    "empty": (b"", ""),
-    "cut": (b'{"name": "a", "de', ""),
-    "deep": (b"[" * 200_000, ""),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_a_damaged_file_is_one_line_with_its_name_and_the_remedy(kind, tmp_path):
-    path, (content, reason) = tmp_path / "record.json", DAMAGED[kind]
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UnreadableResult) as refused:
-        files.read_record(path, Record)
-    start, end = str(refused.value).split("): ")
-    assert start.startswith(f"{path} cannot be read (") and reason in start and end == REMEDY
-    assert len(start) > len(f"{path} cannot be read (")
 
 
 def test_a_record_comes_back_and_no_other_byte_passes_for_it(tmp_path):
@@ -92,18 +59,6 @@ def test_a_record_comes_back_and_no_other_byte_passes_for_it(tmp_path):
         UnreadableResult, match=r"at `\$.depth`\): install the version that wrote it"
     ):
         files.read_record(path, Record)
-
-
-def test_a_damaged_file_hides_no_other(tmp_path):
-    for depth, name in enumerate("abc"):
-        files.write_record(tmp_path / name, Record(name, depth))
-    (tmp_path / "b").write_text("{")
-    damaged = []
-    records = files.read_each(
-        [tmp_path / name for name in "abc"], lambda path: files.read_record(path, Record), damaged
-    )
-    assert records == [Record("a", 0), Record("c", 2)]
-    assert len(damaged) == 1 and damaged[0].startswith(f"{tmp_path / 'b'} cannot be read (")
 
 
 def test_arrays_are_read_by_name_or_refused_in_one_line(tmp_path):

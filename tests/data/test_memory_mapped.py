@@ -70,18 +70,6 @@ def test_every_format_gives_the_rows_that_were_written(tmp_path, table, write):
     assert {batch.loss for batch in batches} == {"reconstruction"}
 
 
-def test_the_mean_over_batches_is_the_gradient_of_the_whole_table(tmp_path, table):
-    dataset = made(tmp_path, n_samples=50)
-    whole = pudle.make_estimator("backprop").estimate(dataset.problem(), pudle.Ista(), 10)
-    mean = pudle.mean_estimate(
-        pudle.make_estimator("backprop"), dataset.batches(7), pudle.Ista(), 10
-    )
-    assert mean.samples == 50
-    assert torch.linalg.norm(mean.gradient - whole.gradient) <= 1e-12 * torch.linalg.norm(
-        whole.gradient
-    )
-
-
 @pytest.mark.parametrize(
     "values, options, reason",
     [

@@ -7,7 +7,7 @@ import pytest
 import sklearn.datasets
 import sklearn.linear_model
 import torch
-from comparisons import refusal, relative
+from comparisons import relative
 
 import pudle
 
@@ -38,11 +38,6 @@ def test_a_dataset_is_certified_and_reproducible(which):
     assert torch.equal(first.theta, again.theta)
     assert not torch.equal(first.observations, other.observations)
     assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
-
-
-def test_unknown_losses_are_refused():
-    text = refusal(lambda: pudle.make_dataset("convolutional").problem("other"))
-    assert text == "loss='other' is unknown: choose from lasso, reconstruction"
 
 
 def test_convolutional_model():

@@ -109,8 +109,9 @@ COSTS = {
 @pytest.mark.parametrize("spec", COSTS)
 def test_layers_that_are_evaluated(spec):
     Counting.counted.clear()
-    estimate(spec, sparse_problem(n=2), Counting(), DEPTH)
+    made = estimate(spec, sparse_problem(n=2), Counting(), DEPTH)
     assert tuple(Counting.counted.values()) == COSTS[spec]
+    assert made.diagnostics["layers"] == COSTS[spec][0]
 
 
 #: By which power memory grows with what, and that at a quarter and in full.

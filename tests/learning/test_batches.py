@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from learning_helpers import Watched, assert_same, planted, refusal
+from comparisons import refusal
+from learning_helpers import Watched, assert_same, planted
 
 import pudle
 from pudle import Learner

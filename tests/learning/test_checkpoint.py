@@ -3,36 +3,23 @@
 import dataclasses
 import functools
 import io
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from learning_helpers import OPTIMIZERS, assert_same, planted, refusal, untimed
+from comparisons import refusal
+from learning_helpers import OPTIMIZERS, assert_same, planted, untimed
 
 import pudle
 from pudle import Learner, LearningWarning
 from pudle.errors import InvalidArgument, UnreadableResult
 from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, _header
 
-KILLABLE = Learner("backprop", "fista", 10, "adam(learning_rate=0.01)", "cosine", 8, 20)
 DATASET = (
     "sparse_gaussian(n_samples=90, n_features=12, n_components=18, n_nonzero_coefs=2,"
     " perturbation=0.1)"
 )
-#: A training, slowly, in a process that can be killed.
-SCRIPT = f"""
-import sys, time, torch, pudle
-torch.set_num_threads(1)
-problem = pudle.make_dataset({DATASET!r}).problem("reconstruction")
-learner = pudle.Learner(**{KILLABLE.describe()!r})
-learner.fit(problem, folder=sys.argv[1], save_seconds=0, progress=lambda *_: time.sleep(0.05))
-"""
 
 
 class Killed(Exception):
@@ -94,21 +81,6 @@ def test_chunks_noisy_images_and_estimators_with_a_seed(dataset, options, tmp_pa
     assert whole.history.moved.iloc[-1] > 1e-4
     # The first step, and within an epoch and between two rows of the history.
     assert_same(resumed(learner, problem, tmp_path, (1, 4)), whole)
-
-
-@pytest.mark.slow
-def test_kill_9(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)])
-    deadline = time.monotonic() + 120
-    history = tmp_path / HISTORY_FILE
-    while not history.exists() or len(history.read_text().splitlines()) < 4:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 3 <= len(pd.read_csv(history)) < 9
-    problem = pudle.make_dataset(DATASET).problem("reconstruction")
-    assert_same(KILLABLE.fit(problem, folder=tmp_path, resume=True), KILLABLE.fit(problem))
 
 
 def test_more_epochs_can_be_added_and_another_training_is_not_continued(tmp_path):
@@ -177,12 +149,9 @@ def nonsense(content):
         yield {key: value for key, value in content.items() if key != name}
         yield content | {name: "text"}
         yield content | {name: {}}
-    for part, name in (("schedule", "last_epoch"), ("schedule", "step"), ("optimizer", "state")):
-        yield content | {part: content[part] | {name: "text"}}
-    (group,), kept = content["optimizer"]["param_groups"], content["optimizer"]["state"][0]
+    kept = content["optimizer"]["state"][0]
     larger = {name: torch.zeros(3) if value.numel() > 1 else value for name, value in kept.items()}
-    for part in ({"param_groups": [group | {"lr": "text"}]}, {"state": {0: larger}}):
-        yield content | {"optimizer": content["optimizer"] | part}
+    yield content | {"optimizer": content["optimizer"] | {"state": {0: larger}}}
 
 
 def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_path):

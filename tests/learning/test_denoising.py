@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from learning_helpers import refusal, save_images, texture
+from comparisons import refusal
+from learning_helpers import save_images, texture
 from tolerances import CLOSED_FORM
 
 import pudle

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from learning_helpers import refusal, save_images, texture
+from comparisons import refusal
+from learning_helpers import save_images, texture
 from tolerances import CLOSED_FORM
 
 import pudle

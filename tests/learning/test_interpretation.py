@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tolerances import CLOSED_FORM
 
 import pudle
 from pudle.errors import InvalidArgument
@@ -43,17 +42,6 @@ def test_at_the_solution_of_the_lasso_multipliers_are_the_penalty_times_the_code
         codes = pudle.Fista().run(problem, 4000).codes.numpy()
     values = multipliers(problem.observations.numpy(), problem.dictionary.numpy(), codes)
     np.testing.assert_allclose(values, problem.penalty * np.abs(codes).sum(0), rtol=1e-6, atol=1e-9)
-
-
-def test_a_dictionary_that_is_a_combination_by_construction_is_explained_exactly():
-    z, random = random_codes(p=5)
-    d = random.standard_normal((9, 5))
-    d /= np.linalg.norm(d, axis=0)
-    pulls = random.uniform(0.5, 2.0, 5)
-    # The smallest observations with X^T Z = D (Z^T Z + diag(c)).
-    x = np.linalg.lstsq(z.T, (d @ (z.T @ z + np.diag(pulls))).T)[0]
-    np.testing.assert_allclose(multipliers(x, d, z), pulls, rtol=1e-10)
-    np.testing.assert_allclose(x.T @ contributions(z, multipliers(x, d, z)), d, atol=CLOSED_FORM)
 
 
 SMALL = InterpretationExperiment(

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from learning_helpers import refusal
 from tolerances import CLOSED_FORM
 
 import pudle
@@ -44,15 +43,3 @@ def test_first_filters():
     assert np.allclose(np.linalg.norm(random, axis=1), 1)
     assert np.allclose(random[:2], [[1 / 9], [-1 / 9]])
     assert np.abs(random[2:].sum(1)).max() < CLOSED_FORM
-
-
-@pytest.mark.parametrize(
-    "spec, text",
-    [
-        ("stride=10", "stride=10 is above kernel=9"),
-        ("n_components=163", "n_components=163 is above the 162 cosines"),
-        ("start='patches'", "start='patches' is unknown"),
-    ],
-)
-def test_bad_options_are_refused(spec, text):
-    assert text in refusal(lambda: pudle.make_dataset(f"noisy_crops({spec})"))

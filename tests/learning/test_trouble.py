@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from comparisons import refusal
 from examples import ridge_problem
-from learning_helpers import Watched, planted, refusal
+from learning_helpers import Watched, planted
 
 import pudle
 from pudle import Learner, LearningWarning

@@ -51,15 +51,6 @@ def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, mon
     assert store.read_reference(TINY, 1, "exact") is None, "a copy of another's file"
 
 
-def test_nan_is_written_as_strict_json(store):
-    rows = [{"relative_error": math.nan, "bound": np.float64(0.1)}]
-    content = {"scores": rows, "references": [], "status": "diverged", "seconds": None}
-    store.write("score", TINY, "backprop", computes="", consistent_for=None, **content)
-    text = store.path(TINY, "backprop").read_text()
-    scores = json.loads(text, parse_constant=lambda name: pytest.fail(name))["scores"]
-    assert scores == [{"relative_error": None, "bound": 0.1}]
-
-
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", ".", "é\x00"])
 def test_an_experiment_stays_in_the_store_whatever_its_name(store, monkeypatch, name):
     experiment = next(iter(list_experiments().values()))

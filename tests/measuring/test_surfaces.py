@@ -14,7 +14,7 @@ from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_probl
 
 import pudle
 from pudle.measuring import surfaces
-from pudle.measuring.surfaces import exact_product, window_surface
+from pudle.measuring.surfaces import exact_product
 
 #: Two ways to sum the same products.
 ROUNDING = 1e-12
@@ -70,10 +70,6 @@ class TestRidgeDataset:
         assert abs(values[-1] - 1) < ROUNDING
         assert abs(values[0] - 1 / 250) < ROUNDING
 
-    @pytest.mark.parametrize("option", ["kappa=1.0", "n_components=1", "observations='left'"])
-    def test_refusals(self, option):
-        assert option in refusal(lambda: pudle.make_dataset(f"ridge({option})"))
-
 
 def lasso_product(x, d, codes, direction):
     """Complex step of the active normal equations, signs held."""
@@ -97,15 +93,6 @@ class TestJacobian:
             mine = exact_product(problem, torch.tensor(codes), torch.tensor(direction)).numpy()
             truth = lasso_product(x, d, codes, direction)
             assert np.linalg.norm(mine - truth) < ROUNDING * np.linalg.norm(truth)
-
-    def test_exact_product_of_ridge(self):
-        problem = ridge_problem()
-        x, d = problem.observations.numpy(), problem.dictionary.numpy()
-        hessian = d.T @ d + problem.strength * np.eye(8)
-        codes = np.linalg.solve(hessian, (x @ d).T).T
-        mine = exact_product(problem, torch.tensor(codes), torch.ones(())).numpy()
-        truth = -np.linalg.solve(hessian, codes.T).T
-        assert np.linalg.norm(mine - truth) < ROUNDING * np.linalg.norm(truth)
 
     @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista()], ids=["ista", "fista"])
     def test_error_on_the_lasso(self, algorithm):
@@ -165,22 +152,3 @@ class TestJacobian:
         assert "is too small" in text(depths=[-1])
         empty = sparse_problem(penalty=100.0)
         assert "zero in all directions" in refusal(lambda: jacobian_curve(empty, pudle.Ista(), [5]))
-
-
-class TestWindows:
-    DEPTHS, WINDOWS = (0, 6, 40), (1, 5, 20, 60)
-
-    @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista()], ids=["ista", "fista"])
-    def test_each_point_is_the_estimators_own(self, loss, algorithm):
-        problem = sparse_problem(loss)
-        reference = pudle.reference(problem)
-        rows = window_surface(problem, algorithm, self.DEPTHS, self.WINDOWS, reference)
-        assert [(row["depth"], row["window"]) for row in rows] == [
-            (d, w) for d in self.DEPTHS for w in self.WINDOWS
-        ]
-        for row in rows:
-            estimator = pudle.make_estimator(f"truncated(window={row['window']})")
-            alone = pudle.score(estimator.estimate(problem, algorithm, row["depth"]), reference)
-            assert row["status"] == alone.status == "ok"
-            assert abs(row["relative_error"] - alone.relative_error) < ROUNDING
-            assert row["layers_differentiated"] == min(row["depth"], row["window"])

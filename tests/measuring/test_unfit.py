@@ -10,7 +10,6 @@ from examples import TINY, selected
 from pudle import names
 from pudle.measuring.measurement import measure
 from pudle.measuring.runner import fill, plan, survey
-from pudle.measuring.selection import select
 from pudle.measuring.statuses import BROKEN
 from pudle.references.certified import MINIMIZER_TARGETS
 
@@ -79,45 +78,6 @@ def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(store)
     assert store.read_reference(case, 0, "exact") is not None
     record = measure(case, "alternating", store)
     assert record.status == "unsupported" and reason in record.reason
-
-
-OWN = """
-from dataclasses import dataclass
-import torch
-import pudle
-
-@dataclass(frozen=True)
-class Newton(pudle.Dataset):
-    seed: int = 0
-    name, losses = "newton", ("distance",)
-
-    def problem(self, loss="distance", *, dtype=torch.float64, device="cpu"):
-        theta = torch.as_tensor(self.generator().uniform(1, 2, 4)).to(device, dtype)
-        return pudle.FixedPoint(
-            theta=theta,
-            step=lambda state, theta: state - 0.1 * (state**2 - theta),
-            initial=torch.ones(1, 4, dtype=dtype),
-            loss=lambda state, theta: (state**3).sum(),
-        )
-"""
-
-
-def test_a_dataset_in_a_file_yields_any_problem(tmp_path, store, monkeypatch):
-    """Square roots by an iteration: the loss is the sum of theta^(3/2), whose gradient is known."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
-    profile = selected("backprop")
-    (case,) = select(profile, datasets=["own.py"], depths=[200], seeds=2, home=tmp_path).cases
-    assert (case.dataset, case.algorithm, case.loss, case.targets) == (
-        "own.py:Newton",
-        "iteration",
-        "distance",
-        ("limit",),
-    )
-    record = measure(case, "backprop", store)
-    assert record.status == "ok" and max(row["relative_error"] for row in record.scores) < 1e-9
-    reference, problem = store.read_reference(case, 1, "limit"), case.make_problem(1)
-    assert (reference.gradient / (1.5 * problem.theta.sqrt()) - 1).abs().max() < 1e-9
 
 
 def test_every_case_of_the_profiles_fits():

@@ -2,18 +2,14 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
-import numpy as np
-from examples import TINY
+from examples import TINY, selected
 from living_page import data, html
-from paths import ROOT
 from stored_experiments import reported
 from synthetic import case, record, scores
 
-from pudle.measuring.case import Case, labels
+from pudle.measuring.case import labels
 from pudle.measuring.runner import survey
-from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
@@ -55,7 +51,7 @@ def shown(content):
                 yield from shown(item)
 
 
-def test_no_digest_stands_where_a_person_reads(tmp_path, monkeypatch):
+def test_no_digest_stands_where_a_person_reads(tmp_path):
     """In page, Markdown, LaTeX, figures, side by side, the comparison and progress."""
     the_case = case(NAME, **FACTS)
     records = [record(the_case, name) for name in ("alternating", "backprop", "analytic")]
@@ -74,11 +70,6 @@ def test_no_digest_stands_where_a_person_reads(tmp_path, monkeypatch):
     assert base.pictures and len(comparison.cells()) > 0
     assert sum(LABEL in part for part in parts) > 10
     assert not [part for part in parts if DIGEST in part]
-    monkeypatch.chdir(tmp_path)
-    Path("heavy.py").write_text((ROOT / "examples/algorithms/heavy_ball.py").read_text())
-    Path("data").mkdir()
-    np.savetxt("data/x.csv", np.eye(25, 20), delimiter=",")
-    fields = {each.name: the_case[each.name] for each in dataclasses.fields(Case)}
-    selection = Selection("quick", (TINY, Case(**fields)), ("backprop",), (1,), (10,))
-    told = [task.label for task in survey(selection, Store(tmp_path / "store", "quick"))]
-    assert any(LABEL in label for label in told) and not any(DIGEST in label for label in told)
+    named, store = dataclasses.replace(TINY, name=NAME), Store(tmp_path / "store", "quick")
+    told = [task.label for task in survey(selected("backprop", cases=(named,)), store)]
+    assert told[0].endswith(", ista, lasso") and not any(DIGEST in label for label in told)

@@ -1,13 +1,11 @@
 """Reading stored experiments."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from stored_experiments import experiments
 from synthetic import (
-    denoising,
     experiment,
     interpretation,
     training,
@@ -15,7 +13,6 @@ from synthetic import (
 )
 
 from pudle.errors import UnreadableResult
-from pudle.reports.learning.sections import sections
 from pudle.reports.load import load
 
 
@@ -42,21 +39,6 @@ def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
     (item,) = experiments(tmp_path, experiment("one", "denoising", options=options)).experiments
     assert item.options == {"sigma": 25, "seed": 1, "estimator": "backprop", "depth": 25}
     assert item.estimator == item.method == "backprop"
-
-
-def cut(arrays):
-    arrays.write_bytes(arrays.read_bytes()[: arrays.stat().st_size // 2])
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, cut, lambda arrays: arrays.write_bytes(b"")])
-def test_damaged_arrays_are_named_with_their_record(tmp_path, damage):
-    path, _ = write_experiments(tmp_path, [denoising("one", "BM3D", side=16), training("two")])
-    stored = path.with_suffix(".npz")
-    damage(stored)
-    results = load(tmp_path, "quick")
-    (line,) = results.damaged
-    assert str(stored) in line and f"delete {path} and run" in line and len(line.splitlines()) == 1
-    assert [item.name for item in results.experiments] == ["two"] and sections(results)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,5 @@
 """Tables, answers and budgets, on results whose numbers are known because the tests make them."""
 
-import io
-
-import living_page
-import pandas as pd
 import pytest
 from stored_experiments import reported
 from synthetic import (
@@ -24,7 +20,6 @@ from pudle.reports.answers import budgets
 from pudle.reports.figures import cases
 from pudle.reports.load import load
 from pudle.reports.report import Report
-from pudle.reports.results import COLUMNS
 
 
 def test_summary_counts_time_memory_and_spread(timed):
@@ -125,14 +120,3 @@ def test_rates_have_a_row_each_and_the_others_are_counted(tmp_path):
     assert text.DASH not in table["fitted rate"].to_list()
     left = tables.without_rate(report.summary)
     assert left.startswith("1 row ") and left in " ".join(report.markdown().split())
-
-
-def test_a_column_of_the_summary_is_one_record(timed, monkeypatch):
-    """Markdown, CSV and the page read it."""
-    new = tables.Column("seeds seen", lambda row: row.seeds, lambda value, row: f"{value} seeds")
-    monkeypatch.setattr(tables, "COLUMNS", (*tables.COLUMNS, new))
-    timed = Report.of(timed.results)
-    assert "| seeds seen |" in timed.markdown() and "3 seeds |" in timed.markdown()
-    written = pd.read_csv(io.StringIO(timed.csv()))
-    assert set(written["seeds seen"].dropna()) == {3.0} and list(written)[:11] == [*COLUMNS][:11]
-    assert "seeds seen" in set(living_page.texts(living_page.data(living_page.html(timed))))
