@@ -57,22 +57,3 @@ def test_adjoint(measured, problem, algorithm):
     assert gradient.shape == problem.theta.shape
 
 
-@pytest.mark.benchmark(group="one training step of convolutional sparse coding")
-@pytest.mark.parametrize("name", ["backprop", "alternating"])
-def test_convolutional_step(measured, dtype, device, name):
-    """Make a new problem every time, as in a training: 64 filters of 9 x 9, stride 4, 15 layers, 4
-    crops of 129 x 129.
-    """
-    random = torch.Generator().manual_seed(0)
-    images = torch.rand((4, 1, 129, 129), generator=random, dtype=dtype).to(device)
-    filters = torch.randn((64, 1, 9, 9), generator=random, dtype=dtype).to(device)
-    filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
-    estimator, algorithm = pudle.make_estimator(name), pudle.Ista(step=0.08)
-
-    def work():
-        problem = pudle.ConvolutionalSparseCoding(
-            observations=images, dictionary=filters, penalty=0.1, stride=4, nonnegative=True
-        )
-        return estimator.estimate(problem, algorithm, 15).gradient
-
-    assert measured(work).shape == filters.shape
