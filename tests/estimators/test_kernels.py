@@ -55,5 +55,3 @@ def test_adjoint(measured, problem, algorithm):
     weights = torch.ones_like(trajectory.codes)
     (gradient,) = measured(reverse_accumulation, problem, algorithm, states, weights)
     assert gradient.shape == problem.theta.shape
-
-
