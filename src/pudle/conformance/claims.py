@@ -272,8 +272,8 @@ def check_consistency(subject: Subject) -> Measurements:
     error = last.relative_error
     reason = (
         f"relative error {error:.2g} at depth {DEEP}, {earlier.relative_error:.2g} at {DEEP // 2}:"
-        f" it does not vanish, though consistent_for is {subject.estimator.consistent_for}, where"
-        " None claims every loss"
+        " it does not vanish, though consistent_for is"
+        f" {subject.estimator.consistent_for or 'None (every loss)'}"
     )
     yield require(error < VANISHED, reason, error, VANISHED)
 

@@ -192,7 +192,7 @@ def test_a_time_that_ends_before_a_side_has_a_score_leaves_nothing_to_judge(requ
         {"base": whole, "head": ("timeout", None)},
         {"base": whole, "head": ("timeout", begun)},
     ):
-        with pytest.raises(MissingResults, match="before (base|head) .* had a score.* --minutes"):
+        with pytest.raises(MissingResults, match="(base|head) .* --minutes"):
             requested(sides, minutes=1)
     # A single score is enough.
     some = blank()

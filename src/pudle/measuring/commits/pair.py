@@ -196,9 +196,9 @@ class CommitPair:
                 late = side.call(pools[name], SHARE * seconds, *work).status == "timeout"
                 if late and not scored(side.folder):
                     raise MissingResults(
-                        f"the time ended before {side.label} had a score, so that there is nothing"
-                        f" to judge: give more than {seconds / 60:g} --minutes, or measure less"
-                        " with --only, --case or --depth"
+                        f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of"
+                        f" {seconds / 60:g} --minutes, so that there is nothing to judge: give more,"
+                        " or measure less with --only, --case or --depth"
                     )
                 partial |= late
                 references = side.folder / "store" / "references"
