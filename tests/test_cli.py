@@ -3,12 +3,14 @@ killed.
 """
 
 import re
+import signal
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from asv.results import Results
-from commands import call, python, run
+from commands import call, python, run, start
 from filelock import FileLock
 from plugin import write_plugin
 from repositories import git
@@ -73,14 +75,41 @@ def test_list_names_everything(tmp_path):
         assert name in done.stdout
 
 
-#: A small dataset of the user's own.
+def scores(home):
+    return {path: path.stat().st_mtime_ns for path in sorted(home.glob("quick/store/*-*/*.json"))}
+
+
+#: A small dataset of the user's own, and its two cases.
 DATASET = ["--dataset", "sparse_gaussian(n_samples=20)"]
+TINY = [*DATASET, "--case", "sparse_gaussian_n_samples_20-ista-*"]
+SMALL = ["--scores-only", *TINY, "--workers", "1"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_keeps_what_was_finished_and_a_rerun_computes_the_rest(tmp_path):
+    home = tmp_path / "home"
+    arguments = ["run", *SMALL, "--home", home]
+    begun, deadline = start(*arguments, cwd=tmp_path), time.monotonic() + 120
+    while len(scores(home)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    begun.send(signal.SIGKILL)
+    begun.wait()
+    time.sleep(1.5)  # workers notice that their parent is gone within half a second
+    finished = scores(home)
+    assert 2 <= len(finished) < 8
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{8 - len(finished)} of 8 scores computed now" in done.stdout
+    after = scores(home)
+    assert len(after) == 8
+    assert all(after[path] == time_ for path, time_ in finished.items())
 
 
 def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     (tmp_path / "quick").mkdir()
     with FileLock(tmp_path / "quick" / "lock"):
-        done = call("run", *DATASET, "--home", tmp_path)
+        done = call("run", *SMALL, "--home", tmp_path)
     assert done.returncode == 2 and "another run is writing to" in done.stderr
 
 
