@@ -122,7 +122,7 @@ def run(arguments: list[str] | None = None) -> int:
     except PudleError as error:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
-        return fail("interrupted: finished results are kept; run again to continue")
+        return fail("interrupted: what is stored is kept; run again (a training with --resume)")
     except UnicodeEncodeError as error:
         return fail(f"{error.object!r:.80} is no text: correct the argument")
     except Exception:  # noqa: BLE001

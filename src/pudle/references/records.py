@@ -49,7 +49,8 @@ class Certificate:
     largest_eigenvalue : float
         Largest eigenvalue of the regular ones among these matrices; zero if there is none.
     condition_number : float
-        Largest condition number of the active Gram matrices.
+        Largest condition number of the active Gram matrices. Of a `FixedPoint`, that of the
+        derivative of its state's equation: for a large state a lower estimate, often far too small.
     dual_margin : float
         Smallest distance of an inactive correlation from the penalty.
     smallest_amplitude : float
