@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from msgspec import Struct, convert
 
 from pudle.errors import UnreadableResult
 from pudle.files import REMEDY, content_digest, read_arrays
@@ -23,6 +24,15 @@ ARRAYS = {
 }
 
 
+class Training(Struct):
+    """The options of every training that a report calls by name."""
+
+    dataset: str
+    estimator: str
+    algorithm: str
+    depth: int
+
+
 class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
     """The stored result of one experiment; the options of a training that it contains stand beside
     its own.
@@ -31,12 +41,15 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
     #: The arrays that a report shows, by name, as far as the experiment has them.
     shown: ClassVar[dict[str, np.ndarray]]
 
+    def __post_init__(self) -> None:
+        self.options = convert(self.options.pop("training", None) or {}, dict) | self.options
+        if self.kind == "learning":
+            convert(self.options, Training)
+
     @classmethod
     def read(cls, path: Path, identity: Any = None) -> ExperimentRecord:
         """Read the record of an experiment of that name, and the arrays beside it."""
         record = super().read(path, identity)
-        training = record.options.pop("training", None) or {}
-        record.options = training | record.options
         record.shown = _arrays(path, record)
         missing = ", ".join(sorted(ARRAYS["interpretation"].keys() - record.shown))
         if missing and (record.kind, record.status) == ("interpretation", "ok"):

@@ -17,6 +17,7 @@ from pudle.reports.compare.sides import load_folder
 from pudle.reports.leaderboard import submission
 from pudle.reports.leaderboard.ranking import differing, errors, ranked, reached
 from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Manifest, read_submission
+from pudle.workers import failure
 
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
@@ -41,8 +42,8 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
             manifest = read_submission(path.parent)
             again = out / "scores" / f"{name}-{manifest.digest}"
             scored[name] = _scored(path.parent, manifest.spec, again)
-        except PudleError as error:
-            refused.append({"submission": name, "why": str(error)})
+        except Exception as error:  # noqa: BLE001  # a stranger's records hold anything
+            refused.append({"submission": name, "why": failure(error)[1]})
         else:
             accepted.append(described(manifest))
     ranks = ranked(scored)

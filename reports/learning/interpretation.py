@@ -35,7 +35,7 @@ def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
     """
     for record in results.experiments:
         if record.kind == "interpretation" and record.status == "ok":
-            dataset = record.summary.get("dataset") or record.options.get("dataset")
+            dataset = str(record.summary.get("dataset") or record.dataset)
             title = ", ".join(filter(None, (record.method, dataset)))
             numbers = {name: record.number(name) for name in SENTENCES}
             sentences = [

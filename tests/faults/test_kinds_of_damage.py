@@ -216,6 +216,25 @@ def test_arrays_of_other_types_and_shapes_are_refused(home):
         check_line(line, path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda options: {"a": 1},
+        lambda options: options | {"estimator": None},
+        lambda options: options | {"depth": [1]},
+        lambda options: options | {"training": "x"},
+    ],
+)
+def test_options_that_no_report_can_show_are_refused(home, change):
+    (path,) = (home / "quick" / "store").glob("experiments/one-*.json")
+    edit(path, options=change(json.loads(path.read_text())["options"]))
+    read = load(home, "quick")
+    assert [item.name for item in read.experiments if item.name == "one"] == []
+    (line,) = read.damaged
+    check_line(line, path)
+    Report.of(read)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     """A run that is killed has any of its files, and lists them all."""

@@ -272,6 +272,15 @@ def test_what_others_wrote_is_text_on_the_page(folder):
     assert "<script>" not in shown and shown.count("\n") == 2
 
 
+def test_no_submission_ends_the_ranks_of_others(folder, tmp_path, monkeypatch):
+    """Its records may hold anything, so that any error may come of reading them."""
+    row = pd.DataFrame({"family": "f", "case": "a", "depth": [10], "time": 1.0, "error": 0.0})
+    monkeypatch.setattr(page, "_reached", lambda place, *_: [row] * len(page.BUILT_IN))
+    monkeypatch.setattr(page, "_scored", lambda *_: {}["depth"])
+    written = page.write_leaderboard(tmp_path, tmp_path / "out", lambda line: None).read_text()
+    assert "| `mine` | KeyError: 'depth' |" in written and "`backprop`" in written
+
+
 def test_badges_are_pictures_with_a_text_for_those_who_do_not_see_them():
     badge = page.BADGES.render(label="dense dictionaries, lasso loss", value="2 of 9")
     label = ElementTree.fromstring(badge).get("aria-label")
