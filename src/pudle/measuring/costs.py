@@ -195,6 +195,8 @@ def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, 
     Pages of libraries count as memory of a process once they are used, and some are imported at
     their first use: 20 to 70 MB, which the first estimate would seem to need.
     """
+    # One sample may be too little work for the kernels.
+    kernels.prepare((problem.theta.dtype,))
     # Whatever fails will fail again, where it is kept.
     with contextlib.suppress(Exception):
         estimator.estimate(next(split(problem, 1)), algorithm, min(depth, 2))
