@@ -125,7 +125,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         # It holds at this commit, whichever commit first measured it.
         record.provenance |= {"commit": commit} if commit else {}
     provenances = [record.provenance for record in (scores or experiments).values()]
-    provenances.sort(key=lambda origin: origin["date"], reverse=True)
+    provenances.sort(key=lambda origin: str(origin.get("date")), reverse=True)
     unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
     records, rows = [], []
     for (name, estimator), case in cases.items():

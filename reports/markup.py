@@ -24,9 +24,10 @@ LATEX = str.maketrans(
         DASH: "--",
     }
 )
-#: Characters that Markdown, or the HTML in it, does not show as they are.
+#: Characters that Markdown, the HTML in it, or the site with its roles and formulas does not show
+#: as they are.
 MARKDOWN = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\`*|[]"}}
+    {"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\`*|[]{$"}}
 )
 #: Code in a sentence: a backslash in it, or another backtick beside it, could end it elsewhere.
 CODE = re.compile(r"(?<!`)(`[^`\\]+`)(?!`)")

@@ -1,6 +1,7 @@
 """The leaderboard as Markdown for the site, and a badge for each submission and family."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,12 @@ def described(manifest: Manifest) -> dict[str, Any]:
 
 def _scored(folder: Path, spec: str, home: Path) -> pd.DataFrame:
     """Return what a submission reaches here, or raise PudleError."""
+    home.mkdir(parents=True, exist_ok=True)
+    # Away from all else that was handed in: libraries read settings from the working folder.
+    shutil.copy(folder / submission.ESTIMATOR, home)
     if not (home / PROFILE).exists():
-        submission.run_apart(folder, home, "pudle", "check", spec)
-    mine, _ = _reached(folder, home, spec, submission.YARDSTICK)
+        submission.run_apart(home, home, "pudle", "check", spec)
+    mine, _ = _reached(home, home, spec, submission.YARDSTICK)
     submitted, again = load_folder(folder / PROFILE), load_folder(home / PROFILE)
     both = [errors(each, each.estimators[0]) for each in (submitted, again)]
     if lines := differing(*both):

@@ -67,8 +67,9 @@ class Manifest(Struct):
 
     @property
     def digest(self) -> str:
-        """The digest of all files, by which a score computed again is kept."""
-        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()[:16]
+        """The digest of the spec and all files, by which a score computed again is kept."""
+        signed = repr((self.spec, sorted(self.files.items())))
+        return hashlib.sha256(signed.encode()).hexdigest()[:16]
 
 
 def selection(*estimators: str, **changes: Any) -> Selection:

@@ -235,6 +235,15 @@ def test_options_that_no_report_can_show_are_refused(home, change):
     Report.of(read)
 
 
+@pytest.mark.parametrize("change", [{"depth": "x"}, {"seed": None}, {"relative_error": [1]}])
+def test_scores_that_no_report_can_show_are_refused(home, change):
+    path = next((home / "quick" / "store").glob("*-*/0-*.json"))
+    rows = json.loads(path.read_text())["scores"]
+    edit(path, scores=[rows[0] | change, *rows[1:]])
+    (line,) = load(home, "quick").damaged
+    check_line(line, path)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     """A run that is killed has any of its files, and lists them all."""

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from msgspec import Struct, convert, field
+from msgspec import Struct, convert, defstruct, field
 
 from ..files import read_record, write_record
 from .case import Case
+from .scoring import ERRORS
 from .selection import Selection
 from .statuses import STATUSES, worst
 
@@ -48,6 +49,11 @@ class Record(StoredFile, kw_only=True):
     provenance: dict[str, Any]
 
 
+_FIELDS: Any = [("seed", int), ("depth", int), ("target", str), ("status", Status, "ok")]
+#: What readers rely on in a row of scores.
+_ROW: Any = defstruct("_ROW", _FIELDS + [(name, float | None, None) for name in ERRORS])
+
+
 class ScoreRecord(Record, kw_only=True):
     """The scores of one estimator on one case.
 
@@ -64,7 +70,7 @@ class ScoreRecord(Record, kw_only=True):
     seconds: float | None
 
     def __post_init__(self) -> None:
-        convert([row.get("status", "ok") for row in self.scores], list[Status])
+        convert(self.scores, list[_ROW])
 
     @property
     def identity(self) -> tuple[str, str]:

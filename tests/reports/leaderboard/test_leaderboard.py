@@ -266,10 +266,42 @@ def test_no_module_of_a_submission_takes_the_place_of_one_of_ours(tmp_path):
 
 def test_what_others_wrote_is_text_on_the_page(folder):
     manifest = submission.read_submission(folder)
-    manifest.computes = "<script>alert(1)</script> | x"
+    # The site has roles, which may copy files of the machine that builds it, and formulas.
+    manifest.computes = "<script>alert(1)</script> | x {download}`/x` $y$"
     rows = pd.DataFrame([page.described(manifest)])
     shown = markup.markdown_table(rows, code=("estimator",))
     assert "<script>" not in shown and shown.count("\n") == 2
+    parser = pytest.importorskip("myst_parser.parsers.mdit")
+    config = pytest.importorskip("myst_parser.config.main").MdParserConfig(
+        enable_extensions={"dollarmath"}
+    )
+    renderer = pytest.importorskip("markdown_it.renderer").RendererHTML
+    blocks = parser.create_md_parser(config, renderer).parse(shown)
+    kinds = {each.type for block in blocks for each in block.children or ()}
+    assert kinds == {"text", "code_inline"}
+
+
+def test_a_submission_is_its_file_and_its_results_break_no_other_ranks(
+    folder, tmp_path, monkeypatch
+):
+    """Nothing else of the folder is where its file runs, and another class is checked anew."""
+    (folder / ".settings.yaml").write_text("")
+    ran = []
+
+    def run_apart(place, home, *command):
+        ran.append((sorted(path.name for path in place.iterdir()), command[:2]))
+        (home / "leaderboard").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(submission, "run_apart", run_apart)
+    built_in = pd.DataFrame(
+        [["f", "a", 10, 1.0, 0.0]], columns="family case depth time error".split()
+    )
+    monkeypatch.setattr(page, "_reached", lambda place, *_: [built_in] * len(page.BUILT_IN))
+    for spec in ("estimator.py:Mine", "estimator.py:Other"):
+        sign(folder, spec=spec)
+        written = page.write_leaderboard(tmp_path, tmp_path / "out", lambda line: None)
+        assert "Not ranked" in written.read_text()
+    assert ran == [(["estimator.py"], ("pudle", "check"))] * 2
 
 
 def test_no_submission_ends_the_ranks_of_others(folder, tmp_path, monkeypatch):
