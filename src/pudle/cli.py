@@ -166,7 +166,8 @@ def fail(message: str) -> int:
     broken run.
     """
     try:
-        click.echo(f"pudle: error: {printable(' '.join(message.split()))}", err=True)  # noqa: TID251
+        line = f"pudle: error: {printable(' '.join(message.split()))}"
+        click.echo(line, err=True)  # noqa: TID251
     except OSError:
         _discard(sys.stderr)
     return USAGE

@@ -98,7 +98,7 @@ def _cache_type() -> Any:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
                     super().save_overload(*arguments)
-                except Exception:  # noqa: BLE001  # as above: the index is read before it is written
+                except Exception:  # noqa: BLE001  # as above: the index is read first
                     self.flush()
                     super().save_overload(*arguments)
 

@@ -79,7 +79,8 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
             bar.update(task, completed=done, total=total, description=line[:60])
             if bar.disable:
                 begun = done < total
-                click.echo(f"\r{done}/{total} {printable(line):60.60}", err=True, nl=not begun)  # noqa: TID251
+                shown = f"\r{done}/{total} {printable(line):60.60}"
+                click.echo(shown, err=True, nl=not begun)  # noqa: TID251
 
         try:
             yield show

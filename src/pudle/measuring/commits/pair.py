@@ -197,8 +197,8 @@ class CommitPair:
                 if late and not scored(side.folder):
                     raise MissingResults(
                         f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of"
-                        f" {seconds / 60:g} --minutes, so that there is nothing to judge: give more,"
-                        " or measure less with --only, --case or --depth"
+                        f" {seconds / 60:g} --minutes, so that there is nothing to judge: give"
+                        " more, or measure less with --only, --case or --depth"
                     )
                 partial |= late
                 references = side.folder / "store" / "references"
