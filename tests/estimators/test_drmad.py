@@ -37,7 +37,7 @@ def derivative_on_the_line(specimen, direction):
 
 @pytest.mark.parametrize(
     "specimen",
-    specimens("sparse coding", "penalty", "ridge", algorithms=("fista", "warm start")),
+    specimens("sparse coding", "penalty", "ridge", algorithms=("ista", "fista")),
     ids=str,
 )
 def test_layers_are_differentiated_on_the_line(specimen):

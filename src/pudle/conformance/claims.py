@@ -280,8 +280,8 @@ def check_consistency(subject: Subject) -> Measurements:
 
 @register(SAMPLED, lambda subject: subject.claim in ("approximate", "heuristic"))
 def check_samples(subject: Subject) -> Measurements:
-    """With every sample twice, in other units, the codes change by the ratio of the units, and the
-    gradient by its square (the ratio itself for a linear loss).
+    """Codes change by the ratio of the units where every sample stands twice, in other units; the
+    gradient changes by its square (the ratio itself for a linear loss).
     """
     # Deeper than the usual windows: samples may influence each other from some layer on.
     depth, specimen, problem = 25, subject.specimen, subject.specimen.original

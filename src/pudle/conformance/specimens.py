@@ -52,6 +52,10 @@ NAMED = {
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
     ),
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
+    # With a penalty for each atom, see `named`.
+    "penalty per atom": (
+        "sparse_gaussian(n_samples=9, n_features=6, n_components=8, n_nonzero_coefs=2, seed=2)"
+    ),
     # For checks at great depth, where differences on a larger problem would take minutes.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
 }
@@ -176,7 +180,10 @@ class Specimen:
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
 
-    original = make_dataset(NAMED[problem]).problem(loss)
+    original: Any = make_dataset(NAMED[problem]).problem(loss)
+    if problem == "penalty per atom":
+        penalty = original.penalty * torch.linspace(0.5, 1.5, 8, dtype=torch.float64)
+        original = dataclasses.replace(original, penalty=penalty, nonnegative=True)
     return Specimen(problem, loss, algorithm, original, lambda *_: make_algorithm(algorithm))
 
 
