@@ -162,4 +162,5 @@ def test_growth_of_memory(spec, power, sizes, monkeypatch):
         work()
         peaks.append(peak_growth(work))
     growth = math.log(peaks[1] / peaks[0]) / math.log(4)
-    assert 0.65 * power - 0.1 < growth < 1.2 * power + 0.2
+    # What does not grow may come out smaller.
+    assert growth < 1.2 * power + 0.2 and (growth > 0.65 * power - 0.1 or not power)

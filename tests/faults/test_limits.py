@@ -7,7 +7,6 @@ import pytest
 from examples import TINY
 from synthetic import case, record, write
 
-from pudle.measuring import cluster
 from pudle.measuring.runner import Task
 from pudle.measuring.store import Store
 from pudle.workers import Outcome
@@ -38,6 +37,9 @@ def test_check_limits_the_memory_of_what_it_checks(tmp_path):
 
 @pytest.mark.parametrize("late", ["_prepare", "_carry_out"])
 def test_a_dask_worker_that_is_busy_is_out_of_time_and_no_other_machine(tmp_path, late):
+    pytest.importorskip("distributed", reason="install pudle[scale]")
+    from pudle.measuring import cluster
+
     def call(timeout, function, *arguments):
         return Outcome("", *(("timeout", "late") if function.__name__ == late else ()))
 

@@ -24,6 +24,7 @@ from synthetic import (
     references,
     training,
     write,
+    write_costs,
 )
 
 from pudle.errors import MissingDependency, MissingResults, UnreadableResult
@@ -63,7 +64,9 @@ def test_notes_and_badges_of_references(tmp_path):
         record(case("fixed"), "backprop", references=same),
         record(case("own", dataset="own"), "backprop", references=references(status="limit")),
     ]
-    report = reported(tmp_path, records)
+    home = write(tmp_path, records)
+    write_costs(home, ["backprop"], [1.0, 2.0], names=["fixed"])
+    report = Report.of(load(home, "quick"))
     markdown = report.markdown()
     said = "the range over the seeds says nothing about other problems there."
     assert f"- Every seed draws the same problem on `fixed`: {said}" in markdown
