@@ -122,7 +122,7 @@ DRAWS = [{"n": 2, "m": 200, "p": 200, "depth": depth} for depth in (16, 64)]
 MEMORY = [
     ("alternating", 0, DEPTHS),
     ("backprop", 1, DEPTHS),
-    ("checkpointed", 0.5, DEPTHS),
+    ("checkpointed", 0.5, [{"depth": 64}, {"depth": 256}]),
     ("truncated(window=4)", 0, DEPTHS),
     ("truncated(window={count})", 1, COUNTS),
     ("one_step", 0, DEPTHS),
