@@ -52,12 +52,19 @@ NAMED = {
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
     ),
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
-    # With a penalty for each atom, see `named`.
     "penalty per atom": (
         "sparse_gaussian(n_samples=9, n_features=6, n_components=8, n_nonzero_coefs=2, seed=2)"
     ),
     # For checks at great depth, where differences on a larger problem would take minutes.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
+}
+
+#: Fields of named problems that no option of their datasets sets.
+CHANGES: dict[str, dict[str, Any]] = {
+    "penalty per atom": {
+        "penalty": torch.linspace(0.1, 0.3, 8, dtype=torch.float64),
+        "nonnegative": True,
+    }
 }
 
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
@@ -180,10 +187,8 @@ class Specimen:
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
 
-    original: Any = make_dataset(NAMED[problem]).problem(loss)
-    if problem == "penalty per atom":
-        penalty = original.penalty * torch.linspace(0.5, 1.5, 8, dtype=torch.float64)
-        original = dataclasses.replace(original, penalty=penalty, nonnegative=True)
+    drawn: Any = make_dataset(NAMED[problem]).problem(loss)
+    original = dataclasses.replace(drawn, **CHANGES.get(problem, {}))
     return Specimen(problem, loss, algorithm, original, lambda *_: make_algorithm(algorithm))
 
 

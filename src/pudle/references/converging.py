@@ -74,9 +74,9 @@ class Converging:
             moving = changes > TOLERANCE * scale
             still = 0 if moving.any() else still + 1
             if self.problem.joint and state.iteration == due:
-                found = self._accelerated(state.codes, TOLERANCE * scale)
-                if self._attracts(found, halfway, state.codes):
-                    state = dataclasses.replace(state, codes=found, point=found)
+                fixed = self._accelerated(state.codes, TOLERANCE * scale)
+                if self._attracts(fixed, halfway, state.codes):
+                    state = dataclasses.replace(state, codes=fixed, point=fixed)
                 due *= 2
             if 2 * state.iteration == due:
                 halfway = state.codes
@@ -106,17 +106,17 @@ class Converging:
             codes = image - (images @ weights).reshape(image.shape)
         return codes * torch.nan
 
-    def _attracts(self, found: Tensor, halfway: Tensor, codes: Tensor) -> bool:
+    def _attracts(self, fixed: Tensor, halfway: Tensor, codes: Tensor) -> bool:
         """Return whether the layers from `halfway` to `codes` came nearer to a fixed point, and
         layers from a place close to it do not leave it.
         """
-        distance = (halfway - found).norm()
-        random = streams.generator(0, "push off a fixed point").standard_normal(found.shape)
-        pushed = found + CLOSE**2 * distance * torch.as_tensor(random / np.linalg.norm(random))
+        distance = (halfway - fixed).norm()
+        random = streams.generator(0, "push off a fixed point").standard_normal(fixed.shape)
+        pushed = fixed + CLOSE**2 * distance * torch.as_tensor(random / np.linalg.norm(random))
         for _ in range(PATIENCE // 2):
             pushed = self.layer(pushed, 0)
-        nearer = (codes - found).norm() < NEARER * distance
-        return bool(nearer & ((pushed - found).norm() < CLOSE * distance))
+        nearer = (codes - fixed).norm() < NEARER * distance
+        return bool(nearer & ((pushed - fixed).norm() < CLOSE * distance))
 
     @torch.no_grad()
     def newton_step(self, codes: Tensor, iteration: int) -> tuple[Tensor, Tensor, Diagnostics]:
