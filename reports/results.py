@@ -128,10 +128,10 @@ class Results:
 
     @cached_property
     def _rounds(self) -> Mapping[Any, Rounds]:
-        # All estimators of a case are compared with each other at each depth.
+        # All that was timed in the same turns is compared with each other at each depth.
         p_values = [np.empty(0)]
         numbers = self.timings["samples"].map(len)
-        alike = ["metric", "case", "depth", "turns", numbers[numbers > 1]]
+        alike = ["metric", "depth", "turns", numbers[numbers > 1]]
         for _, part in self.timings.groupby(alike):
             taken = np.array([*part["samples"]])
             one, other = np.triu_indices(len(taken), 1)

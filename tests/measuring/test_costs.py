@@ -122,20 +122,28 @@ def test_a_cell_that_breaks_costs_itself_alone(
 
 
 @pytest.mark.slow
-def test_times_of_a_case_are_those_of_the_same_rounds(tmp_path, installed):
-    """Of all estimators, also of those measured before; what dies, or hangs, costs itself alone."""
+def test_times_of_a_problem_are_those_of_the_same_rounds(tmp_path, installed):
+    """With all algorithms and estimators, also those measured before; what dies, or hangs, costs
+    itself alone.
+    """
     installed(write_plugin(tmp_path / "plugin", ["dies", "sleeps"]))
-    selection, store = scored(tmp_path, "alternating", costs=("seconds",))
+    fista = dataclasses.replace(TINY, name="tiny-fista", algorithm="fista")
+    other = dataclasses.replace(TINY, name="other", loss="reconstruction")
+    selection, store = scored(
+        tmp_path, "alternating", cases=(TINY, fista, other), costs=("seconds",)
+    )
     fill(plan_costs(survey(selection, store)))
     first = store.read("cost", *cells(selection)[0])
     assert len(first.samples) >= costs.ROUNDS
+    turns = [store.read("cost", *cell).turns for cell in cells(selection)]
+    assert turns[0] == turns[1] != turns[2]
     selection = dataclasses.replace(selection, estimators=("alternating", "backprop"))
     for estimator in ("backprop", "dies", "sleeps"):
         row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
         content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
         store.write("score", TINY, estimator, scores=[row], **content)
     fill(plan_costs(survey(selection, store)))
-    old, new = (store.read("cost", *cell) for cell in cells(selection))
+    old, new, *_ = (store.read("cost", *cell) for cell in cells(selection))
     assert old.turns == new.turns != first.turns
     wanted = [("seconds", TINY, name, 5) for name in ("dies", "sleeps", "alternating")]
     dead, hung, well = measure_times(wanted, 1.0, store)

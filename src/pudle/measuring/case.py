@@ -84,6 +84,11 @@ class Case:
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
 
+    @property
+    def problem(self) -> tuple[Any, ...]:
+        """What is solved: cases with the same one differ in the algorithm and in the depths."""
+        return self.dataset, self.loss, self.seeds, self.targets, self.dtype
+
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""
         dataset: Any = names.make_dataset(self.dataset)

@@ -9,6 +9,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ from .store import Store
 
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
-#: Rounds of the times of a case at least; more, up to so many, until all have taken some seconds:
-#: ten or more where a round takes a third of a second.
+#: Rounds of the times of a problem at least; more, up to so many, until all have taken some
+#: seconds: ten or more where a round takes a third of a second.
 ROUNDS, MOST_ROUNDS, SECONDS = 6, 30, 3.5
 #: After so many rounds no more of a time that is so many times that of the fastest estimator at the
 #: deepest depth: no noise explains that, and no answer needs to tell the two apart.
@@ -58,22 +59,29 @@ def cells(selection: Selection) -> list[Cell]:
     ]
 
 
-@functools.lru_cache(maxsize=1)
 def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed,
     and the algorithm.
     """
-    # The cache would keep the problem before until this one is drawn.
-    drawn.cache_clear()
-    problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
+    # Cases of one problem share it.
+    problem = _drawn(replace(case, name="any", algorithm="any", depths=(0,)), device)
+    algorithm = case.make_algorithm()
     algorithm.step_size(problem)
+    return problem, algorithm
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(case: Case, device: str) -> Problem:
+    # The cache would keep the problem before until this one is drawn.
+    _drawn.cache_clear()
+    problem = case.make_problem(case.seeds[0], device)
     # At the first gradient of each kind torch imports parts of itself: copies then have them.
     one = torch.ones(1, requires_grad=True)
     torch.autograd.grad(2 * one, one, torch.ones(1))
     torch.func.vmap(lambda tangent: directional_derivative(torch.sin, one.detach(), tangent))(
         torch.ones(1, 1)
     )
-    return problem, algorithm
+    return problem
 
 
 def measure_memory(metric: str, case: Case, estimator: str, depth: int, store: Store) -> CostRecord:
@@ -96,7 +104,7 @@ def _peak(case: Case, spec: str, depth: int, device: str) -> dict[str, Any]:
 
 
 def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[CostRecord]:
-    """Measure times of one case in turns, and write their records to the store.
+    """Measure times of one problem in turns, and write their records to the store.
 
     Each estimator has a copy of this process, which is asked for one time at each depth in every
     round. Those at one depth follow each other, so that the k-th times of two estimators are of the
@@ -141,7 +149,7 @@ def timer(device: str) -> Callable[..., float]:
     """Return what measures the seconds of a cell, in a process that measures nothing else."""
     chosen = kernel_choice.choice()
 
-    @functools.lru_cache(maxsize=16)
+    @functools.lru_cache(maxsize=64)
     def warm(case: Case, spec: str, depth: int, path: str) -> Callable[[], Any]:
         problem, algorithm = drawn(case, device)
         if path != chosen and not kernels.is_plain(problem):
@@ -166,14 +174,14 @@ def timer(device: str) -> Callable[..., float]:
 
 
 def _prepare(cells: Sequence[Cell], store: Store) -> None:
-    """Load and compute here all that cells of one case have in common, so that copies have it."""
-    case = cells[0][1]
-    kernels.prepare((DTYPES[case.dtype],))
+    """Load and compute here all that cells of one problem have in common: copies then have it."""
+    kernels.prepare((DTYPES[cells[0][1].dtype],))
     for cell in cells:
         store.place("cost", *cell)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
-        drawn(case, store.device)
+        for case in dict.fromkeys(case for _, case, *_ in cells):
+            drawn(case, store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
     return_freed_memory()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import names
+from .. import names, text
 from ..algorithms import kernels
 from ..files import files_in, is_large
 from ..workers import Job, Outcome, Pool
@@ -191,18 +191,19 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
     """Return the tasks that measure the missing costs of a survey, or all if `again`, of estimates
     whose scores are ok.
 
-    Memory is measured before time, which one process measures at a time. The times of a case are
-    measured as a whole, also where one is missing: only those of the same rounds can be compared.
+    Memory is measured before time, which one process measures at a time. The times of all cases
+    of one problem are measured as a whole, also where one is missing: only those of the same rounds
+    can be compared.
     """
     scores = {task.identity: task for task in tasks if task.kind == "score"}
-    memory, times = list[Task](), defaultdict[Case, list[Task]](list)
+    memory, times = list[Task](), defaultdict[Any, list[Task]](list)
     for task in tasks:
         if task.kind == "cost":
             metric, *pair, depth = task.identity
             record = scores[tuple(pair)].record
             if record and record.at(depth)["status"] == "ok":
                 if metric != "memory_bytes":
-                    times[task.case].append(task)
+                    times[task.case.problem].append(task)
                 elif again or task.missing:
                     memory.append(task.planned())
     together = []
@@ -210,9 +211,10 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
         turns = {task.record.turns for task in members if task.record and task.record.value}
         if again or len(turns) > 1 or any(task.missing for task in members):
             cells, first = [task.arguments[:-1] for task in members], members[0]
-            label = first.label.partition(" on ")[2].rpartition(" at depth ")[0]
+            on = (task.label.partition(" on ")[2].rpartition(" at depth ")[0] for task in members)
+            label = f"times on {text.listing([*dict.fromkeys(on)])}"
             what = (cells, first.timeout, first.arguments[-1])
-            task = Task("times", f"times on {label}", what, math.inf, members=members)
+            task = Task("times", label, what, math.inf, members=members)
             together.append(task.planned())
     return [memory, together]
 
