@@ -191,7 +191,7 @@ def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest choice, or nothing if none is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -280,6 +280,7 @@ def _make(group: str, spec: str) -> Any:
         classes.broken.get(name)
         or f"unknown {KINDS[group].noun} {name!r}{nearest(name, choices)}: known are"
         f" {', '.join(classes) or 'none'}, and your own as path/file.py"
+        + f" ({name}.py lies here)" * Path(f"{name}.py").is_file()
     )
 
 
