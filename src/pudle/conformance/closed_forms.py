@@ -213,39 +213,45 @@ class ClosedForm:
 
         return derivative(loss, self.theta, self.directions)
 
-    @functools.cache  # noqa: B019
-    def implicit(self, depth: int, *, ahead: bool = False) -> Array:
-        """Return the gradient of the implicit function theorem at the codes of a depth, from a
-        minimum-norm solve on their active set, or on that of the plain layer `ahead` of them.
-        """
-        codes, (matrix, penalty, l2_penalty) = self.codes(depth), self.parts(self.theta)
-        signs = np.sign(codes)
+    def signs(self, depth: int, *, ahead: bool) -> Array:
+        """Return the signs of the codes of a depth, or of the plain layer `ahead` of them."""
+        codes, parts, algorithm = self.codes(depth), self.parts(self.theta), self.algorithm
         if ahead:
-            algorithm, parts = self.algorithm, self.parts(self.theta)
             step = algorithm.step or 1 / self.lipschitz_constant
             values = codes - step * smooth_gradient(self.observations, parts, codes)
             nonnegative = getattr(self.problem, "nonnegative", False)
-            after = prox(values, step * penalty, nonnegative, algorithm.thresholding, depth)
-            signs = np.sign(after)
-        hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
-        # A sample's loss depends on no other sample's codes: a step in one column differentiates
-        # all rows at once.
-        columns = 1j * TINY * np.eye(codes.shape[1])
-        slopes = [self.losses(codes + column, self.theta).imag for column in columns]
-        slope = np.stack(slopes, 1) / TINY / len(codes)
+            codes = prox(values, step * parts[1], nonnegative, algorithm.thresholding, depth)
         # Without a penalty nothing sets entries to zero, and all of them are active.
-        active = (signs != 0) | (not np.any(penalty))
+        return np.sign(codes) if np.any(parts[1]) else np.ones_like(codes)
+
+    def stationarity(self, codes: Array, theta: Array, signs: Array) -> Array:
+        """Return what is zero on the active entries of a minimizer with these signs."""
+        parts = self.parts(theta)
+        return smooth_gradient(self.observations, parts, codes) + parts[1] * signs
+
+    @functools.cache  # noqa: B019
+    def implicit(self, depth: int, *, ahead: bool = False) -> Array:
+        """Return the gradient of the implicit function theorem at the codes of a depth, from
+        minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them.
+        """
+        signs, theta = self.signs(depth, ahead=ahead), self.theta
+        codes = self.codes(depth).reshape(signs.shape)
+        # A row's loss and slope depend on no other row: a step in one column differentiates all
+        # rows at once.
+        columns = 1j * TINY * np.eye(codes.shape[1])
+        losses = [self.losses(codes + column, theta).imag for column in columns]
+        slopes = [self.stationarity(codes + column, theta, signs).imag for column in columns]
+        rights, systems = np.stack(losses, 1) / len(codes), np.stack(slopes, 1)
         solution = np.zeros_like(codes)
-        for row, support, right in zip(solution, active, slope, strict=True):
-            system = hessian[np.ix_(support, support)]
-            row[support] = np.linalg.lstsq(system, right[support], rcond=1e-12)[0]
+        for row, active, system, right in zip(solution, signs != 0, systems, rights, strict=True):
+            system = system[np.ix_(active, active)]
+            row[active] = np.linalg.lstsq(system / TINY, right[active] / TINY, rcond=1e-12)[0]
 
         def remaining(theta: Array) -> Any:
-            parts = self.parts(theta)
-            slope = smooth_gradient(self.observations, parts, codes) + parts[1] * signs
+            slope = self.stationarity(codes, theta, signs)
             return self.loss(codes, theta) - (slope * solution).sum()
 
-        return derivative(remaining, self.theta, self.directions)
+        return derivative(remaining, theta, self.directions)
 
 
 class Steps(ClosedForm):
@@ -266,8 +272,15 @@ class Steps(ClosedForm):
         parts = state.values() if isinstance(state, dict) else [state]
         return np.concatenate([part.flatten() for part in parts]).reshape(codes.shape)
 
-    def loss(self, codes: Array, theta: Array) -> Any:
-        return self._call(self.problem.loss, codes, theta).item()
+    def losses(self, codes: Array, theta: Array) -> Array:
+        return self._call(self.problem.loss, codes, theta).numpy().reshape(1)
+
+    def signs(self, depth: int, *, ahead: bool) -> Array:
+        """Return ones for the whole state, which is one system."""
+        return np.ones((1, self.codes(depth).size))
+
+    def stationarity(self, codes: Array, theta: Array, signs: Array) -> Array:
+        return codes - self.step(codes, theta)
 
     def run(self, theta: Array, iterations: Iterable[int], state: Any = None) -> Any:
         start = self.algorithm.initial
@@ -276,20 +289,6 @@ class Steps(ClosedForm):
         for _ in iterations:
             codes = self.step(codes, theta)
         return SimpleNamespace(codes=codes)
-
-    @functools.cache  # noqa: B019
-    def implicit(self, depth: int, *, ahead: bool = False) -> Array:
-        """Return the implicit gradient, from the Jacobian of the step as a matrix."""
-        codes, theta = self.codes(depth), self.theta
-        units = np.eye(codes.size).reshape(-1, *codes.shape)
-        columns = [self.step(codes + 1j * TINY * unit, theta).imag.ravel() / TINY for unit in units]
-        slope = derivative(lambda at: self.loss(at, theta), codes).ravel()
-        adjoint = np.linalg.solve(np.eye(codes.size) - np.array(columns), slope)
-
-        def through(theta: Array) -> Any:
-            return self.loss(codes, theta) + adjoint @ self.step(codes, theta).ravel()
-
-        return derivative(through, theta, self.directions)
 
 
 def half_squares(residual: Array) -> Array:

@@ -17,6 +17,7 @@ from ..validation import check_integer
 from .convolution import Geometry, correlate, squared_norm_bound, synthesize
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
+from .linearized import Solution
 from .problem import drawn, drawn_sizes
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
@@ -206,7 +207,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         return correlate(self.geometry, residual, self.dictionary)
 
     @torch.no_grad()
-    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve the active systems by conjugate gradients; see `Problem.solve_active`.
 
         ``condition_number`` is an estimate from the iteration and never too large. ``singular``

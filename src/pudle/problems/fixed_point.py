@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
+from .linearized import Solution
 from .problem import Problem, drawn, drawn_sizes
 
 #: A state as the user's functions see it.
@@ -198,7 +199,7 @@ class FixedPoint(Problem):
         """Return ``z - Phi(z)``, zero at a fixed point."""
         return codes - self.advance(codes)
 
-    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve the adjoint system ``(I - J^T) v = r`` with J the Jacobian of the step, all samples
         in one system.
 
@@ -222,9 +223,7 @@ class FixedPoint(Problem):
             )
         return solution, diagnostics
 
-    def solve_tangent(
-        self, codes: Tensor, right_hand_side: Tensor
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         # Of a state that has converged no more is left than rounding, which may have no solution.
         rounding = torch.finfo(codes.dtype).eps * float(codes.norm())
         return self.linearized(codes).solve(right_hand_side, transposed=False, negligible=rounding)

@@ -21,6 +21,7 @@ from ..validation import (
     check_tensor,
 )
 from .active_set import solve_by_cholesky
+from .linearized import Solution
 from .problem import Problem, ThresholdingRule
 
 
@@ -124,7 +125,7 @@ class DenseL1Problem(L1Problem):
         """Return ``r A`` per sample, shape (n, p)."""
         return residual @ self.matrix
 
-    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         solution, condition, singular = solve_by_cholesky(
             self.hessian, self.active(codes), right_hand_side
         )

@@ -17,6 +17,8 @@ MAX_DENSE = 256
 RESTART, MAX_RESTARTS, HELP = 100, 20, 0.9
 
 Product = Callable[[Tensor], Tensor]
+#: The solution of a linear system, and diagnostics of it by name.
+Solution = tuple[Tensor, dict[str, Any]]
 
 
 class Linearized:
@@ -110,7 +112,7 @@ class Linearized:
 
     def solve(
         self, right_hand_side: Tensor, *, transposed: bool = True, negligible: float = 0.0
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> Solution:
         """Solve ``A^T v = r``, or ``A v = r``, as one system: by the dense matrix if it is small,
         else by GMRES, until the residual is `negligible`.
 

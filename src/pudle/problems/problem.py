@@ -14,7 +14,7 @@ from torch import Tensor
 from ..described import described
 from ..errors import InvalidArgument
 from ..validation import check_alike, check_tensor
-from .linearized import Linearized
+from .linearized import Linearized, Solution
 
 #: A thresholding rule, called as ``rule(values, threshold, iteration, nonnegative)``: see
 #: `pudle.algorithms.thresholding`.
@@ -76,8 +76,7 @@ class Problem(ABC):
     #: `pudle.batches.split`.
     per_sample: ClassVar[tuple[str, ...]] = ()
 
-    def __repr__(self) -> str:
-        return described(self)
+    __repr__ = described
 
     #: Outer parameter: gradients are taken with respect to it.
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
@@ -184,7 +183,7 @@ class Problem(ABC):
         """
 
     @abstractmethod
-    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve ``H_SS v_S = r_S`` per sample, with H the Hessian of f and S the active set; v is
         zero outside S.
 
@@ -200,9 +199,7 @@ class Problem(ABC):
             singular systems, for which the solution is the minimum-norm one.
         """
 
-    def solve_tangent(
-        self, codes: Tensor, right_hand_side: Tensor
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve the system of `solve_active` with the Jacobian that is not transposed; the same
         where it is symmetric.
         """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_positive
+from .linearized import Solution
 from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
 
 
@@ -86,9 +87,7 @@ class Ridge(Problem):
     @property
     def hessian(self) -> Tensor:
         """``D^T D + (strength + theta) I``, shape (p, p), differentiable in theta."""
-        identity = torch.eye(
-            len(self.weights), dtype=self.weights.dtype, device=self.weights.device
-        )
+        identity = torch.eye(len(self.weights)).to(self.weights)
         return self.dictionary.T @ self.dictionary + (self.strength + self.theta) * identity
 
     @functools.cached_property
@@ -119,7 +118,7 @@ class Ridge(Problem):
     def stationarity(self, codes: Tensor) -> Tensor:
         return self.smooth_gradient(codes)
 
-    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         smallest, largest = self.extreme_eigenvalues
         solution = torch.linalg.solve(self.hessian.detach(), right_hand_side.T).T
         return solution, {"condition_number": largest / smallest, "singular": 0}

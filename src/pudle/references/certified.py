@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, Iteration
+from ..algorithms.unrolling import differentiable, gradients
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import (
     ConvolutionalSparseCoding,
@@ -25,12 +26,16 @@ from ..problems import (
 )
 from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
+from .converging import Converging
 from .convolutional import ConvolutionalModel
-from .fixed_point import solve_fixed_point
-from .lasso import implicit_gradient, lasso_gradient, solve_lasso
+from .lasso import KKT_TOLERANCE, implicit_gradient, lasso_gradient, solve_lasso
 from .limits import limit_reference
 from .linear_model import ROUNDING, DenseModel, row_norms
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
+
+#: Largest distance, relative to the gradient, between the derivative of a user's solution and the
+#: implicit one.
+AGREEMENT = 1e-8
 
 __all__ = [
     "MINIMIZER_TARGETS",
@@ -68,8 +73,8 @@ def reference(
     UnsupportedProblem
         If no exact solution is known for this kind of problem.
     """
-    default = default_target(problem, algorithm) if target is None else target
-    target = check_choice("target", default, TARGETS)
+    target = target or default_target(problem, algorithm)
+    check_choice("target", target, TARGETS)
     if target != "limit":
         return solve(problem, target)
     if algorithm is None and isinstance(problem, FixedPoint):
@@ -119,8 +124,41 @@ def solve(problem: Problem, target: str) -> Reference:
 
 @solve.register
 def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
-    _require_exact(problem, target)
-    gradient, error, codes, certificate, reason = solve_fixed_point(problem)
+    """Return the gradient of ``theta -> loss(solution(theta), theta)``.
+
+    The codes must be a fixed point to rounding. The gradient by automatic differentiation of the
+    solver and that by the implicit function theorem share nothing but the loss; the error is their
+    distance, and what the solve may have lost.
+    """
+    solution, problem = problem.solution, _exactly(problem, target)
+    if solution is None:
+        raise UnsupportedProblem(
+            "reference: no exact solution is known for FixedPoint: use target='limit', or give"
+            " solution=, a function from theta to the exact state"
+        )
+    with torch.enable_grad():
+        live, theta = differentiable(problem)
+        solved = problem.pack(solution(theta))
+        (gradient,) = gradients(live.outer_loss(solved), (theta,))
+    codes = solved.detach()
+    with torch.no_grad():
+        residual = float(problem.stationarity(codes).abs().max())
+    implicit, diagnostics = Converging(problem, Iteration(), 1.0).gradient(codes, 0)
+    condition, norm = float(diagnostics["condition_number"]), float(gradient.norm())
+    error, reason = float((gradient - implicit).norm()) + condition * ROUNDING * norm, ""
+    if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
+        reason = (
+            f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"
+            " use target='limit'"
+        )
+    elif not error <= AGREEMENT * norm:
+        reason = (
+            f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
+            " another derivative than the solution; use target='limit'"
+        )
+    certificate = Certificate(
+        1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
+    )
     return _finish(gradient, error, codes, target, certificate, reason)
 
 
@@ -183,8 +221,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     penalty is therefore the mean of ``-penalty_j s_j v_j``, summed over j if all entries share one
     penalty. The error of v is at most ``(|B|^2 |dz| + |A_S^T A_S v - b|) / lambda_min``.
     """
-    _require_exact(problem, target)
-    problem = exactly(problem)
+    problem = _exactly(problem, target)
     model, penalty, design = DenseModel(problem), problem.penalty, problem.held_out_design
     solution = solve_lasso(model, penalty, problem.nonnegative)
     codes, active = solution.codes, solution.codes != 0
@@ -209,8 +246,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
 
 @solve.register
 def _solve_ridge(problem: Ridge, target: str) -> Reference:
-    _require_exact(problem, target)
-    problem = exactly(problem)
+    problem = _exactly(problem, target)
     dictionary, weights, hessian = problem.dictionary, problem.weights, problem.hessian
     eigenvalues, vectors = torch.linalg.eigh(hessian)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
@@ -243,12 +279,14 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
     return _finish(gradient, float(errors.mean()), codes, target, certificate)
 
 
-def _require_exact(problem: Problem, target: str) -> None:
+def _exactly(problem: Any, target: str) -> Any:
+    """Return the problem in float64 on the CPU, or refuse any target but the exact gradient."""
     if target != "exact":
         name = type(problem).__name__
         raise InvalidArgument(
             f"target={target!r} is defined for sparse coding only: use target='exact' for {name}"
         )
+    return exactly(problem)
 
 
 def _finish(
