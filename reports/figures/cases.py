@@ -189,8 +189,8 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
     rows = results.artifact_rows("jacobian_error", case)
     if rows.empty:
         return
-    data = rows.groupby("depth")["relative_error"].agg(["median", "min", "max"])
-    data.columns = ["relative_error", "relative_error_low", "relative_error_high"]
+    ends = {"relative_error_low": "min", "relative_error_high": "max"}
+    data = rows.groupby("depth")["relative_error"].agg(relative_error="median", **ends)
     errors = data["relative_error"]
     peak = f"{text.number(errors.max())} at depth {errors.idxmax()}"
     yield Figure(
