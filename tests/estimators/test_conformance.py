@@ -23,7 +23,7 @@ VARIANTS = (
     "fixed_point(terms=1)",
 )
 #: What estimators that claim to be approximate compute in the limit of an option, by `LIMIT_SPECS`.
-LIMITS = {"fixed_point": "implicit", "phantom": "exact"}
+LIMITS = {"fixed_point": "implicit", "phantom": "exact", "polished": "exact"}
 #: Checks that take seconds for each estimator, and the estimators for which every run of the tests
 #: carries them out; of the others such a run takes a fifth,
 #: and none of another library. All are nightly.
