@@ -1,61 +1,102 @@
-"""Which estimator to use on each case: the answers that a report begins with, and its budgets."""
+"""Which algorithm and estimator to use for each problem: the answers that a report begins with, and
+its budgets.
+"""
 
 import itertools
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from pudle import answers as engine
 from pudle import text
-from pudle.answers import Requirement, answer
+from pudle.answers import Measured, Requirement, answer
 from pudle.reports.results import Results, Row
 from pudle.reports.summary import BASE, FEWEST_SEEDS
 from pudle.reports.tables import RATIO, between
 
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
+#: Columns of the table of answers, by key.
+COLUMNS = {key: key for key in "problem use algorithm error depth time memory".split()}
+COLUMNS |= {"unrolled": "best unrolled", "why": "why"}
+
+
+def _problems(
+    results: Results, algorithm: str = ""
+) -> Iterator[tuple[text.Cell, list[Measured], list[Measured]]]:
+    """Yield what each problem is called, with its first case, what was measured on it, perhaps with
+    one algorithm alone, and what of that is unrolled.
+    """
+    for label, measured in results.problems:
+        some = [each for each in measured if algorithm in ("", each.algorithm)]
+        if some:
+            unrolled = [each for each in some if each.differentiable]
+            yield text.Cell(label, case=some[0].case), some, unrolled
 
 
 def answers(
-    results: Results, summary: pd.DataFrame, requirement: Requirement | None = None
+    results: Results, requirement: Requirement | None = None, algorithm: str = ""
 ) -> list[Row]:
-    """Return, per case, which estimator to use and why.
+    """Return, per problem, which algorithm and estimator to use, or with one algorithm which
+    estimator.
 
-    ``case`` names the case, and ``label`` is what it is called. ``use`` is the estimator (empty if
-    there is none), ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``,
-    ``time`` and ``memory`` are what it reaches and costs, with * after an extrapolated value.
+    A row has the `COLUMNS` of the table of answers: ``use`` is the estimator, and ``error``,
+    ``depth``, ``time`` and ``memory`` are what it reaches and costs, with * after an extrapolated
+    value. ``unrolled`` is the best one among the algorithms that can be differentiated. Beside them
+    ``case`` names the case of the answer, and ``best`` and ``best unrolled`` are the answers.
     """
     rows = []
-    for name, part in summary.groupby("case", sort=False) if len(summary) else ():
-        chosen = answer(results.measured[name], requirement or Requirement())
+    for label, measured, unrolled in _problems(results, algorithm):
+        best, other = (answer(each, requirement or Requirement()) for each in (measured, unrolled))
+        source, cells = best.source or measured[0], other.cells
+        beside = [f"error {cells['error']}", f"{cells['depth']} layers", cells["time"].head]
+        shown = text.Cell("the same" if best.source else text.DASH)
+        if other.source and other.source is not best.source:
+            details = [other.source.algorithm, ", ".join(beside)]
+            shown = text.Cell(other.estimator, other.estimator, details=details)
         rows.append(
             {
-                "case": name,
-                "label": results.labels[name],
-                "badge": results.badge(name),
-                "use": chosen.estimator,
-                "short": chosen.reason,
-                "why": f"{chosen.reason} {findings(part)}".strip(),
-                "ties": list(chosen.ties),
-                **chosen.cells,
+                "problem": text.Cell(label, case=source.case),
+                "use": text.Cell(best.estimator or "no answer", best.estimator),
+                "algorithm": source.algorithm if best.source else text.DASH,
+                **best.cells,
+                "unrolled": shown,
+                "why": best.reason,
+                "case": source.case,
+                "best": best,
+                "best unrolled": other,
             }
         )
     return rows
 
 
-def budgets(results: Results) -> pd.DataFrame:
-    """Return, per case, the best estimator for some accuracies, times and memories, a column each.
+def answers_table(results: Results, rows: Iterable[Row]) -> pd.DataFrame:
+    """Return rows of answers as a table; without a solver all that is best is unrolled."""
+    solved = not all(case["differentiable"] for case in results.cases.values())
+    columns = {key: label for key, label in COLUMNS.items() if solved or key != "unrolled"}
+    return pd.DataFrame(rows, columns=[*columns], dtype=object).rename(columns=columns)
 
-    A cell is the estimator with a detail: the time to that accuracy, or the error within that
-    budget. Where there is no estimator, it says why.
+
+def budgets(results: Results, algorithm: str = "") -> pd.DataFrame:
+    """Return, per problem, the best estimator for some accuracies, times and memories, a column
+    each, perhaps with one algorithm alone.
+
+    A cell is the estimator with details: the algorithm where there are several, and the time to
+    that accuracy, or the error within that budget. Where there is no estimator, it says why.
     """
     requirements = engine.budgets([*itertools.chain(*results.measured.values())])
     rows = []
-    for case, measured in results.measured.items():
-        rows.append({"case": results.labels[case]})
+    for label, measured, _ in _problems(results, algorithm):
+        rows.append({"problem": label})
+        several = len({each.algorithm for each in measured}) > 1
         for requirement in requirements:
-            estimator, value = answer(measured, requirement).value
-            best = text.Cell(estimator, estimator, details=[value])
-            rows[-1][str(requirement)] = best if estimator else text.Cell(value)
+            chosen = answer(measured, requirement)
+            estimator, value = chosen.value
+            shown = text.Cell(value)
+            if estimator and chosen.source:
+                details = [*[chosen.source.algorithm] * several, value]
+                shown = text.Cell(estimator, estimator, details=details)
+            rows[-1][str(requirement)] = shown
     return pd.DataFrame(rows, dtype=object)
 
 

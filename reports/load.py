@@ -150,7 +150,15 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
             row["status"] = "error" if at["status"] in BROKEN else "skipped"
             row["reason"] = f"{at['status']}: {at['reason']}"
         rows.append(row)
-    described = {case.name: dataclasses.asdict(case) for case in cases.values()}
+    described = {
+        case.name: dataclasses.asdict(case) | {"problem": case.problem, "differentiable": True}
+        for case in cases.values()
+    }
+    for (name, _), record in scores.items():
+        described[name]["differentiable"] = record.differentiable
+        if not record.proximal:
+            # What leads elsewhere is a problem of its own.
+            described[name]["problem"] = name
     frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
     timed = frame["metric"].isin(TIMES) & frame["status"].eq("ok")
     references = pd.DataFrame(

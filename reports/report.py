@@ -4,6 +4,7 @@ the page.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import MissingDependency
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, scope, tables
-from pudle.reports.answers import answers, budgets
+from pudle.reports.answers import answers, answers_table, budgets, findings
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import (
@@ -84,7 +85,7 @@ class Report:
     results: Results
     #: See `summarize`.
     summary: pd.DataFrame
-    #: Which estimator to use on each case.
+    #: Which algorithm and estimator to use for each problem.
     answers: list[Row]
     #: The sections about experiments.
     experiments: list[Section]
@@ -108,7 +109,7 @@ class Report:
         return cls(
             results,
             summary,
-            answers(results, summary),
+            answers(results),
             sections(results),
             pd.concat(problems, ignore_index=True),
             [*scope.broken(results), *broken_experiments(results)],
@@ -128,6 +129,7 @@ class Report:
             scope=scope,
             tables=tables,
             reading_rates=READING_RATES,
+            answers=answers_table(self.results, self.answers),
             budgets=budgets(self.results),
             kinds=cases.KINDS,
             folder=FIGURES,
@@ -136,10 +138,18 @@ class Report:
         )
 
     def csv(self) -> str:
-        """Return the tidy table, with the columns of the summary beside the relative errors."""
+        """Return the tidy table, with the columns of the summary beside the relative errors, the
+        problem, and whether it is the answer there.
+        """
         frame = self.results.frame
         if self.results.cases:
             values = tables.summary_values(self.summary).drop(columns="status")
+            for label, measured in self.results.problems:
+                for each in measured:
+                    values.loc[(each.case, each.estimator), "problem"] = label
+            for row, word in itertools.product(self.answers, ("best unrolled", "best")):
+                if source := row[word].source:
+                    values.loc[(source.case, source.estimator), "answer"] = word
             errors = frame[frame["metric"] == "relative_error"]
             frame = frame.join(errors.join(values, on=["case", "estimator"])[values.columns])
         return markup.csv(frame)
@@ -158,11 +168,10 @@ class Report:
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
-            columns = ["label", "use", "error", "depth", "time", "memory"]
-            chosen = pd.DataFrame(self.answers, columns=columns).rename(columns={"label": "case"})
-            chosen = chosen.replace("", text.DASH)
+            chosen = answers_table(self.results, self.answers).drop(columns="why")
             caption, label = f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}"
-            parts.append(markup.latex_table(chosen, caption, label, "llrrrr", r"\small"))
+            columns = f"lll{'r' * 4}{'l' * (chosen.shape[1] - 7)}"
+            parts.append(markup.latex_table(chosen, caption, label, columns, r"\small"))
             for case in self.of_cases([*self.results.cases]):
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
                 parts.append(markup.latex_table(table, case["caption"], f"tab:{case['name']}"))
@@ -220,6 +229,7 @@ class Report:
                     "name": name,
                     "label": self.results.labels[name],
                     "caption": f"{where}, against {target}, {seeds}{limit}",
+                    "findings": findings(by_case[name]),
                     "summary": tables.summary_table(by_case[name]),
                     "others": tables.other_targets_table(self.results, name),
                 }

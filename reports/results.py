@@ -2,7 +2,8 @@
 them.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 from pudle import paired, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
 from pudle.measuring import contents, statuses
-from pudle.measuring.case import labels
+from pudle.measuring.case import common, labels
 from pudle.reports.records import ExperimentRecord
 
 #: Metrics that are costs: measured once, for no seed and no target.
@@ -63,7 +64,8 @@ class Results:
     #: One row per time (metric, case, estimator, depth): seconds, a tuple ``samples`` of them by
     #: round, and ``turns``, see `pudle.measuring.contents.CostRecord`.
     timings: pd.DataFrame
-    #: The selected cases by name and the selected estimators, in their order.
+    #: The selected cases by name, each with the ``problem`` that it shares with others and whether
+    #: its algorithm is ``differentiable``, and the selected estimators, in their order.
     cases: Mapping[str, Row]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
@@ -155,9 +157,26 @@ class Results:
 
         def of(case: str, name: str) -> Measured:
             lines = (self.line(case, name, cost) for cost in ("seconds", "memory_bytes"))
-            return Measured(name, self.curve(case, name), *lines, self.rounds(case, name))
+            facts = [self.cases[case][key] for key in ("algorithm", "name", "differentiable")]
+            return Measured(name, self.curve(case, name), *lines, self.rounds(case, name), *facts)
 
         return {case: tuple(of(case, name) for name in self.estimators) for case in self.cases}
+
+    @cached_property
+    def problems(self) -> Sequence[tuple[str, tuple[Measured, ...]]]:
+        """What each problem is called, and what was measured on it: the estimators of its cases,
+        which differ in the algorithm alone.
+        """
+        groups = defaultdict[Any, list[str]](list)
+        for name, case in self.cases.items():
+            groups[case["problem"]].append(name)
+        return [
+            (
+                common([self.labels[name] for name in names]),
+                tuple(each for name in names for each in self.measured[name]),
+            )
+            for names in groups.values()
+        ]
 
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else

@@ -4,12 +4,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from pudle import text
 from pudle.errors import InvalidArgument
-from pudle.measuring.case import labels
+from pudle.measuring.case import common, labels
 from pudle.reports import markup
 from pudle.reports.learning.sections import experiments_pair
 from pudle.reports.report import Report
@@ -106,16 +107,21 @@ class Runs:
 
     @property
     def answers(self) -> pd.DataFrame:
-        """Which estimator each run says to use, one row per case of any run."""
-        answers: dict[str, dict[str, str]] = defaultdict(dict)
+        """Which algorithm and estimator each run says to use, one row per problem of any run."""
+        answers, problems = (defaultdict[Any, dict[str, Any]](dict) for _ in "ap")
         for name, report in zip(self.names, self.reports, strict=True):
+            for case in report.results.cases.values():
+                problems[case["problem"]][case["name"]] = case
             for row in report.answers:
                 layers = f"{row['depth']} layer{'s' * (row['depth'].key != 1)}"
-                use = f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
-                answers[row["case"]][name] = use
-        cases = {name: case for each in self.reports for name, case in each.results.cases.items()}
-        rows = [{"case": label} | answers[name] for name, label in labels(cases).items()]
-        return pd.DataFrame(rows, columns=["case", *self.names], dtype=object).fillna(text.DASH)
+                use = f"{row['use']}, {row['algorithm']}: {row['error']}, {layers}, {row['time']}"
+                answers[report.results.cases[row["case"]]["problem"]][name] = use
+        called = labels({name: case for some in problems.values() for name, case in some.items()})
+        rows = [
+            {"problem": common([called[name] for name in some])} | answers[problem]
+            for problem, some in problems.items()
+        ]
+        return pd.DataFrame(rows, columns=["problem", *self.names], dtype=object).fillna(text.DASH)
 
     @property
     def differences(self) -> pd.DataFrame:

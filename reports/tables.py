@@ -67,7 +67,8 @@ def _time(value: float, row: Row) -> text.Cell:
     if math.isinf(value):
         return text.Cell("beyond the timed depths", key=math.inf)
     shown = text.starred(text.seconds(value), row.reach.seconds.extrapolated)
-    return text.between(value, *row.reach.rounds.quartiles(row.reach.depth), text.seconds, shown)
+    quartiles = row.measured.rounds.quartiles(row.reach.depth)
+    return text.between(value, *quartiles, text.seconds, shown)
 
 
 def _torch_time(value: float, row: Row) -> text.Cell:

@@ -9,9 +9,10 @@ import pandas as pd
 from markupsafe import escape
 
 from pudle import text
-from pudle.answers import Requirement, answer
+from pudle.answers import Requirement
 from pudle.errors import InvalidArgument
 from pudle.files import write_atomically
+from pudle.reports.answers import answers
 from pudle.reports.results import Results
 from pudle.reports.scope import some
 
@@ -53,21 +54,31 @@ class BenchmarkResults:
         error: float | None = None,
         seconds: float = math.inf,
         memory: float = math.inf,
+        algorithm: str = "",
     ) -> Answers:
-        """Return which estimator to use on each case, within a relative error, a time (s) and a
-        memory (bytes), as the report does.
+        """Return which algorithm and estimator to use for each problem, or which estimator with one
+        algorithm, within a relative error, a time (s) and a memory (bytes), as the report does.
 
         It is the fastest one that reaches the error or, without an `error`, the most accurate one.
-        Columns are ``case``, ``estimator`` (empty where nothing was measured), whether the error is
-        ``reached`` (otherwise it is the closest), ``depth``, ``error``, ``seconds`` and
-        ``memory_bytes``. The error holds on every seed at that depth, which was measured.
+        Columns are ``problem``, ``algorithm``, ``estimator`` (empty where nothing was measured),
+        whether the error is ``reached`` (otherwise it is the closest), ``depth``, ``error``,
+        ``seconds`` and ``memory_bytes``; then ``unrolled``, the best one among algorithms that can
+        be differentiated, and its ``unrolled_error`` and ``unrolled_seconds``. An error holds on
+        every seed at its depth, which was measured.
         """
         rows = []
-        for case, measured in self.results.measured.items():
-            best = answer(measured, Requirement(error, seconds, memory))
-            row = {name: getattr(best, name) for name in ("estimator", "reached", "depth", "error")}
-            costs = {"seconds": best.seconds.value, "memory_bytes": best.memory.value}
-            rows.append({"case": self.results.labels[case]} | row | costs)
+        for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
+            best, unrolled = row["best"], row["best unrolled"]
+            shown = {name: getattr(best, name) for name in ("reached", "depth", "error")}
+            shown |= {"seconds": best.seconds.value, "memory_bytes": best.memory.value}
+            shown |= {
+                "unrolled": unrolled.source
+                and f"{unrolled.source.algorithm} + {unrolled.estimator}",
+                "unrolled_error": unrolled.error,
+                "unrolled_seconds": unrolled.seconds.value,
+            }
+            names = {"problem": row["problem"], "algorithm": row["algorithm"]}
+            rows.append(names | {"estimator": best.estimator} | shown)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:

@@ -86,7 +86,7 @@ def reached(results: Results) -> pd.DataFrame:
         for each, error in itertools.product(measured, filter(None, ERRORS)):
             reach, goal = each.reach(error), str(text.number(error, 1))
             rows.append(
-                (case, reach.estimator, goal, reach.depth, reach.seconds[0], reach.memory[0])
+                (case, each.estimator, goal, reach.depth, reach.seconds[0], reach.memory[0])
             )
     columns = ["case", "estimator", "goal", "depth", "seconds", "memory"]
     return pd.DataFrame(rows, columns=columns)

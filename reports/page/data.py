@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from pudle import text
-from pudle.answers import ERROR, Requirement, answer, limits
+from pudle.answers import ERROR, Requirement, limits
 from pudle.reports import runs, tables
-from pudle.reports.answers import ERRORS, budgets, findings
+from pudle.reports.answers import ERRORS, answers, answers_table, budgets, findings
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.bought import bought
@@ -40,8 +40,8 @@ def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
         "error": str(text.number(ERROR, 1)),
         "wishes": {key: list(values) for key, values in wanted.items()},
         "answers": {
-            "caption": f"The cheapest estimator that is accurate enough ({text.STARRED})",
-            "columns": ["case", "use", "error", "layers", "time", "memory", "why"],
+            "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
+            "columns": answers_table(first.results, []).columns.tolist(),
         },
         "limit": LIMIT,
         "runs": [{"label": name, **_run(report, wanted)} for name, report in named],
@@ -87,7 +87,7 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     results, summary = report.results, report.summary
     if not results.cases:
         empty = dict.fromkeys(("budgets", "rates", "references"), table(pd.DataFrame(), ""))
-        return {"estimators": [], "cases": [], "charts": [], "tables": empty}
+        return {"estimators": [], "cases": [], "answers": {}, "charts": [], "tables": empty}
     scores = cases.seeds(results)
     condensed = len(scores) > MOST_ERRORS
     keys = ["case", "estimator", "depth", "seed", "relative_error", *cases.COSTS]
@@ -99,10 +99,11 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
     rates, references = tables.rates_table(results, summary), tables.references_table(results)
     left = tables.without_rate(summary)
+    algorithms = ["", *dict.fromkeys(case["algorithm"] for case in results.cases.values())]
     captions = {each["name"]: each["caption"] for each in report.of_cases([*results.cases])}
     shown = []
     for name, figure in curves.items():
-        item = _case(report, figure, captions[name], wanted)
+        item = _case(report, figure, captions[name], wanted["error"])
         if not condensed:
             item["figure"]["seeds"] = scores[scores["case"] == name].drop(columns="case")
         shown.append(item)
@@ -110,43 +111,58 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
         "condensed": condensed,
         "estimators": list(results.estimators),
         "cases": shown,
+        # The script shows those of the algorithm that its reader chooses.
+        "answers": {algorithm: _answers(report, wanted, algorithm) for algorithm in algorithms},
         "charts": charts,
         "tables": {
-            "budgets": table(budgets(results), "Which estimator at which budget"),
+            f"budgets{algorithm}": table(
+                budgets(results, algorithm), "Which estimator at which budget"
+            )
+            for algorithm in algorithms
+        }
+        | {
             "rates": table(rates, f"Error per layer: predicted by theory and fitted. {left}"),
             "references": table(references, "References, per case and target"),
         },
     }
 
 
-def _case(report: Report, figure: Figure, caption: str, wanted: Wishes) -> dict[str, Any]:
-    """Return the facts, answers, tables and figures of a case."""
-    results, name = report.results, figure.case
-    facts = {key: results.cases[name][key] for key in ("dataset", "algorithm", "loss")}
-    about = "{dataset}, {algorithm}, {loss} loss".format(**facts)
-    label, badge = results.labels[name], results.badge(name)
-    rows = report.summary[report.summary["case"] == name]
-    answers = {}
+def _answers(report: Report, wanted: Wishes, algorithm: str) -> dict[str, list[list[Any]]]:
+    """Return the rows of the table of answers to every requirement, of one algorithm if it is
+    named.
+    """
+    results, made = report.results, {}
     for choice in itertools.product(*(values.items() for values in wanted.values())):
         words, values = zip(*choice, strict=True)
-        chosen = answer(results.measured[name], Requirement(*values))
-        use = text.Cell(chosen.estimator or "no answer", chosen.estimator)
-        answers[",".join(words)] = [*map(_cell, (use, *chosen.cells.values())), chosen.reason]
+        rows = answers(results, Requirement(*values), algorithm)
+        for row in rows:
+            about = "{dataset}, {loss} loss".format(**results.cases[row["case"]])
+            row["problem"] = text.Cell(row["problem"], details=[about])
+        shown = table(answers_table(results, rows), "")["rows"]
+        for row, cells in zip(rows, shown, strict=True):
+            cells[0]["badge"] = results.badge(row["case"])
+        made[",".join(words)] = shown
+    return made
+
+
+def _case(
+    report: Report, figure: Figure, caption: str, errors: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """Return the facts, tables and figures of a case."""
+    results, name = report.results, figure.case
+    rows = report.summary[report.summary["case"] == name]
     return {
-        "name": name,
-        **facts,
-        "badge": badge,
-        "label": label,
-        "cell": {"text": label, "details": [about], "case": name, "badge": badge},
+        **{key: results.cases[name][key] for key in ("name", "dataset", "algorithm", "loss")},
+        "badge": results.badge(name),
+        "label": results.labels[name],
         "facts": f"{caption}.",
         "findings": findings(rows),
-        "answers": answers,
         "tables": {
             words: table(
                 tables.summary_table(rows, error or ERROR).assign(reason=list(rows["reason"])),
-                f"Every estimator on {label}",
+                f"Every estimator on {results.labels[name]}",
             )
-            for words, error in wanted["error"].items()
+            for words, error in errors.items()
         },
         "figure": chart(figure, "#panels"),
         "charts": [

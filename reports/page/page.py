@@ -43,9 +43,9 @@ def html(reports: Sequence[Report], names: Sequence[str]) -> str:
     scripts = [charting.script(), f'(() => {{\n"use strict";\n{own}}})();']
     specs = json.loads(_template("vega.json"))
     wish = f"{data['error']},,"
-    answers = [[item["cell"], *item["answers"][wish]] for item in data["runs"][0]["cases"]]
-    picture = b""
+    answers, picture = [], b""
     if first.results.cases:
+        answers = data["runs"][0]["answers"][""][wish]
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
     return rendered(
         "page.html.j2",

@@ -1,4 +1,5 @@
-"""Which estimator to use: what reaches an error at which depth, within a time and a memory.
+"""Which algorithm and estimator to use: what reaches an error at which depth, within a time and a
+memory.
 
 One engine for reports, pages, notebooks and `pudle advise`; it is fed with plain records of what
 was measured, see `Measured`.
@@ -165,7 +166,7 @@ NO_ROUNDS = Rounds()
 class Reach(NamedTuple):
     """What an estimator needs to bring its error to a required one, at measured depths."""
 
-    estimator: str
+    source: Measured
     #: Depth by seed, infinite where the error is not reached, and the one at which every seed has
     #: it, NaN if nothing was measured.
     depths: Mapping[int, float]
@@ -173,7 +174,6 @@ class Reach(NamedTuple):
     #: Time and memory at the latter.
     seconds: Cost
     memory: Cost
-    rounds: Rounds
 
 
 class Point(NamedTuple):
@@ -181,25 +181,30 @@ class Point(NamedTuple):
     that was measured, else NaN.
     """
 
-    estimator: str
+    source: Measured
     depth: int
     error: float
     seconds: float
     memory: float
     #: Whether no greater depth was measured.
     last: bool
-    rounds: Rounds = NO_ROUNDS
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured of an estimator on a case: errors, time and memory against depth."""
+    """What was measured of an estimator on a case: errors, time and memory against depth. Answers
+    are chosen from what was measured on one problem, perhaps with several algorithms.
+    """
 
     estimator: str
     errors: Curve
     seconds: Line = NO_LINE
     memory: Line = NO_LINE
     rounds: Rounds = NO_ROUNDS
+    algorithm: str = ""
+    case: str = ""
+    #: Whether the algorithm's iterations can be differentiated.
+    differentiable: bool = True
 
     @cached_property
     def points(self) -> list[Point]:
@@ -210,13 +215,12 @@ class Measured:
         rows = self.errors.spread
         return [
             Point(
-                self.estimator,
+                self,
                 int(depth),
                 float(error),
                 self.seconds.inside(depth),
                 self.memory.inside(depth),
                 last=depth == rows[-1, 0],
-                rounds=self.rounds,
             )
             for depth, error in rows[:, [0, 3]]
         ]
@@ -231,8 +235,7 @@ class Measured:
         worst = self.errors.values.max(axis=1, initial=-math.inf)
         whole = ~np.isnan(worst)
         depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else math.nan
-        costs = self.seconds.at(depth), self.memory.at(depth)
-        return Reach(self.estimator, depths, depth, *costs, self.rounds)
+        return Reach(self, depths, depth, self.seconds.at(depth), self.memory.at(depth))
 
 
 def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
@@ -277,13 +280,13 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Answer:
-    """The estimator to use for a requirement, or the one that comes closest to it."""
+    """The estimator to use for a requirement, and with which algorithm, or what comes closest."""
 
     requirement: Requirement
     #: Why it is this estimator, in one sentence.
     reason: str
-    #: Empty if there is none.
-    estimator: str = ""
+    #: What the estimator is chosen for; None if there is none.
+    source: Measured | None = None
     #: Whether the required error is reached within the limits.
     reached: bool = False
     depth: float = math.nan
@@ -294,8 +297,13 @@ class Answer:
     memory: Cost = Cost(math.nan)
     #: Quartiles of the time over the rounds.
     interval: tuple[float, float] = (math.nan, math.nan)
-    #: Estimators that cannot be told from it in time.
+    #: Estimators that cannot be told from it in time, those of another algorithm after its name.
     ties: tuple[str, ...] = ()
+
+    @property
+    def estimator(self) -> str:
+        """The estimator, empty if there is none."""
+        return self.source.estimator if self.source else ""
 
     @property
     def cells(self) -> dict[str, text.Cell]:
@@ -361,9 +369,8 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
         reason = (
             f"No estimator reaches {shown} on every seed within {within}; this one comes closest."
         )
-    (source,) = (each for each in measured if each.estimator == best.estimator)
-    costs = source.seconds.at(best.depth), source.memory.at(best.depth)
-    return Answer(requirement, reason, best.estimator, False, best.depth, best.error, *costs)
+    costs = best.source.seconds.at(best.depth), best.source.memory.at(best.depth)
+    return Answer(requirement, reason, best.source, False, best.depth, best.error, *costs)
 
 
 def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
@@ -375,7 +382,8 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
         for each, size in zip(fastest, memory, strict=True)
         if size <= SAME_MEMORY * min(memory)
     )
-    ties = [each.estimator for each in fastest if each is not best]
+    own, tied = best.source.algorithm, [each.source for each in fastest if each is not best]
+    ties = [f"{f'{of.algorithm} + ' * (of.algorithm != own)}{of.estimator}" for of in tied]
     error = requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
     if math.isnan(best.seconds.value):
@@ -389,9 +397,9 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
         reason = (
             f"{which} the fastest {goal}; not distinguishable in time from {text.listing(some)}."
         )
-    interval = best.rounds.quartiles(best.depth)
+    interval = best.source.rounds.quartiles(best.depth)
     facts = best.depth, error, best.seconds, best.memory, interval
-    return Answer(requirement, reason, best.estimator, True, *facts, tuple(ties))
+    return Answer(requirement, reason, best.source, True, *facts, tuple(ties))
 
 
 def closest(points: Iterable[Point]) -> Point | None:
@@ -412,10 +420,11 @@ def _fastest(some: Sequence[Any], seconds: Sequence[float]) -> list[Any]:
     pairs = zip(map(_price, seconds), some, strict=True)
     ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth))
     first, ties = ordered[0][1], []
+    rounds = first.source.rounds
     for price, each in ordered[1:]:
-        ratio = first.rounds.ratio(first.depth, each.rounds, each.depth)
-        faster = ratio.value < 1 and ratio.p_value <= first.rounds.significance
-        if price < math.inf and first.rounds.samples and not faster:
+        ratio = rounds.ratio(first.depth, each.source.rounds, each.depth)
+        faster = ratio.value < 1 and ratio.p_value <= rounds.significance
+        if price < math.inf and rounds.samples and not faster:
             ties.append(each)
     return [first, *ties]
 

@@ -68,7 +68,6 @@ const run = () => DATA.runs[state.run];
 const cases = () => run().cases
   .filter((item) => FILTERS.every((key) => !state[key] || item[key] === state[key]));
 const opened = () => run().cases.find((item) => item.name === state.case);
-const wish = () => WISHES.map((key) => state[key]).join();
 const dimmed = (name) => Boolean(state.focus) && state.focus !== name;
 // Whether the filters leave a row of a figure.
 const keeps = (row) => !state.without.includes(row.estimator)
@@ -86,7 +85,7 @@ function table(host, { caption, columns, rows }) {
   const { at, order: [column, direction] = [-1, 1] } = host;
   const again = (change) => table(Object.assign(host, change), { caption, columns, rows });
   const kept = rows.map((row) => row.map(full)).filter((row) => {
-    const cell = (name) => row[columns.indexOf(name)], of = cell("case");
+    const cell = (name) => row[columns.indexOf(name)], of = cell("problem") ?? cell("case");
     const owner = cell("estimator")?.text ?? row[0].estimator, name = of?.case ?? of?.text;
     return (!known.includes(name) || chosen.includes(name)) && !state.without.includes(owner);
   });
@@ -110,7 +109,7 @@ function table(host, { caption, columns, rows }) {
 
 function shownCell(cell, column, place) {
   const { text, key, details = [], best, estimator, case: name = text, badge } = cell;
-  const opens = column === "case" && run().cases.some((item) => item.name === name);
+  const opens = (column === "case" || cell.case) && run().cases.some((one) => one.name === name);
   const owner = column === "estimator" ? text : estimator;
   const shown = owner ? [named(owner, text)]
     : opens ? [link(text, { case: name, section: "case" })] : sentence(text);
@@ -152,18 +151,19 @@ function paged(items, at, size, what, turn) {
 function showTables() {
   for (const host of $$("[data-table]")) {
     const [where, name] = host.dataset.table.split(":");
-    const known = (where === "run" ? run() : DATA).tables[name];
+    const { tables } = where === "run" ? run() : DATA;
+    const known = tables[name + state.algorithm] ?? tables[name];
     if (known?.rows.length) table(host, known);
     else host.replaceChildren(element("p", { class: "soft" }, host.dataset.none ?? "Nothing."));
   }
   if (!$("#answers")) return;
-  const item = opened(), answer = (one) => one.answers[wish()];
-  const rows = cases().map((one) => [one.cell, ...answer(one)]);
+  const item = opened(), wish = WISHES.map((key) => state[key]).join();
+  const rows = run().answers[state.algorithm]?.[wish] ?? [];
   table($("#answer-table"), { ...DATA.answers, rows });
   $("#case-body").hidden = !item;
   if (!item) return;
   $("#case-facts").textContent = item.facts;
-  $("#case-findings").replaceChildren(...sentence(`${answer(item).at(-1)} ${item.findings}`));
+  $("#case-findings").replaceChildren(...sentence(item.findings));
   table($("#case-table"), item.tables[state.error]);
 }
 

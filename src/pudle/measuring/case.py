@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,14 @@ def labels(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {
         name: words if counts[words] == 1 else label(name, str) for name, words in short.items()
     }
+
+
+def common(labels: Sequence[str]) -> str:
+    """Return what is common to the labels of cases that differ in the algorithm alone."""
+    parts = [re.split("(-|, )", label) for label in labels]
+    head, tail = (os.path.commonprefix([part[::way] for part in parts]) for way in (1, -1))
+    shared = "".join([*head, *tail[-2::-1]]).rstrip("-, ")
+    return shared if shared and len(labels) > 1 else labels[0]
 
 
 def _called(spec: str) -> str:

@@ -65,6 +65,10 @@ class ScoreRecord(Record, kw_only=True):
     estimator: str
     computes: str
     consistent_for: list[str] | None
+    #: Whether the case's algorithm leads to the minimizer, as others do, and whether its iterations
+    #: can be differentiated.
+    proximal: bool = True
+    differentiable: bool = True
     scores: list[dict[str, Any]]
     references: list[dict[str, Any]]
     seconds: float | None

@@ -87,8 +87,10 @@ def write_scores(
         reason = f"at depth {missing[0][1]}: {reason}"
     failed = Score(status=status, reason=reason)
     content["scores"] += [_row(place, failed, failed) for place in missing]
-    made = make_estimator(estimator)
+    made, algorithm = make_estimator(estimator), case.make_algorithm()
     content |= {"computes": made.computes, "consistent_for": made.consistent_for}
+    content["proximal"] = algorithm.thresholding.proximal
+    content["differentiable"] = getattr(algorithm, "differentiable", True)
     content |= worst(content["scores"])
     return store.write("score", case, estimator, seconds=seconds, **content)
 
