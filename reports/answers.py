@@ -9,7 +9,7 @@ import pandas as pd
 
 from pudle import answers as engine
 from pudle import text
-from pudle.answers import Measured, Requirement, answer
+from pudle.answers import Answer, Measured, Requirement, answer
 from pudle.reports.results import Results, Row
 from pudle.reports.summary import BASE, FEWEST_SEEDS
 from pudle.reports.tables import RATIO, between
@@ -17,7 +17,7 @@ from pudle.reports.tables import RATIO, between
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
 #: Columns of the table of answers, by key.
-COLUMNS = {key: key for key in "problem use algorithm error depth time memory".split()}
+COLUMNS = {key: key for key in "problem use error depth time memory".split()}
 COLUMNS |= {"unrolled": "best unrolled", "why": "why"}
 
 
@@ -40,28 +40,25 @@ def answers(
     """Return, per problem, which algorithm and estimator to use, or with one algorithm which
     estimator.
 
-    A row has the `COLUMNS` of the table of answers: ``use`` is the estimator, and ``error``,
-    ``depth``, ``time`` and ``memory`` are what it reaches and costs, with * after an extrapolated
-    value. ``unrolled`` is the best one among the algorithms that can be differentiated. Beside them
-    ``case`` names the case of the answer, and ``best`` and ``best unrolled`` are the answers.
+    A row has the `COLUMNS` of the table of answers: ``use`` is the estimator with its algorithm,
+    and ``error``, ``depth``, ``time`` and ``memory`` are what it reaches and costs, with * after an
+    extrapolated value. ``unrolled`` is the best one among the algorithms that can be
+    differentiated. Beside them ``case`` names the case of the answer, and ``best`` and
+    ``best unrolled`` are the answers.
     """
     rows = []
     for label, measured, unrolled in _problems(results, algorithm):
         best, other = (answer(each, requirement or Requirement()) for each in (measured, unrolled))
         source, cells = best.source or measured[0], other.cells
         beside = [f"error {cells['error']}", f"{cells['depth']} layers", cells["time"].head]
-        shown = text.Cell("the same" if best.source else text.DASH)
-        if other.source and other.source is not best.source:
-            details = [other.source.algorithm, ", ".join(beside)]
-            shown = text.Cell(other.estimator, other.estimator, details=details)
+        same = best.source is other.source is not None
         rows.append(
             {
                 "problem": text.Cell(label, case=source.case),
-                "use": text.Cell(best.estimator or "no answer", best.estimator),
-                "algorithm": source.algorithm if best.source else text.DASH,
+                "use": text.Cell(_pair(best), best=True),
                 **best.cells,
-                "unrolled": shown,
-                "why": best.reason,
+                "unrolled": text.Cell("the same") if same else _pair(other, ", ".join(beside)),
+                "why": best.reason + " Scored against a limit." * bool(results.badge(source.case)),
                 "case": source.case,
                 "best": best,
                 "best unrolled": other,
@@ -70,10 +67,17 @@ def answers(
     return rows
 
 
+def _pair(chosen: Answer, *details: str) -> text.Cell:
+    """Return an estimator with its algorithm and some details."""
+    if not chosen.source:
+        return text.Cell("no answer")
+    details = (f"with {chosen.source.algorithm}", *details)
+    return text.Cell(chosen.estimator, chosen.estimator, details=details)
+
+
 def answers_table(results: Results, rows: Iterable[Row]) -> pd.DataFrame:
     """Return rows of answers as a table; without a solver all that is best is unrolled."""
-    solved = not all(case["differentiable"] for case in results.cases.values())
-    columns = {key: label for key, label in COLUMNS.items() if solved or key != "unrolled"}
+    columns = {key: COLUMNS[key] for key in COLUMNS if key != "unrolled" or results.solved}
     return pd.DataFrame(rows, columns=[*columns], dtype=object).rename(columns=columns)
 
 
@@ -81,8 +85,8 @@ def budgets(results: Results, algorithm: str = "") -> pd.DataFrame:
     """Return, per problem, the best estimator for some accuracies, times and memories, a column
     each, perhaps with one algorithm alone.
 
-    A cell is the estimator with details: the algorithm where there are several, and the time to
-    that accuracy, or the error within that budget. Where there is no estimator, it says why.
+    A cell is the estimator, with its algorithm where there are several, and the time to that
+    accuracy or the error within that budget. Where there is no estimator, it says why.
     """
     requirements = engine.budgets([*itertools.chain(*results.measured.values())])
     rows = []
@@ -92,11 +96,9 @@ def budgets(results: Results, algorithm: str = "") -> pd.DataFrame:
         for requirement in requirements:
             chosen = answer(measured, requirement)
             estimator, value = chosen.value
-            shown = text.Cell(value)
-            if estimator and chosen.source:
-                details = [*[chosen.source.algorithm] * several, value]
-                shown = text.Cell(estimator, estimator, details=details)
-            rows[-1][str(requirement)] = shown
+            shown = text.Cell(estimator, estimator, details=[value])
+            shown = _pair(chosen, value) if several else shown
+            rows[-1][str(requirement)] = shown if estimator else text.Cell(value)
     return pd.DataFrame(rows, dtype=object)
 
 

@@ -40,7 +40,8 @@ READING = (
     (
         "Time to it: between timed depths, time is taken as linear; * marks an extrapolation,"
         f" which goes up to {EXTRAPOLATION:g} times the deepest timed depth. Brackets hold the"
-        " quartiles over rounds, in each of which all estimators of a case are timed; brackets of a"
+        " quartiles over rounds, in each of which all estimators and algorithms of a problem are"
+        " timed; brackets of a"
         " ratio hold its 95% interval. Two times are distinguishable by Student's t test on the"
         " logarithms of their ratios over the rounds, whose most extreme fifths are cut, for more"
         f" than {LEAST - 1:.0%}, at a false discovery rate of {SIGNIFICANCE:.0%} over the page."
@@ -170,7 +171,7 @@ class Report:
         if self.results.cases:
             chosen = answers_table(self.results, self.answers).drop(columns="why")
             caption, label = f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}"
-            columns = f"lll{'r' * 4}{'l' * (chosen.shape[1] - 7)}"
+            columns = f"llrrrr{'l' * (chosen.shape[1] - 6)}"
             parts.append(markup.latex_table(chosen, caption, label, columns, r"\small"))
             for case in self.of_cases([*self.results.cases]):
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")

@@ -178,6 +178,11 @@ class Results:
             for names in groups.values()
         ]
 
+    @property
+    def solved(self) -> bool:
+        """Whether there is an algorithm that cannot be differentiated."""
+        return not all(case["differentiable"] for case in self.cases.values())
+
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
         an empty text.

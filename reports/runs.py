@@ -114,7 +114,7 @@ class Runs:
                 problems[case["problem"]][case["name"]] = case
             for row in report.answers:
                 layers = f"{row['depth']} layer{'s' * (row['depth'].key != 1)}"
-                use = f"{row['use']}, {row['algorithm']}: {row['error']}, {layers}, {row['time']}"
+                use = f"{row['use']}: {row['error']}, {layers}, {row['time']}"
                 answers[report.results.cases[row["case"]]["problem"]][name] = use
         called = labels({name: case for some in problems.values() for name, case in some.items()})
         rows = [

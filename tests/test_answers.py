@@ -1,5 +1,6 @@
 """The engine of answers: depths, costs and choices of known records, and one answer everywhere."""
 
+import dataclasses
 import math
 
 import living_page
@@ -9,6 +10,7 @@ import pytest
 import pudle
 from pudle import text
 from pudle.answers import (
+    NO_CURVE,
     Curve,
     Line,
     Measured,
@@ -63,7 +65,7 @@ def test_a_cost_is_linear_in_depth_and_not_carried_far(depth, expected, outside)
 
 def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     def point(estimator, error, seconds):
-        return Point(estimator, 800, error, seconds, math.nan, last=True)
+        return Point(Measured(estimator, NO_CURVE), 800, error, seconds, math.nan, last=True)
 
     slow, quick = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34)
     worse = point("worse", 0.07, 0.01)
@@ -118,10 +120,10 @@ def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
     specs, seeds = ["analytic", "alternating", "truncated(window=5)"], 3
     options = {"home": tmp_path, "costs": False, "losses": ["lasso"], "progress": False}
     results = pudle.benchmark(dataset, "fista", specs, depths=(10, 50, 200), **options)
-    (case,) = living_page.data(living_page.html(Report.of(results.results)))["runs"][0]["cases"]
+    (run,) = living_page.data(living_page.html(Report.of(results.results)))["runs"]
     named = {
         (float(error["text"][2:]), use["text"], int(depth["text"].removeprefix("≤ ")))
-        for use, error, depth, *_ in case["answers"].values()
+        for ((_, use, error, depth, *_),) in run["answers"][""].values()
         if error["text"].startswith("≤")
     }
     assert len({error for error, *_ in named}) >= 3
@@ -155,6 +157,17 @@ def test_the_fastest_is_told_by_a_test_over_rounds(change, ties):
     assert ratio.value == pytest.approx(2, rel=0.02) and ratio.p_value < 1e-6
 
 
+def test_the_best_pair_is_chosen_and_ties_of_another_algorithm_are_named_with_it():
+    slow, same = measured("one", [0.9], 2.0), measured("one", [0.9], 1.01, memory=1.0)
+    pairs = [
+        dataclasses.replace(each, algorithm=name)
+        for each, name in ((slow, "ista"), (measured("one", [0.9], 1.0), "fista"), (same, "other"))
+    ]
+    chosen = answer(pairs, Requirement(1e-3))
+    assert chosen.source is pairs[1] and chosen.ties == ("other + one",)
+    assert answer(pairs[:1], Requirement(1e-3)).values["algorithm"] == "ista"
+
+
 def test_of_those_that_take_the_same_time_the_smallest_comes_first():
     """Where the least error is asked for, that with the smallest error."""
     large = measured("large", [0.9], 1.0, memory=2.0, spread=0.2)
@@ -179,15 +192,17 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
         options = {"home": tmp_path, "losses": ["linear"], "depths": depths, "progress": False}
         results = pudle.benchmark(*problem, names, seeds=1, **options)
         report = Report.of(results.results)
-        (of_report,) = answers(report.results, report.summary, Requirement(error))
+        (of_report,) = answers(report.results, Requirement(error))
         (of_notebook,) = results.answers(error).to_dict("records")
-        (case,) = living_page.data(living_page.html(report))["runs"][0]["cases"]
-        of_page = case["answers"][f"{text.number(error, 1)},,"]
+        every = living_page.data(living_page.html(report))["runs"][0]["answers"][""]
+        ((_, *of_page),) = every[f"{text.number(error, 1)},,"]
         options = {"estimators": names, "seeds": 2, "most_depth": depths[-1]}
         advice = pudle.advise(*problem, error=error, **options)
         of_advice = advice.chosen or advice.closest
         use, _, depth, *_ = (cell["text"] if isinstance(cell, dict) else cell for cell in of_page)
-        assert {use, of_report["use"], of_notebook["estimator"], of_advice.name} == {"backprop"}
+        assert {use, of_report["use"].head, of_notebook["estimator"], of_advice.name} == {
+            "backprop"
+        }
         at_most = "≤ " * of_notebook["reached"]
         assert depth == of_report["depth"] == f"{at_most}{of_notebook['depth']:.0f}"
         assert of_notebook["reached"] is bool(advice.chosen) is (error == 1e-3)

@@ -62,23 +62,15 @@ class BenchmarkResults:
         It is the fastest one that reaches the error or, without an `error`, the most accurate one.
         Columns are ``problem``, ``algorithm``, ``estimator`` (empty where nothing was measured),
         whether the error is ``reached`` (otherwise it is the closest), ``depth``, ``error``,
-        ``seconds`` and ``memory_bytes``; then ``unrolled``, the best one among algorithms that can
-        be differentiated, and its ``unrolled_error`` and ``unrolled_seconds``. An error holds on
-        every seed at its depth, which was measured.
+        ``seconds`` and ``memory_bytes``; where an algorithm cannot be differentiated, then the same
+        of the best other one, such as ``unrolled_seconds``. An error holds on every seed at its
+        depth, which was measured.
         """
         rows = []
         for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
-            best, unrolled = row["best"], row["best unrolled"]
-            shown = {name: getattr(best, name) for name in ("reached", "depth", "error")}
-            shown |= {"seconds": best.seconds.value, "memory_bytes": best.memory.value}
-            shown |= {
-                "unrolled": unrolled.source
-                and f"{unrolled.source.algorithm} + {unrolled.estimator}",
-                "unrolled_error": unrolled.error,
-                "unrolled_seconds": unrolled.seconds.value,
-            }
-            names = {"problem": row["problem"], "algorithm": row["algorithm"]}
-            rows.append(names | {"estimator": best.estimator} | shown)
+            beside = row["best unrolled"].values if self.results.solved else {}
+            beside = {f"unrolled_{name}": value for name, value in beside.items()}
+            rows.append({"problem": row["problem"]} | row["best"].values | beside)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:

@@ -306,6 +306,14 @@ class Answer:
         return self.source.estimator if self.source else ""
 
     @property
+    def values(self) -> dict[str, Any]:
+        """What is chosen, reached and spent, as plain values."""
+        names = {"algorithm": self.source.algorithm if self.source else ""}
+        facts = {name: getattr(self, name) for name in ("estimator", "reached", "depth", "error")}
+        costs = {"seconds": self.seconds.value, "memory_bytes": self.memory.value}
+        return names | facts | costs
+
+    @property
     def cells(self) -> dict[str, text.Cell]:
         """What it reaches and costs, as a row of a table; * marks what is extrapolated."""
         error, depth = text.number(self.error, 1 if self.reached else 2), text.fixed(self.depth, 0)

@@ -70,7 +70,7 @@ def test_notes_and_badges_of_references(tmp_path):
     markdown = report.markdown()
     said = "the range over the seeds says nothing about other problems there."
     assert f"- Every seed draws the same problem on `fixed`: {said}" in markdown
-    assert "**own** (against a limit)" in markdown and "scored against a limit" in report.latex()
+    assert " Scored against a limit. |" in markdown and "scored against a limit" in report.latex()
     (run,) = living_page.data(living_page.html(report))["runs"]
     assert [item["badge"] for item in run["cases"]] == ["", "limit"]
     # Figures across cases compare it with no other.

@@ -34,7 +34,7 @@ from pudle import text
 from pudle.answers import Requirement
 from pudle.bench.cases import PROFILES
 from pudle.reports import looks
-from pudle.reports.answers import answers
+from pudle.reports.answers import COLUMNS, answers, findings
 from pudle.reports.load import load
 from pudle.reports.page.data import wishes
 from pudle.reports.report import Report
@@ -253,7 +253,7 @@ def page(browser, address):
 def test_the_first_screen_answers_for_every_case_and_nothing_is_loaded(browser, address):
     browser.open(address)
     assert browser.column("#answer-table", 0) == [
-        "{name} {dataset}, {algorithm}, {loss} loss".format(**item) for item in CASES
+        "{name} {dataset}, {loss} loss".format(**item) for item in CASES
     ]
     last = "return document.querySelector('#answer-table tr:last-child')"
     assert browser.run(f"{last}.getBoundingClientRect().bottom") <= DESKTOP[1]
@@ -350,11 +350,10 @@ def test_wishes_change_the_answers_to_what_python_computes(page, report):
         requirement = Requirement(*(value for _, value in asked.values()))
         assert page.answers() == [
             [
-                row["use"] or "no answer",
-                *(str(row[word]) for word in ("error", "depth", "time", "memory")),
-                row["short"].replace("`", ""),
+                *(" ".join([row[key].head, *row[key].details]) for key in [*COLUMNS][1:-2]),
+                row["why"].replace("`", ""),
             ]
-            for row in answers(report.results, report.summary, requirement)
+            for row in answers(report.results, requirement)
         ]
 
 
@@ -452,8 +451,8 @@ def test_a_case_opens_into_its_details_and_its_table_sorts(page, report):
     assert f"case={name}" in page.address and page.column(host, 0) == list(CURVES)
     failed = page.column(host, -2)[2], page.column(host, -1)[2]
     assert failed == ("error", "ValueError: planted")
-    (answer,) = (row for row in report.answers if row["case"] == name)
-    assert page.visible("#case-findings") == [answer["why"].replace("`", "")]
+    said = findings(report.summary[report.summary["case"] == name])
+    assert said and page.visible("#case-findings") == [said.replace("`", "")]
     # By mouse and by keyboard; what is not known comes last.
     for act, order, sign in (("click", "ascending", 1), (ENTER, "descending", -1)):
         button = page.find(f"{header} button")

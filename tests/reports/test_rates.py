@@ -15,6 +15,7 @@ from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
 from pudle.reports import summary
+from pudle.reports.answers import findings
 from pudle.reports.summary import Law, fit, law
 
 
@@ -153,4 +154,4 @@ def test_floor_is_named_and_not_fitted(tmp_path):
     assert rates.loc[("backprop", 0), "rate"] == pytest.approx(0.95, abs=1e-9)
     assert rates.loc["alternating", "rate"].isna().all() and rates["acceleration"].isna().all()
     assert report.summary["predicted"].tolist() == ["floor", "T ρᵀ"]
-    assert "`alternating` (0.83) keeps an error on this loss" in report.answers[0]["why"]
+    assert "`alternating` (0.83) keeps an error on this loss" in findings(report.summary)

@@ -1,5 +1,8 @@
 """Tables, answers and budgets, on results whose numbers are known because the tests make them."""
 
+import io
+
+import pandas as pd
 import pytest
 from stored_experiments import reported
 from synthetic import (
@@ -11,12 +14,13 @@ from synthetic import (
     record,
     references,
     scores,
+    write,
     write_costs,
 )
 
 from pudle import text
 from pudle.reports import scope, tables
-from pudle.reports.answers import budgets
+from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -101,8 +105,40 @@ def test_a_time_of_one_sample_cannot_be_told_from_others(four, single, interval)
     """Ten times as long, which quartiles must say of both."""
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 20.0], single=single)
     (answer,) = Report.of(load(four, "quick")).answers
-    assert answer["use"] == "alternating" and answer["ties"] == ["backprop"] * bool(single)
+    assert answer["best"].estimator == "alternating"
+    assert answer["best"].ties == ("backprop",) * bool(single)
     assert ("(" in answer["time"]) == interval
+
+
+def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
+    """Unless the algorithm leads elsewhere. The best pair is named, and the best unrolled one; one
+    algorithm may be asked for.
+    """
+    cases = {
+        algorithm: case(f"synthetic-{algorithm}-lasso", algorithm=algorithm)
+        for algorithm in ("ista", "fista", "solver", "decaying")
+    }
+    other = case("synthetic-ista-other", algorithm="ista", loss="other")
+    facts = {"solver": {"differentiable": False}, "decaying": {"proximal": False}}
+    records = [
+        record(item, "alternating", **facts.get(name, {})) for name, item in cases.items()
+    ] + [record(other, "alternating")]
+    home = write(tmp_path, records)
+    seconds = [per * depth for per in (4, 2, 1, 3, 5) for depth in (1, 2)]
+    write_costs(home, ["alternating"], seconds, names=[each["case"]["name"] for each in records])
+    results = load(home, "quick")
+    labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-ista-other"]
+    first, elsewhere, last = answers(results)
+    assert [row["problem"] for row in (first, elsewhere, last)] == labels
+    assert (first["use"], first["case"]) == ("alternating, with solver", "synthetic-solver-lasso")
+    assert first["unrolled"].startswith("alternating, with fista, error ≤ 1e-3, ≤ 200 layers")
+    assert elsewhere["unrolled"] == last["unrolled"] == "the same"
+    assert [row["problem"] for row in answers(results, algorithm="ista")] == labels[::2]
+    assert answers(results, algorithm="ista")[0]["best"].seconds.value == 8
+    table = pd.read_csv(io.StringIO(Report.of(results).csv()))
+    of_case = table[table["metric"] == "relative_error"].groupby("case")
+    told = of_case[["problem", "answer"]].first().loc["synthetic-fista-lasso"]
+    assert told.tolist() == ["synthetic-lasso", "best unrolled"]
 
 
 def test_the_goal_out_of_reach_is_no_budget(tmp_path):
