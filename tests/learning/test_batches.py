@@ -96,3 +96,45 @@ def test_the_parts_of_all_processes_are_the_batch(size, count, fresh):
             assert torch.equal(torch.cat([part[name] for _, part in parts]), tensor)
         lengths = [len(part["observations"]) for _, part in parts]
         assert max(lengths) - min(lengths) <= 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmoved(pudle.GradientEstimator):
+    """Estimates zero, and keeps the observations and the codes of every call."""
+
+    seen: list = dataclasses.field(default_factory=list, compare=False)
+
+    name = "unmoved"
+    computes = "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        codes = algorithm.run(problem, depth).codes
+        self.seen.append((problem.observations, codes))
+        return pudle.Estimate(torch.zeros_like(problem.theta), codes)
+
+
+class TestWarmStart:
+    @pytest.mark.parametrize("batch, chunk", [(None, None), (25, 10)])
+    def test_layers_of_a_sample_go_on_where_those_of_the_epoch_before_ended(self, batch, chunk):
+        """As long as the dictionary stays: three epochs of four layers are twelve layers."""
+        problem, estimator = DATASET.problem(), Unmoved()
+        learner = Learner(
+            estimator, "ista", 4, "sgd", epochs=3, batch=batch, chunk=chunk, warm_start=True
+        )
+        learner.fit(problem)
+        observations, codes = (torch.cat(each) for each in zip(*estimator.seen, strict=True))
+        for epoch in range(3):
+            # The order of the samples is another in every epoch.
+            rows = range(60 * epoch, 60 * (epoch + 1))
+            expected = pudle.Ista().run(
+                dataclasses.replace(
+                    problem, observations=observations[rows], generating_codes=None
+                ),
+                4 * (epoch + 1),
+            )
+            torch.testing.assert_close(codes[rows], expected.codes, rtol=0, atol=1e-12)
+
+    def test_samples_that_never_return_are_refused(self):
+        assert "with fresh=True no sample comes twice" in refusal(
+            lambda: Learner(fresh=True, warm_start=True)
+        )

@@ -59,12 +59,13 @@ def test_every_optimizer(optimizer, tmp_path):
     "dataset, options",
     [
         (DATASET, {"estimator": "spsa(samples=2)"}),
+        (DATASET, {"warm_start": True}),
         (DATASET, {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
         ("noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)", {"batch": 3}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
-def test_chunks_noisy_images_and_estimators_with_a_seed(dataset, options, tmp_path):
+def test_chunks_noisy_images_warm_starts_and_estimators_with_a_seed(dataset, options, tmp_path):
     problem = pudle.make_dataset(dataset).problem("reconstruction")
     common = {
         "algorithm": "ista",
@@ -155,7 +156,7 @@ def nonsense(content):
 
 
 def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_path):
-    learner, problem = Learner("alternating", "ista", 2, epochs=2), planted()
+    learner, problem = Learner("alternating", "ista", 2, epochs=2, warm_start=True), planted()
     learner.fit(problem, folder=tmp_path)
     path = tmp_path / CHECKPOINT
     payload = path.read_bytes().partition(b"\n")[2]

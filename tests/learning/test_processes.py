@@ -83,6 +83,7 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
         {"optimizer": "lbfgs", "batch": 70},
         {"estimator": "spsa(samples=4)", "optimizer": "sgd(learning_rate=0.01)"},
         {"estimator": "noodl", "algorithm": "noodl(step=0.2)", "fresh": True},
+        {"warm_start": True},
         # One process has no sample.
         {"batch": 1},
         {
@@ -95,9 +96,9 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
 )
 def test_every_kind_of_step_is_that_of_one_process(changes, tmp_path):
     alone(tmp_path / "one", 2, **changes)
-    fresh = ["--fresh"] * changes.get("fresh", False)
-    named = {name: value for name, value in changes.items() if name != "fresh"}
-    learn = [*arguments(tmp_path / "two", epochs=2, **named), *fresh]
+    flags = [f"--{name.replace('_', '-')}" for name, value in changes.items() if value is True]
+    named = {name: value for name, value in changes.items() if value is not True}
+    learn = [*arguments(tmp_path / "two", epochs=2, **named), *flags]
     assert [each.wait().returncode for each in launch(*learn)] == [0, 0]
     pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=SAME)
 

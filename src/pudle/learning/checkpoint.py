@@ -20,7 +20,7 @@ from .run import LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
 #: Version of the checkpoint's content.
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(eq=False)

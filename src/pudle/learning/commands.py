@@ -42,6 +42,7 @@ TRAINING = {
 LEARN = {
     "chunk": "Samples in memory at once, the whole batch by default",
     "fresh": "Draw new samples for every step",
+    "warm_start": "Start each sample from the codes that it had before",
     "start": "File (.npy) of the dictionary to start at, the dataset's by default",
 }
 DENOISE = {
@@ -59,7 +60,7 @@ COMMON = {
 #: Options that are no text.
 COUNTS = ("depth", "epochs", "batch", "seed", "record_every", "chunk", "validation")
 NUMBERS = ("sigma", "budget")
-FLAGS = ("fresh", "shifts", "resume")
+FLAGS = ("fresh", "warm_start", "shifts", "resume")
 #: Columns of a history that its picture shows, and of the table of methods that denoise.
 CURVES = ["relative_error", "psnr", "loss"]
 TABLE = ("images", "noisy_psnr", "psnr", "ssim", "psnr_shifted", "ssim_shifted")

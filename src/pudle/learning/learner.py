@@ -102,11 +102,15 @@ class Learner:
         Draw new samples for every step instead of taking the problem's own in turn: online
         learning. `fit` needs the dataset to draw them from, a synthetic one or an array on disk
         that may be larger than memory. An epoch has as many steps as without.
+    warm_start : bool
+        Keep the codes of every sample, and start from them when it comes again: the dictionary has
+        moved little since. A checkpoint holds these codes as well.
 
     Raises
     ------
     InvalidArgument
-        For numbers out of range, and, as a SpecError, for a spec that cannot be read.
+        For numbers out of range, for a warm start with fresh samples, and, as a SpecError, for a
+        spec that cannot be read.
     """
 
     estimator: GradientEstimator | str = "backprop"
@@ -120,6 +124,7 @@ class Learner:
     record_every: int | None = None
     chunk: int | None = None
     fresh: bool = False
+    warm_start: bool = False
 
     def __post_init__(self) -> None:
         for name in ("estimator", "algorithm", "optimizer", "schedule"):
@@ -127,6 +132,11 @@ class Learner:
             if isinstance(value, str):
                 object.__setattr__(self, name, getattr(names, f"make_{name}")(value))
         check_options(self, least={"depth": 0, "epochs": 0})
+        if self.warm_start and self.fresh:
+            raise InvalidArgument(
+                "warm_start=True starts from the codes that a sample had before, but with"
+                " fresh=True no sample comes twice: leave out one of the two"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return the options as plain values, components as specs."""

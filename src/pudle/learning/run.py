@@ -91,29 +91,40 @@ class LearningRun:
         self._evaluated = False
         #: Generating codes and codes of the last batch, as far as this process has them.
         self._last: tuple[Tensor, Tensor] | None = None
+        #: The codes that each of the problem's samples starts from; None where all start alike.
+        self.codes: Tensor | None = None
+        if learner.warm_start:
+            self.codes = learner.algorithm.start(self.problem).codes.clone()
 
     @property
     def dictionary(self) -> Tensor:
         """The current dictionary, a view of the parameter."""
         return self.problem.dictionary_of(self.theta.detach())
 
+    def places(self, step: int) -> Tensor:
+        """Return which of the problem's samples a step takes, the first step being 0."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        total, first = len(self.problem.observations), index * self.batch_size
+        if self.batch_size == total:
+            return torch.arange(total)
+        return _sample_order(self.learner.seed, epoch, total)[first : first + self.batch_size]
+
     def batch(self, step: int) -> tuple[int, dict[str, Tensor]]:
         """Return the number of samples of a step, counted from 0, over all processes, and of those
-        that this process treats the observations, the targets and the generating codes, as far as
-        there are any.
+        that this process treats the observations, the targets, the generating codes and the codes
+        to start from, as far as there are any.
 
-        A batch is a function of the seed and the step alone, so that a training can be resumed.
+        A batch is a function of the seed, the step and the codes, so that a training can be
+        resumed.
         """
         problem, seed, samples = self.problem, self.learner.seed, self.batch_size
         rows: Any
         if self.source is None:
-            epoch, index = divmod(step, self.steps_per_epoch)
-            total, first = len(problem.observations), index * samples
-            samples = min(samples, total - first)
-            rows = self.processes.part(samples)
-            if self.batch_size < total:
-                rows = _sample_order(seed, epoch, total)[first:][rows]
+            places = self.places(step)
+            samples = len(places)
+            rows = places[self.processes.part(samples)]
             fields = {name: getattr(problem, name) for name in problem.per_sample}
+            fields["initial"] = self.codes
         else:
             rows = self.processes.part(samples)
             random = generator(seed, f"learner fresh {step}")
@@ -155,6 +166,12 @@ class LearningRun:
             self.diverged = f"diverged in step {self.step + 1} of {self.total}: {error}"
             return
         self.dictionary.div_(norms)
+        if self.codes is not None:
+            # The codes of all processes' samples, because another may treat them next time.
+            known = self.codes.new_zeros(samples, *self.codes.shape[1:])
+            known[self.processes.part(samples)] = evaluations[-1][2]
+            self.processes.add(known)
+            self.codes[self.places(self.step)] = known
         self.rate = float(self.optimizer.param_groups[0]["lr"])
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
@@ -192,8 +209,10 @@ class LearningRun:
         try:
             for first in range(0, own, size):
                 fields = {name: tensor[first : first + size] for name, tensor in tensors.items()}
+                initial = fields.pop("initial", learner.algorithm.initial)
+                algorithm = dataclasses.replace(learner.algorithm, initial=initial)
                 part = dataclasses.replace(problem, **fields | problem.fields_at(theta) | _HIDDEN)
-                estimate = estimator.estimate(part, learner.algorithm, learner.depth)
+                estimate = estimator.estimate(part, algorithm, learner.depth)
                 # Losses are means over samples, so that a chunk counts by its size.
                 share = len(estimate.codes) / samples
                 with torch.no_grad():
@@ -257,11 +276,16 @@ class LearningRun:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
-        return {name: getattr(self, name) for name in _STATE} | {
-            "theta": self.theta.detach(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
+        codes = {} if self.codes is None else {"codes": self.codes.to_sparse()}
+        return (
+            {name: getattr(self, name) for name in _STATE}
+            | codes
+            | {
+                "theta": self.theta.detach(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+            }
+        )
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned; whatever else it is raises an error."""
@@ -272,6 +296,8 @@ class LearningRun:
             if _kinds(theirs) != _kinds(mine):
                 raise ValueError("it is of another optimizer or schedule")
         self.theta.data.copy_(state["theta"])
+        if self.codes is not None:
+            self.codes.copy_(state["codes"].to_dense())
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         sizes = {

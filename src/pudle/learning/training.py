@@ -33,7 +33,8 @@ class LearningExperiment(Experiment):
     ----------
     dataset, loss, seed
         Spec of the dataset, its outer loss, and the seed of the dataset and of the sample order.
-    estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk, fresh
+    estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk, fresh,
+    warm_start
         As in `pudle.Learner`.
     dtype : {"float64", "float32"}
         Precision.
@@ -59,6 +60,7 @@ class LearningExperiment(Experiment):
     dtype: str = "float64"
     start: str | None = None
     fresh: bool = False
+    warm_start: bool = False
 
     def learner(self) -> Learner:
         """Return the learner."""
