@@ -1,6 +1,5 @@
 """Result files: what is written, what is refused with which words, and what is swept away."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -76,21 +75,6 @@ def test_arrays_are_read_by_name_or_refused_in_one_line(tmp_path):
     np.savez(path, one=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UnreadableResult, match="allow_pickle=False"):
         files.read_arrays(path, ["one"])
-
-
-def test_a_digest_follows_the_content(tmp_path):
-    path = tmp_path / "file"
-    for stamp, content in enumerate((b"one", b"two", b"three")):
-        path.write_bytes(content)
-        os.utime(path, ns=(stamp, stamp))
-        assert files.content_digest(path) == hashlib.sha256(content).hexdigest()
-
-
-def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
-    for name in ("b", "deep/c", "a"):
-        files.write_atomically(tmp_path / name, "")
-    assert files.files_in(tmp_path) == [tmp_path / name for name in ("a", "b", "deep/c")]
-    assert files.files_in(tmp_path / "b") == [tmp_path / "b"]
 
 
 def test_sweeping_removes_what_ended_processes_left(tmp_path):

@@ -84,15 +84,6 @@ def test_a_function_is_a_dataset_whose_options_are_its_arguments():
     assert float(problem.outer_loss(problem.initial_codes())) == 12.5
 
 
-@pytest.mark.parametrize("option", ["goal='far'", "seed=1.5"])
-def test_an_option_has_the_type_of_its_argument(option):
-    with pytest.raises(
-        pudle.SpecError,
-        match="is of type (str|bool|float): give ",
-    ):
-        pudle.make_dataset(f"own.py({option})")
-
-
 def test_its_scores_are_those_of_the_closed_form(folder):
     """The gradient of sum z is e^theta, of which T steps from zero have 1 - 2^-T."""
     case = Case(

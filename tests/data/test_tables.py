@@ -2,6 +2,8 @@
 the seed.
 """
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -145,6 +147,8 @@ def test_the_seed_chooses_the_rows_and_the_file_gives_the_fingerprint(tmp_path):
     assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     dataset = pudle.make_dataset(f"array(path={path!r})")
     before = dataset.fingerprint()
+    os.utime(path, (1, 1))
+    assert dataset.fingerprint() == before
     write(tmp_path / "data.csv", VALUES + 1e-9)
     assert dataset.fingerprint() != before
     assert not torch.equal(dataset.problem().observations, first.observations)

@@ -1,10 +1,10 @@
 """Keys of stored results: which change of which source outdates which results."""
 
 import dataclasses
-import re
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 from examples import TINY
 
@@ -37,16 +37,16 @@ NEUTRAL = {
 }
 
 
+#: Who imports whom when it runs.
+GRAPH = grimp.build_graph("pudle", exclude_type_checking_imports=True)
+
+
 def imported(path):
-    """Return the modules of this package that a file imports when it runs, as paths."""
-    text = re.sub(r"if TYPE_CHECKING:\n(?:    .*\n|\n)*", "", path.read_text())
-    package = path.relative_to(ROOT).parent.parts
-    for dots, module, listed in re.findall(r"^\s*from (\.+)(\S*) import \(?([^)\n]*)", text, re.M):
-        start = package[: len(package) - len(dots) + 1] + tuple(filter(None, module.split(".")))
-        places = [start, *((*start, name.strip()) for name in listed.split(","))]
-        for place in map("/".join, places):
-            if (ROOT / f"{place}.py").is_file() or (ROOT / place).is_dir():
-                yield place
+    """Return the modules of this package that a file imports, as paths."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    module = ".".join(parts).removesuffix(".__init__")
+    for each in GRAPH.find_modules_directly_imported_by(module):
+        yield each.removeprefix("pudle.").replace(".", "/")
 
 
 @pytest.mark.parametrize("kind", ROOMS)

@@ -26,33 +26,6 @@ from pudle.references import lasso
 from pudle.references.certified import _finish, default_target, solve
 
 
-@pytest.fixture(scope="module")
-def solved():
-    problem = sparse_problem(n=60, m=20, p=30)
-    return problem, pudle.reference(problem)
-
-
-class TestAgainstOtherSolvers:
-    """Codes of two well-kept solvers, both run beyond their usual stopping rules."""
-
-    @pytest.mark.parametrize(
-        "module, options",
-        [
-            ("sklearn.linear_model", {"tol": 1e-16, "max_iter": 100_000}),
-            ("celer", {"tol": 1e-13, "max_iter": 100}),
-        ],
-    )
-    # The duality gap need not reach the tolerance for the codes to be right.
-    @pytest.mark.filterwarnings("ignore:.*did not converge.*")
-    def test_codes(self, solved, module, options):
-        solver, (problem, reference) = pytest.importorskip(module), solved
-        x, d = arrays_of(problem)
-        # Both divide the squared error by the number of rows.
-        model = solver.Lasso(alpha=PENALTY / len(d), fit_intercept=False, **options)
-        codes = np.array([model.fit(d, sample).coef_.copy() for sample in x])
-        assert np.abs(codes - reference.codes.numpy()).max() < tolerances.SOLVER_CODES
-
-
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_central_differences_of_the_exact_loss(loss, nonnegative):
     problem = sparse_problem(loss, nonnegative=nonnegative)
