@@ -21,11 +21,6 @@ class Plain(closed_forms.ClosedForm):
         return theta, self.problem.penalty, 0.0
 
 
-def lipschitz_constant(matrix):
-    """Return the largest eigenvalue of ``A^T A``."""
-    return float(np.linalg.eigvalsh(matrix.T @ matrix)[-1])
-
-
 def unroll(
     observations,
     dictionary,
@@ -145,52 +140,3 @@ def exact_loss(
     violation = kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative)
     assert violation.max() < 1e-14
     return outer_loss(observations, dictionary, codes, np.longdouble(penalty), loss)
-
-
-class RidgeOracle:
-    """Closed forms for gradient steps on ``1/2 |x - D z|^2 + (strength + theta)/2 |z|^2`` from zero
-    codes.
-
-    In the eigenbasis, ``z_t = b (1 - (1 - eta h)^t) / h`` for each eigenvalue h, with b the
-    coefficients of ``D^T x``; everything else is a derivative of that in h.
-    """
-
-    def __init__(self, observations, dictionary, strength, weights, step):
-        gram = dictionary.T @ dictionary
-        values, self.vectors = np.linalg.eigh(gram)
-        self.h = values + strength
-        self.b = observations @ dictionary @ self.vectors
-        self.c = self.vectors.T @ weights
-        self.step = step
-
-    def _coordinates(self, depth):
-        return self.b * (1 - (1 - self.step * self.h) ** depth) / self.h
-
-    def codes(self, depth):
-        return self._coordinates(depth) @ self.vectors.T
-
-    def unrolled(self, depth):
-        """Return the mean of ``c^T dz_T/dtheta``."""
-        return self.truncated(depth, depth)
-
-    def truncated(self, depth, window):
-        """Return the same with the codes that enter the last `window` layers held constant."""
-        window = min(window, depth)
-        if window == 0:
-            return 0.0
-        h, step = self.h, self.step
-        entering = self._coordinates(depth - window)
-        contraction = 1 - step * h
-        slope = -window * step * contraction ** (window - 1)
-        sensitivity = (
-            entering * slope - self.b * slope / h - self.b * (1 - contraction**window) / h**2
-        )
-        return float((sensitivity @ self.c).mean())
-
-    def implicit(self, depth):
-        """Return the mean of ``-c^T H^{-1} z_T``."""
-        return float((-self._coordinates(depth) / self.h @ self.c).mean())
-
-    def exact(self):
-        """Return the mean of ``c^T dz/dtheta`` at the minimizer."""
-        return float((-self.b / self.h**2 @ self.c).mean())

@@ -196,7 +196,7 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
     noise = p_value.map("a ratio within the noise (p = {:.2g})".format)
 
     old, new = cells["status_base"], cells["status_head"]
-    was, now = old.eq("ok") & base.notna(), new.eq("ok") & head.notna()
+    was, now = old.eq("ok"), new.eq("ok")
     says = (new + ": " + cells["reason_head"]).str.removesuffix(": ")
     broke = new.isin(BROKEN) & ~old.isin(BROKEN)
     rule = np.select([time, memory], ["time", "memory"], "accuracy")
@@ -207,8 +207,6 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
         (old == "", "new", "new", says.where(new != "ok", "")),
         (was & (new == ""), "regression", "vanished", "was ok, is no longer measured"),
         (new == "", "unmeasured", "", old + " before, not measured now"),
-        (was & ~now & (new == "ok"), "regression", "nan", "the value is NaN"),
-        (~now & (new == "ok"), "unmeasured", "nan", "the value is NaN"),
         (now & ~was, "improved", "status", "was " + old + ", is ok"),
         (~now & (was | broke), "regression", "status", "was " + old + ", is " + says),
         (~now, "unmeasured", "status", says),

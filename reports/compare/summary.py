@@ -20,7 +20,6 @@ WORDS = {name: name.replace("_", " ") for name in ERRORS} | {
     "memory_bytes": "memory",
     "vanished": "cell vanished",
     "redefined": "case redefined",
-    "nan": "accuracy",
 }
 #: Titles of the tables that are folded.
 TITLES = {
@@ -54,7 +53,7 @@ def _line(group: pd.DataFrame) -> dict[str, str]:
     row = group.iloc[0]
     metrics = [WORDS[name] for name in group["metric"].unique()]
     # Of several errors that grow together, one is enough.
-    where = metrics[0] if row["rule"] in ("accuracy", "nan") else text.listing(metrics)
+    where = metrics[0] if row["rule"] == "accuracy" else text.listing(metrics)
     where += "" if pd.isna(row["depth"]) else f" at depth {row['depth']}"
     where += "" if pd.isna(row["seed"]) else f", seed {row['seed']}"
     show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row["metric"], text.number)

@@ -174,7 +174,9 @@ def test_command_writes_nothing_on_an_error(four, tmp_path):
     done = run_report(four / "quick")
     assert isinstance(done.exception, MissingResults)
     assert f"did you mean --home {four}?" in str(done.exception)
-    for path in (four / "quick" / "store").glob("*/*.json"):
+    paths = [*(four / "quick" / "store").glob("*/*.json")]
+    for path in paths:
         path.write_text("{")
     done = run_report(four)
     assert isinstance(done.exception, UnreadableResult) and not (four / "quick" / "report").exists()
+    assert all(str(path) in str(done.exception) for path in paths)

@@ -2,8 +2,6 @@
 find.
 """
 
-import dataclasses
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +18,7 @@ from two_sides import (
 )
 
 from pudle.reports.compare import summary
-from pudle.reports.compare.judge import COLUMNS, compare
+from pudle.reports.compare.judge import COLUMNS
 from pudle.reports.compare.limits import Limits
 
 COSTS = len(CASES) * len(ESTIMATORS) * len(TIMED)
@@ -207,14 +205,6 @@ def test_whole_estimators_and_cases_that_vanish_or_change_are_named(judge):
     lines = summary.lines(judge(redefined))
     assert {line["what"] for line in lines} == {"case redefined"}
     assert "ista became fista" in lines[0]["reason"]
-
-
-def test_nan_in_the_frame_itself_is_a_regression(unchanged):
-    frame = unchanged.frame.copy()
-    planted = (frame["metric"] == "cosine_error") & (frame["depth"] == 100)
-    frame.loc[planted & (frame["estimator"] == "backprop"), "value"] = math.nan
-    row = compare(unchanged, dataclasses.replace(unchanged, frame=frame)).cells()
-    assert set(row["rule"]) == {"nan"} and set(row["metric"]) == {"cosine_error"}
 
 
 def test_where_numbers_come_from_is_said(judge):
