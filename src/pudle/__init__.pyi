@@ -4,6 +4,7 @@ import typing
 
 from .advising.advice import Advice as Advice
 from .advising.advise import advise as advise
+from .algorithms import ActiveSet as ActiveSet
 from .algorithms import Algorithm as Algorithm
 from .algorithms import Fista as Fista
 from .algorithms import Ista as Ista

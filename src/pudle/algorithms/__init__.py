@@ -3,10 +3,11 @@ layers.
 """
 
 from . import kernels as kernels  # registers its faster ways
+from .active_set import ActiveSet
 from .algorithm import Algorithm, State, Trajectory
 from .fista import Fista
 from .ista import Ista
 from .iteration import Iteration
 from .noodl import Noodl
 
-__all__ = ["Algorithm", "Fista", "Ista", "Iteration", "Noodl", "State", "Trajectory"]
+__all__ = ["ActiveSet", "Algorithm", "Fista", "Ista", "Iteration", "Noodl", "State", "Trajectory"]

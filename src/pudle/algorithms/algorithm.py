@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..described import described
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import make_thresholding
 from ..problems import Problem
 from ..validation import check_alike, check_integer, check_positive
@@ -139,6 +140,11 @@ class Algorithm(ABC):
     )
 
     name: ClassVar[str]
+    #: Whether derivatives pass through the layers: not if they solve the problem by decisions.
+    differentiable: ClassVar[bool] = True
+    #: Whether `advance` uses the step; otherwise a run computes none, and it is that of
+    #: `plain_layer` alone.
+    uses_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.step is not None:
@@ -232,7 +238,8 @@ class Algorithm(ABC):
             raise InvalidArgument(
                 f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer"
             )
-        step, state = self.step_size(problem), self.start(problem, initial)
+        step = self.step_size(problem) if self.uses_step else 1.0
+        state = self.start(problem, initial)
         own, later = self.later_layers()
         own = min(own, depth)
         states = {}
@@ -278,7 +285,17 @@ def run_layers(
 ) -> dict[int, State]:
     """Run `depth` layers from a state; return the states after the layers in `keep`, counted from
     there, and the last.
+
+    Raises
+    ------
+    UnsupportedProblem
+        If the result is to be differentiated and the algorithm is not `differentiable`.
     """
+    if not algorithm.differentiable and is_recorded(problem, state):
+        raise UnsupportedProblem(
+            f"{algorithm.name} solves the inner problem, and its steps are not differentiated: use"
+            " an implicit estimator such as analytic, or the algorithm ista"
+        )
     states = {}
     for layer in range(depth):
         if layer in keep:
@@ -286,3 +303,21 @@ def run_layers(
         state = algorithm.advance(problem, state, step)
     states[depth] = state
     return states
+
+
+def is_recorded(problem: Problem, state: State) -> bool:
+    """Return whether torch records or transforms what is computed from a problem and a state."""
+    tensors = [each for each in (state.codes, *vars(problem).values()) if isinstance(each, Tensor)]
+    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return recorded or any(is_wrapped(tensor) for tensor in tensors)
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Return whether a transformation such as vmap or forward-mode differentiation is at work on a
+    tensor.
+    """
+    functorch, forward = torch._C._functorch, torch.autograd.forward_ad
+    return (
+        functorch.is_functorch_wrapped_tensor(tensor)
+        or forward.unpack_dual(tensor).tangent is not None
+    )

@@ -1,19 +1,19 @@
 """The iteration that a problem brings with it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from torch import Tensor
 
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import UnsupportedProblem
 from ..problems import FixedPoint, Problem
-from .algorithm import Algorithm, State
-from .thresholding import Soft, Thresholding
+from .algorithm import State
+from .stepless import Stepless
 
 
 @dataclass(frozen=True)
-class Iteration(Algorithm):
+class Iteration(Stepless):
     """The problem's own step: ``z_{t+1} = step(z_t, theta)`` of a `pudle.FixedPoint`.
 
     It has no step size and no thresholding rule: whatever it needs is part of the problem's step.
@@ -24,24 +24,11 @@ class Iteration(Algorithm):
         Warm start in the form of the codes; by default the problem's own initial state.
     """
 
-    step: float | None = field(default=None, repr=False, compare=False, metadata={"spec": False})
-    thresholding: Thresholding = field(
-        default=Soft(), repr=False, compare=False, metadata={"spec": False}
-    )
-
     name = "iteration"
 
     @classmethod
     def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
         return cls(initial=initial if random.random() < 0.35 else None)
-
-    def __post_init__(self) -> None:
-        # One is what `step_size` returns.
-        if self.step not in (None, 1.0) or self.thresholding != Soft():
-            raise InvalidArgument(
-                "iteration has no step size and no thresholding rule: the problem's own step has"
-                " both"
-            )
 
     def step_size(self, problem: Problem) -> float:
         """Return one, or refuse a problem that brings no step."""

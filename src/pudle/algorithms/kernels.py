@@ -9,19 +9,22 @@ gradient whose terms cancel to more than `LARGEST_CANCELLATION`, for which the G
 lose digits, or that is not finite; in single precision the kernels first try again in double.
 """
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeGuard, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..kernel_choice import choice
-from ..problems import Problem, SparseCoding
-from ..problems.l1 import LOSSES
+from ..problems import PenaltySelection, Problem, SparseCoding
+from ..problems.l1 import LOSSES, DenseL1Problem, gram
 from ..threads import single_thread
 from . import unrolling
-from .algorithm import Algorithm, State, run_layers
+from .active_set import ActiveSet
+from .algorithm import Algorithm, State, is_recorded, is_wrapped, run_layers
 from .fista import Fista
 from .gram_layers import is_dense, norms, run_and_pull
 from .ista import Ista
@@ -58,6 +61,7 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)
         run_and_pull(problem, Ista(), Ista().start(problem), 8, (), [8])
         problem.solve_active(one, one)
+        ActiveSet().run(problem, 1)
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
@@ -97,22 +101,20 @@ def apply(
         and choice() != "torch"
         and type(algorithm.thresholding) in (Soft, Decaying, Hard)
         and not isinstance(state.momentum, Tensor)
-        and problem.theta.dtype in (torch.float32, torch.float64)
-        and not any(tensor.device.type != "cpu" or _is_wrapped(tensor) for tensor in tensors)
-        # Zero times what is not finite is NaN, and no kernel multiplies zeros.
-        and all(bool(tensor.detach().sum().isfinite()) for tensor in tensors[1:])
+        and _computable(*tensors)
         and (worth(layers - DENSE_LAYERS) or not is_dense(problem, state.point, from_zero=True))
     )
 
 
-def _is_wrapped(tensor: Tensor) -> bool:
-    """Return whether a transformation such as vmap or forward-mode differentiation is at work on a
-    tensor.
-    """
-    functorch, forward = torch._C._functorch, torch.autograd.forward_ad
-    return (
-        functorch.is_functorch_wrapped_tensor(tensor)
-        or forward.unpack_dual(tensor).tangent is not None
+def _computable(*tensors: Tensor) -> bool:
+    """Return whether tensors are such that the kernels can compute with them."""
+    return all(
+        tensor.dtype in (torch.float32, torch.float64)
+        and tensor.device.type == "cpu"
+        and not is_wrapped(tensor)
+        # Zero times what is not finite is NaN, and no kernel multiplies zeros.
+        and bool(tensor.detach().sum().isfinite())
+        for tensor in tensors
     )
 
 
@@ -124,11 +126,54 @@ def _run_layers(
     keep: Collection[int],
     step: float,
 ) -> Any:
-    tensors = [each for each in (state.codes, *vars(problem).values()) if isinstance(each, Tensor)]
-    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if recorded or not apply(problem, algorithm, state, depth, 1):
+    if is_recorded(problem, state):
+        return NotImplemented
+    if type(algorithm) is ActiveSet:
+        return _run_active_sets(problem, algorithm, state, depth, keep)
+    if not apply(problem, algorithm, state, depth, 1):
         return NotImplemented
     return run_and_pull(problem, algorithm, state, depth, keep).states or NotImplemented
+
+
+@torch.no_grad()
+@single_thread()
+def _run_active_sets(
+    problem: DenseL1Problem, algorithm: ActiveSet, state: Any, depth: int, keep: Collection[int]
+) -> Any:
+    tensors = [problem.observations, problem.matrix, state.codes]
+    if choice() == "torch" or not _computable(*tensors):
+        return NotImplemented
+    from .compiled_solvers import run_active_sets  # numba is slow to import
+
+    hessian = gram(problem.matrix.contiguous())
+    hessian.diagonal().add_(problem.l2_penalty)
+    penalties = hessian.new_ones(len(hessian)) * problem.penalty
+    kept = sorted({*keep, depth})
+    codes = hessian.new_zeros(len(kept), *state.codes.shape)
+    settled = torch.zeros(codes.shape[:2], dtype=torch.bool)
+    arrays = (hessian, problem.adjoint(problem.observations), penalties)
+    unfit = torch.from_numpy(
+        run_active_sets(
+            *(each.numpy() for each in arrays),
+            problem.nonnegative,
+            state.codes.contiguous().numpy(),
+            state.settled.numpy(),
+            np.array(kept),
+            codes.numpy(),
+            settled.numpy(),
+        )
+    )
+    if unfit.any():
+        part = problem.with_samples(observations=problem.observations[unfit])
+        first = dataclasses.replace(state, codes=state.codes[unfit], settled=state.settled[unfit])
+        rest: dict[int, Any] = run_layers.plain(part, algorithm, first, depth, kept, 1.0)
+        for place, step in enumerate(kept):
+            codes[place, unfit], settled[place, unfit] = rest[step].codes, rest[step].settled
+    states = {}
+    for step, z, marks in zip(kept, codes, settled, strict=True):
+        at = {"iteration": state.iteration + step, "settled": marks}
+        states[step] = dataclasses.replace(state, codes=z, point=z, **at)
+    return states
 
 
 @torch.no_grad()
@@ -259,3 +304,4 @@ for function, faster in (
     (unrolling.pull_back, _pull_back),
 ):
     function.register(SparseCoding, faster)
+run_layers.register(PenaltySelection, _run_layers)

@@ -155,9 +155,7 @@ def pull_back(
     # One leaf for fields that share a tensor, so that the derivative flows through it once.
     leaves = {id(leaf): (name, leaf) for name, leaf in reversed(state.tensors().items())}
     names, inputs = zip(*leaves.values(), strict=True)
-    for _ in range(layers):
-        state = algorithm.advance(live, state, step)
-    tensors = state.tensors()
+    tensors = run_layers.plain(live, algorithm, state, layers, (), step)[layers].tensors()
     reached = [name for name in adjoints.state if tensors[name].requires_grad]
     # With theta among the outputs its sum starts from the later layers' share, in the order of
     # full backpropagation: cut into segments, the result stays the same to the last bit.

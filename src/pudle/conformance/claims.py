@@ -132,7 +132,7 @@ def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
             expected = min(right, key=lambda each: distance(mine, each))
         case "direct":
             expected, what = form.unrolled(depth, 0), "the direct part"
-        case "unrolled" | "truncated":
+        case "unrolled" | "truncated" if form.algorithm.differentiable:
             window = _window_used(subject, result, depth)
             what = f"the derivative through {window} of {depth} layers"
             expected = form.unrolled(depth, window)

@@ -161,8 +161,10 @@ class ClosedForm:
             def thresholded(values: torch.Tensor, step: float, *rule: Any) -> torch.Tensor:
                 return torch.from_numpy(prox(values.numpy(), step * penalty, nonnegative, *rule))
 
-            # Any other algorithm runs its own layers, on arrays and at a complex theta.
+            # Any other algorithm runs its own layers, on arrays and at a complex theta; one that is
+            # not differentiated runs them on the problem.
             live: Any = SimpleNamespace(smooth_gradient=slope, prox=thresholded)
+            live = live if algorithm.differentiable else self.problem
             state = state or algorithm.start(self.problem)
             for _ in iterations:
                 state = algorithm.advance(live, state, step)

@@ -1,0 +1,155 @@
+"""The algorithm `active_set`, against conditions of optimality in extended precision and other
+solvers.
+"""
+
+import dataclasses
+
+import numpy as np
+import oracles
+import pytest
+import tolerances
+import torch
+from comparisons import refusal
+from examples import arrays_of, penalty_selection, ridge_problem, sparse_problem
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pudle
+from pudle import kernel_choice
+from pudle.algorithms import ActiveSet
+from pudle.algorithms.algorithm import run_layers
+
+#: Violation of the optimality conditions and rise of the objective that rounding explains, in
+#: rounding units of the correlations' and of the objective's terms.
+ROUNDINGS = 1000
+#: Steps within which the small problems here end.
+ENOUGH = 150
+
+
+def run(choice, problem, depth=ENOUGH, keep=(), initial=None):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kernel_choice.VARIABLE, choice)
+        return ActiveSet(initial=initial).run(problem, depth, keep=keep)
+
+
+def violations(problem, codes):
+    """Violations of the optimality conditions in extended precision, relative to the terms of the
+    correlations.
+    """
+    x, d = arrays_of(problem)
+    ridge = np.sqrt(np.longdouble(problem.l2_penalty)) * np.eye(d.shape[1])
+    x = np.concatenate([x, np.zeros_like(codes)], 1)
+    d = np.concatenate([d.astype(np.longdouble), ridge])
+    penalty, z = np.asarray(problem.penalty, float), codes.double().numpy()
+    terms = np.abs(x) @ np.abs(d) + np.abs(z) @ np.abs(d.T) @ np.abs(d)
+    violation = oracles.kkt_violation(x, d, penalty, z, nonnegative=problem.nonnegative)
+    return violation / np.maximum(terms.max(1), np.finfo(float).tiny)
+
+
+def objective(problem, codes):
+    """The inner objective of each sample, in extended precision."""
+    x, d = (array.astype(np.longdouble) for array in arrays_of(problem))
+    z, penalty = codes.double().numpy(), np.asarray(problem.penalty, float)
+    quadratic = ((x - z @ d.T) ** 2).sum(1) + problem.l2_penalty * (z**2).sum(1)
+    return quadratic / 2 + (penalty * np.abs(z)).sum(1)
+
+
+@st.composite
+def problems(draw):
+    """Problems of all shapes with equal, opposite and dependent atoms, and small penalties."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, m = draw(st.integers(1, 6)), draw(st.integers(1, 8))
+    p = draw(st.sampled_from([1, m, 2 * m, 8 * m]))
+    d = random.standard_normal((m, p)) * random.uniform(0.5, 2, p)
+    if draw(st.booleans()):
+        # Few values, so that correlations tie, supports change at once and systems are singular.
+        d = random.integers(-1, 2, (m, p)) + 1e-3 * (np.arange(p) == 0)
+    if draw(st.booleans()):
+        copies = random.integers(0, p, p // 2)
+        d[:, : p // 2] = d[:, copies] * random.choice([1, -1, 2], p // 2)
+    x = random.standard_normal((n, m)) * 10 ** random.uniform(-3, 3)
+    x[0] *= draw(st.booleans())
+    largest = max(np.abs(x @ d).max(), 1e-6)
+    penalty = largest * 10 ** random.uniform(-2, 0)
+    if draw(st.booleans()):
+        penalty = torch.tensor(penalty * random.uniform(0.5, 2, p))
+    problem = pudle.SparseCoding(
+        observations=x,
+        dictionary=d if d.any() else d + 1.0,
+        penalty=penalty,
+        nonnegative=draw(st.booleans()),
+        l2_penalty=draw(st.sampled_from([0.0, 0.0, 0.3])),
+    )
+    initial = None
+    if draw(st.booleans()):
+        initial = torch.tensor(random.standard_normal((n, p)) * (random.random((n, p)) < 0.5))
+        initial *= np.abs(x).max()
+    return problem, initial
+
+
+def in_precision(dtype, problem, initial):
+    penalty = problem.penalty
+    changes = {
+        "observations": problem.observations.to(dtype),
+        "dictionary": problem.theta.to(dtype),
+    }
+    changes["penalty"] = penalty.to(dtype) if isinstance(penalty, torch.Tensor) else penalty
+    return dataclasses.replace(problem, **changes), None if initial is None else initial.to(dtype)
+
+
+@pytest.mark.parametrize("choice", kernel_choice.CHOICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@given(drawn=problems())
+def test_it_ends_at_the_minimizer_and_the_objective_never_rises(choice, dtype, drawn):
+    problem, initial = in_precision(dtype, *drawn)
+    steps = run(choice, problem, ENOUGH, range(ENOUGH), initial)
+    rounding = ROUNDINGS * torch.finfo(dtype).eps
+    assert violations(problem, steps.codes).max() <= rounding
+    # Codes outside the orthant begin on its border.
+    start = (initial.clamp(min=0) if problem.nonnegative else initial) if initial is not None else 0
+    before = objective(problem, steps.at(0))
+    assert torch.equal(steps.at(0), torch.zeros_like(steps.codes) + start)
+    scale = before + (problem.observations.double().numpy() ** 2).sum(1)
+    for step in range(1, ENOUGH + 1):
+        after = objective(problem, steps.at(step))
+        assert (after <= before + rounding * scale).all(), step
+        before = after
+
+
+@pytest.mark.parametrize("selection", [False, True])
+def test_the_kernel_takes_the_steps_of_the_torch_path(selection, dtype):
+    double = selection or dtype == torch.float64
+    problem = (
+        penalty_selection() if selection else sparse_problem("lasso", dtype, n=200, m=30, p=60)
+    )
+    keep, tolerance = range(31), tolerances.SAME_ARITHMETIC if double else 1e-4
+    initial = torch.roll(run("torch", problem, 8).codes, 1, 0)
+    for start in (None, initial):
+        mine, plain = (run(choice, problem, 30, keep, start) for choice in ("numba", "torch"))
+        for step in keep:
+            one, other = mine.states[step], plain.states[step]
+            assert torch.equal(one.settled, other.settled) and one.iteration == step
+            assert (one.codes - other.codes).abs().max() <= tolerance * other.codes.abs().max()
+    # A run goes on from any of its states.
+    later = run_layers(problem, ActiveSet(), mine.states[7], 5, (), 1.0)
+    assert torch.allclose(later[5].codes, mine.at(12), rtol=0, atol=1e-5)
+
+
+def test_what_it_does_not_solve_is_refused():
+    problem, solver = sparse_problem(), ActiveSet()
+    pudle.make_estimator("analytic").estimate(problem, solver, 9)
+    assert "lipschitz_constant" not in vars(problem)
+    differentiating = (
+        "backprop",
+        "truncated(window=3)",
+        "one_step",
+        "checkpointed",
+        "forward",
+        "drmad",
+    )
+    for name in differentiating:
+        call = pudle.make_estimator(name).estimate
+        text = refusal(lambda call=call: call(problem, solver, 9), pudle.UnsupportedProblem)
+        assert "active_set solves" in text and "analytic" in text and "ista" in text
+    assert "ista" in refusal(lambda: solver.run(ridge_problem(), 3), pudle.UnsupportedProblem)
+    assert "leave them out" in refusal(lambda: ActiveSet(step=0.1))
