@@ -89,10 +89,10 @@ def run(*arguments, seconds=SECONDS, **options):
     return start(*arguments, **options).wait(seconds)
 
 
-def python(code, *arguments, cwd="."):
+def python(code, *arguments):
     """Run code in a Python of its own, which has imported nothing; few tests need that."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS)
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
 
 
 def become(arguments, cwd, environment, files):

@@ -43,12 +43,12 @@ def estimate(spec, problem, algorithm, depth=DEPTH):
     return pudle.make_estimator(spec).estimate(problem, algorithm, depth)
 
 
-def estimate_or_skip(name, problem, algorithm, depth, spec=""):
+def estimate_or_skip(name, problem, algorithm, depth):
     """Estimate in the limit of an option, or skip if the estimator refuses this problem, which it
     must do in one line that says why.
     """
     try:
-        return estimate(spec or LIMIT_SPECS.get(name, name), problem, algorithm, depth)
+        return estimate(LIMIT_SPECS.get(name, name), problem, algorithm, depth)
     except pudle.UnsupportedProblem as refused:
         assert "\n" not in str(refused) and len(str(refused).split()) >= 5
         assert name not in BUILT_IN, "a built-in estimator treats all of these"

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 import pudle
-from pudle.algorithms import State
 from pudle.conformance import closed_forms
 from pudle.conformance.closed_forms import complex_step as complex_step
 from pudle.conformance.closed_forms import soft
@@ -30,17 +29,15 @@ def unroll(
     *,
     accelerated=False,
     nonnegative=False,
-    state=None,
 ):
-    """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated
-    point, momentum).
+    """Run `depth` layers from zero codes, and return the codes, the extrapolated point and the
+    momentum.
     """
     problem = SimpleNamespace(
         observations=torch.as_tensor(observations), penalty=penalty, nonnegative=nonnegative
     )
     algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
-    form = Plain(problem, algorithm)
-    after = form.run(dictionary, range(depth), None if state is None else State(*state))
+    after = Plain(problem, algorithm).run(dictionary, range(depth))
     return after.codes, after.point, after.momentum
 
 

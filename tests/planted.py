@@ -76,14 +76,14 @@ def forgets(**fields):
     return another(lambda p, a: (changed(p), changed(a)))
 
 
-def first(function, base=None):
+def first(function):
     """Make an estimator that calls `function(problem, algorithm)` before it does anything."""
 
     def spoil(problem, algorithm, depth):
         function(problem, algorithm)
-        return (base or Backprop()).estimate(problem, algorithm, depth)
+        return Backprop().estimate(problem, algorithm, depth)
 
-    return instead(spoil, base)
+    return instead(spoil)
 
 
 def refuses(reason, condition=lambda problem: True):

@@ -30,19 +30,11 @@ DIFFERENCE_QUOTIENT = 1e-6
 # float32 has 6e-8 relative precision; a dozen layers and the sum over the samples cost two digits.
 SINGLE_PRECISION = 2e-5
 
-# A difference quotient of a loss known to 6e-8, over a step that balances truncation: the cube root
-# of the precision.
-SINGLE_PRECISION_QUOTIENT = 5e-2
-
 # Codes of two solvers that are run far beyond their own stopping rules; absolute.
 SOLVER_CODES = 1e-9
 
 # The bound of a reference on a well-conditioned problem: far below the errors that scores resolve.
 USEFUL_BOUND = 1e-10
-
-# Optimality conditions of a code, evaluated in extended precision; absolute, for observations of
-# norm about 5.
-KKT = 1e-12
 
 # The closed form of the burn-in; absolute, on values up to 37.
 BURN_IN = 1e-9

@@ -77,9 +77,9 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
     return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
 
 
-def percent(share: float, digits: int = 2) -> Cell:
+def percent(share: float) -> Cell:
     """Return a share in percent with a few significant digits."""
-    shown = number(100 * share, digits)
+    shown = number(100 * share)
     return shown if shown == DASH else Cell(f"{shown}%", key=shown.key)
 
 

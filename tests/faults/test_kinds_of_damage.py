@@ -52,9 +52,9 @@ SHOWN = {
 }
 
 
-def flip(path, at=None, bit=0):
+def flip(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2 if at is None else at] ^= 1 << bit
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 

@@ -23,13 +23,13 @@ KAPPA = 100.0
 FASTEST = 2 * KAPPA / (KAPPA + 1)
 
 
-def oracle(step, depth, largest=1.0):
+def oracle(step, depth):
     """Relative error of dz_t/dtheta along the direction of largest curvature; one without any
     layer.
     """
     if depth == 0:
         return 1.0
-    return abs(1 - step * largest) ** (depth - 1) * abs(1 + (depth - 1) * step * largest)
+    return abs(1 - step) ** (depth - 1) * abs(1 + (depth - 1) * step)
 
 
 def jacobian_curve(problem, algorithm, depths):

@@ -123,11 +123,13 @@ def test_linear_systems_against_numpy(samples, transposed):
         assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-9)
 
 
+#: The weight of the entropy in optimal transport.
+REGULARIZATION = 0.3
 #: Sizes whose systems are solved by a matrix, and by GMRES.
 TRANSPORTS = [(6, False), (6, True), (140, True)]
 
 
-def transport(n, named, regularization=0.3):
+def transport(n, named):
     """Entropic optimal transport by Sinkhorn's iterations: a constant may be added to potentials.
 
     The state is one potential of n points, or both; the loss is the cost of the plan.
@@ -136,8 +138,8 @@ def transport(n, named, regularization=0.3):
     cost = torch.tensor(random.uniform(0, 1, (n, n + 1)))
 
     def potential(other, costs):
-        shares = torch.logsumexp((other - costs) / regularization, 1)
-        return -regularization * (shares - np.log(costs.shape[1]))
+        shares = torch.logsumexp((other - costs) / REGULARIZATION, 1)
+        return -REGULARIZATION * (shares - np.log(costs.shape[1]))
 
     def both(state, theta):
         g = potential(state["f"] if named else state, theta.T)
@@ -149,16 +151,16 @@ def transport(n, named, regularization=0.3):
 
     def loss(state, theta):
         f, g = state.values() if named else (state, both(state, theta)[1])
-        plan = ((f[:, None] + g - theta) / regularization).exp() / (n * (n + 1))
+        plan = ((f[:, None] + g - theta) / REGULARIZATION).exp() / (n * (n + 1))
         return (plan * cost).sum()
 
     initial = {"f": torch.zeros(n).double(), "g": torch.zeros(n + 1).double()}
     return pudle.FixedPoint(cost, step, loss, initial if named else initial["f"])
 
 
-def transport_cost(problem, theta, regularization=0.3):
+def transport_cost(problem, theta):
     """The cost of the plan in numpy, by Sinkhorn's scaling of the kernel."""
-    kernel = np.exp(-theta / regularization)
+    kernel = np.exp(-theta / REGULARIZATION)
     n, m = kernel.shape
     scale = np.ones(n)
     for _ in range(300):
