@@ -207,6 +207,7 @@ SHORT = _experiments("2a-quick-*")
 REDUCED = _experiments(
     "2a-small-T25-*",
     "2a-small-T50-*",
+    "2a-small-exact-*n",
     "2a-small-[ns]*",
     "2b-small-s3-*",
     "2b-medium-s10-*",
@@ -216,7 +217,7 @@ REDUCED = _experiments(
 )
 #: The paper's sizes: on a CPU, days for 2b and hours for all others.
 FULL = _experiments(
-    "2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*"
+    "2a-[Te]*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*"
 )
 
 QUICK = Selection(

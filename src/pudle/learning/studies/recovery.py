@@ -3,6 +3,7 @@ core.
 """
 
 import dataclasses
+from typing import Any
 
 from ...measuring.experiment import Experiment
 from ..recovery_baselines import RecoveryBaseline
@@ -43,6 +44,19 @@ _FAR = LearningExperiment(
 #: twice as fast.
 _FAST = {"dtype": "float32", "chunk": 500}
 _FAR_SMALL = "sparse_gaussian(n_samples=1000, perturbation=0.1)"
+_SIZES: dict[str, dict[str, Any]] = {"": _FAST, "-small": {"dataset": _FAR_SMALL}}
+#: The paper's Adam, and the same without the gradient's part along the atoms
+#: (`docs/results/recovery.md`).
+_ADAMS = {"": _FAR.optimizer, "-tangent": "adam(learning_rate=1e-3, tangent=True)"}
+#: Gradients of the minimizer itself: every sample is solved to the end, from its codes of the step
+#: before. None needs as many active-set steps as this.
+_EXACT: dict[str, Any] = {
+    "estimator": "analytic",
+    "algorithm": "active_set",
+    "depth": 100,
+    "chunk": None,
+    "warm_start": True,
+}
 
 #: Far start in seconds: so few layers that the errors of the gradients differ, and a step so large
 #: that 40 of them learn.
@@ -71,15 +85,18 @@ _LEARNED: dict[str, LearningExperiment] = (
         f"2a{size}-T{depth}-{gradient}{suffix}": dataclasses.replace(
             _FAR, estimator=estimator, loss=loss, depth=depth, optimizer=optimizer, **changes
         )
-        for size, changes in (("", _FAST), ("-small", {"dataset": _FAR_SMALL}))
-        # The paper's Adam, and the same without the gradient's part along the atoms
-        # (`docs/results/recovery.md`).
-        for suffix, optimizer in (
-            ("", _FAR.optimizer),
-            ("-tangent", "adam(learning_rate=1e-3, tangent=True)"),
-        )
+        for size, changes in _SIZES.items()
+        for suffix, optimizer in _ADAMS.items()
         for depth in DEPTHS
         for gradient, (estimator, loss) in GRADIENTS.items()
+    }
+    | {
+        f"2a{size}-exact-{loss}{suffix}": dataclasses.replace(
+            _FAR, loss=loss, optimizer=optimizer, **changes | _EXACT
+        )
+        for size, changes in _SIZES.items()
+        for suffix, optimizer in _ADAMS.items()
+        for loss in ("lasso", "reconstruction")
     }
     | {
         f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": dataclasses.replace(
@@ -105,6 +122,8 @@ _LEARNED: dict[str, LearningExperiment] = (
         for rule, algorithm in ALGORITHMS.items()
     }
 )
+
+_LEARNED["2b-medium-s10-exact"] = dataclasses.replace(_LEARNED["2b-medium-s10-constant"], **_EXACT)
 
 #: The same trainings with NOODL's direction instead of a gradient.
 _NOODL: dict[str, LearningExperiment] = {
