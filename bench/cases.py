@@ -14,7 +14,12 @@ from pudle.measuring.selection import Selection
 #: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about
 #: 0.33.
 PAPER_STEP = "ista(step=0.2)"
+#: The solver of the inner problem; its steps are not differentiated.
+SOLVER = "active_set"
 
+#: Steps of a solver, as many as the largest supports need and more.
+STEPS = (5, 10, 15, 20, 30, 40, 50)
+MORE_STEPS = (1, *STEPS, 75, 100, 200)
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, *range(100, 301, 50), 400, 500, 600)
 DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, *range(100, 501, 50), 600, 700, 800)
 #: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30
@@ -90,6 +95,8 @@ CORE = (
     ("bernoulli_gaussian", "bernoulli_gaussian(n_samples={n})", "fista"),
     ("image_patches", "image_patches(n_samples={n})", "ista"),
 )
+#: The same problems, and others, solved.
+SOLVED = tuple((name, dataset, SOLVER) for name, dataset, _ in CORE)
 PUBLISHED = (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),)
 MALEZIEUX = (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),)
 MORE = (
@@ -124,6 +131,7 @@ UNBIASED = (
         "ista(step=0.2, thresholding='hard(threshold=0.15)')",
     ),
 )
+MORE_SOLVED = (*SOLVED, *((name, dataset, SOLVER) for name, dataset, _ in MORE[:2]))
 KAPPA = 100
 #: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst
 #: step for unrolling. Problems given by their step alone, for which no exact solver is known: two
@@ -184,7 +192,15 @@ EXCEPTIONS: dict[str, tuple[str, Texts]] = {
     "pes(samples=20)": (NOISY, (*SMALL_CASES, "penalty_selection-*")),
     "spsa(samples=20)": (NOISY, (*SMALL_CASES, "penalty_selection-*")),
 }
-LIMITED = tuple(
+#: Those that are measured where the inner problem is solved; others differentiate layers, or
+#: approximate what is exact there.
+AT_SOLUTIONS = ("alternating", "analytic", *OPTIONS["conjugate_gradient"])
+NOT_SOLVED = tuple(
+    (spec, f"!*-{SOLVER}-*", "where a solver has no layers, the implicit formula is exact")
+    for spec in ESTIMATORS
+    if spec not in AT_SOLUTIONS
+)
+LIMITED = NOT_SOLVED + tuple(
     (spec, pattern, reason)
     for spec, (reason, patterns) in EXCEPTIONS.items()
     for pattern in patterns
@@ -222,8 +238,9 @@ FULL = _experiments(
 
 QUICK = Selection(
     profile="quick",
-    cases=_cases(QUICK_DEPTHS, 3, 200, CORE),
-    estimators=NAMED_ESTIMATORS,
+    cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _cases(STEPS, 3, 200, SOLVED),
+    limited=NOT_SOLVED,
+    estimators=(*NAMED_ESTIMATORS, "polished"),
     tracked_depths=(1, 10, 100, 400),
     timed_depths=(1, 10, 50, 200, 600),
     timeout=120.0,
@@ -235,7 +252,8 @@ QUICK = Selection(
 
 def _all_cases(samples: int) -> tuple[Case, ...]:
     unbiased = _cases(DEPTHS, 5, samples, UNBIASED, targets=("gstar", "gtilde"))
-    return _cases(DEPTHS, 5, samples, CORE + MORE + SMALL) + unbiased + OTHERS
+    solved = _cases(MORE_STEPS, 5, samples, MORE_SOLVED)
+    return _cases(DEPTHS, 5, samples, CORE + MORE + SMALL) + solved + unbiased + OTHERS
 
 
 DEFAULT = Selection(
@@ -257,6 +275,7 @@ PAPER = replace(
     profile="paper",
     # Malezieux et al. compare this window as well.
     estimators=(*ESTIMATORS, "truncated(window=20)"),
+    limited=(*LIMITED, ("truncated(window=20)", *NOT_SOLVED[0][1:])),
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
     + _all_cases(2000),

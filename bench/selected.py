@@ -92,8 +92,9 @@ class _Estimates:
         chosen = selection().case(case)
         cell = self.metric, chosen, estimator, depth
         if not store().read("cost", *cell):
-            of_case = survey(replace(selection(), cases=(chosen,)), store())
-            fill(plan_costs(of_case), executor=Here())
+            cases = tuple(each for each in selection().cases if each.problem == chosen.problem)
+            of_problem = survey(replace(selection(), cases=cases), store())
+            fill(plan_costs(of_problem), executor=Here())
         kept = store().read("cost", *cell)
         if kept is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")

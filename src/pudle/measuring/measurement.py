@@ -90,7 +90,7 @@ def write_scores(
     made, algorithm = make_estimator(estimator), case.make_algorithm()
     content |= {"computes": made.computes, "consistent_for": made.consistent_for}
     content["proximal"] = algorithm.thresholding.proximal
-    content["differentiable"] = getattr(algorithm, "differentiable", True)
+    content["differentiable"] = algorithm.differentiable
     content |= worst(content["scores"])
     return store.write("score", case, estimator, seconds=seconds, **content)
 

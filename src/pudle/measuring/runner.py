@@ -147,6 +147,7 @@ def survey(selection: Selection, store: Store) -> list[Task]:
             Task("surface", f"{kind} of {called[case.name]}", (kind, case, windows, store), limit)
             for case in selection.cases
             if windows or (kind == "jacobian_error" and selection.jacobian_error)
+            if case.make_algorithm().differentiable
         ]
     for cell in cells(selection):
         metric, case, estimator, depth = cell

@@ -61,7 +61,8 @@ class Selection:
         Names of the experiments to carry out, see `pudle.measuring.experiment`.
     limited : tuple of triples of str
         An estimator, a pattern of names of cases, and a reason: an estimator that is named here is
-        measured only on cases that match a pattern of its own.
+        measured only on cases that match a pattern of its own, and on none that matches one that
+        follows ``!``.
     """
 
     profile: str
@@ -91,10 +92,15 @@ class Selection:
 
     def left_out(self, case: str, estimator: str) -> str:
         """Return why an estimator is not measured on a case, an empty text if it is."""
-        limits = [limit for limit in self.limited if limit[0] == estimator]
-        if not limits or any(fnmatch.fnmatch(case, pattern) for _, pattern, _ in limits):
-            return ""
-        return limits[0][2]
+        limits = [limit[1:] for limit in self.limited if limit[0] == estimator]
+        never = [
+            reason
+            for pattern, reason in limits
+            if pattern.startswith("!") and fnmatch.fnmatch(case, pattern[1:])
+        ]
+        only = [limit for limit in limits if not limit[0].startswith("!")]
+        fits = any(fnmatch.fnmatch(case, pattern) for pattern, _ in only)
+        return next(iter(never), "" if fits or not only else only[0][1])
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
@@ -170,7 +176,12 @@ def select(
         timeout=timeout or profile.timeout,
         experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
         # What a user names is measured wherever the user asks.
-        limited=() if crosses else tuple(each for each in profile.limited if each[0] not in named),
+        limited=tuple(
+            each
+            for each in profile.limited
+            if not axes.get("algorithms")
+            and (each[1].startswith("!") or not (crosses or each[0] in named))
+        ),
     )
 
 
