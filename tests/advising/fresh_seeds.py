@@ -50,12 +50,14 @@ def kept_on_fresh_seeds(required, advice):
     draws = Draws(required.dataset, required.algorithm, required.loss)
     search = Search(draws, Requirement(required.error), chosen.depth)
     seeds = draws.scorable(FRESH)
-    candidate, depth = Candidate(chosen.estimator), chosen.depth
+    candidate, depth = Candidate(chosen.estimator, chosen.algorithm), chosen.depth
     errors = draws.errors(candidate, seeds, [depth]).loc[depth].tolist()
     count = sum(error <= required.error for error in errors)
     if not advice.base:
         return errors, count, []
-    calls = [(Candidate(each.estimator), each.depth) for each in (chosen, advice.base)]
+    calls = [
+        (Candidate(each.estimator, each.algorithm), each.depth) for each in (chosen, advice.base)
+    ]
     with single_thread():
         taken = [search.in_turns(calls, 3, seed) for seed in seeds]
     return errors, count, [float(np.median(each[:, 0] / each[:, 1])) for each in taken]

@@ -12,7 +12,7 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero
         (
             ["backprop", "--error", "0.1", "--seeds", "3"],
             0,
-            ["backprop at ", "error at most 0.1 on 3 of 3 seeds against the exact gradient"],
+            ["backprop with ", "error at most 0.1 on 3 of 3 seeds against the exact gradient"],
         ),
         (
             ["backprop", "alternating", "--error", "0.1", "--seeds", "3", "--train"],
@@ -25,7 +25,7 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero
             1,
             [
                 "Nothing meets the requirement (error 1e-3)",
-                "Closest: alternating at ",
+                "Closest: alternating with ",
                 "no training: there is no advice to try",
             ],
         ),

@@ -9,7 +9,7 @@ from pudle.paired import Ratio
 
 
 def choice(spec, *numbers, **more):
-    return Choice(pudle.make_estimator(spec), *numbers, **more)
+    return Choice(pudle.make_estimator(spec), pudle.Ista(), *numbers, **more)
 
 
 CHOSEN = choice(
@@ -35,10 +35,13 @@ def test_an_advice_is_a_sentence_with_what_it_rests_on():
         "19 of 20",
         "9.9e-3",
         "12 ms",
-        "0.333 (0.32 to 0.346) times the time of b",
+        "0.333 (0.32 to 0.346) times the time of backprop with ista",
     ):
         assert part in chosen
-    assert "analytic at 150 layers" in second and "1.5 (1.42 to 1.58) times that time" in second
+    assert (
+        "analytic with ista at 150 layers" in second
+        and "1.5 (1.42 to 1.58) times that time" in second
+    )
     # A share is rounded down.
     assert "78 %" in rest[0] and "2 seeds have" in rest[2]
     tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .. import names, text
+from ..algorithms import Algorithm
 from ..answers import Requirement
 from ..estimator import GradientEstimator
 from ..paired import SIGNIFICANCE, Ratio
@@ -18,11 +19,12 @@ ENOUGH = 0.8
 
 @dataclass(frozen=True)
 class Choice:
-    """An estimator at a depth, tested on seeds that had no part in its choice.
+    """An estimator with an algorithm at a depth, tested on seeds that had no part in its choice.
 
     Attributes
     ----------
     estimator : GradientEstimator
+    algorithm : Algorithm
     depth : int
     error : float
         What the relative error is stated to be at most, or that on the few seeds where it was not
@@ -41,6 +43,7 @@ class Choice:
     """
 
     estimator: GradientEstimator
+    algorithm: Algorithm
     depth: int
     error: float
     seconds: float = math.nan
@@ -56,8 +59,13 @@ class Choice:
         """The spec of the estimator."""
         return names.text(self.estimator)
 
+    @property
+    def pair(self) -> str:
+        """The specs of estimator and algorithm, as in a sentence."""
+        return f"{self.name} with {names.text(self.algorithm)}"
+
     def __str__(self) -> str:
-        return f"{self.name} at {text.count(self.depth, 'layer')}"
+        return f"{self.pair} at {text.count(self.depth, 'layer')}"
 
     @property
     def costs(self) -> str:
@@ -75,12 +83,13 @@ class Choice:
 
 @dataclass(frozen=True, repr=False)
 class Advice:
-    """Which estimator to use on a problem, with what it keeps; its text is the answer in words.
+    """Which algorithm and estimator to use on a problem, and what they keep, as an object and in
+    words.
 
     Attributes
     ----------
     problem : str
-        The problem, the algorithm and the loss.
+        The problem and the loss, and the algorithm that was given.
     requirement : Requirement
         What was asked for.
     chosen : Choice or None
@@ -154,14 +163,17 @@ class Advice:
             seeds = text.count(self.unscorable, "seed has", "seeds have")
             yield f"{seeds} no reference to score against; nothing is said about these."
         yield self.training
+        if at := self.chosen:
+            made = f"pudle.make_algorithm({names.text(at.algorithm)!r}), depth={at.depth}"
+            yield f"In Python: pudle.make_estimator({at.name!r}).estimate(problem, {made})"
         yield f"Problem: {self.problem}. References: {self.reference}."
 
     def _choice(self, chosen: Choice) -> Iterator[str]:
         beside = "; backprop does not reach that error within the depths that were tried"
         if self.base and self.base_ratio:
             times, layers = self.base_ratio, text.count(self.base.depth, "layer")
-            beside = f", {times} times the time of backprop, which needs {layers} for it"
-            beside *= self.base.name != chosen.name
+            beside = f", {times} times the time of {self.base.pair}, which needs {layers} for it"
+            beside *= self.base.pair != chosen.pair
         yield (
             f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
             f"{f' at the {self.reference} bound,' * chosen.at_bound}"

@@ -1,4 +1,4 @@
-"""`pudle.advise`: which estimator to use on a problem, measured.
+"""`pudle.advise`: which algorithm and estimator to use on a problem, measured.
 
 What the search chose is tested on seeds that had no part in it, and timed beside `backprop`.
 """
@@ -63,8 +63,8 @@ def advise(
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> Advice:
-    """Measure which gradient estimator to use on a problem, and how deep to unroll, and test the
-    answer on new seeds.
+    """Measure which algorithm and gradient estimator to use on a problem, and how many iterations,
+    and test the answer on new seeds.
 
     A short run on three seeds measures all candidates, windows and terms included, and goes deeper
     for those that can still win. The best ones of it, by the engine that answers in reports, are
@@ -79,7 +79,8 @@ def advise(
         the answer then holds. Where all seeds of a dataset draw the same, they count as one
         problem.
     algorithm : Algorithm or str, optional
-        The unrolled algorithm; by default ISTA, or the own iteration of a `FixedPoint`.
+        The inner algorithm; by default all that are registered and lead to the problem's minimizer
+        take part.
     error : float, optional
         Largest relative error of the gradient. Without it the most accurate estimator within the
         time and the memory is advised; 0.01 where these are missing as well.
@@ -120,7 +121,8 @@ def advise(
     if error is seconds is memory is None:
         error = ERROR
     requirement = Requirement(error, seconds or math.inf, memory or math.inf)
-    named, draws = candidates(estimators), Draws(problem, algorithm, loss, device)
+    draws = Draws(problem, algorithm, loss, device)
+    named = candidates(draws.algorithms, estimators)
     if train:
         check_trainable(draws)
     with single_thread():
@@ -134,12 +136,12 @@ def advise(
         best = search.refined(able)
         if not best:
             # What comes closest to the required error, whatever it costs.
-            near = answer(search.measured(able, search.few), Requirement(error))
-            for each in able:
-                if each.name == near.estimator:
-                    costs = near.seconds.value, near.memory.value
-                    closest = Choice(each.estimator, int(near.depth), near.error, *costs)
-                    advice = replace(advice, closest=closest)
+            near = answer(rows := search.measured(able, search.few), Requirement(error))
+            if near.source:
+                at = able[rows.index(near.source)]
+                facts = int(near.depth), near.error, near.seconds.value, near.memory.value
+                closest = Choice(at.estimator, at.algorithm, *facts)
+                advice = replace(advice, closest=closest)
             return advice
         tried = " and ".join(candidate.name for candidate, _ in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
@@ -204,6 +206,7 @@ def verified(
             share = least_share(kept, len(seeds), 1 - (1 - CONFIDENCE) / 2**number)
         tested = Choice(
             candidate.estimator,
+            candidate.algorithm,
             depth,
             stated,
             kept=kept,
@@ -229,11 +232,12 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
     """
     bases = [each for each in tested if each.name == BASE]
     if not bases:
-        backprop, error = names.make_estimator(BASE), tested[0].error
-        depth = search.needed(Candidate(backprop), error, 2)
-        bases = [Choice(backprop, int(depth), error)] if depth < math.inf else []
+        base = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
+        depth = search.needed(base, error := tested[0].error, 2)
+        if depth < math.inf:
+            bases = [Choice(base.estimator, base.algorithm, int(depth), error)]
     rows, two = [*tested, *bases], len(tested) > 1
-    calls = [(Candidate(each.estimator), each.depth) for each in rows]
+    calls = [(Candidate(each.estimator, each.algorithm), each.depth) for each in rows]
     seconds = np.concatenate([search.in_turns(calls, ROUNDS, seed) for seed in search.more[:TIMED]])
     medians = np.median(seconds, 0).tolist()
     rows = [replace(each, seconds=taken) for each, taken in zip(rows, medians, strict=True)]

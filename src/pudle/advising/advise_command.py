@@ -32,7 +32,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option(
     "--algorithm",
     metavar="SPEC",
-    help="Unrolled algorithm [default: ista, or the problem's own iteration].",
+    help="Inner algorithm [default: all that lead to the problem's minimizer].",
 )
 @click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
 @click.option(
@@ -54,7 +54,8 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 )
 @device_option
 def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
-    """Say which gradient estimator to use on a problem, within an error, a time and a memory.
+    """Say which algorithm and gradient estimator to use on a problem, within an error, a time and a
+    memory.
 
     Candidates are the named estimators, or all that are installed; a name such as `truncated`
     stands for all its windows, which are searched. The answer is tested on seeds that had no part

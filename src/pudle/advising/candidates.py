@@ -1,12 +1,13 @@
-"""The estimators that take part: single ones, and families whose number of windows or terms is
-searched.
+"""What takes part: algorithms with estimators, single ones, and families whose number of windows or
+terms is searched.
 """
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import names
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
 from ..peers import Peer
@@ -14,18 +15,23 @@ from ..peers import Peer
 #: Claims for which no error can be required: their errors are those of a random draw, or of no
 #: gradient.
 NOT_ADVISED = ("stochastic", "heuristic")
+#: Claims of what differentiates layers.
+LAYERED = ("unrolled", "truncated")
 #: Windows and terms that are tried.
 NUMBERS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An estimator; those of one `kind` differ in one number, such as the window of `truncated`."""
+    """An estimator with an algorithm; those of one `kind` differ in one number, such as the window
+    of `truncated`, or in the algorithm.
+    """
 
     estimator: GradientEstimator
-    kind: str = ""
+    algorithm: Algorithm
+    kind: str = field(default="", compare=False)
     #: Layers that a member of a truncated family differentiates, 0 for any other.
-    window: int = 0
+    window: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -33,8 +39,11 @@ class Candidate:
         return names.text(self.estimator)
 
 
-def candidates(estimators: Iterable[str | GradientEstimator] = ()) -> list[Candidate]:
-    """Return the estimators that take part.
+def candidates(
+    algorithms: Iterable[Algorithm], estimators: Iterable[str | GradientEstimator] = ()
+) -> list[Candidate]:
+    """Return the estimators that take part with each of the algorithms, but none that
+    differentiates layers with one that has none.
 
     Without `estimators` these are all built-in ones and installed plug-ins whose claim is
     deterministic, but not other packages' twins of them. A name whose class needs one whole number,
@@ -61,5 +70,10 @@ def candidates(estimators: Iterable[str | GradientEstimator] = ()) -> list[Candi
                         " leave it out"
                     )
                 window = getattr(made, option, 0) if made.computes == "truncated" else 0
-                chosen[name] = Candidate(made, str(each) if option else name, window)
-    return list(chosen.values())
+                chosen[name] = made, str(each) if option else name, window
+    return [
+        Candidate(made, algorithm, kind, window)
+        for algorithm in algorithms
+        for made, kind, window in chosen.values()
+        if algorithm.differentiable or made.computes not in LAYERED
+    ]

@@ -1,5 +1,6 @@
 """Draws of a problem with their references, and the errors of estimators on them."""
 
+import contextlib
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from ..data import Dataset
 from ..measuring import meter
 from ..measuring.measurement import attempt
 from ..measuring.scoring import Score, score
-from ..problems import FixedPoint, Problem
+from ..problems import Problem
 from ..references.certified import SCORED, Reference, default_target, reference
 from ..validation import check_choice
 from .candidates import Candidate
@@ -28,7 +29,7 @@ class Draws:
     problem : Dataset, str or Problem
         A dataset, or its spec, of which every seed draws a problem; or one problem.
     algorithm : Algorithm or str, optional
-        By default ISTA, or a problem's own iteration.
+        By default all that are registered and lead to the problem's minimizer.
     loss : str, optional
         By default the dataset's first.
     device : {"cpu", "cuda"}
@@ -39,12 +40,14 @@ class Draws:
         The problem in words.
     single : bool
         Whether all seeds draw the same problem.
+    algorithms : list of Algorithm
+        Those that take part, the problem's default one first.
     failures : dict
-        Why an estimator has no error somewhere, by its spec.
+        Why a candidate has no error somewhere.
     drawn : dict
         Problem and reference by seed.
     seconds : dict
-        Times of single estimates, by spec and depth.
+        Times of single estimates, by candidate and depth.
     """
 
     def __init__(
@@ -65,18 +68,18 @@ class Draws:
             return dataclasses.replace(made, seed=seed).problem(loss, device=device)
 
         first = draw(0)
-        default = "iteration" if isinstance(first, FixedPoint) else "ista"
-        self.algorithm: Any = algorithm or default
-        if isinstance(self.algorithm, str):
-            self.algorithm = names.make_algorithm(self.algorithm)
-        self.failures: dict[str, str] = {}
+        if isinstance(algorithm, str):
+            algorithm = names.make_algorithm(algorithm)
+        self.algorithms: list[Any] = [algorithm] if algorithm else suitable(first)
+        self.failures: dict[Candidate, str] = {}
         self.drawn: dict[int, tuple[Any, Reference]] = {}
-        self.seconds = defaultdict[tuple[str, int], list[float]](list)
-        self._draw, self._errors = draw, dict[tuple[str, int], dict[int, float]]()
-        self._target = default_target(first, self.algorithm)
-        self.text = f"{type(made).__name__}, {names.text(self.algorithm)}"
+        self.seconds = defaultdict[tuple[Candidate, int], list[float]](list)
+        self._draw, self._errors = draw, dict[tuple[Candidate, int], dict[int, float]]()
+        self._target = default_target(first, self.algorithms[0])
+        self.text = type(made).__name__ if self.single else f"{names.text(made)}, {loss} loss"
+        if algorithm:
+            self.text = f"{self.text}, {names.text(algorithm)}"
         if not self.single:
-            self.text = f"{names.text(made)}, {names.text(self.algorithm)}, {loss} loss"
             scored = [self.reference(seed).gradient for seed in self.scorable((0, 1))]
             if len(scored) == 2 and torch.equal(*scored):
                 self.single, self.text = True, f"{self.text}, the same problem for every seed"
@@ -90,7 +93,7 @@ class Draws:
         """Return the reference of a seed; all seeds have the same target."""
         if seed not in self.drawn:
             problem = self._draw(seed)
-            self.drawn[seed] = problem, reference(problem, self._target, self.algorithm)
+            self.drawn[seed] = problem, reference(problem, self._target, self.algorithms[0])
         return self.drawn[seed][1]
 
     def scorable(self, seeds: Iterable[int]) -> list[int]:
@@ -104,22 +107,37 @@ class Draws:
         """Return all relative errors by depth and seed, after some depths are measured where they
         are not yet; NaN where there is none, and `failures` says why.
         """
-        name, depths = candidate.name, set(depths)
+        depths, pair = set(depths), (candidate.estimator, candidate.algorithm)
         for seed in seeds:
-            errors = self._errors.setdefault((name, seed), {})
+            errors = self._errors.setdefault((candidate, seed), {})
             missing = tuple(sorted(depths - errors.keys()))
-            results = attempt(candidate.estimator, self.problem(seed), self.algorithm, missing)
+            results = attempt(pair[0], self.problem(seed), pair[1], missing)
             clock = meter.clock(self.problem(seed).theta.device.type)
             start = clock()
             for depth, result in zip(missing, results, strict=True):
                 if len(missing) == 1:
-                    self.seconds[name, depth].append(clock() - start)
+                    self.seconds[candidate, depth].append(clock() - start)
                 judged = result
                 if not isinstance(judged, Score):
                     judged = score(judged, self.reference(seed))
                 if judged.status != "ok":
                     reason = f"{judged.status} at depth {depth}: {judged.reason}"
-                    self.failures.setdefault(name, reason)
+                    self.failures.setdefault(candidate, reason)
                 errors[depth] = judged.relative_error
-        rows = {seed: self._errors[name, seed] for seed in seeds}
+        rows = {seed: self._errors[candidate, seed] for seed in seeds}
         return pd.DataFrame(rows, dtype=float).sort_index()
+
+
+def suitable(problem: Problem) -> list[Algorithm]:
+    """Return the registered algorithms that lead to the minimizer of a problem, its default one
+    first.
+    """
+    made = {}
+    for name in dict.fromkeys((problem.default_algorithm, *names.entries("algorithms"))):
+        # What needs arguments, or refuses the problem, does not suit it.
+        with contextlib.suppress(Exception):
+            algorithm = names.make_algorithm(name)
+            algorithm.run(problem, 1)
+            if algorithm.thresholding.proximal:
+                made[name] = algorithm
+    return [*made.values()]

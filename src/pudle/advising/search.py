@@ -9,7 +9,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from .. import paired
+from .. import names, paired
 from ..answers import Answer, Curve, Line, Measured, Requirement, answer
 from ..estimator import CLAIMS
 from ..measuring import meter
@@ -61,8 +61,8 @@ class Search:
         self.more = draws.scorable(range(MORE))
         self.few = self.more[:FEW]
         self.left_out: dict[str, str] = {}
-        #: Costs by the spec of an estimator and by depth.
-        self._seconds, self._memory = (defaultdict[str, dict[int, float]](dict) for _ in "sm")
+        #: Costs by candidate and by depth.
+        self._seconds, self._memory = (defaultdict[Candidate, dict[int, float]](dict) for _ in "sm")
 
     # -- the short run
 
@@ -79,28 +79,28 @@ class Search:
                 and self.draws.errors(each, self.few, [depth]).loc[depth].notna().all()
             ]
             # Other work on the machine only adds to a time.
-            taken = [[min(self.draws.seconds[each.name, depth])] for each in able]
+            taken = [[min(self.draws.seconds[each, depth])] for each in able]
             if depth < EARLY:
                 taken = self.in_turns([(each, depth) for each in able], ROUNDS).T.tolist()
             self._note_costs([(each, depth) for each in able], taken)
             best = answer(self.measured(candidates, self.few), self.requirement)
             waiting = [each for each in waiting if self._may_win_deeper(each, depth, best)]
-        able = [each for each in candidates if self._seconds[each.name]]
+        able = [each for each in candidates if self._seconds[each]]
         kinds, failures = {each.kind for each in able}, self.draws.failures
         for each in candidates:
-            if each.kind not in kinds and each.name in failures:
-                self.left_out.setdefault(each.kind, failures[each.name])
+            if each.kind not in kinds and each in failures:
+                self.left_out.setdefault(each.kind, failures[each])
         return able
 
     def _may_win_deeper(self, candidate: Candidate, depth: int, best: Answer) -> bool:
         """Return whether more layers could help a candidate: they never take less time."""
-        seconds = self._seconds[candidate.name].get(depth)
+        seconds = self._seconds[candidate].get(depth)
         if seconds is None:
             return depth <= candidate.window or depth < EARLY
         taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
         slowest = SLOWEST * max(1, EARLY / depth) * np.median(taken)
         limits = [slowest] + [best.seconds.value] * best.reached
-        memory = self._memory[candidate.name].get(depth, math.nan)
+        memory = self._memory[candidate].get(depth, math.nan)
         if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
             return False
         if depth < EARLY:
@@ -118,10 +118,11 @@ class Search:
 
         All take turns in every round, so that a machine whose speed drifts treats them alike.
         """
-        problem, algorithm = self.draws.problem(seed), self.draws.algorithm
+        problem = self.draws.problem(seed)
         clock = meter.clock(problem.theta.device.type)
         timed = [
-            partial(each.estimator.estimate, problem, algorithm, depth) for each, depth in calls
+            partial(each.estimator.estimate, problem, each.algorithm, depth)
+            for each, depth in calls
         ]
         for call in timed:
             # The first call fills caches.
@@ -134,7 +135,7 @@ class Search:
 
     def memory_of(self, candidate: Candidate, depth: int) -> float:
         """Return the peak memory of an estimate in bytes; NaN if it fails."""
-        problem, algorithm = self.draws.problem(0), self.draws.algorithm
+        problem, algorithm = self.draws.problem(0), candidate.algorithm
         call = partial(candidate.estimator.estimate, problem, algorithm, depth)
         device = problem.theta.device.type
         if device != "cpu":
@@ -149,9 +150,9 @@ class Search:
     ) -> None:
         """Note the medians of some times, and measure memories if they are limited."""
         for (each, depth), seconds in zip(calls, taken, strict=True):
-            self._seconds[each.name][depth] = float(np.median(seconds))
+            self._seconds[each][depth] = float(np.median(seconds))
             if self.requirement.memory < math.inf:
-                self._memory[each.name][depth] = self.memory_of(each, depth)
+                self._memory[each][depth] = self.memory_of(each, depth)
 
     # -- answers
 
@@ -169,8 +170,9 @@ class Search:
             errors = errors[errors.index >= (least or {}).get(each, 0)]
             values, floors = errors.to_numpy(), np.zeros(errors.shape, bool)
             curve = Curve(errors.index.to_numpy(int), np.array(seeds), values, floors)
-            costs = Line(self._seconds[each.name]), Line(self._memory[each.name])
-            rows.append(Measured(each.name, curve, *costs))
+            costs = Line(self._seconds[each]), Line(self._memory[each])
+            algorithm = names.text(each.algorithm)
+            rows.append(Measured(each.name, curve, *costs, algorithm=algorithm))
         return rows
 
     def best(
@@ -190,10 +192,11 @@ class Search:
             left = [
                 each for each in candidates if each not in taken and groups[group(each)] < members
             ]
-            chosen = answer(self.measured(left, seeds, least), self.requirement)
-            if not chosen.estimator or chosen.reached is (self.requirement.error is None):
+            rows = self.measured(left, seeds, least)
+            chosen = answer(rows, self.requirement)
+            if not chosen.source or chosen.reached is (self.requirement.error is None):
                 break
-            ranked += [(each, chosen) for each in left if each.name == chosen.estimator]
+            ranked.append((left[rows.index(chosen.source)], chosen))
         return ranked
 
     def refined(self, able: Sequence[Candidate]) -> list[tuple[Candidate, Answer]]:

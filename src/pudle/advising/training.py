@@ -44,17 +44,17 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     if len(pair) < 2:
         nothing = "No training: there is no runner-up to compare with."
         return dataclasses.replace(advice, training=nothing)
-    start, algorithm = draws.problem(0), draws.algorithm
+    start, deepest = draws.problem(0), pair[0].algorithm
     deep = DEEPER * max(each.depth for each in pair)
 
     def loss(problem: Any) -> float:
         with torch.no_grad():
-            return float(problem.outer_loss(algorithm.run(problem, deep).codes))
+            return float(problem.outer_loss(deepest.run(problem, deep).codes))
 
     before, falls, results = loss(start), [], []
     for number, each in enumerate(pair):
         progress(number, 2, f"training with {each.name}")
-        learner = Learner(each.estimator, algorithm, each.depth, OPTIMIZER, epochs=STEPS)
+        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)
             trained = learner.fit(start, clock=time.process_time)
