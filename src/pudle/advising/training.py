@@ -40,7 +40,7 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     is by how much the outer loss has fallen, evaluated at the end with many more layers than either
     has, and the processor time.
     """
-    pair = [each for each in (advice.chosen, advice.runner_up) if each]
+    pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
         nothing = "No training: there is no runner-up to compare with."
         return dataclasses.replace(advice, training=nothing)
@@ -63,6 +63,6 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
         took = text.seconds(trained.history["seconds"].iloc[-1])
         results.append(f"by {falls[-1]:.3g} with {each} in {took}")
     holds = falls[0] >= AS_GOOD * falls[1] and falls[0] > 0
-    verdict = "holds" if holds else "does not hold in this training: prefer the runner-up"
+    verdict = "holds" if holds else "does not hold in this training: prefer the other"
     fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
     return dataclasses.replace(advice, training=f"{fell}: the advice {verdict}.")
