@@ -21,6 +21,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from pudle import cli, names
+from pudle.workers import Here, Pool
 
 SECONDS = 300.0
 GROUPS = ("estimators", "datasets", "profiles", "experiments", "commands")
@@ -35,6 +36,10 @@ SERVER.set_forkserver_preload(
         if names.owner(point) == names.PACKAGE
     ]
 )
+
+
+class InThisProcess(Here, Pool):
+    """A pool of `pudle check` that starts no process."""
 
 
 def call(*arguments, cwd="."):

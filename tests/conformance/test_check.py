@@ -8,6 +8,7 @@ import oracles
 import planted
 import pytest
 import torch
+from commands import InThisProcess
 
 import pudle
 from pudle import cli, conformance
@@ -17,7 +18,7 @@ from pudle.conformance import command, tolerances
 from pudle.conformance.specimens import DRAWN, GRID, named, specimens
 from pudle.estimator import through_minimizer
 from pudle.estimators.analytic import Analytic
-from pudle.workers import Here, Pool
+from pudle.workers import Pool
 
 #: Two programs for one expression in float64.
 ROUNDING = 1e-12
@@ -314,10 +315,6 @@ class Mine(GradientEstimator):
         gradient, codes = unrolled_gradient(problem, algorithm, state, used)
         return Estimate(gradient, codes, {"layers_differentiated": used})
 """
-
-
-class InThisProcess(Here, Pool):
-    """A pool that starts no process."""
 
 
 @pytest.fixture

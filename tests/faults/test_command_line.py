@@ -6,11 +6,11 @@ import random
 
 import click
 import pytest
+from commands import InThisProcess
 from repositories import repository
 
 from pudle import cli
 from pudle.errors import PudleError
-from pudle.workers import Here, Pool
 
 NAMES = (
     "backprop truncated implicit sparse_gaussian digits image_patches ista adam lasso ridge".split()
@@ -98,10 +98,6 @@ lasso
 reconstruction
 """.strip().splitlines()
 TEXTS += ["", " ", "e\u0301", "\udce9", "\n", "\t", "\x1b[31m", "\\"]
-
-
-class InThisProcess(Here, Pool):
-    """A pool that starts no process."""
 
 
 @pytest.fixture

@@ -34,6 +34,13 @@ def scored(folder, *estimators, cases=(TINY,), **changes):
     return selection, store
 
 
+def pretend(store, estimator):
+    """Store a score that is well, of an estimator that may break."""
+    row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
+    content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
+    store.write("score", TINY, estimator, scores=[row], **content)
+
+
 def planned(selection, store, **options):
     return sum(plan_costs(survey(selection, store), **options), [])
 
@@ -112,9 +119,7 @@ def test_a_cell_that_breaks_costs_itself_alone(
 ):
     installed(write_plugin(tmp_path / "plugin", [estimator]))
     selection = selected(estimator, depths=(5,), costs=("seconds",))
-    row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
-    content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
-    store.write("score", TINY, estimator, scores=[row], **content)
+    pretend(store, estimator)
     (record,) = measure_times(cells(selection), 60.0, store)
     assert record.status == status and reason in record.reason and record.value is None
     # It is tried again.
@@ -139,9 +144,7 @@ def test_times_of_a_problem_are_those_of_the_same_rounds(tmp_path, installed):
     assert turns[0] == turns[1] != turns[2]
     selection = dataclasses.replace(selection, estimators=("alternating", "backprop"))
     for estimator in ("backprop", "dies", "sleeps"):
-        row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
-        content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
-        store.write("score", TINY, estimator, scores=[row], **content)
+        pretend(store, estimator)
     fill(plan_costs(survey(selection, store)))
     old, new, *_ = (store.read("cost", *cell) for cell in cells(selection))
     assert old.turns == new.turns != first.turns

@@ -74,9 +74,5 @@ def test_estimators_reach_the_reference(spec, loss):
 
 def test_refusals():
     problem = supervised("lasso")
-    for wrong, words in (
-        (problem.targets[:1], "targets has shape (1, 2, 9, 12): it must be (3, 2, 9, 12)"),
-        (problem.targets.float(), "targets"),
-        (problem.targets * float("nan"), "targets"),
-    ):
-        assert words in refusal(lambda wrong=wrong: dataclasses.replace(problem, targets=wrong))
+    text = refusal(lambda: dataclasses.replace(problem, targets=problem.targets[:1]))
+    assert text == "targets has shape (1, 2, 9, 12): it must be (3, 2, 9, 12) to fit the others"
