@@ -239,7 +239,10 @@ FULL = _experiments(
 QUICK = Selection(
     profile="quick",
     cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _cases(STEPS, 3, 200, SOLVED),
-    limited=NOT_SOLVED,
+    limited=(
+        *NOT_SOLVED,
+        ("polished", "!image_patches-*", "supports are not right there within these depths"),
+    ),
     estimators=(*NAMED_ESTIMATORS, "polished"),
     tracked_depths=(1, 10, 100, 400),
     timed_depths=(1, 10, 50, 200, 600),
