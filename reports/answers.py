@@ -50,14 +50,14 @@ def answers(
     for label, measured, unrolled in _problems(results, algorithm):
         best, other = (answer(each, requirement or Requirement()) for each in (measured, unrolled))
         source, cells = best.source or measured[0], other.cells
-        beside = [f"error {cells['error']}", f"{cells['depth']} layers", cells["time"].head]
+        beside = cells["time"].head, f"error {cells['error']}, {cells['depth']} layers"
         same = best.source is other.source is not None
         rows.append(
             {
                 "problem": text.Cell(label, case=source.case),
                 "use": text.Cell(_pair(best), best=True),
                 **best.cells,
-                "unrolled": text.Cell("the same") if same else _pair(other, ", ".join(beside)),
+                "unrolled": text.Cell("the same") if same else _pair(other, *beside),
                 "why": best.reason + " Scored against a limit." * bool(results.badge(source.case)),
                 "case": source.case,
                 "best": best,
@@ -67,11 +67,12 @@ def answers(
     return rows
 
 
-def _pair(chosen: Answer, *details: str) -> text.Cell:
-    """Return an estimator with its algorithm and some details."""
+def _pair(chosen: Answer, value: str = "", *details: str) -> text.Cell:
+    """Return an estimator with its algorithm, a value, and details."""
     if not chosen.source:
         return text.Cell("no answer")
-    details = (f"with {chosen.source.algorithm}", *details)
+    known = f", {value}" * (value not in ("", text.DASH))
+    details = (f"with {chosen.source.algorithm}{known}", *details)
     return text.Cell(chosen.estimator, chosen.estimator, details=details)
 
 

@@ -131,7 +131,7 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     first, elsewhere, last = answers(results)
     assert [row["problem"] for row in (first, elsewhere, last)] == labels
     assert (first["use"], first["case"]) == ("alternating, with solver", "synthetic-solver-lasso")
-    assert first["unrolled"].startswith("alternating, with fista, error ≤ 1e-3, ≤ 200 layers")
+    assert first["unrolled"].startswith("alternating, with fista, 4 s, error ≤ 1e-3, ≤ 200")
     assert elsewhere["unrolled"] == last["unrolled"] == "the same"
     assert [row["problem"] for row in answers(results, algorithm="ista")] == labels[::2]
     assert answers(results, algorithm="ista")[0]["best"].seconds.value == 8
