@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report site leaderboard links test nightly kernels peers growth mutation coverage audit lint clean
+.PHONY: report site leaderboard links test nightly kernels peers growth mutation coverage vulnerabilities lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -64,11 +64,11 @@ coverage: $(VENV)/installed-test
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 # Known vulnerabilities of what is installed; where their list cannot be reached, that is said.
-audit: $(VENV)/installed-test
+vulnerabilities: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,audit]'
-	@rm -f build/audit.json; mkdir -p build; \
-	$(BIN)/python -m pip_audit --skip-editable --progress-spinner off --format json --output build/audit.json 2> build/audit.log; code=$$?; \
-	if [ -s build/audit.json ]; then cat build/audit.log; exit $$code; else echo "skipped: the list of vulnerabilities cannot be reached"; fi
+	@rm -f build/vulnerabilities.json; mkdir -p build; \
+	$(BIN)/python -m pip_audit --skip-editable --progress-spinner off --format json --output build/vulnerabilities.json 2> build/vulnerabilities.log; code=$$?; \
+	if [ -s build/vulnerabilities.json ]; then cat build/vulnerabilities.log; exit $$code; else echo "skipped: the list of vulnerabilities cannot be reached"; fi
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -116,8 +116,8 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
 def _public_names() -> str:
     """Return a heading per room, and the public names in it."""
     parts, rooms = [], {}
-    for name in pudle.__all__:
-        value = getattr(pudle, name)
+    names = [name for name in pudle.__all__ if name != "testing"]
+    for value in [*(getattr(pudle, name) for name in names), pudle.testing.assert_gradient]:
         rooms.setdefault(value.__module__.split(".")[1], []).append(value)
     for room, values in sorted(rooms.items()):
         parts.append(f"## `pudle.{room}`\n")

@@ -2,6 +2,7 @@
 
 import typing
 
+from . import testing as testing
 from .advising.advice import Advice as Advice
 from .advising.advise import advise as advise
 from .algorithms import ActiveSet as ActiveSet
@@ -14,6 +15,8 @@ from .algorithms import Trajectory as Trajectory
 from .batches import MeanEstimate as MeanEstimate
 from .batches import mean_estimate as mean_estimate
 from .batches import split as split
+from .conformance.audit import Audit as Audit
+from .conformance.audit import audit as audit
 from .data import ConvolutionalDataset as ConvolutionalDataset
 from .data import Dataset as Dataset
 from .data import Draw as Draw

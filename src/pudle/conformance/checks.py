@@ -6,24 +6,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import Estimate
 from ..workers import failure, restart_clock
 from .closed_forms import Array
+from .explanations import Mistakes, distance, explain
 from .specimens import Specimen
-from .tolerances import ROUNDED
-
-#: A mistake, and the gradient or the codes that it leads to.
-Mistakes = Iterable[tuple[str, Array]]
 
 
 class Defect(Exception):
@@ -95,43 +89,6 @@ class Distance(NamedTuple):
 
 #: What a check measures: numbers with their limits, and distances.
 Measurements = Iterator[tuple[float, ...] | Distance]
-
-
-def distance(mine: Array, expected: Array, size: float | None = None) -> float:
-    """Return the distance relative to a size, by default the expected norm; absolute if that is
-    zero, infinite for another shape.
-    """
-    if mine.shape != expected.shape:
-        return float("inf")
-    size = float(np.linalg.norm(expected)) if size is None else size
-    return float(np.linalg.norm(mine - expected)) / (size or 1.0)
-
-
-def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:
-    """Say how an array differs from the expected one, which `what` names."""
-    if mine.shape != expected.shape:
-        return f"shape {mine.shape} instead of {expected.shape}, that of {what}"
-    if bad := int((~np.isfinite(mine)).sum()):
-        return f"{bad} of {mine.size} entries are NaN or infinite, unlike {what}"
-    if not expected.any():
-        return f"norm {np.linalg.norm(mine):.2g}, but zero is {what}"
-    error = distance(mine, expected)
-    scale = float((mine * expected).sum() / (expected * expected).sum())
-    multiples = {
-        "negated": -expected,
-        "a factor 1/2 too many": expected / 2,
-        "a factor 1/2 is missing": 2 * expected,
-    }
-    scaled = [(f"{scale:.10g} times that", scale * expected)]
-    for mistake, candidate in itertools.chain(multiples.items(), mistakes, scaled):
-        # A mistake explains an error of which it leaves next to nothing.
-        if distance(mine, candidate) < min(ROUNDED, 0.01 * error):
-            return f"{mistake}, instead of {what}"
-    if error < ROUNDED:
-        path = "is there float32, or a difference quotient, in its path?"
-        return f"off by {error:.0e} from {what}: {path}"
-    cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
-    return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"
 
 
 def compare(

@@ -17,11 +17,9 @@ from .checks import (
     Defect,
     Distance,
     Measurements,
-    Mistakes,
     Subject,
     codes_of,
     compare,
-    distance,
     gradient_of,
     is_quotient,
     register,
@@ -30,6 +28,7 @@ from .checks import (
 )
 from .closed_forms import Array
 from .contract import DIFFERENT
+from .explanations import Mistakes, distance
 from .specimens import DRAWN, GRID, PLAIN, SAMPLED, SMALL, Specimen, specimens, tensors_of
 from .tolerances import (
     DEEP,

@@ -1,0 +1,209 @@
+"""Tell whether the gradient of a layer is right, and if not, what the mistake may be."""
+
+import dataclasses
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..files import write_atomically
+from ..names import make_algorithm
+from ..problems import Problem
+from ..text import number
+from ..validation import check_integer
+from .audit_layer import Layer, doubled, in_double
+from .audit_verdict import RESOLVED, Judge, Part
+from .explanations import distance
+
+#: Layers that lead to the state at which a problem's own layer is audited.
+LAYERS = 5
+
+
+@dataclass(frozen=True, repr=False)
+class Audit:
+    """What `audit` found; its `repr` is the verdict in one line, then why.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        The verdict on each input and parameter, the worst first.
+    why : tuple of str
+        Further sentences.
+    """
+
+    parts: tuple[Part, ...]
+    why: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``right``, ``wrong``, ``inexact`` or ``undecided``: that on the worst part."""
+        return self.parts[0].verdict
+
+    @property
+    def error(self) -> float:
+        """Distance of the gradient in the worst part from the truth, relative to the norm of the
+        truth; NaN where no truth is known.
+        """
+        return self.parts[0].error
+
+    @property
+    def mistake(self) -> str:
+        """The likeliest mistakes, at most two; empty where nothing common explains the error."""
+        return " or ".join(self.parts[0].mistakes)
+
+    def passes(self, tolerance: float) -> bool:
+        """Return whether the gradient is right, or inexact within a tolerance."""
+        return self.verdict == "right" or (self.verdict == "inexact" and self.error <= tolerance)
+
+    def __repr__(self) -> str:
+        worst, *others = self.parts
+        lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
+        lines += [f"likely mistake: {self.mistake}"] if self.mistake else []
+        lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
+        return "\n  ".join([*lines, *self.why])
+
+    def _repr_html_(self) -> str:
+        drawing = self._drawn("svg").decode()
+        return f"<pre>{html.escape(repr(self))}</pre>{drawing[drawing.index('<svg') :]}"
+
+    def figure(self) -> Any:
+        """Return a matplotlib figure: how far central differences along one direction are from the
+        derivative that they lead to, against their step, with the noise floor and the gradient
+        under audit.
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xscale="log", yscale="log", title=self.parts[0].name)
+        axes.set(xlabel="step, relative to the input", ylabel="distance from the derivative")
+        if line := self.parts[0].line:
+            gap = max(abs(self.parts[0].claimed - line.value), line.uncertainty)
+            axes.plot(line.steps, np.abs(line.quotients - line.value), "o-", label="differences")
+            axes.plot(line.steps, line.noise / line.steps, ":", label="noise floor")
+            axes.axhline(gap, color="C3", label="the layer's gradient")
+            axes.legend()
+        return figure
+
+    def save(self, path: str | Path) -> None:
+        """Write the figure, as PNG or SVG by the name's end."""
+        path = Path(path)
+        if path.suffix not in (".png", ".svg"):
+            raise InvalidArgument(f"figure {path}: give a name that ends in .png or .svg")
+        write_atomically(path, self._drawn(path.suffix[1:]))
+
+    def _drawn(self, form: str) -> bytes:
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format=form)
+        return buffer.getvalue()
+
+
+def audit(
+    layer: Any,
+    *inputs: Any,
+    wrt: int | str | Sequence[int | str] = 0,
+    loss: Callable[..., Any] | None = None,
+    residual: Callable[..., Any] | None = None,
+    step: Callable[..., Any] | None = None,
+    directions: int = 10,
+    seed: int = 0,
+    tighten: Callable[..., Any] | str | None = None,
+) -> Audit:
+    r"""Tell whether the gradient of a layer is right, and if not, what the mistake may be.
+
+    With `residual` or `step`, the layer's own solution z is refined by Newton's method in float64,
+    and its gradient compared with the implicit one there, for F the residual or ``z - step``,
+
+    .. math:: g = \partial_x \ell - (\partial_x F)^\top v, \qquad (\partial_z F)^\top v =
+              \partial_z \ell ,
+
+    which central differences of the refined solution confirm. Without them it is compared with
+    differences of the layer itself: along all coordinates up to 64 entries, else along random
+    directions and a few coordinates. A solver that stops early is a smooth function too, with
+    another derivative than its solution: give `step`, `residual` or `tighten` where one is inside.
+
+    Parameters
+    ----------
+    layer : callable or Problem
+        A function of tensors with a gradient, such as a module or the ``apply`` of an
+        ``autograd.Function``. Of a problem, one layer of its algorithm and its loss are audited.
+    *inputs : object
+        What it is called with. It is audited in float64 if it follows the dtype of its inputs.
+    wrt : int, str or sequence of them
+        The inputs, by number, and the parameters of a module, by name, whose gradients are meant.
+    loss : callable, optional
+        ``loss(output)`` or ``loss(output, *inputs)``, a scalar tensor; by default a random
+        combination of the outputs.
+    residual, step : callable, optional
+        ``residual(z, *inputs)`` is zero, or ``step(z, *inputs)`` is z, where z is the output of the
+        layer; one of them, written in operations whose gradients are right.
+    directions : int
+        Number of random directions.
+    seed : int
+        Seed of the directions and of the default loss.
+    tighten : callable or str, optional
+        The same layer with a tighter solver, or the name of an attribute or a keyword of the layer:
+        a tolerance, which is divided by 1000, or a whole number of steps, which is multiplied by
+        ten.
+
+    Returns
+    -------
+    Audit
+        With the verdict ``right``; ``inexact``: right for a solution that is not; ``wrong``;
+        ``undecided``, with what would decide it.
+
+    Raises
+    ------
+    InvalidArgument
+        If an argument is not usable, or the layer or its gradient raises an error.
+
+    References
+    ----------
+    Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 2011.
+    """
+    check_integer("directions", directions, 1)
+    if residual and step:
+        raise InvalidArgument("residual and step are both given: give one, they say the same")
+    if isinstance(layer, Problem):
+        (layer, inputs), wrt = _layer_of(layer), (0, 1)
+    names = (wrt,) if isinstance(wrt, int | str) else tuple(wrt)
+    subject = Layer(layer, inputs, names, loss, seed)
+    given = subject.parts
+    with in_double(subject.module):
+        exact = dataclasses.replace(subject, inputs=tuple(map(doubled, inputs)))
+        judge = Judge(exact, residual, step, directions, tighten)
+        if not judge.runs():
+            judge = dataclasses.replace(judge, layer=subject)
+            exact = subject
+        parts, why = judge()
+        gradients = exact.gradient(exact.parts)
+    found = Audit(tuple(sorted(parts, key=Part.rank)), tuple(why))
+    if found.verdict != "right" or exact is subject or given[0].dtype == torch.float64:
+        return found
+    single = map(distance, subject.gradient(given), gradients)
+    worst = dataclasses.replace(found.parts[0], verdict="inexact", error=max(single))
+    says = f"in {given[0].dtype} the gradient is {number(worst.error)} of its norm off"
+    rounded = found.parts if worst.error <= RESOLVED else (worst, *found.parts[1:])
+    return Audit(rounded, (*why, says))
+
+
+def _layer_of(problem: Problem) -> tuple[Callable[..., Any], tuple[Tensor, Tensor]]:
+    """Return one layer of a problem's algorithm with its loss, as a function of state and theta,
+    and a state and a theta.
+    """
+    algorithm = make_algorithm(problem.default_algorithm)
+    size = algorithm.step_size(problem)
+
+    def layer(state: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        at = problem.with_theta(theta)
+        return algorithm.plain_layer(at, state, size, 0), at.outer_loss(state)
+
+    with torch.no_grad():
+        return layer, (algorithm.run(problem, LAYERS).codes, problem.theta)

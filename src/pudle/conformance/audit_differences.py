@@ -1,0 +1,114 @@
+"""Derivatives along a line by differences: a ladder of steps, the noise of the values, and what is
+known after all.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .closed_forms import Array
+
+#: Steps of the ladder, as shares of the size of what is varied.
+LADDER = 0.1 * 4.0 ** -np.arange(12)
+#: Values from which noise is estimated, and the spacing beside the square root of the precision:
+#: what float32 computes inside does not change within the smaller one.
+SAMPLES, COARSE = 7, 3e-4
+#: Levels of noise agree within this factor (Moré and Wild).
+ALIKE = 4.0
+#: Standard deviations that a difference is trusted to.
+DEVIATIONS = 3.0
+#: A jump of the derivative is a kink beyond this share of it.
+KINK = 1e-3
+
+
+class Slope(NamedTuple):
+    """A derivative along a line.
+
+    Attributes
+    ----------
+    value, uncertainty : float
+        What one step of Richardson's extrapolation gives, at the steps where the neighbors in the
+        ladder and the noise leave least uncertain.
+    kink : float
+        How far the slopes on both sides are apart, zero if noise or curvature explain it; half of
+        it counts as uncertain.
+    steps, quotients : ndarray
+        The ladder, and its central difference quotients.
+    rung : int
+        Index of the step in use.
+    noise : float
+        Standard deviation of the noise in the function's values.
+    """
+
+    value: float
+    uncertainty: float
+    kink: float
+    steps: Array
+    quotients: Array
+    rung: int
+    noise: float
+
+
+def slope(function: Callable[[float], float], noise: float, steps: Array = LADDER) -> Slope:
+    """Return the derivative of a function at zero by central differences over at least three
+    steps, each a quarter of the one before.
+    """
+    middle = function(0.0)
+    above, below = np.array([(function(step), function(-step)) for step in steps]).T
+    with np.errstate(invalid="ignore", over="ignore"):
+        quotients = (above - below) / (2 * steps)
+        bends = (above - 2 * middle + below) / steps
+        # The errors of a quotient fall with the square of the step, those of a bend with the step.
+        values = (16 * quotients[1:-1] - quotients[:-2]) / 15
+        jumps = np.abs(4 * bends[2:] - bends[1:-1]) / 3
+        jumps[jumps < 5 * DEVIATIONS * noise / steps[1:-1]] = 0
+        changes = np.abs(np.diff(quotients))
+        left = np.maximum(changes[:-1] / 15, changes[1:])
+        left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
+    left = np.where(np.isfinite(left), left, np.inf)
+    best = int(np.argmin(left))
+    value, uncertainty, jump = (float(each[best]) for each in (values, left, jumps))
+    # A smaller one may be what is left of the curvature.
+    kink = jump if jump > KINK * (abs(value) + jump) else 0.0
+    return Slope(value, uncertainty, kink, steps, quotients, best + 1, noise)
+
+
+def noise_of(
+    function: Callable[[float], float], spacings: tuple[float, ...], precision: float
+) -> float:
+    """Return the standard deviation of the noise in a function's values, the largest over some
+    spacings; never below rounding to a relative precision.
+
+    References
+    ----------
+    Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 2011.
+    """
+    found = 0.0
+    for spacing in spacings:
+        values = np.array([function(index * spacing) for index in range(SAMPLES)])
+        found = max(found, float(precision * np.abs(values[0])), _noise(values))
+    return found
+
+
+def _noise(values: Array) -> float:
+    """Return the noise in values at equal distances: the level on which three tables of differences
+    agree, that of the last table where none do.
+    """
+    levels, mixed, factor = [], [], 1.0
+    for order in range(1, len(values)):
+        values = np.diff(values)
+        factor *= order / (2 * (2 * order - 1))
+        levels.append(float(np.sqrt(factor * np.mean(values**2))))
+        mixed.append(bool(values.min() < 0 < values.max()))
+    for first in range(len(levels) - 2):
+        three = levels[first : first + 3]
+        if mixed[first] and max(three) <= ALIKE * min(three):
+            return three[0]
+    return levels[-1]
+
+
+def around(rung: int) -> Array:
+    """Return the steps around one of the ladder."""
+    first = min(max(rung - 2, 0), len(LADDER) - 4)
+    return LADDER[first : first + 4]

@@ -1,0 +1,204 @@
+"""A layer under audit, as a function of the inputs and the parameters whose gradients are in
+question.
+"""
+
+import collections
+import contextlib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from ..errors import InvalidArgument
+from ..streams import generator
+from ..validation import check_scalar
+from .closed_forms import Array
+
+#: Lines of code that a layer runs more often than this in one call are a loop.
+FEW_TIMES = 2
+#: Packages whose loops are none of a layer's.
+PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A callable, its inputs, and which of them (numbers), or which parameters of a module (names),
+    are varied; `parts` are tensors in their place.
+
+    Without a loss it is a sum of the outputs, each divided by its size, with random weights.
+    """
+
+    call: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    wrt: tuple[int | str, ...]
+    loss: Callable[..., Any] | None
+    seed: int
+
+    @functools.cached_property
+    def module(self) -> torch.nn.Module | None:
+        """The module whose parameters are meant by names."""
+        owner = getattr(self.call, "__self__", self.call)
+        return owner if isinstance(owner, torch.nn.Module) else None
+
+    @functools.cached_property
+    def parts(self) -> list[Tensor]:
+        """The tensors in question, as they are given."""
+        named = dict(self.module.named_parameters()) if self.module else {}
+        given = dict(enumerate(self.inputs)) | named
+        for name in self.wrt:
+            value = given.get(name)
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                known = [key for key, each in given.items() if isinstance(each, Tensor)]
+                raise InvalidArgument(
+                    f"wrt={name!r} is no tensor of real numbers among inputs and parameters: choose"
+                    f" from {', '.join(map(repr, known))}"
+                )
+        return [given[name].detach() for name in self.wrt]
+
+    def title(self, name: int | str) -> str:
+        """Return what to call an input or a parameter."""
+        if isinstance(name, str):
+            return f"parameter {name}"
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            parameter = [*inspect.signature(self.call).parameters.values()][name]
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+                return f"input {name} ({parameter.name})"
+        return f"input {name}"
+
+    @contextlib.contextmanager
+    def placed(self, parts: Sequence[Tensor]) -> Iterator[list[Any]]:
+        """Yield the inputs with parts in their place; parameters are exchanged meanwhile."""
+        inputs, kept = [*self.inputs], []
+        try:
+            for name, part in zip(self.wrt, parts, strict=True):
+                if isinstance(name, int):
+                    inputs[name] = part
+                elif self.module:
+                    path, _, last = name.rpartition(".")
+                    owner: Any = self.module.get_submodule(path)._parameters
+                    kept.append((owner, last, owner[last]))
+                    owner[last] = part
+            yield inputs
+        finally:
+            for owner, last, part in kept:
+                owner[last] = part
+
+    def lost(self, outputs: Any, inputs: Sequence[Any]) -> Tensor:
+        """Return the loss of what the layer returned."""
+        if self.loss is None:
+            pairs = zip(self.weights, reals(outputs), strict=True)
+            return torch.stack([(weight * each).sum() for weight, each in pairs]).sum()
+        try:
+            inspect.signature(self.loss).bind(outputs, *inputs)
+        except (TypeError, ValueError):
+            return check_scalar("loss", self.loss(outputs))
+        return check_scalar("loss", self.loss(outputs, *inputs))
+
+    @functools.cached_property
+    def weights(self) -> list[Tensor]:
+        """Random weights of the outputs."""
+        random, weights = generator(self.seed, "weights of outputs under audit"), []
+        for each in reals(self.outputs(self.parts)):
+            size = float(each.square().mean() ** 0.5) if each.numel() else 0.0
+            drawn = random.standard_normal(each.shape) / (size or 1.0)
+            weights.append(torch.as_tensor(drawn).to(each))
+        return weights
+
+    @torch.no_grad()
+    def outputs(self, parts: Sequence[Tensor]) -> Any:
+        """Return what the layer returns."""
+        with self.placed(parts) as inputs:
+            return self.call(*inputs)
+
+    @torch.no_grad()
+    def value(self, parts: Sequence[Tensor]) -> float:
+        """Return the loss."""
+        with self.placed(parts) as inputs:
+            return float(self.lost(self.call(*inputs), inputs))
+
+    def gradient(
+        self, parts: Sequence[Tensor], between: Sequence[Tensor] | None = None
+    ) -> list[Array]:
+        """Return the layer's own gradient; `between` the forward and the backward pass it is called
+        at other parts.
+        """
+        pairs = zip(self.parts, parts, strict=True)
+        # In the layout in which they are given, which may have gaps.
+        leaves = [torch.empty_like(a).copy_(b).requires_grad_() for a, b in pairs]
+        self.weights  # noqa: B018  # before the graph is made
+        with torch.enable_grad(), self.placed(leaves) as inputs:
+            loss = self.lost(self.call(*inputs), inputs)
+        if between is not None:
+            self.outputs(between)
+        made: Any = [torch.zeros_like(leaf) for leaf in leaves]
+        if loss.requires_grad:
+            made = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return [each.detach().to_dense().double().cpu().numpy() for each in made]
+
+    def has_loop(self) -> bool:
+        """Return whether the forward pass runs a line of code, other than of torch, several times:
+        it may be a solver that stops early.
+        """
+        counts = collections.Counter[tuple[str, int]]()
+
+        def watch(frame: Any, event: str, argument: Any) -> Any:
+            if frame.f_globals.get("__name__", "").partition(".")[0] in PASSED_OVER:
+                return None
+            if event == "line":
+                counts[frame.f_code.co_filename, frame.f_lineno] += 1
+            return watch
+
+        before = sys.gettrace()
+        sys.settrace(watch)
+        try:
+            self.outputs(self.parts)
+        finally:
+            sys.settrace(before)
+        return max(counts.values(), default=0) > FEW_TIMES
+
+
+def reals(outputs: Any) -> list[Tensor]:
+    """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
+    leaves = [each for each in tree_flatten(outputs)[0] if isinstance(each, Tensor)]
+    found = [torch.view_as_real(each) if each.is_complex() else each for each in leaves]
+    if not (found := [each for each in found if each.is_floating_point()]):
+        raise InvalidArgument(
+            f"the layer returns {type(outputs).__name__} without a tensor of real numbers: return"
+            " one at least"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def in_double(module: torch.nn.Module | None) -> Iterator[None]:
+    """Convert a module to float64 while this lasts."""
+    held = [*module.parameters(), *module.buffers()] if module else []
+    kept = [(each, each.data) for each in held if each.is_floating_point()]
+    try:
+        for each, _ in kept:
+            each.data = each.data.double()
+        yield
+    finally:
+        for each, data in kept:
+            each.data = data
+
+
+def doubled(value: Any) -> Any:
+    """Return a tensor of real numbers in float64, anything else as it is."""
+    real = isinstance(value, Tensor) and value.is_floating_point()
+    return value.detach().double() if real else value
+
+
+def only_single(arrays: Sequence[Array]) -> bool:
+    """Return whether numbers of float64 are all numbers of float32."""
+    held = np.concatenate([np.ravel(each) for each in arrays])
+    held = held[held != np.round(held)]
+    with np.errstate(over="ignore"):
+        return bool(held.size and (held == held.astype(np.float32)).all())

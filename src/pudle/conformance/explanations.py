@@ -1,0 +1,70 @@
+"""What wrong gradients and codes look like: the likely mistake, found by comparing with the results
+of common mistakes.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from .closed_forms import Array
+from .tolerances import ROUNDED
+
+#: A mistake, and the gradient or the codes that it leads to.
+Mistakes = Iterable[tuple[str, Array]]
+#: How a mistake ends that is a factor of no known meaning.
+MULTIPLE = " times that"
+
+
+def distance(mine: Array, expected: Array, size: float | None = None) -> float:
+    """Return the distance relative to a size, by default the expected norm; absolute if that is
+    zero, infinite for another shape.
+    """
+    if mine.shape != expected.shape:
+        return float("inf")
+    size = float(np.linalg.norm(expected)) if size is None else size
+    return float(np.linalg.norm(mine - expected)) / (size or 1.0)
+
+
+def likely(
+    mine: Array, expected: Array, mistakes: Mistakes = (), slack: float = 0.0
+) -> Iterator[tuple[float, str]]:
+    """Yield the mistakes that explain an array, with the error that each leaves: next to nothing,
+    or no more than what is known of the expected one to begin with, its `slack`.
+    """
+    error, scale = distance(mine, expected), _scale(mine, expected)
+    multiples = {
+        "negated": -expected,
+        "a factor 1/2 too many": expected / 2,
+        "a factor 1/2 is missing": 2 * expected,
+    }
+    enough, found = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error)), False
+    for mistake, candidate in itertools.chain(multiples.items(), mistakes):
+        if (left := distance(mine, candidate)) < enough:
+            found = True
+            yield left, mistake
+    if not found and (left := distance(mine, scale * expected)) < enough:
+        yield left, f"{scale:.10g}{MULTIPLE}"
+
+
+def _scale(mine: Array, expected: Array) -> float:
+    """Return the multiple of the expected array that comes nearest."""
+    return float((mine * expected).sum() / ((expected * expected).sum() or 1.0))
+
+
+def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:
+    """Say how an array differs from the expected one, which `what` names."""
+    if mine.shape != expected.shape:
+        return f"shape {mine.shape} instead of {expected.shape}, that of {what}"
+    if bad := int((~np.isfinite(mine)).sum()):
+        return f"{bad} of {mine.size} entries are NaN or infinite, unlike {what}"
+    if not expected.any():
+        return f"norm {np.linalg.norm(mine):.2g}, but zero is {what}"
+    error, scale = distance(mine, expected), _scale(mine, expected)
+    for _, mistake in likely(mine, expected, mistakes):
+        return f"{mistake}, instead of {what}"
+    if error < ROUNDED:
+        path = "is there float32, or a difference quotient, in its path?"
+        return f"off by {error:.0e} from {what}: {path}"
+    cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
+    return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"
