@@ -1,7 +1,7 @@
 """The lasso solved by active-set steps, one change of the support after another."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,19 +17,6 @@ from .stepless import Stepless
 
 #: What counts as zero in a correlation, in rounding units of its terms.
 ROUNDING = 64
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ActiveSetState(State):
-    """A state that knows the samples whose codes minimize the objective on their support.
-
-    Attributes
-    ----------
-    settled : Tensor, shape (n,)
-        Booleans.
-    """
-
-    settled: Any = field(default=None, metadata={"constant": True})
 
 
 @dataclass(frozen=True)
@@ -81,26 +68,29 @@ class ActiveSet(Stepless):
             )
         state = super().start(problem, initial)
         codes = state.codes.clamp(min=0) if problem.nonnegative else state.codes
-        return ActiveSetState(codes, codes, settled=(codes == 0).all(1))
+        return State(codes=codes, point=codes)
 
-    def advance(self, problem: Any, state: Any, step: float) -> State:
+    def advance(self, problem: Any, state: State, step: float) -> State:
         codes, hessian = state.codes, problem.hessian
         correlation = -problem.smooth_gradient(codes)
-        scale = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1)
-        scale = scale + hessian.diagonal().max() * codes.abs().sum(1)
-        rounding = (ROUNDING * torch.finfo(codes.dtype).eps * scale)[:, None]
+        products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
+        scale = products + hessian.diagonal().max() * codes.norm(dim=1, keepdim=True)
+        rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
 
+        signs = codes.sign()
+        slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
+        settled = slope.abs().amax(1, keepdim=True) <= rounding
         excess = (correlation if problem.nonnegative else correlation.abs()) - problem.penalty
         excess = torch.where(codes == 0, excess, -torch.inf)
         most, entering = excess.max(1, keepdim=True)
-        enters = state.settled[:, None] & (most > rounding)
-        done = state.settled[:, None] & ~enters
+        enters = settled & (most > rounding)
+        done = settled & ~enters
         if done.all():
             return dataclasses.replace(state, iteration=state.iteration + 1)
         chosen = enters & (torch.arange(codes.shape[1]).to(entering) == entering)
         signs = torch.where(chosen, correlation, codes).sign()
+        slope = torch.where(chosen, correlation - problem.penalty * signs, slope)
 
-        slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
         systems = solve_active_systems(hessian, signs != 0, slope)
         direction, left, flat = systems.solution, slope, systems.singular[:, None]
         if flat.any():
@@ -116,15 +106,8 @@ class ActiveSet(Stepless):
         crosses = (signs != 0) & zero & (direction * signs < 0)
         limits = torch.where(crosses, -codes / direction, torch.inf)
         length = limits.amin(1, keepdim=True)
-        settled = ~flat & (length > 1)
-        length = torch.where(settled | length.isinf(), (~flat).to(length), length)
+        length = torch.where(length.isinf(), (~flat).to(length), length)
         moved = codes + length * direction
         moved = torch.where((limits > length) & (moved * signs > 0), moved, 0)
         codes = torch.where(done, codes, moved)
-        return dataclasses.replace(
-            state,
-            codes=codes,
-            point=codes,
-            settled=(settled | done)[:, 0],
-            iteration=state.iteration + 1,
-        )
+        return State(codes=codes, point=codes, iteration=state.iteration + 1)

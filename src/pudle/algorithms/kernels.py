@@ -9,7 +9,6 @@ gradient whose terms cancel to more than `LARGEST_CANCELLATION`, for which the G
 lose digits, or that is not finite; in single precision the kernels first try again in double.
 """
 
-import dataclasses
 import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeGuard, cast
@@ -138,7 +137,7 @@ def _run_layers(
 @torch.no_grad()
 @single_thread()
 def _run_active_sets(
-    problem: DenseL1Problem, algorithm: ActiveSet, state: Any, depth: int, keep: Collection[int]
+    problem: DenseL1Problem, algorithm: ActiveSet, state: State, depth: int, keep: Collection[int]
 ) -> Any:
     tensors = [problem.observations, problem.matrix, state.codes]
     if choice() == "torch" or not _computable(*tensors):
@@ -147,33 +146,27 @@ def _run_active_sets(
 
     hessian = gram(problem.matrix.contiguous())
     hessian.diagonal().add_(problem.l2_penalty)
-    penalties = hessian.new_ones(len(hessian)) * problem.penalty
-    kept = sorted({*keep, depth})
+    products, kept = problem.adjoint(problem.observations), sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
-    settled = torch.zeros(codes.shape[:2], dtype=torch.bool)
-    arrays = (hessian, problem.adjoint(problem.observations), penalties)
-    unfit = torch.from_numpy(
-        run_active_sets(
-            *(each.numpy() for each in arrays),
-            problem.nonnegative,
-            state.codes.contiguous().numpy(),
-            state.settled.numpy(),
-            np.array(kept),
-            codes.numpy(),
-            settled.numpy(),
-        )
+    unfit = run_active_sets(
+        hessian.numpy(),
+        products.numpy(),
+        (hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
+        problem.nonnegative,
+        state.codes.contiguous().numpy(),
+        np.array(kept),
+        codes.numpy(),
     )
     if unfit.any():
         part = problem.with_samples(observations=problem.observations[unfit])
-        first = dataclasses.replace(state, codes=state.codes[unfit], settled=state.settled[unfit])
-        rest: dict[int, Any] = run_layers.plain(part, algorithm, first, depth, kept, 1.0)
-        for place, step in enumerate(kept):
-            codes[place, unfit], settled[place, unfit] = rest[step].codes, rest[step].settled
-    states = {}
-    for step, z, marks in zip(kept, codes, settled, strict=True):
-        at = {"iteration": state.iteration + step, "settled": marks}
-        states[step] = dataclasses.replace(state, codes=z, point=z, **at)
-    return states
+        first = state.mapped(lambda tensor: tensor[unfit])
+        rest = run_layers.plain(part, algorithm, first, depth, kept, 1.0)
+        codes[:, unfit] = torch.stack([rest[step].codes for step in kept])
+    states = {
+        step: State(z, z, iteration=state.iteration + step)
+        for step, z in zip(kept, codes, strict=True)
+    }
+    return states | {0: state} if 0 in states else states
 
 
 @torch.no_grad()
