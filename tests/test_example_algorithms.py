@@ -16,7 +16,7 @@ def algorithm(request):
 
 
 def test_the_files_are_short():
-    assert {file.stem for file in FILES} == {"coordinate_descent", "heavy_ball", "proximal_newton"}
+    assert {file.stem for file in FILES} == {"heavy_ball", "proximal_newton"}
     assert max(len(file.read_text().splitlines()) for file in FILES) <= 30
 
 

@@ -7,6 +7,7 @@ from .advising.advice import Advice as Advice
 from .advising.advise import advise as advise
 from .algorithms import ActiveSet as ActiveSet
 from .algorithms import Algorithm as Algorithm
+from .algorithms import CoordinateDescent as CoordinateDescent
 from .algorithms import Fista as Fista
 from .algorithms import Ista as Ista
 from .algorithms import Iteration as Iteration

@@ -1,5 +1,5 @@
-"""The algorithm `active_set`, against conditions of optimality in extended precision and other
-solvers.
+"""The solvers `active_set` and `coordinate_descent`, against conditions of optimality in extended
+precision and certified gradients.
 """
 
 import dataclasses
@@ -11,13 +11,14 @@ import tolerances
 import torch
 from comparisons import refusal
 from examples import arrays_of, penalty_selection, ridge_problem, sparse_problem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
 from pudle import kernel_choice
 from pudle.algorithms import ActiveSet
 from pudle.algorithms.algorithm import run_layers
+from pudle.bench.cases import PROFILES
 
 #: Violation of the optimality conditions and rise of the objective that rounding explains, in
 #: rounding units of the correlations' and of the objective's terms.
@@ -99,6 +100,7 @@ def in_precision(dtype, problem, initial):
 
 @pytest.mark.parametrize("choice", kernel_choice.CHOICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@settings(max_examples=40)
 @given(drawn=problems())
 def test_it_ends_at_the_minimizer_and_the_objective_never_rises(choice, dtype, drawn):
     problem, initial = in_precision(dtype, *drawn)
@@ -153,3 +155,46 @@ def test_what_it_does_not_solve_is_refused():
         assert "active_set solves" in text and "analytic" in text and "ista" in text
     assert "ista" in refusal(lambda: solver.run(ridge_problem(), 3), pudle.UnsupportedProblem)
     assert "leave them out" in refusal(lambda: ActiveSet(step=0.1))
+
+
+QUICK = {
+    (case.dataset, case.loss)
+    for case in PROFILES["quick"].cases
+    if case.name.startswith(("sparse_gaussian-", "bernoulli_gaussian-", "image_patches-"))
+}
+
+
+@pytest.mark.parametrize("dataset, loss", [*sorted(QUICK), ("digits(n_samples=100)", "lasso")])
+def test_the_implicit_gradient_is_exact(dataset, loss):
+    problem = pudle.make_dataset(dataset).problem(loss)
+    reference = pudle.reference(problem)
+    estimates = pudle.make_estimator("analytic").sweep(problem, ActiveSet(), [200, 1])
+    exact, early = (pudle.score(each, reference) for each in estimates)
+    assert reference.status == "certified"
+    assert exact.relative_error == reference.bound and exact.support_error == 0
+    assert early.relative_error > 0.1
+
+
+def test_near_a_solution_few_steps_remain():
+    """From the last codes, a dictionary that moves by 0.2 % needs little more than one step."""
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=300)").problem()
+    signs = np.random.default_rng(0).choice([-1, 1], problem.dictionary.shape)
+    moved = problem.dictionary * (1 + 0.002 * torch.tensor(signs))
+    problem, initial = dataclasses.replace(problem, dictionary=moved), ActiveSet().run(problem, 60)
+    steps = ActiveSet(initial=initial.codes).run(problem, 20, keep=range(21))
+    changed = [(steps.at(step + 1) != steps.at(step)).any(1).double().mean() for step in range(20)]
+    assert changed[0] == 1 and sum(changed) < 1.3 and changed[-1] == 0
+
+
+@settings(max_examples=20)
+@given(drawn=problems())
+def test_coordinate_descent_converges(drawn):
+    problem, initial = drawn
+    solver = pudle.make_algorithm("coordinate_descent")
+    steps = solver.run(problem, 30, keep=range(31), initial=initial)
+    values = np.array([objective(problem, steps.at(step)) for step in range(31)])
+    assert (np.diff(values, axis=0) <= 1e-12 * values[0]).all()
+    best = objective(problem, run("numba", problem).codes)
+    assert (values >= best - 1e-12 * values[0]).all()
+    problem = dataclasses.replace(problem, l2_penalty=problem.lipschitz_constant)
+    assert violations(problem, solver.run(problem, 100).codes).max() < 1e-9

@@ -239,7 +239,7 @@ def test_implicit_gradient_of_closed_forms_is_the_certified_one(specimen):
 # --- the drawn specimens
 
 
-STEPLESS = ("ActiveSet", "Iteration")
+STEPLESS = ("ActiveSet", "CoordinateDescent", "Iteration")
 
 
 def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():

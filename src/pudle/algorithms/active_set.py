@@ -2,25 +2,20 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ..errors import UnsupportedProblem
-from ..problems import Problem
 from ..problems.active_set import solve_active_systems
-from ..problems.l1 import DenseL1Problem
 from .algorithm import State
-from .stepless import Stepless
+from .stepless import LassoSolver
 
 #: What counts as zero in a correlation, in rounding units of its terms.
 ROUNDING = 64
 
 
 @dataclass(frozen=True)
-class ActiveSet(Stepless):
+class ActiveSet(LassoSolver):
     r"""Lasso by active-set steps: exact after finitely many, and then it stays where it is.
 
     A step of a sample that minimizes the objective on its support S lets the atom j enter that
@@ -51,24 +46,6 @@ class ActiveSet(Stepless):
     """
 
     name = "active_set"
-    differentiable = False
-    uses_step = False
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        warm = random.random() < 0.35
-        size = 10 ** random.uniform(-1, 0.5)
-        return cls(initial=size * initial if warm else None)
-
-    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
-        if not isinstance(problem, DenseL1Problem):
-            raise UnsupportedProblem(
-                f"{self.name} solves problems with an l1 norm and a dense matrix, not"
-                f" {type(problem).__name__}: use {problem.default_algorithm}"
-            )
-        state = super().start(problem, initial)
-        codes = state.codes.clamp(min=0) if problem.nonnegative else state.codes
-        return State(codes=codes, point=codes)
 
     def advance(self, problem: Any, state: State, step: float) -> State:
         codes, hessian = state.codes, problem.hessian

@@ -1,9 +1,15 @@
-"""The base of algorithms without a step size and a thresholding rule."""
+"""Bases of algorithms without a step size and a thresholding rule."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
-from ..errors import InvalidArgument
-from .algorithm import Algorithm
+import numpy as np
+from torch import Tensor
+
+from ..errors import InvalidArgument, UnsupportedProblem
+from ..problems import Problem
+from ..problems.l1 import DenseL1Problem
+from .algorithm import Algorithm, State
 from .thresholding import Soft, Thresholding
 
 
@@ -23,3 +29,33 @@ class Stepless(Algorithm):
                 f"{self.name} has no step size and no thresholding rule: leave them out, or use"
                 " ista or fista, which have both"
             )
+
+
+@dataclass(frozen=True)
+class LassoSolver(Stepless):
+    """A solver of least squares with an l1 norm, in a dense matrix; it is not differentiated."""
+
+    differentiable = False
+    uses_step = False
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
+        warm, size = random.random() < 0.35, 10 ** random.uniform(-1, 0.5)
+        return cls(initial=size * initial if warm else None)
+
+    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
+        """Return the state before the first step; entries outside the orthant begin on its border.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If the problem is of another kind.
+        """
+        if not isinstance(problem, DenseL1Problem):
+            raise UnsupportedProblem(
+                f"{self.name} solves problems with an l1 norm and a dense matrix, not"
+                f" {type(problem).__name__}: use {problem.default_algorithm}"
+            )
+        codes = super().start(problem, initial).codes
+        codes = codes.clamp(min=0) if problem.nonnegative else codes
+        return State(codes=codes, point=codes)
