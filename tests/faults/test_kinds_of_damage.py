@@ -220,7 +220,6 @@ def test_arrays_of_other_types_and_shapes_are_refused(home):
     "change",
     [
         lambda options: {"a": 1},
-        lambda options: options | {"estimator": None},
         lambda options: options | {"depth": [1]},
         lambda options: options | {"training": "x"},
     ],

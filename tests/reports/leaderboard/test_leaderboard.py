@@ -281,10 +281,17 @@ def test_what_others_wrote_is_text_on_the_page(folder):
     assert kinds == {"text", "code_inline"}
 
 
-def test_a_submission_is_its_file_and_its_results_break_no_other_ranks(
-    folder, tmp_path, monkeypatch
-):
-    """Nothing else of the folder is where its file runs, and another class is checked anew."""
+@pytest.fixture
+def board(folder, tmp_path, monkeypatch):
+    """Write a leaderboard beside built-in estimators that are not measured, and return its text."""
+    row = pd.DataFrame({"family": "f", "case": "a", "depth": [10], "time": 1.0, "error": 0.0})
+    monkeypatch.setattr(page, "_reached", lambda place, *_: [row] * len(page.BUILT_IN))
+    write = page.write_leaderboard
+    return lambda: write(tmp_path, tmp_path / "out", lambda line: None).read_text()
+
+
+def test_a_submission_is_its_file_and_another_class_is_checked_anew(folder, board, monkeypatch):
+    """Nothing else of the folder is where its file runs."""
     (folder / ".settings.yaml").write_text("")
     ran = []
 
@@ -293,23 +300,16 @@ def test_a_submission_is_its_file_and_its_results_break_no_other_ranks(
         (home / "leaderboard").mkdir(exist_ok=True)
 
     monkeypatch.setattr(submission, "run_apart", run_apart)
-    built_in = pd.DataFrame(
-        [["f", "a", 10, 1.0, 0.0]], columns="family case depth time error".split()
-    )
-    monkeypatch.setattr(page, "_reached", lambda place, *_: [built_in] * len(page.BUILT_IN))
     for spec in ("estimator.py:Mine", "estimator.py:Other"):
         sign(folder, spec=spec)
-        written = page.write_leaderboard(tmp_path, tmp_path / "out", lambda line: None)
-        assert "Not ranked" in written.read_text()
+        assert "Not ranked" in board()
     assert ran == [(["estimator.py"], ("pudle", "check"))] * 2
 
 
-def test_no_submission_ends_the_ranks_of_others(folder, tmp_path, monkeypatch):
+def test_no_submission_ends_the_ranks_of_others(board, monkeypatch):
     """Its records may hold anything, so that any error may come of reading them."""
-    row = pd.DataFrame({"family": "f", "case": "a", "depth": [10], "time": 1.0, "error": 0.0})
-    monkeypatch.setattr(page, "_reached", lambda place, *_: [row] * len(page.BUILT_IN))
     monkeypatch.setattr(page, "_scored", lambda *_: {}["depth"])
-    written = page.write_leaderboard(tmp_path, tmp_path / "out", lambda line: None).read_text()
+    written = board()
     assert "| `mine` | KeyError: 'depth' |" in written and "`backprop`" in written
 
 
