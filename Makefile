@@ -42,7 +42,7 @@ kernels: $(VENV)/installed-test
 
 # Gradients beside other programs for the same ones: processor time, because neighbors on the machine cost a wall clock more.
 peers: $(VENV)/installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines]'
 	$(BIN)/python -m pytest tests/speed/test_peers.py --benchmark-only --benchmark-quiet --benchmark-timer=time.process_time -q
 
 # Exponents of time and memory, printed, and docs/images/growth.svg.

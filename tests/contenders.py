@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch.nn.functional import relu, softshrink
 
@@ -19,6 +20,8 @@ import pudle
 from pudle import peers
 
 STEP = 0.2
+#: Steps of `active_set`: more than any sample here takes.
+STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Task:
     #: Number of samples to take from those that `smooth` returns; None for all samples.
     samples: int | None = None
     window: int | None = None
+    #: Whether the gradient at the minimizer is wanted; `backprop` then stops short of it.
+    exact: bool = False
 
     @property
     def sweep(self):
@@ -74,7 +79,7 @@ def smooth(problem, depth, margin=1e-6):
 
 def project(choice, task, dtype):
     """Return this package's gradients; each call makes its problem anew, as a training does."""
-    given, algorithm = task.problem(dtype), pudle.Ista(step=STEP)
+    given, algorithm = task.problem(dtype), pudle.Ista(step=None if task.exact else STEP)
     names = ("alternating", "backprop") if task.sweep else ("backprop",)
     if task.window:
         names = (f"truncated(window={task.window})",)
@@ -228,6 +233,34 @@ def dense_bound(task, dtype):
     return work
 
 
+def solved(task, dtype, warm=False):
+    """Return the exact gradient by `active_set` and `analytic`, from zero codes, or from those of
+    an earlier dictionary, 0.2 % away.
+    """
+    problem, initial = task.problem(dtype), None
+    if warm:
+        noise = torch.randn(problem.theta.shape, generator=torch.Generator().manual_seed(0))
+        earlier = problem.theta + 0.002 * problem.theta.norm() * noise.to(dtype) / noise.norm()
+        earlier = replace(problem, dictionary=earlier / earlier.norm(dim=0))
+        initial = pudle.ActiveSet().run(earlier, STEPS).codes
+    algorithm, estimator = pudle.ActiveSet(initial=initial), pudle.make_estimator("analytic")
+    return lambda: [estimator.estimate(replace(problem), algorithm, STEPS).gradient]
+
+
+def spams_and_formula(task, dtype):
+    """Return the exact gradient of the lasso by the codes of SPAMS and Danskin's theorem."""
+    lasso, problem = peers.require("spams").lasso, task.problem(dtype)
+    samples, atoms = (np.asfortranarray(x) for x in (problem.observations.T, problem.dictionary))
+    options = {"lambda1": problem.penalty, "mode": 2, "numThreads": 1}
+
+    def work():
+        codes = lasso(samples, D=atoms, **options)
+        residual = atoms @ codes - samples
+        return [torch.from_numpy(codes @ residual.T / samples.shape[1]).T]
+
+    return work
+
+
 CONTENDERS = {
     "pudle": functools.partial(project, "numba"),
     "pudle, torch": functools.partial(project, "torch"),
@@ -236,4 +269,7 @@ CONTENDERS = {
     "torch.compile": functools.partial(torch_autograd, compiled=True),
     "published layers": published_layers,
     "dense bound": dense_bound,
+    "active_set": solved,
+    "active_set, warm": functools.partial(solved, warm=True),
+    "SPAMS": spams_and_formula,
 }

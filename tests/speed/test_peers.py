@@ -3,8 +3,8 @@ the table.
 
 The contenders of a row take turns, so that a change of the machine's speed hits all of them; least
 and greatest time and the ratio of the least times are shown. All run on one thread, in float32.
-Every gradient that is timed is compared with plain torch in float64, and so is the contender's own
-gradient in float64.
+Every gradient that is timed is compared with plain torch in float64, or with the certified one, and
+so is the contender's own gradient in float64.
 """
 
 import os
@@ -13,8 +13,12 @@ import pytest
 import torch
 from contenders import CONTENDERS, Task
 
+import pudle
+
 #: Relative error of a gradient after a hundred layers, by precision.
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
+#: That of exact gradients, with those that are certified: SPAMS stops at about 1e-9.
+EXACT_AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-8}
 
 #: Not a contender: it computes no gradient.
 BOUND = "dense bound"
@@ -25,17 +29,31 @@ SWEEPERS = ("pudle", "pudle, torch", "published layers")
 #: Who computes truncated gradients.
 TRUNCATED = ("pudle", "pudle, torch", "torch autograd")
 
+#: Who computes the same gradient through layers.
+UNROLLERS = (
+    "pudle",
+    "pudle, torch",
+    "JAX",
+    "torch autograd",
+    "torch.compile",
+    "published layers",
+    BOUND,
+)
+
+#: Who computes the exact gradient, beside `backprop` through a hundred layers.
+SOLVERS = ("pudle", "active_set", "active_set, warm", "SPAMS")
+
 #: A task, its number of turns, and who takes part.
 ROWS = {
     "n=1000, m=50, p=100, T=100": (
         Task("sparse_gaussian(n_samples=1000)", (100,)),
         6,
-        tuple(CONTENDERS),
+        UNROLLERS,
     ),
     "n=10000, m=50, p=100, T=50": (
         Task("sparse_gaussian(n_samples=10000)", (50,)),
         4,
-        tuple(CONTENDERS),
+        UNROLLERS,
     ),
     "n=50, m=1000, p=1500, T=100": (
         Task(
@@ -45,7 +63,7 @@ ROWS = {
             ("reconstruction",),
         ),
         4,
-        tuple(CONTENDERS),
+        UNROLLERS,
     ),
     "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
         # Of a sweep's ten million codes some would lie within rounding of their threshold.
@@ -68,6 +86,14 @@ ROWS = {
         6,
         TRUNCATED,
     ),
+    **{
+        f"exact beside T=100, {row}": (Task(dataset, (100,), exact=True), 6, SOLVERS)
+        for row, dataset in {
+            "n=1000, m=50, p=100": "sparse_gaussian(n_samples=1000)",
+            "photographs, n=2000, m=64, p=128": "image_patches(n_samples=2000)",
+            "digits, n=500, m=64, p=128": "digits(n_samples=500)",
+        }.items()
+    },
 }
 
 TURNS = [
@@ -104,15 +130,16 @@ def prepared():
         if rows != [row]:
             works.clear()
             rows[:] = [row]
-            works["truth"] = CONTENDERS["torch autograd"](task, torch.float64)()
+            works["truth"] = truth_of(task)
         if contender not in works and contender == "torch.compile":
             try:
                 CONTENDERS[contender](task, torch.float32)()
             except RuntimeError as error:
                 pytest.skip(f"torch.compile does not work here: {str(error).splitlines()[0]}")
         if contender not in works:
-            if contender != BOUND:
-                check(CONTENDERS[contender](task, torch.float64)(), works["truth"], torch.float64)
+            if checked(task, contender):
+                gradients = CONTENDERS[contender](task, torch.float64)()
+                check(gradients, works["truth"], torch.float64, task.exact)
             works[contender] = CONTENDERS[contender](task, torch.float32)
             if not task.sweep:
                 # Whatever compiles does so now. A sweep is measured when the rows before it have
@@ -123,15 +150,26 @@ def prepared():
     return prepare
 
 
-def check(gradients, truth, dtype):
+def truth_of(task):
+    if task.exact:
+        return [pudle.reference(task.problem(torch.float64)).gradient]
+    return CONTENDERS["torch autograd"](task, torch.float64)()
+
+
+def checked(task, contender):
+    return contender not in (BOUND, "pudle" if task.exact else BOUND)
+
+
+def check(gradients, truth, dtype, exact=False):
+    agreement = (EXACT_AGREEMENT if exact else AGREEMENT)[dtype]
     errors = [
         float((one.double() - true).norm() / true.norm())
         for one, true in zip(gradients, truth, strict=True)
     ]
-    wrong = [error for error in errors if not error <= AGREEMENT[dtype]]
+    wrong = [error for error in errors if not error <= agreement]
     assert not wrong, (
-        f"{dtype}: {len(wrong)} of {len(errors)} gradients differ from autograd by more than"
-        f" {AGREEMENT[dtype]}, by up to {max(wrong):.1e}"
+        f"{dtype}: {len(wrong)} of {len(errors)} gradients differ from the truth by more than"
+        f" {agreement}, by up to {max(wrong):.1e}"
     )
 
 
@@ -169,8 +207,9 @@ def times(request):
 def test_gradient(benchmark, prepared, times, row, contender, turn):
     work, truth = prepared(row, contender)
     gradients = benchmark.pedantic(work, rounds=1)
-    if contender != BOUND:
-        check(gradients, truth, torch.float32)
+    task = ROWS[row][0]
+    if checked(task, contender):
+        check(gradients, truth, torch.float32, task.exact)
     times.setdefault(row, {}).setdefault(contender, []).append(benchmark.stats.stats.min)
 
 
@@ -180,11 +219,8 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero
 @pytest.mark.parametrize(
     "contender, task",
     [
-        *(
-            (name, Task(SMALL, (12,)))
-            for name in CONTENDERS
-            if name not in (BOUND, "torch.compile")
-        ),
+        *((name, Task(SMALL, (12,))) for name in UNROLLERS if name not in (BOUND, "torch.compile")),
+        *((name, Task(SMALL, (12,), exact=True)) for name in SOLVERS[1:]),
         *((name, Task(SMALL, (12,), window=3)) for name in TRUNCATED),
         *((name, Task(SMALL, (1, 2, 7), ("lasso", "reconstruction"))) for name in SWEEPERS),
     ],
@@ -193,5 +229,4 @@ def test_contenders_agree_on_a_small_problem(dtype, contender, task):
     """Keep the programs from rotting between the runs of `make peers`; torch.compile would take
     half a minute.
     """
-    truth = CONTENDERS["torch autograd"](task, torch.float64)()
-    check(CONTENDERS[contender](task, dtype)(), truth, dtype)
+    check(CONTENDERS[contender](task, dtype)(), truth_of(task), dtype, task.exact)
