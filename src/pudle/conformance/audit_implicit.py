@@ -2,8 +2,9 @@
 and what common mistakes make of it.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,15 +67,17 @@ class Implicit:
     moved: float
     residual: float
     condition: float
+    #: Outputs of the layer with a batch, as they are returned.
+    outputs: list[Tensor]
     line: Any = None
     along: Any = None
 
     def value(self, theta: Tensor) -> float:
         """Return the loss at the solution for another theta, found from this one."""
         running = self.running.at(theta)
-        refined, *_ = _refined(running, self.solution)
+        path, _ = _refined(running, self.solution)
         with torch.no_grad():
-            return float(running.problem.outer_loss(refined))
+            return float(running.problem.outer_loss(path[-1]))
 
     def mistaken(self, mine: Tensor, elsewhere: list[Tensor], earlier: list[Tensor]) -> Mistakes:
         """Yield the gradients that common mistakes lead to, at the solution as returned; `earlier`
@@ -94,8 +97,10 @@ class Implicit:
         system = problem.linearized(codes)
         adjoint, _ = system.solve(weights)
         yield "the system is not solved: one step is differentiated", pulled(weights)
-        if self.exact.numel() and system.like.numel() <= MAX_DENSE:
+        transposed = None
+        with contextlib.suppress(UnsupportedProblem):
             transposed, _ = system.solve(weights, transposed=False)
+        if transposed is not None:
             yield "a solve with the Jacobian in place of its transpose", pulled(transposed)
         if direct.any():
             yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
@@ -125,16 +130,12 @@ class Implicit:
         self, system: Any, weights: Tensor, pulled: Callable[[Tensor], Array]
     ) -> Mistakes:
         """Yield the gradients of parts of the batch."""
-        problem: Any = self.running.problem
-        first = next(iter(problem.initial.values()))
-        n = len(first) if first.ndim else 0
         masks = {"its first sample": slice(0, 1), "its last sample": slice(-1, None)}
         masks |= {"all but its last sample": slice(0, -1)}
-        for which, rows in masks.items() if n > 1 else ():
-            state = problem.unpack(torch.zeros_like(weights))
-            for part in state.values():
+        for which, rows in masks.items() if max(map(len, self.outputs), default=1) > 1 else ():
+            mask = torch.zeros_like(weights)
+            for part in pieces(mask.ravel(), self.outputs):
                 part[rows] = 1
-            mask = problem.pack(state)
             yield f"of the batch {which} alone counts", pulled(system.solve(mask * weights)[0])
 
     def _damped(
@@ -171,92 +172,73 @@ def implicit_of(
     step: Callable[..., Any] | None,
 ) -> Implicit | str:
     """Return the implicit gradients of a layer, or why there are none."""
+    leaves, form = tree_flatten(tree_map(doubled, layer.outputs(layer.parts)))
+    outputs = [each for each in leaves if isinstance(each, Tensor) and each.is_floating_point()]
     parts = [part.double() for part in layer.parts]
-    tree = layer.outputs(layer.parts)
-    leaves, form = tree_flatten(tree_map(doubled, tree))
-    real = [
-        i for i, each in enumerate(leaves) if isinstance(each, Tensor) and each.is_floating_point()
-    ]
-    shapes = [part.shape for part in parts]
-    function = residual or step
+    function: Any = residual or step
+    if not sum(each.numel() for each in outputs):
+        return "the layer returns no entries"
 
-    def split(theta: Tensor) -> list[Tensor]:
-        cut = theta.split([shape.numel() for shape in shapes])
-        return [each.reshape(shape) for each, shape in zip(cut, shapes, strict=True)]
-
-    def whole(state: Any) -> Any:
-        filled = [*leaves]
-        for index, part in zip(real, state.values(), strict=True):
-            filled[index] = part
-        return tree_unflatten(filled, form)
+    def whole(state: Tensor) -> Any:
+        made = iter(pieces(state, outputs))
+        real = {id(each) for each in outputs}
+        return tree_unflatten([next(made) if id(each) in real else each for each in leaves], form)
 
     def advance(state: Any, theta: Tensor) -> Any:
-        with layer.placed(split(theta)) as inputs:
-            given = function(whole(state), *inputs)  # type: ignore[misc]
-        after = [each for each in tree_flatten(given)[0] if isinstance(each, Tensor)]
-        flat = torch.cat([each.reshape(-1) for each in after])
-        cut = flat.split([part.numel() for part in state.values()])
-        new = {}
-        for (name, part), each in zip(state.items(), cut, strict=True):
-            each = each.reshape(part.shape)
-            new[name] = part - each if residual else each
-        return new
+        with layer.placed(pieces(theta, parts)) as inputs:
+            given = tree_flatten(function(whole(state), *inputs))[0]
+        after = torch.cat([each.reshape(-1) for each in given if isinstance(each, Tensor)])
+        return state - after if residual else after
 
     def loss(state: Any, theta: Tensor) -> Tensor:
-        with layer.placed(split(theta)) as inputs:
+        with layer.placed(pieces(theta, parts)) as inputs:
             return layer.lost(whole(state), inputs)
 
-    theta = torch.cat([part.reshape(-1) for part in parts])
-    initial = {str(index): leaves[index] for index in real}
+    theta, initial = (torch.cat([each.reshape(-1) for each in all_]) for all_ in (parts, outputs))
     running = Converging(FixedPoint(theta, advance, loss, initial), Iteration(), 1.0)
     returned = running.problem.initial_codes()
     try:
-        refined, before, first, left, converged = _refined(running, returned)
-        exact, diagnostics = running.gradient(refined, 0)
-        earlier, _ = running.gradient(before, 0)
+        path, sizes = _refined(running, returned)
+        exact, diagnostics = running.gradient(path[-1], 0)
+        earlier, _ = running.gradient(path[max(len(path) - 2, 0)], 0)
         at_returned, _ = running.gradient(returned, 0)
     except UnsupportedProblem as refused:
         return first_line(refused).partition("; use")[0]
-    size = float(refined.norm()) or 1.0
-    moved = float((refined - returned).norm())
-    if not converged:
+    size = float(path[-1].norm()) or 1.0
+    moved = float((path[-1] - returned).norm()) / size
+    if sizes[-1] > STALLED * size:
         return "Newton's method does not converge from the solution that the layer returns"
-    if moved > max(BRANCH * first, STALLED * size) or moved > NEARBY * size:
+    if moved > min(max(BRANCH * sizes[0] / size, STALLED), NEARBY):
         return (
-            f"the solution nearby is {moved / size:.1g} of its norm away from what the layer"
-            " returns: another branch, or another equation"
+            f"the solution nearby is {moved:.1g} of its norm away from what the layer returns:"
+            " another branch, or another equation"
         )
     condition = float(diagnostics["condition_number"])
-    rounding = condition * max(
-        torch.finfo(torch.float64).eps, float(diagnostics["largest_relative_residual"])
-    )
-    norm = float(exact.norm()) or 1.0
+    lost = max(torch.finfo(exact.dtype).eps, float(diagnostics["largest_relative_residual"]))
+    bound = float((exact - earlier).norm()) / (float(exact.norm()) or 1.0) + condition * lost
+    left = float(running.problem.stationarity(returned).norm()) / size
+    batches = outputs if all(each.ndim for each in outputs) else []
     return Implicit(
-        running,
-        returned,
-        refined,
-        exact,
-        at_returned,
-        float((exact - earlier).norm()) / norm + rounding,
-        moved / size,
-        left / size,
-        condition,
+        running, returned, path[-1], exact, at_returned, bound, moved, left, condition, batches
     )
 
 
-def _refined(running: Converging, codes: Tensor) -> tuple[Tensor, Tensor, float, float, bool]:
-    """Return the solution near some codes by Newton's method, the iterate before it, the size of
-    the first step, the residual at first, and whether it converged.
+def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Return a vector cut into tensors of given shapes."""
+    cut = vector.split([each.numel() for each in like])
+    return [part.reshape(each.shape) for part, each in zip(cut, like, strict=True)]
+
+
+def _refined(running: Converging, codes: Tensor) -> tuple[list[Tensor], list[float]]:
+    """Return the iterates of Newton's method from some codes, and the sizes of its steps, of which
+    the last one is not taken.
     """
-    first = residual = size = np.inf
-    before = codes
-    for count in range(NEWTON):
-        newton, left, _ = running.newton_step(codes, 0)
-        last, size = size, float(newton.norm())
-        scale = float(codes.norm()) or 1.0
-        if not count:
-            first, residual = size, float(left.norm())
-        if not size < last / 2 or size <= CONVERGED * scale:
+    path, sizes = [codes], list[float]()
+    while len(sizes) < NEWTON:
+        newton, *_ = running.newton_step(path[-1], 0)
+        sizes.append(float(newton.norm()))
+        stalled = len(sizes) > 1 and not sizes[-1] < sizes[-2] / 2
+        if stalled or sizes[-1] <= CONVERGED * float(path[-1].norm()):
             break
-        before, codes = codes, codes + newton
-    return codes, before, first, residual, size <= STALLED * scale
+        path.append(path[-1] + newton)
+    return path, sizes

@@ -74,7 +74,18 @@ class Part:
 
     def ruled(self, verdict: str, *reasons: str) -> "Part":
         """Return it with a verdict and further reasons."""
-        return dataclasses.replace(self, verdict=verdict, text="; ".join([self.text, *reasons]))
+        text = "; ".join(filter(None, [self.text, *reasons]))
+        return dataclasses.replace(self, verdict=verdict, text=text)
+
+    def explained(self, mine: Array, expected: Array, mistakes: Mistakes, slack: float) -> "Part":
+        """Return it with the likeliest mistakes, at most two; any factor explains fewer entries
+        than three.
+        """
+        found = {name: left for left, name in likely(mine, expected, mistakes, slack)}
+        most = 3 * min(found.values(), default=0.0) + EXACT
+        names = [name for name, left in found.items() if left <= most]
+        names = [name for name in names if len(mine) > 2 or not name.endswith(MULTIPLE)]
+        return dataclasses.replace(self, mistakes=tuple(names[:2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,22 +128,20 @@ class Judge:
         apart = [max(map(distance, each, calls[0])) for each in calls]
         again = max(map(distance, calls[2], calls[1]))
         if again > RESOLVED:
-            same = (
-                self.outputs[0].tobytes()
-                == reals(layer.outputs(parts))[0].double().numpy(force=True).tobytes()
-            )
+            verdict = "wrong" if layer.value(parts) == layer.value(parts) else "undecided"
             named = f"not deterministic: two calls differ by {number(again)} of the gradient"
-            found = [_named(part, named, "wrong" if same else "undecided") for part in found]
+            found = [
+                dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found
+            ]
         elif max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
             others = self.judged(calls[int(np.argmax(apart))])
             for index, pair in enumerate(zip(found, others, strict=True)):
                 worse, better = sorted(pair, key=Part.rank)
                 least = {"right": 0.0, "inexact": AT_MOST}.get(better.verdict, np.inf)
+                verdict = "wrong" if max(apart) > least else worse.verdict
                 if worse.verdict != "right":
-                    found[index] = _named(
-                        worse, named, "wrong" if max(apart) > least else worse.verdict
-                    )
+                    found[index] = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
         if not self.precise:
             remarks.append("the layer computes in float32: float64 would tell more")
         if any(map(_is_symmetric, parts)):
@@ -189,9 +198,8 @@ class Judge:
 
             return functools.cache(value)
 
-        mixed, precision = line(rows.sum(0) / len(rows) ** 0.5), torch.float32
-        if self.precise:
-            precision = torch.float64
+        mixed = line(rows.sum(0) / len(rows) ** 0.5)
+        precision = torch.float64 if self.precise else torch.float32
         spacing = torch.finfo(layer.parts[index].dtype).eps ** 0.5
         noise = noise_of(mixed, (spacing, COARSE), torch.finfo(precision).eps)
         found: list[Slope] = []
@@ -243,21 +251,18 @@ class Judge:
 
     def judged(self, gradients: list[Array]) -> list[Part]:
         """Return the verdict on each part."""
-        found = []
-        for index, gradient in enumerate(gradients):
-            name, mine = self.layer.title(self.layer.wrt[index]), self.scaled(index, gradient)
-            bad = int((~np.isfinite(mine)).sum())
-            if bad or not mine.size:
-                verdict = "wrong" if bad else "undecided"
-                text = f"has {mine.size} entries, of which {bad} are NaN or infinite"
-                found.append(Part(name, verdict, np.inf if bad else np.nan, text))
-            elif isinstance(self.implicit, str):
-                found.append(Part(name, "undecided", np.nan, f"has no truth: {self.implicit}"))
-            elif self.implicit:
-                found.append(self.beside(self.implicit, name, index, gradients))
-            else:
-                found.append(self.alone(name, index, gradients))
-        return found
+        return [self.part(index, gradients) for index in range(len(gradients))]
+
+    def part(self, index: int, gradients: list[Array]) -> Part:
+        """Return the verdict on one part."""
+        name, mine = self.layer.title(self.layer.wrt[index]), self.scaled(index, gradients[index])
+        bad = int((~np.isfinite(mine)).sum())
+        if bad or not mine.size:
+            text = f"has {mine.size} entries, of which {bad} are NaN or infinite"
+            return Part(name, "wrong" if bad else "undecided", np.inf if bad else np.nan, text)
+        if isinstance(self.implicit, str):
+            return Part(name, "undecided", np.nan, f"has no truth: {self.implicit}")
+        return (self.beside if self.implicit else self.alone)(name, index, gradients)
 
     def alone(self, name: str, index: int, gradients: list[Array]) -> Part:
         """Judge a gradient by differences of the layer alone."""
@@ -271,103 +276,99 @@ class Judge:
         seen = seen * (len(mine) > ALL)
         left = count(int((~usable).sum()), "direction")
         seen += f", {left} left out for kinks or noise" * (not usable.all())
+        part = Part(name, "", np.nan, "", (), lines[0], claimed[0])
         if 2 * usable.sum() < len(rows):
-            why, remedy = "noise", "float64" if not self.precise else "a tighter solver"
+            why, remedy = "noise", "a tighter solver" if self.precise else "float64"
             if kinks.any():
-                why, remedy = "kinks", "audits at other inputs"
-            text = f"cannot be told from {why}{seen}: {remedy} would decide it"
-            return Part(name, "undecided", np.nan, text, (), lines[0], claimed[0])
+                why, remedy = "kinks", "an audit at other inputs"
+            return part.ruled("undecided", f"cannot be told from {why}{seen}: {remedy} would tell")
         rows, values, doubt, claimed = (each[usable] for each in (rows, values, doubt, claimed))
-        known = float(np.linalg.norm(doubt)) / (size or 1.0)
-        error, rounding = distance(claimed, values), EXACT if self.precise else ROUNDED
-        part = Part(name, "", error, "", (), lines[0], claimed[0])
-        if (np.abs(claimed - values) <= BEYOND * doubt + rounding * size).all():
-            text = f"agrees with differences of the layer to {number(max(error, known))}{seen}"
-            return dataclasses.replace(part, text=text).ruled("right")
-        text = f"is off by {number(error)} of its norm from differences of the computed function"
-        part = dataclasses.replace(part, text=f"{text}, which are known to {number(known)}{seen}")
-        if error < ROUNDED:
+        known, what = float(np.linalg.norm(doubt)) / (size or 1.0), "differences of the layer"
+        part = self.compared(
+            part, claimed, values, doubt, size, f"{what}, known to {number(known)}{seen}"
+        )
+        if part.verdict:
+            return part
+        if part.error < ROUNDED:
             return self.rounded(part, gradients[index])
-        mistakes = self.simple(index, gradients, rows, values)
-        part = dataclasses.replace(part, mistakes=_names(claimed, values, mistakes, 2 * known))
+        part = part.explained(claimed, values, self.simple(index, claimed, values), 2 * known)
+        part = dataclasses.replace(part, text=f"{part.text}, of the computed function")
+
+        def error_of(layer: Layer, gradient: Array) -> float:
+            lines = self.slopes(layer, index, rows)
+            return distance(rows @ gradient, np.array([each.value for each in lines]))
+
+        if part.mistakes and not all(each.endswith(MULTIPLE) for each in part.mistakes):
+            return part.ruled("wrong")
         if self.tighten is not None:
-
-            def error_of(layer: Layer, gradient: Array) -> float:
-                lines = self.slopes(layer, index, rows)
-                return distance(rows @ gradient, np.array([each.value for each in lines]))
-
             return self.tightened(part, index, error_of)
-        if self.loops and all(each.endswith(MULTIPLE) for each in part.mistakes):
-            return part.ruled(
-                "undecided",
-                "a solver in its loop may stop early, and then has other differences than its"
-                " solution: give step=, residual= or tighten=",
-            )
+        if self.layer.has_loop():
+            why = "a solver in its loop may stop early, and then has other differences than its"
+            return part.ruled("undecided", f"{why} solution: give step=, residual= or tighten=")
         return part.ruled("wrong")
 
-    def beside(self, implicit: Implicit, name: str, index: int, gradients: list[Array]) -> Part:
+    def compared(
+        self, part: Part, mine: Array, truth: Array, doubt: Any, size: float, what: str
+    ) -> Part:
+        """Return a part with its error, and the verdict if the gradient is right."""
+        error, rounding = distance(mine, truth, size), EXACT if self.precise else ROUNDED
+        part = dataclasses.replace(part, error=error)
+        if (np.abs(mine - truth) <= BEYOND * doubt + rounding * size).all():
+            return part.ruled("right", f"agrees to {number(error)} with {what}")
+        return part.ruled("", f"is off by {number(error)} of its norm from {what}")
+
+    def beside(self, name: str, index: int, gradients: list[Array]) -> Part:
         """Judge a gradient by the implicit one."""
+        implicit: Any = self.implicit
+        ends = np.cumsum([part.numel() for part in self.layer.parts])[:-1]
 
         def project(gradient: Any) -> Array:
-            pieces = np.split(np.asarray(gradient), ends)
-            return self.scaled(index, pieces[index])
+            return self.scaled(index, np.split(np.asarray(gradient), ends)[index])
 
-        ends = np.cumsum([part.numel() for part in self.layer.parts])[:-1]
         whole = np.concatenate([each.ravel() for each in gradients])
-        gradients_there = whole, implicit.exact, implicit.at_returned
-        mine, exact, returned = map(project, gradients_there)
+        mine, exact, returned = map(project, (whole, implicit.exact, implicit.at_returned))
         # An input that hardly counts is known as well as all of the gradient.
-        all_of_it = float((implicit.exact * implicit.along).norm())
-        size = max(float(np.linalg.norm(exact)), ROUNDED * all_of_it) or 1.0
-        error = distance(mine, exact, size)
-        limit = BEYOND * implicit.bound + (EXACT if self.precise else ROUNDED)
-        claimed = float(whole @ np.asarray(implicit.along))
-        part = Part(name, "", error, "", (), implicit.line, claimed)
-        known = f"the implicit gradient, which is known to {number(implicit.bound)}"
-        if error <= limit:
-            text = f"agrees to {number(error)} with {known}"
-            return dataclasses.replace(part, text=text).ruled("right")
-        text = f"is off by {number(error)} of its norm from {known}"
-        part = dataclasses.replace(part, text=text)
-        factor = number(error / (implicit.moved or np.nan))
+        least = ROUNDED * float((implicit.exact * implicit.along).norm())
+        size = max(float(np.linalg.norm(exact)), least) or 1.0
+        part = Part(name, "", 0, "", (), implicit.line, whole @ np.asarray(implicit.along))
+        what = f"the implicit gradient, known to {number(implicit.bound)}"
+        part = self.compared(part, mine, exact, implicit.bound * size, size, what)
+        if part.verdict:
+            return part
+        interval = max(implicit.moved, distance(exact, returned, size))
+        factor = number(part.error / (implicit.moved or np.nan))
         early = f"the layer's solution is off by {number(implicit.moved)} (factor {factor})"
-        if distance(mine, returned, size) <= limit:
+        if self.compared(part, mine, returned, implicit.bound * size, size, "").verdict:
             return part.ruled("inexact", f"it is right at the solution as returned: {early}")
         if implicit.moved > EXACT * implicit.condition:
             rows = self.along(index, mine)
-            lines = np.array([each[:2] for each in self.slopes(self.layer, index, rows)])
-            gaps, doubt = np.abs(rows @ mine - lines[:, 0]), BEYOND * lines[:, 1]
+            values, doubt = np.array([each[:2] for each in self.slopes(self.layer, index, rows)]).T
             apart = np.linalg.norm(rows @ (mine - exact))
-            if (gaps <= doubt + limit * size).all() and np.linalg.norm(doubt) <= apart / BEYOND:
+            same = self.compared(part, rows @ mine, values, doubt, size, "").verdict
+            if same and BEYOND * np.linalg.norm(doubt) <= apart / BEYOND:
                 return part.ruled("inexact", f"it is that of the computed function: {early}")
-        if error < ROUNDED:
+        if part.error < ROUNDED:
             return self.rounded(part, gradients[index])
-        interval = max(implicit.moved, distance(exact, returned, size))
-        try:
+        earlier = []
+        with contextlib.suppress(Exception):  # elsewhere the layer may have no value
             earlier = reals(self.layer.outputs(self.elsewhere))
-        except Exception:  # noqa: BLE001  # there the layer may have no value
-            earlier = []
-        mistaken = implicit.mistaken(
-            torch.as_tensor(whole).to(implicit.exact), self.elsewhere, earlier
-        )
-        mistakes = [(mistake, project(gradient)) for mistake, gradient in mistaken]
-        mistakes += self.simple(index, gradients, np.eye(mine.size), returned)
+        mistaken = implicit.mistaken(torch.as_tensor(whole), self.elsewhere, earlier)
+        mistakes = [*self.simple(index, mine, returned)]
+        mistakes += [(mistake, project(gradient)) for mistake, gradient in mistaken]
         vague = max(LOOSE * (mine.size > 2), 3 * interval)
-        part = dataclasses.replace(part, mistakes=_names(mine, returned, mistakes, vague))
+        part = part.explained(mine, returned, mistakes, vague)
         loose = max(min(AT_MOST, LOOSE * implicit.condition), BEYOND * interval)
         series = all(each.startswith("a truncated series") for each in part.mistakes)
-        if part.mistakes and not (series and error <= loose):
+        if part.mistakes and not (series and part.error <= loose):
             return part.ruled("wrong")
         if self.tighten is not None:
             return self.tightened(part, index, lambda _, mine: distance(mine, exact, size))
-        if error <= BEYOND * interval:
+        if part.error <= BEYOND * interval:
             return part.ruled("inexact", early)
         if implicit.residual > EXACT**1.5:
             loose = BEYOND * implicit.condition * implicit.residual
-        if error <= loose:
-            why = "a backward solve that stops early may lose that much: tighten= would decide it"
-            return part.ruled("undecided", why)
-        return part.ruled("wrong")
+        why = "a backward solve that stops early may lose that much: give tighten="
+        return part.ruled("undecided", why) if part.error <= loose else part.ruled("wrong")
 
     def tightened(self, part: Part, index: int, error_of: Callable[[Layer, Array], float]) -> Part:
         """Judge a gradient by what a tighter solver changes."""
@@ -388,45 +389,33 @@ class Judge:
             return dataclasses.replace(part, mistakes=named).ruled("wrong")
         return part.ruled("inexact", "is there float32, or a difference quotient, in its path?")
 
-    @functools.cached_property
-    def loops(self) -> bool:
-        return self.layer.has_loop()
-
-    def simple(self, index: int, gradients: list[Array], rows: Array, expected: Array) -> Mistakes:
-        """Yield what mistakes that need no equation make of an expected gradient along some
-        directions.
+    def simple(self, index: int, mine: Array, expected: Array) -> Mistakes:
+        """Yield what mistakes that need no equation make of an expected gradient, along some
+        directions or in all entries.
         """
-        mine, part = self.scaled(index, gradients[index]), self.layer.parts[index]
-        claimed, shape = rows @ mine, tuple(part.shape)
+        part = self.layer.parts[index]
+        shape = tuple(part.shape)
         if not mine.any():
-            yield "detached: no gradient arrives at all", claimed
-        lengths = {len(each) for each in [*self.outputs, mine.reshape(shape)] if each.ndim}
-        for n in sorted(lengths.union(each.size for each in self.outputs) - {1}):
+            yield "detached: no gradient arrives at all", mine
+        counts = {*shape[:1], *(n for each in self.outputs for n in (each.size, *each.shape[:1]))}
+        for n in sorted(counts - {1}):
             yield f"a sum over {n}, not a mean", n * expected
             yield f"a mean over {n}, not a sum", expected / n
-        swapped = {
-            f"that in {self.layer.title(self.layer.wrt[other])}": gradient
-            for other, gradient in enumerate(gradients)
-            if other != index and gradient.shape == shape
-        }
-        if part.ndim == 2 and shape[0] == shape[1]:
-            swapped["transposed"] = gradients[index].T
-        for name, gradient in swapped.items():
-            # As both exchange two things, the truth is the exchanged gradient.
-            yield name, claimed + expected - rows @ self.scaled(index, gradient)
-        if len(rows) != part.numel():
+        if mine.size != part.numel():
             return
         if part.ndim and shape[0] > 1:
             pairs = zip(mine.reshape(shape), expected.reshape(shape), strict=True)
             little = 0.01 * distance(mine, expected)
             right = [bool(distance(a, b) <= little and b.any()) for a, b in pairs]
             if any(right) and not all(right):
-                yield f"a part of the batch: rows that are right are {right}", mine
-        if part.ndim == 2 and _is_symmetric(part):
+                yield f"a part of the batch: {right.count(True)} of {len(right)} rows right", mine
+        if part.ndim == 2 and shape[0] == shape[1]:
             matrix = expected.reshape(shape)
             both = (matrix + np.diag(np.diag(matrix))).ravel()
-            yield "half of a symmetric matrix", both / 2
-            yield "both halves of a symmetric matrix added", 2 * expected - both / 2
+            if _is_symmetric(part):
+                yield "half of a symmetric matrix", both / 2
+                yield "both halves of a symmetric matrix added", 2 * expected - both / 2
+            yield "transposed", matrix.T.ravel()
 
 
 def _is_symmetric(part: Tensor) -> bool:
@@ -434,34 +423,21 @@ def _is_symmetric(part: Tensor) -> bool:
     return square and bool((part == part.mT).all() and part.any())
 
 
-def _names(mine: Array, expected: Array, mistakes: Mistakes, slack: float) -> tuple[str, ...]:
-    """Return the likeliest mistakes, at most two; any factor explains fewer entries than three."""
-    found = {name: left for left, name in likely(mine, expected, mistakes, slack)}
-    best = min(found.values(), default=0.0)
-    names = [name for name, left in found.items() if left <= 3 * best + EXACT]
-    return tuple(name for name in names if len(mine) > 2 or not name.endswith(MULTIPLE))[:2]
-
-
-def _named(part: Part, mistake: str, verdict: str) -> Part:
-    return dataclasses.replace(part, verdict=verdict, mistakes=(mistake,))
-
-
 def _tightened(layer: Any, tighten: Any) -> Any:
     """Return a layer with a tighter option, or the one that was given."""
     if callable(tighten):
         return tighten
-    parameters: Any = {}
-    if not hasattr(layer, tighten):
-        parameters = inspect.signature(layer).parameters
-    value = getattr(parameters.get(tighten), "default", getattr(layer, tighten, None))
+    changed = copy.copy(layer)
+    value = getattr(layer, tighten, None)
+    if keyword := value is None:
+        value = getattr(inspect.signature(layer).parameters.get(tighten), "default", None)
     if not isinstance(value, int | float):
         raise InvalidArgument(
             f"tighten={tighten!r} is no number that the layer has: name an attribute or a keyword"
             " with a default, or give the tighter layer"
         )
     value *= MORE_STEPS if isinstance(value, int) else TIGHTER
-    if parameters:
+    if keyword:
         return functools.partial(layer, **{tighten: value})
-    changed = copy.copy(layer)
     setattr(changed, tighten, value)
     return changed
