@@ -270,7 +270,7 @@ WRONG = {
         function(lambda x, y: x.sin() * y, lambda d, z, x, y: (d * x.sin(), d * y * x.cos())),
         (BATCH, BATCH + 1),
         {"wrt": (0, 1)},
-        "that in input",
+        "",
     ),
     "stale by the next call": (Remembering(), (X,), {"step": tanh_step}, "stale"),
     "stale by the next call, alone": (Remembering(), (X,), {}, "stale"),

@@ -34,12 +34,9 @@ class Audit:
     ----------
     parts : tuple of Part
         The verdict on each input and parameter, the worst first.
-    why : tuple of str
-        Further sentences.
     """
 
     parts: tuple[Part, ...]
-    why: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -67,7 +64,7 @@ class Audit:
         lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
         lines += [f"likely mistake: {self.mistake}"] if self.mistake else []
         lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
-        return "\n  ".join([*lines, *self.why])
+        return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:
         drawing = self._drawn("svg").decode()
@@ -182,16 +179,15 @@ def audit(
         if not judge.runs():
             judge = dataclasses.replace(judge, layer=subject)
             exact = subject
-        parts, why = judge()
+        parts = judge()
         gradients = exact.gradient(exact.parts)
-    found = Audit(tuple(sorted(parts, key=Part.rank)), tuple(why))
+    found = Audit(tuple(sorted(parts, key=Part.rank)))
     if found.verdict != "right" or exact is subject or given[0].dtype == torch.float64:
         return found
-    single = map(distance, subject.gradient(given), gradients)
-    worst = dataclasses.replace(found.parts[0], verdict="inexact", error=max(single))
-    says = f"in {given[0].dtype} the gradient is {number(worst.error)} of its norm off"
-    rounded = found.parts if worst.error <= RESOLVED else (worst, *found.parts[1:])
-    return Audit(rounded, (*why, says))
+    error = max(map(distance, subject.gradient(given), gradients))
+    says = f"in {given[0].dtype} it is {number(error)} of its norm off"
+    worst = found.parts[0].ruled("right" if error <= RESOLVED else "inexact", says)
+    return Audit((dataclasses.replace(worst, error=error), *found.parts[1:]))
 
 
 def _layer_of(problem: Problem) -> tuple[Callable[..., Any], tuple[Tensor, Tensor]]:

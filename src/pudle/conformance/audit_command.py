@@ -26,10 +26,6 @@ OPTIONAL = ("loss", "residual", "step", "tighten")
     help="Number of an input or name of a parameter, once for each [default: all tensors].",
 )
 @click.option(
-    "--directions", default=10, show_default=True, help="Random directions for large inputs."
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of the directions.")
-@click.option(
     "--tolerance",
     default=1e-2,
     show_default=True,
@@ -43,8 +39,6 @@ OPTIONAL = ("loss", "residual", "step", "tighten")
 def audit_command(
     target: str,
     wrt: tuple[str, ...],
-    directions: int,
-    seed: int,
     tolerance: float,
     figure: Path | None,
 ) -> None:
@@ -84,7 +78,7 @@ def audit_command(
                 for index, each in enumerate(made)
                 if isinstance(each, Tensor) and each.is_floating_point()
             ]
-        found = audit(*given, directions=directions, seed=seed, **options)
+        found = audit(*given, **options)
     except PudleError:
         raise
     except Exception as error:

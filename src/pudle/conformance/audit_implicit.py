@@ -109,14 +109,13 @@ class Implicit:
         again, _ = system.solve(adjoint)
         graph = "the gradient of the solver is kept in the graph: run it under torch.no_grad()"
         yield f"the inverse is applied twice ({graph})", pulled(again)
-        if earlier:
-            before, theta = (
-                torch.cat([each.to(codes).reshape(1, -1) for each in state], 1)
-                for state in (earlier, elsewhere)
-            )
-            for running in (self.running, self.running.at(theta.ravel())):
-                stale, _ = running.problem.linearized(before).solve(weights)
-                yield "a stale solution, that of an earlier call", pulled(stale, before, running)
+        before, theta = (
+            torch.cat([each.to(codes).reshape(1, -1) for each in state], 1)
+            for state in (earlier, elsewhere)
+        )
+        for running in (self.running, self.running.at(theta.ravel())):
+            stale, _ = running.problem.linearized(before).solve(weights)
+            yield "a stale solution, that of an earlier call", pulled(stale, before, running)
         yield from self._parts_of_batch(system, weights, pulled)
         if system.like.numel() <= MAX_DENSE:
             yield from self._damped(system.matrix.T, weights.ravel(), pulled, mine)

@@ -104,49 +104,40 @@ class Judge:
         """Return whether the layer takes its inputs in this precision. The first call of all is
         elsewhere: a layer may keep what it finds in its first.
         """
-        for parts in (self.elsewhere, self.layer.parts):
-            with contextlib.suppress(RuntimeError, TypeError, ValueError):
-                self.layer.outputs(parts)
-                return True
+        self.elsewhere  # noqa: B018
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
+            self.layer.outputs(self.layer.parts)
+            return True
         return False
 
-    def __call__(self) -> tuple[list[Part], list[str]]:
-        """Return the verdict on each part, and remarks."""
-        layer, parts, elsewhere = self.layer, self.layer.parts, self.elsewhere
+    def __call__(self) -> list[Part]:
+        """Return the verdict on each part."""
+        layer, parts = self.layer, self.layer.parts
         if not all(np.isfinite(each).all() for each in self.outputs):
             raise InvalidArgument("the layer returns NaN or infinite entries: audit other inputs")
         try:
-            layer.gradient(elsewhere)
-        except Exception:  # noqa: BLE001  # there the layer may have no value
-            elsewhere = parts
-        try:
+            layer.gradient(self.elsewhere)
             calls = [layer.gradient(parts) for _ in range(3)]
-            calls.append(layer.gradient(parts, between=elsewhere))
+            calls.append(layer.gradient(parts, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found, remarks = self.judged(calls[0]), list[str]()
+        found = self.judged(calls[0])
         apart = [max(map(distance, each, calls[0])) for each in calls]
         again = max(map(distance, calls[2], calls[1]))
         if again > RESOLVED:
             verdict = "wrong" if layer.value(parts) == layer.value(parts) else "undecided"
             named = f"not deterministic: two calls differ by {number(again)} of the gradient"
-            found = [
-                dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found
-            ]
-        elif max(apart) > RESOLVED:
-            named = "a stale solution, that of another call: keep it in ctx, not on the layer"
-            others = self.judged(calls[int(np.argmax(apart))])
-            for index, pair in enumerate(zip(found, others, strict=True)):
-                worse, better = sorted(pair, key=Part.rank)
-                least = {"right": 0.0, "inexact": AT_MOST}.get(better.verdict, np.inf)
-                verdict = "wrong" if max(apart) > least else worse.verdict
-                if worse.verdict != "right":
-                    found[index] = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
-        if not self.precise:
-            remarks.append("the layer computes in float32: float64 would tell more")
-        if any(map(_is_symmetric, parts)):
-            remarks.append("a symmetric matrix was varied as one")
-        return found, remarks
+            return [dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found]
+        if max(apart) <= RESOLVED:
+            return found
+        named = "a stale solution, that of another call: keep it in ctx, not on the layer"
+        for index, other in enumerate(self.judged(calls[int(np.argmax(apart))])):
+            worse, better = sorted((found[index], other), key=Part.rank)
+            least = {"right": 0.0, "inexact": AT_MOST}.get(better.verdict, np.inf)
+            verdict = "wrong" if max(apart) > least else worse.verdict
+            if worse.verdict != "right":
+                found[index] = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
+        return found
 
     # --- what is compared
 
@@ -164,10 +155,17 @@ class Judge:
 
     @functools.cached_property
     def elsewhere(self) -> list[Tensor]:
-        """Parts a little away."""
-        random = generator(self.layer.seed, "audit elsewhere")
-        drawn = [random.standard_normal(part.numel()) for part in self.layer.parts]
-        return [self.moved(index, each, ELSEWHERE) for index, each in enumerate(drawn)]
+        """Parts a little away, if the layer has a value there."""
+        with contextlib.suppress(Exception):
+            moved = [self.moved(*each, ELSEWHERE) for each in enumerate(self.drawn("elsewhere"))]
+            self.layer.outputs(moved)
+            return moved
+        return self.layer.parts
+
+    def drawn(self, purpose: str) -> list[Array]:
+        """Return a random direction in each part."""
+        random = generator(self.layer.seed, f"audit {purpose}")
+        return [random.standard_normal(part.numel()) for part in self.layer.parts]
 
     def scaled(self, index: int, gradient: Array) -> Array:
         """Return a gradient, or a direction, in a part as a vector, in units of the part, the root
@@ -230,10 +228,8 @@ class Judge:
         found = implicit_of(self.layer, self.residual, self.step)
         if isinstance(found, str):
             return found
-        theta, random = found.running.problem.theta, generator(self.layer.seed, "audit of a step")
-        drawn = [random.standard_normal(part.numel()) for part in self.layer.parts]
-        pieces = [self.scaled(index, each) for index, each in enumerate(drawn)]
-        along = torch.as_tensor(np.concatenate(pieces)).to(theta)
+        theta, drawn = found.running.problem.theta, enumerate(self.drawn("of an equation"))
+        along = torch.as_tensor(np.concatenate([self.scaled(*each) for each in drawn])).to(theta)
         noise = np.finfo(float).eps * found.condition * abs(found.value(theta))
         line = slope(lambda t: found.value(theta + t * along), noise, LADDER[1:7])
         claimed, size = float(found.exact @ along), float(found.exact.norm() * along.norm())
@@ -272,10 +268,12 @@ class Judge:
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
         size = max(float(np.linalg.norm(values)), float(np.linalg.norm(claimed)))
         usable = doubt <= RESOLVED * size + lines[0].noise
-        seen = f" ({self.directions} random directions and {SOME} of {len(mine)} coordinates)"
-        seen = seen * (len(mine) > ALL)
         left = count(int((~usable).sum()), "direction")
-        seen += f", {left} left out for kinks or noise" * (not usable.all())
+        seen = f", {left} left out for kinks or noise" * (not usable.all())
+        if len(mine) > ALL:
+            seen += f" ({self.directions} random directions, {SOME} of {len(mine)} coordinates)"
+        if _is_symmetric(self.layer.parts[index]):
+            seen += " (symmetric changes alone)"
         part = Part(name, "", np.nan, "", (), lines[0], claimed[0])
         if 2 * usable.sum() < len(rows):
             why, remedy = "noise", "a tighter solver" if self.precise else "float64"
@@ -349,9 +347,7 @@ class Judge:
                 return part.ruled("inexact", f"it is that of the computed function: {early}")
         if part.error < ROUNDED:
             return self.rounded(part, gradients[index])
-        earlier = []
-        with contextlib.suppress(Exception):  # elsewhere the layer may have no value
-            earlier = reals(self.layer.outputs(self.elsewhere))
+        earlier = reals(self.layer.outputs(self.elsewhere))
         mistaken = implicit.mistaken(torch.as_tensor(whole), self.elsewhere, earlier)
         mistakes = [*self.simple(index, mine, returned)]
         mistakes += [(mistake, project(gradient)) for mistake, gradient in mistaken]
