@@ -18,8 +18,7 @@ PAPER_STEP = "ista(step=0.2)"
 SOLVER = "active_set"
 
 #: Steps of a solver, as many as the largest supports need and more.
-STEPS = (5, 10, 15, 20, 30, 40, 50)
-MORE_STEPS = (1, *STEPS, 75, 100, 200)
+STEPS = (5, 10, 15, 20, 30, 40, 50, 75, 100)
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, *range(100, 301, 50), 400, 500, 600)
 DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, *range(100, 501, 50), 600, 700, 800)
 #: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30
@@ -89,14 +88,18 @@ def _cases(
     )
 
 
+def _solved(seeds: int, samples: int, problems: Iterable[Texts]) -> tuple[Case, ...]:
+    """Return the cases of problems that the solver solves."""
+    made = [(name, dataset, SOLVER) for name, dataset, _ in problems]
+    return _cases(STEPS, seeds, samples, made)
+
+
 #: The paper's model, the harder one of Malezieux et al. with their algorithm, and real photographs.
 CORE = (
     ("sparse_gaussian", "sparse_gaussian(n_samples={n})", PAPER_STEP),
     ("bernoulli_gaussian", "bernoulli_gaussian(n_samples={n})", "fista"),
     ("image_patches", "image_patches(n_samples={n})", "ista"),
 )
-#: The same problems, and others, solved.
-SOLVED = tuple((name, dataset, SOLVER) for name, dataset, _ in CORE)
 PUBLISHED = (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),)
 MALEZIEUX = (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),)
 MORE = (
@@ -131,7 +134,6 @@ UNBIASED = (
         "ista(step=0.2, thresholding='hard(threshold=0.15)')",
     ),
 )
-MORE_SOLVED = (*SOLVED, *((name, dataset, SOLVER) for name, dataset, _ in MORE[:2]))
 KAPPA = 100
 #: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst
 #: step for unrolling. Problems given by their step alone, for which no exact solver is known: two
@@ -238,10 +240,10 @@ FULL = _experiments(
 
 QUICK = Selection(
     profile="quick",
-    cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _cases(STEPS, 3, 200, SOLVED),
+    cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _solved(3, 200, CORE),
     limited=(
         *NOT_SOLVED,
-        ("polished", "!image_patches-*", "supports are not right there within these depths"),
+        ("polished", "sparse_gaussian-*", "supports become right late, or not within these depths"),
     ),
     estimators=(*NAMED_ESTIMATORS, "polished"),
     tracked_depths=(1, 10, 100, 400),
@@ -255,7 +257,7 @@ QUICK = Selection(
 
 def _all_cases(samples: int) -> tuple[Case, ...]:
     unbiased = _cases(DEPTHS, 5, samples, UNBIASED, targets=("gstar", "gtilde"))
-    solved = _cases(MORE_STEPS, 5, samples, MORE_SOLVED)
+    solved = _solved(5, samples, CORE + MORE[:2])
     return _cases(DEPTHS, 5, samples, CORE + MORE + SMALL) + solved + unbiased + OTHERS
 
 
