@@ -79,11 +79,9 @@ class ActiveSet(LassoSolver):
             flat = flat & (left.abs().amax(1, keepdim=True) > rounding)
             direction = torch.where(flat, left, direction)
 
-        zero = ((codes + direction) * signs <= 0) | flat
-        crosses = (signs != 0) & zero & (direction * signs < 0)
-        limits = torch.where(crosses, -codes / direction, torch.inf)
+        limits = torch.where(direction * signs < 0, -codes / direction, torch.inf)
         length = limits.amin(1, keepdim=True)
-        length = torch.where(length.isinf(), (~flat).to(length), length)
+        length = torch.where(flat, length.nan_to_num(posinf=0), length.clamp(max=1))
         moved = codes + length * direction
         moved = torch.where((limits > length) & (moved * signs > 0), moved, 0)
         codes = torch.where(done, codes, moved)

@@ -54,7 +54,7 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
     unfit = np.zeros(n, np.bool_)
     atoms, inverse = np.empty(p + 1, np.int64), np.empty((p + 1, p + 1), hessian.dtype)
     correlation, column, z = np.empty(p, hessian.dtype), atoms * dtype(0), atoms * dtype(0)
-    signs, slope, target = atoms * dtype(0), atoms * dtype(0), atoms * dtype(0)
+    signs, slope, direction = atoms * dtype(0), atoms * dtype(0), atoms * dtype(0)
     for i in range(n):
         k, place, done, bound = 0, 0, False, np.abs(products[i]).max()
         for atom in np.flatnonzero(start[i]):
@@ -92,18 +92,18 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
                 z[k], signs[k] = 0, np.sign(correlation[entering])
                 slope[k] = signs[k] * excess
                 k += 1
-            target[:k] = z[:k]
+            direction[:k] = 0
             for b in range(k):
                 weight = slope[b]
                 for a in range(k):
-                    target[a] += weight * inverse[b, a]
+                    direction[a] += weight * inverse[b, a]
             length = dtype(1)
             for a in range(k):
-                if target[a] * signs[a] <= 0:
-                    length = min(length, z[a] / (z[a] - target[a]))
+                if direction[a] * signs[a] < 0:
+                    length = min(length, -z[a] / direction[a])
             for a in range(k - 1, -1, -1):
-                crosses = target[a] * signs[a] <= 0 and z[a] / (z[a] - target[a]) <= length
-                z[a] += length * (target[a] - z[a])
+                crosses = direction[a] * signs[a] < 0 and -z[a] / direction[a] <= length
+                z[a] += length * direction[a]
                 if crosses or z[a] * signs[a] <= 0:
                     _leave(a, atoms, k, inverse)
                     k -= 1

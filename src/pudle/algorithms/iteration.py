@@ -1,9 +1,7 @@
 """The iteration that a problem brings with it."""
 
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
 from torch import Tensor
 
 from ..errors import UnsupportedProblem
@@ -25,10 +23,6 @@ class Iteration(Stepless):
     """
 
     name = "iteration"
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        return cls(initial=initial if random.random() < 0.35 else None)
 
     def step_size(self, problem: Problem) -> float:
         """Return one, or refuse a problem that brings no step."""

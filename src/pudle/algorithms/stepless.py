@@ -22,6 +22,10 @@ class Stepless(Algorithm):
         default=Soft(), repr=False, compare=False, metadata={"spec": False}
     )
 
+    @classmethod
+    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
+        return cls(initial=initial if random.random() < 0.35 else None)
+
     def __post_init__(self) -> None:
         # One is what `Iteration.step_size` returns.
         if self.step not in (None, 1.0) or self.thresholding != Soft():
@@ -37,11 +41,6 @@ class LassoSolver(Stepless):
 
     differentiable = False
     uses_step = False
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        warm, size = random.random() < 0.35, 10 ** random.uniform(-1, 0.5)
-        return cls(initial=size * initial if warm else None)
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         """Return the state before the first step; entries outside the orthant begin on its border.
