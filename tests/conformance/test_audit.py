@@ -386,6 +386,8 @@ def bisected(x):
 
 
 MODULE = torch.nn.Sequential(torch.nn.Linear(N, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
+SLOW = drawn(40, 40, seed=5)
+SLOW = SLOW @ SLOW.T / 40 + 0.05 * torch.eye(40)
 WIDE = drawn(100, 100, seed=8)
 
 #: Name, layer, inputs and further arguments.
@@ -423,6 +425,15 @@ RIGHT = {
         {"residual": lambda z, x: ill_conditioned(6) @ z - x},
     ),
     "loose and ill-conditioned, alone": (loose(1e-3, ill_conditioned(6)), (X,), {}),
+    **{
+        f"loose {tolerance}, {'a residual' if options else 'alone'}": (
+            loose(tolerance, SLOW),
+            (drawn(40, seed=6),),
+            options,
+        )
+        for tolerance in (1e-2, 1e-3, 1e-6)
+        for options in ({}, {"residual": lambda z, x: SLOW @ z - x})
+    },
     "bisection": (
         function(bisected, lambda d, z, x: d / (1 + 3 * z**2)),
         (X,),

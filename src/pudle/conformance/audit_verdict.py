@@ -37,6 +37,8 @@ RESOLVED = 1e-3
 #: What a backward solve to a usual tolerance loses times the condition number, and at most: less is
 #: not called wrong without a name.
 LOOSE, AT_MOST = 1e-3, 0.05
+#: Mistakes that may be a solver's that stops early.
+WEAK = ("a truncated series", "a part of the batch")
 #: How a tighter option differs: a number of steps, a tolerance.
 MORE_STEPS, TIGHTER = 10, 1e-3
 #: How far away the layer is called to see whether it remembers a call.
@@ -211,11 +213,12 @@ class Judge:
     def along(self, index: int, mine: Array) -> Array:
         """Return the directions in which a part is varied, one a row."""
         size = len(mine)
-        rows = np.eye(size)
-        if size > ALL:
-            random = generator(self.layer.seed, f"audit directions {index}")
-            single = [*random.choice(size, SOME - 1, replace=False), np.abs(mine).argmax()]
-            rows = np.concatenate([random.standard_normal((self.directions, size)), rows[single]])
+        if size <= ALL:
+            return np.eye(size)
+        random = generator(self.layer.seed, f"audit directions {index}")
+        single = [*random.choice(size, SOME - 1, replace=False), np.abs(mine).argmax()]
+        rows = random.standard_normal((self.directions + SOME, size))
+        rows[self.directions :] = np.arange(size) == np.array(single)[:, None]
         return rows
 
     @functools.cached_property
@@ -296,7 +299,8 @@ class Judge:
             lines = self.slopes(layer, index, rows)
             return distance(rows @ gradient, np.array([each.value for each in lines]))
 
-        if part.mistakes and not all(each.endswith(MULTIPLE) for each in part.mistakes):
+        weak = [each.endswith(MULTIPLE) or each.startswith(WEAK) for each in part.mistakes]
+        if not all(weak):
             return part.ruled("wrong")
         if self.tighten is not None:
             return self.tightened(part, index, error_of)
@@ -354,8 +358,8 @@ class Judge:
         vague = max(LOOSE * (mine.size > 2), 3 * interval)
         part = part.explained(mine, returned, mistakes, vague)
         loose = max(min(AT_MOST, LOOSE * implicit.condition), BEYOND * interval)
-        series = all(each.startswith("a truncated series") for each in part.mistakes)
-        if part.mistakes and not (series and part.error <= loose):
+        weak = all(each.startswith(WEAK) for each in part.mistakes)
+        if part.mistakes and not (weak and part.error <= loose):
             return part.ruled("wrong")
         if self.tighten is not None:
             return self.tightened(part, index, lambda _, mine: distance(mine, exact, size))
@@ -399,7 +403,7 @@ class Judge:
             yield f"a mean over {n}, not a sum", expected / n
         if mine.size != part.numel():
             return
-        if part.ndim and shape[0] > 1:
+        if part.ndim > 1 and shape[0] > 1:
             pairs = zip(mine.reshape(shape), expected.reshape(shape), strict=True)
             little = 0.01 * distance(mine, expected)
             right = [bool(distance(a, b) <= little and b.any()) for a, b in pairs]
