@@ -14,7 +14,8 @@ from .active_set import ROUNDING
 @compiled(error_model="numpy")
 def _enter(hessian, j, atoms, k, inverse, column):
     """Add atom j to the k atoms of a support; return whether it is independent of them."""
-    column[:k] = 0
+    for a in range(k):
+        column[a] = 0
     for b in range(k):
         weight = hessian[j, atoms[b]]
         for a in range(k):
@@ -50,17 +51,22 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
     """
     n, p = products.shape
     dtype = hessian.dtype.type
-    unit, largest = dtype(ROUNDING * np.finfo(hessian.dtype).eps), np.diag(hessian).max()
+    unit, largest = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
+    for j in range(p):
+        largest = max(largest, hessian[j, j])
     unfit = np.zeros(n, np.bool_)
     atoms, inverse = np.empty(p + 1, np.int64), np.empty((p + 1, p + 1), hessian.dtype)
-    correlation, column, z = np.empty(p, hessian.dtype), atoms * dtype(0), atoms * dtype(0)
-    signs, slope, direction = atoms * dtype(0), atoms * dtype(0), atoms * dtype(0)
+    space = np.empty((6, p + 1), hessian.dtype)
+    z, signs, slope, direction = space[0], space[1], space[2], space[3]
+    correlation, column = space[4], space[5]
     for i in range(n):
-        k, place, done, bound = 0, 0, False, np.abs(products[i]).max()
-        for atom in np.flatnonzero(start[i]):
-            unfit[i] |= not _enter(hessian, atom, atoms, k, inverse, column)
-            z[k], signs[k] = start[i, atom], np.sign(start[i, atom])
-            k += 1
+        k, place, done, bound = 0, 0, False, dtype(0)
+        for j in range(p):
+            bound = max(bound, abs(products[i, j]))
+            if start[i, j] != 0:
+                unfit[i] |= not _enter(hessian, j, atoms, k, inverse, column)
+                z[k], signs[k] = start[i, j], np.sign(start[i, j])
+                k += 1
         for step in range(keep[-1] + 1):
             while place < len(keep) and (done or keep[place] == step):
                 for a in range(k):
@@ -68,7 +74,8 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
                 place += 1
             if unfit[i] or place == len(keep):
                 break
-            correlation[:] = products[i]
+            for j in range(p):
+                correlation[j] = products[i, j]
             error = square = dtype(0)
             for a in range(k):
                 weight, atom = z[a], atoms[a]
@@ -92,7 +99,8 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
                 z[k], signs[k] = 0, np.sign(correlation[entering])
                 slope[k] = signs[k] * excess
                 k += 1
-            direction[:k] = 0
+            for a in range(k):
+                direction[a] = 0
             for b in range(k):
                 weight = slope[b]
                 for a in range(k):
