@@ -486,12 +486,17 @@ def test_no_seed_calls_a_right_layer_wrong(name: str) -> None:
         assert pudle.audit(layer, *inputs, seed=seed, **options).verdict == "right"
 
 
+#: Right layers of all styles that take few milliseconds, with and without an equation.
+QUICK = ["complex step", "numpy, alone", "cached, loose", "cached, loose, alone", "float32"]
+QUICK += ["ill-conditioned", "ill-conditioned, alone", "bisection", "kink", "sort", "Cholesky"]
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", QUICK)
 def test_no_seed_of_two_hundred_calls_a_right_layer_wrong(name: str) -> None:
     layer, inputs, options = RIGHT[name]
     for seed in range(200):
-        found = pudle.audit(layer, *inputs, seed=seed, directions=3, **options)
+        found = pudle.audit(layer, *inputs, seed=seed, **options)
         assert found.verdict != "wrong", (seed, found)
 
 
