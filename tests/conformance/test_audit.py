@@ -544,6 +544,15 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
     assert kink.verdict == "undecided" and "kink" in repr(kink)
 
 
+def test_wrong_usage_is_told() -> None:
+    with pytest.raises(pudle.InvalidArgument, match="2 entries where the layer returns 6"):
+        pudle.audit(solved, X, residual=lambda z, x: equation(z, x)[:2])
+    with pytest.raises(pudle.InvalidArgument, match="choose from 0, 'weight', 'bias'"):
+        pudle.audit(torch.nn.Linear(N, 2), X, wrt="weights")
+    with pytest.raises(pudle.InvalidArgument, match="tighten='steps'"):
+        pudle.audit(lambda x: x * x.detach() ** 2, X[:2], tighten="steps")
+
+
 def test_problems_are_audited_as_they_are() -> None:
     def problem(step):
         theta = torch.tensor(0.5, dtype=torch.float64)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..algorithms import Iteration
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
-from ..errors import UnsupportedProblem, first_line
+from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
 from ..problems.linearized import MAX_DENSE
 from ..references.converging import Converging
@@ -187,6 +187,11 @@ def implicit_of(
         with layer.placed(pieces(theta, parts)) as inputs:
             given = tree_flatten(function(whole(state), *inputs))[0]
         after = torch.cat([each.reshape(-1) for each in given if isinstance(each, Tensor)])
+        if after.shape != state.shape:
+            raise InvalidArgument(
+                f"residual or step returns {after.numel()} entries where the layer returns"
+                f" {state.numel()}: return as many"
+            )
         return state - after if residual else after
 
     def loss(state: Any, theta: Tensor) -> Tensor:
