@@ -180,7 +180,7 @@ class Results:
 
     @property
     def solved(self) -> bool:
-        """Whether there is an algorithm that cannot be differentiated."""
+        """True if there is an algorithm that cannot be differentiated."""
         return not all(case["differentiable"] for case in self.cases.values())
 
     def badge(self, case: str) -> str:
