@@ -186,8 +186,9 @@ def audit(
         return found
     error = max(map(distance, subject.gradient(given), gradients))
     says = f"in {given[0].dtype} it is {number(error)} of its norm off"
-    worst = found.parts[0].ruled("right" if error <= RESOLVED else "inexact", says)
-    return Audit((dataclasses.replace(worst, error=error), *found.parts[1:]))
+    verdict, text = "right" if error <= RESOLVED else "inexact", f"{found.parts[0].text}; {says}"
+    worst = dataclasses.replace(found.parts[0], verdict=verdict, text=text, error=error)
+    return Audit((worst, *found.parts[1:]))
 
 
 def _layer_of(problem: Problem) -> tuple[Callable[..., Any], tuple[Tensor, Tensor]]:

@@ -2,26 +2,19 @@
 and what common mistakes make of it.
 """
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..algorithms import Iteration
-from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
-from ..problems.linearized import MAX_DENSE
 from ..references.converging import Converging
 from .audit_layer import Layer, doubled
-from .closed_forms import Array
-from .explanations import Mistakes
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13
@@ -30,10 +23,6 @@ STALLED = 1e-7
 #: Newton's method stays near a start from which it converges: within twice its first step (Newton
 #: and Kantorovich); more than this share of the solution means another equation.
 BRANCH, NEARBY = 2.0, 0.5
-#: Terms of a truncated series that are tried.
-TERMS = 60
-#: Shares of the system's norm between which a damping is looked for.
-DAMPINGS = (-7.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +43,8 @@ class Implicit:
         How far the refinement moved the solution, and the residual before it; relative.
     condition : float
         Condition number of the linear system.
+    batches : list of Tensor
+        What the layer returned, if all of it has a first axis.
     line, along : Slope and Tensor
         Differences of the refined solution that confirm it, and their direction.
     """
@@ -67,8 +58,7 @@ class Implicit:
     moved: float
     residual: float
     condition: float
-    #: Outputs of the layer with a batch, as they are returned.
-    outputs: list[Tensor]
+    batches: list[Tensor]
     line: Any = None
     along: Any = None
 
@@ -78,91 +68,6 @@ class Implicit:
         path, _ = _refined(running, self.solution)
         with torch.no_grad():
             return float(running.problem.outer_loss(path[-1]))
-
-    def mistaken(self, mine: Tensor, elsewhere: list[Tensor], earlier: list[Tensor]) -> Mistakes:
-        """Yield the gradients that common mistakes lead to, at the solution as returned; `earlier`
-        is what the layer returned `elsewhere`.
-        """
-        problem, codes = self.running.problem, self.returned
-        direct, weights = direct_gradients(problem, codes)
-
-        def pulled(
-            adjoint: Tensor, at: Tensor = codes, running: Converging = self.running
-        ) -> Array:
-            with torch.enable_grad():
-                live, theta = differentiable(running.problem)
-                after: Any = dataclasses.replace(running, problem=live).layer(at, 0)
-                return (direct + gradients(after, (theta,), adjoint)[0]).numpy(force=True)
-
-        system = problem.linearized(codes)
-        adjoint, _ = system.solve(weights)
-        yield "the system is not solved: one step is differentiated", pulled(weights)
-        transposed = None
-        with contextlib.suppress(UnsupportedProblem):
-            transposed, _ = system.solve(weights, transposed=False)
-        if transposed is not None:
-            yield "a solve with the Jacobian in place of its transpose", pulled(transposed)
-        if direct.any():
-            yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
-            yield "the path through the solution is missing", direct.numpy(force=True)
-            yield "the path through the solution with the wrong sign", pulled(-adjoint)
-        again, _ = system.solve(adjoint)
-        graph = "the gradient of the solver is kept in the graph: run it under torch.no_grad()"
-        yield f"the inverse is applied twice ({graph})", pulled(again)
-        before, theta = (
-            torch.cat([each.to(codes).reshape(1, -1) for each in state], 1)
-            for state in (earlier, elsewhere)
-        )
-        for running in (self.running, self.running.at(theta.ravel())):
-            stale, _ = running.problem.linearized(before).solve(weights)
-            yield "a stale solution, that of an earlier call", pulled(stale, before, running)
-        yield from self._parts_of_batch(system, weights, pulled)
-        if system.like.numel() <= MAX_DENSE:
-            yield from self._damped(system.matrix.T, weights.ravel(), pulled, mine)
-        term = total = weights
-        for terms in range(2, TERMS + 1):
-            term = term - system.transposed(term)
-            total = total + term
-            yield f"a truncated series of {terms} terms in place of the solve", pulled(total)
-
-    def _parts_of_batch(
-        self, system: Any, weights: Tensor, pulled: Callable[[Tensor], Array]
-    ) -> Mistakes:
-        """Yield the gradients of parts of the batch."""
-        masks = {"its first sample": slice(0, 1), "its last sample": slice(-1, None)}
-        masks |= {"all but its last sample": slice(0, -1)}
-        for which, rows in masks.items() if max(map(len, self.outputs), default=1) > 1 else ():
-            mask = torch.zeros_like(weights)
-            for part in pieces(mask.ravel(), self.outputs):
-                part[rows] = 1
-            yield f"of the batch {which} alone counts", pulled(system.solve(mask * weights)[0])
-
-    def _damped(
-        self, matrix: Tensor, weights: Tensor, pulled: Callable[[Tensor], Array], mine: Tensor
-    ) -> Iterator[tuple[str, Array]]:
-        """Yield the gradient of the damped system that comes nearest to an estimate, and that of
-        ``I + J``.
-        """
-        from scipy.optimize import minimize_scalar  # slow to import
-
-        eye, size = torch.eye(len(matrix)).to(matrix), float(torch.linalg.matrix_norm(matrix, 2))
-
-        def solved(system: Tensor) -> Array:
-            solution = torch.linalg.lstsq(system, weights[:, None]).solution
-            return pulled(solution.reshape(self.returned.shape))
-
-        yield "the system has I + J in place of I - J", solved(2 * eye - matrix)
-        expected = mine.numpy(force=True)
-
-        def left(exponent: float) -> float:
-            return float(np.linalg.norm(solved(matrix + size * 10**exponent * eye) - expected))
-
-        found = minimize_scalar(
-            left, bounds=DAMPINGS, method="bounded", options={"xatol": 1e-10, "maxiter": 80}
-        )
-        damping = size * 10**found.x
-        what = f"the system is damped by {damping:.3g} times the identity"
-        yield what, solved(matrix + damping * eye)
 
 
 def implicit_of(

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from ..text import count, number
 from .audit_differences import COARSE, LADDER, Slope, around, noise_of, slope
 from .audit_implicit import Implicit, implicit_of
 from .audit_layer import Layer, only_single, reals
+from .audit_mistakes import WEAK, is_symmetric, most_likely, of_equation, without_equation
 from .closed_forms import Array
-from .explanations import MULTIPLE, Mistakes, distance, likely
+from .explanations import SINGLE_PATH, Mistakes, distance
 from .tolerances import EXACT, ROUNDED
 
 #: Verdicts from the worst.
@@ -32,13 +33,9 @@ ALL, SOME = 64, 4
 #: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
 BEYOND = 10.0
 #: Differences that tell no more than this share of a gradient decide nothing, and two calls that
-#: differ by more are not one function.
-RESOLVED = 1e-3
-#: What a backward solve to a usual tolerance loses times the condition number, and at most: less is
-#: not called wrong without a name.
-LOOSE, AT_MOST = 1e-3, 0.05
-#: Mistakes that may be a solver's that stops early.
-WEAK = ("a truncated series", "a part of the batch")
+#: differ by more are not one function. A backward solve to this usual tolerance loses it times the
+#: condition number, and at most the second share.
+RESOLVED, AT_MOST = 1e-3, 0.05
 #: How a tighter option differs: a number of steps, a tolerance.
 MORE_STEPS, TIGHTER = 10, 1e-3
 #: How far away the layer is called to see whether it remembers a call.
@@ -74,20 +71,72 @@ class Part:
     def rank(self) -> tuple[int, float]:
         return VERDICTS.index(self.verdict), -self.error
 
-    def ruled(self, verdict: str, *reasons: str) -> "Part":
-        """Return it with a verdict and further reasons."""
-        text = "; ".join(filter(None, [self.text, *reasons]))
-        return dataclasses.replace(self, verdict=verdict, text=text)
 
-    def explained(self, mine: Array, expected: Array, mistakes: Mistakes, slack: float) -> "Part":
-        """Return it with the likeliest mistakes, at most two; any factor explains fewer entries
-        than three.
-        """
-        found = {name: left for left, name in likely(mine, expected, mistakes, slack)}
-        most = 3 * min(found.values(), default=0.0) + EXACT
-        names = [name for name, left in found.items() if left <= most]
-        names = [name for name in names if len(mine) > 2 or not name.endswith(MULTIPLE)]
-        return dataclasses.replace(self, mistakes=tuple(names[:2]))
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What a gradient in a part is compared with.
+
+    Attributes
+    ----------
+    expected : ndarray
+        The gradient, or its derivatives along directions.
+    doubt : ndarray or float
+        How far from it a right gradient may be, in each entry.
+    size : float
+        What errors are relative to.
+    what : str
+        What it is called.
+    rows : ndarray or None
+        The directions.
+    line, claimed
+        See `Part`.
+    hidden : str
+        What hides it; empty if it can be told.
+    """
+
+    expected: Array
+    doubt: Any
+    size: float
+    what: str
+    rows: Array | None = None
+    line: Slope | None = None
+    claimed: float = np.nan
+    hidden: str = ""
+
+    def seen(self, gradient: Array) -> Array:
+        """Return what is compared of a gradient."""
+        return gradient if self.rows is None else self.rows @ gradient
+
+    def error(self, gradient: Array) -> float:
+        """Return the distance of a gradient."""
+        return distance(self.seen(gradient), self.expected, self.size)
+
+    def agrees(self, gradient: Array) -> bool:
+        """Return whether a gradient is right if this is the truth."""
+        return bool((np.abs(self.seen(gradient) - self.expected) <= self.doubt).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Early:
+    """What a solver that stops early may explain.
+
+    Attributes
+    ----------
+    computed : iterable of Truth
+        What the gradient would be of what the layer computes in place of its solution.
+    interval : float
+        How much of the gradient the error of the layer's solution changes.
+    explained : float
+        Error up to which the backward pass may have stopped early.
+    text, remedy : str
+        How far the solution is off, and what would decide.
+    """
+
+    computed: Iterable[Truth]
+    interval: float
+    explained: float
+    text: str
+    remedy: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,22 +172,21 @@ class Judge:
             calls.append(layer.gradient(parts, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found = self.judged(calls[0])
+        found = [self.part(index, calls[0]) for index in range(len(parts))]
         apart = [max(map(distance, each, calls[0])) for each in calls]
         again = max(map(distance, calls[2], calls[1]))
         if again > RESOLVED:
             verdict = "wrong" if layer.value(parts) == layer.value(parts) else "undecided"
             named = f"not deterministic: two calls differ by {number(again)} of the gradient"
             return [dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found]
-        if max(apart) <= RESOLVED:
-            return found
-        named = "a stale solution, that of another call: keep it in ctx, not on the layer"
-        for index, other in enumerate(self.judged(calls[int(np.argmax(apart))])):
-            worse, better = sorted((found[index], other), key=Part.rank)
-            least = {"right": 0.0, "inexact": AT_MOST}.get(better.verdict, np.inf)
-            verdict = "wrong" if max(apart) > least else worse.verdict
-            if worse.verdict != "right":
-                found[index] = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
+        if max(apart) > RESOLVED:
+            named = "a stale solution, that of another call: keep it in ctx, not on the layer"
+            for index, first in enumerate(found):
+                other = self.part(index, calls[int(np.argmax(apart))])
+                worse, better = sorted((first, other), key=Part.rank)
+                if worse.verdict != "right":
+                    verdict = "wrong" if better.verdict == "right" else worse.verdict
+                    found[index] = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
         return found
 
     # --- what is compared
@@ -175,7 +223,7 @@ class Judge:
         """
         part = self.layer.parts[index]
         size = float(part.double().square().mean()) ** 0.5 if part.numel() else 0.0
-        if _is_symmetric(part):
+        if is_symmetric(part):
             # Only one half of such a matrix may be read.
             gradient = gradient.reshape(part.shape)
             gradient = (gradient + gradient.swapaxes(-1, -2)) / 2
@@ -187,20 +235,20 @@ class Judge:
         by = distance * self.scaled(index, direction)
         return part + torch.as_tensor(by.reshape(part.shape)).to(part)
 
-    def slopes(self, layer: Layer, index: int, rows: Array) -> list[Slope]:
+    def slopes(self, index: int, rows: Array) -> list[Slope]:
         """Return the derivatives along directions."""
 
         def line(row: Array) -> Callable[[float], float]:
             def value(distance: float) -> float:
-                parts = [*layer.parts]
+                parts = [*self.layer.parts]
                 parts[index] = self.moved(index, row, distance)
-                return layer.value(parts)
+                return self.layer.value(parts)
 
             return functools.cache(value)
 
         mixed = line(rows.sum(0) / len(rows) ** 0.5)
         precision = torch.float64 if self.precise else torch.float32
-        spacing = torch.finfo(layer.parts[index].dtype).eps ** 0.5
+        spacing = torch.finfo(self.layer.parts[index].dtype).eps ** 0.5
         noise = noise_of(mixed, (spacing, COARSE), torch.finfo(precision).eps)
         found: list[Slope] = []
         for row in rows:
@@ -248,26 +296,56 @@ class Judge:
 
     # --- the verdict
 
-    def judged(self, gradients: list[Array]) -> list[Part]:
-        """Return the verdict on each part."""
-        return [self.part(index, gradients) for index in range(len(gradients))]
-
     def part(self, index: int, gradients: list[Array]) -> Part:
         """Return the verdict on one part."""
-        name, mine = self.layer.title(self.layer.wrt[index]), self.scaled(index, gradients[index])
-        bad = int((~np.isfinite(mine)).sum())
-        if bad or not mine.size:
-            text = f"has {mine.size} entries, of which {bad} are NaN or infinite"
-            return Part(name, "wrong" if bad else "undecided", np.inf if bad else np.nan, text)
-        if isinstance(self.implicit, str):
-            return Part(name, "undecided", np.nan, f"has no truth: {self.implicit}")
-        return (self.beside if self.implicit else self.alone)(name, index, gradients)
+        title, mine = self.layer.title(self.layer.wrt[index]), self.scaled(index, gradients[index])
+        if bad := int((~np.isfinite(mine)).sum()):
+            return Part(title, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
+        if not mine.size or isinstance(self.implicit, str):
+            why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
+            return Part(title, "undecided", np.nan, why)
+        truth = (self.exact if self.implicit else self.differences)(index, gradients)
+        error = truth.error(mine)
+        off = f"is off by {number(error)} of its norm from {truth.what}"
 
-    def alone(self, name: str, index: int, gradients: list[Array]) -> Part:
-        """Judge a gradient by differences of the layer alone."""
+        def ruled(verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
+            text = "; ".join(filter(None, reasons))
+            return Part(title, verdict, error, text, mistakes, truth.line, truth.claimed)
+
+        if truth.hidden:
+            return dataclasses.replace(ruled("undecided", truth.hidden), error=np.nan)
+        if truth.agrees(mine):
+            return ruled("right", f"agrees to {number(error)} with {truth.what}")
+        early = (self.stopped if self.implicit else self.looping)(index, gradients, truth)
+        for computed in early.computed:
+            if computed.agrees(mine):
+                return ruled("inexact", off, f"it agrees with {computed.what}", early.text)
+        if error < ROUNDED:
+            if self.precise and only_single([gradients[index]]):
+                return ruled("wrong", off, mistakes=("float32 inside the backward pass",))
+            return ruled("inexact", off, SINGLE_PATH)
+        mistakes = self.mistakes(index, gradients, truth, early)
+        strong = not all(any(weak in each for weak in WEAK) for each in mistakes)
+        if strong or (mistakes and error > early.explained):
+            return ruled("wrong", off, mistakes=mistakes)
+        if self.tighten is not None:
+            tight, moved = self.tightened()
+            after = tight.part(index, tight.layer.gradient(tight.layer.parts)).error
+            says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
+            if after <= error / 3:
+                return ruled("inexact", off, says)
+            verdict = "wrong" if moved <= error / BEYOND else "undecided"
+            return ruled(verdict, off, says, mistakes=mistakes)
+        if error <= BEYOND * early.interval:
+            return ruled("inexact", off, early.text, mistakes=mistakes)
+        verdict, why = ("undecided", early.remedy) if error <= early.explained else ("wrong", "")
+        return ruled(verdict, off, why, mistakes=mistakes)
+
+    def differences(self, index: int, gradients: list[Array]) -> Truth:
+        """Return what differences of the layer tell."""
         mine = self.scaled(index, gradients[index])
         rows = self.along(index, mine)
-        lines, claimed = self.slopes(self.layer, index, rows), rows @ mine
+        lines, claimed = self.slopes(index, rows), rows @ mine
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
         size = max(float(np.linalg.norm(values)), float(np.linalg.norm(claimed)))
         usable = doubt <= RESOLVED * size + lines[0].noise
@@ -275,152 +353,97 @@ class Judge:
         seen = f", {left} left out for kinks or noise" * (not usable.all())
         if len(mine) > ALL:
             seen += f" ({self.directions} random directions, {SOME} of {len(mine)} coordinates)"
-        if _is_symmetric(self.layer.parts[index]):
+        if is_symmetric(self.layer.parts[index]):
             seen += " (symmetric changes alone)"
-        part = Part(name, "", np.nan, "", (), lines[0], claimed[0])
+        hidden = ""
         if 2 * usable.sum() < len(rows):
             why, remedy = "noise", "a tighter solver" if self.precise else "float64"
             if kinks.any():
                 why, remedy = "kinks", "an audit at other inputs"
-            return part.ruled("undecided", f"cannot be told from {why}{seen}: {remedy} would tell")
-        rows, values, doubt, claimed = (each[usable] for each in (rows, values, doubt, claimed))
-        known, what = float(np.linalg.norm(doubt)) / (size or 1.0), "differences of the layer"
-        part = self.compared(
-            part, claimed, values, doubt, size, f"{what}, known to {number(known)}{seen}"
-        )
-        if part.verdict:
-            return part
-        if part.error < ROUNDED:
-            return self.rounded(part, gradients[index])
-        part = part.explained(claimed, values, self.simple(index, claimed, values), 2 * known)
-        part = dataclasses.replace(part, text=f"{part.text}, of the computed function")
+            hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
+        rows, values, doubt = rows[usable], values[usable], doubt[usable]
+        known = number(float(np.linalg.norm(doubt)) / (size or 1.0))
+        what = f"differences of the computed function, known to {known}{seen}"
+        doubt = self.doubt(doubt, size)
+        return Truth(values, doubt, size, what, rows, lines[0], claimed[0], hidden)
 
-        def error_of(layer: Layer, gradient: Array) -> float:
-            lines = self.slopes(layer, index, rows)
-            return distance(rows @ gradient, np.array([each.value for each in lines]))
-
-        weak = [each.endswith(MULTIPLE) or each.startswith(WEAK) for each in part.mistakes]
-        if not all(weak):
-            return part.ruled("wrong")
-        if self.tighten is not None:
-            return self.tightened(part, index, error_of)
-        if self.layer.has_loop():
-            why = "a solver in its loop may stop early, and then has other differences than its"
-            return part.ruled("undecided", f"{why} solution: give step=, residual= or tighten=")
-        return part.ruled("wrong")
-
-    def compared(
-        self, part: Part, mine: Array, truth: Array, doubt: Any, size: float, what: str
-    ) -> Part:
-        """Return a part with its error, and the verdict if the gradient is right."""
-        error, rounding = distance(mine, truth, size), EXACT if self.precise else ROUNDED
-        part = dataclasses.replace(part, error=error)
-        if (np.abs(mine - truth) <= BEYOND * doubt + rounding * size).all():
-            return part.ruled("right", f"agrees to {number(error)} with {what}")
-        return part.ruled("", f"is off by {number(error)} of its norm from {what}")
-
-    def beside(self, name: str, index: int, gradients: list[Array]) -> Part:
-        """Judge a gradient by the implicit one."""
+    def exact(self, index: int, gradients: list[Array]) -> Truth:
+        """Return the implicit gradient."""
         implicit: Any = self.implicit
-        ends = np.cumsum([part.numel() for part in self.layer.parts])[:-1]
-
-        def project(gradient: Any) -> Array:
-            return self.scaled(index, np.split(np.asarray(gradient), ends)[index])
-
-        whole = np.concatenate([each.ravel() for each in gradients])
-        mine, exact, returned = map(project, (whole, implicit.exact, implicit.at_returned))
+        expected, along = self.cut(index, implicit.exact), np.asarray(implicit.along)
         # An input that hardly counts is known as well as all of the gradient.
-        least = ROUNDED * float((implicit.exact * implicit.along).norm())
-        size = max(float(np.linalg.norm(exact)), least) or 1.0
-        part = Part(name, "", 0, "", (), implicit.line, whole @ np.asarray(implicit.along))
+        least = ROUNDED * float(np.linalg.norm(implicit.exact * along))
+        size = max(float(np.linalg.norm(expected)), least) or 1.0
         what = f"the implicit gradient, known to {number(implicit.bound)}"
-        part = self.compared(part, mine, exact, implicit.bound * size, size, what)
-        if part.verdict:
-            return part
-        interval = max(implicit.moved, distance(exact, returned, size))
-        factor = number(part.error / (implicit.moved or np.nan))
-        early = f"the layer's solution is off by {number(implicit.moved)} (factor {factor})"
-        if self.compared(part, mine, returned, implicit.bound * size, size, "").verdict:
-            return part.ruled("inexact", f"it is right at the solution as returned: {early}")
-        if implicit.moved > EXACT * implicit.condition:
-            rows = self.along(index, mine)
-            values, doubt = np.array([each[:2] for each in self.slopes(self.layer, index, rows)]).T
-            apart = np.linalg.norm(rows @ (mine - exact))
-            same = self.compared(part, rows @ mine, values, doubt, size, "").verdict
-            if same and BEYOND * np.linalg.norm(doubt) <= apart / BEYOND:
-                return part.ruled("inexact", f"it is that of the computed function: {early}")
-        if part.error < ROUNDED:
-            return self.rounded(part, gradients[index])
-        earlier = reals(self.layer.outputs(self.elsewhere))
-        mistaken = implicit.mistaken(torch.as_tensor(whole), self.elsewhere, earlier)
-        mistakes = [*self.simple(index, mine, returned)]
-        mistakes += [(mistake, project(gradient)) for mistake, gradient in mistaken]
-        vague = max(LOOSE * (mine.size > 2), 3 * interval)
-        part = part.explained(mine, returned, mistakes, vague)
-        loose = max(min(AT_MOST, LOOSE * implicit.condition), BEYOND * interval)
-        weak = all(each.startswith(WEAK) for each in part.mistakes)
-        if part.mistakes and not (weak and part.error <= loose):
-            return part.ruled("wrong")
-        if self.tighten is not None:
-            return self.tightened(part, index, lambda _, mine: distance(mine, exact, size))
-        if part.error <= BEYOND * interval:
-            return part.ruled("inexact", early)
+        doubt, claimed = self.doubt(implicit.bound * size, size), joined(gradients) @ along
+        return Truth(expected, doubt, size, what, None, implicit.line, claimed)
+
+    def doubt(self, uncertainty: Any, size: float) -> Any:
+        """Return how far a right gradient may be from one that is known to an uncertainty."""
+        return BEYOND * uncertainty + (EXACT if self.precise else ROUNDED) * size
+
+    def looping(self, index: int, gradients: list[Array], truth: Truth) -> Early:
+        """Return what a solver inside may explain, of which nothing is known."""
+        remedy = "a solver in its loop may stop early, and then has other differences than its"
+        remedy += " solution: give step=, residual= or tighten="
+        return Early((), 0.0, np.inf if self.layer.has_loop() else 0.0, "", remedy)
+
+    def stopped(self, index: int, gradients: list[Array], truth: Truth) -> Early:
+        """Return what the distance of the layer's solution from the refined one explains."""
+        implicit: Any = self.implicit
+        what, expected = "that at the solution as returned", self.cut(index, implicit.at_returned)
+        returned = dataclasses.replace(truth, expected=expected, what=what)
+
+        def computed() -> Iterator[Truth]:
+            yield returned
+            if implicit.moved > EXACT * implicit.condition:
+                differences = self.differences(index, gradients)
+                if not differences.agrees(truth.expected):
+                    yield differences
+
+        interval, error = (
+            max(implicit.moved, truth.error(expected)),
+            truth.error(self.scaled(index, gradients[index])),
+        )
+        explained = max(min(AT_MOST, RESOLVED * implicit.condition), BEYOND * interval)
         if implicit.residual > EXACT**1.5:
-            loose = BEYOND * implicit.condition * implicit.residual
-        why = "a backward solve that stops early may lose that much: give tighten="
-        return part.ruled("undecided", why) if part.error <= loose else part.ruled("wrong")
+            explained = BEYOND * implicit.condition * implicit.residual
+        factor = number(error / (implicit.moved or np.nan))
+        text = f"the layer's solution is off by {number(implicit.moved)} (factor {factor})"
+        remedy = "a backward solve that stops early may lose that much: give tighten="
+        return Early(computed(), interval, explained, text, remedy)
 
-    def tightened(self, part: Part, index: int, error_of: Callable[[Layer, Array], float]) -> Part:
-        """Judge a gradient by what a tighter solver changes."""
+    def mistakes(
+        self, index: int, gradients: list[Array], truth: Truth, early: Early
+    ) -> tuple[str, ...]:
+        """Return the likeliest mistakes."""
+
+        def all_() -> Mistakes:
+            yield from without_equation(self.layer.parts[index], self.outputs, mine, truth.expected)
+            if isinstance(self.implicit, Implicit):
+                earlier = reals(self.layer.outputs(self.elsewhere))
+                made = of_equation(self.implicit, joined(gradients), self.elsewhere, earlier)
+                yield from ((name, self.cut(index, gradient)) for name, gradient in made)
+
+        mine = truth.seen(self.scaled(index, gradients[index]))
+        slack = max(RESOLVED * (mine.size > 2), 3 * early.interval)
+        return most_likely(mine, truth.expected, all_(), slack)
+
+    def tightened(self) -> tuple["Judge", float]:
+        """Return the judge of the layer with a tighter solver, and how far its outputs move."""
         layer = dataclasses.replace(self.layer, call=_tightened(self.layer.call, self.tighten))
-        layer.__dict__["weights"] = self.layer.weights
-        made = [each.double().numpy(force=True) for each in reals(layer.outputs(layer.parts))]
-        moved = max(map(distance, made, self.outputs))
-        after = error_of(layer, self.scaled(index, layer.gradient(layer.parts)[index]))
-        says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
-        if after <= part.error / 3:
-            return dataclasses.replace(part.ruled("inexact", says), mistakes=())
-        return part.ruled("wrong" if moved <= part.error / BEYOND else "undecided", says)
+        tight = dataclasses.replace(self, layer=layer, tighten=None)
+        return tight, max(map(distance, tight.outputs, self.outputs))
 
-    def rounded(self, part: Part, gradient: Array) -> Part:
-        """Judge a gradient that is off by a few roundings of float32."""
-        if self.precise and only_single([gradient]):
-            named = ("float32 inside the backward pass",)
-            return dataclasses.replace(part, mistakes=named).ruled("wrong")
-        return part.ruled("inexact", "is there float32, or a difference quotient, in its path?")
-
-    def simple(self, index: int, mine: Array, expected: Array) -> Mistakes:
-        """Yield what mistakes that need no equation make of an expected gradient, along some
-        directions or in all entries.
-        """
-        part = self.layer.parts[index]
-        shape = tuple(part.shape)
-        if not mine.any():
-            yield "detached: no gradient arrives at all", mine
-        counts = {*shape[:1], *(n for each in self.outputs for n in (each.size, *each.shape[:1]))}
-        for n in sorted(counts - {1}):
-            yield f"a sum over {n}, not a mean", n * expected
-            yield f"a mean over {n}, not a sum", expected / n
-        if mine.size != part.numel():
-            return
-        if part.ndim > 1 and shape[0] > 1:
-            pairs = zip(mine.reshape(shape), expected.reshape(shape), strict=True)
-            little = 0.01 * distance(mine, expected)
-            right = [bool(distance(a, b) <= little and b.any()) for a, b in pairs]
-            if any(right) and not all(right):
-                yield f"a part of the batch: {right.count(True)} of {len(right)} rows right", mine
-        if part.ndim == 2 and shape[0] == shape[1]:
-            matrix = expected.reshape(shape)
-            both = (matrix + np.diag(np.diag(matrix))).ravel()
-            if _is_symmetric(part):
-                yield "half of a symmetric matrix", both / 2
-                yield "both halves of a symmetric matrix added", 2 * expected - both / 2
-            yield "transposed", matrix.T.ravel()
+    def cut(self, index: int, whole: Any) -> Array:
+        """Return a part of a gradient in all parts, in its units."""
+        ends = np.cumsum([part.numel() for part in self.layer.parts])[:-1]
+        return self.scaled(index, np.split(np.asarray(whole), ends)[index])
 
 
-def _is_symmetric(part: Tensor) -> bool:
-    square = part.ndim > 1 and part.shape[-1] == part.shape[-2] > 1
-    return square and bool((part == part.mT).all() and part.any())
+def joined(gradients: list[Array]) -> Array:
+    """Return gradients as one vector."""
+    return np.concatenate([each.ravel() for each in gradients])
 
 
 def _tightened(layer: Any, tighten: Any) -> Any:

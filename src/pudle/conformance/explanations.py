@@ -14,6 +14,8 @@ from .tolerances import ROUNDED
 Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
 MULTIPLE = " times that"
+#: What a gap of few roundings of float32 asks.
+SINGLE_PATH = "is there float32, or a difference quotient, in its path?"
 
 
 def distance(mine: Array, expected: Array, size: float | None = None) -> float:
@@ -64,7 +66,6 @@ def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) ->
     for _, mistake in likely(mine, expected, mistakes):
         return f"{mistake}, instead of {what}"
     if error < ROUNDED:
-        path = "is there float32, or a difference quotient, in its path?"
-        return f"off by {error:.0e} from {what}: {path}"
+        return f"off by {error:.0e} from {what}: {SINGLE_PATH}"
     cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
     return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"
