@@ -20,7 +20,6 @@ from ..text import number
 from ..validation import check_integer
 from .audit_layer import Layer, doubled, in_double
 from .audit_verdict import RESOLVED, Judge, Part
-from .explanations import distance
 
 #: Layers that lead to the state at which a problem's own layer is audited.
 LAYERS = 5
@@ -180,11 +179,11 @@ def audit(
             judge = dataclasses.replace(judge, layer=subject)
             exact = subject
         parts = judge()
-        gradients = exact.gradient(exact.parts)
+        gradient = exact.gradient(exact.theta)
     found = Audit(tuple(sorted(parts, key=Part.rank)))
     if found.verdict != "right" or exact is subject or given[0].dtype == torch.float64:
         return found
-    error = max(map(distance, subject.gradient(given), gradients))
+    error = exact.apart(subject.gradient(subject.theta), gradient)
     says = f"in {given[0].dtype} it is {number(error)} of its norm off"
     verdict, text = "right" if error <= RESOLVED else "inexact", f"{found.parts[0].text}; {says}"
     worst = dataclasses.replace(found.parts[0], verdict=verdict, text=text, error=error)

@@ -2,19 +2,20 @@
 and what common mistakes make of it.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
 from ..references.converging import Converging
-from .audit_layer import Layer, doubled
+from .audit_layer import Layer, doubled, is_real
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13
@@ -76,20 +77,19 @@ def implicit_of(
     step: Callable[..., Any] | None,
 ) -> Implicit | str:
     """Return the implicit gradients of a layer, or why there are none."""
-    leaves, form = tree_flatten(tree_map(doubled, layer.outputs(layer.parts)))
-    outputs = [each for each in leaves if isinstance(each, Tensor) and each.is_floating_point()]
-    parts = [part.double() for part in layer.parts]
+    returned = tree_map(doubled, layer.outputs(layer.theta))
+    outputs = [each for each in tree_flatten(returned)[0] if is_real(each)]
+    double = dataclasses.replace(layer, inputs=tuple(map(doubled, layer.inputs)))
     function: Any = residual or step
     if not sum(each.numel() for each in outputs):
         return "the layer returns no entries"
 
     def whole(state: Tensor) -> Any:
         made = iter(pieces(state, outputs))
-        real = {id(each) for each in outputs}
-        return tree_unflatten([next(made) if id(each) in real else each for each in leaves], form)
+        return tree_map(lambda each: next(made) if is_real(each) else each, returned)
 
     def advance(state: Any, theta: Tensor) -> Any:
-        with layer.placed(pieces(theta, parts)) as inputs:
+        with double.placed(double.at(theta)) as inputs:
             given = tree_flatten(function(whole(state), *inputs))[0]
         after = torch.cat([each.reshape(-1) for each in given if isinstance(each, Tensor)])
         if after.shape != state.shape:
@@ -100,21 +100,21 @@ def implicit_of(
         return state - after if residual else after
 
     def loss(state: Any, theta: Tensor) -> Tensor:
-        with layer.placed(pieces(theta, parts)) as inputs:
+        with double.placed(double.at(theta)) as inputs:
             return layer.lost(whole(state), inputs)
 
-    theta, initial = (torch.cat([each.reshape(-1) for each in all_]) for all_ in (parts, outputs))
-    running = Converging(FixedPoint(theta, advance, loss, initial), Iteration(), 1.0)
-    returned = running.problem.initial_codes()
+    initial = torch.cat([each.flatten() for each in outputs])
+    running = Converging(FixedPoint(layer.theta, advance, loss, initial), Iteration(), 1.0)
+    codes = running.problem.initial_codes()
     try:
-        path, sizes = _refined(running, returned)
+        path, sizes = _refined(running, codes)
         exact, diagnostics = running.gradient(path[-1], 0)
         earlier, _ = running.gradient(path[max(len(path) - 2, 0)], 0)
-        at_returned, _ = running.gradient(returned, 0)
+        at_returned, _ = running.gradient(codes, 0)
     except UnsupportedProblem as refused:
         return first_line(refused).partition("; use")[0]
     size = float(path[-1].norm()) or 1.0
-    moved = float((path[-1] - returned).norm()) / size
+    moved = float((path[-1] - codes).norm()) / size
     if sizes[-1] > STALLED * size:
         return "Newton's method does not converge from the solution that the layer returns"
     if moved > min(max(BRANCH * sizes[0] / size, STALLED), NEARBY):
@@ -125,10 +125,10 @@ def implicit_of(
     condition = float(diagnostics["condition_number"])
     lost = max(torch.finfo(exact.dtype).eps, float(diagnostics["largest_relative_residual"]))
     bound = float((exact - earlier).norm()) / (float(exact.norm()) or 1.0) + condition * lost
-    left = float(running.problem.stationarity(returned).norm()) / size
+    left = float(running.problem.stationarity(codes).norm()) / size
     batches = outputs if all(each.ndim for each in outputs) else []
     return Implicit(
-        running, returned, path[-1], exact, at_returned, bound, moved, left, condition, batches
+        running, codes, path[-1], exact, at_returned, bound, moved, left, condition, batches
     )
 
 

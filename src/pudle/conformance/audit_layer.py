@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..errors import InvalidArgument
 from ..streams import generator
 from ..validation import check_scalar
 from .closed_forms import Array
+from .explanations import distance
 
 #: Lines of code that a layer runs more often than this in one call are a loop.
 FEW_TIMES = 2
@@ -30,7 +32,8 @@ PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
 @dataclass(frozen=True, eq=False)
 class Layer:
     """A callable, its inputs, and which of them (numbers), or which parameters of a module (names),
-    are varied; `parts` are tensors in their place.
+    are varied: its parts, together one vector theta of all their entries, each in units of its
+    part.
 
     Without a loss it is a sum of the outputs, each divided by its size, with random weights.
     """
@@ -49,18 +52,50 @@ class Layer:
 
     @functools.cached_property
     def parts(self) -> list[Tensor]:
-        """The tensors in question, as they are given."""
+        """The parts as they are given."""
         named = dict(self.module.named_parameters()) if self.module else {}
         given = dict(enumerate(self.inputs)) | named
         for name in self.wrt:
-            value = given.get(name)
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                known = [key for key, each in given.items() if isinstance(each, Tensor)]
+            if not is_real(given.get(name)):
+                known = [repr(key) for key, each in given.items() if isinstance(each, Tensor)]
                 raise InvalidArgument(
                     f"wrt={name!r} is no tensor of real numbers among inputs and parameters: choose"
-                    f" from {', '.join(map(repr, known))}"
+                    f" from {', '.join(known)}"
                 )
         return [given[name].detach() for name in self.wrt]
+
+    @functools.cached_property
+    def units(self) -> list[float]:
+        """The size of each part: a power of two, which leaves all digits as they are."""
+        sizes = [float(part.double().square().mean() ** 0.5) for part in self.parts]
+        return [2.0 ** round(np.log2(size)) if size > 0 else 1.0 for size in sizes]
+
+    @functools.cached_property
+    def theta(self) -> Tensor:
+        """The parts as a vector."""
+        pairs = zip(self.parts, self.units, strict=True)
+        return torch.cat([part.double().flatten() / unit for part, unit in pairs])
+
+    @functools.cached_property
+    def spans(self) -> list[slice]:
+        """Where each part stands in theta."""
+        ends = np.cumsum([0, *(part.numel() for part in self.parts)])
+        return [slice(*pair) for pair in pairwise(ends)]
+
+    def at(self, theta: Tensor) -> list[Tensor]:
+        """Return the parts for a theta, in the layout in which they are given, which may have gaps.
+        Only one half of a symmetric matrix may be read: both are varied alike.
+        """
+        found = []
+        for part, unit, span in zip(self.parts, self.units, self.spans, strict=True):
+            moved = unit * theta[span].reshape(part.shape)
+            moved = (moved + moved.mT) / 2 if is_symmetric(part) else moved
+            found.append(torch.empty_like(part).copy_(moved))
+        return found
+
+    def apart(self, gradient: Array, other: Array) -> float:
+        """Return the distance between gradients, in the part where it is largest."""
+        return max(distance(gradient[span], other[span]) for span in self.spans)
 
     def title(self, name: int | str) -> str:
         """Return what to call an input or a parameter."""
@@ -105,42 +140,42 @@ class Layer:
     def weights(self) -> list[Tensor]:
         """Random weights of the outputs."""
         random, weights = generator(self.seed, "weights of outputs under audit"), []
-        for each in reals(self.outputs(self.parts)):
+        for each in reals(self.outputs(self.theta)):
             size = float(each.square().mean() ** 0.5) if each.numel() else 0.0
             drawn = random.standard_normal(each.shape) / (size or 1.0)
             weights.append(torch.as_tensor(drawn).to(each))
         return weights
 
     @torch.no_grad()
-    def outputs(self, parts: Sequence[Tensor]) -> Any:
+    def outputs(self, theta: Tensor) -> Any:
         """Return what the layer returns."""
-        with self.placed(parts) as inputs:
+        with self.placed(self.at(theta)) as inputs:
             return self.call(*inputs)
 
     @torch.no_grad()
-    def value(self, parts: Sequence[Tensor]) -> float:
+    def value(self, theta: Tensor) -> float:
         """Return the loss."""
-        with self.placed(parts) as inputs:
+        with self.placed(self.at(theta)) as inputs:
             return float(self.lost(self.call(*inputs), inputs))
 
-    def gradient(
-        self, parts: Sequence[Tensor], between: Sequence[Tensor] | None = None
-    ) -> list[Array]:
-        """Return the layer's own gradient; `between` the forward and the backward pass it is called
-        at other parts.
+    def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
+        """Return the layer's own gradient in theta; `between` the forward and the backward pass it
+        is called elsewhere.
         """
-        pairs = zip(self.parts, parts, strict=True)
-        # In the layout in which they are given, which may have gaps.
-        leaves = [torch.empty_like(a).copy_(b).requires_grad_() for a, b in pairs]
         self.weights  # noqa: B018  # before the graph is made
-        with torch.enable_grad(), self.placed(leaves) as inputs:
-            loss = self.lost(self.call(*inputs), inputs)
+        with torch.enable_grad():
+            leaf = theta.clone().requires_grad_()
+            parts = self.at(leaf)
+            leaves = [part.detach().requires_grad_() for part in parts]
+            with self.placed(leaves) as inputs:
+                loss = self.lost(self.call(*inputs), inputs)
         if between is not None:
             self.outputs(between)
-        made: Any = [torch.zeros_like(leaf) for leaf in leaves]
+        made: Any = [torch.zeros_like(each) for each in leaves]
         if loss.requires_grad:
             made = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return [each.detach().to_dense().double().cpu().numpy() for each in made]
+        dense = [each.detach().to_dense() for each in made]
+        return torch.autograd.grad(parts, leaf, dense)[0].numpy(force=True)
 
     def has_loop(self) -> bool:
         """Return whether the forward pass runs a line of code, other than of torch, several times:
@@ -158,7 +193,7 @@ class Layer:
         before = sys.gettrace()
         sys.settrace(watch)
         try:
-            self.outputs(self.parts)
+            self.outputs(self.theta)
         finally:
             sys.settrace(before)
         return max(counts.values(), default=0) > FEW_TIMES
@@ -168,7 +203,7 @@ def reals(outputs: Any) -> list[Tensor]:
     """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
     leaves = [each for each in tree_flatten(outputs)[0] if isinstance(each, Tensor)]
     found = [torch.view_as_real(each) if each.is_complex() else each for each in leaves]
-    if not (found := [each for each in found if each.is_floating_point()]):
+    if not (found := [each for each in found if is_real(each)]):
         raise InvalidArgument(
             f"the layer returns {type(outputs).__name__} without a tensor of real numbers: return"
             " one at least"
@@ -190,10 +225,20 @@ def in_double(module: torch.nn.Module | None) -> Iterator[None]:
             each.data = data
 
 
+def is_real(value: Any) -> bool:
+    """Return whether a value is a tensor of real numbers."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 def doubled(value: Any) -> Any:
     """Return a tensor of real numbers in float64, anything else as it is."""
-    real = isinstance(value, Tensor) and value.is_floating_point()
-    return value.detach().double() if real else value
+    return value.detach().double() if is_real(value) else value
+
+
+def is_symmetric(part: Tensor) -> bool:
+    """Return whether a part is a symmetric matrix, or a batch of them."""
+    square = part.ndim > 1 and part.shape[-1] == part.shape[-2] > 1
+    return square and bool((part == part.mT).all() and part.any())
 
 
 def only_single(arrays: Sequence[Array]) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
 from .audit_implicit import Implicit, pieces
+from .audit_layer import is_symmetric
 from .closed_forms import Array
 from .explanations import MULTIPLE, Mistakes, distance, likely
 from .tolerances import EXACT
@@ -65,14 +67,8 @@ def without_equation(part: Tensor, outputs: list[Array], mine: Array, expected: 
         yield "transposed", matrix.T.ravel()
 
 
-def is_symmetric(part: Tensor) -> bool:
-    """Return whether a part is a symmetric matrix, or a batch of them."""
-    square = part.ndim > 1 and part.shape[-1] == part.shape[-2] > 1
-    return square and bool((part == part.mT).all() and part.any())
-
-
 def of_equation(
-    implicit: Implicit, mine: Array, elsewhere: list[Tensor], earlier: list[Tensor]
+    implicit: Implicit, mine: Array, elsewhere: Tensor, earlier: list[Tensor]
 ) -> Mistakes:
     """Yield the gradients in all parts that mistakes with an equation lead to, at the solution as
     returned; `earlier` is what the layer returned `elsewhere`.
@@ -80,10 +76,11 @@ def of_equation(
     from scipy.optimize import minimize_scalar  # slow to import
 
     running, codes = implicit.running, implicit.returned
-    direct, weights = direct_gradients(running.problem, codes)
-    system = running.problem.linearized(codes)
+    problem: Any = running.problem
+    direct, weights = direct_gradients(problem, codes)
+    system = problem.linearized(codes)
     with torch.enable_grad():
-        live, theta = differentiable(running.problem)
+        live, theta = differentiable(problem)
         after = dataclasses.replace(running, problem=live).layer(codes, 0)
 
     def pulled(adjoint: Tensor) -> Array:
@@ -102,14 +99,12 @@ def of_equation(
     graph = "the gradient of the solver is kept in the graph: run it under torch.no_grad()"
     yield f"the inverse is applied twice ({graph})", pulled(system.solve(adjoint)[0])
     # The loss is taken at the solution of this call.
-    linear = dataclasses.replace(
-        running.problem, loss=lambda z, theta: (weights * z).sum() + (direct * theta).sum()
+    linear: Any = dataclasses.replace(
+        problem, loss=lambda z, theta: (weights * z).sum() + (direct * theta).sum()
     )
-    before, other = (
-        torch.cat([each.to(codes).ravel() for each in s]) for s in (earlier, elsewhere)
-    )
-    for problem in (linear, linear.with_theta(other)):
-        stale, _ = dataclasses.replace(running, problem=problem).gradient(before[None], 0)
+    before = torch.cat([each.to(codes).reshape(1, -1) for each in earlier], 1)
+    for other in (linear, linear.with_theta(elsewhere)):
+        stale, _ = dataclasses.replace(running, problem=other).gradient(before, 0)
         yield "a stale solution, that of an earlier call", stale.numpy(force=True)
     for which, rows in ROWS.items() if max(map(len, implicit.batches), default=1) > 1 else ():
         mask = torch.zeros_like(weights)

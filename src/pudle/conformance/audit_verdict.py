@@ -20,8 +20,8 @@ from ..streams import generator
 from ..text import count, number
 from .audit_differences import COARSE, LADDER, Slope, around, noise_of, slope
 from .audit_implicit import Implicit, implicit_of
-from .audit_layer import Layer, only_single, reals
-from .audit_mistakes import WEAK, is_symmetric, most_likely, of_equation, without_equation
+from .audit_layer import Layer, is_symmetric, only_single, reals
+from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
 from .closed_forms import Array
 from .explanations import SINGLE_PATH, Mistakes, distance
 from .tolerances import EXACT, ROUNDED
@@ -157,26 +157,26 @@ class Judge:
         """
         self.elsewhere  # noqa: B018
         with contextlib.suppress(RuntimeError, TypeError, ValueError):
-            self.layer.outputs(self.layer.parts)
+            self.layer.outputs(self.layer.theta)
             return True
         return False
 
     def __call__(self) -> list[Part]:
         """Return the verdict on each part."""
-        layer, parts = self.layer, self.layer.parts
+        layer, theta = self.layer, self.layer.theta
         if not all(np.isfinite(each).all() for each in self.outputs):
             raise InvalidArgument("the layer returns NaN or infinite entries: audit other inputs")
         try:
             layer.gradient(self.elsewhere)
-            calls = [layer.gradient(parts) for _ in range(3)]
-            calls.append(layer.gradient(parts, between=self.elsewhere))
+            calls = [layer.gradient(theta) for _ in range(3)]
+            calls.append(layer.gradient(theta, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found = [self.part(index, calls[0]) for index in range(len(parts))]
-        apart = [max(map(distance, each, calls[0])) for each in calls]
-        again = max(map(distance, calls[2], calls[1]))
+        found = [self.part(index, calls[0]) for index in range(len(layer.parts))]
+        apart = [layer.apart(each, calls[0]) for each in calls]
+        again = layer.apart(calls[2], calls[1])
         if again > RESOLVED:
-            verdict = "wrong" if layer.value(parts) == layer.value(parts) else "undecided"
+            verdict = "wrong" if layer.value(theta) == layer.value(theta) else "undecided"
             named = f"not deterministic: two calls differ by {number(again)} of the gradient"
             return [dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found]
         if max(apart) > RESOLVED:
@@ -194,7 +194,7 @@ class Judge:
     @functools.cached_property
     def outputs(self) -> list[Array]:
         """What the layer returns."""
-        made = reals(self.layer.outputs(self.layer.parts))
+        made = reals(self.layer.outputs(self.layer.theta))
         return [each.double().numpy(force=True) for each in made]
 
     @functools.cached_property
@@ -204,47 +204,28 @@ class Judge:
         return double and not only_single(self.outputs)
 
     @functools.cached_property
-    def elsewhere(self) -> list[Tensor]:
-        """Parts a little away, if the layer has a value there."""
+    def elsewhere(self) -> Tensor:
+        """A theta a little away, if the layer has a value there."""
         with contextlib.suppress(Exception):
-            moved = [self.moved(*each, ELSEWHERE) for each in enumerate(self.drawn("elsewhere"))]
+            moved = self.layer.theta + ELSEWHERE * self.drawn("elsewhere")
             self.layer.outputs(moved)
             return moved
-        return self.layer.parts
+        return self.layer.theta
 
-    def drawn(self, purpose: str) -> list[Array]:
-        """Return a random direction in each part."""
-        random = generator(self.layer.seed, f"audit {purpose}")
-        return [random.standard_normal(part.numel()) for part in self.layer.parts]
-
-    def scaled(self, index: int, gradient: Array) -> Array:
-        """Return a gradient, or a direction, in a part as a vector, in units of the part, the root
-        mean square of its entries; of a symmetric matrix the symmetric part.
-        """
-        part = self.layer.parts[index]
-        size = float(part.double().square().mean()) ** 0.5 if part.numel() else 0.0
-        if is_symmetric(part):
-            # Only one half of such a matrix may be read.
-            gradient = gradient.reshape(part.shape)
-            gradient = (gradient + gradient.swapaxes(-1, -2)) / 2
-        return gradient.ravel() * (size or 1.0)
-
-    def moved(self, index: int, direction: Array, distance: float) -> Tensor:
-        """Return a part, moved along a direction."""
-        part = self.layer.parts[index]
-        by = distance * self.scaled(index, direction)
-        return part + torch.as_tensor(by.reshape(part.shape)).to(part)
+    def drawn(self, purpose: str) -> Tensor:
+        """Return a random direction."""
+        theta = self.layer.theta
+        drawn = generator(self.layer.seed, f"audit {purpose}").standard_normal(len(theta))
+        return torch.as_tensor(drawn).to(theta)
 
     def slopes(self, index: int, rows: Array) -> list[Slope]:
-        """Return the derivatives along directions."""
+        """Return the derivatives along directions in a part."""
+        theta, span = self.layer.theta, self.layer.spans[index]
 
         def line(row: Array) -> Callable[[float], float]:
-            def value(distance: float) -> float:
-                parts = [*self.layer.parts]
-                parts[index] = self.moved(index, row, distance)
-                return self.layer.value(parts)
-
-            return functools.cache(value)
+            direction = torch.zeros_like(theta)
+            direction[span] = torch.as_tensor(row).to(theta)
+            return functools.cache(lambda length: self.layer.value(theta + length * direction))
 
         mixed = line(rows.sum(0) / len(rows) ** 0.5)
         precision = torch.float64 if self.precise else torch.float32
@@ -279,8 +260,7 @@ class Judge:
         found = implicit_of(self.layer, self.residual, self.step)
         if isinstance(found, str):
             return found
-        theta, drawn = found.running.problem.theta, enumerate(self.drawn("of an equation"))
-        along = torch.as_tensor(np.concatenate([self.scaled(*each) for each in drawn])).to(theta)
+        theta, along = self.layer.theta, self.drawn("of an equation")
         noise = np.finfo(float).eps * found.condition * abs(found.value(theta))
         line = slope(lambda t: found.value(theta + t * along), noise, LADDER[1:7])
         claimed, size = float(found.exact @ along), float(found.exact.norm() * along.norm())
@@ -296,15 +276,15 @@ class Judge:
 
     # --- the verdict
 
-    def part(self, index: int, gradients: list[Array]) -> Part:
+    def part(self, index: int, gradient: Array) -> Part:
         """Return the verdict on one part."""
-        title, mine = self.layer.title(self.layer.wrt[index]), self.scaled(index, gradients[index])
+        title, mine = self.layer.title(self.layer.wrt[index]), gradient[self.layer.spans[index]]
         if bad := int((~np.isfinite(mine)).sum()):
             return Part(title, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
         if not mine.size or isinstance(self.implicit, str):
             why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
             return Part(title, "undecided", np.nan, why)
-        truth = (self.exact if self.implicit else self.differences)(index, gradients)
+        truth = (self.exact if self.implicit else self.differences)(index, gradient)
         error = truth.error(mine)
         off = f"is off by {number(error)} of its norm from {truth.what}"
 
@@ -316,21 +296,21 @@ class Judge:
             return dataclasses.replace(ruled("undecided", truth.hidden), error=np.nan)
         if truth.agrees(mine):
             return ruled("right", f"agrees to {number(error)} with {truth.what}")
-        early = (self.stopped if self.implicit else self.looping)(index, gradients, truth)
+        early = (self.stopped if self.implicit else self.looping)(index, gradient, truth)
         for computed in early.computed:
             if computed.agrees(mine):
                 return ruled("inexact", off, f"it agrees with {computed.what}", early.text)
         if error < ROUNDED:
-            if self.precise and only_single([gradients[index]]):
+            if self.precise and only_single([mine]):
                 return ruled("wrong", off, mistakes=("float32 inside the backward pass",))
             return ruled("inexact", off, SINGLE_PATH)
-        mistakes = self.mistakes(index, gradients, truth, early)
+        mistakes = self.mistakes(index, gradient, truth, early)
         strong = not all(any(weak in each for weak in WEAK) for each in mistakes)
         if strong or (mistakes and error > early.explained):
             return ruled("wrong", off, mistakes=mistakes)
         if self.tighten is not None:
             tight, moved = self.tightened()
-            after = tight.part(index, tight.layer.gradient(tight.layer.parts)).error
+            after = tight.part(index, tight.layer.gradient(tight.layer.theta)).error
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return ruled("inexact", off, says)
@@ -341,9 +321,9 @@ class Judge:
         verdict, why = ("undecided", early.remedy) if error <= early.explained else ("wrong", "")
         return ruled(verdict, off, why, mistakes=mistakes)
 
-    def differences(self, index: int, gradients: list[Array]) -> Truth:
+    def differences(self, index: int, gradient: Array) -> Truth:
         """Return what differences of the layer tell."""
-        mine = self.scaled(index, gradients[index])
+        mine = gradient[self.layer.spans[index]]
         rows = self.along(index, mine)
         lines, claimed = self.slopes(index, rows), rows @ mine
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
@@ -367,43 +347,47 @@ class Judge:
         doubt = self.doubt(doubt, size)
         return Truth(values, doubt, size, what, rows, lines[0], claimed[0], hidden)
 
-    def exact(self, index: int, gradients: list[Array]) -> Truth:
+    def exact(self, index: int, gradient: Array) -> Truth:
         """Return the implicit gradient."""
         implicit: Any = self.implicit
-        expected, along = self.cut(index, implicit.exact), np.asarray(implicit.along)
+        exact, along = np.asarray(implicit.exact), np.asarray(implicit.along)
+        expected = exact[self.layer.spans[index]]
         # An input that hardly counts is known as well as all of the gradient.
-        least = ROUNDED * float(np.linalg.norm(implicit.exact * along))
+        least = ROUNDED * float(np.linalg.norm(exact))
         size = max(float(np.linalg.norm(expected)), least) or 1.0
         what = f"the implicit gradient, known to {number(implicit.bound)}"
-        doubt, claimed = self.doubt(implicit.bound * size, size), joined(gradients) @ along
+        doubt, claimed = self.doubt(implicit.bound * size, size), gradient @ along
         return Truth(expected, doubt, size, what, None, implicit.line, claimed)
 
     def doubt(self, uncertainty: Any, size: float) -> Any:
         """Return how far a right gradient may be from one that is known to an uncertainty."""
         return BEYOND * uncertainty + (EXACT if self.precise else ROUNDED) * size
 
-    def looping(self, index: int, gradients: list[Array], truth: Truth) -> Early:
+    def looping(self, index: int, gradient: Array, truth: Truth) -> Early:
         """Return what a solver inside may explain, of which nothing is known."""
         remedy = "a solver in its loop may stop early, and then has other differences than its"
         remedy += " solution: give step=, residual= or tighten="
         return Early((), 0.0, np.inf if self.layer.has_loop() else 0.0, "", remedy)
 
-    def stopped(self, index: int, gradients: list[Array], truth: Truth) -> Early:
+    def stopped(self, index: int, gradient: Array, truth: Truth) -> Early:
         """Return what the distance of the layer's solution from the refined one explains."""
         implicit: Any = self.implicit
-        what, expected = "that at the solution as returned", self.cut(index, implicit.at_returned)
+        what, expected = (
+            "that at the solution as returned",
+            np.asarray(implicit.at_returned)[self.layer.spans[index]],
+        )
         returned = dataclasses.replace(truth, expected=expected, what=what)
 
         def computed() -> Iterator[Truth]:
             yield returned
             if implicit.moved > EXACT * implicit.condition:
-                differences = self.differences(index, gradients)
+                differences = self.differences(index, gradient)
                 if not differences.agrees(truth.expected):
                     yield differences
 
         interval, error = (
             max(implicit.moved, truth.error(expected)),
-            truth.error(self.scaled(index, gradients[index])),
+            truth.error(gradient[self.layer.spans[index]]),
         )
         explained = max(min(AT_MOST, RESOLVED * implicit.condition), BEYOND * interval)
         if implicit.residual > EXACT**1.5:
@@ -413,19 +397,17 @@ class Judge:
         remedy = "a backward solve that stops early may lose that much: give tighten="
         return Early(computed(), interval, explained, text, remedy)
 
-    def mistakes(
-        self, index: int, gradients: list[Array], truth: Truth, early: Early
-    ) -> tuple[str, ...]:
+    def mistakes(self, index: int, gradient: Array, truth: Truth, early: Early) -> tuple[str, ...]:
         """Return the likeliest mistakes."""
 
         def all_() -> Mistakes:
             yield from without_equation(self.layer.parts[index], self.outputs, mine, truth.expected)
             if isinstance(self.implicit, Implicit):
                 earlier = reals(self.layer.outputs(self.elsewhere))
-                made = of_equation(self.implicit, joined(gradients), self.elsewhere, earlier)
-                yield from ((name, self.cut(index, gradient)) for name, gradient in made)
+                made = of_equation(self.implicit, gradient, self.elsewhere, earlier)
+                yield from ((name, whole[self.layer.spans[index]]) for name, whole in made)
 
-        mine = truth.seen(self.scaled(index, gradients[index]))
+        mine = truth.seen(gradient[self.layer.spans[index]])
         slack = max(RESOLVED * (mine.size > 2), 3 * early.interval)
         return most_likely(mine, truth.expected, all_(), slack)
 
@@ -434,16 +416,6 @@ class Judge:
         layer = dataclasses.replace(self.layer, call=_tightened(self.layer.call, self.tighten))
         tight = dataclasses.replace(self, layer=layer, tighten=None)
         return tight, max(map(distance, tight.outputs, self.outputs))
-
-    def cut(self, index: int, whole: Any) -> Array:
-        """Return a part of a gradient in all parts, in its units."""
-        ends = np.cumsum([part.numel() for part in self.layer.parts])[:-1]
-        return self.scaled(index, np.split(np.asarray(whole), ends)[index])
-
-
-def joined(gradients: list[Array]) -> Array:
-    """Return gradients as one vector."""
-    return np.concatenate([each.ravel() for each in gradients])
 
 
 def _tightened(layer: Any, tighten: Any) -> Any:
