@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..files import write_atomically
 from ..names import make_algorithm
 from ..problems import Problem
 from ..text import number
@@ -66,8 +65,10 @@ class Audit:
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:
-        drawing = self._drawn("svg").decode()
-        return f"<pre>{html.escape(repr(self))}</pre>{drawing[drawing.index('<svg') :]}"
+        drawing = io.StringIO()
+        self.figure().savefig(drawing, format="svg")
+        text = drawing.getvalue()
+        return f"<pre>{html.escape(repr(self))}</pre>{text[text.index('<svg') :]}"
 
     def figure(self) -> Any:
         """Return a matplotlib figure: how far central differences along one direction are from the
@@ -93,12 +94,7 @@ class Audit:
         path = Path(path)
         if path.suffix not in (".png", ".svg"):
             raise InvalidArgument(f"figure {path}: give a name that ends in .png or .svg")
-        write_atomically(path, self._drawn(path.suffix[1:]))
-
-    def _drawn(self, form: str) -> bytes:
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format=form)
-        return buffer.getvalue()
+        self.figure().savefig(path)
 
 
 def audit(

@@ -39,9 +39,9 @@ class Implicit:
     exact, at_returned : Tensor
         The gradients there, with the entries of all parts in one vector.
     bound : float
-        Error of `exact`, relative to its norm: what the last refinement changed, and rounding.
-    moved, residual : float
-        How far the refinement moved the solution, and the residual before it; relative.
+        Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
+    moved : float
+        How far the refinement moved the solution, relative to it.
     condition : float
         Condition number of the linear system.
     batches : list of Tensor
@@ -57,7 +57,6 @@ class Implicit:
     at_returned: Tensor
     bound: float
     moved: float
-    residual: float
     condition: float
     batches: list[Tensor]
     line: Any = None
@@ -66,9 +65,9 @@ class Implicit:
     def value(self, theta: Tensor) -> float:
         """Return the loss at the solution for another theta, found from this one."""
         running = self.running.at(theta)
-        path, _ = _refined(running, self.solution)
+        solution, _ = _refined(running, self.solution)
         with torch.no_grad():
-            return float(running.problem.outer_loss(path[-1]))
+            return float(running.problem.outer_loss(solution))
 
 
 def implicit_of(
@@ -107,29 +106,24 @@ def implicit_of(
     running = Converging(FixedPoint(layer.theta, advance, loss, initial), Iteration(), 1.0)
     codes = running.problem.initial_codes()
     try:
-        path, sizes = _refined(running, codes)
-        exact, diagnostics = running.gradient(path[-1], 0)
-        earlier, _ = running.gradient(path[max(len(path) - 2, 0)], 0)
+        solution, steps = _refined(running, codes)
+        exact, diagnostics = running.gradient(solution, 0)
         at_returned, _ = running.gradient(codes, 0)
     except UnsupportedProblem as refused:
         return first_line(refused).partition("; use")[0]
-    size = float(path[-1].norm()) or 1.0
-    moved = float((path[-1] - codes).norm()) / size
-    if sizes[-1] > STALLED * size:
+    moved = float((solution - codes).norm()) / (float(solution.norm()) or 1.0)
+    if steps[-1] > STALLED:
         return "Newton's method does not converge from the solution that the layer returns"
-    if moved > min(max(BRANCH * sizes[0] / size, STALLED), NEARBY):
+    if moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
         return (
             f"the solution nearby is {moved:.1g} of its norm away from what the layer returns:"
             " another branch, or another equation"
         )
     condition = float(diagnostics["condition_number"])
     lost = max(torch.finfo(exact.dtype).eps, float(diagnostics["largest_relative_residual"]))
-    bound = float((exact - earlier).norm()) / (float(exact.norm()) or 1.0) + condition * lost
-    left = float(running.problem.stationarity(codes).norm()) / size
+    bound = condition * (steps[-1] + lost)
     batches = outputs if all(each.ndim for each in outputs) else []
-    return Implicit(
-        running, codes, path[-1], exact, at_returned, bound, moved, left, condition, batches
-    )
+    return Implicit(running, codes, solution, exact, at_returned, bound, moved, condition, batches)
 
 
 def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
@@ -138,16 +132,15 @@ def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [part.reshape(each.shape) for part, each in zip(cut, like, strict=True)]
 
 
-def _refined(running: Converging, codes: Tensor) -> tuple[list[Tensor], list[float]]:
-    """Return the iterates of Newton's method from some codes, and the sizes of its steps, of which
-    the last one is not taken.
+def _refined(running: Converging, codes: Tensor) -> tuple[Tensor, list[float]]:
+    """Return what Newton's method makes of some codes, and its steps as shares of the solution, of
+    which the last one is not taken.
     """
-    path, sizes = [codes], list[float]()
-    while len(sizes) < NEWTON:
-        newton, *_ = running.newton_step(path[-1], 0)
-        sizes.append(float(newton.norm()))
-        stalled = len(sizes) > 1 and not sizes[-1] < sizes[-2] / 2
-        if stalled or sizes[-1] <= CONVERGED * float(path[-1].norm()):
-            break
-        path.append(path[-1] + newton)
-    return path, sizes
+    steps = list[float]()
+    while True:
+        newton, *_ = running.newton_step(codes, 0)
+        steps.append(float(newton.norm()) / (float(codes.norm()) or 1.0))
+        stalled = len(steps) > 1 and not steps[-1] < steps[-2] / 2
+        if stalled or steps[-1] <= CONVERGED or len(steps) == NEWTON:
+            return codes, steps
+        codes = codes + newton

@@ -66,9 +66,9 @@ class Layer:
 
     @functools.cached_property
     def units(self) -> list[float]:
-        """The size of each part: a power of two, which leaves all digits as they are."""
+        """The size of each part, rounded down to a power of two, which leaves all digits."""
         sizes = [float(part.double().square().mean() ** 0.5) for part in self.parts]
-        return [2.0 ** round(np.log2(size)) if size > 0 else 1.0 for size in sizes]
+        return [2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0 for size in sizes]
 
     @functools.cached_property
     def theta(self) -> Tensor:
@@ -133,7 +133,7 @@ class Layer:
         try:
             inspect.signature(self.loss).bind(outputs, *inputs)
         except (TypeError, ValueError):
-            return check_scalar("loss", self.loss(outputs))
+            inputs = ()
         return check_scalar("loss", self.loss(outputs, *inputs))
 
     @functools.cached_property

@@ -24,7 +24,7 @@ from .audit_layer import Layer, is_symmetric, only_single, reals
 from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
 from .closed_forms import Array
 from .explanations import SINGLE_PATH, Mistakes, distance
-from .tolerances import EXACT, ROUNDED
+from .tolerances import EXACT, ROUNDED, SAME
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")
@@ -378,9 +378,11 @@ class Judge:
         )
         returned = dataclasses.replace(truth, expected=expected, what=what)
 
+        unsolved = implicit.moved > SAME * implicit.condition
+
         def computed() -> Iterator[Truth]:
             yield returned
-            if implicit.moved > EXACT * implicit.condition:
+            if unsolved:
                 differences = self.differences(index, gradient)
                 if not differences.agrees(truth.expected):
                     yield differences
@@ -389,9 +391,9 @@ class Judge:
             max(implicit.moved, truth.error(expected)),
             truth.error(gradient[self.layer.spans[index]]),
         )
-        explained = max(min(AT_MOST, RESOLVED * implicit.condition), BEYOND * interval)
-        if implicit.residual > EXACT**1.5:
-            explained = BEYOND * implicit.condition * implicit.residual
+        explained = BEYOND * max(interval, implicit.condition * implicit.moved)
+        if not unsolved:
+            explained = min(AT_MOST, RESOLVED * implicit.condition)
         factor = number(error / (implicit.moved or np.nan))
         text = f"the layer's solution is off by {number(implicit.moved)} (factor {factor})"
         remedy = "a backward solve that stops early may lose that much: give tighten="
