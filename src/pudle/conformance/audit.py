@@ -81,8 +81,9 @@ class Audit:
         axes = figure.subplots()
         axes.set(xscale="log", yscale="log", title=self.parts[0].name)
         axes.set(xlabel="step, relative to the input", ylabel="distance from the derivative")
-        if line := self.parts[0].line:
-            gap = max(abs(self.parts[0].claimed - line.value), line.uncertainty)
+        if truth := self.parts[0].truth:
+            line = truth.line
+            gap = max(abs(truth.claimed - line.value), line.uncertainty)
             axes.plot(line.steps, np.abs(line.quotients - line.value), "o-", label="differences")
             axes.plot(line.steps, line.noise / line.steps, ":", label="noise floor")
             axes.axhline(gap, color="C3", label="the layer's gradient")
@@ -177,10 +178,10 @@ def audit(
         parts = judge()
         gradient = exact.gradient(exact.theta)
     found = Audit(tuple(sorted(parts, key=Part.rank)))
-    if found.verdict != "right" or exact is subject or given[0].dtype == torch.float64:
+    if found.verdict != "right" or exact is subject or given[0].tensor.dtype == torch.float64:
         return found
     error = exact.apart(subject.gradient(subject.theta), gradient)
-    says = f"in {given[0].dtype} it is {number(error)} of its norm off"
+    says = f"in {given[0].tensor.dtype} it is {number(error)} of its norm off"
     verdict, text = "right" if error <= RESOLVED else "inexact", f"{found.parts[0].text}; {says}"
     worst = dataclasses.replace(found.parts[0], verdict=verdict, text=text, error=error)
     return Audit((worst, *found.parts[1:]))

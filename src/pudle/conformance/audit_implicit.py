@@ -16,6 +16,8 @@ from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
 from ..references.converging import Converging
 from .audit_layer import Layer, doubled, is_real
+from .closed_forms import Array
+from .tolerances import SAME
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13
@@ -36,7 +38,7 @@ class Implicit:
         The equation as a fixed point.
     returned, solution : Tensor
         The layer's solution, and the same refined.
-    exact, at_returned : Tensor
+    exact, at_returned : ndarray
         The gradients there, with the entries of all parts in one vector.
     bound : float
         Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
@@ -46,21 +48,26 @@ class Implicit:
         Condition number of the linear system.
     batches : list of Tensor
         What the layer returned, if all of it has a first axis.
-    line, along : Slope and Tensor
+    line, along : Slope and ndarray
         Differences of the refined solution that confirm it, and their direction.
     """
 
     running: Converging
     returned: Tensor
     solution: Tensor
-    exact: Tensor
-    at_returned: Tensor
+    exact: Array
+    at_returned: Array
     bound: float
     moved: float
     condition: float
     batches: list[Tensor]
     line: Any = None
     along: Any = None
+
+    @property
+    def solved(self) -> bool:
+        """True if the layer's solution is the refined one up to rounding."""
+        return self.moved <= SAME * self.condition
 
     def value(self, theta: Tensor) -> float:
         """Return the loss at the solution for another theta, found from this one."""
@@ -123,7 +130,8 @@ def implicit_of(
     lost = max(torch.finfo(exact.dtype).eps, float(diagnostics["largest_relative_residual"]))
     bound = condition * (steps[-1] + lost)
     batches = outputs if all(each.ndim for each in outputs) else []
-    return Implicit(running, codes, solution, exact, at_returned, bound, moved, condition, batches)
+    arrays = exact.numpy(force=True), at_returned.numpy(force=True)
+    return Implicit(running, codes, solution, *arrays, bound, moved, condition, batches)
 
 
 def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -9,7 +9,6 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,29 @@ PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
 
 
 @dataclass(frozen=True, eq=False)
+class Piece:
+    """An input or a parameter, what to call it, where its entries stand in theta, and in which unit
+    there.
+    """
+
+    index: int
+    name: str
+    tensor: Tensor
+    span: slice
+    unit: float
+
+    @functools.cached_property
+    def symmetric(self) -> bool:
+        """True for a symmetric matrix, or a batch of them."""
+        tensor = self.tensor
+        square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2] > 1
+        return square and bool((tensor == tensor.mT).all() and tensor.any())
+
+
+@dataclass(frozen=True, eq=False)
 class Layer:
     """A callable, its inputs, and which of them (numbers), or which parameters of a module (names),
-    are varied: its parts, together one vector theta of all their entries, each in units of its
-    part.
+    are varied: its parts, together a vector theta of all their entries in units of each.
 
     Without a loss it is a sum of the outputs, each divided by its size, with random weights.
     """
@@ -51,51 +69,44 @@ class Layer:
         return owner if isinstance(owner, torch.nn.Module) else None
 
     @functools.cached_property
-    def parts(self) -> list[Tensor]:
+    def parts(self) -> list[Piece]:
         """The parts as they are given."""
         named = dict(self.module.named_parameters()) if self.module else {}
-        given = dict(enumerate(self.inputs)) | named
-        for name in self.wrt:
-            if not is_real(given.get(name)):
+        given, start, found = dict(enumerate(self.inputs)) | named, 0, []
+        for index, name in enumerate(self.wrt):
+            tensor: Any = given.get(name)
+            if not is_real(tensor):
                 known = [repr(key) for key, each in given.items() if isinstance(each, Tensor)]
                 raise InvalidArgument(
                     f"wrt={name!r} is no tensor of real numbers among inputs and parameters: choose"
                     f" from {', '.join(known)}"
                 )
-        return [given[name].detach() for name in self.wrt]
-
-    @functools.cached_property
-    def units(self) -> list[float]:
-        """The size of each part, rounded down to a power of two, which leaves all digits."""
-        sizes = [float(part.double().square().mean() ** 0.5) for part in self.parts]
-        return [2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0 for size in sizes]
+            span = slice(start, start := start + tensor.numel())
+            size = float(tensor.detach().double().square().mean() ** 0.5)
+            # A power of two leaves all digits as they are.
+            unit = 2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0
+            found.append(Piece(index, self.title(name), tensor.detach(), span, unit))
+        return found
 
     @functools.cached_property
     def theta(self) -> Tensor:
-        """The parts as a vector."""
-        pairs = zip(self.parts, self.units, strict=True)
-        return torch.cat([part.double().flatten() / unit for part, unit in pairs])
-
-    @functools.cached_property
-    def spans(self) -> list[slice]:
-        """Where each part stands in theta."""
-        ends = np.cumsum([0, *(part.numel() for part in self.parts)])
-        return [slice(*pair) for pair in pairwise(ends)]
+        """The entries of the parts as they are given."""
+        return torch.cat([each.tensor.double().flatten() / each.unit for each in self.parts])
 
     def at(self, theta: Tensor) -> list[Tensor]:
-        """Return the parts for a theta, in the layout in which they are given, which may have gaps.
-        Only one half of a symmetric matrix may be read: both are varied alike.
+        """Return the tensors of the parts, in the layout in which they are given, which may have
+        gaps. Only one half of a symmetric matrix may be read: both are varied alike.
         """
         found = []
-        for part, unit, span in zip(self.parts, self.units, self.spans, strict=True):
-            moved = unit * theta[span].reshape(part.shape)
-            moved = (moved + moved.mT) / 2 if is_symmetric(part) else moved
-            found.append(torch.empty_like(part).copy_(moved))
+        for part in self.parts:
+            moved = part.unit * theta[part.span].reshape(part.tensor.shape)
+            moved = (moved + moved.mT) / 2 if part.symmetric else moved
+            found.append(torch.empty_like(part.tensor).copy_(moved))
         return found
 
     def apart(self, gradient: Array, other: Array) -> float:
         """Return the distance between gradients, in the part where it is largest."""
-        return max(distance(gradient[span], other[span]) for span in self.spans)
+        return max(distance(gradient[part.span], other[part.span]) for part in self.parts)
 
     def title(self, name: int | str) -> str:
         """Return what to call an input or a parameter."""
@@ -177,8 +188,9 @@ class Layer:
         dense = [each.detach().to_dense() for each in made]
         return torch.autograd.grad(parts, leaf, dense)[0].numpy(force=True)
 
+    @functools.cached_property
     def has_loop(self) -> bool:
-        """Return whether the forward pass runs a line of code, other than of torch, several times:
+        """True if the forward pass runs a line of code, other than of torch, several times:
         it may be a solver that stops early.
         """
         counts = collections.Counter[tuple[str, int]]()
@@ -233,12 +245,6 @@ def is_real(value: Any) -> bool:
 def doubled(value: Any) -> Any:
     """Return a tensor of real numbers in float64, anything else as it is."""
     return value.detach().double() if is_real(value) else value
-
-
-def is_symmetric(part: Tensor) -> bool:
-    """Return whether a part is a symmetric matrix, or a batch of them."""
-    square = part.ndim > 1 and part.shape[-1] == part.shape[-2] > 1
-    return square and bool((part == part.mT).all() and part.any())
 
 
 def only_single(arrays: Sequence[Array]) -> bool:

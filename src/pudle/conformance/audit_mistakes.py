@@ -12,7 +12,7 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
 from .audit_implicit import Implicit, pieces
-from .audit_layer import is_symmetric
+from .audit_layer import Piece
 from .closed_forms import Array
 from .explanations import MULTIPLE, Mistakes, distance, likely
 from .tolerances import EXACT
@@ -39,29 +39,29 @@ def most_likely(mine: Array, expected: Array, mistakes: Mistakes, slack: float) 
     return tuple(name for name in names if len(mine) > 2 or not name.endswith(MULTIPLE))[:2]
 
 
-def without_equation(part: Tensor, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:
+def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:
     """Yield what mistakes that need no equation make of the expected gradient in a part, in all
     entries or along some directions.
     """
-    shape = tuple(part.shape)
+    shape = tuple(part.tensor.shape)
     if not mine.any():
         yield "detached: no gradient arrives at all", mine
     counts = {*shape[:1], *(n for each in outputs for n in (each.size, *each.shape[:1]))}
     for n in sorted(counts - {1}):
         yield f"a sum over {n}, not a mean", n * expected
         yield f"a mean over {n}, not a sum", expected / n
-    if mine.size != part.numel():
+    if mine.size != part.tensor.numel():
         return
-    if part.ndim > 1 and shape[0] > 1:
+    if len(shape) > 1 and shape[0] > 1:
         pairs = zip(mine.reshape(shape), expected.reshape(shape), strict=True)
         little = 0.01 * distance(mine, expected)
         right = [bool(distance(a, b) <= little and b.any()) for a, b in pairs]
         if any(right) and not all(right):
             yield f"a part of the batch: {right.count(True)} of {len(right)} rows right", mine
-    if part.ndim == 2 and shape[0] == shape[1]:
+    if len(shape) == 2 and shape[0] == shape[1]:
         matrix = expected.reshape(shape)
         both = (matrix + np.diag(np.diag(matrix))).ravel()
-        if is_symmetric(part):
+        if part.symmetric:
             yield "half of a symmetric matrix", both / 2
             yield "both halves of a symmetric matrix added", 2 * expected - both / 2
         yield "transposed", matrix.T.ravel()

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ from ..streams import generator
 from ..text import count, number
 from .audit_differences import COARSE, LADDER, Slope, around, noise_of, slope
 from .audit_implicit import Implicit, implicit_of
-from .audit_layer import Layer, is_symmetric, only_single, reals
+from .audit_layer import Layer, Piece, only_single, reals
 from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
 from .closed_forms import Array
 from .explanations import SINGLE_PATH, Mistakes, distance
-from .tolerances import EXACT, ROUNDED, SAME
+from .tolerances import EXACT, ROUNDED
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")
@@ -54,10 +54,8 @@ class Part:
     text : str
         Why, as the rest of a sentence.
     mistakes : tuple of str
-    line : Slope or None
-        Differences along one direction.
-    claimed : float
-        The derivative along it as the layer says.
+    truth : Truth or None
+        What it is compared with.
     """
 
     name: str
@@ -65,8 +63,7 @@ class Part:
     error: float
     text: str
     mistakes: tuple[str, ...] = ()
-    line: Slope | None = None
-    claimed: float = np.nan
+    truth: "Truth | None" = None
 
     def rank(self) -> tuple[int, float]:
         return VERDICTS.index(self.verdict), -self.error
@@ -86,22 +83,34 @@ class Truth:
         What errors are relative to.
     what : str
         What it is called.
+    line : Slope
+        Differences along one direction.
+    claimed : float
+        The derivative along it as the layer says.
     rows : ndarray or None
         The directions.
-    line, claimed
-        See `Part`.
     hidden : str
         What hides it; empty if it can be told.
+    interval : float
+        How much the error of the layer's solution changes.
+    explained : float
+        Error up to which a solver that stops early may be to blame.
+    early, remedy : str
+        How far the layer's solution is off, and what would decide.
     """
 
     expected: Array
     doubt: Any
     size: float
     what: str
+    line: Slope
+    claimed: float
     rows: Array | None = None
-    line: Slope | None = None
-    claimed: float = np.nan
     hidden: str = ""
+    interval: float = 0.0
+    explained: float = 0.0
+    early: str = ""
+    remedy: str = ""
 
     def seen(self, gradient: Array) -> Array:
         """Return what is compared of a gradient."""
@@ -114,29 +123,6 @@ class Truth:
     def agrees(self, gradient: Array) -> bool:
         """Return whether a gradient is right if this is the truth."""
         return bool((np.abs(self.seen(gradient) - self.expected) <= self.doubt).all())
-
-
-@dataclass(frozen=True, eq=False)
-class Early:
-    """What a solver that stops early may explain.
-
-    Attributes
-    ----------
-    computed : iterable of Truth
-        What the gradient would be of what the layer computes in place of its solution.
-    interval : float
-        How much of the gradient the error of the layer's solution changes.
-    explained : float
-        Error up to which the backward pass may have stopped early.
-    text, remedy : str
-        How far the solution is off, and what would decide.
-    """
-
-    computed: Iterable[Truth]
-    interval: float
-    explained: float
-    text: str
-    remedy: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +158,7 @@ class Judge:
             calls.append(layer.gradient(theta, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found = [self.part(index, calls[0]) for index in range(len(layer.parts))]
+        found = [self.part(part, calls[0]) for part in layer.parts]
         apart = [layer.apart(each, calls[0]) for each in calls]
         again = layer.apart(calls[2], calls[1])
         if again > RESOLVED:
@@ -181,12 +167,13 @@ class Judge:
             return [dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found]
         if max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
-            for index, first in enumerate(found):
-                other = self.part(index, calls[int(np.argmax(apart))])
-                worse, better = sorted((first, other), key=Part.rank)
+            for part in layer.parts:
+                other = self.part(part, calls[int(np.argmax(apart))])
+                worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
-                    found[index] = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
+                    worse = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
+                    found[part.index] = worse
         return found
 
     # --- what is compared
@@ -200,7 +187,7 @@ class Judge:
     @functools.cached_property
     def precise(self) -> bool:
         """True if the layer computes in float64."""
-        double = all(part.dtype == torch.float64 for part in self.layer.parts)
+        double = all(part.tensor.dtype == torch.float64 for part in self.layer.parts)
         return double and not only_single(self.outputs)
 
     @functools.cached_property
@@ -218,18 +205,18 @@ class Judge:
         drawn = generator(self.layer.seed, f"audit {purpose}").standard_normal(len(theta))
         return torch.as_tensor(drawn).to(theta)
 
-    def slopes(self, index: int, rows: Array) -> list[Slope]:
+    def slopes(self, part: Piece, rows: Array) -> list[Slope]:
         """Return the derivatives along directions in a part."""
-        theta, span = self.layer.theta, self.layer.spans[index]
+        theta = self.layer.theta
 
         def line(row: Array) -> Callable[[float], float]:
             direction = torch.zeros_like(theta)
-            direction[span] = torch.as_tensor(row).to(theta)
+            direction[part.span] = torch.as_tensor(row).to(theta)
             return functools.cache(lambda length: self.layer.value(theta + length * direction))
 
         mixed = line(rows.sum(0) / len(rows) ** 0.5)
         precision = torch.float64 if self.precise else torch.float32
-        spacing = torch.finfo(self.layer.parts[index].dtype).eps ** 0.5
+        spacing = torch.finfo(part.tensor.dtype).eps ** 0.5
         noise = noise_of(mixed, (spacing, COARSE), torch.finfo(precision).eps)
         found: list[Slope] = []
         for row in rows:
@@ -239,12 +226,12 @@ class Judge:
             found.append(made)
         return found
 
-    def along(self, index: int, mine: Array) -> Array:
+    def along(self, part: Piece, mine: Array) -> Array:
         """Return the directions in which a part is varied, one a row."""
         size = len(mine)
         if size <= ALL:
             return np.eye(size)
-        random = generator(self.layer.seed, f"audit directions {index}")
+        random = generator(self.layer.seed, f"audit directions {part.index}")
         single = [*random.choice(size, SOME - 1, replace=False), np.abs(mine).argmax()]
         rows = random.standard_normal((self.directions + SOME, size))
         rows[self.directions :] = np.arange(size) == np.array(single)[:, None]
@@ -263,7 +250,8 @@ class Judge:
         theta, along = self.layer.theta, self.drawn("of an equation")
         noise = np.finfo(float).eps * found.condition * abs(found.value(theta))
         line = slope(lambda t: found.value(theta + t * along), noise, LADDER[1:7])
-        claimed, size = float(found.exact @ along), float(found.exact.norm() * along.norm())
+        claimed = float(found.exact @ along.numpy(force=True))
+        size = float(np.linalg.norm(found.exact)) * float(along.norm())
         given = "residual" if self.residual else "step"
         if line.kink:
             return "the solution has a kink here: audit other inputs"
@@ -272,60 +260,64 @@ class Judge:
                 f"differences of the solution give {line.value:.6g} where the gradients of {given}"
                 f" give {claimed:.6g}: audit {given} itself, or inputs farther from a kink"
             )
-        return dataclasses.replace(found, line=line, along=along)
+        return dataclasses.replace(found, line=line, along=along.numpy(force=True))
 
     # --- the verdict
 
-    def part(self, index: int, gradient: Array) -> Part:
+    def part(self, part: Piece, gradient: Array) -> Part:
         """Return the verdict on one part."""
-        title, mine = self.layer.title(self.layer.wrt[index]), gradient[self.layer.spans[index]]
+        mine = gradient[part.span]
         if bad := int((~np.isfinite(mine)).sum()):
-            return Part(title, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
+            return Part(part.name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
         if not mine.size or isinstance(self.implicit, str):
             why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
-            return Part(title, "undecided", np.nan, why)
-        truth = (self.exact if self.implicit else self.differences)(index, gradient)
+            return Part(part.name, "undecided", np.nan, why)
+        truth = (self.exact if self.implicit else self.differences)(part, gradient)
         error = truth.error(mine)
         off = f"is off by {number(error)} of its norm from {truth.what}"
 
         def ruled(verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
             text = "; ".join(filter(None, reasons))
-            return Part(title, verdict, error, text, mistakes, truth.line, truth.claimed)
+            return Part(part.name, verdict, error, text, mistakes, truth)
 
         if truth.hidden:
             return dataclasses.replace(ruled("undecided", truth.hidden), error=np.nan)
         if truth.agrees(mine):
             return ruled("right", f"agrees to {number(error)} with {truth.what}")
-        early = (self.stopped if self.implicit else self.looping)(index, gradient, truth)
-        for computed in early.computed:
+        for computed in self.computed(part, gradient, truth):
             if computed.agrees(mine):
-                return ruled("inexact", off, f"it agrees with {computed.what}", early.text)
+                return ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
         if error < ROUNDED:
             if self.precise and only_single([mine]):
                 return ruled("wrong", off, mistakes=("float32 inside the backward pass",))
             return ruled("inexact", off, SINGLE_PATH)
-        mistakes = self.mistakes(index, gradient, truth, early)
+        slack = max(RESOLVED * (mine.size > 2), 3 * truth.interval)
+        common = self.common_mistakes(part, gradient, truth)
+        mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
         strong = not all(any(weak in each for weak in WEAK) for each in mistakes)
-        if strong or (mistakes and error > early.explained):
+        if strong or (mistakes and error > truth.explained):
             return ruled("wrong", off, mistakes=mistakes)
         if self.tighten is not None:
-            tight, moved = self.tightened()
-            after = tight.part(index, tight.layer.gradient(tight.layer.theta)).error
+            layer = dataclasses.replace(self.layer, call=tightened(self.layer.call, self.tighten))
+            tight = dataclasses.replace(self, layer=layer, tighten=None)
+            moved = max(map(distance, tight.outputs, self.outputs))
+            after = tight.part(part, layer.gradient(layer.theta)).error
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return ruled("inexact", off, says)
             verdict = "wrong" if moved <= error / BEYOND else "undecided"
             return ruled(verdict, off, says, mistakes=mistakes)
-        if error <= BEYOND * early.interval:
-            return ruled("inexact", off, early.text, mistakes=mistakes)
-        verdict, why = ("undecided", early.remedy) if error <= early.explained else ("wrong", "")
-        return ruled(verdict, off, why, mistakes=mistakes)
+        if error <= BEYOND * truth.interval:
+            return ruled("inexact", off, truth.early, mistakes=mistakes)
+        if error <= truth.explained:
+            return ruled("undecided", off, truth.remedy, mistakes=mistakes)
+        return ruled("wrong", off, mistakes=mistakes)
 
-    def differences(self, index: int, gradient: Array) -> Truth:
+    def differences(self, part: Piece, gradient: Array) -> Truth:
         """Return what differences of the layer tell."""
-        mine = gradient[self.layer.spans[index]]
-        rows = self.along(index, mine)
-        lines, claimed = self.slopes(index, rows), rows @ mine
+        mine = gradient[part.span]
+        rows = self.along(part, mine)
+        lines, claimed = self.slopes(part, rows), rows @ mine
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
         size = max(float(np.linalg.norm(values)), float(np.linalg.norm(claimed)))
         usable = doubt <= RESOLVED * size + lines[0].noise
@@ -333,94 +325,79 @@ class Judge:
         seen = f", {left} left out for kinks or noise" * (not usable.all())
         if len(mine) > ALL:
             seen += f" ({self.directions} random directions, {SOME} of {len(mine)} coordinates)"
-        if is_symmetric(self.layer.parts[index]):
-            seen += " (symmetric changes alone)"
+        seen += " (symmetric changes alone)" * part.symmetric
         hidden = ""
         if 2 * usable.sum() < len(rows):
             why, remedy = "noise", "a tighter solver" if self.precise else "float64"
             if kinks.any():
                 why, remedy = "kinks", "an audit at other inputs"
             hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
-        rows, values, doubt = rows[usable], values[usable], doubt[usable]
-        known = number(float(np.linalg.norm(doubt)) / (size or 1.0))
-        what = f"differences of the computed function, known to {known}{seen}"
-        doubt = self.doubt(doubt, size)
-        return Truth(values, doubt, size, what, rows, lines[0], claimed[0], hidden)
+        known = number(float(np.linalg.norm(doubt[usable])) / (size or 1.0))
+        return Truth(
+            values[usable],
+            self.doubt(doubt[usable], size),
+            size,
+            f"differences of the computed function, known to {known}{seen}",
+            lines[0],
+            claimed[0],
+            rows[usable],
+            hidden,
+            explained=np.inf if self.layer.has_loop else 0.0,
+            remedy="a solver in its loop may stop early, and then has other differences than its"
+            " solution: give step=, residual= or tighten=",
+        )
 
-    def exact(self, index: int, gradient: Array) -> Truth:
+    def exact(self, part: Piece, gradient: Array) -> Truth:
         """Return the implicit gradient."""
         implicit: Any = self.implicit
-        exact, along = np.asarray(implicit.exact), np.asarray(implicit.along)
-        expected = exact[self.layer.spans[index]]
+        expected, returned = implicit.exact[part.span], implicit.at_returned[part.span]
         # An input that hardly counts is known as well as all of the gradient.
-        least = ROUNDED * float(np.linalg.norm(exact))
+        least = ROUNDED * float(np.linalg.norm(implicit.exact))
         size = max(float(np.linalg.norm(expected)), least) or 1.0
-        what = f"the implicit gradient, known to {number(implicit.bound)}"
-        doubt, claimed = self.doubt(implicit.bound * size, size), gradient @ along
-        return Truth(expected, doubt, size, what, None, implicit.line, claimed)
+        moved, condition = implicit.moved, implicit.condition
+        interval = max(moved, distance(returned, expected, size))
+        explained = BEYOND * max(interval, condition * moved)
+        if implicit.solved:
+            explained = min(AT_MOST, RESOLVED * condition)
+        factor = number(distance(gradient[part.span], expected, size) / (moved or np.nan))
+        return Truth(
+            expected,
+            self.doubt(implicit.bound * size, size),
+            size,
+            f"the implicit gradient, known to {number(implicit.bound)}",
+            implicit.line,
+            gradient @ implicit.along,
+            interval=interval,
+            explained=explained,
+            early=f"the layer's solution is off by {number(moved)} (factor {factor})",
+            remedy="a backward solve that stops early may lose that much: give tighten=",
+        )
+
+    def computed(self, part: Piece, gradient: Array, truth: Truth) -> Iterator[Truth]:
+        """Yield what is right for what the layer computes, if that is not its solution."""
+        if isinstance(self.implicit, Implicit):
+            expected, what = self.implicit.at_returned[part.span], "that at the returned solution"
+            yield dataclasses.replace(truth, expected=expected, what=what)
+            if not self.implicit.solved:
+                differences = self.differences(part, gradient)
+                if not differences.agrees(truth.expected):
+                    yield differences
+
+    def common_mistakes(self, part: Piece, gradient: Array, truth: Truth) -> Mistakes:
+        """Yield what common mistakes make of the gradient in a part."""
+        seen = truth.seen(gradient[part.span])
+        yield from without_equation(part, self.outputs, seen, truth.expected)
+        if isinstance(self.implicit, Implicit):
+            earlier = reals(self.layer.outputs(self.elsewhere))
+            for name, whole in of_equation(self.implicit, gradient, self.elsewhere, earlier):
+                yield name, whole[part.span]
 
     def doubt(self, uncertainty: Any, size: float) -> Any:
         """Return how far a right gradient may be from one that is known to an uncertainty."""
         return BEYOND * uncertainty + (EXACT if self.precise else ROUNDED) * size
 
-    def looping(self, index: int, gradient: Array, truth: Truth) -> Early:
-        """Return what a solver inside may explain, of which nothing is known."""
-        remedy = "a solver in its loop may stop early, and then has other differences than its"
-        remedy += " solution: give step=, residual= or tighten="
-        return Early((), 0.0, np.inf if self.layer.has_loop() else 0.0, "", remedy)
 
-    def stopped(self, index: int, gradient: Array, truth: Truth) -> Early:
-        """Return what the distance of the layer's solution from the refined one explains."""
-        implicit: Any = self.implicit
-        what, expected = (
-            "that at the solution as returned",
-            np.asarray(implicit.at_returned)[self.layer.spans[index]],
-        )
-        returned = dataclasses.replace(truth, expected=expected, what=what)
-
-        unsolved = implicit.moved > SAME * implicit.condition
-
-        def computed() -> Iterator[Truth]:
-            yield returned
-            if unsolved:
-                differences = self.differences(index, gradient)
-                if not differences.agrees(truth.expected):
-                    yield differences
-
-        interval, error = (
-            max(implicit.moved, truth.error(expected)),
-            truth.error(gradient[self.layer.spans[index]]),
-        )
-        explained = BEYOND * max(interval, implicit.condition * implicit.moved)
-        if not unsolved:
-            explained = min(AT_MOST, RESOLVED * implicit.condition)
-        factor = number(error / (implicit.moved or np.nan))
-        text = f"the layer's solution is off by {number(implicit.moved)} (factor {factor})"
-        remedy = "a backward solve that stops early may lose that much: give tighten="
-        return Early(computed(), interval, explained, text, remedy)
-
-    def mistakes(self, index: int, gradient: Array, truth: Truth, early: Early) -> tuple[str, ...]:
-        """Return the likeliest mistakes."""
-
-        def all_() -> Mistakes:
-            yield from without_equation(self.layer.parts[index], self.outputs, mine, truth.expected)
-            if isinstance(self.implicit, Implicit):
-                earlier = reals(self.layer.outputs(self.elsewhere))
-                made = of_equation(self.implicit, gradient, self.elsewhere, earlier)
-                yield from ((name, whole[self.layer.spans[index]]) for name, whole in made)
-
-        mine = truth.seen(gradient[self.layer.spans[index]])
-        slack = max(RESOLVED * (mine.size > 2), 3 * early.interval)
-        return most_likely(mine, truth.expected, all_(), slack)
-
-    def tightened(self) -> tuple["Judge", float]:
-        """Return the judge of the layer with a tighter solver, and how far its outputs move."""
-        layer = dataclasses.replace(self.layer, call=_tightened(self.layer.call, self.tighten))
-        tight = dataclasses.replace(self, layer=layer, tighten=None)
-        return tight, max(map(distance, tight.outputs, self.outputs))
-
-
-def _tightened(layer: Any, tighten: Any) -> Any:
+def tightened(layer: Any, tighten: Any) -> Any:
     """Return a layer with a tighter option, or the one that was given."""
     if callable(tighten):
         return tighten
