@@ -241,11 +241,8 @@ FULL = _experiments(
 QUICK = Selection(
     profile="quick",
     cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _solved(3, 200, CORE),
-    limited=(
-        *NOT_SOLVED,
-        ("polished", "sparse_gaussian-*", "supports become right late, or not within these depths"),
-    ),
-    estimators=(*NAMED_ESTIMATORS, "polished"),
+    limited=NOT_SOLVED,
+    estimators=NAMED_ESTIMATORS,
     tracked_depths=(1, 10, 100, 400),
     # 40 steps of the solver, at which photographs are nearly solved, are no depth of layers here.
     timed_depths=(1, 10, 40, 100, 600),

@@ -142,13 +142,19 @@ def survey(selection: Selection, store: Store) -> list[Task]:
         Task("score", f"{estimator} on {called[case.name]}", (case, estimator, store), limit)
         for case, estimator in selection.pairs
     ]
-    for kind, windows in (("window_surface", selection.windows), ("jacobian_error", ())):
-        tasks += [
-            Task("surface", f"{kind} of {called[case.name]}", (kind, case, windows, store), limit)
-            for case in selection.cases
-            if windows or (kind == "jacobian_error" and selection.jacobian_error)
-            if case.make_algorithm().differentiable
-        ]
+    # The Jacobian of the codes does not depend on the outer loss: the first case stands for all.
+    alike = {
+        (case.dataset, case.algorithm, case.seeds, case.dtype): case
+        for case in reversed(selection.cases)
+    }
+    surfaces = [("window_surface", selection.windows, case) for case in selection.cases]
+    surfaces += [("jacobian_error", (), case) for case in reversed(alike.values())]
+    tasks += [
+        Task("surface", f"{kind} of {called[case.name]}", (kind, case, windows, store), limit)
+        for kind, windows, case in surfaces
+        if windows or (kind == "jacobian_error" and selection.jacobian_error)
+        if case.make_algorithm().differentiable
+    ]
     for cell in cells(selection):
         metric, case, estimator, depth = cell
         what = "memory" if metric == "memory_bytes" else "time"
