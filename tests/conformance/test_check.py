@@ -158,6 +158,8 @@ def jointly(problem, algorithm, depth):
     residual = direction = torch.where(active, right, 0)
     solution = torch.zeros_like(codes)
     for _ in range(2):
+        if residual.norm() <= 1e-12 * right.norm():
+            break  # what is left is rounding, and the system may be singular along it
         image = torch.where(active, problem.linearized(codes).product(direction), 0)
         length = residual.square().sum() / ((direction * image).sum() or 1)
         solution, after = solution + length * direction, residual - length * image
