@@ -158,10 +158,11 @@ def jointly(problem, algorithm, depth):
     residual = direction = torch.where(active, right, 0)
     solution = torch.zeros_like(codes)
     for _ in range(2):
-        if residual.norm() <= 1e-12 * right.norm():
-            break  # what is left is rounding, and the system may be singular along it
         image = torch.where(active, problem.linearized(codes).product(direction), 0)
-        length = residual.square().sum() / ((direction * image).sum() or 1)
+        curvature = (direction * image).sum()
+        if curvature <= 1e-12 * direction.square().sum():
+            break  # the system is singular along what is left
+        length = residual.square().sum() / curvature
         solution, after = solution + length * direction, residual - length * image
         share = after.square().sum() / (residual.square().sum() or 1)
         residual, direction = after, after + share * direction
