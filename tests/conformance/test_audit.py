@@ -1,9 +1,12 @@
 """Planted mistakes are called wrong and named; right layers in unusual styles never are."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from commands import call
+from scipy.sparse.linalg import cg
 from torch import Tensor
 
 import pudle
@@ -15,10 +18,16 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 N = 6
 J = 0.3 * drawn(N, N)
-H = torch.eye(N).double() - J
-X, BATCH, SYMMETRIC = drawn(N, seed=1), drawn(4, N, seed=2), drawn(N, N, seed=3)
-SYMMETRIC = SYMMETRIC @ SYMMETRIC.T + torch.eye(N)
+EYE = torch.eye(N).double()
+H = EYE - J
+X, BATCH, SQUARE = drawn(N, seed=1), drawn(4, N, seed=2), drawn(N, N, seed=3)
+SYMMETRIC = SQUARE @ SQUARE.T + EYE
 INVERSE = torch.linalg.inv(H)
+
+
+def case(layer, *inputs, **options):
+    """Return the audit of a layer, to be called."""
+    return functools.partial(pudle.audit, layer, *inputs, **options)
 
 
 def function(forward, backward):
@@ -38,8 +47,9 @@ def function(forward, backward):
     return Made.apply
 
 
-def solved(x):
-    return x @ INVERSE.T.to(x)
+def exp(backward):
+    """Return an exponential with the gradient ``backward(d, z)``."""
+    return function(torch.exp, lambda d, z, _: backward(d, z))
 
 
 def equation(z, x):
@@ -47,8 +57,9 @@ def equation(z, x):
     return z @ H.T - x
 
 
-def contraction(z, x):
-    return z @ J.T + x
+def linear(inverse):
+    """Return the layer that solves it, with an inverse for its backward pass."""
+    return function(lambda x: x @ INVERSE.T.to(x), lambda d, *_: d @ inverse)
 
 
 def tanh_step(z, x):
@@ -63,52 +74,40 @@ def iterated(x, steps=100, step=tanh_step):
 
 
 def tanh_adjoint(d, z, x, transpose=True, terms=None, slope=None):
-    """Return the implicit gradient of the fixed point of `tanh_step`, row by row."""
+    """Return the implicit gradient of the fixed point of `tanh_step`."""
     slope = 1 - tanh_step(z, x) ** 2 if slope is None else slope
-    found = []
-    for row, s in zip(d.reshape(-1, N), slope.reshape(-1, N), strict=True):
-        jacobian = s[:, None] * J
-        jacobian = jacobian if not transpose else jacobian.T
-        if terms is None:
-            v = torch.linalg.solve(torch.eye(N).double() - jacobian, row)
-        else:
-            v = total = row
-            for _ in range(terms - 1):
-                v = jacobian @ v
-                total = total + v
-            v = total
-        found.append(s * v)
-    return torch.stack(found).reshape(d.shape)
+    jacobian = slope[..., None] * J
+    jacobian = jacobian.mT if transpose else jacobian
+    if terms is None:
+        return slope * torch.linalg.solve(EYE - jacobian, d[..., None])[..., 0]
+    total = d
+    for _ in range(terms - 1):
+        total = d + (jacobian @ total[..., None])[..., 0]
+    return slope * total
+
+
+def equilibrium(solution=iterated, **options):
+    return function(solution, functools.partial(tanh_adjoint, **options))
 
 
 class Remembering:
     """A solver that keeps its solution where the next call overwrites it."""
 
     def __call__(self, x):
-        outer = self
+        def forward(x):
+            self.z = iterated(x)
+            return self.z.clone()
 
-        class Made(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, x):
-                outer.z = iterated(x)
-                ctx.save_for_backward(x)
-                return outer.z.clone()
-
-            @staticmethod
-            def backward(ctx, d):
-                return tanh_adjoint(d, outer.z, *ctx.saved_tensors)
-
-        return Made.apply(x)
+        return function(forward, lambda d, z, x: tanh_adjoint(d, self.z, x))(x)
 
 
 class First:
     """A layer that solves once and for all."""
 
-    def __init__(self):
-        self.slope = None
+    slope = None
 
     def __call__(self, x):
-        z = function(iterated, lambda d, z, x: tanh_adjoint(d, z, x, slope=self.slope))(x)
+        z = equilibrium(slope=self.slope)(x)
         if self.slope is None:
             self.slope = 1 - z.detach() ** 2
         return z
@@ -117,202 +116,95 @@ class First:
 def kept_graph(x):
     """A deep-equilibrium layer whose solver is differentiated as well."""
     z = iterated(x)
-    new = tanh_step(z, x)
-    leaf = z.detach().requires_grad_()
-    at = tanh_step(leaf, x.detach())
-
-    def solve(d):
-        jacobian = torch.stack(
-            [
-                torch.autograd.grad(at, leaf, row, retain_graph=True)[0]
-                for row in torch.eye(N).double()
-            ]
-        )
-        return torch.linalg.solve(torch.eye(N).double() - jacobian.T, d)
-
-    if new.requires_grad:
-        new.register_hook(solve)
-    return new
+    jacobian = (1 - z.detach() ** 2)[:, None] * J
+    if z.requires_grad:
+        z.register_hook(lambda d: torch.linalg.solve(EYE - jacobian.T, d))
+    return z
 
 
-def noisy_gradient(d, z, x):
-    return d * z * (1 + 0.1 * torch.randn(z.shape, dtype=z.dtype))
-
-
-def half(matrix):
-    return torch.tril(matrix)
-
-
-EXP = (torch.exp,)
-MEAN = torch.nn.functional.softplus
-
-#: Name, layer, inputs, further arguments, and what its mistake is called.
+#: What a mistake is called, and a layer that has it.
 WRONG = {
-    "sign": (function(torch.exp, lambda d, z, x: -d * z), (BATCH,), {}, "negated"),
-    "sign of a solve": (
-        function(solved, lambda d, z, x: -d @ INVERSE),
-        (X,),
-        {"residual": equation},
-        "negated",
-    ),
-    "factor 2 of a square": (
-        function(lambda x: x**2, lambda d, z, x: d * x),
-        (BATCH,),
-        {},
-        "factor 1/2",
-    ),
+    "sign": ("negated", case(exp(lambda d, z: -d * z), BATCH)),
+    "square": ("factor 1/2", case(function(lambda x: x**2, lambda d, z, x: d * x), BATCH)),
     "factor n": (
-        function(lambda x: (x**2).mean(0), lambda d, z, x: 2 * d * x),
-        (BATCH,),
-        {},
         "sum over 4",
+        case(function(lambda x: (x**2).mean(0), lambda d, z, x: 2 * d * x), BATCH),
     ),
     "factor 1/n": (
-        function(lambda x: (x**2).sum(0), lambda d, z, x: 2 * d * x / len(x)),
-        (BATCH,),
-        {},
         "mean over 4",
+        case(function(lambda x: (x**2).sum(0), lambda d, z, x: d * x / 2), BATCH),
     ),
-    "odd factor": (function(torch.exp, lambda d, z, x: 0.7 * d * z), (BATCH,), {}, "0.7"),
-    "detached input": (
-        lambda x, y: x.sin() * y.detach(),
-        (BATCH, BATCH + 1),
-        {"wrt": 1},
-        "detached",
-    ),
-    "detached factor": (lambda x: x.detach() * x, (BATCH,), {}, "factor 1/2"),
-    "not transposed": (
-        function(solved, lambda d, z, x: d @ INVERSE.T),
-        (X,),
-        {"residual": equation},
-        "transpose",
-    ),
-    "not transposed, a step": (
-        function(iterated, lambda d, z, x: tanh_adjoint(d, z, x, transpose=False)),
-        (X,),
-        {"step": tanh_step},
-        "transpose",
-    ),
-    "one step": (
-        function(iterated, lambda d, z, x: tanh_adjoint(d, z, x, terms=1)),
-        (X,),
-        {"step": tanh_step},
-        "not solved",
-    ),
-    "five terms": (
-        function(iterated, lambda d, z, x: tanh_adjoint(d, z, x, terms=5)),
-        (BATCH,),
-        {"step": tanh_step},
-        "5 terms",
-    ),
+    "odd factor": ("0.7", case(exp(lambda d, z: 0.7 * d * z), BATCH)),
+    "detached": ("detached", case(lambda x, y: x.sin() * y.detach(), BATCH, BATCH + 1, wrt=1)),
+    "not transposed": ("transpose", case(linear(INVERSE.T), X, residual=equation)),
+    "one step": ("not solved", case(equilibrium(terms=1), X, step=tanh_step)),
+    "five terms": ("5 terms", case(equilibrium(terms=5), BATCH, step=tanh_step)),
     "phantom": (
-        lambda x: tanh_step(tanh_step(iterated(x).detach(), x), x),
-        (X,),
-        {"step": tanh_step},
         "2 terms",
+        case(lambda x: tanh_step(tanh_step(iterated(x).detach(), x), x), X, step=tanh_step),
     ),
-    "kept graph": (kept_graph, (X,), {"step": tanh_step}, "twice"),
+    "kept graph": ("twice", case(kept_graph, X, step=tanh_step)),
     "damped": (
-        function(solved, lambda d, z, x: torch.linalg.solve(H.T + 0.05 * torch.eye(N), d)),
-        (X,),
-        {"residual": equation},
         "damped by 0.05",
+        case(linear(torch.linalg.inv(H + 0.05 * EYE)), X, residual=equation),
     ),
-    "plus for minus": (
-        function(solved, lambda d, z, x: torch.linalg.solve((2 * torch.eye(N) - H).T, d)),
-        (X,),
-        {"residual": equation},
-        "I + J",
-    ),
-    "direct part": (
-        function(
-            lambda x: torch.stack([(solved(x) * x).sum()]),
-            lambda d, z, x: d * (INVERSE.T @ x),
-        ),
-        (X,),
-        {},
-        "",
-    ),
-    "first sample alone": (
-        function(torch.exp, lambda d, z, x: torch.cat([d[:1] * z[:1], 0 * d[1:]])),
-        (BATCH,),
-        {},
+    "plus for minus": ("I + J", case(linear(torch.linalg.inv(EYE + J)), X, residual=equation)),
+    "first sample": (
         "part of the batch",
-    ),
-    "first sample's Jacobian": (
-        function(iterated, lambda d, z, x: tanh_adjoint(d, z[:1].expand_as(z), x[:1].expand_as(x))),
-        (BATCH,),
-        {"step": tanh_step},
-        "part of the batch",
+        case(exp(lambda d, z: torch.cat([d[:1] * z[:1], 0 * d[1:]])), BATCH),
     ),
     "parameter of the first sample": (
-        lambda x, w: torch.cat([x[:1] * w, x[1:] * w.detach()]),
-        (BATCH, X),
-        {"wrt": 1, "residual": lambda z, x, w: z - x * w},
         "first sample",
+        case(
+            lambda x, w: torch.cat([x[:1] * w, x[1:] * w.detach()]),
+            BATCH,
+            X,
+            wrt=1,
+            residual=lambda z, x, w: z - x * w,
+        ),
     ),
     "lower half": (
-        function(torch.linalg.det, lambda d, z, x: d * torch.tril(z * torch.linalg.inv(x).T)),
-        (SYMMETRIC,),
-        {},
         "half of a symmetric",
+        case(
+            function(torch.linalg.det, lambda d, z, x: d * z * torch.linalg.inv(x).T.tril()),
+            SYMMETRIC,
+        ),
     ),
     "transposed": (
-        function(
-            lambda x: (x @ SYMMETRIC).sin(),
-            lambda d, z, x: ((x @ SYMMETRIC).cos() * d @ SYMMETRIC).T,
-        ),
-        (drawn(N, N, seed=4),),
-        {},
         "transposed",
+        case(function(torch.sin, lambda d, z, x: (d * x.cos()).T), SQUARE),
     ),
     "exchanged": (
-        function(lambda x, y: x.sin() * y, lambda d, z, x, y: (d * x.sin(), d * y * x.cos())),
-        (BATCH, BATCH + 1),
-        {"wrt": (0, 1)},
         "",
+        case(
+            function(lambda x, y: x.sin() * y, lambda d, z, x, y: (d * x.sin(), d * y * x.cos())),
+            BATCH,
+            BATCH + 1,
+            wrt=(0, 1),
+        ),
     ),
-    "stale by the next call": (Remembering(), (X,), {"step": tanh_step}, "stale"),
-    "stale by the next call, alone": (Remembering(), (X,), {}, "stale"),
-    "stale first call": (First(), (X,), {"step": tanh_step}, "stale"),
-    "float32": (
-        function(torch.exp, lambda d, z, x: (d * z).float().double()),
-        (BATCH,),
-        {},
-        "float32",
+    "stale by the next call": ("stale", case(Remembering(), X, step=tanh_step)),
+    "stale by the next call, alone": ("stale", case(Remembering(), X)),
+    "stale first call": ("stale", case(First(), X, step=tanh_step)),
+    "float32": ("float32", case(exp(lambda d, z: (d * z).float().double()), BATCH)),
+    "random": (
+        "not deterministic",
+        case(exp(lambda d, z: d * z * (1 + 0.1 * torch.randn(z.shape).double())), BATCH),
     ),
-    "float32 of a solve": (
-        function(solved, lambda d, z, x: (d.float() @ INVERSE.float()).double()),
-        (X,),
-        {"residual": equation},
-        "float32",
-    ),
-    "random": (function(torch.exp, noisy_gradient), (BATCH,), {}, "not deterministic"),
     "softmax without its second term": (
-        function(lambda x: x.softmax(-1), lambda d, z, x: d * z),
-        (BATCH,),
-        {},
         "",
-    ),
-    "layer norm with constant statistics": (
-        lambda x: (x - x.mean(-1, keepdim=True).detach()) / x.std(-1, keepdim=True).detach(),
-        (BATCH,),
-        {},
-        "",
+        case(function(lambda x: x.softmax(-1), lambda d, z, x: d * z), BATCH),
     ),
     "a bias that is summed twice": (
-        function(lambda x, b: x + b, lambda d, z, x, b: (d, 2 * d.sum(0))),
-        (BATCH, X),
-        {"wrt": (0, 1)},
         "factor 1/2 is missing",
+        case(function(torch.add, lambda d, z, x, b: (d, 2 * d.sum(0))), BATCH, X, wrt=(0, 1)),
     ),
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_planted_mistakes_are_called_wrong_and_named(name: str) -> None:
-    layer, inputs, options, mistake = WRONG[name]
-    found = pudle.audit(layer, *inputs, **options)
+@pytest.mark.parametrize("mistake, audited", WRONG.values(), ids=WRONG)
+def test_planted_mistakes_are_called_wrong_and_named(mistake, audited) -> None:
+    found = audited()
     assert found.verdict == "wrong", found
     assert mistake in found.mistake, found
 
@@ -321,53 +213,41 @@ class Cached:
     """A layer that keeps every solution it has found, and starts from the last."""
 
     def __init__(self, tolerance=1e-12):
-        self.tolerance, self.kept, self.last = tolerance, {}, None
+        self.tolerance, self.kept, self.last = tolerance, {}, torch.zeros(N).double()
 
     def solution(self, x):
         key = x.detach().numpy().tobytes()
         if key not in self.kept:
-            z = torch.zeros_like(x) if self.last is None else self.last
-            while True:
-                new = tanh_step(z, x)
-                if (new - z).norm() <= self.tolerance * new.norm():
-                    break
-                z = new
-            self.kept[key] = self.last = new.detach()
+            z, new = self.last, tanh_step(self.last, x)
+            while (new - z).norm() > self.tolerance * new.norm():
+                z, new = new, tanh_step(new, x)
+            self.kept[key] = self.last = new
         return self.kept[key]
 
     def __call__(self, x):
-        return function(self.solution, tanh_adjoint)(x)
+        return equilibrium(self.solution)(x)
 
 
-def gradient_descent(matrix, right, tolerance):
-    """Solve a symmetric system by conjugate gradients to a relative residual."""
-    z, r = torch.zeros_like(right), right
-    p = r
-    while r.norm() > tolerance * right.norm():
-        a = (r @ r) / (p @ matrix @ p)
-        z, new = z + a * p, r - a * matrix @ p
-        r, p = new, new + (new @ new) / (r @ r) * p
-    return z
+def loose(tolerance, matrix):
+    """Return a layer that solves a symmetric system to a relative residual, forth and back."""
+
+    def solve(right):
+        return torch.as_tensor(cg(matrix.numpy(), right.numpy(), rtol=tolerance)[0])
+
+    return function(solve, lambda d, *_: solve(d))
 
 
-def loose(tolerance, matrix=SYMMETRIC):
-    return function(
-        lambda x: gradient_descent(matrix, x, tolerance),
-        lambda d, z, x: gradient_descent(matrix, d, tolerance),
-    )
+def residual_of(matrix):
+    return lambda z, x: z @ matrix - x
 
 
 def complex_step(d, z, x):
     """Return the gradient of an elementwise function by a complex step."""
-    moved = torch.exp(torch.complex(x, torch.full_like(x, 1e-30)))
-    return d * moved.imag / 1e-30
+    return d * torch.exp(torch.complex(x, torch.full_like(x, 1e-30))).imag / 1e-30
 
 
-def through_numpy(x):
-    return function(
-        lambda x: torch.as_tensor(np.linalg.solve(H.numpy(), x.numpy())),
-        lambda d, z, x: torch.as_tensor(np.linalg.solve(H.numpy().T, d.numpy())),
-    )(x)
+def numpy_solve(matrix):
+    return lambda right, *_: torch.as_tensor(np.linalg.solve(matrix.numpy(), right.numpy()))
 
 
 def ill_conditioned(exponent):
@@ -385,86 +265,58 @@ def bisected(x):
     return (low + high) / 2
 
 
+BISECTION = function(bisected, lambda d, z, x: d / (1 + 3 * z**2))
 MODULE = torch.nn.Sequential(torch.nn.Linear(N, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
 SLOW = drawn(40, 40, seed=5)
 SLOW = SLOW @ SLOW.T / 40 + 0.05 * torch.eye(40)
-WIDE = drawn(100, 100, seed=8)
+MANY, BAD, WORSE = drawn(40, seed=6), ill_conditioned(6), ill_conditioned(8)
 
-#: Name, layer, inputs and further arguments.
 RIGHT = {
-    "complex step": (function(torch.exp, complex_step), (BATCH,), {}),
-    "closed form": (function(solved, lambda d, z, x: d @ INVERSE), (X,), {"residual": equation}),
-    "numpy": (through_numpy, (X,), {"residual": equation}),
-    "numpy, alone": (through_numpy, (X,), {}),
-    "cached": (Cached(), (X,), {"step": tanh_step}),
-    "cached, alone": (Cached(), (X,), {}),
-    "cached, loose": (Cached(1e-3), (X,), {"step": tanh_step}),
-    "cached, loose, alone": (Cached(1e-3), (X,), {}),
-    "unrolled": (iterated, (X,), {"step": tanh_step}),
-    "unrolled, few steps": (lambda x: iterated(x, 6), (X,), {"step": tanh_step}),
-    "unrolled, few steps, alone": (lambda x: iterated(x, 6), (X,), {}),
-    "transposed input": (torch.sin, (drawn(N, 4).T,), {}),
-    "strided input": (torch.sin, (drawn(4, 2 * N)[:, ::2],), {}),
-    "no samples": (torch.nn.Linear(N, 2).double(), (drawn(0, N),), {"wrt": ("weight", 0)}),
-    "one sample": (lambda x: iterated(x), (drawn(1, N),), {"step": tanh_step}),
-    "scalar": (lambda x: x.exp(), (torch.tensor(0.7),), {}),
-    "float32": (torch.sin, (BATCH.float(),), {}),
-    "float32 inside": (lambda x: x.float().sin().double(), (BATCH,), {}),
-    "module": (MODULE, (BATCH.float(),), {"wrt": (0, "0.weight", "2.bias")}),
-    "ill-conditioned": (
-        lambda x: torch.linalg.solve(ill_conditioned(8), x),
-        (X,),
-        {"residual": lambda z, x: ill_conditioned(8) @ z - x},
+    "complex step": case(function(torch.exp, complex_step), BATCH),
+    "closed form": case(linear(INVERSE), X, residual=equation),
+    "numpy, alone": case(function(numpy_solve(H), numpy_solve(H.T)), X),
+    "cached": case(Cached(), X, step=tanh_step),
+    "cached, loose": case(Cached(1e-3), X, step=tanh_step),
+    "cached, loose, alone": case(Cached(1e-3), X),
+    "unrolled, few steps": case(lambda x: iterated(x, 6), X, step=tanh_step),
+    "unrolled, few steps, alone": case(lambda x: iterated(x, 6), X),
+    "transposed input": case(torch.sin, drawn(N, 4).T),
+    "strided input": case(torch.sin, drawn(4, 2 * N)[:, ::2]),
+    "no samples": case(torch.nn.Linear(N, 2).double(), drawn(0, N), wrt=("weight", 0)),
+    "one sample": case(iterated, drawn(1, N), step=tanh_step),
+    "scalar": case(torch.exp, torch.tensor(0.7)),
+    "float32": case(torch.sin, BATCH.float()),
+    "float32 inside": case(lambda x: x.float().sin().double(), BATCH),
+    "module": case(MODULE, BATCH.float(), wrt=(0, "0.weight", "2.bias")),
+    "ill-conditioned": case(lambda x: torch.linalg.solve(WORSE, x), X, residual=residual_of(WORSE)),
+    "ill-conditioned, alone": case(lambda x: torch.linalg.solve(WORSE, x), X),
+    "loose": case(loose(1e-3, SYMMETRIC), X, residual=residual_of(SYMMETRIC)),
+    "loose and ill-conditioned": case(loose(1e-3, BAD), X, residual=residual_of(BAD)),
+    "loose and ill-conditioned, alone": case(loose(1e-3, BAD), X),
+    "bisection": case(BISECTION, X, residual=lambda z, x: z + z**3 - x),
+    "bisection, alone": case(BISECTION, X),
+    "kink": case(torch.relu, torch.tensor([0.0, 1.0, -2.0]).double()),
+    "sort": case(lambda x: x.sort().values, X),
+    "Cholesky": case(torch.linalg.cholesky, SYMMETRIC),
+    "dropout": case(torch.nn.Dropout(), BATCH),
+    "constant": case(torch.round, BATCH),
+    "several outputs": case(
+        lambda x, y: {"a": x * y, "b": (x.sum(), y.exp())}, X, X + 1, wrt=(0, 1)
     ),
-    "ill-conditioned, alone": (lambda x: torch.linalg.solve(ill_conditioned(8), x), (X,), {}),
-    "loose": (loose(1e-3), (X,), {"residual": lambda z, x: SYMMETRIC @ z - x}),
-    "loose, alone": (loose(1e-3), (X,), {}),
-    "loose and ill-conditioned": (
-        loose(1e-3, ill_conditioned(6)),
-        (X,),
-        {"residual": lambda z, x: ill_conditioned(6) @ z - x},
+    "loss of the input": case(
+        linear(INVERSE), X, residual=equation, loss=lambda z, x: (z**3).sum() + (x * z).sum()
     ),
-    "loose and ill-conditioned, alone": (loose(1e-3, ill_conditioned(6)), (X,), {}),
-    **{
-        f"loose {tolerance}, {'a residual' if options else 'alone'}": (
-            loose(tolerance, SLOW),
-            (drawn(40, seed=6),),
-            options,
-        )
-        for tolerance in (1e-2, 1e-3, 1e-6)
-        for options in ({}, {"residual": lambda z, x: SLOW @ z - x})
-    },
-    "bisection": (
-        function(bisected, lambda d, z, x: d / (1 + 3 * z**2)),
-        (X,),
-        {"residual": lambda z, x: z + z**3 - x},
-    ),
-    "bisection, alone": (function(bisected, lambda d, z, x: d / (1 + 3 * z**2)), (X,), {}),
-    "kink": (torch.relu, (torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64),), {}),
-    "sort": (lambda x: x.sort().values, (X,), {}),
-    "Cholesky": (torch.linalg.cholesky, (SYMMETRIC,), {}),
-    "eigenvalues": (lambda x: torch.linalg.eigvalsh(x), (SYMMETRIC,), {}),
-    "dropout": (torch.nn.Dropout(), (BATCH,), {}),
-    "constant": (lambda x: x.round(), (BATCH,), {}),
-    "several outputs": (
-        lambda x, y: {"a": x * y, "b": (x.sum(), y.exp())},
-        (X, X + 1),
-        {"wrt": (0, 1)},
-    ),
-    "loss of the input": (
-        function(solved, lambda d, z, x: d @ INVERSE),
-        (X,),
-        {"residual": equation, "loss": lambda z, x: (z**3).sum() + (x * z).sum()},
-    ),
-    "wide": (lambda x: (x @ x).sin(), (WIDE,), {}),
-    "other units": (lambda x: (1e9 * x).sin(), (1e-9 * X,), {}),
+    "wide": case(lambda x: (x @ x).sin(), drawn(100, 100, seed=8)),
 }
+for tolerance in (1e-2, 1e-3, 1e-6):
+    slow = case(loose(tolerance, SLOW), MANY)
+    RIGHT[f"loose {tolerance}, alone"] = slow
+    RIGHT[f"loose {tolerance}"] = functools.partial(slow, residual=residual_of(SLOW))
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_layers_are_never_called_wrong(name: str) -> None:
-    layer, inputs, options = RIGHT[name]
-    found = pudle.audit(layer, *inputs, **options)
+@pytest.mark.parametrize("audited", RIGHT.values(), ids=RIGHT)
+def test_right_layers_are_never_called_wrong(audited) -> None:
+    found = audited()
     assert found.verdict != "wrong", found
 
 
@@ -473,17 +325,15 @@ def test_the_error_is_the_distance_from_the_closed_form() -> None:
     weights = drawn(N, seed=9)
     exact, mine = INVERSE.T @ weights, INVERSE @ weights
     error = float((mine - exact).norm() / exact.norm())
-    layer = function(solved, lambda d, z, x: d @ INVERSE.T)
     for options in ({"residual": equation}, {}):
-        found = pudle.audit(layer, X, loss=lambda z: weights @ z, **options)
+        found = pudle.audit(linear(INVERSE.T), X, loss=lambda z: weights @ z, **options)
         assert found.error == pytest.approx(error, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["loose", "bisection", "cached", "wide", "complex step"])
 def test_no_seed_calls_a_right_layer_wrong(name: str) -> None:
-    layer, inputs, options = RIGHT[name]
     for seed in range(3):
-        assert pudle.audit(layer, *inputs, seed=seed, **options).verdict == "right"
+        assert RIGHT[name](seed=seed).verdict == "right"
 
 
 #: Right layers of all styles that take few milliseconds, with and without an equation.
@@ -494,9 +344,8 @@ QUICK += ["ill-conditioned", "ill-conditioned, alone", "bisection", "kink", "sor
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", QUICK)
 def test_no_seed_of_two_hundred_calls_a_right_layer_wrong(name: str) -> None:
-    layer, inputs, options = RIGHT[name]
     for seed in range(200):
-        found = pudle.audit(layer, *inputs, seed=seed, **options)
+        found = RIGHT[name](seed=seed)
         assert found.verdict != "wrong", (seed, found)
 
 
@@ -508,23 +357,21 @@ def test_verdicts_depend_on_neither_units_nor_the_order_of_the_batch(
     def step(z, x):
         return torch.tanh(z / unit @ J.T + x.flip(0) / unit) * unit
 
-    right = function(
-        lambda x: iterated(x, step=step),
-        lambda d, z, x: tanh_adjoint(d, z / unit, x.flip(0) / unit).flip(0),
-    )
-    off = function(
-        lambda x: iterated(x, step=step),
-        lambda d, z, x: -tanh_adjoint(d, z / unit, x.flip(0) / unit).flip(0),
-    )
+    def layer(sign):
+        def backward(d, z, x):
+            return sign * tanh_adjoint(d, z / unit, x.flip(0) / unit).flip(0)
+
+        return function(lambda x: iterated(x, step=step), backward)
+
     options = {"step": step} if equations else {}
-    assert pudle.audit(right, unit * BATCH[:2], **options).verdict == "right"
-    found = pudle.audit(off, unit * BATCH[:2], **options)
+    assert pudle.audit(layer(1), unit * BATCH[:2], **options).verdict == "right"
+    found = pudle.audit(layer(-1), unit * BATCH[:2], **options)
     assert (found.verdict, found.mistake) == ("wrong", "negated")
 
 
 def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:
-    def early(x, steps=8, sign=1.0):
-        backward = lambda d, z, x: sign * tanh_adjoint(d, iterated(x), x)  # noqa: E731
+    def early(x, steps=8):
+        backward = lambda d, z, x: tanh_adjoint(d, iterated(x), x)  # noqa: E731
         return function(lambda x: iterated(x, steps), backward)(x)
 
     assert pudle.audit(early, X).verdict == "undecided"
@@ -538,7 +385,7 @@ def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:
 def test_what_cannot_be_the_truth_is_undecided() -> None:
     other = pudle.audit(iterated, X, step=lambda z, x: z / 2 + x)
     assert other.verdict == "undecided" and "another equation" in repr(other)
-    bent = function(lambda z, x: tanh_step(z, x), lambda d, z, *_: (J.T @ d, d))
+    bent = function(tanh_step, lambda d, z, *_: (J.T @ d, d))
     assert "audit step itself" in repr(pudle.audit(iterated, X, step=bent))
     kink = pudle.audit(lambda x: x.abs(), 0 * X, residual=lambda z, x: z - x.abs())
     assert kink.verdict == "undecided" and "kink" in repr(kink)
@@ -546,7 +393,7 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
 
 def test_wrong_usage_is_told() -> None:
     with pytest.raises(pudle.InvalidArgument, match="2 entries where the layer returns 6"):
-        pudle.audit(solved, X, residual=lambda z, x: equation(z, x)[:2])
+        pudle.audit(linear(INVERSE), X, residual=lambda z, x: equation(z, x)[:2])
     with pytest.raises(pudle.InvalidArgument, match="choose from 0, 'weight', 'bias'"):
         pudle.audit(torch.nn.Linear(N, 2), X, wrt="weights")
     with pytest.raises(pudle.InvalidArgument, match="tighten='steps'"):
@@ -590,6 +437,5 @@ def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, begins) ->
 
 def test_an_assertion_fails_with_the_text_of_the_audit() -> None:
     pudle.testing.assert_gradient(torch.sin, X)
-    layer, inputs, *_ = WRONG["sign"]
     with pytest.raises(AssertionError, match="likely mistake: negated"):
-        pudle.testing.assert_gradient(layer, *inputs)
+        pudle.testing.assert_gradient(exp(lambda d, z: -d * z), X)
