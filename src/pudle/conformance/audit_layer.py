@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from ..algorithms.unrolling import gradients
 from ..errors import InvalidArgument
 from ..streams import generator
 from ..validation import check_scalar
@@ -121,20 +122,17 @@ class Layer:
     @contextlib.contextmanager
     def placed(self, parts: Sequence[Tensor]) -> Iterator[list[Any]]:
         """Yield the inputs with parts in their place; parameters are exchanged meanwhile."""
-        inputs, kept = [*self.inputs], []
-        try:
+        inputs = [*self.inputs]
+        with contextlib.ExitStack() as afterwards:
             for name, part in zip(self.wrt, parts, strict=True):
                 if isinstance(name, int):
                     inputs[name] = part
                 elif self.module:
                     path, _, last = name.rpartition(".")
                     owner: Any = self.module.get_submodule(path)._parameters
-                    kept.append((owner, last, owner[last]))
+                    afterwards.callback(owner.__setitem__, last, owner[last])
                     owner[last] = part
             yield inputs
-        finally:
-            for owner, last, part in kept:
-                owner[last] = part
 
     def lost(self, outputs: Any, inputs: Sequence[Any]) -> Tensor:
         """Return the loss of what the layer returned."""
@@ -182,10 +180,7 @@ class Layer:
                 loss = self.lost(self.call(*inputs), inputs)
         if between is not None:
             self.outputs(between)
-        made: Any = [torch.zeros_like(each) for each in leaves]
-        if loss.requires_grad:
-            made = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        dense = [each.detach().to_dense() for each in made]
+        dense = [each.detach().to_dense() for each in gradients(loss, leaves)]
         return torch.autograd.grad(parts, leaf, dense)[0].numpy(force=True)
 
     @functools.cached_property

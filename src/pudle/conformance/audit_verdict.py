@@ -158,7 +158,7 @@ class Judge:
             calls.append(layer.gradient(theta, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found = [self.part(part, calls[0]) for part in layer.parts]
+        found = [self.judged(part, calls[0]) for part in layer.parts]
         apart = [layer.apart(each, calls[0]) for each in calls]
         again = layer.apart(calls[2], calls[1])
         if again > RESOLVED:
@@ -168,7 +168,7 @@ class Judge:
         if max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
             for part in layer.parts:
-                other = self.part(part, calls[int(np.argmax(apart))])
+                other = self.judged(part, calls[int(np.argmax(apart))])
                 worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
@@ -264,8 +264,12 @@ class Judge:
 
     # --- the verdict
 
-    def part(self, part: Piece, gradient: Array) -> Part:
-        """Return the verdict on one part."""
+    def judged(self, part: Piece, gradient: Array) -> Part:
+        """Return the verdict on one part: ``right`` if the gradient agrees with the truth;
+        ``inexact`` with what the layer computes in place of its solution; ``wrong`` if the gap is
+        a common mistake's that no solver makes by stopping early, if tightening the solver leaves
+        it, or if it is more than the solver can explain; else ``undecided``.
+        """
         mine = gradient[part.span]
         if bad := int((~np.isfinite(mine)).sum()):
             return Part(part.name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
@@ -301,7 +305,7 @@ class Judge:
             layer = dataclasses.replace(self.layer, call=tightened(self.layer.call, self.tighten))
             tight = dataclasses.replace(self, layer=layer, tighten=None)
             moved = max(map(distance, tight.outputs, self.outputs))
-            after = tight.part(part, layer.gradient(layer.theta)).error
+            after = tight.judged(part, layer.gradient(layer.theta)).error
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return ruled("inexact", off, says)
