@@ -18,6 +18,8 @@ SAMPLES, COARSE = 7, 3e-4
 ALIKE = 4.0
 #: Standard deviations that a difference is trusted to.
 DEVIATIONS = 3.0
+#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
+BEYOND = 10.0
 #: A jump of the derivative is a kink beyond this share of it.
 KINK = 1e-3
 

@@ -15,9 +15,10 @@ from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
 from ..references.converging import Converging
+from .audit_differences import BEYOND, LADDER, Slope, slope
 from .audit_layer import Layer, doubled, is_real
 from .closed_forms import Array
-from .tolerances import SAME
+from .tolerances import ROUNDED, SAME
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13
@@ -36,10 +37,12 @@ class Implicit:
     ----------
     running : Converging
         The equation as a fixed point.
-    returned, solution : Tensor
-        The layer's solution, and the same refined.
+    returned : Tensor
+        The layer's solution.
     exact, at_returned : ndarray
-        The gradients there, with the entries of all parts in one vector.
+        The gradients at the refined one and there, with the entries of all parts in one vector.
+    along, line : ndarray and Slope
+        A direction, and the differences of the refined solution along it that confirm `exact`.
     bound : float
         Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
     moved : float
@@ -48,41 +51,34 @@ class Implicit:
         Condition number of the linear system.
     batches : list of Tensor
         What the layer returned, if all of it has a first axis.
-    line, along : Slope and ndarray
-        Differences of the refined solution that confirm it, and their direction.
     """
 
     running: Converging
     returned: Tensor
-    solution: Tensor
     exact: Array
     at_returned: Array
+    along: Array
+    line: Slope
     bound: float
     moved: float
     condition: float
     batches: list[Tensor]
-    line: Any = None
-    along: Any = None
 
     @property
     def solved(self) -> bool:
         """True if the layer's solution is the refined one up to rounding."""
         return self.moved <= SAME * self.condition
 
-    def value(self, theta: Tensor) -> float:
-        """Return the loss at the solution for another theta, found from this one."""
-        running = self.running.at(theta)
-        solution, _ = _refined(running, self.solution)
-        with torch.no_grad():
-            return float(running.problem.outer_loss(solution))
-
 
 def implicit_of(
     layer: Layer,
     residual: Callable[..., Any] | None,
     step: Callable[..., Any] | None,
+    along: Tensor,
 ) -> Implicit | str:
-    """Return the implicit gradients of a layer, or why there are none."""
+    """Return the implicit gradients of a layer, confirmed by differences of the refined solution
+    along a direction, or why there are none.
+    """
     returned = tree_map(doubled, layer.outputs(layer.theta))
     outputs = [each for each in tree_flatten(returned)[0] if is_real(each)]
     double = dataclasses.replace(layer, inputs=tuple(map(doubled, layer.inputs)))
@@ -129,9 +125,26 @@ def implicit_of(
     condition = float(diagnostics["condition_number"])
     lost = max(torch.finfo(exact.dtype).eps, float(diagnostics["largest_relative_residual"]))
     bound = condition * (steps[-1] + lost)
+
+    def value(length: float) -> float:
+        moving = running.at(layer.theta + length * along)
+        with torch.no_grad():
+            return float(moving.problem.outer_loss(_refined(moving, solution)[0]))
+
+    noise = torch.finfo(exact.dtype).eps * condition * abs(value(0.0))
+    line = slope(value, noise, LADDER[1:7])
+    claimed, size = float(exact @ along), float(exact.norm() * along.norm())
+    given = "residual" if residual else "step"
+    if line.kink:
+        return "the solution has a kink here: audit other inputs"
+    if not abs(claimed - line.value) <= BEYOND * line.uncertainty + ROUNDED * size:
+        return (
+            f"differences of the solution give {line.value:.6g} where the gradients of {given}"
+            f" give {claimed:.6g}: audit {given} itself, or inputs farther from a kink"
+        )
+    at = [each.numpy(force=True) for each in (exact, at_returned, along)]
     batches = outputs if all(each.ndim for each in outputs) else []
-    arrays = exact.numpy(force=True), at_returned.numpy(force=True)
-    return Implicit(running, codes, solution, *arrays, bound, moved, condition, batches)
+    return Implicit(running, codes, at[0], at[1], at[2], line, bound, moved, condition, batches)
 
 
 def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
 from ..text import count, number
-from .audit_differences import COARSE, LADDER, Slope, around, noise_of, slope
+from .audit_differences import BEYOND, COARSE, LADDER, Slope, around, noise_of, slope
 from .audit_implicit import Implicit, implicit_of
 from .audit_layer import Layer, Piece, only_single, reals
 from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
@@ -30,8 +30,6 @@ from .tolerances import EXACT, ROUNDED
 VERDICTS = ("wrong", "undecided", "inexact", "right")
 #: Entries up to which all coordinates are looked at, and how many of more.
 ALL, SOME = 64, 4
-#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
-BEYOND = 10.0
 #: Differences that tell no more than this share of a gradient decide nothing, and two calls that
 #: differ by more are not one function. A backward solve to this usual tolerance loses it times the
 #: condition number, and at most the second share.
@@ -239,28 +237,10 @@ class Judge:
 
     @functools.cached_property
     def implicit(self) -> Implicit | str | None:
-        """The implicit gradients, confirmed by differences of the refined solution along a random
-        direction; why there are none; None where no equation is given.
-        """
+        """The implicit gradient; why there is none; None where no equation is given."""
         if not (self.residual or self.step):
             return None
-        found = implicit_of(self.layer, self.residual, self.step)
-        if isinstance(found, str):
-            return found
-        theta, along = self.layer.theta, self.drawn("of an equation")
-        noise = np.finfo(float).eps * found.condition * abs(found.value(theta))
-        line = slope(lambda t: found.value(theta + t * along), noise, LADDER[1:7])
-        claimed = float(found.exact @ along.numpy(force=True))
-        size = float(np.linalg.norm(found.exact)) * float(along.norm())
-        given = "residual" if self.residual else "step"
-        if line.kink:
-            return "the solution has a kink here: audit other inputs"
-        if not abs(claimed - line.value) <= BEYOND * line.uncertainty + ROUNDED * size:
-            return (
-                f"differences of the solution give {line.value:.6g} where the gradients of {given}"
-                f" give {claimed:.6g}: audit {given} itself, or inputs farther from a kink"
-            )
-        return dataclasses.replace(found, line=line, along=along.numpy(force=True))
+        return implicit_of(self.layer, self.residual, self.step, self.drawn("of an equation"))
 
     # --- the verdict
 
