@@ -2,6 +2,7 @@
 known after all.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,9 +14,9 @@ from .closed_forms import Array
 LADDER = 0.1 * 4.0 ** -np.arange(12)
 #: Values from which noise is estimated, and the spacing beside the square root of the precision:
 #: what float32 computes inside does not change within the smaller one.
-SAMPLES, COARSE = 7, 3e-4
-#: Levels of noise agree within this factor (Moré and Wild).
-ALIKE = 4.0
+SAMPLES, COARSE = 9, 3e-4
+#: Order of the differences from which noise is estimated.
+ORDER = 5
 #: Standard deviations that a difference is trusted to.
 DEVIATIONS = 3.0
 #: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
@@ -80,34 +81,19 @@ def noise_of(
     function: Callable[[float], float], spacings: tuple[float, ...], precision: float
 ) -> float:
     """Return the standard deviation of the noise in a function's values, the largest over some
-    spacings; never below rounding to a relative precision.
+    spacings; never below rounding to a relative precision. Differences of an order at which nothing
+    is left of a smooth function have the variance of the noise times a binomial coefficient.
 
     References
     ----------
     Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 2011.
     """
-    found = 0.0
+    found = precision * abs(function(0.0))
     for spacing in spacings:
-        values = np.array([function(index * spacing) for index in range(SAMPLES)])
-        found = max(found, float(precision * np.abs(values[0])), _noise(values))
+        values = [function(index * spacing) for index in range(SAMPLES)]
+        level = np.mean(np.diff(values, ORDER) ** 2) / math.comb(2 * ORDER, ORDER)
+        found = max(found, float(level**0.5))
     return found
-
-
-def _noise(values: Array) -> float:
-    """Return the noise in values at equal distances: the level on which three tables of differences
-    agree, that of the last table where none do.
-    """
-    levels, mixed, factor = [], [], 1.0
-    for order in range(1, len(values)):
-        values = np.diff(values)
-        factor *= order / (2 * (2 * order - 1))
-        levels.append(float(np.sqrt(factor * np.mean(values**2))))
-        mixed.append(bool(values.min() < 0 < values.max()))
-    for first in range(len(levels) - 2):
-        three = levels[first : first + 3]
-        if mixed[first] and max(three) <= ALIKE * min(three):
-            return three[0]
-    return levels[-1]
 
 
 def around(rung: int) -> Array:
