@@ -235,7 +235,7 @@ REDUCED = _experiments(
 )
 #: The paper's sizes: on a CPU, days for 2b and hours for all others.
 FULL = _experiments(
-    "2a-[Te]*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*"
+    "2a-T*", "2a-exact-*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*"
 )
 
 QUICK = Selection(
