@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle import kernel_choice
-from pudle.algorithms import ActiveSet
+from pudle.algorithms import ActiveSet, CoordinateDescent
 from pudle.algorithms.algorithm import run_layers
 from pudle.bench.cases import PROFILES
 
@@ -27,10 +27,10 @@ ROUNDINGS = 1000
 ENOUGH = 150
 
 
-def run(choice, problem, depth=ENOUGH, keep=(), initial=None):
+def run(choice, problem, depth=ENOUGH, keep=(), initial=None, solver=ActiveSet):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(kernel_choice.VARIABLE, choice)
-        return ActiveSet(initial=initial).run(problem, depth, keep=keep)
+        return solver(initial=initial).run(problem, depth, keep=keep)
 
 
 def violations(problem, codes):
@@ -119,7 +119,8 @@ def test_it_ends_at_the_minimizer_and_the_objective_never_rises(choice, dtype, d
 
 
 @pytest.mark.parametrize("selection", [False, True])
-def test_the_kernel_takes_the_steps_of_the_torch_path(selection, dtype):
+@pytest.mark.parametrize("solver", [ActiveSet, CoordinateDescent])
+def test_the_kernel_takes_the_steps_of_the_torch_path(solver, selection, dtype):
     double = selection or dtype == torch.float64
     problem = (
         penalty_selection() if selection else sparse_problem("lasso", dtype, n=200, m=30, p=60)
@@ -127,13 +128,15 @@ def test_the_kernel_takes_the_steps_of_the_torch_path(selection, dtype):
     keep, tolerance = range(31), tolerances.SAME_ARITHMETIC if double else 1e-4
     initial = torch.roll(run("torch", problem, 8).codes, 1, 0)
     for start in (None, initial):
-        mine, plain = (run(choice, problem, 30, keep, start) for choice in ("numba", "torch"))
+        mine, plain = (
+            run(choice, problem, 30, keep, start, solver) for choice in ("numba", "torch")
+        )
         for step in keep:
             one, other = mine.states[step], plain.states[step]
             assert one.iteration == other.iteration == step
             assert (one.codes - other.codes).abs().max() <= tolerance * other.codes.abs().max()
     # A run goes on from any of its states.
-    later = run_layers(problem, ActiveSet(), mine.states[7], 5, (), 1.0)
+    later = run_layers(problem, solver(), mine.states[7], 5, (), 1.0)
     assert torch.allclose(later[5].codes, mine.at(12), rtol=0, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Active-set steps compiled by numba. Only `kernels` imports this module.
+"""Active-set steps and coordinate descent compiled by numba. Only `kernels` imports this module.
 
 A sample runs through all its steps while its data are in the cache. The inverse of its active
 Hessian H_SS gains or loses a row and a column with each change of the support S. What rounding adds
@@ -117,3 +117,39 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
                     k -= 1
                     z[a], signs[a] = z[k], signs[k]
     return unfit
+
+
+@compiled(error_model="numpy", nogil=True)
+def descend(hessian, products, penalties, nonnegative, start, keep, codes):
+    """Run coordinate descent, with arguments and result as `run_active_sets`."""
+    n, p = products.shape
+    tiny = np.finfo(hessian.dtype).tiny
+    correlation, z = np.empty(p, hessian.dtype), np.empty(p, hessian.dtype)
+    for i in range(n):
+        for j in range(p):
+            z[j] = start[i, j]
+        place = 0
+        for step in range(keep[-1] + 1):
+            if keep[place] == step:
+                for j in range(p):
+                    codes[place, i, j] = z[j]
+                place += 1
+            # Anew in each step, so that rounding does not add up.
+            for j in range(p):
+                correlation[j] = products[i, j]
+            for a in range(p):
+                if z[a] != 0:
+                    for j in range(p):
+                        correlation[j] -= z[a] * hessian[a, j]
+            for a in range(p):
+                curvature = max(hessian[a, a], tiny)
+                value, threshold = z[a] + correlation[a] / curvature, penalties[a] / curvature
+                after = max(value - threshold, 0)
+                if not nonnegative:
+                    after += min(value + threshold, 0)
+                change = after - z[a]
+                if change != 0:
+                    z[a] = after
+                    for j in range(p):
+                        correlation[j] -= change * hessian[a, j]
+    return np.zeros(n, np.bool_)

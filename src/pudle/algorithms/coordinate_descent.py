@@ -18,8 +18,8 @@ class CoordinateDescent(LassoSolver):
 
     with :math:`\ell_2` penalties added to slope and :math:`c_j`. Its steps need no linear systems,
     so that large supports and nearly dependent atoms, which slow down `active_set`, cost it nothing
-    but more steps; it converges linearly, and takes the torch path. Its steps are not
-    differentiated: use it with an implicit estimator such as `analytic`.
+    but more steps; it converges linearly. Its steps are not differentiated: use it with an implicit
+    estimator such as `analytic`.
 
     Parameters
     ----------

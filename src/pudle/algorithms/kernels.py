@@ -24,6 +24,7 @@ from ..threads import single_thread
 from . import unrolling
 from .active_set import ActiveSet
 from .algorithm import Algorithm, State, is_recorded, is_wrapped, run_layers
+from .coordinate_descent import CoordinateDescent
 from .fista import Fista
 from .gram_layers import is_dense, norms, run_and_pull
 from .ista import Ista
@@ -61,6 +62,7 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
         run_and_pull(problem, Ista(), Ista().start(problem), 8, (), [8])
         problem.solve_active(one, one)
         ActiveSet().run(problem, 1)
+        CoordinateDescent().run(problem, 1)
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
@@ -127,8 +129,8 @@ def _run_layers(
 ) -> Any:
     if is_recorded(problem, state):
         return NotImplemented
-    if type(algorithm) is ActiveSet:
-        return _run_active_sets(problem, algorithm, state, depth, keep)
+    if type(algorithm) in (ActiveSet, CoordinateDescent):
+        return _run_solver(problem, algorithm, state, depth, keep)
     if not apply(problem, algorithm, state, depth, 1):
         return NotImplemented
     return run_and_pull(problem, algorithm, state, depth, keep).states or NotImplemented
@@ -136,19 +138,20 @@ def _run_layers(
 
 @torch.no_grad()
 @single_thread()
-def _run_active_sets(
-    problem: DenseL1Problem, algorithm: ActiveSet, state: State, depth: int, keep: Collection[int]
+def _run_solver(
+    problem: DenseL1Problem, algorithm: Algorithm, state: State, depth: int, keep: Collection[int]
 ) -> Any:
     tensors = [problem.observations, problem.matrix, state.codes]
     if choice() == "torch" or not _computable(*tensors):
         return NotImplemented
-    from .compiled_solvers import run_active_sets  # numba is slow to import
+    from . import compiled_solvers  # numba is slow to import
 
     hessian = gram(problem.matrix.contiguous())
     hessian.diagonal().add_(problem.l2_penalty)
     products, kept = problem.adjoint(problem.observations), sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
-    unfit = run_active_sets(
+    run = "run_active_sets" if type(algorithm) is ActiveSet else "descend"
+    unfit = getattr(compiled_solvers, run)(
         hessian.numpy(),
         products.numpy(),
         (hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
