@@ -192,6 +192,12 @@ EXCEPTIONS: dict[str, tuple[str, Texts]] = {
     ),
     "phantom": ("it is made for deep-equilibrium layers", (*SMALL_CASES, "equilibrium-*")),
     "pes(samples=20)": (NOISY, (*SMALL_CASES, "penalty_selection-*")),
+    # It solves for dense supports at the first depths, which takes longer than all layers.
+    "polished": (
+        "supports become right late, or not within these depths",
+        (*SMALL_CASES, "sparse_gaussian-*", "sub_gaussian-*", "image_patches-*", "logistic*")
+        + SCALAR_CASES,
+    ),
     "spsa(samples=20)": (NOISY, (*SMALL_CASES, "penalty_selection-*")),
 }
 #: Those that are measured where the inner problem is solved; others differentiate layers, or
