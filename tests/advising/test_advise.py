@@ -231,7 +231,7 @@ def test_the_memory_of_recorded_layers_grows_with_the_depth(monkeypatch):
 
 def test_without_an_algorithm_the_best_pair_is_advised_and_its_line_of_python_runs():
     """On this loss the gradient at a solution has no error, which layers approach slowly."""
-    advice = pudle.advise(SMALL, error=1e-6, loss="reconstruction", seeds=4)
+    advice = pudle.advise(SMALL, error=1e-6, loss="reconstruction", seeds=4, most_depth=50)
     chosen, line = advice.chosen, re.search(r"In Python: (.*)", str(advice))[1]
     assert chosen.algorithm == pudle.ActiveSet() and chosen.estimator.computes == "implicit"
     problem = pudle.make_dataset(SMALL).problem("reconstruction")
