@@ -33,9 +33,8 @@ from .store import Store
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 #: Rounds of the times of a problem at least; more, up to so many, until all have taken some
-#: seconds: ten or more where a round takes less than a third of one. Of eight, the paired test
-#: trims two.
-ROUNDS, MOST_ROUNDS, SECONDS = 8, 30, 3.0
+#: seconds.
+ROUNDS, MOST_ROUNDS, SECONDS = 10, 30, 3.0
 #: After so many rounds no more of a time that is so many times that of the fastest estimator at the
 #: deepest depth: no noise explains that, and no answer needs to tell the two apart.
 FEWEST_ROUNDS, SLOWER = 3, 3.0
