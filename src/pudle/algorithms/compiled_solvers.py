@@ -1,8 +1,9 @@
 """Active-set steps and coordinate descent compiled by numba. Only `kernels` imports this module.
 
-A sample runs through all its steps while its data are in the cache. The inverse of its active
-Hessian H_SS gains or loses a row and a column with each change of the support S. What rounding adds
-up in it cannot spoil the codes, because each step starts from correlations that are computed anew.
+A sample runs through all its steps while its data are in the cache. In `active_set` the inverse of
+its active Hessian H_SS gains or loses a row and a column with each change of the support S. What
+rounding adds up in it cannot spoil the codes, because each step starts from correlations that are
+computed anew.
 """
 
 import numpy as np

@@ -150,8 +150,9 @@ def _run_solver(
     hessian.diagonal().add_(problem.l2_penalty)
     products, kept = problem.adjoint(problem.observations), sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
-    run = "run_active_sets" if type(algorithm) is ActiveSet else "descend"
-    unfit = getattr(compiled_solvers, run)(
+    active_set = type(algorithm) is ActiveSet
+    run = compiled_solvers.run_active_sets if active_set else compiled_solvers.descend
+    unfit = run(
         hessian.numpy(),
         products.numpy(),
         (hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
