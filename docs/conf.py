@@ -4,6 +4,7 @@ code.
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import socket
@@ -116,8 +117,11 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
 def _public_names() -> str:
     """Return a heading per room, and the public names in it."""
     parts, rooms = [], {}
-    names = [name for name in pudle.__all__ if name != "testing"]
-    for value in [*(getattr(pudle, name) for name in names), pudle.testing.assert_gradient]:
+    values = [getattr(pudle, name) for name in pudle.__all__]
+    for module in filter(inspect.ismodule, [*values]):
+        values.remove(module)
+        values += [getattr(module, name) for name in module.__all__]
+    for value in values:
         rooms.setdefault(value.__module__.split(".")[1], []).append(value)
     for room, values in sorted(rooms.items()):
         parts.append(f"## `pudle.{room}`\n")

@@ -2,6 +2,7 @@
 
 import typing
 
+from . import adapt as adapt
 from . import testing as testing
 from .advising.advice import Advice as Advice
 from .advising.advise import advise as advise

@@ -62,6 +62,14 @@ def linear(inverse):
     return function(lambda x: x @ INVERSE.T.to(x), lambda d, *_: d @ inverse)
 
 
+def in_numpy(transposed):
+    """Return the layer that solves `equation` in numpy, and with H^T for its gradient."""
+    solve = np.linalg.solve
+    return pudle.adapt.from_numpy(
+        lambda x: solve(H.numpy(), x), lambda w, _: solve(transposed.numpy(), w)
+    )
+
+
 def tanh_step(z, x):
     return torch.tanh(z @ J.T + x)
 
@@ -113,6 +121,21 @@ class First:
         return z
 
 
+def in_jax(transposed, steps=200):
+    """Return the layer that iterates `equation` in JAX, and solves with H^T for its gradient."""
+    jax = pytest.importorskip("jax", reason="needs the extra peers")
+
+    @jax.custom_vjp
+    def solve(x):
+        return jax.lax.fori_loop(0, steps, lambda _, z: J.numpy() @ z + x, 0 * x)
+
+    solve.defvjp(
+        lambda x: (solve(x), None),
+        lambda _, w: (jax.numpy.linalg.solve(transposed.numpy(), w),),
+    )
+    return pudle.adapt.from_jax(jax.jit(solve))
+
+
 def kept_graph(x):
     """A deep-equilibrium layer whose solver is differentiated as well."""
     z = iterated(x)
@@ -137,6 +160,15 @@ WRONG = {
     "odd factor": ("0.7", case(exp(lambda d, z: 0.7 * d * z), BATCH)),
     "detached": ("detached", case(lambda x, y: x.sin() * y.detach(), BATCH, BATCH + 1, wrt=1)),
     "not transposed": ("transpose", case(linear(INVERSE.T), X, residual=equation)),
+    "not transposed, in numpy": ("transpose", case(in_numpy(H), X, residual=equation)),
+    "not transposed, in JAX": (
+        "transpose",
+        lambda: pudle.audit(in_jax(H), X, residual=equation),
+    ),
+    "minimum norm": (
+        "minimum-norm solve",
+        case(linear(torch.linalg.pinv(H, rtol=0.4)), X, residual=equation),
+    ),
     "one step": ("not solved", case(equilibrium(terms=1), X, step=tanh_step)),
     "five terms": ("5 terms", case(equilibrium(terms=5), BATCH, step=tanh_step)),
     "phantom": (
@@ -246,10 +278,6 @@ def complex_step(d, z, x):
     return d * torch.exp(torch.complex(x, torch.full_like(x, 1e-30))).imag / 1e-30
 
 
-def numpy_solve(matrix):
-    return lambda right, *_: torch.as_tensor(np.linalg.solve(matrix.numpy(), right.numpy()))
-
-
 def ill_conditioned(exponent):
     q = torch.linalg.qr(SYMMETRIC)[0]
     return q * torch.logspace(0, -exponent, N).double() @ q.T
@@ -274,7 +302,9 @@ MANY, BAD, WORSE = drawn(40, seed=6), ill_conditioned(6), ill_conditioned(8)
 RIGHT = {
     "complex step": case(function(torch.exp, complex_step), BATCH),
     "closed form": case(linear(INVERSE), X, residual=equation),
-    "numpy, alone": case(function(numpy_solve(H), numpy_solve(H.T)), X),
+    "numpy, alone": case(in_numpy(H.T), X),
+    "JAX": lambda: pudle.audit(in_jax(H.T), X, residual=equation),
+    "JAX, few steps, alone": lambda: pudle.audit(in_jax(H.T, 6), X),
     "cached": case(Cached(), X, step=tanh_step),
     "cached, loose": case(Cached(1e-3), X, step=tanh_step),
     "cached, loose, alone": case(Cached(1e-3), X),
@@ -330,21 +360,15 @@ def test_the_error_is_the_distance_from_the_closed_form() -> None:
         assert found.error == pytest.approx(error, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["loose", "bisection", "cached", "wide", "complex step"])
-def test_no_seed_calls_a_right_layer_wrong(name: str) -> None:
-    for seed in range(3):
-        assert RIGHT[name](seed=seed).verdict == "right"
-
-
 #: Right layers of all styles that take few milliseconds, with and without an equation.
 QUICK = ["complex step", "numpy, alone", "cached, loose", "cached, loose, alone", "float32"]
 QUICK += ["ill-conditioned", "ill-conditioned, alone", "bisection", "kink", "sort", "Cholesky"]
 
 
-@pytest.mark.nightly
+@pytest.mark.parametrize("seeds", [3, pytest.param(200, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", QUICK)
-def test_no_seed_of_two_hundred_calls_a_right_layer_wrong(name: str) -> None:
-    for seed in range(200):
+def test_no_seed_calls_a_right_layer_wrong(name: str, seeds: int) -> None:
+    for seed in range(seeds):
         found = RIGHT[name](seed=seed)
         assert found.verdict != "wrong", (seed, found)
 
@@ -414,6 +438,26 @@ def test_problems_are_audited_as_they_are() -> None:
         assert pudle.audit(made.problem(made.losses[0])).verdict == "right"
 
 
+OWN = """
+import pudle, torch
+
+def problem():
+    theta = torch.linspace(0.1, 1, 3).double()
+    step = lambda z, theta: (0.5 * z.detach() + theta).tanh()
+    return pudle.FixedPoint(theta, step, lambda z, theta: (z**2).sum(), 0 * theta)
+"""
+
+
+def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    run = ["run", "--estimator", "backprop", "--depth", 3, "--scores-only"]
+    for command in (run, ["advise"]):
+        done = call(*command, "--dataset", "mine.py:problem", cwd=tmp_path)
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "wrong" in line]
+        assert "pudle audit mine.py:problem" in said[0], done
+    assert call("audit", "mine.py:problem", cwd=tmp_path).stdout.startswith("wrong: ")
+
+
 @pytest.mark.parametrize(
     "layer, code, begins",
     [
@@ -433,6 +477,13 @@ def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, begins) ->
         assert call("audit", "mine.py:other", cwd=tmp_path).returncode == 2
     else:
         assert "<svg" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_second_derivative_that_is_lost_is_told() -> None:
+    found = pudle.audit(exp(lambda d, z: d * z.detach()), BATCH)
+    assert found.verdict == "right" and "no second derivative" in found.mistake
+    for audited in (case(torch.sin, X), RIGHT["numpy, alone"]):
+        assert not audited().mistake
 
 
 def test_an_assertion_fails_with_the_text_of_the_audit() -> None:

@@ -72,6 +72,7 @@ class Draws:
             algorithm = names.make_algorithm(algorithm)
         self.algorithms: list[Any] = [algorithm] if algorithm else suitable(first)
         self.failures: dict[Candidate, str] = {}
+        self.spec = problem if isinstance(problem, str) else ""
         self.drawn: dict[int, tuple[Any, Reference]] = {}
         self.seconds = defaultdict[tuple[Candidate, int], list[float]](list)
         self._draw, self._errors = draw, dict[tuple[Candidate, int], dict[int, float]]()
@@ -93,7 +94,8 @@ class Draws:
         """Return the reference of a seed; all seeds have the same target."""
         if seed not in self.drawn:
             problem = self._draw(seed)
-            self.drawn[seed] = problem, reference(problem, self._target, self.algorithms[0])
+            found = reference(problem, self._target, self.algorithms[0])
+            self.drawn[seed] = problem, found.of_spec(self.spec) if self.spec else found
         return self.drawn[seed][1]
 
     def scorable(self, seeds: Iterable[int]) -> list[int]:

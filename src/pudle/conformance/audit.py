@@ -5,7 +5,6 @@ import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,13 +88,6 @@ class Audit:
             axes.axhline(gap, color="C3", label="the layer's gradient")
             axes.legend()
         return figure
-
-    def save(self, path: str | Path) -> None:
-        """Write the figure, as PNG or SVG by the name's end."""
-        path = Path(path)
-        if path.suffix not in (".png", ".svg"):
-            raise InvalidArgument(f"figure {path}: give a name that ends in .png or .svg")
-        self.figure().savefig(path)
 
 
 def audit(

@@ -79,12 +79,12 @@ def audit_command(
                 if isinstance(each, Tensor) and each.is_floating_point()
             ]
         found = audit(*given, **options)
+        if figure:
+            found.figure().savefig(figure)
     except PudleError:
         raise
     except Exception as error:
         raise InvalidArgument(f"{target}: {type(error).__name__}: {first_line(error)}") from error
-    if figure:
-        found.save(figure)
     echo(found)
     if not found.passes(tolerance):
         click.get_current_context().exit(WRONG)

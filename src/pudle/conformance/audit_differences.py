@@ -10,8 +10,9 @@ import numpy as np
 
 from .closed_forms import Array
 
-#: Steps of the ladder, as shares of the size of what is varied.
-LADDER = 0.1 * 4.0 ** -np.arange(12)
+#: Steps of the ladder, as shares of the size of what is varied, each the one before by a ratio.
+RATIO = 8.0
+LADDER = 0.1 * RATIO ** -np.arange(8)
 #: Values from which noise is estimated, and the spacing beside the square root of the precision:
 #: what float32 computes inside does not change within the smaller one.
 SAMPLES, COARSE = 9, 3e-4
@@ -38,8 +39,6 @@ class Slope(NamedTuple):
         it counts as uncertain.
     steps, quotients : ndarray
         The ladder, and its central difference quotients.
-    rung : int
-        Index of the step in use.
     noise : float
         Standard deviation of the noise in the function's values.
     """
@@ -49,13 +48,12 @@ class Slope(NamedTuple):
     kink: float
     steps: Array
     quotients: Array
-    rung: int
     noise: float
 
 
 def slope(function: Callable[[float], float], noise: float, steps: Array = LADDER) -> Slope:
-    """Return the derivative of a function at zero by central differences over at least three
-    steps, each a quarter of the one before.
+    """Return the derivative of a function at zero by central differences over three steps or
+    more.
     """
     middle = function(0.0)
     above, below = np.array([(function(step), function(-step)) for step in steps]).T
@@ -63,18 +61,19 @@ def slope(function: Callable[[float], float], noise: float, steps: Array = LADDE
         quotients = (above - below) / (2 * steps)
         bends = (above - 2 * middle + below) / steps
         # The errors of a quotient fall with the square of the step, those of a bend with the step.
-        values = (16 * quotients[1:-1] - quotients[:-2]) / 15
-        jumps = np.abs(4 * bends[2:] - bends[1:-1]) / 3
-        jumps[jumps < 5 * DEVIATIONS * noise / steps[1:-1]] = 0
-        changes = np.abs(np.diff(quotients))
-        left = np.maximum(changes[:-1] / 15, changes[1:])
+        changes = np.diff(quotients)
+        values = quotients[1:-1] + changes[:-1] / (RATIO**2 - 1)
+        jumps = np.abs(RATIO * bends[2:] - bends[1:-1]) / (RATIO - 1)
+        jumps[jumps < (RATIO + 1) * DEVIATIONS * noise / steps[1:-1]] = 0
+        changes = np.abs(changes)
+        left = np.maximum(changes[:-1] / (RATIO**2 - 1), changes[1:])
         left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
     left = np.where(np.isfinite(left), left, np.inf)
     best = int(np.argmin(left))
     value, uncertainty, jump = (float(each[best]) for each in (values, left, jumps))
     # A smaller one may be what is left of the curvature.
     kink = jump if jump > KINK * (abs(value) + jump) else 0.0
-    return Slope(value, uncertainty, kink, steps, quotients, best + 1, noise)
+    return Slope(value, uncertainty, kink, steps, quotients, noise)
 
 
 def noise_of(
@@ -94,9 +93,3 @@ def noise_of(
         level = np.mean(np.diff(values, ORDER) ** 2) / math.comb(2 * ORDER, ORDER)
         found = max(found, float(level**0.5))
     return found
-
-
-def around(rung: int) -> Array:
-    """Return the steps around one of the ladder."""
-    first = min(max(rung - 2, 0), len(LADDER) - 4)
-    return LADDER[first : first + 4]

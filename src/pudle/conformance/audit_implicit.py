@@ -132,7 +132,7 @@ def implicit_of(
             return float(moving.problem.outer_loss(_refined(moving, solution)[0]))
 
     noise = torch.finfo(exact.dtype).eps * condition * abs(value(0.0))
-    line = slope(value, noise, LADDER[1:7])
+    line = slope(value, noise, LADDER[1:6])
     claimed, size = float(exact @ along), float(exact.norm() * along.norm())
     given = "residual" if residual else "step"
     if line.kink:

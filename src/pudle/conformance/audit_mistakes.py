@@ -11,6 +11,7 @@ from torch import Tensor
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
+from ..text import count
 from .audit_implicit import Implicit, pieces
 from .audit_layer import Piece
 from .closed_forms import Array
@@ -119,7 +120,12 @@ def of_equation(
             return pulled(torch.linalg.lstsq(left, right).solution)
 
         yield "the system has I + J in place of I - J", solved(-1, 2)
-        size = float(torch.linalg.matrix_norm(matrix, 2))
+        left, values, right = torch.linalg.svd(matrix)
+        for rank in range(1, len(values)):
+            along = (left.T @ weights.ravel())[:rank] / values[:rank]
+            what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
+            yield what, pulled(right[:rank].T @ along)
+        size = float(values[0])
         nearest = minimize_scalar(
             lambda exponent: distance(solved(1, size * 10**exponent), mine),
             bounds=DAMPINGS,

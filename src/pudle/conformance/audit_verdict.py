@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
 from ..text import count, number
-from .audit_differences import BEYOND, COARSE, LADDER, Slope, around, noise_of, slope
+from .audit_differences import BEYOND, COARSE, LADDER, Slope, noise_of, slope
 from .audit_implicit import Implicit, implicit_of
 from .audit_layer import Layer, Piece, only_single, reals
 from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
@@ -36,6 +36,11 @@ ALL, SOME = 64, 4
 RESOLVED, AT_MOST = 1e-3, 0.05
 #: How a tighter option differs: a number of steps, a tolerance.
 MORE_STEPS, TIGHTER = 10, 1e-3
+#: Of a right gradient whose own derivative is not.
+NO_SECOND = (
+    "no second derivative: differentiated again, the gradient loses a part without an error; write"
+    " the backward pass in what torch differentiates, or mark it with once_differentiable"
+)
 #: How far away the layer is called to see whether it remembers a call.
 ELSEWHERE = 0.1
 
@@ -170,9 +175,31 @@ class Judge:
                 worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
-                    worse = dataclasses.replace(worse, verdict=verdict, mistakes=(named,))
-                    found[part.index] = worse
+                    found[part.index] = dataclasses.replace(
+                        worse, verdict=verdict, mistakes=(named,)
+                    )
+        elif {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
+            found[0] = dataclasses.replace(found[0], mistakes=(NO_SECOND,))
         return found
+
+    def loses_a_part(self) -> bool:
+        """Return whether the gradient can be differentiated again, but not to what it changes by
+        along a direction.
+        """
+        layer, along = self.layer, self.drawn("second derivative")
+        try:
+            second = layer.second_derivative(along)
+        except (RuntimeError, TypeError, ValueError):
+            # It says so itself.
+            return False
+
+        def first(length: float) -> float:
+            moved = layer.gradient(layer.theta + length * along)
+            return float(moved @ along.numpy(force=True))
+
+        line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
+        doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
+        return abs(second - line.value) > doubt and not line.kink
 
     # --- what is compared
 
@@ -210,19 +237,13 @@ class Judge:
         def line(row: Array) -> Callable[[float], float]:
             direction = torch.zeros_like(theta)
             direction[part.span] = torch.as_tensor(row).to(theta)
-            return functools.cache(lambda length: self.layer.value(theta + length * direction))
+            return lambda length: self.layer.value(theta + length * direction)
 
         mixed = line(rows.sum(0) / len(rows) ** 0.5)
         precision = torch.float64 if self.precise else torch.float32
         spacing = torch.finfo(part.tensor.dtype).eps ** 0.5
         noise = noise_of(mixed, (spacing, COARSE), torch.finfo(precision).eps)
-        found: list[Slope] = []
-        for row in rows:
-            made = slope(line(row), noise, around(found[0].rung) if found else LADDER)
-            if found and made.uncertainty > BEYOND * found[0].uncertainty:
-                made = slope(line(row), noise)
-            found.append(made)
-        return found
+        return [slope(line(row), noise) for row in rows]
 
     def along(self, part: Piece, mine: Array) -> Array:
         """Return the directions in which a part is varied, one a row."""
@@ -265,7 +286,7 @@ class Judge:
             return Part(part.name, verdict, error, text, mistakes, truth)
 
         if truth.hidden:
-            return dataclasses.replace(ruled("undecided", truth.hidden), error=np.nan)
+            return Part(part.name, "undecided", np.nan, truth.hidden, truth=truth)
         if truth.agrees(mine):
             return ruled("right", f"agrees to {number(error)} with {truth.what}")
         for computed in self.computed(part, gradient, truth):

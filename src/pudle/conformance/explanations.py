@@ -13,7 +13,7 @@ from .tolerances import ROUNDED
 #: A mistake, and the gradient or the codes that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
-MULTIPLE = " times that"
+MULTIPLE = " times that, of a step size or a damping perhaps"
 #: What a gap of few roundings of float32 asks.
 SINGLE_PATH = "is there float32, or a difference quotient, in its path?"
 

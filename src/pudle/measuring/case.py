@@ -121,7 +121,7 @@ class Case:
         """
         problem, algorithm = self.make_problem(seed), self.make_algorithm()
         try:
-            return reference(problem, target, algorithm)
+            return reference(problem, target, algorithm).of_spec(self.dataset)
         except InvalidArgument as error:
             raise UnsupportedProblem(str(error)) from error
 

@@ -154,7 +154,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
     elif not error <= AGREEMENT * norm:
         reason = (
             f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
-            " another derivative than the solution; use target='limit'"
+            " another derivative than the solution; pudle.audit(problem) tells whether it is wrong,"
+            " or use target='limit'"
         )
     certificate = Certificate(
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition

@@ -121,6 +121,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     elif bound >= 1:
         status = "degenerate"
         reason = "the gradient at the limit is zero: relative errors have no meaning"
+        reason += "; pudle.audit(problem) tells whether the step has lost one" * problem.joint
     elif running.algorithm.thresholding.proximal:
         reason = _disagreement(running, refined, gradient)
     if reason and status == "limit":
@@ -155,7 +156,8 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
             reason = (
                 "central differences of the loss at the limits for other theta are"
                 f" {float(error / norm):.1e} off, relative to the gradient: there is a kink close"
-                " by, or the step is no function of state and theta alone"
+                " by, the gradient of the step or of the loss is wrong, or the step is no function"
+                " of state and theta alone; pudle.audit(problem) tells more"
             )
         else:
             return reason

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -112,6 +112,13 @@ class Reference:
     reason: str = ""
 
     __repr__ = described
+
+    def of_spec(self, dataset: str) -> Self:
+        """Return it with the reason for a problem that the spec of a dataset makes: a command tells
+        more of a gradient that may be wrong.
+        """
+        reason = self.reason.replace("pudle.audit(problem)", f"pudle audit {dataset}")
+        return dataclasses.replace(self, reason=reason)
 
 
 def exactly(thing: T) -> T:

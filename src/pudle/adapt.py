@@ -1,0 +1,123 @@
+"""Functions of other libraries as functions of tensors with a gradient, such as `pudle.audit`
+takes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .errors import InvalidArgument, first_line
+from .peers import require, run_jax
+
+__all__ = ["from_jax", "from_numpy"]
+
+#: A function of tensors.
+Layer = Callable[..., Any]
+
+
+def from_jax(function: Callable[..., Any]) -> Layer:
+    r"""Return a JAX function as a function of tensors; its gradient is that of ``jax.vjp``, with
+    the function's own rule (``jax.custom_vjp``, an implicit solver) where it has one.
+
+    It computes on the CPU and in the precision of its inputs: of float64 ones in float64, whatever
+    ``jax_enable_x64`` says. Arrays that the function holds are as precise as they were made.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*arrays)`` returns an array or a tuple of arrays, of real numbers. If it takes
+        long, give ``jax.jit(function)``.
+
+    Returns
+    -------
+    callable
+        Takes tensors of real numbers; can be differentiated as often as the function can.
+
+    Raises
+    ------
+    MissingDependency
+        If jax is not installed.
+    InvalidArgument
+        When it is called, if the function raises an error.
+    """
+    jax = require("jax")
+
+    def flat(*arrays: Any) -> Any:
+        made = function(*arrays)
+        return made if isinstance(made, tuple) else (made,)
+
+    def run(*inputs: Tensor) -> Any:
+        try:
+            return tuple(run_jax(flat, *inputs))
+        except Exception as error:
+            raise InvalidArgument(
+                f"the JAX function, or its gradient, fails in {inputs[0].dtype}"
+                f" ({type(error).__name__}: {first_line(error)}): give what it needs, with the"
+                " dtype of its inputs throughout"
+            ) from error
+
+    def pull_back(number: int, *tensors: Tensor) -> Any:
+        def pulled(*arrays: Any) -> Any:
+            return jax.vjp(flat, *arrays[:number])[1](arrays[number:])
+
+        return from_jax(pulled)(*tensors)
+
+    return _layer(run, pull_back)
+
+
+def from_numpy(function: Callable[..., Any], gradient: Callable[..., Any]) -> Layer:
+    r"""Return a numpy function with a hand-written gradient as a function of tensors.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*arrays)`` returns an array, a number or a tuple of them.
+    gradient : callable
+        ``gradient(*weights, *arrays)`` with one array of weights w for each output y, of its shape,
+        returns what is to reach each input x, of its shape: :math:`(\partial_x y)^\top w`. Of a
+        function with the gradient g and one number for output it is ``lambda w, x: w * g(x)``; with
+        the Jacobian J, ``lambda w, x: J(x).T @ w``.
+
+    Returns
+    -------
+    callable
+        Takes tensors of real numbers; its gradient is not differentiated again.
+    """
+
+    def called(function: Callable[..., Any], *tensors: Tensor) -> Any:
+        made = function(*(each.detach().numpy() for each in tensors))
+        made = made if isinstance(made, tuple) else (made,)
+        return tuple(torch.as_tensor(np.array(each)) for each in made)
+
+    @once_differentiable
+    def pull_back(number: int, *given: Tensor) -> Any:
+        return called(gradient, *given[number:], *given[:number])
+
+    return _layer(lambda *inputs: called(function, *inputs), pull_back)
+
+
+def _layer(run: Layer, pull_back: Layer) -> Layer:
+    """Return what gives the results of `run`, alone where there is one, with the gradient
+    ``pull_back(number of inputs, *inputs, *weights of the results)``.
+    """
+
+    class Foreign(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Tensor) -> Any:
+            ctx.save_for_backward(*inputs)
+            return run(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, *weights: Tensor) -> Any:
+            inputs = ctx.saved_tensors
+            return pull_back(len(inputs), *inputs, *weights)
+
+    def layer(*inputs: Tensor) -> Any:
+        made = Foreign.apply(*inputs)
+        return made[0] if len(made) == 1 else made
+
+    return layer
