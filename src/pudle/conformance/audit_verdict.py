@@ -18,8 +18,8 @@ from torch import Tensor
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
 from ..text import count, number
-from .audit_differences import BEYOND, COARSE, LADDER, Slope, noise_of, slope
-from .audit_implicit import Implicit, implicit_of
+from .audit_differences import BEYOND, LADDER, Slope, noise_of, slope
+from .audit_implicit import implicit_of
 from .audit_layer import Layer, Piece, only_single, reals
 from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
 from .closed_forms import Array
@@ -146,8 +146,7 @@ class Judge:
         """
         self.elsewhere  # noqa: B018
         with contextlib.suppress(RuntimeError, TypeError, ValueError):
-            self.layer.outputs(self.layer.theta)
-            return True
+            return bool(self.outputs)
         return False
 
     def __call__(self) -> list[Part]:
@@ -241,8 +240,7 @@ class Judge:
 
         mixed = line(rows.sum(0) / len(rows) ** 0.5)
         precision = torch.float64 if self.precise else torch.float32
-        spacing = torch.finfo(part.tensor.dtype).eps ** 0.5
-        noise = noise_of(mixed, (spacing, COARSE), torch.finfo(precision).eps)
+        noise = noise_of(mixed, torch.finfo(precision).eps)
         return [slope(line(row), noise) for row in rows]
 
     def along(self, part: Piece, mine: Array) -> Array:
@@ -257,7 +255,7 @@ class Judge:
         return rows
 
     @functools.cached_property
-    def implicit(self) -> Implicit | str | None:
+    def implicit(self) -> Any:
         """The implicit gradient; why there is none; None where no equation is given."""
         if not (self.residual or self.step):
             return None
@@ -354,7 +352,7 @@ class Judge:
 
     def exact(self, part: Piece, gradient: Array) -> Truth:
         """Return the implicit gradient."""
-        implicit: Any = self.implicit
+        implicit = self.implicit
         expected, returned = implicit.exact[part.span], implicit.at_returned[part.span]
         # An input that hardly counts is known as well as all of the gradient.
         least = ROUNDED * float(np.linalg.norm(implicit.exact))
@@ -380,7 +378,7 @@ class Judge:
 
     def computed(self, part: Piece, gradient: Array, truth: Truth) -> Iterator[Truth]:
         """Yield what is right for what the layer computes, if that is not its solution."""
-        if isinstance(self.implicit, Implicit):
+        if self.implicit:
             expected, what = self.implicit.at_returned[part.span], "that at the returned solution"
             yield dataclasses.replace(truth, expected=expected, what=what)
             if not self.implicit.solved:
@@ -392,7 +390,7 @@ class Judge:
         """Yield what common mistakes make of the gradient in a part."""
         seen = truth.seen(gradient[part.span])
         yield from without_equation(part, self.outputs, seen, truth.expected)
-        if isinstance(self.implicit, Implicit):
+        if self.implicit:
             earlier = reals(self.layer.outputs(self.elsewhere))
             for name, whole in of_equation(self.implicit, gradient, self.elsewhere, earlier):
                 yield name, whole[part.span]
