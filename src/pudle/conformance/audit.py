@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
+from ..streams import generator
 from ..text import number
 from ..validation import check_integer
 from .audit_layer import Layer, doubled, in_double
@@ -191,4 +192,8 @@ def _layer_of(problem: Problem) -> tuple[Callable[..., Any], tuple[Tensor, Tenso
         return algorithm.plain_layer(at, state, size, 0), at.outer_loss(state)
 
     with torch.no_grad():
-        return layer, (algorithm.run(problem, LAYERS).codes, problem.theta)
+        state = algorithm.run(problem, LAYERS).codes
+    # Away from the kinks that penalties have at zero.
+    random = generator(0, "state under audit").random(state.shape)
+    shift = torch.as_tensor(random).to(state) * (state.square().mean().sqrt() or 1.0)
+    return layer, (torch.where(state == 0, shift, state), problem.theta)
