@@ -56,8 +56,8 @@ def from_jax(function: Callable[..., Any]) -> Layer:
         except Exception as error:
             raise InvalidArgument(
                 f"the JAX function, or its gradient, fails in {inputs[0].dtype}"
-                f" ({type(error).__name__}: {first_line(error)}): give what it needs, with the"
-                " dtype of its inputs throughout"
+                f" ({type(error).__name__}: {first_line(error)}): make the arrays that it holds in"
+                " the dtype of its inputs, and give what else it needs"
             ) from error
 
     def pull_back(number: int, *tensors: Tensor) -> Any:

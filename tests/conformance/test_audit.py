@@ -466,9 +466,17 @@ def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, begins) ->
         assert "<svg" in (tmp_path / "a.svg").read_text()
 
 
-@pytest.mark.parametrize("kept, lost", [(Tensor.clone, False), (Tensor.detach, True)])
-def test_a_second_derivative_that_is_lost_is_told(kept, lost) -> None:
-    found = pudle.audit(exp(lambda d, z: d * kept(z)), BATCH)
+@pytest.mark.parametrize(
+    "layer, lost",
+    [
+        (exp(lambda d, z: d * z), False),
+        (exp(lambda d, z: d * z.detach()), True),
+        # Marked as not to be differentiated again.
+        (pudle.adapt.from_numpy(np.exp, lambda w, x: w * np.exp(x)), False),
+    ],
+)
+def test_a_second_derivative_that_is_lost_without_an_error_is_told(layer, lost) -> None:
+    found = pudle.audit(layer, BATCH)
     assert found.verdict == "right" and ("no second derivative" in found.mistake) is lost
 
 

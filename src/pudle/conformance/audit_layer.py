@@ -184,10 +184,20 @@ class Layer:
         return gradients(loss, (leaf,))[0].numpy(force=True)
 
     @torch.enable_grad()
-    def second_derivative(self, along: Tensor) -> float:
-        """Return the second derivative of the loss along a direction, by differentiating twice."""
+    def second_derivative(self, along: Tensor) -> float | None:
+        """Return the second derivative of the loss along a direction, by differentiating twice;
+        None where the backward pass is marked as one that torch must not differentiate.
+        """
         leaf = self.theta.clone().requires_grad_()
         (first,) = torch.autograd.grad(self.loss_at(leaf), leaf, create_graph=True)
+        graph, left = set(), [first.grad_fn]
+        while left:
+            if (node := left.pop()) and node not in graph:
+                graph.add(node)
+                left += [each for each, _ in node.next_functions]
+        # Where no path leads through the mark, torch does not heed it.
+        if any("Error" in node.name() for node in graph):
+            return None
         return float(gradients(first @ along, (leaf,))[0] @ along)
 
     @functools.cached_property

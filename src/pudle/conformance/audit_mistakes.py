@@ -32,12 +32,18 @@ DAMPINGS = (-7.0, 1.0)
 WEAK = ("a truncated series", "a part of the batch", MULTIPLE)
 
 
-def most_likely(mine: Array, expected: Array, mistakes: Mistakes, slack: float) -> tuple[str, ...]:
-    """Return the likeliest mistakes, at most two; any factor explains fewer entries than three."""
+def most_likely(
+    mine: Array, expected: Array, mistakes: Mistakes, slack: float
+) -> tuple[bool, tuple[str, ...]]:
+    """Return whether there is a mistake that no solver makes, and the likeliest ones, at most two;
+    any factor explains fewer entries than three.
+    """
     found = {name: left for left, name in likely(mine, expected, mistakes, slack)}
     most = 3 * min(found.values(), default=0.0) + EXACT
     names = [name for name, left in found.items() if left <= most]
-    return tuple(name for name in names if len(mine) > 2 or not name.endswith(MULTIPLE))[:2]
+    names = [name for name in names if len(mine) > 2 or not name.endswith(MULTIPLE)]
+    strong = [name for name in names if not any(weak in name for weak in WEAK)]
+    return bool(strong), tuple(strong or names)[:2]
 
 
 def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:

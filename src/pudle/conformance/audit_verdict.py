@@ -21,7 +21,7 @@ from ..text import count, number
 from .audit_differences import BEYOND, LADDER, Slope, noise_of, slope
 from .audit_implicit import implicit_of
 from .audit_layer import Layer, Piece, only_single, reals
-from .audit_mistakes import WEAK, most_likely, of_equation, without_equation
+from .audit_mistakes import most_likely, of_equation, without_equation
 from .closed_forms import Array
 from .explanations import SINGLE_PATH, Mistakes, distance
 from .tolerances import EXACT, ROUNDED
@@ -186,9 +186,10 @@ class Judge:
         along a direction.
         """
         layer, along = self.layer, self.drawn("second derivative")
-        try:
+        second = None
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
             second = layer.second_derivative(along)
-        except (RuntimeError, TypeError, ValueError):
+        if second is None:
             # It says so itself.
             return False
 
@@ -296,8 +297,7 @@ class Judge:
             return ruled("inexact", off, SINGLE_PATH)
         slack = max(RESOLVED * (mine.size > 2), 3 * truth.interval)
         common = self.common_mistakes(part, gradient, truth)
-        mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
-        strong = not all(any(weak in each for weak in WEAK) for each in mistakes)
+        strong, mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
         if strong or (mistakes and error > truth.explained):
             return ruled("wrong", off, mistakes=mistakes)
         if self.tighten is not None:
