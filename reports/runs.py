@@ -113,8 +113,8 @@ class Runs:
             for case in report.results.cases.values():
                 problems[case["problem"]][case["name"]] = case
             for row in report.answers:
-                layers = f"{row['depth']} layer{'s' * (row['depth'].key != 1)}"
-                use = f"{row['use']}: {row['error']}, {layers}, {row['time']}"
+                depth = f"{row['depth']} {row['best'].unit}{'s' * (row['depth'].key != 1)}"
+                use = f"{row['use']}: {row['error']}, {depth}, {row['time']}"
                 answers[report.results.cases[row["case"]]["problem"]][name] = use
         called = labels({name: case for some in problems.values() for name, case in some.items()})
         rows = [

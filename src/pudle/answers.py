@@ -306,6 +306,11 @@ class Answer:
         return self.source.estimator if self.source else ""
 
     @property
+    def unit(self) -> str:
+        """What its depth counts."""
+        return "layer" if self.source is None or self.source.differentiable else "step"
+
+    @property
     def values(self) -> dict[str, Any]:
         """What is chosen, reached and spent, as plain values."""
         names = {"algorithm": self.source.algorithm if self.source else ""}
@@ -334,7 +339,7 @@ class Answer:
         error where none is required.
         """
         if self.reached:
-            value = f"≤ {text.count(int(self.depth), 'layer')}"
+            value = f"≤ {text.count(int(self.depth), self.unit)}"
             if not math.isnan(self.seconds.value):
                 value = self.seconds.shown(text.seconds)
             if self.ties:
@@ -350,7 +355,7 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
     """Return the cheapest estimator that reaches an error within limits on every seed, else the
     closest.
 
-    Where no time is known, fewer layers are cheaper. The closest is the one with the least error at
+    Where no time is known, less depth is cheaper. The closest is the one with the least error at
     the deepest depth, or at any depth within the limits if there are some.
     """
     goal = requirement.error
@@ -395,7 +400,7 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
     error = requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
     if math.isnan(best.seconds.value):
-        reason = f"Fewest layers {goal}; its time there is not known."
+        reason = f"Least depth {goal}; its time there is not known."
     elif not ties:
         reason = f"Fastest {goal}."
     else:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..kernel_choice import choice
 from ..problems import PenaltySelection, Problem, SparseCoding
-from ..problems.l1 import LOSSES, DenseL1Problem, gram
+from ..problems.l1 import LOSSES, DenseL1Problem
 from ..threads import single_thread
 from . import unrolling
 from .active_set import ActiveSet
@@ -146,8 +146,7 @@ def _run_solver(
         return NotImplemented
     from . import compiled_solvers  # numba is slow to import
 
-    hessian = gram(problem.matrix.contiguous())
-    hessian.diagonal().add_(problem.l2_penalty)
+    hessian = problem.hessian
     products, kept = problem.adjoint(problem.observations), sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
     active_set = type(algorithm) is ActiveSet
