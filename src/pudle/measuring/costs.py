@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +32,9 @@ from .store import Store
 
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
-#: Rounds of the times of a problem at least; more, up to so many, until all have taken some
-#: seconds.
-ROUNDS, MOST_ROUNDS, SECONDS = 10, 30, 3.0
+#: Rounds of the times of a problem at least. A depth gets more, up to so many, and until all have
+#: taken some seconds, while the ends of an estimator's interval are further apart than this ratio.
+ROUNDS, MOST_ROUNDS, SECONDS, WIDE = 10, 40, 20.0, 1.4
 #: After so many rounds no more of a time that is so many times that of the fastest estimator at the
 #: deepest depth: no noise explains that, and no answer needs to tell the two apart.
 FEWEST_ROUNDS, SLOWER = 3, 3.0
@@ -134,8 +134,14 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
                 medians = {cell: np.median(taken[cell]) for cell in left}
                 deepest = (medians[cell] for cell in ordered[-1] if cell in left)
                 slow = SLOWER * min(deepest, default=np.inf)
-                left = {cell for cell in left if medians[cell] <= slow}
-            if turn + 1 >= ROUNDS and time.monotonic() > start + SECONDS:
+                # No answer rests on times of the torch path where there are kernels.
+                left = {
+                    cell for cell in left if medians[cell] <= slow and cell[0] != "seconds_torch"
+                }
+            if turn + 1 >= ROUNDS:
+                some = ([cell for cell in group if cell in left] for group in ordered)
+                left = {cell for group in some if _is_wide(group, taken) for cell in group}
+            if not left or (turn + 1 >= ROUNDS and time.monotonic() > start + SECONDS):
                 break
     turns = uuid.uuid4().hex
     for cell, samples in taken.items():
@@ -143,6 +149,13 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
             content = {"value": float(np.median(samples)), "samples": samples, "turns": turns}
             outcomes[cell] = Outcome(content)
     return [_write(store, cell, outcomes[cell]) for cell in cells]
+
+
+def _is_wide(group: Sequence[Cell], taken: Mapping[Cell, list[float]]) -> bool:
+    """Return whether noise hides how the times of a depth lie to each other."""
+    samples = np.array([taken[cell] for cell in group])
+    ratios = paired.compare(samples, np.median(samples, axis=0)) if group else None
+    return ratios is not None and bool((ratios.high > WIDE * ratios.low).any())
 
 
 def timer(device: str) -> Callable[..., float]:
