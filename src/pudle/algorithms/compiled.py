@@ -141,7 +141,9 @@ def _run_sample(program, row, codes, point, values, tape):
     keep, kept_codes, kept_points = program.keep, program.codes, program.points
     offset, depth, p, i = program.offset, len(thresholds), len(codes), program.first + row
     code_tape, point_tape, lists, sizes, bounds, listed = tape
-    recorded, place = len(program.tops) > 0, np.searchsorted(keep, offset)
+    recorded, place = len(program.tops) > 0, 0
+    while keep[place] < offset:
+        place += 1
     group, at, begin, active, size, still = -1, -1, 0, 0, 0, False
     for t in range(offset, depth + 1):
         # A layer with many entries fewer than its group's list begins a new group, whose list has
@@ -294,7 +296,9 @@ def _pull_group(program, row, tape, g, space):
     zero = one - one
     code_tape, point_tape, lists, sizes, bounds, _ = tape
     offset, tops, bottom, size, atoms = program.offset, program.tops, bounds[g], sizes[g], lists[g]
-    k = np.searchsorted(tops, bottom, "right")
+    k = 0
+    while k < len(tops) and tops[k] <= bottom:
+        k += 1
     count = len(tops) - k
     if count == 0:
         return

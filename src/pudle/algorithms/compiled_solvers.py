@@ -36,11 +36,17 @@ def _enter(hessian, j, atoms, k, inverse, column):
 @compiled(error_model="numpy")
 def _leave(a, atoms, k, inverse):
     """Remove the atom at place a of k, which the last one takes."""
+    # Arithmetic of slices would take as long to compile as all the rest.
     for b in range(k):
         if b != a:
-            inverse[b, :k] -= inverse[b, a] / inverse[a, a] * inverse[a, :k]
-    atoms[a], inverse[a, :k] = atoms[k - 1], inverse[k - 1, :k]
-    inverse[:k, a] = inverse[:k, k - 1]
+            weight = inverse[b, a] / inverse[a, a]
+            for c in range(k):
+                inverse[b, c] -= weight * inverse[a, c]
+    atoms[a] = atoms[k - 1]
+    for b in range(k):
+        inverse[a, b] = inverse[k - 1, b]
+    for b in range(k):
+        inverse[b, a] = inverse[b, k - 1]
 
 
 @compiled(error_model="numpy", nogil=True)

@@ -34,7 +34,7 @@ from .store import Store
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 #: Rounds of the times of a problem at least. A depth gets more, up to so many, and until all have
 #: taken some seconds, while the ends of an estimator's interval are further apart than this ratio.
-ROUNDS, MOST_ROUNDS, SECONDS, WIDE = 10, 40, 20.0, 1.25
+ROUNDS, MOST_ROUNDS, SECONDS, WIDE = 10, 40, 6.0, 1.25
 #: After so many rounds no more of a time that is so many times that of the fastest estimator at the
 #: deepest depth: no noise explains that, and no answer needs to tell the two apart.
 FEWEST_ROUNDS, SLOWER = 3, 3.0
