@@ -101,20 +101,16 @@ def equilibrium(solution=iterated, **options):
     return function(solution, functools.partial(tanh_adjoint, **options))
 
 
-class Stale:
-    """A layer that keeps what its gradient needs of its first call, or of the last one."""
+def stale(call):
+    """Return a layer whose gradient uses what it found in one of its calls."""
+    kept = []
 
-    def __init__(self, first):
-        self.first, self.slope = first, None
+    def solution(x):
+        z = iterated(x)
+        kept.append(1 - z**2)
+        return z
 
-    def __call__(self, x):
-        def forward(x):
-            z = iterated(x)
-            if self.slope is None or not self.first:
-                self.slope = 1 - z**2
-            return z
-
-        return function(forward, lambda *given: tanh_adjoint(*given, slope=self.slope))(x)
+    return function(solution, lambda *given: tanh_adjoint(*given, slope=kept[call]))
 
 
 def in_jax(transposed, steps=200):
@@ -211,9 +207,9 @@ WRONG = {
             wrt=(0, 1),
         ),
     ),
-    "stale by the next call": ("stale", case(Stale(False), X, step=tanh_step)),
-    "stale by the next call, alone": ("stale", case(Stale(False), X)),
-    "stale first call": ("stale", case(Stale(True), X, step=tanh_step)),
+    "stale by the next call": ("stale", case(stale(-1), X, step=tanh_step)),
+    "stale by the next call, alone": ("stale", case(stale(-1), X)),
+    "stale first call": ("stale", case(stale(0), X, step=tanh_step)),
     "float32": ("float32", case(exp(lambda d, z: (d * z).float().double()), BATCH)),
     "random": (
         "not deterministic",
@@ -237,23 +233,20 @@ def test_planted_mistakes_are_called_wrong_and_named(mistake, audited) -> None:
     assert mistake in found.mistake, found
 
 
-class Cached:
-    """A layer that keeps every solution it has found, and starts from the last."""
+def cached(tolerance=1e-12):
+    """Return a layer that keeps every solution it has found, and starts from the last."""
+    kept = {b"": torch.zeros(N).double()}
 
-    def __init__(self, tolerance=1e-12):
-        self.tolerance, self.kept, self.last = tolerance, {}, torch.zeros(N).double()
+    def solution(x):
+        key = x.numpy().tobytes()
+        if key not in kept:
+            z = [*kept.values()][-1]
+            while ((new := tanh_step(z, x)) - z).norm() > tolerance * new.norm():
+                z = new
+            kept[key] = new
+        return kept[key]
 
-    def solution(self, x):
-        key = x.detach().numpy().tobytes()
-        if key not in self.kept:
-            z, new = self.last, tanh_step(self.last, x)
-            while (new - z).norm() > self.tolerance * new.norm():
-                z, new = new, tanh_step(new, x)
-            self.kept[key] = self.last = new
-        return self.kept[key]
-
-    def __call__(self, x):
-        return equilibrium(self.solution)(x)
+    return equilibrium(solution)
 
 
 def loose(tolerance, matrix):
@@ -296,9 +289,9 @@ RIGHT = {
     "numpy, alone": case(in_numpy(H.T), X),
     "JAX": lambda: pudle.audit(in_jax(H.T), X, residual=equation),
     "JAX, few steps, alone": lambda: pudle.audit(in_jax(H.T, 6), X),
-    "cached": case(Cached(), X, step=tanh_step),
-    "cached, loose": case(Cached(1e-3), X, step=tanh_step),
-    "cached, loose, alone": case(Cached(1e-3), X),
+    "cached": case(cached(), X, step=tanh_step),
+    "cached, loose": case(cached(1e-3), X, step=tanh_step),
+    "cached, loose, alone": case(cached(1e-3), X),
     "unrolled, few steps": case(lambda x: iterated(x, 6), X, step=tanh_step),
     "unrolled, few steps, alone": case(lambda x: iterated(x, 6), X),
     "transposed input": case(torch.sin, drawn(N, 4).T),
@@ -349,6 +342,9 @@ def test_the_error_is_the_distance_from_the_closed_form() -> None:
     for options in ({"residual": equation}, {}):
         found = pudle.audit(linear(INVERSE.T), X, loss=lambda z: weights @ z, **options)
         assert found.error == pytest.approx(error, rel=1e-6)
+    with pytest.raises(AssertionError, match="mistake: a solve with the Jacobian"):
+        pudle.testing.assert_gradient(linear(INVERSE.T), X, residual=equation)
+    pudle.testing.assert_gradient(linear(INVERSE), X, residual=equation)
 
 
 #: Right layers of all styles that take few milliseconds, with and without an equation.
@@ -370,7 +366,7 @@ def test_verdicts_depend_on_neither_units_nor_the_order_of_the_batch(
     unit: float, equations: bool
 ) -> None:
     def step(z, x):
-        return torch.tanh(z / unit @ J.T + x.flip(0) / unit) * unit
+        return unit * tanh_step(z / unit, x.flip(0) / unit)
 
     def layer(sign):
         def backward(d, z, x):
@@ -446,21 +442,16 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    "layer, code, begins",
-    [
-        ("x.sin()", 0, "right: "),
-        ("x * x.detach()", 1, "wrong: "),
-        ("torch.nn.functional.dropout(x.expand(40, 3))", 1, "undecided: "),
-        ("nothing * x", 2, ""),
-    ],
+    "layer, code, says",
+    [("x.sin()", 0, "right: "), ("x * x.detach()", 1, "wrong: "), ("no * x", 2, "NameError")],
 )
-def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, begins) -> None:
+def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, says) -> None:
     text = f"import torch\n\ninputs = lambda: torch.ones(3)\nlayer = lambda x: {layer}\n"
     (tmp_path / "mine.py").write_text(text)
     done = call("audit", "mine.py:layer", "--figure", "a.svg", cwd=tmp_path)
-    assert done.returncode == code and done.stdout.startswith(begins), done
+    assert done.returncode == code and says in (done.stderr if code == 2 else done.stdout), done
     if code == 2:
-        assert "NameError" in done.stderr and done.stderr.count("\n") == 1
+        assert done.stderr.count("\n") == 1
         assert call("audit", "mine.py:other", cwd=tmp_path).returncode == 2
     else:
         assert "<svg" in (tmp_path / "a.svg").read_text()
@@ -478,9 +469,3 @@ def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, begins) ->
 def test_a_second_derivative_that_is_lost_without_an_error_is_told(layer, lost) -> None:
     found = pudle.audit(layer, BATCH)
     assert found.verdict == "right" and ("no second derivative" in found.mistake) is lost
-
-
-def test_an_assertion_fails_with_the_text_of_the_audit() -> None:
-    pudle.testing.assert_gradient(torch.sin, X)
-    with pytest.raises(AssertionError, match="likely mistake: negated"):
-        pudle.testing.assert_gradient(exp(lambda d, z: -d * z), X)
