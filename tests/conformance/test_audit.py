@@ -413,7 +413,7 @@ def test_wrong_usage_is_told() -> None:
 
 def test_problems_are_audited_as_they_are() -> None:
     own = pudle.FixedPoint(X, tanh_step, lambda z, theta: (z**2).sum(), 0 * X)
-    assert [part.verdict for part in pudle.audit(own).parts] == 2 * ["right"]
+    assert [part.verdict for part in pudle.audit(own).parts] == 4 * ["right"]
     # Kinks lie at zero codes, and close to others of so many.
     for seed in range(3):
         problem = pudle.make_dataset(f"sparse_gaussian(n_samples=20, seed={seed})").problem()
@@ -438,7 +438,8 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
     for said in (case.make_reference(0, "limit").reason, advised.stderr):
         assert "the gradient of the step" in said and f"pudle audit {case.dataset} " in said
     done = call("audit", case.dataset)
-    assert done.stdout.startswith("wrong: the gradient in input 0 (state)"), done
+    assert done.stdout.startswith("wrong: the gradient in input 0 (state) of the step"), done
+    assert "likely mistake: detached" in done.stdout
 
 
 @pytest.mark.parametrize(

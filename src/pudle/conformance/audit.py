@@ -119,7 +119,7 @@ def audit(
     ----------
     layer : callable or Problem
         A function of tensors with a gradient, such as a module or the ``apply`` of an
-        ``autograd.Function``. Of a problem, one layer of its algorithm and its loss are audited.
+        ``autograd.Function``. Of a problem, one step of its algorithm and its loss are audited.
     *inputs : object
         What it is called with. It is audited in float64 if it follows the dtype of its inputs.
     wrt : int, str or sequence of them
@@ -158,7 +158,7 @@ def audit(
     if residual and step:
         raise InvalidArgument("residual and step are both given: give one, they say the same")
     if isinstance(layer, Problem):
-        (layer, inputs), wrt = _layer_of(layer), (0, 1)
+        return _audit_problem(layer, directions=directions, seed=seed)
     names = (wrt,) if isinstance(wrt, int | str) else tuple(wrt)
     subject = Layer(layer, inputs, names, loss, seed)
     given = subject.parts
@@ -167,11 +167,9 @@ def audit(
         judge = Judge(exact, residual, step, directions, tighten)
         if not judge.runs():
             judge = dataclasses.replace(judge, layer=subject)
-            exact = subject
-        parts = judge()
-        gradient = exact.gradient(exact.theta)
+        parts, gradient = judge(), judge.layer.gradient(subject.theta)
     found = Audit(tuple(sorted(parts, key=Part.rank)))
-    if found.verdict != "right" or exact is subject or given[0].tensor.dtype == torch.float64:
+    if found.verdict != "right" or judge.layer is subject or given[0].tensor.dtype == torch.float64:
         return found
     error = exact.apart(subject.gradient(subject.theta), gradient)
     says = f"in {given[0].tensor.dtype} it is {number(error)} of its norm off"
@@ -180,20 +178,26 @@ def audit(
     return Audit((worst, *found.parts[1:]))
 
 
-def _layer_of(problem: Problem) -> tuple[Callable[..., Any], tuple[Tensor, Tensor]]:
-    """Return one layer of a problem's algorithm with its loss, as a function of state and theta,
-    and a state and a theta.
-    """
+def _audit_problem(problem: Problem, **options: Any) -> Audit:
+    """Audit a step of a problem's algorithm and its loss, as functions of state and theta."""
     algorithm = make_algorithm(problem.default_algorithm)
     size = algorithm.step_size(problem)
 
-    def layer(state: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        at = problem.with_theta(theta)
-        return algorithm.plain_layer(at, state, size, 0), at.outer_loss(state)
+    def step(state: Tensor, theta: Tensor) -> Tensor:
+        return algorithm.plain_layer(problem.with_theta(theta), state, size, 0)
+
+    def loss(state: Tensor, theta: Tensor) -> Tensor:
+        return problem.with_theta(theta).outer_loss(state)
 
     with torch.no_grad():
         state = algorithm.run(problem, LAYERS).codes
     # Away from the kinks that penalties have at zero.
     random = generator(0, "state under audit").random(state.shape)
     shift = torch.as_tensor(random).to(state) * (state.square().mean().sqrt() or 1.0)
-    return layer, (torch.where(state == 0, shift, state), problem.theta)
+    state = torch.where(state == 0, shift, state)
+    parts = [
+        dataclasses.replace(part, name=f"{part.name} of the {function.__name__}")
+        for function in (step, loss)
+        for part in audit(function, state, problem.theta, wrt=(0, 1), **options).parts
+    ]
+    return Audit(tuple(sorted(parts, key=Part.rank)))

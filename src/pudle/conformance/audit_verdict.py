@@ -322,7 +322,9 @@ class Judge:
         rows = self.along(part, mine)
         lines, claimed = self.slopes(part, rows), rows @ mine
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
-        size = max(float(np.linalg.norm(values)), float(np.linalg.norm(claimed)))
+        # An input that hardly counts is known as well as the loss.
+        least = EXACT * abs(self.layer.value(self.layer.theta))
+        size = max(float(np.linalg.norm(values)), float(np.linalg.norm(claimed)), least)
         usable = doubt <= RESOLVED * size + lines[0].noise
         left = count(int((~usable).sum()), "direction")
         seen = f", {left} left out for kinks or noise" * (not usable.all())
