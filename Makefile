@@ -34,7 +34,7 @@ test: $(VENV)/installed-test lint
 
 # All tests, those about other packages among them, with the extras installed.
 nightly: $(VENV)/installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines,site]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers,layers,baselines,site]'
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 kernels: $(VENV)/installed-test
