@@ -32,13 +32,6 @@ def test_codes_against_numpy(make, depth, step, nonnegative):
     assert np.array_equal(codes.numpy() == 0, truth == 0)
 
 
-def test_default_step_is_one_over_the_largest_eigenvalue(make):
-    problem = sparse_problem()
-    _, d = arrays_of(problem)
-    assert make().step_size(problem) == pytest.approx(1 / np.linalg.norm(d, 2) ** 2, rel=1e-12)
-    assert make(step=0.05).step_size(problem) == 0.05
-
-
 def test_kept_iterations(make):
     problem = sparse_problem()
     trajectory = make().run(problem, 12, keep=[0, 3, 7])

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from commands import python
-from comparisons import refusal, relative
+from comparisons import relative
 from estimator_specs import estimate
 from examples import sparse_arrays
 from hypothesis import assume, given, settings
@@ -348,15 +348,6 @@ def test_transformations_take_the_torch_path():
     batched = torch.func.vmap(codes)(torch.stack([problem.theta, 2 * problem.theta]))
     assert relative(tangent, central_difference(codes, problem.theta, direction, 1e-6)) < 1e-7
     assert relative(batched[0], codes(problem.theta)) < DOUBLE
-
-
-def test_choice(monkeypatch):
-    monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
-    assert kernel_choice.choice() == "torch" == kernel_choice.description()
-    monkeypatch.setenv(kernel_choice.VARIABLE, "")
-    assert kernel_choice.choice() == "numba" and kernel_choice.description().startswith("numba ")
-    monkeypatch.setenv(kernel_choice.VARIABLE, "cuda")
-    assert "PUDLE_KERNELS='cuda' is unknown: set it to" in refusal(kernel_choice.choice)
 
 
 PREPARED = """

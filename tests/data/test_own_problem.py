@@ -91,6 +91,9 @@ def test_its_scores_are_those_of_the_closed_form(folder):
     )
     record = measure(case, "backprop", Store(folder / "store", "quick"))
     assert record.status == "ok"
+    # What is stored can be copied to another place.
+    stored = [path.read_bytes() for path in (folder / "store").rglob("*") if path.is_file()]
+    assert len(stored) == 3 and not any(str(folder).encode() in content for content in stored)
     errors = {(row["seed"], row["depth"]): row["relative_error"] for row in record.scores}
     for seed in (0, 1):
         assert errors[seed, 3] == pytest.approx(2.0**-3, rel=1e-9)

@@ -39,11 +39,3 @@ def test_the_layer_is_plain_for_an_accelerated_algorithm(converged):
     plain = estimate("fixed_point(terms=20)", problem, algorithm, 1).gradient
     accelerated = estimate("fixed_point(terms=20)", problem, pudle.Fista(), 4000).gradient
     assert relative(accelerated, plain) < SAME_FIXED_POINT
-
-
-def test_the_whole_series_is_the_implicit_gradient_at_codes_that_have_not_converged(ridge):
-    series, solved = (
-        estimate(spec, ridge, pudle.Ista(), 7).gradient
-        for spec in ("fixed_point(terms=1500)", "analytic")
-    )
-    assert relative(series, solved) < SAME_FIXED_POINT

@@ -3,23 +3,11 @@
 import warnings
 
 import pytest
-from comparisons import relative
-from estimator_specs import DEPTH, estimate
+from estimator_specs import estimate
 from examples import sparse_problem
-from tolerances import SAME_ARITHMETIC
 from torch.autograd import forward_ad
 
 import pudle
-
-
-def test_unrolled_derivatives_agree(problem, algorithm):
-    expected = estimate("backprop", problem, algorithm).gradient
-    specs = ["truncated(window=1000)", "forward", "checkpointed"]
-    for spec in [*specs, *(f"checkpointed(segments={count})" for count in (1, 7, DEPTH, 1000))]:
-        assert relative(estimate(spec, problem, algorithm).gradient, expected) < SAME_ARITHMETIC
-    assert estimate("checkpointed", problem, algorithm, 64).diagnostics["stored_states"] == 16
-    shorter = estimate(f"truncated(window={DEPTH - 1})", problem, algorithm).gradient
-    assert relative(shorter, expected) > SAME_ARITHMETIC
 
 
 def test_forward_refuses_a_jacobian_beyond_its_budget():

@@ -105,25 +105,6 @@ def test_more_epochs_can_be_added_and_another_training_is_not_continued(tmp_path
     assert_same(more.fit(problem, folder=tmp_path, resume=True), more.fit(problem))
 
 
-def test_nothing_to_resume(tmp_path):
-    learner, problem = Learner(depth=1, epochs=1), planted()
-    assert "holds no checkpoint to resume: start without" in refusal(
-        lambda: learner.fit(problem, folder=tmp_path, resume=True)
-    )
-    assert "resume=True needs the folder" in refusal(lambda: learner.fit(problem, resume=True))
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and nothing more", None])
-def test_a_damaged_checkpoint_is_refused_by_name(damage, tmp_path):
-    learner = Learner("alternating", "ista", 2, epochs=1)
-    learner.fit(planted(), folder=tmp_path)
-    path = tmp_path / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
-    with pytest.raises(UnreadableResult, match="delete it and start again") as caught:
-        learner.fit(planted(), folder=tmp_path, resume=True)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
 def test_a_training_that_diverged_is_returned_as_it_ended(tmp_path):
     """It takes no further step, not even with more epochs: it would only diverge again."""
     learner = Learner(

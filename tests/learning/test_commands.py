@@ -67,13 +67,6 @@ def test_a_divergence_keeps_the_history_and_ends_alike_when_resumed(run, tmp_pat
     assert run(*options, "--resume")[::2] == (2, err)
 
 
-def test_after_a_refused_step_the_same_folder_can_be_used(run, tmp_path):
-    options = [*SMALL, "--epochs", "1", "--out", "here"]
-    code, _, err = run(*options, "--algorithm", "ista(step=3.0)")
-    assert code == 2 and "step=3.0 is above 2/L" in err and not list(tmp_path.iterdir())
-    assert run(*options, "--algorithm", "ista(step=0.1)")[0] == 0
-
-
 def test_a_warning_is_a_line_on_stderr(run):
     options = ["--epochs", 1, "--record-every", 1, "--out", "here"]
     code, _, err = run(*SMALL, "--optimizer", "sgd(learning_rate=1000.0)", *options)
@@ -84,8 +77,9 @@ def test_a_warning_is_a_line_on_stderr(run):
 def test_a_training_can_start_where_another_ended(run, tmp_path):
     options = [*SMALL, "--epochs", "2", "--optimizer", "sgd(learning_rate=0.05)"]
     assert run(*options, "--out", "one")[0] == 0
-    again = [*options, "--start", tmp_path / "one" / DICTIONARY_FILE, "--out", "two"]
-    assert run(*again)[0] == 0
+    # In the other order of bytes.
+    np.save(tmp_path / "start.npy", np.load(tmp_path / "one" / DICTIONARY_FILE).astype(">f8"))
+    assert run(*options, "--start", tmp_path / "start.npy", "--out", "two")[0] == 0
     # Plain gradient descent keeps nothing but the dictionary, and both take the samples in the same
     # order.
     problem = pudle.LearningExperiment(DATASET).problem()
@@ -96,21 +90,12 @@ def test_a_training_can_start_where_another_ended(run, tmp_path):
     np.testing.assert_array_equal(two, twice.dictionary.numpy())
 
 
-def test_a_start_in_the_other_order_of_bytes_is_the_same(tmp_path):
-    dictionary = np.random.default_rng(0).standard_normal((16, 18))
-    np.save(tmp_path / "start.npy", dictionary.astype(">f8"))
-    started = pudle.LearningExperiment(DATASET, start=str(tmp_path / "start.npy"))
-    np.testing.assert_array_equal(started.problem().dictionary.numpy(), dictionary)
-    assert started.fingerprint() != dataclasses.replace(started, start=None).fingerprint()
-
-
 @pytest.mark.parametrize(
     "content, text",
     [
         (None, "start='start.npy' cannot be read"),
         (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "is not a whole array of numbers (.npy)"),
         (np.ones((16, 17)), "of shape (16, 17): give finite real numbers of the shape (16, 18)"),
-        (np.full((16, 18), np.nan), "give finite real numbers"),
         (np.ones((16, 18), dtype=complex), "holds complex128"),
         (np.ones((16, 18)) * (np.arange(18) > 0), "dictionary has an atom that is zero"),
     ],
@@ -128,8 +113,8 @@ def test_a_start_that_is_no_dictionary_is_refused(content, text, run, tmp_path):
     "arguments, text",
     [
         (["learn"], "--dataset is missing"),
+        ([*SMALL, "--algorithm", "ista(step=3.0)"], "step=3.0 is above 2/L"),
         (["learn", "--experiment", "2a-T25-backprp-lasso"], "mean '2a-T25-backprop-lasso'"),
-        (["learn", "--dataset", "digits", "--seed", "-1"], "seed=-1 is too small"),
         (["denoise", "--experiment", "denoising-wavelet"], "give --baseline 'wavelet'"),
         (["denoise", "--validation", -1], "validation=-1 is too small"),
         (["denoise", "--baseline", "median"], "choose from BM3D, non-local means, wavelet"),

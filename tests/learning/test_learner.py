@@ -7,26 +7,8 @@ import pytest
 import torch
 from learning_helpers import Watched, assert_same, planted, untimed
 
-import pudle
 from pudle import Learner
 from pudle.learning.run import HISTORY
-
-
-def test_a_planted_dictionary_is_approached():
-    learner = Learner("backprop", "ista(step=0.2)", 40, "adam(learning_rate=0.01)", epochs=60)
-    history = learner.fit(planted(n_samples=150)).history
-    assert history.relative_error.iloc[-1] < history.relative_error.iloc[0] / 5
-    assert history.support_recovery.iloc[-1] > history.support_recovery.iloc[1]
-
-
-@pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
-def test_filters_have_unit_norm():
-    problem = pudle.make_dataset("convolutional(n_samples=2, size=20)").problem()
-    learner = Learner("alternating", "ista", 5, "sgd(learning_rate=1.0)", epochs=2)
-    learned = learner.fit(problem).dictionary
-    assert learned.shape == problem.dictionary.shape
-    norms = learned.flatten(1).norm(dim=1)
-    torch.testing.assert_close(norms, torch.ones_like(norms), rtol=1e-14, atol=0)
 
 
 def test_an_epoch_is_every_sample_once_in_an_order_of_its_own():

@@ -56,13 +56,6 @@ def test_a_gradient_that_is_not_finite_ends_the_training(value, tmp_path):
     pd.testing.assert_frame_equal(written, training.history, check_dtype=False)
 
 
-def test_a_learning_rate_that_is_too_large():
-    learner = Learner("backprop", "ista", 20, "sgd(learning_rate=1000.0)", epochs=5)
-    with pytest.warns(LearningWarning, match="rose from .* to .*: the learning rate is likely"):
-        training = learner.fit(planted())
-    assert training.status == "rose" and len(training.history) == 6
-
-
 @pytest.mark.parametrize(
     "observations, alike",
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
-from examples import ridge_problem, sparse_problem
+from examples import sparse_problem
 
 import pudle
 from pudle.measuring.scoring import ERRORS, Score
@@ -104,13 +104,6 @@ def test_single_precision_is_scored_in_double(reference):
     assert score.code_error == pytest.approx(expected, rel=tolerances.CLOSED_FORM)
     large = scored(reference, reference.gradient.float() * 1e25)
     assert large.status == "ok" and large.relative_error == pytest.approx(1e25, rel=1e-6)
-
-
-def test_scalar_parameter():
-    reference = pudle.reference(ridge_problem())
-    score = scored(reference, reference.gradient * 1.5)
-    assert score.relative_error == pytest.approx(0.5, rel=tolerances.CLOSED_FORM)
-    assert score.cosine_error == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -float("inf")])

@@ -1,7 +1,6 @@
 """Cases, and the frozen selection of one run."""
 
 import dataclasses
-import re
 from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
@@ -143,27 +142,6 @@ def test_the_target_follows_from_the_thresholding_unless_one_is_given():
         (hard | {"datasets": ["digits"]}, "limit"),
     ):
         assert {case.targets for case in select(PROFILE, **options).cases} == {(target,)}
-
-
-@pytest.mark.parametrize(
-    "options, text",
-    [
-        (
-            {"losses": ["lassso"]},
-            (
-                "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have lasso,"
-                " reconstruction"
-            ),
-        ),
-        (
-            {"datasets": ["ridge"], "losses": ["lasso"]},
-            "--loss 'lasso' is unknown: the datasets here have linear",
-        ),
-    ],
-)
-def test_what_nothing_can_be_made_of_is_refused(options, text):
-    with pytest.raises(InvalidArgument, match=re.escape(text)):
-        select(PROFILE, **options)
 
 
 OPTIONS = st.dictionaries(

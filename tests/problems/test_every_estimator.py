@@ -6,14 +6,14 @@ import pytest
 import tolerances
 import torch
 from comparisons import relative
-from convolutions import convolutional
+from convolutions import supervised
 from estimator_specs import BUILT_IN, FLOORS, LIMIT_SPECS, NAMES, estimate_or_skip
 from examples import elastic_net, penalty_selection
 
 import pudle
 
 PROBLEMS = {
-    "convolutional": lambda: convolutional("reconstruction", nonnegative=True),
+    "convolutional, with targets": lambda: supervised("reconstruction", nonnegative=True),
     "elastic-lasso": elastic_net,
     "weights": lambda: penalty_selection(True),
 }

@@ -11,16 +11,6 @@ from convolutions import convolutional, dense, dense_twin, supervised
 
 import pudle
 
-#: Specs of the estimators that converge to the exact gradient with depth.
-CONSISTENT = (
-    "analytic",
-    "backprop",
-    "checkpointed",
-    "conjugate_gradient(iterations=300, rtol=1e-15)",
-    "fixed_point(terms=1500)",
-    "truncated(window=3000)",
-)
-
 
 def written_out(twin, targets, dictionary, codes):
     """The loss by its definition, in the precision of the codes."""
@@ -61,15 +51,6 @@ def test_observations_as_targets_change_nothing(loss, l2_penalty):
     same = pudle.reference(dataclasses.replace(plain, targets=plain.observations))
     truth = pudle.reference(plain)
     assert relative(same.gradient, truth.gradient) <= tolerances.CLOSED_FORM
-
-
-@pytest.mark.parametrize("spec", CONSISTENT)
-def test_estimators_reach_the_reference(spec, loss):
-    problem = supervised(loss, l2_penalty=0.1)
-    truth = pudle.reference(problem)
-    assert truth.status == "certified", truth.reason
-    estimate = pudle.make_estimator(spec).estimate(problem, pudle.Fista(restart=True), 150)
-    assert relative(estimate.gradient, truth.gradient) < tolerances.CONVERGED
 
 
 def test_refusals():

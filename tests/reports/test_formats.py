@@ -11,7 +11,7 @@ import living_page
 import pandas as pd
 import pytest
 from parsed_page import ParsedPage
-from stored_experiments import experiments, reported, run_report
+from stored_experiments import reported, run_report
 from synthetic import (
     BOUND,
     COMMIT,
@@ -19,15 +19,13 @@ from synthetic import (
     SEEDS,
     case,
     edit,
-    failure,
     record,
     references,
-    training,
     write,
     write_costs,
 )
 
-from pudle.errors import MissingDependency, MissingResults, UnreadableResult
+from pudle.errors import MissingDependency
 from pudle.reports import scope
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -96,12 +94,6 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     assert scope.pending_sentence(results) == "" and len(results.records) == 2
 
 
-def test_an_estimator_of_experiments_alone_is_named_beside_those_of_the_scores(tmp_path):
-    write(tmp_path, [record(case(), "backprop")])
-    results = experiments(tmp_path, training("a", "backprop"), training("b", "noodl"))
-    assert scope.scope(results).endswith("2 experiments, some of them with `noodl`.")
-
-
 def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatch):
     monkeypatch.setattr("pudle.reports.page.data.MOST_ERRORS", 50)
     page = living_page.html(timed)
@@ -159,24 +151,3 @@ def test_images_of_the_markdown_are_files_beside_it(tmp_path, formats, shown):
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (out / "report.md").read_text())
     assert {Path(image).suffix for image in images} == shown
     assert all((out / image).is_file() for image in images)
-
-
-def test_command_reports_the_rest_and_exits_with_2_when_something_broke(tmp_path):
-    failed = failure(case(), "analytic", "error", "ValueError: no")
-    home = write(tmp_path, [record(case(), "backprop"), failed])
-    done = run_report(home, "--format", "markdown")
-    assert done.exit_code == 2 and done.stderr.count("\n") == 1
-    assert "analytic" in done.stderr and "backprop" not in done.stderr
-    assert "ValueError: no" in Path(done.stdout.strip()).read_text()
-
-
-def test_command_writes_nothing_on_an_error(four, tmp_path):
-    done = run_report(four / "quick")
-    assert isinstance(done.exception, MissingResults)
-    assert f"did you mean --home {four}?" in str(done.exception)
-    paths = [*(four / "quick" / "store").glob("*/*.json")]
-    for path in paths:
-        path.write_text("{")
-    done = run_report(four)
-    assert isinstance(done.exception, UnreadableResult) and not (four / "quick" / "report").exists()
-    assert all(str(path) in str(done.exception) for path in paths)

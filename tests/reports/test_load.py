@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 
 import pytest
 from paths import ROOT
@@ -29,7 +28,6 @@ from synthetic import (
 from pudle.errors import MissingResults
 from pudle.files import write_record
 from pudle.measuring.scoring import ERRORS
-from pudle.reports import scope
 from pudle.reports.load import load
 from pudle.reports.results import COLUMNS, COSTS, REFERENCES
 
@@ -97,17 +95,6 @@ def test_records_references_and_machines_are_those_that_were_stored(tmp_path):
     machines = results.frame.groupby("estimator", sort=False)["machine"].unique()
     # What is not measured yet is put down to the newest.
     assert [*machines.explode()] == ["here", "there", "here", "here"]
-
-
-def test_experiments_alone_have_a_note_that_no_case_is_measured(tmp_path):
-    home = write(tmp_path, [], cases=[case()], estimators=["backprop"])
-    write_experiments(home, [training("one")])
-    results = load(home, "quick")
-    (note,) = results.notes
-    assert "None of the selected cases" in note and "pudle run --profile quick" in note
-    assert results.frame.empty and results.cases == {} and results.estimators == ()
-    edit(home / "quick" / "run.json", selection=None)
-    assert load(home, "quick").notes == ()
 
 
 def test_a_score_without_a_number_has_its_reason(tmp_path):
@@ -190,13 +177,6 @@ def test_every_cost_without_a_number_says_why(tmp_path):
         (200, "skipped", "diverged: not finite"),
     ]
     assert times["value"].dropna().tolist() == [3.0, 6.0] and results.damaged == ()
-
-
-def test_scores_alone_are_noted(four):
-    shutil.rmtree(write_costs(four, ["backprop"], [1.0, 2.0]).parent)
-    results = load(four, "quick")
-    assert not results.frame["metric"].isin(COSTS).any() and scope.where_timed(results) == ""
-    assert any("Neither time nor memory is measured" in note for note in results.notes)
 
 
 # -- at a commit

@@ -69,13 +69,6 @@ def test_nothing_is_written_over(plugin):
     assert (plugin / "README.md").read_text() == before
 
 
-def test_the_command_says_what_comes_next(tmp_path):
-    done = commands.call("init-plugin", "my_window", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "my-window" / "my_window.py").is_file()
-    assert done.stdout.splitlines()[-1].startswith("next: cd my-window && git init")
-
-
 def test_its_gate_gets_pudle_from_where_it_is(tmp_path, monkeypatch):
     """An index may not have it: an address, a folder, or the commit that is installed."""
     address = "git+https://example.org/pudle"

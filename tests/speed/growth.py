@@ -2,12 +2,11 @@
 growth` runs it.
 
 It prints a table with fitted exponents, and draws `docs/images/growth.svg`. Times are the least of
-some rounds of processor time on one thread, in float32; all sizes take turns within a round.
+some rounds of processor time on one thread, in float32.
 """
 
-import multiprocessing
-import sys
 import time
+import timeit
 
 import matplotlib.pyplot
 import numpy as np
@@ -30,13 +29,6 @@ def task(n=1000, p=100, s=5, depth=100):
     )
 
 
-COLUMNS = ["axis", "size", "path", "quantity", "value"]
-
-
-def table(rows):
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
 #: Tasks by what varies. Exponents are fitted to all of them.
 TASKS = {
     "n": {n: task(n=n, depth=50) for n in (1000, 2000, 4000, 8000, 16000)},
@@ -46,59 +38,26 @@ TASKS = {
 }
 
 
-def measure_times():
-    rows = []
-    for _ in range(ROUNDS + 1):
-        for axis, tasks in TASKS.items():
-            for size, chosen in tasks.items():
-                for name, choice in PATHS.items():
-                    work = project(choice, chosen, torch.float32)
-                    begun = time.process_time()
-                    work()
-                    rows.append((axis, size, name, "seconds", time.process_time() - begun))
-    return table(rows).groupby(COLUMNS[:-1], sort=False, as_index=False).min()
-
-
-def measure_memory():
-    """Measure each gradient's peak memory in a process of its own, beyond what the process held
-    before.
-    """
-    rows = []
-    for axis in ("n", "T"):
-        for size, chosen in TASKS[axis].items():
+def measure():
+    """Yield the axis, the size, the path, the quantity and its value."""
+    for axis, tasks in TASKS.items():
+        for size, chosen in tasks.items():
             for name, choice in PATHS.items():
                 work = project(choice, chosen, torch.float32)
-                receiver, sender = multiprocessing.Pipe(duplex=False)
-                first = project(choice, task(n=10), torch.float32)
-                process = multiprocessing.get_context("fork").Process(
-                    target=report_peak, args=(first, work, sender)
-                )
-                process.start()
-                rows.append((axis, size, name, "MiB", receiver.recv()))
-                process.join()
-    return table(rows)
-
-
-def report_peak(first, work, sender):
-    """Send the growth of this process's peak in MiB, after a first small gradient for which
-    libraries load or compile.
-    """
-    first()
-    sender.send(peak_growth(work) / 1024)
-
-
-def exponent(values):
-    """Return the slope of a straight line through the logarithms."""
-    return float(np.polyfit(np.log(values["size"]), np.log(values.value), 1)[0])
+                # Libraries load or compile for the first one.
+                work()
+                seconds = timeit.repeat(work, timer=time.process_time, repeat=ROUNDS, number=1)
+                yield axis, size, name, "seconds", min(seconds)
+                if axis in ("n", "T"):
+                    yield axis, size, name, "MiB", peak_growth(work) / 1024
 
 
 def draw(data):
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "growth"
     sns.set_theme(style="whitegrid", font_scale=0.9)
-    data = data.assign(panel=data.quantity + " by " + data.axis)
     figure = sns.relplot(
-        data,
+        data.assign(panel=data.quantity + " by " + data.axis),
         kind="line",
         x="size",
         y="value",
@@ -113,18 +72,13 @@ def draw(data):
     figure.savefig(ROOT / "docs" / "images" / "growth.svg", metadata={"Date": None})
 
 
-def main():
-    torch.set_num_threads(1)
-    data = pd.concat([measure_memory(), measure_times()], ignore_index=True)
-    print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")
-    for (axis, quantity, path), group in data.groupby(["axis", "quantity", "path"], sort=False):
-        values = ", ".join(
-            f"{size}: {value:.3g}" for size, value in zip(group["size"], group.value, strict=True)
-        )
-        print(f"| {axis} | {quantity} | {path} | {exponent(group):.2f} | {values} |")
-    draw(data)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    torch.set_num_threads(1)
+    data = pd.DataFrame(measure(), columns=["axis", "size", "path", "quantity", "value"])
+    print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")
+    for place, group in data.groupby(["axis", "quantity", "path"], sort=False):
+        # The slope of a straight line through the logarithms.
+        exponent = np.polyfit(np.log(group["size"]), np.log(group.value), 1)[0]
+        values = [f"{row[2]}: {row.value:.3g}" for row in group.itertuples()]
+        print(f"| {' | '.join(place)} | {exponent:.2f} | {', '.join(values)} |")
+    draw(data)

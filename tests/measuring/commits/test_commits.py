@@ -3,14 +3,10 @@
 import contextlib
 import itertools
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from paths import ROOT
 from plugin import write_package
-from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle import kernel_choice
@@ -199,40 +195,6 @@ def test_a_time_that_ends_before_a_side_has_a_score_leaves_nothing_to_judge(requ
     some["records"] = dict([*some["records"].items()][:1])
     requested({"base": whole, "head": ("timeout", some)}, minutes=-1)
     assert pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick").read().partial
-
-
-#: Turns the gradients of an estimator around.
-PLANTED = """
-
-def sweep(self, *arguments, original=Alternating.sweep):
-    import dataclasses
-
-    for estimate in original(self, *arguments):
-        yield dataclasses.replace(estimate, gradient=-estimate.gradient)
-
-
-Alternating.sweep = sweep
-"""
-
-
-@pytest.mark.nightly
-def test_two_real_commits_with_a_planted_loss(tmp_path):
-    clone = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", str(ROOT), str(clone))
-    path = clone / "estimators" / "alternating.py"
-    path.write_text(path.read_text() + PLANTED)
-    git(clone, "commit", "-qam", "planted")
-    options = ["--run", "--case", CASE, "--only", "--depth", "10", "--minutes", "60"]
-    options += ["--estimator", "alternating", "--estimator", "one_step"]
-    pudle = [sys.executable, "-m", "pudle", "compare", "HEAD~1", "HEAD"]
-    done = subprocess.run([*pudle, *options], cwd=clone, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith(f"regression: accuracy of alternating on {CASE}")
-    assert "one_step" not in done.stdout
-    # The two builds are removed, and the results can be judged again.
-    assert len(git(clone, "worktree", "list").splitlines()) == 1
-    again = subprocess.run(pudle, cwd=clone, capture_output=True, text=True)
-    assert (again.returncode, again.stdout) == (1, done.stdout)
 
 
 def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path, monkeypatch):

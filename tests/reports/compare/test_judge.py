@@ -2,8 +2,6 @@
 find.
 """
 
-from types import SimpleNamespace
-
 import pytest
 from two_sides import (
     BOUND,
@@ -113,14 +111,6 @@ def test_unchanged_results_pass(judge):
     assert list(comparison.frame.columns) == COLUMNS
     assert len(comparison.frame) == CELLS and set(comparison.frame["verdict"]) == {"same"}
     assert comparison.differences == {}
-
-
-def test_an_error_without_a_threshold_has_the_usual_one(judge):
-    fields = set(Limits.__struct_fields__) - {"code_error"}
-    limits = SimpleNamespace(**{name: getattr(Limits(), name) for name in fields})
-    comparison = judge(times(3, "code_error", depth=10), limits=limits)
-    assert "code error at depth 10" in only(comparison)["reason"]
-    assert "code error 1.01" in summary.markdown(comparison, "base", "head", "quick")
 
 
 def test_unchanged_repeats_raise_no_false_alarm(judge):

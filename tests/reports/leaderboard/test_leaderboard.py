@@ -4,7 +4,6 @@ by cells.
 
 import math
 import os
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -311,13 +310,6 @@ def test_no_submission_ends_the_ranks_of_others(board, monkeypatch):
     monkeypatch.setattr(page, "_scored", lambda *_: {}["depth"])
     written = board()
     assert "| `mine` | KeyError: 'depth' |" in written and "`backprop`" in written
-
-
-def test_badges_are_pictures_with_a_text_for_those_who_do_not_see_them():
-    badge = page.BADGES.render(label="dense dictionaries, lasso loss", value="2 of 9")
-    label = ElementTree.fromstring(badge).get("aria-label")
-    assert label == "dense dictionaries, lasso loss: 2 of 9"
-    assert page.badge_name("mine", "photographs, lasso loss") == "mine-photographs-lasso-loss.svg"
 
 
 @pytest.mark.nightly

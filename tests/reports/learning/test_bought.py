@@ -39,10 +39,3 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     assert '<h2 id="bought">' in page and all(f"<code>{name}</code>" in legend for name in rates)
     (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
     assert drawn["rows"]["method"] == list(rows.index)
-
-
-def test_without_a_case_of_the_same_problem_there_is_nothing_to_compare(tmp_path):
-    write(tmp_path, [record(case(), "backprop")])
-    write_experiments(tmp_path, [training("one")])
-    results = load(tmp_path, "quick")
-    assert bought(results) == [] and 'id="bought"' not in html(Report.of(results))

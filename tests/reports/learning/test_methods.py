@@ -51,13 +51,6 @@ def test_methods_are_labeled_by_what_distinguishes_them(tmp_path):
     assert first.quoted == "`backprop` (lasso loss, a=1)" and others[3].quoted == "scikit-learn"
 
 
-def test_methods_with_one_label_are_distinguished_by_their_names(tmp_path):
-    records = [training("start", options={"start": "near.npy"}), training("scratch")]
-    methods = grouped(tmp_path, *records, training("deep", options={"depth": 50}))
-    labels = [(method.label, method.depth) for method in methods]
-    assert labels == [("backprop, scratch", 25), ("backprop, start", 25), ("backprop", 50)]
-
-
 @pytest.mark.parametrize(
     "specs, expected",
     [

@@ -15,14 +15,6 @@ from pudle.reports.learning import optimizers
 from pudle.reports.report import Report
 
 
-def test_steps_to_goals_are_those_of_an_exponential():
-    """Its logarithm is linear in the step, so that interpolation is exact over any distance."""
-    steps, goals = [0, 3, 10, 50, 400], [0.3, 0.1, 0.01]
-    errors = [0.5 * math.exp(-0.02 * step) for step in steps]
-    reached = optimizers.reached(pd.DataFrame({"step": steps, "error": errors}), goals)
-    assert reached == pytest.approx([math.log(0.5 / goal) / 0.02 for goal in goals], rel=1e-9)
-
-
 @pytest.mark.parametrize(
     "errors, expected",
     [
@@ -100,16 +92,3 @@ def test_failed_trainings_have_their_status_in_the_matrix(tmp_path):
     shown = optimizers.table(trainings, 0.1).set_index("optimizer")["backprop"]
     assert shown["adam"] == "diverged and timeout" and shown["sgd"].startswith("17 steps")
     assert optimizers.answer(trainings) == ""
-
-
-@pytest.mark.parametrize(
-    "plain, fast, expected",
-    [
-        (0.0001, 0.1, "momentum reaches a relative error of 0.001 in 63 steps (31.1 s), sgd never"),
-        (0.1, 0.0001, "momentum reaches a relative error of 0.001 never, sgd in 63 steps (31.1 s)"),
-        (0.0001, 0.0001, ""),
-    ],
-)
-def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
-    _, trainings = optimized(tmp_path, {("sgd", "backprop"): plain, ("momentum", "backprop"): fast})
-    assert optimizers.answer(trainings) == (f"With `backprop`, {expected}." if expected else "")

@@ -89,10 +89,3 @@ def test_curves_hold_the_history_and_are_drawn_where_no_time_passed(tmp_path):
     assert second.rows["seconds"].eq(0).all()
     for picture in (first, second):
         assert next(picture.files(("png",)))[1].startswith(b"\x89PNG")
-
-
-def test_further_methods_of_an_estimator_have_other_dashes(tmp_path):
-    records = [training(loss, options={"loss": loss}) for loss in ("lasso", "ridge")]
-    looks = pictures(tmp_path, *records)[0].looks
-    lasso, ridge = looks["backprop, lasso loss"], looks["backprop, ridge loss"]
-    assert lasso.color == ridge.color and lasso.dashes != ridge.dashes
