@@ -41,6 +41,13 @@ def unroll(
     return after.codes, after.point, after.momentum
 
 
+def burn_in(step, depth):
+    """Return the relative error of the derivative through layers of gradient steps along a
+    direction of curvature one (Scieur et al. 2022, see MATH in docs); one without any layer.
+    """
+    return abs(1 - step) ** (depth - 1) * abs(1 + (depth - 1) * step) if depth else 1.0
+
+
 def outer_loss(observations, dictionary, codes, penalty, loss):
     """Return the mean lasso or reconstruction loss over the samples; analytic in its arguments away
     from zero codes.

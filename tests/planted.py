@@ -61,21 +61,6 @@ def wrong_where(condition, factor=1.01):
     return spoiled(lambda g, p, t: g * (factor if condition(p, t) else 1.0))
 
 
-def another(change):
-    """Make an estimator that runs what `change(problem, algorithm)` returns."""
-    return instead(lambda p, a, t: Backprop().estimate(*change(p, a), t))
-
-
-def forgets(**fields):
-    """Make an estimator that runs with other fields of what has them, problem or algorithm."""
-
-    def changed(owner):
-        own = {each.name for each in dataclasses.fields(owner)} & fields.keys()
-        return replace(owner, **{name: fields[name] for name in own})
-
-    return another(lambda p, a: (changed(p), changed(a)))
-
-
 def first(function):
     """Make an estimator that calls `function(problem, algorithm)` before it does anything."""
 
@@ -145,11 +130,6 @@ def windowed(function, base=WINDOW, **parts):
 # --- defects of several lines
 
 
-def frobenius(problem, algorithm):
-    matrix = getattr(problem, "dictionary", problem.theta)
-    return problem, replace(algorithm, step=float(1 / matrix.square().sum()))
-
-
 def with_codes_of(problem, algorithm, depth, gradient):
     """Return a gradient with the right codes."""
     return Estimate(gradient, algorithm.run(problem, depth).codes.detach())
@@ -196,7 +176,7 @@ import os
 from dataclasses import dataclass, replace
 from pudle.estimators.backprop import Backprop
 
-KEPT, PROCESS = {}, os.getpid()
+PROCESS = os.getpid()
 
 @dataclass(frozen=True)
 class Planted(Backprop):
@@ -235,11 +215,6 @@ def memory_cut(live, problem, algorithm, depth):
     return state.codes
 
 
-def filled_grad(problem, algorithm):
-    problem.theta.requires_grad_()
-    problem.theta.grad = problem.theta.detach().clone()
-
-
 @dataclass
 class Thawed(GradientEstimator):
     """A dataclass that is not frozen."""
@@ -251,10 +226,6 @@ class Thawed(GradientEstimator):
         return Backprop().estimate(problem, algorithm, depth)
 
 
-def dense(problem):
-    return type(problem) is pudle.SparseCoding
-
-
 def images(problem):
     return hasattr(problem, "observations") and problem.observations.ndim == 4
 
@@ -262,9 +233,6 @@ def images(problem):
 #: Where a gradient is a percent too large: all but the first are found by drawn specimens alone.
 SOMEWHERE = {
     "an iteration": lambda p, t: p.default_algorithm == "iteration",
-    "one depth": lambda p, t: t == 100,
-    "a penalty for each atom": lambda p, t: dense(p) and torch.is_tensor(p.penalty),
-    "a loss that is a function": lambda p, t: dense(p) and callable(p.loss),
     "a part of a larger tensor": lambda p, t: p.theta.ndim == 2 and 1 not in p.theta.stride(),
     "a thousand layers": lambda p, t: t > 900,
 }
@@ -276,11 +244,6 @@ DEFECTS = {
         "scaled by n": spoiled(lambda g, p, t: g * len(p.observations)),
         "transposed square": spoiled(
             lambda g, p, t: g.T.clone() if g.shape[:1] == g.shape[1:] else g
-        ),
-        "Frobenius step, codes right": instead(
-            lambda p, a, t: with_codes_of(
-                p, a, t, Backprop().estimate(*frobenius(p, a), t).gradient
-            )
         ),
         "code path dropped": wrong(Alternating(), computes="unrolled"),
         "float32 inside": spoiled(lambda g, p, t: g.float().to(g)),
@@ -295,24 +258,15 @@ DEFECTS = {
         "implicit negated": implicit(lambda p, z, r: -p.solve_active(z, r)[0]),
         "symmetry assumed": implicit(lambda p, z, r: p.solve_tangent(z, r)[0]),
         "window off by one": windowed(lambda window: window + 1),
-        "window not reported": instead(
-            lambda p, a, t: replace(WINDOW.estimate(p, a, t), diagnostics={}), WINDOW
-        ),
         "at most 400 layers": windowed(lambda window: min(window, 400), Backprop()),
         "crash": first(lambda p, a: p.theta.shape[3]),
+        "complex": spoiled(lambda g, p, t: g + 0j),
         "refusal without reason": refuses("no", images),
         "refusal of everything": refuses("planted treats no problem at all: use backprop instead"),
         "sweep short": sweeps(lambda p, depths: dict.fromkeys(depths)),
         "sweep unlike estimate": sweeps(lambda p, depths: [depth + images(p) for depth in depths]),
-        "warm start ignored": forgets(initial=None),
         "extrapolated point for codes": layers(lambda *given: run_layers(*given).point),
         "memory cut": layers(memory_cut),
-        "no rule but its own": another(
-            lambda p, a: (
-                p,
-                replace(a, thresholding="soft") if a.thresholding.name == "squeeze" else a,
-            )
-        ),
         "clamped, admitted": instead(Truncated(window=20).estimate, WINDOW),
         "NaN": spoiled(lambda g, p, t: g * (float("nan") if t > 900 else 1.0), Phantom()),
         "codes of the layer before": instead(
@@ -320,7 +274,6 @@ DEFECTS = {
                 Backprop().estimate(p, a, t), codes=a.run(p, t - (t > 150)).codes.detach()
             )
         ),
-        "targets ignored": forgets(targets=None),
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},
     },
@@ -338,11 +291,9 @@ DEFECTS = {
     },
     "consistency": {
         "without the codes": wrong(Alternating(), consistent_for=None),
-        "consistent for all": wrong(Phantom(), consistent_for=None),
     },
     "form": {
         "transposed": spoiled(lambda g, p, t: g.T if g.ndim == 2 else g),
-        "dtype changed": spoiled(lambda g, p, t: g.double()),
         "graph kept": spoiled(lambda g, p, t: g.requires_grad_()),
         "array returned": spoiled(lambda g, p, t: g.numpy()),
     },
@@ -356,13 +307,9 @@ DEFECTS = {
             sweep=lambda self, p, a, depths: (p.theta.mul_(1.5), iter([]))[1]
         ),
         "requires_grad matters": wrong_where(lambda p, t: p.theta.requires_grad),
-        "grad filled": first(filled_grad),
     },
     "processes": {
         "right in one process": from_file("(os.getpid() == PROCESS)"),
-        "kept by shape": from_file(
-            "KEPT.setdefault(problem.theta.shape, float(problem.theta.flatten()[0]))"
-        ),
     },
     "global_state": {
         "draws": spoiled(lambda g, p, t: g + 0 * torch.randn(()).to(g), RANDOM),
@@ -404,14 +351,13 @@ DEFECTS = {
     "description": {
         "not frozen": Thawed(),
         "unknown claim": wrong(computes="exact"),
-        "unknown loss": wrong(consistent_for=("Lasso",)),
-        "letters for aliases": wrong(aliases="mine"),
         "no name": wrong(name="my method"),
     },
 }
 #: Words that the reasons must contain, where a mistake is named.
 EXPLAINED = {
     "crash": "raised IndexError",
+    "complex": "complex",
     "views of memory": "raised RuntimeError",
     "negated": "negated",
     "scaled by n": "a sum over the",

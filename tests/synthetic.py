@@ -76,10 +76,14 @@ def provenance(**changes):
 
 
 def scores(
-    curve, support=lambda depth: 0.0 if depth >= 50 else 1.0, seeds=SEEDS, targets=("exact",)
+    curve,
+    support=lambda depth: 0.0 if depth >= 50 else 1.0,
+    seeds=SEEDS,
+    targets=("exact",),
+    depths=DEPTHS,
 ):
     rows = []
-    for seed, depth, target in itertools.product(seeds, DEPTHS, targets):
+    for seed, depth, target in itertools.product(seeds, depths, targets):
         true = curve(depth, RHO[seed])
         error = max(true, BOUND)
         rows.append(

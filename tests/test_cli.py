@@ -3,13 +3,13 @@ killed.
 """
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from asv.results import Results
 from commands import call, python, run, start
 from filelock import FileLock
+from live import gone, wait_for
 from plugin import write_plugin
 from repositories import git
 
@@ -73,13 +73,12 @@ SMALL = ["--scores-only", *TINY, "--workers", "1"]
 def test_a_killed_run_keeps_what_was_finished_and_a_rerun_computes_the_rest(tmp_path):
     home = tmp_path / "home"
     arguments = ["run", *SMALL, "--home", home]
-    begun, deadline = start(*arguments, cwd=tmp_path), time.monotonic() + 120
-    while len(scores(home)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    mark = str(tmp_path)
+    begun = start(*arguments, cwd=tmp_path, env={"PUDLE_TEST_MARK": mark})
+    wait_for(lambda: len(scores(home)) >= 2)
     begun.send(signal.SIGKILL)
     begun.wait()
-    time.sleep(1.5)  # workers notice that their parent is gone within half a second
+    assert gone(mark)
     finished = scores(home)
     assert 2 <= len(finished) < 8
     done = run(*arguments, cwd=tmp_path)
@@ -125,7 +124,7 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
     case = "sparse_gaussian_n_samples_20-ista-lasso"
-    arguments = ["run", *DATASET, "--case", case, *"--depth 2 --depth 10 --only".split()]
+    arguments = ["run", *DATASET, "--case", case, *"--depth 10 --only".split()]
     arguments += "--estimator alternating --estimator raises --estimator refuses".split()
     done = run(*arguments, cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
@@ -148,7 +147,7 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     assert "times and memories measured now" in done.stdout
     assert "times and memories" not in again.stdout
 
-    report = run("report", cwd=repository, path=plugin)
+    report = call("report", cwd=repository)
     assert report.returncode == 2 and "raises" in report.stderr
     page = Path(report.stdout.strip().splitlines()[-1])
     assert (

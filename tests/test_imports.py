@@ -19,47 +19,35 @@ ONLY_IN = {
 }
 
 
-@pytest.fixture
-def package(tmp_path):
-    """A copy of the sources as they are installed: all of the package lies in one folder."""
-    folder = tmp_path / "pudle"
-    shutil.copytree(ROOT / "src" / "pudle", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("estimators", "datasets", "bench", "reports"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+#: An import that breaks each of the contracts.
+PLANTED = {
+    "order": ("references/lasso.py", "def late():\n    from pudle.measuring import store"),
+    "circle": ("problems/active_set.py", "from .sparse_coding import SparseCoding"),
+    "processes": ("bench/cases.py", "import subprocess"),
+}
 
 
-def lint(package):
-    """Return the exit code and the output of import-linter for a copy of the sources."""
-    code = (
-        "from importlinter.cli import lint_imports\n"
-        f"raise SystemExit(lint_imports({str(ROOT / 'pyproject.toml')!r}, no_cache=True))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=package.parent, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_imports_keep_the_order_of_the_rooms_and_form_no_circle(package):
-    code, output = lint(package)
-    assert code == 0, output
-
-
-@pytest.mark.parametrize(
-    "path, line, broken",
-    [
-        ("references/lasso.py", "def late():\n    from pudle.measuring import store", "order"),
-        ("bench/cases.py", "from pudle.reports.load import load", "order"),
-        ("problems/active_set.py", "from .sparse_coding import SparseCoding", "circle"),
-        ("references/lasso.py", "import subprocess", "processes"),
-    ],
-)
-def test_a_planted_import_is_caught(path, line, broken, package):
-    with (package / path).open("a") as file:
-        file.write(f"\n{line}\n")
-    code, output = lint(package)
-    assert code == 1 and re.search(rf"{broken}.* BROKEN", output), output
+def test_imports_keep_the_contracts_and_planted_ones_are_caught(tmp_path):
+    """In a copy of the sources as they are installed: all of the package lies in one folder."""
+    package = tmp_path / "pudle"
+    for folder, copy in (
+        ("src/pudle", package),
+        *((name, package / name) for name in ("estimators", "datasets", "bench", "reports")),
+    ):
+        shutil.copytree(ROOT / folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = str(ROOT / "pyproject.toml")
+    code = "from importlinter.cli import lint_imports\n"
+    code += f"raise SystemExit(lint_imports({settings!r}, no_cache=True))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path, line in PLANTED.values():
+        with (package / path).open("a") as file:
+            file.write(f"\n{line}\n")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    for name in PLANTED:
+        assert re.search(rf"{name}.* BROKEN", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("pattern", ONLY_IN)

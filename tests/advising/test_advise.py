@@ -3,11 +3,13 @@ chosen.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
+import oracles
 import pytest
 
 import pudle
@@ -30,11 +32,8 @@ def candidate(spec):
     return Candidate(pudle.make_estimator(spec), pudle.Ista())
 
 
-def unrolled_error(depth):
-    """The relative error of backpropagation on `RIDGE` at `STEP`, with L = 1 (Scieur et al. 2022,
-    see MATH in docs).
-    """
-    return abs(1 - STEP) ** (depth - 1) * abs(1 + (depth - 1) * STEP)
+#: The relative error of backpropagation on `RIDGE` by depth: L is 1.
+unrolled_error = functools.partial(oracles.burn_in, STEP)
 
 
 @pytest.mark.parametrize("error", [0.1, 1e-3])

@@ -30,18 +30,8 @@ ADVICE = Advice(
 
 def test_an_advice_is_a_sentence_with_what_it_rests_on():
     chosen, second, *rest = str(ADVICE).splitlines()
-    for part in (
-        "at 120 layers",
-        "19 of 20",
-        "9.9e-3",
-        "12 ms",
-        "0.333 (0.32 to 0.346) times the time of backprop with ista",
-    ):
-        assert part in chosen
-    assert (
-        "analytic with ista at 150 layers" in second
-        and "1.5 (1.42 to 1.58) times that time" in second
-    )
+    assert "19 of 20" in chosen and "0.333 (0.32 to 0.346) times the time of backprop" in chosen
+    assert "1.5 (1.42 to 1.58) times that time" in second
     # A share is rounded down.
     assert "78 %" in rest[0] and "2 seeds have" in rest[2]
     tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))

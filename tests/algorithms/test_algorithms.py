@@ -96,13 +96,10 @@ class TestRunRefusals:
     @pytest.mark.parametrize(
         "call, words",
         [
-            (lambda problem: pudle.Ista(step=0.0), "step=0.0"),
-            *(
-                (lambda problem, step=step: pudle.Ista(step=step), "give a number > 0")
-                for step in ("0.2", True, float("nan"), float("inf"))
-            ),
+            (lambda problem: pudle.Ista(step=0.0), "give a number > 0"),
+            (lambda problem: pudle.Ista(step=float("nan")), "give a number > 0"),
+            (lambda problem: pudle.Ista(step=True), "give a number > 0"),
             (lambda problem: pudle.Ista(step=9.0).run(problem, 3), "give a smaller step"),
-            (lambda problem: pudle.Ista().run(problem, -1), "depth=-1 is too small"),
             (lambda problem: pudle.Ista().run(problem, True), "depth=True is not an integer"),
             (lambda problem: pudle.Ista().run(problem, 5, keep=[6]), "lies outside 0..5"),
             (lambda problem: pudle.Ista().run(problem, 5).at(3), "run again with keep=(3,)"),

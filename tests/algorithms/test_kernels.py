@@ -267,12 +267,15 @@ def test_chunks_do_not_matter(monkeypatch):
 
 
 @pytest.mark.parametrize("rule", [Hard(threshold=1e-6), Decaying(decay=0.99), Soft()], ids=str)
-@pytest.mark.parametrize("m, p, density", [(10, 16, 0.1), (10, 16, 1.0), (10, 40, 0.3)])
-def test_rounding_in_single_precision_does_not_add_up(rule, m, p, density):
+@pytest.mark.parametrize(
+    "p, density",
+    [(40, 0.3), *(pytest.param(16, each, marks=pytest.mark.nightly) for each in (0.1, 1.0))],
+)
+def test_rounding_in_single_precision_does_not_add_up(rule, p, density):
     """Codes with more entries than features have directions that no layer changes, to which the
     rounding of G y - b adds in each.
     """
-    arrays = sparse_arrays(0, n=20, m=m, p=p, s=round(density * p))
+    arrays = sparse_arrays(0, n=20, m=10, p=p, s=round(density * p))
     tensors = {name: torch.tensor(arrays[f"generating_{name}"]).float() for name in FIELDS}
     codes, dictionary = tensors["codes"], tensors["dictionary"]
     problem = pudle.SparseCoding(
@@ -400,7 +403,7 @@ random = numpy.random.default_rng(0)
 def draw(*values):
     return values[random.integers(len(values))]
 
-for _ in range(24):
+for _ in range(int(sys.argv[3])):
     n, m, depth, window = draw(20, 200, 600), draw(20, 50), draw(20, 100, 300), draw(1, 10, 50, 999)
     # Penalties at which codes have at most as many entries as there are features.
     p, share = draw((m // 2, 0.001), (m, 0.01), (m, 0.2), (2 * m, 0.2), (4 * m, 0.4))
@@ -438,11 +441,12 @@ for _ in range(24):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux has it")
 @pytest.mark.parametrize(
-    "quantity, noise", [("bytes", 2**19), pytest.param("seconds", 2e-4, marks=pytest.mark.nightly)]
+    "quantity, noise, draws",
+    [("bytes", 2**19, 8), pytest.param("seconds", 2e-4, 24, marks=pytest.mark.nightly)],
 )
-def test_kernels_cost_no_more_than_the_torch_path(quantity, noise):
+def test_kernels_cost_no_more_than_the_torch_path(quantity, noise, draws):
     """Memory may have two matrices for all pairs of atoms more, which save more time."""
-    done = python(COSTS, ROOT / "tests", quantity)
+    done = python(COSTS, ROOT / "tests", quantity, draws)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
         kernels_cost, torch_cost, pairs = map(float, line.split()[:3])

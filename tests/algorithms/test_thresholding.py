@@ -47,8 +47,6 @@ def test_values_entry_by_entry(rule, nonnegative, iteration):
         ("ista(thresholding='sfot')", "did you mean 'soft'"),
         ("ista(thresholding=3)", "no thresholding rule"),
         ("ista(thresholding='decaying(decay=1.0)')", "use soft"),
-        ("ista(thresholding='decaying(decay=-1)')", "out of range"),
-        ("ista(thresholding='hard(threshold=0)')", "threshold=0"),
         ("fista(restart=1)", "restart=1"),
         ("ista(initial=3)", "no argument 'initial'"),
     ],

@@ -116,11 +116,8 @@ def test_distances_of_an_approximation_are_reported_and_printed(capsys):
         distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
         assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
     command.print_result("planted", [record], everything=False)
-    printed = capsys.readouterr().out
-    (row,) = (line for line in printed.splitlines() if " unrolled " in line)
-    errors = [error for target, _, error in record.distances if target == "unrolled"]
-    assert row.split()[-4:] == [f"{error:.2g}" for error in errors]
-    assert "at depth 250" in printed and printed.endswith("planted: 1 passed\n")
+    printed = capsys.readouterr().out.split()
+    assert {f"{error:.2g}" for *_, error in record.distances} < {*printed}
 
 
 def test_errors_of_one_line_are_one_line(capsys):
@@ -144,33 +141,9 @@ def newton(problem, algorithm, depth):
     return pudle.Estimate(direct + through_minimizer(problem, better, solution), codes)
 
 
-def jointly(problem, algorithm, depth):
-    """Solve the systems of all samples as one, by two steps of conjugate gradients."""
-    codes = algorithm.run(problem, depth).codes
-    direct, right = direct_gradients(problem, codes)
-    active = problem.active(codes)
-    residual = direction = torch.where(active, right, 0)
-    solution = torch.zeros_like(codes)
-    for _ in range(2):
-        image = torch.where(active, problem.linearized(codes).product(direction), 0)
-        curvature = (direction * image).sum()
-        if curvature <= 1e-12 * direction.square().sum():
-            break  # the system is singular along what is left
-        length = residual.square().sum() / curvature
-        solution, after = solution + length * direction, residual - length * image
-        share = after.square().sum() / (residual.square().sum() or 1)
-        residual, direction = after, after + share * direction
-    return pudle.Estimate(direct + through_minimizer(problem, codes, solution), codes)
-
-
 #: Right estimators, with a check that once failed one like it.
 RIGHT = {
     "exact beyond the codes": (planted.instead(newton, Analytic()), "claim", ("ridge",)),
-    "one system for all samples": (
-        planted.instead(jointly, pudle.make_estimator("phantom")),
-        "samples",
-        (),
-    ),
     "singular in single precision": (Analytic(), "single_precision", ()),
 }
 
@@ -182,11 +155,6 @@ def test_right_estimators_in_unusual_styles_pass(name):
         if not problems or subject.specimen.problem.startswith(problems):
             record = conformance.CHECKS[check](subject)
             assert record.status == "passed", record
-
-
-def test_a_complex_gradient_is_refused_and_not_cut_to_its_real_part():
-    record = checked(planted.spoiled(lambda gradient, problem, depth: gradient + 0j))
-    assert record.status == "failed" and "complex" in record.reason
 
 
 # --- the closed forms that estimators are compared with

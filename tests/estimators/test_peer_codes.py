@@ -28,25 +28,12 @@ def spams_codes(observations, dictionary, penalty):
     return lasso(samples, D=atoms, lambda1=penalty, lambda2=0.0, mode=2, numThreads=1).toarray().T
 
 
-def sporco_admm_codes(observations, dictionary, penalty):
-    bpdn = peers.require("sporco.admm.bpdn").BPDN
-    options = {
-        "Verbose": False,
-        "MaxMainIter": 5000,
-        "RelStopTol": 1e-13,
-        "AutoRho": {"Enabled": False},
-        "rho": 1.0,
-    }
-    return bpdn(dictionary, observations.T.copy(), penalty, bpdn.Options(options)).solve().T
-
-
 #: Solvers with how close their codes can be brought to the minimizer.
 CODES = {
     lasso_codes("sklearn.linear_model"): tolerances.SOLVER_CODES,
     lasso_codes("celer"): tolerances.SOLVER_CODES,
     lasso_codes("skglm"): tolerances.SOLVER_CODES,
     spams_codes: tolerances.SPAMS_CODES,
-    sporco_admm_codes: tolerances.SOLVER_CODES,
 }
 
 

@@ -9,7 +9,7 @@ from comparisons import refusal
 from learning_helpers import Watched, assert_same, planted
 
 import pudle
-from pudle import Learner, names
+from pudle import Learner
 from pudle.learning.processes import Processes
 from pudle.learning.run import LearningRun
 
@@ -113,19 +113,6 @@ class Unmoved(pudle.GradientEstimator):
         return pudle.Estimate(torch.zeros_like(problem.theta), codes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Exact(pudle.GradientEstimator):
-    """The certified reference as an estimator."""
-
-    name = "exact"
-    computes = "implicit"
-
-    def estimate(self, problem, algorithm, depth):
-        reference = pudle.reference(problem)
-        assert reference.status == "certified"
-        return pudle.Estimate(reference.gradient, reference.codes)
-
-
 class TestWarmStart:
     @pytest.mark.parametrize("batch, chunk", [(None, None), (25, 10)])
     def test_layers_of_a_sample_go_on_where_those_of_the_epoch_before_ended(self, batch, chunk):
@@ -146,21 +133,6 @@ class TestWarmStart:
                 4 * (epoch + 1),
             )
             torch.testing.assert_close(codes[rows], expected.codes, rtol=0, atol=1e-12)
-
-    def test_every_step_of_an_exact_training_has_the_certified_gradient(self):
-        """The experiment ends where a training along the references' gradients does."""
-        experiment = dataclasses.replace(
-            pudle.list_experiments()["2a-small-exact-reconstruction"],
-            dataset=names.text(DATASET),
-            epochs=3,
-            batch=25,
-        )
-        problem, learner = experiment.problem(), experiment.learner()
-        mine, expected = (
-            dataclasses.replace(learner, estimator=estimator).fit(problem).dictionary
-            for estimator in (learner.estimator, Exact())
-        )
-        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-8)
 
     def test_samples_that_never_return_are_refused(self):
         assert "with fresh=True no sample comes twice" in refusal(

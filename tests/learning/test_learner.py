@@ -44,18 +44,7 @@ def test_a_random_estimator_gets_new_directions_at_every_step():
     assert abs(float((first * second).sum() / first.norm() / second.norm())) < 0.5
 
 
-def test_columns_and_rows_of_a_history():
-    training = Learner(depth=5, epochs=3, batch=100).fit(planted())
-    history = training.history
-    assert tuple(history.columns) == HISTORY and training.steps == 9
-    assert history.step.tolist() == [0, 3, 6, 9] and history.epoch.tolist() == [0, 1, 2, 3]
-    missing = history.columns[history.iloc[0].isna()]
-    assert {*missing} == {"loss", "gradient_norm", "support_recovery", "learning_rate"}
-    assert history.iloc[1:].notna().all(axis=None)
-    assert history.moved.iloc[0] == 0 and (history.seconds.diff().iloc[1:] > 0).all()
-
-
-def test_progress_is_reported_after_every_step_and_a_monitor_adds_columns():
+def test_a_history_has_its_columns_and_a_monitors_and_progress_is_reported_after_every_step():
     calls, seen = [], []
 
     def monitor(theta):
@@ -65,7 +54,11 @@ def test_progress_is_reported_after_every_step_and_a_monitor_adds_columns():
     learner = Learner(depth=2, epochs=2, batch=100, record_every=2)
     training = learner.fit(planted(), progress=lambda *call: calls.append(call), monitor=monitor)
     history = training.history
-    assert history.step.tolist() == [0, 2, 4, 6]
+    assert tuple(history.columns) == (*HISTORY, "first")
+    assert history.step.tolist() == [0, 2, 4, 6] and (history.seconds.diff().iloc[1:] > 0).all()
+    missing = history.columns[history.iloc[0].isna()]
+    assert {*missing} == {"loss", "gradient_norm", "support_recovery", "learning_rate"}
+    assert history.iloc[1:].notna().all(axis=None) and history.moved.iloc[0] == 0
     assert [(done, total) for done, total, _ in calls] == [(step, 6) for step in range(1, 7)]
     last = history.iloc[-1]
     assert calls[-1][2] == f"loss {last.loss:.4g}, first {last['first']:.4g}"

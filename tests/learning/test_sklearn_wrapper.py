@@ -101,13 +101,6 @@ def test_a_partial_fit_that_diverges_keeps_the_dictionary(x):
     np.testing.assert_array_equal(model.components_, before)
 
 
-@pytest.mark.parametrize(
-    "options, text",
-    [
-        ({"estimator": "nothing"}, "unknown estimator 'nothing'"),
-        ({"alpha": -1.0}, "alpha=-1.0 is out of range"),
-    ],
-)
-def test_wrong_options_are_refused_in_fit(x, options, text):
-    with pytest.raises(ValueError, match=text):
-        Unrolled(**options).fit(x)
+def test_wrong_options_are_refused_in_fit(x):
+    with pytest.raises(ValueError, match="unknown estimator 'nothing'"):
+        Unrolled(estimator="nothing").fit(x)

@@ -167,12 +167,6 @@ def test_no_two_specs_have_one_name(first, second):
     assert named[0] != named[1] or parse(made[0]) == parse(made[1])
 
 
-def test_the_time_limit_is_an_option():
-    chosen = select(dataclasses.replace(PROFILE, experiment_timeout=100.0), timeout=30.0)
-    assert (chosen.timeout, chosen.experiment_timeout) == (30.0, 100.0)
-    assert select(PROFILE, timeout=1e6).experiment_timeout == 1e6
-
-
 def test_experiments_are_those_that_are_named_or_of_the_whole_profile():
     profile = dataclasses.replace(PROFILE, experiments=("optimizers-sgd-1-backprop-lasso",))
     assert select(profile).experiments == profile.experiments

@@ -125,15 +125,3 @@ def test_bound_holds_between_the_sampled_frequencies():
             <= problem.lipschitz_bound
             <= 1.2 * problem.lipschitz_constant
         )
-
-
-def test_a_given_step_needs_no_lipschitz_constant():
-    problem = problem_of(SHAPES[0])
-    limit = 2 / problem.lipschitz_constant
-    other = problem_of(SHAPES[0])
-    assert pudle.Ista(step=1 / other.lipschitz_bound).step_size(other) == 1 / other.lipschitz_bound
-    assert "lipschitz_constant" not in vars(other)
-    between = (2 / other.lipschitz_bound + limit) / 2
-    assert between < limit and pudle.Ista(step=between).step_size(other) == between
-    with pytest.raises(pudle.InvalidArgument, match="is above 2/L"):
-        pudle.Ista(step=1.001 * limit).step_size(other)

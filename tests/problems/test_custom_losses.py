@@ -85,8 +85,3 @@ def test_penalties_are_certified_against_central_differences(weighted, which):
         return 0.5 * ((codes @ dictionary.T - x) ** 2).sum() / len(codes) + lasso
 
     assert directional_error(reference.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES
-
-
-@pytest.mark.parametrize("penalty", [torch.ones(5).double(), -torch.ones(18).double()])
-def test_penalties_that_do_not_fit_are_refused(penalty):
-    assert "penalty" in refusal(lambda: dataclasses.replace(sparse_problem(n=4), penalty=penalty))

@@ -16,11 +16,9 @@ REFUSED = [
     ({"dictionary": D.int()}, "dictionary has dtype int32", "dictionary.double()"),
     ({"observations": X.to_sparse()}, "observations is a sparse", "observations.to_dense()"),
     ({"dictionary": 0 * D}, "dictionary has only zeros", "give at least one entry"),
-    ({"observations": X[0]}, "observations has shape (3,)", "shape (n, m)"),
     ({"dictionary": D.T}, "dictionary has shape (5, 3)", "atoms are columns"),
     ({"observations": "photographs"}, "observations is a str", "shape (n, m)"),
     ({"dictionary": D.float()}, "dictionary and observations differ in dtype", "convert one"),
-    ({"penalty": -0.1}, "penalty=-0.1", "give a number > 0"),
     ({"loss": "lsso"}, "loss='lsso'", "choose from lasso, reconstruction"),
     ({"generating_codes": torch.ones(3, 5).double()}, "generating_codes", "must be (4, 5)"),
 ]

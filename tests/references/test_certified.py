@@ -85,7 +85,6 @@ def test_formula_of_the_lasso_whatever_the_loss(loss, target):
     [
         (lambda: sparse_problem(), "limit", "pass it, such as algorithm=pudle.Ista()"),
         (lambda: ridge_problem(), "ghat", "use target='exact' for Ridge"),
-        (lambda: penalty_selection(), "gstar", "use target='exact' for PenaltySelection"),
         (lambda: convolutional(), "gtilde", "needs generating_codes"),
         (lambda: sparse_problem(), "gradient", "target='gradient' is unknown: choose from"),
         (

@@ -1,16 +1,12 @@
 """What a case is called where a person reads: no digests, and no two cases alike."""
 
-import dataclasses
 import re
 
-from examples import TINY, selected
 from living_page import data, html
 from stored_experiments import reported
 from synthetic import case, record, scores
 
 from pudle.measuring.case import labels
-from pudle.measuring.runner import survey
-from pudle.measuring.store import Store
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.runs import Runs
@@ -52,7 +48,7 @@ def shown(content):
 
 
 def test_no_digest_stands_where_a_person_reads(tmp_path):
-    """In page, Markdown, LaTeX, figures, side by side, the comparison and progress."""
+    """In page, Markdown, LaTeX, figures, side by side, and the comparison."""
     the_case = case(NAME, **FACTS)
     records = [record(the_case, name) for name in ("alternating", "backprop", "analytic")]
     base = reported(tmp_path / "base", records)
@@ -70,6 +66,3 @@ def test_no_digest_stands_where_a_person_reads(tmp_path):
     assert base.pictures and len(comparison.cells()) > 0
     assert sum(LABEL in part for part in parts) > 10
     assert not [part for part in parts if DIGEST in part]
-    named, store = dataclasses.replace(TINY, name=NAME), Store(tmp_path / "store", "quick")
-    told = [task.label for task in survey(selected("backprop", cases=(named,)), store)]
-    assert told[0].endswith(", ista, lasso") and not any(DIGEST in label for label in told)

@@ -484,22 +484,6 @@ def test_a_figure_is_enlarged_and_downloaded(page, tmp_path):
     assert page.run("return document.activeElement.textContent") == "enlarge"
 
 
-def test_experiments_are_shown_with_their_pictures(page):
-    hosts = "recovery", "optimizers", "denoising", "interpretation", "others"
-    places = [page.find(f"#{host}").location["y"] for host in hosts]
-    assert places == sorted(places)
-    # Every picture is there, is named, and is of some size to see.
-    sizes = page.run(
-        "return [...document.images].map(e => [e.complete && e.naturalWidth, e.alt.length,"
-        " e.clientWidth])"
-    )
-    assert len(sizes) == 2 + 2 + 1 + 3 * 10
-    assert all(min(size) > 0 and size[2] >= 60 for size in sizes)
-    for host in hosts[:3]:
-        assert page.visible(f"[id^='figures-{host}'] svg.marks")
-    assert "not finished after 9 s" in page.column("[data-table='page:problems']", 6)
-
-
 def test_the_address_keeps_which_of_several_runs_is_shown(browser, runs_address):
     browser.open(runs_address)
     assert browser.column("[data-table='page:runs']", 0) == ["first", "second"]
@@ -538,27 +522,33 @@ def test_policy_is_enforced(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("address_of", ["address", "runs_address"])
-def test_axe_finds_nothing(browser, request, address_of):
+@pytest.mark.parametrize(
+    "address_of, scheme, size",
+    [
+        ("address", "dark", DESKTOP),
+        ("runs_address", "light", PHONE),
+        pytest.param("address", "light", PHONE, marks=pytest.mark.nightly),
+        pytest.param("runs_address", "dark", DESKTOP, marks=pytest.mark.nightly),
+    ],
+)
+def test_axe_finds_nothing(browser, request, address_of, scheme, size):
     folder = importlib.resources.files(pytest.importorskip("axe_core_python"))
-    source = folder.joinpath("axe.min.js").read_text()
-    for scheme, size in (("light", PHONE), ("dark", DESKTOP)):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.cdp("Emulation.setEmulatedMedia", {"features": features})
-        browser.open(request.getfixturevalue(address_of), size)
-        browser.run("document.querySelector('.bar details').open = true")
-        browser.run(source)
-        done = browser.driver.execute_async_script(
-            # The panels are one chart several times, with hundreds of marks each.
-            "const [done] = arguments;"
-            "const context = {exclude: ['#panels figure:not(:first-child)']};"
-            "axe.run(context, {resultTypes: ['violations']}).then(done)"
-        )
-        violations = [
-            (item["help"], [node["html"][:120] for node in item["nodes"]])
-            for item in done["violations"]
-        ]
-        assert done["passes"] and violations == [], (scheme, size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.cdp("Emulation.setEmulatedMedia", {"features": features})
+    browser.open(request.getfixturevalue(address_of), size)
+    browser.run("document.querySelector('.bar details').open = true")
+    browser.run(folder.joinpath("axe.min.js").read_text())
+    done = browser.driver.execute_async_script(
+        # The panels are one chart several times, with hundreds of marks each.
+        "const [done] = arguments;"
+        "const context = {exclude: ['#panels figure:not(:first-child)']};"
+        "axe.run(context, {resultTypes: ['violations']}).then(done)"
+    )
+    violations = [
+        (item["help"], [node["html"][:120] for node in item["nodes"]])
+        for item in done["violations"]
+    ]
+    assert done["passes"] and violations == []
     browser.cdp("Emulation.setEmulatedMedia", {"features": []})
 
 

@@ -26,13 +26,6 @@ def test_null_and_missing_values_are_nan(tmp_path):
     assert math.isnan(item.number("steps")) and item.number("seconds") == 3.0
 
 
-def test_numbers_of_a_failed_experiment_do_not_count(tmp_path):
-    (item,) = experiments(
-        tmp_path, training("one", status="diverged", reason="the loss is not finite")
-    ).experiments
-    assert item.summary["relative_error"] > 0 and math.isnan(item.number("relative_error"))
-
-
 def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
     inner = {"estimator": "backprop", "seed": 0, "depth": 25}
     options = {"sigma": 25, "seed": 1, "training": inner}

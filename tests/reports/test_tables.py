@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from stored_experiments import reported
 from synthetic import (
-    BOUND,
     CURVES,
     case,
     failed_scores,
@@ -18,7 +17,6 @@ from synthetic import (
     write_costs,
 )
 
-from pudle import text
 from pudle.reports import scope, tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
@@ -129,14 +127,3 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     of_case = table[table["metric"] == "relative_error"].groupby("case")
     told = of_case[["problem", "answer"]].first().loc["synthetic-fista-lasso"]
     assert told.tolist() == ["synthetic-lasso", "best unrolled"]
-
-
-def test_rates_have_a_row_each_and_the_others_are_counted(tmp_path):
-    flat = record(case(), "truncated(window=10)", scores=scores(lambda depth, rho: BOUND / 2))
-    records = [record(case(), name) for name in ("alternating", "backprop")] + [flat]
-    report = reported(tmp_path, records)
-    table = tables.rates_table(report.results, report.summary)
-    assert [*table["estimator"]] == ["alternating", "backprop"]
-    assert text.DASH not in table["fitted rate"].to_list()
-    left = tables.without_rate(report.summary)
-    assert left.startswith("1 row ") and left in " ".join(report.markdown().split())

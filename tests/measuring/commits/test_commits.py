@@ -11,9 +11,8 @@ from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle import kernel_choice
 from pudle.errors import MissingResults, PudleError, SpecError
-from pudle.measuring.commits import pair, script
+from pudle.measuring.commits import pair, script, turns
 from pudle.measuring.commits.pair import Side, _seen_from, timed_cells
-from pudle.measuring.commits.turns import ROUNDS, time_in_turns
 from pudle.workers import Outcome
 
 
@@ -33,6 +32,7 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
 def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     """Both commits are the installed one, which leaves out what does not exist."""
     monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
+    monkeypatch.setattr(turns, "ROUNDS", 2)
     side = Side("head", tmp_path, tmp_path, tmp_path / "head" / "quick")
     request = {
         "profile": "quick",
@@ -59,10 +59,9 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     assert not (side.folder / "store" / "artifacts").exists()
     cells = [cells[0], (case, "no_such_estimator", 10)]
     timers = {"base": side.timer, "head": side.timer}
-    rounds = time_in_turns(timers, cells)
+    rounds = turns.time_in_turns(timers, cells)
     timed = [row for row in rounds if row["estimator"] == "one_step"]
-    assert len(timed) >= ROUNDS
-    assert all(row["base"] > 0 and row["head"] > 0 for row in timed)
+    assert len(timed) == 2 and all(row["base"] > 0 and row["head"] > 0 for row in timed)
     (reason,) = (row["reason"] for row in rounds if row["estimator"] == "no_such_estimator")
     assert reason.startswith("unknown estimator 'no_such_estimator'")
 

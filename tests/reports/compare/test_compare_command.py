@@ -1,22 +1,14 @@
 """`pudle compare`: exit codes, files and wrong usage."""
 
-import sys
-
 import pandas as pd
 import pytest
 import synthetic
 import torch
-from click.testing import CliRunner
-from repositories import git
+from commands import call
+from repositories import repository
 from two_sides import CASES, blank, scores, write
 
-from pudle import cli
 from pudle.reports.compare import judge
-from pudle.reports.compare.command import compare_command
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(compare_command, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -33,14 +25,20 @@ def folders(tmp_path):
 
 def test_exit_codes_and_files(folders, tmp_path):
     base, same, lost = folders
-    good = invoke(base, same, "--markdown", tmp_path / "good.md")
-    assert good.exit_code == 0 and good.stdout.splitlines()[-1].startswith("no regression in ")
+    good = call("compare", base, same, "--markdown", tmp_path / "good.md")
+    assert good.returncode == 0 and good.stdout.splitlines()[-1].startswith("no regression in ")
     assert "✅" in (tmp_path / "good.md").read_text()
     # A home stands for the profile's folder in it.
-    bad = invoke(
-        base.parent, lost.parent, "--markdown", tmp_path / "bad.md", "--csv", tmp_path / "bad.csv"
+    bad = call(
+        "compare",
+        base.parent,
+        lost.parent,
+        "--markdown",
+        tmp_path / "bad.md",
+        "--csv",
+        tmp_path / "bad.csv",
     )
-    assert bad.exit_code == 1
+    assert bad.returncode == 1
     assert bad.stdout.startswith(f"regression: accuracy of backprop on {CASES[0]} (3 depths): ")
     assert "❌" in (tmp_path / "bad.md").read_text()
     assert (pd.read_csv(tmp_path / "bad.csv")["verdict"] == "regression").sum() == 3
@@ -48,24 +46,16 @@ def test_exit_codes_and_files(folders, tmp_path):
 
 
 @pytest.fixture
-def fails(tmp_path, monkeypatch, capsys):
+def fails(tmp_path):
     """Run `pudle compare` in a repository with one commit, and return its error, which must be one
     line and exit code 2.
     """
-    place = tmp_path / "repository"
-    place.mkdir()
-    git(place, "init", "-q")
-    git(place, "commit", "-q", "--allow-empty", "-m", "first")
-    monkeypatch.chdir(place)
+    place = repository(tmp_path / "repository")
 
-    def fails(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pudle", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        output = capsys.readouterr()
-        assert exit.value.code == 2
-        assert output.out == "" and len(output.err.splitlines()) == 1
-        return output.err
+    def fails(*arguments, cwd=place):
+        done = call("compare", *arguments, cwd=cwd)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        return done.stderr
 
     return fails
 
@@ -95,11 +85,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
         assert text in fails(*folders[:2])
 
 
-def test_commits_outside_any_repository_are_refused_with_the_reason(fails, tmp_path, monkeypatch):
-    (tmp_path / "plain").mkdir()
-    monkeypatch.chdir(tmp_path / "plain")
+def test_commits_outside_any_repository_are_refused_with_the_reason(fails, tmp_path):
     for run in ([], ["--run"]):
-        assert "git repository that you are in" in fails("main", "HEAD", *run)
+        assert "git repository that you are in" in fails("main", "HEAD", *run, cwd=tmp_path)
 
 
 def test_results_without_cases_are_refused(folders, tmp_path, fails):
@@ -108,8 +96,9 @@ def test_results_without_cases_are_refused(folders, tmp_path, fails):
     assert "only cases are judged" in fails(home, folders[0])
 
 
-def test_a_defect_of_the_suite_does_not_pass_for_a_regression(folders, monkeypatch, capsys):
+def test_a_defect_of_the_suite_does_not_pass_for_a_regression(folders, monkeypatch):
     """Python's own exit code for a crash is 1."""
     monkeypatch.setattr(judge, "compare", lambda *_, **__: 1 / 0)
-    assert cli.run(["compare", *map(str, folders[:2])]) == 2
-    assert capsys.readouterr().err.endswith("ZeroDivisionError: division by zero\n")
+    done = call("compare", *folders[:2])
+    assert done.returncode == 2
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")

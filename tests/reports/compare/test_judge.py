@@ -3,8 +3,8 @@ find.
 """
 
 import pytest
+from synthetic import BOUND
 from two_sides import (
-    BOUND,
     CASES,
     DEPTHS,
     ESTIMATORS,

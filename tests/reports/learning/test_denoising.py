@@ -4,10 +4,9 @@ import math
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from living_page import html
-from stored_experiments import experiments, run_report
+from stored_experiments import experiments
 from synthetic import crops, denoising
 
 from pudle import text
@@ -67,9 +66,3 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     page = html(Report.of(results))
     shown = re.findall(r'<img src="(data:image/png;base64,[^"]+)" alt="([^"]+)"', page)
     assert len(shown) == 5 and all(alt.endswith(".") for _, alt in shown)
-    done = run_report(tmp_path, "--format", "svg,csv", "--out", str(tmp_path / "out"))
-    assert done.exit_code == 0, done.output
-    drawn = list((tmp_path / "out" / "report_figures").glob("*.svg"))
-    assert len(drawn) == 4
-    assert all("</title>" in path.read_text() for path in drawn)
-    assert all(len(pd.read_csv(path.with_suffix(".csv"))) for path in drawn)

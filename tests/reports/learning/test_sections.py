@@ -3,11 +3,9 @@
 from living_page import data, html, texts
 from parsed_page import ParsedPage
 from stored_experiments import experiments, headings, run_report
-from synthetic import CURVES, case, experiment, record, training, write, write_experiments
+from synthetic import experiment, training
 
 from pudle.reports.learning import recovery
-from pudle.reports.learning.sections import sections
-from pudle.reports.load import load
 from pudle.reports.report import Report
 
 
@@ -21,15 +19,6 @@ def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
         "## Dictionaries recovered" in report.markdown() and "## Answers" not in report.markdown()
     )
     assert report.csv() and "Recovery of the dictionary" in report.latex()
-
-
-def test_without_experiments_there_is_no_section_about_them(tmp_path):
-    write(tmp_path, [record(case(), estimator) for estimator in CURVES])
-    assert sections(load(tmp_path, "quick")) == []
-    write_experiments(tmp_path, [training("one", study="optimizers")])
-    page = html(Report.of(load(tmp_path, "quick")))
-    assert "optimizers" in headings(page) and 'id="answers"' in page
-    assert not {"recovery", "denoising", "interpretation", "others"} & set(headings(page))
 
 
 def test_kinds_of_plug_ins_are_listed_with_their_summaries(tmp_path):
