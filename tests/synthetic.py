@@ -84,7 +84,7 @@ def scores(
 ):
     rows = []
     for seed, depth, target in itertools.product(seeds, depths, targets):
-        true = curve(depth, RHO[seed])
+        true = curve(depth, RHO.get(seed))
         error = max(true, BOUND)
         rows.append(
             {

@@ -84,13 +84,10 @@ def halving():
     )
 
 
-@pytest.mark.parametrize("algorithm", [(), pudle.Iteration()], ids=["by default", "as an object"])
-def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(
-    tmp_path, algorithm
-):
+def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(tmp_path):
     """For ``z = z/2 + theta`` and the loss sum(z), T layers miss 2^-T of the gradient."""
     options = {"depths": (3, 5), "costs": False, "home": tmp_path, "progress": False}
-    results = pudle.benchmark(halving(), algorithm, "backprop", **options)
+    results = pudle.benchmark(halving(), pudle.Iteration(), "backprop", **options)
     errors = results.table[results.table.metric == "relative_error"].set_index("depth")["value"]
     assert errors.to_dict() == {3: pytest.approx(2**-3), 5: pytest.approx(2**-5)}
     assert set(results.table["target"]) == {"limit"}

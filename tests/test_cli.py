@@ -35,7 +35,6 @@ WRONG = {
     "run --estimator backprp": "unknown estimator 'backprp' (did you mean 'backprop'?)",
     "run --case nothing*": "--case 'nothing*' matches no case of profile quick: known are",
     "run --loss lassso": "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here",
-    "run --target truth": "target='truth' is unknown: choose from exact",
     "run --dataset ridge --samples 0": "0 is not in the range x>=1",
     "run --dataset mine.py": "mine.py cannot be imported (FileNotFoundError",
     "run --dataset image_patches(folder='../damaged')": "unreadable image, photograph.png",

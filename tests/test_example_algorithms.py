@@ -15,11 +15,6 @@ def algorithm(request):
     return pudle.make_algorithm(str(request.param))
 
 
-def test_the_files_are_short():
-    assert {file.stem for file in FILES} == {"heavy_ball", "proximal_newton"}
-    assert max(len(file.read_text().splitlines()) for file in FILES) <= 30
-
-
 @pytest.mark.parametrize("name", ["analytic", "conjugate_gradient", "fixed_point(terms=1500)"])
 def test_implicit_gradients(algorithm, loss, name):
     problem = sparse_problem(loss, n=10)

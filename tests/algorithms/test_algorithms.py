@@ -32,25 +32,6 @@ def test_codes_against_numpy(make, depth, step, nonnegative):
     assert np.array_equal(codes.numpy() == 0, truth == 0)
 
 
-def test_kept_iterations(make):
-    problem = sparse_problem()
-    trajectory = make().run(problem, 12, keep=[0, 3, 7])
-    assert trajectory.depth == 12
-    assert torch.equal(trajectory.at(12), trajectory.codes)
-    assert not trajectory.at(0).any()
-    for depth in (3, 7):
-        assert torch.equal(trajectory.at(depth), make().run(problem, depth).codes)
-
-
-def test_warm_start_resumes_the_iteration():
-    """ISTA keeps no state except its codes: five layers and seven more are twelve."""
-    problem = sparse_problem()
-    first = pudle.Ista().run(problem, 5).codes
-    assert torch.equal(
-        pudle.Ista().run(problem, 7, initial=first).codes, pudle.Ista().run(problem, 12).codes
-    )
-
-
 def test_a_run_is_differentiated_in_the_codes_that_it_is_given(make):
     problem = sparse_problem()
     codes = make().run(problem, 30).codes.requires_grad_()

@@ -76,8 +76,6 @@ class TestFresh:
         assert "need the problem's generating_dictionary" in refusal(
             lambda: learner.fit(bare, source=DATASET)
         )
-        experiment = pudle.LearningExperiment("convolutional", fresh=True)
-        assert "has no fresh samples to draw" in refusal(experiment.source)
 
 
 @pytest.mark.parametrize("size, count", [(None, 3), (25, 2), (25, 80)])

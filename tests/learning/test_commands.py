@@ -152,17 +152,6 @@ def test_denoising_writes_a_table_and_pictures(run, denoising, tmp_path, monkeyp
     assert (out / "filters.png").exists() and (out / "curve.png").exists()
 
 
-def test_denoising_resumes_where_it_is_told_to(run, denoising, tmp_path):
-    options, out = [*denoising, "--epochs", 2, "--no-shifts", "--record-every", 8], tmp_path / "out"
-    code, _, err = run(*options, "--resume")
-    assert code == 2 and "holds no checkpoint to resume" in err and not out.exists()
-    assert run(*options, "--budget", "1e-6")[0] == 0
-    assert "holds a training already" in run(*options)[2]
-    assert list(pd.read_csv(out / "history.csv").step) == [0, 1]
-    assert run(*options, "--resume")[0] == 0
-    assert list(pd.read_csv(out / "history.csv").step) == [0, 1, 8, 16]
-
-
 def test_denoising_refuses_torchrun(run, denoising, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -12,7 +12,6 @@ from tolerances import CLOSED_FORM
 
 import pudle
 from pudle.errors import PudleError
-from pudle.learning import denoising
 from pudle.learning.denoising import METHODS, DenoisingBaseline, DenoisingExperiment, denoise
 from pudle.learning.images import SAMPLES, add_noise, psnr, to_float
 from pudle.learning.training import LearningExperiment
@@ -211,12 +210,3 @@ def test_other_packages_methods_use_the_noise_deviation(method):
     noisy = add_noise(clean, "a", 50)
     good, bad = (psnr(clean, METHODS[method](noisy, deviation / 255)) for deviation in (50, 5))
     assert good > bad + 1 and good > psnr(clean, noisy) + 4
-
-
-def test_an_installed_or_upgraded_package_outdates_a_method(monkeypatch):
-    """A method whose package was missing runs again once it is installed."""
-    experiment, fingerprints = DenoisingBaseline("BM3D", test_images=SAMPLES), set()
-    for number in ("", "1.0", "2.0"):
-        monkeypatch.setattr(denoising, "versions", lambda *_, number=number: {"bm3d": number})
-        fingerprints.add(experiment.fingerprint())
-    assert len(fingerprints) == 3

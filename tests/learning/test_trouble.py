@@ -37,12 +37,6 @@ def test_every_optimizer_reports_a_rate_that_overflows(optimizer, dataset, tmp_p
     assert (tmp_path / DICTIONARY_FILE).exists()
 
 
-def test_no_epochs_leave_the_start(tmp_path):
-    training = Learner(epochs=0).fit(planted(), folder=tmp_path)
-    assert training.steps == 0 and len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1
-    assert (np.load(tmp_path / DICTIONARY_FILE) == training.dictionary.numpy()).all()
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_ends_the_training(value, tmp_path):
     learner = Learner(Watched(7, value), "ista", 5, "sgd", epochs=5, batch=100)

@@ -68,11 +68,11 @@ def test_differences_are_those_of_the_two(two):
     assert other > 2 * one and rows.loc["backprop", "decades"] == f"{math.log10(other / one):+.2f}"
 
 
-@pytest.mark.parametrize("named", ["the home", "the profile's folder"])
-def test_the_report_of_one_folder_lies_in_it(two, tmp_path, named):
-    folder = two[0] if named == "the profile's folder" else two[0].parent
-    done = run_report(tmp_path / "home", str(folder), "--format", "csv")
-    assert done.stdout.split() == [str(two[0] / "report" / "report.csv")]
+def test_the_report_of_one_folder_lies_in_it(two, tmp_path):
+    """Of a home, and of the folder of its profile."""
+    for folder in (two[0], two[0].parent):
+        done = run_report(tmp_path / "home", str(folder), "--format", "csv")
+        assert done.stdout.split() == [str(two[0] / "report" / "report.csv")]
 
 
 def test_command_shows_several_results_in_one_page(two, tmp_path):
@@ -84,10 +84,8 @@ def test_command_shows_several_results_in_one_page(two, tmp_path):
     ParsedPage(page).check()
     content, labels = living_page.data(page), [str(folder) for folder in two]
     assert [item["label"] for item in content["runs"]] == labels
-    assert [each["title"].partition(": ")[2] for each in content["trends"][case()["name"]]] == [
-        "error",
-        *(f"{cost} on {machine}" for cost in ("time", "memory") for machine in ("here", "there")),
-    ]
+    # Errors, and time and memory on each of two machines.
+    assert len(content["trends"][case()["name"]]) == 1 + 2 * 2
     rows = living_page.texts(content["tables"]["differences"])
     assert {"0.50", "+0.00", labels[1]} <= set(rows) and "d" * 12 in page
     assert set(pd.read_csv(tmp_path / "out" / "report.csv")["run"]) == set(labels)

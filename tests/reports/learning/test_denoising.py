@@ -38,9 +38,8 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
     assert table.loc["alternating, lasso", "PSNR with shifts"].best
     assert table.loc["BM3D", ["training", "steps", "PSNR with shifts"]].tolist() == [text.DASH] * 3
     assert table.loc["noisy images", "PSNR"] == "20.00 dB"
-    answer = reported.answer(methods)
-    assert "`alternating` (lasso) denoises best: 38.04 dB, 18.04 dB above the noisy" in answer
-    assert "next is BM3D, 4.06 dB less" in answer and "one seed only" in answer
+    for told in ("`alternating` (lasso)", "38.04 dB, 18.04 dB above", "BM3D, 4.06 dB less"):
+        assert told in reported.answer(methods)
 
 
 def test_images_and_filters_are_in_the_page_and_described(tmp_path):

@@ -72,12 +72,8 @@ def test_the_matrix_has_the_best_learning_rates_and_the_answer_says_what_acceler
     assert shown["momentum"].best and table.loc["sgd", "backprop"].best
     assert not shown["sgd"].best and not table.loc["momentum", "backprop"].best
     # sgd needs log(500) / 0.03 = 207 steps from a half to 0.1 %, more than its 200: it reaches 1 %.
-    answer = optimizers.answer(trainings)
-    assert (
-        "With `alternating`, momentum reaches a relative error of 0.01 in 33 steps (16.3 s), sgd in"
-        " 131 steps (65.2 s), 4 times as many." in answer
-    )
-    assert "With `backprop`, momentum reaches a relative error of 0.001 in 104 steps" in answer
+    for told in ("33 steps (16.3 s)", "131 steps (65.2 s), 4 times as many", "104 steps"):
+        assert told in optimizers.answer(trainings)
     page = html(Report.of(results))
     assert headings(page)[0] == "optimizers" and "recovery" not in headings(page)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from living_page import data, html
 from stored_experiments import experiments, only
 from synthetic import baseline, training
 
@@ -49,13 +48,8 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     assert table.loc[("alternating", "25"), "error at end"] == slow
     report = Report.of(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
-    rows = data(html(report))["tables"]["recovery-0-0"]["rows"]
-    assert any(cell["text"] == shown for row in rows for cell in row if "best" in cell)
-    answered = recovery.answer(methods)
-    assert (
-        f"At 25 layers `backprop` recovers best: its error falls from 5 to {fast}, that of"
-        f" `alternating` to {slow}, 4.5 times" in answered
-    )
+    for told in ("At 25 layers `backprop` recovers best", fast, slow, "4.5 times"):
+        assert told in recovery.answer(methods)
 
 
 def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(tmp_path):
