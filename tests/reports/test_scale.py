@@ -14,7 +14,7 @@ from pudle.reports.load import load
 from pudle.reports.report import Report
 
 DEPTHS = [1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600]
-SEEDS = range(5)
+SEEDS = [0, 1, 2, 3, 4]
 NAMES = [
     "alternating",
     "backprop",
