@@ -39,9 +39,7 @@ def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
     assert looks(dict(reversed(own.items()))) == before
     assert len({(look.marker, look.dashes) for look in before.values()}) == len(before)
     assert len({look.color for look in before.values()}) == len(before)
-
-
-def test_estimators_that_compute_the_same_differ_in_their_markers():
+    # Those that compute the same differ in their markers.
     windows = {f"truncated(window={window})": "truncated" for window in (1, 2, 5, 10, 20, 50, 100)}
     assert len({look.marker for look in looks(windows).values()}) == len(windows)
 

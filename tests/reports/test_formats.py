@@ -1,6 +1,5 @@
 """The report's formats, and the command that writes them."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ from synthetic import (
     RHO,
     SEEDS,
     case,
-    edit,
     record,
     references,
     write,
@@ -86,12 +84,6 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     assert "Something broke" not in report.markdown()
     done = run_report(tmp_path, "--format", "csv")
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")
-    # Where an estimator is limited to other cases, nothing is missing.
-    path = tmp_path / "quick" / "run.json"
-    selection = json.loads(path.read_text())["selection"]
-    edit(path, selection=selection | {"limited": [["analytic", "none", "too long"]]})
-    results = load(tmp_path, "quick")
-    assert scope.pending_sentence(results) == "" and len(results.records) == 2
 
 
 def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatch):

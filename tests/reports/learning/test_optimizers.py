@@ -32,19 +32,6 @@ def test_a_goal_out_of_reach_is_infinite_and_the_first_crossing_counts(errors, e
     assert optimizers.reached(history, [0.1]) == [pytest.approx(expected, rel=1e-9)]
 
 
-def optimized(home, rates):
-    """Return results, and their only table of trainings, by optimizer and gradient."""
-    facts = {"steps": 200, "pace": 0.5, "study": "optimizers"}
-    records = [
-        training(optimizer + estimator, estimator, rate, options={"optimizer": optimizer}, **facts)
-        for (optimizer, estimator), rate in rates.items()
-    ]
-    results = experiments(home, *records)
-    ((title, trainings),) = optimizers.optimized(results).items()
-    assert title == "sparse_gaussian(n_samples=10), 25 layers, ista"
-    return results, trainings
-
-
 #: Plain and accelerated descent with two gradients; the rates say how fast.
 RATES = {
     ("sgd(learning_rate=0.1)", "alternating"): 0.02,
@@ -59,7 +46,14 @@ RATES = {
 def test_the_matrix_has_the_best_learning_rates_and_the_answer_says_what_acceleration_gains(
     tmp_path,
 ):
-    results, trainings = optimized(tmp_path, RATES)
+    facts = {"steps": 200, "pace": 0.5, "study": "optimizers"}
+    records = [
+        training(optimizer + estimator, estimator, rate, options={"optimizer": optimizer}, **facts)
+        for (optimizer, estimator), rate in RATES.items()
+    ]
+    results = experiments(tmp_path, *records)
+    ((title, trainings),) = optimizers.optimized(results).items()
+    assert title == "sparse_gaussian(n_samples=10), 25 layers, ista"
     goals = optimizers.goals(trainings)
     assert goals[-1] == 0.001 and len(goals) == optimizers.MOST_GOALS
     table = optimizers.table(trainings, 0.01).set_index("optimizer")
