@@ -314,11 +314,3 @@ def test_a_file_that_ends_or_hangs_in_estimate_has_failed(code, text, check):
 def test_the_time_limit_is_that_of_one_estimate():
     with Pool(1) as pool:
         assert pool.call(2.5, planted.estimate_for_three_seconds).result == "done"
-
-
-def test_a_missing_library_is_one_line(check, monkeypatch):
-    monkeypatch.setattr(command, "Pool", InThisProcess)
-    missing = "import pudle\nraise pudle.MissingDependency('install this first, please')"
-    code, out, err = check("mine.py", mine=missing)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "install this first, please" in err and err.startswith("pudle: error: ")
