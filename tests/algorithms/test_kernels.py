@@ -29,6 +29,7 @@ from pudle.references.records import exactly
 
 pytest.importorskip("numba")
 
+NIGHTLY = pytest.mark.nightly
 #: Required of float64 and float32, relative to the gradient's or the codes' norm.
 DOUBLE, SINGLE = 1e-11, 1e-5
 
@@ -269,7 +270,7 @@ def test_chunks_do_not_matter(monkeypatch):
 @pytest.mark.parametrize("rule", [Hard(threshold=1e-6), Decaying(decay=0.99), Soft()], ids=str)
 @pytest.mark.parametrize(
     "p, density",
-    [(40, 0.3), *(pytest.param(16, each, marks=pytest.mark.nightly) for each in (0.1, 1.0))],
+    [(40, 0.3), *(pytest.param(16, each, marks=NIGHTLY) for each in (0.1, 1.0))],
 )
 def test_rounding_in_single_precision_does_not_add_up(rule, p, density):
     """Codes with more entries than features have directions that no layer changes, to which the
@@ -442,7 +443,10 @@ for _ in range(int(sys.argv[3])):
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux has it")
 @pytest.mark.parametrize(
     "quantity, noise, draws",
-    [("bytes", 2**19, 8), pytest.param("seconds", 2e-4, 24, marks=pytest.mark.nightly)],
+    [
+        ("bytes", 2**19, 8),
+        *(pytest.param(*row, 24, marks=NIGHTLY) for row in (("bytes", 2**19), ("seconds", 2e-4))),
+    ],
 )
 def test_kernels_cost_no_more_than_the_torch_path(quantity, noise, draws):
     """Memory may have two matrices for all pairs of atoms more, which save more time."""
