@@ -129,11 +129,13 @@ class TestImages:
         broken.mkdir()
         (broken / "a.png").write_bytes(b"no image")
         small = save_images(tmp_path / "small", {"a.png": texture(10, 40)})
-        for test, text in (
-            (small, "a.png is 10 x 40 pixels, smaller than the 15 x 15 f"),
-            (str(broken), "a.png"),
+        less = save_images(tmp_path / "less", {"b.png": texture(14, 40)})
+        for kernel, test, text in (
+            (9, small, "a.png is 10 x 40 pixels, smaller than the 11 x 11"),
+            (15, less, "b.png is 14 x 40 pixels, smaller than the 15 x 15 f"),
+            (9, str(broken), "a.png"),
         ):
-            dataset = CROPS.format(", kernel=15")
+            dataset = CROPS.format(f", kernel={kernel}")
             with pytest.raises(PudleError, match=text):
                 experiment(test_images=test, dataset=dataset).run(tmp_path / "out")
             assert not (tmp_path / "out").exists()
