@@ -102,7 +102,7 @@ class Figure(Picture):
         x, y = self.x[0], self.y[0]
         last = [(name, rows.iloc[-1]) for name, rows in self.lines.items()]
         values = "; ".join(
-            f"{name} {text.number(row[y.column])} at {row[x.column]}" for name, row in last
+            f"{name} {text.number(row[y.column])} at {row[x.column]:g}" for name, row in last
         )
         laws = text.listing(list(filter(None, self.guides["label"].unique())))
         dashed = f" Dashed: {laws}." if laws else ""
