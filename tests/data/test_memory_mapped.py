@@ -6,7 +6,6 @@ import commands
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import pudle
 from pudle.data.table_files import open_rows
@@ -158,22 +157,6 @@ def test_peak_memory_does_not_grow_with_the_file(tmp_path):
     assert (few, many) == (10_000, 100_000)
     # The process alone is some 300 MB, but the file itself would show as well.
     assert large <= 1.1 * small and large - small < 15_000
-
-
-@pytest.mark.nightly
-def test_peak_memory_does_not_grow_with_a_folder_of_images(tmp_path):
-    """Three photographs of 9 MB in gray, and thirty."""
-    pixels = np.random.default_rng(0).integers(0, 255, (3000, 3000), dtype=np.uint8)
-    specs = []
-    for count in (3, 30):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        Image.fromarray(pixels).save(folder / "0.bmp")
-        for number in range(1, count):
-            os.link(folder / "0.bmp", folder / f"{number}.bmp")
-        specs.append(f"image_patches(folder={str(folder)!r}, n_samples=100, n_components=20)")
-    (_, small), (_, large) = peaks(specs)
-    assert large <= 1.1 * small
 
 
 def test_a_file_that_becomes_shorter_gives_no_numbers(tmp_path):

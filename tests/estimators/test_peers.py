@@ -17,7 +17,6 @@ from examples import TINY, ridge_problem, sparse_problem
 
 import pudle
 from pudle import peers
-from pudle.algorithms.unrolling import direct_gradients
 from pudle.bench.cases import PEERS
 from pudle.measuring.store import Store
 
@@ -123,25 +122,9 @@ def test_jaxopt_unrolled_is_backprop(algorithm, changes, loss):
         estimate("jaxopt_unrolled", problem, pudle.Fista(restart=True))
 
 
-def test_chunks_of_samples_add_up(monkeypatch):
-    estimator, problem = pudle.make_estimator("optimistix_implicit"), sparse_problem()
-    whole = estimator.estimate(problem, pudle.Ista(), SUPPORTED).gradient
-    monkeypatch.setattr(type(estimator), "chunk", 15)
-    parts = estimator.estimate(problem, pudle.Ista(), SUPPORTED).gradient
-    assert relative(parts, whole) < tolerances.SAME_ARITHMETIC
-
-
 @pytest.mark.parametrize("name", ["jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit"])
 def test_jax_settings_do_not_change(name):
     assert estimate(name, sparse_problem(), depth=2).gradient.dtype == torch.float64
     jax = peers.require("jax")
     assert not jax.config.jax_enable_x64
     assert jax.numpy.ones(1).dtype == np.float32
-
-
-def test_optimistix_by_singular_values_stays_bounded_on_singular_systems():
-    """At depth one every atom is active."""
-    problem = sparse_problem()
-    actual = estimate("optimistix_implicit(solver='svd')", problem, depth=1)
-    direct, _ = direct_gradients(problem, actual.codes)
-    assert torch.linalg.norm(actual.gradient) < 100 * torch.linalg.norm(direct)

@@ -8,7 +8,6 @@ import pytest
 from learning_helpers import planted
 
 from pudle import Learner, match_atoms
-from pudle.errors import InvalidArgument
 
 
 def test_it_is_the_best_of_all_pairings_and_gives_its_order_and_signs():
@@ -41,15 +40,3 @@ def test_supports_are_compared_after_matching():
     ]
     for column in ("dictionary_error", "support_recovery"):
         np.testing.assert_allclose(histories[0][column], histories[1][column], rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "learned, generating, text",
-    [
-        (np.ones((3, 2)), np.ones((3, 4)), "cannot be matched"),
-        (np.full((3, 2), np.nan), np.ones((3, 2)), "NaN or infinite"),
-    ],
-)
-def test_dictionaries_that_do_not_fit_are_refused(learned, generating, text):
-    with pytest.raises(InvalidArgument, match=text):
-        match_atoms(learned, generating)

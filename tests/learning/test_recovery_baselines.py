@@ -76,16 +76,3 @@ def test_unsupported_devices_and_datasets_are_refused(dataset, device, tmp_path)
         pudle.UnsupportedProblem, match="scikit-learn recovers generating dense dict"
     ):
         baseline.run(tmp_path, device)
-
-
-def test_every_named_baseline_uses_the_data_of_the_trainings_with_its_name():
-    experiments = pudle.list_experiments()
-    baselines = {
-        name: experiment
-        for name, experiment in experiments.items()
-        if isinstance(experiment, RecoveryBaseline)
-    }
-    assert {"2a-small-sklearn", "2b-small-s3-spams", "2b-small-s10-sporco"} <= set(baselines)
-    for name, baseline in baselines.items():
-        training = experiments[f"{name.rsplit('-', 1)[0]}-noodl"]
-        assert (baseline.dataset, baseline.seed) == (training.dataset, training.seed)

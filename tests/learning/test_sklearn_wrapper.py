@@ -1,7 +1,5 @@
 """The scikit-learn wrapper: its checks, pipelines, and the learner behind it."""
 
-import pickle
-
 import numpy as np
 import pytest
 import scipy.sparse
@@ -82,15 +80,6 @@ def test_partial_fits_are_the_steps_of_a_fit(x, optimizer):
     np.testing.assert_allclose(parts.components_, whole.components_, rtol=0, atol=1e-12)
     np.testing.assert_allclose(parts.error_, whole.error_, rtol=1e-12)
     assert parts.partial_fit(x[:1]).components_.shape == (25, 20)
-
-
-def test_partial_fit_continues_a_fit_and_survives_pickling(x):
-    model = Unrolled(25, epochs=2, random_state=0).fit(x)
-    before = model.components_
-    again = pickle.loads(pickle.dumps(model.partial_fit(x[:100])))
-    assert 0 < np.abs(again.components_ - before).max() < 0.1
-    one, other = (each.partial_fit(x[100:]).components_ for each in (again, model))
-    np.testing.assert_array_equal(one, other)
 
 
 def test_a_partial_fit_that_diverges_keeps_the_dictionary(x):

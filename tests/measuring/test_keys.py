@@ -83,12 +83,6 @@ def test_a_class_counts_with_its_file_and_a_plugin_with_its_package(tmp_path, mo
     monkeypatch.delitem(sys.modules, "kept_plugin")
 
 
-def test_objects_in_fields_count():
-    experiment = pudle.LearningExperiment(dataset="digits", optimizer="sgd")
-    names = {cls.__name__ for cls in sources.classes(experiment)}
-    assert {"LearningExperiment", "Digits", "Sgd", "Ista"} <= names
-
-
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Return a function that gives the place of a result under some changes."""

@@ -77,18 +77,6 @@ class TestCholesky:
             condition == worst or abs(condition / worst - 1) <= 10 * torch.finfo(dtype).eps * worst
         )
 
-    def test_degenerate_sets(self):
-        hessian = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 4]], dtype=torch.float64)
-        active = torch.tensor([[False, False, False], [True, False, True], [False, True, False]])
-        solution, condition, singular = solve_by_cholesky(
-            hessian, active, torch.full((3, 3), 2.0, dtype=torch.float64)
-        )
-        assert solution.tolist() == [[0, 0, 0], [2, 0, 0.5], [0, 0, 0]]
-        assert (condition, singular) == (np.inf, 1)
-        none = torch.zeros(4, 3, dtype=torch.bool)
-        for empty in (none, none[:0]):
-            assert solve_by_cholesky(hessian, empty, empty.double())[1:] == (1.0, 0)
-
 
 def test_conjugate_gradients_of_systems_with_none_and_with_no_solution():
     """The dense solves of a convolution are their truth elsewhere."""

@@ -33,14 +33,6 @@ def test_cells_carry_the_number_that_they_show(cell, shown, key):
     assert cell == shown and cell.key == (None if key is None else pytest.approx(key))
 
 
-def test_a_cell_made_of_another_keeps_what_it_carries():
-    cell = Cell(text.between(2.0, 1.0, 3.0), "backprop", best=True)
-    assert (cell.head, cell.details, cell.key) == ("2", ("(1 to 3)",), 2.0)
-    assert (cell.estimator, cell.best) == ("backprop", True)
-    again = Cell(cell, details=["at depth 5"])
-    assert again == "2 (1 to 3), at depth 5" and again.best and again.key == 2.0
-
-
 def test_markdown_cells_stay_in_their_place():
     frame = pd.DataFrame(
         [{"case": "a|b`", "x": Cell("1*", best=True), "y": "<b> |\nnext"}], dtype=object
