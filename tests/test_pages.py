@@ -41,7 +41,10 @@ def run(page, folder, leave_out):
 
 
 #: Pages that take the longest: they run at night.
-LONG = {f"docs/{name}.md" for name in ("learning", "own_data", "extending", "faq", "scale")}
+LONG = {
+    f"docs/{name}.md"
+    for name in "add_an_estimator advice extending faq gate learning own_data scale".split()
+}
 #: Pages with something to run.
 RUN = [
     pytest.param(page, marks=pytest.mark.nightly if page in LONG else pytest.mark.slow)

@@ -65,7 +65,9 @@ def test_a_target_that_fits_is_scored_beside_one_that_does_not(store):
 
 @pytest.mark.slow
 def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(store):
-    cases = tuple(dataclasses.replace(case, name=name) for name, (case, _) in UNFIT.items())
+    cases = tuple(
+        dataclasses.replace(case, name=name, seeds=(0,)) for name, (case, _) in UNFIT.items()
+    )
     selection = selected("alternating", cases=cases, windows=(1, 2), jacobian_error=True)
     records = fill(plan(survey(selection, store)))
     assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
