@@ -51,7 +51,8 @@ def answers(
         best = answer(measured, requirement or Requirement())
         other = best if unrolled == measured else answer(unrolled, best.requirement)
         source, cells = best.source or measured[0], other.cells
-        beside = cells["time"].head, f"error {cells['error']}, {cells['depth']} layers"
+        value = other.value[1] if other.reached else cells["time"].head
+        beside = value, f"error {cells['error']}, {cells['depth']} layers"
         same = best.source is other.source is not None
         rows.append(
             {

@@ -102,6 +102,10 @@ def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
     assert answer(every, Requirement(None, memory=5.0)).estimator == "small"
     assert answer(every, Requirement(1e-12)).depth == 100
     assert answer(every, Requirement(1e-3, seconds=0.1)).estimator == ""
+    # Without times it is the more accurate of those at the same depth, in whatever order.
+    untimed = [Measured(each.estimator, each.errors) for each in every]
+    for some in (untimed, untimed[::-1]):
+        assert answer(some, Requirement(1e-3)).estimator == "deep"
     # One seed needs more layers than were measured, and its error is the one that is named.
     uneven = answer([measured("small", [0.9, 0.9, 0.99], 1.0)], Requirement(1e-2))
     assert not uneven.reached and uneven.error == pytest.approx(0.99**100)

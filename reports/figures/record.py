@@ -100,9 +100,14 @@ class Figure(Picture):
         if self.about:
             return self.about
         x, y = self.x[0], self.y[0]
-        last = [(name, rows.iloc[-1]) for name, rows in self.lines.items()]
+        ends = {name: rows.iloc[-1] for name, rows in self.lines.items()}
+        # Commits on an axis are text.
+        places = {
+            name: end if isinstance(end := row[x.column], str) else f"{end:g}"
+            for name, row in ends.items()
+        }
         values = "; ".join(
-            f"{name} {text.number(row[y.column])} at {row[x.column]:g}" for name, row in last
+            f"{name} {text.number(row[y.column])} at {places[name]}" for name, row in ends.items()
         )
         laws = text.listing(list(filter(None, self.guides["label"].unique())))
         dashed = f" Dashed: {laws}." if laws else ""

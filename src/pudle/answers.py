@@ -175,6 +175,11 @@ class Reach(NamedTuple):
     seconds: Cost
     memory: Cost
 
+    @property
+    def error(self) -> float:
+        """The greatest error over the seeds there."""
+        return next(point.error for point in self.source.points if point.depth == self.depth)
+
 
 class Point(NamedTuple):
     """The greatest error over the seeds of an estimator at a depth, and what it costs there where
@@ -431,7 +436,7 @@ def _fastest(some: Sequence[Any], seconds: Sequence[float]) -> list[Any]:
     tell from it, the faster ones first. What was not measured in rounds is taken at its word.
     """
     pairs = zip(map(_price, seconds), some, strict=True)
-    ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth))
+    ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth, pair[1].error))
     first, ties = ordered[0][1], []
     rounds = first.source.rounds
     for price, each in ordered[1:]:

@@ -3,6 +3,7 @@ precision and certified gradients.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import oracles
@@ -18,6 +19,7 @@ import pudle
 from pudle import kernel_choice
 from pudle.algorithms import ActiveSet, CoordinateDescent
 from pudle.algorithms.algorithm import run_layers
+from pudle.algorithms.unrolling import differentiable
 from pudle.bench.cases import PROFILES
 
 #: Violation of the optimality conditions and rise of the objective that rounding explains, in
@@ -156,6 +158,9 @@ def test_what_it_does_not_solve_is_refused():
         call = pudle.make_estimator(name).estimate
         text = refusal(lambda call=call: call(problem, solver, 9), pudle.UnsupportedProblem)
         assert "active_set solves" in text and "analytic" in text and "ista" in text
+    live, _ = differentiable(problem)
+    layer = functools.partial(solver.advance, live, solver.start(live), 1.0)
+    assert "analytic" in refusal(layer, pudle.UnsupportedProblem)
     assert "ista" in refusal(lambda: solver.run(ridge_problem(), 3), pudle.UnsupportedProblem)
     assert "leave them out" in refusal(lambda: ActiveSet(step=0.1))
 

@@ -1,13 +1,12 @@
 """The lasso solved by active-set steps, one change of the support after another."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..problems.active_set import solve_active_systems
-from .algorithm import State
 from .stepless import LassoSolver
 
 #: What counts as zero in a correlation, in rounding units of its terms.
@@ -47,8 +46,8 @@ class ActiveSet(LassoSolver):
 
     name = "active_set"
 
-    def advance(self, problem: Any, state: State, step: float) -> State:
-        codes, hessian = state.codes, problem.hessian
+    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+        hessian = problem.hessian
         correlation = -problem.smooth_gradient(codes)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
         scale = products + hessian.diagonal().max() * codes.norm(dim=1, keepdim=True)
@@ -63,7 +62,7 @@ class ActiveSet(LassoSolver):
         enters = settled & (most > rounding)
         done = settled & ~enters
         if done.all():
-            return dataclasses.replace(state, iteration=state.iteration + 1)
+            return codes
         chosen = enters & (torch.arange(codes.shape[1]).to(entering) == entering)
         signs = torch.where(chosen, correlation, codes).sign()
         slope = torch.where(chosen, correlation - problem.penalty * signs, slope)
@@ -84,5 +83,4 @@ class ActiveSet(LassoSolver):
         length = torch.where(flat, length.nan_to_num(posinf=0), length.clamp(max=1))
         moved = codes + length * direction
         moved = torch.where((limits > length) & (moved * signs > 0), moved, 0)
-        codes = torch.where(done, codes, moved)
-        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+        return torch.where(done, codes, moved)

@@ -291,11 +291,7 @@ def run_layers(
     UnsupportedProblem
         If the result is to be differentiated and the algorithm is not `differentiable`.
     """
-    if not algorithm.differentiable and is_recorded(problem, state):
-        raise UnsupportedProblem(
-            f"{algorithm.name} solves the inner problem, and its steps are not differentiated: use"
-            " an implicit estimator such as analytic, or the algorithm ista"
-        )
+    refuse_recorded(algorithm, problem, state)
     states = {}
     for layer in range(depth):
         if layer in keep:
@@ -310,6 +306,15 @@ def is_recorded(problem: Problem, state: State) -> bool:
     tensors = [each for each in (state.codes, *vars(problem).values()) if isinstance(each, Tensor)]
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return recorded or any(is_wrapped(tensor) for tensor in tensors)
+
+
+def refuse_recorded(algorithm: Algorithm, problem: Problem, state: State) -> None:
+    """Refuse to differentiate an algorithm that is not `differentiable`."""
+    if not algorithm.differentiable and is_recorded(problem, state):
+        raise UnsupportedProblem(
+            f"{algorithm.name} solves the inner problem, and its steps are not differentiated: use"
+            " an implicit estimator such as analytic, or the algorithm ista"
+        )
 
 
 def is_wrapped(tensor: Tensor) -> bool:

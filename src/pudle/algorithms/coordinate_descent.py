@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .algorithm import State
 from .stepless import LassoSolver
 
 
@@ -34,8 +34,8 @@ class CoordinateDescent(LassoSolver):
 
     name = "coordinate_descent"
 
-    def advance(self, problem: Any, state: State, step: float) -> State:
-        codes, residual = state.codes.clone(), problem.residual(state.codes)
+    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+        codes, residual = codes.clone(), problem.residual(codes)
         # A zero atom has no curvature, and its code becomes zero.
         curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)
         thresholds = problem.penalty / curvatures
@@ -45,4 +45,4 @@ class CoordinateDescent(LassoSolver):
             after = self.thresholding(values, thresholds[j], 0, problem.nonnegative)
             residual = residual + torch.outer(after - codes[:, j], atom)
             codes[:, j] = after
-        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+        return codes

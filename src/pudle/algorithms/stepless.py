@@ -1,7 +1,8 @@
 """Bases of algorithms without a step size and a thresholding rule."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
 from ..problems.l1 import DenseL1Problem
-from .algorithm import Algorithm, State
+from .algorithm import Algorithm, State, refuse_recorded
 from .thresholding import Soft, Thresholding
 
 
@@ -58,3 +59,13 @@ class LassoSolver(Stepless):
         codes = super().start(problem, initial).codes
         codes = codes.clamp(min=0) if problem.nonnegative else codes
         return State(codes=codes, point=codes)
+
+    def advance(self, problem: Any, state: State, step: float) -> State:
+        # Who calls it layer by layer would differentiate its decisions, and get NaN at some.
+        refuse_recorded(self, problem, state)
+        codes = self.improved(problem, state.codes)
+        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+
+    @abstractmethod
+    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+        """Return the codes after a step."""

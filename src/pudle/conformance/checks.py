@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import Estimate
+from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .closed_forms import Array
 from .explanations import Mistakes, distance, explain
@@ -240,10 +241,12 @@ def check(estimator: Any, names: tuple[str, ...] = ()) -> list[Record]:
 
     Raises
     ------
+    InvalidArgument
+        If a name is unknown.
     MissingDependency
         If the estimator needs a library that is not installed.
     """
-    checks = [CHECKS[name] for name in names or CHECKS]
+    checks = [CHECKS[check_choice("check", name, CHECKS)] for name in names or CHECKS]
     records = [each(subject) for each in checks for subject in each.subjects(estimator)]
     return records + everything_refused(records)
 
