@@ -25,7 +25,7 @@ EYE = torch.eye(N).double()
 H = EYE - J
 X, BATCH, SQUARE = drawn(N, seed=1), drawn(4, N, seed=2), drawn(N, N, seed=3)
 SYMMETRIC = SQUARE @ SQUARE.T + EYE
-INVERSE = torch.linalg.inv(H)
+INVERSE, MANY = torch.linalg.inv(H), drawn(40, seed=6)
 
 
 def case(layer, *inputs, **options):
@@ -137,6 +137,16 @@ def kept_graph(x):
     return z
 
 
+def accumulating():
+    kept = []
+
+    def backward(d, z):
+        kept.append(d * z)
+        return sum(kept)
+
+    return backward
+
+
 #: What a mistake is called, and a layer that has it.
 WRONG = {
     "sign": ("negated", case(exp(lambda d, z: -d * z), BATCH)),
@@ -174,11 +184,11 @@ WRONG = {
     ),
     "plus for minus": ("I + J", case(linear(torch.linalg.inv(EYE + J)), X, residual=equation)),
     "first sample": (
-        "part of the batch",
+        "ignored: 18 of 24",
         case(exp(lambda d, z: torch.cat([d[:1] * z[:1], 0 * d[1:]])), BATCH),
     ),
     "parameter of the first sample": (
-        "first sample",
+        "ignored: 18 of 24",
         case(
             lambda x, w: torch.cat([x[:1] * w, x[1:] * w.detach()]),
             BATCH,
@@ -199,7 +209,7 @@ WRONG = {
         case(function(torch.sin, lambda d, z, x: (d * x.cos()).T), SQUARE),
     ),
     "exchanged": (
-        "",
+        "exchanged with the gradient in input 1",
         case(
             function(lambda x, y: x.sin() * y, lambda d, z, x, y: (d * x.sin(), d * y * x.cos())),
             BATCH,
@@ -216,9 +226,43 @@ WRONG = {
         case(exp(lambda d, z: d * z * (1 + 0.1 * torch.randn(z.shape).double())), BATCH),
     ),
     "softmax without its second term": (
-        "",
+        "on other entries",
         case(function(lambda x: x.softmax(-1), lambda d, z, x: d * z), BATCH),
     ),
+    "incoming gradient": ("does not multiply", case(exp(lambda d, z: z), BATCH)),
+    "clipped": ("not linear", case(exp(lambda d, z: d.clamp(-1, 1) * z), BATCH)),
+    "inverse": (
+        "Jacobian in place of its transpose",
+        case(function(torch.inverse, lambda d, z, _: -z @ d @ z), SQUARE),
+    ),
+    "clamp": (
+        "not zero where outputs",
+        case(function(lambda x: (SQUARE @ x).clamp(-1, 1), lambda d, *_: d @ SQUARE), X),
+    ),
+    "wrong axis": (
+        "wrong places",
+        case(function(torch.add, lambda d, z, x, b: (d, d.sum(1))), SQUARE, X, wrt=1),
+    ),
+    "chain rule": (
+        "entry of the input has a factor",
+        case(function(lambda x: torch.outer(MANY, x.exp()), lambda d, z, x: MANY @ d), X),
+    ),
+    "slope of the input": (
+        "row of the equation's derivative",
+        case(
+            function(
+                lambda x: iterated(SQUARE @ x),
+                lambda d, z, x: (tanh_adjoint(d, z, SQUARE @ x) / (1 - z**2)) @ SQUARE,
+            ),
+            X,
+            step=lambda z, x: tanh_step(z, SQUARE @ x),
+        ),
+    ),
+    "last entry": (
+        "entry 299 alone",
+        case(exp(lambda d, z: d * z * (torch.arange(300) < 299)), drawn(300)),
+    ),
+    "accumulated": ("accumulated", case(exp(accumulating()), BATCH)),
     "a bias that is summed twice": (
         "factor 1/2 is missing",
         case(function(torch.add, lambda d, z, x, b: (d, 2 * d.sum(0))), BATCH, X, wrt=(0, 1)),
@@ -281,7 +325,7 @@ BISECTION = function(bisected, lambda d, z, x: d / (1 + 3 * z**2))
 MODULE = torch.nn.Sequential(torch.nn.Linear(N, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
 SLOW = drawn(40, 40, seed=5)
 SLOW = SLOW @ SLOW.T / 40 + 0.05 * torch.eye(40)
-MANY, BAD, WORSE = drawn(40, seed=6), ill_conditioned(6), ill_conditioned(8)
+BAD, WORSE = ill_conditioned(6), ill_conditioned(8)
 
 RIGHT = {
     "complex step": case(function(torch.exp, complex_step), BATCH),
@@ -400,6 +444,10 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
     assert "audit step itself" in repr(pudle.audit(iterated, X, step=bent))
     kink = pudle.audit(lambda x: x.abs(), 0 * X, residual=lambda z, x: z - x.abs())
     assert kink.verdict == "undecided" and "kink" in repr(kink)
+    off = function(
+        lambda x: torch.linalg.solve(WORSE, x), lambda d, *_: 1.05 * torch.linalg.solve(WORSE, d)
+    )
+    assert pudle.audit(off, X, residual=residual_of(WORSE)).verdict == "undecided"
 
 
 def test_wrong_usage_is_told() -> None:

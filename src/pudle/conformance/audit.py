@@ -60,7 +60,8 @@ class Audit:
     def __repr__(self) -> str:
         worst, *others = self.parts
         lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
-        lines += [f"likely mistake: {self.mistake}"] if self.mistake else []
+        label = "note" if worst.verdict == "right" else "likely mistake"
+        lines += [f"{label}: {self.mistake}"] if self.mistake else []
         lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
         return "\n  ".join(lines)
 

@@ -49,8 +49,6 @@ class Implicit:
         How far the refinement moved the solution, relative to it.
     condition : float
         Condition number of the linear system.
-    batches : list of Tensor
-        What the layer returned, if all of it has a first axis.
     """
 
     running: Converging
@@ -62,7 +60,6 @@ class Implicit:
     bound: float
     moved: float
     condition: float
-    batches: list[Tensor]
 
     @property
     def solved(self) -> bool:
@@ -143,8 +140,7 @@ def implicit_of(
             f" give {claimed:.6g}: audit {given} itself, or inputs farther from a kink"
         )
     at = [each.numpy(force=True) for each in (exact, at_returned, along)]
-    batches = outputs if all(each.ndim for each in outputs) else []
-    return Implicit(running, codes, at[0], at[1], at[2], line, bound, moved, condition, batches)
+    return Implicit(running, codes, at[0], at[1], at[2], line, bound, moved, condition)
 
 
 def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

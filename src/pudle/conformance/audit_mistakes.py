@@ -12,24 +12,33 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
 from ..text import count
-from .audit_implicit import Implicit, pieces
-from .audit_layer import Piece
+from .audit_implicit import Implicit
+from .audit_layer import Layer, Piece, reals
 from .closed_forms import Array
 from .explanations import MULTIPLE, Mistakes, distance, likely
-from .tolerances import EXACT
+from .tolerances import EXACT, ROUNDED
 
-#: Rows of a batch that alone may count.
-ROWS = {
-    "its first sample": slice(0, 1),
-    "its last sample": slice(-1, None),
-    "all but its last sample": slice(0, -1),
-}
 #: Terms of a truncated series that are tried.
 TERMS = 60
 #: Shares of the system's norm between which a damping is looked for.
 DAMPINGS = (-7.0, 1.0)
+#: Single precision as a mistake.
+SINGLE = "float32 inside the backward pass"
 #: Mistakes that may be a solver's that stops early.
-WEAK = ("a truncated series", "a part of the batch", MULTIPLE)
+SERIES = "a truncated series"
+WEAK = (
+    SERIES,
+    SINGLE,
+    MULTIPLE,
+    "a part of the batch",
+    "a factor of its own",
+    "not linear",
+    "not zero",
+    "is missing (",
+    "wrong in entry",
+)
+#: Steps and weights of a difference quotient of fourth order.
+STENCIL = ((1e-3, 2e3 / 3), (-1e-3, -2e3 / 3), (2e-3, -1e3 / 12), (-2e-3, 1e3 / 12))
 
 
 def most_likely(
@@ -74,11 +83,72 @@ def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: A
         yield "transposed", matrix.T.ravel()
 
 
+def jacobians(layer: Layer) -> tuple[Array, Array]:
+    """Return the Jacobian of all outputs in theta that a layer's backward pass leads to, and that
+    by differences.
+    """
+    theta = layer.theta
+
+    def flat(outputs: Any) -> Tensor:
+        return torch.cat([each.double().flatten() for each in reals(outputs)])
+
+    def row(index: int) -> Array:
+        return dataclasses.replace(layer, loss=lambda made: flat(made)[index]).gradient(theta)
+
+    def column(along: Tensor) -> Any:
+        return sum(weight * flat(layer.outputs(theta + h * along)) for h, weight in STENCIL)
+
+    columns = torch.stack([column(each) for each in torch.eye(len(theta)).to(theta)], 1)
+    return np.array([row(index) for index in range(len(columns))]), columns.numpy(force=True)
+
+
+def of_jacobian(mine: Array, expected: Array) -> Mistakes:
+    """Yield what mistakes make of the Jacobian in a part, and those that its zeros show."""
+    if len(expected) == len(expected.T):
+        yield "the Jacobian in place of its transpose", expected.T
+    kept, due = counting(mine), counting(expected)
+    rows, needed = kept.sum(1) > 0, due.sum(1) > 0
+    if len(lost := np.flatnonzero(needed & ~rows)):
+        what = f"{len(lost)} of {len(mine)}, numbers {lost[0]} to {lost[-1]}"
+        yield f"entries of the output are ignored: {what}", expected * rows[:, None]
+    if (rows & ~needed).any():
+        yield "not zero where outputs do not depend on the input (a mask, a clamp)", mine
+    if (kept.sum(1) == 1).all():
+        what = "right numbers at wrong places (a sum over the wrong axis)"
+        yield what, kept * expected.sum(1, keepdims=True)
+        if due.sum(1).max() > 1:
+            what = "how an output depends on other entries of the input is missing"
+            yield f"{what} (through a mean, a sum or a norm)", mine
+    yield from scaled(mine, expected, "output")
+    for name, each in scaled(mine.T, expected.T, "entry of the input"):
+        yield name, each.T
+
+
+def counting(matrix: Array) -> Array:
+    """Return which entries of a matrix are not zero."""
+    return np.abs(matrix) > ROUNDED * np.abs(matrix).max()
+
+
+def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
+    """Yield a matrix whose rows have factors of their own, if they are long enough to tell."""
+    squares = (expected**2).sum(1)
+    factors = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
+    found = factors[squares > 0]
+    if counting(expected).sum() >= 3 * len(found) and np.ptp(found) > 0.01 * np.abs(found).max():
+        extent = f"{found.min():.3g} to {found.max():.3g}"
+        yield f"each {what} has a factor of its own, {extent}", factors[:, None] * expected
+
+
 def of_equation(
-    implicit: Implicit, mine: Array, elsewhere: Tensor, earlier: list[Tensor]
+    implicit: Implicit,
+    mine: Array,
+    elsewhere: Tensor,
+    earlier: list[Tensor],
+    points: dict[str, Tensor],
 ) -> Mistakes:
     """Yield the gradients in all parts that mistakes with an equation lead to, at the solution as
-    returned; `earlier` is what the layer returned `elsewhere`.
+    returned; `earlier` is what the layer returned `elsewhere`, and the Jacobian may be taken at
+    other `points`.
     """
     from scipy.optimize import minimize_scalar  # slow to import
 
@@ -103,6 +173,12 @@ def of_equation(
         yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
         yield "the path through the solution is missing", direct.numpy(force=True)
         yield "the path through the solution with the wrong sign", pulled(-adjoint)
+    for name, point in {"zero": 0 * codes, **points}.items():
+        if point.numel() == codes.numel():
+            with contextlib.suppress(UnsupportedProblem):
+                other, _ = problem.linearized(point.to(codes).reshape(codes.shape)).solve(weights)
+                what = f"the Jacobian of the equation is taken at {name}, not at the solution"
+                yield what, pulled(other)
     graph = "the gradient of the solver is kept in the graph: run it under torch.no_grad()"
     yield f"the inverse is applied twice ({graph})", pulled(system.solve(adjoint)[0])
     # The loss is taken at the solution of this call.
@@ -113,11 +189,6 @@ def of_equation(
     for other in (linear, linear.with_theta(elsewhere)):
         stale, _ = dataclasses.replace(running, problem=other).gradient(before, 0)
         yield "a stale solution, that of an earlier call", stale.numpy(force=True)
-    for which, rows in ROWS.items() if max(map(len, implicit.batches), default=1) > 1 else ():
-        mask = torch.zeros_like(weights)
-        for part in pieces(mask.ravel(), implicit.batches):
-            part[rows] = 1
-        yield f"of the batch {which} alone counts", pulled(system.solve(mask * weights)[0])
     if system.like.numel() <= MAX_DENSE:
         matrix, eye = system.matrix.T, torch.eye(system.like.numel()).to(weights)
 
@@ -128,6 +199,8 @@ def of_equation(
         yield "the system has I + J in place of I - J", solved(-1, 2)
         left, values, right = torch.linalg.svd(matrix)
         for rank in range(1, len(values)):
+            if values[rank] > (1 - ROUNDED) * values[rank - 1]:
+                continue
             along = (left.T @ weights.ravel())[:rank] / values[:rank]
             what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
             yield what, pulled(right[:rank].T @ along)

@@ -21,15 +21,26 @@ from ..text import count, number
 from .audit_differences import BEYOND, LADDER, Slope, noise_of, slope
 from .audit_implicit import implicit_of
 from .audit_layer import Layer, Piece, only_single, reals
-from .audit_mistakes import most_likely, of_equation, without_equation
+from .audit_mistakes import (
+    SERIES,
+    SINGLE,
+    jacobians,
+    most_likely,
+    of_equation,
+    of_jacobian,
+    scaled,
+    without_equation,
+)
 from .closed_forms import Array
-from .explanations import SINGLE_PATH, Mistakes, distance
+from .explanations import MULTIPLE, SINGLE_PATH, Mistakes, distance
 from .tolerances import EXACT, ROUNDED
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")
 #: Entries up to which all coordinates are looked at, and how many of more.
 ALL, SOME = 64, 4
+#: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
+MOST = 256
 #: Differences that tell no more than this share of a gradient decide nothing, and two calls that
 #: differ by more are not one function. A backward solve to this usual tolerance loses it times the
 #: condition number, and at most the second share.
@@ -162,11 +173,17 @@ class Judge:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [self.judged(part, calls[0]) for part in layer.parts]
         apart = [layer.apart(each, calls[0]) for each in calls]
-        again = layer.apart(calls[2], calls[1])
-        if again > RESOLVED:
+        if (again := layer.apart(calls[2], calls[1])) > RESOLVED:
             verdict = "wrong" if layer.value(theta) == layer.value(theta) else "undecided"
             named = f"not deterministic: two calls differ by {number(again)} of the gradient"
-            return [dataclasses.replace(each, verdict=verdict, mistakes=(named,)) for each in found]
+            if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
+                named = "accumulated: each call adds to the gradient of the calls before"
+            return [
+                each
+                if each.verdict == "right"
+                else dataclasses.replace(each, verdict=verdict, mistakes=(named,))
+                for each in found
+            ]
         if max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
             for part in layer.parts:
@@ -287,17 +304,24 @@ class Judge:
         if truth.hidden:
             return Part(part.name, "undecided", np.nan, truth.hidden, truth=truth)
         if truth.agrees(mine):
+            if error > BEYOND * RESOLVED:
+                return ruled("undecided", off, "so no more can be told")
             return ruled("right", f"agrees to {number(error)} with {truth.what}")
         for computed in self.computed(part, gradient, truth):
             if computed.agrees(mine):
                 return ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
         if error < ROUNDED:
             if self.precise and only_single([mine]):
-                return ruled("wrong", off, mistakes=("float32 inside the backward pass",))
+                return ruled("wrong", off, mistakes=(SINGLE,))
             return ruled("inexact", off, SINGLE_PATH)
         slack = max(RESOLVED * (mine.size > 2), 3 * truth.interval)
         common = self.common_mistakes(part, gradient, truth)
         strong, mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
+        if not strong and max(len(gradient), sum(each.size for each in self.outputs)) <= MOST:
+            strong, more = most_likely(*self.by_jacobian(part), slack)
+            # With the zeros of a Jacobian a factor is met more easily.
+            more = tuple(each for each in more if not each.endswith(MULTIPLE))
+            mistakes = more if strong else (*mistakes, *more)[:2]
         if strong or (mistakes and error > truth.explained):
             return ruled("wrong", off, mistakes=mistakes)
         if self.tighten is not None:
@@ -311,7 +335,8 @@ class Judge:
             verdict = "wrong" if moved <= error / BEYOND else "undecided"
             return ruled(verdict, off, says, mistakes=mistakes)
         if error <= BEYOND * truth.interval:
-            return ruled("inexact", off, truth.early, mistakes=mistakes)
+            series = tuple(each for each in mistakes if each.startswith(SERIES))
+            return ruled("inexact", off, truth.early, mistakes=series)
         if error <= truth.explained:
             return ruled("undecided", off, truth.remedy, mistakes=mistakes)
         return ruled("wrong", off, mistakes=mistakes)
@@ -364,12 +389,13 @@ class Judge:
         explained = BEYOND * max(interval, condition * moved)
         if implicit.solved:
             explained = min(AT_MOST, RESOLVED * condition)
+        poor = " only, of an ill-conditioned system" * (implicit.bound > RESOLVED)
         factor = number(distance(gradient[part.span], expected, size) / (moved or np.nan))
         return Truth(
             expected,
             self.doubt(implicit.bound * size, size),
             size,
-            f"the implicit gradient, known to {number(implicit.bound)}",
+            f"the implicit gradient, known to {number(implicit.bound)}{poor}",
             implicit.line,
             gradient @ implicit.along,
             interval=interval,
@@ -391,11 +417,57 @@ class Judge:
     def common_mistakes(self, part: Piece, gradient: Array, truth: Truth) -> Mistakes:
         """Yield what common mistakes make of the gradient in a part."""
         seen = truth.seen(gradient[part.span])
+        layer, once = self.layer, gradient[part.span]
+        doubled = dataclasses.replace(
+            layer, loss=lambda *given: 2 * layer.lost(given[0], given[1:])
+        )
+        twice = doubled.gradient(layer.theta)[part.span]
+        if once.any() and distance(twice, once) < ROUNDED:
+            yield "the backward pass does not multiply by the gradient that comes in", seen
+        elif distance(twice, 2 * once) > RESOLVED:
+            yield "the backward pass is not linear in the gradient that comes in", seen
+        if self.precise and only_single([once]) and truth.error(once) < BEYOND * RESOLVED:
+            yield SINGLE, seen
+        if truth.rows is not None and len(seen) > 1:
+            # The entry whose change explains most of the gap.
+            columns = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
+            aligned = (seen - truth.expected) @ columns
+            entry = np.abs(aligned).argmax()
+            yield (
+                f"wrong in entry {entry} alone",
+                truth.expected + aligned[entry] * columns[:, entry],
+            )
         yield from without_equation(part, self.outputs, seen, truth.expected)
         if self.implicit:
             earlier = reals(self.layer.outputs(self.elsewhere))
-            for name, whole in of_equation(self.implicit, gradient, self.elsewhere, earlier):
+            points = dict(
+                zip((each.name for each in layer.parts), layer.at(layer.theta), strict=True)
+            )
+            for name, whole in of_equation(
+                self.implicit, gradient, self.elsewhere, earlier, points
+            ):
                 yield name, whole[part.span]
+
+    @functools.cached_property
+    def jacobians(self) -> tuple[Array, Array]:
+        """The Jacobian of the outputs as the backward pass has it, and by differences."""
+        return jacobians(self.layer)
+
+    def by_jacobian(self, part: Piece) -> tuple[Array, Array, Mistakes]:
+        """Return the Jacobians in a part, and what common mistakes make of them."""
+        mine, expected = (each[:, part.span] for each in self.jacobians)
+        found = [*of_jacobian(mine, expected)]
+        for other in self.layer.parts:
+            if other is not part and other.tensor.numel() == part.tensor.numel():
+                exchanged = part.unit / other.unit * self.jacobians[1][:, other.span]
+                found.append((f"exchanged with the gradient in {other.name}", exchanged))
+        if self.implicit:
+            problem = self.implicit.running.problem
+            system = problem.linearized(self.implicit.returned).matrix.numpy(force=True)
+            what = "row of the equation's derivative in the input"
+            for name, each in scaled(system @ mine, system @ expected, what):
+                found.append((name, np.linalg.solve(system, each)))
+        return mine.ravel(), expected.ravel(), [(name, each.ravel()) for name, each in found]
 
     def doubt(self, uncertainty: Any, size: float) -> Any:
         """Return how far a right gradient may be from one that is known to an uncertainty."""

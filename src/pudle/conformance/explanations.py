@@ -15,7 +15,7 @@ Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
 MULTIPLE = " times that, of a step size or a damping perhaps"
 #: What a gap of few roundings of float32 asks.
-SINGLE_PATH = "is there float32, or a difference quotient, in its path?"
+SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
 
 def distance(mine: Array, expected: Array, size: float | None = None) -> float:
