@@ -262,6 +262,10 @@ WRONG = {
         "entry 299 alone",
         case(exp(lambda d, z: d * z * (torch.arange(300) < 299)), drawn(300)),
     ),
+    "mean as a constant": (
+        "of rank 6",
+        case(lambda x: (x - x.mean(0).detach()) @ SQUARE, BATCH),
+    ),
     "accumulated": ("accumulated", case(exp(accumulating()), BATCH)),
     "a bias that is summed twice": (
         "factor 1/2 is missing",

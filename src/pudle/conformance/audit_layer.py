@@ -189,13 +189,14 @@ class Layer:
         None where the backward pass is marked as one that torch must not differentiate.
         """
         leaf = self.theta.clone().requires_grad_()
-        (first,) = torch.autograd.grad(self.loss_at(leaf), leaf, create_graph=True)
+        # Torch heeds a mark only where the gradient that comes in can be differentiated.
+        one = leaf.new_ones(()).requires_grad_()
+        (first,) = torch.autograd.grad(self.loss_at(leaf), leaf, one, create_graph=True)
         graph, left = set(), [first.grad_fn]
         while left:
             if (node := left.pop()) and node not in graph:
                 graph.add(node)
                 left += [each for each, _ in node.next_functions]
-        # Where no path leads through the mark, torch does not heed it.
         if any("Error" in node.name() for node in graph):
             return None
         return float(gradients(first @ along, (leaf,))[0] @ along)

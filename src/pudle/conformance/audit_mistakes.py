@@ -111,14 +111,17 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
     if len(lost := np.flatnonzero(needed & ~rows)):
         what = f"{len(lost)} of {len(mine)}, numbers {lost[0]} to {lost[-1]}"
         yield f"entries of the output are ignored: {what}", expected * rows[:, None]
-    if (rows & ~needed).any():
-        yield "not zero where outputs do not depend on the input (a mask, a clamp)", mine
     if (kept.sum(1) == 1).all():
         what = "right numbers at wrong places (a sum over the wrong axis)"
         yield what, kept * expected.sum(1, keepdims=True)
-        if due.sum(1).max() > 1:
-            what = "how an output depends on other entries of the input is missing"
-            yield f"{what} (through a mean, a sum or a norm)", mine
+    rank = np.linalg.matrix_rank(mine - expected, ROUNDED * np.linalg.norm(expected))
+    if (rows & ~needed).any():
+        yield "not zero where outputs do not depend on the input (a mask, a clamp)", mine
+    elif (kept.sum(1) == 1).all() and due.sum(1).max() > 1:
+        what = "how an output depends on other entries of the input is missing"
+        yield f"{what} (through a mean, a sum or a norm)", mine
+    elif 3 * rank <= min(mine.shape):
+        yield f"a term is missing (a mean, a norm or a projection), of rank {rank}", mine
     yield from scaled(mine, expected, "output")
     for name, each in scaled(mine.T, expected.T, "entry of the input"):
         yield name, each.T

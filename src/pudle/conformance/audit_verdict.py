@@ -195,7 +195,7 @@ class Judge:
                         worse, verdict=verdict, mistakes=(named,)
                     )
         elif {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
-            found[0] = dataclasses.replace(found[0], mistakes=(NO_SECOND,))
+            return [dataclasses.replace(each, mistakes=(NO_SECOND,)) for each in found]
         return found
 
     def loses_a_part(self) -> bool:
@@ -458,8 +458,8 @@ class Judge:
         mine, expected = (each[:, part.span] for each in self.jacobians)
         found = [*of_jacobian(mine, expected)]
         for other in self.layer.parts:
-            if other is not part and other.tensor.numel() == part.tensor.numel():
-                exchanged = part.unit / other.unit * self.jacobians[1][:, other.span]
+            exchanged = part.unit / other.unit * self.jacobians[1][:, other.span]
+            if other is not part and exchanged.shape == expected.shape:
                 found.append((f"exchanged with the gradient in {other.name}", exchanged))
         if self.implicit:
             problem = self.implicit.running.problem
