@@ -15,9 +15,9 @@ from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
-from ..text import number
+from ..text import count, number
 from ..validation import check_integer
-from .audit_layer import Layer, doubled, in_double
+from .audit_layer import Layer, doubled, in_double, varies
 from .audit_verdict import RESOLVED, Judge, Part
 
 #: Layers that lead to the state at which a problem's own layer is audited.
@@ -32,9 +32,12 @@ class Audit:
     ----------
     parts : tuple of Part
         The verdict on each input and parameter, the worst first.
+    unseen : int
+        Number of the module's other parameters.
     """
 
     parts: tuple[Part, ...]
+    unseen: int = 0
 
     @property
     def verdict(self) -> str:
@@ -63,6 +66,8 @@ class Audit:
         label = "note" if worst.verdict == "right" else "likely mistake"
         lines += [f"{label}: {self.mistake}"] if self.mistake else []
         lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
+        if self.unseen:
+            lines += [f"{count(self.unseen, 'parameter')} not audited: name them in wrt"]
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:
@@ -95,7 +100,7 @@ class Audit:
 def audit(
     layer: Any,
     *inputs: Any,
-    wrt: int | str | Sequence[int | str] = 0,
+    wrt: int | str | Sequence[int | str] | None = 0,
     loss: Callable[..., Any] | None = None,
     residual: Callable[..., Any] | None = None,
     step: Callable[..., Any] | None = None,
@@ -123,8 +128,9 @@ def audit(
         ``autograd.Function``. Of a problem, one step of its algorithm and its loss are audited.
     *inputs : object
         What it is called with. It is audited in float64 if it follows the dtype of its inputs.
-    wrt : int, str or sequence of them
-        The inputs, by number, and the parameters of a module, by name, whose gradients are meant.
+    wrt : int, str or sequence of them, optional
+        The inputs, by number, and the parameters of a module, by name, whose gradients are meant;
+        None means all inputs of numbers, and all parameters that require gradients.
     loss : callable, optional
         ``loss(output)`` or ``loss(output, *inputs)``, a scalar tensor; by default a random
         combination of the outputs.
@@ -160,23 +166,36 @@ def audit(
         raise InvalidArgument("residual and step are both given: give one, they say the same")
     if isinstance(layer, Problem):
         return _audit_problem(layer, directions=directions, seed=seed)
-    names = (wrt,) if isinstance(wrt, int | str) else tuple(wrt)
-    subject = Layer(layer, inputs, names, loss, seed)
+    named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
+    subject = Layer(layer, inputs, named, loss, seed)
+    learned = subject.trained
+    if wrt is None:
+        numbers = [index for index, each in enumerate(inputs) if varies(each)]
+        subject = dataclasses.replace(subject, wrt=(*numbers, *learned))
+    if not subject.wrt:
+        raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
     given = subject.parts
     with in_double(subject.module):
         exact = dataclasses.replace(subject, inputs=tuple(map(doubled, inputs)))
-        judge = Judge(exact, residual, step, directions, tighten)
-        if not judge.runs():
-            judge = dataclasses.replace(judge, layer=subject)
+        judge = Judge(exact.reading_halves(), residual, step, directions, tighten)
+        if single := not judge.runs():
+            judge = dataclasses.replace(judge, layer=subject.reading_halves())
         parts, gradient = judge(), judge.layer.gradient(subject.theta)
-    found = Audit(tuple(sorted(parts, key=Part.rank)))
-    if found.verdict != "right" or judge.layer is subject or given[0].tensor.dtype == torch.float64:
+    unseen = len({*learned} - {*subject.wrt})
+    found = Audit(tuple(sorted(parts, key=Part.rank)), unseen)
+    if found.verdict != "right" or single or given[0].tensor.dtype == torch.float64:
         return found
-    error = exact.apart(subject.gradient(subject.theta), gradient)
+    subject = dataclasses.replace(subject, symmetric=judge.layer.symmetric)
+    try:
+        rounded = subject.gradient(subject.theta)
+    except (RuntimeError, TypeError, ValueError):
+        # It takes float64 alone.
+        return found
+    error = exact.apart(rounded, gradient)
     says = f"in {given[0].tensor.dtype} it is {number(error)} of its norm off"
     verdict, text = "right" if error <= RESOLVED else "inexact", f"{found.parts[0].text}; {says}"
     worst = dataclasses.replace(found.parts[0], verdict=verdict, text=text, error=error)
-    return Audit((worst, *found.parts[1:]))
+    return dataclasses.replace(found, parts=(worst, *found.parts[1:]))
 
 
 def _audit_problem(problem: Problem, **options: Any) -> Audit:

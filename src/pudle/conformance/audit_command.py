@@ -23,7 +23,7 @@ OPTIONAL = ("loss", "residual", "step", "tighten")
     "--wrt",
     multiple=True,
     metavar="INPUT",
-    help="Number of an input or name of a parameter, once for each [default: all tensors].",
+    help="Number of an input or name of a parameter, once for each [default: all].",
 )
 @click.option(
     "--tolerance",
@@ -73,11 +73,7 @@ def audit_command(
             made = (made,) if isinstance(made, Tensor) else tuple(made)
             given = (layer, *made)
             options = {each: defined[each] for each in OPTIONAL if each in defined}
-            options["wrt"] = [int(each) if each.isdigit() else each for each in wrt] or [
-                index
-                for index, each in enumerate(made)
-                if isinstance(each, Tensor) and each.is_floating_point()
-            ]
+            options["wrt"] = [int(each) if each.isdigit() else each for each in wrt] or None
         found = audit(*given, **options)
         if figure:
             found.figure().savefig(figure)

@@ -3,10 +3,12 @@ and what common mistakes make of it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
@@ -15,6 +17,7 @@ from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
 from ..references.converging import Converging
+from ..streams import generator
 from .audit_differences import BEYOND, LADDER, Slope, slope
 from .audit_layer import Layer, doubled, is_real
 from .closed_forms import Array
@@ -27,6 +30,11 @@ STALLED = 1e-7
 #: Newton's method stays near a start from which it converges: within twice its first step (Newton
 #: and Kantorovich); more than this share of the solution means another equation.
 BRANCH, NEARBY = 2.0, 0.5
+#: Sizes of a residual's Jacobian that need no other units, and the share of the solution by whose
+#: change the size is found.
+USUAL, SHIFT = (1e-3, 1e3), 1e-4
+#: A step that moves the layer's output by more than this share does not belong to it.
+FAR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +88,8 @@ def implicit_of(
     outputs = [each for each in tree_flatten(returned)[0] if is_real(each)]
     double = dataclasses.replace(layer, inputs=tuple(map(doubled, layer.inputs)))
     function: Any = residual or step
+    given = "residual" if residual else "step"
+    scale = size = 1.0
     if not sum(each.numel() for each in outputs):
         return "the layer returns no entries"
 
@@ -87,22 +97,42 @@ def implicit_of(
         made = iter(pieces(state, outputs))
         return tree_map(lambda each: next(made) if is_real(each) else each, returned)
 
-    def advance(state: Any, theta: Tensor) -> Any:
+    def applied(state: Any, theta: Tensor) -> Tensor:
         with double.placed(double.at(theta)) as inputs:
-            given = tree_flatten(function(whole(state), *inputs))[0]
-        after = torch.cat([each.reshape(-1) for each in given if isinstance(each, Tensor)])
+            try:
+                made = tree_flatten(function(whole(state), *inputs))[0]
+            except Exception as error:
+                raise InvalidArgument(
+                    f"{given}(z, *inputs) fails where z is what the layer returns, of shape"
+                    f" {shapes}: {first_line(error)}: let the layer return the z that {given} takes"
+                ) from error
+        after = torch.cat([each.reshape(-1) for each in made if isinstance(each, Tensor)])
         if after.shape != state.shape:
             raise InvalidArgument(
-                f"residual or step returns {after.numel()} entries where the layer returns"
-                f" {state.numel()}: return as many"
+                f"{given} returns {after.numel()} entries where the layer returns {state.numel()}:"
+                " return as many"
             )
-        return state - after if residual else after
+        return after
+
+    def advance(state: Any, theta: Tensor) -> Any:
+        after = applied(state, theta)
+        return state - after / scale if residual else after
 
     def loss(state: Any, theta: Tensor) -> Tensor:
         with double.placed(double.at(theta)) as inputs:
             return layer.lost(whole(state), inputs)
 
     initial = torch.cat([each.flatten() for each in outputs])
+    shapes = ", ".join(str(tuple(each.shape)) for each in outputs)
+    if residual:
+        # In units in which a step of the residual's size is one of the solution's.
+        drawn = generator(0, "size of a residual").standard_normal(len(initial))
+        shift = SHIFT * (initial.norm() or 1.0) * torch.as_tensor(drawn / np.linalg.norm(drawn))
+        with torch.no_grad():
+            above, below = (applied(initial + each, layer.theta) for each in (shift, -shift))
+        size = float((above - below).norm() / shift.norm()) / 2
+        if 0 < size < USUAL[0] or USUAL[1] < size < math.inf:
+            scale = 2.0 ** math.floor(math.log2(size))
     running = Converging(FixedPoint(layer.theta, advance, loss, initial), Iteration(), 1.0)
     codes = running.problem.initial_codes()
     try:
@@ -110,6 +140,12 @@ def implicit_of(
         exact, diagnostics = running.gradient(solution, 0)
         at_returned, _ = running.gradient(codes, 0)
     except UnsupportedProblem as refused:
+        off = float((running.layer(codes, 0) - codes).norm()) / (float(codes.norm()) or 1.0)
+        if off > FAR:
+            return (
+                f"the layer's output does not solve {given}, which moves it by {off:.1g} of its"
+                f" norm: is it {given}(z, *inputs), with the output as z?"
+            )
         return first_line(refused).partition("; use")[0]
     moved = float((solution - codes).norm()) / (float(solution.norm()) or 1.0)
     if steps[-1] > STALLED:
@@ -120,7 +156,8 @@ def implicit_of(
             " another branch, or another equation"
         )
     condition = float(diagnostics["condition_number"])
-    lost = max(torch.finfo(exact.dtype).eps, float(diagnostics["largest_relative_residual"]))
+    rounding = torch.finfo(exact.dtype).eps * max(1.0, scale / (size or 1.0))
+    lost = max(rounding, float(diagnostics["largest_relative_residual"]))
     bound = condition * (steps[-1] + lost)
 
     def value(length: float) -> float:
@@ -131,7 +168,6 @@ def implicit_of(
     noise = torch.finfo(exact.dtype).eps * condition * abs(value(0.0))
     line = slope(value, noise, LADDER[1:6])
     claimed, size = float(exact @ along), float(exact.norm() * along.norm())
-    given = "residual" if residual else "step"
     if line.kink:
         return "the solution has a kink here: audit other inputs"
     if not abs(claimed - line.value) <= BEYOND * line.uncertainty + ROUNDED * size:

@@ -4,6 +4,7 @@ question.
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import inspect
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 from ..algorithms.unrolling import gradients
 from ..errors import InvalidArgument
@@ -23,7 +24,10 @@ from ..streams import generator
 from ..validation import check_scalar
 from .closed_forms import Array
 from .explanations import distance
+from .tolerances import ROUNDED
 
+#: By how much one half of a matrix is changed to see whether it is read.
+SLIGHTLY = 1e-3
 #: Lines of code that a layer runs more often than this in one call are a loop.
 FEW_TIMES = 2
 #: Packages whose loops are none of a layer's.
@@ -32,8 +36,8 @@ PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """An input or a parameter, what to call it, where its entries stand in theta, and in which unit
-    there.
+    """An input or a parameter, what to call it, where its entries stand in theta, in which unit
+    there, and whether it is varied as a symmetric matrix; pairs of real numbers if it is complex.
     """
 
     index: int
@@ -41,13 +45,8 @@ class Piece:
     tensor: Tensor
     span: slice
     unit: float
-
-    @functools.cached_property
-    def symmetric(self) -> bool:
-        """True for a symmetric matrix, or a batch of them."""
-        tensor = self.tensor
-        square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2] > 1
-        return square and bool((tensor == tensor.mT).all() and tensor.any())
+    symmetric: bool
+    complex: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +55,7 @@ class Layer:
     are varied: its parts, together a vector theta of all their entries in units of each.
 
     Without a loss it is a sum of the outputs, each divided by its size, with random weights.
+    `symmetric` are the numbers of the parts that are varied as symmetric matrices.
     """
 
     call: Callable[..., Any]
@@ -63,12 +63,19 @@ class Layer:
     wrt: tuple[int | str, ...]
     loss: Callable[..., Any] | None
     seed: int
+    symmetric: tuple[int, ...] = ()
 
     @functools.cached_property
     def module(self) -> torch.nn.Module | None:
         """The module whose parameters are meant by names."""
         owner = getattr(self.call, "__self__", self.call)
         return owner if isinstance(owner, torch.nn.Module) else None
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of its parameters that require gradients."""
+        named = self.module.named_parameters() if self.module else ()
+        return [name for name, each in named if each.requires_grad]
 
     @functools.cached_property
     def parts(self) -> list[Piece]:
@@ -77,18 +84,52 @@ class Layer:
         given, start, found = dict(enumerate(self.inputs)) | named, 0, []
         for index, name in enumerate(self.wrt):
             tensor: Any = given.get(name)
-            if not is_real(tensor):
-                known = [repr(key) for key, each in given.items() if isinstance(each, Tensor)]
+            if not varies(tensor):
+                known = [repr(key) for key, each in given.items() if varies(each)]
                 raise InvalidArgument(
-                    f"wrt={name!r} is no tensor of real numbers among inputs and parameters: choose"
-                    f" from {', '.join(known)}"
+                    f"wrt={name!r} is no tensor of real or complex numbers among inputs and"
+                    f" parameters: choose from {', '.join(known)}"
                 )
-            span = slice(start, start := start + tensor.numel())
-            size = float(tensor.detach().double().square().mean() ** 0.5)
+            (real,) = reals(tensor.detach())
+            span = slice(start, start := start + real.numel())
+            size = float(real.double().square().mean() ** 0.5)
             # A power of two leaves all digits as they are.
             unit = 2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0
-            found.append(Piece(index, self.title(name), tensor.detach(), span, unit))
+            symmetric = index in self.symmetric
+            title, pairs = self.title(name), tensor.is_complex()
+            found.append(Piece(index, title, real, span, unit, symmetric, pairs))
         return found
+
+    def reading_halves(self) -> "Layer":
+        """Return the layer with the symmetric matrices marked of which it reads one half alone, or
+        refuses to take others, or whose gradient is symmetric or triangular by convention; the rest
+        may be symmetric by accident.
+        """
+        marked = []
+        for part in self.parts:
+            tensor = part.tensor
+            if (
+                tensor.ndim < 2
+                or tensor.shape[-1] != tensor.shape[-2]
+                or (tensor != tensor.mT).any()
+            ):
+                continue
+            upper, lower = torch.zeros(2, *self.theta.shape).to(self.theta)
+            half = SLIGHTLY * torch.ones_like(tensor).triu(1)
+            upper[part.span], lower[part.span] = half.flatten(), half.mT.flatten()
+            try:
+                changed = [reals(self.outputs(self.theta + each)) for each in (upper, lower)]
+                made = reals(self.outputs(self.theta))
+                gradient = self.gradient(self.theta)[part.span].reshape(tensor.shape)
+            except Exception:  # noqa: BLE001
+                marked.append(part.index)
+                continue
+            silent = [all(map(torch.equal, each, made)) for each in changed]
+            halves = [np.tril(gradient), np.triu(gradient)]
+            same = min(distance(each, gradient) for each in (*halves, gradient.swapaxes(-1, -2)))
+            if silent[0] != silent[1] or same <= ROUNDED:
+                marked.append(part.index)
+        return dataclasses.replace(self, symmetric=tuple(marked))
 
     @functools.cached_property
     def theta(self) -> Tensor:
@@ -97,13 +138,14 @@ class Layer:
 
     def at(self, theta: Tensor) -> list[Tensor]:
         """Return the tensors of the parts, in the layout in which they are given, which may have
-        gaps. Only one half of a symmetric matrix may be read: both are varied alike.
+        gaps. Of a symmetric matrix both halves are varied alike.
         """
         found = []
         for part in self.parts:
             moved = part.unit * theta[part.span].reshape(part.tensor.shape)
             moved = (moved + moved.mT) / 2 if part.symmetric else moved
-            found.append(torch.empty_like(part.tensor).copy_(moved))
+            moved = torch.empty_like(part.tensor).copy_(moved)
+            found.append(torch.view_as_complex(moved) if part.complex else moved)
         return found
 
     def apart(self, gradient: Array, other: Array) -> float:
@@ -156,21 +198,23 @@ class Layer:
             weights.append(torch.as_tensor(drawn).to(each))
         return weights
 
-    @torch.no_grad()
     def outputs(self, theta: Tensor) -> Any:
         """Return what the layer returns."""
-        with self.placed(self.at(theta)) as inputs:
-            return self.call(*inputs)
+
+        def called(theta: Tensor) -> Any:
+            with self.placed(self.at(theta)) as inputs:
+                return self.call(*inputs)
+
+        return without_gradient(called, theta)
 
     def loss_at(self, theta: Tensor) -> Tensor:
         """Return the loss, with the layer's gradient."""
         with self.placed(self.at(theta)) as inputs:
             return self.lost(self.call(*inputs), inputs)
 
-    @torch.no_grad()
     def value(self, theta: Tensor) -> float:
         """Return the loss as a number."""
-        return float(self.loss_at(theta))
+        return float(without_gradient(self.loss_at, theta))
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
@@ -227,6 +271,17 @@ class Layer:
         return max(counts.values(), default=0) > FEW_TIMES
 
 
+def without_gradient(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
+    """Return what a function returns, without its gradient; a layer that registers hooks needs one
+    meanwhile.
+    """
+    with torch.no_grad(), contextlib.suppress(RuntimeError):
+        return function(theta)
+    with torch.enable_grad():
+        made = function(theta.clone().requires_grad_())
+    return tree_map(lambda each: each.detach() if isinstance(each, Tensor) else each, made)
+
+
 def reals(outputs: Any) -> list[Tensor]:
     """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
     leaves = [each for each in tree_flatten(outputs)[0] if isinstance(each, Tensor)]
@@ -258,9 +313,16 @@ def is_real(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
+def varies(value: Any) -> bool:
+    """Return whether a value is a tensor of real or complex numbers."""
+    return is_real(value) or (isinstance(value, Tensor) and value.is_complex())
+
+
 def doubled(value: Any) -> Any:
-    """Return a tensor of real numbers in float64, anything else as it is."""
-    return value.detach().double() if is_real(value) else value
+    """Return a tensor of real or complex numbers in double precision, anything else as it is."""
+    if not varies(value):
+        return value
+    return value.detach().to(torch.promote_types(value.dtype, torch.float64))
 
 
 def only_single(arrays: Sequence[Array]) -> bool:

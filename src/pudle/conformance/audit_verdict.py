@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -203,18 +204,18 @@ class Judge:
         along a direction.
         """
         layer, along = self.layer, self.drawn("second derivative")
-        second = None
-        with contextlib.suppress(RuntimeError, TypeError, ValueError):
-            second = layer.second_derivative(along)
-        if second is None:
-            # It says so itself.
-            return False
 
         def first(length: float) -> float:
             moved = layer.gradient(layer.theta + length * along)
             return float(moved @ along.numpy(force=True))
 
-        line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
+        second = None
+        with contextlib.suppress(Exception):
+            line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
+            second = layer.second_derivative(along)
+        if second is None:
+            # It says so itself.
+            return False
         doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
         return abs(second - line.value) > doubt and not line.kink
 
@@ -251,15 +252,32 @@ class Judge:
         """Return the derivatives along directions in a part."""
         theta = self.layer.theta
 
+        refused = list[Exception]()
+
         def line(row: Array) -> Callable[[float], float]:
             direction = torch.zeros_like(theta)
             direction[part.span] = torch.as_tensor(row).to(theta)
-            return lambda length: self.layer.value(theta + length * direction)
+
+            def value(length: float) -> float:
+                try:
+                    return self.layer.value(theta + length * direction)
+                except Exception as error:  # noqa: BLE001
+                    refused.append(error)
+                    return math.nan
+
+            return value
 
         mixed = line(rows.sum(0) / len(rows) ** 0.5)
         precision = torch.float64 if self.precise else torch.float32
         noise = noise_of(mixed, torch.finfo(precision).eps)
-        return [slope(line(row), noise) for row in rows]
+        found = [slope(line(row), noise) for row in rows]
+        if refused and not any(math.isfinite(each.uncertainty) for each in found):
+            raise InvalidArgument(
+                f"the layer raises {type(refused[0]).__name__} where {part.name} is changed"
+                f" ({first_line(refused[0])}): reparametrize it, such as with a softmax inside, or"
+                " choose other inputs with wrt"
+            )
+        return found
 
     def along(self, part: Piece, mine: Array) -> Array:
         """Return the directions in which a part is varied, one a row."""
@@ -328,7 +346,9 @@ class Judge:
             layer = dataclasses.replace(self.layer, call=tightened(self.layer.call, self.tighten))
             tight = dataclasses.replace(self, layer=layer, tighten=None)
             moved = max(map(distance, tight.outputs, self.outputs))
-            after = tight.judged(part, layer.gradient(layer.theta)).error
+            after = error
+            if moved > EXACT:
+                after = tight.judged(part, layer.gradient(layer.theta)).error
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return ruled("inexact", off, says)
