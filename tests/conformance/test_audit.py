@@ -132,8 +132,7 @@ def kept_graph(x):
     """A deep-equilibrium layer whose solver is differentiated as well."""
     z = iterated(x)
     jacobian = (1 - z.detach() ** 2)[:, None] * J
-    if z.requires_grad:
-        z.register_hook(lambda d: torch.linalg.solve(EYE - jacobian.T, d))
+    z.register_hook(lambda d: torch.linalg.solve(EYE - jacobian.T, d))
     return z
 
 
@@ -147,6 +146,7 @@ def accumulating():
     return backward
 
 
+TRANSPOSED = function(torch.sin, lambda d, z, x: (d * x.cos()).T)
 #: What a mistake is called, and a layer that has it.
 WRONG = {
     "sign": ("negated", case(exp(lambda d, z: -d * z), BATCH)),
@@ -204,9 +204,11 @@ WRONG = {
             SYMMETRIC,
         ),
     ),
-    "transposed": (
-        "transposed",
-        case(function(torch.sin, lambda d, z, x: (d * x.cos()).T), SQUARE),
+    "transposed": ("transposed", case(TRANSPOSED, SQUARE)),
+    "transposed, at the identity": ("transposed", case(TRANSPOSED, EYE)),
+    "not conjugated": (
+        "",
+        case(function(torch.square, lambda d, z, x: 2 * d * x), torch.complex(X, X)),
     ),
     "exchanged": (
         "exchanged with the gradient in input 1",
@@ -310,6 +312,10 @@ def residual_of(matrix):
     return lambda z, x: z @ matrix - x
 
 
+def symmetric(u, z):
+    return (torch.outer(u, z) + torch.outer(z, u)) / 2
+
+
 def complex_step(d, z, x):
     """Return the gradient of an elementwise function by a complex step."""
     return d * torch.exp(torch.complex(x, torch.full_like(x, 1e-30))).imag / 1e-30
@@ -348,6 +354,15 @@ RIGHT = {
     "one sample": case(iterated, drawn(1, N), step=tanh_step),
     "scalar": case(torch.exp, torch.tensor(0.7)),
     "float32": case(torch.sin, BATCH.float()),
+    "float64 alone": case(lambda x: H @ x, X.float()),
+    "symmetric by convention": case(
+        function(
+            lambda q, x: torch.linalg.solve(q, x),
+            lambda d, z, q, x: (symmetric(-torch.linalg.solve(q, d), z), torch.linalg.solve(q, d)),
+        ),
+        SYMMETRIC,
+        X,
+    ),
     "float32 inside": case(lambda x: x.float().sin().double(), BATCH),
     "module": case(MODULE, BATCH.float(), wrt=(0, "0.weight", "2.bias")),
     "ill-conditioned": case(lambda x: torch.linalg.solve(WORSE, x), X, residual=residual_of(WORSE)),
@@ -409,9 +424,9 @@ def test_no_seed_calls_a_right_layer_wrong(name: str, seeds: int) -> None:
 
 
 @pytest.mark.parametrize("unit", [1e-8, 1e8])
-@pytest.mark.parametrize("equations", [True, False])
+@pytest.mark.parametrize("equation", ["step", "residual", None])
 def test_verdicts_depend_on_neither_units_nor_the_order_of_the_batch(
-    unit: float, equations: bool
+    unit: float, equation: str | None
 ) -> None:
     def step(z, x):
         return unit * tanh_step(z / unit, x.flip(0) / unit)
@@ -422,7 +437,8 @@ def test_verdicts_depend_on_neither_units_nor_the_order_of_the_batch(
 
         return function(lambda x: iterated(x, step=step), backward)
 
-    options = {"step": step} if equations else {}
+    options = {"step": step, "residual": lambda z, x: unit**2.5 * (z - step(z, x))}
+    options = {equation: options[equation]} if equation else {}
     assert pudle.audit(layer(1), unit * BATCH[:2], **options).verdict == "right"
     found = pudle.audit(layer(-1), unit * BATCH[:2], **options)
     assert (found.verdict, found.mistake) == ("wrong", "negated")
@@ -446,6 +462,8 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
     assert other.verdict == "undecided" and "another equation" in repr(other)
     bent = function(tanh_step, lambda d, z, *_: (J.T @ d, d))
     assert "audit step itself" in repr(pudle.audit(iterated, X, step=bent))
+    swapped = pudle.audit(iterated, X, step=lambda x, z: x + z.tanh())
+    assert "does not solve step" in repr(swapped)
     kink = pudle.audit(lambda x: x.abs(), 0 * X, residual=lambda z, x: z - x.abs())
     assert kink.verdict == "undecided" and "kink" in repr(kink)
     off = function(
@@ -457,6 +475,10 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
 def test_wrong_usage_is_told() -> None:
     with pytest.raises(pudle.InvalidArgument, match="2 entries where the layer returns 6"):
         pudle.audit(linear(INVERSE), X, residual=lambda z, x: equation(z, x)[:2])
+    with pytest.raises(pudle.InvalidArgument, match="of shape .2,.: "):
+        pudle.audit(torch.nn.Linear(N, 2).double(), X, step=tanh_step)
+    with pytest.raises(pudle.InvalidArgument, match="raises ValueError where input 0"):
+        pudle.audit(lambda x: torch.distributions.Bernoulli(x).probs, EYE[0])
     with pytest.raises(pudle.InvalidArgument, match="choose from 0, 'weight', 'bias'"):
         pudle.audit(torch.nn.Linear(N, 2), X, wrt="weights")
     with pytest.raises(pudle.InvalidArgument, match="tighten='steps'"):
@@ -496,10 +518,15 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
 
 @pytest.mark.parametrize(
     "layer, code, says",
-    [("x.sin()", 0, "right: "), ("x * x.detach()", 1, "wrong: "), ("no * x", 2, "NameError")],
+    [
+        ("lambda x: x.sin()", 0, "right: "),
+        ("lambda x: x * x.detach()", 1, "wrong: "),
+        ("lambda x: no * x", 2, "NameError"),
+        ("torch.nn.Linear(3, 2)", 0, "in parameter bias agrees"),
+    ],
 )
 def test_exit_codes_and_figures_of_the_command(tmp_path, layer, code, says) -> None:
-    text = f"import torch\n\ninputs = lambda: torch.ones(3)\nlayer = lambda x: {layer}\n"
+    text = f"import torch\n\ninputs = lambda: torch.ones(3)\nlayer = {layer}\n"
     (tmp_path / "mine.py").write_text(text)
     done = call("audit", "mine.py:layer", "--figure", "a.svg", cwd=tmp_path)
     assert done.returncode == code and says in (done.stderr if code == 2 else done.stdout), done

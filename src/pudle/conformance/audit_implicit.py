@@ -135,21 +135,22 @@ def implicit_of(
             scale = 2.0 ** math.floor(math.log2(size))
     running = Converging(FixedPoint(layer.theta, advance, loss, initial), Iteration(), 1.0)
     codes = running.problem.initial_codes()
+    with torch.no_grad():
+        off = float((running.layer(codes, 0) - codes).norm()) / (float(codes.norm()) or 1.0)
+    unsolved = (
+        f"the layer's output does not solve {given}, which moves it by {off:.1g} of its norm: is it"
+        f" {given}(z, *inputs), with the output as z?"
+    ) * (off > FAR)
     try:
         solution, steps = _refined(running, codes)
         exact, diagnostics = running.gradient(solution, 0)
         at_returned, _ = running.gradient(codes, 0)
     except UnsupportedProblem as refused:
-        off = float((running.layer(codes, 0) - codes).norm()) / (float(codes.norm()) or 1.0)
-        if off > FAR:
-            return (
-                f"the layer's output does not solve {given}, which moves it by {off:.1g} of its"
-                f" norm: is it {given}(z, *inputs), with the output as z?"
-            )
-        return first_line(refused).partition("; use")[0]
+        return unsolved or first_line(refused).partition("; use")[0]
     moved = float((solution - codes).norm()) / (float(solution.norm()) or 1.0)
     if steps[-1] > STALLED:
-        return "Newton's method does not converge from the solution that the layer returns"
+        why = "Newton's method does not converge from the solution that the layer returns"
+        return unsolved or why
     if moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
         return (
             f"the solution nearby is {moved:.1g} of its norm away from what the layer returns:"
