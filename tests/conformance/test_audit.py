@@ -187,16 +187,6 @@ WRONG = {
         "ignored: 18 of 24",
         case(exp(lambda d, z: torch.cat([d[:1] * z[:1], 0 * d[1:]])), BATCH),
     ),
-    "parameter of the first sample": (
-        "ignored: 18 of 24",
-        case(
-            lambda x, w: torch.cat([x[:1] * w, x[1:] * w.detach()]),
-            BATCH,
-            X,
-            wrt=1,
-            residual=lambda z, x, w: z - x * w,
-        ),
-    ),
     "lower half": (
         "half of a symmetric",
         case(
@@ -395,6 +385,8 @@ for tolerance in (1e-2, 1e-3, 1e-6):
 def test_right_layers_are_never_called_wrong(audited) -> None:
     found = audited()
     assert found.verdict != "wrong", found
+    if found.mistake and found.verdict != "right":
+        assert found.mistake.startswith(("a truncated series", "not deterministic")), found
 
 
 def test_the_error_is_the_distance_from_the_closed_form() -> None:

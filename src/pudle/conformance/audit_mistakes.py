@@ -120,7 +120,7 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
     elif (kept.sum(1) == 1).all() and due.sum(1).max() > 1:
         what = "how an output depends on other entries of the input is missing"
         yield f"{what} (through a mean, a sum or a norm)", mine
-    elif 3 * rank <= min(mine.shape):
+    elif 0 < 3 * rank <= min(mine.shape):
         yield f"a term is missing (a mean, a norm or a projection), of rank {rank}", mine
     yield from scaled(mine, expected, "output")
     for name, each in scaled(mine.T, expected.T, "entry of the input"):

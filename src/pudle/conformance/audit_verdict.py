@@ -342,6 +342,8 @@ class Judge:
             mistakes = more if strong else (*mistakes, *more)[:2]
         if strong or (mistakes and error > truth.explained):
             return ruled("wrong", off, mistakes=mistakes)
+        # A solver that stops early may be right: other hints would mislead.
+        series = tuple(each for each in mistakes if each.startswith(SERIES))
         if self.tighten is not None:
             layer = dataclasses.replace(self.layer, call=tightened(self.layer.call, self.tighten))
             tight = dataclasses.replace(self, layer=layer, tighten=None)
@@ -352,13 +354,13 @@ class Judge:
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return ruled("inexact", off, says)
-            verdict = "wrong" if moved <= error / BEYOND else "undecided"
-            return ruled(verdict, off, says, mistakes=mistakes)
+            if moved <= error / BEYOND:
+                return ruled("wrong", off, says, mistakes=mistakes)
+            return ruled("undecided", off, says)
         if error <= BEYOND * truth.interval:
-            series = tuple(each for each in mistakes if each.startswith(SERIES))
             return ruled("inexact", off, truth.early, mistakes=series)
         if error <= truth.explained:
-            return ruled("undecided", off, truth.remedy, mistakes=mistakes)
+            return ruled("undecided", off, truth.remedy, mistakes=series)
         return ruled("wrong", off, mistakes=mistakes)
 
     def differences(self, part: Piece, gradient: Array) -> Truth:
