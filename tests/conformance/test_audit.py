@@ -302,10 +302,6 @@ def residual_of(matrix):
     return lambda z, x: z @ matrix - x
 
 
-def symmetric(u, z):
-    return (torch.outer(u, z) + torch.outer(z, u)) / 2
-
-
 def complex_step(d, z, x):
     """Return the gradient of an elementwise function by a complex step."""
     return d * torch.exp(torch.complex(x, torch.full_like(x, 1e-30))).imag / 1e-30
@@ -346,12 +342,8 @@ RIGHT = {
     "float32": case(torch.sin, BATCH.float()),
     "float64 alone": case(lambda x: H @ x, X.float()),
     "symmetric by convention": case(
-        function(
-            lambda q, x: torch.linalg.solve(q, x),
-            lambda d, z, q, x: (symmetric(-torch.linalg.solve(q, d), z), torch.linalg.solve(q, d)),
-        ),
+        function(lambda q: q @ X, lambda d, *_: (torch.outer(d, X) + torch.outer(X, d)) / 2),
         SYMMETRIC,
-        X,
     ),
     "float32 inside": case(lambda x: x.float().sin().double(), BATCH),
     "module": case(MODULE, BATCH.float(), wrt=(0, "0.weight", "2.bias")),
@@ -467,7 +459,7 @@ def test_what_cannot_be_the_truth_is_undecided() -> None:
 def test_wrong_usage_is_told() -> None:
     with pytest.raises(pudle.InvalidArgument, match="2 entries where the layer returns 6"):
         pudle.audit(linear(INVERSE), X, residual=lambda z, x: equation(z, x)[:2])
-    with pytest.raises(pudle.InvalidArgument, match="of shape .2,.: "):
+    with pytest.raises(pudle.InvalidArgument, match="let the layer return"):
         pudle.audit(torch.nn.Linear(N, 2).double(), X, step=tanh_step)
     with pytest.raises(pudle.InvalidArgument, match="raises ValueError where input 0"):
         pudle.audit(lambda x: torch.distributions.Bernoulli(x).probs, EYE[0])

@@ -168,7 +168,8 @@ def audit(
         return _audit_problem(layer, directions=directions, seed=seed)
     named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, named, loss, seed)
-    learned = subject.trained
+    owned = subject.module.named_parameters() if subject.module else ()
+    learned = [name for name, each in owned if each.requires_grad]
     if wrt is None:
         numbers = [index for index, each in enumerate(inputs) if varies(each)]
         subject = dataclasses.replace(subject, wrt=(*numbers, *learned))

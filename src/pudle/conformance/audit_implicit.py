@@ -103,8 +103,8 @@ def implicit_of(
                 made = tree_flatten(function(whole(state), *inputs))[0]
             except Exception as error:
                 raise InvalidArgument(
-                    f"{given}(z, *inputs) fails where z is what the layer returns, of shape"
-                    f" {shapes}: {first_line(error)}: let the layer return the z that {given} takes"
+                    f"{given}(z, *inputs) fails where z is what the layer returns"
+                    f" ({first_line(error)}): let the layer return the z that {given} takes"
                 ) from error
         after = torch.cat([each.reshape(-1) for each in made if isinstance(each, Tensor)])
         if after.shape != state.shape:
@@ -123,7 +123,6 @@ def implicit_of(
             return layer.lost(whole(state), inputs)
 
     initial = torch.cat([each.flatten() for each in outputs])
-    shapes = ", ".join(str(tuple(each.shape)) for each in outputs)
     if residual:
         # In units in which a step of the residual's size is one of the solution's.
         drawn = generator(0, "size of a residual").standard_normal(len(initial))

@@ -71,12 +71,6 @@ class Layer:
         owner = getattr(self.call, "__self__", self.call)
         return owner if isinstance(owner, torch.nn.Module) else None
 
-    @property
-    def trained(self) -> list[str]:
-        """The names of its parameters that require gradients."""
-        named = self.module.named_parameters() if self.module else ()
-        return [name for name, each in named if each.requires_grad]
-
     @functools.cached_property
     def parts(self) -> list[Piece]:
         """The parts as they are given."""
@@ -95,9 +89,8 @@ class Layer:
             size = float(real.double().square().mean() ** 0.5)
             # A power of two leaves all digits as they are.
             unit = 2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0
-            symmetric = index in self.symmetric
-            title, pairs = self.title(name), tensor.is_complex()
-            found.append(Piece(index, title, real, span, unit, symmetric, pairs))
+            half, pairs = index in self.symmetric, tensor.is_complex()
+            found.append(Piece(index, self.title(name), real, span, unit, half, pairs))
         return found
 
     def reading_halves(self) -> "Layer":
@@ -118,16 +111,16 @@ class Layer:
             half = SLIGHTLY * torch.ones_like(tensor).triu(1)
             upper[part.span], lower[part.span] = half.flatten(), half.mT.flatten()
             try:
-                changed = [reals(self.outputs(self.theta + each)) for each in (upper, lower)]
-                made = reals(self.outputs(self.theta))
+                above, below, both = (
+                    self.value(self.theta + each) for each in (upper, lower, 0 * upper)
+                )
                 gradient = self.gradient(self.theta)[part.span].reshape(tensor.shape)
             except Exception:  # noqa: BLE001
                 marked.append(part.index)
                 continue
-            silent = [all(map(torch.equal, each, made)) for each in changed]
             halves = [np.tril(gradient), np.triu(gradient)]
             same = min(distance(each, gradient) for each in (*halves, gradient.swapaxes(-1, -2)))
-            if silent[0] != silent[1] or same <= ROUNDED:
+            if (above == both) != (below == both) or same <= ROUNDED:
                 marked.append(part.index)
         return dataclasses.replace(self, symmetric=tuple(marked))
 
