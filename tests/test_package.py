@@ -10,11 +10,9 @@ from pathlib import Path
 
 import lazy_loader
 import yaml
-from click.shell_completion import ShellComplete
 from paths import ROOT
 
 import pudle
-from pudle.cli import pudle as program
 
 #: The top-level folders that must not become top-level packages.
 FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
@@ -111,13 +109,6 @@ def test_all_of_it_is_installed_under_its_one_name(tmp_path):
     assert not tops & {*FOLDERS, *(f"{name}.py" for name in FOLDERS)}
 
 
-def test_the_shell_completes_options():
-    completions = ShellComplete(program, {}, "pudle", "_PUDLE_COMPLETE").get_completions(
-        ["run"], "--est"
-    )
-    assert "--estimator" in [item.value for item in completions]
-
-
 class TestPublishing:
     """What stands in several files says the same."""
 
@@ -144,14 +135,3 @@ class TestPublishing:
             and f'version = "{pudle.__version__}"' in recipe
         )
         assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
-
-    def test_classifiers_name_the_tested_versions_of_python(self):
-        tested = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())["jobs"][
-            "test"
-        ]
-        versions = {
-            line.rpartition(" ")[2]
-            for line in self.project["classifiers"]
-            if "Python :: 3." in line
-        }
-        assert versions == set(tested["strategy"]["matrix"]["python"])

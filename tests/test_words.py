@@ -5,13 +5,9 @@ import re
 
 import click
 import pytest
-import torch
 from paths import ROOT
 
 from pudle.cli import pudle as program
-from pudle.errors import InvalidArgument
-from pudle.text import count
-from pudle.validation import check_tensor
 
 #: Words that a summary or a help text cannot begin with and still be understood alone.
 FRAGMENTS = re.compile(r"(Of|With|Whose|Whether|What is to|That|For who|And|Or)\b")
@@ -55,10 +51,3 @@ def test_every_docstring_begins_with_a_sentence_of_its_own():
                     if FRAGMENTS.match(first) or not re.search(r"[.:!?)]$", first.strip()):
                         wrong.append(f"{file.relative_to(ROOT)}: {first.splitlines()[0]}")
     assert not wrong
-
-
-def test_one_of_a_thing_is_no_plural():
-    assert [count(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
-    assert count(1, "entry", "entries") == "1 entry" and count(2, "entry", "entries") == "2 entries"
-    with pytest.raises(InvalidArgument, match="observations has 1 entry that is NaN or infinite: "):
-        check_tensor("observations", torch.tensor([float("nan"), 1.0]), "(n)")

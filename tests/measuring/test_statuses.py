@@ -1,22 +1,8 @@
-"""Statuses: their order, and that of a record at one depth."""
+"""Statuses: what an error of memory is."""
 
 import torch
 
-from pudle.measuring.statuses import worst
 from pudle.workers import failure
-
-
-def test_the_worst_status_counts_with_its_first_reason():
-    rows = [
-        ("ok", ""),
-        ("diverged", "codes grow"),
-        ("skipped", "not installed"),
-        ("diverged", "codes grow more"),
-    ]
-    assert worst({"status": status, "reason": reason} for status, reason in rows) == {
-        "status": "diverged",
-        "reason": "codes grow",
-    }
 
 
 def test_an_error_of_memory_is_a_status():
