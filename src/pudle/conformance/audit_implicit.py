@@ -90,6 +90,8 @@ def implicit_of(
     function: Any = residual or step
     given = "residual" if residual else "step"
     scale = size = 1.0
+    if any(isinstance(each, Tensor) and each.is_complex() for each in tree_flatten(returned)[0]):
+        return f"{given} is for real outputs: let layer and {given} have torch.view_as_real of z"
     if not sum(each.numel() for each in outputs):
         return "the layer returns no entries"
 

@@ -178,7 +178,8 @@ def of_equation(
         yield "the path through the solution with the wrong sign", pulled(-adjoint)
     for name, point in {"zero": 0 * codes, **points}.items():
         if point.numel() == codes.numel():
-            with contextlib.suppress(UnsupportedProblem):
+            # The equation need not be defined there.
+            with contextlib.suppress(UnsupportedProblem, RuntimeError):
                 other, _ = problem.linearized(point.to(codes).reshape(codes.shape)).solve(weights)
                 what = f"the Jacobian of the equation is taken at {name}, not at the solution"
                 yield what, pulled(other)
