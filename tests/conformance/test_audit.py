@@ -156,10 +156,6 @@ WRONG = {
         "sum over 4",
         case(function(lambda x: (x**2).mean(0), lambda d, z, x: 2 * d * x), BATCH),
     ),
-    "factor 1/n": (
-        "mean over 4",
-        case(function(lambda x: (x**2).sum(0), lambda d, z, x: d * x / 2), BATCH),
-    ),
     "odd factor": ("0.7", case(exp(lambda d, z: 0.7 * d * z), BATCH)),
     "detached": ("detached", case(lambda x, y: x.sin() * y.detach(), BATCH, BATCH + 1, wrt=1)),
     "not transposed": ("transpose", case(linear(INVERSE.T), X, residual=equation)),

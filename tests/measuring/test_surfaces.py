@@ -53,6 +53,11 @@ class TestCurseOfUnrolling:
         )
 
 
+def test_the_step_is_found_before_directions_are_mapped():
+    problem = pudle.make_dataset("convolutional(n_samples=1)").problem()
+    assert jacobian_curve(problem, pudle.Ista(), [0]) == [1]
+
+
 def lasso_product(x, d, codes, direction):
     """Complex step of the active normal equations, signs held."""
     moved = d + 1e-30j * direction

@@ -107,6 +107,8 @@ def jacobian_error(
         return []
     theta = problem.theta.detach()
     along = directions(theta)
+    # Now, because the library that finds it cannot compute within vmap.
+    algorithm.step_size(problem)
     exact = torch.stack([exact_product(problem, reference.codes, direction) for direction in along])
     # All directions share the codes, which do not depend on them.
     products = vmap(
