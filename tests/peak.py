@@ -8,7 +8,7 @@ from pudle.workers import return_freed_memory
 def peak_growth(work):
     """Return how far memory rises above its present state while the work runs, in KiB."""
     # Memory that was freed and not given back would be used again without a trace.
-    return_freed_memory(at_once=True)
+    return_freed_memory()
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
     work()
