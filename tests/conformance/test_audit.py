@@ -1,23 +1,22 @@
 """Planted mistakes are called wrong and named; right layers in unusual styles never are."""
 
 import functools
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from commands import call
+from paths import ROOT
 from scipy.optimize import bisect
 from scipy.sparse.linalg import cg
-from torch import Tensor
 
 import pudle
 from pudle.measuring.case import Case
 
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.as_tensor(np.random.default_rng(seed).standard_normal(shape))
-
+PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
+drawn, function = PUBLISHED["drawn"], PUBLISHED["layer"]
 
 N = 6
 J = 0.3 * drawn(N, N)
@@ -31,23 +30,6 @@ INVERSE, MANY = torch.linalg.inv(H), drawn(40, seed=6)
 def case(layer, *inputs, **options):
     """Return the audit of a layer, to be called."""
     return functools.partial(pudle.audit, layer, *inputs, **options)
-
-
-def function(forward, backward):
-    """Return a layer from a function of inputs, and its gradient from one of (d, z, *inputs)."""
-
-    class Made(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *inputs):
-            z = forward(*inputs)
-            ctx.save_for_backward(z, *inputs)
-            return z
-
-        @staticmethod
-        def backward(ctx, d):
-            return backward(d, *ctx.saved_tensors)
-
-    return Made.apply
 
 
 def exp(backward):

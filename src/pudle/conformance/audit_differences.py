@@ -77,8 +77,10 @@ def slope(function: Callable[[float], float], noise: float, steps: Array = LADDE
 
 def noise_of(function: Callable[[float], float], precision: float) -> float:
     """Return the standard deviation of the noise in a function's values, never below rounding to a
-    relative precision. Differences of an order at which nothing
-    is left of a smooth function have the variance of the noise times a binomial coefficient.
+    relative precision.
+
+    Differences of an order at which nothing is left of a smooth function have the variance of the
+    noise times a binomial coefficient.
 
     References
     ----------

@@ -140,8 +140,9 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
                 }
             if turn + 1 >= ROUNDS:
                 some = ([cell for cell in group if cell in left] for group in ordered)
-                left = {cell for group in some if _is_wide(group, taken) for cell in group}
-            if not left or (turn + 1 >= ROUNDS and time.monotonic() > start + SECONDS):
+                wide = (group for group in some if group and _is_wide(group, taken))
+                left = {*itertools.chain(*wide)} if time.monotonic() <= start + SECONDS else set()
+            if not left:
                 break
     turns = uuid.uuid4().hex
     for cell, samples in taken.items():
@@ -154,8 +155,8 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
 def _is_wide(group: Sequence[Cell], taken: Mapping[Cell, list[float]]) -> bool:
     """Return whether noise hides how the times of a depth lie to each other."""
     samples = np.array([taken[cell] for cell in group])
-    ratios = paired.compare(samples, np.median(samples, axis=0)) if group else None
-    return ratios is not None and bool((ratios.high > WIDE * ratios.low).any())
+    ratios = paired.compare(samples, np.median(samples, axis=0))
+    return bool((ratios.high > WIDE * ratios.low).any())
 
 
 def timer(device: str) -> Callable[..., float]:
