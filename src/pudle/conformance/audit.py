@@ -1,10 +1,10 @@
 """Tell whether the gradient of a layer is right, and if not, what the mistake may be."""
 
-import dataclasses
+import contextlib
 import html
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..problems import Problem
 from ..streams import generator
 from ..text import count, number
 from ..validation import check_integer
-from .audit_layer import Layer, doubled, in_double, varies
+from .audit_layer import Layer, doubled, in_double, rms, varies
 from .audit_verdict import RESOLVED, Judge, Part
 
 #: Layers that lead to the state at which a problem's own layer is audited.
@@ -85,8 +85,13 @@ class Audit:
 
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
-        axes.set(xscale="log", yscale="log", title=self.parts[0].name)
-        axes.set(xlabel="step, relative to the input", ylabel="distance from the derivative")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            title=self.parts[0].name,
+            xlabel="step, relative to the input",
+            ylabel="distance from the derivative",
+        )
         if truth := self.parts[0].truth:
             line = truth.line
             gap = max(abs(truth.claimed - line.value), line.uncertainty)
@@ -168,35 +173,32 @@ def audit(
         return _audit_problem(layer, directions=directions, seed=seed)
     named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, named, loss, seed)
-    owned = subject.module.named_parameters() if subject.module else ()
-    learned = [name for name, each in owned if each.requires_grad]
+    learned = [name for name, each in subject.module.named_parameters() if each.requires_grad]
     if wrt is None:
         numbers = [index for index, each in enumerate(inputs) if varies(each)]
-        subject = dataclasses.replace(subject, wrt=(*numbers, *learned))
+        subject = replace(subject, wrt=(*numbers, *learned))
     if not subject.wrt:
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
-    given = subject.parts
+    dtype = subject.parts[0].tensor.dtype
     with in_double(subject.module):
-        exact = dataclasses.replace(subject, inputs=tuple(map(doubled, inputs)))
+        exact = replace(subject, inputs=tuple(map(doubled, inputs)))
         judge = Judge(exact.reading_halves(), residual, step, directions, tighten)
         if single := not judge.runs():
-            judge = dataclasses.replace(judge, layer=subject.reading_halves())
+            judge = replace(judge, layer=subject.reading_halves())
         parts, gradient = judge(), judge.layer.gradient(subject.theta)
     unseen = len({*learned} - {*subject.wrt})
     found = Audit(tuple(sorted(parts, key=Part.rank)), unseen)
-    if found.verdict != "right" or single or given[0].tensor.dtype == torch.float64:
+    if found.verdict != "right" or single or dtype == torch.float64:
         return found
-    subject = dataclasses.replace(subject, symmetric=judge.layer.symmetric)
-    try:
-        rounded = subject.gradient(subject.theta)
-    except (RuntimeError, TypeError, ValueError):
-        # It takes float64 alone.
-        return found
-    error = exact.apart(rounded, gradient)
-    says = f"in {given[0].tensor.dtype} it is {number(error)} of its norm off"
-    verdict, text = "right" if error <= RESOLVED else "inexact", f"{found.parts[0].text}; {says}"
-    worst = dataclasses.replace(found.parts[0], verdict=verdict, text=text, error=error)
-    return dataclasses.replace(found, parts=(worst, *found.parts[1:]))
+    worst, *others = found.parts
+    # It may take float64 alone.
+    with contextlib.suppress(RuntimeError, TypeError, ValueError):
+        rounded = replace(subject, symmetric=judge.layer.symmetric).gradient(subject.theta)
+        error = exact.apart(rounded, gradient)
+        text = f"{worst.text}; in {dtype} it is {number(error)} of its norm off"
+        verdict = "right" if error <= RESOLVED else "inexact"
+        worst = replace(worst, verdict=verdict, text=text, error=error)
+    return replace(found, parts=(worst, *others))
 
 
 def _audit_problem(problem: Problem, **options: Any) -> Audit:
@@ -214,10 +216,10 @@ def _audit_problem(problem: Problem, **options: Any) -> Audit:
         state = algorithm.run(problem, LAYERS).codes
     # Away from the kinks that penalties have at zero.
     random = generator(0, "state under audit").random(state.shape)
-    shift = torch.as_tensor(random).to(state) * (state.square().mean().sqrt() or 1.0)
+    shift = torch.as_tensor(random).to(state) * (rms(state) or 1.0)
     state = torch.where(state == 0, shift, state)
     parts = [
-        dataclasses.replace(part, name=f"{part.name} of the {function.__name__}")
+        replace(part, name=f"{part.name} of the {function.__name__}")
         for function in (step, loss)
         for part in audit(function, state, problem.theta, wrt=(0, 1), **options).parts
     ]

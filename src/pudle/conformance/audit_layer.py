@@ -1,21 +1,23 @@
 """A layer under audit, as a function of the inputs and the parameters whose gradients are in
-question.
+question, and derivatives along lines by differences: a ladder of steps, the noise of the values,
+and what is known after all.
 """
 
-import collections
 import contextlib
-import dataclasses
-import functools
 import inspect
+import itertools
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..algorithms.unrolling import gradients
 from ..errors import InvalidArgument
@@ -26,12 +28,27 @@ from .closed_forms import Array
 from .explanations import distance
 from .tolerances import ROUNDED
 
+#: Steps of the ladder, as shares of the size of what is varied, each the one before by a ratio.
+RATIO = 8.0
+LADDER = 0.1 * RATIO ** -np.arange(8)
+#: Values from which noise is estimated, and their spacing: close, so that kinks hardly count.
+SAMPLES, SPACING = 9, 1.5e-8
+#: Order of the differences from which noise is estimated.
+ORDER = 5
+#: Standard deviations that a difference is trusted to.
+DEVIATIONS = 3.0
+#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
+BEYOND = 10.0
+#: A jump of the derivative is a kink beyond this share of it.
+KINK = 1e-3
 #: By how much one half of a matrix is changed to see whether it is read.
 SLIGHTLY = 1e-3
 #: Lines of code that a layer runs more often than this in one call are a loop.
 FEW_TIMES = 2
 #: Packages whose loops are none of a layer's.
 PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
+#: Steps and weights of a difference quotient of fourth order.
+STENCIL = ((1e-3, 2e3 / 3), (-1e-3, -2e3 / 3), (2e-3, -1e3 / 12), (-2e-3, 1e3 / 12))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +82,17 @@ class Layer:
     seed: int
     symmetric: tuple[int, ...] = ()
 
-    @functools.cached_property
-    def module(self) -> torch.nn.Module | None:
-        """The module whose parameters are meant by names."""
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        """The module whose parameters are meant by names; one without any for a function."""
         owner = getattr(self.call, "__self__", self.call)
-        return owner if isinstance(owner, torch.nn.Module) else None
+        return owner if isinstance(owner, torch.nn.Module) else torch.nn.Module()
 
-    @functools.cached_property
+    @cached_property
     def parts(self) -> list[Piece]:
         """The parts as they are given."""
-        named = dict(self.module.named_parameters()) if self.module else {}
-        given, start, found = dict(enumerate(self.inputs)) | named, 0, []
+        given = dict(enumerate(self.inputs)) | dict(self.module.named_parameters())
+        start, found = 0, []
         for index, name in enumerate(self.wrt):
             tensor: Any = given.get(name)
             if not varies(tensor):
@@ -84,13 +101,18 @@ class Layer:
                     f"wrt={name!r} is no tensor of real or complex numbers among inputs and"
                     f" parameters: choose from {', '.join(known)}"
                 )
+            title = f"{'parameter' if isinstance(name, str) else 'input'} {name}"
+            with contextlib.suppress(ValueError, TypeError, IndexError):
+                named: Any = [*inspect.signature(self.call).parameters.values()]
+                if (parameter := named[name]).kind is parameter.POSITIONAL_OR_KEYWORD:
+                    title += f" ({parameter.name})"
             (real,) = reals(tensor.detach())
             span = slice(start, start := start + real.numel())
-            size = float(real.double().square().mean() ** 0.5)
+            size = rms(real.double())
             # A power of two leaves all digits as they are.
             unit = 2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0
             half, pairs = index in self.symmetric, tensor.is_complex()
-            found.append(Piece(index, self.title(name), real, span, unit, half, pairs))
+            found.append(Piece(index, title, real, span, unit, half, pairs))
         return found
 
     def reading_halves(self) -> "Layer":
@@ -100,31 +122,25 @@ class Layer:
         """
         marked = []
         for part in self.parts:
-            tensor = part.tensor
-            if (
-                tensor.ndim < 2
-                or tensor.shape[-1] != tensor.shape[-2]
-                or (tensor != tensor.mT).any()
-            ):
+            tensor, moved = part.tensor, self.theta.repeat(3, 1)
+            if tensor.ndim < 2 or not torch.equal(tensor, tensor.mT):
                 continue
-            upper, lower = torch.zeros(2, *self.theta.shape).to(self.theta)
             half = SLIGHTLY * torch.ones_like(tensor).triu(1)
-            upper[part.span], lower[part.span] = half.flatten(), half.mT.flatten()
+            moved[1, part.span] += half.flatten()
+            moved[2, part.span] += half.mT.flatten()
             try:
-                above, below, both = (
-                    self.value(self.theta + each) for each in (upper, lower, 0 * upper)
-                )
+                both, above, below = map(self.value, moved)
                 gradient = self.gradient(self.theta)[part.span].reshape(tensor.shape)
             except Exception:  # noqa: BLE001
                 marked.append(part.index)
                 continue
-            halves = [np.tril(gradient), np.triu(gradient)]
-            same = min(distance(each, gradient) for each in (*halves, gradient.swapaxes(-1, -2)))
+            halves = np.tril(gradient), np.triu(gradient), gradient.swapaxes(-1, -2)
+            same = min(distance(each, gradient) for each in halves)
             if (above == both) != (below == both) or same <= ROUNDED:
                 marked.append(part.index)
-        return dataclasses.replace(self, symmetric=tuple(marked))
+        return replace(self, symmetric=tuple(marked))
 
-    @functools.cached_property
+    @cached_property
     def theta(self) -> Tensor:
         """The entries of the parts as they are given."""
         return torch.cat([each.tensor.double().flatten() / each.unit for each in self.parts])
@@ -135,7 +151,7 @@ class Layer:
         """
         found = []
         for part in self.parts:
-            moved = part.unit * theta[part.span].reshape(part.tensor.shape)
+            moved = part.unit * theta[part.span].view_as(part.tensor)
             moved = (moved + moved.mT) / 2 if part.symmetric else moved
             moved = torch.empty_like(part.tensor).copy_(moved)
             found.append(torch.view_as_complex(moved) if part.complex else moved)
@@ -145,25 +161,15 @@ class Layer:
         """Return the distance between gradients, in the part where it is largest."""
         return max(distance(gradient[part.span], other[part.span]) for part in self.parts)
 
-    def title(self, name: int | str) -> str:
-        """Return what to call an input or a parameter."""
-        if isinstance(name, str):
-            return f"parameter {name}"
-        with contextlib.suppress(ValueError, TypeError, IndexError):
-            parameter = [*inspect.signature(self.call).parameters.values()][name]
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-                return f"input {name} ({parameter.name})"
-        return f"input {name}"
-
     @contextlib.contextmanager
-    def placed(self, parts: Sequence[Tensor]) -> Iterator[list[Any]]:
-        """Yield the inputs with parts in their place; parameters are exchanged meanwhile."""
+    def placed(self, theta: Tensor) -> Iterator[list[Any]]:
+        """Yield the inputs with the parts in their place; parameters are exchanged meanwhile."""
         inputs = [*self.inputs]
         with contextlib.ExitStack() as afterwards:
-            for name, part in zip(self.wrt, parts, strict=True):
+            for name, part in zip(self.wrt, self.at(theta), strict=True):
                 if isinstance(name, int):
                     inputs[name] = part
-                elif self.module:
+                else:
                     path, _, last = name.rpartition(".")
                     owner: Any = self.module.get_submodule(path)._parameters
                     afterwards.callback(owner.__setitem__, last, owner[last])
@@ -181,28 +187,27 @@ class Layer:
             inputs = ()
         return check_scalar("loss", self.loss(outputs, *inputs))
 
-    @functools.cached_property
+    @cached_property
     def weights(self) -> list[Tensor]:
         """Random weights of the outputs."""
-        random, weights = generator(self.seed, "weights of outputs under audit"), []
-        for each in reals(self.outputs(self.theta)):
-            size = float(each.square().mean() ** 0.5) if each.numel() else 0.0
-            drawn = random.standard_normal(each.shape) / (size or 1.0)
-            weights.append(torch.as_tensor(drawn).to(each))
-        return weights
+        random = generator(self.seed, "weights of outputs under audit")
+        return [
+            torch.as_tensor(random.standard_normal(each.shape) / (rms(each) or 1.0)).to(each)
+            for each in reals(self.outputs(self.theta))
+        ]
 
     def outputs(self, theta: Tensor) -> Any:
         """Return what the layer returns."""
 
         def called(theta: Tensor) -> Any:
-            with self.placed(self.at(theta)) as inputs:
+            with self.placed(theta) as inputs:
                 return self.call(*inputs)
 
         return without_gradient(called, theta)
 
     def loss_at(self, theta: Tensor) -> Tensor:
         """Return the loss, with the layer's gradient."""
-        with self.placed(self.at(theta)) as inputs:
+        with self.placed(theta) as inputs:
             return self.lost(self.call(*inputs), inputs)
 
     def value(self, theta: Tensor) -> float:
@@ -221,29 +226,47 @@ class Layer:
         return gradients(loss, (leaf,))[0].numpy(force=True)
 
     @torch.enable_grad()
-    def second_derivative(self, along: Tensor) -> float | None:
-        """Return the second derivative of the loss along a direction, by differentiating twice;
-        None where the backward pass is marked as one that torch must not differentiate.
+    def second_derivative(self, along: Tensor) -> float:
+        """Return the second derivative of the loss along a direction, by differentiating twice, or
+        fail where the backward pass is marked as one that torch must not differentiate.
         """
         leaf = self.theta.clone().requires_grad_()
         # Torch heeds a mark only where the gradient that comes in can be differentiated.
         one = leaf.new_ones(()).requires_grad_()
         (first,) = torch.autograd.grad(self.loss_at(leaf), leaf, one, create_graph=True)
-        graph, left = set(), [first.grad_fn]
-        while left:
-            if (node := left.pop()) and node not in graph:
-                graph.add(node)
-                left += [each for each, _ in node.next_functions]
-        if any("Error" in node.name() for node in graph):
-            return None
+        graph, edge = set[Any]([None]), set[Any]([first.grad_fn])
+        while edge := edge - graph:
+            graph |= edge
+            edge = {each for node in edge for each, _ in node.next_functions}
+        if any("Error" in node.name() for node in graph - {None}):
+            raise RuntimeError("marked with once_differentiable")
         return float(gradients(first @ along, (leaf,))[0] @ along)
 
-    @functools.cached_property
+    @cached_property
+    def jacobians(self) -> tuple[Array, Array]:
+        """The Jacobian of all outputs in theta that the backward pass leads to, and that by
+        differences.
+        """
+        theta = self.theta
+
+        def flat(outputs: Any) -> Tensor:
+            return torch.cat([each.double().flatten() for each in reals(outputs)])
+
+        def row(index: int) -> Array:
+            return replace(self, loss=lambda made: flat(made)[index]).gradient(theta)
+
+        def column(along: Tensor) -> Any:
+            return sum(weight * flat(self.outputs(theta + h * along)) for h, weight in STENCIL)
+
+        columns = torch.stack([column(each) for each in torch.eye(len(theta)).to(theta)], 1)
+        return np.array([*map(row, range(len(columns)))]), columns.numpy(force=True)
+
+    @cached_property
     def has_loop(self) -> bool:
         """True if the forward pass runs a line of code, other than of torch, several times:
         it may be a solver that stops early.
         """
-        counts = collections.Counter[tuple[str, int]]()
+        counts = Counter[tuple[str, int]]()
 
         def watch(frame: Any, event: str, argument: Any) -> Any:
             name = frame.f_globals.get("__name__", "")
@@ -272,14 +295,17 @@ def without_gradient(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
         return function(theta)
     with torch.enable_grad():
         made = function(theta.clone().requires_grad_())
-    return tree_map(lambda each: each.detach() if isinstance(each, Tensor) else each, made)
+    return tree_map_only(Tensor, torch.detach, made)
 
 
 def reals(outputs: Any) -> list[Tensor]:
     """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
-    leaves = [each for each in tree_flatten(outputs)[0] if isinstance(each, Tensor)]
-    found = [torch.view_as_real(each) if each.is_complex() else each for each in leaves]
-    if not (found := [each for each in found if is_real(each)]):
+    found = [
+        torch.view_as_real(each) if each.is_complex() else each
+        for each in tree_leaves(outputs)
+        if varies(each)
+    ]
+    if not found:
         raise InvalidArgument(
             f"the layer returns {type(outputs).__name__} without a tensor of real numbers: return"
             " one at least"
@@ -287,28 +313,25 @@ def reals(outputs: Any) -> list[Tensor]:
     return found
 
 
+def rms(values: Tensor) -> float:
+    """Return the root of the mean square, NaN without any values."""
+    return float(values.square().mean() ** 0.5)
+
+
 @contextlib.contextmanager
-def in_double(module: torch.nn.Module | None) -> Iterator[None]:
+def in_double(module: torch.nn.Module) -> Iterator[None]:
     """Convert a module to float64 while this lasts."""
-    held = [*module.parameters(), *module.buffers()] if module else []
-    kept = [(each, each.data) for each in held if each.is_floating_point()]
-    try:
-        for each, _ in kept:
-            each.data = each.data.double()
+    with contextlib.ExitStack() as afterwards:
+        for each in itertools.chain(module.parameters(), module.buffers()):
+            if each.is_floating_point():
+                afterwards.callback(setattr, each, "data", each.data)
+                each.data = each.data.double()
         yield
-    finally:
-        for each, data in kept:
-            each.data = data
-
-
-def is_real(value: Any) -> bool:
-    """Return whether a value is a tensor of real numbers."""
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def varies(value: Any) -> bool:
     """Return whether a value is a tensor of real or complex numbers."""
-    return is_real(value) or (isinstance(value, Tensor) and value.is_complex())
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def doubled(value: Any) -> Any:
@@ -320,7 +343,76 @@ def doubled(value: Any) -> Any:
 
 def only_single(arrays: Sequence[Array]) -> bool:
     """Return whether numbers of float64 are all numbers of float32."""
-    held = np.concatenate([np.ravel(each) for each in arrays])
+    held = np.concatenate(arrays, axis=None)
     held = held[held != np.round(held)]
     with np.errstate(over="ignore"):
         return bool(held.size and (held == held.astype(np.float32)).all())
+
+
+# --- differences
+
+
+class Slope(NamedTuple):
+    """A derivative along a line.
+
+    Attributes
+    ----------
+    value, uncertainty : float
+        What one step of Richardson's extrapolation gives, at the steps where the neighbors in the
+        ladder and the noise leave least uncertain.
+    kink : float
+        How far the slopes on both sides are apart, zero if noise or curvature explain it; half of
+        it counts as uncertain.
+    steps, quotients : ndarray
+        The ladder, and its central difference quotients.
+    noise : float
+        Standard deviation of the noise in the function's values.
+    """
+
+    value: float
+    uncertainty: float
+    kink: float
+    steps: Array
+    quotients: Array
+    noise: float
+
+
+def slope(function: Callable[[float], float], noise: float, steps: Array = LADDER) -> Slope:
+    """Return the derivative of a function at zero by central differences over three steps or
+    more.
+    """
+    middle = function(0.0)
+    above, below = np.array([(function(step), function(-step)) for step in steps]).T
+    with np.errstate(invalid="ignore", over="ignore"):
+        quotients = (above - below) / (2 * steps)
+        bends = (above - 2 * middle + below) / steps
+        # The errors of a quotient fall with the square of the step, those of a bend with the step.
+        changes = np.diff(quotients)
+        values = quotients[1:-1] + changes[:-1] / (RATIO**2 - 1)
+        jumps = np.abs(RATIO * bends[2:] - bends[1:-1]) / (RATIO - 1)
+        jumps[jumps < (RATIO + 1) * DEVIATIONS * noise / steps[1:-1]] = 0
+        changes = np.abs(changes)
+        left = np.maximum(changes[:-1] / (RATIO**2 - 1), changes[1:])
+        left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
+    left[np.isnan(left)] = np.inf
+    best = int(np.argmin(left))
+    value, uncertainty, jump = (float(each[best]) for each in (values, left, jumps))
+    # A smaller one may be what is left of the curvature.
+    kink = jump if jump > KINK * (abs(value) + jump) else 0.0
+    return Slope(value, uncertainty, kink, steps, quotients, noise)
+
+
+def noise_of(function: Callable[[float], float], precision: float) -> float:
+    """Return the standard deviation of the noise in a function's values, never below rounding to a
+    relative precision.
+
+    Differences of an order at which nothing is left of a smooth function have the variance of the
+    noise times a binomial coefficient.
+
+    References
+    ----------
+    Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 2011.
+    """
+    values = [function(index * SPACING) for index in range(SAMPLES)]
+    level = np.mean(np.diff(values, ORDER) ** 2) / math.comb(2 * ORDER, ORDER)
+    return max(precision * abs(values[0]), float(level**0.5))

@@ -4,28 +4,26 @@ mistake explains it.
 
 import contextlib
 import copy
-import dataclasses
-import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.linalg import norm
 from torch import Tensor
 
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
 from ..text import count, number
-from .audit_differences import BEYOND, LADDER, Slope, noise_of, slope
-from .audit_implicit import implicit_of
-from .audit_layer import Layer, Piece, only_single, reals
+from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, noise_of, only_single, reals, slope
 from .audit_mistakes import (
     SERIES,
     SINGLE,
-    jacobians,
+    implicit_of,
     most_likely,
     of_equation,
     of_jacobian,
@@ -182,7 +180,7 @@ class Judge:
             return [
                 each
                 if each.verdict == "right"
-                else dataclasses.replace(each, verdict=verdict, mistakes=(named,))
+                else replace(each, verdict=verdict, mistakes=(named,))
                 for each in found
             ]
         if max(apart) > RESOLVED:
@@ -192,11 +190,9 @@ class Judge:
                 worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
-                    found[part.index] = dataclasses.replace(
-                        worse, verdict=verdict, mistakes=(named,)
-                    )
+                    found[part.index] = replace(worse, verdict=verdict, mistakes=(named,))
         elif {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
-            return [dataclasses.replace(each, mistakes=(NO_SECOND,)) for each in found]
+            return [replace(each, mistakes=(NO_SECOND,)) for each in found]
         return found
 
     def loses_a_part(self) -> bool:
@@ -209,31 +205,29 @@ class Judge:
             moved = layer.gradient(layer.theta + length * along)
             return float(moved @ along.numpy(force=True))
 
-        second = None
         with contextlib.suppress(Exception):
             line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
             second = layer.second_derivative(along)
-        if second is None:
-            # It says so itself.
-            return False
-        doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
-        return abs(second - line.value) > doubt and not line.kink
+            doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
+            return abs(second - line.value) > doubt and not line.kink
+        # It says so itself.
+        return False
 
     # --- what is compared
 
-    @functools.cached_property
+    @cached_property
     def outputs(self) -> list[Array]:
         """What the layer returns."""
         made = reals(self.layer.outputs(self.layer.theta))
         return [each.double().numpy(force=True) for each in made]
 
-    @functools.cached_property
+    @cached_property
     def precise(self) -> bool:
         """True if the layer computes in float64."""
         double = all(part.tensor.dtype == torch.float64 for part in self.layer.parts)
         return double and not only_single(self.outputs)
 
-    @functools.cached_property
+    @cached_property
     def elsewhere(self) -> Tensor:
         """A theta a little away, if the layer has a value there."""
         with contextlib.suppress(Exception):
@@ -250,27 +244,20 @@ class Judge:
 
     def slopes(self, part: Piece, rows: Array) -> list[Slope]:
         """Return the derivatives along directions in a part."""
-        theta = self.layer.theta
-
         refused = list[Exception]()
 
-        def line(row: Array) -> Callable[[float], float]:
-            direction = torch.zeros_like(theta)
-            direction[part.span] = torch.as_tensor(row).to(theta)
+        def value(row: Array, length: float) -> float:
+            moved = self.layer.theta.clone()
+            moved[part.span] += length * torch.as_tensor(row).to(moved)
+            try:
+                return self.layer.value(moved)
+            except Exception as error:  # noqa: BLE001
+                refused.append(error)
+                return math.nan
 
-            def value(length: float) -> float:
-                try:
-                    return self.layer.value(theta + length * direction)
-                except Exception as error:  # noqa: BLE001
-                    refused.append(error)
-                    return math.nan
-
-            return value
-
-        mixed = line(rows.sum(0) / len(rows) ** 0.5)
-        precision = torch.float64 if self.precise else torch.float32
-        noise = noise_of(mixed, torch.finfo(precision).eps)
-        found = [slope(line(row), noise) for row in rows]
+        precision = torch.finfo(torch.float64 if self.precise else torch.float32).eps
+        noise = noise_of(partial(value, rows.sum(0) / len(rows) ** 0.5), precision)
+        found = [slope(partial(value, row), noise) for row in rows]
         if refused and not any(math.isfinite(each.uncertainty) for each in found):
             raise InvalidArgument(
                 f"the layer raises {type(refused[0]).__name__} where {part.name} is changed"
@@ -290,12 +277,12 @@ class Judge:
         rows[self.directions :] = np.arange(size) == np.array(single)[:, None]
         return rows
 
-    @functools.cached_property
+    @cached_property
     def implicit(self) -> Any:
         """The implicit gradient; why there is none; None where no equation is given."""
-        if not (self.residual or self.step):
-            return None
-        return implicit_of(self.layer, self.residual, self.step, self.drawn("of an equation"))
+        return (self.residual or self.step) and implicit_of(
+            self.layer, self.residual, self.step, self.drawn("of an equation")
+        )
 
     # --- the verdict
 
@@ -311,7 +298,8 @@ class Judge:
         if not mine.size or isinstance(self.implicit, str):
             why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
             return Part(part.name, "undecided", np.nan, why)
-        truth = (self.exact if self.implicit else self.differences)(part, gradient)
+        truths = self.truths(part, gradient)
+        truth = next(truths)
         error = truth.error(mine)
         off = f"is off by {number(error)} of its norm from {truth.what}"
 
@@ -325,7 +313,7 @@ class Judge:
             if error > BEYOND * RESOLVED:
                 return ruled("undecided", off, "so no more can be told")
             return ruled("right", f"agrees to {number(error)} with {truth.what}")
-        for computed in self.computed(part, gradient, truth):
+        for computed in truths:
             if computed.agrees(mine):
                 return ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
         if error < ROUNDED:
@@ -336,7 +324,8 @@ class Judge:
         common = self.common_mistakes(part, gradient, truth)
         strong, mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
         if not strong and max(len(gradient), sum(each.size for each in self.outputs)) <= MOST:
-            strong, more = most_likely(*self.by_jacobian(part), slack)
+            found, due = (each[:, part.span] for each in self.layer.jacobians)
+            strong, more = most_likely(found, due, self.by_jacobian(part, found, due), slack)
             # With the zeros of a Jacobian a factor is met more easily.
             more = tuple(each for each in more if not each.endswith(MULTIPLE))
             mistakes = more if strong else (*mistakes, *more)[:2]
@@ -345,8 +334,8 @@ class Judge:
         # A solver that stops early may be right: other hints would mislead.
         series = tuple(each for each in mistakes if each.startswith(SERIES))
         if self.tighten is not None:
-            layer = dataclasses.replace(self.layer, call=tightened(self.layer.call, self.tighten))
-            tight = dataclasses.replace(self, layer=layer, tighten=None)
+            layer = replace(self.layer, call=tightened(self.layer.call, self.tighten))
+            tight = replace(self, layer=layer, tighten=None)
             moved = max(map(distance, tight.outputs, self.outputs))
             after = error
             if moved > EXACT:
@@ -371,7 +360,7 @@ class Judge:
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
         # An input that hardly counts is known as well as the loss.
         least = EXACT * abs(self.layer.value(self.layer.theta))
-        size = max(float(np.linalg.norm(values)), float(np.linalg.norm(claimed)), least)
+        size = max(float(norm(values)), float(norm(claimed)), least)
         usable = doubt <= RESOLVED * size + lines[0].noise
         left = count(int((~usable).sum()), "direction")
         seen = f", {left} left out for kinks or noise" * (not usable.all())
@@ -384,10 +373,10 @@ class Judge:
             if kinks.any():
                 why, remedy = "kinks", "an audit at other inputs"
             hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
-        known = number(float(np.linalg.norm(doubt[usable])) / (size or 1.0))
+        known = number(float(norm(doubt[usable])) / (size or 1.0))
         return Truth(
             values[usable],
-            self.doubt(doubt[usable], size),
+            BEYOND * doubt[usable] + (EXACT if self.precise else ROUNDED) * size,
             size,
             f"differences of the computed function, known to {known}{seen}",
             lines[0],
@@ -399,13 +388,16 @@ class Judge:
             " solution: give step=, residual= or tighten=",
         )
 
-    def exact(self, part: Piece, gradient: Array) -> Truth:
-        """Return the implicit gradient."""
-        implicit = self.implicit
+    def truths(self, part: Piece, gradient: Array) -> Iterator[Truth]:
+        """Yield the truth, and then what is right for what the layer computes, if that is not its
+        solution.
+        """
+        if not (implicit := self.implicit):
+            yield self.differences(part, gradient)
+            return
         expected, returned = implicit.exact[part.span], implicit.at_returned[part.span]
         # An input that hardly counts is known as well as all of the gradient.
-        least = ROUNDED * float(np.linalg.norm(implicit.exact))
-        size = max(float(np.linalg.norm(expected)), least) or 1.0
+        size = max(float(norm(expected)), ROUNDED * float(norm(implicit.exact))) or 1.0
         moved, condition = implicit.moved, implicit.condition
         interval = max(moved, distance(returned, expected, size))
         explained = BEYOND * max(interval, condition * moved)
@@ -413,9 +405,9 @@ class Judge:
             explained = min(AT_MOST, RESOLVED * condition)
         poor = " only, of an ill-conditioned system" * (implicit.bound > RESOLVED)
         factor = number(distance(gradient[part.span], expected, size) / (moved or np.nan))
-        return Truth(
+        truth = Truth(
             expected,
-            self.doubt(implicit.bound * size, size),
+            (BEYOND * implicit.bound + (EXACT if self.precise else ROUNDED)) * size,
             size,
             f"the implicit gradient, known to {number(implicit.bound)}{poor}",
             implicit.line,
@@ -425,24 +417,18 @@ class Judge:
             early=f"the layer's solution is off by {number(moved)} (factor {factor})",
             remedy="a backward solve that stops early may lose that much: give tighten=",
         )
-
-    def computed(self, part: Piece, gradient: Array, truth: Truth) -> Iterator[Truth]:
-        """Yield what is right for what the layer computes, if that is not its solution."""
-        if self.implicit:
-            expected, what = self.implicit.at_returned[part.span], "that at the returned solution"
-            yield dataclasses.replace(truth, expected=expected, what=what)
-            if not self.implicit.solved:
-                differences = self.differences(part, gradient)
-                if not differences.agrees(truth.expected):
-                    yield differences
+        yield truth
+        yield replace(truth, expected=returned, what="that at the returned solution")
+        if not implicit.solved:
+            differences = self.differences(part, gradient)
+            if not differences.agrees(expected):
+                yield differences
 
     def common_mistakes(self, part: Piece, gradient: Array, truth: Truth) -> Mistakes:
         """Yield what common mistakes make of the gradient in a part."""
         seen = truth.seen(gradient[part.span])
         layer, once = self.layer, gradient[part.span]
-        doubled = dataclasses.replace(
-            layer, loss=lambda *given: 2 * layer.lost(given[0], given[1:])
-        )
+        doubled = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
         twice = doubled.gradient(layer.theta)[part.span]
         if once.any() and distance(twice, once) < ROUNDED:
             yield "the backward pass does not multiply by the gradient that comes in", seen
@@ -452,7 +438,7 @@ class Judge:
             yield SINGLE, seen
         if truth.rows is not None and len(seen) > 1:
             # The entry whose change explains most of the gap.
-            columns = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
+            columns = truth.rows / np.maximum(norm(truth.rows, axis=0), EXACT)
             aligned = (seen - truth.expected) @ columns
             entry = np.abs(aligned).argmax()
             yield (
@@ -461,39 +447,21 @@ class Judge:
             )
         yield from without_equation(part, self.outputs, seen, truth.expected)
         if self.implicit:
-            earlier = reals(self.layer.outputs(self.elsewhere))
-            points = dict(
-                zip((each.name for each in layer.parts), layer.at(layer.theta), strict=True)
-            )
-            for name, whole in of_equation(
-                self.implicit, gradient, self.elsewhere, earlier, points
-            ):
+            for name, whole in of_equation(layer, self.implicit, gradient, self.elsewhere):
                 yield name, whole[part.span]
 
-    @functools.cached_property
-    def jacobians(self) -> tuple[Array, Array]:
-        """The Jacobian of the outputs as the backward pass has it, and by differences."""
-        return jacobians(self.layer)
-
-    def by_jacobian(self, part: Piece) -> tuple[Array, Array, Mistakes]:
-        """Return the Jacobians in a part, and what common mistakes make of them."""
-        mine, expected = (each[:, part.span] for each in self.jacobians)
-        found = [*of_jacobian(mine, expected)]
+    def by_jacobian(self, part: Piece, mine: Array, expected: Array) -> Mistakes:
+        """Yield what common mistakes make of the Jacobian in a part."""
+        yield from of_jacobian(mine, expected)
         for other in self.layer.parts:
-            exchanged = part.unit / other.unit * self.jacobians[1][:, other.span]
-            if other is not part and exchanged.shape == expected.shape:
-                found.append((f"exchanged with the gradient in {other.name}", exchanged))
+            exchanged = part.unit / other.unit * self.layer.jacobians[1][:, other.span]
+            yield f"exchanged with the gradient in {other.name}", exchanged
         if self.implicit:
             problem = self.implicit.running.problem
             system = problem.linearized(self.implicit.returned).matrix.numpy(force=True)
             what = "row of the equation's derivative in the input"
             for name, each in scaled(system @ mine, system @ expected, what):
-                found.append((name, np.linalg.solve(system, each)))
-        return mine.ravel(), expected.ravel(), [(name, each.ravel()) for name, each in found]
-
-    def doubt(self, uncertainty: Any, size: float) -> Any:
-        """Return how far a right gradient may be from one that is known to an uncertainty."""
-        return BEYOND * uncertainty + (EXACT if self.precise else ROUNDED) * size
+                yield name, np.linalg.solve(system, each)
 
 
 def tightened(layer: Any, tighten: Any) -> Any:
@@ -511,6 +479,6 @@ def tightened(layer: Any, tighten: Any) -> Any:
         )
     value *= MORE_STEPS if isinstance(value, int) else TIGHTER
     if keyword:
-        return functools.partial(layer, **{tighten: value})
+        return partial(layer, **{tighten: value})
     setattr(changed, tighten, value)
     return changed
