@@ -5,9 +5,9 @@ continue analytically off the real axis, because every decision looks only at re
 into the complex plane differentiates them without cancellation.
 """
 
-import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,8 @@ from ..algorithms.thresholding import Hard, Soft, Thresholding
 
 #: Entries are floats, complex numbers or extended floats.
 Array = np.ndarray[Any, Any]
+#: The matrix A (m, p), the penalty (a number, or one per entry of a code) and the l2_penalty.
+Parts = tuple[Array, Any, Any]
 #: Step into the complex plane.
 TINY = 1e-30
 #: Condition number up to which an implicit system is solved to the tolerance of its check.
@@ -41,21 +43,6 @@ def soft(values: Array, threshold: Any, nonnegative: bool = False) -> Array:
     """Apply the two-sided soft threshold, or the one-sided one; a complex step passes through."""
     signs = np.ones_like(values.real) if nonnegative else np.sign(values.real)
     return np.where(signs * values.real > np.real(threshold), values - threshold * signs, 0)
-
-
-def prox(values: Array, threshold: Any, nonnegative: bool, rule: Any, iteration: int) -> Array:
-    """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
-    if isinstance(rule, Hard):
-        sizes = values.real if nonnegative else np.abs(values.real)
-        return np.where(sizes > np.real(rule.threshold or threshold), values, 0)
-    scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
-    return scale * soft(values, threshold * decay**iteration, nonnegative)
-
-
-def smooth_gradient(observations: Array, parts: tuple[Array, Any, Any], codes: Array) -> Array:
-    """Return the gradient of ``1/2 |x - A z|^2 + l2_penalty/2 |z|^2`` at each row of codes."""
-    matrix, _, l2_penalty = parts
-    return np.asarray((codes @ matrix.T - observations) @ matrix + l2_penalty * codes)
 
 
 def array(tensor: torch.Tensor) -> Array:
@@ -100,21 +87,21 @@ class ClosedForm:
     algorithm: Algorithm
     directions: Array | None = None
 
-    @functools.cached_property
+    @cached_property
     def theta(self) -> Array:
         """The value of the outer parameter."""
         return array(self.problem.theta)
 
-    @functools.cached_property
+    @cached_property
     def observations(self) -> Array:
         """The observations, shape (n, m)."""
         return flat(self.problem.observations)
 
-    @functools.cached_property
+    @cached_property
     def eigenvalues(self) -> Array:
         """Eigenvalues of the Hessian of the smooth part, in ascending order."""
         matrix, _, l2_penalty = self.parts(self.theta)
-        return np.asarray(np.linalg.eigvalsh(matrix.T @ matrix) + l2_penalty)
+        return np.linalg.eigvalsh(matrix.T @ matrix) + l2_penalty
 
     @property
     def work(self) -> int:
@@ -124,17 +111,15 @@ class ClosedForm:
     @property
     def lipschitz_constant(self) -> float:
         """Lipschitz constant L of the gradient of the smooth part."""
-        return float(self.eigenvalues[-1])
+        return self.eigenvalues[-1]
 
     @property
     def regular(self) -> bool:
         """Tell whether the Hessian is as well conditioned as accurate solves need."""
-        return bool(self.eigenvalues[0] * REGULAR > self.lipschitz_constant)
+        return self.eigenvalues[0] * REGULAR > self.lipschitz_constant
 
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
-        """Return the matrix A (m, p), the penalty (a number, or one per entry of a code) and the
-        l2_penalty.
-        """
+    def parts(self, theta: Array) -> Parts:
+        """Return what theta makes of the problem."""
         return FORMS[type(self.problem)][0](self.problem, theta)
 
     def losses(self, codes: Array, theta: Array) -> Array:
@@ -145,38 +130,56 @@ class ClosedForm:
         """Return the mean loss over the samples."""
         return self.losses(codes, theta).mean()
 
+    def prox(self, values: Array, threshold: Any, rule: Any, iteration: int) -> Array:
+        """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
+        nonnegative = getattr(self.problem, "nonnegative", False)
+        if isinstance(rule, Hard):
+            sizes = values.real if nonnegative else np.abs(values.real)
+            return np.where(sizes > np.real(rule.threshold or threshold), values, 0)
+        scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
+        return scale * soft(values, threshold * decay**iteration, nonnegative)
+
+    def smooth_gradient(self, codes: Array, parts: Parts) -> Array:
+        """Return the gradient of ``1/2 |x - A z|^2 + l2_penalty/2 |z|^2`` at each row of codes."""
+        matrix, _, l2_penalty = parts
+        return (codes @ matrix.T - self.observations) @ matrix + l2_penalty * codes
+
+    def layer(self, point: Array, parts: Parts, iteration: int) -> Array:
+        """Return the codes after a plain layer."""
+        step = self.algorithm.step or 1 / self.lipschitz_constant
+        values = point - step * self.smooth_gradient(point, parts)
+        return self.prox(values, step * parts[1], self.algorithm.thresholding, iteration)
+
     def run(self, theta: Array, iterations: Iterable[int], state: Any = None) -> Any:
         """Run layers from a state, by default from the start, and return the state after them.
 
         With `restart` each sample drops its momentum where it points uphill by more than rounding.
         """
         algorithm, parts = self.algorithm, self.parts(theta)
-        step, (_, penalty, _) = algorithm.step or 1 / self.lipschitz_constant, parts
-        nonnegative = getattr(self.problem, "nonnegative", False)
         if type(algorithm) not in (Ista, Fista):
 
             def slope(codes: torch.Tensor) -> torch.Tensor:
-                return torch.from_numpy(smooth_gradient(self.observations, parts, codes.numpy()))
+                return torch.from_numpy(self.smooth_gradient(codes.numpy(), parts))
 
-            def thresholded(values: torch.Tensor, step: float, *rule: Any) -> torch.Tensor:
-                return torch.from_numpy(prox(values.numpy(), step * penalty, nonnegative, *rule))
+            def prox(values: torch.Tensor, step: float, *rule: Any) -> torch.Tensor:
+                return torch.from_numpy(self.prox(values.numpy(), step * parts[1], *rule))
 
             # Any other algorithm runs its own layers, on arrays and at a complex theta; one that is
             # not differentiated runs them on the problem.
-            live: Any = SimpleNamespace(smooth_gradient=slope, prox=thresholded)
+            live: Any = SimpleNamespace(smooth_gradient=slope, prox=prox)
             live = live if algorithm.differentiable else self.problem
             state = state or algorithm.start(self.problem)
+            step = algorithm.step or 1 / self.lipschitz_constant
             for _ in iterations:
                 state = algorithm.advance(live, state, step)
             return state
         if state is None:
             shape = len(self.observations), parts[0].shape[1]
-            start = np.zeros(shape) if algorithm.initial is None else flat(algorithm.initial)
-            state = SimpleNamespace(codes=start, point=start, momentum=np.ones((shape[0], 1)))
-        codes, point, momentum = map(np.asarray, (state.codes, state.point, state.momentum))
+            start: Any = np.zeros(shape) if algorithm.initial is None else flat(algorithm.initial)
+            state = State(start, start)
+        codes, point, momentum = state.codes, state.point, state.momentum
         for iteration in iterations:
-            values = point - step * smooth_gradient(self.observations, parts, point)
-            after = prox(values, step * penalty, nonnegative, algorithm.thresholding, iteration)
+            after = self.layer(point, parts, iteration)
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             pull = isinstance(algorithm, Fista) * (momentum - 1) / following
             if getattr(algorithm, "restart", False):
@@ -185,9 +188,9 @@ class ClosedForm:
                 uphill = (back * moved).sum(1, keepdims=True) > 1e-12 * noise
                 pull, following = np.where(uphill, 0.0, pull), np.where(uphill, 1.0, following)
             codes, point, momentum = after, after + pull * (after - codes), following
-        return State(codes, point, momentum)  # type: ignore[arg-type]
+        return State(codes, point, momentum)
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019  # states of large problems must not add up
+    @lru_cache(maxsize=64)  # noqa: B019  # states of large problems must not add up
     def state(self, depth: int) -> Any:
         """Return the state after `depth` layers at the problem's own theta."""
         return self.run(self.theta, range(depth))
@@ -202,7 +205,7 @@ class ClosedForm:
             return gradient
         return np.tensordot(self.directions, gradient, gradient.ndim)
 
-    @functools.cache  # noqa: B019  # specimens are few, and live as long as the process
+    @cache  # noqa: B019  # specimens are few, and live as long as the process
     def unrolled(self, depth: int, window: int | None = None) -> Array:
         """Return the gradient through the last `window` layers, or all; a window of 0 leaves the
         direct part.
@@ -217,21 +220,18 @@ class ClosedForm:
 
     def signs(self, depth: int, *, ahead: bool) -> Array:
         """Return the signs of the codes of a depth, or of the plain layer `ahead` of them."""
-        codes, parts, algorithm = self.codes(depth), self.parts(self.theta), self.algorithm
+        codes, parts = self.codes(depth), self.parts(self.theta)
         if ahead:
-            step = algorithm.step or 1 / self.lipschitz_constant
-            values = codes - step * smooth_gradient(self.observations, parts, codes)
-            nonnegative = getattr(self.problem, "nonnegative", False)
-            codes = prox(values, step * parts[1], nonnegative, algorithm.thresholding, depth)
+            codes = self.layer(codes, parts, depth)
         # Without a penalty nothing sets entries to zero, and all of them are active.
         return np.sign(codes) if np.any(parts[1]) else np.ones_like(codes)
 
     def stationarity(self, codes: Array, theta: Array, signs: Array) -> Array:
         """Return what is zero on the active entries of a minimizer with these signs."""
         parts = self.parts(theta)
-        return smooth_gradient(self.observations, parts, codes) + parts[1] * signs
+        return self.smooth_gradient(codes, parts) + parts[1] * signs
 
-    @functools.cache  # noqa: B019
+    @cache  # noqa: B019
     def implicit(self, depth: int, *, ahead: bool = False) -> Array:
         """Return the gradient of the implicit function theorem at the codes of a depth, from
         minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them.
@@ -271,8 +271,8 @@ class Steps(ClosedForm):
     def step(self, codes: Any, theta: Any) -> Array:
         """Return the codes after one step."""
         state = self._call(self.problem.step, codes, theta)
-        parts = state.values() if isinstance(state, dict) else [state]
-        return np.concatenate([part.flatten() for part in parts]).reshape(codes.shape)
+        parts = [*state.values()] if isinstance(state, dict) else [state]
+        return np.concatenate(parts, axis=None).reshape(codes.shape)
 
     def losses(self, codes: Array, theta: Array) -> Array:
         return self._call(self.problem.loss, codes, theta).numpy().reshape(1)
@@ -309,7 +309,7 @@ def own_losses(codes: Any, theta: Any) -> Any:
 def dictionary_losses(form: ClosedForm, codes: Array, theta: Array) -> Array:
     """Return the losses of sparse coding."""
     if callable(form.problem.loss):
-        return np.asarray(own_losses(codes, theta))
+        return own_losses(codes, theta)
     (matrix, penalty, l2_penalty), targets = form.parts(theta), form.problem.targets
     targets = form.observations if targets is None else flat(targets)
     losses = half_squares(targets - codes @ matrix.T)
@@ -333,7 +333,7 @@ def shifted(problem: Any, filters: Array) -> Array:
     return copies.reshape(-1, copies[0, 0, 0].size).T
 
 
-def learned_parts(problem: Any, theta: Array) -> tuple[Array, Any, Any]:
+def learned_parts(problem: Any, theta: Array) -> Parts:
     """Return the parts of a problem whose theta ends with the logarithms of the penalties."""
     matrix = shifted(problem, theta[:, :-1].reshape(problem.dictionary.shape))
     penalty = np.repeat(np.exp(theta[:, -1]), matrix.shape[1] // len(theta))

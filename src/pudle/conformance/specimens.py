@@ -8,9 +8,9 @@ of their own, and so do draws. They are the same in every run, because their str
 """
 
 import copy
-import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,6 @@ from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
 from .closed_forms import ClosedForm, Squeeze, Steps, own_losses
 from .tolerances import EVERY, FAR, SHALLOW
-
-#: Makes an algorithm for a problem, with codes to start from.
-Maker = Callable[[Any, torch.Tensor], Any]
 
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
 #: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
@@ -80,30 +77,7 @@ def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
     return {name: each for name, each in values.items() if isinstance(each, torch.Tensor)}
 
 
-def copied(
-    owner: Any,
-    scattered: bool = False,
-    dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
-    **changes: Any,
-) -> Any:
-    """Return a problem or an algorithm with new tensors, which no estimator can spoil for the next
-    call.
-    """
-    values = {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner)}
-
-    def new(tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.to(device, dtype, copy=True)
-        return (
-            torch.stack([tensor.mT, tensor.mT], -1)[..., 1].mT
-            if scattered and tensor.ndim > 1
-            else tensor
-        )
-
-    return dataclasses.replace(owner, **tree_map_only(torch.Tensor, new, values) | changes)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Specimen:
     """A problem and an algorithm to check an estimator on.
 
@@ -125,7 +99,7 @@ class Specimen:
     loss: str
     algorithm: str
     original: Any
-    algorithm_for: Maker
+    algorithm_for: Callable[[Any, torch.Tensor], Any]
     drawn: bool = False
     scattered: bool = False
 
@@ -139,7 +113,7 @@ class Specimen:
         detail = f": {self.original}, {self.make_algorithm()}" if self.drawn else ""
         return " / ".join(self.names) + detail
 
-    @functools.cached_property
+    @cached_property
     def initial(self) -> torch.Tensor:
         """Codes that a warm start begins with."""
         random = generator(0, f"conformance warm start {self.problem}")
@@ -147,13 +121,33 @@ class Specimen:
 
     def make(self, *dtype: Any, **changes: Any) -> Any:
         """Return a copy of the problem, of a dtype and on a device, perhaps with other fields."""
-        return copied(self.original, self.scattered, *dtype, **changes)
+        return self._copied(self.original, *dtype, **changes)
 
     def make_algorithm(self, *dtype: Any) -> Any:
         """Return a copy of the algorithm, of a dtype and on a device."""
-        return copied(self.algorithm_for(self.original, self.initial), self.scattered, *dtype)
+        return self._copied(self.algorithm_for(self.original, self.initial), *dtype)
 
-    @functools.cached_property
+    def _copied(
+        self,
+        owner: Any,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+        **changes: Any,
+    ) -> Any:
+        """Return a problem or an algorithm with new tensors, which no estimator can spoil for the
+        next call.
+        """
+
+        def new(tensor: torch.Tensor) -> torch.Tensor:
+            tensor = tensor.to(device, dtype, copy=True)
+            if not self.scattered or tensor.ndim < 2:
+                return tensor
+            return torch.stack([tensor.mT, tensor.mT], -1)[..., 1].mT
+
+        values = {field.name: getattr(owner, field.name) for field in fields(owner)}
+        return replace(owner, **tree_map_only(torch.Tensor, new, values) | changes)
+
+    @cached_property
     def form(self) -> Any:
         """The same problem and algorithm in numpy."""
         problem, directions = self.make(), None
@@ -165,7 +159,7 @@ class Specimen:
         form = Steps if isinstance(problem, problems.FixedPoint) else ClosedForm
         return form(problem, self.make_algorithm(), directions)
 
-    @functools.cached_property
+    @cached_property
     def depths(self) -> list[int]:
         """Depths in no order, one of them twice.
 
@@ -179,16 +173,16 @@ class Specimen:
         form, random = self.form, generator(0, f"conformance depths {self.problem}")
         largest = int(np.clip(min(WORK // form.work, LAYERS // form.theta.size), 12, DEEPEST))
         great, small = largest ** random.uniform(0.6, 1), random.integers(0, 3)
-        depths = [int(great), int(small), int(largest ** random.random())]
+        depths = [*map(int, (great, small, largest ** random.random()))]
         return [*depths, int(random.choice(depths))]
 
 
-@functools.cache
+@cache
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
 
     drawn: Any = make_dataset(NAMED[problem]).problem(loss)
-    original = dataclasses.replace(drawn, **CHANGES.get(problem, {}))
+    original = replace(drawn, **CHANGES.get(problem, {}))
     return Specimen(problem, loss, algorithm, original, lambda *_: make_algorithm(algorithm))
 
 
@@ -222,7 +216,7 @@ OTHERS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Moving(State):
     previous: Any = None
 
@@ -252,7 +246,7 @@ def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> S
     loss = getattr(problem, "loss", "linear")
     if loss in losses:
         loss = losses[random.choice(3, p=[0.35, 0.35, 0.3])]
-        problem = dataclasses.replace(problem, loss=loss)
+        problem = replace(problem, loss=loss)
     if problem.default_algorithm == "iteration":
         algorithm = Iteration
     elif algorithm is None:
@@ -262,30 +256,25 @@ def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> S
 
     def make(problem: Any, initial: torch.Tensor) -> Any:
         drawn = algorithm.specimen(copy.deepcopy(random), problem, initial)
-        return dataclasses.replace(drawn, thresholding=Squeeze()) if own_rule else drawn
+        return replace(drawn, thresholding=Squeeze()) if own_rule else drawn
 
     loss = "function" if callable(loss) else loss
     return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, True, scattered)
 
 
-def _drawn() -> Iterator[Specimen]:
-    """Yield draws of all kinds by turns, half of them dense, and then of all other algorithms that
-    bring a specimen.
-    """
-    turns = [turn for other in OTHERS for turn in (DENSE, other)]
-    for index in range(DRAWS):
-        yield _draw(index, *turns[index % len(turns)])
-    algorithms = [
-        cls
-        for cls in (HeavyBall, *entries("algorithms").values())
-        if cls not in (Ista, Fista, Iteration)
-        and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
-    ]
-    for index, cls in enumerate(OWN_DRAWS * algorithms, DRAWS):
-        yield _draw(index, *DENSE, cls)
-
-
-DRAWN = tuple(_drawn())
+#: All kinds by turns, half of them dense.
+TURNS = [turn for other in OTHERS for turn in (DENSE, other)]
+#: Other algorithms that bring a specimen.
+ALGORITHMS = [
+    cls
+    for cls in (HeavyBall, *entries("algorithms").values())
+    if cls not in (Ista, Fista, Iteration)
+    and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
+]
+DRAWN = (
+    *(_draw(index, *TURNS[index % len(TURNS)]) for index in range(DRAWS)),
+    *(_draw(index, *DENSE, cls) for index, cls in enumerate(OWN_DRAWS * ALGORITHMS, DRAWS)),
+)
 #: A few draws of all kinds, because 7 and the number of turns have no common factor.
 FEW = DRAWN[:DRAWS:7]
 #: Those with few entries in their codes, and of these the ones with samples of their own.
