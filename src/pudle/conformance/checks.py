@@ -103,7 +103,7 @@ def compare(
     """Fail unless an array is as close to an expected one, which `what` names, as a limit says."""
     error = distance(mine, expected, size)
     # NaN must fail.
-    if not (error < limit or error == limit == 0):
+    if not error <= limit:
         raise Defect(explain(mine, expected, what, mistakes), error, limit)
     return error, limit
 
@@ -269,26 +269,27 @@ def require_finite(result: Estimate, depth: int) -> None:
     """Fail if the gradient or the codes have entries that are NaN or infinite."""
     for name, tensor in (("gradient", result.gradient), ("codes", result.codes)):
         bad = int((~tensor.isfinite()).sum())
-        reason = (
+        require(
+            not bad,
             f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite at depth {depth}:"
-            " refuse with a reason"
+            " refuse with a reason",
+            bad,
+            0,
         )
-        require(not bad, reason, bad, 0)
 
 
 def gradient_of(result: Estimate) -> Array:
     """Return an estimate's gradient as a float64 array, or fail if it is complex."""
-    gradient = result.gradient
     require(
-        not gradient.is_complex(),
+        not result.gradient.is_complex(),
         "the gradient is complex: return a real one, as the loss and theta are real",
     )
-    return gradient.detach().cpu().double().numpy()
+    return result.gradient.double().numpy(force=True)
 
 
 def codes_of(result: Estimate) -> Array:
     """Return an estimate's codes as a float64 array with one row per sample."""
-    return result.codes.detach().cpu().double().flatten(1).numpy()
+    return result.codes.double().flatten(1).numpy(force=True)
 
 
 def is_quotient(result: Estimate) -> bool:

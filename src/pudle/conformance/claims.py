@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.linalg import norm
 from scipy.stats import sem
 
 from ..references import certified
@@ -77,21 +78,13 @@ def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mista
         yield last, form.unrolled(depth, window)
 
 
-def mistaken_codes(specimen: Specimen, depth: int) -> Mistakes:
-    """Yield the codes that common mistakes lead to."""
-    if specimen.drawn:
-        return
-    for layer in (max(depth - 1, 0), depth + 1):
-        yield f"those of layer {layer}", specimen.form.codes(layer)
-
-
 @register((*GRID, *DRAWN, *TINY))
 def check_claim(subject: Subject) -> Measurements:
     """Codes, and gradients of exact claims, are those of numpy at all depths, from `estimate` and
     `sweep`.
     """
     specimen, depths = subject.specimen, subject.specimen.depths
-    if specimen.drawn and _has_window(subject):
+    if specimen.drawn and subject.claim == "truncated" and "window" in subject.options:
         random = generator(0, f"conformance window {specimen.problem}")
         window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
         subject = subject.having(window=window)
@@ -105,8 +98,12 @@ def check_claim(subject: Subject) -> Measurements:
     alone = {depth: subject.estimate(depth) for depth in (depths[2:3] if known else depths[:4])}
     for depth, result in [*zip(depths, swept, strict=True), *alone.items()]:
         require_finite(result, depth)
-        codes, mistakes = specimen.form.codes(depth), mistaken_codes(specimen, depth)
-        what = f"the codes at depth {depth}"
+        mistakes = (
+            (f"those of layer {layer}", specimen.form.codes(layer))
+            for layer in (max(depth - 1, 0), depth + 1)
+            if not specimen.drawn
+        )
+        what, codes = f"the codes at depth {depth}", specimen.form.codes(depth)
         yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
         yield from _exact(subject, result, depth)
     for depth, result in zip(depths, swept, strict=True):
@@ -160,7 +157,7 @@ def _window_used(subject: Subject, result: Any, depth: int) -> int:
     says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
     if not isinstance(used, int) or not 0 <= used <= depth:
         raise Defect(f"{says}: report the window in use")
-    asked = min(subject.estimator.window, depth) if _has_window(subject) else used
+    asked = min(subject.estimator.window, depth) if "window" in subject.options else used
     require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
     return used
 
@@ -173,13 +170,9 @@ def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
     codes per size of theta is the size of the parts; a `share` of it is the least size returned.
     """
     theta, codes = specimen.form.theta, np.zeros_like(specimen.form.codes(0))
-    norm = float(np.linalg.norm(gradient)) * (theta.size / gradient.size) ** 0.5
-    loss = abs(complex(specimen.form.loss(codes, theta)))
-    return max(norm, share * loss / (float(np.linalg.norm(theta)) or 1.0)) or 1.0
-
-
-def _has_window(subject: Subject) -> bool:
-    return subject.claim == "truncated" and "window" in subject.options
+    size = norm(gradient) * (theta.size / gradient.size) ** 0.5
+    loss = abs(specimen.form.loss(codes, theta))
+    return float(max(size, share * loss / (norm(theta) or 1.0)) or 1.0)
 
 
 @register(GRID, lambda subject: subject.claim == "heuristic")
@@ -198,18 +191,18 @@ def check_descent(subject: Subject) -> Measurements:
 
 def _angle(mine: Array, targets: dict[str, Array], depth: int) -> tuple[float, ...]:
     """Fail unless one minus the largest cosine to a target that is not zero is below one."""
-    size = np.linalg.norm(mine) or 1.0
+    size = norm(mine) or 1.0
     cosines = [
-        float((mine * target).sum() / size / np.linalg.norm(target))
-        for target in targets.values()
-        if target.any()
+        (mine * target).sum() / size / norm(target) for target in targets.values() if target.any()
     ]
     cosine = max(cosines, default=1.0)
-    reason = (
+    return require(
+        cosine > 0,
         f"at depth {depth} the cosine to the gradients {', '.join(targets)} is {cosine:.3g}: a step"
-        " against it lowers none of the losses"
+        " against it lowers none of the losses",
+        1 - cosine,
+        1.0,
     )
-    return require(cosine > 0, reason, 1 - cosine, 1.0)
 
 
 @functools.cache
@@ -246,14 +239,13 @@ def check_mean(subject: Subject) -> Measurements:
         " averaged",
     )
     depth, form = tolerances.AVERAGED, subject.specimen.form
-    targets = np.stack([form.unrolled(depth).ravel(), form.unrolled(depth, 0).ravel()])
-    size = float(np.linalg.norm(targets, axis=1).max())
+    targets = np.stack([form.unrolled(depth), form.unrolled(depth, 0)]).reshape(2, -1)
+    size = norm(targets, axis=1).max()
     # The mean is compared along the targets and along two random directions.
     random = [np.random.default_rng(index).standard_normal(form.theta.size) for index in range(2)]
     axes = np.array([*targets[targets.any(1)], *random])
-    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    draws: list[Array] = []
-    layers_run = 0
+    axes /= norm(axes, axis=1, keepdims=True)
+    draws, layers_run = list[Array](), 0
     for seed in range(MOST_SEEDS):
         result = subject.having(seed=seed).estimate(depth)
         draws.append(axes @ gradient_of(result).ravel())
@@ -265,8 +257,7 @@ def check_mean(subject: Subject) -> Measurements:
     spread, mean, expected = sem(draws), np.mean(draws, axis=0), targets @ axes.T
     # A mean that does not vary is held to the accuracy of a difference quotient.
     scale = np.maximum(spread, QUOTIENT * size / STANDARD_ERRORS)
-    worst = float((np.abs(mean - expected) / scale).max(1).min())
-    largest = float(spread.max() / size)
+    worst, largest = (np.abs(mean - expected) / scale).max(1).min(), spread.max() / size
     require(
         worst >= STANDARD_ERRORS or largest < RESOLVING,
         f"after {len(draws)} seeds the standard error is still {largest:.2g} of the size of the"
@@ -274,12 +265,14 @@ def check_mean(subject: Subject) -> Measurements:
         largest,
         RESOLVING,
     )
-    reason = (
+    yield require(
+        worst < STANDARD_ERRORS,
         f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from the nearest of the"
         " unrolled gradient and the direct part; along the former it is"
-        f" {mean[0] / expected[0, 0]:.3g} times that"
+        f" {mean[0] / expected[0, 0]:.3g} times that",
+        worst,
+        STANDARD_ERRORS,
     )
-    yield require(worst < STANDARD_ERRORS, reason, worst, STANDARD_ERRORS)
 
 
 def _claims_consistency(subject: Subject) -> bool:
@@ -297,12 +290,14 @@ def check_consistency(subject: Subject) -> Measurements:
     earlier, error = (
         distance(gradient_of(each), exact) for each in subject.sweep([DEEP // 2, DEEP])
     )
-    reason = (
+    yield require(
+        error < VANISHED,
         f"relative error {error:.2g} at depth {DEEP}, {earlier:.2g} at {DEEP // 2}:"
         " it does not vanish, though consistent_for is"
-        f" {subject.estimator.consistent_for or 'None (every loss)'}"
+        f" {subject.estimator.consistent_for or 'None (every loss)'}",
+        error,
+        VANISHED,
     )
-    yield require(error < VANISHED, reason, error, VANISHED)
 
 
 @register(SAMPLED, lambda subject: subject.claim in ("approximate", "heuristic"))

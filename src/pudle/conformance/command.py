@@ -95,9 +95,7 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
         click.get_current_context().exit(FAILED)
 
 
-@functools.cache
-def _make(target: str) -> Any:
-    return names.make_estimator(target)
+_make = functools.cache(names.make_estimator)
 
 
 def _plan(target: str) -> tuple[str, list[tuple[Record, int]]]:
@@ -130,11 +128,10 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     import pandas
 
     frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
-    failed, refused = frame[frame.status == "failed"], frame[frame.status == "refused"]
+    frame["failed"] = frame.status == "failed"
+    failed, refused = frame[frame.failed], frame[frame.status == "refused"]
     # A failure is worse than any number below its limit.
-    worst = frame.assign(failed=frame.status == "failed").sort_values(
-        ["failed", "number"], na_position="first"
-    )
+    worst = frame.sort_values(["failed", "number"], na_position="first")
     worst = worst.drop_duplicates("check", keep="last").set_index("check")
     table = pandas.crosstab(frame.check, frame.status).join(worst[["number", "limit"]])
     table["what is checked"] = [conformance.CHECKS[name].description for name in table.index]

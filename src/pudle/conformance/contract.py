@@ -28,6 +28,7 @@ from .checks import (
     require,
     require_finite,
 )
+from .closed_forms import Array
 from .specimens import FEW, GRID, specimens, tensors_of
 from .tolerances import QUOTIENT_DRAWN, SHALLOW
 
@@ -73,7 +74,7 @@ def check_description(subject: Subject) -> None:
 @register(EVERY_KIND)
 def check_form(subject: Subject) -> None:
     """Gradient and codes are finite, without a graph, and like the problem's tensors."""
-    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
     for where in itertools.product((torch.float64, torch.float32), devices):
         problem, algorithm = subject.specimen.make(*where), subject.specimen.make_algorithm(*where)
         theta = problem.theta.requires_grad_()
@@ -112,12 +113,13 @@ def check_no_mutation(subject: Subject) -> Measurements:
     for flag in (False, True):
         problem, algorithm = subject.specimen.make(), subject.specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
-        tensors = tensors_of(problem) | tensors_of(algorithm)
-        before = {name: (each._version, each.detach().clone()) for name, each in tensors.items()}
+        before = [
+            (name, each, each._version, each.detach().clone())
+            for name, each in (tensors_of(problem) | tensors_of(algorithm)).items()
+        ]
         gradients.append(gradient_of(subject.estimator.estimate(problem, algorithm, 4)))
         list(subject.estimator.sweep(problem, algorithm, [1, 3]))
-        for name, tensor in tensors.items():
-            version, values = before[name]
+        for name, tensor, version, values in before:
             require(
                 tensor._version == version and torch.equal(tensor, values),
                 f"{name} was written to, be it only for a moment: problems are immutable",
@@ -168,15 +170,17 @@ def check_repeatable(subject: Subject) -> Measurements:
         yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, expected)
 
 
-def _gradients(estimator: Any, order: int) -> list[list[float]]:
+def _gradients(estimator: Any, order: int) -> Array:
     """Return gradients of problems that differ in their numbers alone, evaluated in an order."""
-    (specimen, *_), names, gradients = DENSE, ("observations", "dictionary"), []
+    problem, gradients = DENSE[0].original, []
     for shift, step in [*itertools.product(range(4), (None, 0.05))][::order]:
-        changes = {name: getattr(specimen.original, name).roll(shift, 1) for name in names}
-        problem, algorithm = specimen.make(**changes), Ista(step)
-        result = estimator.estimate(problem, algorithm, SHALLOW[1])
-        gradients.append(gradient_of(result).ravel().tolist())
-    return gradients[::order]
+        shifted = DENSE[0].make(
+            observations=problem.observations.roll(shift, 1),
+            dictionary=problem.dictionary.roll(shift, 1),
+        )
+        result = estimator.estimate(shifted, Ista(step), SHALLOW[1])
+        gradients.append(gradient_of(result).copy())
+    return np.array(gradients[::order])
 
 
 def _elsewhere(spec: str) -> list[Outcome]:
@@ -189,7 +193,7 @@ def _elsewhere(spec: str) -> list[Outcome]:
 def check_processes(subject: Subject) -> Measurements:
     """Another process, and a copy of it, give the same gradients, whatever came before."""
     estimator = subject.estimator
-    here, spec = np.array(_gradients(estimator, 1)), names.text(estimator)
+    here, spec = _gradients(estimator, 1), names.text(estimator)
     with contextlib.suppress(PudleError):
         # No other process can make one of a notebook or a test.
         if names.make_estimator(spec) == estimator:
@@ -198,7 +202,7 @@ def check_processes(subject: Subject) -> Measurements:
             for each in made.result or [made]:
                 require(each.status == "ok", f"fails in another process or a copy: {each.reason}")
                 what = "the gradients in another process (keep nothing by id, shape or hash)"
-                yield compare(what, here, np.array(each.result), QUOTIENT_DRAWN)
+                yield compare(what, here, each.result, QUOTIENT_DRAWN)
 
 
 @register(DIFFERENT)
