@@ -182,7 +182,8 @@ def audit(
     dtype = subject.parts[0].tensor.dtype
     with in_double(subject.module):
         exact = replace(subject, inputs=tuple(map(doubled, inputs)))
-        judge = Judge(exact.reading_halves(), residual, step, directions, tighten)
+        equation = ("residual", residual) if residual else step and ("step", step)
+        judge = Judge(exact.reading_halves(), equation, directions, tighten)
         if single := not judge.runs():
             judge = replace(judge, layer=subject.reading_halves())
         parts, gradient = judge(), judge.layer.gradient(subject.theta)

@@ -128,15 +128,14 @@ class Layer:
             half = SLIGHTLY * torch.ones_like(tensor).triu(1)
             moved[1, part.span] += half.flatten()
             moved[2, part.span] += half.mT.flatten()
-            try:
+            half_alone = True
+            with contextlib.suppress(Exception):
                 both, above, below = map(self.value, moved)
                 gradient = self.gradient(self.theta)[part.span].reshape(tensor.shape)
-            except Exception:  # noqa: BLE001
-                marked.append(part.index)
-                continue
-            halves = np.tril(gradient), np.triu(gradient), gradient.swapaxes(-1, -2)
-            same = min(distance(each, gradient) for each in halves)
-            if (above == both) != (below == both) or same <= ROUNDED:
+                halves = np.tril(gradient), np.triu(gradient), gradient.swapaxes(-1, -2)
+                same = min(distance(each, gradient) for each in halves)
+                half_alone = (above == both) != (below == both) or same <= ROUNDED
+            if half_alone:
                 marked.append(part.index)
         return replace(self, symmetric=tuple(marked))
 
@@ -395,8 +394,8 @@ def slope(function: Callable[[float], float], noise: float, steps: Array = LADDE
         left = np.maximum(changes[:-1] / (RATIO**2 - 1), changes[1:])
         left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
     left[np.isnan(left)] = np.inf
-    best = int(np.argmin(left))
-    value, uncertainty, jump = (float(each[best]) for each in (values, left, jumps))
+    best = left.argmin()
+    value, uncertainty, jump = values[best], left[best], jumps[best]
     # A smaller one may be what is left of the curvature.
     kink = jump if jump > KINK * (abs(value) + jump) else 0.0
     return Slope(value, uncertainty, kink, steps, quotients, noise)

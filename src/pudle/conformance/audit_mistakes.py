@@ -23,7 +23,7 @@ from ..streams import generator
 from ..text import count
 from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, doubled, reals, slope, varies
 from .closed_forms import Array
-from .explanations import MULTIPLE, Mistakes, distance, likely
+from .explanations import MULTIPLE, Mistakes, distance, likely, norm
 from .tolerances import EXACT, ROUNDED, SAME
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
@@ -102,18 +102,17 @@ class Implicit:
 @torch.no_grad()
 def implicit_of(
     layer: Layer,
-    residual: Callable[..., Any] | None,
-    step: Callable[..., Any] | None,
+    given: str,
+    function: Callable[..., Any],
     along: Tensor,
 ) -> Implicit | str:
-    """Return the implicit gradients of a layer, confirmed by differences of the refined solution
-    along a direction, or why there are none.
+    """Return the implicit gradients of a layer by its equation, a `function` that is ``residual``
+    or ``step``, confirmed by differences of the refined solution along a direction, or why there
+    are none.
     """
     returned = tree_map(doubled, layer.outputs(layer.theta))
     outputs = [each for each in tree_leaves(returned) if varies(each)]
     double = replace(layer, inputs=tuple(map(doubled, layer.inputs)))
-    function: Any = residual or step
-    given = "residual" if residual else "step"
     scale = size = 1.0
     if any(each.is_complex() for each in outputs):
         return f"{given} is for real outputs: let layer and {given} have torch.view_as_real of z"
@@ -143,17 +142,17 @@ def implicit_of(
 
     def advance(state: Any, theta: Tensor) -> Any:
         after = applied(state, theta)
-        return state - after / scale if residual else after
+        return state - after / scale if given == "residual" else after
 
     def loss(state: Any, theta: Tensor) -> Tensor:
         with double.placed(theta) as inputs:
             return layer.lost(whole(state), inputs)
 
     initial = torch.cat([each.flatten() for each in outputs])
-    if residual:
+    if given == "residual":
         # In units in which a step of the residual's size is one of the solution's.
         drawn = generator(0, "size of a residual").standard_normal(len(initial))
-        shift = SHIFT * (initial.norm() or 1.0) * torch.as_tensor(drawn / np.linalg.norm(drawn))
+        shift = SHIFT * (initial.norm() or 1.0) * torch.as_tensor(drawn / norm(drawn))
         above, below = (applied(initial + each, layer.theta) for each in (shift, -shift))
         size = float((above - below).norm() / shift.norm()) / 2
         if 0 < size < USUAL[0] or USUAL[1] < size < math.inf:
@@ -191,10 +190,12 @@ def implicit_of(
         return float(moving.problem.outer_loss(_refined(moving, solution)[0]))
 
     line = slope(value, rounding * condition * abs(value(0.0)), LADDER[1:6])
-    claimed, size = float(exact @ along), float(exact.norm() * along.norm())
+    claimed = float(exact @ along)
     if line.kink:
         return "the solution has a kink here: audit other inputs"
-    if not abs(claimed - line.value) <= BEYOND * line.uncertainty + ROUNDED * size:
+    if not abs(claimed - line.value) <= (
+        BEYOND * line.uncertainty + ROUNDED * exact.norm() * along.norm()
+    ):
         return (
             f"differences of the solution give {line.value:.6g} where the gradients of {given}"
             f" give {claimed:.6g}: audit {given} itself, or inputs farther from a kink"
@@ -239,7 +240,7 @@ def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: A
     """Yield what mistakes that need no equation make of the expected gradient in a part, in all
     entries or along some directions.
     """
-    shape = tuple(part.tensor.shape)
+    shape = part.tensor.shape
     if not mine.any():
         yield "detached: no gradient arrives at all", mine
     counts = {*shape[:1], *(n for each in outputs for n in (each.size, *each.shape[:1]))}
@@ -251,7 +252,7 @@ def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: A
     if len(shape) > 1 and shape[0] > 1:
         pairs = zip(mine.reshape(shape), expected.reshape(shape), strict=True)
         little = 0.01 * distance(mine, expected)
-        right = [bool(distance(a, b) <= little and b.any()) for a, b in pairs]
+        right = [distance(a, b) <= little and b.any() for a, b in pairs]
         if any(right) and not all(right):
             yield f"a part of the batch: {right.count(True)} of {len(right)} rows right", mine
     if len(shape) == 2 and shape[0] == shape[1]:
@@ -274,7 +275,7 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
     if single:
         what = "right numbers at wrong places (a sum over the wrong axis)"
         yield what, kept * expected.sum(1, keepdims=True)
-    rank = np.linalg.matrix_rank(mine - expected, ROUNDED * np.linalg.norm(expected))
+    rank = np.linalg.matrix_rank(mine - expected, ROUNDED * norm(expected))
     if (rows & ~needed).any():
         yield "not zero where outputs do not depend on the input (a mask, a clamp)", mine
     elif single and due.sum(1).max() > 1:
@@ -361,14 +362,13 @@ def of_equation(layer: Layer, implicit: Implicit, mine: Array, elsewhere: Tensor
             along = (left.T @ weights.ravel())[:rank] / values[:rank]
             what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
             yield what, pulled(right[:rank].T @ along)
-        size = float(values[0])
         nearest = minimize_scalar(
-            lambda exponent: distance(solved(matrix + size * 10**exponent * eye), mine),
+            lambda exponent: distance(solved(matrix + values[0] * 10**exponent * eye), mine),
             bounds=DAMPINGS,
             method="bounded",
             options={"xatol": 1e-10, "maxiter": 80},
         )
-        damping = size * 10**nearest.x
+        damping = values[0] * 10**nearest.x
         what = f"the system is damped by {damping:.3g} times the identity"
         yield what, solved(matrix + damping * eye)
     term = total = weights

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.linalg import norm
 from torch import Tensor
 
 from ..errors import InvalidArgument, first_line
@@ -31,7 +30,7 @@ from .audit_mistakes import (
     without_equation,
 )
 from .closed_forms import Array
-from .explanations import MULTIPLE, SINGLE_PATH, Mistakes, distance
+from .explanations import MULTIPLE, SINGLE_PATH, Mistakes, distance, norm
 from .tolerances import EXACT, ROUNDED
 
 #: Verdicts from the worst.
@@ -140,13 +139,12 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Judges a layer's gradients: by the implicit ones if `residual` or `step` is given, else by
-    differences. All is in units of the parts.
+    """Judges a layer's gradients: by the implicit ones if an equation is given, ``residual`` or
+    ``step`` and the function, else by differences. All is in units of the parts.
     """
 
     layer: Layer
-    residual: Callable[..., Any] | None
-    step: Callable[..., Any] | None
+    equation: tuple[str, Callable[..., Any]] | None
     directions: int
     tighten: Callable[..., Any] | str | None
 
@@ -186,7 +184,7 @@ class Judge:
         if max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
             for part in layer.parts:
-                other = self.judged(part, calls[int(np.argmax(apart))])
+                other = self.judged(part, calls[np.argmax(apart)])
                 worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
@@ -280,8 +278,8 @@ class Judge:
     @cached_property
     def implicit(self) -> Any:
         """The implicit gradient; why there is none; None where no equation is given."""
-        return (self.residual or self.step) and implicit_of(
-            self.layer, self.residual, self.step, self.drawn("of an equation")
+        return self.equation and implicit_of(
+            self.layer, *self.equation, self.drawn("of an equation")
         )
 
     # --- the verdict
@@ -293,7 +291,7 @@ class Judge:
         it, or if it is more than the solver can explain; else ``undecided``.
         """
         mine = gradient[part.span]
-        if bad := int((~np.isfinite(mine)).sum()):
+        if bad := (~np.isfinite(mine)).sum():
             return Part(part.name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
         if not mine.size or isinstance(self.implicit, str):
             why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
@@ -360,9 +358,9 @@ class Judge:
         values, doubt, kinks = np.array([each[:3] for each in lines]).T
         # An input that hardly counts is known as well as the loss.
         least = EXACT * abs(self.layer.value(self.layer.theta))
-        size = max(float(norm(values)), float(norm(claimed)), least)
+        size = max(norm(values), norm(claimed), least)
         usable = doubt <= RESOLVED * size + lines[0].noise
-        left = count(int((~usable).sum()), "direction")
+        left = count((~usable).sum(), "direction")
         seen = f", {left} left out for kinks or noise" * (not usable.all())
         if len(mine) > ALL:
             seen += f" ({self.directions} random directions, {SOME} of {len(mine)} coordinates)"
@@ -373,7 +371,7 @@ class Judge:
             if kinks.any():
                 why, remedy = "kinks", "an audit at other inputs"
             hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
-        known = number(float(norm(doubt[usable])) / (size or 1.0))
+        known = number(norm(doubt[usable]) / (size or 1.0))
         return Truth(
             values[usable],
             BEYOND * doubt[usable] + (EXACT if self.precise else ROUNDED) * size,
@@ -397,7 +395,7 @@ class Judge:
             return
         expected, returned = implicit.exact[part.span], implicit.at_returned[part.span]
         # An input that hardly counts is known as well as all of the gradient.
-        size = max(float(norm(expected)), ROUNDED * float(norm(implicit.exact))) or 1.0
+        size = max(norm(expected), ROUNDED * norm(implicit.exact)) or 1.0
         moved, condition = implicit.moved, implicit.condition
         interval = max(moved, distance(returned, expected, size))
         explained = BEYOND * max(interval, condition * moved)
@@ -438,7 +436,7 @@ class Judge:
             yield SINGLE, seen
         if truth.rows is not None and len(seen) > 1:
             # The entry whose change explains most of the gap.
-            columns = truth.rows / np.maximum(norm(truth.rows, axis=0), EXACT)
+            columns = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
             aligned = (seen - truth.expected) @ columns
             entry = np.abs(aligned).argmax()
             yield (

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.linalg import norm
 from scipy.stats import sem
 
 from ..references import certified
 from ..streams import generator
-from . import tolerances
 from .checks import (
     Defect,
     Distance,
@@ -29,20 +27,25 @@ from .checks import (
 )
 from .closed_forms import Array
 from .contract import DIFFERENT
-from .explanations import Mistakes, distance
+from .explanations import Mistakes, distance, norm
 from .specimens import DRAWN, GRID, PLAIN, SAMPLED, SMALL, Specimen, specimens, tensors_of
 from .tolerances import (
+    AVERAGED,
     DEEP,
     EXACT,
     LAYERS,
     MOST_SEEDS,
     QUOTIENT,
+    QUOTIENT_DRAWN,
     RESOLVING,
     ROUNDED,
+    SAME,
     SEEDS,
     SETTLED,
     SHALLOW,
     SINGLE,
+    SINGLE_DRAWN,
+    SINGLE_QUOTIENT,
     SOLVED,
     STANDARD_ERRORS,
     VANISHED,
@@ -110,7 +113,7 @@ def check_claim(subject: Subject) -> Measurements:
         if depth in alone:
             what, expected = f"the gradient of estimate at depth {depth}", gradient_of(alone[depth])
             size = _size(expected, specimen)
-            yield compare(what, gradient_of(result), expected, tolerances.SAME, size)
+            yield compare(what, gradient_of(result), expected, SAME, size)
 
 
 def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
@@ -136,7 +139,7 @@ def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
             return
     if is_quotient(result):
         # Its rounding is that of the loss, whatever the size of the gradient.
-        limit, share = (tolerances.QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
+        limit, share = (QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
     yield compare(
         f"{what} at depth {depth}",
         mine,
@@ -172,7 +175,7 @@ def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
     theta, codes = specimen.form.theta, np.zeros_like(specimen.form.codes(0))
     size = norm(gradient) * (theta.size / gradient.size) ** 0.5
     loss = abs(specimen.form.loss(codes, theta))
-    return float(max(size, share * loss / (norm(theta) or 1.0)) or 1.0)
+    return max(size, share * loss / (norm(theta) or 1.0)) or 1.0
 
 
 @register(GRID, lambda subject: subject.claim == "heuristic")
@@ -238,19 +241,19 @@ def check_mean(subject: Subject) -> Measurements:
         "a stochastic estimator needs a field `seed`: without it the draws cannot be repeated or"
         " averaged",
     )
-    depth, form = tolerances.AVERAGED, subject.specimen.form
+    depth, form = AVERAGED, subject.specimen.form
     targets = np.stack([form.unrolled(depth), form.unrolled(depth, 0)]).reshape(2, -1)
-    size = norm(targets, axis=1).max()
+    size = np.linalg.norm(targets, axis=1).max()
     # The mean is compared along the targets and along two random directions.
     random = [np.random.default_rng(index).standard_normal(form.theta.size) for index in range(2)]
     axes = np.array([*targets[targets.any(1)], *random])
-    axes /= norm(axes, axis=1, keepdims=True)
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     draws, layers_run = list[Array](), 0
     for seed in range(MOST_SEEDS):
         result = subject.having(seed=seed).estimate(depth)
         draws.append(axes @ gradient_of(result).ravel())
         runs = result.diagnostics.get("evaluations", 1)
-        layers_run += int(result.diagnostics.get("layers", depth * runs))
+        layers_run += result.diagnostics.get("layers", depth * runs)
         enough = len(draws) >= SEEDS and layers_run >= LAYERS
         if enough and sem(draws).max() < RESOLVING * size:
             break
@@ -344,14 +347,14 @@ def check_single_precision(subject: Subject) -> Measurements:
         subject.estimate(4 if drawn else SETTLED, dtype) for dtype in (torch.float32, torch.float64)
     )
     expected, quotient = gradient_of(double), is_quotient(double)
-    limit = tolerances.SINGLE_QUOTIENT if quotient else SINGLE
+    limit = SINGLE_QUOTIENT if quotient else SINGLE
     if drawn:
         if quotient:
             # In float32 a quotient has two digits, and none where a kink lies within the step.
             return
         # Where the parts of a gradient cancel, it is as accurate as they are: to SINGLE of their
         # size.
-        limit = tolerances.SINGLE_DRAWN
+        limit = SINGLE_DRAWN
         size = _size(expected, subject.specimen, SINGLE / limit)
     yield compare("the gradient in float64", gradient_of(single), expected, limit, size)
     yield compare("the codes in float64", codes_of(single), codes_of(double), limit)

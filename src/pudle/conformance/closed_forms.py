@@ -134,8 +134,7 @@ class ClosedForm:
         """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
         nonnegative = getattr(self.problem, "nonnegative", False)
         if isinstance(rule, Hard):
-            sizes = values.real if nonnegative else np.abs(values.real)
-            return np.where(sizes > np.real(rule.threshold or threshold), values, 0)
+            return np.where(soft(values, rule.threshold or threshold, nonnegative), values, 0)
         scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
         return scale * soft(values, threshold * decay**iteration, nonnegative)
 

@@ -286,7 +286,7 @@ def check_overflow(subject: Subject) -> None:
     refused.
     """
     huge = 1e200 * subject.specimen.make().observations
-    size = float(torch.linalg.norm(subject.estimate(SHALLOW[-1], observations=huge).gradient))
+    size = float(subject.estimate(SHALLOW[-1], observations=huge).gradient.norm())
     require(
         not np.isfinite(size),
         f"a gradient that exceeds float64 came back with norm {size:.1e}: never replace NaN or"

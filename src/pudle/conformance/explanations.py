@@ -18,14 +18,19 @@ MULTIPLE = " times that, of a step size or a damping perhaps"
 SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
 
+def norm(array: Array) -> float:
+    """Return the Euclidean norm."""
+    return float(np.linalg.norm(array))
+
+
 def distance(mine: Array, expected: Array, size: float | None = None) -> float:
     """Return the distance relative to a size, by default the expected norm; absolute if that is
     zero, infinite for another shape.
     """
     if mine.shape != expected.shape:
-        return float("inf")
-    size = float(np.linalg.norm(expected)) if size is None else size
-    return float(np.linalg.norm(mine - expected)) / (size or 1.0)
+        return np.inf
+    size = norm(expected) if size is None else size
+    return norm(mine - expected) / (size or 1.0)
 
 
 def likely(
@@ -51,21 +56,21 @@ def likely(
 
 def _scale(mine: Array, expected: Array) -> float:
     """Return the multiple of the expected array that comes nearest."""
-    return float((mine * expected).sum() / ((expected * expected).sum() or 1.0))
+    return (mine * expected).sum() / ((expected * expected).sum() or 1.0)
 
 
 def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:
     """Say how an array differs from the expected one, which `what` names."""
     if mine.shape != expected.shape:
         return f"shape {mine.shape} instead of {expected.shape}, that of {what}"
-    if bad := int((~np.isfinite(mine)).sum()):
+    if bad := (~np.isfinite(mine)).sum():
         return f"{bad} of {mine.size} entries are NaN or infinite, unlike {what}"
     if not expected.any():
-        return f"norm {np.linalg.norm(mine):.2g}, but zero is {what}"
+        return f"norm {norm(mine):.2g}, but zero is {what}"
     error, scale = distance(mine, expected), _scale(mine, expected)
     for _, mistake in likely(mine, expected, mistakes):
         return f"{mistake}, instead of {what}"
     if error < ROUNDED:
         return f"off by {error:.0e} from {what}: {SINGLE_PATH}"
-    cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
+    cosine = scale * norm(expected) / (norm(mine) or 1.0)
     return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"

@@ -241,7 +241,7 @@ def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
     random = generator(index, "conformance draw")
     problem = problem_class.specimen(random)
-    scattered = bool(random.random() < 0.35)
+    scattered = random.random() < 0.35
     losses: Any = ("lasso", "reconstruction", own_loss)
     loss = getattr(problem, "loss", "linear")
     if loss in losses:
