@@ -198,7 +198,7 @@ def audit(
         error = exact.apart(rounded, gradient)
         text = f"{worst.text}; in {dtype} it is {number(error)} of its norm off"
         verdict = "right" if error <= RESOLVED else "inexact"
-        worst = replace(worst, verdict=verdict, text=text, error=error)
+        worst = worst._replace(verdict=verdict, text=text, error=error)
     return replace(found, parts=(worst, *others))
 
 
@@ -220,7 +220,7 @@ def _audit_problem(problem: Problem, **options: Any) -> Audit:
     shift = torch.as_tensor(random).to(state) * (rms(state) or 1.0)
     state = torch.where(state == 0, shift, state)
     parts = [
-        replace(part, name=f"{part.name} of the {function.__name__}")
+        part._replace(name=f"{part.name} of the {function.__name__}")
         for function in (step, loss)
         for part in audit(function, state, problem.theta, wrt=(0, 1), **options).parts
     ]

@@ -5,8 +5,8 @@ and what common mistakes make of a gradient, with and without an equation.
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,8 +59,7 @@ WEAK = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Implicit:
+class Implicit(NamedTuple):
     """The equation, and gradients by the implicit function theorem.
 
     Attributes

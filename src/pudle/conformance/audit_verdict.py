@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,8 +54,7 @@ NO_SECOND = (
 ELSEWHERE = 0.1
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """The verdict on the gradient in one input or parameter.
 
     Attributes
@@ -81,8 +80,7 @@ class Part:
         return VERDICTS.index(self.verdict), -self.error
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
+class Truth(NamedTuple):
     """What a gradient in a part is compared with.
 
     Attributes
@@ -178,7 +176,7 @@ class Judge:
             return [
                 each
                 if each.verdict == "right"
-                else replace(each, verdict=verdict, mistakes=(named,))
+                else each._replace(verdict=verdict, mistakes=(named,))
                 for each in found
             ]
         if max(apart) > RESOLVED:
@@ -188,9 +186,9 @@ class Judge:
                 worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
-                    found[part.index] = replace(worse, verdict=verdict, mistakes=(named,))
+                    found[part.index] = worse._replace(verdict=verdict, mistakes=(named,))
         elif {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
-            return [replace(each, mistakes=(NO_SECOND,)) for each in found]
+            return [each._replace(mistakes=(NO_SECOND,)) for each in found]
         return found
 
     def loses_a_part(self) -> bool:
@@ -416,7 +414,7 @@ class Judge:
             remedy="a backward solve that stops early may lose that much: give tighten=",
         )
         yield truth
-        yield replace(truth, expected=returned, what="that at the returned solution")
+        yield truth._replace(expected=returned, what="that at the returned solution")
         if not implicit.solved:
             differences = self.differences(part, gradient)
             if not differences.agrees(expected):

@@ -4,11 +4,10 @@ registered, and how all of them run.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +33,7 @@ def require(condition: Any, reason: str, *numbers: float) -> tuple[float, ...]:
     return numbers
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """An estimator under check on a specimen, which is None for checks of the class alone."""
 
     estimator: Any
@@ -53,7 +51,7 @@ class Subject:
 
     def having(self, **options: Any) -> Subject:
         """Return the same with other options."""
-        return Subject(dataclasses.replace(self.estimator, **options), self.specimen)
+        return Subject(replace(self.estimator, **options), self.specimen)
 
     def estimate(self, depth: Any, *dtype: Any, **changes: Any) -> Any:
         """Return an estimate in a dtype and on a device, perhaps of a changed problem."""
@@ -108,8 +106,7 @@ def compare(
     return error, limit
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """The outcome of one check on one specimen.
 
     Attributes
@@ -142,8 +139,7 @@ class Record:
     place: str = ""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One property of estimators: a function that measures it, the specimens, and the subjects for
     which it is a question.
 

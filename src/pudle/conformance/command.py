@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -85,7 +84,7 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
                 if outcome.status != "ok":
                     # What hangs or ends the process once would most likely do so again.
                     reason = f"{outcome.reason}; the checks after this one were not run"
-                    records.append(dataclasses.replace(unfinished, reason=reason))
+                    records.append(unfinished._replace(reason=reason))
                     break
                 records.append(outcome.result)
             records += everything_refused(records)
@@ -124,7 +123,6 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and
     refusals.
     """
-    import numpy as np
     import pandas
 
     frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
@@ -149,17 +147,16 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     # One line stands for all errors from one line of code.
     cause = failed.place.where(failed.place != "", failed.check)
     alike = failed.groupby(cause).check
-    few = failed[alike.cumcount() < np.where(failed.place != "", 1, FEW)]
-    short = pandas.concat([refused.drop_duplicates("reason"), few])
-    for row in (frame if everything else short).itertuples():
+    few = failed[alike.cumcount() < failed.place.map(lambda place: 1 if place else FEW)]
+    shown = frame if everything else pandas.concat([refused.drop_duplicates("reason"), few])
+    for row in shown.itertuples():
         place = f", {row.problem} / {row.loss} / {row.algorithm}" if row.problem else ""
         if row.place and not everything:
             place += f" ({alike.transform('size')[row.Index]} alike)"
         measured = [f"{each:.3g}" for each in (row.number, row.limit) if pandas.notna(each)]
         numbers = f" ({', limit '.join(measured)})" if measured else ""
         lines.append(f"{row.status}: {row.check}{place}{numbers}: {row.reason}")
-    left_out = len(failed) + len(refused) - len(short)
-    if left_out and not everything:
+    if (left_out := len(failed) + len(refused) - len(shown)) > 0:
         lines.append(f"{left_out} more like these are printed with --all")
     totals = frame.status.value_counts()
     verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if status in totals)

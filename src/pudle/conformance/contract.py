@@ -28,7 +28,6 @@ from .checks import (
     require,
     require_finite,
 )
-from .closed_forms import Array
 from .specimens import FEW, GRID, specimens, tensors_of
 from .tolerances import QUOTIENT_DRAWN, SHALLOW
 
@@ -170,7 +169,7 @@ def check_repeatable(subject: Subject) -> Measurements:
         yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, expected)
 
 
-def _gradients(estimator: Any, order: int) -> Array:
+def _gradients(estimator: Any, order: int) -> list[Any]:
     """Return gradients of problems that differ in their numbers alone, evaluated in an order."""
     problem, gradients = DENSE[0].original, []
     for shift, step in [*itertools.product(range(4), (None, 0.05))][::order]:
@@ -179,8 +178,8 @@ def _gradients(estimator: Any, order: int) -> Array:
             dictionary=problem.dictionary.roll(shift, 1),
         )
         result = estimator.estimate(shifted, Ista(step), SHALLOW[1])
-        gradients.append(gradient_of(result).copy())
-    return np.array(gradients[::order])
+        gradients.append(gradient_of(result).tolist())
+    return gradients[::order]
 
 
 def _elsewhere(spec: str) -> list[Outcome]:
@@ -193,7 +192,7 @@ def _elsewhere(spec: str) -> list[Outcome]:
 def check_processes(subject: Subject) -> Measurements:
     """Another process, and a copy of it, give the same gradients, whatever came before."""
     estimator = subject.estimator
-    here, spec = _gradients(estimator, 1), names.text(estimator)
+    here, spec = np.array(_gradients(estimator, 1)), names.text(estimator)
     with contextlib.suppress(PudleError):
         # No other process can make one of a notebook or a test.
         if names.make_estimator(spec) == estimator:
@@ -202,7 +201,7 @@ def check_processes(subject: Subject) -> Measurements:
             for each in made.result or [made]:
                 require(each.status == "ok", f"fails in another process or a copy: {each.reason}")
                 what = "the gradients in another process (keep nothing by id, shape or hash)"
-                yield compare(what, here, each.result, QUOTIENT_DRAWN)
+                yield compare(what, here, np.array(each.result), QUOTIENT_DRAWN)
 
 
 @register(DIFFERENT)
