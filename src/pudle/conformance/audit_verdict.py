@@ -198,8 +198,7 @@ class Judge:
         layer, along = self.layer, self.drawn("second derivative")
 
         def first(length: float) -> float:
-            moved = layer.gradient(layer.theta + length * along)
-            return float(moved @ along.numpy(force=True))
+            return layer.gradient(layer.theta + length * along) @ along.numpy(force=True)
 
         with contextlib.suppress(Exception):
             line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
@@ -296,7 +295,7 @@ class Judge:
             return Part(part.name, "undecided", np.nan, why)
         truths = self.truths(part, gradient)
         truth = next(truths)
-        error = truth.error(mine)
+        error = np.nan if truth.hidden else truth.error(mine)
         off = f"is off by {number(error)} of its norm from {truth.what}"
 
         def ruled(verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
@@ -304,7 +303,7 @@ class Judge:
             return Part(part.name, verdict, error, text, mistakes, truth)
 
         if truth.hidden:
-            return Part(part.name, "undecided", np.nan, truth.hidden, truth=truth)
+            return ruled("undecided", truth.hidden)
         if truth.agrees(mine):
             if error > BEYOND * RESOLVED:
                 return ruled("undecided", off, "so no more can be told")
@@ -333,9 +332,9 @@ class Judge:
             layer = replace(self.layer, call=tightened(self.layer.call, self.tighten))
             tight = replace(self, layer=layer, tighten=None)
             moved = max(map(distance, tight.outputs, self.outputs))
-            after = error
-            if moved > EXACT:
-                after = tight.judged(part, layer.gradient(layer.theta)).error
+            after = (
+                tight.judged(part, layer.gradient(layer.theta)).error if moved > EXACT else error
+            )
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return ruled("inexact", off, says)
@@ -439,7 +438,7 @@ class Judge:
             entry = np.abs(aligned).argmax()
             yield (
                 f"wrong in entry {entry} alone",
-                truth.expected + aligned[entry] * columns[:, entry],
+                truth.expected + aligned[entry] * columns.T[entry],
             )
         yield from without_equation(part, self.outputs, seen, truth.expected)
         if self.implicit:
