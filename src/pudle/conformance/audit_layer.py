@@ -24,9 +24,7 @@ from ..errors import InvalidArgument
 from ..peers import run_jax
 from ..streams import generator
 from ..validation import check_scalar
-from .closed_forms import Array
-from .explanations import distance
-from .tolerances import ROUNDED
+from .explanations import ROUNDED, Array, distance
 
 #: Steps of the ladder, as shares of the size of what is varied, each the one before by a ratio.
 RATIO = 8.0

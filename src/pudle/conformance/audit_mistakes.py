@@ -22,9 +22,17 @@ from ..references.converging import Converging
 from ..streams import generator
 from ..text import count
 from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, doubled, reals, slope, varies
-from .closed_forms import Array
-from .explanations import MULTIPLE, Mistakes, distance, likely, norm
-from .tolerances import EXACT, ROUNDED, SAME
+from .explanations import (
+    EXACT,
+    MULTIPLE,
+    ROUNDED,
+    SAME,
+    Array,
+    Mistakes,
+    distance,
+    likely,
+    norm,
+)
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13

@@ -29,9 +29,16 @@ from .audit_mistakes import (
     scaled,
     without_equation,
 )
-from .closed_forms import Array
-from .explanations import MULTIPLE, SINGLE_PATH, Mistakes, distance, norm
-from .tolerances import EXACT, ROUNDED
+from .explanations import (
+    EXACT,
+    MULTIPLE,
+    ROUNDED,
+    SINGLE_PATH,
+    Array,
+    Mistakes,
+    distance,
+    norm,
+)
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")

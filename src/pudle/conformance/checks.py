@@ -15,8 +15,7 @@ from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import Estimate
 from ..validation import check_choice
 from ..workers import failure, restart_clock
-from .closed_forms import Array
-from .explanations import Mistakes, distance, explain
+from .explanations import Array, Mistakes, distance, explain
 from .specimens import Specimen
 
 

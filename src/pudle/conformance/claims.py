@@ -25,11 +25,8 @@ from .checks import (
     require,
     require_finite,
 )
-from .closed_forms import Array
 from .contract import DIFFERENT
-from .explanations import Mistakes, distance, norm
-from .specimens import DRAWN, GRID, PLAIN, SAMPLED, SMALL, Specimen, specimens, tensors_of
-from .tolerances import (
+from .explanations import (
     AVERAGED,
     DEEP,
     EXACT,
@@ -49,7 +46,12 @@ from .tolerances import (
     SOLVED,
     STANDARD_ERRORS,
     VANISHED,
+    Array,
+    Mistakes,
+    distance,
+    norm,
 )
+from .specimens import DRAWN, GRID, PLAIN, SAMPLED, SMALL, Specimen, specimens, tensors_of
 
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers.
 REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
@@ -77,8 +79,7 @@ def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mista
     earlier = form.implicit(max(depth - 1, 0))
     yield "the implicit gradient at the codes of an earlier layer", earlier
     for window in range(depth - 1, 0, -1) if depth < SETTLED else ():
-        last = f"the derivative through the last {window} layers alone"
-        yield last, form.unrolled(depth, window)
+        yield f"the derivative through the last {window} layers alone", form.unrolled(depth, window)
 
 
 @register((*GRID, *DRAWN, *TINY))
@@ -122,9 +123,10 @@ def _exact(subject: Subject, result: Any, depth: int) -> Measurements:
     mine = form.along(gradient_of(result))
     match subject.claim:
         case "implicit" if form.regular:
-            expected, what, limit = form.implicit(depth), "the implicit gradient", SOLVED
+            what, limit = "the implicit gradient", SOLVED
             # That of the layer's fixed point has the layer's active set; no layer made the start.
-            right = [expected, form.implicit(depth, ahead=True) if depth else form.unrolled(0, 0)]
+            ahead = form.implicit(depth, ahead=True) if depth else form.unrolled(0, 0)
+            right = [form.implicit(depth), ahead]
             if exact := _certified(specimen):
                 # One step of a better method may lead beyond the codes, to the exact gradient.
                 right.append(form.along(exact.gradient.numpy()))

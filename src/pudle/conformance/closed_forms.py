@@ -17,9 +17,8 @@ import torch
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, State
 from ..algorithms.thresholding import Hard, Soft, Thresholding
+from .explanations import Array
 
-#: Entries are floats, complex numbers or extended floats.
-Array = np.ndarray[Any, Any]
 #: The matrix A (m, p), the penalty (a number, or one per entry of a code) and the l2_penalty.
 Parts = tuple[Array, Any, Any]
 #: Step into the complex plane.

@@ -88,9 +88,8 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
                     break
                 records.append(outcome.result)
             records += everything_refused(records)
-    for title, records in results.items():
-        print_result(title, records, everything)
-    if any(record.status == "failed" for records in results.values() for record in records):
+    failed = [print_result(title, records, everything) for title, records in results.items()]
+    if any(failed):
         click.get_current_context().exit(FAILED)
 
 
@@ -119,9 +118,9 @@ def _check(target: str, name: str, index: int) -> Record:
     return check(check.subjects(_make(target))[index])
 
 
-def print_result(title: str, records: list[Record], everything: bool) -> None:
+def print_result(title: str, records: list[Record], everything: bool) -> bool:
     """Print what one estimator's checks gave: a line for each check, then the failures and
-    refusals.
+    refusals. Return whether there are failures.
     """
     import pandas
 
@@ -147,7 +146,7 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     # One line stands for all errors from one line of code.
     cause = failed.place.where(failed.place != "", failed.check)
     alike = failed.groupby(cause).check
-    few = failed[alike.cumcount() < failed.place.map(lambda place: 1 if place else FEW)]
+    few = failed[alike.cumcount() <= (FEW - 1) * (failed.place == "")]
     shown = frame if everything else pandas.concat([refused.drop_duplicates("reason"), few])
     for row in shown.itertuples():
         place = f", {row.problem} / {row.loss} / {row.algorithm}" if row.problem else ""
@@ -161,3 +160,4 @@ def print_result(title: str, records: list[Record], everything: bool) -> None:
     totals = frame.status.value_counts()
     verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if status in totals)
     echo("\n".join([*lines, f"{title}: {verdict}"]))
+    return len(failed) > 0

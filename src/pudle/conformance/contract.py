@@ -28,8 +28,8 @@ from .checks import (
     require,
     require_finite,
 )
+from .explanations import QUOTIENT_DRAWN, SHALLOW
 from .specimens import FEW, GRID, specimens, tensors_of
-from .tolerances import QUOTIENT_DRAWN, SHALLOW
 
 #: Every kind of problem, named and drawn.
 EVERY_KIND = specimens() + FEW
@@ -273,8 +273,7 @@ def check_impossible_depth(subject: Subject) -> None:
 def check_divergent_step(subject: Subject) -> None:
     """A step above 2/L is refused, as `Algorithm.step_size` does."""
     problem = subject.specimen.make()
-    algorithm = Ista(2.1 / problem.lipschitz_constant)
-    subject.estimator.estimate(problem, algorithm, 3)
+    subject.estimator.estimate(problem, Ista(2.1 / problem.lipschitz_constant), 3)
     raise Defect("a step of 2.1/L was run: take it from algorithm.step_size(problem)", 2.1, 2.0)
 
 
@@ -298,8 +297,8 @@ def check_overflow(subject: Subject) -> None:
 def check_empty_supports(subject: Subject) -> None:
     """A penalty that leaves every code zero gives a zero gradient."""
     result = subject.estimate(SHALLOW[-1], penalty=1e3)
-    for what, tensor in (("codes", result.codes), ("gradient", result.gradient)):
-        size = float(tensor.abs().max())
+    for what in ("codes", "gradient"):
+        size = float(getattr(result, what).abs().max())
         require(size == 0, f"all codes should be zero, but the {what} reach {size}", size, 0)
 
 

@@ -22,7 +22,7 @@ from ..algorithms import Algorithm, Fista, Ista, Iteration, State
 from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
 from .closed_forms import ClosedForm, Squeeze, Steps, own_losses
-from .tolerances import EVERY, FAR, SHALLOW
+from .explanations import EVERY, FAR, SHALLOW
 
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
 #: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
