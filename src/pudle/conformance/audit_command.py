@@ -1,7 +1,5 @@
 """`pudle audit`: tell whether the gradient of a layer in a file is right."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -329,8 +329,8 @@ def of_equation(layer: Layer, implicit: Implicit, mine: Array, elsewhere: Tensor
         (through,) = gradients(after, (theta,), adjoint.reshape(codes.shape), keep_graph=True)
         return (direct + through).numpy(force=True)
 
-    adjoint, _ = system.solve(weights)
     yield "the system is not solved: one step is differentiated", pulled(weights)
+    adjoint, _ = system.solve(weights)
     with contextlib.suppress(UnsupportedProblem):
         transposed, _ = system.solve(weights, transposed=False)
         yield "a solve with the Jacobian in place of its transpose", pulled(transposed)

@@ -276,7 +276,7 @@ class Judge:
         random = generator(self.layer.seed, f"audit directions {part.index}")
         single = [*random.choice(size, SOME - 1, replace=False), np.abs(mine).argmax()]
         rows = random.standard_normal((self.directions + SOME, size))
-        rows[self.directions :] = np.arange(size) == np.array(single)[:, None]
+        rows[self.directions :] = np.equal.outer(single, np.arange(size))
         return rows
 
     @cached_property
