@@ -22,17 +22,7 @@ from ..references.converging import Converging
 from ..streams import generator
 from ..text import count
 from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, doubled, reals, slope, varies
-from .explanations import (
-    EXACT,
-    MULTIPLE,
-    ROUNDED,
-    SAME,
-    Array,
-    Mistakes,
-    distance,
-    likely,
-    norm,
-)
+from .explanations import EXACT, MULTIPLE, ROUNDED, SAME, Array, Mistakes, distance, likely, norm
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13
@@ -108,10 +98,7 @@ class Implicit(NamedTuple):
 
 @torch.no_grad()
 def implicit_of(
-    layer: Layer,
-    given: str,
-    function: Callable[..., Any],
-    along: Tensor,
+    layer: Layer, given: str, function: Callable[..., Any], along: Tensor
 ) -> Implicit | str:
     """Return the implicit gradients of a layer by its equation, a `function` that is ``residual``
     or ``step``, confirmed by differences of the refined solution along a direction, or why there

@@ -29,16 +29,7 @@ from .audit_mistakes import (
     scaled,
     without_equation,
 )
-from .explanations import (
-    EXACT,
-    MULTIPLE,
-    ROUNDED,
-    SINGLE_PATH,
-    Array,
-    Mistakes,
-    distance,
-    norm,
-)
+from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Array, Mistakes, distance, norm
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")

@@ -261,19 +261,21 @@ class Steps(ClosedForm):
     #: About what takes as long as the calls.
     work = 10_000
 
-    def _call(self, function: Any, codes: Any, theta: Any) -> Any:
-        """Call a function of the problem, with complex numbers in the form of its state."""
+    def _called(self, name: str, codes: Any, theta: Any) -> Array:
+        """Return what a function of the problem makes of complex numbers in the form of its state,
+        as one vector.
+        """
         codes, theta = (torch.as_tensor(each, dtype=torch.complex128) for each in (codes, theta))
-        return function(self.problem.unpack(codes.reshape(self.problem.code_shape)), theta)
+        state = self.problem.unpack(codes.reshape(self.problem.code_shape))
+        made = getattr(self.problem, name)(state, theta)
+        return np.concatenate([*made.values()] if isinstance(made, dict) else [made], axis=None)
 
     def step(self, codes: Any, theta: Any) -> Array:
         """Return the codes after one step."""
-        state = self._call(self.problem.step, codes, theta)
-        parts = [*state.values()] if isinstance(state, dict) else [state]
-        return np.concatenate(parts, axis=None).reshape(codes.shape)
+        return self._called("step", codes, theta).reshape(codes.shape)
 
     def losses(self, codes: Array, theta: Array) -> Array:
-        return self._call(self.problem.loss, codes, theta).numpy().reshape(1)
+        return self._called("loss", codes, theta)
 
     def signs(self, depth: int, *, ahead: bool) -> Array:
         """Return ones for the whole state, which is one system."""

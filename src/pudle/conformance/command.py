@@ -187,12 +187,7 @@ def print_result(title: str, records: list[Record], everything: bool) -> bool:
     type=click.Path(path_type=Path),
     help="Write differences against their step to this .png or .svg file.",
 )
-def audit_command(
-    target: str,
-    wrt: tuple[str, ...],
-    tolerance: float,
-    figure: Path | None,
-) -> None:
+def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, figure: Path | None) -> None:
     """Tell whether the gradient of a layer is right, and if not, what the mistake may be.
 
     The file defines the layer, a module or a function, and `inputs()`, a tensor or a tuple that it

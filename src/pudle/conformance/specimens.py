@@ -128,11 +128,7 @@ class Specimen:
         return self._copied(self.algorithm_for(self.original, self.initial), *dtype)
 
     def _copied(
-        self,
-        owner: Any,
-        dtype: torch.dtype = torch.float64,
-        device: str = "cpu",
-        **changes: Any,
+        self, owner: Any, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
     ) -> Any:
         """Return a problem or an algorithm with new tensors, which no estimator can spoil for the
         next call.
