@@ -2,8 +2,7 @@
 
 import statistics
 
-from pudle.measuring.contents import ScoreRecord
-from pudle.measuring.statuses import STATUSES
+from pudle.measuring.contents import STATUSES, ScoreRecord
 
 from .selected import record, require_ok, selection
 
@@ -14,7 +13,7 @@ class Accuracy:
 
     A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate,
     diverged) and fails if something broke; `track_status` always has a value, the index in
-    `pudle.measuring.statuses.STATUSES`.
+    `pudle.measuring.contents.STATUSES`.
     """
 
     params = (

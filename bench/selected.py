@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 from pudle.errors import PudleError, SpecError
-from pudle.measuring.contents import ScoreRecord
+from pudle.measuring.contents import BROKEN, ScoreRecord
 from pudle.measuring.costs import drawn
 from pudle.measuring.measurement import measure
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.run import take_part
 from pudle.measuring.runner import fill, plan_costs, survey
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
-from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
 from pudle.names import make_estimator
 from pudle.workers import Here

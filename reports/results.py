@@ -13,7 +13,7 @@ import pandas as pd
 
 from pudle import paired, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
-from pudle.measuring import contents, statuses
+from pudle.measuring import contents
 from pudle.measuring.case import common, labels
 from pudle.reports.records import ExperimentRecord
 
@@ -42,7 +42,7 @@ REFERENCES = (
     " condition_number dual_margin smallest_amplitude zero_codes uncertified samples step rho"
 ).split()
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
-BROKEN = (*statuses.BROKEN, "missing")
+BROKEN = (*contents.BROKEN, "missing")
 
 
 #: A row of a table, or what a record holds, by name.

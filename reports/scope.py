@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pudle import text
-from pudle.measuring import statuses
+from pudle.measuring import contents
 from pudle.reports.results import COSTS, Results
 from pudle.text import count
 
@@ -25,7 +25,7 @@ def some(names: Sequence[str]) -> str:
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order."""
-    names = set(results.frame.loc[results.frame["status"].isin(statuses.BROKEN), "estimator"])
+    names = set(results.frame.loc[results.frame["status"].isin(contents.BROKEN), "estimator"])
     return [name for name in results.estimators if name in names]
 
 

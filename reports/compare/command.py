@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pudle.measuring.axis_options import selection_options
+from pudle.measuring.commands import selection_options
 from pudle.terminal import check_device, echo, home_option, profile_option
 
 

@@ -16,12 +16,11 @@ from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
 from pudle.estimator import GradientEstimator
 from pudle.measuring.case import slug
 from pudle.measuring.experiment import silent
-from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, installed_commit, repository, results_home
 from pudle.measuring.run import begin
 from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import select
-from pudle.measuring.store import Store
+from pudle.measuring.store import Store, locked
 from pudle.names import holding
 from pudle.problems import Problem
 from pudle.reports.load import load

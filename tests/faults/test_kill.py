@@ -15,7 +15,7 @@ from repositories import git, repository
 
 from pudle import workers
 from pudle.files import write_atomically
-from pudle.measuring.locking import locked
+from pudle.measuring.store import locked
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="looks for processes in /proc"

@@ -32,7 +32,6 @@ NEUTRAL = {
     "measuring/provenance",
     "measuring/selection",
     "measuring/sources",
-    "measuring/statuses",
     "measuring/store",
 }
 

@@ -3,7 +3,8 @@
 Each has a line with the digest of all else, and a reader refuses a file whose digest is another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,16 +14,41 @@ from ..files import read_record, write_record
 from .case import Case
 from .scoring import ERRORS
 from .selection import Selection
-from .statuses import STATUSES, worst
 
+#: Statuses of a measurement, from good to bad; the index of one is the code that asv's
+#: `track_status` records.
+STATUSES = (
+    "ok",
+    "skipped",
+    "unsupported",
+    "degenerate",
+    "uncertified",
+    "diverged",
+    "timeout",
+    "out-of-memory",
+    "error",
+)
+#: Statuses that mean that something broke, as opposed to a finding about an estimator; a later run
+#: tries these again.
+BROKEN = ("timeout", "out-of-memory", "error")
 #: Number of the format of records; part of every record's key, and what readers check.
 SCHEMA = 4
 Version: Any = Literal[SCHEMA]
 Status: Any = Literal[STATUSES]
 
 
+def worst(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the status and the reason of the worst row; of several that are equally bad, those of
+    the first.
+    """
+    row = max(rows, key=lambda row: STATUSES.index(row["status"]))
+    return {"status": row["status"], "reason": row["reason"]}
+
+
 class StoredFile(Struct, kw_only=True):
-    """What is read from a file, and written to it, as a whole."""
+    """What is read from a file, and written to it, as a whole; its ``identity`` says what it is
+    of.
+    """
 
     schema: Version = SCHEMA
 
@@ -61,6 +87,7 @@ class ScoreRecord(Record, kw_only=True):
     `references` has seed, target, the fields of a certificate, the step and the contraction factor.
     """
 
+    identity = property(attrgetter("case.name", "estimator"))
     case: Case
     estimator: str
     computes: str
@@ -76,11 +103,6 @@ class ScoreRecord(Record, kw_only=True):
     def __post_init__(self) -> None:
         convert(self.scores, list[_ROW])
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        """Case and estimator."""
-        return self.case.name, self.estimator
-
     def at(self, depth: int, target: str | None = None) -> Mapping[str, str]:
         """Return status and reason at one depth (and target), or those of the whole record where it
         has no such depth.
@@ -88,16 +110,16 @@ class ScoreRecord(Record, kw_only=True):
         An estimator that diverges at a large depth still has a time and a peak memory at smaller
         ones.
         """
-        rows = [row for row in self.scores if row["depth"] == depth]
-        return worst(
-            [row for row in rows if target in (None, row["target"])]
-            or [{"status": self.status, "reason": self.reason}]
-        )
+        rows = [
+            row for row in self.scores if row["depth"] == depth and target in (None, row["target"])
+        ]
+        return worst(rows or [{"status": self.status, "reason": self.reason}])
 
 
 class CostRecord(Record, kw_only=True):
     """A time or memory of one estimator on one case at one depth."""
 
+    identity = property(attrgetter("metric", "case", "estimator", "depth"))
     metric: str
     case: str
     estimator: str
@@ -110,15 +132,11 @@ class CostRecord(Record, kw_only=True):
     #: The memory of the process without the estimate.
     baseline: float | None = None
 
-    @property
-    def identity(self) -> tuple[str, str, str, int]:
-        """Metric, case, estimator and depth, as a cell's label."""
-        return self.metric, self.case, self.estimator, self.depth
-
 
 class ExperimentRecord(Record, kw_only=True):
     """The result of one experiment; the digest is that of the file of its arrays."""
 
+    identity = property(attrgetter("name"))
     kind: str
     study: str
     name: str
@@ -129,24 +147,15 @@ class ExperimentRecord(Record, kw_only=True):
     arrays_digest: str = ""
     seconds: float | None = None
 
-    @property
-    def identity(self) -> str:
-        """The experiment's name."""
-        return self.name
-
 
 class Artifact(Record, kw_only=True):
     """A surface or curve of one case, on one seed."""
 
+    identity = property(attrgetter("case", "kind"))
     kind: str
     case: str
     seed: int
     rows: list[dict[str, Any]] = []
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """Case and kind."""
-        return self.case, self.kind
 
 
 class RunList(StoredFile, kw_only=True):
@@ -157,6 +166,7 @@ class RunList(StoredFile, kw_only=True):
     together.
     """
 
+    identity = property(attrgetter("commit"))
     commit: str
     dirty: bool
     #: None for a run of experiments alone.
@@ -169,11 +179,6 @@ class RunList(StoredFile, kw_only=True):
     artifacts: list[tuple[str, str, str]] = []
     #: Place by name.
     experiments: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def identity(self) -> str:
-        """The commit."""
-        return self.commit
 
 
 class Rounds(StoredFile, kw_only=True):

@@ -17,8 +17,7 @@ import numpy as np
 from ..files import write_atomically
 from ..names import list_experiments
 from ..workers import failure
-from .contents import ExperimentRecord
-from .statuses import BROKEN
+from .contents import BROKEN, ExperimentRecord
 from .store import Store
 
 #: Called with the steps done, the steps in all, and one line about the current step.
@@ -43,7 +42,7 @@ class ExperimentResult:
     arrays : mapping from str to array
         Pictures, filters, dictionaries.
     status : str
-        One of `pudle.measuring.statuses.STATUSES`; the fields above count only where it is ``ok``.
+        One of `pudle.measuring.contents.STATUSES`; the fields above count only where it is ``ok``.
     reason : str
         Why the status is not ``ok``; empty where it is.
     """

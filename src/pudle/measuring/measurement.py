@@ -16,9 +16,8 @@ from ..names import make_estimator
 from ..references.certified import Reference
 from ..workers import failure, keep
 from .case import Case
-from .contents import ScoreRecord
+from .contents import BROKEN, ScoreRecord, worst
 from .scoring import Score, score
-from .statuses import BROKEN, worst
 from .store import Store
 
 #: Some rows of a record, of its field ``scores`` or ``references``.

@@ -17,11 +17,10 @@ from .case import Case
 from .contents import RunList
 from .experiment import ProgressCallback, silent
 from .history import update_history
-from .locking import locked
 from .provenance import NoRepository, installed_commit, repository
 from .runner import Task, fill, plan, plan_costs, plan_experiments, survey
 from .selection import Selection
-from .store import Store
+from .store import Store, locked
 
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = (

@@ -20,11 +20,11 @@ from ..files import files_in, is_large
 from ..workers import Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, Case, labels
+from .contents import BROKEN
 from .costs import cells, measure_memory, measure_times
 from .experiment import ProgressCallback, carry_out, silent
 from .measurement import measure, stored_reference, write_scores
 from .selection import Selection
-from .statuses import BROKEN
 from .store import RECORDS, Place, Store, objects
 from .surfaces import measure_surface
 

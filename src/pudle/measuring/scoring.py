@@ -31,7 +31,7 @@ class Score:
         Whether the relative error stands at the reference's bound because the true error is
         smaller.
     status : str
-        One of `pudle.measuring.statuses.STATUSES`.
+        One of `pudle.measuring.contents.STATUSES`.
     reason : str
         Why there is no score; empty where there is one.
     """

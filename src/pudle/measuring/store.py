@@ -1,9 +1,12 @@
-"""The store: one file per result, named by the hash of all that the result depends on."""
+"""The store: one file per result, named by the hash of all that the result depends on; and the lock
+on a folder of results.
+"""
 
 import contextlib
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +14,10 @@ from urllib.parse import quote
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
-from ..errors import ChangedSources, UnreadableResult
-from ..files import read_arrays, write_atomically
+from ..errors import ChangedSources, PudleError, UnreadableResult
+from ..files import read_arrays, sweep, write_atomically
 from ..kernel_choice import choice, description
 from ..names import list_studies, make_dataset, make_estimator
 from ..references.certified import Certificate, Reference
@@ -88,32 +92,30 @@ class Store:
         - ``surface``: its name, a case and windows;
         - ``experiment``: its name. It is the same in all profiles.
         """
-        parts: dict[str, Any] = {"device": self.device, "kernels": choice()}
+        parts: tuple[Any, ...] = (self.device, choice())
         of: dict[str, Any] = {}
         match kind, *what:
             case "score", case, estimator:
                 made = objects(case, estimator)
                 stem, of = f"{case.name}/{slug(estimator)}-", {"case": case, "estimator": estimator}
-                parts |= of | {"profile": self.profile}
+                parts += of, self.profile
             case "reference", case, seed, target:
                 made = objects(case)[: 1 + (target == "limit")]
                 stem, algorithm = "references/", case.algorithm if made[1:] else ""
                 # It is computed on the CPU.
-                problem = (case.dataset, case.loss, case.dtype, algorithm)
-                parts = {"problem": problem, "seed": seed, "target": target}
+                parts = case.dataset, case.loss, case.dtype, algorithm, seed, target
             case "cost", metric, case, estimator, depth:
                 made = objects(case, estimator)
                 stem = f"{case.name}/costs/{metric}-{slug(estimator)}-{depth}-"
                 of = {"metric": metric, "estimator": estimator, "depth": depth, "case": case.name}
-                problem = (case.dataset, case.loss, case.dtype, case.algorithm)
                 kernels = "torch" if metric == "seconds_torch" else description()
-                parts |= of | {"machine": machine(), "kernels": kernels}
-                parts |= {"case": problem, "seed": case.seeds[0]}
+                problem = (case.dataset, case.loss, case.dtype, case.algorithm, case.seeds[0])
+                parts = self.device, kernels, machine(), of, problem
             case "surface", name, case, windows:
                 made = objects(case, "truncated(window=1)" if windows else "")
                 stem = f"artifacts/{case.name}-{name}"
                 of = {"kind": name, "case": case.name, "seed": case.seeds[0]}
-                parts |= {"case": case, "windows": windows}
+                parts += case, windows
             case _, name:
                 study, experiment = next(
                     (study, members[name])
@@ -123,11 +125,11 @@ class Store:
                 made = [experiment]
                 # Whatever a package calls its experiment, the file stays in its folder.
                 stem = f"experiments/{quote(name, safe='')}-"
-                of = {"name": name, "kind": experiment.kind, "options": asdict(experiment)}
-                parts |= of
-                of |= {"study": study}
-        parts |= {"schema": SCHEMA, "sources": sources.digest(kind, *made)}
-        parts["data"] = [getattr(each, "fingerprint", str)() for each in made]
+                of = {"name": name, "study": study, "kind": experiment.kind}
+                of["options"] = asdict(experiment)
+                parts += (of,)
+        data = [getattr(each, "fingerprint", str)() for each in made]
+        parts = SCHEMA, sources.digest(kind, *made), data, *parts
         text = json.dumps(parts, sort_keys=True, default=asdict)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         # One file has the surfaces of all keys in turn; references are arrays.
@@ -178,18 +180,16 @@ class Store:
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
         """Return the reference of one seed, or None where there is none yet."""
         path, key, _ = self.place("reference", case, seed, target)
-        try:
+        with contextlib.suppress(UnreadableResult, ValueError, TypeError, KeyError, RecursionError):
             arrays = read_arrays(path, ("gradient", "codes", "scalars"))
             scalars = json.loads(str(arrays["scalars"]))
             # A whole file may have been copied to another's place.
-            if scalars.pop("key") != key:
-                return None
-            scalars["certificate"] = Certificate(**scalars["certificate"])
-            for name in ("gradient", "codes"):
-                scalars[name] = torch.from_numpy(arrays[name]).to(torch.float64)
-            return Reference(**scalars)
-        except (UnreadableResult, ValueError, TypeError, KeyError, RecursionError):
-            return None
+            if scalars.pop("key") == key:
+                scalars["certificate"] = Certificate(**scalars["certificate"])
+                for name in ("gradient", "codes"):
+                    scalars[name] = torch.from_numpy(arrays[name]).to(torch.float64)
+                return Reference(**scalars)
+        return None
 
     def write_reference(self, case: Case, seed: int, reference: Reference) -> None:
         """Write the reference of one seed, atomically."""
@@ -208,3 +208,21 @@ def objects(case: Case, estimator: str = "") -> list[Any]:
     """
     made = [make_dataset(case.dataset), case.make_algorithm()]
     return [*made, make_estimator(estimator)] if estimator else made
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, made if missing and cleared of unfinished files, or raise
+    PudleError if it is held: two commands never write to it at once.
+
+    `what` says for the error text what writes to the folder, such as a run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            sweep(folder)
+            yield
+    except Timeout:
+        raise PudleError(
+            f"another {what} is writing to {folder}: wait for it to end, or choose another --home"
+        ) from None

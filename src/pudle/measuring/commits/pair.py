@@ -17,9 +17,9 @@ from ...errors import MissingResults, PudleError, SpecError
 from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
 from ..contents import Rounds, RunList, ScoreRecord
-from ..locking import locked
 from ..provenance import git
 from ..selection import Selection
+from ..store import locked
 from . import script
 from .turns import ROUNDS, Cell, place, time_in_turns
 

@@ -1,0 +1,275 @@
+"""`pudle run` and `pudle list`, and the options that choose what is measured."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.progress import TimeRemainingColumn
+from rich.table import Table
+
+from .. import names
+from ..errors import PudleError
+from ..terminal import (
+    check_device,
+    device_option,
+    echo,
+    home_option,
+    output,
+    profile_option,
+    progress_bar,
+)
+
+#: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
+LOG_SECONDS = 1.0
+KINDS = (*names.KINDS, "problems", "cases", "experiments")
+#: What a title says beside the kind.
+REMARKS = {
+    "problems": ", which datasets make; of your own: --dataset FILE.py with a function `problem`",
+    "studies": ", whose experiments `pudle list experiments` lists",
+}
+#: The columns of classes.
+COLUMNS = ("name", "computes", "options", "also called", "origin")
+Row = tuple[Any, ...]
+
+
+def several(name: str, metavar: str | None, text: str, kind: Any = None) -> Any:
+    """Return an option that can be given several times; its values have the plural of its name."""
+    plural = f"{name}es" if name == "loss" else f"{name}s"
+    text = f"{text}; repeatable."
+    return click.option(f"--{name}", plural, type=kind, metavar=metavar, help=text, multiple=True)
+
+
+_POSITIVE = click.IntRange(min=1)
+#: See `pudle.measuring.selection.select`.
+_OPTIONS = (
+    several("estimator", "SPEC", "Measure this estimator as well"),
+    click.option(
+        "--only", is_flag=True, help="Measure only the estimators named with --estimator."
+    ),
+    several("dataset", "SPEC", "Dataset instead of the profile's"),
+    several("algorithm", "SPEC", "Algorithm to unroll instead of the profile's"),
+    several("loss", "NAME", "Outer loss instead of the profile's, e.g. reconstruction"),
+    several(
+        "target",
+        "NAME",
+        "Gradient to score against instead of the profile's: exact, ghat, gstar, gtilde or limit",
+    ),
+    several(
+        "depth", None, "Number of layers to unroll instead of the profile's", click.IntRange(min=0)
+    ),
+    click.option("--seeds", type=_POSITIVE, help="Number of seeds instead of the profile's."),
+    click.option(
+        "--samples",
+        type=_POSITIVE,
+        help="Number of samples (n_samples) of each dataset instead of the profile's.",
+    ),
+    several("case", "GLOB", "Measure only cases whose name matches"),
+    device_option,
+)
+
+
+def selection_options(command: Any) -> Any:
+    """Add the options that choose what is measured to a command; those that are not given are empty
+    tuples, or None for the two numbers.
+    """
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command("run")
+@profile_option
+@selection_options
+@several(
+    "experiment",
+    "GLOB",
+    "Carry out only experiments whose name matches, of any profile, and no cases unless you name"
+    " some",
+)
+@click.option(
+    "--workers",
+    type=_POSITIVE,
+    help="Processes for the scores, at most and by default one per core.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit of one estimator on one case, and of experiments where it exceeds theirs"
+    " [default: the profile's].",
+)
+@click.option("--scores-only", is_flag=True, help="Measure no time and no memory.")
+@click.option(
+    "--again", is_flag=True, help="Measure time and memory anew, also where they are stored."
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Dask cluster for scores and experiments: tcp://HOST:PORT, local:N workers, or"
+    " slurm:FILE.yaml; see docs/scale.md.",
+)
+@home_option
+def run_command(
+    profile: str,
+    workers: int | None,
+    scores_only: bool,
+    again: bool,
+    scheduler: str | None,
+    home: Path | None,
+    **options: Any,
+) -> None:
+    """Measure accuracy, time and memory.
+
+    What is stored already is not measured again, so an interrupted run continues where it stopped.
+    Installed plug-ins are measured together with the profile's own estimators; one that is broken
+    costs only itself. Datasets, algorithms and losses that you name are crossed, and what does not
+    fit is reported as unsupported. A SPEC is a name, name(options), path/file.py or
+    path/file.py:Class(options); `pudle list` shows the names and their options.
+
+    \b
+    Examples:
+      pudle run
+      pudle run --profile default --case 'image_patches-*'
+      pudle run --estimator 'truncated(window=20)' --scores-only
+      pudle run --profile default --experiment 'denoising-*'
+      pudle run --dataset 'image_patches(folder="photographs")' --algorithm fista --depth 100
+      pudle run --dataset 'array(path="data.csv")' --algorithm 'own.py:HeavyBall(beta=0.9)'
+      pudle run --profile paper --scheduler tcp://head:8786 --scores-only
+    """
+    # Imported late, because each takes seconds: help texts need none, and wrong arguments are
+    # refused before the second.
+    from .selection import select
+
+    selection = select(names.list_profiles()[profile], home=home, **options)
+    from .run import MOST_NAMES, by_reason, execute
+
+    if not (scheduler and scores_only):
+        check_device(selection.device)
+    with progress_bar(TimeRemainingColumn()) as bar:
+        task, logged = bar.add_task("", total=None), -math.inf
+
+        def show(done: int, total: int, line: str) -> None:
+            nonlocal logged
+            bar.update(task, completed=done, total=total, description=line[:60])
+            # A log shows that the run goes on, and how each stage ends, in few lines.
+            if bar.disable and (done == total or time.monotonic() > logged + LOG_SECONDS):
+                logged = time.monotonic()
+                echo(f"{done}/{total}: {line}", err=True)
+
+        summary = execute(
+            selection,
+            home=home,
+            workers=workers,
+            scores_only=scores_only,
+            again=again,
+            progress=show,
+            scheduler=scheduler,
+            say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
+        )
+    echo(f"{', '.join(summary.counts)}; results in {summary.folder}")
+    for finding in summary.findings:
+        echo(f"  {finding}")
+    reasons = by_reason(summary.broken)
+    if (more := len(reasons) - MOST_NAMES) > 0:
+        reasons[MOST_NAMES:] = [f"and {more} more, which `pudle report` lists"]
+    plugins = names.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
+    if number := len(summary.broken) + len(plugins):
+        raise PudleError(f"{number} broken: {'; '.join([*reasons, *plugins])}")
+
+
+@click.command("list")
+@click.argument("kinds", nargs=-1, metavar="[KIND|FILE.py]...")
+@profile_option
+def list_command(kinds: tuple[str, ...], profile: str) -> None:
+    """List what specs can name, with options, defaults and origin; cases and experiments; and
+    broken plug-ins.
+
+    KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
+    datasets make), cases or experiments; without any, all are listed, but of experiments only the
+    studies. Of a FILE.py, the classes that specs can name are listed.
+
+    \b
+    Examples:
+      pudle list estimators
+      pudle list my_file.py
+    """
+    for kind in kinds or (*names.KINDS, "problems", "cases", "studies"):
+        if kind.endswith(".py"):
+            _print_file(Path(kind).expanduser())
+        elif kind in (*KINDS, "studies"):
+            _print(f"{kind.capitalize()}{REMARKS.get(kind, '')}", _rows(kind, profile))
+        else:
+            hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
+            raise PudleError(f"unknown kind {kind!r}{hint}")
+    if broken := names.broken(*names.KINDS, "problems", "profiles", "experiments"):
+        raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
+
+
+def _rows(kind: str, profile: str) -> Iterator[Row]:
+    """Yield the names of the columns of a table, then its rows."""
+    selection, studies = names.list_profiles()[profile], names.list_studies()
+    if kind == "cases":
+        yield "case", "dataset", "algorithm", "seeds"
+        for case in selection.cases:
+            yield case.name, case.dataset, case.algorithm, len(case.seeds)
+    elif kind == "studies":
+        yield "study", "experiments"
+        yield from ((study, len(experiments)) for study, experiments in studies.items())
+    elif kind == "experiments":
+        yield "experiment", "study", "kind", f"in profile {profile}"
+        for study, experiments in studies.items():
+            for name, experiment in experiments.items():
+                yield name, study, experiment.kind, "yes" * (name in selection.experiments)
+    else:
+        yield COLUMNS
+        entries = names.entries(kind)
+        for name, cls in entries.items():
+            yield name, *_described(cls), entries.origins[name]
+
+
+def _print_file(path: Path) -> None:
+    """Print the classes of each kind in a file, or refuse one without any."""
+    classes = {kind: names.classes_in(kind, path) for kind in names.KINDS}
+    if not any(classes.values()):
+        bases = ", ".join(kind.base_class().__name__ for kind in names.KINDS.values())
+        raise PudleError(
+            f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
+        )
+    for kind, those in classes.items():
+        made = [names.class_in(kind, path, name) for name in those]
+        if made:
+            rows = [(names.name_of(cls), *_described(cls), "file") for cls in made]
+            _print(kind.capitalize(), [COLUMNS, *rows])
+
+
+def _print(title: str, rows: Iterable[Row]) -> None:
+    """Print a table without empty columns; the first, names to type, is never cut, and a pipe gets
+    whole lines.
+    """
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    table = Table(title=title, title_justify="left")
+    for name, *_ in columns:
+        table.add_column(name, no_wrap=not table.columns, overflow="fold")
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*map(escape, map(str, row)))
+    output(width=200).print(table)
+
+
+def _described(cls: Any) -> Row:
+    """Return what an estimator computes, the options that a spec of a class can hold, with their
+    defaults, and what else it is called.
+    """
+    shown = []
+    for option in names.options(cls):
+        default = option.default
+        if option.default_factory is not dataclasses.MISSING:
+            default = option.default_factory()
+        default = names.text(default) if dataclasses.is_dataclass(default) else default
+        required = default is dataclasses.MISSING
+        shown.append(option.name if required else f"{option.name}={default!r}")
+    return getattr(cls, "computes", ""), ", ".join(shown), ", ".join(getattr(cls, "aliases", ()))
