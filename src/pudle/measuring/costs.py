@@ -2,13 +2,11 @@
 
 import contextlib
 import functools
-import itertools
-import operator
 import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +51,7 @@ def cells(selection: Selection) -> list[Cell]:
         (metric, case, estimator, depth)
         for case, estimator in selection.pairs
         for depth in selection.timed_depths
-        for metric in (*selection.costs, *(["seconds_torch"] if depth in both else []))
+        for metric in (*selection.costs, *["seconds_torch"] * (depth in both))
         # No answer lies at depths that are not scored.
         if depth in case.depths
     ]
@@ -112,51 +110,49 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
     depth alone.
     """
     _prepare(cells, store)
-    depth = operator.itemgetter(-1)
-    ordered = [[*group] for _, group in itertools.groupby(sorted(cells, key=depth), depth)]
+    depths = sorted({cell[-1] for cell in cells})
+    groups = [[cell for cell in cells if cell[-1] == depth] for depth in depths]
     taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
     outcomes: dict[Cell, Outcome] = {}
     copies: dict[str, Copy] = {}
-    start, left = time.monotonic(), set(cells)
+    start = time.monotonic()
+
+    def is_wide(group: list[Cell]) -> bool:
+        """Return whether noise hides how the times of a depth lie to each other."""
+        samples = np.array([taken[cell] for cell in group])
+        ratios = paired.compare(samples, np.median(samples, axis=0))
+        return bool((ratios.high > WIDE * ratios.low).any())
+
     with contextlib.ExitStack() as stack:
         for turn in range(MOST_ROUNDS):
-            for cell in (group[n] for group in ordered for n in paired.order(turn, len(group))):
-                if cell not in left:
-                    continue
-                if cell[2] not in copies or not copies[cell[2]].number:
-                    copies[cell[2]] = stack.enter_context(Copy(timer(store.device)))
-                outcomes[cell] = copies[cell[2]].ask(*cell, timeout=timeout)
-                if outcomes[cell].status == "ok":
-                    taken[cell].append(outcomes[cell].result)
-                else:
-                    left.remove(cell)
+            for group in groups:
+                for cell in [group[n] for n in paired.order(turn, len(group))]:
+                    if not getattr(copies.get(cell[2]), "number", 0):
+                        copies[cell[2]] = stack.enter_context(Copy(timer(store.device)))
+                    outcome = outcomes[cell] = copies[cell[2]].ask(*cell, timeout=timeout)
+                    if outcome.status == "ok":
+                        taken[cell].append(outcome.result)
+                    else:
+                        group.remove(cell)
             if turn + 1 == FEWEST_ROUNDS:
-                medians = {cell: np.median(taken[cell]) for cell in left}
-                deepest = (medians[cell] for cell in ordered[-1] if cell in left)
-                slow = SLOWER * min(deepest, default=np.inf)
+                medians = {cell: np.median(taken[cell]) for group in groups for cell in group}
+                slow = SLOWER * min((medians[cell] for cell in groups[-1]), default=np.inf)
                 # No answer rests on times of the torch path where there are kernels.
-                left = {
-                    cell for cell in left if medians[cell] <= slow and cell[0] != "seconds_torch"
-                }
+                groups = [
+                    [cell for cell in group if medians[cell] <= slow and cell[0] != "seconds_torch"]
+                    for group in groups
+                ]
             if turn + 1 >= ROUNDS:
-                some = ([cell for cell in group if cell in left] for group in ordered)
-                wide = (group for group in some if group and _is_wide(group, taken))
-                left = {*itertools.chain(*wide)} if time.monotonic() <= start + SECONDS else set()
-            if not left:
+                late = time.monotonic() > start + SECONDS
+                groups = [group for group in groups if group and not late and is_wide(group)]
+            if not any(groups):
                 break
     turns = uuid.uuid4().hex
-    for cell, samples in taken.items():
-        if outcomes[cell].status == "ok":
-            content = {"value": float(np.median(samples)), "samples": samples, "turns": turns}
-            outcomes[cell] = Outcome(content)
+    for cell, outcome in outcomes.items():
+        if outcome.status == "ok":
+            value = float(np.median(taken[cell]))
+            outcomes[cell] = Outcome({"value": value, "samples": taken[cell], "turns": turns})
     return [_write(store, cell, outcomes[cell]) for cell in cells]
-
-
-def _is_wide(group: Sequence[Cell], taken: Mapping[Cell, list[float]]) -> bool:
-    """Return whether noise hides how the times of a depth lie to each other."""
-    samples = np.array([taken[cell] for cell in group])
-    ratios = paired.compare(samples, np.median(samples, axis=0))
-    return bool((ratios.high > WIDE * ratios.low).any())
 
 
 def timer(device: str) -> Callable[..., float]:
@@ -192,10 +188,9 @@ def _prepare(cells: Sequence[Cell], store: Store) -> None:
     kernels.prepare((DTYPES[cells[0][1].dtype],))
     for cell in cells:
         store.place("cost", *cell)
-    if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
-        for case in dict.fromkeys(case for _, case, *_ in cells):
-            drawn(case, store.device)
+        if store.device == "cpu":
+            drawn(cell[1], store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
     return_freed_memory()

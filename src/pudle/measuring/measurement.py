@@ -17,7 +17,7 @@ from ..references.certified import Reference
 from ..workers import failure, keep
 from .case import Case
 from .contents import BROKEN, ScoreRecord, worst
-from .scoring import Score, score
+from .scoring import Score, failed, score
 from .store import Store
 
 #: Some rows of a record, of its field ``scores`` or ``references``.
@@ -84,14 +84,21 @@ def write_scores(
     missing = [place for place in places if place not in have]
     if have and missing:
         reason = f"at depth {missing[0][1]}: {reason}"
-    failed = Score(status=status, reason=reason)
-    content["scores"] += [_row(place, failed, failed) for place in missing]
+    none = failed(status, reason)
+    content["scores"] += [_row(place, none, none) for place in missing]
     made, algorithm = make_estimator(estimator), case.make_algorithm()
-    content |= {"computes": made.computes, "consistent_for": made.consistent_for}
-    content["proximal"] = algorithm.thresholding.proximal
-    content["differentiable"] = algorithm.differentiable
-    content |= worst(content["scores"])
-    return store.write("score", case, estimator, seconds=seconds, **content)
+    return store.write(
+        "score",
+        case,
+        estimator,
+        seconds=seconds,
+        computes=made.computes,
+        consistent_for=made.consistent_for,
+        proximal=algorithm.thresholding.proximal,
+        differentiable=algorithm.differentiable,
+        **content,
+        **worst(content["scores"]),
+    )
 
 
 def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
@@ -104,16 +111,17 @@ def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
             try:
                 truths[target] = stored_reference(case, seed, target, store)
             except UnsupportedProblem as error:
-                refusal, (status, reason) = error, failure(error)
-                truths[target] = Score(status=status, reason=reason)
+                refusal, truths[target] = error, failed(*failure(error))
         references = [truth for truth in truths.values() if isinstance(truth, Reference)]
         if not references:
             raise refusal
         yield "references", [_described(each, seed, step) for each in references]
         results = attempt(estimator, problem, algorithm, case.depths)
         for depth, result in zip(case.depths, results, strict=True):
-            places = [(seed, depth, target) for target in truths]
-            yield "scores", [_row(place, result, truths[place[-1]]) for place in places]
+            yield (
+                "scores",
+                [_row((seed, depth, target), result, truths[target]) for target in truths],
+            )
 
 
 def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> dict[str, Any]:
@@ -126,11 +134,11 @@ def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> dict
             diagnostics = strict(dict(result.diagnostics))
             result = score(result, truth)
         except Exception as error:  # noqa: BLE001  # a plug-in may return anything
-            reason = (
+            result = failed(
+                "error",
                 f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to"
-                " numbers or texts"
+                " numbers or texts",
             )
-            result = Score(status="error", reason=reason)
     where = dict(zip(PLACE, place, strict=True))
     return where | dataclasses.asdict(result) | {"diagnostics": diagnostics}
 
@@ -162,9 +170,9 @@ def attempt(
                 reason = f"sweep ended before depth {left[0]}"
             elif status in BROKEN:
                 reason = f"at depth {left[0]}: {reason}"
-            failed = 1 if status == "unsupported" else len(left)
-            yield from [Score(status=status, reason=reason)] * failed
-            left = left[failed:]
+            number = 1 if status == "unsupported" else len(left)
+            yield from [failed(status, reason)] * number
+            left = left[number:]
 
 
 def _described(reference: Reference, seed: int, step: float) -> dict[str, Any]:
@@ -176,7 +184,11 @@ def _described(reference: Reference, seed: int, step: float) -> dict[str, Any]:
     # that of the slowest one.
     extremes = (certificate.smallest_eigenvalue, certificate.largest_eigenvalue)
     rho = max(abs(1 - step * value) for value in extremes)
-    said = {name: getattr(reference, name) for name in ("target", "status", "reason", "bound")}
-    norm = float(torch.linalg.norm(reference.gradient))
-    more = {"gradient_norm": norm, "step": step, "rho": rho if rho <= 1 else None}
-    return {"seed": seed} | said | more | dataclasses.asdict(certificate)
+    return {
+        "seed": seed,
+        **{name: getattr(reference, name) for name in ("target", "status", "reason", "bound")},
+        "gradient_norm": float(torch.linalg.norm(reference.gradient)),
+        "step": step,
+        "rho": rho if rho <= 1 else None,
+        **dataclasses.asdict(certificate),
+    }

@@ -61,6 +61,11 @@ class Score:
 ERRORS = tuple(field.name for field in fields(Score) if field.name.endswith("_error"))
 
 
+def failed(status: str, reason: str) -> Score:
+    """Return a score without a number."""
+    return Score(status=status, reason=reason)
+
+
 def score(estimate: Estimate, reference: Reference) -> Score:
     """Score an estimate against a reference that is certified, or the limit of an algorithm.
 
@@ -69,7 +74,7 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     or shape is an ``error``.
     """
     if reference.status not in SCORED:
-        return Score(status=reference.status, reason=reference.reason)
+        return failed(reference.status, reference.reason)
     tensors = []
     for name in ("gradient", "codes"):
         tensor, expected = getattr(estimate, name), getattr(reference, name)
@@ -80,20 +85,22 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             )
             kind = "" if usable else f"one of {tensor.dtype}, {tensor.layout} on {tensor.device}"
         if kind:
-            reason = f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
-            return Score(status="error", reason=reason)
+            return failed(
+                "error", f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
+            )
         if tensor.shape != expected.shape:
             shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"
-            return Score(status="error", reason=f"{name} has shape {shapes}: repair the estimator")
+            return failed("error", f"{name} has shape {shapes}: repair the estimator")
         tensors.append(tensor.detach().to(device="cpu", dtype=torch.float64))
         if bad := int((~torch.isfinite(tensors[-1])).sum()):
             reason = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
-            return Score(status="diverged", reason=reason)
+            return failed("diverged", reason)
     gradient, codes = tensors
     size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(reference.gradient))
     if not math.isfinite(size):
-        reason = "the norm of the gradient exceeds float64: its errors have no meaning"
-        return Score(status="diverged", reason=reason)
+        return failed(
+            "diverged", "the norm of the gradient exceeds float64: its errors have no meaning"
+        )
     error = float(torch.linalg.norm(gradient - reference.gradient)) / norm
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.
