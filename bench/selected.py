@@ -64,7 +64,7 @@ def record(case: str, estimator: str) -> ScoreRecord:
     chosen = selection().case(case)
     if SELECTION_VARIABLE not in os.environ:
         # A plain `asv run` is a run as well, which `pudle report` shows and `pudle run` continues.
-        take_part(store().folder.parent, store(), selection(), chosen, estimator)
+        take_part(store(), selection(), chosen, estimator)
     return store().read("score", chosen, estimator) or measure(chosen, estimator, store())
 
 

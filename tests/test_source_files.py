@@ -241,7 +241,7 @@ def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkey
     store = Store(tmp_path / "store", "quick")
     spec = names.text(pudle.make_estimator("mine.py"))
     keys = {store.path(TINY, spec)}
-    files = Task("score", "", (TINY, spec, store), 1.0).input_files
+    files = Task("score", "", (TINY, spec), store, 1.0).input_files
     sent = {path.name for path, travels in files if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
     for name, text in (

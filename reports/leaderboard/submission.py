@@ -212,7 +212,7 @@ def score(home: Path, *specs: str) -> None:
     chosen = selection(*apart, costs=("seconds",), timed_depths=DEPTHS)
     store = Store(home / PROFILE / "store", PROFILE)
     with names.holding({("estimators", spec): each for spec, each in apart.items()}):
-        tasks = begin(home / PROFILE, store, chosen)
+        tasks = begin(store, chosen)
         fill(plan(tasks), executor=Here())
         for task in tasks:
             samples = defaultdict[int, list[float]](list)
@@ -220,7 +220,7 @@ def score(home: Path, *specs: str) -> None:
                 if row["status"] == "ok":
                     samples[row["depth"]].append(row["diagnostics"]["seconds"])
             for depth, taken in samples.items():
-                cell = ("seconds", *task.arguments[:2], depth)
+                cell = ("seconds", *task.what, depth)
                 store.write("cost", *cell, value=statistics.median(taken), samples=taken)
 
 

@@ -173,7 +173,7 @@ def benchmark(
         show = stack.enter_context(progress_line()) if progress else silent
         # In this process: others could not make the objects that take part.
         with holding(objects), locked(folder, "benchmark"), single_thread():
-            tasks = begin(folder, store, selection)
+            tasks = begin(store, selection)
             fill(plan(tasks), executor=Here(), progress=show)
             if costs:
                 fill(plan_costs(tasks), executor=Here(), progress=show)

@@ -126,7 +126,7 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
     store = Store(folder / "store", "quick")
     sent = {
         path.name
-        for path, travels in Task("reference", "", (case, 0, "exact", store), 1.0).input_files
+        for path, travels in Task("reference", "", (case, 0, "exact"), store, 1.0).input_files
         if travels
     }
     assert sent == {"own.py", "rows.npy"}

@@ -182,7 +182,7 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, store, monk
     def shown(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
-        begin(store.folder.parent, store, selection)
+        begin(store, selection)
         record = store.read("score", TINY, "backprop") or measure(TINY, "backprop", store)
         for row in record.scores:
             row["relative_error"] = error
@@ -241,17 +241,17 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path, store):
 def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
     """Each cell begins the run unless it has begun; a report shows it, and a run goes on."""
     folder, selection = tmp_path / "quick", selected("backprop")
-    take_part(folder, store, selection, TINY, "backprop")
+    take_part(store, selection, TINY, "backprop")
     measure(TINY, "backprop", store)
     begun = (folder / "run.json").stat().st_mtime_ns
-    take_part(folder, store, selection, TINY, "backprop")
+    take_part(store, selection, TINY, "backprop")
     assert (folder / "run.json").stat().st_mtime_ns == begun
     frame = load(tmp_path, "quick").frame
     assert set(frame["estimator"]) == {"backprop"} and "ok" in set(frame["status"])
     assert not survey(selection, store)[0].missing
     # Of other sources it is another run.
     monkeypatch.setattr(sources, "digest", lambda *_: "changed")
-    take_part(folder, store, selection, TINY, "backprop")
+    take_part(store, selection, TINY, "backprop")
     assert (folder / "run.json").stat().st_mtime_ns != begun
     with pytest.raises(MissingResults):
         load(tmp_path, "quick")

@@ -181,7 +181,7 @@ def test_a_surface_of_other_sources_is_not_shown(tmp_path, store, monkeypatch):
 
     def shown():
         """Interrupt a run after its scores, and return the kinds of surfaces that are shown."""
-        begin(tmp_path / "quick", store, chosen)
+        begin(store, chosen)
         measure(CASE, "alternating", store)
         results = load(tmp_path, "quick")
         unmeasured = any("not measured yet" in note for note in results.notes)

@@ -29,7 +29,7 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(
     tasks = survey(selection, store)
     assert len(tasks) == RECORDS
     score = measure(cases[0], estimators[0], store)
-    cost = store.write("cost", *tasks[-1].arguments[:-1], value=1.0)
+    cost = store.write("cost", *tasks[-1].what, value=1.0)
     for task in tasks:
         content = dict(task.place.of, key=task.place.key)
         msgspec.structs.replace(cost if task.kind == "cost" else score, **content).write(

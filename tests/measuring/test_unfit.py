@@ -30,6 +30,10 @@ UNFIT = {
             " rests on: use the target gstar"
         ),
     ),
+    "fading": (
+        dataclasses.replace(TINY, algorithm="ista(thresholding='decaying')", targets=("ghat",)),
+        "decaying thresholding leads to no minimizer",
+    ),
     "target": (
         dataclasses.replace(RIDGE, targets=("gstar",)),
         "target='gstar' is defined for sparse coding only",

@@ -6,8 +6,8 @@ import numpy as np
 import oracles
 import pytest
 import tolerances
-from comparisons import refusal, relative
-from examples import PENALTY, TINY, arrays_of, sparse_problem
+from comparisons import relative
+from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
 from pudle import names
@@ -84,12 +84,3 @@ def test_what_still_moves_is_not_scored(monkeypatch):
     limit = pudle.reference(sparse_problem(), "limit", pudle.Ista())
     assert limit.status == "uncertified"
     assert "40 still moved after 30 layers" in limit.reason
-
-
-@pytest.mark.parametrize("rule", ["hard", "decaying(decay=0.99)"])
-@pytest.mark.parametrize("target", ["exact", "ghat"])
-def test_targets_of_the_minimizer_are_refused(rule, target):
-    case = dataclasses.replace(TINY, algorithm=f"ista(thresholding={rule!r})", targets=(target,))
-    text = refusal(lambda: case.check_target(target), pudle.UnsupportedProblem)
-    assert text.startswith(rule.partition("(")[0])
-    assert f"target={target!r} rests on: use the target gstar, gtilde or limit" in text

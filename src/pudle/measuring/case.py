@@ -17,7 +17,7 @@ from .. import names
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references.certified import MINIMIZER_TARGETS, TARGETS, Reference, reference
+from ..references.certified import TARGETS, Reference, reference
 from ..validation import check_choice, check_integer
 
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255
@@ -65,8 +65,8 @@ class Case:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        plain = re.fullmatch(r"[^\W_][^/\\\0]*", self.name)
-        if not plain or len(self.name.encode()) > 2 * SLUG_BYTES:
+        long = len(self.name.encode()) > 2 * SLUG_BYTES
+        if long or not re.fullmatch(r"[^\W_][^/\\\0]*", self.name):
             raise InvalidArgument(
                 f"case {self.name!r:.80}: this is no name of a folder: use letters, digits, '-' and"
                 " '_'"
@@ -104,17 +104,6 @@ class Case:
         """Return the inner algorithm."""
         return names.make_algorithm(self.algorithm)
 
-    def check_target(self, target: str) -> None:
-        """Raise UnsupportedProblem if a target rests on a minimizer to which the algorithm's
-        thresholding does not lead.
-        """
-        rule = self.make_algorithm().thresholding
-        if target in MINIMIZER_TARGETS and not rule.proximal:
-            raise UnsupportedProblem(
-                f"{rule.name} thresholding leads to no minimizer of the inner problem, which"
-                f" target={target!r} rests on: use the target gstar, gtilde or limit"
-            )
-
     def make_reference(self, seed: int, target: str) -> Reference:
         """Compute the reference of one seed; UnsupportedProblem says that the dataset has no such
         loss or target.
@@ -134,11 +123,13 @@ def labels(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
 
     def label(name: str, show: Callable[[str], str]) -> str:
-        dataset, algorithm, loss = (cases[name][key] for key in ("dataset", "algorithm", "loss"))
-        return f"{show(dataset)}, {show(algorithm)}, {loss}"
+        case = cases[name]
+        return f"{show(case['dataset'])}, {show(case['algorithm'])}, {case['loss']}"
 
-    digest = re.compile(r"-[0-9a-f]{8}(-|$)")
-    short = {name: label(name, _called) if digest.search(name) else name for name in cases}
+    short = {
+        name: label(name, _called) if re.search(r"-[0-9a-f]{8}(-|$)", name) else name
+        for name in cases
+    }
     counts = Counter(short.values())
     return {
         name: words if counts[words] == 1 else label(name, str) for name, words in short.items()
@@ -190,11 +181,8 @@ def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)
-
-    def seen(path: Path) -> Path:
-        return Path(os.path.relpath(path.absolute(), home.absolute()))
-
-    name, options = names.parse(names.placed(spec, seen, paths))
+    seen = names.placed(spec, lambda path: Path(os.path.relpath(path, home)), paths)
+    name, options = names.parse(seen)
     digest = hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()
     last = names.placed(spec, lambda path: Path(path.name.removesuffix(".py")), paths)
     return f"{slug(last)}-{digest[:8]}"

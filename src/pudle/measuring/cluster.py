@@ -197,9 +197,8 @@ def _fulfill(
                 here.symlink_to(path)
     if not hasattr(_THREAD, "pool"):
         _THREAD.pool = Pool(1)
-    *what, store = task.arguments
-    store = replace(store, folder=Path(f"{root}{store.folder}"))
-    task = replace(task, arguments=(*what, store))
+    store = replace(task.store, folder=Path(f"{root}{task.store.folder}"))
+    task = replace(task, store=store)
     # Loading what a task needs is not its own work, which has a limit.
     preparation = (_prepare, task, key, root + cwd, kernels_chosen)
     outcome = _THREAD.pool.call(MOST_COMPILING, *preparation)
@@ -226,7 +225,7 @@ def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
 
 def _carry_out(task: Task, root: str) -> tuple[Any, list[File]]:
     """Carry out a task, and return its record, if it has one, and the files that it wrote."""
-    result, path = WORK[task.kind](*task.arguments), task.place.path
+    result, path = WORK[task.kind](*task.what, task.store), task.place.path
     # The record comes last: one that exists has all that it speaks of.
     written = dict.fromkeys((path.with_suffix(".npz"), path))
     return result if task.kind in RECORDS else None, [

@@ -13,7 +13,7 @@ from ..errors import UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..files import strict
 from ..names import make_estimator
-from ..references.certified import Reference
+from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..workers import failure, keep
 from .case import Case
 from .contents import BROKEN, ScoreRecord, worst
@@ -32,7 +32,12 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     UnsupportedProblem says that the case cannot be scored against the target, even if a case with
     another algorithm can, which shares its reference.
     """
-    case.check_target(target)
+    rule = case.make_algorithm().thresholding
+    if target in MINIMIZER_TARGETS and not rule.proximal:
+        raise UnsupportedProblem(
+            f"{rule.name} thresholding leads to no minimizer of the inner problem, which"
+            f" target={target!r} rests on: use the target gstar, gtilde or limit"
+        )
     stored = store.read_reference(case, seed, target)
     if stored is None:
         stored = case.make_reference(seed, target)

@@ -73,9 +73,15 @@ def execute(
     folder = (home or (root or Path.cwd()) / ".asv").resolve() / selection.profile
     store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
     with locked(folder, "run"):
-        tasks = begin(folder, store, selection)
+        tasks = begin(store, selection)
         os.environ.update(ONE_THREAD)
-        with _executor(scheduler, selection.device, say, workers) as executor:
+        workplace: contextlib.AbstractContextManager[Any] = Pool(workers)
+        if scheduler is not None:
+            require("distributed", "scale")
+            from .cluster import dask_cluster
+
+            workplace = dask_cluster(scheduler, selection.device, say)
+        with workplace as executor:
             fill_here = partial(fill, executor=executor, progress=progress)
             records = fill_here(plan(tasks))
             if not scores_only:
@@ -94,7 +100,7 @@ def execute(
             for task in tasks
             if task.record
             and task.record.status != "ok"
-            and (task.record.status, task.arguments[0]) != ("skipped", "seconds_torch")
+            and (task.record.status, task.what[0]) != ("skipped", "seconds_torch")
             and not (scores_only and task.kind == "cost")
         ]
         # Nobody asked for the surfaces that a case cannot have.
@@ -115,18 +121,6 @@ def execute(
         *_counted(records["experiment"], len(selection.experiments), "experiments carried out"),
     ]
     return RunSummary(folder, counts, findings, broken)
-
-
-def _executor(
-    scheduler: str | None, device: str, say: Callable[[str], None], workers: int
-) -> contextlib.AbstractContextManager[Any]:
-    """Return where scores and experiments run: on this machine, if there is no scheduler."""
-    if scheduler is None:
-        return Pool(workers)
-    require("distributed", "scale")
-    from .cluster import dask_cluster
-
-    return dask_cluster(scheduler, device, say)
 
 
 def _counted(records: Sequence[Any], total: int, what: str) -> list[str]:
@@ -151,28 +145,31 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
     return texts
 
 
-def begin(folder: Path, store: Store, selection: Selection) -> list[Task]:
+def begin(store: Store, selection: Selection) -> list[Task]:
     """Freeze a selection and write down which files hold its results, for the folder and for the
     commit; return its tasks, which say what is there already.
 
     It is written first, so that it holds for a run that is interrupted; what a run of experiments,
     or of cases alone, does not select stays listed.
     """
-    frozen, tasks = folder / "selection.json", survey(selection, store)
+    folder, tasks = store.folder.parent, survey(selection, store)
+    frozen = folder / "selection.json"
     if selection.cases or not frozen.exists():
         selection.write(frozen)
 
     def places(kind: str) -> list[Any]:
         return [
-            (*task.identity, task.place.path.relative_to(store.folder).as_posix())
+            (
+                *(getattr(each, "name", each) for each in task.what),
+                task.place.path.relative_to(store.folder).as_posix(),
+            )
             for task in tasks
             if task.kind == kind
         ]
 
     # A run with uncommitted changes must not pass for the commit it started from.
-    label = f"{store.commit}{'-dirty' if store.dirty else ''}"
-    of_commit = [folder / "runs" / f"{label}.json"] if store.commit else []
-    for path in (folder / "run.json", *of_commit):
+    named = folder / "runs" / f"{store.commit}{'-dirty' * store.dirty}.json"
+    for path in (folder / "run.json", *[named] * bool(store.commit)):
         run = RunList(commit=store.commit, dirty=store.dirty)
         # One that is damaged or of an older version begins anew.
         with contextlib.suppress(UnreadableResult):
@@ -180,21 +177,23 @@ def begin(folder: Path, store: Store, selection: Selection) -> list[Task]:
             run.commit, run.dirty = store.commit, store.dirty
         if selection.cases:
             run.selection, run.records, run.costs = selection, places("score"), places("cost")
-            surfaces = [task for task in tasks if task.kind == "surface"]
             run.artifacts = [
-                (task.case.name, task.arguments[0], task.place.key) for task in surfaces
+                (task.case.name, task.what[0], task.place.key)
+                for task in tasks
+                if task.kind == "surface"
             ]
         run.experiments |= dict(places("experiment"))
         run.write(path)
     return tasks
 
 
-def take_part(folder: Path, store: Store, selection: Selection, case: Case, estimator: str) -> None:
+def take_part(store: Store, selection: Selection, case: Case, estimator: str) -> None:
     """Begin a run, for a result that is measured outside `execute`, unless one that holds it has
     begun.
     """
     place = str(store.path(case, estimator).relative_to(store.folder))
     with contextlib.suppress(UnreadableResult):
-        if (case.name, estimator, place) in RunList.read(folder / "run.json").records:
+        run = RunList.read(store.folder.parent / "run.json")
+        if (case.name, estimator, place) in run.records:
             return
-    begin(folder, store, selection)
+    begin(store, selection)

@@ -45,15 +45,16 @@ WORK: dict[str, Callable[..., Any]] = {
 @dataclass(eq=False)
 class Task:
     """A result that is asked for: its kind, the text to show when it is there, what the function
-    that works for it is called with, the seconds that it may take, and its record, if there is one.
+    that works for it is called with before the store, the seconds that it may take, and its record,
+    if there is one.
 
-    The last argument is the store; only a task of kind ``kernels`` has none, and names dtypes. One
-    of kind ``times`` has no record but those of its `members`.
+    One of kind ``times`` has no record but those of its `members`.
     """
 
     kind: str
     label: str
-    arguments: tuple[Any, ...]
+    what: tuple[Any, ...]
+    store: Store
     timeout: float
     record: Any = None
     members: Sequence[Task] = ()
@@ -61,13 +62,7 @@ class Task:
     @functools.cached_property
     def place(self) -> Place:
         """The file of the result, and its key: the digest of all that the result depends on."""
-        *what, store = self.arguments
-        return store.place(self.kind, *what)
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What the result is of, with the names of cases."""
-        return tuple(getattr(each, "name", each) for each in self.arguments[:-1])
+        return self.store.place(self.kind, *self.what)
 
     @property
     def missing(self) -> bool:
@@ -80,12 +75,12 @@ class Task:
         most = {"score": None, "surface": 1}.get(self.kind, 0)
         case = self.case
         places = itertools.product(case.seeds[:most], case.targets[:most]) if case else ()
-        return [self.arguments[-1].reference_path(case, *place) for place in places]
+        return [self.store.reference_path(case, *place) for place in places]
 
     @property
     def case(self) -> Any:
         """The case that is measured, or None."""
-        return next((each for each in self.arguments if isinstance(each, Case)), None)
+        return next((each for each in self.what if isinstance(each, Case)), None)
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
@@ -95,10 +90,9 @@ class Task:
         They are the files that specs name classes in, and those that options name, such as the data
         of a dataset.
         """
-        if self.case is None:
-            return []
         files: dict[Path, bool] = {}
-        for each in objects(self.case, self.arguments[1] if self.kind == "score" else ""):
+        estimator = self.what[1] if self.kind == "score" else ""
+        for each in objects(self.case, estimator) if self.case else ():
             for cls in sources.classes(each):
                 files |= dict.fromkeys(names.files_of(cls.__module__), True)
             for value in (getattr(each, name) for name in names.path_options(each)):
@@ -112,25 +106,23 @@ class Task:
         """Let the store take the result, and references that it lacks, only under the keys that
         they have now.
         """
-        *what, store = self.arguments
         keys = [each.place.key for each in self.members or [self]]
         keys += [path.stem for path in self.references]
-        self.arguments = (*what, replace(store, planned=frozenset(keys)))
+        self.store = replace(self.store, planned=frozenset(keys))
         return self
 
     def concluded(self, outcome: Outcome) -> Any:
         """Return the result or, of a task that failed, the record that says so, written here."""
-        *what, store = self.arguments
         result, status, reason, parts = outcome
         if self.members:
             result = result or [each.concluded(outcome) for each in self.members]
             for each, record in zip(self.members, result, strict=True):
                 each.record = record
         if status != "ok" and self.kind == "score":
-            case, estimator = what
-            result = write_scores(case, estimator, store, status, reason, parts)
+            case, estimator = self.what
+            result = write_scores(case, estimator, self.store, status, reason, parts)
         elif status != "ok" and self.kind in RECORDS:
-            result = store.write(self.kind, *what, status=status, reason=reason)
+            result = self.store.write(self.kind, *self.what, status=status, reason=reason)
         self.record = result
         return result
 
@@ -139,29 +131,32 @@ def survey(selection: Selection, store: Store) -> list[Task]:
     """Return a task for every result of a selection; a damaged file counts as missing."""
     limit, called = selection.timeout, labels({case.name: vars(case) for case in selection.cases})
     tasks = [
-        Task("score", f"{estimator} on {called[case.name]}", (case, estimator, store), limit)
-        for case, estimator in selection.pairs
+        Task("score", f"{pair[1]} on {called[pair[0].name]}", pair, store, limit)
+        for pair in selection.pairs
     ]
-    # The Jacobian of the codes does not depend on the outer loss: the first case stands for all.
-    alike = {
-        (case.dataset, case.algorithm, case.seeds, case.dtype): case
-        for case in reversed(selection.cases)
-    }
-    surfaces = [("window_surface", selection.windows, case) for case in selection.cases]
-    surfaces += [("jacobian_error", (), case) for case in reversed(alike.values())]
+    surfaces: list[tuple[str, Case, Any]] = []
+    if selection.windows:
+        surfaces = [("window_surface", case, selection.windows) for case in selection.cases]
+    if selection.jacobian_error:
+        # The Jacobian of the codes does not depend on the outer loss: the first case stands for
+        # all.
+        alike = {
+            (case.dataset, case.algorithm, case.seeds, case.dtype): case
+            for case in reversed(selection.cases)
+        }
+        surfaces += [("jacobian_error", case, ()) for case in reversed(alike.values())]
     tasks += [
-        Task("surface", f"{kind} of {called[case.name]}", (kind, case, windows, store), limit)
-        for kind, windows, case in surfaces
-        if windows or (kind == "jacobian_error" and selection.jacobian_error)
-        if case.make_algorithm().differentiable
+        Task("surface", f"{what[0]} of {called[what[1].name]}", what, store, limit)
+        for what in surfaces
+        if what[1].make_algorithm().differentiable
     ]
     for cell in cells(selection):
         metric, case, estimator, depth = cell
         what = "memory" if metric == "memory_bytes" else "time"
         label = f"{what} of {estimator} on {called[case.name]} at depth {depth}"
-        tasks.append(Task("cost", label, (*cell, store), limit))
+        tasks.append(Task("cost", label, cell, store, limit))
     tasks += [
-        Task("experiment", name, (name, store), selection.experiment_timeout)
+        Task("experiment", name, (name,), store, selection.experiment_timeout)
         for name in selection.experiments
     ]
     for task in tasks:
@@ -180,17 +175,18 @@ def plan(tasks: Iterable[Task]) -> list[list[Task]]:
     # compute them.
     references: dict[Path, Task] = {}
     for task in {task.case: task for task in missing if task.kind == "score"}.values():
-        case, _, store = task.arguments
-        for seed, target in itertools.product(case.seeds, case.targets):
-            label = f"reference of {task.label.partition(' on ')[2]}, seed {seed}"
-            reference = Task("reference", label, (case, seed, target, store), task.timeout)
-            if store.read_reference(case, seed, target) is None:
+        for what in itertools.product([task.case], task.case.seeds, task.case.targets):
+            label = f"reference of {task.label.partition(' on ')[2]}, seed {what[1]}"
+            reference = Task("reference", label, what, task.store, task.timeout)
+            if task.store.read_reference(*what) is None:
                 references.setdefault(reference.place.path, reference)
     # One process compiles the kernels while the others do what takes none. What is short comes
     # last: all end together.
-    dtypes = {DTYPES[task.case.dtype] for task in missing}
-    first = [Task("kernels", "kernels", (dtypes,), MOST_COMPILING)] if dtypes else []
-    first += [task for task in missing if task.arguments[0] == "jacobian_error"]
+    first = [task for task in missing if task.what[0] == "jacobian_error"]
+    if missing:
+        dtypes = {DTYPES[task.case.dtype] for task in missing}
+        compiling = Task("kernels", "kernels", (dtypes,), missing[0].store, MOST_COMPILING)
+        first.insert(0, compiling)
     return [[*first, *references.values()], [task for task in missing if task not in first]]
 
 
@@ -202,12 +198,12 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
     of one problem are measured as a whole, also where one is missing: only those of the same rounds
     can be compared.
     """
-    scores = {task.identity: task for task in tasks if task.kind == "score"}
+    scores = {task.what: task.record for task in tasks if task.kind == "score"}
     memory, times = list[Task](), defaultdict[Any, list[Task]](list)
     for task in tasks:
         if task.kind == "cost":
-            metric, *pair, depth = task.identity
-            record = scores[tuple(pair)].record
+            metric, *pair, depth = task.what
+            record = scores[tuple(pair)]
             if record and record.at(depth)["status"] == "ok":
                 if metric != "memory_bytes":
                     times[task.case.problem].append(task)
@@ -217,11 +213,11 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
     for members in times.values():
         turns = {task.record.turns for task in members if task.record and task.record.value}
         if again or len(turns) > 1 or any(task.missing for task in members):
-            cells, first = [task.arguments[:-1] for task in members], members[0]
+            first = members[0]
             on = (task.label.partition(" on ")[2].rpartition(" at depth ")[0] for task in members)
             label = f"times on {text.listing([*dict.fromkeys(on)])}"
-            what = (cells, first.timeout, first.arguments[-1])
-            task = Task("times", label, what, math.inf, members=members)
+            what = ([task.what for task in members], first.timeout)
+            task = Task("times", label, what, first.store, math.inf, members=members)
             together.append(task.planned())
     return [memory, together]
 
@@ -247,13 +243,19 @@ def fill(
     total, done = sum(map(len, stages)), 0
     results: dict[str, list[Any]] = {kind: [] for kind in WORK}
     with contextlib.ExitStack() as stack:
-        executor = executor or stack.enter_context(Pool(min(workers, max(total, 1))))
+        executor = executor or stack.enter_context(Pool(workers))
         for stage in stages:
-            # Two times measured at once would disturb each other.
-            timed = any(task.kind == "times" for task in stage)
-            jobs = [Job(WORK[task.kind], task.arguments, task.timeout, task) for task in stage]
-            outcomes = executor.run(jobs, 1 if timed else None)
-            for task, outcome in stack.enter_context(contextlib.closing(outcomes)):
+            jobs = [
+                Job(
+                    WORK[task.kind],
+                    task.what if task.kind == "kernels" else (*task.what, task.store),
+                    task.timeout,
+                    task,
+                )
+                for task in stage
+            ]
+            outcomes = stack.enter_context(contextlib.closing(executor.run(jobs)))
+            for task, outcome in outcomes:
                 done += 1
                 results[task.kind].append(task.concluded(outcome))
                 progress(done, total, task.label)
