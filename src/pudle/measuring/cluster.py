@@ -67,9 +67,7 @@ class DaskCluster:
         self.client, self.resources = client, resources
         self.address = getattr(client.scheduler, "address", "")
 
-    def run(
-        self, jobs: Iterable[Job], most: int | None = None
-    ) -> Generator[tuple[Task, Outcome], None, None]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Task, Outcome], None, None]:
         """Yield the task of every job and its outcome, in the order in which they end."""
         waiting: list[Task] = [job.key for job in jobs][::-1]
         running: dict[Future, Task] = {}
@@ -90,26 +88,22 @@ class DaskCluster:
                     future = ended.get()
                     task = running.pop(future)
                     if future.cancelled():
-                        self._wait_for_scheduler()
+                        # The scheduler was lost, and knows nothing of its tasks once it is back.
+                        # Dask's client connects again by itself, and closes when that takes too
+                        # long.
+                        while self.client.status != "running":
+                            if self.client.status != "connecting":
+                                raise PudleError(
+                                    f"the Dask scheduler at {self.address} is lost: finished"
+                                    " results are kept; start it again and run again to continue"
+                                )
+                            time.sleep(TICK)
                         waiting.append(task)
                     else:
                         yield task, self._outcome(task, future)
         finally:
             if self.client.status == "running":
                 self.client.cancel([*running])
-
-    def _wait_for_scheduler(self) -> None:
-        """Wait until a scheduler that was lost is back, which then knows nothing of its tasks, or
-        raise PudleError.
-        """
-        # Dask's client connects again by itself, and closes when that takes too long.
-        while self.client.status != "running":
-            if self.client.status != "connecting":
-                raise PudleError(
-                    f"the Dask scheduler at {self.address} is lost: finished results are kept;"
-                    " start it again and run again to continue"
-                )
-            time.sleep(TICK)
 
     def _workers(self) -> list[dict[str, Any]]:
         """Return what the scheduler knows of its workers, nothing while it is away."""
@@ -126,7 +120,15 @@ class DaskCluster:
                 f"no worker of {self.address} declares the resource {name!r}, which a task needs:"
                 f" start workers with --resources '{name}=...'"
             )
-        references = [(path, True) for path in task.references if path.exists()]
+        files = [(path, True) for path in task.references if path.exists()]
+        sent = []
+        for path, travels in (*files, *task.input_files):
+            file = (str(path), path.read_bytes() if travels else None)
+            digest = hashlib.sha256(pickle.dumps(file)).hexdigest()
+            # The same content is the same future, and is kept while a task needs it. A task rather
+            # than scattered data, which would be lost with the worker that holds it.
+            key = f"pudle-file-{digest}"
+            sent.append(self.client.submit(tuple, file, key=key, retries=RETRIES))
         return self.client.submit(
             _fulfill,
             task,
@@ -134,21 +136,12 @@ class DaskCluster:
             self.client.id,
             os.getcwd(),
             kernel_choice.choice(),
-            *[self._sent(*each) for each in (*references, *task.input_files)],
+            *sent,
             key=f"pudle-{task.kind}-{uuid.uuid4().hex}",
             resources={**self.resources, **({"cpu": 1} if "cpu" in declared else {})},
             retries=RETRIES,
             pure=False,
         )
-
-    def _sent(self, path: Path, travels: bool) -> Future:
-        """Return a file as a task's argument: the same content is the same future, and is kept
-        while a task needs it.
-        """
-        file = (str(path), path.read_bytes() if travels else None)
-        digest = hashlib.sha256(pickle.dumps(file)).hexdigest()
-        # A task rather than scattered data, which would be lost with the worker that holds it.
-        return self.client.submit(tuple, file, key=f"pudle-file-{digest}", retries=RETRIES)
 
     def _outcome(self, task: Task, future: Future) -> Outcome:
         """Return how a task ended, once the store has what it wrote."""
@@ -255,31 +248,52 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
     """
     kind, _, rest = scheduler.partition(":")
     address, _, query = scheduler.partition("?")
+    resources = {"gpu": 1.0} if device == "cuda" else {}
+    cluster: Any = address
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
         if kind == "local" and rest.isdigit() and int(rest):
             # Every task has a process of its own: workers and their guards in more of them would
             # only take time from these.
-            cluster: Any = LocalCluster(
+            cluster = LocalCluster(
                 n_workers=int(rest),
                 threads_per_worker=1,
                 processes=False,
                 protocol="tcp",
                 memory_limit=0,
                 dashboard_address="127.0.0.1:0",
-                resources={"gpu": 1} if device == "cuda" else {},
+                resources=resources,
             )
             stack.enter_context(cluster)
         elif kind == "slurm":
-            cluster = stack.enter_context(_slurm(Path(rest), say))
-        elif "://" in address:
-            cluster = address
-        else:
+            from dask_jobqueue import SLURMCluster
+
+            try:
+                # dask-jobqueue's own configuration, and the number of jobs.
+                content = yaml.safe_load(Path(rest).read_text())
+                jobs = check_integer("jobs", content.pop("jobs"), 1)
+                stack.enter_context(dask.config.set(dask.config.merge(dask.config.config, content)))
+                cluster = stack.enter_context(SLURMCluster())
+            except (
+                OSError,
+                yaml.YAMLError,
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+            ) as error:
+                raise InvalidArgument(
+                    f"--scheduler {scheduler} cannot be used ({type(error).__name__}:"
+                    f" {first_line(error)}): give a YAML file with `jobs: NUMBER` and"
+                    " dask-jobqueue's own configuration under `jobqueue: slurm:`"
+                ) from None
+            say(f"job script, {jobs} times:\n{cluster.job_script()}")
+            cluster.scale(jobs=jobs)
+        elif "://" not in address:
             raise InvalidArgument(f"--scheduler {scheduler!r} names no cluster: {FORMS}")
-        resources = {"gpu": 1.0} if device == "cuda" else {}
         try:
             if query:
-                resources["memory"] = parse_bytes(query.removeprefix("memory="))
+                resources = resources | {"memory": parse_bytes(query.removeprefix("memory="))}
             client = stack.enter_context(Client(cluster, timeout=ANSWER, set_as_default=False))
         except (OSError, ValueError) as error:
             raise InvalidArgument(
@@ -288,27 +302,3 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
             ) from None
         say(f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
         yield DaskCluster(client, resources)
-
-
-@contextlib.contextmanager
-def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
-    """Submit jobs to Slurm as a file configures them: dask-jobqueue's own configuration, and the
-    number of `jobs`.
-    """
-    from dask_jobqueue import SLURMCluster
-
-    with contextlib.ExitStack() as stack:
-        try:
-            content = yaml.safe_load(path.read_text())
-            jobs = check_integer("jobs", content.pop("jobs"), 1)
-            stack.enter_context(dask.config.set(dask.config.merge(dask.config.config, content)))
-            cluster = stack.enter_context(SLURMCluster())
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidArgument(
-                f"--scheduler slurm:{path} cannot be used ({type(error).__name__}:"
-                f" {first_line(error)}): give a YAML file with `jobs: NUMBER` and dask-jobqueue's"
-                " own configuration under `jobqueue: slurm:`"
-            ) from None
-        say(f"job script, {jobs} times:\n{cluster.job_script()}")
-        cluster.scale(jobs=jobs)
-        yield cluster
