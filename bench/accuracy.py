@@ -1,10 +1,22 @@
 """Accuracy, read from the store."""
 
 import statistics
+from collections.abc import Callable
 
 from pudle.measuring.contents import STATUSES, ScoreRecord
 
 from .selected import record, require_ok, selection
+
+
+def _median(metric: str, unit: str) -> Callable[..., float]:
+    """Return a method that gives the median of a metric over the seeds."""
+
+    def track(self: "Accuracy", case: str, estimator: str, depth: int) -> float:
+        require_ok(**self.result)
+        return float(statistics.median(row[metric] for row in self.rows))
+
+    track.unit = unit
+    return track
 
 
 class Accuracy:
@@ -38,23 +50,10 @@ class Accuracy:
         self.rows = [row for row in kept.scores if (row["depth"], row["target"]) == (depth, target)]
         self.result = kept.at(depth, target)
 
-    def _median(self, metric: str) -> float:
-        require_ok(**self.result)
-        return float(statistics.median(row[metric] for row in self.rows))
-
-    def track_relative_error(self, case: str, estimator: str, depth: int) -> float:
-        return self._median("relative_error")
-
-    def track_cosine_error(self, case: str, estimator: str, depth: int) -> float:
-        return self._median("cosine_error")
-
-    def track_code_error(self, case: str, estimator: str, depth: int) -> float:
-        return self._median("code_error")
-
     def track_status(self, case: str, estimator: str, depth: int) -> float:
         return float(STATUSES.index(self.result["status"]))
 
-    track_relative_error.unit = "|g - g_ref| / |g_ref|"
-    track_cosine_error.unit = "1 - cos"
-    track_code_error.unit = "mean |z - z_ref|"
+    track_relative_error = _median("relative_error", "|g - g_ref| / |g_ref|")
+    track_cosine_error = _median("cosine_error", "1 - cos")
+    track_code_error = _median("code_error", "mean |z - z_ref|")
     track_status.unit = "status"

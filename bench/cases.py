@@ -68,30 +68,24 @@ def _cases(
     problems: Iterable[Texts],
     losses: Texts = LOSSES,
     targets: Texts = ("exact",),
+    solver: str = "",
 ) -> tuple[Case, ...]:
     """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the
-    samples, and an algorithm.
+    samples, and an algorithm, whose place a `solver` takes.
     """
-    drawn = tuple(range(seeds))
     return tuple(
         Case(
-            f"{name}-{rule.partition('(')[0]}-{loss}",
+            f"{name}-{(solver or rule).partition('(')[0]}-{loss}",
             dataset.format(n=samples),
-            rule,
+            solver or rule,
             loss,
-            drawn,
+            tuple(range(seeds)),
             depths,
             targets,
         )
         for name, dataset, rule in problems
         for loss in losses
     )
-
-
-def _solved(seeds: int, samples: int, problems: Iterable[Texts]) -> tuple[Case, ...]:
-    """Return the cases of problems that the solver solves."""
-    made = [(name, dataset, SOLVER) for name, dataset, _ in problems]
-    return _cases(STEPS, seeds, samples, made)
 
 
 #: The paper's model, the harder one of Malezieux et al. with their algorithm, and real photographs.
@@ -246,7 +240,7 @@ FULL = _experiments(
 
 QUICK = Selection(
     profile="quick",
-    cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _solved(3, 200, CORE),
+    cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _cases(STEPS, 3, 200, CORE, solver=SOLVER),
     limited=NOT_SOLVED,
     estimators=NAMED_ESTIMATORS,
     tracked_depths=(1, 10, 100, 400),
@@ -261,7 +255,7 @@ QUICK = Selection(
 
 def _all_cases(samples: int) -> tuple[Case, ...]:
     unbiased = _cases(DEPTHS, 5, samples, UNBIASED, targets=("gstar", "gtilde"))
-    solved = _solved(5, samples, CORE + MORE[:2])
+    solved = _cases(STEPS, 5, samples, CORE + MORE[:2], solver=SOLVER)
     return _cases(DEPTHS, 5, samples, CORE + MORE + SMALL) + solved + unbiased + OTHERS
 
 

@@ -8,7 +8,6 @@ times and memory are the stored ones.
 
 import ast
 import contextlib
-import datetime
 import hashlib
 import io
 import itertools
@@ -53,10 +52,15 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
     benchmarks = names.entries("benchmarks")["asv"].__path__[0]
     # asv works in the folder of its configuration, which can therefore be copied elsewhere with all
     # that it names. Environments exist already.
-    content: dict[str, Any] = {"version": 1, "project": "pudle", "branches": ["HEAD"]}
-    content |= {"environment_type": "existing", "repo": os.path.relpath(root, folder)}
-    content |= {"benchmark_dir": os.path.relpath(benchmarks, folder)}
-    content |= {f"{name}_dir": name for name in ("results", "html", "env")}
+    content = {
+        "version": 1,
+        "project": "pudle",
+        "branches": ["HEAD"],
+        "environment_type": "existing",
+        "repo": os.path.relpath(root, folder),
+        "benchmark_dir": os.path.relpath(benchmarks, folder),
+        **{f"{name}_dir": name for name in ("results", "html", "env")},
+    }
     write_atomically(folder / "asv.conf.json", json.dumps(content, indent=1))
     seconds = git(root, "show", "--no-patch", "--format=%ct", commit)
     # In a copy, because the benchmarks read their selection when they are imported.
@@ -85,23 +89,21 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     util.write_json(str(kept), here, machine.Machine.api_version)
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
-    environment = f"existing-py{python}"
-    content = results.Results(here, {}, commit, date, python, environment, {})
+    content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
     stored = _stored(folder)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         values = [
-            stored.get((name, *cell), math.nan)
-            if benchmark["type"] != "track"
-            else _looked_up(get_benchmark_from_name(benchmark_dir, name), stored, *cell)
+            _looked_up(get_benchmark_from_name(benchmark_dir, name), stored, *cell)
+            if benchmark["type"] == "track"
+            else stored.get((name, *cell), math.nan)
             for cell in itertools.product(*parameters)
         ]
+        # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in values]
-        plain = [value[0] if isinstance(value, list) else value for value in values]
-        numbers = [1 if each else None for each in samples]
-        measured = runner.BenchmarkResult(plain, samples, numbers, 0, "", None)
-        now = datetime.datetime.now(datetime.UTC)
-        content.add_result(benchmark, measured, started_at=now, record_samples=True)
+        counts = [1 if each else None for each in samples]
+        measured = runner.BenchmarkResult(values, samples, counts, 0, "", None)
+        content.add_result(benchmark, measured, record_samples=True)
     content.save(configuration.results_dir)
 
 

@@ -1,7 +1,6 @@
 """Build and measure two commits of a repository, and keep their results and times in one folder."""
 
 import contextlib
-import functools
 import math
 import os
 import shutil
@@ -9,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,12 @@ from ..provenance import git
 from ..selection import Selection
 from ..store import locked
 from . import script
-from .turns import ROUNDS, Cell, place, time_in_turns
+from .turns import CELL, ROUNDS, Cell, time_in_turns
 
 #: Share of a time limit that the scores and memory of one side may take; times take what is left.
 SHARE = 0.35
 #: Calls for a time, which commits count that have no sampler of their own.
 CALLS = 3
-#: What a worker of a commit runs.
-WORK = "from pudle.workers import work; work()"
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,10 @@ class Side:
         # Neither the checkout nor the caller's path may shadow the package that was built from it.
         env = os.environ | ONE_THREAD | {"PYTHONPATH": str(self.site), "PYTHONSAFEPATH": "1"}
         # What is compiled goes with the build.
-        env["NUMBA_CACHE_DIR"] = str(self.site)
+        env |= {"NUMBA_CACHE_DIR": str(self.site)}
+        command = [sys.executable, "-c", "from pudle.workers import work; work()"]
         with self.log.open("w") as log:
-            outputs = [log.fileno()] * 2
-            return Process([sys.executable, "-c", WORK], outputs, cwd=self.tree, env=env)
+            return Process(command, [log.fileno()] * 2, cwd=self.tree, env=env)
 
     def pool(self) -> Pool:
         """Return a pool of one worker, which calls this commit's own functions."""
@@ -93,8 +91,8 @@ def scored(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
     if not (folder / "run.json").exists():
         return []
-    places = [place for *_, place in RunList.read(folder / "run.json").records]
-    paths = [folder / "store" / place for place in places]
+    listed = RunList.read(folder / "run.json").records
+    paths = [folder / "store" / place for *_, place in listed]
     return [ScoreRecord.read(path) for path in paths if path.exists()]
 
 
@@ -189,7 +187,7 @@ class CommitPair:
                     f"on both commits: {'; '.join(dict.fromkeys(unknown))};"
                     f" `pudle list --profile {self.profile}` shows what is known here"
                 )
-            until, partial = time.monotonic() + seconds, False
+            until, cut = time.monotonic() + seconds, False
             for name, side in sides.items():
                 log(f"scores and memory of {name}")
                 work = (script.measure, requests[name], side.folder.parent)
@@ -200,7 +198,7 @@ class CommitPair:
                         f" {seconds / 60:g} --minutes, so that there is nothing to judge: give"
                         " more, or measure less with --only, --case or --depth"
                     )
-                partial |= late
+                cut |= late
                 references = side.folder / "store" / "references"
                 if name == "base" and references.is_dir():
                     # Both sides share all packages but the project, and a key covers the project's
@@ -211,27 +209,22 @@ class CommitPair:
             timers = {name: side.timer for name, side in sides.items()}
             log(f"times of {len(cells)} cells, {ROUNDS} rounds")
             rounds = time_in_turns(timers, cells, until)
-            partial |= len({place(row) for row in rounds}) < len(cells)
-            Rounds(rounds=rounds, partial=partial, lacking=lacking).write(self.rounds_path)
+            cut |= len({tuple(map(row.get, CELL)) for row in rounds}) < len(cells)
+            Rounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
 
 
 def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request of a profile whose specs name the files of a checkout."""
     request = {"profile": profile, **options}
-    seen = functools.partial(_seen_from, tree, root)
     for kind in ("estimators", "algorithms", "datasets"):
-        request[kind] = [
-            names.placed(spec, seen, _paths(kind, spec)) for spec in options.get(kind, ())
-        ]
+        request[kind] = []
+        for spec in options.get(kind, ()):
+            paths: list[str] = []
+            # A dataset that only a commit has is left as it is.
+            with contextlib.suppress(SpecError):
+                paths = names.path_options(names.make_dataset(spec)) if kind == "datasets" else []
+            request[kind].append(names.placed(spec, partial(_seen_from, tree, root), paths))
     return request
-
-
-def _paths(kind: str, spec: str) -> list[str]:
-    """Return the names of a dataset's options that hold paths."""
-    # A dataset that only a commit has is left as it is.
-    with contextlib.suppress(SpecError):
-        return names.path_options(names.make_dataset(spec)) if kind == "datasets" else []
-    return []
 
 
 def _seen_from(tree: Path, root: Path, file: Path) -> Path:

@@ -54,11 +54,6 @@ def time_in_turns(
     return rows
 
 
-def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the cell that a row belongs to."""
-    return tuple(row[name] for name in CELL)
-
-
 def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Compare the times of every cell over its rounds.
 
@@ -83,13 +78,12 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for cell, times in rounds.groupby(CELL, sort=False):
         base, head = times[["base", "head"]].median()
         reason = next(filter(None, times["reason"]), "")
-        ratio = paired.Ratio(math.nan, p_value=math.nan)
-        if not reason:
-            ratio = paired.compare(times["head"], times["base"])
+        missing = paired.Ratio(math.nan, p_value=math.nan)
+        ratio = missing if reason else paired.compare(times["head"], times["base"])
         slower = ratio.p_value / 2 if ratio.value > 1 else 1 - ratio.p_value / 2
         statuses = ("error" if math.isnan(base) else "ok", "error" if reason else "ok")
         numbers = (base, head, ratio.value, slower, 1 - slower)
-        compared.append((*cell, "seconds", *numbers, *statuses, reason))
+        compared.append([*cell, "seconds", *numbers, *statuses, reason])
     names = ["base", "head", "change", "p_slower", "p_faster"]
     columns = [*CELL, "metric", *names, "status_base", "status_head", "reason_head"]
     types = dict.fromkeys(names, "float64") | {"depth": "Int64"}
