@@ -92,15 +92,15 @@ class Selection:
 
     def left_out(self, case: str, estimator: str) -> str:
         """Return why an estimator is not measured on a case, an empty text if it is."""
-        limits = [limit[1:] for limit in self.limited if limit[0] == estimator]
-        never = [
-            reason
-            for pattern, reason in limits
-            if pattern.startswith("!") and fnmatch.fnmatch(case, pattern[1:])
-        ]
-        only = [limit for limit in limits if not limit[0].startswith("!")]
-        fits = any(fnmatch.fnmatch(case, pattern) for pattern, _ in only)
-        return next(iter(never), "" if fits or not only else only[0][1])
+        only: dict[str, bool] = {}
+        for name, pattern, reason in self.limited:
+            if name == estimator:
+                fits = fnmatch.fnmatch(case, pattern.removeprefix("!"))
+                if not pattern.startswith("!"):
+                    only[reason] = only.get(reason, False) or fits
+                elif fits:
+                    return reason
+        return "" if any(only.values()) else next(iter(only), "")
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
@@ -141,7 +141,7 @@ def select(
     `home` is the folder of the results, from which paths in names are seen. Patterns that match
     nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
     """
-    named = tuple(map(_named, estimators))
+    named = [*map(_named, estimators)]
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if only else (*profile.estimators, *plugins(), *named)
@@ -152,12 +152,11 @@ def select(
     published = not axes.get("datasets") and all(fnmatch.filter(own, pattern) for pattern in cases)
     kept = _matching(cases, own, "--case", "") if published else own
     if crosses := any(axes.values()):
-        place = home or results_home()
-        kept = {case.name: case for case in crossed(kept.values(), place, **axes)}
+        kept = crossed(kept.values(), home or results_home(), **axes)
     if not published:
         hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
         kept = _matching(cases, kept, "--case", hint)
-    narrowed = bool(only or cases or crosses)
+    narrowed = only or cases or crosses
     carried_out = () if narrowed else profile.experiments
     if experiments:
         every = names.list_experiments()
@@ -195,7 +194,7 @@ def _matching(
         if not fnmatch.filter(items, pattern):
             raise InvalidArgument(f"{option} {pattern!r} matches no {hint}")
     matching = {name for pattern in patterns or ["*"] for name in fnmatch.filter(items, pattern)}
-    return {name: item for name, item in items.items() if name in matching}
+    return {name: items[name] for name in items if name in matching}
 
 
 def _named(spec: str) -> str:
@@ -236,9 +235,9 @@ def crossed(
     targets: Sequence[str] = (),
     seeds: int | None = None,
     samples: int | None = None,
-) -> Iterable[Case]:
-    """Return a profile's cases with some axes in place of theirs; pairs that do not fit are there,
-    to be reported.
+) -> dict[str, Case]:
+    """Return a profile's cases by name, with some axes in place of theirs; pairs that do not fit
+    are there, to be reported.
 
     A case that the profile has, at whatever depths, keeps its name there. Any other gets one that
     says what it is.
@@ -276,23 +275,24 @@ def crossed(
         made = [_sized(spec, samples) for spec in datasets]
         bases = [case for dataset in made for case in _cases_on(dataset, like)]
     rules = [names.text(names.make_algorithm(spec)) for spec in algorithms]
-    own, drafts = {_nameless(case): case.name for case in cases}, list[Case]()
+    own, drafts = {(case.problem, case.algorithm): case.name for case in cases}, list[Case]()
     for case in bases:
         spec = names.text(_sized(case.dataset, samples)) if samples else case.dataset
         for rule, loss in product(rules or [case.algorithm], losses or [case.loss]):
-            sought = {*case.targets} & {*MINIMIZER_TARGETS}
-            leads = names.make_algorithm(rule).thresholding.proximal or not sought
-            draft = Case(
-                case.name,
-                spec,
-                rule,
-                loss,
-                tuple(range(seeds)) if seeds else case.seeds,
-                tuple(depths) or case.depths,
-                tuple(targets) or (case.targets if leads else ("limit",)),
-                case.dtype,
+            proximal = names.make_algorithm(rule).thresholding.proximal
+            leads = proximal or {*MINIMIZER_TARGETS}.isdisjoint(case.targets)
+            drafts.append(
+                Case(
+                    case.name,
+                    spec,
+                    rule,
+                    loss,
+                    tuple(range(seeds)) if seeds else case.seeds,
+                    tuple(depths) or case.depths,
+                    tuple(targets) or (case.targets if leads else ("limit",)),
+                    case.dtype,
+                )
             )
-            drafts.append(draft)
     chosen = {case.dataset: names.make_dataset(case.dataset) for case in drafts}
     offered = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
     for loss in losses:
@@ -303,17 +303,17 @@ def crossed(
         raise InvalidArgument(f"--samples is no option of {', '.join(chosen)}: none has n_samples")
     results: dict[str, Case] = {}
     for case in drafts:
-        name = own.get(_nameless(case), "")
+        name = own.get((case.problem, case.algorithm), "")
         if not name:
             dataset, algorithm = chosen[case.dataset], case.make_algorithm()
             parts = [spec_slug(case.dataset, home, names.path_options(dataset))]
             parts += [spec_slug(case.algorithm, home, names.path_options(algorithm)), case.loss]
-            parts += [*targets, *([f"{seeds}_seeds"] if seeds else [])]
+            parts += [*targets, *[f"{seeds}_seeds"] * bool(seeds)]
             name = short("-".join(parts))
             # The profile's name for another case keeps its meaning.
             name += "-added" if name in own.values() else ""
         results.setdefault(name, replace(case, name=name))
-    return results.values()
+    return results
 
 
 def _sized(spec: str, samples: int | None) -> Any:
@@ -350,8 +350,13 @@ def _cases_on(made: Any, like: Case) -> list[Case]:
         raise InvalidArgument(
             f"dataset {spec} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error
-    of = {"algorithm": problem.default_algorithm, "targets": (default_target(problem),)}
-    return [replace(like, dataset=spec, loss=loss, **of) for loss in made.losses]
+    like = replace(
+        like,
+        dataset=spec,
+        algorithm=problem.default_algorithm,
+        targets=(default_target(problem),),
+    )
+    return [replace(like, loss=loss) for loss in made.losses]
 
 
 def _alike(one: Problem, other: Problem) -> bool:
@@ -363,8 +368,3 @@ def _alike(one: Problem, other: Problem) -> bool:
         layer = names.make_algorithm(each.default_algorithm).run(each, 1).codes
         said.append((each.theta, layer, each.outer_loss(layer)))
     return all(map(torch.equal, *said))
-
-
-def _nameless(case: Case) -> Case:
-    """Return all that a case is but its name and its depths, which are an axis of every table."""
-    return replace(case, name="any", depths=(0,))
