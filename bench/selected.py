@@ -13,8 +13,7 @@ from pudle.measuring.contents import BROKEN, ScoreRecord
 from pudle.measuring.costs import drawn
 from pudle.measuring.measurement import measure
 from pudle.measuring.provenance import installed_commit
-from pudle.measuring.run import take_part
-from pudle.measuring.runner import fill, plan_costs, survey
+from pudle.measuring.run import fill, plan_costs, survey, take_part
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.store import Store
 from pudle.names import make_estimator

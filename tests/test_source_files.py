@@ -15,7 +15,7 @@ from examples import TINY
 
 import pudle
 from pudle import names
-from pudle.measuring.runner import Task
+from pudle.measuring.run import Task
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.

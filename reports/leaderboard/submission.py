@@ -24,8 +24,7 @@ from pudle.errors import InvalidArgument, PudleError, UnreadableResult, Unsuppor
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.files import read_record, write_record
 from pudle.measuring.provenance import NoRepository, git, machine, source_digest
-from pudle.measuring.run import begin, execute
-from pudle.measuring.runner import fill, plan
+from pudle.measuring.run import begin, execute, fill, plan
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.workers import ONE_THREAD, Copy, Here, limit_memory, run

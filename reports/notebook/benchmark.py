@@ -17,8 +17,7 @@ from pudle.estimator import GradientEstimator
 from pudle.measuring.case import slug
 from pudle.measuring.experiment import silent
 from pudle.measuring.provenance import NoRepository, installed_commit, repository, results_home
-from pudle.measuring.run import begin
-from pudle.measuring.runner import fill, plan, plan_costs
+from pudle.measuring.run import begin, fill, plan, plan_costs
 from pudle.measuring.selection import select
 from pudle.measuring.store import Store, locked
 from pudle.names import holding

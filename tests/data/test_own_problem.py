@@ -9,7 +9,7 @@ import pudle
 from pudle import names
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
-from pudle.measuring.runner import Task
+from pudle.measuring.run import Task
 from pudle.measuring.selection import select
 from pudle.measuring.store import Store
 

@@ -26,7 +26,7 @@ from pudle.learning.learner import Learner
 from pudle.measuring.commits.pair import CommitPair
 from pudle.measuring.contents import Rounds
 from pudle.measuring.measurement import measure, stored_reference
-from pudle.measuring.runner import survey
+from pudle.measuring.run import survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.leaderboard.submission import MANIFEST, Manifest, read_submission

@@ -17,8 +17,7 @@ from pudle.measuring import costs, history, provenance, run, sources
 from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.costs import cells, measure_memory, measure_times
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import begin, execute, take_part
-from pudle.measuring.runner import fill, plan_costs, survey
+from pudle.measuring.run import begin, execute, fill, plan_costs, survey, take_part
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 

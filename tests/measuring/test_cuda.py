@@ -6,7 +6,7 @@ from commands import call
 from examples import selected
 
 from pudle.measuring.costs import cells
-from pudle.measuring.runner import fill, plan, plan_costs, survey
+from pudle.measuring.run import fill, plan, plan_costs, survey
 from pudle.measuring.store import Store
 
 needs_cuda = pytest.mark.skipif(

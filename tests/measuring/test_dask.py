@@ -17,7 +17,7 @@ from plugin import write_plugin
 from pudle import kernel_choice
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case
-from pudle.measuring.runner import fill, plan, survey
+from pudle.measuring.run import fill, plan, survey
 from pudle.measuring.store import Store
 
 pytest.importorskip("distributed", reason="install pudle[scale]")

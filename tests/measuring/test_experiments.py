@@ -11,8 +11,7 @@ from examples import TINY, selected
 from plugin import write_package
 from repositories import git
 
-from pudle.measuring.run import execute
-from pudle.measuring.runner import fill, plan_experiments, survey
+from pudle.measuring.run import execute, fill, plan_experiments, survey
 from pudle.reports.load import load
 
 PLUGIN = """

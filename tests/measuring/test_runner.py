@@ -16,8 +16,7 @@ from pudle.errors import ChangedSources
 from pudle.measuring import sources
 from pudle.measuring.experiment import ExperimentResult, write_experiment
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import begin, execute
-from pudle.measuring.runner import fill, plan, survey
+from pudle.measuring.run import begin, execute, fill, plan, survey
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 from pudle.workers import Outcome

@@ -10,8 +10,7 @@ from examples import TINY, selected
 
 from pudle.measuring import sources
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import execute
-from pudle.measuring.runner import survey
+from pudle.measuring.run import execute, survey
 
 #: Records of the synthetic selection, and the processor seconds that a run with nothing to do may
 #: take.

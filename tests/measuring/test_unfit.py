@@ -10,7 +10,7 @@ from examples import TINY, selected
 from pudle import names
 from pudle.measuring.contents import BROKEN
 from pudle.measuring.measurement import measure
-from pudle.measuring.runner import fill, plan, survey
+from pudle.measuring.run import fill, plan, survey
 from pudle.references.certified import MINIMIZER_TARGETS
 
 RIDGE = dataclasses.replace(TINY, dataset="ridge(n_samples=3, n_components=4)", loss="linear")

@@ -30,7 +30,7 @@ from ..errors import InvalidArgument, PudleError, first_line
 from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import Job, Outcome, Pool
-from .runner import MOST_COMPILING, WORK, Task
+from .run import MOST_COMPILING, WORK, Task
 from .store import RECORDS
 
 FORMS = "give tcp://HOST:PORT (or another address of a Dask scheduler), local:N or slurm:FILE.yaml"

@@ -1,27 +1,50 @@
-"""One run: freeze the selection, then fill the store with scores, costs and experiments."""
+"""A run: a task for every result that a selection asks for, with what the store has of it, and how
+workers here or on a cluster fill in what is missing.
+"""
+
+from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import names, text
+from ..algorithms import kernels
 from ..errors import UnreadableResult
+from ..files import files_in, is_large
 from ..peers import require
-from ..text import count
-from ..workers import ONE_THREAD, Pool
-from .case import Case
-from .contents import RunList
-from .experiment import ProgressCallback, silent
+from ..workers import ONE_THREAD, Job, Outcome, Pool
+from . import sources
+from .case import DTYPES, Case, labels
+from .contents import BROKEN, RunList
+from .costs import cells, measure_memory, measure_times
+from .experiment import ProgressCallback, carry_out, silent
 from .history import update_history
+from .measurement import measure, stored_reference, write_scores
 from .provenance import NoRepository, installed_commit, repository
-from .runner import Task, fill, plan, plan_costs, plan_experiments, survey
 from .selection import Selection
-from .store import Store, locked
+from .store import RECORDS, Place, Store, locked, objects
+from .surfaces import measure_surface
 
+#: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
+MOST_COMPILING = 900.0
+#: What a worker does for a task, by kind.
+WORK: dict[str, Callable[..., Any]] = {
+    "kernels": kernels.prepare,
+    "reference": stored_reference,
+    "score": measure,
+    "surface": measure_surface,
+    "cost": measure_memory,
+    "times": measure_times,
+    "experiment": carry_out,
+}
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = (
     "no git repository here: the results carry the version and a digest of the sources, and no"
@@ -29,6 +52,226 @@ NO_HISTORY = (
 )
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
+
+
+@dataclass(eq=False)
+class Task:
+    """A result that is asked for: its kind, the text to show when it is there, what the function
+    that works for it is called with before the store, the seconds that it may take, and its record,
+    if there is one.
+
+    One of kind ``times`` has no record but those of its `members`.
+    """
+
+    kind: str
+    label: str
+    what: tuple[Any, ...]
+    store: Store
+    timeout: float
+    record: Any = None
+    members: Sequence[Task] = ()
+
+    @functools.cached_property
+    def place(self) -> Place:
+        """The file of the result, and its key: the digest of all that the result depends on."""
+        return self.store.place(self.kind, *self.what)
+
+    @property
+    def missing(self) -> bool:
+        """Tell whether there is no record, or one of something that broke: it is tried again."""
+        return self.record is None or self.record.status in BROKEN
+
+    @property
+    def references(self) -> list[Path]:
+        """The references that the task reads."""
+        most = {"score": None, "surface": 1}.get(self.kind, 0)
+        case = self.case
+        places = itertools.product(case.seeds[:most], case.targets[:most]) if case else ()
+        return [self.store.reference_path(case, *place) for place in places]
+
+    @property
+    def case(self) -> Any:
+        """The case that is measured, or None."""
+        return next((each for each in self.what if isinstance(each, Case)), None)
+
+    @property
+    def input_files(self) -> list[tuple[Path, bool]]:
+        """The files of the user that the task reads, each with whether it is small enough to travel
+        to another machine.
+
+        They are the files that specs name classes in, and those that options name, such as the data
+        of a dataset.
+        """
+        files: dict[Path, bool] = {}
+        estimator = self.what[1] if self.kind == "score" else ""
+        for each in objects(self.case, estimator) if self.case else ():
+            for cls in sources.classes(each):
+                files |= dict.fromkeys(names.files_of(cls.__module__), True)
+            for value in (getattr(each, name) for name in names.path_options(each)):
+                if isinstance(value, str):
+                    path = Path(value).expanduser()
+                    large = is_large(path)
+                    files |= dict.fromkeys([path] if large else files_in(path), not large)
+        return [(path.absolute(), travels) for path, travels in files.items()]
+
+    def planned(self) -> Task:
+        """Let the store take the result, and references that it lacks, only under the keys that
+        they have now.
+        """
+        keys = [each.place.key for each in self.members or [self]]
+        keys += [path.stem for path in self.references]
+        self.store = replace(self.store, planned=frozenset(keys))
+        return self
+
+    def concluded(self, outcome: Outcome) -> Any:
+        """Return the result or, of a task that failed, the record that says so, written here."""
+        result, status, reason, parts = outcome
+        if self.members:
+            result = result or [each.concluded(outcome) for each in self.members]
+            for each, record in zip(self.members, result, strict=True):
+                each.record = record
+        if status != "ok" and self.kind == "score":
+            case, estimator = self.what
+            result = write_scores(case, estimator, self.store, status, reason, parts)
+        elif status != "ok" and self.kind in RECORDS:
+            result = self.store.write(self.kind, *self.what, status=status, reason=reason)
+        self.record = result
+        return result
+
+
+def survey(selection: Selection, store: Store) -> list[Task]:
+    """Return a task for every result of a selection; a damaged file counts as missing."""
+    limit, called = selection.timeout, labels({case.name: vars(case) for case in selection.cases})
+    tasks = [
+        Task("score", f"{pair[1]} on {called[pair[0].name]}", pair, store, limit)
+        for pair in selection.pairs
+    ]
+    surfaces: list[tuple[str, Case, Any]] = []
+    if selection.windows:
+        surfaces = [("window_surface", case, selection.windows) for case in selection.cases]
+    if selection.jacobian_error:
+        # The Jacobian of the codes does not depend on the outer loss: the first case stands for
+        # all.
+        alike = {
+            (case.dataset, case.algorithm, case.seeds, case.dtype): case
+            for case in reversed(selection.cases)
+        }
+        surfaces += [("jacobian_error", case, ()) for case in reversed(alike.values())]
+    tasks += [
+        Task("surface", f"{what[0]} of {called[what[1].name]}", what, store, limit)
+        for what in surfaces
+        if what[1].make_algorithm().differentiable
+    ]
+    for cell in cells(selection):
+        metric, case, estimator, depth = cell
+        what = "memory" if metric == "memory_bytes" else "time"
+        label = f"{what} of {estimator} on {called[case.name]} at depth {depth}"
+        tasks.append(Task("cost", label, cell, store, limit))
+    tasks += [
+        Task("experiment", name, (name,), store, selection.experiment_timeout)
+        for name in selection.experiments
+    ]
+    for task in tasks:
+        task.record = store.read_at(task.kind, task.place)
+    return tasks
+
+
+def plan(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Return those of a survey's tasks whose scores and surfaces are missing, in stages, after what
+    they need.
+    """
+    missing = [
+        task.planned() for task in tasks if task.missing and task.kind in ("score", "surface")
+    ]
+    # Every estimator of a case needs its references: in the same stage, two workers would both
+    # compute them.
+    references: dict[Path, Task] = {}
+    for task in {task.case: task for task in missing if task.kind == "score"}.values():
+        for what in itertools.product([task.case], task.case.seeds, task.case.targets):
+            label = f"reference of {task.label.partition(' on ')[2]}, seed {what[1]}"
+            reference = Task("reference", label, what, task.store, task.timeout)
+            if task.store.read_reference(*what) is None:
+                references.setdefault(reference.place.path, reference)
+    # One process compiles the kernels while the others do what takes none. What is short comes
+    # last: all end together.
+    first = [task for task in missing if task.what[0] == "jacobian_error"]
+    if missing:
+        dtypes = {DTYPES[task.case.dtype] for task in missing}
+        compiling = Task("kernels", "kernels", (dtypes,), missing[0].store, MOST_COMPILING)
+        first.insert(0, compiling)
+    return [[*first, *references.values()], [task for task in missing if task not in first]]
+
+
+def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]]:
+    """Return the tasks that measure the missing costs of a survey, or all if `again`, of estimates
+    whose scores are ok.
+
+    Memory is measured before time, which one process measures at a time. The times of all cases
+    of one problem are measured as a whole, also where one is missing: only those of the same rounds
+    can be compared.
+    """
+    scores = {task.what: task.record for task in tasks if task.kind == "score"}
+    memory, times = list[Task](), defaultdict[Any, list[Task]](list)
+    for task in tasks:
+        if task.kind == "cost":
+            metric, *pair, depth = task.what
+            record = scores[tuple(pair)]
+            if record and record.at(depth)["status"] == "ok":
+                if metric != "memory_bytes":
+                    times[task.case.problem].append(task)
+                elif again or task.missing:
+                    memory.append(task.planned())
+    together = []
+    for members in times.values():
+        turns = {task.record.turns for task in members if task.record and task.record.value}
+        if again or len(turns) > 1 or any(task.missing for task in members):
+            first = members[0]
+            on = (task.label.partition(" on ")[2].rpartition(" at depth ")[0] for task in members)
+            label = f"times on {text.listing([*dict.fromkeys(on)])}"
+            what = ([task.what for task in members], first.timeout)
+            task = Task("times", label, what, first.store, math.inf, members=members)
+            together.append(task.planned())
+    return [memory, together]
+
+
+def plan_experiments(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Return those of a survey's tasks whose experiments are missing."""
+    return [[task.planned() for task in tasks if task.kind == "experiment" and task.missing]]
+
+
+def fill(
+    stages: list[list[Task]],
+    workers: int = 1,
+    *,
+    executor: Any = None,
+    progress: ProgressCallback = silent,
+) -> dict[str, list[Any]]:
+    """Carry out tasks, one stage after the other, and return their results by kind of task.
+
+    They run in `workers` processes of this machine, or where another `executor` runs them: a
+    `Pool`, or what runs jobs as it does. A process that runs out of time or memory, or crashes,
+    costs its own task only, and of that the depths that are left: its record says so.
+    """
+    total, done = sum(map(len, stages)), 0
+    results: dict[str, list[Any]] = {kind: [] for kind in WORK}
+    with contextlib.ExitStack() as stack:
+        executor = executor or stack.enter_context(Pool(workers))
+        for stage in stages:
+            jobs = [
+                Job(
+                    WORK[task.kind],
+                    task.what if task.kind == "kernels" else (*task.what, task.store),
+                    task.timeout,
+                    task,
+                )
+                for task in stage
+            ]
+            outcomes = stack.enter_context(contextlib.closing(executor.run(jobs)))
+            for task, outcome in outcomes:
+                done += 1
+                results[task.kind].append(task.concluded(outcome))
+                progress(done, total, task.label)
+    return results
 
 
 class RunSummary(NamedTuple):
@@ -82,14 +325,14 @@ def execute(
 
             workplace = dask_cluster(scheduler, selection.device, say)
         with workplace as executor:
-            fill_here = partial(fill, executor=executor, progress=progress)
+            fill_here = functools.partial(fill, executor=executor, progress=progress)
             records = fill_here(plan(tasks))
             if not scores_only:
                 # On this machine, because on others they could not be compared with those stored;
                 # in new processes, because memory that scores have given back would hide what a
                 # gradient takes.
-                memory, times = plan_costs(tasks, again=again)
-                for stage, processes in ((memory, workers), (times, 1)):
+                stages = plan_costs(tasks, again=again)
+                for stage, processes in zip(stages, (workers, 1), strict=True):
                     measured = fill([stage], processes, progress=progress)
                     records["cost"] += itertools.chain(measured["cost"], *measured["times"])
             records |= {"experiment": fill_here(plan_experiments(tasks))["experiment"]}
@@ -114,7 +357,7 @@ def execute(
         if root and selection.cases and not scores_only and not dirty:
             broken += update_history(folder, root, commit)
     here = " on this machine, not on the cluster" if scheduler else ""
-    costs = count(len(records["cost"]), "time or memory", "times and memories")
+    costs = text.count(len(records["cost"]), "time or memory", "times and memories")
     counts = [
         *_counted(records["score"], len(selection.pairs), "scores computed"),
         *([f"{costs} measured now{here}"] if records["cost"] else []),
