@@ -38,13 +38,14 @@ def store() -> Store:
     """Return the store beside the selection's file; that of a plain `asv run` lies in the checkout
     that holds this file, and its commit is known if it is the one that is installed.
     """
-    chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
-    if path:
-        return Store(Path(path).parent / "store", chosen.profile, chosen.device)
-    root, label = Path(__file__).resolve().parents[1], ("", False)
-    with contextlib.suppress(PudleError):
-        label = installed_commit(root)
-    return Store(root / ".asv" / chosen.profile / "store", chosen.profile, chosen.device, *label)
+    chosen, label, path = selection(), ("", False), os.environ.get(SELECTION_VARIABLE)
+    folder = Path(path or "").parent
+    if not path:
+        root = Path(__file__).resolve().parents[1]
+        folder = root / ".asv" / chosen.profile
+        with contextlib.suppress(PudleError):
+            label = installed_commit(root)
+    return Store(folder / "store", chosen.profile, chosen.device, *label)
 
 
 @functools.lru_cache(maxsize=1)

@@ -137,6 +137,6 @@ def _stored(folder: Path) -> dict[tuple[Any, ...], Any]:
             if record.value is not None and record.baseline is not None:
                 value = record.value + record.baseline
                 values[ALONE, record.case] = record.baseline
-            skipped = record.status == "skipped"
-            values[BENCHMARKS[metric], *cell] = math.nan if skipped else value
+            value = math.nan if record.status == "skipped" else value
+            values[BENCHMARKS[metric], *cell] = value
     return values

@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
-
 from ..errors import UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..files import strict
@@ -192,7 +190,7 @@ def _described(reference: Reference, seed: int, step: float) -> dict[str, Any]:
     return {
         "seed": seed,
         **{name: getattr(reference, name) for name in ("target", "status", "reason", "bound")},
-        "gradient_norm": float(torch.linalg.norm(reference.gradient)),
+        "gradient_norm": float(reference.gradient.norm()),
         "step": step,
         "rho": rho if rho <= 1 else None,
         **dataclasses.asdict(certificate),

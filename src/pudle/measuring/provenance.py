@@ -103,9 +103,9 @@ def source_digest() -> str:
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the numbers: machine, versions, threads."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-    described, cpu = Path("/proc/cpuinfo"), None
-    if described.exists():
-        cpu = re.search(r"^model name\s*:\s*(.+)$", described.read_text(), re.MULTILINE)
+    file = Path("/proc/cpuinfo")
+    described = file.read_text() if file.exists() else ""
+    cpu = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
     return {
         "pudle": pudle.__version__,
         "python": platform.python_version(),

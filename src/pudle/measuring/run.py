@@ -146,9 +146,9 @@ def survey(selection: Selection, store: Store) -> list[Task]:
         Task("score", f"{pair[1]} on {called[pair[0].name]}", pair, store, limit)
         for pair in selection.pairs
     ]
-    surfaces: list[tuple[str, Case, Any]] = []
-    if selection.windows:
-        surfaces = [("window_surface", case, selection.windows) for case in selection.cases]
+    surfaces: list[tuple[str, Case, Any]] = [
+        ("window_surface", case, selection.windows) for case in selection.cases if selection.windows
+    ]
     if selection.jacobian_error:
         # The Jacobian of the codes does not depend on the outer loss: the first case stands for
         # all.
@@ -197,8 +197,7 @@ def plan(tasks: Iterable[Task]) -> list[list[Task]]:
     first = [task for task in missing if task.what[0] == "jacobian_error"]
     if missing:
         dtypes = {DTYPES[task.case.dtype] for task in missing}
-        compiling = Task("kernels", "kernels", (dtypes,), missing[0].store, MOST_COMPILING)
-        first.insert(0, compiling)
+        first.insert(0, Task("kernels", "kernels", (dtypes,), missing[0].store, MOST_COMPILING))
     return [[*first, *references.values()], [task for task in missing if task not in first]]
 
 
@@ -335,7 +334,7 @@ def execute(
                 for stage, processes in zip(stages, (workers, 1), strict=True):
                     measured = fill([stage], processes, progress=progress)
                     records["cost"] += itertools.chain(measured["cost"], *measured["times"])
-            records |= {"experiment": fill_here(plan_experiments(tasks))["experiment"]}
+            records["experiment"] = fill_here(plan_experiments(tasks))["experiment"]
         # A case without kernels has no time on the torch path beside its own: that is nothing to
         # tell.
         failed = [

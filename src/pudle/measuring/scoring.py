@@ -96,18 +96,18 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             reason = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
             return failed("diverged", reason)
     gradient, codes = tensors
-    size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(reference.gradient))
+    size, norm = float(gradient.norm()), float(reference.gradient.norm())
     if not math.isfinite(size):
         return failed(
             "diverged", "the norm of the gradient exceeds float64: its errors have no meaning"
         )
-    error = float(torch.linalg.norm(gradient - reference.gradient)) / norm
+    error = float((gradient - reference.gradient).norm()) / norm
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.
     cosine = (
         float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
     )
-    code_error = float(torch.linalg.norm((codes - reference.codes).flatten(1), dim=1).mean())
+    code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
     return Score(
         relative_error=max(error, reference.bound),
         absolute_error=max(error, reference.bound) * norm,

@@ -94,13 +94,12 @@ def _digest(kind: str, parts: frozenset[type]) -> str:
     result = hashlib.sha256()
     for name, path in sorted(files(kind, parts).items()):
         result.update(f"{name}\0".encode() + path.read_bytes())
-    # A class without a file, as one typed into an interpreter, has only its name.
-    places = {cls: names.origin(cls) for cls in parts}
-    shown = sorted(
-        f"{names.shown_path(place) if place else cls.__module__}.{cls.__qualname__}"
-        for cls, place in places.items()
-    )
-    result.update(" ".join(shown).encode())
+    shown = []
+    for cls in parts:
+        # A class without a file, as one typed into an interpreter, has only its name.
+        file = names.origin(cls)
+        shown.append(f"{names.shown_path(file) if file else cls.__module__}.{cls.__qualname__}")
+    result.update(" ".join(sorted(shown)).encode())
     return result.hexdigest()
 
 

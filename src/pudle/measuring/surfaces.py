@@ -52,10 +52,12 @@ def window_surface(
     for depth in check_depths(depths):
         for window, estimate in truncated.sweep_windows(problem, algorithm, depth, windows):
             layers = estimate.diagnostics["layers_differentiated"]
-            row = {"depth": depth, "window": window, "layers_differentiated": layers}
             result = score(estimate, reference)
             fields = ("relative_error", "cosine_error", "at_floor", "status", "reason")
-            rows.append(row | {name: getattr(result, name) for name in fields})
+            rows.append(
+                {"depth": depth, "window": window, "layers_differentiated": layers}
+                | {name: getattr(result, name) for name in fields}
+            )
     return rows
 
 
@@ -109,7 +111,16 @@ def jacobian_error(
     along = directions(theta)
     # Now, because the library that finds it cannot compute within vmap.
     algorithm.step_size(problem)
-    exact = torch.stack([exact_product(problem, reference.codes, direction) for direction in along])
+    precise, codes = exactly(problem), reference.codes
+    changes = [
+        directional_derivative(
+            lambda at: precise.with_theta(at).stationarity(codes),
+            precise.theta,
+            direction.to(precise.theta),
+        )
+        for direction in along
+    ]
+    exact = torch.stack([precise.solve_tangent(codes, -change)[0] for change in changes])
     # All directions share the codes, which do not depend on them.
     products = vmap(
         lambda direction: directional_derivative(
@@ -135,20 +146,6 @@ def directions(theta: Tensor) -> Tensor:
         return torch.ones_like(theta)[None]
     random = streams.generator(0, "surfaces jacobian_error")
     return torch.as_tensor(random.standard_normal((DIRECTIONS, *theta.shape))).to(theta)
-
-
-def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
-    """Return ``J E`` for a direction E of theta, in float64 on the CPU.
-
-    It comes from the implicit function theorem on the active set of `codes`, the minimizer in
-    float64.
-    """
-    problem = exactly(problem)
-    theta = problem.theta
-    change = directional_derivative(
-        lambda at: problem.with_theta(at).stationarity(codes), theta, direction.to(theta)
-    )
-    return problem.solve_tangent(codes, -change)[0]
 
 
 def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> Artifact:

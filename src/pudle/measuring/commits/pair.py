@@ -158,12 +158,10 @@ class CommitPair:
         comparison of the same commits at the same time.
         """
         seconds = math.inf if minutes is None else 60 * minutes
-        sides: dict[str, Side] = {}
-        requests: dict[str, dict[str, Any]] = {}
+        sides: dict[str, tuple[Side, Pool, dict[str, Any]]] = {}
         lacking: dict[str, dict[str, str]] = {}
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
-            pools = {}
             for name, commit in (("base", self.base), ("head", self.head)):
                 # Nothing is reused: the keys of stored scores do not cover the packages that both
                 # sides share.
@@ -171,15 +169,15 @@ class CommitPair:
                 label = f"{name} {commit[:8]}"
                 log(f"building {label}")
                 build = built(root, commit, self.folder / f"{name}-build", label)
-                side = sides[name] = Side(label, *stack.enter_context(build), self.side(name))
-                pools[name] = stack.enter_context(side.pool())
-                requests[name] = _request_at(side.tree, root, self.profile, options)
-                outcome = side.call(pools[name], math.inf, script.lacking, requests[name])
-                lacking[name] = outcome.result
+                side = Side(label, *stack.enter_context(build), self.side(name))
+                pool = stack.enter_context(side.pool())
+                request = _request_at(side.tree, root, self.profile, options)
+                sides[name] = side, pool, request
+                lacking[name] = side.call(pool, math.inf, script.lacking, request).result
             unknown = [
                 lacking["head"][specs[1]]
                 for group in ("estimators", "datasets", "algorithms", "cases")
-                for specs in zip(*(requests[name].get(group, ()) for name in sides), strict=True)
+                for specs in zip(*(side[2].get(group, ()) for side in sides.values()), strict=True)
                 if specs[0] in lacking["base"] and specs[1] in lacking["head"]
             ]
             if unknown:
@@ -188,10 +186,10 @@ class CommitPair:
                     f" `pudle list --profile {self.profile}` shows what is known here"
                 )
             until, cut = time.monotonic() + seconds, False
-            for name, side in sides.items():
+            for name, (side, pool, request) in sides.items():
                 log(f"scores and memory of {name}")
-                work = (script.measure, requests[name], side.folder.parent)
-                late = side.call(pools[name], SHARE * seconds, *work).status == "timeout"
+                work = (script.measure, request, side.folder.parent)
+                late = side.call(pool, SHARE * seconds, *work).status == "timeout"
                 if late and not scored(side.folder):
                     raise MissingResults(
                         f"{side.label} had no score after {SHARE * seconds:.0f} s, its share of"
@@ -204,9 +202,9 @@ class CommitPair:
                     # Both sides share all packages but the project, and a key covers the project's
                     # own sources.
                     shutil.copytree(references, self.side("head") / "store" / "references")
-            on_head = set(timed_cells(sides["head"]))
-            cells = [cell for cell in timed_cells(sides["base"]) if cell in on_head]
-            timers = {name: side.timer for name, side in sides.items()}
+            base, head = (timed_cells(side) for side, *_ in sides.values())
+            cells = [cell for cell in base if cell in head]
+            timers = {name: side.timer for name, (side, *_) in sides.items()}
             log(f"times of {len(cells)} cells, {ROUNDS} rounds")
             rounds = time_in_turns(timers, cells, until)
             cut |= len({tuple(map(row.get, CELL)) for row in rounds}) < len(cells)
