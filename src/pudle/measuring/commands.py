@@ -27,11 +27,6 @@ from ..terminal import (
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
 LOG_SECONDS = 1.0
 KINDS = (*names.KINDS, "problems", "cases", "experiments")
-#: What a title says beside the kind.
-REMARKS = {
-    "problems": ", which datasets make; of your own: --dataset FILE.py with a function `problem`",
-    "studies": ", whose experiments `pudle list experiments` lists",
-}
 #: The columns of classes.
 COLUMNS = ("name", "computes", "options", "also called", "origin")
 Row = tuple[Any, ...]
@@ -190,19 +185,20 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
     broken plug-ins.
 
     KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
-    datasets make), cases or experiments; without any, all are listed, but of experiments only the
-    studies. Of a FILE.py, the classes that specs can name are listed.
+    datasets make), cases or experiments; without any, all but the experiments are listed. Of a
+    FILE.py, the classes that specs can name are listed.
 
     \b
     Examples:
       pudle list estimators
       pudle list my_file.py
     """
-    for kind in kinds or (*names.KINDS, "problems", "cases", "studies"):
+    for kind in kinds or KINDS[:-1]:
         if kind.endswith(".py"):
             _print_file(Path(kind).expanduser())
-        elif kind in (*KINDS, "studies"):
-            _print(f"{kind.capitalize()}{REMARKS.get(kind, '')}", _rows(kind, profile))
+        elif kind in KINDS:
+            own = ", which datasets make; of your own: --dataset FILE.py with a function `problem`"
+            _print(kind.capitalize() + own * (kind == "problems"), _rows(kind, profile))
         else:
             hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
             raise PudleError(f"unknown kind {kind!r}{hint}")
@@ -212,17 +208,14 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
 
 def _rows(kind: str, profile: str) -> Iterator[Row]:
     """Yield the names of the columns of a table, then its rows."""
-    selection, studies = names.list_profiles()[profile], names.list_studies()
+    selection = names.list_profiles()[profile]
     if kind == "cases":
         yield "case", "dataset", "algorithm", "seeds"
         for case in selection.cases:
             yield case.name, case.dataset, case.algorithm, len(case.seeds)
-    elif kind == "studies":
-        yield "study", "experiments"
-        yield from ((study, len(experiments)) for study, experiments in studies.items())
     elif kind == "experiments":
         yield "experiment", "study", "kind", f"in profile {profile}"
-        for study, experiments in studies.items():
+        for study, experiments in names.list_studies().items():
             for name, experiment in experiments.items():
                 yield name, study, experiment.kind, "yes" * (name in selection.experiments)
     else:

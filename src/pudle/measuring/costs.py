@@ -88,17 +88,16 @@ def measure_memory(metric: str, case: Case, estimator: str, depth: int, store: S
     return_freed_memory(at_once=True)
     cell = metric, case, estimator, depth
     _prepare([cell], store)
-    return _write(store, cell, run_in_copy(_peak, case, estimator, depth, store.device))
 
+    def peak() -> dict[str, Any]:
+        warnings.simplefilter("ignore", UserWarning)
+        made, what = make_estimator(estimator), (*drawn(case, store.device), depth)
+        touch(made, *what)
+        estimate = functools.partial(made.estimate, *what)
+        value, baseline = meter.peak_memory(estimate, store.device)
+        return {"value": value, "baseline": baseline}
 
-def _peak(case: Case, spec: str, depth: int, device: str) -> dict[str, Any]:
-    warnings.simplefilter("ignore", UserWarning)
-    problem, algorithm = drawn(case, device)
-    estimator = make_estimator(spec)
-    touch(estimator, problem, algorithm, depth)
-    estimate = functools.partial(estimator.estimate, problem, algorithm, depth)
-    value, baseline = meter.peak_memory(estimate, device)
-    return {"value": value, "baseline": baseline}
+    return _write(store, cell, run_in_copy(peak))
 
 
 def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[CostRecord]:
@@ -113,7 +112,7 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
     depths = sorted({cell[-1] for cell in cells})
     groups = [[cell for cell in cells if cell[-1] == depth] for depth in depths]
     taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
-    outcomes: dict[Cell, Outcome] = {}
+    failed: dict[Cell, Outcome] = {}
     copies: dict[str, Copy] = {}
     start = time.monotonic()
 
@@ -129,10 +128,11 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
                 for cell in [group[n] for n in paired.order(turn, len(group))]:
                     if not getattr(copies.get(cell[2]), "number", 0):
                         copies[cell[2]] = stack.enter_context(Copy(timer(store.device)))
-                    outcome = outcomes[cell] = copies[cell[2]].ask(*cell, timeout=timeout)
+                    outcome = copies[cell[2]].ask(*cell, timeout=timeout)
                     if outcome.status == "ok":
                         taken[cell].append(outcome.result)
                     else:
+                        failed[cell] = outcome
                         group.remove(cell)
             if turn + 1 == FEWEST_ROUNDS:
                 medians = {cell: np.median(taken[cell]) for group in groups for cell in group}
@@ -148,11 +148,11 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
             if not any(groups):
                 break
     turns = uuid.uuid4().hex
-    for cell, outcome in outcomes.items():
-        if outcome.status == "ok":
-            value = float(np.median(taken[cell]))
-            outcomes[cell] = Outcome({"value": value, "samples": taken[cell], "turns": turns})
-    return [_write(store, cell, outcomes[cell]) for cell in cells]
+
+    def measured(samples: list[float]) -> Outcome:
+        return Outcome({"value": float(np.median(samples)), "samples": samples, "turns": turns})
+
+    return [_write(store, cell, failed.get(cell) or measured(taken[cell])) for cell in cells]
 
 
 def timer(device: str) -> Callable[..., float]:

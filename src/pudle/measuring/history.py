@@ -59,7 +59,9 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
         "environment_type": "existing",
         "repo": os.path.relpath(root, folder),
         "benchmark_dir": os.path.relpath(benchmarks, folder),
-        **{f"{name}_dir": name for name in ("results", "html", "env")},
+        "results_dir": "results",
+        "html_dir": "html",
+        "env_dir": "env",
     }
     write_atomically(folder / "asv.conf.json", json.dumps(content, indent=1))
     seconds = git(root, "show", "--no-patch", "--format=%ct", commit)

@@ -318,12 +318,7 @@ def crossed(
 
 def _sized(spec: str, samples: int | None) -> Any:
     """Return a dataset with the number of samples that is given, if it has such an option."""
-    made = names.make_dataset(spec)
-    if "seed" not in [each.name for each in names.options(type(made))]:
-        raise InvalidArgument(
-            f"dataset {made.name} has no option seed: make it a frozen dataclass with `seed:"
-            " int = 0`"
-        )
+    made: Any = names.make_dataset(spec)
     return replace(made, n_samples=samples) if samples and hasattr(made, "n_samples") else made
 
 
