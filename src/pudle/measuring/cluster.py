@@ -193,8 +193,7 @@ def _fulfill(
     store = replace(task.store, folder=Path(f"{root}{task.store.folder}"))
     task = replace(task, store=store)
     # Loading what a task needs is not its own work, which has a limit.
-    preparation = (_prepare, task, key, root + cwd, kernels_chosen)
-    outcome = _THREAD.pool.call(MOST_COMPILING, *preparation)
+    outcome = _THREAD.pool.call(MOST_COMPILING, _prepare, task, key, root + cwd, kernels_chosen)
     # A busy machine says nothing about what it would measure: the task is out of time.
     if outcome.status != "timeout":
         # A plug-in may be broken on this machine alone.

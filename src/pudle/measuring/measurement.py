@@ -119,7 +119,7 @@ def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
         if not references:
             raise refusal
         yield "references", [_described(each, seed, step) for each in references]
-        results = attempt(estimator, problem, algorithm, case.depths)
+        results = attempt(make_estimator(estimator), problem, algorithm, case.depths)
         for depth, result in zip(case.depths, results, strict=True):
             yield (
                 "scores",
@@ -147,7 +147,7 @@ def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> dict
 
 
 def attempt(
-    estimator: str | GradientEstimator, problem: Any, algorithm: Any, depths: tuple[int, ...]
+    estimator: GradientEstimator, problem: Any, algorithm: Any, depths: tuple[int, ...]
 ) -> Iterator[Estimate | Score]:
     """Yield one estimate per depth; after a failure, the same failed score for every depth that is
     left.
@@ -158,8 +158,7 @@ def attempt(
     left = depths
     while left:
         try:
-            made = make_estimator(estimator) if isinstance(estimator, str) else estimator
-            estimates = iter(made.sweep(problem, algorithm, left))
+            estimates = iter(estimator.sweep(problem, algorithm, left))
             while left:
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):

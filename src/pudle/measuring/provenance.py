@@ -1,7 +1,6 @@
 """Where numbers come from: machine, versions, threads, commit."""
 
 import datetime
-import hashlib
 import importlib
 import os
 import platform
@@ -18,6 +17,7 @@ import pudle
 from ..errors import PudleError
 from ..kernel_choice import description
 from ..workers import NOT_STARTED, run
+from .sources import digest_of
 
 #: Folders of this project's repository and the packages that they are installed as.
 PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {
@@ -32,7 +32,7 @@ class NoRepository(PudleError):
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it prints."""
     done = run(["git", "-C", folder, *arguments])
-    why = (done.stderr.strip().splitlines() or [""])[0]
+    why = done.stderr.strip().partition("\n")[0]
     if done.returncode == NOT_STARTED:
         raise NoRepository(f"git cannot be run ({why}): a history of commits needs it; install git")
     if done.returncode:
@@ -93,10 +93,7 @@ def source_digest() -> str:
     """Return a digest of all source files of the installed package, which labels results that have
     no commit.
     """
-    result = hashlib.sha256()
-    for name, file in installed_files().items():
-        result.update(f"{name}\0".encode() + file.read_bytes())
-    return result.hexdigest()[:12]
+    return digest_of(installed_files())[:12]
 
 
 @cache

@@ -28,7 +28,7 @@ from .costs import cells, measure_memory, measure_times
 from .experiment import ProgressCallback, carry_out, silent
 from .history import update_history
 from .measurement import measure, stored_reference, write_scores
-from .provenance import NoRepository, installed_commit, repository
+from .provenance import NoRepository, installed_commit, repository, results_home
 from .selection import Selection
 from .store import RECORDS, Place, Store, locked, objects
 from .surfaces import measure_surface
@@ -312,7 +312,7 @@ def execute(
     with contextlib.suppress(NoRepository):
         root = repository(Path.cwd())
         commit, dirty = installed_commit(root)
-    folder = (home or (root or Path.cwd()) / ".asv").resolve() / selection.profile
+    folder = (home or results_home()).resolve() / selection.profile
     store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
     with locked(folder, "run"):
         tasks = begin(store, selection)
@@ -367,8 +367,8 @@ def execute(
 
 def _counted(records: Sequence[Any], total: int, what: str) -> list[str]:
     """Return how many records of a total are new, and how many of these have which status."""
-    statuses = sorted(Counter(record.status for record in records).items())
-    some = [f"{number} {status}" for status, number in statuses]
+    statuses = Counter(record.status for record in records)
+    some = [f"{number} {status}" for status, number in sorted(statuses.items())]
     return [f"{len(records)} of {total} {what} now", *some] if total else []
 
 

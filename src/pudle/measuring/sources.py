@@ -11,7 +11,7 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,19 @@ def read_again() -> None:
 
 @functools.cache
 def _digest(kind: str, parts: frozenset[type]) -> str:
-    result = hashlib.sha256()
-    for name, path in sorted(files(kind, parts).items()):
-        result.update(f"{name}\0".encode() + path.read_bytes())
     shown = []
     for cls in parts:
         # A class without a file, as one typed into an interpreter, has only its name.
         file = names.origin(cls)
         shown.append(f"{names.shown_path(file) if file else cls.__module__}.{cls.__qualname__}")
-    result.update(" ".join(sorted(shown)).encode())
+    return f"{digest_of(files(kind, parts))} {' '.join(sorted(shown))}"
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return a digest of the names and the contents of files."""
+    result = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        result.update(f"{name}\0".encode() + path.read_bytes())
     return result.hexdigest()
 
 

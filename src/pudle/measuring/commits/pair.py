@@ -204,7 +204,11 @@ class CommitPair:
                     shutil.copytree(references, self.side("head") / "store" / "references")
             base, head = (timed_cells(side) for side, *_ in sides.values())
             cells = [cell for cell in base if cell in head]
-            timers = {name: side.timer for name, (side, *_) in sides.items()}
+            timers = {
+                name: stack.enter_context(side.timer())
+                for name, (side, *_) in sides.items()
+                if cells
+            }
             log(f"times of {len(cells)} cells, {ROUNDS} rounds")
             rounds = time_in_turns(timers, cells, until)
             cut |= len({tuple(map(row.get, CELL)) for row in rounds}) < len(cells)

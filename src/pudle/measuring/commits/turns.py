@@ -1,6 +1,5 @@
 """Time the cells of two commits in turns, one process per commit, and compare the times."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +12,8 @@ from ...errors import PudleError
 
 #: Case, estimator and depth.
 Cell = tuple[str, str, int]
-#: Starts a process of a commit, and gives the seconds of a cell, or raises PudleError.
-Timer = Callable[[], contextlib.AbstractContextManager[Callable[[Cell], float]]]
+#: Gives the seconds of a cell at a commit, or raises PudleError.
+Timer = Callable[[Cell], float]
 
 #: Columns that identify a timed cell.
 CELL = ["case", "estimator", "depth"]
@@ -25,32 +24,29 @@ ROUNDS = 14
 def time_in_turns(
     timers: Mapping[str, Timer], cells: Sequence[Cell], until: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Time cells on both sides, in one process for each; no cell is begun after `until`, of the
-    monotonic clock.
+    """Time cells on both sides; no cell is begun after `until`, of the monotonic clock.
 
     The result is the rows of the table that `compare_rounds` takes.
     """
     rows: list[dict[str, Any]] = []
-    with contextlib.ExitStack() as stack:
-        ask = {name: stack.enter_context(timer()) for name, timer in timers.items() if cells}
-        for cell in cells:
-            if time.monotonic() > until:
-                break
-            row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
-            times: dict[str, float] = {}
-            try:
-                # These times do not count: base comes first.
-                for name in ask:
-                    times[name] = ask[name](cell)
-                for turn in range(ROUNDS):
-                    for number in paired.order(turn, len(ask)):
-                        name = [*ask][number]
-                        times[name] = ask[name](cell)
-                    rows.append(row | {"round": turn} | times)
-            except PudleError as error:
-                # Where base has no time either, a failure of head is no regression.
-                missing = {"base": times.get("base"), "head": None}
-                rows.append(row | {"round": -1, "reason": str(error)} | missing)
+    for cell in cells:
+        if time.monotonic() > until:
+            break
+        row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
+        times: dict[str, float] = {}
+        try:
+            # These times do not count: base comes first.
+            for name in timers:
+                times[name] = timers[name](cell)
+            for turn in range(ROUNDS):
+                for number in paired.order(turn, len(timers)):
+                    name = [*timers][number]
+                    times[name] = timers[name](cell)
+                rows.append(row | {"round": turn} | times)
+        except PudleError as error:
+            # Where base has no time either, a failure of head is no regression.
+            missing = {"base": times.get("base"), "head": None}
+            rows.append(row | {"round": -1, "reason": str(error)} | missing)
     return rows
 
 
