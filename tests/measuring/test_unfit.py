@@ -31,7 +31,9 @@ UNFIT = {
         ),
     ),
     "fading": (
-        dataclasses.replace(TINY, algorithm="ista(thresholding='decaying')", targets=("ghat",)),
+        dataclasses.replace(
+            TINY, algorithm="ista(thresholding='decaying(decay=0.9)')", targets=("ghat",)
+        ),
         "decaying thresholding leads to no minimizer",
     ),
     "target": (

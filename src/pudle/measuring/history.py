@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
-    stored = _stored(folder)
+    stored = dict(_stored(folder))
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         values = [
@@ -123,22 +124,20 @@ def _looked_up(benchmark: Any, stored: Any, *cell: Any) -> float | None:
         return None
 
 
-def _stored(folder: Path) -> dict[tuple[Any, ...], Any]:
-    """Return the stored scores by case and estimator, and the costs by benchmark and parameters,
+def _stored(folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Yield the stored scores by case and estimator, and the costs by benchmark and parameters,
     with samples for times, and None where something broke.
     """
-    values: dict[tuple[Any, ...], Any] = {}
     run = RunList.read(folder / "run.json")
     for *pair, place in run.records:
         with contextlib.suppress(UnreadableResult):
-            values[*pair] = ScoreRecord.read(folder / "store" / place)
+            yield tuple(pair), ScoreRecord.read(folder / "store" / place)
     for metric, *cell, place in run.costs:
         with contextlib.suppress(UnreadableResult):
             record = CostRecord.read(folder / "store" / place)
             value: Any = record.samples or record.value
             if record.value is not None and record.baseline is not None:
                 value = record.value + record.baseline
-                values[ALONE, record.case] = record.baseline
-            value = math.nan if record.status == "skipped" else value
-            values[BENCHMARKS[metric], *cell] = value
-    return values
+                yield (ALONE, record.case), record.baseline
+            skipped = record.status == "skipped"
+            yield (BENCHMARKS[metric], *cell), math.nan if skipped else value

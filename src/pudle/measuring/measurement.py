@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..errors import UnsupportedProblem
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..files import strict
 from ..names import make_estimator
-from ..references.certified import MINIMIZER_TARGETS, Reference
+from ..references.certified import MINIMIZER_TARGETS, Reference, reference
 from ..workers import failure, keep
 from .case import Case
 from .contents import BROKEN, ScoreRecord, worst
@@ -30,7 +30,8 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     UnsupportedProblem says that the case cannot be scored against the target, even if a case with
     another algorithm can, which shares its reference.
     """
-    rule = case.make_algorithm().thresholding
+    algorithm = case.make_algorithm()
+    rule = algorithm.thresholding
     if target in MINIMIZER_TARGETS and not rule.proximal:
         raise UnsupportedProblem(
             f"{rule.name} thresholding leads to no minimizer of the inner problem, which"
@@ -38,7 +39,11 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
         )
     stored = store.read_reference(case, seed, target)
     if stored is None:
-        stored = case.make_reference(seed, target)
+        problem = case.make_problem(seed)
+        try:
+            stored = reference(problem, target, algorithm).of_spec(case.dataset)
+        except InvalidArgument as error:
+            raise UnsupportedProblem(str(error)) from error
         store.write_reference(case, seed, stored)
     return stored
 

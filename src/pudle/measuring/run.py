@@ -233,11 +233,6 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
     return [memory, together]
 
 
-def plan_experiments(tasks: Iterable[Task]) -> list[list[Task]]:
-    """Return those of a survey's tasks whose experiments are missing."""
-    return [[task.planned() for task in tasks if task.kind == "experiment" and task.missing]]
-
-
 def fill(
     stages: list[list[Task]],
     workers: int = 1,
@@ -334,7 +329,10 @@ def execute(
                 for stage, processes in zip(stages, (workers, 1), strict=True):
                     measured = fill([stage], processes, progress=progress)
                     records["cost"] += itertools.chain(measured["cost"], *measured["times"])
-            records["experiment"] = fill_here(plan_experiments(tasks))["experiment"]
+            missing = [
+                each.planned() for each in tasks if each.kind == "experiment" and each.missing
+            ]
+            records["experiment"] = fill_here([missing])["experiment"]
         # A case without kernels has no time on the torch path beside its own: that is nothing to
         # tell.
         failed = [

@@ -50,7 +50,7 @@ def digest(kind: str, *parts: Any) -> str:
     `kind` is one of `ROOMS`, and `parts` are the objects that the result is computed from, such as
     an estimator and a dataset.
     """
-    return _digest(kind, frozenset(cls for part in parts for cls in classes(part)))
+    return digest_of_classes(kind, frozenset(cls for part in parts for cls in classes(part)))
 
 
 def classes(part: Any) -> Iterator[type]:
@@ -84,13 +84,11 @@ def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
     return paths
 
 
-def read_again() -> None:
-    """Let the next digest be one of the files as they are then, not as they were at first."""
-    _digest.cache_clear()
-
-
 @functools.cache
-def _digest(kind: str, parts: frozenset[type]) -> str:
+def digest_of_classes(kind: str, parts: frozenset[type]) -> str:
+    """Return the digest of a kind of result and some classes, until the cache is cleared that of
+    the files as they were at first.
+    """
     shown = []
     for cls in parts:
         # A class without a file, as one typed into an interpreter, has only its name.

@@ -169,7 +169,7 @@ class Store:
     def confirmed(self, kind: str, *what: Any) -> Place:
         """Return the place of a result to be written, computed anew, or raise ChangedSources."""
         if self.planned is not None:
-            sources.read_again()
+            sources.digest_of_classes.cache_clear()
         place = self.place(kind, *what)
         if self.planned is not None and place.key not in self.planned:
             raise ChangedSources(

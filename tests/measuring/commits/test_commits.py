@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 from plugin import write_package
@@ -12,7 +11,7 @@ from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 from pudle import kernel_choice
 from pudle.errors import MissingResults, PudleError, SpecError
 from pudle.measuring.commits import pair, script, turns
-from pudle.measuring.commits.pair import Side, _seen_from, timed_cells
+from pudle.measuring.commits.pair import Side, _request_at, timed_cells
 from pudle.workers import Outcome
 
 
@@ -203,6 +202,6 @@ def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path
         (folder / "lib" / "kept.py").write_text("")
     (root / "new.py").write_text("")
     monkeypatch.chdir(root / "lib")
-    assert _seen_from(tree, root, Path("kept.py")) == Path("lib/kept.py")
-    assert _seen_from(tree, root, Path("../new.py")) == root / "new.py"
-    assert _seen_from(tree, root, tmp_path / "other.py") == tmp_path / "other.py"
+    specs = ["kept.py", "../new.py", f"{tmp_path}/other.py"]
+    request = _request_at(tree, root, "quick", {"estimators": specs})
+    assert request["estimators"] == ["lib/kept.py", f"{root}/new.py", f"{tmp_path}/other.py"]

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +216,15 @@ class CommitPair:
 
 def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request of a profile whose specs name the files of a checkout."""
+
+    def seen(file: Path) -> Path:
+        """Return a file of the repository as a path in a checkout that has it, and any other as it
+        lies.
+        """
+        file = Path(os.path.abspath(file))
+        versioned = file.relative_to(root) if file.is_relative_to(root) else None
+        return versioned if versioned and (tree / versioned).is_file() else file
+
     request = {"profile": profile, **options}
     for kind in ("estimators", "algorithms", "datasets"):
         request[kind] = []
@@ -225,17 +233,8 @@ def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]
             # A dataset that only a commit has is left as it is.
             with contextlib.suppress(SpecError):
                 paths = names.path_options(names.make_dataset(spec)) if kind == "datasets" else []
-            request[kind].append(names.placed(spec, partial(_seen_from, tree, root), paths))
+            request[kind].append(names.placed(spec, seen, paths))
     return request
-
-
-def _seen_from(tree: Path, root: Path, file: Path) -> Path:
-    """Return a file of the repository as a path in a checkout that has it, and any other as it
-    lies.
-    """
-    file = Path(os.path.abspath(file))
-    versioned = file.relative_to(root) if file.is_relative_to(root) else None
-    return versioned if versioned and (tree / versioned).is_file() else file
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ are then that commit's own.
 import dataclasses
 import fnmatch
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,11 @@ def measure(request: Mapping[str, Any], home: Path) -> None:
     execute(select(profile, home=home, **options), home=home)
 
 
+_selection, _timer = functools.cache(Selection.read), functools.cache(costs.timer)
+
+
 def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     """Return the seconds of a cell; other commits time so many `calls`."""
-    selection, timer = _timer(path)
     case, *what = cell
-    return timer("seconds", selection.case(case), *what)
-
-
-@functools.cache
-def _timer(path: Path) -> tuple[Selection, Callable[..., float]]:
-    selection = Selection.read(path)
-    return selection, costs.timer(selection.device)
+    selection = _selection(path)
+    return _timer(selection.device)("seconds", selection.case(case), *what)
