@@ -56,7 +56,6 @@ ESTIMATORS = (
     ),
 )
 
-LOSSES = ("lasso", "reconstruction")
 Depths = tuple[int, ...]
 Texts = tuple[str, ...]
 
@@ -66,7 +65,7 @@ def _cases(
     seeds: int,
     samples: int,
     problems: Iterable[Texts],
-    losses: Texts = LOSSES,
+    losses: Texts = ("lasso", "reconstruction"),
     targets: Texts = ("exact",),
     solver: str = "",
 ) -> tuple[Case, ...]:
@@ -133,7 +132,15 @@ KAPPA = 100
 #: step for unrolling. Problems given by their step alone, for which no exact solver is known: two
 #: of the bilevel field, and a deep-equilibrium layer.
 OTHERS = tuple(
-    case
+    Case(
+        f"{name}-{rule.partition('(')[0]}-{loss}",
+        dataset,
+        rule,
+        loss,
+        tuple(range(5)),
+        DEPTHS,
+        (target,),
+    )
     for name, dataset, rule, loss, target in (
         ("penalty_selection", "penalty_selection", "ista", "held_out", "exact"),
         (
@@ -147,7 +154,6 @@ OTHERS = tuple(
         ("logistic_features", "logistic(per_feature=True)", "iteration", "held_out", "limit"),
         ("equilibrium", "equilibrium", "iteration", "cross_entropy", "limit"),
     )
-    for case in _cases(DEPTHS, 5, 0, ((name, dataset, rule),), (loss,), (target,))
 )
 
 SMALL_CASES = ("*_small-*",)

@@ -156,7 +156,7 @@ def run_command(
                 logged = time.monotonic()
                 echo(f"{done}/{total}: {line}", err=True)
 
-        summary = execute(
+        folder, counts, findings, failed = execute(
             selection,
             home=home,
             workers=workers,
@@ -166,14 +166,14 @@ def run_command(
             scheduler=scheduler,
             say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
         )
-    echo(f"{', '.join(summary.counts)}; results in {summary.folder}")
-    for finding in summary.findings:
+    echo(f"{', '.join(counts)}; results in {folder}")
+    for finding in findings:
         echo(f"  {finding}")
-    reasons = by_reason(summary.broken)
+    reasons = by_reason(failed)
     if (more := len(reasons) - MOST_NAMES) > 0:
         reasons[MOST_NAMES:] = [f"and {more} more, which `pudle report` lists"]
     plugins = names.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
-    if number := len(summary.broken) + len(plugins):
+    if number := len(failed) + len(plugins):
         raise PudleError(f"{number} broken: {'; '.join([*reasons, *plugins])}")
 
 

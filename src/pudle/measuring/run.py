@@ -45,11 +45,6 @@ WORK: dict[str, Callable[..., Any]] = {
     "times": measure_times,
     "experiment": carry_out,
 }
-#: Said once where results cannot be told apart by commits.
-NO_HISTORY = (
-    "no git repository here: the results carry the version and a digest of the sources, and no"
-    " history is kept"
-)
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
 
@@ -348,8 +343,6 @@ def execute(
             (task.label, why) for task, why in failed if not task.missing and task.kind != "surface"
         )
         broken = [(task.label, why) for task, why in failed if task.missing]
-        if not root and not scores_only:
-            findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
             broken += update_history(folder, root, commit)
