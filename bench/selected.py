@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from pudle.errors import PudleError, SpecError
+from pudle.files import read_record
 from pudle.measuring.contents import BROKEN, ScoreRecord
 from pudle.measuring.costs import drawn
 from pudle.measuring.measurement import measure
@@ -30,7 +31,7 @@ def selection() -> Selection:
     # With two threads on two busy cores, small kernels run many times slower.
     torch.set_num_threads(1)
     path = os.environ.get(SELECTION_VARIABLE)
-    return Selection.read(Path(path)) if path else PROFILES["quick"]
+    return read_record(Path(path), Selection) if path else PROFILES["quick"]
 
 
 @functools.cache

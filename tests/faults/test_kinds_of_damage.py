@@ -20,7 +20,7 @@ from repositories import git, repository
 from synthetic import edit, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
-from pudle.files import read_arrays, write_record
+from pudle.files import read_arrays, read_record, write_record
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
 from pudle.measuring.commits.pair import CommitPair
@@ -268,7 +268,7 @@ def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypa
 def selection(folder):
     path = folder / "selection.json"
     selected("backprop").write(path)
-    return path, lambda: Selection.read(path), "run `pudle run` again"
+    return path, lambda: read_record(path, Selection), "run `pudle run` again"
 
 
 def rounds(folder):

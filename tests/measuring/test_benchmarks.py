@@ -9,6 +9,7 @@ import sys
 import pytest
 from examples import TINY
 
+from pudle.files import write_record
 from pudle.measuring.measurement import write_scores
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
@@ -42,9 +43,8 @@ def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     limited = (("one_step", "large-*", "it would take long"),)
     options = {"limited": limited, "torch_depths": (1,)}
-    Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), **options).write(
-        folder / "selection.json"
-    )
+    selection = Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), **options)
+    write_record(folder / "selection.json", selection)
     store = Store(folder / "store", "quick")
     write_scores(CASE, "backprop", store, "timeout", "late")
     write_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")

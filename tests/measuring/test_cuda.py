@@ -5,6 +5,7 @@ import torch
 from commands import call
 from examples import selected
 
+from pudle.files import write_record
 from pudle.measuring.costs import cells
 from pudle.measuring.run import fill, plan, plan_costs, survey
 from pudle.measuring.store import Store
@@ -19,7 +20,7 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
     """References in float64 on the CPU, the same errors, times and memory of the device."""
     estimators = ("alternating", "analytic", "backprop", "truncated(window=2)")
     selection = selected(*estimators, depths=(1, 5), device="cuda")
-    selection.write(tmp_path / "selection.json")
+    write_record(tmp_path / "selection.json", selection)
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
     records = fill(plan(survey(selection, store)), workers=1)["score"]
     assert {record.status for record in records} == {"ok"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument
+from pudle.files import read_record, write_record
 from pudle.measuring.case import spec_slug
 from pudle.measuring.costs import cells
 from pudle.measuring.selection import Selection, select
@@ -24,8 +25,8 @@ PROFILE = Selection(
 
 
 def test_a_selection_comes_back_as_it_was_written(tmp_path):
-    PROFILE.write(tmp_path / "selection.json")
-    assert Selection.read(tmp_path / "selection.json") == PROFILE
+    write_record(tmp_path / "selection.json", PROFILE)
+    assert read_record(tmp_path / "selection.json", Selection) == PROFILE
     with pytest.raises(
         InvalidArgument, match="unknown case 'third': the selection holds tiny, other"
     ):

@@ -33,7 +33,6 @@ from ..workers import Job, Outcome, Pool
 from .run import MOST_COMPILING, WORK, Task
 from .store import RECORDS
 
-FORMS = "give tcp://HOST:PORT (or another address of a Dask scheduler), local:N or slurm:FILE.yaml"
 #: Seconds in which a scheduler must answer, and between two looks for one that was lost.
 ANSWER, TICK = 30, 0.25
 #: Tasks that are handed over at once, for each thread of the cluster and at least: more would wait
@@ -289,7 +288,10 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
             say(f"job script, {jobs} times:\n{cluster.job_script()}")
             cluster.scale(jobs=jobs)
         elif "://" not in address:
-            raise InvalidArgument(f"--scheduler {scheduler!r} names no cluster: {FORMS}")
+            raise InvalidArgument(
+                f"--scheduler {scheduler!r} names no cluster: give tcp://HOST:PORT (or another"
+                " address of a Dask scheduler), local:N or slurm:FILE.yaml"
+            )
         try:
             if query:
                 resources = resources | {"memory": parse_bytes(query.removeprefix("memory="))}

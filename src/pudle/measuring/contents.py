@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from msgspec import Struct, convert, defstruct, field
+from msgspec import Struct, convert, defstruct
 
 from ..files import read_record, write_record
 from .case import Case
@@ -178,7 +178,7 @@ class RunList(StoredFile, kw_only=True):
     #: Case, kind and key of surfaces and curves: one file holds those of all keys in turn.
     artifacts: list[tuple[str, str, str]] = []
     #: Place by name.
-    experiments: dict[str, str] = field(default_factory=dict)
+    experiments: dict[str, str] = {}
 
 
 class Rounds(StoredFile, kw_only=True):

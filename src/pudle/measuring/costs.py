@@ -112,7 +112,7 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
     depths = sorted({cell[-1] for cell in cells})
     groups = [[cell for cell in cells if cell[-1] == depth] for depth in depths]
     taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
-    failed: dict[Cell, Outcome] = {}
+    outcomes: dict[Cell, Outcome] = {}
     copies: dict[str, Copy] = {}
     start = time.monotonic()
 
@@ -132,7 +132,7 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
                     if outcome.status == "ok":
                         taken[cell].append(outcome.result)
                     else:
-                        failed[cell] = outcome
+                        outcomes[cell] = outcome
                         group.remove(cell)
             if turn + 1 == FEWEST_ROUNDS:
                 medians = {cell: np.median(taken[cell]) for group in groups for cell in group}
@@ -148,11 +148,10 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
             if not any(groups):
                 break
     turns = uuid.uuid4().hex
-
-    def measured(samples: list[float]) -> Outcome:
-        return Outcome({"value": float(np.median(samples)), "samples": samples, "turns": turns})
-
-    return [_write(store, cell, failed.get(cell) or measured(taken[cell])) for cell in cells]
+    for cell in taken.keys() - outcomes.keys():
+        value = float(np.median(taken[cell]))
+        outcomes[cell] = Outcome({"value": value, "samples": taken[cell], "turns": turns})
+    return [_write(store, cell, outcomes[cell]) for cell in cells]
 
 
 def timer(device: str) -> Callable[..., float]:

@@ -68,8 +68,7 @@ def measure(case: Case, estimator: str, store: Store) -> ScoreRecord:
         except UnsupportedProblem as error:
             # Dataset, loss, algorithm and targets do not fit, which is no estimator's fault.
             status, reason = failure(error)
-    seconds = time.perf_counter() - start
-    return write_scores(case, estimator, store, status, reason, parts, seconds)
+    return write_scores(case, estimator, store, status, reason, parts, time.perf_counter() - start)
 
 
 def write_scores(

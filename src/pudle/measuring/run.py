@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .. import names, text
 from ..algorithms import kernels
 from ..errors import UnreadableResult
-from ..files import files_in, is_large
+from ..files import files_in, is_large, write_record
 from ..peers import require
 from ..workers import ONE_THREAD, Job, Outcome, Pool
 from . import sources
@@ -102,8 +102,8 @@ class Task:
         for each in objects(self.case, estimator) if self.case else ():
             for cls in sources.classes(each):
                 files |= dict.fromkeys(names.files_of(cls.__module__), True)
-            for value in (getattr(each, name) for name in names.path_options(each)):
-                if isinstance(value, str):
+            for name in names.path_options(each):
+                if isinstance(value := getattr(each, name), str):
                     path = Path(value).expanduser()
                     large = is_large(path)
                     files |= dict.fromkeys([path] if large else files_in(path), not large)
@@ -125,11 +125,12 @@ class Task:
             result = result or [each.concluded(outcome) for each in self.members]
             for each, record in zip(self.members, result, strict=True):
                 each.record = record
-        if status != "ok" and self.kind == "score":
-            case, estimator = self.what
-            result = write_scores(case, estimator, self.store, status, reason, parts)
-        elif status != "ok" and self.kind in RECORDS:
-            result = self.store.write(self.kind, *self.what, status=status, reason=reason)
+        if status != "ok":
+            if self.kind == "score":
+                case, estimator = self.what
+                result = write_scores(case, estimator, self.store, status, reason, parts)
+            elif self.kind in RECORDS:
+                result = self.store.write(self.kind, *self.what, status=status, reason=reason)
         self.record = result
         return result
 
@@ -388,7 +389,7 @@ def begin(store: Store, selection: Selection) -> list[Task]:
     folder, tasks = store.folder.parent, survey(selection, store)
     frozen = folder / "selection.json"
     if selection.cases or not frozen.exists():
-        selection.write(frozen)
+        write_record(frozen, selection)
 
     def places(kind: str) -> list[Any]:
         return [

@@ -16,7 +16,6 @@ import torch
 
 from .. import names
 from ..errors import InvalidArgument, PudleError, first_line
-from ..files import read_record, write_record
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from .case import Case, short, spec_slug
@@ -108,15 +107,6 @@ class Selection:
         if name not in cases:
             raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(cases)}")
         return cases[name]
-
-    def write(self, path: Path) -> None:
-        """Write the selection, atomically."""
-        write_record(path, self)
-
-    @classmethod
-    def read(cls, path: Path) -> Selection:
-        """Read a selection that `write` wrote; any other file raises UnreadableResult."""
-        return read_record(path, cls)
 
 
 def select(

@@ -74,7 +74,7 @@ class Side:
     @contextlib.contextmanager
     def timer(self) -> Iterator[Callable[[Cell], float]]:
         """Time cells in a new process."""
-        timeout = Selection.read(self.selection).timeout
+        timeout = read_record(self.selection, Selection).timeout
         with self.pool() as pool:
 
             def ask(cell: Cell) -> float:
@@ -100,7 +100,7 @@ def timed_cells(side: Side) -> list[Cell]:
     return [
         (*record.identity, depth)
         for record in scored(side.folder)
-        for depth in Selection.read(side.selection).timed_depths
+        for depth in read_record(side.selection, Selection).timed_depths
         if record.at(depth)["status"] == "ok"
     ]
 

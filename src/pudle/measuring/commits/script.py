@@ -11,6 +11,7 @@ from typing import Any
 
 from ... import names
 from ...errors import first_line
+from ...files import read_record
 from .. import costs
 from ..run import execute
 from ..selection import Selection, select
@@ -68,11 +69,11 @@ def measure(request: Mapping[str, Any], home: Path) -> None:
     execute(select(profile, home=home, **options), home=home)
 
 
-_selection, _timer = functools.cache(Selection.read), functools.cache(costs.timer)
+_read, _timer = functools.cache(read_record), functools.cache(costs.timer)
 
 
 def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     """Return the seconds of a cell; other commits time so many `calls`."""
     case, *what = cell
-    selection = _selection(path)
+    selection = _read(path, Selection)
     return _timer(selection.device)("seconds", selection.case(case), *what)

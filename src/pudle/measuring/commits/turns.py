@@ -77,7 +77,7 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         missing = paired.Ratio(math.nan, p_value=math.nan)
         ratio = missing if reason else paired.compare(times["head"], times["base"])
         slower = ratio.p_value / 2 if ratio.value > 1 else 1 - ratio.p_value / 2
-        statuses = ("error" if math.isnan(base) else "ok", "error" if reason else "ok")
+        statuses = ["error" if failed else "ok" for failed in (math.isnan(base), reason)]
         numbers = (base, head, ratio.value, slower, 1 - slower)
         compared.append([*cell, "seconds", *numbers, *statuses, reason])
     names = ["base", "head", "change", "p_slower", "p_faster"]
