@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,7 @@ def run_command(
     """
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are
     # refused before the second.
+    from ..peers import require
     from .selection import select
 
     selection = select(names.list_profiles()[profile], home=home, **options)
@@ -145,8 +147,15 @@ def run_command(
 
     if not (scheduler and scores_only):
         check_device(selection.device)
+    cluster = None
     with progress_bar(TimeRemainingColumn()) as bar:
         task, logged = bar.add_task("", total=None), -math.inf
+        if scheduler is not None:
+            require("distributed", "scale")
+            from .cluster import dask_cluster
+
+            say = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+            cluster = dask_cluster(scheduler, selection.device, say)
 
         def show(done: int, total: int, line: str) -> None:
             nonlocal logged
@@ -163,8 +172,7 @@ def run_command(
             scores_only=scores_only,
             again=again,
             progress=show,
-            scheduler=scheduler,
-            say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
+            cluster=cluster,
         )
     echo(f"{', '.join(counts)}; results in {folder}")
     for finding in findings:

@@ -19,7 +19,6 @@ from .. import names, text
 from ..algorithms import kernels
 from ..errors import UnreadableResult
 from ..files import files_in, is_large, write_record
-from ..peers import require
 from ..workers import ONE_THREAD, Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, Case, labels
@@ -284,14 +283,10 @@ def execute(
     scores_only: bool = False,
     again: bool = False,
     progress: ProgressCallback = silent,
-    scheduler: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    cluster: contextlib.AbstractContextManager[Any] | None = None,
 ) -> RunSummary:
     """Carry out a run, in `workers` processes of this machine, at most and by default one per core;
-    with a Dask `scheduler`, scores and experiments run there.
-
-    `say` is called with lines for the user about the scheduler, see
-    `pudle.measuring.cluster.dask_cluster`.
+    with a `cluster`, see `pudle.measuring.cluster.dask_cluster`, scores and experiments run there.
 
     Outside any repository results have no commit, and no history is written; the version and the
     digest of the sources label them everywhere. A run is refused, before anything is written, if
@@ -308,13 +303,7 @@ def execute(
     with locked(folder, "run"):
         tasks = begin(store, selection)
         os.environ.update(ONE_THREAD)
-        workplace: contextlib.AbstractContextManager[Any] = Pool(workers)
-        if scheduler is not None:
-            require("distributed", "scale")
-            from .cluster import dask_cluster
-
-            workplace = dask_cluster(scheduler, selection.device, say)
-        with workplace as executor:
+        with cluster or Pool(workers) as executor:
             fill_here = functools.partial(fill, executor=executor, progress=progress)
             records = fill_here(plan(tasks))
             if not scores_only:
@@ -347,7 +336,7 @@ def execute(
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
             broken += update_history(folder, root, commit)
-    here = " on this machine, not on the cluster" if scheduler else ""
+    here = " on this machine, not on the cluster" if cluster else ""
     costs = text.count(len(records["cost"]), "time or memory", "times and memories")
     counts = [
         *_counted(records["score"], len(selection.pairs), "scores computed"),
