@@ -262,8 +262,8 @@ def crossed(
         # A profile of experiments alone has no cases.
         like = [*cases, *names.list_profiles()["quick"].cases][0]
         # All are made before the first is drawn: wrong usage shows at once.
-        made = [_sized(spec, samples) for spec in datasets]
-        bases = [case for dataset in made for case in _cases_on(dataset, like)]
+        sized = [_sized(spec, samples) for spec in datasets]
+        bases = [case for dataset in sized for case in _cases_on(dataset, like)]
     rules = [names.text(names.make_algorithm(spec)) for spec in algorithms]
     own, drafts = {(case.problem, case.algorithm): case.name for case in cases}, list[Case]()
     for case in bases:
@@ -295,10 +295,9 @@ def crossed(
     for case in drafts:
         name = own.get((case.problem, case.algorithm), "")
         if not name:
-            dataset, algorithm = chosen[case.dataset], case.make_algorithm()
-            parts = [spec_slug(case.dataset, home, names.path_options(dataset))]
-            parts += [spec_slug(case.algorithm, home, names.path_options(algorithm)), case.loss]
-            parts += [*targets, *[f"{seeds}_seeds"] * bool(seeds)]
+            made = {case.dataset: chosen[case.dataset], case.algorithm: case.make_algorithm()}
+            parts = [spec_slug(spec, home, names.path_options(each)) for spec, each in made.items()]
+            parts += [case.loss, *targets, *[f"{seeds}_seeds"] * bool(seeds)]
             name = short("-".join(parts))
             # The profile's name for another case keeps its meaning.
             name += "-added" if name in own.values() else ""
