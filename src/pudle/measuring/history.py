@@ -52,7 +52,7 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
         return []
     benchmarks = names.entries("benchmarks")["asv"].__path__[0]
     # asv works in the folder of its configuration, which can therefore be copied elsewhere with all
-    # that it names. Environments exist already.
+    # that it names; its folders there are asv's default ones. Environments exist already.
     content = {
         "version": 1,
         "project": "pudle",
@@ -60,9 +60,6 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
         "environment_type": "existing",
         "repo": os.path.relpath(root, folder),
         "benchmark_dir": os.path.relpath(benchmarks, folder),
-        "results_dir": "results",
-        "html_dir": "html",
-        "env_dir": "env",
     }
     write_atomically(folder / "asv.conf.json", json.dumps(content, indent=1))
     seconds = git(root, "show", "--no-patch", "--format=%ct", commit)

@@ -103,10 +103,7 @@ class Selection:
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
-        cases = {case.name: case for case in self.cases}
-        if name not in cases:
-            raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(cases)}")
-        return cases[name]
+        return {case.name: case for case in self.cases}[name]
 
 
 def select(

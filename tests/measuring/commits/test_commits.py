@@ -57,8 +57,9 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     # No verdict depends on surfaces, and they take longer than the scores.
     assert not (side.folder / "store" / "artifacts").exists()
     cells = [cells[0], (case, "no_such_estimator", 10)]
-    with side.timer() as base, side.timer() as head:
-        rounds = turns.time_in_turns({"base": base, "head": head}, cells)
+    with side.pool() as one, side.pool() as other:
+        timers = {"base": side.timer(one), "head": side.timer(other)}
+        rounds = turns.time_in_turns(timers, cells)
     timed = [row for row in rounds if row["estimator"] == "one_step"]
     assert len(timed) == 2 and all(row["base"] > 0 and row["head"] > 0 for row in timed)
     (reason,) = (row["reason"] for row in rounds if row["estimator"] == "no_such_estimator")

@@ -71,19 +71,17 @@ class Side:
             )
         return outcome
 
-    @contextlib.contextmanager
-    def timer(self) -> Iterator[Callable[[Cell], float]]:
-        """Time cells in a new process."""
+    def timer(self, pool: Pool) -> Callable[[Cell], float]:
+        """Return what times a cell in a pool of this side, which does nothing else."""
         timeout = read_record(self.selection, Selection).timeout
-        with self.pool() as pool:
 
-            def ask(cell: Cell) -> float:
-                outcome = pool.call(timeout, script.seconds, self.selection, cell, CALLS)
-                if outcome.status != "ok":
-                    raise PudleError(outcome.reason)
-                return outcome.result
+        def ask(cell: Cell) -> float:
+            outcome = pool.call(timeout, script.seconds, self.selection, cell, CALLS)
+            if outcome.status != "ok":
+                raise PudleError(outcome.reason)
+            return outcome.result
 
-            yield ask
+        return ask
 
 
 def scored(folder: Path) -> list[ScoreRecord]:
@@ -204,7 +202,7 @@ class CommitPair:
             base, head = (timed_cells(side) for side, *_ in sides.values())
             cells = [cell for cell in base if cell in head]
             timers = {
-                name: stack.enter_context(side.timer())
+                name: side.timer(stack.enter_context(side.pool()))
                 for name, (side, *_) in sides.items()
                 if cells
             }
