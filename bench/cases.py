@@ -225,25 +225,6 @@ def _experiments(*patterns: str) -> Texts:
     return tuple(name for pattern in patterns for name in fnmatch.filter(EXPERIMENTS, pattern))
 
 
-#: What the errors of gradients lead to, in seconds.
-SHORT = _experiments("2a-quick-*")
-#: Reduced experiments, on data that are drawn or come with scikit-learn.
-REDUCED = _experiments(
-    "2a-small-T25-*",
-    "2a-small-T50-*",
-    "2a-small-exact-*n",
-    "2a-small-[ns]*",
-    "2b-small-s3-*",
-    "2b-medium-s10-*",
-    "optimizers-*",
-    "denoising-small-*",
-    "interpretation-*",
-)
-#: The paper's sizes: on a CPU, days for 2b and hours for all others.
-FULL = _experiments(
-    "2a-T*", "2a-exact-*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*"
-)
-
 QUICK = Selection(
     profile="quick",
     cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _cases(STEPS, 3, 200, CORE, solver=SOLVER),
@@ -255,7 +236,8 @@ QUICK = Selection(
     timeout=120.0,
     windows=(1, 2, 5, 10, 20, 50),
     jacobian_error=True,
-    experiments=SHORT,
+    # What the errors of gradients lead to, in seconds.
+    experiments=_experiments("2a-quick-*"),
 )
 
 
@@ -276,7 +258,18 @@ DEFAULT = Selection(
     timeout=900.0,
     windows=(1, 2, 5, 10, 20, 50, 100, 200),
     jacobian_error=True,
-    experiments=REDUCED,
+    # Reduced, on data that are drawn or come with scikit-learn.
+    experiments=_experiments(
+        "2a-small-T25-*",
+        "2a-small-T50-*",
+        "2a-small-exact-*n",
+        "2a-small-[ns]*",
+        "2b-small-s3-*",
+        "2b-medium-s10-*",
+        "optimizers-*",
+        "denoising-small-*",
+        "interpretation-*",
+    ),
 )
 
 PAPER = replace(
@@ -291,7 +284,15 @@ PAPER = replace(
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(1, 10, 50, 100, 200, 500, 800),
     timeout=7200.0,
-    experiments=FULL,
+    # The paper's sizes: on a CPU, days for 2b and hours for all others.
+    experiments=_experiments(
+        "2a-T*",
+        "2a-exact-*",
+        "2b-s[124]0-*",
+        "optimizers-*",
+        "denoising-[abntw]*",
+        "interpretation-*",
+    ),
     experiment_timeout=24 * 3600.0,
 )
 

@@ -40,13 +40,6 @@ ANSWER, TICK = 30, 0.25
 AHEAD, LEAST_AHEAD = 4, 16
 #: Times that a task which raised an error on its worker, such as a full disk, is tried again.
 RETRIES = 2
-#: The references of a task are no mistake, of which Dask would warn, and its profile of workers
-#: shows them waiting.
-SETTINGS = {
-    "distributed.admin.large-graph-warning-threshold": "1GiB",
-    "distributed.worker.profile.enabled": False,
-}
-
 
 #: A file that travels: its absolute path and its bytes; None where every machine has it.
 File = tuple[str, bytes | None]
@@ -249,7 +242,13 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
     resources = {"gpu": 1.0} if device == "cuda" else {}
     cluster: Any = address
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(SETTINGS))
+        # The references of a task are no mistake, of which Dask would warn, and its profile of
+        # workers shows them waiting.
+        settings = {
+            "distributed.admin.large-graph-warning-threshold": "1GiB",
+            "distributed.worker.profile.enabled": False,
+        }
+        stack.enter_context(dask.config.set(settings))
         if kind == "local" and rest.isdigit() and int(rest):
             # Every task has a process of its own: workers and their guards in more of them would
             # only take time from these.

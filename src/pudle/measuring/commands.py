@@ -235,17 +235,17 @@ def _rows(kind: str, profile: str) -> Iterator[Row]:
 
 def _print_file(path: Path) -> None:
     """Print the classes of each kind in a file, or refuse one without any."""
-    classes = {kind: names.classes_in(kind, path) for kind in names.KINDS}
-    if not any(classes.values()):
+    found = False
+    for kind in names.KINDS:
+        if made := [names.class_in(kind, path, name) for name in names.classes_in(kind, path)]:
+            rows = [(names.name_of(cls), *_described(cls), "file") for cls in made]
+            _print(kind.capitalize(), [COLUMNS, *rows])
+            found = True
+    if not found:
         bases = ", ".join(kind.base_class().__name__ for kind in names.KINDS.values())
         raise PudleError(
             f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
         )
-    for kind, those in classes.items():
-        made = [names.class_in(kind, path, name) for name in those]
-        if made:
-            rows = [(names.name_of(cls), *_described(cls), "file") for cls in made]
-            _print(kind.capitalize(), [COLUMNS, *rows])
 
 
 def _print(title: str, rows: Iterable[Row]) -> None:

@@ -107,8 +107,7 @@ def carry_out(name: str, store: Store) -> ExperimentRecord:
         result = list_experiments()[name].run(folder, store.device)
     except (Exception, SystemExit) as error:  # noqa: BLE001
         # Whatever breaks in one experiment is a result to report.
-        status, reason = failure(error)
-        result = ExperimentResult([], status=status, reason=reason)
+        result = ExperimentResult([], {}, {}, *failure(error))
     record = write_experiment(name, store, result, time.perf_counter() - start)
     if result.status not in BROKEN:
         shutil.rmtree(folder, ignore_errors=True)

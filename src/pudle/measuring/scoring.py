@@ -91,8 +91,8 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         if tensor.shape != expected.shape:
             shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"
             return failed("error", f"{name} has shape {shapes}: repair the estimator")
-        tensors.append(tensor.detach().to(device="cpu", dtype=torch.float64))
-        if bad := int((~torch.isfinite(tensors[-1])).sum()):
+        tensors.append(tensor.detach().to("cpu", torch.float64))
+        if bad := int((~tensors[-1].isfinite()).sum()):
             reason = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
             return failed("diverged", reason)
     gradient, codes = tensors
@@ -102,6 +102,7 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             "diverged", "the norm of the gradient exceeds float64: its errors have no meaning"
         )
     error = float((gradient - reference.gradient).norm()) / norm
+    shown = max(error, reference.bound)
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.
     cosine = (
@@ -109,8 +110,8 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     )
     code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
     return Score(
-        relative_error=max(error, reference.bound),
-        absolute_error=max(error, reference.bound) * norm,
+        relative_error=shown,
+        absolute_error=shown * norm,
         cosine_error=max(cosine, reference.bound**2 / 2),
         code_error=max(code_error, reference.certificate.code_error),
         support_error=float(
