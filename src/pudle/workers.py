@@ -231,14 +231,10 @@ class Pool:
         self.size, self.start = size, start
         self.idle: list[Process] = []
 
-    def run(
-        self, jobs: Iterable[Job], most: int | None = None
-    ) -> Generator[tuple[Any, Outcome], None, None]:
-        """Yield the key and the outcome of every job, in the order in which they end; at most
-        `most` run at once.
-        """
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Any, Outcome], None, None]:
+        """Yield the key and the outcome of every job, in the order in which they end."""
         busy: set[Process] = set()
-        with ThreadPoolExecutor(min(self.size, most or self.size)) as threads:
+        with ThreadPoolExecutor(self.size) as threads:
             futures = {threads.submit(self._carry_out, job, busy): job.key for job in jobs}
             try:
                 for future in as_completed(futures):
@@ -301,9 +297,7 @@ class Here:
     only when it keeps a part.
     """
 
-    def run(
-        self, jobs: Iterable[Job], most: int | None = None
-    ) -> Generator[tuple[Any, Outcome], None, None]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Any, Outcome], None, None]:
         """Yield the key and the outcome of every job."""
         for job in jobs:
             yield job.key, _carried_out(job)
