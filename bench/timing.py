@@ -3,7 +3,7 @@
 import os
 
 from pudle import kernel_choice
-from pudle.measuring import meter
+from pudle.measuring.costs import clock
 
 from .selected import _Estimates, selection
 
@@ -15,7 +15,7 @@ class Time(_Estimates):
     rounds = 1
     repeat = (1, 10, 0.05)
     warmup_time = 0.03
-    timer = staticmethod(meter.clock(selection().device))
+    timer = staticmethod(clock(selection().device))
     metric = "seconds"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:

@@ -28,7 +28,6 @@ NEUTRAL = {
     "validation",
     "workers",
     "measuring/contents",
-    "measuring/meter",
     "measuring/provenance",
     "measuring/selection",
     "measuring/sources",

@@ -12,7 +12,7 @@ import torch
 from .. import names
 from ..algorithms import Algorithm
 from ..data import Dataset
-from ..measuring import meter
+from ..measuring import costs as meter
 from ..measuring.measurement import attempt
 from ..measuring.scoring import Score, score
 from ..problems import Problem

@@ -12,7 +12,7 @@ import numpy as np
 from .. import names, paired
 from ..answers import Answer, Curve, Line, Measured, Requirement, answer
 from ..estimator import CLAIMS
-from ..measuring import meter
+from ..measuring import costs as meter
 from ..workers import return_freed_memory, run_in_copy
 from .candidates import Candidate
 from .draws import Draws

@@ -1,9 +1,14 @@
-"""Time and memory of single estimates, measured in copies of a process, and kept in the store."""
+"""Time and memory of single estimates, measured in copies of a process, and kept in the store: the
+one timer and the one meter of memory for all times and peaks that this package tells.
+"""
 
 import contextlib
 import functools
 import os
+import resource
+import sys
 import time
+import timeit
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,12 +27,15 @@ from ..estimator import GradientEstimator
 from ..names import make_estimator
 from ..problems import Problem
 from ..workers import Copy, Outcome, return_freed_memory, run_in_copy
-from . import meter
 from .case import DTYPES, Case
 from .contents import CostRecord
 from .selection import Selection
 from .store import Store
 
+Clock = Callable[[], float]
+
+#: A time is that of the fastest of as many calls as take so many seconds together.
+SAMPLE_SECONDS = 0.002
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 #: Rounds of the times of a problem at least. A depth gets more, up to so many, and until all have
@@ -40,6 +48,54 @@ FEWEST_ROUNDS, SLOWER = 3, 3.0
 #: A cost of one estimate: its metric (``memory_bytes``, ``seconds``, or ``seconds_torch``, the time
 #: without kernels), the case, the estimator and the depth.
 Cell = tuple[str, Case, str, int]
+
+
+def clock(device: str) -> Clock:
+    """Return the clock of a device: on the CPU that of the processor, which stands still while
+    other work has it, where one thread works; that of a GPU waits until all queued work is done.
+    """
+
+    def gpu() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    alone = torch.get_num_threads() == 1
+    return gpu if device.startswith("cuda") else time.process_time if alone else time.perf_counter
+
+
+def sample(call: Callable[[], Any], clock: Clock) -> float:
+    """Return the seconds of the fastest of several calls, of one where that takes long: other work
+    on the machine only ever adds to a time. There is no garbage collection meanwhile.
+    """
+    taken: list[float] = []
+    while sum(taken) < SAMPLE_SECONDS:
+        # Of a call that the clock cannot see there is still an end.
+        taken.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
+    return min(taken)
+
+
+def peak_memory(call: Callable[[], Any], device: str) -> tuple[int, int]:
+    """Return the bytes that a call takes at its peak beyond those taken before, and these.
+
+    On the CPU the peak is that of this process, which should be a new copy that makes no other
+    call: the system keeps the peak of a whole life. On a GPU it is that of torch's memory.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before, before
+    before = _peak_of_process()
+    call()
+    # Less than a page cannot be told from nothing.
+    return max(_peak_of_process() - before, resource.getpagesize()), before
+
+
+def _peak_of_process() -> int:
+    """Return the peak of this process's memory in bytes."""
+    # macOS counts bytes, and other systems count KiB.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def cells(selection: Selection) -> list[Cell]:
@@ -94,7 +150,7 @@ def measure_memory(metric: str, case: Case, estimator: str, depth: int, store: S
         made, what = make_estimator(estimator), (*drawn(case, store.device), depth)
         touch(made, *what)
         estimate = functools.partial(made.estimate, *what)
-        value, baseline = meter.peak_memory(estimate, store.device)
+        value, baseline = peak_memory(estimate, store.device)
         return {"value": value, "baseline": baseline}
 
     return _write(store, cell, run_in_copy(peak))
@@ -172,7 +228,7 @@ def timer(device: str) -> Callable[..., float]:
         # What an estimator advises its caller is no line of a run's log.
         warnings.simplefilter("ignore", UserWarning)
         path = os.environ[kernel_choice.VARIABLE] = "torch" if metric == "seconds_torch" else chosen
-        taken = meter.sample(warm(*cell, path), meter.clock(device))
+        taken = sample(warm(*cell, path), clock(device))
         # A copy that waits for its turn holds little.
         return_freed_memory()
         if device.startswith("cuda"):

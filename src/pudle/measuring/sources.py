@@ -39,7 +39,7 @@ ROOMS = {
     "reference": GRADIENTS,
     "score": SCORES,
     "surface": (*SCORES, "measuring/surfaces"),
-    "cost": (*GRADIENTS, "measuring/costs", "measuring/meter"),
+    "cost": (*GRADIENTS, "measuring/costs"),
     "experiment": (*SCORES, "learning", "measuring/experiment"),
 }
 
