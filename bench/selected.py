@@ -93,8 +93,8 @@ class _Estimates:
         cell = self.metric, chosen, estimator, depth
         if not store().read("cost", *cell):
             cases = tuple(each for each in selection().cases if each.problem == chosen.problem)
-            of_problem = survey(replace(selection(), cases=cases), store())
-            fill(plan_costs(of_problem), executor=Here())
+            tasks = survey(replace(selection(), cases=cases), store())
+            fill(plan_costs(tasks), executor=Here())
         kept = store().read("cost", *cell)
         if kept is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")

@@ -193,8 +193,9 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
     broken plug-ins.
 
     KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
-    datasets make), cases or experiments; without any, all but the experiments are listed. Of a
-    FILE.py, the classes that specs can name are listed.
+    datasets make, and a function `problem` in your own --dataset FILE.py), cases or experiments;
+    without any, all but the experiments are listed. Of a FILE.py, the classes that specs can name
+    are listed.
 
     \b
     Examples:
@@ -205,8 +206,7 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
         if kind.endswith(".py"):
             _print_file(Path(kind).expanduser())
         elif kind in KINDS:
-            own = ", which datasets make; of your own: --dataset FILE.py with a function `problem`"
-            _print(kind.capitalize() + own * (kind == "problems"), _rows(kind, profile))
+            _print(kind.capitalize(), _rows(kind, profile))
         else:
             hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
             raise PudleError(f"unknown kind {kind!r}{hint}")

@@ -76,14 +76,14 @@ def installed_commit(root: Path) -> tuple[str, bool]:
     installed one.
     """
     installed = installed_files()
-    checkout = [file for folder in PACKAGE_FOLDERS for file in (root / folder).rglob("*.py")]
-    for file in checkout if (root / "src" / "pudle" / "__init__.py").exists() else ():
-        name = file.relative_to(root).as_posix()
-        if name not in installed or file.read_bytes() != installed[name].read_bytes():
-            raise PudleError(
-                f"the installed pudle differs from the checkout at {root} ({name}): results would"
-                " carry the wrong commit; run `pip install -e .` there first"
-            )
+    for folder in PACKAGE_FOLDERS if (root / "src/pudle/__init__.py").exists() else ():
+        for file in (root / folder).rglob("*.py"):
+            name = file.relative_to(root).as_posix()
+            if name not in installed or file.read_bytes() != installed[name].read_bytes():
+                raise PudleError(
+                    f"the installed pudle differs from the checkout at {root} ({name}): results"
+                    " would carry the wrong commit; run `pip install -e .` there first"
+                )
     changes = git(root, "status", "--porcelain", "--untracked-files=no")
     return git(root, "rev-parse", "HEAD"), bool(changes)
 

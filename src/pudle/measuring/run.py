@@ -112,8 +112,8 @@ class Task:
         """Let the store take the result, and references that it lacks, only under the keys that
         they have now.
         """
-        keys = [each.place.key for each in self.members or [self]]
-        keys += [path.stem for path in self.references]
+        keys = {each.place.key for each in self.members or [self]}
+        keys |= {path.stem for path in self.references}
         self.store = replace(self.store, planned=frozenset(keys))
         return self
 
