@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +45,22 @@ RETRIES = 2
 File = tuple[str, bytes | None]
 
 
+@dataclass
 class DaskCluster:
     """The workers of a Dask scheduler.
 
-    Parameters
+    Attributes
     ----------
     client : Client
+    address : str
+        Where the scheduler is, also while it is away.
     resources : mapping
         What a task takes of its worker.
     """
 
-    def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
-        self.client, self.resources = client, resources
-        self.address = getattr(client.scheduler, "address", "")
+    client: Client
+    address: str
+    resources: Mapping[str, float]
 
     def run(self, jobs: Iterable[Job]) -> Generator[tuple[Task, Outcome], None, None]:
         """Yield the task of every job and its outcome, in the order in which they end."""
@@ -301,4 +304,4 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
                 " correct it, and give the memory of a task as ?memory=4GiB"
             ) from None
         say(f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
-        yield DaskCluster(client, resources)
+        yield DaskCluster(client, client.scheduler.address, resources)
