@@ -10,6 +10,7 @@ from .selected import _Estimates, selection
 class ProblemAlone:
     """Peak of a process that draws the problem and estimates nothing: subtract it from `Memory`."""
 
+    metric = "baseline"
     params = ([case.name for case in selection().cases],)
     param_names = ("case",)
     timeout = selection().timeout

@@ -27,14 +27,6 @@ from .contents import CostRecord, RunList, ScoreRecord
 from .provenance import git
 from .selection import SELECTION_VARIABLE
 
-#: asv's names of the costs.
-BENCHMARKS = {
-    "memory_bytes": "memory.Memory.peakmem_estimate",
-    "seconds": "timing.Time.time_estimate",
-    "seconds_torch": "timing.TorchTime.time_estimate",
-}
-ALONE = "memory.ProblemAlone.peakmem_problem"
-
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
     """Write asv's results of a commit of the repository at `root` from the store, unless they are
@@ -93,10 +85,11 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     stored = dict(_stored(folder))
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
+        function = get_benchmark_from_name(benchmark_dir, name).func
         values = [
-            _looked_up(get_benchmark_from_name(benchmark_dir, name), stored, *cell)
+            _looked_up(function, stored, *cell)
             if benchmark["type"] == "track"
-            else stored.get((name, *cell), math.nan)
+            else stored.get((function.__self__.metric, *cell), math.nan)
             for cell in itertools.product(*parameters)
         ]
         # asv makes one number of samples.
@@ -107,14 +100,14 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     content.save(configuration.results_dir)
 
 
-def _looked_up(benchmark: Any, stored: Any, *cell: Any) -> float | None:
+def _looked_up(function: Any, stored: Any, *cell: Any) -> float | None:
     """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
     where it fails.
     """
     *pair, depth = cell
     try:
-        benchmark.func.__self__.look_up(stored[*pair], depth)
-        return float(benchmark.func(*cell))
+        function.__self__.look_up(stored[*pair], depth)
+        return float(function(*cell))
     except (NotImplementedError, KeyError):
         return math.nan
     except RuntimeError:
@@ -122,8 +115,8 @@ def _looked_up(benchmark: Any, stored: Any, *cell: Any) -> float | None:
 
 
 def _stored(folder: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield the stored scores by case and estimator, and the costs by benchmark and parameters,
-    with samples for times, and None where something broke.
+    """Yield the stored scores by case and estimator, and the costs by metric and parameters, with
+    samples for times, and None where something broke.
     """
     run = RunList.read(folder / "run.json")
     for *pair, place in run.records:
@@ -135,6 +128,6 @@ def _stored(folder: Path) -> Iterator[tuple[Any, Any]]:
             value: Any = record.samples or record.value
             if record.value is not None and record.baseline is not None:
                 value = record.value + record.baseline
-                yield (ALONE, record.case), record.baseline
+                yield ("baseline", record.case), record.baseline
             skipped = record.status == "skipped"
-            yield (BENCHMARKS[metric], *cell), math.nan if skipped else value
+            yield (metric, *cell), math.nan if skipped else value
