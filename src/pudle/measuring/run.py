@@ -242,7 +242,7 @@ def fill(
     costs its own task only, and of that the depths that are left: its record says so.
     """
     total, done = sum(map(len, stages)), 0
-    results: dict[str, list[Any]] = {kind: [] for kind in WORK}
+    results = defaultdict[str, list[Any]](list)
     with contextlib.ExitStack() as stack:
         executor = executor or stack.enter_context(Pool(workers))
         for stage in stages:
