@@ -14,8 +14,6 @@ from scipy.sparse.linalg import cg
 
 import pudle
 from pudle.measuring.case import Case
-from pudle.measuring.measurement import stored_reference
-from pudle.measuring.store import Store
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
 drawn, function = PUBLISHED["drawn"], PUBLISHED["layer"]
@@ -473,8 +471,7 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
     Path("mine.py").write_text(OWN)
     case = Case("own", "mine.py:problem", "iteration", "own", (0,), (3,), ("limit",))
     advised = call("advise", "--dataset", case.dataset)
-    reference = stored_reference(case, 0, "limit", Store(tmp_path, "quick"))
-    for said in (reference.reason, advised.stderr):
+    for said in (case.make_reference(0, "limit").reason, advised.stderr):
         assert "the gradient of the step" in said and f"pudle audit {case.dataset} " in said
     done = call("audit", case.dataset)
     assert done.stdout.startswith("wrong: the gradient in input 0 (state) of the step"), done

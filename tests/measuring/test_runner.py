@@ -10,7 +10,7 @@ import pytest
 from examples import TINY
 from plugin import NAMES, write_plugin
 
-from pudle import names, reference
+from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.measuring import sources
@@ -118,7 +118,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     for write in (
         lambda: store.write("score", CASE, "alternating"),
         lambda: store.write("cost", "seconds", CASE, "alternating", 5),
-        lambda: store.write_reference(CASE, 0, reference(CASE.make_problem(0))),
+        lambda: store.write_reference(CASE, 0, CASE.make_reference(0, "exact")),
         lambda: store.write("surface", "jacobian_error", CASE, ()),
         lambda: write_experiment(name, store, result, 1.0),
     ):

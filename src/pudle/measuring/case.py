@@ -17,7 +17,7 @@ from .. import names
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references.certified import TARGETS
+from ..references.certified import TARGETS, Reference, reference
 from ..validation import check_choice, check_integer
 
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255
@@ -103,6 +103,16 @@ class Case:
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""
         return names.make_algorithm(self.algorithm)
+
+    def make_reference(self, seed: int, target: str) -> Reference:
+        """Compute the reference of one seed; UnsupportedProblem says that the dataset has no such
+        loss or target.
+        """
+        problem, algorithm = self.make_problem(seed), self.make_algorithm()
+        try:
+            return reference(problem, target, algorithm).of_spec(self.dataset)
+        except InvalidArgument as error:
+            raise UnsupportedProblem(str(error)) from error
 
 
 def labels(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..files import strict
 from ..names import make_estimator
-from ..references.certified import MINIMIZER_TARGETS, Reference, reference
+from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..workers import failure, keep
 from .case import Case
 from .contents import BROKEN, ScoreRecord, worst
@@ -30,8 +30,7 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     UnsupportedProblem says that the case cannot be scored against the target, even if a case with
     another algorithm can, which shares its reference.
     """
-    algorithm = case.make_algorithm()
-    rule = algorithm.thresholding
+    rule = case.make_algorithm().thresholding
     if target in MINIMIZER_TARGETS and not rule.proximal:
         raise UnsupportedProblem(
             f"{rule.name} thresholding leads to no minimizer of the inner problem, which"
@@ -39,11 +38,7 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
         )
     stored = store.read_reference(case, seed, target)
     if stored is None:
-        problem = case.make_problem(seed)
-        try:
-            stored = reference(problem, target, algorithm).of_spec(case.dataset)
-        except InvalidArgument as error:
-            raise UnsupportedProblem(str(error)) from error
+        stored = case.make_reference(seed, target)
         store.write_reference(case, seed, stored)
     return stored
 
