@@ -65,7 +65,7 @@ def test_a_cost_is_linear_in_depth_and_not_carried_far(depth, expected, outside)
 
 def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     def point(estimator, error, seconds):
-        return Point(Measured(estimator, NO_CURVE), 800, error, seconds, math.nan, last=True)
+        return Point(Measured(estimator, NO_CURVE), 800, error, seconds, math.nan)
 
     slow, quick = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34)
     worse = point("worse", 0.07, 0.01)

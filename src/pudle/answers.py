@@ -8,10 +8,10 @@ was measured, see `Measured`.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from math import floor, inf, isnan, log, log10, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,10 +53,9 @@ class Curve:
     @cached_property
     def by_seed(self) -> Mapping[int, tuple[np.ndarray, np.ndarray]]:
         """The measured depths and values of each seed."""
-        pairs = zip(self.seeds.tolist(), self.values.T, strict=True)
         return {
             seed: (self.depths[rows], column[rows])
-            for seed, column in pairs
+            for seed, column in zip(self.seeds.tolist(), self.values.T, strict=True)
             if (rows := ~np.isnan(column)).any()
         }
 
@@ -110,15 +109,15 @@ class Line:
 
     def at(self, depth: float) -> Cost:
         """Return the cost at a depth."""
-        if not self.measured or math.isnan(depth):
-            return Cost(math.nan)
-        value = np.interp(depth, *self.extended, left=math.nan, right=math.nan)
+        if not self.measured:
+            return Cost(nan)
+        value = np.interp(depth, *self.extended, left=nan, right=nan)
         return Cost(float(value), not min(self.measured) <= depth <= max(self.measured))
 
     def inside(self, depth: float) -> float:
         """Return the cost at a depth, NaN outside the measured ones."""
         value, outside = self.at(depth)
-        return math.nan if outside else value
+        return nan if outside else value
 
 
 NO_LINE = Line({})
@@ -139,7 +138,7 @@ class Rounds:
     @cached_property
     def _lines(self) -> list[Line]:
         # Of some depths there are fewer rounds.
-        rounds = itertools.zip_longest(*self.samples.values(), fillvalue=math.nan)
+        rounds = itertools.zip_longest(*self.samples.values(), fillvalue=nan)
         return [Line(dict(zip(self.samples, taken, strict=True))) for taken in rounds]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
@@ -150,13 +149,13 @@ class Rounds:
     def quartiles(self, depth: float) -> tuple[float, float]:
         """Return the quartiles of the times at a depth, NaN of too few."""
         known = [value for value in self.at(depth) if value == value]
-        enough = known if len(known) >= LEAST_ROUNDS else [math.nan]
+        enough = known if len(known) >= LEAST_ROUNDS else [nan]
         return float(np.quantile(enough, 0.25)), float(np.quantile(enough, 0.75))
 
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
         pairs = zip(self.at(depth), other.at(other_depth), strict=False)
-        known = [pair for pair in pairs if not math.isnan(sum(pair)) and self.turns == other.turns]
+        known = [pair for pair in pairs if not isnan(sum(pair)) and self.turns == other.turns]
         return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
@@ -191,8 +190,6 @@ class Point(NamedTuple):
     error: float
     seconds: float
     memory: float
-    #: Whether no greater depth was measured.
-    last: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,17 +214,9 @@ class Measured:
 
         Time and memory are linear in depth, so a depth between two measured ones has a known cost.
         """
-        rows = self.errors.spread
         return [
-            Point(
-                self,
-                int(depth),
-                float(error),
-                self.seconds.inside(depth),
-                self.memory.inside(depth),
-                last=depth == rows[-1, 0],
-            )
-            for depth, error in rows[:, [0, 3]]
+            Point(self, int(depth), error, self.seconds.inside(depth), self.memory.inside(depth))
+            for depth, *_, error in self.errors.spread.tolist()
         ]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each error within many limits
@@ -237,9 +226,9 @@ class Measured:
         """
         depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
         # Nothing is said about every seed at a depth where one has no error.
-        worst = self.errors.values.max(axis=1, initial=-math.inf)
+        worst = self.errors.values.max(axis=1, initial=-inf)
         whole = ~np.isnan(worst)
-        depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else math.nan
+        depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else nan
         return Reach(self, depths, depth, self.seconds.at(depth), self.memory.at(depth))
 
 
@@ -250,7 +239,7 @@ def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
     Errors can fall in steps, so nothing is taken from between the measured depths.
     """
     above = np.flatnonzero(errors > error)
-    return [*depths.tolist(), math.inf][above[-1] + 1 if len(above) else 0]
+    return [*depths.tolist(), inf][above[-1] + 1 if len(above) else 0]
 
 
 # -- questions and answers
@@ -263,24 +252,26 @@ class Requirement:
     """
 
     error: float | None = ERROR
-    seconds: float = math.inf
-    memory: float = math.inf
+    seconds: float = inf
+    memory: float = inf
 
     @property
     def limited(self) -> bool:
         """Tell whether time or memory is limited."""
-        return min(self.seconds, self.memory) < math.inf
+        return min(self.seconds, self.memory) < inf
 
     def allows(self, seconds: float, memory: float) -> bool:
         """Tell whether time and memory are within the limits; an unknown one is not."""
         pairs = (seconds, self.seconds), (memory, self.memory)
-        return all(limit == math.inf or cost <= limit for cost, limit in pairs)
+        return all(limit == inf or cost <= limit for cost, limit in pairs)
 
     def __str__(self) -> str:
-        parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
-        for limit, show in ((self.seconds, text.seconds), (self.memory, text.memory)):
-            parts += [f"within {show(limit)}"] if limit < math.inf else []
-        return ", ".join(parts)
+        parts = (
+            f"error {text.number(self.error, 1)}" * (self.error is not None),
+            f"within {text.seconds(self.seconds)}" * (self.seconds < inf),
+            f"within {text.memory(self.memory)}" * (self.memory < inf),
+        )
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -294,14 +285,14 @@ class Answer:
     source: Measured | None = None
     #: Whether the required error is reached within the limits.
     reached: bool = False
-    depth: float = math.nan
+    depth: float = nan
     #: The error there, the greatest over the seeds; where the required one is reached, it is that
     #: one.
-    error: float = math.nan
-    seconds: Cost = Cost(math.nan)
-    memory: Cost = Cost(math.nan)
+    error: float = nan
+    seconds: Cost = Cost(nan)
+    memory: Cost = Cost(nan)
     #: Quartiles of the time over the rounds.
-    interval: tuple[float, float] = (math.nan, math.nan)
+    interval: tuple[float, float] = (nan, nan)
     #: Estimators that cannot be told from it in time, those of another algorithm after its name.
     ties: tuple[str, ...] = ()
 
@@ -318,10 +309,15 @@ class Answer:
     @property
     def values(self) -> dict[str, Any]:
         """What is chosen, reached and spent, as plain values."""
-        names = {"algorithm": self.source.algorithm if self.source else ""}
-        facts = {name: getattr(self, name) for name in ("estimator", "reached", "depth", "error")}
-        costs = {"seconds": self.seconds.value, "memory_bytes": self.memory.value}
-        return names | facts | costs
+        return {
+            "algorithm": self.source.algorithm if self.source else "",
+            "estimator": self.estimator,
+            "reached": self.reached,
+            "depth": self.depth,
+            "error": self.error,
+            "seconds": self.seconds.value,
+            "memory_bytes": self.memory.value,
+        }
 
     @property
     def cells(self) -> dict[str, text.Cell]:
@@ -345,7 +341,7 @@ class Answer:
         """
         if self.reached:
             value = f"≤ {text.count(int(self.depth), self.unit)}"
-            if not math.isnan(self.seconds.value):
+            if not isnan(self.seconds.value):
                 value = self.seconds.shown(text.seconds)
             if self.ties:
                 value += f", not distinguishable from {text.count(len(self.ties), 'other')}"
@@ -365,15 +361,18 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
     """
     goal = requirement.error
     reaches = [] if goal is None else [each.reach(goal) for each in measured]
-    possible = [each for each in reaches if each.depth < math.inf]
+    possible = [each for each in reaches if each.depth < inf]
     allowed = [each for each in possible if requirement.allows(each.seconds[0], each.memory[0])]
     if allowed:
         return _cheapest(allowed, requirement)
     points = [point for each in measured for point in each.points]
+    deepest = [point for each in measured for point in each.points[-1:]]
     best = closest(
-        point
-        for point in points
-        if (requirement.allows(point.seconds, point.memory) if requirement.limited else point.last)
+        [
+            point
+            for point in (points if requirement.limited else deepest)
+            if requirement.allows(point.seconds, point.memory)
+        ]
     )
     if best is None:
         nothing = "No measured gradient is within these limits."
@@ -404,7 +403,7 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
     ties = [f"{f'{of.algorithm} + ' * (of.algorithm != own)}{of.estimator}" for of in tied]
     error = requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
-    if math.isnan(best.seconds.value):
+    if isnan(best.seconds.value):
         reason = f"Least depth {goal}; its time there is not known."
     elif not ties:
         reason = f"Fastest {goal}."
@@ -420,15 +419,15 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
     return Answer(requirement, reason, best.source, True, *facts, tuple(ties))
 
 
-def closest(points: Iterable[Point]) -> Point | None:
+def closest(points: Sequence[Point]) -> Point | None:
     """Return the point with the least error, and of those whose errors are nearly the same the
     fastest; of those that are not distinguishable in time, again the one with the least error.
     """
-    points = list(points)
-    least = min((point.error for point in points), default=math.nan)
+    if not points:
+        return None
+    least = min(point.error for point in points)
     near = [point for point in points if point.error <= (1 + SAME_ERROR) * least]
-    fastest = _fastest(near, [each.seconds for each in near]) if near else []
-    return min(fastest, key=lambda point: point.error, default=None)
+    return min(_fastest(near, [each.seconds for each in near]), key=lambda point: point.error)
 
 
 def _fastest(some: Sequence[Any], seconds: Sequence[float]) -> list[Any]:
@@ -436,31 +435,30 @@ def _fastest(some: Sequence[Any], seconds: Sequence[float]) -> list[Any]:
     tell from it, the faster ones first. What was not measured in rounds is taken at its word.
     """
     pairs = zip(map(_price, seconds), some, strict=True)
-    ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth, pair[1].error))
-    first, ties = ordered[0][1], []
-    rounds = first.source.rounds
-    for price, each in ordered[1:]:
+    (_, first), *others = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth, pair[1].error))
+    fastest, rounds = [first], first.source.rounds
+    for price, each in others:
         ratio = rounds.ratio(first.depth, each.source.rounds, each.depth)
         faster = ratio.value < 1 and ratio.p_value <= rounds.significance
-        if price < math.inf and rounds.samples and not faster:
-            ties.append(each)
-    return [first, *ties]
+        if price < inf and rounds.samples and not faster:
+            fastest.append(each)
+    return fastest
 
 
 def _price(seconds: float) -> float:
-    return math.inf if math.isnan(seconds) else seconds
+    return inf if isnan(seconds) else seconds
 
 
 def limits(measured: Iterable[Measured], cost: str) -> list[float]:
     """Return two round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
     a power of ten of a unit.
     """
-    costs = [getattr(point, cost) / UNITS[cost] for each in measured for point in each.points]
-    positive = [value for value in costs if value > 0]
+    points = [point for each in measured for point in each.points]
+    positive = [value for each in points if (value := getattr(each, cost) / UNITS[cost]) > 0]
     rounded = set[float]()
     for value in np.quantile(positive, (1 / 3, 2 / 3)) if positive else ():
-        power = 10.0 ** math.floor(math.log10(value))
-        rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(math.log(value / power / n))))
+        power = 10.0 ** floor(log10(value))
+        rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(log(value / power / n))))
     return [value * UNITS[cost] for value in sorted(rounded)]
 
 
@@ -468,6 +466,5 @@ def budgets(measured: Sequence[Measured]) -> list[Requirement]:
     """Return the requirements of a table of budgets: some errors, some times and some memories."""
     return [
         *map(Requirement, ERRORS),
-        *(Requirement(None, seconds=limit) for limit in limits(measured, "seconds")),
-        *(Requirement(None, memory=limit) for limit in limits(measured, "memory")),
+        *(Requirement(None, **{cost: each}) for cost in UNITS for each in limits(measured, cost)),
     ]

@@ -6,6 +6,9 @@ class PudleError(Exception):
     to do.
     """
 
+    #: Status of what it keeps from being computed; empty for an error like any other.
+    status = ""
+
 
 class InvalidArgument(PudleError, ValueError):
     """An argument is not usable; the text names it and the remedy."""
@@ -20,9 +23,13 @@ class UnsupportedProblem(PudleError, NotImplementedError):
     instead.
     """
 
+    status = "unsupported"
+
 
 class MissingDependency(PudleError):
     """An estimator needs a library that is not installed; the text says what to install."""
+
+    status = "skipped"
 
 
 class UnreadableResult(PudleError):

@@ -7,8 +7,6 @@ import this module.
 """
 
 import ast
-import contextlib
-import dataclasses
 import difflib
 import functools
 import hashlib
@@ -21,6 +19,8 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -45,13 +45,12 @@ PLAIN_TYPES = {int, float, bool, str, type(None)}
 
 
 class Kind(NamedTuple):
-    """What an entry-point group holds: its noun, its base class, attributes without a default, and
-    what else a user's file may hold.
+    """What an entry-point group holds: its noun, its base class, and what else a user's file may
+    hold.
     """
 
     noun: str
     base: str
-    required: tuple[str, ...] = ("name",)
     or_else: str = ""
 
     def base_class(self) -> Any:
@@ -60,11 +59,11 @@ class Kind(NamedTuple):
 
 #: The groups that specs can name.
 KINDS = {
-    "estimators": Kind("estimator", "pudle.estimator:GradientEstimator", ("name", "computes")),
+    "estimators": Kind("estimator", "pudle.estimator:GradientEstimator"),
     "datasets": Kind(
         "dataset",
         "pudle.data:Dataset",
-        or_else=", or write a function `problem` that returns a problem",
+        ", or write a function `problem` that returns a problem",
     ),
     "algorithms": Kind("algorithm", "pudle.algorithms:Algorithm"),
     "thresholding": Kind("thresholding rule", "pudle.algorithms.thresholding:Thresholding"),
@@ -73,7 +72,7 @@ KINDS = {
 }
 #: Groups of other things than specs can name.
 OTHERS = {
-    "problems": Kind("problem", "pudle.problems:Problem", ()),
+    "problems": Kind("problem", "pudle.problems:Problem"),
     "experiments": Kind("experiment", "pudle.measuring.experiment:Experiment"),
 }
 
@@ -95,7 +94,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     match = SPEC.fullmatch(str(spec).strip())
     call: Any = None
     if match:
-        with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
+        with suppress(SyntaxError, ValueError, MemoryError, RecursionError):
             call = ast.parse(f"f{match['options'] or '()'}", mode="eval").body
     arguments: dict[Any, Any] = {}
     keywords = getattr(call, "keywords", ())
@@ -125,10 +124,10 @@ def text(instance: Any) -> str:
     stored holds no other.
     """
     changed = {}
-    for each in options(type(instance)):
+    for each in options(instance):
         value = getattr(instance, each.name)
         if value != each.default:
-            if dataclasses.is_dataclass(value) and hasattr(value, "name"):
+            if is_dataclass(value) and hasattr(value, "name"):
                 value = text(value)
             elif each.metadata.get("path") and isinstance(value, str):
                 value = shown_path(Path(value))
@@ -149,12 +148,12 @@ def name_of(cls: Any) -> str:
     return f"{shown_path(file)}:{cls.__name__}" if file else cls.name
 
 
-def options(cls: Any) -> list[dataclasses.Field[Any]]:
+def options(cls: Any) -> list[Field[Any]]:
     """Return the fields that a spec of a class can hold: the constructor's of a dataclass, without
     those marked ``spec=False``.
     """
-    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    return [each for each in fields if each.init and each.metadata.get("spec", True)]
+    stated = fields(cls) if is_dataclass(cls) else ()
+    return [each for each in stated if each.init and each.metadata.get("spec", True)]
 
 
 def path_options(instance: Any) -> list[str]:
@@ -166,10 +165,9 @@ def file_of(name: str) -> tuple[Path, str] | None:
     """Return the file that the name of a spec stands for and the class in it, or an empty text;
     None for a plain name.
     """
-    match = SPEC.fullmatch(name)
-    return (
-        (Path(match["path"]).expanduser(), match["cls"] or "") if match and match["path"] else None
-    )
+    if (match := SPEC.fullmatch(name)) and match["path"]:
+        return Path(match["path"]).expanduser(), match["cls"] or ""
+    return None
 
 
 def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
@@ -191,7 +189,7 @@ def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest choice, or nothing if none is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1)
+    close = difflib.get_close_matches(word, choices, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -203,14 +201,14 @@ def build(spec: str, cls: Any) -> Any:
     them.
     """
     name, arguments = parse(spec)
-    if dataclasses.is_dataclass(cls):
-        fields = {each.name: each for each in options(cls)}
-        for key in arguments.keys() - fields.keys():
+    if is_dataclass(cls):
+        taken = {each.name: each for each in options(cls)}
+        for key in arguments.keys() - taken.keys():
             raise SpecError(
-                f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; it takes"
-                f" {', '.join(fields) or 'no arguments'}"
+                f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, taken)}; it takes"
+                f" {', '.join(taken) or 'no arguments'}"
             )
-        for key, each in fields.items():
+        for key, each in taken.items():
             if key not in arguments and not has_default(each):
                 raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
     # A class that checks its own options says more than their types do.
@@ -228,8 +226,8 @@ def build(spec: str, cls: Any) -> Any:
     return made
 
 
-def has_default(option: dataclasses.Field[Any]) -> bool:
-    return (option.default, option.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+def has_default(option: Field[Any]) -> bool:
+    return (option.default, option.default_factory) != (MISSING, MISSING)
 
 
 def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
@@ -238,7 +236,7 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     """
     hints: dict[str, Any] = {}
     # Annotations that only type checkers can read check nothing here.
-    with contextlib.suppress(Exception):
+    with suppress(Exception):
         hints = type_hints(cls)
     for key, value in arguments.items():
         hint = hints.get(key)
@@ -250,7 +248,7 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-@contextlib.contextmanager
+@contextmanager
 def holding(objects: Mapping[tuple[str, str], Any]) -> Iterator[None]:
     """Let specs stand for objects of Python code within this context, in this process and in copies
     of it.
@@ -402,29 +400,29 @@ def entries(group: str) -> Entries:
     defects: dict[str, str] = {}
     origins: dict[str, str] = {}
     for point in points(group):
-        package = owner(point)
+        name, package = point.name, owner(point)
         # A plug-in may raise anything, or try to end the program.
         step = f"cannot be loaded from {point.value}"
         try:
             entry = point.load()
-            if usable.get(point.name) is entry:
+            if usable.get(name) is entry:
                 continue
-            claimed = _claimed(group, point.name, entry)
+            claimed = _claimed(group, name, entry)
             step = "cannot be made with its default options"
             if package != PACKAGE and isinstance(entry, type):
                 _try_default(entry)
-            for name in claimed:
-                if name in taken:
-                    raise _Defect(f"claims the name {name!r}, which belongs to {taken[name]}")
+            for each in claimed:
+                if each in taken:
+                    raise _Defect(f"claims the name {each!r}, which belongs to {taken[each]}")
         except (Exception, SystemExit) as error:  # noqa: BLE001
             why = str(error) if isinstance(error, _Defect) else f"{step} ({_why(error)})"
-            line = f"plug-in {point.name!r} of {package} {why}: repair or uninstall {package}"
-            defects[point.name] = "; ".join(filter(None, (defects.get(point.name), line)))
+            line = f"plug-in {name!r} of {package} {why}: repair or uninstall {package}"
+            defects[name] = f"{defects[name]}; {line}" if name in defects else line
         else:
-            usable[point.name] = entry
-            taken |= dict.fromkeys(claimed, f"{point.name!r} of {package}")
+            usable[name] = entry
+            taken |= dict.fromkeys(claimed, f"{name!r} of {package}")
             version = point.dist.version if point.dist else ""
-            origins[point.name] = "built-in" if package == PACKAGE else f"{package} {version}"
+            origins[name] = "built-in" if package == PACKAGE else f"{package} {version}"
     result = Entries(sorted(usable.items()))
     result.broken, result.origins = defects, origins
     return result
@@ -467,7 +465,8 @@ def _is_concrete(value: Any, base: type) -> bool:
 
 def _aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
     """Return the aliases of a class, or raise _Defect if it lacks what every class has."""
-    if lacking := [name for name in kind.required if not isinstance(getattr(cls, name, 0), str)]:
+    stated = [name for name in ("name", "computes") if name in kind.base_class().__annotations__]
+    if lacking := [name for name in stated if not isinstance(getattr(cls, name, 0), str)]:
         raise _Defect(f"lacks a text {' and '.join(lacking)}")
     aliases = getattr(cls, "aliases", ())
     if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
@@ -483,7 +482,7 @@ def _try_default(cls: Any) -> None:
         inspect.signature(cls).bind()
     except TypeError:
         return
-    with contextlib.suppress(InvalidArgument, MissingDependency):
+    with suppress(InvalidArgument, MissingDependency):
         made = cls()
         text(made)
         if not isinstance(getattr(made, "fingerprint", str)(), str):
@@ -522,7 +521,7 @@ def load(path: Path) -> ModuleType:
         If there is no such file, or it raises an error; the text says where.
     """
     shown, path = shown_path(path), Path(os.path.abspath(path))
-    with contextlib.suppress(KeyError, OSError):
+    with suppress(KeyError, OSError):
         module, contents = _FILES[path]
         if all(each.read_bytes() == content for each, content in contents.items()):
             return module
@@ -544,7 +543,7 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-@contextlib.contextmanager
+@contextmanager
 def _as_script(folder: Path) -> Iterator[list[Path]]:
     """Let imports find the files of a folder first, as those of a script do; they are forgotten
     afterwards, and listed.
@@ -564,7 +563,8 @@ def _as_script(folder: Path) -> Iterator[list[Path]]:
         sys.dont_write_bytecode = writes
         for name, module in _modules_in(folder).items():
             del sys.modules[name]
-            imported += map(Path, filter(None, [getattr(module, "__file__", None)]))
+            if file := getattr(module, "__file__", None):
+                imported.append(Path(file))
         sys.modules.update(before)
 
 
@@ -597,10 +597,10 @@ def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
         if getattr(value, "__module__", "") == module.__name__ and not key.startswith("_")
     }
     base = KINDS[group].base_class()
-    classes = [value for value in defined.values() if _is_concrete(value, base)]
-    if hasattr(base, "classes_from") and name not in (each.__name__ for each in classes):
-        classes += base.classes_from(defined, name) if name or not classes else []
-    return {cls.__name__: cls for cls in classes}
+    classes = {value.__name__: value for value in defined.values() if _is_concrete(value, base)}
+    if hasattr(base, "classes_from") and name not in classes and (name or not classes):
+        classes |= {cls.__name__: cls for cls in base.classes_from(defined, name)}
+    return classes
 
 
 def class_in(group: str, path: Path, name: str = "") -> type:
@@ -614,7 +614,8 @@ def class_in(group: str, path: Path, name: str = "") -> type:
             f"{shown} holds no {kind.noun}: derive a class from pudle's"
             f" {kind.base_class().__name__} and implement all of its methods{kind.or_else}"
         )
-    name = name or (len(classes) == 1 and next(iter(classes))) or ""
+    if not name and len(classes) == 1:
+        (name,) = classes
     if name not in classes:
         raise SpecError(
             f"{shown} holds the {kind.noun}s {', '.join(classes)}{nearest(name, classes)}: name one"

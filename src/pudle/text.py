@@ -59,7 +59,7 @@ class Cell(str):
         return cell
 
 
-def number(value: float, digits: int = 2) -> Cell:
+def number(value: float | None, digits: int = 2) -> Cell:
     """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
     if value is None or math.isnan(value):
         return Cell(DASH)

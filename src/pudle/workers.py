@@ -7,32 +7,45 @@ for a process that is killed, the supervisor kills the session.
 """
 
 import atexit
-import contextlib
 import ctypes
-import functools
 import importlib
 import os
 import pickle
 import resource
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from signal import (
+    ITIMER_REAL,
+    SIG_DFL,
+    SIG_IGN,
+    SIGALRM,
+    SIGCHLD,
+    SIGINT,
+    SIGKILL,
+    SIGTERM,
+    set_wakeup_fd,
+    setitimer,
+    signal,
+    strsignal,
+)
+from time import monotonic, sleep
 from typing import Any, NamedTuple, Self
 
-import msgspec
+from msgspec import msgpack
 
-from .errors import MissingDependency, PudleError, UnsupportedProblem, first_line
+from .errors import PudleError, first_line
 
 #: One thread per process, whichever library does the arithmetic; jax reads NPROC.
 ONE_THREAD = dict.fromkeys(
@@ -50,11 +63,26 @@ NOT_STARTED = 127
 ROUNDS = 3
 #: The most bytes that a copy may send.
 MOST_BYTES = 1 << 30
+#: Errors of a connection whose other end is closed.
+_CLOSED = (EOFError, OSError)
 #: More file descriptors than a supervisor has open.
 MOST_OPEN = 4096
 
 
-class Process:
+class _Ending:
+    """Something that is ended when its context is left."""
+
+    def end(self) -> Any:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class Process(_Ending):
     """A process of the supervisor; it ends, with all that it started, when the context is left.
 
     Parameters
@@ -87,31 +115,25 @@ class Process:
         with theirs, its_talk:
             _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
         environment = dict(os.environ if env is None else env)
-        _send(self.connection, call, str(cwd or os.getcwd()), environment, sys.path, module)
+        _send(self.connection, call, cwd or Path.cwd(), environment, sys.path, module)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
         try:
             if self.code is None and self.connection.poll(timeout):
                 (self.code,) = _receive(self.connection)
-        except (EOFError, OSError):  # it was left, or the supervisor itself was killed
-            self.code = -signal.SIGKILL
+        except _CLOSED:  # it was left, or the supervisor itself was killed
+            self.code = -SIGKILL
         return self.code
 
     def end(self) -> None:
         """End the process with all that it started, and wait for that."""
         if self.code is None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 _send(self.connection)
             self.wait()
         self.connection.close()
         self.talk.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
 
 
 def _send(connection: Connection, *message: Any) -> None:
@@ -142,7 +164,7 @@ def run(
         return subprocess.CompletedProcess(command, code, output.read(), errors.read())
 
 
-@contextlib.contextmanager
+@contextmanager
 def run_at_end(script: str, *arguments: Any) -> Iterator[None]:
     """Run a shell script when the context is left, also if this process is killed meanwhile."""
     # The script waits for the end of its input, which is that of this process at the latest.
@@ -172,8 +194,13 @@ class Outcome(NamedTuple):
     parts: Sequence[Any] = ()
 
 
+_Outcomes = Generator[tuple[Any, Outcome], None, None]
+
+
 class _OutOfTime(PudleError):
     """A job has used up its time."""
+
+    status = "timeout"
 
     def __init__(self, timeout: float) -> None:
         super().__init__(
@@ -181,20 +208,18 @@ class _OutOfTime(PudleError):
         )
 
 
-_KEEP: ContextVar[Callable[[Any], None]] = ContextVar("keep", default=lambda part: None)
+#: Tells a worker's parent the kind of a message, and its content.
+_TELL: ContextVar[Callable[[str, Any], None]] = ContextVar("tell", default=lambda *_: None)
 
 
 def keep(part: Any) -> None:
     """Keep a part of the result of the job that is being carried out, should the rest fail."""
-    _KEEP.get()(part)
-
-
-_RESTART: ContextVar[Callable[[], None]] = ContextVar("restart", default=lambda: None)
+    _TELL.get()("part", part)
 
 
 def restart_clock() -> None:
     """Count the time that the job being carried out may take from now on."""
-    _RESTART.get()()
+    _TELL.get()("started", None)
 
 
 def failure(error: BaseException) -> tuple[str, str]:
@@ -204,13 +229,8 @@ def failure(error: BaseException) -> tuple[str, str]:
             "error",
             f"it tried to end the program with sys.exit({error.code!r}): raise an error instead",
         )
-    for kind, status in (
-        (MissingDependency, "skipped"),
-        (UnsupportedProblem, "unsupported"),
-        (_OutOfTime, "timeout"),
-    ):
-        if isinstance(error, kind):
-            return status, first_line(error)
+    if isinstance(error, PudleError) and error.status:
+        return error.status, first_line(error)
     # torch has an error of its own for a full GPU, and a plain RuntimeError for a full memory.
     names = {kind.__name__ for kind in type(error).__mro__}
     full = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(error)
@@ -219,7 +239,7 @@ def failure(error: BaseException) -> tuple[str, str]:
     return "out-of-memory" if full else "error", f"{prefix}{first_line(error)}"
 
 
-class Pool:
+class Pool(_Ending):
     """At most `size` workers, which carry out jobs one after the other; one that a job ends, or
     takes too long in, is replaced.
 
@@ -231,7 +251,7 @@ class Pool:
         self.size, self.start = size, start
         self.idle: list[Process] = []
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Any, Outcome], None, None]:
+    def run(self, jobs: Iterable[Job]) -> _Outcomes:
         """Yield the key and the outcome of every job, in the order in which they end."""
         busy: set[Process] = set()
         with ThreadPoolExecutor(self.size) as threads:
@@ -254,18 +274,16 @@ class Pool:
         try:
             process = self.idle.pop()
         except IndexError:
-            own = functools.partial(
-                Process, work, env=os.environ | ONE_THREAD, module=job.function.__module__
-            )
-            process = (self.start or own)()
+            env, module = os.environ | ONE_THREAD, job.function.__module__
+            process = self.start() if self.start else Process(work, env=env, module=module)
         busy.add(process)
         try:
             _send(process.talk, job.function, job.arguments)
-            deadline = time.monotonic() + START + job.timeout
-            while process.talk.poll(min(max(deadline - time.monotonic(), 0.0), MOST_WAITING)):
+            deadline = monotonic() + START + job.timeout
+            while process.talk.poll(min(deadline - monotonic(), MOST_WAITING)):
                 kind, content = _receive(process.talk)
                 if kind == "started":
-                    deadline = time.monotonic() + job.timeout
+                    deadline = monotonic() + job.timeout
                 elif kind == "part":
                     parts.append(content)
                 else:
@@ -280,10 +298,7 @@ class Pool:
         finally:
             busy.discard(process)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         # A worker ends by itself when nothing more comes.
         while self.idle:
             process = self.idle.pop()
@@ -297,7 +312,7 @@ class Here:
     only when it keeps a part.
     """
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Any, Outcome], None, None]:
+    def run(self, jobs: Iterable[Job]) -> _Outcomes:
         """Yield the key and the outcome of every job."""
         for job in jobs:
             yield job.key, _carried_out(job)
@@ -305,49 +320,50 @@ class Here:
 
 def _carried_out(job: Job) -> Outcome:
     parts: list[Any] = []
-    end = time.monotonic() + job.timeout
+    end = monotonic() + job.timeout
 
-    def keep_in_time(part: Any) -> None:
-        parts.append(part)
-        if time.monotonic() > end:
-            raise _OutOfTime(job.timeout)
+    def keep_in_time(kind: str, content: Any) -> None:
+        if kind == "part":
+            parts.append(content)
+            if monotonic() > end:
+                raise _OutOfTime(job.timeout)
 
-    token = _KEEP.set(keep_in_time)
+    token = _TELL.set(keep_in_time)
     try:
         return Outcome(job.function(*job.arguments), parts=parts)
     except Exception as error:  # noqa: BLE001  # whatever breaks in a job is its outcome
         return Outcome(None, *failure(error), parts)
     finally:
-        _KEEP.reset(token)
+        _TELL.reset(token)
 
 
 def work() -> None:
     """Carry out jobs of the process that asked for this one, until it closes the connection."""
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    _KEEP.set(lambda part: _send(connection, "part", part))
-    _RESTART.set(lambda: _send(connection, "started", None))
-    with contextlib.suppress(EOFError, OSError):
+    tell = partial(_send, connection)
+    _TELL.set(tell)
+    with suppress(*_CLOSED):
         while True:
             job = connection.recv_bytes()
             try:
                 # Unpickling imports what is needed, which takes seconds.
                 function, arguments = pickle.loads(job)
-                _send(connection, "started", None)
-                _send(connection, "done", Outcome(function(*arguments)))
+                tell("started", None)
+                tell("done", Outcome(function(*arguments)))
             except BaseException as error:  # noqa: BLE001  # whatever ends a job is its outcome
-                _send(connection, "done", Outcome(None, *failure(error)))
+                tell("done", Outcome(None, *failure(error)))
 
 
 def _death(code: int | None) -> tuple[str, str]:
     """Return the status and the reason for a process that ended in the middle of a job."""
-    if code == -signal.SIGKILL:
+    if code == -SIGKILL:
         return (
             "out-of-memory",
             "the process was killed (signal 9), most likely because memory ran out",
         )
-    if code is not None and code < 0:
-        return "error", f"the process was ended by signal {-code} ({signal.strsignal(-code)})"
+    if code and code < 0:
+        return "error", f"the process was ended by signal {-code} ({strsignal(-code)})"
     return "error", f"the process ended with exit code {code}"
 
 
@@ -371,11 +387,11 @@ def limit_memory() -> None:
     MemoryError, and nothing else on the machine suffers.
     """
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    with contextlib.suppress(ValueError):  # the limit is lower already
+    with suppress(ValueError):  # the limit is lower already
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-class Copy:
+class Copy(_Ending):
     """A copy of this process that calls a function whenever it is asked; it ends with this process,
     or when the context is left.
 
@@ -394,8 +410,8 @@ class Copy:
         if self.number == 0:
             try:
                 if hasattr(library := ctypes.CDLL(None), "prctl"):
-                    library.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-                _KEEP.set(lambda part: None)
+                    library.prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
+                _TELL.set(lambda *_: None)
                 while True:
                     arguments = _receive(theirs)
                     try:
@@ -414,32 +430,26 @@ class Copy:
             _send(self.connection, *arguments)
             if self.connection.poll(min(timeout, MOST_WAITING)):
                 content = self.connection.recv_bytes(MOST_BYTES)
-                return msgspec.msgpack.decode(content, type=Outcome)
+                return msgpack.decode(content, type=Outcome)
             self.end()
             return Outcome(None, *failure(_OutOfTime(timeout)))
-        except (EOFError, OSError):
+        except _CLOSED:
             return Outcome(None, *_death(self.end()))
 
     def end(self) -> int:
         """End the copy, if it has not ended, and return its exit code then."""
+        self.connection.close()
         if not self.number:
             return 0
-        os.kill(self.number, signal.SIGKILL)
+        os.kill(self.number, SIGKILL)
         _, status, used = os.wait4(self.number, 0)
         self.number, self.seconds = 0, used.ru_utime + used.ru_stime
         return os.waitstatus_to_exitcode(status)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-        self.end()
-
 
 def _packed(*outcome: Any) -> bytes:
     # numpy's numbers become Python's.
-    return msgspec.msgpack.encode(Outcome(*outcome), enc_hook=lambda value: value.item())
+    return msgpack.encode(Outcome(*outcome), enc_hook=lambda value: value.item())
 
 
 def run_in_copy(function: Callable[..., Any], *arguments: Any) -> Outcome:
@@ -459,24 +469,21 @@ class _Control:
         """Ask for a process: send the connection that it belongs to, and its 0, 1, ..."""
         with self.lock:
             if self.process is None or self.process.poll() is not None:
-                self._start()
+                self.socket, theirs = socket.socketpair()
+                program = (
+                    f"import sys; sys.path[:] = {sys.path!r}; from pudle.workers import _supervise;"
+                    f" _supervise({theirs.fileno()}, {os.getpid()})"
+                )
+                # Ctrl-C in the terminal reaches this process alone, which decides.
+                with theirs:
+                    self.process = subprocess.Popen(
+                        [sys.executable, "-c", program],
+                        stdin=subprocess.DEVNULL,
+                        start_new_session=True,
+                        pass_fds=[theirs.fileno()],
+                        env=os.environ | ONE_THREAD,
+                    )
             socket.send_fds(self.socket, [b"."], descriptors)
-
-    def _start(self) -> None:
-        self.socket, theirs = socket.socketpair()
-        program = (
-            f"import sys; sys.path[:] = {sys.path!r}; from pudle.workers import _supervise;"
-            f" _supervise({theirs.fileno()}, {os.getpid()})"
-        )
-        # Ctrl-C in the terminal reaches this process alone, which decides.
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", program],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=[theirs.fileno()],
-                env=os.environ | ONE_THREAD,
-            )
 
     def close(self) -> None:
         if self.process:
@@ -506,13 +513,13 @@ def _supervise(descriptor: int, parent: int) -> None:
         """Say that a process has ended, which it does now if that is `asked` for."""
         process = processes[connection]
         if asked:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, SIGKILL)
             _end_session(process)
         done, status = os.waitpid(process, 0 if asked else os.WNOHANG)
         if done:
             _end_session(process)
             del processes[connection]
-            with contextlib.suppress(OSError), connection:
+            with suppress(OSError), connection:
                 _send(connection, os.waitstatus_to_exitcode(status))
 
     def finish() -> None:
@@ -527,11 +534,11 @@ def _supervise(descriptor: int, parent: int) -> None:
 
     woken, wake = socket.socketpair()
     wake.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno())
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGALRM, check_parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    set_wakeup_fd(wake.fileno())
+    signal(SIGCHLD, lambda *_: None)
+    signal(SIGALRM, check_parent)
+    for number in (SIGINT, SIGTERM):
+        signal(number, SIG_IGN)
     while True:
         ready = wait([control, woken, *processes])
         if control in ready:
@@ -539,17 +546,15 @@ def _supervise(descriptor: int, parent: int) -> None:
             if not message:
                 finish()
             connection, *streams = Connection(descriptors[0]), *descriptors[1:]
-            with contextlib.suppress(EOFError, OSError):  # the parent has just been killed
+            with suppress(*_CLOSED):  # the parent has just been killed
                 *request, module = _receive(connection)
                 # None but this package's own modules may run here.
                 if module.partition(".")[0] == __package__ and module not in sys.modules:
                     # This takes seconds, in which the parent may end.
-                    signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
-                    with contextlib.suppress(
-                        Exception
-                    ):  # the process itself will say what is wrong
+                    setitimer(ITIMER_REAL, TICK, TICK)
+                    with suppress(Exception):  # the process itself will say what is wrong
                         importlib.import_module(module)
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    setitimer(ITIMER_REAL, 0)
                 processes[connection] = _forked(streams, *request)
             for stream in streams:
                 os.close(stream)
@@ -562,20 +567,19 @@ def _supervise(descriptor: int, parent: int) -> None:
 def _forked(
     streams: Sequence[int],
     call: list[str] | bytes,
-    cwd: str,
+    cwd: Path,
     env: dict[str, str],
     path: list[str],
 ) -> int:
     """Return the number of a new process that does what is asked for."""
-    number = os.fork()
-    if number:
+    if number := os.fork():
         return number
     code = 1
     try:
         os.setsid()
-        signal.set_wakeup_fd(-1)
-        for each in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+        set_wakeup_fd(-1)
+        for each in (SIGCHLD, SIGTERM):
+            signal(each, SIG_DFL)
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
         os.closerange(3, MOST_OPEN)
@@ -599,19 +603,15 @@ def _end_session(session: int) -> None:
     """Kill every process of a session."""
     for _ in range(ROUNDS):
         killed = False
-        for number in _numbers():
-            with contextlib.suppress(OSError):
+        if os.path.isdir("/proc/self"):
+            listed = os.listdir("/proc")
+        else:
+            listed = subprocess.check_output(["ps", "-A", "-o", "pid="], text=True).split()
+        for number in map(int, filter(str.isdigit, listed)):
+            with suppress(OSError):
                 if os.getsid(number) == session:
-                    os.kill(number, signal.SIGKILL)
+                    os.kill(number, SIGKILL)
                     killed = True
         if not killed:
             return
-        time.sleep(0.02)
-
-
-def _numbers() -> list[int]:
-    """Return the numbers of all processes."""
-    if os.path.isdir("/proc/self"):
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    listed = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True).stdout
-    return [int(word) for word in listed.split()]
+        sleep(0.02)
