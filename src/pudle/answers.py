@@ -109,7 +109,7 @@ class Line:
 
     def at(self, depth: float) -> Cost:
         """Return the cost at a depth."""
-        if not self.measured:
+        if not self.measured or isnan(depth):
             return Cost(nan)
         value = np.interp(depth, *self.extended, left=nan, right=nan)
         return Cost(float(value), not min(self.measured) <= depth <= max(self.measured))
@@ -266,12 +266,11 @@ class Requirement:
         return all(limit == inf or cost <= limit for cost, limit in pairs)
 
     def __str__(self) -> str:
-        parts = (
-            f"error {text.number(self.error, 1)}" * (self.error is not None),
-            f"within {text.seconds(self.seconds)}" * (self.seconds < inf),
-            f"within {text.memory(self.memory)}" * (self.memory < inf),
-        )
-        return ", ".join(filter(None, parts))
+        parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
+        for limit, show in ((self.seconds, text.seconds), (self.memory, text.memory)):
+            if limit < inf:
+                parts.append(f"within {show(limit)}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

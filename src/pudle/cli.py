@@ -1,13 +1,13 @@
 """The `pudle` command. Its subcommands are entry points, so that the core need not import them."""
 
 import ast
-import contextlib
 import importlib.util
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,20 +22,35 @@ from .text import printable
 USAGE = 2
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise PudleError for a file that cannot be used, an output that is closed, and code that
+    tries to end the program.
+    """
+    try:
+        yield
+    except (OSError, SystemExit) as error:
+        # The library that prints tables turns a closed pipe into an attempt to end the program.
+        cause = error if isinstance(error, OSError) else error.__context__
+        text = f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
+        text += ": finished results are kept; repair the plug-in"
+        if isinstance(cause, OSError):
+            why = cause.strerror or first_line(cause)
+            text = f"{cause.filename}: {why}: correct the path, its permissions or the space there"
+            if not cause.filename:
+                _discard(sys.stdout)
+                text = f"the output cannot be written ({why}): finished results are kept"
+        raise PudleError(text) from error
+
+
 class Commands(click.Group):
     """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is
     used.
     """
 
     # The base class hides why an output cannot be written.
-
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        with explained():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with explained():
-            return super().invoke(ctx)
+    make_context = explained()(click.Group.make_context)
+    invoke = explained()(click.Group.invoke)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(points())
@@ -127,37 +142,16 @@ def run(arguments: list[str] | None = None) -> int:
         return fail(f"{error.object!r:.80} is no text: correct the argument")
     except Exception:  # noqa: BLE001
         # Python's exit code for a crash is 1, which here means a regression.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             traceback.print_exc()
         return USAGE
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Raise PudleError for a file that cannot be used, an output that is closed, and code that
-    tries to end the program.
-    """
-    try:
-        yield
-    except (OSError, SystemExit) as error:
-        # The library that prints tables turns a closed pipe into an attempt to end the program.
-        cause = error if isinstance(error, OSError) else error.__context__
-        text = f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
-        text += ": finished results are kept; repair the plug-in"
-        if isinstance(cause, OSError):
-            why = cause.strerror or first_line(cause)
-            text = f"{cause.filename}: {why}: correct the path, its permissions or the space there"
-            if not cause.filename:
-                _discard(sys.stdout)
-                text = f"the output cannot be written ({why}): finished results are kept"
-        raise PudleError(text) from error
 
 
 def _discard(stream: TextIO) -> None:
     """Drop what the interpreter still holds back for a stream: it must not fail once more when the
     program ends.
     """
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

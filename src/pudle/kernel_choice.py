@@ -13,6 +13,8 @@ from .errors import InvalidArgument
 
 #: Name of the environment variable that chooses, and what it may be.
 VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
+Function = Callable[..., Any]
+_version = functools.cache(importlib.metadata.version)
 
 
 def choice() -> str:
@@ -34,15 +36,10 @@ def choice() -> str:
 
 def description() -> str:
     """Return the choice with its version, such as ``numba 0.61.0``."""
-    return f"numba {_numba_version()}" if choice() == "numba" else "torch"
+    return f"numba {_version('numba')}" if choice() == "numba" else "torch"
 
 
-@functools.cache
-def _numba_version() -> str:
-    return importlib.metadata.version("numba")
-
-
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(**options: Any) -> Callable[[Function], Function]:
     """Return a decorator by which numba compiles a function and keeps the result in its cache.
 
     Multiplication and addition may become one instruction; nothing else may change the order or the
@@ -53,7 +50,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
     options = {"fastmath": {"contract"}, **options}
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Function) -> Function:
         dispatcher = numba.njit(**options)(function)
         with contextlib.suppress(RuntimeError):
             dispatcher._cache = _cache_type()(function)

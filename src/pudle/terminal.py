@@ -55,14 +55,16 @@ def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
     terminal.
     """
     console = Console(stderr=True)
-    columns = (
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         *more,
+        console=console,
+        disable=not console.is_terminal,
+        transient=transient,
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=transient)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from math import isnan
 
 DASH = "–"
 STARRED = "* extrapolated beyond the measured depths"
@@ -59,9 +59,9 @@ class Cell(str):
         return cell
 
 
-def number(value: float | None, digits: int = 2) -> Cell:
+def number(value: float, digits: int = 2) -> Cell:
     """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
-    if value is None or math.isnan(value):
+    if value is None or isnan(value):
         return Cell(DASH)
     if value == 0 or 0.01 <= abs(value) < 1e4:
         shown = f"{value:.{digits}g}"
@@ -74,7 +74,7 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
     """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign`
     is ``+``.
     """
-    return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
+    return Cell(DASH) if isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
 
 
 def percent(share: float) -> Cell:
@@ -99,7 +99,7 @@ def memory(value: float) -> Cell:
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
-    if value is None or math.isnan(value):
+    if value is None or isnan(value):
         return Cell(DASH)
     size, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
     return Cell(f"{number(value / size, 3)} {unit}", key=value)
@@ -115,10 +115,10 @@ def between(
     """Return a middle value, as it is `shown`, with its interval, left out where unknown or where
     both ends look like it.
     """
-    if math.isnan(middle):
+    if isnan(middle):
         return Cell(DASH)
     value, least, greatest = show(middle), show(low), show(high)
-    details = () if math.isnan(low) or least == greatest == value else (f"({least} to {greatest})",)
+    details = () if isnan(low) or least == greatest == value else (f"({least} to {greatest})",)
     return Cell(value if shown is None else shown, key=middle, details=details)
 
 

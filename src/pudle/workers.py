@@ -173,13 +173,16 @@ def run_at_end(script: str, *arguments: Any) -> Iterator[None]:
         yield
 
 
+Function = Callable[..., Any]
+
+
 class Job(NamedTuple):
     """A call for a worker, picklable, and the seconds that it may take.
 
     The caller knows it by its `key`, which stays here.
     """
 
-    function: Callable[..., Any]
+    function: Function
     arguments: tuple[Any, ...]
     timeout: float
     key: Any = None
@@ -264,7 +267,7 @@ class Pool(_Ending):
                 for process in [*busy]:
                     process.connection.close()  # which ends it
 
-    def call(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
+    def call(self, timeout: float, function: Function, *arguments: Any) -> Outcome:
         """Carry out one job, and return its outcome."""
         ((_, outcome),) = self.run([Job(function, arguments, timeout)])
         return outcome
@@ -399,7 +402,7 @@ class Copy(_Ending):
     end `seconds` is the processor time of its whole life, as the system counts it.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Function) -> None:
         self.connection, theirs = Pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
@@ -452,7 +455,7 @@ def _packed(*outcome: Any) -> bytes:
     return msgpack.encode(Outcome(*outcome), enc_hook=lambda value: value.item())
 
 
-def run_in_copy(function: Callable[..., Any], *arguments: Any) -> Outcome:
+def run_in_copy(function: Function, *arguments: Any) -> Outcome:
     """Return the outcome of one call in a copy of this process."""
     with Copy(lambda: function(*arguments)) as copy:
         return copy.ask()

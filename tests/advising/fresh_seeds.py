@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pudle.advising.advise import advise
-from pudle.advising.candidates import Candidate
-from pudle.advising.draws import Draws
+from pudle.advising.candidates import Candidate, Draws
 from pudle.advising.search import Search
 from pudle.answers import Requirement
 from pudle.text import seconds

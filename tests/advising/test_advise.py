@@ -15,8 +15,7 @@ import pytest
 import pudle
 from pudle.advising.advice import Choice
 from pudle.advising.advise import check_scorable, compared
-from pudle.advising.candidates import Candidate, candidates
-from pudle.advising.draws import Draws
+from pudle.advising.candidates import Candidate, Draws, candidates
 from pudle.advising.search import Search
 from pudle.answers import Requirement
 from pudle.datasets.ridge import RidgeRegression

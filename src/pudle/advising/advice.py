@@ -1,15 +1,15 @@
 """What an advice consists of, and its text."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import floor, isnan, nan
 
 from .. import names, text
 from ..algorithms import Algorithm
 from ..answers import Requirement
 from ..estimator import GradientEstimator
 from ..paired import SIGNIFICANCE, Ratio
-from .statistics import CONFIDENCE
+from .search import CONFIDENCE
 
 #: What the errors are measured against.
 TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
@@ -46,12 +46,12 @@ class Choice:
     algorithm: Algorithm
     depth: int
     error: float
-    seconds: float = math.nan
-    memory: float = math.nan
+    seconds: float = nan
+    memory: float = nan
     kept: int = 0
     seeds: int = 0
-    share: float = math.nan
-    median: float = math.nan
+    share: float = nan
+    median: float = nan
     at_bound: bool = False
 
     @property
@@ -76,7 +76,7 @@ class Choice:
     @property
     def promise(self) -> str:
         """The error, with all its digits, and on which of the tested seeds it is kept."""
-        alone = math.isnan(self.share)
+        alone = isnan(self.share)
         where = "this problem" if alone else f"{self.kept} of {self.seeds} seeds"
         return f"error at most {self.error:.12g} on {where}"
 
@@ -139,7 +139,7 @@ class Advice:
     @property
     def relative_time(self) -> float:
         """Time of the advised estimator over that of `base`, NaN where there is none."""
-        return float(self.base_ratio.value) if self.base_ratio else math.nan
+        return float(self.base_ratio.value) if self.base_ratio else nan
 
     def __repr__(self) -> str:
         return "\n".join(filter(None, self._sentences()))
@@ -183,12 +183,12 @@ class Advice:
             how = f"{self.next_ratio} times that time"
             how = "its time cannot be told apart from that" if self.tied else how
             yield f"Next: {second}: {second.promise}, {how}."
-        if math.isnan(chosen.share):
+        if isnan(chosen.share):
             yield "This holds for this one problem: nothing follows for others."
             return
         yield (
             # Rounded down: a share is stated as an error is.
-            f"Of all seeds at least {math.floor(100 * chosen.share)} % keep this error, with"
+            f"Of all seeds at least {floor(100 * chosen.share)} % keep this error, with"
             f" {CONFIDENCE:.0%} confidence: the {chosen.seeds} seeds had no part in the choice."
         )
         if chosen.share < ENOUGH:

@@ -4,13 +4,16 @@ What the search chose is tested on seeds that had no part in it, and timed besid
 """
 
 import itertools
-import math
+import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import ROUND_CEILING, Context
+from math import ceil, inf, nan
 from typing import Any
 
 import numpy as np
+import torch
 
 from .. import names, text
 from ..algorithms import Algorithm
@@ -18,18 +21,17 @@ from ..answers import Answer, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
+from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback, silent
 from ..paired import SIGNIFICANCE, compare
 from ..problems import Problem
+from ..problems.l1 import DictionaryProblem
 from ..references.certified import SCORED
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
 from .advice import Advice, Choice
-from .candidates import Candidate, candidates
-from .draws import Draws
-from .search import MORE, Search
-from .statistics import CONFIDENCE, least_share, tolerance_limit
-from .training import check_trainable, with_training
+from .candidates import Candidate, Draws, candidates
+from .search import CONFIDENCE, MORE, Search, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
 ERROR = 0.01
@@ -46,6 +48,12 @@ DEEPER, WEAKER = 1.2, 1.5
 WIDEST = 3.0
 #: Rounds of the times on each of the first few seeds.
 ROUNDS, TIMED = 7, 3
+#: Steps of a short training, and its optimizer.
+STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
+#: Its outer loss is evaluated after so many times the layers of the deeper of the two.
+EVALUATED = 4
+#: A training that reaches this share of the other's decrease of the loss is as good.
+AS_GOOD = 0.95
 
 
 def advise(
@@ -120,11 +128,13 @@ def advise(
     check_integer("most_depth", most_depth, 1)
     if error is seconds is memory is None:
         error = ERROR
-    requirement = Requirement(error, seconds or math.inf, memory or math.inf)
+    requirement = Requirement(error, seconds or inf, memory or inf)
     draws = Draws(problem, algorithm, loss, device)
     named = candidates(draws.algorithms, estimators)
-    if train:
-        check_trainable(draws)
+    if train and not isinstance(draws.problem(0), DictionaryProblem):
+        raise InvalidArgument(
+            f"a training learns a dictionary, and {draws.text} has none: ask for no training"
+        )
     with single_thread():
         progress(0, 4, "references of the first seeds")
         search = Search(draws, requirement, most_depth)
@@ -143,10 +153,10 @@ def advise(
                 closest = Choice(at.estimator, at.algorithm, *facts)
                 advice = replace(advice, closest=closest)
             return advice
-        tried = " and ".join(candidate.name for candidate, _ in best)
+        tried = " and ".join(candidate.name for candidate in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
         tests = (range(start, start + seeds) for start in itertools.count(MORE, seeds))
-        tested = [verified(search, *each, enumerate(tests, 1)) for each in best]
+        tested = [verified(search, *each, enumerate(tests, 1)) for each in best.items()]
         unscorable = sum(truth.status not in SCORED for _, truth in draws.drawn.values())
         advice = replace(advice, unscorable=unscorable)
         kept = [each for each in tested if is_kept(each)]
@@ -201,7 +211,7 @@ def verified(
         errors = draws.errors(candidate, seeds, [depth]).loc[depth]
         bounds = [draws.reference(seed).bound for seed in seeds]
         # An error that is NaN keeps nothing.
-        kept, share = int((errors <= stated).sum()), math.nan
+        kept, share = int((errors <= stated).sum()), nan
         if not draws.single:
             share = least_share(kept, len(seeds), 1 - (1 - CONFIDENCE) / 2**number)
         tested = Choice(
@@ -212,7 +222,7 @@ def verified(
             kept=kept,
             seeds=len(seeds),
             share=share,
-            median=float(errors.fillna(math.inf).median()),
+            median=float(errors.fillna(inf).median()),
             at_bound=bool((errors <= bounds).mean() > 0.5),
         )
         if is_kept(tested):
@@ -220,7 +230,7 @@ def verified(
         if required is None:
             stated = rounded_up(WEAKER * stated)
         else:
-            depth = min(math.ceil(DEEPER * depth), search.most_depth)
+            depth = min(ceil(DEEPER * depth), search.most_depth)
     return tested
 
 
@@ -234,7 +244,7 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
     if not bases:
         base = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
         depth = search.needed(base, error := tested[0].error, 2)
-        if depth < math.inf:
+        if depth < inf:
             bases = [Choice(base.estimator, base.algorithm, int(depth), error)]
     rows, two = [*tested, *bases], len(tested) > 1
     calls = [(Candidate(each.estimator, each.algorithm), each.depth) for each in rows]
@@ -247,7 +257,7 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
         ratio = compare(seconds[:, 1], seconds[:, 0])
         first = int(ratio.value < 1 and ratio.p_value <= SIGNIFICANCE)
     chosen, others = rows[first], dict[str, Any]()
-    if search.requirement.memory < math.inf:
+    if search.requirement.memory < inf:
         chosen = replace(chosen, memory=search.memory_of(*calls[first]))
     if two:
         others["runner_up"] = rows[1 - first]
@@ -265,3 +275,39 @@ def is_kept(tested: Choice) -> bool:
 def rounded_up(value: float) -> float:
     """Return a number rounded up to two digits."""
     return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}"))
+
+
+def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> Advice:
+    """Return the advice with a sentence about two short trainings, of the advised estimator and of
+    the runner-up.
+
+    Both take the same number of steps from the same dictionary with the same optimizer. What counts
+    is by how much the outer loss has fallen, evaluated at the end with many more layers than either
+    has, and the processor time.
+    """
+    pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
+    if len(pair) < 2:
+        nothing = "No training: there is no runner-up to compare with."
+        return replace(advice, training=nothing)
+    start, deepest = draws.problem(0), pair[0].algorithm
+    deep = EVALUATED * max(each.depth for each in pair)
+
+    def loss(problem: Any) -> float:
+        with torch.no_grad():
+            return float(problem.outer_loss(deepest.run(problem, deep).codes))
+
+    before, falls, results = loss(start), [], []
+    for number, each in enumerate(pair):
+        progress(number, 2, f"training with {each.name}")
+        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LearningWarning)
+            trained = learner.fit(start, clock=time.process_time)
+        moved = replace(start, **start.fields_at(trained.theta))
+        falls.append(before - loss(moved))
+        took = text.seconds(trained.history["seconds"].iloc[-1])
+        results.append(f"by {falls[-1]:.3g} with {each} in {took}")
+    holds = falls[0] >= AS_GOOD * falls[1] and falls[0] > 0
+    verdict = "holds" if holds else "does not hold in this training: prefer the other"
+    fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
+    return replace(advice, training=f"{fell}: the advice {verdict}.")

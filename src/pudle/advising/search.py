@@ -1,23 +1,27 @@
-"""A short run on few seeds: errors, times and memory of all candidates, for the answers."""
+"""A short run on few seeds: errors, times and memory of all candidates, for the answers; and how
+much a few seeds say about all seeds.
+"""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf, log2, nan, sqrt
 from operator import attrgetter
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
 
 from .. import names, paired
 from ..answers import Answer, Curve, Line, Measured, Requirement, answer
 from ..estimator import CLAIMS
 from ..measuring import costs as meter
 from ..workers import return_freed_memory, run_in_copy
-from .candidates import Candidate
-from .draws import Draws
-from .statistics import tolerance_limit
+from .candidates import Candidate, Draws
 
+#: Share of all seeds that are to keep an error, and the confidence with which that is stated.
+SHARE, CONFIDENCE = 0.95, 0.95
 #: Depths that are measured, the next one only for what can still win there.
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
 #: Before this depth an error need not fall yet, a refusal may be one of small depths, and times are
@@ -70,19 +74,19 @@ class Search:
         """Measure all candidates on few seeds, at depths as they are needed; return those that can
         treat the problem.
         """
-        waiting = list(candidates)
+        waiting = candidates
         for depth in [*(depth for depth in DEPTHS if depth < self.most_depth), self.most_depth]:
-            able = [
-                each
+            calls = [
+                (each, depth)
                 for each in waiting
                 if depth > each.window
                 and self.draws.errors(each, self.few, [depth]).loc[depth].notna().all()
             ]
             # Other work on the machine only adds to a time.
-            taken = [[min(self.draws.seconds[each, depth])] for each in able]
+            taken = [[min(self.draws.seconds[call])] for call in calls]
             if depth < EARLY:
-                taken = self.in_turns([(each, depth) for each in able], ROUNDS).T.tolist()
-            self._note_costs([(each, depth) for each in able], taken)
+                taken = self.in_turns(calls, ROUNDS).T.tolist()
+            self._note_costs(calls, taken)
             best = answer(self.measured(candidates, self.few), self.requirement)
             waiting = [each for each in waiting if self._may_win_deeper(each, depth, best)]
         able = [each for each in candidates if self._seconds[each]]
@@ -100,7 +104,7 @@ class Search:
         taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
         slowest = SLOWEST * max(1, EARLY / depth) * np.median(taken)
         limits = [slowest] + [best.seconds.value] * best.reached
-        memory = self._memory[candidate].get(depth, math.nan)
+        memory = self._memory[candidate].get(depth, nan)
         if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
             return False
         if depth < EARLY:
@@ -143,7 +147,7 @@ class Search:
         algorithm.step_size(problem)
         return_freed_memory()
         outcome = run_in_copy(meter.peak_memory, call, device)
-        return outcome.result[0] if outcome.status == "ok" else math.nan
+        return outcome.result[0] if outcome.status == "ok" else nan
 
     def _note_costs(
         self, calls: Sequence[tuple[Candidate, int]], taken: Iterable[Sequence[float]]
@@ -151,7 +155,7 @@ class Search:
         """Note the medians of some times, and measure memories if they are limited."""
         for (each, depth), seconds in zip(calls, taken, strict=True):
             self._seconds[each][depth] = float(np.median(seconds))
-            if self.requirement.memory < math.inf:
+            if self.requirement.memory < inf:
                 self._memory[each][depth] = self.memory_of(each, depth)
 
     # -- answers
@@ -160,16 +164,16 @@ class Search:
         self,
         candidates: Sequence[Candidate],
         seeds: Sequence[int],
-        least: Mapping[Candidate, float] | None = None,
+        least: Mapping[Candidate, float] = {},
     ) -> list[Measured]:
         """Return what was measured of some candidates on some seeds, from its `least` depth on."""
         rows = []
         for each in candidates:
             # What fails on a seed is no answer at that depth.
             errors = self.draws.errors(each, seeds).dropna()
-            errors = errors[errors.index >= (least or {}).get(each, 0)]
-            values, floors = errors.to_numpy(), np.zeros(errors.shape, bool)
-            curve = Curve(errors.index.to_numpy(int), np.array(seeds), values, floors)
+            errors = errors[errors.index >= least.get(each, 0)]
+            depths, floors = errors.index.to_numpy(int), np.zeros(errors.shape, bool)
+            curve = Curve(depths, np.array(seeds), errors.to_numpy(), floors)
             costs = Line(self._seconds[each]), Line(self._memory[each])
             algorithm = names.text(each.algorithm)
             rows.append(Measured(each.name, curve, *costs, algorithm=algorithm))
@@ -182,24 +186,23 @@ class Search:
         most: int,
         group: Callable[[Candidate], str] = attrgetter("kind"),
         members: int = 1,
-        least: Mapping[Candidate, float] | None = None,
-    ) -> list[tuple[Candidate, Answer]]:
+        least: Mapping[Candidate, float] = {},
+    ) -> dict[Candidate, Answer]:
         """Return the best candidates that meet the requirement, so many `members` of a group."""
-        ranked: list[tuple[Candidate, Answer]] = []
+        ranked: dict[Candidate, Answer] = {}
         while len(ranked) < most:
-            taken = [each for each, _ in ranked]
-            groups = Counter(map(group, taken))
+            groups = Counter(map(group, ranked))
             left = [
-                each for each in candidates if each not in taken and groups[group(each)] < members
+                each for each in candidates if each not in ranked and groups[group(each)] < members
             ]
             rows = self.measured(left, seeds, least)
             chosen = answer(rows, self.requirement)
             if not chosen.source or chosen.reached is (self.requirement.error is None):
                 break
-            ranked.append((left[rows.index(chosen.source)], chosen))
+            ranked[left[rows.index(chosen.source)]] = chosen
         return ranked
 
-    def refined(self, able: Sequence[Candidate]) -> list[tuple[Candidate, Answer]]:
+    def refined(self, able: Sequence[Candidate]) -> dict[Candidate, Answer]:
         """Return the best candidates on more seeds, each at the depth that nearly all of these
         need.
         """
@@ -207,9 +210,9 @@ class Search:
             each: self.needed(each, self.requirement.error, int(first.depth))
             for each, first in self.best(
                 able, self.few, REFINED, attrgetter("estimator.computes"), MEMBERS
-            )
+            ).items()
         }
-        calls = [(each, int(depth)) for each, depth in chosen.items() if depth < math.inf]
+        calls = [(each, int(depth)) for each, depth in chosen.items() if depth < inf]
         if calls:
             claims, taken = [*CLAIMS], self.in_turns(calls, FINAL_ROUNDS).T
             fastest = min(taken, key=np.median).copy()
@@ -218,7 +221,7 @@ class Search:
                     # What cannot be told from the least time counts as that, the simplest first.
                     claim = each.estimator.computes
                     layers = depth + (depth if claim == "unrolled" else min(each.window, depth))
-                    effort = math.log2(layers) + SIMPLER * claims.index(claim)
+                    effort = log2(layers) + SIMPLER * claims.index(claim)
                     seconds[:] = fastest * (1 + 1e-9 * effort)
             self._note_costs(calls, taken)
         return self.best([*chosen], self.more, ADVISED, least=chosen)
@@ -234,17 +237,52 @@ class Search:
         while True:
             tried = self.draws.errors(candidate, self.more, new).index
             (measured,) = self.measured([candidate], self.more)
-            depths = [*measured.reach(error).depths.values()] or [math.inf]
+            depths = [*measured.reach(error).depths.values()] or [inf]
             # More than the greatest of a few is needed to hold for nearly all.
             limit = tolerance_limit(depths) if len(self.more) > 1 else max(depths)
             needed = float(np.ceil(limit))
-            if needed == math.inf and depth < self.most_depth:
+            if needed == inf and depth < self.most_depth:
                 depth = min(2 * depth, self.most_depth)
                 new = np.array([depth])
-            elif needed < math.inf and not finer:
+            elif needed < inf and not finer:
                 finer = True
                 new = np.geomspace(max(COARSE * depth, 1), depth, FINER).round().astype(int)
-            elif needed == math.inf or needed in tried:
+            elif needed == inf or needed in tried:
                 return needed
             else:
                 new = np.array([int(needed)])
+
+
+def tolerance_limit(
+    errors: ArrayLike, share: float = SHARE, confidence: float = CONFIDENCE
+) -> float:
+    r"""Return an upper limit on the errors of a share of all seeds, with a confidence, from the
+    errors of a few.
+
+    The logarithms of the errors are taken as normal. With their mean m and standard deviation s
+    over n seeds the limit is
+    :math:`\exp(m + k s)`, where :math:`k = t_{n-1,\, z_p \sqrt n}^{-1}(\text{confidence}) / \sqrt
+    n` is the quantile of a noncentral t distribution and :math:`z_p` the normal quantile of the
+    share. It is infinite for one seed and where an error is not finite.
+
+    References
+    ----------
+    Krishnamoorthy and Mathew, Statistical Tolerance Regions, Wiley 2009, section 2.2.
+    """
+    values = np.asarray(errors, dtype=float)
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all():
+        return inf
+    # An error of exactly zero does not occur: scores are never below their reference's bound.
+    logs = np.log(values)
+    factor = stats.nct.ppf(confidence, n - 1, stats.norm.ppf(share) * sqrt(n)) / sqrt(n)
+    return float(np.exp(logs.mean() + factor * logs.std(ddof=1)))
+
+
+def least_share(kept: int, tried: int, confidence: float = CONFIDENCE) -> float:
+    """Return the share of all seeds that keep an error at least, with a confidence, if `kept` of
+    `tried` seeds kept it.
+
+    It is the one-sided limit of Clopper and Pearson, which assumes nothing about the errors.
+    """
+    return float(stats.beta.ppf(1 - confidence, kept, tried - kept + 1)) if kept else 0.0
