@@ -48,8 +48,9 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
             f"{type(problem).__name__} cannot be split into batches: it does not name the fields in"
             " `per_sample`"
         )
-    fields = {name: getattr(problem, name) for name in problem.per_sample}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    fields = {
+        name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None
+    }
     for first in range(0, problem.code_shape[0], size):
         rows = slice(first, first + size)
         yield problem.with_samples(**{name: value[rows] for name, value in fields.items()})

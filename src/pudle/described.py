@@ -15,7 +15,7 @@ def described(record: Any) -> str:
     shown = []
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
-        if field.repr and not (value is None or (not _is_tensor(value) and value is field.default)):
+        if field.repr and value is not None and value is not field.default:
             shown.append(f"{field.name}={short(value)}")
     return f"{type(record).__name__}({', '.join(shown)})"
 
@@ -25,9 +25,7 @@ def short(value: Any) -> str:
     if _is_tensor(value):
         shown = f"{tuple(value.shape)}" if value.ndim else f"{value.item():.4g}"
         kind, device = str(value.dtype).removeprefix("torch."), str(value.device)
-        return " ".join(
-            [shown, *[each for each in (kind, device) if each not in ("float64", "cpu")]]
-        )
+        return " ".join(each for each in (shown, kind, device) if each not in ("float64", "cpu"))
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):

@@ -232,7 +232,7 @@ class WindowEstimator(SweepEstimator):
     ) -> Iterator[Estimate]:
         results = unrolled_gradients(problem, algorithm, depths, self.window)
         for depth, (gradient, codes) in zip(depths, results, strict=True):
-            differentiated = depth if self.window is None else min(self.window, depth)
+            differentiated = min(self.window or depth, depth)
             yield Estimate(
                 gradient, codes, {"layers": depth, "layers_differentiated": differentiated}
             )

@@ -9,7 +9,7 @@ import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import distributions as installed_distributions
+from importlib.metadata import distributions
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,11 +40,10 @@ def require(module: str, extra: str = "peers") -> Any:
 
 
 @functools.cache
-def versions(*distributions: str) -> dict[str, str]:
+def versions(*packages: str) -> dict[str, str]:
     """Return the installed version of each distribution, empty where it is absent."""
     return {
-        name: next((each.version for each in installed_distributions(name=name)), "")
-        for name in distributions
+        name: next((each.version for each in distributions(name=name)), "") for name in packages
     }
 
 

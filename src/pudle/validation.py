@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 import typing
 from collections.abc import Collection, Mapping
+from math import inf, isfinite
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from .errors import InvalidArgument
 from .text import count
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
@@ -29,17 +29,15 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     raise InvalidArgument(f"{name}={value!r} is {what}: give a whole number >= {minimum}")
 
 
-def check_positive(
-    name: str, value: Any, *, allow_zero: bool = False, most: float = math.inf
-) -> float:
+def check_positive(name: str, value: Any, *, allow_zero: bool = False, most: float = inf) -> float:
     """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number, at
     most `most`.
     """
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
     if number and (value > 0 or (value == 0 and allow_zero)) and value <= most:
         return float(value)
     what = "out of range" if number else "not a finite number"
-    limit = f" and <= {most}" if most < math.inf else ""
+    limit = f" and <= {most}" if most < inf else ""
     raise InvalidArgument(
         f"{name}={value!r} is {what}: give a number {'>=' if allow_zero else '>'} 0{limit}"
     )
@@ -65,10 +63,10 @@ def type_hints(cls: Any) -> dict[str, Any]:
 def check_options(
     record: Any,
     *,
-    least: Mapping[str, int] | None = None,
+    least: Mapping[str, int] = {},
     may_be_zero: Collection[str] = (),
     below_one: Collection[str] = (),
-    at_most: Mapping[str, str | int] | None = None,
+    at_most: Mapping[str, str | int] = {},
 ) -> None:
     """Refuse options of a dataclass that are out of range, by their annotations; it may be the
     ``__post_init__`` itself.
@@ -79,7 +77,7 @@ def check_options(
     than a number or another option.
     """
     hints = type_hints(record.__class__)
-    smallest = {"seed": 0, **(least or {})}
+    smallest = {"seed": 0, **least}
     for option in dataclasses.fields(record):
         name, value, kind = option.name, getattr(record, option.name), hints[option.name]
         if value is None and option.default is None:
@@ -89,19 +87,19 @@ def check_options(
         elif kind in (int, int | None):
             check_integer(name, value, smallest.get(name, 1))
         elif kind in (float, float | None):
-            most = 1 if name in ("density", "damping") else math.inf
+            most = 1 if name in ("density", "damping") else inf
             check_positive(name, value, allow_zero=name in may_be_zero, most=most)
     for name in below_one:
         if getattr(record, name) >= 1:
             raise InvalidArgument(f"{name}={getattr(record, name)}: give a number below 1")
-    for name, bound in (at_most or {}).items():
+    for name, bound in at_most.items():
         value, largest = getattr(record, name), getattr(record, str(bound), bound)
         if value > largest:
             limit = largest if bound is largest else f"{bound}={largest}"
             raise InvalidArgument(f"{name}={value} is above {limit}: give at most that")
 
 
-def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
+def check_tensor(name: str, value: Any, shape: str | None) -> Tensor:
     """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as
     ``"(n, m)"``, names.
 
@@ -135,7 +133,7 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
     elif tensor.numel() == 0:
         problem = f"has shape {size}, which is empty: give at least one entry per axis"
     # A finite sum has finite terms, and is far cheaper than a look at each.
-    elif not math.isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
+    elif not isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
         entries = count(int((~tensor.isfinite()).sum()), "entry that is", "entries that are")
         problem = f"has {entries} NaN or infinite: remove or replace what is not finite"
     else:
@@ -143,7 +141,7 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
     raise InvalidArgument(f"{name} {problem}")
 
 
-def check_scalar(name: str, value: Any) -> torch.Tensor:
+def check_scalar(name: str, value: Any) -> Tensor:
     """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of
     one real number.
     """
@@ -159,13 +157,13 @@ def check_scalar(name: str, value: Any) -> torch.Tensor:
     )
 
 
-def check_nonzero(name: str, tensor: torch.Tensor) -> None:
+def check_nonzero(name: str, tensor: Tensor) -> None:
     """Raise InvalidArgument if a tensor has only zeros: no step size follows from it."""
     if not tensor.any():
         raise InvalidArgument(f"{name} has only zeros: give at least one entry another value")
 
 
-def check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
+def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Raise InvalidArgument if two tensors differ in dtype or device."""
     for kind in ("dtype", "device"):
         mine, theirs = getattr(tensor, kind), getattr(other, kind)

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from repositories import git
 
 from pudle.errors import InvalidArgument
-from pudle.sharing.init_plugin_command import init_plugin_command
-from pudle.sharing.plugin import write_plugin
+from pudle.sharing.plugin import init_plugin_command, write_plugin
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,63 @@
-"""Write the repository of a plug-in from the templates beside this file."""
+"""`pudle init-plugin`: write the repository of a plug-in from the templates beside this file."""
 
-import importlib.metadata
 import json
 import keyword
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+
+import click
 
 from ..errors import InvalidArgument
 from ..files import write_atomically
 from ..names import entries
+from ..terminal import echo
 
 #: What the gate of a plug-in measures: about a minute of processor time, see docs/results/gate.md.
 GATE = "--only --estimator {name} --depth 10 --depth 100 --minutes 15"
+
+
+@click.command("init-plugin")
+@click.argument("name")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the repository goes [default: NAME].",
+)
+@click.option(
+    "--pudle",
+    "source",
+    metavar="SOURCE",
+    help="Where the plug-in and its gate get pudle from: git+ADDRESS, a folder, or a requirement"
+    " such as 'pudle>=0.1' [default: the commit that this pudle was installed from, or an index].",
+)
+def init_plugin_command(name: str, out: Path | None, source: str | None) -> None:
+    """Write a repository for an estimator of your own, with tests and a gate.
+
+    The estimator in it works, so that everything can be tried before you write your own. The gate
+    is a workflow for GitHub that judges every pull request: accuracy, time and memory, as a check
+    and as a comment.
+
+    \b
+    Examples:
+      pudle init-plugin my_estimator
+      pudle init-plugin my_estimator --pudle git+https://github.com/ME/pudle
+    """
+    folder, origin = out or Path(name.replace("_", "-")), source or installed_from()
+    in_folder = not source and origin.startswith("file:")
+    for path in write_plugin(name, folder, requirement("" if in_folder else origin)):
+        echo(path)
+    if in_folder:
+        echo(
+            "warning: this pudle was installed from a folder, and the gate will look for it on an"
+            " index: if it is on none, write the repository with --pudle git+ADDRESS",
+            err=True,
+        )
+    echo(
+        f"next: cd {folder} && git init && git add . && git commit -m 'First' && pip install -e"
+        " '.[test]'"
+    )
 
 
 def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
@@ -45,6 +92,8 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
         raise InvalidArgument(
             f"{folder} is there already: choose another folder with --out, or empty it"
         )
+    stated = metadata.metadata("pudle").get_all("Project-URL") or []
+    addresses = dict(line.partition(", ")[::2] for line in stated)
     values = {
         "label": "",
         "name": name,
@@ -52,7 +101,7 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
         "package": name.replace("_", "-"),
         "requirement": requirement,
         "arguments": GATE.format(name=name),
-        "documentation": address("Documentation"),
+        "documentation": addresses.get("Documentation", ""),
     }
     written = []
     for place, text in rendered(values):
@@ -65,7 +114,7 @@ def installed_from() -> str:
     """Return the address of the commit or of the folder that pudle was installed from; empty for an
     index.
     """
-    stated = importlib.metadata.distribution("pudle").read_text("direct_url.json")
+    stated = metadata.distribution("pudle").read_text("direct_url.json")
     origin = json.loads(stated or '{"url": ""}')
     if version := origin.get("vcs_info"):
         return f"{version['vcs']}+{origin['url']}@{version['commit_id']}"
@@ -82,8 +131,8 @@ def requirement(source: str) -> str:
     return f"pudle @ {source}" if direct else source or "pudle"
 
 
-def rendered(values: dict[str, str]) -> list[tuple[str, str]]:
-    """Return (place, text) of every file of the repository, with the values in names and texts.
+def rendered(values: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (place, text) of every file of the repository, with the values in names and texts.
 
     In the name of a template, ``dot_`` stands for a dot, so that no tool takes a template for what
     it will become.
@@ -100,15 +149,7 @@ def rendered(values: dict[str, str]) -> list[tuple[str, str]]:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    written = []
     for template in environment.list_templates():
         place = environment.from_string(template).render(values).removesuffix(".j2")
         text = environment.get_template(template).render(values)
-        written.append((place.replace("dot_", "."), text))
-    return written
-
-
-def address(kind: str) -> str:
-    """Return an address of the project, as its package states it."""
-    stated = importlib.metadata.metadata("pudle").get_all("Project-URL") or []
-    return next((line.partition(", ")[2] for line in stated if line.startswith(f"{kind}, ")), "")
+        yield place.replace("dot_", "."), text
