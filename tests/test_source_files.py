@@ -5,6 +5,7 @@ line, keyed by content.
 import dataclasses
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ MAKERS = {
     "estimators": (names.make_estimator, "Estimator"),
     "datasets": (names.make_dataset, "Dataset"),
     "algorithms": (names.make_algorithm, "Algorithm"),
-    "thresholding": (names.make_thresholding, "Rule"),
+    "thresholding": (partial(names.make, "thresholding"), "Rule"),
     "optimizers": (names.make_optimizer, "Optimizer"),
     "schedules": (names.make_schedule, "Schedule"),
 }

@@ -56,8 +56,7 @@ class Commands(click.Group):
         return sorted(points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        point = points().get(cmd_name)
-        if point is None:
+        if not (point := points().get(cmd_name)):
             return None
         try:
             command = point.load()

@@ -17,14 +17,13 @@ import pkgutil
 import re
 import sys
 import traceback
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
 from .validation import type_hints
@@ -240,7 +239,7 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
         hints = type_hints(cls)
     for key, value in arguments.items():
         hint = hints.get(key)
-        accepted = {*(typing.get_args(hint) or [hint])}
+        accepted = {*(get_args(hint) or [hint])}
         accepted |= {int} if float in accepted else set()
         if accepted <= PLAIN_TYPES and type(value) not in accepted:
             wanted = inspect.formatannotation(hint)
@@ -263,7 +262,8 @@ def holding(objects: Mapping[tuple[str, str], Any]) -> Iterator[None]:
             del _OBJECTS[key]
 
 
-def _make(group: str, spec: str) -> Any:
+def make(group: str, spec: str) -> Any:
+    """Make an object of a group, such as ``thresholding``, from a spec."""
     if (group, spec) in _OBJECTS:
         return _OBJECTS[group, spec]
     name, _ = parse(spec)
@@ -295,32 +295,27 @@ def make_estimator(spec: str) -> Any:
         If the spec is malformed, or its name is unknown (the text suggests the nearest name) or
         that of a broken plug-in, or the file cannot be used.
     """
-    return _make("estimators", spec)
+    return make("estimators", spec)
 
 
 def make_dataset(spec: str) -> Any:
     """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
-    return _make("datasets", spec)
+    return make("datasets", spec)
 
 
 def make_algorithm(spec: str) -> Any:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
-    return _make("algorithms", spec)
-
-
-def make_thresholding(spec: str) -> Any:
-    """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
-    return _make("thresholding", spec)
+    return make("algorithms", spec)
 
 
 def make_optimizer(spec: str) -> Any:
     """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
-    return _make("optimizers", spec)
+    return make("optimizers", spec)
 
 
 def make_schedule(spec: str) -> Any:
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
-    return _make("schedules", spec)
+    return make("schedules", spec)
 
 
 # Entry points
@@ -360,16 +355,12 @@ def list_profiles() -> dict[str, Any]:
     return entries("profiles")
 
 
-def list_studies() -> dict[str, dict[str, Any]]:
-    """Return every study as ``{name: {name: experiment}}``; each entry point of
+def list_experiments() -> dict[str, Any]:
+    """Return every experiment of every study as ``{name: experiment}``; each entry point of
     ``pudle.experiments`` is a study.
     """
-    return dict(entries("experiments"))
-
-
-def list_experiments() -> dict[str, Any]:
-    """Return every experiment of every study as ``{name: experiment}``."""
-    return {name: each for study in list_studies().values() for name, each in study.items()}
+    studies = entries("experiments").values()
+    return {name: each for study in studies for name, each in study.items()}
 
 
 def points(group: str) -> list[EntryPoint]:
@@ -435,8 +426,7 @@ def broken(*groups: str) -> list[str]:
 
 def _claimed(group: str, name: str, entry: Any) -> list[str]:
     """Return the names that an entry claims, or raise _Defect if it is not what the group holds."""
-    kind = KINDS.get(group) or OTHERS.get(group)
-    if kind is None:
+    if not (kind := KINDS.get(group) or OTHERS.get(group)):
         return [name]
     base = kind.base_class()
     if group == "experiments":

@@ -173,9 +173,9 @@ class JaxImplicitPeer(ImplicitPeer):
         constants = (step, problem.penalty, problem.l2_penalty)
         tensors = (codes, problem.observations, code_gradient)
         chunks = zip(*(each.split(self.chunk) for each in tensors), strict=True)
-        results = [
+        results = (
             run_jax(program, problem.dictionary, *chunk, constants=constants) for chunk in chunks
-        ]
+        )
         shares, solutions = zip(*results, strict=True)
         return sum(shares), torch.cat(solutions), {"solves": len(codes)}
 
@@ -199,12 +199,10 @@ def run_jax(
     """
     jax, double = require("jax"), tensors[0].dtype == torch.float64
     with quiet(), jax.enable_x64(double), jax.default_device(jax.devices("cpu")[0]):
-        results = program(
-            *(jax.numpy.asarray(tensor.detach().numpy()) for tensor in tensors), *constants
-        )
+        arrays = (jax.numpy.asarray(tensor.detach().numpy()) for tensor in tensors)
         # Copies in numpy: the next operation outside the context would turn float64 arrays of jax
         # into float32.
-        return [torch.from_numpy(np.array(result)) for result in results]
+        return [torch.from_numpy(np.array(each)) for each in program(*arrays, *constants)]
 
 
 def layer(

@@ -13,8 +13,9 @@ def printable(text: str) -> str:
     """Return a text with escapes in place of control characters, line ends and tabs aside: a
     terminal would do what they say.
     """
-    kept = (char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
-    return "".join(kept)
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
+    )
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -114,7 +114,7 @@ class Process(_Ending):
         call = pickle.dumps(target) if callable(target) else [os.fspath(each) for each in target]
         with theirs, its_talk:
             _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
-        environment = dict(os.environ if env is None else env)
+        environment = dict(env or os.environ)
         _send(self.connection, call, cwd or Path.cwd(), environment, sys.path, module)
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -165,7 +165,7 @@ def run(
 
 
 @contextmanager
-def run_at_end(script: str, *arguments: Any) -> Iterator[None]:
+def run_at_end(script: str, *arguments: Any) -> Generator[None]:
     """Run a shell script when the context is left, also if this process is killed meanwhile."""
     # The script waits for the end of its input, which is that of this process at the latest.
     command = ["sh", "-c", f"cat > /dev/null; {script}", "sh", *map(str, arguments)]
@@ -197,7 +197,7 @@ class Outcome(NamedTuple):
     parts: Sequence[Any] = ()
 
 
-_Outcomes = Generator[tuple[Any, Outcome], None, None]
+_Outcomes = Generator[tuple[Any, Outcome]]
 
 
 class _OutOfTime(PudleError):
@@ -379,10 +379,10 @@ def return_freed_memory(*, at_once: bool = False) -> None:
     ever freed.
     """
     library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):
+    with suppress(AttributeError):  # another C library
         library.malloc_trim(0)
-    if at_once and hasattr(library, "mallopt"):
-        library.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD
+        if at_once:
+            library.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD
 
 
 def limit_memory() -> None:
@@ -410,10 +410,10 @@ class Copy(_Ending):
             warnings.simplefilter("ignore", DeprecationWarning)
             #: 0 once it has ended.
             self.number = os.fork()
-        if self.number == 0:
+        if not self.number:
             try:
-                if hasattr(library := ctypes.CDLL(None), "prctl"):
-                    library.prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
+                with suppress(AttributeError):  # another system
+                    ctypes.CDLL(None).prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
                 _TELL.set(lambda *_: None)
                 while True:
                     arguments = _receive(theirs)
@@ -540,15 +540,16 @@ def _supervise(descriptor: int, parent: int) -> None:
     set_wakeup_fd(wake.fileno())
     signal(SIGCHLD, lambda *_: None)
     signal(SIGALRM, check_parent)
-    for number in (SIGINT, SIGTERM):
-        signal(number, SIG_IGN)
+    signal(SIGINT, SIG_IGN)
+    signal(SIGTERM, SIG_IGN)
     while True:
         ready = wait([control, woken, *processes])
         if control in ready:
-            message, descriptors, _, _ = socket.recv_fds(control, 1, 8)
+            message, descriptors, *_ = socket.recv_fds(control, 1, 8)
             if not message:
                 finish()
-            connection, *streams = Connection(descriptors[0]), *descriptors[1:]
+            first, *streams = descriptors
+            connection = Connection(first)
             with suppress(*_CLOSED):  # the parent has just been killed
                 *request, module = _receive(connection)
                 # None but this package's own modules may run here.
@@ -581,8 +582,8 @@ def _forked(
     try:
         os.setsid()
         set_wakeup_fd(-1)
-        for each in (SIGCHLD, SIGTERM):
-            signal(each, SIG_DFL)
+        signal(SIGCHLD, SIG_DFL)
+        signal(SIGTERM, SIG_DFL)
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
         os.closerange(3, MOST_OPEN)

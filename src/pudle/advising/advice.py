@@ -76,8 +76,7 @@ class Choice:
     @property
     def promise(self) -> str:
         """The error, with all its digits, and on which of the tested seeds it is kept."""
-        alone = isnan(self.share)
-        where = "this problem" if alone else f"{self.kept} of {self.seeds} seeds"
+        where = "this problem" if isnan(self.share) else f"{self.kept} of {self.seeds} seeds"
         return f"error at most {self.error:.12g} on {where}"
 
 

@@ -248,23 +248,24 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
             bases = [Choice(base.estimator, base.algorithm, int(depth), error)]
     rows, two = [*tested, *bases], len(tested) > 1
     calls = [(Candidate(each.estimator, each.algorithm), each.depth) for each in rows]
-    seconds = np.concatenate([search.in_turns(calls, ROUNDS, seed) for seed in search.more[:TIMED]])
-    medians = np.median(seconds, 0).tolist()
-    rows = [replace(each, seconds=taken) for each, taken in zip(rows, medians, strict=True)]
+    taken = np.hstack([search.in_turns(calls, ROUNDS, seed).T for seed in search.more[:TIMED]])
+    medians = np.median(taken, 1).tolist()
+    rows = [replace(each, seconds=median) for each, median in zip(rows, medians, strict=True)]
     first = 0
     if two and search.requirement.error is not None:
         # The search timed them on one problem and in fewer rounds.
-        ratio = compare(seconds[:, 1], seconds[:, 0])
+        ratio = compare(taken[1], taken[0])
         first = int(ratio.value < 1 and ratio.p_value <= SIGNIFICANCE)
-    chosen, others = rows[first], dict[str, Any]()
+    fields: dict[str, Any] = {"chosen": rows[first]}
     if search.requirement.memory < inf:
-        chosen = replace(chosen, memory=search.memory_of(*calls[first]))
+        memory = search.memory_of(*calls[first])
+        fields["chosen"] = replace(rows[first], memory=memory)
     if two:
-        others["runner_up"] = rows[1 - first]
-        others["next_ratio"] = compare(seconds[:, 1 - first], seconds[:, first])
+        second = 1 - first
+        fields |= {"runner_up": rows[second], "next_ratio": compare(taken[second], taken[first])}
     if bases:
-        others |= {"base": rows[-1], "base_ratio": compare(seconds[:, first], seconds[:, -1])}
-    return {"chosen": chosen, **others}
+        fields |= {"base": rows[-1], "base_ratio": compare(taken[first], taken[-1])}
+    return fields
 
 
 def is_kept(tested: Choice) -> bool:

@@ -146,7 +146,7 @@ class Draws:
         self.spec = problem if isinstance(problem, str) else ""
         self.drawn: dict[int, tuple[Any, Reference]] = {}
         self.seconds = defaultdict[tuple[Candidate, int], list[float]](list)
-        self._draw, self._errors = draw, dict[tuple[Candidate, int], dict[int, float]]()
+        self._draw, self._errors = draw, defaultdict[Any, dict[int, float]](dict)
         self._target = default_target(first, self.algorithms[0])
         self.text = type(made).__name__ if self.single else f"{names.text(made)}, {loss} loss"
         if algorithm:
@@ -181,7 +181,7 @@ class Draws:
         are not yet; NaN where there is none, and `failures` says why.
         """
         for seed in seeds:
-            problem, errors = self.problem(seed), self._errors.setdefault((candidate, seed), {})
+            problem, errors = self.problem(seed), self._errors[candidate, seed]
             missing = tuple(sorted({*depths} - errors.keys()))
             results = attempt(candidate.estimator, problem, candidate.algorithm, missing)
             clock = meter.clock(problem.theta.device.type)

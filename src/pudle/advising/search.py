@@ -3,14 +3,13 @@ much a few seeds say about all seeds.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf, log2, nan, sqrt
 from operator import attrgetter
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from .. import names, paired
@@ -103,9 +102,10 @@ class Search:
             return depth <= candidate.window or depth < EARLY
         taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
         slowest = SLOWEST * max(1, EARLY / depth) * np.median(taken)
-        limits = [slowest] + [best.seconds.value] * best.reached
         memory = self._memory[candidate].get(depth, nan)
-        if seconds >= min(limits) or not self.requirement.allows(seconds, memory):
+        if seconds >= slowest or (best.reached and seconds >= best.seconds.value):
+            return False
+        if not self.requirement.allows(seconds, memory):
             return False
         if depth < EARLY:
             return True
@@ -184,16 +184,17 @@ class Search:
         candidates: Sequence[Candidate],
         seeds: Sequence[int],
         most: int,
-        group: Callable[[Candidate], str] = attrgetter("kind"),
+        group: str = "kind",
         members: int = 1,
         least: Mapping[Candidate, float] = {},
     ) -> dict[Candidate, Answer]:
         """Return the best candidates that meet the requirement, so many `members` of a group."""
         ranked: dict[Candidate, Answer] = {}
+        of = attrgetter(group)
         while len(ranked) < most:
-            groups = Counter(map(group, ranked))
+            groups = Counter(map(of, ranked))
             left = [
-                each for each in candidates if each not in ranked and groups[group(each)] < members
+                each for each in candidates if each not in ranked and groups[of(each)] < members
             ]
             rows = self.measured(left, seeds, least)
             chosen = answer(rows, self.requirement)
@@ -209,19 +210,19 @@ class Search:
         chosen = {
             each: self.needed(each, self.requirement.error, int(first.depth))
             for each, first in self.best(
-                able, self.few, REFINED, attrgetter("estimator.computes"), MEMBERS
+                able, self.few, REFINED, "estimator.computes", MEMBERS
             ).items()
         }
         calls = [(each, int(depth)) for each, depth in chosen.items() if depth < inf]
         if calls:
-            claims, taken = [*CLAIMS], self.in_turns(calls, FINAL_ROUNDS).T
+            taken = self.in_turns(calls, FINAL_ROUNDS).T
             fastest = min(taken, key=np.median).copy()
             for (each, depth), seconds in zip(calls, taken, strict=True):
                 if paired.compare(seconds, fastest).p_value > paired.SIGNIFICANCE:
                     # What cannot be told from the least time counts as that, the simplest first.
                     claim = each.estimator.computes
                     layers = depth + (depth if claim == "unrolled" else min(each.window, depth))
-                    effort = log2(layers) + SIMPLER * claims.index(claim)
+                    effort = log2(layers) + SIMPLER * [*CLAIMS].index(claim)
                     seconds[:] = fastest * (1 + 1e-9 * effort)
             self._note_costs(calls, taken)
         return self.best([*chosen], self.more, ADVISED, least=chosen)
@@ -233,7 +234,7 @@ class Search:
         if error is None:
             self.draws.errors(candidate, self.more, [depth])
             return depth
-        new, finer = np.array([depth]), False
+        new, finer = [depth], False
         while True:
             tried = self.draws.errors(candidate, self.more, new).index
             (measured,) = self.measured([candidate], self.more)
@@ -243,20 +244,19 @@ class Search:
             needed = float(np.ceil(limit))
             if needed == inf and depth < self.most_depth:
                 depth = min(2 * depth, self.most_depth)
-                new = np.array([depth])
+                new = [depth]
             elif needed < inf and not finer:
                 finer = True
-                new = np.geomspace(max(COARSE * depth, 1), depth, FINER).round().astype(int)
+                spaced = np.geomspace(max(COARSE * depth, 1), depth, FINER)
+                new = spaced.round().astype(int).tolist()
             elif needed == inf or needed in tried:
                 return needed
             else:
-                new = np.array([int(needed)])
+                new = [int(needed)]
 
 
-def tolerance_limit(
-    errors: ArrayLike, share: float = SHARE, confidence: float = CONFIDENCE
-) -> float:
-    r"""Return an upper limit on the errors of a share of all seeds, with a confidence, from the
+def tolerance_limit(errors: Sequence[float], share: float = SHARE) -> float:
+    r"""Return an upper limit on the errors of a share of all seeds, with `CONFIDENCE`, from the
     errors of a few.
 
     The logarithms of the errors are taken as normal. With their mean m and standard deviation s
@@ -275,7 +275,7 @@ def tolerance_limit(
         return inf
     # An error of exactly zero does not occur: scores are never below their reference's bound.
     logs = np.log(values)
-    factor = stats.nct.ppf(confidence, n - 1, stats.norm.ppf(share) * sqrt(n)) / sqrt(n)
+    factor = stats.nct.ppf(CONFIDENCE, n - 1, stats.norm.ppf(share) * sqrt(n)) / sqrt(n)
     return float(np.exp(logs.mean() + factor * logs.std(ddof=1)))
 
 

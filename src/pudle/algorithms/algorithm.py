@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..described import described
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..names import make_thresholding
+from ..names import make
 from ..problems import Problem
 from ..validation import check_alike, check_integer, check_positive
 from .dispatch import Dispatched
@@ -150,7 +150,7 @@ class Algorithm(ABC):
         if self.step is not None:
             check_positive("step", self.step)
         if isinstance(self.thresholding, str):
-            object.__setattr__(self, "thresholding", make_thresholding(self.thresholding))
+            object.__setattr__(self, "thresholding", make("thresholding", self.thresholding))
         if not isinstance(self.thresholding, Thresholding):
             raise InvalidArgument(
                 f"thresholding={self.thresholding!r} is no thresholding rule: give a subclass of"

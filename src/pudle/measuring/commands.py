@@ -223,7 +223,7 @@ def _rows(kind: str, profile: str) -> Iterator[Row]:
             yield case.name, case.dataset, case.algorithm, len(case.seeds)
     elif kind == "experiments":
         yield "experiment", "study", "kind", f"in profile {profile}"
-        for study, experiments in names.list_studies().items():
+        for study, experiments in names.entries("experiments").items():
             for name, experiment in experiments.items():
                 yield name, study, experiment.kind, "yes" * (name in selection.experiments)
     else:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ..errors import ChangedSources, PudleError, UnreadableResult
 from ..files import read_arrays, sweep, write_atomically
 from ..kernel_choice import choice, description
-from ..names import list_studies, make_dataset, make_estimator
+from ..names import entries, make_dataset, make_estimator
 from ..references.certified import Certificate, Reference
 from . import sources
 from .case import Case, slug
@@ -119,7 +119,7 @@ class Store:
             case _, name:
                 study, experiment = next(
                     (study, members[name])
-                    for study, members in list_studies().items()
+                    for study, members in entries("experiments").items()
                     if name in members
                 )
                 made = [experiment]
