@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import floor, inf, isnan, log, log10, nan
 from typing import Any, NamedTuple
@@ -131,7 +131,7 @@ class Rounds:
     same. Times differ where the p-value is at most `significance`, see `paired.critical`.
     """
 
-    samples: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    samples: Mapping[int, Sequence[float]]
     turns: str = ""
     significance: float = paired.SIGNIFICANCE
 
@@ -159,7 +159,7 @@ class Rounds:
         return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
-NO_ROUNDS = Rounds()
+NO_ROUNDS = Rounds({})
 
 
 class Reach(NamedTuple):

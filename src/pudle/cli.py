@@ -1,7 +1,6 @@
 """The `pudle` command. Its subcommands are entry points, so that the core need not import them."""
 
 import ast
-import importlib.util
 import os
 import signal
 import sys
@@ -9,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -89,7 +89,7 @@ def summary(point: EntryPoint) -> str:
     package = names.owner(point)
     if package != names.PACKAGE:
         return f"A command of {package}."
-    place: Any = importlib.util.find_spec(point.module)
+    place: Any = find_spec(point.module)
     for node in ast.parse(Path(place.origin).read_text()).body:
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
             return (ast.get_docstring(node) or "").partition("\n\n")[0]

@@ -3,10 +3,10 @@
 import contextlib
 import fcntl
 import functools
-import importlib.metadata
-import importlib.util
 import os
 from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from .errors import InvalidArgument
@@ -14,7 +14,7 @@ from .errors import InvalidArgument
 #: Name of the environment variable that chooses, and what it may be.
 VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 Function = Callable[..., Any]
-_version = functools.cache(importlib.metadata.version)
+_version = functools.cache(version)
 
 
 def choice() -> str:
@@ -26,7 +26,7 @@ def choice() -> str:
     InvalidArgument
         If the variable is set to anything else.
     """
-    chosen = os.environ.get(VARIABLE) or ("numba" if importlib.util.find_spec("numba") else "torch")
+    chosen = os.environ.get(VARIABLE) or ("numba" if find_spec("numba") else "torch")
     if chosen not in CHOICES:
         raise InvalidArgument(
             f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch"

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib
 import inspect
-import os
 import pkgutil
 import re
 import sys
@@ -21,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
+from os import fsencode
+from os.path import abspath, join, relpath, splitext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
@@ -510,12 +511,12 @@ def load(path: Path) -> ModuleType:
     SpecError
         If there is no such file, or it raises an error; the text says where.
     """
-    shown, path = shown_path(path), Path(os.path.abspath(path))
+    shown, path = shown_path(path), Path(abspath(path))
     with suppress(KeyError, OSError):
         module, contents = _FILES[path]
         if all(each.read_bytes() == content for each, content in contents.items()):
             return module
-    name = PREFIX + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    name = PREFIX + hashlib.sha256(fsencode(path)).hexdigest()[:16]
     # Dataclasses look their module up by its name.
     sys.modules[name] = module = ModuleType(name)
     module.__file__ = str(path)
@@ -567,7 +568,7 @@ def _modules_in(folder: Path) -> dict[str, ModuleType]:
         for name, module in list(sys.modules.items())
         for place in (vars(module).get("__file__"), *vars(module).get("__path__", ()))
         # Without a Path for each of thousands of modules, which would take a tenth of a second.
-        if name != PACKAGE and place and os.path.splitext(place)[0] == os.path.join(folder, name)
+        if name != PACKAGE and place and splitext(place)[0] == join(folder, name)
     }
     return {
         name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in top
@@ -634,4 +635,4 @@ def files_of(module: str) -> list[Path]:
 
 def shown_path(path: Path) -> str:
     """Return a path as specs, names and stored files have it: as seen from the working folder."""
-    return Path(os.path.relpath(path.expanduser())).as_posix()
+    return Path(relpath(path.expanduser())).as_posix()
