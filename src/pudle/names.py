@@ -91,24 +91,24 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     None, tuples or lists of these). A malformed text, a positional argument and a value that is not
     a literal raise SpecError.
     """
-    match = SPEC.fullmatch(str(spec).strip())
+    found = SPEC.fullmatch(str(spec).strip())
     call: Any = None
-    if match:
+    if found:
         with suppress(SyntaxError, ValueError, MemoryError, RecursionError):
-            call = ast.parse(f"f{match['options'] or '()'}", mode="eval").body
-    arguments: dict[Any, Any] = {}
-    keywords = getattr(call, "keywords", ())
-    for keyword in keywords:
-        try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError, MemoryError, RecursionError):
-            raise SpecError(
-                f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes"
-                " anything: write a number, text, True, False or None"
-            ) from None
-    once = None not in arguments and len(arguments) == len(keywords)
-    if match and isinstance(getattr(call, "func", None), ast.Name) and not call.args and once:
-        return match["name"], arguments
+            call = ast.parse(f"f{found['options'] or '()'}", mode="eval").body
+    match call:
+        case ast.Call(ast.Name(), [], keywords):
+            arguments: dict[Any, Any] = {}
+            for keyword in keywords:
+                try:
+                    arguments[keyword.arg] = ast.literal_eval(keyword.value)
+                except (ValueError, TypeError, MemoryError, RecursionError):
+                    raise SpecError(
+                        f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or"
+                        " computes anything: write a number, text, True, False or None"
+                    ) from None
+            if found and None not in arguments and len(arguments) == len(keywords):
+                return found["name"], arguments
     raise SpecError(
         f"malformed spec {spec!r}: write name, name(key=value, ...) or"
         " path/file.py:Class(key=value, ...), each key once, e.g. truncated(window=10)"
@@ -209,7 +209,7 @@ def build(spec: str, cls: Any) -> Any:
                 f" {', '.join(taken) or 'no arguments'}"
             )
         for key, each in taken.items():
-            if key not in arguments and not has_default(each):
+            if key not in arguments and each.default is each.default_factory is MISSING:
                 raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
     # A class that checks its own options says more than their types do.
     wrong = _wrong_type(cls, arguments)
@@ -224,10 +224,6 @@ def build(spec: str, cls: Any) -> Any:
     if wrong:
         raise SpecError(f"spec {spec!r}: {wrong}")
     return made
-
-
-def has_default(option: Field[Any]) -> bool:
-    return (option.default, option.default_factory) != (MISSING, MISSING)
 
 
 def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
@@ -376,7 +372,7 @@ def points(group: str) -> list[EntryPoint]:
 
 def owner(point: EntryPoint) -> str:
     """Return the name of the installed package that an entry point belongs to."""
-    return point.dist.name if point.dist else "an installed package"
+    return getattr(point.dist, "name", "an installed package")
 
 
 @functools.cache
@@ -413,7 +409,7 @@ def entries(group: str) -> Entries:
         else:
             usable[name] = entry
             taken |= dict.fromkeys(claimed, f"{name!r} of {package}")
-            version = point.dist.version if point.dist else ""
+            version = getattr(point.dist, "version", "")
             origins[name] = "built-in" if package == PACKAGE else f"{package} {version}"
     result = Entries(sorted(usable.items()))
     result.broken, result.origins = defects, origins

@@ -68,7 +68,11 @@ def candidates(
     for each in named or own:
         option, specs = "", [each]
         stated = names.options(classes.get(each))
-        needed = [field for field in stated if not names.has_default(field)]
+        needed = [
+            field
+            for field in stated
+            if field.default is field.default_factory is dataclasses.MISSING
+        ]
         if len(needed) == 1 and needed[0].type in (int, "int"):
             option = needed[0].name
             specs = [f"{each}({option}={number})" for number in NUMBERS]
