@@ -2,10 +2,10 @@
 terms is searched; and their errors on draws of a problem, with references.
 """
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -33,7 +33,7 @@ LAYERED = ("unrolled", "truncated")
 NUMBERS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Candidate:
     """An estimator with an algorithm; those of one `kind` differ in one number, such as the window
     of `truncated`, or in the algorithm.
@@ -41,9 +41,9 @@ class Candidate:
 
     estimator: GradientEstimator
     algorithm: Algorithm
-    kind: str = dataclasses.field(default="", compare=False)
+    kind: str = field(default="", compare=False)
     #: Layers that a member of a truncated family differentiates, 0 for any other.
-    window: int = dataclasses.field(default=0, compare=False)
+    window: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -68,11 +68,7 @@ def candidates(
     for each in named or own:
         option, specs = "", [each]
         stated = names.options(classes.get(each))
-        needed = [
-            field
-            for field in stated
-            if field.default is field.default_factory is dataclasses.MISSING
-        ]
+        needed = [one for one in stated if one.default is one.default_factory is MISSING]
         if len(needed) == 1 and needed[0].type in (int, "int"):
             option = needed[0].name
             specs = [f"{each}({option}={number})" for number in NUMBERS]
@@ -140,7 +136,7 @@ class Draws:
         def draw(seed: int) -> Any:
             if isinstance(made, Problem):
                 return made
-            return dataclasses.replace(made, seed=seed).problem(loss, device=device)
+            return replace(made, seed=seed).problem(loss, device=device)
 
         first = draw(0)
         if isinstance(algorithm, str):
