@@ -14,9 +14,6 @@ from .algorithms import Ista as Ista
 from .algorithms import Iteration as Iteration
 from .algorithms import Noodl as Noodl
 from .algorithms import Trajectory as Trajectory
-from .batches import MeanEstimate as MeanEstimate
-from .batches import mean_estimate as mean_estimate
-from .batches import split as split
 from .conformance.audit import Audit as Audit
 from .conformance.audit import audit as audit
 from .data import ConvolutionalDataset as ConvolutionalDataset
@@ -31,6 +28,9 @@ from .errors import SpecError as SpecError
 from .errors import UnsupportedProblem as UnsupportedProblem
 from .estimator import Estimate as Estimate
 from .estimator import GradientEstimator as GradientEstimator
+from .estimator import MeanEstimate as MeanEstimate
+from .estimator import mean_estimate as mean_estimate
+from .estimator import split as split
 from .learning.learner import Learner as Learner
 from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training

@@ -8,7 +8,7 @@ from examples import elastic_net, penalty_selection, ridge_problem, sparse_probl
 
 import pudle
 from pudle.algorithms import Fista, Ista
-from pudle.batches import mean_estimate, split
+from pudle.estimator import mean_estimate, split
 
 ESTIMATORS = ("backprop", "truncated(window=3)", "analytic", "conjugate_gradient")
 PROBLEMS = {

@@ -21,9 +21,8 @@ import torch
 from .. import kernel_choice, paired
 from ..algorithms import Algorithm, kernels
 from ..algorithms.unrolling import directional_derivative
-from ..batches import split
 from ..errors import MissingDependency
-from ..estimator import GradientEstimator
+from ..estimator import GradientEstimator, split
 from ..names import make_estimator
 from ..problems import Problem
 from ..workers import Copy, Outcome, return_freed_memory, run_in_copy

@@ -22,7 +22,6 @@ from .. import names
 #: What gradients and references rest on: rooms of this package, folders or files.
 GRADIENTS = (
     "algorithms",
-    "batches",
     "data",
     "estimator",
     "kernel_choice",

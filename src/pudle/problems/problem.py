@@ -73,7 +73,7 @@ class Problem(ABC):
     joint: ClassVar[bool] = False
     default_algorithm: ClassVar[str] = "ista"
     #: Fields with one row per sample, on which nothing but the rows of the codes depends; see
-    #: `pudle.batches.split`.
+    #: `pudle.split`.
     per_sample: ClassVar[tuple[str, ...]] = ()
 
     __repr__ = described
