@@ -4,7 +4,7 @@ import typing
 
 from . import adapt as adapt
 from . import testing as testing
-from .advising.advice import Advice as Advice
+from .advising.advise import Advice as Advice
 from .advising.advise import advise as advise
 from .algorithms import ActiveSet as ActiveSet
 from .algorithms import Algorithm as Algorithm

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pudle.advising.advise import advise
-from pudle.advising.candidates import Candidate, Draws
-from pudle.advising.search import Search
+from pudle.advising.search import Candidate, Draws, Search
 from pudle.answers import Requirement
 from pudle.text import seconds
 from pudle.threads import single_thread

@@ -13,10 +13,8 @@ import oracles
 import pytest
 
 import pudle
-from pudle.advising.advice import Choice
-from pudle.advising.advise import check_scorable, compared
-from pudle.advising.candidates import Candidate, Draws, candidates
-from pudle.advising.search import Search
+from pudle.advising.advise import Choice, check_scorable, compared
+from pudle.advising.search import Candidate, Draws, Search, candidates
 from pudle.answers import Requirement
 from pudle.datasets.ridge import RidgeRegression
 from pudle.errors import InvalidArgument

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pudle
-from pudle.advising.advice import Advice, Choice
+from pudle.advising.advise import Advice, Choice
 from pudle.answers import Requirement
 from pudle.paired import Ratio
 
