@@ -138,8 +138,10 @@ class Rounds:
     @cached_property
     def _lines(self) -> list[Line]:
         # Of some depths there are fewer rounds.
-        rounds = itertools.zip_longest(*self.samples.values(), fillvalue=nan)
-        return [Line(dict(zip(self.samples, taken, strict=True))) for taken in rounds]
+        return [
+            Line(dict(zip(self.samples, taken, strict=True)))
+            for taken in itertools.zip_longest(*self.samples.values(), fillvalue=nan)
+        ]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
     def at(self, depth: float) -> np.ndarray:
@@ -154,8 +156,11 @@ class Rounds:
 
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
-        pairs = zip(self.at(depth), other.at(other_depth), strict=False)
-        known = [pair for pair in pairs if not isnan(sum(pair)) and self.turns == other.turns]
+        known = [
+            pair
+            for pair in zip(self.at(depth), other.at(other_depth), strict=False)
+            if not isnan(sum(pair)) and self.turns == other.turns
+        ]
         return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
@@ -325,11 +330,12 @@ class Answer:
         if self.reached:
             # Less may do: between the measured depths nothing is known.
             error, depth = (text.Cell(f"≤ {cell}", key=cell.key) for cell in (error, depth))
-        time = self.seconds.shown(text.seconds)
         return {
             "error": error,
             "depth": depth,
-            "time": text.between(self.seconds.value, *self.interval, text.seconds, time),
+            "time": text.between(
+                self.seconds.value, *self.interval, text.seconds, self.seconds.shown(text.seconds)
+            ),
             "memory": self.memory.shown(text.memory),
         }
 
@@ -346,8 +352,7 @@ class Answer:
                 value += f", not distinguishable from {text.count(len(self.ties), 'other')}"
             return self.estimator, value
         if self.requirement.limited:
-            error = f"error {text.number(self.error)}" if self.estimator else "none"
-            return self.estimator, error
+            return self.estimator, f"error {text.number(self.error)}" if self.estimator else "none"
         return "", "not reached" if self.estimator else text.DASH
 
 
@@ -413,8 +418,7 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
         reason = (
             f"{which} the fastest {goal}; not distinguishable in time from {text.listing(some)}."
         )
-    interval = best.source.rounds.quartiles(best.depth)
-    facts = best.depth, error, best.seconds, best.memory, interval
+    facts = best.depth, error, best.seconds, best.memory, best.source.rounds.quartiles(best.depth)
     return Answer(requirement, reason, best.source, True, *facts, tuple(ties))
 
 
@@ -452,8 +456,12 @@ def limits(measured: Iterable[Measured], cost: str) -> list[float]:
     """Return two round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
     a power of ten of a unit.
     """
-    points = [point for each in measured for point in each.points]
-    positive = [value for each in points if (value := getattr(each, cost) / UNITS[cost]) > 0]
+    positive = [
+        value
+        for each in measured
+        for point in each.points
+        if (value := getattr(point, cost) / UNITS[cost]) > 0
+    ]
     rounded = set[float]()
     for value in np.quantile(positive, (1 / 3, 2 / 3)) if positive else ():
         power = 10.0 ** floor(log10(value))

@@ -235,11 +235,9 @@ class WindowEstimator(SweepEstimator):
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
         results = unrolled_gradients(problem, algorithm, depths, self.window)
-        for depth, (gradient, codes) in zip(depths, results, strict=True):
+        for depth, result in zip(depths, results, strict=True):
             differentiated = min(self.window or depth, depth)
-            yield Estimate(
-                gradient, codes, {"layers": depth, "layers_differentiated": differentiated}
-            )
+            yield Estimate(*result, {"layers": depth, "layers_differentiated": differentiated})
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,8 +141,9 @@ def readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator[
         yield
     except Exception as error:  # noqa: BLE001
         # numpy raises errors of a dozen kinds, depending on the damaged byte.
-        reason = first_line(error) or "it is empty"
-        raise UnreadableResult(f"{path} {what} ({reason}): {remedy}") from None
+        raise UnreadableResult(
+            f"{path} {what} ({first_line(error) or 'it is empty'}): {remedy}"
+        ) from None
 
 
 def write_record(path: Path, record: Any) -> None:

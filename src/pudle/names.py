@@ -267,8 +267,9 @@ def make(group: str, spec: str) -> Any:
     if file := file_of(name):
         return build(spec, class_in(group, *file))
     classes = entries(group)
-    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
-    choices = aliases | classes
+    choices = {
+        alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())
+    } | classes
     if name in choices:
         return build(spec, choices[name])
     raise SpecError(
@@ -356,8 +357,7 @@ def list_experiments() -> dict[str, Any]:
     """Return every experiment of every study as ``{name: experiment}``; each entry point of
     ``pudle.experiments`` is a study.
     """
-    studies = entries("experiments").values()
-    return {name: each for study in studies for name, each in study.items()}
+    return {name: each for study in entries("experiments").values() for name, each in study.items()}
 
 
 def points(group: str) -> list[EntryPoint]:

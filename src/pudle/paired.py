@@ -25,8 +25,7 @@ def order(turn: int, number: int) -> list[int]:
     finds caches and clock rate as the one before left them. Of two rounds, the second goes
     backwards.
     """
-    shuffled = random.Random(turn // 2).sample(range(number), number)
-    return shuffled[:: 1 if turn % 2 else -1]
+    return random.Random(turn // 2).sample(range(number), number)[:: 1 if turn % 2 else -1]
 
 
 class Ratio(NamedTuple):

@@ -156,11 +156,13 @@ class JaxImplicitPeer(ImplicitPeer):
         returns the gradient in the dictionary and that in the offsets, which is the solution of the
         linear systems.
         """
-        jax, minimizer = require("jax"), self.minimizer(nonnegative, rounding)
+        jax = require("jax")
 
         def pull_back(dictionary, codes, observations, code_gradient, *constants):
             def contracted(dictionary, offsets):
-                over_samples = jax.vmap(minimizer, (0, None, 0, 0, None))
+                over_samples = jax.vmap(
+                    self.minimizer(nonnegative, rounding), (0, None, 0, 0, None)
+                )
                 moved = over_samples(codes, dictionary, offsets, observations, constants)
                 return (moved * code_gradient).sum()
 
@@ -170,8 +172,8 @@ class JaxImplicitPeer(ImplicitPeer):
 
     def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
-        constants = (step, problem.penalty, problem.l2_penalty)
-        tensors = (codes, problem.observations, code_gradient)
+        constants = step, problem.penalty, problem.l2_penalty
+        tensors = codes, problem.observations, code_gradient
         chunks = zip(*(each.split(self.chunk) for each in tensors), strict=True)
         results = (
             run_jax(program, problem.dictionary, *chunk, constants=constants) for chunk in chunks
@@ -184,8 +186,8 @@ def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
     """Return the largest ratio over samples of the residual's norm to the right-hand side's; the
     norm where that is zero.
     """
-    norms, scales = residual.norm(dim=1), right_hand_side.norm(dim=1)
-    return float((norms / torch.where(scales > 0, scales, 1)).max())
+    scales = right_hand_side.norm(dim=1)
+    return float((residual.norm(dim=1) / torch.where(scales > 0, scales, 1)).max())
 
 
 def run_jax(

@@ -114,8 +114,7 @@ class Process(_Ending):
         call = pickle.dumps(target) if callable(target) else [os.fspath(each) for each in target]
         with theirs, its_talk:
             _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
-        environment = dict(env or os.environ)
-        _send(self.connection, call, cwd or Path.cwd(), environment, sys.path, module)
+        _send(self.connection, call, cwd or Path.cwd(), dict(env or os.environ), sys.path, module)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
@@ -432,8 +431,7 @@ class Copy(_Ending):
         try:
             _send(self.connection, *arguments)
             if self.connection.poll(min(timeout, MOST_WAITING)):
-                content = self.connection.recv_bytes(MOST_BYTES)
-                return msgpack.decode(content, type=Outcome)
+                return msgpack.decode(self.connection.recv_bytes(MOST_BYTES), type=Outcome)
             self.end()
             return Outcome(None, *failure(_OutOfTime(timeout)))
         except _CLOSED:

@@ -339,15 +339,15 @@ def advise(
             if near.source:
                 at = able[rows.index(near.source)]
                 facts = int(near.depth), near.error, near.seconds.value, near.memory.value
-                closest = Choice(at.estimator, at.algorithm, *facts)
-                advice = replace(advice, closest=closest)
+                advice = replace(advice, closest=Choice(at.estimator, at.algorithm, *facts))
             return advice
         tried = " and ".join(candidate.name for candidate in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
         tests = (range(start, start + seeds) for start in itertools.count(MORE, seeds))
         tested = [verified(search, *each, enumerate(tests, 1)) for each in best.items()]
-        unscorable = sum(truth.status not in SCORED for _, truth in draws.drawn.values())
-        advice = replace(advice, unscorable=unscorable)
+        advice = replace(
+            advice, unscorable=sum(truth.status not in SCORED for _, truth in draws.drawn.values())
+        )
         kept = [each for each in tested if is_kept(each)]
         if not kept:
             return replace(advice, undecided=tested[0])
@@ -438,8 +438,10 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
     rows, two = [*tested, *bases], len(tested) > 1
     calls = [(Candidate(each.estimator, each.algorithm), each.depth) for each in rows]
     taken = np.hstack([search.in_turns(calls, ROUNDS, seed).T for seed in search.more[:TIMED]])
-    medians = np.median(taken, 1).tolist()
-    rows = [replace(each, seconds=median) for each, median in zip(rows, medians, strict=True)]
+    rows = [
+        replace(each, seconds=median)
+        for each, median in zip(rows, np.median(taken, 1).tolist(), strict=True)
+    ]
     first = 0
     if two and search.requirement.error is not None:
         # The search timed them on one problem and in fewer rounds.
@@ -447,8 +449,7 @@ def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
         first = int(ratio.value < 1 and ratio.p_value <= SIGNIFICANCE)
     fields: dict[str, Any] = {"chosen": rows[first]}
     if search.requirement.memory < inf:
-        memory = search.memory_of(*calls[first])
-        fields["chosen"] = replace(rows[first], memory=memory)
+        fields["chosen"] = replace(rows[first], memory=search.memory_of(*calls[first]))
     if two:
         second = 1 - first
         fields |= {"runner_up": rows[second], "next_ratio": compare(taken[second], taken[first])}
@@ -477,8 +478,7 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     """
     pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
-        nothing = "No training: there is no runner-up to compare with."
-        return replace(advice, training=nothing)
+        return replace(advice, training="No training: there is no runner-up to compare with.")
     start, deepest = draws.problem(0), pair[0].algorithm
     deep = EVALUATED * max(each.depth for each in pair)
 
@@ -493,8 +493,7 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)
             trained = learner.fit(start, clock=time.process_time)
-        moved = replace(start, **start.fields_at(trained.theta))
-        falls.append(before - loss(moved))
+        falls.append(before - loss(replace(start, **start.fields_at(trained.theta))))
         took = text.seconds(trained.history["seconds"].iloc[-1])
         results.append(f"by {falls[-1]:.3g} with {each} in {took}")
     holds = falls[0] >= AS_GOOD * falls[1] and falls[0] > 0

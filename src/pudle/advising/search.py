@@ -97,9 +97,8 @@ def candidates(
     """
     classes: Any = names.list_estimators()
     named = list(estimators)
-    own = [name for name, cls in classes.items() if not issubclass(cls, Peer)]
     chosen = {}
-    for each in named or own:
+    for each in named or [name for name, cls in classes.items() if not issubclass(cls, Peer)]:
         option, specs = "", [each]
         stated = names.options(classes.get(each))
         needed = [one for one in stated if one.default is one.default_factory is MISSING]
@@ -226,11 +225,13 @@ class Draws:
                 if not isinstance(judged, Score):
                     judged = score(judged, self.reference(seed))
                 if judged.status != "ok":
-                    reason = f"{judged.status} at depth {depth}: {judged.reason}"
-                    self.failures.setdefault(candidate, reason)
+                    self.failures.setdefault(
+                        candidate, f"{judged.status} at depth {depth}: {judged.reason}"
+                    )
                 errors[depth] = judged.relative_error
-        rows = {seed: self._errors[candidate, seed] for seed in seeds}
-        return pd.DataFrame(rows, dtype=float).sort_index()
+        return pd.DataFrame(
+            {seed: self._errors[candidate, seed] for seed in seeds}, dtype=float
+        ).sort_index()
 
 
 def suitable(problem: Problem) -> list[Algorithm]:
@@ -303,10 +304,9 @@ class Search:
             return depth <= candidate.window or depth < EARLY
         taken = [costs[depth] for costs in self._seconds.values() if depth in costs]
         slowest = SLOWEST * max(1, EARLY / depth) * np.median(taken)
-        memory = self._memory[candidate].get(depth, nan)
         if seconds >= slowest or (best.reached and seconds >= best.seconds.value):
             return False
-        if not self.requirement.allows(seconds, memory):
+        if not self.requirement.allows(seconds, self._memory[candidate].get(depth, nan)):
             return False
         if depth < EARLY:
             return True
@@ -373,11 +373,14 @@ class Search:
             # What fails on a seed is no answer at that depth.
             errors = self.draws.errors(each, seeds).dropna()
             errors = errors[errors.index >= least.get(each, 0)]
-            depths, floors = errors.index.to_numpy(int), np.zeros(errors.shape, bool)
-            curve = Curve(depths, np.array(seeds), errors.to_numpy(), floors)
+            curve = Curve(
+                errors.index.to_numpy(int),
+                np.array(seeds),
+                errors.to_numpy(),
+                np.zeros(errors.shape, bool),
+            )
             costs = Line(self._seconds[each]), Line(self._memory[each])
-            algorithm = names.text(each.algorithm)
-            rows.append(Measured(each.name, curve, *costs, algorithm=algorithm))
+            rows.append(Measured(each.name, curve, *costs, algorithm=names.text(each.algorithm)))
         return rows
 
     def best(
@@ -441,8 +444,7 @@ class Search:
             (measured,) = self.measured([candidate], self.more)
             depths = [*measured.reach(error).depths.values()] or [inf]
             # More than the greatest of a few is needed to hold for nearly all.
-            limit = tolerance_limit(depths) if len(self.more) > 1 else max(depths)
-            needed = float(np.ceil(limit))
+            needed = float(np.ceil(tolerance_limit(depths) if self.more[1:] else max(depths)))
             if needed == inf and depth < self.most_depth:
                 depth = min(2 * depth, self.most_depth)
                 new = [depth]

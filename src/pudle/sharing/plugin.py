@@ -92,8 +92,10 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
         raise InvalidArgument(
             f"{folder} is there already: choose another folder with --out, or empty it"
         )
-    stated = metadata.metadata("pudle").get_all("Project-URL") or []
-    addresses = dict(line.partition(", ")[::2] for line in stated)
+    addresses = dict(
+        line.partition(", ")[::2]
+        for line in metadata.metadata("pudle").get_all("Project-URL") or []
+    )
     values = {
         "label": "",
         "name": name,
@@ -127,8 +129,7 @@ def requirement(source: str) -> str:
     """
     if source and Path(source).is_dir():
         source = Path(source).resolve().as_uri()
-    direct = "://" in source and " @ " not in source
-    return f"pudle @ {source}" if direct else source or "pudle"
+    return f"pudle @ {source}" if "://" in source and " @ " not in source else source or "pudle"
 
 
 def rendered(values: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -151,5 +152,4 @@ def rendered(values: dict[str, str]) -> Iterator[tuple[str, str]]:
     )
     for template in environment.list_templates():
         place = environment.from_string(template).render(values).removesuffix(".j2")
-        text = environment.get_template(template).render(values)
-        yield place.replace("dot_", "."), text
+        yield place.replace("dot_", "."), environment.get_template(template).render(values)
