@@ -48,10 +48,8 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     """
     import numba  # slow to import, and only needed where kernels are used
 
-    options = {"fastmath": {"contract"}, **options}
-
     def decorate(function: Function) -> Function:
-        dispatcher = numba.njit(**options)(function)
+        dispatcher = numba.njit(fastmath={"contract"}, **options)(function)
         with contextlib.suppress(RuntimeError):
             dispatcher._cache = _cache_type()(function)
         return dispatcher

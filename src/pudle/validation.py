@@ -133,7 +133,7 @@ def check_tensor(name: str, value: Any, shape: str | None) -> Tensor:
     elif tensor.numel() == 0:
         problem = f"has shape {size}, which is empty: give at least one entry per axis"
     # A finite sum has finite terms, and is far cheaper than a look at each.
-    elif not isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
+    elif not isfinite(tensor.detach().sum()) and not tensor.isfinite().all():
         entries = count(int((~tensor.isfinite()).sum()), "entry that is", "entries that are")
         problem = f"has {entries} NaN or infinite: remove or replace what is not finite"
     else:

@@ -64,7 +64,7 @@ ROUNDS = 3
 #: The most bytes that a copy may send.
 MOST_BYTES = 1 << 30
 #: Errors of a connection whose other end is closed.
-_CLOSED = (EOFError, OSError)
+_CLOSED = EOFError, OSError
 #: More file descriptors than a supervisor has open.
 MOST_OPEN = 4096
 

@@ -202,8 +202,34 @@ class Advice:
                 f" the seeds of the choice, but only on {tested.kept} of {tested.seeds} new seeds;"
                 " allow a larger error, or more layers."
             )
-        elif self.chosen:
-            yield from self._choice(self.chosen)
+        elif chosen := self.chosen:
+            beside = "; backprop does not reach that error within the depths that were tried"
+            if self.base and self.base_ratio:
+                times, layers = self.base_ratio, text.count(self.base.depth, "layer")
+                beside = (
+                    f", {times} times the time of {self.base.pair}, which needs {layers} for it"
+                )
+                beside *= self.base.pair != chosen.pair
+            yield (
+                f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
+                f"{f' at the {self.reference} bound,' * chosen.at_bound}"
+                f" {text.number(chosen.median)}), {chosen.costs}{beside}."
+            )
+            if second := self.runner_up:
+                how = f"{self.next_ratio} times that time"
+                how = "its time cannot be told apart from that" if self.tied else how
+                yield f"Next: {second}: {second.promise}, {how}."
+            if isnan(chosen.share):
+                yield "This holds for this one problem: nothing follows for others."
+            else:
+                # Rounded down: a share is stated as an error is.
+                share = floor(100 * chosen.share)
+                yield (
+                    f"Of all seeds at least {share} % keep this error, with {CONFIDENCE:.0%}"
+                    f" confidence: the {chosen.seeds} seeds had no part in the choice."
+                )
+            if chosen.share < ENOUGH:
+                yield f"{chosen.seeds} seeds decide little: more seeds would say more."
         else:
             yield f"Nothing meets the requirement ({self.requirement}) on {self.problem}."
             if at := self.closest:
@@ -217,32 +243,6 @@ class Advice:
             made = f"pudle.make_algorithm({names.text(at.algorithm)!r}), depth={at.depth}"
             yield f"In Python: pudle.make_estimator({at.name!r}).estimate(problem, {made})"
         yield f"Problem: {self.problem}. References: {self.reference}."
-
-    def _choice(self, chosen: Choice) -> Iterator[str]:
-        beside = "; backprop does not reach that error within the depths that were tried"
-        if self.base and self.base_ratio:
-            times, layers = self.base_ratio, text.count(self.base.depth, "layer")
-            beside = f", {times} times the time of {self.base.pair}, which needs {layers} for it"
-            beside *= self.base.pair != chosen.pair
-        yield (
-            f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
-            f"{f' at the {self.reference} bound,' * chosen.at_bound}"
-            f" {text.number(chosen.median)}), {chosen.costs}{beside}."
-        )
-        if second := self.runner_up:
-            how = f"{self.next_ratio} times that time"
-            how = "its time cannot be told apart from that" if self.tied else how
-            yield f"Next: {second}: {second.promise}, {how}."
-        if isnan(chosen.share):
-            yield "This holds for this one problem: nothing follows for others."
-            return
-        yield (
-            # Rounded down: a share is stated as an error is.
-            f"Of all seeds at least {floor(100 * chosen.share)} % keep this error, with"
-            f" {CONFIDENCE:.0%} confidence: the {chosen.seeds} seeds had no part in the choice."
-        )
-        if chosen.share < ENOUGH:
-            yield f"{chosen.seeds} seeds decide little: more seeds would say more."
 
 
 def advise(

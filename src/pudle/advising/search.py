@@ -34,9 +34,9 @@ from ..workers import return_freed_memory, run_in_copy
 
 #: Claims for which no error can be required: their errors are those of a random draw, or of no
 #: gradient.
-NOT_ADVISED = ("stochastic", "heuristic")
+NOT_ADVISED = "stochastic", "heuristic"
 #: Claims of what differentiates layers.
-LAYERED = ("unrolled", "truncated")
+LAYERED = "unrolled", "truncated"
 #: Windows and terms that are tried.
 NUMBERS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 #: Share of all seeds that are to keep an error, and the confidence with which that is stated.
