@@ -204,12 +204,10 @@ class Advice:
             )
         elif chosen := self.chosen:
             beside = "; backprop does not reach that error within the depths that were tried"
-            if self.base and self.base_ratio:
-                times, layers = self.base_ratio, text.count(self.base.depth, "layer")
-                beside = (
-                    f", {times} times the time of {self.base.pair}, which needs {layers} for it"
-                )
-                beside *= self.base.pair != chosen.pair
+            if base := self.base:
+                times, layers = self.base_ratio, text.count(base.depth, "layer")
+                beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
+                beside *= base.pair != chosen.pair
             yield (
                 f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
                 f"{f' at the {self.reference} bound,' * chosen.at_bound}"
