@@ -494,9 +494,9 @@ def _why(error: BaseException) -> str:
 # Users' files
 
 
-#: The modules of users' files, each with what it and the files that it imports from its folder held
-#: when it was loaded.
-_FILES: dict[Path, tuple[ModuleType, dict[Path, bytes]]] = {}
+#: The modules of users' files by name, each with what it and the files that it imports from its
+#: folder held when it was loaded.
+_FILES: dict[str, tuple[ModuleType, dict[Path, bytes]]] = {}
 
 
 def load(path: Path) -> ModuleType:
@@ -508,11 +508,11 @@ def load(path: Path) -> ModuleType:
         If there is no such file, or it raises an error; the text says where.
     """
     shown, path = shown_path(path), Path(abspath(path))
+    name = PREFIX + hashlib.sha256(fsencode(path)).hexdigest()[:16]
     with suppress(KeyError, OSError):
-        module, contents = _FILES[path]
+        module, contents = _FILES[name]
         if all(each.read_bytes() == content for each, content in contents.items()):
             return module
-    name = PREFIX + hashlib.sha256(fsencode(path)).hexdigest()[:16]
     # Dataclasses look their module up by its name.
     sys.modules[name] = module = ModuleType(name)
     module.__file__ = str(path)
@@ -526,7 +526,7 @@ def load(path: Path) -> ModuleType:
         raise SpecError(
             f"{shown} cannot be imported ({_why(error)}): correct the file or its path"
         ) from error
-    _FILES[path] = module, {path: content} | {each: each.read_bytes() for each in imported}
+    _FILES[name] = module, {path: content} | {each: each.read_bytes() for each in imported}
     return module
 
 
@@ -624,9 +624,7 @@ def files_of(module: str) -> list[Path]:
     """Return the file that the module of a user's class is, and those that it imports from its
     folder; none for other modules.
     """
-    if not module.startswith(PREFIX):
-        return []
-    return list(_FILES[Path(str(sys.modules[module].__file__))][1])
+    return [*_FILES[module][1]] if module in _FILES else []
 
 
 def shown_path(path: Path) -> str:

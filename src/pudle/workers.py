@@ -72,8 +72,7 @@ MOST_OPEN = 4096
 class _Ending:
     """Something that is ended when its context is left."""
 
-    def end(self) -> Any:
-        raise NotImplementedError
+    end: Callable[[], Any]
 
     def __enter__(self) -> Self:
         return self
@@ -515,7 +514,6 @@ def _supervise(descriptor: int, parent: int) -> None:
         process = processes[connection]
         if asked:
             os.kill(process, SIGKILL)
-            _end_session(process)
         done, status = os.waitpid(process, 0 if asked else os.WNOHANG)
         if done:
             _end_session(process)

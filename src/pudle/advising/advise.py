@@ -4,12 +4,12 @@ words.
 What the search chose is tested on seeds that had no part in it, and timed beside `backprop`.
 """
 
-import itertools
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
+from itertools import count, islice
 from math import ceil, floor, inf, isnan, nan
 from typing import Any
 
@@ -341,8 +341,8 @@ def advise(
             return advice
         tried = " and ".join(candidate.name for candidate in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
-        tests = (range(start, start + seeds) for start in itertools.count(MORE, seeds))
-        tested = [verified(search, *each, enumerate(tests, 1)) for each in best.items()]
+        tests = (range(start, start + seeds) for start in count(MORE, seeds))
+        tested = [verified(search, *each, tests) for each in best.items()]
         advice = replace(
             advice, unscorable=sum(truth.status not in SCORED for _, truth in draws.drawn.values())
         )
@@ -380,27 +380,24 @@ def check_scorable(search: Search) -> str:
 
 
 def verified(
-    search: Search, candidate: Candidate, chosen: Answer, tests: Iterator[tuple[int, range]]
+    search: Search, candidate: Candidate, chosen: Answer, tests: Iterator[range]
 ) -> Choice:
     """Test a candidate at the depth of an answer; where too many seeds exceed the error, a more
     careful choice is tested anew.
 
-    Each of the numbered `tests` has seeds of its own, and half of the risk that is left, so that
+    Each of the `tests` has seeds of its own, and half of the risk that is left, so that
     all statements hold together with the confidence.
     """
     draws, depth, required = search.draws, int(chosen.depth), search.requirement.error
     errors = draws.errors(candidate, search.more, [depth]).loc[depth]
     limit = np.clip(tolerance_limit(errors), errors.max(), WIDEST * errors.max())
     stated = required or rounded_up(limit)
-    for _ in range(ATTEMPTS):
-        number, drawn = next(tests)
+    for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
         seeds = draws.scorable(drawn)
         errors = draws.errors(candidate, seeds, [depth]).loc[depth]
         bounds = [draws.reference(seed).bound for seed in seeds]
         # An error that is NaN keeps nothing.
-        kept, share = int((errors <= stated).sum()), nan
-        if not draws.single:
-            share = least_share(kept, len(seeds), 1 - (1 - CONFIDENCE) / 2**number)
+        kept, confidence = int((errors <= stated).sum()), 1 - (1 - CONFIDENCE) / 2**number
         tested = Choice(
             candidate.estimator,
             candidate.algorithm,
@@ -408,7 +405,7 @@ def verified(
             stated,
             kept=kept,
             seeds=len(seeds),
-            share=share,
+            share=nan if draws.single else least_share(kept, len(seeds), confidence),
             median=float(errors.fillna(inf).median()),
             at_bound=bool((errors <= bounds).mean() > 0.5),
         )
@@ -477,12 +474,12 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
         return replace(advice, training="No training: there is no runner-up to compare with.")
-    start, deepest = draws.problem(0), pair[0].algorithm
+    start = draws.problem(0)
     deep = EVALUATED * max(each.depth for each in pair)
 
     def loss(problem: Any) -> float:
         with torch.no_grad():
-            return float(problem.outer_loss(deepest.run(problem, deep).codes))
+            return float(problem.outer_loss(pair[0].algorithm.run(problem, deep).codes))
 
     before, falls, results = loss(start), [], []
     for number, each in enumerate(pair):

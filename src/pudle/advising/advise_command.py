@@ -12,10 +12,8 @@ NOTHING = 1
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+def _bytes(value: str) -> float:
     """Read a size such as ``200MiB``."""
-    if value is None:
-        return None
     size = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMG]IB|B|)\s*", value.upper())
     if not size:
         raise click.BadParameter(
@@ -43,7 +41,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 )
 @click.option("--seconds", type=float, metavar="S", help="Largest time of one gradient.")
 @click.option(
-    "--memory", callback=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB."
+    "--memory", type=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB."
 )
 @click.option("--seeds", default=20, help="New seeds that the answer is tested on.")
 @click.option("--most-depth", default=1600, help="Largest number of layers.")
