@@ -11,6 +11,7 @@ import pudle
 from pudle import text
 from pudle.answers import (
     NO_CURVE,
+    Cost,
     Curve,
     Line,
     Measured,
@@ -65,13 +66,13 @@ def test_a_cost_is_linear_in_depth_and_not_carried_far(depth, expected, outside)
 
 def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     def point(estimator, error, seconds):
-        return Point(Measured(estimator, NO_CURVE), 800, error, seconds, math.nan)
+        return Point(Measured(estimator, NO_CURVE), 800, error, Cost(seconds), Cost(0.0))
 
     slow, quick = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34)
     worse = point("worse", 0.07, 0.01)
     assert closest([slow, quick, worse]) is quick
     # What was not timed is no better for it.
-    assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
+    assert closest([slow._replace(seconds=Cost(math.nan)), quick, worse]) is quick
 
 
 def measured(name, rates, seconds, memory=0.0, spread=0.01, turns=""):

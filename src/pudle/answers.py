@@ -193,8 +193,8 @@ class Point(NamedTuple):
     source: Measured
     depth: int
     error: float
-    seconds: float
-    memory: float
+    seconds: Cost
+    memory: Cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +220,13 @@ class Measured:
         Time and memory are linear in depth, so a depth between two measured ones has a known cost.
         """
         return [
-            Point(self, int(depth), error, self.seconds.inside(depth), self.memory.inside(depth))
+            Point(
+                self,
+                int(depth),
+                error,
+                Cost(self.seconds.inside(depth)),
+                Cost(self.memory.inside(depth)),
+            )
             for depth, *_, error in self.errors.spread.tolist()
         ]
 
@@ -370,15 +376,16 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
     if allowed:
         return _cheapest(allowed, requirement)
     points = [point for each in measured for point in each.points]
-    deepest = [point for each in measured for point in each.points[-1:]]
+    first = 0 if requirement.limited else -1
     best = closest(
         [
             point
-            for point in (points if requirement.limited else deepest)
-            if requirement.allows(point.seconds, point.memory)
+            for each in measured
+            for point in each.points[first:]
+            if requirement.allows(point.seconds.value, point.memory.value)
         ]
     )
-    if best is None:
+    if not best:
         nothing = "No measured gradient is within these limits."
         return Answer(requirement, nothing if points else "Nothing was scored here.")
     within = text.count(max(point.depth for point in points), "layer")
@@ -395,16 +402,19 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
 
 
 def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
-    fastest = _fastest(reaches, [each.seconds.value for each in reaches])
+    fastest = _fastest(reaches)
     # Of those that take the same time, the fastest of those that take the least memory.
-    memory = [_price(each.memory.value) for each in fastest]
+    memory = [_price(each.memory) for each in fastest]
     best = next(
         each
         for each, size in zip(fastest, memory, strict=True)
         if size <= SAME_MEMORY * min(memory)
     )
-    own, tied = best.source.algorithm, [each.source for each in fastest if each is not best]
-    ties = [f"{f'{of.algorithm} + ' * (of.algorithm != own)}{of.estimator}" for of in tied]
+    own = best.source.algorithm
+    ties = [
+        f"{f'{of.algorithm} + ' * (of.algorithm != own)}{of.estimator}"
+        for of in (each.source for each in fastest if each is not best)
+    ]
     error = requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
     if isnan(best.seconds.value):
@@ -430,26 +440,25 @@ def closest(points: Sequence[Point]) -> Point | None:
         return None
     least = min(point.error for point in points)
     near = [point for point in points if point.error <= (1 + SAME_ERROR) * least]
-    return min(_fastest(near, [each.seconds for each in near]), key=lambda point: point.error)
+    return min(_fastest(near), key=lambda point: point.error)
 
 
-def _fastest(some: Sequence[Any], seconds: Sequence[float]) -> list[Any]:
+def _fastest(some: Sequence[Any]) -> list[Any]:
     """Return the fastest of some reaches or points, then those that a test over the rounds does not
     tell from it, the faster ones first. What was not measured in rounds is taken at its word.
     """
-    pairs = zip(map(_price, seconds), some, strict=True)
-    (_, first), *others = sorted(pairs, key=lambda pair: (pair[0], pair[1].depth, pair[1].error))
+    first, *others = sorted(some, key=lambda each: (_price(each.seconds), each.depth, each.error))
     fastest, rounds = [first], first.source.rounds
-    for price, each in others:
+    for each in others:
         ratio = rounds.ratio(first.depth, each.source.rounds, each.depth)
         faster = ratio.value < 1 and ratio.p_value <= rounds.significance
-        if price < inf and rounds.samples and not faster:
+        if each.seconds.value < inf and rounds.samples and not faster:
             fastest.append(each)
     return fastest
 
 
-def _price(seconds: float) -> float:
-    return inf if isnan(seconds) else seconds
+def _price(cost: Cost) -> float:
+    return inf if isnan(cost.value) else cost.value
 
 
 def limits(measured: Iterable[Measured], cost: str) -> list[float]:
@@ -460,7 +469,7 @@ def limits(measured: Iterable[Measured], cost: str) -> list[float]:
         value
         for each in measured
         for point in each.points
-        if (value := getattr(point, cost) / UNITS[cost]) > 0
+        if (value := getattr(point, cost).value / UNITS[cost]) > 0
     ]
     rounded = set[float]()
     for value in np.quantile(positive, (1 / 3, 2 / 3)) if positive else ():
