@@ -375,15 +375,10 @@ def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
     allowed = [each for each in possible if requirement.allows(each.seconds[0], each.memory[0])]
     if allowed:
         return _cheapest(allowed, requirement)
-    points = [point for each in measured for point in each.points]
     first = 0 if requirement.limited else -1
+    points = [point for each in measured for point in each.points[first:]]
     best = closest(
-        [
-            point
-            for each in measured
-            for point in each.points[first:]
-            if requirement.allows(point.seconds.value, point.memory.value)
-        ]
+        [each for each in points if requirement.allows(each.seconds.value, each.memory.value)]
     )
     if not best:
         nothing = "No measured gradient is within these limits."
