@@ -276,7 +276,6 @@ def make(group: str, spec: str) -> Any:
         classes.broken.get(name)
         or f"unknown {KINDS[group].noun} {name!r}{nearest(name, choices)}: known are"
         f" {', '.join(classes) or 'none'}, and your own as path/file.py"
-        + f" ({name}.py lies here)" * Path(f"{name}.py").is_file()
     )
 
 
@@ -559,16 +558,15 @@ def _modules_in(folder: Path) -> dict[str, ModuleType]:
     """Return the loaded modules and packages that lie in a folder, not those of packages that lie
     deeper, such as an environment's.
     """
+    loaded = [*sys.modules.items()]
     top = {
         name
-        for name, module in list(sys.modules.items())
+        for name, module in loaded
         for place in (vars(module).get("__file__"), *vars(module).get("__path__", ()))
         # Without a Path for each of thousands of modules, which would take a tenth of a second.
         if name != PACKAGE and place and splitext(place)[0] == join(folder, name)
     }
-    return {
-        name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in top
-    }
+    return {name: module for name, module in loaded if name.partition(".")[0] in top}
 
 
 def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:

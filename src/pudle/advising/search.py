@@ -85,6 +85,10 @@ class Candidate:
         return names.text(self.estimator)
 
 
+#: Candidates, each at a depth.
+Calls = Sequence[tuple[Candidate, int]]
+
+
 def candidates(
     algorithms: Iterable[Algorithm], estimators: Iterable[str | GradientEstimator] = ()
 ) -> list[Candidate]:
@@ -316,9 +320,7 @@ class Search:
 
     # -- times and memory
 
-    def in_turns(
-        self, calls: Sequence[tuple[Candidate, int]], rounds: int, seed: int = 0
-    ) -> np.ndarray:
+    def in_turns(self, calls: Calls, rounds: int, seed: int = 0) -> np.ndarray:
         """Return the seconds of one estimate, shape (rounds, calls), each at a depth.
 
         All take turns in every round, so that a machine whose speed drifts treats them alike.
@@ -350,9 +352,7 @@ class Search:
         outcome = run_in_copy(meter.peak_memory, call, device)
         return outcome.result[0] if outcome.status == "ok" else nan
 
-    def _note_costs(
-        self, calls: Sequence[tuple[Candidate, int]], taken: Iterable[Sequence[float]]
-    ) -> None:
+    def _note_costs(self, calls: Calls, taken: Iterable[Sequence[float]]) -> None:
         """Note the medians of some times, and measure memories if they are limited."""
         for (each, depth), seconds in zip(calls, taken, strict=True):
             self._seconds[each][depth] = float(np.median(seconds))
