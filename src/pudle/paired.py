@@ -58,7 +58,7 @@ def compare(first: Any, second: Any) -> Ratio:
     Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for location",
     Sankhya A 25, 1963.
     """
-    logs = np.sort(np.log(np.asarray(first, float) / np.asarray(second, float)), axis=-1)
+    logs = np.sort(np.log(np.divide(first, second)))
     n = logs.shape[-1]
     if n < 2:
         return Ratio(np.exp(logs.sum(-1)) if n else np.nan)
@@ -82,7 +82,7 @@ def critical(p_values: Any) -> float:
     ----------
     Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 57, 1995.
     """
-    ordered = np.sort(np.asarray(p_values, float))
+    ordered = np.sort(p_values)
     if not len(ordered):
         return SIGNIFICANCE
     limits = SIGNIFICANCE * np.arange(1, len(ordered) + 1) / len(ordered)

@@ -126,9 +126,8 @@ class ImplicitPeer(Peer, ImplicitEstimator):
                 algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solution
             )
         residual = relative_residual(solution - carried - code_gradient, code_gradient)
-        layers = state.iteration + diagnostics.get("layers_differentiated", 0)
         return through_codes, {
-            "layers": layers,
+            "layers": state.iteration + diagnostics.get("layers_differentiated", 0),
             **diagnostics,
             "largest_relative_residual": residual,
         }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import typing
 from collections.abc import Collection, Mapping
 from math import inf, isfinite
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InvalidArgument
 from .text import count
@@ -57,7 +56,7 @@ def type_hints(cls: Any) -> dict[str, Any]:
     """Return a class's annotations as types, made once: a survey asks for them for thousands of
     objects of a few classes.
     """
-    return typing.get_type_hints(cls)
+    return get_type_hints(cls)
 
 
 def check_options(
@@ -82,8 +81,8 @@ def check_options(
         name, value, kind = option.name, getattr(record, option.name), hints[option.name]
         if value is None and option.default is None:
             continue
-        if typing.get_origin(kind) is typing.Literal:
-            check_choice(name, value, typing.get_args(kind))
+        if get_origin(kind) is Literal:
+            check_choice(name, value, get_args(kind))
         elif kind in (int, int | None):
             check_integer(name, value, smallest.get(name, 1))
         elif kind in (float, float | None):

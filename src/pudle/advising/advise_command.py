@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-import click
+from click import BadParameter, argument, command, get_current_context, option
 
 from ..terminal import check_device, device_option, echo, progress_line
 
@@ -16,36 +16,34 @@ def _bytes(value: str) -> float:
     """Read a size such as ``200MiB``."""
     size = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMG]IB|B|)\s*", value.upper())
     if not size:
-        raise click.BadParameter(
+        raise BadParameter(
             f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB"
         )
     return float(size[1]) * UNITS[size[2]]
 
 
-@click.command("advise", context_settings={"show_default": True})
-@click.argument("estimators", nargs=-1, metavar="[SPEC]...")
-@click.option(
-    "--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems."
-)
-@click.option(
+@command("advise", context_settings={"show_default": True})
+@argument("estimators", nargs=-1, metavar="[SPEC]...")
+@option("--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems.")
+@option(
     "--algorithm",
     metavar="SPEC",
     help="Inner algorithm [default: all that lead to the problem's minimizer].",
 )
-@click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
-@click.option(
+@option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
+@option(
     "--error",
     type=float,
     metavar="E",
     help="Largest relative error of the gradient [default: 0.01 if no other limit is given].",
 )
-@click.option("--seconds", type=float, metavar="S", help="Largest time of one gradient.")
-@click.option(
+@option("--seconds", type=float, metavar="S", help="Largest time of one gradient.")
+@option(
     "--memory", type=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB."
 )
-@click.option("--seeds", default=20, help="New seeds that the answer is tested on.")
-@click.option("--most-depth", default=1600, help="Largest number of layers.")
-@click.option(
+@option("--seeds", default=20, help="New seeds that the answer is tested on.")
+@option("--most-depth", default=1600, help="Largest number of layers.")
+@option(
     "--train",
     is_flag=True,
     help="Train shortly with the advised estimator and the runner-up, and compare.",
@@ -78,4 +76,4 @@ def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
     for name, reason in advice.left_out.items():
         echo(f"left out: {name}: {reason}", err=True)
     if not advice.chosen:
-        click.get_current_context().exit(NOTHING)
+        get_current_context().exit(NOTHING)

@@ -472,7 +472,7 @@ def tolerance_limit(errors: Sequence[float], share: float = SHARE) -> float:
     ----------
     Krishnamoorthy and Mathew, Statistical Tolerance Regions, Wiley 2009, section 2.2.
     """
-    values = np.asarray(errors, dtype=float)
+    values = np.asarray(errors, float)
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         return inf
