@@ -8,7 +8,7 @@ was measured, see `Measured`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import floor, inf, isnan, log, log10, nan
@@ -362,7 +362,7 @@ class Answer:
         return "", "not reached" if self.estimator else text.DASH
 
 
-def answer(measured: Sequence[Measured], requirement: Requirement) -> Answer:
+def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     """Return the cheapest estimator that reaches an error within limits on every seed, else the
     closest.
 
@@ -456,7 +456,7 @@ def _price(cost: Cost) -> float:
     return inf if isnan(cost.value) else cost.value
 
 
-def limits(measured: Iterable[Measured], cost: str) -> list[float]:
+def limits(measured: Collection[Measured], cost: str) -> list[float]:
     """Return two round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
     a power of ten of a unit.
     """

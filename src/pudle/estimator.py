@@ -326,7 +326,8 @@ def mean_estimate(
         total = part if total is None else total.add_(part)
         with torch.no_grad():
             loss += count * float(problem.outer_loss(estimate.codes))
-        samples, batches = samples + count, batches + 1
+        samples += count
+        batches += 1
         # Neither the codes nor the problem outlive their turn.
         dtype = problem.theta.dtype
         del estimate, problem

@@ -335,7 +335,7 @@ def advise(
             # What comes closest to the required error, whatever it costs.
             near = answer(rows := search.measured(able, search.few), Requirement(error))
             if near.source:
-                at = able[rows.index(near.source)]
+                at = rows[near.source]
                 facts = int(near.depth), near.error, near.seconds.value, near.memory.value
                 advice = replace(advice, closest=Choice(at.estimator, at.algorithm, *facts))
             return advice

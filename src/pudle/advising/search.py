@@ -366,9 +366,9 @@ class Search:
         candidates: Sequence[Candidate],
         seeds: Sequence[int],
         least: Mapping[Candidate, float] = {},
-    ) -> list[Measured]:
+    ) -> dict[Measured, Candidate]:
         """Return what was measured of some candidates on some seeds, from its `least` depth on."""
-        rows = []
+        rows = {}
         for each in candidates:
             # What fails on a seed is no answer at that depth.
             errors = self.draws.errors(each, seeds).dropna()
@@ -380,7 +380,7 @@ class Search:
                 np.zeros(errors.shape, bool),
             )
             costs = Line(self._seconds[each]), Line(self._memory[each])
-            rows.append(Measured(each.name, curve, *costs, algorithm=names.text(each.algorithm)))
+            rows[Measured(each.name, curve, *costs, algorithm=names.text(each.algorithm))] = each
         return rows
 
     def best(
@@ -404,7 +404,7 @@ class Search:
             chosen = answer(rows, self.requirement)
             if not chosen.source or chosen.reached is (self.requirement.error is None):
                 break
-            ranked[left[rows.index(chosen.source)]] = chosen
+            ranked[rows[chosen.source]] = chosen
         return ranked
 
     def refined(self, able: Sequence[Candidate]) -> dict[Candidate, Answer]:
