@@ -12,11 +12,13 @@ def described(record: Any) -> str:
     """Return a dataclass as ``Name(tensor=(3, 4), number=0.2)``: shapes for tensors, names for
     functions, no defaults.
     """
-    shown = []
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if field.repr and value is not None and value is not field.default:
-            shown.append(f"{field.name}={short(value)}")
+    shown = [
+        f"{field.name}={short(value)}"
+        for field in dataclasses.fields(record)
+        if field.repr
+        and (value := getattr(record, field.name)) is not None
+        and value is not field.default
+    ]
     return f"{type(record).__name__}({', '.join(shown)})"
 
 
