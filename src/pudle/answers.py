@@ -405,9 +405,8 @@ def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
         for each, size in zip(fastest, memory, strict=True)
         if size <= SAME_MEMORY * min(memory)
     )
-    own = best.source.algorithm
     ties = [
-        f"{f'{of.algorithm} + ' * (of.algorithm != own)}{of.estimator}"
+        f"{f'{of.algorithm} + ' * (of.algorithm != best.source.algorithm)}{of.estimator}"
         for of in (each.source for each in fastest if each is not best)
     ]
     error = requirement.error or 0.0

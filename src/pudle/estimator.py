@@ -152,9 +152,7 @@ class CodesEstimator(SweepEstimator):
             return
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths), keep=depths)
-        states = [
-            State(trajectory.at(depth), trajectory.at(depth), iteration=depth) for depth in depths
-        ]
+        states = [State(codes := trajectory.at(depth), codes, iteration=depth) for depth in depths]
         for state, (gradient, diagnostics) in zip(
             states, self.gradients_at(problem, algorithm, states), strict=True
         ):

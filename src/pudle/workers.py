@@ -275,8 +275,11 @@ class Pool(_Ending):
         try:
             process = self.idle.pop()
         except IndexError:
-            env, module = os.environ | ONE_THREAD, job.function.__module__
-            process = self.start() if self.start else Process(work, env=env, module=module)
+            process = (
+                self.start()
+                if self.start
+                else Process(work, env=os.environ | ONE_THREAD, module=job.function.__module__)
+            )
         busy.add(process)
         try:
             _send(process.talk, job.function, job.arguments)
