@@ -11,7 +11,7 @@ from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
 from pudle import names
-from pudle.references import converging
+from pudle.references import limits
 
 
 def least_squares_loss(x, d, signs, loss):
@@ -80,7 +80,7 @@ def test_faded_penalty_with_too_many_atoms_has_none():
 
 
 def test_what_still_moves_is_not_scored(monkeypatch):
-    monkeypatch.setattr(converging, "MAX_LAYERS", 30)
+    monkeypatch.setattr(limits, "MAX_LAYERS", 30)
     limit = pudle.reference(sparse_problem(), "limit", pudle.Ista())
     assert limit.status == "uncertified"
     assert "40 still moved after 30 layers" in limit.reason

@@ -18,7 +18,7 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
 from ..problems.linearized import MAX_DENSE
-from ..references.converging import Converging
+from ..references.limits import Converging
 from ..streams import generator
 from ..text import count
 from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, doubled, reals, slope, varies

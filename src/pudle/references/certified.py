@@ -26,10 +26,9 @@ from ..problems import (
 )
 from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
-from .converging import Converging
 from .convolutional import ConvolutionalModel
 from .lasso import KKT_TOLERANCE, implicit_gradient, lasso_gradient, solve_lasso
-from .limits import limit_reference
+from .limits import Converging, limit_reference
 from .linear_model import ROUNDING, DenseModel, row_norms
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
 
@@ -73,17 +72,16 @@ def reference(
     UnsupportedProblem
         If no exact solution is known for this kind of problem.
     """
-    target = target or default_target(problem, algorithm)
-    check_choice("target", target, TARGETS)
+    target = check_choice("target", target or default_target(problem, algorithm), TARGETS)
     if target != "limit":
         return solve(problem, target)
-    if algorithm is None and isinstance(problem, FixedPoint):
-        algorithm = Iteration()
     if algorithm is None:
-        raise InvalidArgument(
-            "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(),"
-            " or use target='exact' where an exact solution is known"
-        )
+        if not isinstance(problem, FixedPoint):
+            raise InvalidArgument(
+                "target='limit' is the limit of an algorithm: pass it, such as"
+                " algorithm=pudle.Ista(), or use target='exact' where an exact solution is known"
+            )
+        algorithm = Iteration()
     return limit_reference(problem, algorithm)
 
 
@@ -92,12 +90,12 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     ``limit``.
     """
     solver = solve.dispatch(type(problem))
-    unsolved = solver in (solve.dispatch(object), _solve_thresholded)
+    unsolved = callable(getattr(problem, "loss", None))
     if isinstance(problem, FixedPoint):
         unsolved = problem.solution is None
-    elif callable(getattr(problem, "loss", None)):
+    elif solver in (solve.dispatch(object), _solve_thresholded):
         unsolved = True
-    leads_elsewhere = algorithm is not None and not algorithm.thresholding.proximal
+    leads_elsewhere = algorithm and not algorithm.thresholding.proximal
     return "limit" if unsolved or leads_elsewhere else "exact"
 
 
@@ -130,15 +128,15 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
     solver and that by the implicit function theorem share nothing but the loss; the error is their
     distance, and what the solve may have lost.
     """
-    solution, problem = problem.solution, _exactly(problem, target)
-    if solution is None:
+    problem = _exactly(problem, target)
+    if problem.solution is None:
         raise UnsupportedProblem(
             "reference: no exact solution is known for FixedPoint: use target='limit', or give"
             " solution=, a function from theta to the exact state"
         )
     with torch.enable_grad():
         live, theta = differentiable(problem)
-        solved = problem.pack(solution(theta))
+        solved = problem.pack(problem.solution(theta))
         (gradient,) = gradients(live.outer_loss(solved), (theta,))
     codes = solved.detach()
     with torch.no_grad():
@@ -191,7 +189,7 @@ def _solve_dictionary(problem: Any, target: str) -> Reference:
         )
     problem = exactly(problem)
     kind: Any = DenseModel if isinstance(problem, SparseCoding) else ConvolutionalModel
-    model, targets = kind(problem), problem.targets
+    model = kind(problem)
     if target == "gtilde":
         codes = problem.generating_codes
         zero = float((codes == 0).flatten(1).all(1).double().mean())
@@ -202,12 +200,11 @@ def _solve_dictionary(problem: Any, target: str) -> Reference:
         at = kind(dataclasses.replace(problem, dictionary=problem.generating_dictionary))
     solution = solve_lasso(at, problem.penalty, problem.nonnegative)
     penalized = target != "exact" or problem.loss == "lasso"
-    if targets is None and penalized:
+    if problem.targets is None and penalized:
         gradient, error = lasso_gradient(model, solution.codes, solution.errors)
     else:
-        targets = None if targets is None else targets.flatten(1)
         gradient, error = implicit_gradient(
-            model, problem.penalty, solution, targets=targets, penalized=penalized
+            model, problem.penalty, solution, targets=problem.targets, penalized=penalized
         )
     codes = solution.codes.reshape(problem.code_shape)
     return _finish(gradient, error, codes, target, solution.certificate, solution.reason)
@@ -261,10 +258,8 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         return solution, (row_norms(right - solution @ hessian) + rounding) / smallest
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
-    spectral, right = (
-        float(torch.linalg.matrix_norm(dictionary, 2)),
-        problem.observations @ dictionary,
-    )
+    spectral = float(torch.linalg.matrix_norm(dictionary, 2))
+    right = problem.observations @ dictionary
     codes, code_errors = solve_refined(right, spectral * row_norms(problem.observations))
     sensitivity, sensitivity_error = solve_refined(weights[None, :], weights.norm())
     errors = code_errors * sensitivity.norm() + row_norms(codes) * sensitivity_error
@@ -301,20 +296,20 @@ def _finish(
     """Return the reference with its relative bound, and with a status that follows from the
     certificate and the bound.
     """
-    norm = float(gradient.norm())
-    status = "uncertified" if certificate.uncertified else "certified"
+    norm, status = float(gradient.norm()), "certified"
     bound = error / norm if norm > 0 else math.inf
-    if status == "certified" and not math.isfinite(norm):
+    if certificate.uncertified:
+        status = "uncertified"
+    elif not math.isfinite(norm):
         # Division by an infinite norm would make every error zero.
         status, bound = "uncertified", math.inf
         reason = (
             "the norm of the exact gradient exceeds float64: scale the observations and the penalty"
             " down"
         )
-    elif status == "certified" and bound >= 1:
-        share = certificate.zero_codes
+    elif bound >= 1:
+        share, status = certificate.zero_codes, "degenerate"
         zero = f" ({share:.0%} of the codes are all zero)" if share else ""
-        status = "degenerate"
         reason = (
             f"the exact gradient is zero{zero}: relative errors have no meaning; lower the penalty"
             " or change the data"

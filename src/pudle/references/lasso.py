@@ -62,15 +62,15 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     """
     chunks = [
         _solve_chunk(model, model.correlate(rows), penalty, nonnegative)
-        for rows in torch.split(model.observations, CHUNK)
+        for rows in model.observations.split(CHUNK)
     ]
     codes = torch.cat([chunk for chunk, _ in chunks])
     active = codes != 0
     # Refine once more, against residuals computed from the observations instead of the Gram matrix.
-    step = model.solve_active(
+    step, eigenvalues, condition, irregular = model.solve_active(
         active, (model.negative_gradient(codes) - penalty * codes.sign()) * active
     )
-    refined = codes + step.solution
+    refined = codes + step
     codes = torch.where(refined.sign() == codes.sign(), refined, codes)
 
     correlation = model.negative_gradient(codes)
@@ -86,13 +86,12 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
         model.residual_rounding(codes)[:, None] * model.column_norms
         + ROUNDING * model.l2_penalty * codes.abs()
     )
-    condition = torch.where(step.singular, torch.inf, step.condition_numbers)
-    smallest = step.smallest_eigenvalues.clamp(min=0)
-    violation = active.sum(1).double().sqrt() * (stationarity + (rounding * active).amax(1))
+    smallest, sizes = eigenvalues.clamp(min=0), active.sum(1)
+    violation = sizes.double().sqrt() * (stationarity + (rounding * active).amax(1))
     errors = violation / smallest
     moves = rounding + (violation / smallest.sqrt())[:, None] * model.column_norms
     scale = model.column_norms.max() * row_norms(model.observations)
-    oversized = active.sum(1) > model.max_active
+    oversized = sizes > model.max_active
     safe = (active | (slacks > SAFETY * moves)).all(1) & (amplitudes > SAFETY * errors)
     failed = ~((kkt <= KKT_TOLERANCE * scale) & (condition < SINGULAR) & safe & ~oversized)
     reason, count, large = "", int(failed.sum()), int(oversized.sum())
@@ -105,25 +104,24 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
         )
     if large:
         reason += (
-            f", {large} have more active entries (up to {int(active.sum(1).max())}) than are solved"
+            f", {large} have more active entries (up to {int(sizes.max())}) than are solved"
             " exactly: raise the penalty or take smaller images"
         )
-    regular = active.any(1) & ~step.singular
-    largest = torch.where(regular, step.smallest_eigenvalues * step.condition_numbers, 0)
+    largest = torch.where(active.any(1) & ~irregular, eigenvalues * condition, 0)
     certificate = Certificate(
         samples=len(codes),
         uncertified=count,
         kkt_residual=float(kkt.max()),
-        smallest_eigenvalue=float(step.smallest_eigenvalues.min()),
+        smallest_eigenvalue=float(eigenvalues.min()),
         largest_eigenvalue=float(largest.max()),
         condition_number=float(condition.max()),
         dual_margin=float(margins.min()),
         smallest_amplitude=float(amplitudes.min()),
         code_error=float(errors.max()),
-        zero_codes=float((codes == 0).all(1).double().mean()),
+        zero_codes=float((sizes == 0).double().mean()),
         iterations=max(iterations for _, iterations in chunks),
     )
-    return LassoSolution(codes, errors, step.smallest_eigenvalues, certificate, reason)
+    return LassoSolution(codes, errors, eigenvalues, certificate, reason)
 
 
 def _solve_chunk(
@@ -143,15 +141,15 @@ def _solve_chunk(
     z = y = signs = torch.zeros_like(correlation)
     momentum = correlation.new_ones(len(codes), 1)
     step = 1 / model.lipschitz_constant
+    bound: Any = step * penalty
     stuck = torch.zeros(len(codes), dtype=torch.int64)
     iteration, checkpoint = 0, 50
     while len(todo) and iteration < MAX_ITERATIONS:
         while iteration < checkpoint:
             values = y + step * (correlation - model.hessian_product(y))
             if nonnegative:
-                after = (values - step * penalty).clamp(min=0)
+                after = (values - bound).clamp(min=0)
             else:
-                bound: Any = step * penalty
                 after = values - values.clamp(-bound, bound)
             restart = ((y - after) * (after - z)).sum(1, keepdim=True) > 0
             following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
@@ -172,9 +170,9 @@ def _solve_chunk(
         stuck = torch.where(settled & singular, stuck + 1, 0)
         finished = done | (stuck >= 5)
         codes[todo[finished]] = torch.where(done[finished, None], solved[finished], z[finished])
-        keep = ~finished
-        todo, z, y, momentum = todo[keep], z[keep], y[keep], momentum[keep]
-        correlation, signs, stuck = correlation[keep], signs[keep], stuck[keep]
+        todo, z, y, momentum, correlation, signs, stuck = (
+            each[~finished] for each in (todo, z, y, momentum, correlation, signs, stuck)
+        )
     codes[todo] = z
     return codes, iteration
 
@@ -189,11 +187,10 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
     residual = model.synthesize(codes) - model.observations
     gradient = model.contract(residual, codes) / len(codes)
     r, z = row_norms(residual), row_norms(codes)
-    error = (
-        (r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z
-    ).mean()
-    error = error + _summation_error(r * z, model)
-    return gradient, model.overlap * float(error)
+    terms = (r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z
+    # Forming and summing the samples' terms rounds like a random walk.
+    summing = ROUNDING * model.summands**0.5 * (r * z).mean()
+    return gradient, model.overlap * float(terms.mean() + summing)
 
 
 def implicit_gradient(
@@ -220,39 +217,29 @@ def implicit_gradient(
     """
     codes = solution.codes
     active = codes != 0
-    right = -penalty * codes.sign() - model.l2_penalty * codes
-    right = torch.zeros_like(codes) if penalized else right
-    shift = model.observations - (model.observations if targets is None else targets)
+    right = torch.zeros_like(codes)
+    if not penalized:
+        right = -penalty * codes.sign() - model.l2_penalty * codes
+    shift = model.observations - (model.observations if targets is None else targets.flatten(1))
     v, linear_residual = model.solve_refined(active, right + model.correlate(shift) * active)
-    synthesis = model.synthesize(v)
     r = model.synthesize(codes) - model.observations
-    e = r + shift
     spectral = model.spectral_norm
-    norm_e, norm_r, norm_z, norm_v, norm_shift = (
-        row_norms(tensor) for tensor in (e, r, codes, v, shift)
-    )
+    norm_e, norm_r, norm_z, norm_v, norm_shift = map(row_norms, (r + shift, r, codes, v, shift))
     sizes = (spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift
     rounding = ROUNDING * model.values**0.5 * sizes
     if model.l2_penalty and not penalized:
         linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues
-    terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (
-        norm_r + spectral * norm_z
-    ) * dv
-    terms = terms + model.residual_rounding(codes) * (norm_z + norm_v)
+    terms = (
+        (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors
+        + (norm_r + spectral * norm_z) * dv
+        + model.residual_rounding(codes) * (norm_z + norm_v)
+    )
     gradient = (
         model.contract(r, codes - v)
-        - model.contract(synthesis, codes)
+        - model.contract(model.synthesize(v), codes)
         + model.contract(shift, codes)
     )
     sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
-    return gradient / len(codes), model.overlap * float(
-        terms.mean() + _summation_error(sizes, model)
-    )
-
-
-def _summation_error(sizes: Tensor, model: LinearModel) -> Tensor:
-    """Return the rounding error of forming and summing the samples' terms, which grows like a
-    random walk.
-    """
-    return ROUNDING * model.summands**0.5 * sizes.mean()
+    summing = ROUNDING * model.summands**0.5 * sizes.mean()
+    return gradient / len(codes), model.overlap * float(terms.mean() + summing)

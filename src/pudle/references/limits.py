@@ -1,16 +1,37 @@
 """The limit of an algorithm and the gradient there: the target where no exact solution is known."""
 
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import streams
 from ..algorithms import Algorithm
+from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
-from .converging import Converging
 from .lasso import SINGULAR
 from .linear_model import row_norms
-from .records import Certificate, Reference
+from .records import Certificate, Reference, exactly
+
+#: A sample has converged when no entry of its code changes by more than this times the largest
+#: entry of all codes, or of the first layer's change where that is larger.
+TOLERANCE = 1e-13
+#: Consecutive layers for which that must hold: an accelerated method pauses where its momentum
+#: turns.
+STILL_LAYERS = 10
+#: Layers after which a sample that has not converged is given up.
+MAX_LAYERS = 20_000
+#: Layers after which the fixed point of a step is looked for by acceleration, and again after
+#: twice as many. It is the limit if the second half of these layers came nearer to it, to this
+#: share of the distance, and if layers that begin at the square of this share of the distance from
+#: it stay within the share.
+PATIENCE, NEARER, CLOSE = 1000, 0.999, 1e-3
+#: Most steps of acceleration, and how many steps it remembers.
+ACCELERATED, MEMORY = 1000, 100
 
 #: Distances in theta, relative to its entries, of the central differences that check a limit, in
 #: the order in which they are tried: the active set must stay the same within, and what rounding
@@ -20,6 +41,106 @@ DIFFERENCE_STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
 DIFFERENCE_TOLERANCE = 1e-6
 #: How the reason begins why there is none.
 NO_LIMIT = "no limit to score against: "
+
+#: What a solve of linear systems tells, such as the condition number.
+Diagnostics = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Converging:
+    """An algorithm on a problem. Its step is a constant: it is the same at another theta."""
+
+    problem: Problem
+    algorithm: Algorithm
+    step: float
+
+    def at(self, theta: Tensor) -> Self:
+        """Return it at another value of the parameter."""
+        return dataclasses.replace(self, problem=self.problem.with_theta(theta))
+
+    def layer(self, codes: Tensor, iteration: int) -> Tensor:
+        """Return the codes after one plain layer, the map whose fixed point they converge to."""
+        return self.algorithm.plain_layer(self.problem, codes, self.step, iteration)
+
+    @torch.no_grad()
+    def run(self, initial: Tensor | None = None) -> tuple[Tensor, Tensor, int]:
+        """Return the codes, which samples (n,) have not converged, and the number of layers; rows
+        that form one system count as one sample.
+        """
+        state, first = self.algorithm.start(self.problem, initial), self.problem.initial_codes()
+        first_change = (self.layer(first, 0) - first).abs().max()
+        moving = torch.ones(1 if self.problem.joint else len(first), dtype=torch.bool)
+        still, due, halfway = 0, PATIENCE, first
+        while still < STILL_LAYERS and state.iteration < MAX_LAYERS:
+            before, state = state.codes, self.algorithm.advance(self.problem, state, self.step)
+            scale = torch.maximum(state.codes.abs().max(), first_change)
+            if not torch.isfinite(scale):
+                return state.codes, torch.ones_like(moving), state.iteration
+            changes = (state.codes - before).abs().reshape(len(moving), -1).amax(1)
+            moving = changes > TOLERANCE * scale
+            still = 0 if moving.any() else still + 1
+            if self.problem.joint and state.iteration == due:
+                fixed = self._accelerated(state.codes, halfway, TOLERANCE * scale)
+                if fixed is not None:
+                    state = dataclasses.replace(state, codes=fixed, point=fixed)
+                due *= 2
+            if 2 * state.iteration == due:
+                halfway = state.codes
+        return state.codes, moving, state.iteration
+
+    def _accelerated(self, codes: Tensor, halfway: Tensor, tolerance: Tensor) -> Tensor | None:
+        """Return a fixed point of the layer by Anderson's acceleration.
+
+        None where it finds none, where the layers from `halfway` to `codes` came no nearer to it,
+        or where layers from a place close to it leave it.
+
+        References
+        ----------
+        Walker and Ni, "Anderson acceleration for fixed-point iterations", SIAM Journal on Numerical
+        Analysis 2011.
+        """
+        pairs, fixed = list[tuple[Tensor, Tensor]](), codes
+        for _ in range(ACCELERATED):
+            image = self.layer(fixed, 0)
+            change = (image - fixed).flatten()
+            if change.abs().max() <= tolerance:
+                break
+            if pairs and not change.norm() < 2 * pairs[-1][1].norm():
+                # What led to a worse place is forgotten.
+                pairs = []
+            pairs = [*pairs[-MEMORY:], (image.flatten(), change)]
+            images, changes = (torch.stack(each, 1).diff() for each in zip(*pairs, strict=True))
+            # The combination of the last images whose change is smallest.
+            weights = torch.linalg.lstsq(changes, change[:, None]).solution
+            fixed = image - (images @ weights).reshape(image.shape)
+        else:
+            return None
+        distance = (halfway - fixed).norm()
+        random = streams.generator(0, "push off a fixed point").standard_normal(fixed.shape)
+        pushed = fixed + CLOSE**2 * distance * torch.as_tensor(random / np.linalg.norm(random))
+        for _ in range(PATIENCE // 2):
+            pushed = self.layer(pushed, 0)
+        nearer = (codes - fixed).norm() < NEARER * distance
+        return fixed if nearer and (pushed - fixed).norm() < CLOSE * distance else None
+
+    @torch.no_grad()
+    def newton_step(self, codes: Tensor, iteration: int) -> tuple[Tensor, Tensor, Diagnostics]:
+        """Return the Newton step towards the fixed point, on the active set, and the residual
+        ``Phi(z) - z`` before it.
+        """
+        residual = self.layer(codes, iteration) - codes
+        newton, diagnostics = self.problem.solve_tangent(codes, residual / self.step)
+        return newton, residual, diagnostics
+
+    def gradient(self, codes: Tensor, iteration: int) -> tuple[Tensor, Diagnostics]:
+        """Return the gradient by the implicit function theorem at a fixed point."""
+        direct, code_gradient = direct_gradients(self.problem, codes)
+        adjoint, diagnostics = self.problem.solve_active(codes, code_gradient / self.step)
+        with torch.enable_grad():
+            live, theta = differentiable(self.problem)
+            after = self.algorithm.plain_layer(live, codes, self.step, iteration)
+            (through_codes,) = gradients(after, (theta,), adjoint)
+        return direct + through_codes, diagnostics
 
 
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
@@ -59,8 +180,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     UnsupportedProblem
         If the problem cannot solve its active systems.
     """
-    running = Converging.exactly(problem, algorithm)
-    problem = running.problem
+    problem, algorithm = exactly(problem), exactly(algorithm)
+    running = Converging(problem, algorithm, algorithm.step_size(problem))
     codes, moving, layers = running.run()
 
     def nothing(reason: object) -> Reference:
@@ -77,8 +198,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
         refined = codes + newton
-        with torch.no_grad():
-            left = problem.piece(running.layer(refined, 2 * layers)) != problem.piece(codes)
+        after = problem.piece(running.layer(refined, 2 * layers))
         before, _ = running.gradient(codes, layers)
         gradient, solve = running.gradient(refined, 2 * layers)
     except UnsupportedProblem as refused:
@@ -86,7 +206,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
             raise
         # What follows is advice for estimators.
         return nothing(first_line(refused).partition("; use")[0])
-    left = left.reshape(len(moving), -1).any(1)
+    left = (after != problem.piece(codes)).reshape(len(moving), -1).any(1)
     norm = float(gradient.norm())
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
@@ -122,7 +242,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         status = "degenerate"
         reason = "the gradient at the limit is zero: relative errors have no meaning"
         reason += "; pudle.audit(problem) tells whether the step has lost one" * problem.joint
-    elif running.algorithm.thresholding.proximal:
+    elif algorithm.thresholding.proximal:
         reason = _disagreement(running, refined, gradient)
     if reason and status == "limit":
         status, reason = "uncertified", f"{NO_LIMIT}{reason}"

@@ -86,10 +86,9 @@ class LinearModel(ABC):
         for rows, indices, hessians in self.active_hessians(active, wanted):
             factor, info = torch.linalg.cholesky_ex(hessians)
             singular[rows] = info > 0
-            values = torch.cholesky_solve(
-                right[rows[:, None], indices][:, :, None], factor
-            ).squeeze(2)
-            solution[rows[:, None], indices] = torch.where(info[:, None] > 0, 0, values)
+            at = rows[:, None], indices
+            values = torch.cholesky_solve(right[at][..., None], factor).squeeze(2)
+            solution[at] = torch.where(info[:, None] > 0, 0, values)
         return solution, singular
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
@@ -101,7 +100,7 @@ class LinearModel(ABC):
         (n, p).
         """
         correlation = self.correlate(self.observations - self.synthesize(codes))
-        return correlation - self.l2_penalty * codes if self.l2_penalty else correlation
+        return correlation - self.l2_penalty * codes
 
     def residual_rounding(self, codes: Tensor) -> Tensor:
         """Return a bound, shape (n,), on the Euclidean norm of the rounding error of ``x - A z``.
