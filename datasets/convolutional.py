@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from pudle.data import ConvolutionalDataset, Draw
+from pudle.data import ConvolutionalDataset, Draw, check_options
 from pudle.data.synthetic import normalize
 from pudle.problems import ConvolutionalSparseCoding
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,9 @@ class Convolutional(ConvolutionalDataset):
         noise = self.noise * random.standard_normal(
             (self.n_samples, self.channels, self.size, self.size)
         )
-        options = {"penalty": self.penalty, "stride": self.stride}
-        model = ConvolutionalSparseCoding(observations=noise, dictionary=generating, **options)
+        model = ConvolutionalSparseCoding(
+            observations=noise, dictionary=generating, penalty=self.penalty, stride=self.stride
+        )
         present = random.random(model.code_shape) < self.density
         codes = present * random.uniform(1.0, 2.0, present.shape)
         if not self.nonnegative:

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.data import Draw, SparseCodingDataset
+from pudle.data import Draw, SparseCodingDataset, check_options
 from pudle.data.atoms import normalize_rows, split_atoms
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,7 @@ class Digits(SparseCodingDataset):
 
         random = self.generator()
         digits = normalize_rows(random.permutation(load_digits().data / 16))
-        dictionary, observations = split_atoms(
-            [digits], self.n_components, self.n_samples, random, "the digits"
-        )
-        return Draw(observations, dictionary)
+        return Draw(*split_atoms([digits], self.n_components, self.n_samples, random, "the digits"))
 
     def labels(self) -> np.ndarray:
         """Return which digit each observation is, shape (n,)."""
@@ -61,5 +57,5 @@ class Digits(SparseCodingDataset):
         digits = load_digits()
         # All rows have unit norm, so an observation has a correlation of one with its own image and
         # less with others.
-        places = (self.draw().observations @ normalize_rows(digits.data / 16).T).argmax(axis=1)
-        return digits.target[places]
+        correlations = self.draw().observations @ normalize_rows(digits.data / 16).T
+        return digits.target[correlations.argmax(axis=1)]

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pudle.data import ArraysDataset, ToTensor
+from pudle.data import ArraysDataset, ToTensor, check_options
 from pudle.problems import FixedPoint
-from pudle.validation import check_options
 
 #: Images and classes of scikit-learn's digits, and the pixels of an image after averaging over
 #: blocks of 2 x 2.

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from pudle.data import ConvolutionalDataset, Draw, path_option
+from pudle.data import ConvolutionalDataset, Draw, check_options, path_option
 from pudle.data.images import ImageDataset, random_patches
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,6 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
         random = self.generator()
         crops = random_patches(self.images(), self.size, self.n_samples, random)
         crops = crops - crops.mean(axis=1, keepdims=True)
-        atoms, _ = self.split_patches(self.kernel, self.n_components, 0, random)
+        _, atoms = self.split_patches(self.kernel, self.n_components, 0, random)
         filters = atoms.T.reshape(self.n_components, 1, self.kernel, self.kernel).copy()
         return Draw(crops.reshape(self.n_samples, 1, self.size, self.size), filters)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from pudle.data import Draw, SparseCodingDataset, path_option
+from pudle.data import Draw, SparseCodingDataset, check_options, path_option
 from pudle.data.images import ImageDataset
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -55,5 +54,4 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
 
     def draw(self) -> Draw:
         sizes = self.size, self.n_components, self.n_samples
-        dictionary, observations = self.split_patches(*sizes, self.generator())
-        return Draw(observations, dictionary)
+        return Draw(*self.split_patches(*sizes, self.generator()))

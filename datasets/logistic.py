@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pudle.data import ArraysDataset, ToTensor
+from pudle.data import ArraysDataset, ToTensor, check_options
 from pudle.problems import FixedPoint
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """Crops of real photographs with noise; the outer loss compares with the clean crops."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.fft import idctn
 
-from pudle.data import ConvolutionalDataset, Draw, path_option
+from pudle.data import ConvolutionalDataset, Draw, check_options, path_option
 from pudle.data.images import ImageDataset, Images, random_patches
 from pudle.data.synthetic import normalize
 from pudle.errors import InvalidArgument
-from pudle.problems import ConvolutionalSparseCoding, ThresholdedConvolutionalSparseCoding
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -85,20 +83,16 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
             may_be_zero=("sigma",),
             at_most={"kernel": "size", "stride": "kernel"},
         )
-        most = self.kernel**2 * (2 if self.nonnegative else 1)
+        most = self.kernel**2 * (1 + self.nonnegative)
         if self.start == "cosine" and self.n_components > most:
-            text = f"n_components={self.n_components} is above the {most} cosines of this size"
-            raise InvalidArgument(f"{text}: give fewer, or start='random'")
-
-    @property
-    def problem_class(self) -> Any:
-        if self.learned_penalties:
-            return ThresholdedConvolutionalSparseCoding
-        return ConvolutionalSparseCoding
+            raise InvalidArgument(
+                f"n_components={self.n_components} is above the {most} cosines of this size: give"
+                " fewer, or start='random'"
+            )
 
     def filters(self) -> np.ndarray:
         """Return the initial filters, of shape (p, 1, kernel, kernel)."""
-        size, signs = self.kernel, 2 if self.nonnegative else 1
+        size, signs = self.kernel, 1 + self.nonnegative
         filters = np.empty((-(-self.n_components // signs), signs, size, size))
         if self.start == "cosine":
             # The lowest frequencies first; among equals the order is arbitrary but fixed.
@@ -109,10 +103,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
                 spectrum = np.zeros((size, size))
                 spectrum[frequency] = 1
                 filters[place, 0] = idctn(spectrum, norm="ortho")
-            if self.nonnegative:
-                filters[:, 1] = -filters[:, 0]
+            filters[:, 1:] = -filters[:, :1]
         else:
-            filters[...] = self.generator("filters").standard_normal(filters.shape)
+            filters = self.generator("filters").standard_normal(filters.shape)
             filters = normalize(filters - filters.mean(axis=(2, 3), keepdims=True), axis=(2, 3))
             filters[0, 0] = 1 / size
             filters[0, 1:] = -1 / size
@@ -122,8 +115,8 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         """Draw noisy crops, filters and the clean crops; from `images` instead of the folder's
         where they are given.
         """
-        source = self.images() if images is None else images
-        clean = random_patches(source, self.size, self.n_samples, self.generator("crops"))
+        images = self.images() if images is None else images
+        clean = random_patches(images, self.size, self.n_samples, self.generator("crops"))
         noisy = clean + self.sigma / 255 * self.generator("noise").standard_normal(clean.shape)
         means = noisy.mean(axis=1, keepdims=True)
         noisy, clean = (

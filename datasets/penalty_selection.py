@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.data import ArraysDataset, ToTensor
+from pudle.data import ArraysDataset, ToTensor, check_options
 from pudle.data.synthetic import observe, sparse_codes
 from pudle.problems import PenaltySelection
-from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

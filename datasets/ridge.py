@@ -7,10 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from pudle.data import ArraysDataset, ToTensor
+from pudle.data import ArraysDataset, ToTensor, check_options
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
-from pudle.validation import check_options
 
 OBSERVATIONS = {
     # The observations lie along the direction of largest curvature, so that only the error in it

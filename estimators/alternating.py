@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import direct_gradient
-from pudle.estimator import CodesEstimator, Contribution
-from pudle.problems import Problem
+from pudle.estimator import Algorithm, CodesEstimator, Contribution, Problem, State
 
 
 @dataclass(frozen=True)

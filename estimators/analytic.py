@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pudle.algorithms import Algorithm, State
-from pudle.estimator import Contribution, ImplicitEstimator, through_minimizer
-from pudle.problems import Problem
+from pudle.estimator import (
+    Algorithm,
+    Contribution,
+    ImplicitEstimator,
+    Problem,
+    State,
+    through_minimizer,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,5 @@ class Analytic(ImplicitEstimator):
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
         solution, diagnostics = problem.solve_active(state.codes, code_gradient)
-        return through_minimizer(problem, state.codes, solution), {
-            "solves": len(state.codes),
-            **diagnostics,
-        }
+        work = {"solves": len(state.codes)} | diagnostics
+        return through_minimizer(problem, state.codes, solution), work

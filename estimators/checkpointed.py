@@ -7,10 +7,8 @@ from itertools import chain
 
 import torch
 
-from pudle.algorithms import Algorithm
 from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
-from pudle.estimator import Estimate, SweepEstimator, check_options
-from pudle.problems import Problem
+from pudle.estimator import Algorithm, Estimate, Problem, SweepEstimator, check_options
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,11 @@ class Checkpointed(SweepEstimator):
         """Yield the estimate at each depth; all share the first pass, which keeps the states before
         their segments.
         """
-        bounds = {depth: self._bounds(depth) for depth in check_depths(depths)}
+        # Where the segments of each run begin, and where the last one ends.
+        bounds = {}
+        for depth in check_depths(depths):
+            segments = min(self.segments or round(math.sqrt(depth)), depth)
+            bounds[depth] = [depth * i // max(segments, 1) for i in range(segments + 1)]
         with torch.no_grad():
             trajectory = algorithm.run(
                 problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())}
@@ -67,10 +69,11 @@ class Checkpointed(SweepEstimator):
             codes, segments = trajectory.at(depth), len(bounds[depth]) - 1
             gradient, code_gradient = direct_gradients(problem, codes)
             states = [trajectory.states[layer] for layer in bounds[depth]]
-            for gradient in reverse_accumulation(  # noqa: B007, B020  # the last is that of all
-                problem, algorithm, states, code_gradient, gradient
-            ):
-                pass
+            # The last is that of all segments.
+            *_, gradient = (
+                gradient,
+                *reverse_accumulation(problem, algorithm, states, code_gradient, gradient),
+            )
             work = {
                 "layers": 2 * depth,
                 "layers_differentiated": depth,
@@ -78,8 +81,3 @@ class Checkpointed(SweepEstimator):
                 "stored_states": segments + math.ceil(depth / max(segments, 1)),
             }
             yield Estimate(gradient, codes, work)
-
-    def _bounds(self, depth: int) -> list[int]:
-        """Return where the segments of a run begin, and where the last one ends."""
-        segments = min(self.segments or round(math.sqrt(depth)), depth)
-        return [depth * index // max(segments, 1) for index in range(segments + 1)]

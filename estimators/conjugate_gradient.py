@@ -5,9 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pudle.algorithms import Algorithm, State
-from pudle.estimator import Contribution, ImplicitEstimator, check_options, through_minimizer
-from pudle.problems import Problem
+from pudle.estimator import (
+    Algorithm,
+    Contribution,
+    ImplicitEstimator,
+    Problem,
+    State,
+    check_options,
+    through_minimizer,
+)
 from pudle.problems.krylov import conjugate_gradients
 
 
@@ -81,9 +87,14 @@ class ConjugateGradient(ImplicitEstimator):
             return (image if symmetric else system.product(image)).reshape(rows.shape)
 
         eps = torch.finfo(right.dtype).eps
-        stops = {"tolerance": max(self.rtol, eps), "flat": rows.shape[1] * eps * scale}
-        target = (right if symmetric else system.product(right)).reshape(rows.shape)
-        solved = conjugate_gradients(product, target, rows, iterations=self.iterations, **stops)
+        solved = conjugate_gradients(
+            product,
+            (right if symmetric else system.product(right)).reshape(rows.shape),
+            rows,
+            tolerance=max(self.rtol, eps),
+            iterations=self.iterations,
+            flat=rows.shape[1] * eps * scale,
+        )
         solution = solved.solution.reshape(active.shape)
         residual = float(solved.residuals.max())
         if not symmetric:

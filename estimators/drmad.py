@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pudle.algorithms import Algorithm
 from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
-from pudle.estimator import Estimate, GradientEstimator
-from pudle.problems import Problem
+from pudle.estimator import Algorithm, Estimate, GradientEstimator, Problem
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,18 @@ class DrMad(GradientEstimator):
         constants, last = [], first
         with torch.no_grad():
             for _ in range(depth):
-                tensors = last.tensors()
-                constants.append(
-                    {each: value for each, value in vars(last).items() if each not in tensors}
-                )
+                moving = last.tensors()
+                constants.append({k: v for k, v in vars(last).items() if k not in moving})
                 last = algorithm.advance(problem, last, step)
         direct, code_gradient = direct_gradients(problem, last.codes)
-        adjoints, starts, ends = (
-            Adjoints(direct, {"codes": code_gradient}),
-            first.tensors(),
-            last.tensors(),
-        )
+        adjoints, starts = Adjoints(direct, {"codes": code_gradient}), first.tensors()
         for iteration in reversed(range(depth)):
-            share = iteration / depth
             on_line = {
-                name: torch.lerp(starts.get(name, end), end, share) for name, end in ends.items()
+                name: torch.lerp(starts.get(name, end), end, iteration / depth)
+                for name, end in last.tensors().items()
             }
             state = dataclasses.replace(last, **(on_line | constants[iteration]))
             # No layer has made the state, as a faster way may assume.
             adjoints = pull_back.plain(problem, algorithm, state, 1, step, adjoints)
-        return Estimate(
-            adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth}
-        )
+        work = {"layers": 2 * depth, "layers_differentiated": depth}
+        return Estimate(adjoints.theta, last.codes, work)

@@ -2,30 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from pudle import streams
-from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import losses_at
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import CodesEstimator, Contribution, check_options
-from pudle.problems import Problem
+from pudle.estimator import Algorithm, CodesEstimator, Contribution, Problem, State, check_options
 
 #: Default steps. For smooth losses the cube root of the rounding unit, 6e-6 and 5e-3, is best;
 #: unrolled losses have kinks from the threshold, and a smaller step meets fewer of them.
 STEPS = {torch.float64: 1e-6, torch.float32: 3e-3}
-
-
-class Claim:
-    """The claim of `FiniteDifference`: "unrolled" of the class and along all coordinates,
-    "stochastic" along random ones.
-    """
-
-    def __get__(self, estimator: Any, cls: type) -> str:
-        return "unrolled" if estimator is None or estimator.directions is None else "stochastic"
 
 
 @dataclass(frozen=True)
@@ -69,9 +57,13 @@ class FiniteDifference(CodesEstimator):
     name = "finite_difference"
     aliases = ("numerical",)
     references = ("Nocedal and Wright, Numerical Optimization, 2nd edition, section 8.1, 2006",)
-    computes = Claim()
+    #: Along random directions ``stochastic``.
+    computes = "unrolled"
 
-    __post_init__ = check_options
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.directions:
+            object.__setattr__(self, "computes", "stochastic")
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         count = min(self.directions or problem.theta.numel(), problem.theta.numel())
@@ -88,15 +80,13 @@ class FiniteDifference(CodesEstimator):
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
-        step = STEPS[theta.dtype] if self.step is None else self.step
+        step = self.step or STEPS[theta.dtype]
         basis = np.eye(theta.numel())
-        if self.directions is not None and self.directions < theta.numel():
+        if self.directions and self.directions < theta.numel():
             random = streams.generator(self.seed, "estimator finite_difference")
             basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
-        directions, count = (
-            torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape),
-            basis.shape[1],
-        )
+        directions = torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape)
+        count = len(directions)
         gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, theta, depths)
         for direction in directions:
@@ -107,9 +97,12 @@ class FiniteDifference(CodesEstimator):
         for depth, row, square in zip(
             depths, gradient * (theta.numel() / count), squares, strict=True
         ):
-            work = {
-                "layers": 2 * depth * (count + 1),
-                "evaluations": 2 * count + 1,
-                "directions": count,
-            }
-            yield row, {**work, "asymmetry": float(square.sqrt())}
+            yield (
+                row,
+                {
+                    "layers": 2 * depth * (count + 1),
+                    "evaluations": 2 * count + 1,
+                    "directions": count,
+                    "asymmetry": float(square.sqrt()),
+                },
+            )

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import differentiable, gradients
-from pudle.estimator import Contribution, ImplicitEstimator, check_options
-from pudle.problems import Problem
+from pudle.estimator import (
+    Algorithm,
+    Contribution,
+    ImplicitEstimator,
+    Problem,
+    State,
+    check_options,
+)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Forward-mode differentiation through all the layers."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import codes_at, direct_gradients, directional_derivative
 from pudle.errors import UnsupportedProblem, first_line
-from pudle.estimator import CodesEstimator, Contribution, check_options
+from pudle.estimator import Algorithm, CodesEstimator, Contribution, State, check_options
 from pudle.problems import FixedPoint, Problem
 
 #: Approximate number of tangent entries per chunk, directions times entries of theta and codes, so
@@ -85,9 +85,7 @@ class Forward(CodesEstimator):
                 ]
             )
 
-        def derivative(direction: Tensor) -> Tensor:
-            return directional_derivative(contracted, theta, direction)
-
+        derivative = functools.partial(directional_derivative, contracted, theta)
         count = theta.numel()
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
         directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)

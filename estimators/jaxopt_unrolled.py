@@ -9,8 +9,7 @@ from pudle import names, peers
 from pudle.algorithms import Algorithm, Fista
 from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import Estimate
-from pudle.problems import Problem
+from pudle.estimator import Estimate, Problem
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,8 @@ def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Cal
         )
         codes = solver.run(initial, penalty, dictionary, observations, l2_penalty).params
         if loss == "reconstruction":
-            total = smooth(codes, dictionary, observations, 0.0)
-        else:
-            total = smooth(codes, dictionary, observations, l2_penalty) + penalty * abs(codes).sum()
+            penalty = l2_penalty = 0.0
+        total = smooth(codes, dictionary, observations, l2_penalty) + penalty * abs(codes).sum()
         return total / len(codes), codes
 
     return jax.jit(jax.grad(value, has_aux=True))

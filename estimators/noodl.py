@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pudle.algorithms import Algorithm, State
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import CodesEstimator, Contribution
+from pudle.estimator import Algorithm, CodesEstimator, Contribution, State
 from pudle.problems import Problem, SparseCoding
 
 
@@ -54,12 +53,10 @@ class Noodl(CodesEstimator):
         self, problem: SparseCoding, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
         if algorithm.thresholding.proximal:
-            text = (
-                "noodl's direction does not vanish at the generating dictionary under soft"
-                " thresholding"
-            )
             warnings.warn(
-                f"{text}: use the algorithm noodl, or ista with the rule hard", stacklevel=2
+                "noodl's direction does not vanish at the generating dictionary under soft"
+                " thresholding: use the algorithm noodl, or ista with the rule hard",
+                stacklevel=2,
             )
         for state in states:
             yield problem.residual(state.codes).T @ state.codes.sign() / len(state.codes), {}

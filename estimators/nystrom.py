@@ -6,10 +6,16 @@ import torch
 from torch import Tensor
 
 from pudle import streams
-from pudle.algorithms import Algorithm, State
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import Contribution, ImplicitEstimator, check_options, through_minimizer
-from pudle.problems import Problem
+from pudle.estimator import (
+    Algorithm,
+    Contribution,
+    ImplicitEstimator,
+    Problem,
+    State,
+    check_options,
+    through_minimizer,
+)
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,10 @@ class Nystrom(ImplicitEstimator):
         rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
         chosen = self.chosen(rows)
         images = [
-            system.transposed(vector.reshape(active.shape).to(right)) for vector in chosen.unbind(2)
+            system.transposed(vector.reshape(active.shape).to(right)).reshape(rows.shape)
+            for vector in chosen.unbind(2)
         ]
-        columns = torch.stack(
-            [torch.where(active, image, 0).reshape(rows.shape) for image in images], 2
-        )
+        columns = torch.where(rows[..., None], torch.stack(images, 2), 0)
         scale = self.regularization * (
             problem.lipschitz_constant if problem.symmetric else system.norm_estimate
         )
@@ -104,16 +109,12 @@ class Nystrom(ImplicitEstimator):
         """Return unit vectors (n, p, K) of the first active entries of each sample; zero columns
         where there are fewer.
         """
-        n, p = active.shape
-        order = torch.as_tensor(
-            streams.generator(self.seed, "estimator nystrom").permutation(p)
-        ).to(active.device)
+        p = active.shape[1]
+        random = streams.generator(self.seed, "estimator nystrom")
+        order = torch.as_tensor(random.permutation(p)).to(active.device)
         # Places of the entries among those of their sample that are active, in the random order.
-        places = torch.empty(n, p, dtype=torch.int64, device=active.device)
-        places[:, order] = active[:, order].cumsum(1) - 1
-        return (places[:, :, None] == torch.arange(min(self.rank, p)).to(places)) & active[
-            :, :, None
-        ]
+        places = active[:, order].cumsum(1)[:, order.argsort(), None] - 1
+        return (places == torch.arange(min(self.rank, p)).to(places)) & active[..., None]
 
 
 def regularized_solution(

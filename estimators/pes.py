@@ -7,9 +7,15 @@ import torch
 from torch import Tensor
 
 from pudle import streams
-from pudle.algorithms import Algorithm, State
-from pudle.estimator import CodesEstimator, Contribution, averaged_pairs, check_options
-from pudle.problems import Problem
+from pudle.estimator import (
+    Algorithm,
+    CodesEstimator,
+    Contribution,
+    Problem,
+    State,
+    averaged_pairs,
+    check_options,
+)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pudle.algorithms import Algorithm, State
-from pudle.estimator import Contribution
+from pudle.estimator import Algorithm, Contribution, Problem, State
 from pudle.estimators.analytic import Analytic
-from pudle.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, dict[str, Any]
     singular = ~flipped & unsolved & bool(solved["singular"])
     rising = ~flipped & ~singular & ~(left <= before)
     kept = (flipped | singular | rising).reshape(-1, *[1] * (codes.ndim - 1))
-    counts = {"flipped": flipped, "singular": singular, "rising": rising}
     return torch.where(kept, codes, after), {
-        f"kept_{why}": int(samples.sum()) for why, samples in counts.items()
+        "kept_flipped": int(flipped.sum()),
+        "kept_singular": int(singular.sum()),
+        "kept_rising": int(rising.sum()),
     }

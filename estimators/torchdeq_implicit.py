@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pudle import peers
-from pudle.algorithms import Ista, State
+from pudle.algorithms import Ista
 from pudle.algorithms.unrolling import gradients
 from pudle.estimator import check_options
 from pudle.problems import SparseCoding
@@ -63,10 +63,13 @@ class TorchdeqImplicit(peers.ImplicitPeer):
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
     ) -> peers.Solved:
-        options = {"b_solver": self.solver, "b_max_iter": self.iterations, "b_stop_mode": "rel"}
-        rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
         model = peers.require("torchdeq").get_deq(
-            hook_ift=True, f_max_iter=0, b_tol=rtol, **options
+            hook_ift=True,
+            f_max_iter=0,
+            b_solver=self.solver,
+            b_max_iter=self.iterations,
+            b_stop_mode="rel",
+            b_tol=max(self.rtol, torch.finfo(codes.dtype).eps),
         )
         records: list[Any] = []
         with torch.enable_grad():
@@ -76,16 +79,10 @@ class TorchdeqImplicit(peers.ImplicitPeer):
 
             def image(points: Tensor) -> Tensor:
                 # The offset changes nothing; its gradient is the solution of the linear system.
-                return (
-                    Ista(step=step).advance(live, State(codes=points, point=points), step).codes
-                    + offset
-                )
+                return Ista().plain_layer(live, points, step, 0) + offset
 
             (final,), _ = model(image, codes.clone(), backward_writer=records.append)
             through_codes, solution = gradients(final, (dictionary, offset), code_gradient)
         iterations = int(records[0]["nstep"].max()) if records else 0
-        return (
-            through_codes,
-            solution,
-            {"layers_differentiated": 1, "solves": 1, "iterations": iterations},
-        )
+        work = {"layers_differentiated": 1, "solves": 1, "iterations": iterations}
+        return through_codes, solution, work

@@ -7,10 +7,15 @@ import torch
 from torch import Tensor
 
 from pudle import peers
-from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import gradients
-from pudle.estimator import Contribution, ImplicitEstimator, check_options
-from pudle.problems import Problem
+from pudle.estimator import (
+    Algorithm,
+    Contribution,
+    ImplicitEstimator,
+    Problem,
+    State,
+    check_options,
+)
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,8 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
-        implicit, linear_solve = (
-            peers.require("torchopt.diff.implicit"),
-            peers.require("torchopt.linear_solve"),
-        )
+        implicit = peers.require("torchopt.diff.implicit")
+        linear_solve = peers.require("torchopt.linear_solve")
         codes, active, signs = state.codes, problem.active(state.codes), state.codes.sign()
         right = torch.where(active, code_gradient, 0)
         products = 0

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pudle.algorithms import Algorithm
 from pudle.algorithms.unrolling import window_gradients
-from pudle.estimator import Estimate, WindowEstimator, check_options
-from pudle.problems import Problem
+from pudle.estimator import Algorithm, Estimate, Problem, WindowEstimator, check_options
 from pudle.validation import check_integer
 
 
@@ -58,9 +56,5 @@ class Truncated(WindowEstimator):
         for window, (gradient, codes) in zip(
             windows, window_gradients(problem, algorithm, depth, windows), strict=True
         ):
-            yield (
-                window,
-                Estimate(
-                    gradient, codes, {"layers": depth, "layers_differentiated": min(window, depth)}
-                ),
-            )
+            work = {"layers": depth, "layers_differentiated": min(window, depth)}
+            yield window, Estimate(gradient, codes, work)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .algorithms import Algorithm, State
+from .algorithms import Algorithm as Algorithm
+from .algorithms import State as State
 from .algorithms.unrolling import (
     check_depths,
     differentiable,
@@ -20,7 +21,7 @@ from .algorithms.unrolling import (
 )
 from .described import described
 from .errors import InvalidArgument, UnsupportedProblem
-from .problems import Problem
+from .problems import Problem as Problem
 from .validation import check_integer
 from .validation import check_options as check_options
 

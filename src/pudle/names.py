@@ -432,7 +432,7 @@ def _claimed(group: str, name: str, entry: Any) -> list[str]:
         ):
             raise _Defect("is not a mapping from plain file names to experiments")
         return list(entry)
-    if not _is_concrete(entry, base):
+    if not is_concrete(entry, base):
         raise _Defect(
             f"is not a class that derives from {base.__name__} and implements all of its methods,"
             f" but {entry!r:.80}"
@@ -445,7 +445,7 @@ def _claimed(group: str, name: str, entry: Any) -> list[str]:
     return [name, *aliases]
 
 
-def _is_concrete(value: Any, base: type) -> bool:
+def is_concrete(value: Any, base: type) -> bool:
     return isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
 
 
@@ -582,7 +582,7 @@ def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
         if getattr(value, "__module__", "") == module.__name__ and not key.startswith("_")
     }
     base = KINDS[group].base_class()
-    classes = {value.__name__: value for value in defined.values() if _is_concrete(value, base)}
+    classes = {value.__name__: value for value in defined.values() if is_concrete(value, base)}
     if hasattr(base, "classes_from") and name not in classes and (name or not classes):
         classes |= {cls.__name__: cls for cls in base.classes_from(defined, name)}
     return classes

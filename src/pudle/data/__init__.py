@@ -2,6 +2,7 @@
 tables.
 """
 
+from ..validation import check_options
 from .dataset import (
     ArraysDataset,
     ConvolutionalDataset,
@@ -19,5 +20,6 @@ __all__ = [
     "Draw",
     "SparseCodingDataset",
     "ToTensor",
+    "check_options",
     "path_option",
 ]

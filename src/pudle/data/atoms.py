@@ -33,8 +33,8 @@ def split_atoms(
     random: np.random.Generator,
     source: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split unit-norm rows into atoms, any two with a coherence ``|a^T b| < COHERENCE``, and
-    observations.
+    """Split unit-norm rows into observations and atoms, any two of which have a coherence ``|a^T b|
+    < COHERENCE``.
 
     The atoms are chosen greedily in the order of the rows. The observations are drawn from the rows
     that did not become atoms. Blocks, arrays of shape (any, m), are read only until there are
@@ -42,8 +42,8 @@ def split_atoms(
 
     Returns
     -------
-    dictionary : array, shape (m, n_components)
     observations : array, shape (n_samples, m)
+    dictionary : array, shape (m, n_components)
 
     Raises
     ------
@@ -85,4 +85,4 @@ def split_atoms(
             )
     dictionary = np.stack(atoms, axis=1)
     # The empty array stands for a call that wants no observations.
-    return dictionary, random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples]
+    return random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples], dictionary

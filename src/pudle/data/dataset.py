@@ -18,8 +18,13 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, SpecError, UnsupportedProblem
 from ..files import state_of
-from ..names import path_options
-from ..problems import ConvolutionalSparseCoding, Problem, SparseCoding
+from ..names import is_concrete, path_options
+from ..problems import (
+    ConvolutionalSparseCoding,
+    Problem,
+    SparseCoding,
+    ThresholdedConvolutionalSparseCoding,
+)
 from ..streams import generator
 from ..validation import check_choice
 
@@ -83,8 +88,11 @@ class Dataset(ABC):
 
     def paths(self) -> dict[str, Path]:
         """Return the files and folders that options name."""
-        named = {name: getattr(self, name) for name in path_options(self)}
-        return {name: Path(path).expanduser() for name, path in named.items() if path is not None}
+        return {
+            name: Path(path).expanduser()
+            for name in path_options(self)
+            if (path := getattr(self, name)) is not None
+        }
 
     def generator(self, purpose: str = "") -> np.random.Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
@@ -138,8 +146,13 @@ class Dataset(ABC):
                 default=default, metadata={"path": kind in (Path, Path | None)}
             )
             fields.append((name, Any if kind is parameter.empty else kind, option))
-        body = {"name": make.__name__, "losses": losses, "__doc__": make.__doc__}
-        body |= {"_make": staticmethod(make), "_parameters": frozenset(parameters)}
+        body = {
+            "name": make.__name__,
+            "losses": losses,
+            "__doc__": make.__doc__,
+            "_make": staticmethod(make),
+            "_parameters": frozenset(parameters),
+        }
         made = dataclasses.make_dataclass(
             make.__name__, fields, bases=(_OfProblem,), namespace=body, frozen=True, kw_only=True
         )
@@ -155,20 +168,18 @@ class Dataset(ABC):
         Without one, it is that of the function ``problem`` or those of the classes of problems
         whose fields have defaults.
         """
-        functions = {key: value for key, value in defined.items() if inspect.isfunction(value)}
-        problems = {
+        makers = {
             key: value
             for key, value in defined.items()
-            if isinstance(value, type)
-            and issubclass(value, Problem)
-            and not inspect.isabstract(value)
+            if inspect.isfunction(value) or is_concrete(value, Problem)
         }
-        if make := (functions | problems).get(name) or functions.get("problem"):
+        if make := makers.get(name) or makers.get("problem"):
             return [Dataset.of_problem(make)]
         classes = []
-        for cls in problems.values():
-            with contextlib.suppress(SpecError):
-                classes.append(Dataset.of_problem(cls))
+        for cls in makers.values():
+            if isinstance(cls, type):
+                with contextlib.suppress(SpecError):
+                    classes.append(Dataset.of_problem(cls))
         return classes
 
 
@@ -179,8 +190,8 @@ class _OfProblem(Dataset):
     _parameters: frozenset[str]
 
     def problem(self, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu") -> Any:
-        options = vars(self) | self.paths()
-        options |= {"loss": loss or self.losses[0], "dtype": dtype, "device": device}
+        chosen = {"loss": loss or self.losses[0], "dtype": dtype, "device": device}
+        options = vars(self) | self.paths() | chosen
         made = self._make(**{name: options[name] for name in self._parameters & options.keys()})
         if not isinstance(made, Problem):
             raise InvalidArgument(
@@ -285,8 +296,8 @@ class ConvolutionalDataset(ArraysDataset):
     penalty: float
     stride: int
     nonnegative: bool = False
-    #: The class of its problems.
-    problem_class: Any = ConvolutionalSparseCoding
+    #: Whether every filter has a penalty of its own, which is learned with it.
+    learned_penalties: bool = False
 
     @abstractmethod
     def draw(self) -> Draw:
@@ -296,5 +307,13 @@ class ConvolutionalDataset(ArraysDataset):
 
     def make(self, loss: str, tensor: ToTensor, **options: Any) -> Problem:
         """Return the problem of a draw with some options."""
-        fields = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
-        return self.problem_class(loss=loss, **fields, **self.draw(**options).tensors(tensor))
+        kind: Any = ConvolutionalSparseCoding
+        if self.learned_penalties:
+            kind = ThresholdedConvolutionalSparseCoding
+        return kind(
+            penalty=self.penalty,
+            stride=self.stride,
+            nonnegative=self.nonnegative,
+            loss=loss,
+            **self.draw(**options).tensors(tensor),
+        )

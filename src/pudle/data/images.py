@@ -38,16 +38,15 @@ class ImageDataset(Dataset):
         from sklearn.datasets import load_sample_images  # slow to import, and only needed here
 
         samples = load_sample_images()
-        pictures = map(Image.fromarray, samples.images)
         return {
-            Path(file).name: to_gray(picture)
-            for file, picture in zip(samples.filenames, pictures, strict=True)
+            Path(file).name: to_gray(Image.fromarray(image))
+            for file, image in zip(samples.filenames, samples.images, strict=True)
         }
 
     def split_patches(
         self, size: int, n_components: int, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Split random patches with side `size` into atoms and observations, as
+        """Split random patches with side `size` into observations and atoms, as
         `pudle.data.atoms.split_atoms` does.
         """
         images = self.images()
@@ -83,14 +82,14 @@ class Folder(Images):
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder, path = folder, Path(folder).expanduser()
-        if not path.is_dir():
+        self.folder, self.path = folder, Path(folder).expanduser()
+        if not self.path.is_dir():
             raise InvalidArgument(
                 f"folder={folder!r} is not an existing folder: give the path of a folder of images"
             )
         files = [
             file
-            for file in sorted(path.iterdir())
+            for file in sorted(self.path.iterdir())
             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
         ]
         if not files:
@@ -114,7 +113,7 @@ class Folder(Images):
 
     def _open(self, name: str, read: Callable[[Image.Image], Any]) -> Any:
         try:
-            with Image.open(Path(self.folder).expanduser() / name) as picture:
+            with Image.open(self.path / name) as picture:
                 return read(picture)
         except Exception as error:
             raise InvalidArgument(
@@ -140,13 +139,15 @@ def grids(images: Images, size: int) -> dict[str, tuple[int, int]]:
     overlapping ones included; refuse a smaller image.
     """
     shapes = getattr(images, "shapes", None) or {name: each.shape for name, each in images.items()}
+    positions = {}
     for name, (height, width) in shapes.items():
         if min(height, width) < size:
             raise InvalidArgument(
                 f"size={size} does not fit into {name} ({width} x {height} pixels): give size <="
                 f" {min(height, width)} or remove that image"
             )
-    return {name: (height - size + 1, width - size + 1) for name, (height, width) in shapes.items()}
+        positions[name] = height - size + 1, width - size + 1
+    return positions
 
 
 def patches_at(images: Images, size: int, positions: np.ndarray) -> np.ndarray:

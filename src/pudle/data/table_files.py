@@ -87,14 +87,15 @@ def _explained(shown: str, package: str) -> Iterator[None]:
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as stored:
+    with np.load(path) as stored:
         names = stored.files
-        if len(names) != 1 and "observations" not in names:
+        name = names[0] if len(names) == 1 else "observations"
+        if name not in names:
             raise InvalidArgument(
                 f"holds {', '.join(names) or 'no array'}: keep one array, or call one"
                 " 'observations'"
             )
-        return stored["observations" if len(names) != 1 else names[0]]
+        return stored[name]
 
 
 def _read_text(path: Path, separator: str) -> Any:
@@ -105,19 +106,13 @@ def _read_text(path: Path, separator: str) -> Any:
     return pd.read_csv(path, sep=separator, header=None if numbers else 0)
 
 
-def _read_parquet(path: Path) -> Any:
-    import pandas as pd
-
-    return pd.read_parquet(path)
-
-
 #: How files are read, by their endings.
 READERS: dict[str, Callable[[Path], Any]] = {
-    ".npy": functools.partial(np.load, allow_pickle=False),
+    ".npy": np.load,
     ".npz": _read_npz,
     ".csv": functools.partial(_read_text, separator=","),
     ".tsv": functools.partial(_read_text, separator="\t"),
-    ".parquet": _read_parquet,
+    ".parquet": lambda path: importlib.import_module("pandas").read_parquet(path),
 }
 
 
@@ -174,7 +169,7 @@ def open_rows(path: str, column: str | None = None) -> tuple[int, Callable[..., 
 
 
 def _numpy_rows(path: Path) -> Any:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r")
 
     def read(rows: np.ndarray) -> np.ndarray:
         if not array.flags.c_contiguous:
