@@ -66,7 +66,7 @@ class Checkpointed(SweepEstimator):
                 problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())}
             )
         for depth in depths:
-            codes, segments = trajectory.at(depth), len(bounds[depth]) - 1
+            codes = trajectory.at(depth)
             gradient, code_gradient = direct_gradients(problem, codes)
             states = [trajectory.states[layer] for layer in bounds[depth]]
             # The last is that of all segments.
@@ -77,7 +77,6 @@ class Checkpointed(SweepEstimator):
             work = {
                 "layers": 2 * depth,
                 "layers_differentiated": depth,
-                "segments": segments,
-                "stored_states": segments + math.ceil(depth / max(segments, 1)),
+                "segments": len(bounds[depth]) - 1,
             }
             yield Estimate(gradient, codes, work)

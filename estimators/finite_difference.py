@@ -66,7 +66,8 @@ class FiniteDifference(CodesEstimator):
             object.__setattr__(self, "computes", "stochastic")
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        count = min(self.directions or problem.theta.numel(), problem.theta.numel())
+        size = problem.theta.numel()
+        count = min(self.directions or size, size)
         if 2 * count + 1 > self.max_evaluations:
             raise UnsupportedProblem(
                 f"finite_difference needs {2 * count + 1} loss evaluations for {count} directions"

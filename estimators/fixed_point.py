@@ -85,5 +85,10 @@ class FixedPointAdjoint(ImplicitEstimator):
             term = self.damping * pulled + (1 - self.damping) * term
             total = total + term
         (through_codes,) = gradients(image, (theta,), self.damping * total)
-        work = {"iterations": self.terms, "vector_products": self.terms, "solves": 0}
-        return through_codes, {"layers": state.iteration + 1, "layers_differentiated": 1, **work}
+        return through_codes, {
+            "layers": state.iteration + 1,
+            "layers_differentiated": 1,
+            "iterations": self.terms,
+            "vector_products": self.terms,
+            "solves": 0,
+        }

@@ -52,11 +52,13 @@ class JaxoptUnrolled(peers.Peer):
             # JAXopt runs one iteration at least.
             gradient, _ = direct_gradients(problem, codes)
         else:
-            step, accelerated = algorithm.step_size(problem), isinstance(algorithm, Fista)
-            program = _program(depth, accelerated, problem.loss, problem.nonnegative)
-            tensors = (problem.dictionary, codes, problem.observations)
-            constants = (step, problem.penalty, problem.l2_penalty)
-            gradient, codes = peers.run_jax(program, *tensors, constants=constants)
+            gradient, codes = peers.run_jax(
+                _program(depth, isinstance(algorithm, Fista), problem.loss, problem.nonnegative),
+                problem.dictionary,
+                codes,
+                problem.observations,
+                constants=(algorithm.step_size(problem), problem.penalty, problem.l2_penalty),
+            )
         return Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})
 
 

@@ -90,7 +90,12 @@ class Nystrom(ImplicitEstimator):
                 " step is none: use fixed_point, phantom or analytic"
             )
         rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
-        chosen = self.chosen(rows)
+        random = streams.generator(self.seed, "estimator nystrom")
+        order = torch.as_tensor(random.permutation(rows.shape[1])).to(rows.device)
+        # Places of the entries among those of their sample that are active, in the random order.
+        places = rows[:, order].cumsum(1)[:, order.argsort(), None] - 1
+        # Unit vectors (n, p, K) of the first active entries; zero where there are fewer.
+        chosen = rows[..., None] & (places == torch.arange(min(self.rank, len(order))).to(places))
         images = [
             system.transposed(vector.reshape(active.shape).to(right)).reshape(rows.shape)
             for vector in chosen.unbind(2)
@@ -102,19 +107,8 @@ class Nystrom(ImplicitEstimator):
         solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale).reshape(
             active.shape
         )
-        work = {"vector_products": system.products, "largest_rank": int(chosen.sum((1, 2)).max())}
+        work = {"vector_products": system.products}
         return through_minimizer(problem, state.codes, solution), work
-
-    def chosen(self, active: Tensor) -> Tensor:
-        """Return unit vectors (n, p, K) of the first active entries of each sample; zero columns
-        where there are fewer.
-        """
-        p = active.shape[1]
-        random = streams.generator(self.seed, "estimator nystrom")
-        order = torch.as_tensor(random.permutation(p)).to(active.device)
-        # Places of the entries among those of their sample that are active, in the random order.
-        places = active[:, order].cumsum(1)[:, order.argsort(), None] - 1
-        return (places == torch.arange(min(self.rank, p)).to(places)) & active[..., None]
 
 
 def regularized_solution(
@@ -124,7 +118,7 @@ def regularized_solution(
     small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
     values, vectors = torch.linalg.eigh((small + small.mT) / 2)
     kept = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
-    root = torch.where(kept, 1 / torch.where(kept, values, 1).sqrt(), 0)
+    root = 1 / torch.where(kept, values, torch.inf).sqrt()
     left, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
     inside = torch.einsum("npk,np->nk", left, right)
     outside = right

@@ -107,10 +107,11 @@ class Pes(CodesEstimator):
         """
         step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
         state = algorithm.start(problem)
-        losses = {0: live[0].outer_loss(state.codes)}
-        for depth in range(1, max(depths) + 1):
+        losses = {}
+        for depth in range(max(depths) + 1):
             at = live[self.segment_of(depth)]
-            state = algorithm.advance(at, state, step)
+            if depth:
+                state = algorithm.advance(at, state, step)
             if depth in depths:
                 losses[depth] = at.outer_loss(state.codes)
         return torch.stack([losses[depth] for depth in depths])

@@ -125,10 +125,9 @@ class Dataset(ABC):
         losses: tuple[str, ...] = ("own",)
         for name, parameter in parameters.items():
             default, kind = parameter.default, parameter.annotation
-            if name == "loss" and get_origin(kind) is Literal:
-                losses = get_args(kind)
-            elif name == "loss" and isinstance(default, str):
-                losses = (default,)
+            if name == "loss":
+                named = (default,) if isinstance(default, str) else losses
+                losses = get_args(kind) if get_origin(kind) is Literal else named
             if name in CHOSEN:
                 continue
             if default is parameter.empty:
@@ -145,7 +144,7 @@ class Dataset(ABC):
             option = dataclasses.field(
                 default=default, metadata={"path": kind in (Path, Path | None)}
             )
-            fields.append((name, Any if kind is parameter.empty else kind, option))
+            fields.append((name, kind, option))
         body = {
             "name": make.__name__,
             "losses": losses,

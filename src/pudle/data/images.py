@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def to_gray(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L"))
 
 
-class Folder(Images):
+class Folder(UserDict[str, np.ndarray]):
     """The images of a folder (not of its subfolders) in gray, by file name and sorted by it; of
     those that were read, a few are kept.
 
@@ -97,19 +98,13 @@ class Folder(Images):
                 f"folder={folder!r} is an empty image folder: put images in it"
                 f" ({' '.join(SUFFIXES)})"
             )
-        self.shapes = {
+        self.shapes = self.data = {
             file.name: self._open(file.name, lambda picture: picture.size[::-1]) for file in files
         }
-        self._read = functools.lru_cache(maxsize=4)(lambda name: self._open(name, to_gray))
+        self._kept = functools.lru_cache(maxsize=4)(self._open)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._read(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
+        return self._kept(name, to_gray)
 
     def _open(self, name: str, read: Callable[[Image.Image], Any]) -> Any:
         try:

@@ -29,11 +29,11 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
         If the file is Parquet and pyarrow is not installed.
     """
     file, shown = Path(path).expanduser(), f"{name}={path!r}"
-    reader, endings = READERS.get(file.suffix.lower()), ", ".join(READERS)
+    reader = READERS.get(file.suffix.lower())
     if not reader or not file.is_file():
         raise InvalidArgument(
-            f"{shown} is not an existing file with one of the endings {endings}: correct the path,"
-            " or convert the file to one of these"
+            f"{shown} is not an existing file with one of the endings {', '.join(READERS)}: correct"
+            " the path, or convert the file to one of these"
         )
     with _explained(shown, "pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"):
         data = reader(file)
@@ -46,9 +46,9 @@ def as_table(data: Any, name: str, rows: Any = None) -> np.ndarray:
     """
     if hasattr(data, "select_dtypes") and len(data):
         for column in data.select_dtypes(exclude=["number", "bool"]).columns:
-            kind = data[column].dtype
             raise InvalidArgument(
-                f"{name}: column {column!r} holds {kind}, not numbers: remove or encode it"
+                f"{name}: column {column!r} holds {data[column].dtype}, not numbers: remove or"
+                " encode it"
             )
     values = np.asarray(
         data.to_numpy(dtype=float, na_value=np.nan) if hasattr(data, "to_numpy") else data
@@ -177,7 +177,7 @@ def _numpy_rows(path: Path) -> Any:
             return np.array(np.load(path, mmap_mode="r")[rows])
         # With each row of a random choice a map would bring many pages around it into memory.
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-        width = array[0].size if len(array) else 0
+        width = array[:1].size
         parts = [
             np.fromfile(
                 path, array.dtype, len(run) * width, offset=array.offset + run[0] * array.strides[0]

@@ -56,21 +56,20 @@ def draw_from(
                 " more, or a dictionary"
             )
         learned_from = min(rows // 2, MOST_ROWS)
-        seed = int(random.integers(2**31))
-        dictionary = learn_dictionary(shuffled[:learned_from], n_components, seed)
+        dictionary = learn_dictionary(
+            shuffled[:learned_from], n_components, int(random.integers(2**31))
+        )
         shuffled = shuffled[learned_from:]
     elif dictionary.shape[0] != features or n_components not in (None, dictionary.shape[1]):
         turned = "; transpose it" if dictionary.shape[1] == features else ""
-        wanted = f"({features}, {n_components or 'any'})"
         raise InvalidArgument(
-            f"dictionary has shape {dictionary.shape}, atoms as columns: it must be {wanted} to"
-            f" fit{turned}"
+            f"dictionary has shape {dictionary.shape}, atoms as columns: it must be ({features},"
+            f" {n_components or 'any'}) to fit{turned}"
         )
-    available = len(shuffled)
-    if n_samples is not None and n_samples > available:
+    if n_samples is not None and n_samples > len(shuffled):
         raise InvalidArgument(
-            f"n_samples={n_samples} is above the {available} rows to code: lower it or give more"
-            " data"
+            f"n_samples={n_samples} is above the {len(shuffled)} rows to code: lower it or give"
+            " more data"
         )
     return Draw(shuffled[: n_samples or MOST_SAMPLES], dictionary)
 

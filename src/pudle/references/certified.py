@@ -23,8 +23,8 @@ from ..problems import (
     Problem,
     Ridge,
     SparseCoding,
+    ThresholdedConvolutionalSparseCoding,
 )
-from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
 from .lasso import KKT_TOLERANCE, implicit_gradient, lasso_gradient, solve_lasso
@@ -233,10 +233,11 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     errors = spectral**2 * solution.errors + linear_residual + rounding
     errors = errors / solution.smallest_eigenvalues
     weights = penalty * codes.sign()
+    terms = weights * v
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
-    summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * (weights * v).abs().sum(1)
+    summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * terms.abs().sum(1)
     error = (row_norms(weights) * errors + summed).mean()
-    gradient = -(weights * v).mean(0)
+    gradient = -terms.mean(0)
     if not problem.log_penalty.ndim:
         gradient = gradient.sum()
     return _finish(gradient, float(error), codes, target, solution.certificate, solution.reason)

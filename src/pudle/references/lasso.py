@@ -142,7 +142,7 @@ def _solve_chunk(
     momentum = correlation.new_ones(len(codes), 1)
     step = 1 / model.lipschitz_constant
     bound: Any = step * penalty
-    stuck = torch.zeros(len(codes), dtype=torch.int64)
+    stuck = torch.zeros_like(todo)
     iteration, checkpoint = 0, 50
     while len(todo) and iteration < MAX_ITERATIONS:
         while iteration < checkpoint:

@@ -74,8 +74,8 @@ class Converging:
         while still < STILL_LAYERS and state.iteration < MAX_LAYERS:
             before, state = state.codes, self.algorithm.advance(self.problem, state, self.step)
             scale = torch.maximum(state.codes.abs().max(), first_change)
-            if not torch.isfinite(scale):
-                return state.codes, torch.ones_like(moving), state.iteration
+            if not scale.isfinite():
+                break
             changes = (state.codes - before).abs().reshape(len(moving), -1).amax(1)
             moving = changes > TOLERANCE * scale
             still = 0 if moving.any() else still + 1
@@ -189,7 +189,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         gradient = problem.theta * torch.nan
         return Reference(gradient, codes, "limit", torch.inf, certificate, "uncertified", reason)
 
-    if not torch.isfinite(codes).all():
+    if not codes.isfinite().all():
         return nothing(
             f"the codes are NaN or infinite after {layers} layers: the iteration diverges"
         )
@@ -216,18 +216,17 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     bound = float((gradient - before).norm()) / norm + rounding if norm else torch.inf
     # A joint system that is singular has been seen to have a solution.
     singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
-    contraction = {}
-    if radius := problem.linearized(refined).spectral_radius() if problem.joint else None:
-        contraction = {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
+    radius = problem.joint and problem.linearized(refined).spectral_radius()
     certificate = Certificate(
         samples=len(moving),
         uncertified=max(int((moving | left).sum()), singular),
         kkt_residual=float(residual.abs().max()) / running.step,
+        smallest_eigenvalue=1 - radius if radius else torch.inf,
+        largest_eigenvalue=1 - radius if radius else 0.0,
         condition_number=condition,
         code_error=float(row_norms(newton.flatten(1)).max()),
         zero_codes=float((codes == 0).reshape(len(moving), -1).all(1).double().mean()),
         iterations=layers,
-        **contraction,
     )
     status, reason = "limit", ""
     if certificate.uncertified and problem.joint:
@@ -262,10 +261,11 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     size = float(theta.norm()) / theta.numel() ** 0.5 or 1.0
     for direction in (gradient / norm, random / random.norm()):
         reason = "the active set changes close by"
-        for distance in (relative * size for relative in DIFFERENCE_STEPS):
-            moved = distance * direction
+        for relative in DIFFERENCE_STEPS:
+            distance = relative * size
             above, below = (
-                _loss_at_limit(running.at(theta + sign * moved), codes) for sign in (1, -1)
+                _loss_at_limit(running.at(theta + move * direction), codes)
+                for move in (distance, -distance)
             )
             if above is None or below is None:
                 continue

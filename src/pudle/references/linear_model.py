@@ -17,7 +17,7 @@ ROUNDING = torch.finfo(torch.float64).eps / 2
 
 def row_norms(matrix: Tensor) -> Tensor:
     """Return the Euclidean norms of a matrix's rows."""
-    return torch.linalg.norm(matrix, dim=1)
+    return matrix.norm(dim=1)
 
 
 class LinearModel(ABC):
@@ -134,7 +134,7 @@ class DenseModel(LinearModel):
         self.hessian = problem.hessian
         self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
         self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
-        self.column_norms = torch.linalg.norm(self.matrix, dim=0)
+        self.column_norms = self.matrix.norm(dim=0)
         self.overlap = 1.0
         self.summands = len(self.observations) + self.values
 

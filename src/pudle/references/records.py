@@ -123,8 +123,8 @@ class Reference:
 
 def exactly(thing: T) -> T:
     """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
-    values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-    return dataclasses.replace(thing, **{name: _exact(value) for name, value in values.items()})
+    fields = {each.name: _exact(getattr(thing, each.name)) for each in dataclasses.fields(thing)}
+    return dataclasses.replace(thing, **fields)
 
 
 def _exact(value: Any) -> Any:
