@@ -5,8 +5,7 @@ from dataclasses import MISSING, dataclass
 import numpy as np
 
 from pudle.data import Draw, path_option
-from pudle.data.table_files import read_table
-from pudle.data.tables import OwnRows, draw_from
+from pudle.data.tables import OwnRows, draw_from, read_table
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.data.synthetic import SyntheticDataset
+from pudle.data.atoms import SyntheticDataset
 from pudle.validation import check_options
 
 

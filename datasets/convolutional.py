@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from pudle.data import ConvolutionalDataset, Draw, check_options
-from pudle.data.synthetic import normalize
+from pudle.data.atoms import normalize
 from pudle.problems import ConvolutionalSparseCoding
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from pudle.data import Draw, path_option
-from pudle.data.table_files import open_rows
-from pudle.data.tables import MOST_ROWS, OwnRows, draw_from
+from pudle.data.tables import MOST_ROWS, OwnRows, draw_from, open_rows
 from pudle.errors import InvalidArgument
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer

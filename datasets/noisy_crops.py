@@ -7,8 +7,8 @@ import numpy as np
 from scipy.fft import idctn
 
 from pudle.data import ConvolutionalDataset, Draw, check_options, path_option
+from pudle.data.atoms import normalize
 from pudle.data.images import ImageDataset, Images, random_patches
-from pudle.data.synthetic import normalize
 from pudle.errors import InvalidArgument
 
 
@@ -95,10 +95,8 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         size, signs = self.kernel, 1 + self.nonnegative
         filters = np.empty((-(-self.n_components // signs), signs, size, size))
         if self.start == "cosine":
-            # The lowest frequencies first; among equals the order is arbitrary but fixed.
-            frequencies = sorted(
-                np.ndindex(size, size), key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair)
-            )
+            # The lowest frequencies first; equals stay in the order of their indices.
+            frequencies = sorted(np.ndindex(size, size), key=lambda pair: np.dot(pair, pair))
             for place, frequency in enumerate(frequencies[: len(filters)]):
                 spectrum = np.zeros((size, size))
                 spectrum[frequency] = 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pudle.data import ArraysDataset, ToTensor, check_options
-from pudle.data.synthetic import observe, sparse_codes
+from pudle.data.atoms import observe, sparse_codes
 from pudle.problems import PenaltySelection
 
 

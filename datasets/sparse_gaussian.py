@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from pudle.data.synthetic import SyntheticDataset, sparse_codes
+from pudle.data.atoms import SyntheticDataset, sparse_codes
 from pudle.validation import check_options
 
 AMPLITUDES = {

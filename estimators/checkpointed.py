@@ -63,7 +63,7 @@ class Checkpointed(SweepEstimator):
             bounds[depth] = [depth * i // max(segments, 1) for i in range(segments + 1)]
         with torch.no_grad():
             trajectory = algorithm.run(
-                problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())}
+                problem, max(bounds, default=0), keep=set(chain(*bounds.values()))
             )
         for depth in depths:
             codes = trajectory.at(depth)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from pudle.algorithms.unrolling import codes_at, direct_gradients, directional_derivative
 from pudle.errors import UnsupportedProblem, first_line
@@ -93,7 +92,7 @@ class Forward(CodesEstimator):
             # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar
             # theta needs no batch.
             rows = (
-                vmap(derivative, chunk_size=chunk)(directions)
+                torch.func.vmap(derivative, chunk_size=chunk)(directions)
                 if theta.ndim
                 else derivative(directions[0])[None]
             )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pudle
-from pudle.data.table_files import open_rows
+from pudle.data.tables import open_rows
 
 
 @pytest.fixture

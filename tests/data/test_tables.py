@@ -11,7 +11,7 @@ import torch
 from comparisons import refusal
 
 import pudle
-from pudle.data import table_files, tables
+from pudle.data import tables
 from pudle.errors import MissingDependency
 
 RANDOM = np.random.default_rng(0)
@@ -38,15 +38,15 @@ def write(path, values=VALUES):
     return str(path)
 
 
-@pytest.mark.parametrize("suffix", table_files.READERS)
+@pytest.mark.parametrize("suffix", tables.READERS)
 def test_every_kind_of_file_holds_the_same_numbers(suffix, tmp_path):
-    read = table_files.read_table(write(tmp_path / f"data{suffix}"))
+    read = tables.read_table(write(tmp_path / f"data{suffix}"))
     assert read.dtype == np.float64
     np.testing.assert_allclose(read, VALUES, rtol=1e-15)
     # Without a header the first row is a sample.
     if suffix == ".csv":
         FRAME.to_csv(tmp_path / "data.csv", index=False, header=False)
-        assert len(table_files.read_table(str(tmp_path / "data.csv"))) == 60
+        assert len(tables.read_table(str(tmp_path / "data.csv"))) == 60
 
 
 WRONG = {
@@ -80,7 +80,7 @@ def test_parquet_without_its_package_is_refused_with_the_remedy(tmp_path, monkey
     path = write(tmp_path / "data.parquet")
     monkeypatch.setattr(pd, "read_parquet", lambda _: __import__("nothing_of_this_name"))
     with pytest.raises(MissingDependency, match=r"needs pyarrow: pip install 'pudle\[parquet\]'"):
-        table_files.read_table(path)
+        tables.read_table(path)
 
 
 def test_a_dictionary_is_learned_from_other_rows_than_those_that_are_coded(tmp_path):

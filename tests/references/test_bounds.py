@@ -13,8 +13,13 @@ import torch
 
 import pudle
 from pudle.references import lasso
-from pudle.references.lasso import LassoSolution, implicit_gradient, lasso_gradient, solve_lasso
-from pudle.references.linear_model import DenseModel
+from pudle.references.lasso import (
+    DenseModel,
+    LassoSolution,
+    implicit_gradient,
+    lasso_gradient,
+    solve_lasso,
+)
 from pudle.references.records import Certificate
 
 #: Rounding unit of float64.

@@ -10,8 +10,7 @@ import torch
 
 import pudle
 from pudle.references.convolutional import ConvolutionalModel
-from pudle.references.lasso import solve_lasso
-from pudle.references.linear_model import DenseModel
+from pudle.references.lasso import DenseModel, solve_lasso
 
 L2 = 0.5
 #: The Hessian is diagonal as well, so that ``z_j = S_penalty(d_j x_j) / (d_j^2 + L2)``.

@@ -145,15 +145,33 @@ class Dataset(ABC):
                 default=default, metadata={"path": kind in (Path, Path | None)}
             )
             fields.append((name, kind, option))
-        body = {
-            "name": make.__name__,
-            "losses": losses,
-            "__doc__": make.__doc__,
-            "_make": staticmethod(make),
-            "_parameters": frozenset(parameters),
-        }
+
+        def problem(
+            self: Any, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu"
+        ) -> Problem:
+            chosen = {"loss": loss or losses[0], "dtype": dtype, "device": device}
+            options = vars(self) | self.paths() | chosen
+            made = make(**{name: options[name] for name in parameters.keys() & options.keys()})
+            if not isinstance(made, Problem):
+                raise InvalidArgument(
+                    f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
+                    " pudle.FixedPoint(...)"
+                )
+            for name, have, wanted in (
+                ("dtype", made.theta.dtype, dtype),
+                ("device", made.theta.device.type, torch.device(device).type),
+            ):
+                if have != wanted:
+                    raise UnsupportedProblem(
+                        f"{self.name} gives a problem of {have}, not of {wanted}: let it take"
+                        f" {name}"
+                    )
+            return made
+
+        name, doc = make.__name__, make.__doc__
+        body = {"name": name, "losses": losses, "problem": problem, "__doc__": doc}
         made = dataclasses.make_dataclass(
-            make.__name__, fields, bases=(_OfProblem,), namespace=body, frozen=True, kw_only=True
+            name, fields, bases=(Dataset,), namespace=body, frozen=True, kw_only=True
         )
         # Python 3.12 and later put the module there that calls.
         made.__module__ = make.__module__
@@ -180,32 +198,6 @@ class Dataset(ABC):
                 with contextlib.suppress(SpecError):
                     classes.append(Dataset.of_problem(cls))
         return classes
-
-
-class _OfProblem(Dataset):
-    """What the classes of `Dataset.of_problem` derive from: fields are the arguments of `_make`."""
-
-    _make: Callable[..., Problem]
-    _parameters: frozenset[str]
-
-    def problem(self, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu") -> Any:
-        chosen = {"loss": loss or self.losses[0], "dtype": dtype, "device": device}
-        options = vars(self) | self.paths() | chosen
-        made = self._make(**{name: options[name] for name in self._parameters & options.keys()})
-        if not isinstance(made, Problem):
-            raise InvalidArgument(
-                f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
-                " pudle.FixedPoint(...)"
-            )
-        for name, have, wanted in (
-            ("dtype", made.theta.dtype, dtype),
-            ("device", made.theta.device.type, torch.device(device).type),
-        ):
-            if have != wanted:
-                raise UnsupportedProblem(
-                    f"{self.name} gives a problem of {have}, not of {wanted}: let it take {name}"
-                )
-        return made
 
 
 class ArraysDataset(Dataset):

@@ -27,9 +27,16 @@ from ..problems import (
 )
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
-from .lasso import KKT_TOLERANCE, implicit_gradient, lasso_gradient, solve_lasso
+from .lasso import (
+    KKT_TOLERANCE,
+    ROUNDING,
+    DenseModel,
+    implicit_gradient,
+    lasso_gradient,
+    row_norms,
+    solve_lasso,
+)
 from .limits import Converging, limit_reference
-from .linear_model import ROUNDING, DenseModel, row_norms
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
 
 #: Largest distance, relative to the gradient, between the derivative of a user's solution and the

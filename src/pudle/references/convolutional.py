@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..problems.active_set import ActiveSystems
 from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
-from .linear_model import ROUNDING, LinearModel, row_norms
+from .lasso import ROUNDING, LinearModel, row_norms
 
 
 class ConvolutionalModel(LinearModel):

@@ -13,8 +13,7 @@ from ..algorithms import Algorithm
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
-from .lasso import SINGULAR
-from .linear_model import row_norms
+from .lasso import SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
 
 #: A sample has converged when no entry of its code changes by more than this times the largest
