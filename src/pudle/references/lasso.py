@@ -215,7 +215,8 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
         _solve_chunk(model, model.correlate(rows), penalty, nonnegative)
         for rows in model.observations.split(CHUNK)
     ]
-    codes = torch.cat([chunk for chunk, _ in chunks])
+    parts, iterations = zip(*chunks, strict=True)
+    codes = torch.cat(parts)
     active = codes != 0
     # Refine once more, against residuals computed from the observations instead of the Gram matrix.
     step, eigenvalues, condition, irregular = model.solve_active(
@@ -270,7 +271,7 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
         smallest_amplitude=float(amplitudes.min()),
         code_error=float(errors.max()),
         zero_codes=float((sizes == 0).double().mean()),
-        iterations=max(iterations for _, iterations in chunks),
+        iterations=max(iterations),
     )
     return LassoSolution(codes, errors, eigenvalues, certificate, reason)
 
