@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pudle import peers
 from pudle.estimator import check_options
@@ -15,11 +15,11 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
     ``jaxopt.implicit_diff``.
 
     :math:`\Phi` is one proximal gradient layer at the algorithm's step, written in jax. The system
-    :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is solved for each sample by one of
-    JAXopt's linear solvers. It is not symmetric, because the columns off the support of
-    :math:`\Phi` are zero and the rows are not. JAXopt's default, conjugate gradients on the normal
-    equations, is right for it. Plain conjugate gradients, which JAXopt offers as well, are not:
-    they return large errors without a warning. At depth zero the estimate is the direct part alone.
+    :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is solved for each sample by JAXopt. It
+    is not symmetric, because the columns off the support of :math:`\Phi` are zero and the rows are
+    not. JAXopt's default, conjugate gradients on the normal equations, is right for it, and is used
+    here. Plain conjugate gradients, which JAXopt offers as well, are not: they return large errors
+    without a warning. At depth zero the estimate is the direct part alone.
 
     Cost: T layers forward, one solve per sample by at most ``iterations`` products with the system
     and its transpose, all samples at a time; memory independent of T. Everything but the layers is
@@ -32,13 +32,10 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
     rtol : float
         Stop when the residual is at most this many times the right-hand side; the dtype's rounding
         unit where that is larger. JAXopt's default is 1e-5.
-    solver : {"normal_cg", "cg", "gmres", "bicgstab"}
-        The linear solver.
     """
 
     iterations: int = 1000
     rtol: float = 1e-13
-    solver: Literal["normal_cg", "cg", "gmres", "bicgstab"] = "normal_cg"
 
     name = "jaxopt_implicit"
     references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
@@ -48,9 +45,11 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
     __post_init__ = check_options
 
     def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
-        linear_solve = getattr(peers.require("jaxopt.linear_solve"), f"solve_{self.solver}")
-        tolerance = max(self.rtol, rounding)
-        solve = functools.partial(linear_solve, maxiter=self.iterations, tol=tolerance)
+        solve = functools.partial(
+            peers.require("jaxopt.linear_solve").solve_normal_cg,
+            maxiter=self.iterations,
+            tol=max(self.rtol, rounding),
+        )
         layer = functools.partial(peers.layer, nonnegative=nonnegative)
 
         @peers.require("jaxopt").implicit_diff.custom_fixed_point(layer, solve=solve)

@@ -2,13 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pudle import peers
-from pudle.estimator import check_options
-
-#: The value of ``well_posed`` that makes Lineax, which solves for Optimistix, choose each solver.
-WELL_POSED = {"lu": None, "svd": False}
 
 
 @dataclass(frozen=True)
@@ -21,20 +17,13 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
     :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is written out as a dense matrix and
     solved directly. Optimistix's own default is an LU factorization, which fails, or returns
     numbers of size 1e13, where more atoms are active than there are dimensions. Its solver for
-    ill-posed systems, a singular value decomposition, gives the minimum-norm solution there. At
-    depth zero the estimate is the direct part alone.
+    ill-posed systems, a singular value decomposition, gives the minimum-norm solution there and is
+    used here. At depth zero the estimate is the direct part alone.
 
     Cost: T layers forward, p Jacobian-vector products of one layer and one decomposition of a p x p
     matrix per sample; stored are several such matrices for each of some hundred samples, whatever
     T. Everything but the layers is compiled once for each shape and precision.
-
-    Parameters
-    ----------
-    solver : {"svd", "lu"}
-        The direct solver for the dense systems.
     """
-
-    solver: Literal["svd", "lu"] = "svd"
 
     name = "optimistix_implicit"
     references = (
@@ -46,10 +35,8 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
     #: Several p x p matrices for each.
     chunk = 500
 
-    __post_init__ = check_options
-
     def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
-        solver = peers.require("lineax").AutoLinearSolver(well_posed=WELL_POSED[self.solver])
+        solver = peers.require("lineax").AutoLinearSolver(well_posed=False)
         adjoint = peers.require("optimistix").ImplicitAdjoint(linear_solver=solver)
 
         def minimizer(*inputs):

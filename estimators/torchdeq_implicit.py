@@ -1,7 +1,7 @@
 """Implicit differentiation by TorchDEQ, a peer to measure against."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ class TorchdeqImplicit(peers.ImplicitPeer):
     problem, where :math:`\rho^K` is not small, it keeps that floor. At depth zero the estimate is
     the direct part alone.
 
-    TorchDEQ offers two accelerated solvers as well. Its Anderson mixing adds 1e-4 to the squared
-    residuals it compares, and so stops mixing once these are smaller. Its Broyden iterations
-    converge in tens of steps, but go on for a sample that has converged until all have, and then
-    divide zero by zero: the gradient is NaN. Both are here to show what that costs.
+    TorchDEQ offers two accelerated solvers as well, which are not used here. Its Anderson mixing
+    adds 1e-4 to the squared residuals it compares, and so stops mixing once these are smaller. Its
+    Broyden iterations converge in tens of steps, but go on for a sample that has converged until
+    all have, and then divide zero by zero: the gradient is NaN.
 
     Cost: T + 1 layers forward, at most ``iterations`` vector-Jacobian products of one layer; memory
     independent of T.
@@ -42,13 +42,10 @@ class TorchdeqImplicit(peers.ImplicitPeer):
     rtol : float
         Stop when an iteration changes no sample by more than this many times its size; the dtype's
         rounding unit where that is larger.
-    solver : {"fixed_point_iter", "anderson", "broyden"}
-        The backward solver.
     """
 
     iterations: int = 1000
     rtol: float = 1e-13
-    solver: Literal["fixed_point_iter", "anderson", "broyden"] = "fixed_point_iter"
 
     name = "torchdeq_implicit"
     references = (
@@ -66,7 +63,7 @@ class TorchdeqImplicit(peers.ImplicitPeer):
         model = peers.require("torchdeq").get_deq(
             hook_ift=True,
             f_max_iter=0,
-            b_solver=self.solver,
+            b_solver="fixed_point_iter",
             b_max_iter=self.iterations,
             b_stop_mode="rel",
             b_tol=max(self.rtol, torch.finfo(codes.dtype).eps),
