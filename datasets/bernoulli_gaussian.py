@@ -51,10 +51,8 @@ class BernoulliGaussian(SyntheticDataset):
     name = "bernoulli_gaussian"
     relative = True
     references = (
-        (
-            "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
-            " learning for pattern recovery, ICLR 2022"
-        ),
+        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+        " learning for pattern recovery, ICLR 2022",
     )
 
     def __post_init__(self) -> None:

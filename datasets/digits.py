@@ -35,10 +35,8 @@ class Digits(SparseCodingDataset):
 
     name = "digits"
     references = (
-        (
-            "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning"
-            " Repository, 1998"
-        ),
+        "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning"
+        " Repository, 1998",
     )
 
     __post_init__ = check_options

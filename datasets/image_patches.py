@@ -43,15 +43,14 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
 
     name = "image_patches"
     references = (
-        (
-            "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
-            " learning for pattern recovery, ICLR 2022"
-        ),
+        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+        " learning for pattern recovery, ICLR 2022",
     )
 
     def __post_init__(self) -> None:
         check_options(self, least={"size": 2})
 
     def draw(self) -> Draw:
-        sizes = self.size, self.n_components, self.n_samples
-        return Draw(*self.split_patches(*sizes, self.generator()))
+        return Draw(
+            *self.split_patches(self.size, self.n_components, self.n_samples, self.generator())
+        )

@@ -52,10 +52,8 @@ class HeldOutRegression(ArraysDataset):
 
     name = "penalty_selection"
     references = (
-        (
-            "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter"
-            " optimization, ICML 2020"
-        ),
+        "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter"
+        " optimization, ICML 2020",
     )
     losses = (PenaltySelection.loss,)
 

@@ -58,8 +58,10 @@ class RidgeRegression(ArraysDataset):
     def __post_init__(self) -> None:
         check_options(self, least={"n_components": 2})
         if self.kappa <= 1:
-            reason = "leaves all eigenvalues equal or is no condition number"
-            raise InvalidArgument(f"kappa={self.kappa} {reason}: give a number > 1")
+            raise InvalidArgument(
+                f"kappa={self.kappa} leaves all eigenvalues equal or is no condition number: give a"
+                " number > 1"
+            )
 
     def make(self, loss: str, tensor: ToTensor) -> Ridge:
         """Return the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with

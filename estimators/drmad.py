@@ -36,10 +36,8 @@ class DrMad(GradientEstimator):
 
     name = "drmad"
     references = (
-        (
-            "Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation,"
-            " IJCAI 2016"
-        ),
+        "Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation,"
+        " IJCAI 2016",
     )
     computes = "approximate"
     consistent_for = ()

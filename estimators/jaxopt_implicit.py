@@ -50,9 +50,10 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
             maxiter=self.iterations,
             tol=max(self.rtol, rounding),
         )
-        layer = functools.partial(peers.layer, nonnegative=nonnegative)
 
-        @peers.require("jaxopt").implicit_diff.custom_fixed_point(layer, solve=solve)
+        @peers.require("jaxopt").implicit_diff.custom_fixed_point(
+            functools.partial(peers.layer, nonnegative=nonnegative), solve=solve
+        )
         def minimizer(codes, dictionary, offset, observation, constants):
             return codes
 

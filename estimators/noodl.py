@@ -33,10 +33,8 @@ class Noodl(CodesEstimator):
 
     name = "noodl"
     references = (
-        (
-            "Rambhatla, Li and Haupt, NOODL: Provable Online Dictionary Learning and Sparse Coding,"
-            " ICLR 2019"
-        ),
+        "Rambhatla, Li and Haupt, NOODL: Provable Online Dictionary Learning and Sparse Coding,"
+        " ICLR 2019",
     )
     computes = "heuristic"
     consistent_for = ()

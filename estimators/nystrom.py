@@ -70,10 +70,8 @@ class Nystrom(ImplicitEstimator):
     name = "nystrom"
     aliases = ("nystrom_hypergradient",)
     references = (
-        (
-            "Hataya and Yamada, Nystrom method for accurate and scalable implicit differentiation,"
-            " AISTATS 2023"
-        ),
+        "Hataya and Yamada, Nystrom method for accurate and scalable implicit differentiation,"
+        " AISTATS 2023",
     )
     computes = "approximate"
     consistent_for = ("lasso",)
@@ -107,8 +105,9 @@ class Nystrom(ImplicitEstimator):
         solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale).reshape(
             active.shape
         )
-        work = {"vector_products": system.products}
-        return through_minimizer(problem, state.codes, solution), work
+        return through_minimizer(problem, state.codes, solution), {
+            "vector_products": system.products
+        }
 
 
 def regularized_solution(

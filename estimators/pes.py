@@ -65,10 +65,8 @@ class Pes(CodesEstimator):
     name = "pes"
     aliases = ("persistent_es",)
     references = (
-        (
-            "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation with persistent evolution"
-            " strategies, ICML 2021"
-        ),
+        "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation with persistent evolution"
+        " strategies, ICML 2021",
     )
     computes = "stochastic"
 

@@ -35,10 +35,8 @@ class Polished(Analytic):
     name = "polished"
     aliases = ()
     references = (
-        (
-            "Mairal, Bach and Ponce, Task-driven dictionary learning, IEEE Transactions on Pattern"
-            " Analysis and Machine Intelligence 2012"
-        ),
+        "Mairal, Bach and Ponce, Task-driven dictionary learning, IEEE Transactions on Pattern"
+        " Analysis and Machine Intelligence 2012",
     )
     computes = "approximate"
 

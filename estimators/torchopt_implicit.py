@@ -63,8 +63,6 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
-        implicit = peers.require("torchopt.diff.implicit")
-        linear_solve = peers.require("torchopt.linear_solve")
         codes, active, signs = state.codes, problem.active(state.codes), state.codes.sign()
         right = torch.where(active, code_gradient, 0)
         products = 0
@@ -80,12 +78,13 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
                 products += 1
                 return product(vectors)
 
+            solve_normal_cg = peers.require("torchopt.linear_solve").solve_normal_cg
             rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
-            return linear_solve.solve_normal_cg(maxiter=self.iterations, rtol=rtol)(
-                counted, right_hand_side
-            )
+            return solve_normal_cg(maxiter=self.iterations, rtol=rtol)(counted, right_hand_side)
 
-        @implicit.custom_root(optimality, argnums=(1, 2), solve=solve)
+        @peers.require("torchopt.diff.implicit").custom_root(
+            optimality, argnums=(1, 2), solve=solve
+        )
         def solver(initial: Tensor, dictionary: Tensor, offset: Tensor) -> Tensor:
             return initial
 

@@ -141,10 +141,8 @@ class Dataset(ABC):
                 default = str(default)
             elif not isinstance(default, (int, float, str, tuple, type(None))):
                 continue
-            option = dataclasses.field(
-                default=default, metadata={"path": kind in (Path, Path | None)}
-            )
-            fields.append((name, kind, option))
+            metadata = {"path": kind in (Path, Path | None)}
+            fields.append((name, kind, dataclasses.field(default=default, metadata=metadata)))
 
         def problem(
             self: Any, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu"

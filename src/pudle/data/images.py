@@ -60,8 +60,10 @@ class ImageDataset(Dataset):
             if total <= limit
             else distinct(random, total, limit)
         )
-        blocks = np.split(positions, range(BLOCK, len(positions), BLOCK))
-        patches = (normalize_rows(patches_at(images, size, block)) for block in blocks)
+        patches = (
+            normalize_rows(patches_at(images, size, block))
+            for block in np.split(positions, range(BLOCK, len(positions), BLOCK))
+        )
         source = f"folder={self.folder!r}" if self.folder else "the sample images"
         return split_atoms(patches, n_components, n_samples, random, f"the patches of {source}")
 

@@ -96,11 +96,10 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     """Return ``exact`` where an exact solution is known and the algorithm leads there, else
     ``limit``.
     """
-    solver = solve.dispatch(type(problem))
     unsolved = callable(getattr(problem, "loss", None))
     if isinstance(problem, FixedPoint):
         unsolved = problem.solution is None
-    elif solver in (solve.dispatch(object), _solve_thresholded):
+    elif solve.dispatch(type(problem)) in (solve.dispatch(object), _solve_thresholded):
         unsolved = True
     leads_elsewhere = algorithm and not algorithm.thresholding.proximal
     return "limit" if unsolved or leads_elsewhere else "exact"
@@ -238,7 +237,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     model_sizes = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
     rounding = ROUNDING * (model_sizes + held_out_sizes)
     errors = spectral**2 * solution.errors + linear_residual + rounding
-    errors = errors / solution.smallest_eigenvalues
+    errors /= solution.smallest_eigenvalues
     weights = penalty * codes.sign()
     terms = weights * v
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
@@ -266,9 +265,9 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         return solution, (row_norms(right - solution @ hessian) + rounding) / smallest
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
-    spectral = float(torch.linalg.matrix_norm(dictionary, 2))
+    right_sizes = torch.linalg.matrix_norm(dictionary, 2) * row_norms(problem.observations)
     right = problem.observations @ dictionary
-    codes, code_errors = solve_refined(right, spectral * row_norms(problem.observations))
+    codes, code_errors = solve_refined(right, right_sizes)
     sensitivity, sensitivity_error = solve_refined(weights[None, :], weights.norm())
     errors = code_errors * sensitivity.norm() + row_norms(codes) * sensitivity_error
     certificate = Certificate(
@@ -286,9 +285,9 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
 def _exactly(problem: Any, target: str) -> Any:
     """Return the problem in float64 on the CPU, or refuse any target but the exact gradient."""
     if target != "exact":
-        name = type(problem).__name__
         raise InvalidArgument(
-            f"target={target!r} is defined for sparse coding only: use target='exact' for {name}"
+            f"target={target!r} is defined for sparse coding only: use target='exact' for"
+            f" {type(problem).__name__}"
         )
     return exactly(problem)
 

@@ -119,8 +119,7 @@ class LinearModel(ABC):
         """Return ``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations; shape
         (n, p).
         """
-        correlation = self.correlate(self.observations - self.synthesize(codes))
-        return correlation - self.l2_penalty * codes
+        return self.correlate(self.observations - self.synthesize(codes)) - self.l2_penalty * codes
 
     def residual_rounding(self, codes: Tensor) -> Tensor:
         """Return a bound, shape (n,), on the Euclidean norm of the rounding error of ``x - A z``.
