@@ -86,13 +86,15 @@ class FiniteDifference(CodesEstimator):
         if self.directions and self.directions < theta.numel():
             random = streams.generator(self.seed, "estimator finite_difference")
             basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
-        directions = torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape)
+        directions = theta.new_tensor(basis.T).reshape(-1, *theta.shape)
         count = len(directions)
         gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, theta, depths)
         for direction in directions:
-            above = losses_at(problem, algorithm, theta + step * direction, depths)
-            below = losses_at(problem, algorithm, theta - step * direction, depths)
+            above, below = (
+                losses_at(problem, algorithm, theta + move * direction, depths)
+                for move in (step, -step)
+            )
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
             squares += ((above - 2 * center + below) / (2 * step)).square()
         for depth, row, square in zip(

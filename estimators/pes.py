@@ -83,11 +83,11 @@ class Pes(CodesEstimator):
             # A stream for each sample: the first segments of a sample do not depend on how many
             # follow.
             random = streams.generator(self.seed, f"estimator pes {sample}")
-            drawn = torch.as_tensor(random.standard_normal((max(segments) + 1, *theta.shape))).to(
-                theta
+            drawn = theta.new_tensor(random.standard_normal((max(segments) + 1, *theta.shape)))
+            above, below = (
+                self.losses(problem, algorithm, theta + scale * drawn, depths)
+                for scale in (self.scale, -self.scale)
             )
-            above = self.losses(problem, algorithm, theta + self.scale * drawn, depths)
-            below = self.losses(problem, algorithm, theta - self.scale * drawn, depths)
             slopes = (above - below) / (2 * self.scale)
             return slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
 

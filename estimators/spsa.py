@@ -85,9 +85,11 @@ class Spsa(CodesEstimator):
 
         @torch.no_grad()
         def term() -> Tensor:
-            direction = torch.as_tensor(random.standard_normal(theta.shape)).to(theta)
-            above = losses_at(problem, algorithm, theta + self.scale * direction, depths)
-            below = losses_at(problem, algorithm, theta - self.scale * direction, depths)
+            direction = theta.new_tensor(random.standard_normal(theta.shape))
+            above, below = (
+                losses_at(problem, algorithm, theta + scale * direction, depths)
+                for scale in (self.scale, -self.scale)
+            )
             return torch.tensordot((above - below) / (2 * self.scale), direction, dims=0)
 
         return averaged_pairs((term() for _ in range(self.samples)), depths)

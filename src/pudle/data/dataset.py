@@ -44,7 +44,7 @@ def path_option(default: Any = None) -> Any:
 def to_tensor(dtype: Any, device: Any) -> ToTensor:
     """Return what makes an array a tensor."""
     # The array's own memory, whose alignment decides about the last digits of products.
-    return lambda array: torch.as_tensor(array).to(device=device, dtype=dtype)
+    return lambda array: torch.as_tensor(array).to(device, dtype)
 
 
 class Dataset(ABC):

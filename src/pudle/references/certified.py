@@ -227,8 +227,10 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     """
     problem = _exactly(problem, target)
     model, penalty, design = DenseModel(problem), problem.penalty, problem.held_out_design
-    solution = solve_lasso(model, penalty, problem.nonnegative)
-    codes, active = solution.codes, solution.codes != 0
+    codes, code_errors, eigenvalues, certificate, reason = solve_lasso(
+        model, penalty, problem.nonnegative
+    )
+    active = codes != 0
     residual = codes @ design.T - problem.held_out_observations
     v, linear_residual = model.solve_refined(active, (residual @ design) * active)
     spectral = float(torch.linalg.matrix_norm(design, 2))
@@ -236,8 +238,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     held_out_sizes = len(design) ** 0.5 * spectral * sizes
     model_sizes = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
     rounding = ROUNDING * (model_sizes + held_out_sizes)
-    errors = spectral**2 * solution.errors + linear_residual + rounding
-    errors /= solution.smallest_eigenvalues
+    errors = (spectral**2 * code_errors + linear_residual + rounding) / eigenvalues
     weights = penalty * codes.sign()
     terms = weights * v
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
@@ -246,7 +247,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     gradient = -terms.mean(0)
     if not problem.log_penalty.ndim:
         gradient = gradient.sum()
-    return _finish(gradient, float(error), codes, target, solution.certificate, solution.reason)
+    return _finish(gradient, float(error), codes, target, certificate, reason)
 
 
 @solve.register

@@ -9,8 +9,7 @@ under test. All tensors are in float64 on the CPU.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -180,8 +179,7 @@ class DenseModel(LinearModel):
         return solve_active_systems(self.hessian, active, right)
 
 
-@dataclass(frozen=True, eq=False)
-class LassoSolution:
+class LassoSolution(NamedTuple):
     """Codes, with a certificate for all of them and the per-sample numbers on which error bounds of
     gradients depend.
     """
