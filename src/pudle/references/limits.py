@@ -4,7 +4,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from ..algorithms import Algorithm
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
-from .lasso import SINGULAR, row_norms
+from .lasso import ROUNDING, SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
 
 #: A sample has converged when no entry of its code changes by more than this times the largest
@@ -116,7 +115,8 @@ class Converging:
             return None
         distance = (halfway - fixed).norm()
         random = streams.generator(0, "push off a fixed point").standard_normal(fixed.shape)
-        pushed = fixed + CLOSE**2 * distance * torch.as_tensor(random / np.linalg.norm(random))
+        push = torch.as_tensor(random)
+        pushed = fixed + CLOSE**2 * distance * (push / push.norm())
         for _ in range(PATIENCE // 2):
             pushed = self.layer(pushed, 0)
         nearer = (codes - fixed).norm() < NEARER * distance
@@ -184,9 +184,15 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     codes, moving, layers = running.run()
 
     def nothing(reason: object) -> Reference:
-        certificate, reason = Certificate(len(moving), len(moving)), f"{NO_LIMIT}{reason}"
-        gradient = problem.theta * torch.nan
-        return Reference(gradient, codes, "limit", torch.inf, certificate, "uncertified", reason)
+        return Reference(
+            problem.theta * torch.nan,
+            codes,
+            "limit",
+            torch.inf,
+            Certificate(len(moving), len(moving)),
+            "uncertified",
+            f"{NO_LIMIT}{reason}",
+        )
 
     if not codes.isfinite().all():
         return nothing(
@@ -209,9 +215,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     norm = float(gradient.norm())
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
-    rounding = condition * max(
-        torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0))
-    )
+    rounding = condition * max(2 * ROUNDING, float(solve.get("largest_relative_residual", 0)))
     bound = float((gradient - before).norm()) / norm + rounding if norm else torch.inf
     # A joint system that is singular has been seen to have a solution.
     singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
@@ -269,7 +273,7 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
             if above is None or below is None:
                 continue
             error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
-            rounding = 100 * torch.finfo(torch.float64).eps * above.abs() / distance
+            rounding = 200 * ROUNDING * above.abs() / distance
             if error <= DIFFERENCE_TOLERANCE * norm + rounding:
                 break
             reason = (
