@@ -72,12 +72,12 @@ class LogisticRegression(ArraysDataset):
         features, labels = load_breast_cancer(return_X_y=True)
         order = self.generator().permutation(len(features))
         half = len(order) // 2
-        rows, held_out_rows = order[:half], order[half:]
+        rows = order[:half]
         features = (features - features[rows].mean(0)) / features[rows].std(0)
         # A row times its label: the loss depends on x and y through their product alone.
         signed = (2.0 * labels - 1)[:, None] * features
         curvature = np.linalg.norm(signed[rows], 2) ** 2 / (4 * half)
-        training, held_out = tensor(signed[rows]), tensor(signed[held_out_rows])
+        training, held_out = tensor(signed[rows]), tensor(signed[order[half:]])
         # Rounded as the data are.
         step_size = float(tensor(np.array(1 / (curvature + self.penalty))))
 

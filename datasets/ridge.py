@@ -68,10 +68,9 @@ class RidgeRegression(ArraysDataset):
         standard normal c.
         """
         random = self.generator()
-        left, right = (
-            np.linalg.qr(random.standard_normal((self.n_components, self.n_components)))[0]
-            for _ in range(2)
-        )
+        left, right = np.linalg.qr(
+            random.standard_normal((2, self.n_components, self.n_components))
+        )[0]
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
         # Rounding must not leave a negative number under the last root.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))

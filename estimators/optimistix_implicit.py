@@ -36,8 +36,9 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
     chunk = 500
 
     def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
-        solver = peers.require("lineax").AutoLinearSolver(well_posed=False)
-        adjoint = peers.require("optimistix").ImplicitAdjoint(linear_solver=solver)
+        adjoint = peers.require("optimistix").ImplicitAdjoint(
+            linear_solver=peers.require("lineax").AutoLinearSolver(well_posed=False)
+        )
 
         def minimizer(*inputs):
             return adjoint.apply(_solve, _optimality, (*inputs, nonnegative), frozenset())[0]

@@ -244,9 +244,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
     summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * terms.abs().sum(1)
     error = (row_norms(weights) * errors + summed).mean()
-    gradient = -terms.mean(0)
-    if not problem.log_penalty.ndim:
-        gradient = gradient.sum()
+    gradient = -terms.mean(0).sum_to_size(problem.log_penalty.shape)
     return _finish(gradient, float(error), codes, target, certificate, reason)
 
 
