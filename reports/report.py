@@ -144,7 +144,7 @@ class Report:
         """
         frame = self.results.frame
         if self.results.cases:
-            values = tables.summary_values(self.summary).drop(columns="status")
+            values = tables.summary_values(self.summary)
             for label, measured in self.results.problems:
                 for each in measured:
                     values.loc[(each.case, each.estimator), "problem"] = label

@@ -2,10 +2,10 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -22,19 +22,9 @@ RATE, RATIO = partial(text.fixed, digits=4), partial(text.fixed, digits=2)
 Row = Any
 
 
-class Column(NamedTuple):
-    """A column of the summary, in Markdown, LaTeX, CSV and the page.
-
-    The value is a number or a text, for CSV and for sorting; the format makes a cell of the value
-    and its row. In the label, ``{error}`` stands for the required error.
-    """
-
-    label: str
-    value: Callable[[Row], Any]
-    format: Callable[[Any, Row], str]
-
-
-def _error(value: float, row: Row) -> text.Cell:
+def _error(row: Row) -> text.Cell:
+    if math.isnan(row.error):
+        return text.Cell(text.DASH)
     measured = len(row.errors_by_seed)
     some = "in part " if row.seeds_at_floor < measured else ""
     remarks = {
@@ -46,88 +36,64 @@ def _error(value: float, row: Row) -> text.Cell:
     return text.Cell(between(vars(row), "error"), details=details)
 
 
-def _depth(value: float, row: Row) -> text.Cell:
-    depths = row.reach.depths.values()
-    if math.isinf(value):
+def _depth(row: Row) -> text.Cell:
+    _, by_seed, depth, *_ = row.reach
+    depths = by_seed.values()
+    if math.isinf(depth):
         missed = sum(map(math.isinf, depths)) + row.seeds - len(depths)
         some = f" in {missed} of {row.seeds} seeds" if missed < row.seeds else ""
         return text.Cell(f"not reached{some}", key=math.inf)
-    shown = f"≤ {value:.0f}"
-    return text.between(value, min(depths), max(depths), lambda depth: f"{depth:.0f}", shown)
+    ends = min(depths, default=depth), max(depths, default=depth)
+    return text.between(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
 
 
-def _seconds(row: Row) -> float:
-    """Return the time to the required error, infinite beyond all depths with a known one."""
-    beyond = math.isfinite(row.reach.depth) and row.measured.seconds.measured
-    seconds = row.reach.seconds.value
-    return math.inf if math.isnan(seconds) and beyond else seconds
-
-
-def _time(value: float, row: Row) -> text.Cell:
-    if math.isinf(value):
+def _time(row: Row) -> text.Cell:
+    """Show the time to the required error, infinite beyond all depths with a known one."""
+    depth, seconds = row.reach.depth, row.reach.seconds
+    if math.isnan(seconds.value) and depth < math.inf and row.measured.seconds.measured:
         return text.Cell("beyond the timed depths", key=math.inf)
-    shown = text.starred(text.seconds(value), row.reach.seconds.extrapolated)
-    quartiles = row.measured.rounds.quartiles(row.reach.depth)
-    return text.between(value, *quartiles, text.seconds, shown)
+    quartiles, shown = row.measured.rounds.quartiles(depth), seconds.shown(text.seconds)
+    return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
-def _torch_time(value: float, row: Row) -> text.Cell:
-    return text.starred(text.seconds(value), row.torch.at(row.reach.depth).extrapolated)
+#: The columns of the summary in Markdown, LaTeX, CSV and the page, by label: what makes the cell of
+#: a row, whose key is its number for CSV and for sorting. In a label, ``{error}`` stands for the
+#: required error. A column without a value in any row of a case is left out there.
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "error at the deepest depth": _error,
+    "depth to {error}": _depth,
+    "time to {error}": _time,
+    f"time / {BASE}": lambda row: str(row.relative_seconds),
+    "torch path: time to {error}": lambda row: row.torch.at(row.reach.depth).shown(text.seconds),
+    f"torch path: time / {BASE}": lambda row: str(row.relative_seconds_torch),
+    "memory": lambda row: text.memory(row.memory),
+    "status": lambda row: row.status,
+}
 
 
-#: The summary. A column without a value in any row of a case is left out there.
-COLUMNS = (
-    Column("error at the deepest depth", lambda row: row.error, _error),
-    Column("depth to {error}", lambda row: row.reach.depth, _depth),
-    Column("time to {error}", _seconds, _time),
-    Column(
-        f"time / {BASE}",
-        lambda row: float(row.relative_seconds.value),
-        lambda value, row: str(row.relative_seconds),
-    ),
-    Column(
-        "torch path: time to {error}", lambda row: row.torch.at(row.reach.depth).value, _torch_time
-    ),
-    Column(
-        f"torch path: time / {BASE}",
-        lambda row: float(row.relative_seconds_torch.value),
-        lambda value, row: str(row.relative_seconds_torch),
-    ),
-    Column("memory", lambda row: row.memory, lambda value, row: text.memory(value)),
-    Column("status", lambda row: row.status, lambda value, row: value),
-)
-
-
-def _columns(part: pd.DataFrame, error: float) -> Iterator[tuple[str, list[Any], list[str]]]:
-    """Yield label, values and cells of the summary's columns."""
+def _cells(part: pd.DataFrame, error: float) -> dict[str, list[str]]:
+    """Return the cells of the summary's columns by label."""
     last = part["depth"].max()
     rows = [
         SimpleNamespace(**row, reach=row["measured"].reach(error), last_depth_measured=last)
         for row in part.to_dict("records")
     ]
-    for column in COLUMNS:
-        pairs = [(column.value(row), row) for row in rows]
-        cells = [
-            column.format(value, row) if value == value else text.Cell(text.DASH)
-            for value, row in pairs
-        ]
-        label = column.label.format(error=text.number(error, 1))
-        yield label, [value for value, _ in pairs], cells
+    words = text.number(error, 1)
+    return {label.format(error=words): [*map(cell, rows)] for label, cell in COLUMNS.items()}
 
 
 def summary_table(part: pd.DataFrame, error: float = ERROR) -> pd.DataFrame:
     """Return the summary of one case as text, one row per estimator."""
-    table = {"estimator": part["estimator"].to_list()}
-    for label, values, cells in _columns(part, error):
-        if any(value == value for value in values):
-            table[label] = cells
-    return pd.DataFrame(table, dtype=object)
+    columns = _cells(part, error).items()
+    table = {label: cells for label, cells in columns if set(cells) != {text.DASH}}
+    return pd.DataFrame({"estimator": part["estimator"].to_list()} | table, dtype=object)
 
 
 def summary_values(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of the summary, one row per (case, estimator)."""
-    values = {label: values for label, values, _ in _columns(summary, ERROR)}
-    return pd.DataFrame(values, index=pd.MultiIndex.from_frame(summary[["case", "estimator"]]))
+    index = pd.MultiIndex.from_frame(summary[["case", "estimator"]])
+    cells = pd.DataFrame(_cells(summary, ERROR), index, dtype=object).drop(columns="status")
+    return cells.map(lambda cell: cell.key).astype(float)
 
 
 def between(
@@ -259,8 +225,8 @@ def provenance_table(results: Results) -> dict[str, str]:
                 "Estimators": ", ".join(results.estimators),
             }
         )
-    facts = {
-        name: text.listing([*filter(None, values.unique())])
+    return {
+        name: shown
         for name, values in pd.DataFrame(rows, dtype=object).items()
+        if (shown := text.listing([*filter(None, values.unique())]))
     }
-    return {name: value for name, value in facts.items() if value}
