@@ -81,13 +81,13 @@ def report_command(
     from pudle.reports.load import load
     from pudle.reports.page.index import html as index_page
     from pudle.reports.page.page import html
-    from pudle.reports.report import FIGURE_FORMATS, FIGURES, Report
+    from pudle.reports.report import FIGURES, Report
     from pudle.reports.runs import Runs
     from pudle.reports.scope import pending_sentence
 
     home = home or results_home()
     damaged: list[str] = []
-    reports: list[Report] = []
+    reports: dict[str, Report] = {}
     files: dict[Path, str | bytes] = {}
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
@@ -103,17 +103,18 @@ def report_command(
             raise UnreadableResult("; ".join(damaged))
         sides = dict(loaded) or {profile: load(home, profile)}
         damaged += [line for side in sides.values() for line in side.damaged]
-        linked = [name for name in FIGURE_FORMATS if name in formats]
-        reports += [Report.of(side, linked) for side in sides.values()]
-        made: Any = Runs(reports, list(sides)) if len(sides) > 1 else reports[0]
+        # Those of figures.
+        linked = [name for name in FORMATS if name in formats and name not in ENDINGS]
+        reports = {name: Report.of(side, linked) for name, side in sides.items()}
+        first, *others = reports.values()
+        made: Any = Runs(reports) if others else first
         own = folder_of(results[0], profile) if len(named) == 1 else None
         folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
-        for name, content in reports[0].figure_files():
+        for name, content in first.figure_files():
             files[folder / FIGURES / name] = content
         shown = [folder / FIGURES] if files else []
         for name in (name for name in ENDINGS if name in formats):
-            page = partial(html, reports, list(sides))
-            make = page if name == "html" else getattr(made, name, None)
+            make = partial(html, reports) if name == "html" else getattr(made, name, None)
             if make is None:
                 raise InvalidArgument(
                     f"--format {name} is for one result: leave it out for several side by side"
@@ -122,11 +123,11 @@ def report_command(
             files[shown[-1]] = make()
     for path, content in files.items():
         write_atomically(path, content)
-    failed = dict.fromkeys(name for report in reports for name in report.broken)
+    failed = dict.fromkeys(name for report in reports.values() for name in report.broken)
     messages = [
         f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report"
     ][: len(failed)]
-    messages += [pending_sentence(report.results) for report in reports]
+    messages += [pending_sentence(report.results) for report in reports.values()]
     messages += [f"left out: {line}" for line in damaged]
     for message in filter(None, messages):
         echo(message, err=True)

@@ -50,7 +50,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         If nothing is left because files are damaged or of an unknown version; the text names the
         files and the remedy.
     """
-    folder, remedy = Path(home) / profile, f"run `pudle run --profile {profile}`"
+    folder, remedy = home / profile, f"run `pudle run --profile {profile}`"
     damaged: list[str] = []
 
     def read(kind: Any, places: Mapping[Any, str]) -> dict[Any, Any]:
@@ -101,14 +101,14 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         if damaged:
             raise UnreadableResult("; ".join(damaged))
         instead = f"{remedy} first"
-        if lies_at(Path(home) / "selection.json"):
-            meant = f"did you mean --home {Path(home).parent}?"
-            instead = f"{home} is a profile's own folder, {meant}"
+        if lies_at(home / "selection.json"):
+            instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
         raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
     current = [artifact for name, artifact in artifacts.items() if artifact.key == keys[name]]
     if len(current) < len(artifacts):
-        what = "Surfaces and curves that this run has not measured yet are left out"
-        notes.append(f"{what}: {remedy}.")
+        notes.append(
+            f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
+        )
     notes += [
         f"The {each.kind} of {each.case} is missing: {each.status}: {each.reason}."
         for each in current
@@ -172,15 +172,15 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         references=references.drop_duplicates(["case", "seed", "target"], ignore_index=True).astype(
             dict.fromkeys(REFERENCES[5:], "float64")
         ),
-        records=tuple(records),
+        records=records,
         timings=frame[timed].rename(columns={"value": "seconds"}),
         cases=described,
         estimators=run.selection.estimators if run.selection and cases else (),
-        provenances=tuple(provenances),
-        notes=tuple(notes),
-        artifacts=tuple(artifact for artifact in current if artifact.case in described),
-        experiments=tuple(experiments.values()),
-        damaged=tuple(damaged),
+        provenances=provenances,
+        notes=notes,
+        artifacts=[artifact for artifact in current if artifact.case in described],
+        experiments=[*experiments.values()],
+        damaged=damaged,
     )
 
 

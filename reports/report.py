@@ -73,8 +73,6 @@ PREAMBLE = (
     r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
     r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
-#: Formats of every figure, in files of their own; the Markdown shows those that are written.
-FIGURE_FORMATS = ("svg", "pdf", "png")
 #: Folder of the figures' files, beside the Markdown.
 FIGURES = "report_figures"
 
@@ -99,7 +97,7 @@ class Report:
     facts: dict[str, str]
     #: The question that the report answers.
     title: str
-    #: Formats, of `FIGURE_FORMATS`, in which every figure is written into a file of its own.
+    #: Formats (svg, pdf, png) in which every figure is written into a file of its own.
     linked: Sequence[str]
 
     @classmethod
@@ -173,7 +171,7 @@ class Report:
             caption, label = f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}"
             columns = f"llrrrr{'l' * (chosen.shape[1] - 6)}"
             parts.append(markup.latex_table(chosen, caption, label, columns, r"\small"))
-            for case in self.of_cases([*self.results.cases]):
+            for case in self.by_case:
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
                 parts.append(markup.latex_table(table, case["caption"], f"tab:{case['name']}"))
             rates = tables.rates_table(self.results, self.summary)
@@ -217,22 +215,25 @@ class Report:
         origin = [f"Profile {self.results.profile}", *where, f"commit {self.facts['Commit']}"]
         return f"{scope.scope(self.results)} {', '.join(filter(None, origin))}."
 
-    def of_cases(self, names: Sequence[str]) -> list[Row]:
-        """Return the tables of some cases, each with its name and a caption."""
-        by_case, rows = dict(iter(self.summary.groupby("case", sort=False))), []
-        for name in names:
+    @cached_property
+    def by_case(self) -> list[Row]:
+        """The tables of each case, with its name and a caption."""
+        made = []
+        # In their order: a case without rows has none.
+        for name, rows in self.summary.groupby("case", sort=False):
             case, target = self.results.cases[name], self.results.target(name)
             seeds = text.count(len(case["seeds"]), "seed")
             limit = ", scored against a limit" if self.results.badge(name) else ""
             where = "{dataset}, {algorithm}, {loss} loss".format(**case)
-            rows.append(
+            made.append(
                 {
                     "name": name,
                     "label": self.results.labels[name],
                     "caption": f"{where}, against {target}, {seeds}{limit}",
-                    "findings": findings(by_case[name]),
-                    "summary": tables.summary_table(by_case[name]),
+                    "findings": findings(rows),
+                    "rows": rows,
+                    "summary": tables.summary_table(rows),
                     "others": tables.other_targets_table(self.results, name),
                 }
             )
-        return rows
+        return made

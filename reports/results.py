@@ -60,7 +60,7 @@ class Results:
     references: pd.DataFrame
     #: One mapping per selected (case, estimator), with `CLAIMS`; consistent_for has losses, or is
     #: None for all.
-    records: tuple[Row, ...]
+    records: Sequence[Row]
     #: One row per time (metric, case, estimator, depth): seconds, a tuple ``samples`` of them by
     #: round, and ``turns``, see `pudle.measuring.contents.CostRecord`.
     timings: pd.DataFrame
@@ -69,16 +69,16 @@ class Results:
     cases: Mapping[str, Row]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
-    provenances: tuple[Row, ...] = ()
+    provenances: Sequence[Row] = ()
     #: What a reader has to know about the origin of these numbers.
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
-    artifacts: tuple[contents.Artifact, ...] = ()
+    artifacts: Sequence[contents.Artifact] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
-    experiments: tuple[ExperimentRecord, ...] = ()
+    experiments: Sequence[ExperimentRecord] = ()
     #: A line for each file that is damaged and therefore left out: it names the file and the
     #: remedy.
-    damaged: tuple[str, ...] = ()
+    damaged: Sequence[str] = ()
 
     @cached_property
     def labels(self) -> Mapping[str, text.Cell]:
@@ -155,12 +155,22 @@ class Results:
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """What answers rest on: the estimators of each case."""
 
-        def of(case: str, name: str) -> Measured:
-            lines = (self.line(case, name, cost) for cost in ("seconds", "memory_bytes"))
-            facts = [self.cases[case][key] for key in ("algorithm", "name", "differentiable")]
-            return Measured(name, self.curve(case, name), *lines, self.rounds(case, name), *facts)
-
-        return {case: tuple(of(case, name) for name in self.estimators) for case in self.cases}
+        return {
+            case: tuple(
+                Measured(
+                    name,
+                    self.curve(case, name),
+                    self.line(case, name, "seconds"),
+                    self.line(case, name, "memory_bytes"),
+                    self.rounds(case, name),
+                    facts["algorithm"],
+                    case,
+                    facts["differentiable"],
+                )
+                for name in self.estimators
+            )
+            for case, facts in self.cases.items()
+        }
 
     @cached_property
     def problems(self) -> Sequence[tuple[str, tuple[Measured, ...]]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,37 +51,29 @@ MEASURES = {
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Several reports and the names that the user gave them; refused if some run has nothing in
+    """Several reports by the names that the user gave them; refused if some run has nothing in
     common with the first.
     """
 
-    reports: Sequence[Report]
-    names: Sequence[str]
+    reports: Mapping[str, Report]
 
     def __post_init__(self) -> None:
-        contents = [
-            [*report.results.cases, *(item.name for item in report.results.experiments)]
-            for report in self.reports
-        ]
-        for name, names in zip(self.names, contents, strict=True):
-            if not set(names) & set(contents[0]):
+        held = {
+            name: [*report.results.cases, *(item.name for item in report.results.experiments)]
+            for name, report in self.reports.items()
+        }
+        (first, others), *_ = held.items()
+        for name, names in held.items():
+            if set(names).isdisjoint(others):
                 raise InvalidArgument(
                     "these results have no case and no experiment in common:"
-                    f" {self.names[0]} holds {some(contents[0])} and {name} holds {some(names)}"
+                    f" {first} holds {some(others)} and {name} holds {some(names)}"
                 )
 
     def csv(self) -> str:
         """Return all tidy tables as one, with the column ``run``."""
-        return markup.csv(self._joined(report.results.frame for report in self.reports))
-
-    def _joined(self, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-        """Return a table of each run as one, with the column ``run``."""
-        named = zip(self.names, tables, strict=True)
-        return pd.concat(
-            [table.assign(run=name) for name, table in named if len(table.columns)]
-            or [pd.DataFrame()],
-            ignore_index=True,
-        )
+        frames = {name: report.results.frame for name, report in self.reports.items()}
+        return markup.csv(_joined(frames))
 
     def markdown(self) -> str:
         """Return the runs, their answers and their differences as Markdown."""
@@ -90,13 +82,13 @@ class Runs:
     @property
     def problems(self) -> pd.DataFrame:
         """What was skipped, refused or failed in any run."""
-        return self._joined(report.problems for report in self.reports)
+        return _joined({name: report.problems for name, report in self.reports.items()})
 
     @property
     def overview(self) -> pd.DataFrame:
         """One row per run: commit, date, machine and what it holds."""
         rows = []
-        for name, report in zip(self.names, self.reports, strict=True):
+        for name, report in self.reports.items():
             facts = {"Machine": "unknown", "Versions": ""} | report.facts
             row = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10]}
             row |= {key.lower(): facts[key] for key in ("Machine", "Processor", "Versions")}
@@ -109,7 +101,7 @@ class Runs:
     def answers(self) -> pd.DataFrame:
         """Which algorithm and estimator each run says to use, one row per problem of any run."""
         answers, problems = (defaultdict[Any, dict[str, Any]](dict) for _ in "ap")
-        for name, report in zip(self.names, self.reports, strict=True):
+        for name, report in self.reports.items():
             for case in report.results.cases.values():
                 problems[case["problem"]][case["name"]] = case
             for row in report.answers:
@@ -121,21 +113,31 @@ class Runs:
             {"problem": common([called[name] for name in some])} | answers[problem]
             for problem, some in problems.items()
         ]
-        return pd.DataFrame(rows, columns=["problem", *self.names], dtype=object).fillna(text.DASH)
+        return pd.DataFrame(rows, columns=["problem", *self.reports], dtype=object).fillna(
+            text.DASH
+        )
 
     @property
     def differences(self) -> pd.DataFrame:
         """Error, time and memory of every later run beside the first, one row per run, case and
         estimator.
         """
-        first, *others = self.reports
-        return self._joined([pd.DataFrame(), *(_differences(first, other) for other in others)])
+        (_, first), *others = self.reports.items()
+        return _joined({name: _differences(first, other) for name, other in others})
 
     @property
     def experiments(self) -> pd.DataFrame:
         """The experiments of every later run beside the first."""
-        first, *others = (report.results for report in self.reports)
-        return self._joined([pd.DataFrame(), *(experiments_pair(first, other) for other in others)])
+        (_, first), *others = self.reports.items()
+        return _joined(
+            {name: experiments_pair(first.results, other.results) for name, other in others}
+        )
+
+
+def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a table of each run as one, with the column ``run``."""
+    named = [table.assign(run=name) for name, table in tables.items() if len(table.columns)]
+    return pd.concat(named or [pd.DataFrame()], ignore_index=True)
 
 
 def _differences(first: Report, second: Report) -> pd.DataFrame:

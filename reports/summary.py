@@ -5,9 +5,9 @@ are right, and above rounding.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,29 +47,27 @@ def summarize(results: Results) -> pd.DataFrame:
     ``seconds`` and ``memory`` are those at the deepest depths at which they were measured. What
     answers rest on is ``measured``; ``torch`` is the time without compiled kernels against depth.
     """
-    fits: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in fit(results).to_dict("records"):
-        fits[row["case"], row["estimator"]].append(row)
+    fits = fit(results).groupby(["case", "estimator"])
     rows = []
     for record in results.records:
         pair = case, estimator = record["case"], record["estimator"]
         measured = results.measured[case][results.estimators.index(estimator)]
-        torch = results.line(case, estimator, "seconds_torch")
-        costs: Row = {"torch": torch}
+        row = record | deepest(measured.errors) | _rate(fits.get_group(pair).to_dict("list"))
+        row |= {"seeds": len(results.cases[case]["seeds"]), "measured": measured}
+        row["torch"] = results.line(case, estimator, "seconds_torch")
         for name in TIMES:
             one, base = (results.rounds(case, each, name) for each in (estimator, BASE))
             # At the deepest depth at which both are timed.
             depth = max(one.samples.keys() & base.samples.keys(), default=math.nan)
-            costs[f"relative_{name}"] = one.ratio(depth, base, depth)
+            row[f"relative_{name}"] = one.ratio(depth, base, depth)
         for name, line in (("seconds", measured.seconds), ("memory", measured.memory)):
             depth = max(line.measured, default=math.nan)
-            costs |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
-        of_case = {"seeds": len(results.cases[case]["seeds"]), "measured": measured}
-        rows.append(record | of_case | deepest(measured.errors) | _rate(fits[pair]) | costs)
+            row |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def spread(name: str, values: Sequence[float]) -> Row:
+def spread(name: str, values: Iterable[float]) -> Row:
     """Return the median, least and greatest of values, without those that are NaN."""
     numbers = [value for value in values if value == value] or [math.nan]
     median = float(np.median(numbers))
@@ -90,32 +88,32 @@ def confidence(name: str, values: Sequence[float]) -> Row:
 
 def deepest(curve: Curve) -> Row:
     """Summarize the errors at the deepest depth that has any."""
-    depth = max((depths[-1] for depths, _ in curve.by_seed.values()), default=math.nan)
+    depth = max(curve.spread[:, 0], default=math.nan)
     errors = {
         seed: float(values[-1])
         for seed, (depths, values) in curve.by_seed.items()
         if depths[-1] == depth
     }
     at_floor = int(curve.at_floor[curve.depths == depth].sum())
-    counts = {"depth": float(depth), "errors_by_seed": errors, "seeds_at_floor": at_floor}
-    return counts | spread("error", list(errors.values()))
+    counts = {"depth": depth, "errors_by_seed": errors, "seeds_at_floor": at_floor}
+    return counts | spread("error", errors.values())
 
 
-def _rate(fits: Sequence[Row]) -> Row:
-    """Summarize the fits of the seeds."""
-    columns = {name: [row[name] for row in fits] for name in COLUMNS}
-    fitted = [row for row in fits if row["rate"] == row["rate"]]
+def _rate(fits: Mapping[str, Sequence[Any]]) -> Row:
+    """Summarize the fits of the seeds, given by column."""
+    theory, accelerations = fits["theory"][0], fits["acceleration"]
+    fitted = [why for why, rate in zip(fits["reason"], fits["rate"], strict=True) if rate == rate]
     numbers: Row = {
-        "predicted": str(fits[0]["theory"] or ""),
-        "linear": bool(fits[0]["theory"] and fits[0]["theory"].linear),
+        "predicted": str(theory or ""),
+        "linear": bool(theory and theory.linear),
         "seeds_fitted": len(fitted),
-        "seeds_accelerated": sum(ratio == ratio for ratio in columns["acceleration"]),
-        "rate_reason": next(filter(None, columns["reason"]), ""),
-        "crooked": any(row["reason"] for row in fitted),
+        "seeds_accelerated": sum(ratio == ratio for ratio in accelerations),
+        "rate_reason": next(filter(None, fits["reason"]), ""),
+        "crooked": any(fitted),
     }
     for name in ("rate", "predicted_rate", "first_depth", "last_depth"):
-        numbers |= spread(name, columns[name])
-    return numbers | confidence("acceleration", columns["acceleration"])
+        numbers |= spread(name, fits[name])
+    return numbers | confidence("acceleration", accelerations)
 
 
 class NoFit(Exception):
@@ -199,8 +197,9 @@ def fit(results: Results) -> pd.DataFrame:
                 row |= {"slope": slope, "rate": math.exp(slope), "reason": ""}
                 row |= {"first_depth": depths[0], "last_depth": depths[-1]}
                 if distance > CROOKED:
-                    off = f"off the fitted line by up to {distance:.1f} decades"
-                    raise NoFit(f"not geometric: {off}")
+                    raise NoFit(
+                        f"not geometric: off the fitted line by up to {distance:.1f} decades"
+                    )
                 errors, _ = _errors(base, seed)
                 if all(errors.get(depth, 0) > ROUNDING for depth in depths):
                     base_slope, distance = _slope(errors, depths)
@@ -279,5 +278,4 @@ def predicted_slopes(rows: pd.DataFrame) -> Iterator[Row]:
             # A little above the curve, so that both are seen.
             heights = 3 * error * row["predicted_rate"] ** (depths - anchor)
             heights *= depths / anchor if row["linear"] else 1
-            label = row["predicted"]
-            yield {"label": label, "estimator": estimator, "x": depths, "y": heights}
+            yield {"label": row["predicted"], "estimator": estimator, "x": depths, "y": heights}

@@ -10,7 +10,8 @@ from pudle.reports.page import page
 
 def html(*reports, names=None):
     """Return the page of some reports."""
-    return page.html(reports, names or [report.results.profile for report in reports])
+    names = names or [report.results.profile for report in reports]
+    return page.html(dict(zip(names, reports, strict=True)))
 
 
 def data(text):

@@ -102,7 +102,7 @@ class BenchmarkResults:
         from pudle.reports.page.page import html
         from pudle.reports.report import Report
 
-        write_atomically(Path(path), html([Report.of(self.results)], [self.results.profile]))
+        write_atomically(Path(path), html({self.results.profile: Report.of(self.results)}))
         return Path(path)
 
     @property

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,12 @@ def overview(results: Results) -> Iterator[Figure]:
     )
 
 
-def trends(reports: Sequence[Report], names: Sequence[str]) -> dict[str, list[Figure]]:
+def trends(reports: Mapping[str, Report]) -> dict[str, list[Figure]]:
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each error that a reader can choose.
     """
     parts, looks, labels = list[pd.DataFrame](), dict[str, Look](), dict[str, str]()
-    for name, report in zip(names, reports, strict=True):
+    for name, report in reports.items():
         results = report.results
         if results.cases:
             looks, labels = looks | looks_of(results), {**labels, **results.labels}

@@ -7,20 +7,20 @@ import gzip
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from pudle import text
 from pudle.answers import ERROR, Requirement, limits
-from pudle.reports import runs, tables
-from pudle.reports.answers import ERRORS, answers, answers_table, budgets, findings
+from pudle.reports import tables
+from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.figures import cases
-from pudle.reports.figures.record import Figure
 from pudle.reports.learning.bought import bought
 from pudle.reports.page.charting import chart, overview, plain, trends
 from pudle.reports.report import Report
+from pudle.reports.runs import Runs
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
@@ -30,32 +30,17 @@ LIMIT = "Scored against the limit of the iteration, whose error is estimated, no
 Wishes = Mapping[str, Mapping[str, float | None]]
 
 
-def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
+def content(reports: Mapping[str, Report]) -> dict[str, Any]:
     """Return everything that the script shows."""
-    several, first, wanted = len(reports) > 1, reports[0], wishes(reports)
-    named = list(zip(names, reports, strict=True))
-    problems = pd.concat([report.problems.assign(run=name) for name, report in named])
-    problems = problems if several else problems.drop(columns="run")
-    made: dict[str, Any] = {
-        "error": str(text.number(ERROR, 1)),
-        "wishes": {key: list(values) for key, values in wanted.items()},
-        "answers": {
-            "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
-            "columns": answers_table(first.results, []).columns.tolist(),
-        },
-        "limit": LIMIT,
-        "runs": [{"label": name, **_run(report, wanted)} for name, report in named],
-        "trends": {
-            case: [chart(figure, "#trends") for figure in figures]
-            for case, figures in (trends(reports, names) if several else {}).items()
-        },
-        "charts": [chart(figure, "#bought-figures") for figure in bought(first.results)],
-        "tables": {"problems": table(problems, "What has no number, and why")},
-    }
-    if several:
-        side = runs.Runs(reports, names)
-        about = f"Every estimator on every case that a run has in common with {names[0]}"
-        made["tables"] |= {
+    (name, first), *others = reports.items()
+    wanted, why = wishes(reports.values()), "What has no number, and why"
+    charts = [chart(figure, "#bought-figures") for figure in bought(first.results)]
+    shown = {"problems": table(first.problems, why)}
+    if others:
+        side = Runs(reports)
+        about = f"Every estimator on every case that a run has in common with {name}"
+        shown = {
+            "problems": table(side.problems, why),
             "runs": table(side.overview, "Every run"),
             "differences": table(side.differences, about),
             "experiments": table(side.experiments, "Every experiment of two runs"),
@@ -63,15 +48,30 @@ def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
     for section in first.experiments:
         for place, block in enumerate(section.blocks):
             key = f"{section.anchor}-{place}"
-            made["charts"] += [chart(figure, f"#figures-{key}") for figure in block.charts]
+            charts += [chart(figure, f"#figures-{key}") for figure in block.charts]
             for number, (frame, caption) in enumerate(block.tables):
-                made["tables"][f"{key}-{number}"] = table(frame, caption)
-    return made
+                shown[f"{key}-{number}"] = table(frame, caption)
+    return {
+        "error": str(text.number(ERROR, 1)),
+        "wishes": {key: [*values] for key, values in wanted.items()},
+        "answers": {
+            "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
+            "columns": [*answers_table(first.results, [])],
+        },
+        "limit": LIMIT,
+        "runs": [{"label": run, **_run(report, wanted)} for run, report in reports.items()],
+        "trends": {
+            case: [chart(figure, "#trends") for figure in figures]
+            for case, figures in (trends(reports) if others else {}).items()
+        },
+        "charts": charts,
+        "tables": shown,
+    }
 
 
-def wishes(reports: Sequence[Report]) -> Wishes:
+def wishes(reports: Iterable[Report]) -> Wishes:
     """Return the errors, and the limits of time and memory, that a reader can choose."""
-    cases = [case for report in reports for case in report.results.measured.values()]
+    cases = (case for report in reports for case in report.results.measured.values())
     every = [*itertools.chain(*cases)]
     return {
         "error": {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
@@ -92,21 +92,32 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     condensed = len(scores) > MOST_ERRORS
     keys = ["case", "estimator", "depth", "seed", "relative_error", *cases.COSTS]
     curves = cases.curves(results, summary, scores[keys] if condensed else scores)
-    charts = [
-        chart(figure, "#across", wide=True, height=190 + 24 * len(results.estimators))
-        for figure in overview(results)
-    ]
+    height = 190 + 24 * len(results.estimators)
+    charts = [chart(figure, "#across", wide=True, height=height) for figure in overview(results)]
     charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
-    rates, references = tables.rates_table(results, summary), tables.references_table(results)
-    left = tables.without_rate(summary)
     algorithms = ["", *dict.fromkeys(case["algorithm"] for case in results.cases.values())]
-    captions = {each["name"]: each["caption"] for each in report.of_cases([*results.cases])}
     shown = []
-    for name, figure in curves.items():
-        item = _case(report, figure, captions[name], wanted["error"])
-        if not condensed:
-            item["figure"]["seeds"] = scores[scores["case"] == name].drop(columns="case")
+    for each in report.by_case:
+        name, figure = each["name"], curves[each["name"]]
+        seeds = scores[scores["case"] == name].drop(columns="case")
+        others = *cases.windows(results, name, figure.rows), *cases.burn_in(results, name)
+        item = {key: results.cases[name][key] for key in ("name", "dataset", "algorithm", "loss")}
+        item |= {"badge": results.badge(name), "label": each["label"]}
+        item |= {"facts": f"{each['caption']}.", "findings": each["findings"]}
+        item["tables"] = {
+            words: table(
+                tables.summary_table(each["rows"], error or ERROR).assign(
+                    reason=each["rows"]["reason"].to_list()
+                ),
+                f"Every estimator on {each['label']}",
+            )
+            for words, error in wanted["error"].items()
+        }
+        item["figure"] = chart(figure, "#panels", **({} if condensed else {"seeds": seeds}))
+        item["charts"] = [chart(other, "#case-figures") for other in others]
         shown.append(item)
+    left = tables.without_rate(summary)
+    rates = f"Error per layer: predicted by theory and fitted. {left}"
     return {
         "condensed": condensed,
         "estimators": list(results.estimators),
@@ -121,8 +132,10 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
             for algorithm in algorithms
         }
         | {
-            "rates": table(rates, f"Error per layer: predicted by theory and fitted. {left}"),
-            "references": table(references, "References, per case and target"),
+            "rates": table(tables.rates_table(results, summary), rates),
+            "references": table(
+                tables.references_table(results), "References, per case and target"
+            ),
         },
     }
 
@@ -143,33 +156,6 @@ def _answers(report: Report, wanted: Wishes, algorithm: str) -> dict[str, list[l
             cells[0]["badge"] = results.badge(row["case"])
         made[",".join(words)] = shown
     return made
-
-
-def _case(
-    report: Report, figure: Figure, caption: str, errors: Mapping[str, float | None]
-) -> dict[str, Any]:
-    """Return the facts, tables and figures of a case."""
-    results, name = report.results, figure.case
-    rows = report.summary[report.summary["case"] == name]
-    return {
-        **{key: results.cases[name][key] for key in ("name", "dataset", "algorithm", "loss")},
-        "badge": results.badge(name),
-        "label": results.labels[name],
-        "facts": f"{caption}.",
-        "findings": findings(rows),
-        "tables": {
-            words: table(
-                tables.summary_table(rows, error or ERROR).assign(reason=list(rows["reason"])),
-                f"Every estimator on {results.labels[name]}",
-            )
-            for words, error in errors.items()
-        },
-        "figure": chart(figure, "#panels"),
-        "charts": [
-            chart(other, "#case-figures")
-            for other in (*cases.windows(results, name, figure.rows), *cases.burn_in(results, name))
-        ],
-    }
 
 
 def encode(data: Any) -> str:

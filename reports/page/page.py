@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,25 @@ from pudle.reports.scope import pending_sentence, where_timed
 MOST_ROWS, MOST_CASES = 200, 20
 
 
-def html(reports: Sequence[Report], names: Sequence[str]) -> str:
-    """Return the page of one run, or of several side by side with the names that the user gave
+def html(reports: Mapping[str, Report]) -> str:
+    """Return the page of one run, or of several side by side, by the names that the user gave
     them.
     """
-    first, data = reports[0], content(reports, names)
+    first, *_ = reports.values()
+    data, results = content(reports), [report.results for report in reports.values()]
     blocks = [block for section in first.experiments for block in section.blocks]
     every = [figure.looks for block in blocks for figure in block.charts]
-    every += [looks_of(report.results) for report in reports]
+    every += map(looks_of, results)
     looks = {name: look.data for each in every for name, look in each.items()}
-    estimators = [name for report in reports for name in report.results.estimators]
-    estimators += [run.estimator for report in reports for run in report.results.experiments]
+    estimators = [name for each in results for name in each.estimators]
+    estimators += [run.estimator for each in results for run in each.experiments]
     # In a function of its own: the library's script declares names on the page's level.
     own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [charting.script(), f'(() => {{\n"use strict";\n{own}}})();']
     specs = json.loads(_template("vega.json"))
-    wish = f"{data['error']},,"
     answers, picture = [], b""
     if first.results.cases:
-        answers = data["runs"][0]["answers"][""][wish]
+        answers = data["runs"][0]["answers"][""][f"{data['error']},,"]
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
     return rendered(
         "page.html.j2",
@@ -55,7 +55,7 @@ def html(reports: Sequence[Report], names: Sequence[str]) -> str:
         scripts=[Markup(script) for script in scripts],
         starred=text.STARRED,
         first=first,
-        reports=list(zip(names, reports, strict=True)),
+        reports=[*reports.items()],
         looks=looks,
         names=[*filter(None, dict.fromkeys(estimators))],
         runs_reading=runs.READING,

@@ -231,7 +231,7 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     for path in lost:
         path.unlink()
     read = load(home, "quick")
-    assert read.damaged == () and not Report.of(read).csv().isspace()
+    assert not read.damaged and not Report.of(read).csv().isspace()
     scored = [path for path in paths if path.parent.name == NAME and path not in lost]
     shown_scores = [row for row in read.records if row["status"] == "ok"]
     assert len(shown_scores) == len(scored) or not scored

@@ -57,7 +57,7 @@ def test_no_digest_stands_where_a_person_reads(tmp_path):
     page = html(base, head, names=["one", "two"])
     packed = data(page)
     unpacked = re.sub(r'<script.*?</script>|value="[^"]*"', "", page, flags=re.DOTALL)
-    parts = [Runs([base, head], ["one", "two"]).markdown(), unpacked, *shown(packed)]
+    parts = [Runs({"one": base, "two": head}).markdown(), unpacked, *shown(packed)]
     parts += [re.sub(r"\]\([^)]*\)", "", base.markdown()), re.sub(r"\\label.*", "", base.latex())]
     parts += [figure.title for figure in base.pictures] + [figure.alt for figure in base.pictures]
     comparison = compare(base.results, head.results)

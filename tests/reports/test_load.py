@@ -67,7 +67,7 @@ def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
     errors = results.frame.query("metric == 'relative_error' and depth == 50 and seed == 0")
     assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
     assert [artifact.case for artifact in results.artifacts] == [case()["name"]]
-    assert results.damaged == () and results.notes == ()
+    assert not results.damaged and not results.notes
 
 
 def test_records_references_and_machines_are_those_that_were_stored(tmp_path):
@@ -176,7 +176,7 @@ def test_every_cost_without_a_number_says_why(tmp_path):
         (100, "ok", ""),
         (200, "skipped", "diverged: not finite"),
     ]
-    assert times["value"].dropna().tolist() == [3.0, 6.0] and results.damaged == ()
+    assert times["value"].dropna().tolist() == [3.0, 6.0] and not results.damaged
 
 
 # -- at a commit

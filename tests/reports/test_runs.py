@@ -51,8 +51,8 @@ def two(tmp_path):
 
 def test_differences_are_those_of_the_two(two):
     write_costs(two[1].parent, ["forward"], [1.0, 2.0])
-    reports = [Report.of(load(folder.parent, "quick")) for folder in two]
-    table = Runs(reports, ["one", "other"]).differences
+    one, other = (Report.of(load(folder.parent, "quick")) for folder in two)
+    table = Runs({"one": one, "other": other}).differences
     assert set(table["case"]) == {case()["name"]} and set(table["run"]) == {"other"}
     rows = table.set_index("estimator")
     # The second run did not time these.
