@@ -2,7 +2,6 @@
 its budgets.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
@@ -16,22 +15,17 @@ from pudle.reports.tables import RATIO, between
 
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
-#: Columns of the table of answers, by key.
-COLUMNS = {key: key for key in "problem use error depth time memory".split()}
-COLUMNS |= {"unrolled": "best unrolled", "why": "why"}
+#: Columns of the table of answers, as a row has them.
+COLUMNS = "problem use error depth time memory unrolled why".split()
 
 
-def _problems(
-    results: Results, algorithm: str = ""
-) -> Iterator[tuple[text.Cell, list[Measured], list[Measured]]]:
-    """Yield what each problem is called, with its first case, what was measured on it, perhaps with
-    one algorithm alone, and what of that is unrolled.
+def _problems(results: Results, algorithm: str) -> Iterator[tuple[text.Cell, list[Measured]]]:
+    """Yield what each problem is called, with its first case, and what was measured on it, perhaps
+    with one algorithm alone.
     """
     for label, measured in results.problems:
-        some = [each for each in measured if algorithm in ("", each.algorithm)]
-        if some:
-            unrolled = [each for each in some if each.differentiable]
-            yield text.Cell(label, case=some[0].case), some, unrolled
+        if some := [each for each in measured if algorithm in ("", each.algorithm)]:
+            yield text.Cell(label, case=some[0].case), some
 
 
 def answers(
@@ -47,19 +41,20 @@ def answers(
     ``best unrolled`` are the answers.
     """
     rows = []
-    for label, measured, unrolled in _problems(results, algorithm):
+    for label, measured in _problems(results, algorithm):
         best = answer(measured, requirement or Requirement())
+        unrolled = [each for each in measured if each.differentiable]
         other = best if unrolled == measured else answer(unrolled, best.requirement)
         source, cells = best.source or measured[0], other.cells
         value = other.value[1] if other.reached else cells["time"].head
-        beside = value, f"error {cells['error']}, {cells['depth']} layers"
+        about = f"error {cells['error']}, {cells['depth']} layers"
         same = best.source is other.source is not None
         rows.append(
             {
                 "problem": text.Cell(label, case=source.case),
-                "use": text.Cell(_pair(best), best=True),
+                "use": text.Cell(_pair(best, ""), best=True),
                 **best.cells,
-                "unrolled": text.Cell("the same") if same else _pair(other, *beside),
+                "unrolled": text.Cell("the same") if same else _pair(other, value, about),
                 "why": best.reason + " Scored against a limit." * bool(results.badge(source.case)),
                 "case": source.case,
                 "best": best,
@@ -69,7 +64,7 @@ def answers(
     return rows
 
 
-def _pair(chosen: Answer, value: str = "", *details: str) -> text.Cell:
+def _pair(chosen: Answer, value: str, *details: str) -> text.Cell:
     """Return an estimator with its algorithm, a value, and details."""
     if not chosen.source:
         return text.Cell("no answer")
@@ -80,8 +75,9 @@ def _pair(chosen: Answer, value: str = "", *details: str) -> text.Cell:
 
 def answers_table(results: Results, rows: Iterable[Row]) -> pd.DataFrame:
     """Return rows of answers as a table; without a solver all that is best is unrolled."""
-    columns = {key: COLUMNS[key] for key in COLUMNS if key != "unrolled" or results.solved}
-    return pd.DataFrame(rows, columns=[*columns], dtype=object).rename(columns=columns)
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    left = [] if results.solved else ["unrolled"]
+    return table.drop(columns=left).rename(columns={"unrolled": "best unrolled"})
 
 
 def budgets(results: Results, algorithm: str = "") -> pd.DataFrame:
@@ -91,17 +87,18 @@ def budgets(results: Results, algorithm: str = "") -> pd.DataFrame:
     A cell is the estimator, with its algorithm where there are several, and the time to that
     accuracy or the error within that budget. Where there is no estimator, it says why.
     """
-    requirements = engine.budgets([*itertools.chain(*results.measured.values())])
+    requirements = engine.budgets(sum(results.measured.values(), ()))
     rows = []
-    for label, measured, _ in _problems(results, algorithm):
-        rows.append({"problem": label})
+    for label, measured in _problems(results, algorithm):
+        row = {"problem": label}
         several = len({each.algorithm for each in measured}) > 1
         for requirement in requirements:
             chosen = answer(measured, requirement)
             estimator, value = chosen.value
-            shown = text.Cell(estimator, estimator, details=[value])
-            shown = _pair(chosen, value) if several else shown
-            rows[-1][str(requirement)] = shown if estimator else text.Cell(value)
+            one = text.Cell(estimator, estimator, details=[value])
+            shown = _pair(chosen, value) if several else one
+            row[str(requirement)] = shown if estimator else text.Cell(value)
+        rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 
 

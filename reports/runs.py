@@ -26,8 +26,8 @@ READING = (
 
 
 def _decades(before: float, after: float) -> text.Cell:
-    positive = before > 0 and after > 0
-    return text.fixed(math.log10(after / before) if positive else math.nan, 2, sign="+")
+    decades = math.log10(after / before) if before > 0 and after > 0 else math.nan
+    return text.fixed(decades, 2, sign="+")
 
 
 def _times(before: float, after: float) -> text.Cell:
@@ -143,12 +143,14 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _differences(first: Report, second: Report) -> pd.DataFrame:
     """Compare the estimators of the common cases, and numbers only at the same depth."""
     common = first.results.cases.keys() & second.results.cases.keys()
-    sides = []
-    for report in (first, second):
-        rows = report.summary.to_dict("records")
-        sides.append(
-            {(row["case"], row["estimator"]): row for row in rows if row["case"] in common}
-        )
+    sides = [
+        {
+            (row["case"], row["estimator"]): row
+            for row in report.summary.to_dict("records")
+            if row["case"] in common
+        }
+        for report in (first, second)
+    ]
     rows = []
     for case, estimator in sides[0] | sides[1]:
         one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)

@@ -69,10 +69,10 @@ def figures(results: Results, summary: pd.DataFrame) -> list[Figure]:
     for name, figure in curves(results, summary, seeds(results)).items():
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
-                view = figure.view(x, y, kind=kind, name=file_name(file, name))
                 # Guides and levels are those of the axes that come first.
                 plain = {} if file == "error" else {"guides": NO_GUIDES, "levels": ()}
-                made += [replace(view, **plain)] if len(view.rows) else []
+                view = figure.view(x, y, kind=kind, name=file_name(file, name), **plain)
+                made += [view] * bool(len(view.rows))
         made += [*windows(results, name, figure.rows), *burn_in(results, name)]
     return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
@@ -136,7 +136,7 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
             what = "estimated error of the limit" if results.badge(case) else "certified bound"
             levels = [(bound, f"{what} {text.number(bound)}")]
         laws = predicted_slopes(summary[summary["case"] == case])
-        slopes = pd.DataFrame(laws, columns=NO_GUIDES.columns)
+        slopes = pd.DataFrame(laws, columns=[*NO_GUIDES])
         made[case] = Figure(
             file_name("curves", case),
             "Error against depth",

@@ -46,13 +46,15 @@ def draw(*figures: Figure) -> Canvas:
         legend: dict[str, Any] = {}
         for at, figure in zip(panels, figures, strict=True):
             {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
-            at.set(xlabel=figure.x[0].title, ylabel=figure.y[0].title)
+            x, y = figure.x[0], figure.y[0]
+            at.set(xlabel=x.title, ylabel=y.title)
             if len(figures) > 1:
                 at.set_title(figure.title, loc="left", parse_math=False)
                 at.label_outer()
-            for axis, name in ((figure.x[0], "x"), (figure.y[0], "y")):
-                if axis.scale == "log":
-                    at.set(**{f"{name}scale": "log"})
+            if x.scale == "log":
+                at.set_xscale("log")
+            if y.scale == "log":
+                at.set_yscale("log")
             # What is behind the rows does not squeeze them.
             at.autoscale_view()
             at.autoscale(False)

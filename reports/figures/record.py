@@ -100,18 +100,17 @@ class Figure(Picture):
         if self.about:
             return self.about
         x, y = self.x[0], self.y[0]
-        ends = {name: rows.iloc[-1] for name, rows in self.lines.items()}
-        # Commits on an axis are text.
-        places = {
-            name: end if isinstance(end := row[x.column], str) else f"{end:g}"
-            for name, row in ends.items()
-        }
-        values = "; ".join(
-            f"{name} {text.number(row[y.column])} at {places[name]}" for name, row in ends.items()
-        )
-        laws = text.listing(list(filter(None, self.guides["label"].unique())))
+        values = []
+        for name, rows in self.lines.items():
+            place, value = rows[x.column].iloc[-1], text.number(rows[y.column].iloc[-1])
+            # Commits on an axis are text.
+            where = place if isinstance(place, str) else f"{place:g}"
+            values.append(f"{name} {value} at {where}")
+        laws = text.listing([*filter(None, self.guides["label"].unique())])
         dashed = f" Dashed: {laws}." if laws else ""
-        return f"{self.title}: {y.title} against {x.title}.{dashed} Last values: {values}."
+        return (
+            f"{self.title}: {y.title} against {x.title}.{dashed} Last values: {'; '.join(values)}."
+        )
 
     @property
     def lines(self) -> dict[str, pd.DataFrame]:

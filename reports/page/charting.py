@@ -56,10 +56,9 @@ def script() -> str:
 
 def chart(figure: Figure, host: str, **more: Any) -> dict[str, Any]:
     """Return a figure as the script reads it, to be drawn in the element `host`."""
+    looks = {name: figure.looks[name].data for name in figure.lines}
     shown = {name: value for name, value in vars(figure).items() if name != "panels"}
-    shown |= {"host": host, "height": 270, "about": figure.alt}
-    shown["looks"] = {name: figure.looks[name].data for name in figure.lines}
-    return shown | more
+    return shown | {"host": host, "height": 270, "about": figure.alt, "looks": looks} | more
 
 
 def plain(value: Any) -> Any:
@@ -132,15 +131,18 @@ def trends(reports: Mapping[str, Report]) -> dict[str, list[Figure]]:
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each error that a reader can choose.
     """
-    parts, looks, labels = list[pd.DataFrame](), dict[str, Look](), dict[str, str]()
+    parts: list[pd.DataFrame] = []
+    looks: dict[str, Look] = {}
+    labels: dict[str, str] = {}
     for name, report in reports.items():
         results = report.results
         if results.cases:
-            looks, labels = looks | looks_of(results), {**labels, **results.labels}
+            looks |= looks_of(results)
+            labels |= results.labels
             newest, costs = results.provenances[0], reached(results)
-            costs = costs.assign(ms=costs["seconds"] * 1e3, mib=costs["memory"] / 2**20)
             origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
             origin |= {"date": newest["date"], "machine": newest.get("machine") or "unknown"}
+            costs = costs.assign(ms=costs["seconds"] * 1e3, mib=costs["memory"] / 2**20)
             errors = report.summary[["case", "estimator", "error"]]
             parts += [part.assign(**origin) for part in (errors, costs)]
     if not parts:
