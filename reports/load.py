@@ -124,22 +124,34 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     for record in (*scores.values(), *costs.values()):
         # It holds at this commit, whichever commit first measured it.
         record.provenance |= {"commit": commit} if commit else {}
-    provenances = [record.provenance for record in (scores or experiments).values()]
-    provenances.sort(key=lambda origin: str(origin.get("date")), reverse=True)
+    provenances = sorted(
+        (record.provenance for record in (scores or experiments).values()),
+        key=lambda origin: str(origin.get("date")),
+        reverse=True,
+    )
     unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
     records, rows = [], []
+    described: dict[str, Row] = {}
     for (name, estimator), case in cases.items():
         record = scores.get((name, estimator))
+        facts = {"problem": case.problem, "differentiable": True}
+        described.setdefault(name, dataclasses.asdict(case) | facts)
         pair = {"case": name, "estimator": estimator, "leading": "relative_error"}
-        claims = {name: getattr(record, name) for name in CLAIMS} if record else unmeasured
-        records.append(dict.fromkeys(CLAIMS) | pair | claims)
+        claims, origin = dict.fromkeys(CLAIMS) | unmeasured, provenances[0]
+        if record:
+            claims, origin = {key: getattr(record, key) for key in CLAIMS}, record.provenance
+            described[name]["differentiable"] = record.differentiable
+            if not record.proximal:
+                # What leads elsewhere is a problem of its own.
+                described[name]["problem"] = name
+        records.append(claims | pair)
         # A record without scores is one row with its reason.
-        blank = [{"target": case.targets[0]} | claims]
-        origin = _origin(record.provenance if record else provenances[0])
-        rows += [row | pair | origin for row in (record.scores if record else blank) or blank]
+        scored = (record and record.scores) or [{"target": case.targets[0]} | claims]
+        rows += [row | pair | _origin(origin) for row in scored]
     for cell in cells:
         row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
-        at = scores[cell[1:3]].at(cell[3]) if cell[1:3] in scores else {"status": "ok"}
+        record = scores.get(cell[1:3])
+        at = record.at(cell[3]) if record else {"status": "ok"}
         if cost := costs.get(cell):
             row |= {cell[0]: cost.value, "samples": tuple(cost.samples), "turns": cost.turns}
             row |= {"status": cost.status, "reason": cost.reason} | _origin(cost.provenance)
@@ -150,17 +162,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
             row["status"] = "error" if at["status"] in BROKEN else "skipped"
             row["reason"] = f"{at['status']}: {at['reason']}"
         rows.append(row)
-    described = {
-        case.name: dataclasses.asdict(case) | {"problem": case.problem, "differentiable": True}
-        for case in cases.values()
-    }
-    for (name, _), record in scores.items():
-        described[name]["differentiable"] = record.differentiable
-        if not record.proximal:
-            # What leads elsewhere is a problem of its own.
-            described[name]["problem"] = name
     frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
-    timed = frame["metric"].isin(TIMES) & frame["status"].eq("ok")
     references = pd.DataFrame(
         [{"case": name} | row for (name, _), record in scores.items() for row in record.references],
         columns=REFERENCES,
@@ -173,7 +175,9 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
             dict.fromkeys(REFERENCES[5:], "float64")
         ),
         records=records,
-        timings=frame[timed].rename(columns={"value": "seconds"}),
+        timings=frame[frame["metric"].isin(TIMES) & frame["status"].eq("ok")].rename(
+            columns={"value": "seconds"}
+        ),
         cases=described,
         estimators=run.selection.estimators if run.selection and cases else (),
         provenances=provenances,
@@ -202,7 +206,7 @@ def _frame(rows: list[Row], cases: Mapping[str, Row]) -> pd.DataFrame:
     ]
     wide = pd.DataFrame(rows, columns=[*keys, *ERRORS, *COSTS])
     for name in ("dataset", "algorithm", "loss"):
-        wide[name] = wide["case"].map({key: case[name] for key, case in cases.items()})
+        wide[name] = [cases[case][name] for case in wide["case"]]
     frame = wide.melt(keys, [*ERRORS, *COSTS], "metric", ignore_index=False)
     frame = frame.sort_index(kind="stable").astype({"value": float})
     leading = frame["metric"] == frame["leading"]

@@ -168,8 +168,9 @@ class Report:
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
             chosen = answers_table(self.results, self.answers).drop(columns="why")
-            caption, label = f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}"
+            caption = f"Which estimator to use; {text.STARRED}."
             columns = f"llrrrr{'l' * (chosen.shape[1] - 6)}"
+            label = f"tab:answers-{profile}"
             parts.append(markup.latex_table(chosen, caption, label, columns, r"\small"))
             for case in self.by_case:
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")

@@ -125,16 +125,14 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
     axes = [Axis(metric, title, "log") for metric, title in TITLES.items() if metric in scores]
     groups = scores.groupby(["case", "estimator", "depth"], sort=False)
     errors = groups[[axis.column for axis in axes]]
-    ends = [errors.min().add_suffix("_low"), errors.max().add_suffix("_high")]
+    ends = errors.min().add_suffix("_low"), errors.max().add_suffix("_high")
     rows = pd.concat([errors.median(), *ends, groups[[*COSTS]].first()], axis=1).reset_index()
     made, looks = {}, looks_of(results)
     for case in results.cases:
         part = rows[rows["case"] == case].drop(columns="case")
-        target, levels = results.target(case), list[tuple[float, str]]()
-        bound = results.bounds.get((case, target), 0.0)
-        if part["relative_error"].min() < NEAR * bound:
-            what = "estimated error of the limit" if results.badge(case) else "certified bound"
-            levels = [(bound, f"{what} {text.number(bound)}")]
+        bound = results.bounds.get((case, results.target(case)), 0.0)
+        what = "estimated error of the limit" if results.badge(case) else "certified bound"
+        near = part["relative_error"].min() < NEAR * bound
         laws = predicted_slopes(summary[summary["case"] == case])
         slopes = pd.DataFrame(laws, columns=[*NO_GUIDES])
         made[case] = Figure(
@@ -147,7 +145,7 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
             looks,
             case=case,
             guides=slopes.explode(["x", "y"], ignore_index=True),
-            levels=levels,
+            levels=[(bound, f"{what} {text.number(bound)}")] * bool(near),
         )
     return made
 

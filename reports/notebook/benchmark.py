@@ -134,12 +134,11 @@ def benchmark(
         axes[group] = [_spec(group, each, kind, objects) for each in _listed(things)]
     axes |= {"depths": depths, "seeds": seeds, "timeout": timeout, "device": device}
     named = isinstance(problems, Mapping)
-    given = dict(problems) if named else dict(enumerate(_listed(problems)))
+    given = problems if named else dict(enumerate(_listed(problems)))
     cases = []
     with contextlib.ExitStack() as stack:
         for name, each in given.items():
-            single = isinstance(each, Problem)
-            if single:
+            if single := isinstance(each, Problem):
                 loss = getattr(each, "loss", None)
                 losses_of = (loss if isinstance(loss, str) else "own",)
                 each = GivenProblem(each, losses_of, type(each).__name__, id(each))
@@ -147,10 +146,10 @@ def benchmark(
             with holding(objects):
                 selection = select(names.list_profiles()[profile], **axes)
             for case in selection.cases:
+                own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
                 # One problem is the same whatever the seed.
-                case = replace(case, seeds=case.seeds[:1]) if single else case
-                own = f"{name}-{slug(case.algorithm)}-{case.loss}"
-                cases.append(replace(case, name=own) if named else case)
+                seen = case.seeds[: 1 if single else None]
+                cases.append(replace(case, name=own, seeds=seen))
         if not cases:
             raise InvalidArgument(
                 "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
@@ -176,7 +175,7 @@ def benchmark(
             fill(plan(tasks), executor=Here(), progress=show)
             if costs:
                 fill(plan_costs(tasks), executor=Here(), progress=show)
-        notes = [f"Measured in memory only: no spec makes {spec}." for _, spec in objects]
+        notes = (f"Measured in memory only: no spec makes {spec}." for _, spec in objects)
         return BenchmarkResults(load(place, profile), None if objects else folder, tuple(notes))
 
 
