@@ -79,11 +79,10 @@ def report_command(
     from pudle.measuring.provenance import results_home
     from pudle.reports.compare.sides import folder_of, load_side
     from pudle.reports.load import load
-    from pudle.reports.page.index import html as index_page
-    from pudle.reports.page.page import html
+    from pudle.reports.page import page
     from pudle.reports.report import FIGURES, Report
     from pudle.reports.runs import Runs
-    from pudle.reports.scope import pending_sentence
+    from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
     damaged: list[str] = []
@@ -94,7 +93,7 @@ def report_command(
     if index:
         folders = [Path(name) for name in results] or [home]
         place = out or folders[0]
-        files[place / "index.html"] = index_page(folders, place, damaged)
+        files[place / "index.html"] = page.index(folders, place, damaged)
         shown = list(files)
     else:
         named = dict.fromkeys(results)
@@ -114,7 +113,7 @@ def report_command(
             files[folder / FIGURES / name] = content
         shown = [folder / FIGURES] if files else []
         for name in (name for name in ENDINGS if name in formats):
-            make = partial(html, reports) if name == "html" else getattr(made, name, None)
+            make = partial(page.html, reports) if name == "html" else getattr(made, name, None)
             if make is None:
                 raise InvalidArgument(
                     f"--format {name} is for one result: leave it out for several side by side"

@@ -15,7 +15,7 @@ from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import MissingDependency
 from pudle.paired import LEAST, SIGNIFICANCE
-from pudle.reports import markup, scope, tables
+from pudle.reports import markup, tables
 from pudle.reports.answers import answers, answers_table, budgets, findings
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
@@ -111,8 +111,8 @@ class Report:
             answers(results),
             sections(results),
             pd.concat(problems, ignore_index=True),
-            [*scope.broken(results), *broken_experiments(results)],
-            [*results.notes, *scope.repeated_draws(results)],
+            [*tables.broken(results), *broken_experiments(results)],
+            [*results.notes, *tables.repeated_draws(results)],
             tables.provenance_table(results),
             "Which gradient estimator to use" if results.cases else "What each gradient learns",
             linked,
@@ -125,7 +125,6 @@ class Report:
         return markup.render(
             "report.md.j2",
             report=self,
-            scope=scope,
             tables=tables,
             reading_rates=READING_RATES,
             answers=answers_table(self.results, self.answers),
@@ -214,7 +213,7 @@ class Report:
         day = self.facts["Newest record"][:10]
         where = [day, self.facts["Processor"], self.facts.get("Device", "")]
         origin = [f"Profile {self.results.profile}", *where, f"commit {self.facts['Commit']}"]
-        return f"{scope.scope(self.results)} {', '.join(filter(None, origin))}."
+        return f"{tables.scope(self.results)} {', '.join(filter(None, origin))}."
 
     @cached_property
     def by_case(self) -> list[Row]:

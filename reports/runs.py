@@ -14,7 +14,7 @@ from pudle.measuring.case import common, labels
 from pudle.reports import markup
 from pudle.reports.learning.sections import experiments_pair
 from pudle.reports.report import Report
-from pudle.reports.scope import some
+from pudle.reports.tables import some
 
 READING = (
     "The first run is what the others are compared with. Error: median over seeds at the deepest"

@@ -52,8 +52,8 @@ from .problems import ThresholdedConvolutionalSparseCoding as ThresholdedConvolu
 from .references.certified import Certificate as Certificate
 from .references.certified import Reference as Reference
 from .references.certified import reference as reference
+from .reports.notebook.benchmark import BenchmarkResults as BenchmarkResults
 from .reports.notebook.benchmark import benchmark as benchmark
-from .reports.notebook.results import BenchmarkResults as BenchmarkResults
 
 __version__: str
 

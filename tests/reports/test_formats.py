@@ -24,7 +24,7 @@ from synthetic import (
 )
 
 from pudle.errors import MissingDependency
-from pudle.reports import scope
+from pudle.reports import tables
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -78,7 +78,7 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
     names = ["backprop", "analytic"]
     report = reported(tmp_path, [record(item, "backprop") for item in cases], estimators=names)
-    sentence = scope.pending_sentence(report.results)
+    sentence = tables.pending_sentence(report.results)
     assert "still to be measured are 2 scores" in sentence and "`analytic`" in sentence
     assert sentence in report.markdown() and report.problems.empty
     assert "Something broke" not in report.markdown()

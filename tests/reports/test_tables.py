@@ -17,7 +17,7 @@ from synthetic import (
     write_costs,
 )
 
-from pudle.reports import scope, tables
+from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
 from pudle.reports.load import load
@@ -64,7 +64,7 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     row = tables.references_table(report.results).iloc[0]
     shown = [row[name] for name in ("status", "uncertified samples", "all-zero codes")]
     assert shown == ["uncertified", "12 of 30", "12%"]
-    assert scope.broken(report.results) == [] and "Nothing was scored" in report.markdown()
+    assert tables.broken(report.results) == [] and "Nothing was scored" in report.markdown()
     ((_, drawn),) = cases.overview(report.results, report.summary).files(["svg"])
     assert b"<svg" in drawn
 

@@ -15,7 +15,7 @@ from pudle.files import write_record
 from pudle.measuring.history import update_history
 from pudle.reports.leaderboard import submission
 from pudle.reports.load import load
-from pudle.reports.notebook.results import BenchmarkResults
+from pudle.reports.notebook.benchmark import BenchmarkResults
 
 #: A file that leaves a mark whenever it is loaded.
 FILE = "stranger/evil.py"
