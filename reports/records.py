@@ -105,7 +105,7 @@ def _arrays(path: Path, record: contents.ExperimentRecord) -> dict[str, np.ndarr
         raise UnreadableResult(f"{stored} cannot be read (it was changed or cut): {remedy}")
     lengths: dict[str, int] = {}
     for name, array in arrays.items():
-        pairs = list(zip(axes[name], array.shape, strict=False))
+        pairs = zip(axes[name], array.shape, strict=False)
         fits = array.ndim == len(axes[name]) and array.dtype.kind in "iuf"
         if not fits or any(lengths.setdefault(axis, size) != size for axis, size in pairs):
             raise UnreadableResult(

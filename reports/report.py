@@ -16,7 +16,7 @@ from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import MissingDependency
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
-from pudle.reports.answers import answers, answers_table, budgets, findings
+from pudle.reports.answers import answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import (
@@ -25,8 +25,7 @@ from pudle.reports.learning.sections import (
     experiments_problems,
     sections,
 )
-from pudle.reports.load import Results
-from pudle.reports.results import Row
+from pudle.reports.load import Results, Row
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, summarize
 
 READING = (
@@ -181,9 +180,9 @@ class Report:
                 parts.append(markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr"))
         for section in self.experiments:
             every = [table for block in section.blocks for table in block.tables]
-            for number, (table, caption) in enumerate(every, 1):
+            for number, each in enumerate(every, 1):
                 label = f"tab:{section.anchor}-{number}-{profile}"
-                parts.append(markup.latex_table(table, caption, label))
+                parts.append(markup.latex_table(*each, label))
         return "\n".join(parts)
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
@@ -230,7 +229,7 @@ class Report:
                     "name": name,
                     "label": self.results.labels[name],
                     "caption": f"{where}, against {target}, {seeds}{limit}",
-                    "findings": findings(rows),
+                    "findings": tables.findings(rows),
                     "rows": rows,
                     "summary": tables.summary_table(rows),
                     "others": tables.other_targets_table(self.results, name),

@@ -15,8 +15,7 @@ from scipy.special import stdtrit
 
 from pudle import text
 from pudle.answers import Curve
-from pudle.reports.load import Results, parsed
-from pudle.reports.results import TIMES, Row
+from pudle.reports.load import TIMES, Results, Row, parsed
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -267,9 +266,8 @@ def predicted_slopes(rows: pd.DataFrame) -> Iterator[Row]:
     """Yield the slopes that theory predicts through the middle of the window, from the summary of a
     case: their laws as labels, depths and heights.
     """
-    fitted = rows.dropna(subset=["rate", "predicted_rate"]).set_index("estimator")
-    for estimator in fitted.index.intersection([BASE, WINDOW], sort=False):
-        row = fitted.loc[estimator]
+    fitted = rows.dropna(subset=["rate", "predicted_rate"])
+    for row in fitted[fitted["estimator"].isin([BASE, WINDOW])].to_dict("records"):
         spread, last = row["measured"].errors.spread, row["last_depth_high"]
         inside = spread[(spread[:, 0] >= row["first_depth_low"]) & (spread[:, 0] <= last)]
         if len(inside) > 1:
@@ -278,4 +276,9 @@ def predicted_slopes(rows: pd.DataFrame) -> Iterator[Row]:
             # A little above the curve, so that both are seen.
             heights = 3 * error * row["predicted_rate"] ** (depths - anchor)
             heights *= depths / anchor if row["linear"] else 1
-            yield {"label": row["predicted"], "estimator": estimator, "x": depths, "y": heights}
+            yield {
+                "label": row["predicted"],
+                "estimator": row["estimator"],
+                "x": depths,
+                "y": heights,
+            }

@@ -14,8 +14,7 @@ from examples import TINY
 import pudle
 from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
-from pudle.reports.load import load
-from pudle.reports.results import COLUMNS
+from pudle.reports.load import COLUMNS, load
 
 DEPTHS = (5, 10)
 

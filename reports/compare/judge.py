@@ -20,7 +20,7 @@ from pudle.measuring.commits.turns import compare_rounds
 from pudle.measuring.contents import Rounds
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.compare.limits import ErrorLimit, Limits
-from pudle.reports.results import BROKEN, Results
+from pudle.reports.load import BROKEN, Results
 from pudle.text import count
 
 #: Verdicts from the best to the worst; the last is that of cells which a time limit left out.

@@ -8,8 +8,8 @@ import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
+from pudle.reports.load import TITLES, Results
 from pudle.reports.looks import Look, looks_of
-from pudle.reports.results import TITLES, Results
 from pudle.reports.summary import predicted_slopes
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.

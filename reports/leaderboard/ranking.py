@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.answers import ERROR, depth_to
-from pudle.reports.results import Results
+from pudle.reports.load import Results
 
 #: Families of problems by the start of a case's name.
 FAMILIES = {

@@ -9,10 +9,9 @@ import pandas as pd
 from pudle import text
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
 from pudle.reports.learning.pictures import Block
-from pudle.reports.load import Results
+from pudle.reports.load import BROKEN, Results
 from pudle.reports.looks import looks, looks_of
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.results import BROKEN
 
 #: Modules of the sections by their anchors: each has a name, says how to read it, and makes blocks.
 STUDIES: dict[str, Any] = {

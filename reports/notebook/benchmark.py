@@ -30,8 +30,7 @@ from pudle.measuring.store import Store, locked
 from pudle.names import holding
 from pudle.problems import Problem
 from pudle.reports.answers import answers
-from pudle.reports.load import load
-from pudle.reports.results import Results
+from pudle.reports.load import Results, load
 from pudle.reports.tables import some
 from pudle.terminal import progress_line
 from pudle.threads import single_thread

@@ -32,9 +32,9 @@ from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.bought import bought
+from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.report import Report
-from pudle.reports.results import Results
 from pudle.reports.runs import Runs
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.

@@ -28,8 +28,7 @@ from synthetic import (
 from pudle.errors import MissingResults
 from pudle.files import write_record
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import load
-from pudle.reports.results import COLUMNS, COSTS, REFERENCES
+from pudle.reports.load import COLUMNS, COSTS, REFERENCES, load
 
 MISSING = "not measured yet: run `pudle run --profile quick`"
 

@@ -34,10 +34,11 @@ from pudle import text
 from pudle.answers import Requirement
 from pudle.bench.cases import PROFILES
 from pudle.reports import looks
-from pudle.reports.answers import COLUMNS, answers, findings
+from pudle.reports.answers import COLUMNS, answers
 from pudle.reports.load import load
 from pudle.reports.page.data import wishes
 from pudle.reports.report import Report
+from pudle.reports.tables import findings
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
 FILTERS = ("dataset", "algorithm", "loss")

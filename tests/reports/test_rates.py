@@ -15,8 +15,8 @@ from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
 from pudle.reports import summary
-from pudle.reports.answers import findings
 from pudle.reports.summary import Law, fit, law
+from pudle.reports.tables import findings
 
 
 def fitted(home, **changes):
