@@ -81,10 +81,12 @@ def looks(
             for name, kind in names.list_estimators().items()
             if kind.__module__.startswith("pudle.")
         }
-    of_others = sorted(claims, key=lambda spec: (parsed(spec)[0] not in builtins, spec))
-    taken: set[tuple[str | None, int]] = set()
+    taken = set[tuple[str | None, int]]()
     made = {}
-    for spec in dict.fromkeys([*sorted(builtins), *of_others]):
+    for spec in sorted(
+        claims.keys() | builtins,
+        key=lambda spec: (spec not in builtins, parsed(spec)[0] not in builtins, spec),
+    ):
         claim = builtins.get(spec, claims.get(spec))
         first = int(hashlib.sha256(spec.encode()).hexdigest(), 16)
         places = [(first + step) % len(CODES) for step in range(len(CODES))]

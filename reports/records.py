@@ -48,9 +48,26 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
 
     @classmethod
     def read(cls, path: Path, identity: Any = None) -> ExperimentRecord:
-        """Read the record of an experiment of that name, and the arrays beside it."""
+        """Read the record of an experiment of that name, and the arrays that it came with."""
         record = super().read(path, identity)
-        record.shown = _arrays(path, record)
+        record.shown = {}
+        if record.arrays:
+            stored, axes = path.with_suffix(".npz"), ARRAYS.get(record.kind, {})
+            shown = [name for name in axes if name in record.arrays]
+            record.shown = read_arrays(stored, shown, owner=path)
+            remedy = f"delete {path} and run `pudle run` again"
+            if content_digest(stored) != record.arrays_digest:
+                raise UnreadableResult(f"{stored} cannot be read (it was changed or cut): {remedy}")
+            lengths: dict[str, int] = {}
+            for name, array in record.shown.items():
+                pairs = zip(axes[name], array.shape, strict=False)
+                # A plug-in may have chosen types and shapes that cannot be shown.
+                fits = array.ndim == len(axes[name]) and array.dtype.kind in "iuf"
+                if not fits or any(lengths.setdefault(axis, size) != size for axis, size in pairs):
+                    raise UnreadableResult(
+                        f"{stored}: a report cannot show the array {name!r} of type {array.dtype}"
+                        f" and shape {array.shape}: {remedy}"
+                    )
         missing = ", ".join(sorted(ARRAYS["interpretation"].keys() - record.shown))
         if missing and (record.kind, record.status) == ("interpretation", "ok"):
             raise UnreadableResult(f"{path} lacks the arrays {missing}: {REMEDY}")
@@ -90,26 +107,3 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
         if not all("step" in row for row in self.rows):
             rows = rows.assign(step=range(len(rows)))
         return rows.apply(pd.to_numeric, errors="coerce")
-
-
-def _arrays(path: Path, record: contents.ExperimentRecord) -> dict[str, np.ndarray]:
-    """Read the arrays beside a record, and refuse those that are not the ones that it came with, or
-    whose types and shapes, which a plug-in may have chosen, cannot be shown.
-    """
-    if not record.arrays:
-        return {}
-    stored, axes = path.with_suffix(".npz"), ARRAYS.get(record.kind, {})
-    arrays = read_arrays(stored, [name for name in axes if name in record.arrays], owner=path)
-    remedy = f"delete {path} and run `pudle run` again"
-    if content_digest(stored) != record.arrays_digest:
-        raise UnreadableResult(f"{stored} cannot be read (it was changed or cut): {remedy}")
-    lengths: dict[str, int] = {}
-    for name, array in arrays.items():
-        pairs = zip(axes[name], array.shape, strict=False)
-        fits = array.ndim == len(axes[name]) and array.dtype.kind in "iuf"
-        if not fits or any(lengths.setdefault(axis, size) != size for axis, size in pairs):
-            raise UnreadableResult(
-                f"{stored}: a report cannot show the array {name!r} of type {array.dtype} and shape"
-                f" {array.shape}: {remedy}"
-            )
-    return arrays

@@ -119,11 +119,33 @@ class Runs:
 
     @property
     def differences(self) -> pd.DataFrame:
-        """Error, time and memory of every later run beside the first, one row per run, case and
-        estimator.
+        """Error, time and memory of every later run beside the first, one row per run, common case
+        and estimator; numbers are compared only at the same depth.
         """
         (_, first), *others = self.reports.items()
-        return _joined({name: _differences(first, other) for name, other in others})
+        rows = []
+        for name, other in others:
+            both = first.results.cases.keys() & other.results.cases.keys()
+            sides = [
+                {
+                    (row["case"], row["estimator"]): row
+                    for row in report.summary.to_dict("records")
+                    if row["case"] in both
+                }
+                for report in (first, other)
+            ]
+            for case, estimator in sides[0] | sides[1]:
+                one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)
+                row = {"case": first.results.labels[case], "estimator": estimator, "run": name}
+                for label, (value, depth, show, title, difference) in MEASURES.items():
+                    before, after = one.get(value, math.nan), two.get(value, math.nan)
+                    # An estimator that one side lacks or did not time has no depth there.
+                    same = depth in one and one[depth] == two.get(depth)
+                    row |= {f"{label} before": show(before), label: show(after)}
+                    row[title] = difference(before, after) if same else text.Cell(text.DASH)
+                row["status"] = ", then ".join(dict.fromkeys((one["status"], two["status"])))
+                rows.append(row)
+        return pd.DataFrame(rows, dtype=object)
 
     @property
     def experiments(self) -> pd.DataFrame:
@@ -138,29 +160,3 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return a table of each run as one, with the column ``run``."""
     named = [table.assign(run=name) for name, table in tables.items() if len(table.columns)]
     return pd.concat(named or [pd.DataFrame()], ignore_index=True)
-
-
-def _differences(first: Report, second: Report) -> pd.DataFrame:
-    """Compare the estimators of the common cases, and numbers only at the same depth."""
-    common = first.results.cases.keys() & second.results.cases.keys()
-    sides = [
-        {
-            (row["case"], row["estimator"]): row
-            for row in report.summary.to_dict("records")
-            if row["case"] in common
-        }
-        for report in (first, second)
-    ]
-    rows = []
-    for case, estimator in sides[0] | sides[1]:
-        one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)
-        row = {"case": first.results.labels[case], "estimator": estimator, "run": ""}
-        for label, (value, depth, show, title, difference) in MEASURES.items():
-            before, after = one.get(value, math.nan), two.get(value, math.nan)
-            # An estimator that one side lacks or did not time has no depth there.
-            same = depth in one and one[depth] == two.get(depth)
-            row |= {f"{label} before": show(before), label: show(after)}
-            row[title] = difference(before, after) if same else text.Cell(text.DASH)
-        row["status"] = ", then ".join(dict.fromkeys((one["status"], two["status"])))
-        rows.append(row)
-    return pd.DataFrame(rows, dtype=object)

@@ -237,48 +237,35 @@ def provenance_table(results: Results) -> dict[str, str]:
 
 def findings(rows: pd.DataFrame) -> str:
     """Say, for the summary of a case, what holds whatever error is wanted."""
-    return " ".join(filter(None, [_most_accurate(rows), _floors(rows), _accelerations(rows)]))
-
-
-def _most_accurate(rows: pd.DataFrame) -> str:
-    deepest = rows["depth"].max()
-    rows = rows[rows["depth"] == deepest]
-    if rows.empty:
-        return ""
-    bound = rows[rows["seeds_at_floor"] == rows["errors_by_seed"].map(len)]
-    if len(bound) > 1:
-        names = text.listing([f"`{name}`" for name in bound["estimator"]])
-        which = f"{names}, all at the certified bound ({text.number(bound['error'].max())})"
-    else:
-        best = rows.loc[rows["error"].idxmin()]
-        seeds = pd.DataFrame([*rows["errors_by_seed"]], index=rows["estimator"])
+    said, deepest = [], rows["depth"].max()
+    last = rows[rows["depth"] == deepest]
+    if len(last):
+        bound = last[last["seeds_at_floor"] == last["errors_by_seed"].map(len)]
+        best = last.loc[last["error"].idxmin()]
+        seeds = pd.DataFrame([*last["errors_by_seed"]], index=last["estimator"])
         own = seeds.loc[best["estimator"]].dropna()
         won = (own <= seeds[own.index].min()).sum()
-        some = f" (best in {won} of {len(own)} seeds)" if len(rows) > 1 and len(own) > 1 else ""
+        some = f" (best in {won} of {len(own)} seeds)" if len(last) > 1 and len(own) > 1 else ""
         which = f"`{best['estimator']}`, {text.number(best['error'])}{some}"
-    return f"Most accurate at depth {deepest:.0f}: {which}."
-
-
-def _floors(rows: pd.DataFrame) -> str:
-    rows = rows[rows["predicted"].eq("floor") & rows["error"].notna()]
-    names = [f"`{row.estimator}` ({text.number(row.error)})" for row in rows.itertuples()]
-    verb = "keeps" if len(names) == 1 else "keep"
-    error = "an error on this loss that no depth removes."
-    return f"{text.listing(names)} {verb} {error}" if names else ""
-
-
-def _accelerations(rows: pd.DataFrame) -> str:
-    squared = rows["predicted"].str.contains("ρ²ᵀ")
-    rows = rows[rows["acceleration"].notna() & squared & ~rows["crooked"]]
-    ratios = [
+        if len(bound) > 1:
+            names = text.listing([f"`{name}`" for name in bound["estimator"]])
+            which = f"{names}, all at the certified bound ({text.number(bound['error'].max())})"
+        said.append(f"Most accurate at depth {deepest:.0f}: {which}.")
+    floors = rows[rows["predicted"].eq("floor") & rows["error"].notna()]
+    if names := [f"`{row.estimator}` ({text.number(row.error)})" for row in floors.itertuples()]:
+        verb = "keeps" if len(names) == 1 else "keep"
+        said.append(f"{text.listing(names)} {verb} an error on this loss that no depth removes.")
+    squared = rows["predicted"].str.contains("ρ²ᵀ") & ~rows["crooked"]
+    faster = rows[rows["acceleration"].notna() & squared]
+    if ratios := [
         f"`{row['estimator']}` {between(row, 'acceleration', RATIO)}"
-        for row in rows.to_dict("records")
-    ]
-    fewest = rows["seeds_accelerated"].min() if ratios else 0
-    what = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
-    basis = f"theory: 2; {what} over {text.count(fewest, 'seed')}"
-    decay = f"Rate of decay over that of `{BASE}` ({basis}): {text.listing(ratios)}."
-    return decay if ratios else ""
+        for row in faster.to_dict("records")
+    ]:
+        fewest = faster["seeds_accelerated"].min()
+        what = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
+        basis = f"theory: 2; {what} over {text.count(fewest, 'seed')}"
+        said.append(f"Rate of decay over that of `{BASE}` ({basis}): {text.listing(ratios)}.")
+    return " ".join(said)
 
 
 # -- what a report rests on: how much was measured, what is still to be measured, and what broke
