@@ -40,9 +40,8 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
     callback=_formats,
     metavar="NAME,...",
     help=(
-        f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {DEFAULT}]. svg,"
-        " pdf and png draw every figure into a file of its own, with its data as CSV; markdown"
-        " then shows it."
+        f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {DEFAULT}]. svg, pdf and png"
+        " draw every figure into a file of its own, with its data as CSV; markdown then shows it."
     ),
 )
 @click.option(

@@ -127,16 +127,21 @@ def _points(at: Any, figure: Figure) -> None:
     axes = {"xerr": figure.x[0].column, "yerr": figure.y[0].column}
     for name, series in figure.lines.items():
         look = figure.looks[name]
-        mark = {"marker": look.marker, "color": look.color, "linestyle": "", "label": name}
         for hollow, rows in series.assign(hollow=series.get("hollow", False)).groupby("hollow"):
             bars = {
                 bar: [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
                 for bar, column in axes.items()
                 if f"{column}_low" in rows
             }
-            fill = "none" if hollow else look.color
-            points = (rows[column] for column in axes.values())
-            at.errorbar(*points, **bars, **mark, markerfacecolor=fill)
+            at.errorbar(
+                *(rows[column] for column in axes.values()),
+                **bars,
+                marker=look.marker,
+                color=look.color,
+                linestyle="",
+                label=name,
+                markerfacecolor="none" if hollow else look.color,
+            )
 
 
 def _cells(at: Any, figure: Figure) -> None:

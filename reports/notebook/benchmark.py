@@ -126,8 +126,9 @@ class BenchmarkResults:
         from pudle.reports.page.page import html
         from pudle.reports.report import Report
 
-        write_atomically(Path(path), html({self.results.profile: Report.of(self.results)}))
-        return Path(path)
+        path = Path(path)
+        write_atomically(path, html({self.results.profile: Report.of(self.results)}))
+        return path
 
     @property
     def _errors(self) -> pd.DataFrame:
@@ -265,13 +266,13 @@ def benchmark(
     check_positive("timeout", timeout)
     objects: dict[tuple[str, str], Any] = {}
     place = (Path(home) if home else results_home()).resolve()
-    axes: dict[str, Any] = {"only": True, "losses": losses, "home": place}
+    axes: dict[str, Any] = {"only": True, "losses": losses, "home": place, "depths": depths}
+    axes |= {"seeds": seeds, "timeout": timeout, "device": device}
     for group, things, kind in (
         ("algorithms", algorithms, Algorithm),
         ("estimators", estimators, GradientEstimator),
     ):
         axes[group] = [_spec(group, each, kind, objects) for each in _listed(things)]
-    axes |= {"depths": depths, "seeds": seeds, "timeout": timeout, "device": device}
     named = isinstance(problems, Mapping)
     given = problems if named else dict(enumerate(_listed(problems)))
     cases = []

@@ -121,24 +121,33 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
     algorithms = ["", *dict.fromkeys(case["algorithm"] for case in results.cases.values())]
     shown = []
     for each in report.by_case:
-        name, figure = each["name"], curves[each["name"]]
+        name = each["name"]
+        case, figure = results.cases[name], curves[name]
         seeds = scores[scores["case"] == name].drop(columns="case")
         others = *cases.windows(results, name, figure.rows), *cases.burn_in(results, name)
-        item = {key: results.cases[name][key] for key in ("name", "dataset", "algorithm", "loss")}
-        item |= {"badge": results.badge(name), "label": each["label"]}
-        item |= {"facts": f"{each['caption']}.", "findings": each["findings"]}
-        item["tables"] = {
-            words: table(
-                tables.summary_table(each["rows"], error or ERROR).assign(
-                    reason=each["rows"]["reason"].to_list()
-                ),
-                f"Every estimator on {each['label']}",
-            )
-            for words, error in wanted["error"].items()
-        }
-        item["figure"] = chart(figure, "#panels", **({} if condensed else {"seeds": seeds}))
-        item["charts"] = [chart(other, "#case-figures") for other in others]
-        shown.append(item)
+        shown.append(
+            {
+                **{
+                    key: results.cases[name][key]
+                    for key in ("name", "dataset", "algorithm", "loss")
+                },
+                "badge": results.badge(name),
+                "label": each["label"],
+                "facts": f"{each['caption']}.",
+                "findings": each["findings"],
+                "tables": {
+                    words: table(
+                        tables.summary_table(each["rows"], error or ERROR).assign(
+                            reason=each["rows"]["reason"].to_list()
+                        ),
+                        f"Every estimator on {each['label']}",
+                    )
+                    for words, error in wanted["error"].items()
+                },
+                "figure": chart(figure, "#panels", **({} if condensed else {"seeds": seeds})),
+                "charts": [chart(other, "#case-figures") for other in others],
+            }
+        )
     left = tables.without_rate(summary)
     rates = f"Error per layer: predicted by theory and fitted. {left}"
     return {
@@ -249,13 +258,12 @@ def _short(value: Any) -> Any:
 
 def reached(results: Results) -> pd.DataFrame:
     """Return what every estimator needs to reach each error that a reader can choose."""
-    rows = []
-    for case, measured in results.measured.items():
-        for each, error in itertools.product(measured, filter(None, ERRORS)):
-            reach, goal = each.reach(error), str(text.number(error, 1))
-            rows.append(
-                (case, each.estimator, goal, reach.depth, reach.seconds[0], reach.memory[0])
-            )
+    rows = [
+        (case, each.estimator, str(text.number(error, 1)), depth, seconds.value, memory.value)
+        for case, measured in results.measured.items()
+        for each, error in itertools.product(measured, filter(None, ERRORS))
+        for _, _, depth, seconds, memory in [each.reach(error)]
+    ]
     columns = ["case", "estimator", "goal", "depth", "seconds", "memory"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -264,9 +272,9 @@ def overview(results: Results) -> Iterator[Figure]:
     """Yield the time of every estimator to each of some errors over that of the fastest, on the
     cases with a certified reference, if any time is known.
     """
-    table = reached(results)
-    limited = table["case"].map(results.badge).astype(bool)
-    certified = table[~limited].dropna(subset="depth")
+    needs = reached(results)
+    limited = needs["case"].map(results.badge).astype(bool)
+    certified = needs[~limited].dropna(subset="depth")
     if certified["seconds"].isna().all():
         return
     timed = certified["seconds"].where(certified["seconds"] > 0)
@@ -316,11 +324,11 @@ def trends(reports: Mapping[str, Report]) -> dict[str, list[Figure]]:
             parts += [part.assign(**origin) for part in (errors, costs)]
     if not parts:
         return {}
-    table = pd.concat(parts).sort_values("date", kind="stable")
-    made: dict[str, list[Figure]] = {case: [] for case in table["case"].unique()}
+    points = pd.concat(parts).sort_values("date", kind="stable")
+    made: dict[str, list[Figure]] = {case: [] for case in points["case"].unique()}
     for column, (word, title) in TRENDS.items():
         groups = ["case"] if column == "error" else ["case", "machine"]
-        for (case, *machines), part in table[table[column] > 0].groupby(groups, sort=False):
+        for (case, *machines), part in points[points[column] > 0].groupby(groups, sort=False):
             where = " on ".join([word, *machines])
             made[case].append(
                 Figure(
