@@ -127,10 +127,7 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
         others = *cases.windows(results, name, figure.rows), *cases.burn_in(results, name)
         shown.append(
             {
-                **{
-                    key: results.cases[name][key]
-                    for key in ("name", "dataset", "algorithm", "loss")
-                },
+                **{key: case[key] for key in ("name", "dataset", "algorithm", "loss")},
                 "badge": results.badge(name),
                 "label": each["label"],
                 "facts": f"{each['caption']}.",
