@@ -108,7 +108,7 @@ class Results:
     def _curves(self) -> Mapping[Any, Curve]:
         curves = {}
         # Costs have no target, and are in no group.
-        for key, every in self._measured.groupby(["metric", "case", "target"]):
+        for key, every in self.numbers.groupby(["metric", "case", "target"]):
             # A seed that was scored counts for each estimator, also for one that failed on it.
             seeds = np.unique(every["seed"].to_numpy(int))
             for estimator, part in every.groupby("estimator"):
@@ -126,7 +126,7 @@ class Results:
 
     @cached_property
     def _lines(self) -> Mapping[Any, Line]:
-        costs = self._measured[self._measured["metric"].isin(COSTS)]
+        costs = self.numbers[self.numbers["metric"].isin(COSTS)]
         return {
             key: Line(dict(zip(part["depth"], part["value"], strict=True)))
             for key, part in costs.groupby(["metric", "case", "estimator"])
@@ -157,7 +157,8 @@ class Results:
         return rounds
 
     @cached_property
-    def _measured(self) -> pd.DataFrame:
+    def numbers(self) -> pd.DataFrame:
+        """The rows of the tidy table that have a number."""
         return self.frame[self.frame["status"].eq("ok") & self.frame["value"].notna()]
 
     @cached_property

@@ -115,5 +115,5 @@ def looks_of(results: Results) -> dict[str, Look]:
 def _shade(color: str, by: float) -> str:
     rgb = [part / 255 for part in bytes.fromhex(color[1:])]
     hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
-    shaded = colorsys.hls_to_rgb(hue, min(max(lightness + by, 0.0), 1.0), saturation)
+    shaded = colorsys.hls_to_rgb(hue, lightness + by, saturation)
     return "#" + bytes(round(255 * part) for part in shaded).hex()

@@ -102,12 +102,11 @@ def seeds(results: Results) -> pd.DataFrame:
     """Return the errors of all cases against their first targets, a row per case, estimator, depth
     and seed, and a column per metric, with the costs at that depth.
     """
-    frame = results.frame
-    targets = frame["case"].map({case: results.target(case) for case in results.cases})
-    chosen = frame["metric"].isin(TITLES) & (frame["status"] == "ok") & (frame["target"] == targets)
+    rows = results.numbers
+    targets = rows["case"].map({case: results.target(case) for case in results.cases})
+    chosen = rows[rows["metric"].isin(TITLES) & (rows["target"] == targets)]
     keys = ["case", "estimator", "depth", "seed"]
-    rows = frame[chosen & frame["value"].notna()].drop_duplicates([*keys, "metric"], keep="last")
-    table = rows.pivot(index=keys, columns="metric", values="value").reset_index()
+    table = chosen.pivot_table("value", keys, "metric", aggfunc="last").reset_index()
     table = table.rename_axis(columns=None).astype({"depth": int, "seed": int})
     if table.empty:
         table["relative_error"] = math.nan
@@ -157,8 +156,7 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
     scores = rows.assign(window=sizes).dropna(subset=["window"])
     stored = results.artifact_rows("window_surface", case).dropna(subset=["relative_error"])
-    best = stored if stored["window"].nunique() > scores["window"].nunique() else scores
-    best = best.astype({"window": int})
+    best = max(scores, stored, key=lambda rows: rows["window"].nunique()).astype({"window": int})
     data = best.groupby(["depth", "window"], as_index=False)["relative_error"].median()
     if data["window"].nunique() < FEWEST_WINDOWS:
         return

@@ -126,8 +126,8 @@ class Figure(Picture):
         across, upward = axes[x], axes[y or self.y[0].column]
         rows = self.rows
         for axis in (across, upward):
-            shown = rows[axis.column] > 0 if axis.scale == "log" else rows[axis.column].notna()
-            rows = rows[shown]
+            log = axis.scale == "log"
+            rows = rows[rows[axis.column] > 0] if log else rows.dropna(subset=[axis.column])
         return replace(self, rows=rows, x=(across,), y=(upward,), **changes)
 
     def canvas(self) -> Any:

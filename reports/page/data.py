@@ -94,8 +94,8 @@ def content(reports: Mapping[str, Report]) -> dict[str, Any]:
 
 def wishes(reports: Iterable[Report]) -> Wishes:
     """Return the errors, and the limits of time and memory, that a reader can choose."""
-    cases = (case for report in reports for case in report.results.measured.values())
-    every = [*itertools.chain(*cases)]
+    measured = (case for report in reports for case in report.results.measured.values())
+    every = [each for case in measured for each in case]
     return {
         "error": {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
         **{
