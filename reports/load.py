@@ -378,17 +378,15 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
             row["reason"] = f"{at['status']}: {at['reason']}"
         rows.append(row)
     frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
+    # All estimators of a case share its references.
     references = pd.DataFrame(
         [{"case": name} | row for (name, _), record in scores.items() for row in record.references],
         columns=REFERENCES,
-    )
+    ).drop_duplicates(["case", "seed", "target"], ignore_index=True)
     return Results(
         profile=profile,
         frame=frame[[*COLUMNS]],
-        # All estimators of a case share its references.
-        references=references.drop_duplicates(["case", "seed", "target"], ignore_index=True).astype(
-            dict.fromkeys(REFERENCES[5:], "float64")
-        ),
+        references=references.astype(dict.fromkeys(REFERENCES[5:], "float64")),
         records=records,
         timings=frame[frame["metric"].isin(TIMES) & frame["status"].eq("ok")].rename(
             columns={"value": "seconds"}

@@ -102,13 +102,14 @@ class Report:
     def of(cls, results: Results, linked: Sequence[str] = ()) -> Report:
         """Compute what is shown of some results."""
         summary = summarize(results)
-        problems = [tables.problems_table(results), experiments_problems(results)]
         return cls(
             results,
             summary,
             answers(results),
             sections(results),
-            pd.concat(problems, ignore_index=True),
+            pd.concat(
+                [tables.problems_table(results), experiments_problems(results)], ignore_index=True
+            ),
             [*tables.broken(results), *broken_experiments(results)],
             [*results.notes, *tables.repeated_draws(results)],
             tables.provenance_table(results),

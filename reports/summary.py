@@ -7,7 +7,6 @@ are right, and above rounding.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,9 +50,24 @@ def summarize(results: Results) -> pd.DataFrame:
     for record in results.records:
         pair = case, estimator = record["case"], record["estimator"]
         measured = results.measured[case][results.estimators.index(estimator)]
-        row = record | deepest(measured.errors) | _rate(fits.get_group(pair).to_dict("list"))
-        row |= {"seeds": len(results.cases[case]["seeds"]), "measured": measured}
-        row["torch"] = results.line(case, estimator, "seconds_torch")
+        of_pair = fits.get_group(pair).to_dict("list")
+        theory, ratios = of_pair["theory"][0], of_pair["acceleration"]
+        reasons = zip(of_pair["reason"], of_pair["rate"], strict=True)
+        fitted = [reason for reason, rate in reasons if rate == rate]
+        row = record | {
+            "seeds": len(results.cases[case]["seeds"]),
+            "measured": measured,
+            "torch": results.line(case, estimator, "seconds_torch"),
+            "predicted": str(theory or ""),
+            "linear": bool(theory and theory.linear),
+            "seeds_fitted": len(fitted),
+            "seeds_accelerated": sum(ratio == ratio for ratio in ratios),
+            "rate_reason": next(filter(None, of_pair["reason"]), ""),
+            "crooked": any(fitted),
+        }
+        row |= deepest(measured.errors) | confidence("acceleration", ratios)
+        for name in ("rate", "predicted_rate", "first_depth", "last_depth"):
+            row |= spread(name, of_pair[name])
         for name in TIMES:
             one, base = (results.rounds(case, each, name) for each in (estimator, BASE))
             # At the deepest depth at which both are timed.
@@ -96,23 +110,6 @@ def deepest(curve: Curve) -> Row:
     at_floor = int(curve.at_floor[curve.depths == depth].sum())
     counts = {"depth": depth, "errors_by_seed": errors, "seeds_at_floor": at_floor}
     return counts | spread("error", errors.values())
-
-
-def _rate(fits: Mapping[str, Sequence[Any]]) -> Row:
-    """Summarize the fits of the seeds, given by column."""
-    theory, accelerations = fits["theory"][0], fits["acceleration"]
-    fitted = [why for why, rate in zip(fits["reason"], fits["rate"], strict=True) if rate == rate]
-    numbers: Row = {
-        "predicted": str(theory or ""),
-        "linear": bool(theory and theory.linear),
-        "seeds_fitted": len(fitted),
-        "seeds_accelerated": sum(ratio == ratio for ratio in accelerations),
-        "rate_reason": next(filter(None, fits["reason"]), ""),
-        "crooked": any(fitted),
-    }
-    for name in ("rate", "predicted_rate", "first_depth", "last_depth"):
-        numbers |= spread(name, fits[name])
-    return numbers | confidence("acceleration", accelerations)
 
 
 class NoFit(Exception):
