@@ -106,7 +106,7 @@ def report_command(
         reports = {name: Report.of(side, linked) for name, side in sides.items()}
         first, *others = reports.values()
         made: Any = Runs(reports) if others else first
-        own = folder_of(results[0], profile) if len(named) == 1 else None
+        own = len(named) == 1 and folder_of(results[0], profile)
         folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
         for name, content in first.figure_files():
             files[folder / FIGURES / name] = content

@@ -209,9 +209,9 @@ class Report:
     @property
     def subtitle(self) -> str:
         """What the report rests on, and where it was measured."""
-        day = self.facts["Newest record"][:10]
-        where = [day, self.facts["Processor"], self.facts.get("Device", "")]
-        origin = [f"Profile {self.results.profile}", *where, f"commit {self.facts['Commit']}"]
+        facts = self.facts
+        where = facts["Newest record"][:10], facts["Processor"], facts.get("Device", "")
+        origin = [f"Profile {self.results.profile}", *where, f"commit {facts['Commit']}"]
         return f"{tables.scope(self.results)} {', '.join(filter(None, origin))}."
 
     @cached_property

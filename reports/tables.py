@@ -320,8 +320,9 @@ def scope(results: Results) -> str:
         least = f"{seeds[0]} to " if len(seeds) > 1 else ""
         rests += f" of {least}{text.count(seeds[-1], 'seed')}"
     if results.experiments:
-        trained = dict.fromkeys(item.estimator for item in results.experiments if item.estimator)
-        others = [name for name in trained if name not in results.estimators]
+        known = "", *results.estimators
+        trained = dict.fromkeys(item.estimator for item in results.experiments)
+        others = [name for name in trained if name not in known]
         rests += f", and {experiments}"
         rests += f", some of them with {some(others)}" if others else ""
     unscored = {
@@ -336,7 +337,7 @@ def repeated_draws(results: Results) -> list[str]:
     """Say on which cases every seed draws the same problem: those whose certificates agree over the
     seeds.
     """
-    rows = results.references[results.references["gradient_norm"].notna()].drop(columns="seed")
+    rows = results.references.dropna(subset=["gradient_norm"]).drop(columns="seed")
     problems = rows.groupby(["case", "target"], sort=False)
     names = [
         results.labels[case]
@@ -352,9 +353,8 @@ def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are
     none.
     """
-    frame = results.frame
-    costs = frame[frame["metric"].isin(COSTS) & frame["status"].eq("ok")]
-    machines = [f"`{name}`" for name in sorted(costs["machine"].dropna().unique())]
+    costs = results.numbers[results.numbers["metric"].isin(COSTS)]
+    machines = [f"`{name}`" for name in sorted(costs["machine"].unique())]
     each = "it alone" if len(machines) == 1 else "each alone"
     sentence = (
         f"Times and memory are those of {text.listing(machines)} and hold for {each}; errors carry"
