@@ -79,8 +79,7 @@ def report_command(
     from pudle.reports.compare.sides import folder_of, load_side
     from pudle.reports.load import load
     from pudle.reports.page import page
-    from pudle.reports.report import FIGURES, Report
-    from pudle.reports.runs import Runs
+    from pudle.reports.report import FIGURES, Report, Runs
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()

@@ -34,8 +34,7 @@ from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.bought import bought
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks_of
-from pudle.reports.report import Report
-from pudle.reports.runs import Runs
+from pudle.reports.report import Report, Runs
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000

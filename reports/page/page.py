@@ -21,11 +21,10 @@ from pudle import text
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import read_each
 from pudle.measuring.contents import Record, RunList
-from pudle.reports import runs
 from pudle.reports.figures import cases
 from pudle.reports.looks import looks_of
 from pudle.reports.page.data import content, encode, script
-from pudle.reports.report import READING_RATES, Report
+from pudle.reports.report import READING_RATES, RUNS_READING, Report
 from pudle.reports.tables import pending_sentence, where_timed
 
 #: Rows of any table, and tables of cases, that are shown without a script; `report.csv` holds all.
@@ -66,7 +65,7 @@ def html(reports: Mapping[str, Report]) -> str:
         reports=[*reports.items()],
         looks=looks,
         names=[*filter(None, dict.fromkeys(estimators))],
-        runs_reading=runs.READING,
+        runs_reading=RUNS_READING,
         reading_rates=READING_RATES,
         picture=_base64(picture),
         most_rows=MOST_ROWS,

@@ -24,8 +24,7 @@ from pudle.reports import markup
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.load import load
-from pudle.reports.report import Report
-from pudle.reports.runs import Runs
+from pudle.reports.report import Report, Runs
 
 HOSTILE = [
     "<script>alert(1)</script><img src=x onerror=alert(1)>",

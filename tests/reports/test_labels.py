@@ -9,7 +9,7 @@ from synthetic import case, record, scores
 from pudle.measuring.case import labels
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
-from pudle.reports.runs import Runs
+from pudle.reports.report import Runs
 
 FACTS = {"dataset": "array(path='data/x.csv', n_components=20)", "algorithm": "heavy.py:HeavyBall"}
 NAME = "array_path_x.csv_n_components_20-93dd69eb-heavy_HeavyBall-67cd4cf5-lasso"

@@ -27,8 +27,7 @@ from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.reports.learning import sections
 from pudle.reports.load import load
-from pudle.reports.report import Report
-from pudle.reports.runs import Runs
+from pudle.reports.report import Report, Runs
 
 
 @pytest.fixture
