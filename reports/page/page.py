@@ -151,7 +151,9 @@ def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
     trained = [path for name in listed.experiments.values() if (path := store / name).exists()]
     # What cannot be read is the report's to say.
     records = read_each(scores + trained, Record.read, [])
-    newest = max((each.provenance for each in records), key=lambda each: each["date"], default={})
+    newest = max(
+        (each.provenance for each in records), key=lambda each: each.get("date", ""), default={}
+    )
     pairs = len(listed.selection.pairs) if listed.selection else 0
     missing = f"{pairs - len(scores)} of {text.count(pairs, 'score')} still to be measured"
     return row | {

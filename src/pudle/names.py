@@ -276,6 +276,7 @@ def make(group: str, spec: str) -> Any:
         classes.broken.get(name)
         or f"unknown {KINDS[group].noun} {name!r}{nearest(name, choices)}: known are"
         f" {', '.join(classes) or 'none'}, and your own as path/file.py"
+        + f" ({name}.py lies here)" * Path(f"{name}.py").is_file()
     )
 
 
