@@ -406,6 +406,13 @@ def test_verdicts_depend_on_neither_units_nor_the_order_of_the_batch(
     assert (found.verdict, found.mistake) == ("wrong", "negated")
 
 
+def test_a_gradient_that_is_wrong_in_float32_alone_is_not_right() -> None:
+    layer = exp(lambda d, z: d * z * (1 + (z.dtype == torch.float32) / 2))
+    assert pudle.audit(layer, X).verdict == "right"
+    single = pudle.audit(layer, X.float())
+    assert single.verdict == "inexact" and single.error == pytest.approx(0.5)
+
+
 def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:
     def early(x, steps=8):
         backward = lambda d, z, x: tanh_adjoint(d, iterated(x), x)  # noqa: E731

@@ -1,5 +1,6 @@
 """Tell whether the gradient of a layer is right, and if not, what the mistake may be."""
 
+import contextlib
 import html
 import io
 from collections.abc import Callable, Sequence
@@ -14,10 +15,10 @@ from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
-from ..text import count
+from ..text import count, number
 from ..validation import check_integer
 from .audit_layer import Layer, doubled, in_double, rms, varies
-from .audit_verdict import Judge, Part
+from .audit_verdict import RESOLVED, Judge, Part
 
 #: Layers that lead to the state at which a problem's own layer is audited.
 LAYERS = 5
@@ -176,16 +177,29 @@ def audit(
     if wrt is None:
         numbers = [index for index, each in enumerate(inputs) if varies(each)]
         subject = replace(subject, wrt=(*numbers, *learned))
-    if not subject.parts:
+    if not subject.wrt:
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
+    dtype = subject.parts[0].tensor.dtype
     with in_double(subject.module):
         exact = replace(subject, inputs=tuple(map(doubled, inputs)))
         equation = ("residual", residual) if residual else step and ("step", step)
         judge = Judge(exact.reading_halves(), equation, directions, tighten)
-        if not judge.runs():
+        if single := not judge.runs():
             judge = replace(judge, layer=subject.reading_halves())
-        parts = sorted(judge(), key=Part.rank)
-    return Audit(tuple(parts), len({*learned} - {*subject.wrt}))
+        parts, gradient = judge(), judge.layer.gradient(subject.theta)
+    unseen = len({*learned} - {*subject.wrt})
+    found = Audit(tuple(sorted(parts, key=Part.rank)), unseen)
+    if found.verdict != "right" or single or dtype == torch.float64:
+        return found
+    worst, *others = found.parts
+    # It may take float64 alone.
+    with contextlib.suppress(RuntimeError, TypeError, ValueError):
+        rounded = replace(subject, symmetric=judge.layer.symmetric).gradient(subject.theta)
+        error = exact.apart(rounded, gradient)
+        text = f"{worst.text}; in {dtype} it is {number(error)} of its norm off"
+        verdict = "right" if error <= RESOLVED else "inexact"
+        worst = worst._replace(verdict=verdict, text=text, error=error)
+    return replace(found, parts=(worst, *others))
 
 
 def _audit_problem(problem: Problem, **options: Any) -> Audit:
