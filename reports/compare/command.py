@@ -10,6 +10,8 @@ from click.core import ParameterSource
 from pudle.measuring.commands import selection_options
 from pudle.terminal import check_device, echo, home_option, profile_option
 
+_file_option = functools.partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+
 
 @click.command("compare")
 @click.argument("base")
@@ -19,12 +21,8 @@ from pudle.terminal import check_device, echo, home_option, profile_option
 )
 @profile_option
 @home_option
-@click.option(
-    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here."
-)
-@click.option(
-    "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here."
-)
+@_file_option("--markdown", help="Write a summary here.")
+@_file_option("--csv", help="Write every verdict here.")
 @selection_options
 @click.option(
     "--minutes",
@@ -64,7 +62,6 @@ def compare_command(
     from pudle.measuring.provenance import results_home
     from pudle.reports import markup
     from pudle.reports.compare import judge, sides, summary
-    from pudle.reports.compare.limits import Limits
 
     source = click.get_current_context().get_parameter_source
     if not run and any(source(name) is ParameterSource.COMMANDLINE for name in options):
@@ -78,7 +75,7 @@ def compare_command(
     check_device(options["device"])
     default_home = results_home()
     home, root = home or default_home, default_home.parent
-    limits = Limits.of_repository(root)
+    limits = judge.Limits.of_repository(root)
     names, together = (base, head), None
     if folders := [name for name in names if sides.folder_of(name, profile)]:
         if run:
@@ -92,10 +89,11 @@ def compare_command(
             pair.measure(root, functools.partial(echo, err=True), **options)
         if lies_at(pair.rounds_path):
             together = pair.read()
-    if together:
-        results = sides.load_pair(pair)
-    else:
-        results = [sides.load_side(name, home, profile) for name in names]
+    results = (
+        sides.load_pair(pair)
+        if together
+        else [sides.load_side(name, home, profile) for name in names]
+    )
     # A verdict on what is left of a damaged result would be none.
     if damaged := [line for side in results for line in side.damaged]:
         raise UnreadableResult("; ".join(damaged))

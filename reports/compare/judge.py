@@ -1,25 +1,28 @@
 """Judge a result by an earlier one: one verdict per cell, by the rules in ``docs/gate.md``.
 
 The numbers of both sides stand in one table, one row per cell and seed, and the first rule that
-holds for a row gives its verdict, see `_judged`.
+holds for a row gives its verdict, see `_judged`. `Limits` say how much worse an estimator may
+become.
 """
 
 import math
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pudle.errors import InvalidArgument
 from pudle.measuring.case import labels
 from pudle.measuring.commits.turns import CELL as PLACE
 from pudle.measuring.commits.turns import compare_rounds
 from pudle.measuring.contents import Rounds
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.compare.limits import ErrorLimit, Limits
 from pudle.reports.load import BROKEN, Results
 from pudle.text import count
 
@@ -43,7 +46,7 @@ COLUMNS = [*KEY, "base", "head", "change", "limit", "p_value", "verdict", "rule"
 P_VALUES = ["p_slower", "p_faster"]
 
 #: Provenance that must agree for errors to be the same bit for bit ...
-ARITHMETIC = ("torch", "numpy", "blas", "threads", "device", "accelerator", "cpu")
+ARITHMETIC = "torch numpy blas threads device accelerator cpu".split()
 #: ... and, with the minor version of Python, for time and memory to be comparable. The name of the
 #: machine and the place of the interpreter differ on hosted runners from one job to the next.
 ENVIRONMENT = ("device", "accelerator", "threads", "cpu")
@@ -56,6 +59,107 @@ MEBIBYTE = 2.0**20
 #: Relative change of an error that rounding can cause: sums in another order, in code that is
 #: otherwise the same.
 ROUNDING = 1e-6
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class ErrorLimit(_Limit):
+    """How much an error may grow, where errors below `floor` count as equal to it.
+
+    On one machine with one set of libraries errors are deterministic, and may grow by the factor
+    `ratio`. Elsewhere sums are taken in another order, which can change a code's support, and they
+    may grow by the factor `elsewhere`.
+    """
+
+    ratio: Positive = 1.01
+    elsewhere: Positive = 1.25
+    floor: Positive = 1e-14
+
+
+class CosineLimit(ErrorLimit):
+    """The same of an error of second order: the same loss of accuracy is its square, and so is the
+    floor.
+    """
+
+    ratio: Positive = 1.02
+    elsewhere: Positive = 1.6
+    floor: Positive = 1e-28
+
+
+class CodeLimit(ErrorLimit):
+    """The same of the error of codes."""
+
+    floor: Positive = 1e-12
+
+
+class SupportLimit(ErrorLimit):
+    """The same of a share of a few hundred samples: below a hundredth, one sample more or less
+    would change it by a factor.
+    """
+
+    floor: Positive = 0.01
+
+
+class MemoryLimit(_Limit):
+    """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`,
+    whichever allows more.
+    """
+
+    ratio: Positive = 1.3
+    mebibytes: Positive = 4.0
+
+
+class TimeLimit(_Limit):
+    """How much slower an estimate may become: by `ratio`, at the false discovery rate
+    `significance`.
+    """
+
+    ratio: Positive = 1.3
+    significance: Positive = 0.01
+
+
+class Limits(_Limit):
+    """The thresholds of every metric."""
+
+    relative_error: ErrorLimit = ErrorLimit()
+    absolute_error: ErrorLimit = ErrorLimit()
+    cosine_error: CosineLimit = CosineLimit()
+    code_error: CodeLimit = CodeLimit()
+    support_error: SupportLimit = SupportLimit()
+    seconds: TimeLimit = TimeLimit()
+    memory_bytes: MemoryLimit = MemoryLimit()
+    # Errors up to this many times the reference's bound count as equal: an error of that size is
+    # rounding in the estimate and the reference, and a mere reordering of sums changes it by a
+    # factor.
+    floor_multiple: Positive = 10.0
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Self:
+        """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a
+        ``pyproject.toml``; unknown names and unusable values raise InvalidArgument.
+        """
+        try:
+            return msgspec.convert(table, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(
+                f"[tool.pudle.compare] cannot be used ({error}): it may have positive numbers for"
+                f" {', '.join(cls.__struct_fields__)}"
+            ) from None
+
+    @classmethod
+    def of_repository(cls, root: Path) -> Self:
+        """Return the thresholds that the ``pyproject.toml`` of a repository states, see `of`; the
+        file may be missing.
+        """
+        path = root / "pyproject.toml"
+        try:
+            content = tomllib.loads(path.read_text()) if path.exists() else {}
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(f"{path} cannot be read ({error}): correct it") from None
+        return cls.of(content.get("tool", {}).get("pudle", {}).get("compare", {}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +221,13 @@ def compare(
     cells["redefined"] = cells["case"].map(_redefined(base.cases, head.cases))
     cells = _judged(cells, limits, bool(unequal), elsewhere)
     # The worst seed stands for its cell.
-    verdicts = pd.Categorical(cells["verdict"], VERDICTS, ordered=True)
-    cells = cells.assign(verdict=verdicts).sort_values(["verdict", "change"], ascending=False)
+    cells["verdict"] = pd.Categorical(cells["verdict"], VERDICTS, ordered=True)
+    cells = cells.sort_values(["verdict", "change"], ascending=False)
     cells = cells.drop_duplicates(CELL).sort_values(CELL, ignore_index=True)[COLUMNS]
     left_out = cells["verdict"] == "left out"
+    notes = [*_notes(sides, together, sum(left_out), elsewhere, unequal, len(times) > 0)]
     called = labels({**head.cases, **base.cases})
-    notes = _notes(sides, together, sum(left_out), elsewhere, unequal, len(times) > 0)
-    return Comparison(cells[~left_out], limits, differences, [*notes], called)
+    return Comparison(cells[~left_out], limits, differences, notes, called)
 
 
 def _joined(sides: Mapping[str, Results], partial: bool) -> pd.DataFrame:
@@ -162,10 +266,9 @@ def _repeats(base: Results, head: Results) -> pd.DataFrame:
     sides = (side.timings[side.timings["metric"] == "seconds"] for side in (base, head))
     cells = pd.merge(*sides, on=PLACE, suffixes=("_base", "_head"))
     rows = [
-        {"case": cell.case, "estimator": cell.estimator, "depth": cell.depth, "reason": ""}
-        | dict(zip(("base", "head"), pair, strict=True))
+        {name: getattr(cell, name) for name in PLACE} | {"base": old, "head": new, "reason": ""}
         for cell in cells.itertuples()
-        for pair in zip(cell.samples_base, cell.samples_head, strict=False)
+        for old, new in zip(cell.samples_base, cell.samples_head, strict=False)
     ]
     return compare_rounds(rows)[[*PLACE, "metric", "change", *P_VALUES]]
 
@@ -175,8 +278,8 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
     metric, base, head = cells["metric"], cells["base"], cells["head"]
     time, memory, error = metric == "seconds", metric == "memory_bytes", metric.isin(ERRORS)
     # An error that has no threshold of its own has the usual one.
-    chosen = {name: getattr(limits, name, ErrorLimit()) for name in METRICS}
-    limited = pd.DataFrame(msgspec.to_builtins(chosen)).T
+    chosen = msgspec.to_builtins({name: getattr(limits, name, ErrorLimit()) for name in METRICS})
+    limited = pd.DataFrame(chosen).T
     limited = limited.reindex(metric).set_index(cells.index)
     limit = limited["elsewhere"].where(error & elsewhere, limited["ratio"])
     # Errors below a floor are rounding. Without the memory of a process that estimates nothing, a
@@ -218,18 +321,14 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
         (change < 1 / limit, "improved", rule, times),
         (((change - 1).abs() > ROUNDING) & (not elsewhere), "changed", rule, times),
     ]
-    where, *texts = zip(*rules, strict=True)
-    verdict, rule, reason = (
-        np.select(where, text, default)
-        for text, default in zip(texts, ("same", "", ""), strict=True)
-    )
+    where, verdicts, names, reasons = zip(*rules, strict=True)
     return cells.assign(
         change=change,
         limit=limit,
         p_value=cells["p_slower"],
-        verdict=verdict,
-        rule=rule,
-        reason=reason,
+        verdict=np.select(where, verdicts, "same"),
+        rule=np.select(where, names, ""),
+        reason=np.select(where, reasons, ""),
     )
 
 
@@ -266,8 +365,10 @@ def _notes(
 ) -> Iterator[str]:
     """Yield what a reader has to know about the numbers."""
     if together and together.partial:
-        rest = count(left_out, "other cell")
-        yield f"Partial: the time limit left out times, and {rest}: what is judged is the rest."
+        yield (
+            f"Partial: the time limit left out times, and {count(left_out, 'other cell')}: what is"
+            " judged is the rest."
+        )
     for name, side in sides.items():
         lacking = together.lacking.get(name, {}) if together else {}
         yield from (f"Left out on {name}: {reason}" for reason in dict.fromkeys(lacking.values()))

@@ -1,14 +1,12 @@
 """A comparison as lines for a terminal, and as Markdown for a pull request."""
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.measuring.scoring import ERRORS
 from pudle.reports import markup
-from pudle.reports.compare.judge import METRICS, Comparison
-from pudle.reports.compare.limits import ErrorLimit
+from pudle.reports.compare.judge import METRICS, Comparison, ErrorLimit
 
 #: Marks the comment, so that a later run can find and replace it.
 MARKER = "<!-- pudle-compare -->"
@@ -42,8 +40,8 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str,
     """
     rows = comparison.cells(verdict)
     # A change is a factor: half and double are equally large.
-    size = np.log(rows["change"].where(rows["change"] > 0, np.inf)).abs()
-    rows = rows.assign(order=rows["metric"].map(METRICS.index), size=-size)
+    size = -np.log(rows["change"].where(rows["change"] > 0, np.inf)).abs()
+    rows = rows.assign(order=rows["metric"].map(METRICS.index), size=size)
     rows = rows.sort_values(["order", "size"], kind="stable")
     rows["case"] = rows["case"].map(comparison.labels)
     return [_line(group) for _, group in rows.groupby(["rule", "estimator", "case"])]
@@ -53,18 +51,18 @@ def _line(group: pd.DataFrame) -> dict[str, str]:
     row = group.iloc[0]
     metrics = [WORDS[name] for name in group["metric"].unique()]
     # Of several errors that grow together, one is enough.
-    where = metrics[0] if row["rule"] == "accuracy" else text.listing(metrics)
-    where += "" if pd.isna(row["depth"]) else f" at depth {row['depth']}"
-    where += "" if pd.isna(row["seed"]) else f", seed {row['seed']}"
-    show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row["metric"], text.number)
+    where = metrics[0] if row.rule == "accuracy" else text.listing(metrics)
+    where += "" if pd.isna(row.depth) else f" at depth {row.depth}"
+    where += "" if pd.isna(row.seed) else f", seed {row.seed}"
+    show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row.metric, text.number)
     return {
-        "what": WORDS.get(row["rule"], row["rule"]),
-        "estimator": row["estimator"],
-        "case": row["case"],
+        "what": WORDS.get(row.rule, row.rule),
+        "estimator": row.estimator,
+        "case": row.case,
         "cells": text.count(group["depth"].nunique() or 1, "depth"),
         "base": show(row["base"]),
         "head": show(row["head"]),
-        "reason": ": ".join(filter(None, [where, row["reason"]])),
+        "reason": ": ".join(filter(None, [where, row.reason])),
     }
 
 
@@ -79,33 +77,29 @@ def verdict(comparison: Comparison) -> str:
 
 def plain(comparison: Comparison) -> str:
     """Return the comparison for a terminal or a log: regressions first, the verdict last."""
-    regressions = (
+    said = [
         f"regression: {line['what']} of {line['estimator']} on {line['case']} ({line['cells']}): "
         f"{line['base']} -> {line['head']}; {line['reason']}"
         for line in lines(comparison)
-    )
-    differences = (
+    ]
+    said += [
         f"differs: {name}: {' -> '.join(values)}" for name, values in comparison.differences.items()
-    )
-    notes = (f"note: {note}" for note in comparison.notes)
-    return "\n".join([*regressions, *differences, *notes, verdict(comparison)])
+    ]
+    said += [f"note: {note}" for note in comparison.notes]
+    return "\n".join([*said, verdict(comparison)])
 
 
 def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
     """Return a summary for a comment on a pull request, which calls the two sides `base` and
     `head`.
     """
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("pudle.reports"),
-        undefined=jinja2.StrictUndefined,
-        finalize=markup.markdown,
-    )
-    made.filters |= {"backticks": markup.markdown_code, "table": _table}
     differences = [
         {"differs": name, "base": old, "head": new}
         for name, (old, new) in comparison.differences.items()
     ]
-    return made.get_template("compare.md.j2").render(
+    return markup.render(
+        "compare.md.j2",
+        table=_table,
         marker=markup.Markdown(MARKER),
         verdict=verdict(comparison),
         base=base,
@@ -117,7 +111,7 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
         titles=TITLES,
         differences=differences,
         errors={WORDS[name]: getattr(comparison.limits, name, ErrorLimit()) for name in ERRORS},
-    )
+    ).removesuffix("\n")
 
 
 def _table(rows: list[dict[str, str]]) -> markup.Markdown:

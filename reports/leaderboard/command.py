@@ -43,9 +43,7 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     """
     from pudle import names
     from pudle.errors import InvalidArgument
-    from pudle.reports.compare import summary
-    from pudle.reports.compare.judge import compare
-    from pudle.reports.compare.sides import load_folder
+    from pudle.reports.compare import judge, sides, summary
     from pudle.reports.leaderboard import submission
     from pudle.workers import Process
 
@@ -76,10 +74,10 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if folder.exists():
         submission.read_submission(folder)
-        sides = (load_folder(side / submission.PROFILE) for side in (folder, new))
-        comparison = compare(*sides)
+        results = (sides.load_folder(side / submission.PROFILE) for side in (folder, new))
+        comparison = judge.compare(*results)
         echo(summary.plain(comparison))
-        if len(comparison.cells("regression")) and not accept:
+        if len(comparison.cells()) and not accept:
             shutil.rmtree(new)
             echo(f"{folder} is left as it was: --accept hands in all the same", err=True)
             raise click.exceptions.Exit(1)

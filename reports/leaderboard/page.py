@@ -1,23 +1,26 @@
-"""The leaderboard as Markdown for the site, and a badge for each submission and family."""
+"""The leaderboard: ranks of submissions by the time to an error as they were scored again, by
+family of problems, as Markdown for the site, and a badge for each submission and family.
+"""
 
+import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.answers import ERROR
+from pudle.answers import ERROR, depth_to
 from pudle.errors import PudleError
 from pudle.files import write_atomically
 from pudle.reports import markup
 from pudle.reports.compare.sides import load_folder
 from pudle.reports.leaderboard import submission
-from pudle.reports.leaderboard.ranking import differing, errors, ranked, reached
 from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Manifest, read_submission
+from pudle.reports.load import Results, Row
 from pudle.workers import failure
 
 #: What submissions are ranked beside.
@@ -26,6 +29,16 @@ TIME = f"time to it / {max(submission.DEPTHS)} layers of {submission.YARDSTICK}"
 BADGES = jinja2.Environment(
     loader=jinja2.PackageLoader("pudle.reports.leaderboard"), autoescape=True
 ).get_template("badge.svg.j2")
+#: Families of problems by the start of a case's name.
+FAMILIES = {
+    "penalty_selection": "penalty selection",
+    "ridge": "ridge regression",
+    "image_patches": "photographs",
+    "": "dense dictionaries",
+}
+#: A submitted error may differ from ours by this factor: sums in another order can change the
+#: support of a code. Below the floor both are rounding. Times that differ by less are as long.
+ELSEWHERE, FLOOR = 1.25, 1e-12
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
@@ -33,16 +46,17 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     path of the first.
     """
     log("scoring built-in estimators")
-    own = out / "scores" / "built-in"
-    scored = dict(zip(BUILT_IN, _reached(Path.cwd(), own, *BUILT_IN), strict=True))
-    accepted, refused = list[dict[str, Any]](), list[dict[str, Any]]()
+    built_in = _reached(Path.cwd(), out / "scores" / "built-in", *BUILT_IN)
+    scored = dict(zip(BUILT_IN, built_in, strict=True))
+    accepted, refused = list[Row](), list[Row]()
     for path in sorted(folder.glob(f"*/{MANIFEST}")):
         name = path.parent.name
         log(f"scoring {name}")
         try:
             manifest = read_submission(path.parent)
-            again = out / "scores" / f"{name}-{manifest.digest}"
-            scored[name] = _scored(path.parent, manifest.spec, again)
+            scored[name] = _scored(
+                path.parent, manifest.spec, out / f"scores/{name}-{manifest.digest}"
+            )
         except Exception as error:  # noqa: BLE001  # a stranger's records hold anything
             refused.append({"submission": name, "why": failure(error)[1]})
         else:
@@ -53,10 +67,9 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     for row in ranks.itertuples():
         value, mark = f"{row.rank} of {(ranks['family'] == row.family).sum()}", "built in"
         if row.estimator not in BUILT_IN:
-            badge = badge_name(row.estimator, row.family)
-            shown = BADGES.render(label=row.family, value=value)
-            write_atomically(out / "badges" / badge, shown)
-            mark = markup.Markdown(f"![{value}](badges/{badge})")
+            badge = f"badges/{row.estimator}-{re.sub('[^a-z]+', '-', row.family)}.svg"
+            write_atomically(out / badge, BADGES.render(label=row.family, value=value))
+            mark = markup.Markdown(f"![{value}]({badge})")
         rows.append(
             {
                 "family": row.family,
@@ -73,17 +86,12 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
         )
     path = out / "leaderboard.md"
     tables = {"ranks": rows, "accepted": accepted, "refused": refused}
-    frames = {name: pd.DataFrame(table, dtype=object) for name, table in tables.items()}
-    write_atomically(path, markup.render("leaderboard.md.j2", **frames))
+    content = {name: pd.DataFrame(table, dtype=object) for name, table in tables.items()}
+    write_atomically(path, markup.render("leaderboard.md.j2", **content))
     return path
 
 
-def badge_name(estimator: str, family: str) -> str:
-    """Return the file name of a badge."""
-    return f"{estimator}-{re.sub(r'[^a-z]+', '-', family)}.svg"
-
-
-def described(manifest: Manifest) -> dict[str, Any]:
+def described(manifest: Manifest) -> Row:
     """Return what the page says of a submission."""
     return {
         "estimator": manifest.name,
@@ -102,8 +110,8 @@ def _scored(folder: Path, spec: str, home: Path) -> pd.DataFrame:
     if not (home / PROFILE).exists():
         submission.run_apart(home, home, "pudle", "check", spec)
     mine, _ = _reached(home, home, spec, submission.YARDSTICK)
-    submitted, again = load_folder(folder / PROFILE), load_folder(home / PROFILE)
-    both = [errors(each, each.estimators[0]) for each in (submitted, again)]
+    results = (load_folder(each / PROFILE) for each in (folder, home))
+    both = [errors(each, each.estimators[0]) for each in results]
     if lines := differing(*both):
         raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
     return mine
@@ -117,3 +125,86 @@ def _reached(folder: Path, home: Path, *specs: str) -> list[pd.DataFrame]:
     results = load_folder(home / PROFILE)
     yardstick = results.estimators[specs.index(submission.YARDSTICK)]
     return [reached(results, name, yardstick) for name in results.estimators]
+
+
+# -- ranks
+
+
+def family(case: str, loss: str) -> str:
+    """Return the family of a case: its kind of problem and its outer loss."""
+    kind = next(words for start, words in FAMILIES.items() if case.startswith(start))
+    return f"{kind}, {loss} loss" if loss in ("lasso", "reconstruction") else kind
+
+
+def errors(results: Results, estimator: str) -> pd.Series:
+    """Return the median relative error over the seeds by certified case and depth."""
+    medians = {
+        (case, int(depth)): median
+        for case in results.cases
+        if not results.badge(case)
+        for depth, median, *_ in results.curve(case, estimator).spread
+    }
+    return pd.Series(medians, dtype=float)
+
+
+def differing(submitted: pd.Series, again: pd.Series) -> list[str]:
+    """Return a line for every submitted error that differs from ours by more than machines do."""
+    both = pd.DataFrame({"one": submitted, "other": again})
+    logs = np.log(both.clip(lower=FLOOR))
+    apart = (logs["one"] - logs["other"]).abs()
+    return [
+        f"{case} at depth {depth}: {row.one:.3g} submitted, {row.other:.3g} here"
+        for (case, depth), row in both[~(apart <= math.log(ELSEWHERE))].iterrows()
+    ]
+
+
+def reached(results: Results, estimator: str, yardstick: str) -> pd.DataFrame:
+    """Return, for every certified case, from which depth on an estimator's error stays within
+    `ERROR`, the time of a gradient there, and the last error.
+
+    Depth and error are medians over the seeds: ``depth`` is infinite if most do not reach it, and
+    ``error``, at the case's greatest depth, is infinite if most have no number there. The ``time``
+    is relative to the yardstick's at that depth.
+    """
+    rows = []
+    for name, case in results.cases.items():
+        if results.badge(name):
+            continue
+        needs, last = [], max(case["depths"])
+        for seed in case["seeds"]:
+            depths, values = results.curve(name, estimator).by_seed.get(seed, ([0], [0]))
+            need = depth_to(depths, values, ERROR), values[-1]
+            needs.append(need if depths[-1] == last else [math.inf] * 2)
+        depth, error = np.median(needs, axis=0)
+        times = [results.line(name, each, "seconds").measured for each in (estimator, yardstick)]
+        time = times[0].get(depth, math.inf) / times[1].get(last, math.nan)
+        rows.append([family(name, case["loss"]), name, depth, time, error])
+    return pd.DataFrame(rows, columns="family case depth time error".split())
+
+
+def ranked(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rank estimators in each family by the time that they need to reach `ERROR`, see `reached`.
+
+    Times count in steps of a factor `ELSEWHERE`. In a case, those that never reach it come last, by
+    their error. Equal ones share a rank. Of several cases the mean of the ranks counts, so that no
+    case outweighs the others.
+
+    Returns
+    -------
+    DataFrame
+        One row per (family, estimator): ``rank``, ``mean_rank``, ``reached`` and ``cases`` (how
+        many of how many), and ``depth``, ``time`` and ``error``, medians over the cases that have
+        one. An estimator without any number is left out.
+    """
+    table = pd.concat(scored, names=["estimator"]).reset_index("estimator")
+    table["reached"] = np.isfinite(table.time)
+    left = table.error.where(~table["reached"], 0.0)
+    steps = (np.log(table.time) / math.log(ELSEWHERE)).round()
+    table["mean_rank"] = table.groupby([steps, left]).ngroup().groupby(table["case"]).rank()
+    groups = table.replace(math.inf, math.nan).groupby(["family", "estimator"])
+    rows = groups[["depth", "time", "error"]].median()
+    rows["mean_rank"], rows["reached"] = groups["mean_rank"].mean(), groups["reached"].sum()
+    rows["cases"] = groups.size()
+    rows = rows.dropna(subset=["error"]).reset_index()
+    rows["rank"] = rows.groupby("family")["mean_rank"].rank(method="min").astype(int)
+    return rows.sort_values(["family", "rank", "estimator"], ignore_index=True)

@@ -40,9 +40,9 @@ DEPTHS, TIMED_DEPTHS = (10, 50, 100, 200, 400), (10, 100)
 #: Seconds that one gradient, or an estimator on one case, may take.
 TIMEOUT = 300.0
 #: All that the process of another person's code sees of this one's environment.
-KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+KEPT = "PATH LANG LC_ALL TMPDIR VIRTUAL_ENV".split()
 #: What was measured on the way and is not handed in.
-ON_THE_WAY = ("store/references", "results", "runs", "lock", "asv.conf.json")
+ON_THE_WAY = "store/references results runs lock asv.conf.json".split()
 #: What a person who signs off states, as the developer certificate of origin has it for code.
 STATEMENT = (
     "I wrote this file, or may publish it under its license, and these results are as `pudle"
@@ -80,8 +80,9 @@ def selection(*estimators: str, **changes: Any) -> Selection:
         for case in profiles[profile].cases
         if fnmatch(case.name, pattern)
     )
-    chosen = Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=TIMEOUT)
-    return replace(chosen, **changes)
+    return replace(
+        Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=TIMEOUT), **changes
+    )
 
 
 def unfit(name: str) -> str:
@@ -110,7 +111,7 @@ def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> None
             f"{person!r} signs nothing off: give a name and an address, as 'Ada Lovelace"
             " <ada@example.org>'"
         )
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     described = estimator.name, spec, estimator.computes, person, pudle.__version__, today
     write_record(folder / MANIFEST, Manifest(*described, machine(), digests(folder)))
 
@@ -169,29 +170,30 @@ class Apart(GradientEstimator):
         """Return what the copy sends, or raise what it says."""
         # What torch loads and numba compiles for the first gradient is no estimator's time.
         names.make_estimator(YARDSTICK).estimate(problem, algorithm, 1)
-        with Copy(lambda: _numbers(self.spec, problem, algorithm, depth)) as copy:
+
+        def numbers() -> list[bytes]:
+            limit_memory()
+            estimate = names.make_estimator(self.spec).estimate(problem, algorithm, depth)
+            tensors = estimate.gradient, estimate.codes
+            return [each.detach().cpu().double().numpy().tobytes() for each in tensors]
+
+        with Copy(numbers) as copy:
             outcome = copy.ask(timeout=TIMEOUT)
         if outcome.status != "ok":
             kind = UnsupportedProblem if outcome.status == "unsupported" else PudleError
             raise kind(outcome.reason)
-        shapes = problem.theta.shape, problem.code_shape
         gradient, codes = (
-            torch.frombuffer(bytearray(content), dtype=torch.float64).view(shape)
-            for content, shape in zip(outcome.result, shapes, strict=True)
+            torch.frombuffer(bytearray(content), dtype=torch.float64) for content in outcome.result
         )
-        return Estimate(gradient, codes, {"seconds": copy.seconds})
+        return Estimate(
+            gradient.view(problem.theta.shape),
+            codes.view(problem.code_shape),
+            {"seconds": copy.seconds},
+        )
 
     def fingerprint(self) -> str:
         """Return the digest of all sources: an estimator's own are none of this class."""
         return source_digest()
-
-
-def _numbers(spec: str, *what: Any) -> list[bytes]:
-    """Return the gradient and the codes of an estimate."""
-    limit_memory()
-    estimate = names.make_estimator(spec).estimate(*what)
-    tensors = (each.detach().cpu().double() for each in (estimate.gradient, estimate.codes))
-    return [each.numpy().tobytes() for each in tensors]
 
 
 def _in_file(spec: str) -> str:
@@ -219,7 +221,7 @@ def score(home: Path, *specs: str) -> None:
                 if row["status"] == "ok":
                     samples[row["depth"]].append(row["diagnostics"]["seconds"])
             for depth, taken in samples.items():
-                cell = ("seconds", *task.what, depth)
+                cell = "seconds", *task.what, depth
                 store.write("cost", *cell, value=statistics.median(taken), samples=taken)
 
 

@@ -5,17 +5,25 @@ learned filters.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.learning import images
+from pudle.learning.images import gray, mosaic, psnr, roughness
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import Method, cells, chance, group, whole
-from pudle.reports.learning.pictures import Block, Gallery, Tile, charts
-from pudle.reports.load import Results
+from pudle.reports.learning.methods import (
+    Block,
+    Gallery,
+    Method,
+    Tile,
+    cells,
+    chance,
+    charts,
+    group,
+    whole,
+)
+from pudle.reports.load import Results, Row
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
 
@@ -47,30 +55,33 @@ def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
         figures = charts(
             title,
             {"": {method.label: method for method in methods}},
-            "psnr",
             styles,
             x=("step", "seconds"),
             y=Axis("psnr", "PSNR on validation images (dB)"),
             kind="Denoising while training",
         )
-        tables = [(table(methods), f"Denoising of {title}")]
-        galleries = [*image_galleries(title, methods), *filter_galleries(title, methods)]
-        yield Block(title, answer(methods), tables, figures, galleries)
+        yield Block(
+            title,
+            answer(methods),
+            [(table(methods), f"Denoising of {title}")],
+            figures,
+            [*image_galleries(title, methods), *filter_galleries(title, methods)],
+        )
 
 
 def denoised(results: Results) -> dict[str, list[Method]]:
     """Return the methods that denoised the same images with the same noise; what was skipped or
     failed is left out.
     """
-    kept = (item for item in results.experiments if item.kind == "denoising")
-    return group((item for item in kept if item.status == "ok"), _images)
+    kept = (each for each in results.experiments if (each.kind, each.status) == ("denoising", "ok"))
+    return group(kept, _images)
 
 
 def _images(record: ExperimentRecord) -> str:
-    count = text.count(record.summary.get("images"), "image")
-    sigma = text.number(record.number("sigma"), 4)
-    source = record.summary.get("test_images")
-    return f"{source}, {count}, noise standard deviation {sigma} (0-255 scale)"
+    return (
+        f"{record.summary.get('test_images')}, {text.count(record.summary.get('images'), 'image')},"
+        f" noise standard deviation {text.number(record.number('sigma'), 4)} (0-255 scale)"
+    )
 
 
 def _noisy(methods: Sequence[Method]) -> float:
@@ -87,8 +98,9 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
     methods = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
     noisy = _noisy(methods)
     shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
-    gains = [decibels(_best(method) - noisy, sign="+") for method in methods]
-    shown.insert(5, "gain over noisy", gains)
+    shown.insert(
+        5, "gain over noisy", [decibels(_best(method) - noisy, sign="+") for method in methods]
+    )
     shown.loc[len(shown)] = {"method": "noisy images", "PSNR": decibels(noisy)}
     shown = shown.fillna(text.DASH)
     return shown.loc[:, (shown != text.DASH).any()]
@@ -96,7 +108,7 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
 
 def answer(methods: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
-    good = (method for method in methods if not math.isnan(_best(method)))
+    good = [method for method in methods if not math.isnan(_best(method))]
     ranked = sorted(good, key=_best, reverse=True)
     if not ranked:
         return ""
@@ -110,9 +122,9 @@ def answer(methods: Sequence[Method]) -> str:
     sentences = [f"{sentence}."]
     trained = [method for method in ranked if method.estimator]
     if trained and not first.estimator:
-        behind = top - _best(trained[0])
         sentences.append(
-            f"The best of the gradients is {trained[0].quoted}, {behind:.2f} dB behind."
+            f"The best of the gradients is {trained[0].quoted},"
+            f" {top - _best(trained[0]):.2f} dB behind."
         )
     return " ".join([*sentences, *chance(methods)])
 
@@ -121,28 +133,28 @@ def image_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]:
     """Yield an image before and after denoising by the first seed of each method as one gallery,
     none if there is no image.
     """
-    tiles: list[Tile] = []
-    rows: list[dict[str, Any]] = []
+    tiles, rows = list[Tile](), list[Row]()
     for method in methods:
         shown = method.runs[0].shown
         if not {"clean", "noisy", "denoised"} <= shown.keys():
             continue
         clean, noisy = shown["clean"], shown["noisy"]
         if not tiles:
-            start = images.psnr(clean, noisy, clip=False)
-            lines, alt = ["noisy", decibels(start)], f"With noise: {decibels(start)}."
-            tiles.append(Tile(images.gray(clean), ["clean"], "Part of an image without noise."))
-            tiles.append(Tile(images.gray(noisy), lines, alt))
+            start = psnr(clean, noisy, clip=False)
+            before = decibels(start)
+            tiles += [
+                Tile(gray(clean), ["clean"], "Part of an image without noise."),
+                Tile(gray(noisy), ["noisy", before], f"With noise: {before}."),
+            ]
             rows.append({"method": "noisy", "psnr": start})
-        quality = {
-            name: images.psnr(clean, shown[name], clip=False) for name in DENOISED if name in shown
-        }
+        quality = {name: psnr(clean, shown[name], clip=False) for name in DENOISED if name in shown}
         lines = [
-            decibels(value) + DENOISED[name] * (len(quality) > 1) for name, value in quality.items()
+            f"{decibels(value)}{DENOISED[name] * (len(quality) > 1)}"
+            for name, value in quality.items()
         ]
-        best = images.gray(shown[max(quality, key=quality.__getitem__)])
+        best = shown[max(quality, key=quality.__getitem__)]
         alt = f"Denoised by {method.label}: {', '.join(lines)}."
-        tiles.append(Tile(best, [method.label, *lines], alt, method.estimator))
+        tiles.append(Tile(gray(best), [method.label, *lines], alt, method.estimator))
         values = {name.replace("denoised", "psnr"): value for name, value in quality.items()}
         rows.append({"method": method.label, **values})
     if tiles:
@@ -157,13 +169,20 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]
     for method in methods:
         filters = method.runs[0].shown.get("filters", np.empty(0))
         if filters.size:
-            sheet, order = images.mosaic(filters)
+            sheet, order = mosaic(filters)
             number = f"{len(order)} of " if len(order) < len(filters) else ""
-            height, width = filters.shape[1:]
-            size = f"{number}{len(filters)} filters of {height} by {width} pixels"
+            pixels = f"{filters.shape[1]} by {filters.shape[2]} pixels"
+            size = f"{number}{len(filters)} filters of {pixels}"
             alt = f"The {size} that {method.label} learned, from smooth to rough."
             tiles.append(Tile(sheet, [method.label, size], alt, method.estimator, enlarged=True))
-            columns = {"filter": order, "roughness": images.roughness(filters)[order]}
-            tables.append(pd.DataFrame({"method": method.label, **columns}))
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "method": method.label,
+                        "filter": order,
+                        "roughness": roughness(filters)[order],
+                    }
+                )
+            )
     if tiles:
         yield Gallery("Learned filters", title, [tiles], pd.concat(tables))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pudle import text
 from pudle.learning.images import gray, signed
-from pudle.reports.learning.pictures import Block, Gallery, Tile
+from pudle.reports.learning.methods import Block, Gallery, Tile
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
@@ -35,19 +35,18 @@ def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
     """
     for record in results.experiments:
         if record.kind == "interpretation" and record.status == "ok":
-            dataset = str(record.summary.get("dataset") or record.dataset)
-            title = ", ".join(filter(None, (record.method, dataset)))
-            numbers = {name: record.number(name) for name in SENTENCES}
+            title = f"{record.method}, {record.summary.get('dataset') or record.dataset}"
             sentences = [
-                SENTENCES[name].format(value)
-                for name, value in numbers.items()
-                if not math.isnan(value)
+                sentence.format(value)
+                for name, sentence in SENTENCES.items()
+                if not math.isnan(value := record.number(name))
             ]
-            weights = pd.DataFrame(record.shown["weights"]).stack().rename("weight")
-            data = weights.rename_axis(["atom", "rank"]).reset_index()
+            weights = pd.DataFrame(record.shown["weights"]).stack().rename_axis(["atom", "rank"])
+            data = weights.reset_index(name="weight")
             data[["atom", "rank"]] += 1
-            about = f"{title}, {record.name}"
-            shaped = Gallery("Samples that shaped an atom", about, [*_rows(record)], data)
+            shaped = Gallery(
+                "Samples that shaped an atom", f"{title}, {record.name}", [*_rows(record)], data
+            )
             yield Block(title, " ".join(sentences), galleries=[shaped])
 
 

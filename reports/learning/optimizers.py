@@ -13,8 +13,7 @@ import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Axis, Figure
-from pudle.reports.learning.methods import Method, group, whole
-from pudle.reports.learning.pictures import Block, charts
+from pudle.reports.learning.methods import Block, Method, charts, group, whole
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
 from pudle.text import Cell
@@ -52,10 +51,10 @@ def reached(history: pd.DataFrame, goals: Sequence[float]) -> list[float]:
     logs = -np.log(np.maximum(errors, 1e-300))
     crossings = []
     for goal in goals:
-        first = int(np.append(errors <= goal, True).argmax())
+        first = np.append(errors <= goal, True).argmax()
         around = slice(max(first - 1, 0), first + 1)
         crossings.append(
-            float(np.interp(-np.log(goal), logs[around], places[around]))
+            np.interp(-np.log(goal), logs[around], places[around])
             if first < len(logs)
             else math.inf
         )
@@ -73,7 +72,7 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
     records = [
         item for item in results.experiments if item.kind == "learning" and item.study == STUDY
     ]
-    records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))
+    records.sort(key=lambda record: (record.dataset, record.options["depth"]))
     title = "{dataset}, {depth} layers, {algorithm}"
     groups = group(records, lambda record: title.format(**record.options))
     return {title: pd.concat(map(_training, methods)) for title, methods in groups.items()}
@@ -84,8 +83,12 @@ def _training(method: Method) -> pd.DataFrame:
     rate = options.get("learning_rate")
     others = [f"{key}={value!r}" for key, value in options.items() if key != "learning_rate"]
     # The loss is part of the gradient; other options are part of how an optimizer follows it.
-    parts = dict(method.parts) | {"optimizer": name + (f"({', '.join(others)})" if others else "")}
-    loss, optimizer = parts.pop("loss", ""), parts.pop("optimizer")
+    loss, parts = method.parts.get("loss"), [f"{name}({', '.join(others)})" if others else name]
+    parts += [
+        f"{part} {value}"
+        for part, value in method.parts.items()
+        if part not in ("loss", "optimizer")
+    ]
     failed = [[math.inf] * len(GOALS)] * (len(method.runs) - len(method.good))
     costs = {
         place: np.median(
@@ -96,7 +99,7 @@ def _training(method: Method) -> pd.DataFrame:
     }
     gradient = f"{method.estimator}, {loss} loss" if loss else method.estimator
     return pd.DataFrame({"goal": GOALS, **costs}).assign(
-        optimizer=", ".join([optimizer, *(f"{part} {value}" for part, value in parts.items())]),
+        optimizer=", ".join(parts),
         gradient=gradient,
         rate=f"learning rate {rate}" if rate else "default learning rate",
         method=replace(method, label=gradient),
@@ -112,9 +115,9 @@ def goals(trainings: pd.DataFrame) -> list[float]:
     start.
     """
     # Without any error at the start, all goals are below it.
-    below = trainings[~(trainings["goal"] >= trainings["start"].min())]
-    within_reach = {*below["goal"][np.isfinite(below["step"])]}
-    return sorted(within_reach, reverse=True)[-MOST_GOALS:] or [*below["goal"][:1]]
+    below = trainings[~(trainings.goal >= trainings.start.min())]
+    within_reach = sorted({*below.goal[np.isfinite(below.step)]}, reverse=True)
+    return within_reach[-MOST_GOALS:] or [*below.goal[:1]]
 
 
 def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
@@ -122,7 +125,7 @@ def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     optimizer and gradient in the order of their appearance; one that failed where there is no
     other.
     """
-    rows = trainings[trainings["goal"] == goal]
+    rows = trainings[trainings.goal == goal]
     best = rows.sort_values(["failed", "step", "end"]).drop_duplicates(KEYS)
     return rows[KEYS].merge(best).drop_duplicates(KEYS).set_index(KEYS)
 
@@ -142,7 +145,7 @@ def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     marked.
     """
     best = best_trainings(trainings, goal)
-    least = best["step"].groupby("gradient").min()
+    least = best.step.groupby("gradient").min()
     statuses = trainings.groupby(KEYS)["status"].unique()
     names, gradients = (best.index.unique(key) for key in KEYS)
     shown = pd.DataFrame(text.DASH, names, gradients, dtype=object)
@@ -152,9 +155,12 @@ def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
         elif math.isinf(row.step):
             shown.loc[place] = Cell("not reached", key=math.inf)
         else:
-            details = [text.seconds(row.seconds), row.rate]
-            best_of = row.step == least[place[1]]
-            shown.loc[place] = Cell(_steps(row), best=best_of, key=row.step, details=details)
+            shown.loc[place] = Cell(
+                _steps(row),
+                best=row.step == least[place[1]],
+                key=row.step,
+                details=[text.seconds(row.seconds), row.rate],
+            )
     return shown.rename_axis(columns=None).reset_index()
 
 
@@ -171,11 +177,11 @@ def answer(trainings: pd.DataFrame) -> str:
     without it, or else at the smallest that is reached at all.
     """
     sentences = []
-    for _, part in trainings[~trainings["failed"]].groupby("gradient", sort=False):
+    for _, part in trainings[~trainings.failed].groupby("gradient", sort=False):
         pairs = []
         for goal in reversed(goals(trainings)):
             best = best_trainings(part, goal).droplevel("gradient")
-            if PLAIN in best.index and len(best) > 1 and math.isfinite(best["step"].min()):
+            if PLAIN in best.index and len(best) > 1 and math.isfinite(best.step.min()):
                 fast = best.drop(PLAIN).sort_values(["step", "seconds"]).iloc[0]
                 plain = best.loc[PLAIN]
                 pairs.append((math.isfinite(fast.step + plain.step), goal, fast, plain))
@@ -196,13 +202,12 @@ def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> l
     learning rate.
     """
     reported = goals(trainings)
-    panels: dict[str, dict[str, Method]] = defaultdict(dict)
+    panels = defaultdict[str, dict[str, Method]](dict)
     for (optimizer, gradient), row in best_trainings(trainings, (reported or GOALS)[-1]).iterrows():
         panels[optimizer][f"{gradient}, {row.rate}"] = row.method
     return charts(
         title,
         panels,
-        "relative_error",
         styles,
         x=["step"],
         y=Axis("relative_error", "relative error of the dictionary", "log"),

@@ -9,9 +9,8 @@ import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import Method, cells, chance, group, whole
+from pudle.reports.learning.methods import Block, Method, cells, chance, charts, group, whole
 from pudle.reports.learning.optimizers import STUDY
-from pudle.reports.learning.pictures import Block, charts
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 
@@ -47,7 +46,6 @@ def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
         figures = charts(
             title,
             panels,
-            ERROR,
             styles,
             x=("epoch", "seconds"),
             y=Axis(ERROR, "error of the dictionary", "log"),
@@ -74,11 +72,11 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
     time.
     """
     shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
-    layers = [text.DASH if method.depth is None else str(method.depth) for method in methods]
+    layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
     shown.insert(1, "layers", layers)
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):
-        shown["seeds"] = [str(len(method.runs)) for method in methods]
+        shown["seeds"] = [f"{len(method.runs)}" for method in methods]
     return shown
 
 
@@ -104,8 +102,8 @@ def answer(methods: Sequence[Method]) -> str:
                 fall += "; their seeds overlap, so that the order may be chance"
         sentences.append(f"At {depth} layers {best.quoted} recovers best: {fall}.")
     if baselines := [method for method in ranked if not method.estimator]:
-        error = text.number(errors[baselines[0]])
         sentences.append(
-            f"Of the other packages {baselines[0].label} comes nearest, with an error of {error}."
+            f"Of the other packages {baselines[0].label} comes nearest, with an error of"
+            f" {text.number(errors[baselines[0]])}."
         )
     return " ".join([*sentences, *chance(methods)])

@@ -1,15 +1,18 @@
-"""What pages say of experiments: one section per study, failures, and two results compared."""
+"""What pages say of experiments: one section per study, what gradients buy, failures, and two
+results compared.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from pudle import text
+from pudle.reports.figures.record import Axis, Figure, file_name
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
-from pudle.reports.learning.pictures import Block
-from pudle.reports.load import BROKEN, Results
+from pudle.reports.learning.methods import Block, Method
+from pudle.reports.load import BROKEN, Results, parsed
 from pudle.reports.looks import looks, looks_of
 from pudle.reports.records import ExperimentRecord
 
@@ -20,8 +23,6 @@ STUDIES: dict[str, Any] = {
     "denoising": denoising,
     "interpretation": interpretation,
 }
-#: Kinds of experiments that have a section of their own.
-KINDS = ("learning", "baseline", "denoising", "interpretation")
 
 
 class Section(NamedTuple):
@@ -35,19 +36,12 @@ class Section(NamedTuple):
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    others = {item.method: None for item in results.experiments if not item.estimator}
-    styles = looks(others, {}) | looks_of(results)
+    others = (item.method for item in results.experiments if not item.estimator)
+    styles = looks(dict.fromkeys(others), {}) | looks_of(results)
     made = [
         Section(anchor, study.NAME, study.READING, [*study.blocks(results, styles)])
         for anchor, study in STUDIES.items()
     ]
-    reading = "Experiments of kinds that this version cannot draw."
-    made.append(Section("others", "Other experiments", reading, [*_others(results)]))
-    return [section for section in made if section.blocks]
-
-
-def _others(results: Results) -> Iterator[Block]:
-    """List the experiments of plug-ins with their summaries."""
     rows = [
         {
             "experiment": item.name,
@@ -58,16 +52,106 @@ def _others(results: Results) -> Iterator[Block]:
             or text.DASH,
         }
         for item in results.experiments
-        if item.kind not in KINDS
+        if item.kind not in (*MEASURES, "interpretation")
     ]
     if rows:
-        yield Block("", tables=[(pd.DataFrame(rows), "Summaries of other experiments")])
+        made.append(
+            Section(
+                "others",
+                "Other experiments",
+                "Experiments of kinds that this version cannot draw.",
+                [Block("", tables=[(pd.DataFrame(rows), "Summaries of other experiments")])],
+            )
+        )
+    return [section for section in made if section.blocks]
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_shown, value[:5])) + " ..." * (len(value) > 5)
+        return f"{', '.join(map(_shown, value[:5]))}{' ...' * (len(value) > 5)}"
     return text.number(value, 4) if value is None or isinstance(value, float) else str(value)
+
+
+def bought(results: Results) -> list[Figure]:
+    """Return one figure per dataset: for each training the error of its gradient, and what it led
+    to.
+
+    The error is the median scored at the training's depth, or at the next smaller one that was
+    measured, on a case with the same kind of dataset, loss and algorithm; trainings without such a
+    case are counted in the note.
+    """
+    compared = {
+        title: [*each.method.unique()] for title, each in optimizers.optimized(results).items()
+    }
+    groups = (
+        (
+            Axis("relative_error", "relative error of the dictionary", "log"),
+            recovery.recovered(results) | compared,
+        ),
+        (Axis("psnr", "PSNR (dB)"), denoising.denoised(results)),
+    )
+    figures = []
+    for outcome, title, methods in (
+        (outcome, *item) for outcome, group in groups for item in group.items()
+    ):
+        trained = [method for method in methods if method.estimator and method.good]
+        rows = pd.DataFrame(
+            {
+                "method": method.label,
+                "estimator": method.estimator,
+                "depth": method.depth,
+                outcome.column: method.median(outcome.column),
+                "gradient_error": _error(results, method),
+            }
+            for method in trained
+        )
+        if trained:
+            rows = rows.dropna(subset=[outcome.column, "gradient_error"])
+        if rows.empty:
+            continue
+        listed = "; ".join(
+            f"{row['method']} {text.number(row['gradient_error'])} led to"
+            f" {text.number(row[outcome.column], 3)}"
+            for row in rows.to_dict("records")
+        )
+        left = len(trained) - len(rows)
+        note = f"{left} of {len(trained)} trainings have no case that scores their gradient."
+        figures.append(
+            Figure(
+                file_name("bought", title),
+                "What gradients buy",
+                title,
+                rows,
+                [Axis("gradient_error", "relative error of the gradient", "log")],
+                [outcome],
+                looks_of(results),
+                mark="point",
+                about=f"{title}: {listed}.",
+                note=note if left else "",
+                tips={"method": "method"},
+            )
+        )
+    return figures
+
+
+def _error(results: Results, method: Method) -> float:
+    """Return the median, over the cases that score gradients of the problem that a training solves,
+    of the error at the greatest measured depth that is none above the training's; NaN where there
+    is none, or none above it.
+    """
+    options = method.good[0].options
+    depth = method.depth or options.get("depth")
+    errors = []
+    for name, case in results.cases.items():
+        depths, values = results.curve(name, method.estimator).spread[:, :2].T
+        # The same problem, whatever the number of samples.
+        same = case["loss"] == options.get("loss") and all(
+            parsed(str(case[key]))[0] == parsed(str(options.get(key)))[0]
+            for key in ("dataset", "algorithm")
+        )
+        if same and depth is not None and len(depths) and depths[0] <= depth <= depths[-1]:
+            errors.append(values[depths <= depth][-1])
+    return pd.Series(errors, dtype=float).median()
 
 
 def experiments_problems(results: Results) -> pd.DataFrame:
@@ -151,5 +235,5 @@ def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
     if one.kind != two.kind or any(one.options[key] != two.options[key] for key in shared):
         return "other options"
     images = ("test_images", "images")
-    same = all(one.summary.get(key) == two.summary.get(key) for key in images)
-    return "" if same else "other images"
+    other = any(one.summary.get(key) != two.summary.get(key) for key in images)
+    return "other images" if other else ""

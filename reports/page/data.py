@@ -31,7 +31,7 @@ from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
-from pudle.reports.learning.bought import bought
+from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.report import Report, Runs

@@ -13,7 +13,7 @@ from PIL import Image
 
 import pudle
 from pudle import Learner
-from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
+from pudle.learning.run import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
 
 DATASET = (
     "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2,"

@@ -13,7 +13,7 @@ from tolerances import CLOSED_FORM
 import pudle
 from pudle.errors import PudleError
 from pudle.learning.denoising import METHODS, DenoisingBaseline, DenoisingExperiment, denoise
-from pudle.learning.images import SAMPLES, add_noise, psnr, to_float
+from pudle.learning.images import SAMPLES, add_noise, psnr
 from pudle.learning.training import LearningExperiment
 
 CROPS = "noisy_crops(n_samples=24, size=33{})"
@@ -161,7 +161,6 @@ def test_a_tiny_training_denoises_better(tmp_path, test_image):
     assert history.psnr.iloc[-1] > history.psnr.iloc[0] + 1
     summary, arrays = result.summary, result.arrays
     assert summary["psnr"] > summary["noisy_psnr"] + 2
-    assert [summary["psnr"]] == summary["per_image_psnr"]
     assert summary["psnr_shifted"] > summary["psnr"] + 0.3
     assert summary["ssim_shifted"] > summary["ssim"]
     assert summary["steps"] == 24 and summary["test_images"] == "test"
@@ -206,7 +205,7 @@ def test_penalties_are_learned(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_other_packages_methods_use_the_noise_deviation(method):
-    clean = to_float(texture(60, 70))
+    clean = texture(60, 70) / 255
     noisy = add_noise(clean, "a", 50)
     good, bad = (psnr(clean, METHODS[method](noisy, deviation / 255)) for deviation in (50, 5))
     assert good > bad + 1 and good > psnr(clean, noisy) + 4

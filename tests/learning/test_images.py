@@ -38,14 +38,13 @@ def test_ssim_of_constant_images():
     assert similarity == pytest.approx(expected, rel=CLOSED_FORM)
 
 
-def test_noise_depends_on_seed_and_name_alone():
+def test_noise_depends_on_the_name_alone():
     image = np.zeros((64, 64))
     first, other = (add_noise(image, name, 25) for name in ("a.png", "b.png"))
     assert np.array_equal(first, add_noise(image, "a.png", 25))
     assert np.allclose(first * 2, add_noise(image, "a.png", 50), rtol=1e-12)
-    for unlike in (other, add_noise(image, "a.png", 25, seed=1)):
-        # Of 4096 pairs; correlations scatter by 0.016.
-        assert abs(np.corrcoef(first.ravel(), unlike.ravel())[0, 1]) < 0.08
+    # Of 4096 pairs; correlations scatter by 0.016.
+    assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.08
 
 
 def test_a_split_is_even_and_exact(tmp_path):

@@ -12,7 +12,7 @@ from learning_helpers import Watched, planted
 
 import pudle
 from pudle import Learner, LearningWarning
-from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
+from pudle.learning.run import DICTIONARY_FILE, HISTORY_FILE
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ learn filters from noisy images and test them on others, next to other packages'
 """
 
 import contextlib
-import dataclasses
 import io
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from ..errors import InvalidArgument, MissingDependency, PudleError, UnreadableR
 from ..files import strict, write_atomically
 from ..terminal import check_device, device_option, echo, progress_bar
 from ..text import count
+from .processes import launched, number_launched
 from .training import LearningExperiment
-
-# Help and wrong usage do without torch: what imports it is imported where it is used.
 
 #: Help texts of the fields of `LearningExperiment` that are options of both commands, of those that
 #: are options of `learn` alone, and of the fields of `DenoisingExperiment`.
@@ -57,13 +56,11 @@ COMMON = {
     "experiment": "Start from a named experiment; other options replace its values",
     "resume": "Continue from the checkpoint in the folder",
 }
-#: Options that are no text.
-COUNTS = ("depth", "epochs", "batch", "seed", "record_every", "chunk", "validation")
-NUMBERS = ("sigma", "budget")
-FLAGS = ("fresh", "warm_start", "shifts", "resume")
+#: Options that are whole numbers.
+COUNTS = "depth epochs batch seed record_every chunk validation".split()
 #: Columns of a history that its picture shows, and of the table of methods that denoise.
 CURVES = ["relative_error", "psnr", "loss"]
-TABLE = ("images", "noisy_psnr", "psnr", "ssim", "psnr_shifted", "ssim_shifted")
+TABLE = "images noisy_psnr psnr ssim psnr_shifted ssim_shifted".split()
 
 out_option = click.option(
     "--out",
@@ -75,18 +72,18 @@ out_option = click.option(
 
 def _options(texts: Mapping[str, str], owner: Any = None) -> list[click.Parameter]:
     """Return options, None where they are not given; help texts name the defaults of an owner."""
-    options: list[click.Parameter] = []
-    for name, text in {**COMMON, **texts}.items():
-        flag, default = name.replace("_", "-"), getattr(owner, name, None)
-        # To click, a default of None is a value.
-        option = click.Option(
-            [f"--{flag}/--no-{flag}" if name in FLAGS else f"--{flag}"],
-            type=float if name in NUMBERS else int if name in COUNTS else None,
+    flags = ("fresh", "warm_start", "shifts", "resume")
+    return [
+        click.Option(
+            [(f"--{name}/--no-{name}" if name in flags else f"--{name}").replace("_", "-")],
+            type=int if name in COUNTS else float if name in ("sigma", "budget") else None,
+            # To click, a default of None is a value.
             default=None,
             help=f"{text}." if default is None else f"{text} [default: {default}].",
         )
-        options.append(option)
-    return options
+        for name, text in {**COMMON, **texts}.items()
+        for default in [getattr(owner, name, None)]
+    ]
 
 
 def _named(kind: str, name: str) -> Any:
@@ -98,10 +95,6 @@ def _named(kind: str, name: str) -> Any:
             " experiments` lists all of them"
         )
     return experiments[name]
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _carry_out(
@@ -126,8 +119,8 @@ def _carry_out(
 
 def _finish(experiment: Any, device: str, summaries: Mapping[str, Any], out: Path) -> None:
     """Write options and results, and raise PudleError for a training that diverged."""
-    content = {"options": experiment, "device": device, "results": summaries}
-    write_atomically(out / "results.json", json.dumps(strict(content), indent=1))
+    content = strict({"options": experiment, "device": device, "results": summaries})
+    write_atomically(out / "results.json", json.dumps(content, indent=1))
     for summary in summaries.values():
         if summary["status"] != "ok":
             raise PudleError(
@@ -165,15 +158,14 @@ def learn_command(
       pudle learn --experiment 2a-small-T25-backprop-lasso --epochs 20 --out three
       torchrun --nproc-per-node 4 -m pudle learn --experiment 2b-s10-hard --out four
     """
-    from .processes import launched
-
     if not (experiment or options["dataset"]):
         raise InvalidArgument(
             "--dataset is missing: name one, e.g. --dataset sparse_gaussian, or give --experiment"
             " NAME"
         )
     chosen = _named("learning", experiment) if experiment else LearningExperiment("")
-    chosen = dataclasses.replace(chosen, **_given(options))
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = replace(chosen, **given)
     title = f"{chosen.estimator} with {chosen.optimizer}"
     with launched(check_device(device), timeout) as (processes, own_device):
         shared: dict[str, Any] = {"resume": bool(resume), "processes": processes}
@@ -183,9 +175,10 @@ def learn_command(
                 chosen.run(out, own_device, **shared)
             return
         summary = _carry_out(title, chosen, out, own_device, **shared)
-        steps, error = count(summary["steps"], "step"), summary["dictionary_error"]
+        error = summary["dictionary_error"]
         shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
-        echo(f"{title}: {steps} in {summary['seconds']:.1f} s{shown}; results in {out}")
+        took = f"{count(summary['steps'], 'step')} in {summary['seconds']:.1f} s"
+        echo(f"{title}: {took}{shown}; results in {out}")
         _finish(chosen, own_device, {title: summary}, out)
 
 
@@ -221,22 +214,21 @@ def denoise_command(
     import torch
 
     from .denoising import DenoisingBaseline
-    from .processes import number_launched
 
     if number_launched() > 1:
         raise InvalidArgument(
             "denoise learns in one process: start it without torchrun, or learn with `pudle learn`"
         )
-    chosen, given = _named("denoising", experiment or "denoising-backprop"), _given(options)
+    chosen = _named("denoising", experiment or "denoising-backprop")
     if isinstance(chosen, DenoisingBaseline):
         raise InvalidArgument(
             f"experiment {experiment!r} learns nothing: give --baseline {chosen.baseline!r}"
         )
+    given = {name: value for name, value in options.items() if value is not None}
     training = {name: given.pop(name) for name in TRAINING.keys() & given.keys()}
-    given["training"] = dataclasses.replace(chosen.training, **training)
-    chosen = dataclasses.replace(chosen, **given)
-    test = chosen.test_images, chosen.sigma, chosen.noise_seed
-    others = [DenoisingBaseline(name, *test) for name in baselines]
+    training = replace(chosen.training, **training)
+    chosen = replace(chosen, training=training, **given)
+    others = [DenoisingBaseline(name, chosen.test_images, chosen.sigma) for name in baselines]
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
     check_device(device)
@@ -260,7 +252,7 @@ def _draw_curve(path: Path, rows: list[dict[str, Any]]) -> None:
     if shown := [*history][1:]:
         figure = Figure(figsize=(6, 3 * len(shown)), layout="constrained")
         axes = figure.subplots(len(shown), squeeze=False)
-        history.plot(x="step", logy=shown[0] == CURVES[0], subplots=True, ax=axes)
+        history.plot(x="step", logy=CURVES[0] in shown, subplots=True, ax=axes)
         _save(path, figure.savefig)
 
 
@@ -276,8 +268,7 @@ def _draw(path: Path, array: Any) -> None:
         side = math.isqrt(len(array))
         shape = (side, side) if side**2 == len(array) else (len(array), 1)
         array = array.mean(1) if array.ndim == 4 else array.T.reshape(-1, *shape)
-    image = gray(array) if array.ndim == 2 else mosaic(array)[0]
-    _save(path, Image.fromarray(image).save)
+    _save(path, Image.fromarray(gray(array) if array.ndim == 2 else mosaic(array)[0]).save)
 
 
 def _save(path: Path, write: Callable[..., Any]) -> None:

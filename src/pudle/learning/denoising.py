@@ -2,11 +2,10 @@
 with other packages' methods on the same noisy images.
 """
 
-import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,9 +50,9 @@ def denoise(
     # would not fit in cache.
     for down, right in np.ndindex(surplus + 1, surplus + 1):
         margins = (down, surplus - down), (right, surplus - right)
-        view = np.pad(image - mean, margins, mode="symmetric")
-        observations = problem.dictionary.new_tensor(view[None, None])
-        noisy = dataclasses.replace(problem, observations=observations, **fields)
+        view = np.pad(image - mean, margins, mode="symmetric")[None, None]
+        observations = problem.dictionary.new_tensor(view)
+        noisy = replace(problem, observations=observations, **fields)
         with torch.no_grad():
             made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
         total += made.astype(float)[down : down + height, right : right + width]
@@ -67,7 +66,6 @@ class DenoisingTest(Experiment):
 
     test_images: str | None
     sigma: float
-    noise_seed: int
 
     @property
     def test_folder(self) -> str:
@@ -79,8 +77,8 @@ class DenoisingTest(Experiment):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield images without and with noise, which depends on the name and the note."""
         for name, integers in clean.items():
-            image = images.to_float(integers)
-            yield image, images.add_noise(image, name + note, self.sigma, self.noise_seed)
+            image = integers / np.iinfo(integers.dtype).max
+            yield image, images.add_noise(image, name + note, self.sigma)
 
     def evaluate(
         self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
@@ -93,8 +91,11 @@ class DenoisingTest(Experiment):
         rows: list[dict[str, float]] = []
         first: dict[str, np.ndarray] = {}
         for clean, noisy in self.pairs(tested):
-            row = {"noisy_psnr": images.psnr(clean, noisy, clip=False)}
-            row |= {"psnr_shifted": math.nan, "ssim_shifted": math.nan}
+            row = {
+                "noisy_psnr": images.psnr(clean, noisy, clip=False),
+                "psnr_shifted": math.nan,
+                "ssim_shifted": math.nan,
+            }
             shown = {"clean": clean, "noisy": noisy}
             for end, method in methods.items():
                 image = shown[f"denoised{end}"] = method(noisy)
@@ -109,12 +110,10 @@ class DenoisingTest(Experiment):
             for name, image in first.items()
         }
         folder = self.test_folder
-        summary = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        return summary | {
+        return {key: np.mean([row[key] for row in rows]) for key in rows[0]} | {
             "sigma": self.sigma,
             "images": len(rows),
             "test_images": "scikit-learn's" if folder == images.SAMPLES else Path(folder).name,
-            "per_image_psnr": [row["psnr"] for row in rows],
         }, pictures
 
 
@@ -128,11 +127,10 @@ class DenoisingExperiment(DenoisingTest):
     variables ``PUDLE_TRAINING_IMAGES`` and ``PUDLE_TEST_IMAGES``, or else scikit-learn's
     photographs. No test image may be a training or validation image.
 
-    `sigma` is the noise standard deviation in training and tests, on the 0-255 scale, and
-    `noise_seed` the seed of the noise of validation and test images. `validation` is the number of
-    images held out of the training images; any positive number holds out the right quarter of the
-    sample photograph, and with zero, ``psnr`` in the history is NaN. `shifts` says whether to test
-    with an average over all shifts of the grid too.
+    `sigma` is the noise standard deviation in training and tests, on the 0-255 scale. `validation`
+    is the number of images held out of the training images; any positive number holds out the right
+    quarter of the sample photograph, and with zero, ``psnr`` in the history is NaN. `shifts` says
+    whether to test with an average over all shifts of the grid too.
 
     The training stops after `budget` seconds, which are processor seconds on the CPU. The schedule
     follows the training's epochs: a cosine that the budget cuts off never reaches its small rates,
@@ -145,7 +143,6 @@ class DenoisingExperiment(DenoisingTest):
     sigma: float = 25.0
     budget: float | None = 900.0
     validation: int = 5
-    noise_seed: int = 0
     shifts: bool = True
 
     @property
@@ -158,7 +155,7 @@ class DenoisingExperiment(DenoisingTest):
     @property
     def crops(self) -> Any:
         """The dataset to learn from; others than noisy crops are refused."""
-        dataset: Any = names.make_dataset(self.training.dataset)
+        dataset = names.make_dataset(self.training.dataset)
         if dataset.name != "noisy_crops":
             raise InvalidArgument(
                 f"dataset {self.training.dataset!r} holds no noisy images: give noisy_crops(...)"
@@ -186,24 +183,29 @@ class DenoisingExperiment(DenoisingTest):
             raise InvalidArgument(
                 f"start={start!r} is not for denoising: filters start as the dataset's option says"
             )
-        learned, *others = images.load_images(*self.folders, self.validation, self.crops.kernel)
-        crops = names.text(dataclasses.replace(self.crops, sigma=self.sigma))
-        noisy = dataclasses.replace(self.training, dataset=crops)
-        return noisy.problem(device, images=learned), *others
+        crops, (training, test) = self.crops, self.folders
+        learned, validation = images.training_images(training, self.validation)
+        tested, seen = images.images_to_test(test), [*learned.values(), *validation.values()]
+        for name, image in tested.items():
+            if any(np.array_equal(image, each) for each in seen):
+                raise InvalidArgument(
+                    f"test image {name} is one of the training images as well: take it out of one"
+                    " folder"
+                )
+        for part in (validation, tested):
+            images.check_sizes(part, crops.kernel, "filters")
+        noisy = replace(self.training, dataset=names.text(replace(crops, sigma=self.sigma)))
+        return noisy.problem(device, images=learned), validation, tested
 
     def run(
-        self,
-        folder: Path,
-        device: str = "cpu",
-        progress: ProgressCallback = silent,
-        **options: Any,
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent, **options: Any
     ) -> ExperimentResult:
         """Learn the filters and test them.
 
         Rows are those of `Training.history`, with ``psnr``, the mean over the validation images in
         dB. The summary holds ``method``, ``sigma``, ``images`` (number of test images),
         ``test_images`` (their source), ``noisy_psnr``, ``psnr`` and ``ssim``, the same with an
-        average over shifts (``..._shifted``), ``per_image_psnr``, ``steps`` and
+        average over shifts (``..._shifted``), ``steps`` and
         ``training_seconds``. Arrays are pictures of the first test image, the ``filters`` (p, k, k)
         and, where they are learned, the ``penalties`` (p,). The reason holds the warnings, if any.
         The filters of a training that diverged are not tested.
@@ -212,9 +214,9 @@ class DenoisingExperiment(DenoisingTest):
         held_out = [*self.pairs(validation, " held out")]
 
         def denoiser(theta: Tensor) -> Any:
-            return functools.partial(
+            return partial(
                 denoise,
-                problem=dataclasses.replace(problem, **problem.fields_at(theta)),
+                problem=replace(problem, **problem.fields_at(theta)),
                 algorithm=learner.algorithm,
                 depth=learner.depth,
             )
@@ -234,16 +236,15 @@ class DenoisingExperiment(DenoisingTest):
         )
         summary: dict[str, Any] = {
             "method": self.method,
-            "training_seconds": float(training.history.seconds.iloc[-1]),
+            "training_seconds": training.history.seconds.iloc[-1],
         }
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
-        penalty = problem.fields_at(training.theta).get("penalty")
-        if penalty is not None:
+        if (penalty := problem.fields_at(training.theta).get("penalty")) is not None:
             arrays["penalties"] = penalty.flatten().cpu().numpy()
         if training.status != "diverged":
             methods = {"": denoiser(training.theta)}
             if self.shifts:
-                methods["_shifted"] = functools.partial(methods[""], shifts=True)
+                methods["_shifted"] = partial(methods[""], shifts=True)
             results, pictures = self.evaluate(methods, tested, progress)
             summary, arrays = summary | results, pictures | arrays
         return result_of(training, summary, arrays)
@@ -251,8 +252,9 @@ class DenoisingExperiment(DenoisingTest):
 
 def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
     require("pywt", "baselines")
-    options = {"wavelet": "sym4", "method": "BayesShrink", "rescale_sigma": False}
-    return skimage.restoration.denoise_wavelet(noisy, sigma=deviation, **options)
+    return skimage.restoration.denoise_wavelet(
+        noisy, deviation, "sym4", method="BayesShrink", rescale_sigma=False
+    )
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
@@ -285,20 +287,16 @@ class DenoisingBaseline(DenoisingTest):
     baseline: str
     test_images: str | None = None
     sigma: float = 25.0
-    noise_seed: int = 0
 
     def __post_init__(self) -> None:
         check_choice("baseline", self.baseline, METHODS)
 
-    @property
-    def method(self) -> str:
-        """Name of the method in tables."""
-        return self.baseline
-
     def fingerprint(self) -> str:
         # A package that is installed or upgraded may give another result, or one instead of none.
-        packages = versions("scikit-image", "bm3d", "PyWavelets")
-        return f"{images.source(self.test_folder).fingerprint()} {packages}"
+        return (
+            f"{images.source(self.test_folder).fingerprint()}"
+            f" {versions('scikit-image', 'bm3d', 'PyWavelets')}"
+        )
 
     def run(
         self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
@@ -307,7 +305,8 @@ class DenoisingBaseline(DenoisingTest):
         no training.
         """
         deviation = check_positive("sigma", self.sigma) / 255
-        method = functools.partial(METHODS[self.baseline], deviation=deviation)
-        tested = images.images_to_test(self.test_folder)
-        summary, pictures = self.evaluate({"": method}, tested, progress)
-        return ExperimentResult([], {"method": self.method} | summary, pictures)
+        method = partial(METHODS[self.baseline], deviation=deviation)
+        summary, pictures = self.evaluate(
+            {"": method}, images.images_to_test(self.test_folder), progress
+        )
+        return ExperimentResult([], {"method": self.baseline} | summary, pictures)

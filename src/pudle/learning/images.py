@@ -29,13 +29,13 @@ MOST_FILTERS = 256
 Images = Mapping[str, np.ndarray]
 
 
-def add_noise(image: np.ndarray, name: str, sigma: float, seed: int = 0) -> np.ndarray:
+def add_noise(image: np.ndarray, name: str, sigma: float) -> np.ndarray:
     """Add white Gaussian noise to an image with values in [0, 1], without clipping.
 
-    The noise depends on the seed and the image's file name alone; `sigma` is its standard deviation
-    on the 0-255 scale.
+    The noise depends on the image's file name alone; `sigma` is its standard deviation on the 0-255
+    scale.
     """
-    noise = generator(seed, f"denoising noise {name}").standard_normal(image.shape)
+    noise = generator(0, f"denoising noise {name}").standard_normal(image.shape)
     return image + sigma / 255 * noise
 
 
@@ -55,15 +55,16 @@ def ssim(clean: np.ndarray, image: np.ndarray) -> float:
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", IEEE Trans. Image Processing
     2004.
     """
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return float(
-        skimage.metrics.structural_similarity(clean, image.clip(0, 1), data_range=1, **options)
+        skimage.metrics.structural_similarity(
+            clean,
+            image.clip(0, 1),
+            data_range=1,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
     )
-
-
-def to_float(image: np.ndarray) -> np.ndarray:
-    """Return gray values in [0, 1] of an image of unsigned integers."""
-    return image / np.iinfo(image.dtype).max
 
 
 # -- where images come from
@@ -81,7 +82,7 @@ def source(folder: str) -> Any:
     """Return a dataset whose `images` and `fingerprint` are those of a folder, or of the sample
     photographs.
     """
-    dataset: Any = make_dataset("noisy_crops")
+    dataset = make_dataset("noisy_crops")
     return dataset if folder == SAMPLES else dataclasses.replace(dataset, folder=folder)
 
 
@@ -103,10 +104,10 @@ def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
             f"validation={held_out} of {len(names)} images leaves none to learn from: give a"
             " smaller one"
         )
-    chosen = {names[(2 * place + 1) * len(names) // (2 * held_out)] for place in range(held_out)}
+    chosen = [names[(2 * place + 1) * len(names) // (2 * held_out)] for place in range(held_out)]
     return (
-        {name: image for name, image in images.items() if name not in chosen},
-        {name: images[name] for name in sorted(chosen)},
+        {name: images[name] for name in names if name not in chosen},
+        {name: images[name] for name in chosen},
     )
 
 
@@ -117,33 +118,11 @@ def images_to_test(folder: str) -> Images:
     images = source(folder).images()
     if folder == SAMPLES:
         images = {TEST_SAMPLE: images[TEST_SAMPLE]}
-    _check_sizes(images, WINDOW, "window of SSIM")
+    check_sizes(images, WINDOW, "window of SSIM")
     return images
 
 
-def load_images(
-    training: str, test: str, held_out: int, side: int
-) -> tuple[Images, Images, Images]:
-    """Return the images to learn from, the held-out ones and the test images, for square filters of
-    this side.
-
-    An image that is learned from (or held out) and tested on is refused, and so is one that is
-    smaller than the filters.
-    """
-    learned, validation = training_images(training, held_out)
-    tested = images_to_test(test)
-    for name, image in tested.items():
-        if any(np.array_equal(image, seen) for seen in [*learned.values(), *validation.values()]):
-            raise InvalidArgument(
-                f"test image {name} is one of the training images as well: take it out of one"
-                " folder"
-            )
-    for part in (validation, tested):
-        _check_sizes(part, side, "filters")
-    return learned, validation, tested
-
-
-def _check_sizes(images: Images, least: int, owner: str) -> None:
+def check_sizes(images: Images, least: int, owner: str) -> None:
     """Refuse images that are smaller than their `owner`, the filters or the window."""
     for name, image in images.items():
         if min(image.shape) < least:

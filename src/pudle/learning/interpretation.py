@@ -2,18 +2,18 @@
 was learned from.
 """
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.linalg import norm
 
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
-from ..names import make_dataset
+from ..names import make_algorithm, make_dataset
 from ..streams import generator
 from ..validation import check_options
 from .matching import float64_array
@@ -56,7 +56,7 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
     not small. Shapes are X (n, m), D (m, p) and Z (n, p).
     """
     descent = observations.T @ codes - dictionary @ (codes.T @ codes)
-    return (dictionary * descent).sum(axis=0) / np.square(dictionary).sum(axis=0)
+    return (dictionary * descent).sum(0) / np.square(dictionary).sum(0)
 
 
 @dataclass(frozen=True)
@@ -96,43 +96,39 @@ class InterpretationExperiment(Experiment):
         """
         check_options(self)
         plan = self.training
-        learner, problem = plan.learner(), plan.problem(device)
-        side = math.isqrt(len(problem.dictionary))
-        if problem.dictionary.ndim != 2 or side**2 != len(problem.dictionary):
+        problem = plan.problem(device)
+        start = problem.dictionary
+        side = math.isqrt(len(start))
+        if start.ndim != 2 or side**2 != len(start):
             raise InvalidArgument(
-                f"dataset {plan.dataset!r} has atoms of shape"
-                f" {tuple(problem.dictionary[:, 0].shape)}, which are no square images: give one"
-                " such as digits or image_patches"
+                f"dataset {plan.dataset!r} has atoms of shape {tuple(start[:, 0].shape)}, which are"
+                " no square images: give one such as digits or image_patches"
             )
         training = plan.train(problem, folder, device, progress)
-        algorithm: Any = learner.algorithm
+        learned = replace(problem, dictionary=training.dictionary)
         with torch.no_grad():
-            learned = dataclasses.replace(problem, dictionary=training.dictionary)
-            codes = algorithm.run(learned, learner.depth).codes
+            codes = make_algorithm(plan.algorithm).run(learned, plan.depth).codes
         x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
-        residual = np.linalg.norm(x.T @ weights - d) / np.linalg.norm(d)
+        residual = norm(x.T @ weights - d) / norm(d)
         # From here on one row per shown atom, and its samples as columns, the heaviest first.
-        shown = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
+        shown = np.argsort(-np.abs(z).sum(0), kind="stable")[: self.atoms]
         weights, d = weights[:, shown].T, d[:, shown]
-        amounts = np.abs(weights) * np.linalg.norm(x, axis=1)
-        top = np.argsort(-amounts, axis=1, kind="stable")[:, : self.samples]
-        top_weights, top_amounts = (
-            np.take_along_axis(each, top, axis=1) for each in (weights, amounts)
-        )
+        amounts = np.abs(weights) * norm(x, axis=1)
+        top = np.argsort(-amounts, kind="stable")[:, : self.samples]
+        top_weights, top_amounts = (np.take_along_axis(each, top, 1) for each in (weights, amounts))
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
-        cosines = (partial * d).sum(axis=0) / np.linalg.norm(partial, axis=0)
         summary = {
             "method": f"{plan.estimator}, {plan.loss}",
             "dataset": plan.dataset,
-            "residual": float(residual),
-            "share": float(np.mean(top_amounts.sum(axis=1) / amounts.sum(axis=1))),
-            "cosine": float(np.mean(cosines)),
-            "seconds": float(training.history.seconds.iloc[-1]),
+            "residual": residual,
+            "share": np.mean(top_amounts.sum(1) / amounts.sum(1)),
+            "cosine": np.mean((partial * d).sum(0) / norm(partial, axis=0)),
+            "seconds": training.history.seconds.iloc[-1],
         }
-        dataset: Any = make_dataset(plan.dataset)
+        dataset = make_dataset(plan.dataset)
         if hasattr(dataset, "labels"):
-            labels = dataclasses.replace(dataset, seed=plan.seed).labels()
+            labels = replace(dataset, seed=plan.seed).labels()
             random, count = generator(plan.seed, "interpretation labels"), top.shape[1]
             drawn = [random.choice(len(labels), count, replace=False) for _ in range(CHANCE_DRAWS)]
             summary["purity"] = purity(labels[top])

@@ -18,7 +18,6 @@ from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..problems.l1 import DictionaryProblem
 from ..validation import check_options
-from .checkpoint import Checkpoint
 from .optimizers import Optimizer, Schedule
 from .processes import Processes
 from .run import HISTORY, LearningRun, Monitor
@@ -128,8 +127,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         for name in ("estimator", "algorithm", "optimizer", "schedule"):
-            value = getattr(self, name)
-            if isinstance(value, str):
+            if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, getattr(names, f"make_{name}")(value))
         check_options(self, least={"depth": 0, "epochs": 0})
         if self.warm_start and self.fresh:
@@ -222,11 +220,11 @@ class Learner:
                 "resume=True needs the folder that holds the checkpoint: give folder=..."
             )
         run = LearningRun(self, problem, monitor, clock, source, processes)
-        checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
+        kept = None if folder is None or processes.rank else Path(folder)
         refusal = None
         try:
-            if checkpoint:
-                checkpoint.begin(resume=resume)
+            if kept:
+                run.begin(kept, resume=resume)
         except PudleError as error:
             refusal = error
         # All processes refuse alike, and begin alike.
@@ -247,8 +245,8 @@ class Learner:
             run.advance()
             if run.weight and run.step % every == 0:
                 run.record()
-            if checkpoint and time.monotonic() - saved >= save_seconds:
-                checkpoint.save()
+            if kept and time.monotonic() - saved >= save_seconds:
+                run.save(kept)
                 saved = time.monotonic()
             line = ", ".join(
                 f"{name} {value:.4g}"
@@ -258,8 +256,8 @@ class Learner:
             progress(run.step, run.total, line)
         if run.weight:
             run.record()
-        if checkpoint:
-            checkpoint.save()
+        if kept:
+            run.save(kept)
         history, status, reason = pd.DataFrame(run.rows), "ok", run.diverged
         losses = history.loss.dropna().tolist()
         if reason:

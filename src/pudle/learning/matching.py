@@ -54,9 +54,9 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
         for atoms in map(float64_array, (learned, generating))
     )
     if d.ndim != 2 or target.ndim != 2 or len(d) != len(target) or d.shape[1] < target.shape[1]:
-        shapes = f"learned (m, p) {d.shape} and generating (m, q) {target.shape}"
         raise InvalidArgument(
-            f"dictionaries of shapes {shapes} cannot be matched: give equal m, and q <= p"
+            f"dictionaries of shapes learned (m, p) {d.shape} and generating (m, q) {target.shape}"
+            " cannot be matched: give equal m, and q <= p"
         )
     if not (np.isfinite(d).all() and np.isfinite(target).all()):
         raise InvalidArgument(

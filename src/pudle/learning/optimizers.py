@@ -6,14 +6,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+from torch import Tensor, optim
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
 from ..validation import check_integer, check_options, check_positive
-
-#: Options in [0, 1).
-_DECAYS = ("momentum", "decay1", "decay2")
 
 
 class Optimizer(ABC):
@@ -32,11 +28,11 @@ class Optimizer(ABC):
     learning_rate: float
 
     def __post_init__(self) -> None:
-        decays = [name for name in vars(self) if name in _DECAYS]
+        decays = [name for name in ("momentum", "decay1", "decay2") if hasattr(self, name)]
         check_options(self, may_be_zero=(*decays, "weight_decay"), below_one=decays)
 
     @abstractmethod
-    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta: Tensor) -> optim.Optimizer:
         """Return torch's optimizer of one tensor."""
 
 
@@ -46,13 +42,14 @@ class Sgd(Optimizer):
 
     learning_rate: float = 0.1
     name = "sgd"
+    momentum = 0.0
 
     def make(self, theta):
-        return torch.optim.SGD([theta], self.learning_rate)
+        return optim.SGD([theta], self.learning_rate, self.momentum)
 
 
 @dataclass(frozen=True)
-class Momentum(Optimizer):
+class Momentum(Sgd):
     """Gradient descent with momentum in [0, 1): ``v <- momentum v + g`` and ``D <- D -
     learning_rate v``.
     """
@@ -60,9 +57,6 @@ class Momentum(Optimizer):
     learning_rate: float = 0.02
     momentum: float = 0.9
     name = "momentum"
-
-    def make(self, theta):
-        return torch.optim.SGD([theta], self.learning_rate, self.momentum)
 
 
 @dataclass(frozen=True)
@@ -90,10 +84,17 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     tangent: bool = False
     name = "adam"
+    weight_decay = 0.0
 
     def make(self, theta):
-        decays = (self.decay1, self.decay2)
-        return torch.optim.Adam([theta], self.learning_rate, decays, self.epsilon)
+        return optim.Adam(
+            [theta],
+            self.learning_rate,
+            (self.decay1, self.decay2),
+            self.epsilon,
+            self.weight_decay,
+            decoupled_weight_decay=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,6 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
     name = "adamw"
-
-    def make(self, theta):
-        decays = (self.decay1, self.decay2)
-        return torch.optim.AdamW(
-            [theta], self.learning_rate, decays, self.epsilon, self.weight_decay
-        )
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ class Lbfgs(Optimizer):
     def make(self, theta):
         # The learner decides when to stop; absolute tolerances would stop early where gradients are
         # small.
-        return torch.optim.LBFGS(
+        return optim.LBFGS(
             [theta],
             self.learning_rate,
             self.iterations,
@@ -161,7 +156,7 @@ class Schedule(ABC):
         return False
 
     @abstractmethod
-    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
         """Return torch's scheduler for a training of `epochs`, which the learner advances after
         every epoch.
         """

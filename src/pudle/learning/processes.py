@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ..errors import PudleError, first_line
 
@@ -37,14 +36,14 @@ class Processes:
         if self.size > 1:
             with _explained():
                 for tensor in tensors:
-                    torch.distributed.all_reduce(tensor)
+                    distributed.all_reduce(tensor)
 
     def first_of(self, value: Any) -> Any:
         """Return the value that the first process has."""
         values = [value]
         if self.size > 1:
             with _explained():
-                torch.distributed.broadcast_object_list(values)
+                distributed.broadcast_object_list(values)
         return values[0]
 
 
@@ -68,13 +67,13 @@ def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         torch.cuda.set_device(device)
     with _explained():
-        torch.distributed.init_process_group(
+        distributed.init_process_group(
             "gloo" if device == "cpu" else "nccl", timeout=datetime.timedelta(seconds=timeout)
         )
     try:
-        yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size()), device
+        yield Processes(distributed.get_rank(), distributed.get_world_size()), device
     finally:
-        torch.distributed.destroy_process_group()
+        distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class RecoveryBaseline(Experiment):
         """
         problem = LearningExperiment(self.dataset, seed=self.seed).problem()
         generating = problem.generating_dictionary
-        dense = generating is not None and generating.ndim == 2
+        dense = getattr(generating, "ndim", 0) == 2
         if device != "cpu" or not dense or not isinstance(problem.penalty, float):
             raise UnsupportedProblem(
                 f"{self.package} recovers generating dense dictionaries, with one penalty,"
@@ -67,8 +67,9 @@ class RecoveryBaseline(Experiment):
         check_options(self, least={"epochs": 0})
         rows: list[dict[str, float]] = []
         dictionary, seconds = problem.dictionary.numpy(), 0.0
-        start = (problem.observations.numpy(), dictionary.copy(), problem.penalty)
-        passes = PACKAGES[self.package](self, *start)
+        passes = PACKAGES[self.package](
+            self, problem.observations.numpy(), dictionary.copy(), problem.penalty
+        )
         with threadpool_limits(1):
             for epoch in range(self.epochs + 1):
                 if epoch:
@@ -76,8 +77,11 @@ class RecoveryBaseline(Experiment):
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
                 if not np.isfinite(dictionary).all():
-                    reason = f"the dictionary is not finite after {epoch} passes"
-                    return ExperimentResult(rows, status="diverged", reason=reason)
+                    return ExperimentResult(
+                        rows,
+                        status="diverged",
+                        reason=f"the dictionary is not finite after {epoch} passes",
+                    )
                 # The packages bound an atom's norm by one; an atom that no code uses may be zero,
                 # and stays so.
                 norms = np.linalg.norm(dictionary, axis=0)

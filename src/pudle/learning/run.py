@@ -1,20 +1,28 @@
-"""The steps of a training: batches, updates of the dictionary, and the rows of the history."""
+"""The steps of a training: batches, updates of the dictionary, the rows of the history, and the
+files that it keeps in its folder, from which it continues.
+"""
 
-import dataclasses
 import functools
+import hashlib
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-import msgspec
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
+from .. import names
 from ..errors import InvalidArgument
+from ..files import lies_at, opened, readable, write_atomically
 from ..streams import generator
-from .matching import match_atoms
+from .matching import float64_array, match_atoms
 from .processes import Processes
 
 #: Function of the outer parameter, detached, that returns further columns of the history, always
@@ -22,23 +30,17 @@ from .processes import Processes
 #: learned, from the parameter.
 Monitor = Callable[[Tensor], Mapping[str, float]]
 
+CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
+#: Version of the checkpoint's content.
+SCHEMA = 4
 #: Columns of a history.
 HISTORY = (
-    "epoch",
-    "step",
-    "seconds",
-    "learning_rate",
-    "loss",
-    "gradient_norm",
-    "dictionary_error",
-    "relative_error",
-    "support_recovery",
-    "moved",
-)
+    "epoch step seconds learning_rate loss gradient_norm dictionary_error relative_error"
+    " support_recovery moved"
+).split()
 #: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the
-#: schedule, with their types.
-_STATE: dict[str, Any] = {"step": int, "weight": int, "rows": list[dict[str, Any]], "diverged": str}
-_STATE |= dict.fromkeys(("seconds", "rate", "loss_sum", "norm_sum"), float)
+#: schedule.
+_STATE = "step weight rows diverged seconds rate loss_sum norm_sum".split()
 #: Fields of a problem that an estimator does not see.
 _HIDDEN = dict.fromkeys(("generating_dictionary", "generating_codes"))
 
@@ -66,17 +68,21 @@ class LearningRun:
     source: Any = None
     processes: Processes = Processes()
 
+    step, seconds, rate, diverged = 0, 0.0, math.nan, ""
+    #: Sums over the samples seen since the last row of the history, and their number.
+    loss_sum, norm_sum, weight = 0.0, 0.0, 0
+    _evaluated = False
+
     def __post_init__(self) -> None:
         dictionary, learner = self.problem.dictionary, self.learner
         # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
         self.axes = (0,) if dictionary.ndim == 2 else (1, 2, 3)
-        norms = torch.linalg.vector_norm(dictionary, dim=self.axes, keepdim=True)
+        norms = vector_norm(dictionary, dim=self.axes, keepdim=True)
         if not norms.all():
             raise InvalidArgument(
                 "dictionary has an atom that is zero: it has no direction to learn from; replace it"
             )
-        unit = dataclasses.replace(self.problem, dictionary=(dictionary / norms).detach())
-        self.start = unit.theta
+        self.start = replace(self.problem, dictionary=(dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
         self.optimizer = learner.optimizer.make(self.theta)
         self.schedule = learner.schedule.make(self.optimizer, learner.epochs)
@@ -84,17 +90,13 @@ class LearningRun:
         self.batch_size = min(learner.batch or samples, samples)
         self.steps_per_epoch = math.ceil(samples / self.batch_size)
         self.total = learner.epochs * self.steps_per_epoch
-        self.step, self.seconds, self.rate, self.diverged = 0, 0.0, math.nan, ""
-        # Sums over the samples seen since the last row of the history, and their number.
-        self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
         self.rows: list[dict[str, float]] = []
-        self._evaluated = False
         #: Generating codes and codes of the last batch, as far as this process has them.
         self._last: tuple[Tensor, Tensor] | None = None
         #: The codes that each of the problem's samples starts from; None where all start alike.
-        self.codes: Tensor | None = None
-        if learner.warm_start:
-            self.codes = learner.algorithm.start(self.problem).codes.clone()
+        self.codes = (
+            learner.algorithm.start(self.problem).codes.clone() if learner.warm_start else None
+        )
 
     @property
     def dictionary(self) -> Tensor:
@@ -117,7 +119,7 @@ class LearningRun:
         A batch is a function of the seed, the step and the codes, so that a training can be
         resumed.
         """
-        problem, seed, samples = self.problem, self.learner.seed, self.batch_size
+        problem, samples = self.problem, self.batch_size
         rows: Any
         if self.source is None:
             places = self.places(step)
@@ -127,10 +129,10 @@ class LearningRun:
             fields["initial"] = self.codes
         else:
             rows = self.processes.part(samples)
-            random = generator(seed, f"learner fresh {step}")
+            random = generator(self.learner.seed, f"learner fresh {step}")
             generating = problem.generating_dictionary
             if generating is not None:
-                generating = generating.cpu().double().numpy()
+                generating = float64_array(generating)
             observations, codes = self.source.samples(generating, samples, random)
             fields = {"observations": observations, "generating_codes": codes}
         return samples, {
@@ -150,12 +152,12 @@ class LearningRun:
         if hasattr(estimator, "seed"):
             # Random directions that are drawn only once would confine the learning to their span.
             random = generator(self.learner.seed, f"learner estimator {self.step}")
-            estimator = dataclasses.replace(estimator, seed=int(random.integers(2**31)))
+            estimator = replace(estimator, seed=int(random.integers(2**31)))
         evaluations = []
 
         def closure() -> float:
             loss, self.theta.grad, codes = self.evaluate(estimator, batch)
-            evaluations.append((loss, float(torch.linalg.vector_norm(self.theta.grad)), codes))
+            evaluations.append((loss, float(vector_norm(self.theta.grad)), codes))
             return loss
 
         try:
@@ -172,7 +174,7 @@ class LearningRun:
             known[self.processes.part(samples)] = evaluations[-1][2]
             self.processes.add(known)
             self.codes[self.places(self.step)] = known
-        self.rate = float(self.optimizer.param_groups[0]["lr"])
+        self.rate = self.optimizer.param_groups[0]["lr"]
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
             self.schedule.step()
@@ -210,8 +212,8 @@ class LearningRun:
             for first in range(0, own, size):
                 fields = {name: tensor[first : first + size] for name, tensor in tensors.items()}
                 initial = fields.pop("initial", learner.algorithm.initial)
-                algorithm = dataclasses.replace(learner.algorithm, initial=initial)
-                part = dataclasses.replace(problem, **fields | problem.fields_at(theta) | _HIDDEN)
+                algorithm = replace(learner.algorithm, initial=initial)
+                part = replace(problem, **fields | problem.fields_at(theta) | _HIDDEN)
                 estimate = estimator.estimate(part, algorithm, learner.depth)
                 # Losses are means over samples, so that a chunk counts by its size.
                 share = len(estimate.codes) / samples
@@ -247,18 +249,16 @@ class LearningRun:
 
     def record(self) -> None:
         """Add a row to the history, with means over the steps since the last one."""
-        generating = self.problem.generating_dictionary
-        moved = self.dictionary - self.problem.dictionary_of(self.start)
+        generating, weight = self.problem.generating_dictionary, self.weight or math.nan
         row = dict.fromkeys(HISTORY, math.nan) | {
             "epoch": self.step / self.steps_per_epoch,
             "step": self.step,
             "seconds": self.seconds,
             "learning_rate": self.rate,
-            "moved": float(torch.linalg.vector_norm(moved)),
+            "loss": self.loss_sum / weight,
+            "gradient_norm": self.norm_sum / weight,
+            "moved": float(vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
         }
-        if self.weight:
-            row["loss"] = self.loss_sum / self.weight
-            row["gradient_norm"] = self.norm_sum / self.weight
         if generating is not None:
             matching = match_atoms(self.dictionary, generating)
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
@@ -288,39 +288,94 @@ class LearningRun:
         )
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned; whatever else it is raises an error."""
-        vars(self).update({name: msgspec.convert(state[name], _STATE[name]) for name in _STATE})
-        own = self.state()
-        groups = (each["optimizer"]["param_groups"] for each in (state, own))
-        for theirs, mine in ((state["schedule"], own["schedule"]), *zip(*groups, strict=True)):
-            if _kinds(theirs) != _kinds(mine):
-                raise ValueError("it is of another optimizer or schedule")
+        """Continue from what `state` returned."""
+        vars(self).update({name: state[name] for name in _STATE})
         self.theta.data.copy_(state["theta"])
         if self.codes is not None:
             self.codes.copy_(state["codes"].to_dense())
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        sizes = {
-            value.numel()
-            for kept in self.optimizer.state.values()
-            for value in kept.values()
-            if isinstance(value, Tensor)
-        }
-        if sizes - {1, self.theta.numel()}:
-            raise ValueError("it is of an optimizer of another parameter")
         self._evaluated = self.step > 0
+
+    @functools.cached_property
+    def configuration(self) -> dict[str, Any]:
+        """All that the steps depend on, so that a checkpoint is never continued as another
+        training.
+        """
+        configuration = self.learner.describe()
+        if not self.learner.schedule.needs_epochs:
+            del configuration["epochs"]
+        del configuration["fresh"]
+        if source := self.source:
+            configuration["source"] = names.text(source) if hasattr(source, "name") else str(source)
+        digest = hashlib.sha256()
+        for field in fields(self.problem):
+            name, value = field.name, getattr(self.problem, field.name)
+            if isinstance(value, Tensor):
+                digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+                digest.update(value.detach().cpu().numpy().tobytes())
+            else:
+                configuration[name] = value
+        return configuration | {"data": digest.hexdigest()[:16]}
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint, the history and the dictionary, each whole or not at all."""
+        content, dictionary = io.BytesIO(), io.BytesIO()
+        torch.save({"configuration": self.configuration, **self.state()}, content)
+        np.save(dictionary, self.dictionary.cpu().numpy())
+        payload = content.getvalue()
+        write_atomically(folder / CHECKPOINT, header(payload) + payload)
+        write_atomically(folder / HISTORY_FILE, pd.DataFrame(self.rows).to_csv(index=False))
+        write_atomically(folder / DICTIONARY_FILE, dictionary.getvalue())
+
+    def begin(self, folder: Path, *, resume: bool) -> None:
+        """Continue from the checkpoint in a folder, or refuse one that holds a checkpoint.
+
+        To continue, one that is missing, damaged, or of other options or data is refused.
+        """
+        path = folder / CHECKPOINT
+        if lies_at(path) is not resume:
+            raise InvalidArgument(
+                f"{folder} holds no checkpoint to resume: start without resuming first"
+                if resume
+                else f"{folder} holds a training already: resume it, or give another folder"
+            )
+        if not resume:
+            return
+        remedy = "delete it and start again"
+        with readable(path, remedy), opened(path) as file:
+            first, _, payload = file.read().partition(b"\n")
+            if first + b"\n" != header(payload):
+                raise OSError("it is damaged or written by another version of the suite")
+            content = torch.load(io.BytesIO(payload), self.theta.device, weights_only=True)
+            stored, now = dict(content["configuration"]), self.configuration
+        for name in sorted(stored | now):
+            if stored.get(name) != now.get(name):
+                difference = (
+                    "other data or another start"
+                    if name == "data"
+                    else f"{name}={stored.get(name)!r}, not {now.get(name)!r}"
+                )
+                raise InvalidArgument(
+                    f"{folder} holds a training with {difference}: resume it with the options"
+                    " and data it was started with, or give another folder"
+                )
+        with readable(path, remedy):
+            self.set_state(content)
 
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
         """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
-        norms = torch.linalg.vector_norm(dictionary, dim=self.axes, keepdim=True)
+        norms = vector_norm(dictionary, dim=self.axes, keepdim=True)
         if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")
         return norms
 
 
-def _kinds(values: Mapping[str, Any]) -> dict[str, type]:
-    """Return the types of some values, a whole number being a number like others."""
-    return {name: float if type(value) is int else type(value) for name, value in values.items()}
+def header(payload: bytes) -> bytes:
+    """Return the first line of a checkpoint: its version, and a digest that vouches for every field
+    of its content.
+    """
+    return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}\n".encode()
 
 
 @functools.lru_cache(maxsize=2)

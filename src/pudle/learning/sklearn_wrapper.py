@@ -1,12 +1,9 @@
 """Unrolled dictionary learning with scikit-learn's interface, for pipelines and searches."""
 
-from __future__ import annotations
-
-import dataclasses
 import math
 import warnings
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
@@ -119,11 +116,11 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         norms = np.linalg.norm(X, axis=1)
         dictionary = random.standard_normal((features, atoms)) / math.sqrt(features)
         chosen = random.permutation(np.flatnonzero(norms > 0))[:atoms]
-        samples = X[chosen].T / norms[chosen]
-        dictionary[:, : len(chosen)] = samples + 0.1 * dictionary[:, : len(chosen)]
+        start = dictionary[:, : len(chosen)]
+        start[:] = X[chosen].T / norms[chosen] + 0.1 * start
         self.components_ = (dictionary / np.linalg.norm(dictionary, axis=0)).astype(X.dtype).T
 
-    def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
@@ -139,7 +136,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.n_iter_ = len(self.error_)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that
         come in parts.
 
@@ -160,8 +157,11 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             run.optimizer.load_state_dict(self._optimizer_state)
         run.advance()
         if run.diverged:
-            kept = "the dictionary before this call is kept"
-            warnings.warn(f"{run.diverged}; {kept}", LearningWarning, stacklevel=2)
+            warnings.warn(
+                f"{run.diverged}; the dictionary before this call is kept",
+                LearningWarning,
+                stacklevel=2,
+            )
             return self
         self.components_ = run.dictionary.numpy().T.copy()
         self._optimizer_state = run.optimizer.state_dict()
@@ -189,12 +189,12 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         n_features).
         """
         check_is_fitted(self)
-        return (codes if scipy.sparse.issparse(codes) else np.asarray(codes)) @ self.components_
+        return np.asarray(codes @ self.components_)
 
     def _learner(self, **changes: Any) -> Any:
         options = {
             field.name: getattr(self, field.name)
-            for field in dataclasses.fields(Learner)
+            for field in fields(Learner)
             if hasattr(self, field.name)
         }
         return Learner(**options | {"seed": self._seed} | changes)
@@ -203,7 +203,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         # Copies: torch would share memory, and warns of read-only arrays.
         return SparseCoding(
             observations=torch.tensor(X),
-            dictionary=torch.tensor(self.components_.T.astype(X.dtype, copy=False)),
+            dictionary=torch.tensor(self.components_.T.astype(X.dtype)),
             penalty=check_positive("alpha", self.alpha),
             loss=self.loss,
             nonnegative=self.nonnegative,

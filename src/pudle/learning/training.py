@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import time
 import tokenize
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from ..errors import InvalidArgument
+from ..measuring.case import DTYPES
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
 from ..validation import check_choice
 
-# Help texts do without torch and numpy: what imports these is imported where it is used.
+# Lists of experiments do without pandas: what imports it is imported where it is used.
 if TYPE_CHECKING:
-    import numpy as np
-
     from .learner import Learner, Training
 
 
@@ -66,9 +66,7 @@ class LearningExperiment(Experiment):
         """Return the learner."""
         from .learner import Learner
 
-        return Learner(
-            **{field.name: getattr(self, field.name) for field in dataclasses.fields(Learner)}
-        )
+        return Learner(**{field.name: getattr(self, field.name) for field in fields(Learner)})
 
     def problem(self, device: str = "cpu", **options: Any) -> Any:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
@@ -76,23 +74,34 @@ class LearningExperiment(Experiment):
         A dataset without the loss is refused, and so is a `start` without a dictionary of that
         shape.
         """
-        from ..measuring.case import DTYPES
-
         check_choice("dtype", self.dtype, DTYPES)
-        dataset: Any = make_dataset(self.dataset)
+        dataset = make_dataset(self.dataset)
         check_choice("loss", self.loss, dataset.losses)
-        dataset = dataclasses.replace(dataset, seed=self.seed)
+        dataset = replace(dataset, seed=self.seed)
         problem = dataset.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
         if self.start is None or not hasattr(problem, "dictionary"):
             return problem
-        start = _read_start(self.start, tuple(problem.dictionary.shape))
-        return dataclasses.replace(problem, dictionary=problem.dictionary.new_tensor(start))
+        shape, content = tuple(problem.dictionary.shape), io.BytesIO(_read(self.start))
+        try:
+            start = np.lib.format.read_array(content, allow_pickle=False)
+        except (ValueError, tokenize.TokenError):
+            raise InvalidArgument(
+                f"start={self.start!r} is not a whole array of numbers (.npy)"
+            ) from None
+        if start.shape != shape or start.dtype.kind not in "fiu" or not np.isfinite(start).all():
+            raise InvalidArgument(
+                f"start={self.start!r} holds {start.dtype} of shape {start.shape}: give finite real"
+                f" numbers of the shape {shape} of the dataset's dictionary"
+            )
+        # In this machine's byte order.
+        start = start.astype(np.float64)
+        return replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
     def source(self) -> Any:
         """Return what fresh samples are drawn from, or None if the training takes the problem's
         own.
         """
-        dataset: Any = make_dataset(self.dataset) if self.fresh else None
+        dataset = make_dataset(self.dataset) if self.fresh else None
         if self.fresh and not hasattr(dataset, "samples"):
             raise InvalidArgument(
                 f"dataset {self.dataset!r} has no fresh samples to draw: use one such as"
@@ -109,8 +118,8 @@ class LearningExperiment(Experiment):
         the process, which do not change when the machine is busy with other work. The training's
         reason holds its warnings where it would be empty.
         """
-        from .checkpoint import CHECKPOINT
         from .learner import LearningWarning
+        from .run import CHECKPOINT
 
         options = {
             "resume": (folder / CHECKPOINT).exists(),
@@ -120,15 +129,11 @@ class LearningExperiment(Experiment):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
             training = self.learner().fit(problem, folder=folder, progress=progress, **options)
-        texts = (str(each.message) for each in caught if each.category is LearningWarning)
-        return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
+        texts = (f"{each.message}" for each in caught if each.category is LearningWarning)
+        return replace(training, reason=training.reason or "; ".join(texts))
 
     def run(
-        self,
-        folder: Path,
-        device: str = "cpu",
-        progress: ProgressCallback = silent,
-        **options: Any,
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent, **options: Any
     ) -> ExperimentResult:
         """Learn the dictionary.
 
@@ -138,13 +143,13 @@ class LearningExperiment(Experiment):
         is the learned one. The reason holds the warnings, if any.
         """
         training = self.train(self.problem(device), folder, device, progress, **options)
+        history, names = training.history, ["dictionary_error", "relative_error", "loss"]
         # The first row has no loss yet: the second has that of the start.
-        start = training.history.bfill().iloc[0].to_dict()
-        end = training.history.iloc[-1].to_dict()
-        names = ("dictionary_error", "relative_error", "loss")
-        summary = {f"start_{name}": start[name] for name in names}
-        summary |= {name: end[name] for name in (*names, "support_recovery", "seconds")}
-        return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
+        start = history[names].bfill().iloc[0].add_prefix("start_")
+        end = history[[*names, "support_recovery", "seconds"]].iloc[-1]
+        return result_of(
+            training, {**start, **end}, {"dictionary": training.dictionary.cpu().numpy()}
+        )
 
     def fingerprint(self) -> str:
         start = f" {hashlib.sha256(_read(self.start)).hexdigest()}" if self.start else ""
@@ -158,10 +163,8 @@ def result_of(
     those of a training.
     """
     status = "diverged" if training.status == "diverged" else "ok"
-    summary = {**summary, "steps": training.steps}
-    return ExperimentResult(
-        training.history.to_dict("records"), summary, arrays, status, training.reason
-    )
+    rows, summary = training.history.to_dict("records"), {**summary, "steps": training.steps}
+    return ExperimentResult(rows, summary, arrays, status, training.reason)
 
 
 def _read(path: str) -> bytes:
@@ -169,20 +172,3 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InvalidArgument(f"start={path!r} cannot be read: {error.strerror}") from None
-
-
-def _read_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the dictionary of that shape in a file, as float64 in this machine's byte order."""
-    import numpy as np
-
-    content = io.BytesIO(_read(path))
-    try:
-        start = np.lib.format.read_array(content, allow_pickle=False)
-    except (ValueError, tokenize.TokenError):
-        raise InvalidArgument(f"start={path!r} is not a whole array of numbers (.npy)") from None
-    if start.shape != shape or start.dtype.kind not in "fiu" or not np.isfinite(start).all():
-        raise InvalidArgument(
-            f"start={path!r} holds {start.dtype} of shape {start.shape}: give finite real numbers"
-            f" of the shape {shape} of the dataset's dictionary"
-        )
-    return start.astype(np.float64)

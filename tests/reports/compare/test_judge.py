@@ -16,8 +16,7 @@ from two_sides import (
 )
 
 from pudle.reports.compare import summary
-from pudle.reports.compare.judge import COLUMNS
-from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.judge import COLUMNS, Limits
 
 COSTS = len(CASES) * len(ESTIMATORS) * len(TIMED)
 CELLS = COSTS * 2 + len(CASES) * len(ESTIMATORS) * len(DEPTHS) * len(summary.ERRORS)

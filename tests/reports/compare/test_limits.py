@@ -4,7 +4,7 @@ import tomllib
 
 from paths import ROOT
 
-from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.judge import Limits
 
 
 def test_the_repository_states_the_defaults():

@@ -20,7 +20,7 @@ from pudle import names
 from pudle.errors import InvalidArgument, PudleError, UnreadableResult, UnsupportedProblem
 from pudle.measuring import measurement, scoring
 from pudle.reports import markup
-from pudle.reports.leaderboard import page, ranking, submission
+from pudle.reports.leaderboard import page, submission
 from pudle.reports.load import load
 
 INF, ADA = math.inf, "Ada Lovelace <ada@example.org>"
@@ -65,7 +65,7 @@ def test_ranks(scored, ranks, reached):
         ).assign(family="lasso", case=list("abc")[: len(rows)])
         for name, rows in scored.items()
     }
-    rows = ranking.ranked(tables)
+    rows = page.ranked(tables)
     assert dict(zip(rows["estimator"], rows["rank"], strict=True)) == ranks
     assert rows["estimator"].tolist() == list(ranks) and rows["reached"].tolist() == reached
 
@@ -89,8 +89,7 @@ def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest
         records.append(record(case(depths=[10, 30]), name, scores=rows))
     results = load(write(tmp_path, records), "quick")
     reached = [
-        ranking.reached(results, name, "two")[["depth", "error"]].iloc[0].tolist()
-        for name in curves
+        page.reached(results, name, "two")[["depth", "error"]].iloc[0].tolist() for name in curves
     ]
     assert reached == [[30, 1e-4], [INF, 1e-2], [INF, INF]]
 
@@ -110,7 +109,7 @@ def test_an_error_that_does_not_come_out_again_is_named(submitted, here, lines):
         pd.Series({("a", 10 * place): value for place, value in enumerate(values, 1)})
         for values in (submitted, here)
     )
-    assert ranking.differing(one, other) == lines
+    assert page.differing(one, other) == lines
 
 
 @pytest.mark.parametrize("spec", page.BUILT_IN)
@@ -122,7 +121,7 @@ def test_built_in_estimators_are_loaded_as_submissions_are(spec):
 
 def test_the_cases_of_the_leaderboard_exist():
     cases = submission.selection("backprop").cases
-    families = {ranking.family(case.name, case.loss) for case in cases}
+    families = {page.family(case.name, case.loss) for case in cases}
     assert len(cases) >= 8 and len(families) == 6
     assert {"ridge regression", "dense dictionaries, reconstruction loss"} <= families
     for each in cases:

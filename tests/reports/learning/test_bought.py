@@ -6,7 +6,7 @@ import pytest
 from living_page import data, html
 from synthetic import CURVES, case, denoising, record, training, write, write_experiments
 
-from pudle.reports.learning.bought import bought
+from pudle.reports.learning.sections import bought
 from pudle.reports.load import load
 from pudle.reports.report import Report
 

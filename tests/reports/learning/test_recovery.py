@@ -7,7 +7,7 @@ from synthetic import baseline, training
 
 from pudle import text
 from pudle.reports.learning import recovery
-from pudle.reports.learning.pictures import POINTS
+from pudle.reports.learning.methods import POINTS
 from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 

@@ -1,7 +1,7 @@
 """Study of image denoising: filters learned with three gradients, and other packages' methods."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...measuring.experiment import Experiment
 from ..denoising import METHODS, DenoisingBaseline, DenoisingExperiment
@@ -28,7 +28,7 @@ _TRAINING = LearningExperiment(
     record_every=400,
     dtype="float32",
 )
-_SMALL = dataclasses.replace(
+_SMALL = replace(
     _TRAINING, dataset="noisy_crops(n_samples=200, size=65)", epochs=4, record_every=200
 )
 #: Crops and epochs for gradients that gain nothing from longer training on photographs. On the
@@ -48,28 +48,27 @@ def _family(
     packages' methods.
     """
     trainings = {
-        name: dataclasses.replace(
+        name: replace(
             training, estimator=estimator, loss=loss, optimizer=f"adam(learning_rate={rate})"
         )
         for name, (estimator, loss, rate) in GRADIENTS.items()
     }
     for name, (crops, epochs) in lengths.items():
         dataset = f"noisy_crops(n_samples={crops})"
-        trainings[name] = dataclasses.replace(
+        trainings[name] = replace(
             trainings[name], dataset=dataset, epochs=epochs, record_every=crops
         )
-    with_penalties = training.dataset.replace(")", ", learned_penalties=True)")
-    trainings["backprop-penalties"] = dataclasses.replace(
-        trainings["backprop"], dataset=with_penalties
+    trainings["backprop-penalties"] = replace(
+        trainings["backprop"], dataset=training.dataset.replace(")", ", learned_penalties=True)")
     )
-    learned = {
-        name: DenoisingExperiment(each, images, images, budget=budget)
+    experiments: dict[str, Experiment] = {
+        f"{prefix}-{name}": DenoisingExperiment(each, images, images, budget=budget)
         for name, each in trainings.items()
     }
-    baselines = {
-        method.lower().replace(" ", "-"): DenoisingBaseline(method, images) for method in METHODS
-    }
-    return {f"{prefix}-{name}": experiment for name, experiment in {**learned, **baselines}.items()}
+    for method in METHODS:
+        name = method.lower().replace(" ", "-")
+        experiments[f"{prefix}-{name}"] = DenoisingBaseline(method, images)
+    return experiments
 
 
 EXPERIMENTS: dict[str, Experiment] = _family(

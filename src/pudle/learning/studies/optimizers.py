@@ -16,20 +16,16 @@ GRADIENTS = {
 }
 
 _SMALL_RATES = ("3e-3", "1e-2", "3e-2", "1e-1")
-#: Specs of the optimizers without their rate, and their rates. Gradient descent moves an entry by
-#: the rate times its gradient, which is far below one; Adam by about the rate itself; L-BFGS starts
-#: its line search at the rate.
-OPTIMIZERS = {
-    "sgd": ("sgd(learning_rate={})", ("3e-1", "1", "3", "10")),
-    "momentum": ("momentum(learning_rate={})", ("1e-1", "3e-1", "1", "3")),
-    "adam": ("adam(learning_rate={})", _SMALL_RATES),
-    "adam_tangent": ("adam(learning_rate={}, tangent=True)", _SMALL_RATES),
-    "adamw": ("adamw(learning_rate={})", _SMALL_RATES),
-    "lbfgs": ("lbfgs(learning_rate={})", ("1e-1", "3e-1", "1")),
+#: The optimizers' rates. Gradient descent moves an entry by the rate times its gradient, which is
+#: far below one; Adam by about the rate itself; L-BFGS starts its line search at the rate.
+RATES = {
+    "sgd": ("3e-1", "1", "3", "10"),
+    "momentum": ("1e-1", "3e-1", "1", "3"),
+    "adam": _SMALL_RATES,
+    "adam_tangent": _SMALL_RATES,
+    "adamw": _SMALL_RATES,
+    "lbfgs": ("1e-1", "3e-1", "1"),
 }
-#: Steps with full batches, which are epochs. A step of L-BFGS has four iterations, so that it takes
-#: fewer steps.
-STEPS = {name: 30 if name == "lbfgs" else 120 for name in OPTIMIZERS}
 #: Mini-batches: ten steps an epoch.
 BATCH, BATCH_EPOCHS = 50, 12
 
@@ -40,9 +36,11 @@ _DATASET = (
 
 
 def _experiment(
-    gradient: str, optimizer: str, epochs: int, batch: int | None = None
+    gradient: str, name: str, rate: str, epochs: int, batch: int | None = None
 ) -> LearningExperiment:
     estimator, loss = GRADIENTS[gradient]
+    tangent = ", tangent=True" if name == "adam_tangent" else ""
+    optimizer = f"{name.removesuffix('_tangent')}(learning_rate={rate}{tangent})"
     return LearningExperiment(
         _DATASET,
         loss,
@@ -56,18 +54,22 @@ def _experiment(
     )
 
 
+# Full batches, whose steps are epochs. A step of L-BFGS has four iterations, so that it takes fewer
+# steps.
 EXPERIMENTS: dict[str, LearningExperiment] = {
-    f"optimizers-{name}-{rate}-{gradient}": _experiment(gradient, spec.format(rate), STEPS[name])
+    f"optimizers-{name}-{rate}-{gradient}": _experiment(
+        gradient, name, rate, 30 if name == "lbfgs" else 120
+    )
     for gradient in GRADIENTS
-    for name, (spec, rates) in OPTIMIZERS.items()
+    for name, rates in RATES.items()
     for rate in rates
 } | {
     f"optimizers-{name}-{rate}-{gradient}-batch{BATCH}": _experiment(
-        gradient, spec.format(rate), BATCH_EPOCHS, BATCH
+        gradient, name, rate, BATCH_EPOCHS, BATCH
     )
     # Without L-BFGS: the curvature pairs of different batches do not belong to one function.
     for gradient in ("alternating-lasso", "backprop-reconstruction")
-    for name, (spec, rates) in OPTIMIZERS.items()
+    for name, rates in RATES.items()
     if name not in ("lbfgs", "adamw")
     for rate in rates
 }

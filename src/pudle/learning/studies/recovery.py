@@ -2,7 +2,7 @@
 core.
 """
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 from ...measuring.experiment import Experiment
@@ -10,12 +10,7 @@ from ..recovery_baselines import RecoveryBaseline
 from ..training import LearningExperiment
 
 #: Estimator and outer loss of each gradient.
-GRADIENTS = {
-    "alternating-lasso": ("alternating", "lasso"),
-    "backprop-lasso": ("backprop", "lasso"),
-    "backprop-reconstruction": ("backprop", "reconstruction"),
-}
-DEPTHS = (25, 50, 100)
+GRADIENTS = (("alternating", "lasso"), ("backprop", "lasso"), ("backprop", "reconstruction"))
 
 #: Factor per layer of the decaying threshold, which the paper does not publish. After 100 layers
 #: this one leaves 0.07 of the penalty. The remaining error falls with the square of that share; but
@@ -60,7 +55,7 @@ _EXACT: dict[str, Any] = {
 
 #: Far start in seconds: so few layers that the errors of the gradients differ, and a step so large
 #: that 40 of them learn.
-_QUICK = dataclasses.replace(
+_QUICK = replace(
     _FAR,
     dataset="sparse_gaussian(n_samples=400, perturbation=0.1)",
     depth=25,
@@ -82,16 +77,16 @@ def _near(shape: str, sparsity: int) -> str:
 
 _LEARNED: dict[str, LearningExperiment] = (
     {
-        f"2a{size}-T{depth}-{gradient}{suffix}": dataclasses.replace(
+        f"2a{size}-T{depth}-{estimator}-{loss}{suffix}": replace(
             _FAR, estimator=estimator, loss=loss, depth=depth, optimizer=optimizer, **changes
         )
         for size, changes in _SIZES.items()
         for suffix, optimizer in _ADAMS.items()
-        for depth in DEPTHS
-        for gradient, (estimator, loss) in GRADIENTS.items()
+        for depth in (25, 50, 100)
+        for estimator, loss in GRADIENTS
     }
     | {
-        f"2a{size}-exact-{loss}{suffix}": dataclasses.replace(
+        f"2a{size}-exact-{loss}{suffix}": replace(
             _FAR, loss=loss, optimizer=optimizer, **changes | _EXACT
         )
         for size, changes in _SIZES.items()
@@ -99,13 +94,11 @@ _LEARNED: dict[str, LearningExperiment] = (
         for loss in ("lasso", "reconstruction")
     }
     | {
-        f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": dataclasses.replace(
-            _QUICK, estimator=estimator
-        )
+        f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": replace(_QUICK, estimator=estimator)
         for estimator in ("alternating", "truncated(window=10)", "backprop")
     }
     | {
-        f"2b{size}-s{sparsity}-{rule}": dataclasses.replace(
+        f"2b{size}-s{sparsity}-{rule}": replace(
             _NEAR, algorithm=algorithm, dataset=_near(shape, sparsity), dtype=dtype
         )
         for size, shape, sparsities, dtype in (
@@ -123,17 +116,17 @@ _LEARNED: dict[str, LearningExperiment] = (
     }
 )
 
-_LEARNED["2b-medium-s10-exact"] = dataclasses.replace(_LEARNED["2b-medium-s10-constant"], **_EXACT)
+_LEARNED["2b-medium-s10-exact"] = replace(_LEARNED["2b-medium-s10-constant"], **_EXACT)
 
 #: The same trainings with NOODL's direction instead of a gradient.
 _NOODL: dict[str, LearningExperiment] = {
-    "2a-small-noodl": dataclasses.replace(
+    "2a-small-noodl": replace(
         _LEARNED["2a-small-T100-backprop-reconstruction"],
         estimator="noodl",
         algorithm=ALGORITHMS["hard"],
     )
 } | {
-    name.replace("hard", "noodl"): dataclasses.replace(experiment, estimator="noodl")
+    name.replace("hard", "noodl"): replace(experiment, estimator="noodl")
     for name, experiment in _LEARNED.items()
     if name.endswith("-hard")
 }
@@ -142,7 +135,7 @@ _NOODL: dict[str, LearningExperiment] = {
 #: every step, of which an epoch has one. The learning rate corrects half of an atom's error in a
 #: step: p / (2 s E|z|), with E|z| = 1.5.
 _NOODL |= {
-    f"2b-s{sparsity}-noodl-fresh": dataclasses.replace(
+    f"2b-s{sparsity}-noodl-fresh": replace(
         _LEARNED[f"2b-s{sparsity}-hard"],
         dataset=_near("n_samples=1000, n_features=1000, n_components=1500", sparsity),
         estimator="noodl",
