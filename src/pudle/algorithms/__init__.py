@@ -3,13 +3,11 @@ layers.
 """
 
 from . import kernels as kernels  # registers its faster ways
-from .active_set import ActiveSet
 from .algorithm import Algorithm, State, Trajectory
-from .coordinate_descent import CoordinateDescent
-from .fista import Fista
-from .ista import Ista
-from .iteration import Iteration
+from .ista import Fista, Ista
+from .lasso_solvers import ActiveSet, CoordinateDescent
 from .noodl import Noodl
+from .stepless import Iteration
 
 __all__ = [
     "ActiveSet",

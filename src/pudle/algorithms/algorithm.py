@@ -209,7 +209,7 @@ class Algorithm(ABC):
                 f" {problem.code_shape}"
             )
         check_alike("initial", codes, problem.parameter, problem.theta)
-        return State(codes=codes, point=codes)
+        return State(codes, codes)
 
     def run(
         self,
@@ -239,18 +239,13 @@ class Algorithm(ABC):
                 f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer"
             )
         step = self.step_size(problem) if self.uses_step else 1.0
-        state = self.start(problem, initial)
         own, later = self.later_layers()
         own = min(own, depth)
-        states = {}
-        for iteration in range(own):
-            if iteration in keep:
-                states[iteration] = state
-            state = self.advance(problem, state, step)
+        states = run_layers.plain(problem, self, self.start(problem, initial), own, keep, step)
         kept = [iteration - own for iteration in keep if iteration >= own]
-        for iteration, each in run_layers(problem, later, state, depth - own, kept, step).items():
-            states[own + iteration] = each
-        return Trajectory(codes=states[depth].codes, depth=depth, states=states)
+        rest = run_layers(problem, later, states.pop(own), depth - own, kept, step)
+        states |= {own + iteration: state for iteration, state in rest.items()}
+        return Trajectory(states[depth].codes, depth, states)
 
     def later_layers(self) -> tuple[int, "Algorithm"]:
         """Return how many layers this algorithm has of its own before those of another, and that

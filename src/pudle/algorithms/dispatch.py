@@ -1,6 +1,6 @@
 """Faster ways to do what a function does, found by the type of the problem that it is given.
 
-A function that is dispatched knows none of them: a module that has one registers it.
+A function that is dispatched knows none of them: a module that has one adds it to `faster`.
 """
 
 import functools
@@ -20,15 +20,12 @@ class Dispatched(Generic[P, R]):
 
     def __init__(self, plain: Callable[P, R]) -> None:
         self.plain = plain
-        self._faster: dict[type, Callable[..., Any]] = {}
+        #: Faster ways, by the type of the problem.
+        self.faster: dict[type, Callable[..., Any]] = {}
         functools.update_wrapper(self, plain)
 
-    def register(self, problem: type, faster: Callable[..., Any]) -> None:
-        """Register a faster way for a type of problem."""
-        self._faster[problem] = faster
-
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if faster := self._faster.get(type(args[0])):
+        if faster := self.faster.get(type(args[0])):
             result: R = faster(*args, **kwargs)
             if result is not NotImplemented:
                 return result

@@ -8,7 +8,6 @@ dense in the first layers only; there a product with all of G is faster than one
 rows.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from ..problems import SparseCoding
 from ..problems.l1 import gram as symmetric
 from ..threads import single_thread
 from .algorithm import Algorithm, State
-from .fista import Fista, following
+from .ista import Fista, following
 from .thresholding import Hard
 from .unrolling import direct_gradients
 
@@ -95,7 +94,7 @@ def run_and_pull(
         isinstance(algorithm, Fista),
     )
     problem = problem.with_theta(problem.theta.detach().contiguous())
-    (n, p), count, penalty = problem.code_shape, len(tops), problem.penalty
+    (n, p), m, count, penalty = problem.code_shape, len(problem.theta), len(tops), problem.penalty
     lasso, given, threshold = problem.loss == "lasso", adjoints is not None, step * penalty
     gram = symmetric(problem.dictionary).mul_(step)
     gram.diagonal().add_(step * problem.l2_penalty)
@@ -108,7 +107,6 @@ def run_and_pull(
     kept = sorted({*keep, depth})
     codes = gram.new_empty(len(kept), n, p)
     points = torch.empty_like(codes) if accelerated else codes
-    m = problem.dictionary.shape[0]
     # Two products with the dictionary are cheaper than one with G; and they keep their rounding in
     # its row space: on the complement, no layer pulls it back.
     thin, drifted = p > 2 * m, False
@@ -121,13 +119,22 @@ def run_and_pull(
     # Depths are the last axis in memory for compiled code, the first for dense products.
     gram_bar = gram.new_zeros(atoms, atoms, count).movedim(2, 0)
     dense_bar = gram_bar if count == 1 or by_columns else gram.new_zeros(count, p, p)
-    theta_bar = gram.new_zeros(count, *problem.dictionary.shape)
+    theta_bar = gram.new_zeros(count, m, p)
     returned = gram.new_empty(0) if adjoints is None else adjoints.clone()
+    layer_bytes = max(depth, 1) * p * gram.itemsize * (1 + accelerated)
+    size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if tops else 4 * CHUNK
+    for first in range(0, n, size):
+        rows = slice(first, first + size)
+        part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())
+        products = part.adjoint(part.observations).mul_(step)
+        products_bar = gram.new_zeros(count, *products.shape)
+        # Adjoints of codes and point for each depth, at the layer that has been reached.
+        carried = gram.new_zeros(count, 2, *products.shape)
+        if given:
+            carried.copy_(returned[:, :, rows])
 
-    def run_dense(rows: slice, part: SparseCoding, products: Tensor) -> list[Any]:
-        """Return codes and points up to the first layer at which they are sparse, or the last; None
-        for those that nothing needs.
-        """
+        # Codes and points up to the first layer at which they are sparse, or the last; None for
+        # those that nothing needs.
         z, y = (each[rows].detach().contiguous() for each in (state.codes, state.point))
         states: list[Any] = [(z, y)]
         for layer in range(depth + 1):
@@ -135,8 +142,8 @@ def run_and_pull(
                 place = kept.index(layer)
                 codes[place, rows], points[place, rows] = z, y
             # Counting takes a tenth of a layer's time.
-            checked = layer < 16 or layer % 8 == 0
-            if layer == depth or (checked and not is_dense(problem, y, from_zero=layer == 0)):
+            counted = layer < 16 or layer % 8 == 0
+            if layer == depth or (counted and not is_dense(problem, y, from_zero=layer == 0)):
                 break
             if not tops:
                 states[-1] = None
@@ -149,63 +156,22 @@ def run_and_pull(
             z = rule(values, threshold, state.iteration + layer, problem.nonnegative)
             y = torch.add(z, z - before, alpha=pulls[layer + 1]) if accelerated else z
             states.append((z, y))
-        return states
 
-    def pull_dense(
-        k: int, part: SparseCoding, states: list[Any], carried: Tensor, products_bar: Tensor
-    ) -> None:
-        """Pull the adjoints of the k-th depth back to the first of the states."""
-        top, (current, of_point) = tops[k], carried
-        if not given and top < len(states):
-            # The mean over this part of the samples, as a part of that over all.
-            current = direct_gradients(part, states[top][0])[1] * (len(current) / n)
-        top = min(top, len(states) - 1)
-        current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
-        # From zero codes the derivative in G through the first layer is zero.
-        warm = bool(states[0][1].any())
-        for t in range(top - 1, -1, -1):
-            y = states[t][1]
-            compiled.restrict(current.numpy(), states[t + 1][0].numpy(), products_bar.numpy())
-            images = current @ columns if by_columns else current
-            if (t or warm) and by_columns:
-                columns_bar[k].addmm_(current.T, y @ columns, alpha=-1)
-                columns_bar[k].addmm_(y.T, images, alpha=-1)
-            elif t or warm:
-                dense_bar[k].addmm_(y.T, current, alpha=-1)
-            if t == 0 and not given:
-                break
-            moved = (
-                torch.addmm(
-                    current, images, columns.T, beta=1 - step * problem.l2_penalty, alpha=-step
-                )
-                if thin
-                else torch.addmm(current, current, gram, alpha=-1)
-            )
-            if t == 0:
-                carried[0], carried[1] = before, moved
-            elif accelerated:
-                current, before = before + (1 + pulls[t]) * moved, -pulls[t] * moved
-            else:
-                current = moved
-
-    layer_bytes = max(depth, 1) * p * gram.element_size() * (2 if accelerated else 1)
-    size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if tops else 4 * CHUNK
-    for first in range(0, n, size):
-        rows = slice(first, first + size)
-        part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())
-        products = part.adjoint(part.observations).mul_(step)
-        products_bar = gram.new_zeros(count, *products.shape)
-        # Adjoints of codes and point for each depth, at the layer that has been reached.
-        carried = gram.new_zeros(count, 2, *products.shape)
-        if given:
-            carried.copy_(returned[:, :, rows])
-        states = run_dense(rows, part, products)
         if len(states) <= depth:
             number = gram.numpy().dtype.type
+            tensors = {
+                "gram": gram,
+                "products": products,
+                "codes": codes,
+                "points": points,
+                "adjoints": carried,
+                "gram_bar": gram_bar.movedim(0, 2),
+                "products_bar": products_bar,
+                "columns": columns if columnwise else nothing,
+                "columns_bar": columns_bar[0] if columnwise else nothing,
+            }
             program = compiled.Program(
                 offset=len(states) - 1,
-                gram=gram.numpy(),
-                products=products.numpy(),
                 thresholds=np.array(cutoffs, number),
                 pulls=np.array(pulls, number),
                 step=number(step),
@@ -216,22 +182,48 @@ def run_and_pull(
                 nonnegative=problem.nonnegative,
                 accelerated=accelerated,
                 keep=np.array(kept, np.int64),
-                codes=codes.numpy(),
-                points=points.numpy(),
                 first=first,
                 tops=np.array(tops, np.int64),
                 given=given,
-                adjoints=carried.numpy(),
-                gram_bar=gram_bar.movedim(0, 2).numpy(),
-                products_bar=products_bar.numpy(),
-                columns=(columns if columnwise else nothing).numpy(),
-                columns_bar=(columns_bar[0] if columnwise else nothing).numpy(),
+                **{name: tensor.numpy() for name, tensor in tensors.items()},
             )
             compiled.run_layers(program, *(each.contiguous().numpy() for each in states[-1]))
-            drifted |= rounds and int((codes[-1, rows] != 0).sum(1).max()) > m
-        for k in range(count):
-            # One depth after another, so that its adjoints stay in the cache.
-            pull_dense(k, part, states, carried[k], products_bar[k])
+            drifted |= rounds and bool(((codes[-1, rows] != 0).sum(1) > m).any())
+
+        # Pull back through the dense layers, one depth after another, so that its adjoints stay in
+        # the cache.
+        for k, top in enumerate(tops):
+            current, of_point = carried[k]
+            if not given and top < len(states):
+                # The mean over this part of the samples, as a part of that over all.
+                current = direct_gradients(part, states[top][0])[1] * (len(current) / n)
+            last = min(top, len(states) - 1)
+            current, before = current + (1 + pulls[last]) * of_point, -pulls[last] * of_point
+            # From zero codes the derivative in G through the first layer is zero.
+            warm = states[0][1].any()
+            for t in range(last - 1, -1, -1):
+                y, restricted = states[t][1], (current, states[t + 1][0], products_bar[k])
+                compiled.restrict(*(each.numpy() for each in restricted))
+                images = current @ columns if by_columns else current
+                if (t or warm) and by_columns:
+                    columns_bar[k].addmm_(current.T, y @ columns, alpha=-1)
+                if t or warm:
+                    (columns_bar if by_columns else dense_bar)[k].addmm_(y.T, images, alpha=-1)
+                if t == 0 and not given:
+                    break
+                moved = (
+                    torch.addmm(
+                        current, images, columns.T, beta=1 - step * problem.l2_penalty, alpha=-step
+                    )
+                    if thin
+                    else torch.addmm(current, current, gram, alpha=-1)
+                )
+                if t == 0:
+                    carried[k, 0], carried[k, 1] = before, moved
+                elif accelerated:
+                    current, before = before + (1 + pulls[t]) * moved, -pulls[t] * moved
+                else:
+                    current = moved
         theta_bar += part.observations.T @ products_bar
         if given:
             returned[:, :, rows] = carried
@@ -244,13 +236,12 @@ def run_and_pull(
         pairwise = pairwise + of_pairs if thin else of_pairs
     through_gram, through_products = pairwise.mul_(step), theta_bar.mul_(step)
     magnitudes = norms(through_gram) + norms(through_products)
-    kept_states = {}
-    for layer, z, y in zip(kept, codes, points, strict=True):
-        at = {"momentum": momenta[layer], "iteration": state.iteration + layer}
-        point = y if accelerated else z
-        kept_states[layer] = dataclasses.replace(state, codes=z, point=point, **at)
-    if 0 in kept_states:
-        kept_states[0] = state
+    kept_states = {
+        layer: State(z, y if accelerated else z, momenta[layer], state.iteration + layer)
+        if layer
+        else state
+        for layer, z, y in zip(kept, codes, points, strict=True)
+    }
     return Result(
         {} if drifted else kept_states,
         through_gram.add_(through_products),

@@ -19,15 +19,13 @@ from torch import Tensor
 
 from ..kernel_choice import choice
 from ..problems import PenaltySelection, Problem, SparseCoding
-from ..problems.l1 import LOSSES, DenseL1Problem
+from ..problems.l1 import DenseL1Problem
 from ..threads import single_thread
 from . import unrolling
-from .active_set import ActiveSet
 from .algorithm import Algorithm, State, is_recorded, is_wrapped, run_layers
-from .coordinate_descent import CoordinateDescent
-from .fista import Fista
 from .gram_layers import is_dense, norms, run_and_pull
-from .ista import Ista
+from .ista import Fista, Ista
+from .lasso_solvers import ActiveSet, CoordinateDescent
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
 
@@ -42,7 +40,6 @@ LARGEST_CANCELLATION = 100.0
 LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 8e3, 4
 #: Work of a layer and its adjoint as a multiple of that of a layer alone.
 WITH_ADJOINT = 10
-_BUILT_IN_LOSSES = dict(LOSSES)
 
 
 def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
@@ -66,14 +63,13 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
-    """Return whether a problem is sparse coding with one penalty for all atoms and one of this
-    package's own losses.
+    """Return whether a problem is sparse coding with one penalty for all atoms and a loss that the
+    kernels know.
     """
     return (
         type(problem) is SparseCoding
         and isinstance(problem.penalty, float)
-        and isinstance(problem.loss, str)
-        and LOSSES.get(problem.loss) is _BUILT_IN_LOSSES.get(problem.loss)
+        and problem.loss in ("lasso", "reconstruction")
     )
 
 
@@ -94,7 +90,6 @@ def apply(
         layer = samples * (work * size - SAMPLE_WORK / problem.theta.itemsize) + work * LAYER_WORK
         return layers * layer >= LEAST_WORK + 2 * atoms * size
 
-    tensors = [problem.observations, problem.theta, state.codes, state.point]
     return (
         worth(layers)
         and is_plain(problem)
@@ -102,7 +97,7 @@ def apply(
         and choice() != "torch"
         and type(algorithm.thresholding) in (Soft, Decaying, Hard)
         and not isinstance(state.momentum, Tensor)
-        and _computable(*tensors)
+        and _computable(problem.observations, problem.theta, state.codes, state.point)
         and (worth(layers - DENSE_LAYERS) or not is_dense(problem, state.point, from_zero=True))
     )
 
@@ -110,11 +105,10 @@ def apply(
 def _computable(*tensors: Tensor) -> bool:
     """Return whether tensors are such that the kernels can compute with them."""
     return all(
-        tensor.dtype in (torch.float32, torch.float64)
-        and tensor.device.type == "cpu"
+        tensor.device.type == "cpu"
         and not is_wrapped(tensor)
         # Zero times what is not finite is NaN, and no kernel multiplies zeros.
-        and bool(tensor.detach().sum().isfinite())
+        and tensor.detach().sum().isfinite()
         for tensor in tensors
     )
 
@@ -141,19 +135,18 @@ def _run_layers(
 def _run_solver(
     problem: DenseL1Problem, algorithm: Algorithm, state: State, depth: int, keep: Collection[int]
 ) -> Any:
-    tensors = [problem.observations, problem.matrix, state.codes]
-    if choice() == "torch" or not _computable(*tensors):
+    if choice() == "torch" or not _computable(problem.observations, problem.matrix, state.codes):
         return NotImplemented
     from . import compiled_solvers  # numba is slow to import
 
-    hessian = problem.hessian
-    products, kept = problem.adjoint(problem.observations), sorted({*keep, depth})
+    steps = compiled_solvers.run_active_sets
+    if type(algorithm) is CoordinateDescent:
+        steps = compiled_solvers.descend
+    hessian, kept = problem.hessian, sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
-    active_set = type(algorithm) is ActiveSet
-    run = compiled_solvers.run_active_sets if active_set else compiled_solvers.descend
-    unfit = run(
+    unfit = steps(
         hessian.numpy(),
-        products.numpy(),
+        problem.adjoint(problem.observations).numpy(),
         (hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
         problem.nonnegative,
         state.codes.contiguous().numpy(),
@@ -165,11 +158,10 @@ def _run_solver(
         first = state.mapped(lambda tensor: tensor[unfit])
         rest = run_layers.plain(part, algorithm, first, depth, kept, 1.0)
         codes[:, unfit] = torch.stack([rest[step].codes for step in kept])
-    states = {
+    return {
         step: State(z, z, iteration=state.iteration + step)
         for step, z in zip(kept, codes, strict=True)
     }
-    return states | {0: state} if 0 in states else states
 
 
 @torch.no_grad()
@@ -218,34 +210,21 @@ def _evaluated(
     for first in range(0, len(depths), size):
         missing = batch = depths[first : first + size]
         results: dict[int, Evaluated] = {}
-        for fine, fine_state in ((problem, state), *_in_double(problem, state)):
-            if missing:
-                results |= _from_kernels(fine, algorithm, missing, fine_state, dtype)
+        for fine, fine_state in _precisions(problem, state):
+            if not missing:
+                break
+            tops = sorted(set(missing))
+            run = run_and_pull(fine, algorithm, fine_state, tops[-1], tops, tops)
+            terms = zip(run.states.items(), run.gradients, run.magnitudes, strict=False)
+            for (depth, at), through_codes, magnitude in terms:
+                gradient = unrolling.direct_gradient(fine, at.codes) + through_codes
+                if _keeps_digits(gradient, magnitude, dtype):
+                    results[depth] = gradient.to(dtype), at.codes.to(dtype)
             missing = [depth for depth in batch if depth not in results]
         if missing:
             rest = unrolling.full_gradients.plain(problem, algorithm, missing, state)
             results |= zip(missing, rest, strict=True)
         yield from (results[depth] for depth in batch)
-
-
-def _from_kernels(
-    problem: SparseCoding,
-    algorithm: Algorithm,
-    depths: Sequence[int],
-    state: State,
-    dtype: torch.dtype,
-) -> dict[int, Evaluated]:
-    """Return gradient and codes by depth, for those at which enough digits for a dtype are left."""
-    tops, results = sorted(set(depths)), {}
-    run = run_and_pull(problem, algorithm, state, tops[-1], tops, tops)
-    for depth, through_codes, magnitude in zip(tops, run.gradients, run.magnitudes, strict=True):
-        if not run.states:
-            break
-        codes = run.states[depth].codes
-        gradient = unrolling.direct_gradient(problem, codes) + through_codes
-        if _keeps_digits(gradient, magnitude, dtype):
-            results[depth] = gradient.to(dtype), codes.to(dtype)
-    return results
 
 
 def _pull_back(
@@ -260,7 +239,7 @@ def _pull_back(
         return NotImplemented
     codes_bar = adjoints.state["codes"]
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
-    for fine, fine_state in ((problem, state), *_in_double(problem, state)):
+    for fine, fine_state in _precisions(problem, state):
         top = torch.stack(both)[None].to(fine.theta.dtype)
         pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [layers], top)
         theta_bar = adjoints.theta + pulled.gradients[0]
@@ -282,22 +261,19 @@ def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> boo
     return math.isfinite(norm) and magnitude <= LARGEST_CANCELLATION * spare * norm
 
 
-def _in_double(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCoding, State]]:
-    """Yield a problem in single precision and a state of it in double precision, with the same
-    step.
+def _precisions(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCoding, State]]:
+    """Yield a problem and a state of it as they are, then, from single precision, in double
+    precision, with the same step.
     """
+    yield problem, state
     if problem.theta.dtype == torch.float32:
         fine = problem.with_theta(problem.theta.double())
         fine = fine.with_samples(observations=problem.observations.double())
         yield fine, state.mapped(Tensor.double)
 
 
-for function, faster in (
-    (run_layers, _run_layers),
-    (unrolling.direct_gradient, _direct_gradient),
-    (unrolling.direct_gradients, _direct_gradients),
-    (unrolling.full_gradients, _full_gradients),
-    (unrolling.pull_back, _pull_back),
-):
-    function.register(SparseCoding, faster)
-run_layers.register(PenaltySelection, _run_layers)
+run_layers.faster[SparseCoding] = run_layers.faster[PenaltySelection] = _run_layers
+unrolling.direct_gradient.faster[SparseCoding] = _direct_gradient
+unrolling.direct_gradients.faster[SparseCoding] = _direct_gradients
+unrolling.full_gradients.faster[SparseCoding] = _full_gradients
+unrolling.pull_back.faster[SparseCoding] = _pull_back

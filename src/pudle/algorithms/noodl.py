@@ -68,11 +68,11 @@ class Noodl(Ista):
         """Draw up to three updates that have a step or a threshold of their own."""
         products = problem.smooth_gradient(problem.initial_codes()).abs().max()
         bound = float(products) * random.uniform(0.1, 0.6)
-        fractions = random.uniform(0.2, 1, int(random.integers(0, 4)))
-        cutoffs = random.uniform(0.5, 2, int(random.integers(1, 4)))
+        fractions = random.uniform(0.2, 1, random.integers(0, 4))
+        cutoffs = random.uniform(0.5, 2, random.integers(1, 4))
         step = None
         if random.random() < 0.5:
-            step = float(random.uniform(0.3, largest)) / problem.lipschitz_constant
+            step = random.uniform(0.3, largest) / problem.lipschitz_constant
         cutoffs = cutoffs * float(np.asarray(problem.penalty).mean()) / problem.lipschitz_constant
         last, *thresholds = cutoffs.tolist()
         steps = tuple((fractions / problem.lipschitz_constant).tolist())

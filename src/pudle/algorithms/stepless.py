@@ -1,16 +1,16 @@
-"""Bases of algorithms without a step size and a thresholding rule."""
+"""Algorithms without a step size and a thresholding rule: their base, and the iteration that a
+problem brings with it.
+"""
 
-from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..problems import Problem
-from ..problems.l1 import DenseL1Problem
-from .algorithm import Algorithm, State, refuse_recorded
+from ..problems import FixedPoint, Problem
+from .algorithm import Algorithm, State
 from .thresholding import Soft, Thresholding
 
 
@@ -37,35 +37,36 @@ class Stepless(Algorithm):
 
 
 @dataclass(frozen=True)
-class LassoSolver(Stepless):
-    """A solver of least squares with an l1 norm, in a dense matrix; it is not differentiated."""
+class Iteration(Stepless):
+    """The problem's own step: ``z_{t+1} = step(z_t, theta)`` of a `pudle.FixedPoint`.
 
-    differentiable = False
-    uses_step = False
+    It has no step size and no thresholding rule: whatever it needs is part of the problem's step.
 
-    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
-        """Return the state before the first step; entries outside the orthant begin on its border.
+    Parameters
+    ----------
+    initial : Tensor, optional
+        Warm start in the form of the codes; by default the problem's own initial state.
+    """
 
-        Raises
-        ------
-        UnsupportedProblem
-            If the problem is of another kind.
-        """
-        if not isinstance(problem, DenseL1Problem):
-            raise UnsupportedProblem(
-                f"{self.name} solves problems with an l1 norm and a dense matrix, not"
-                f" {type(problem).__name__}: use {problem.default_algorithm}"
-            )
-        codes = super().start(problem, initial).codes
-        codes = codes.clamp(min=0) if problem.nonnegative else codes
-        return State(codes=codes, point=codes)
+    name = "iteration"
 
-    def advance(self, problem: Any, state: State, step: float) -> State:
-        # Who calls it layer by layer would differentiate its decisions, and get NaN at some.
-        refuse_recorded(self, problem, state)
-        codes = self.improved(problem, state.codes)
-        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+    def step_size(self, problem: Problem) -> float:
+        """Return one, or refuse a problem that brings no step."""
+        _own_step(problem)
+        return 1.0
 
-    @abstractmethod
-    def improved(self, problem: Any, codes: Tensor) -> Tensor:
-        """Return the codes after a step."""
+    def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
+        return _own_step(problem).advance(codes)
+
+    def advance(self, problem: Problem, state: State, step: float) -> State:
+        codes = _own_step(problem).advance(state.codes)
+        return State(codes, codes, iteration=state.iteration + 1)
+
+
+def _own_step(problem: Problem) -> FixedPoint:
+    if not isinstance(problem, FixedPoint):
+        raise UnsupportedProblem(
+            f"iteration runs the step that a FixedPoint brings, and {type(problem).__name__} brings"
+            " none: use ista or fista"
+        )
+    return problem

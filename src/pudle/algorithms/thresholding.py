@@ -56,13 +56,14 @@ class Soft(Thresholding):
     ) -> Tensor:
         # v - clip(v, -threshold, threshold) is exactly zero inside the dead zone, has the exact
         # derivative, and accepts a threshold that is itself a tensor to differentiate.
+        threshold = self.cutoff(threshold, iteration)
         if nonnegative:
             return (values - threshold).clamp(min=0)
         return values - torch.clamp(values, -threshold, threshold)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Decaying(Thresholding):
+class Decaying(Soft):
     """Soft thresholding with a threshold that decays from layer to layer: ``threshold * decay^t``
     in iteration t from 0.
 
@@ -91,11 +92,6 @@ class Decaying(Thresholding):
             raise InvalidArgument(
                 f"decay={self.decay} does not decay: give a number in (0, 1), or use soft"
             )
-
-    def __call__(
-        self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool
-    ) -> Tensor:
-        return Soft()(values, self.cutoff(threshold, iteration), iteration, nonnegative)
 
     def cutoff(self, threshold: float | Tensor, iteration: int) -> float | Tensor:
         return threshold * self.decay**iteration

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..problems import Problem
+from ..problems.linearized import gradients as gradients  # estimators find it here
 from ..validation import check_integer
 from .algorithm import Algorithm, State, run_layers
 from .dispatch import Dispatched
@@ -22,23 +23,6 @@ Evaluated = tuple[Tensor, Tensor]
 def check_depths(depths: Sequence[int]) -> list[int]:
     """Return the depths as a list, or refuse one that is not an integer >= 0."""
     return [check_integer("depth", depth, 0) for depth in depths]
-
-
-def gradients(
-    output: Tensor,
-    inputs: Sequence[Tensor],
-    weights: Tensor | None = None,
-    *,
-    keep_graph: bool = False,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there
-    is no dependence.
-    """
-    if not output.requires_grad:
-        return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    return torch.autograd.grad(
-        output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
-    )
 
 
 def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direction: Tensor) -> Any:
@@ -163,7 +147,6 @@ def pull_back(
         [theta, *(tensors[name] for name in reached)],
         [theta, *inputs],
         [adjoints.theta, *(adjoints.state[name] for name in reached)],
-        allow_unused=True,
         materialize_grads=True,
     )
     return Adjoints(theta_bar, dict(zip(names, rest, strict=True)))

@@ -2,10 +2,9 @@
 estimated.
 """
 
-from .convolutional import ConvolutionalSparseCoding
+from .convolutional import ConvolutionalSparseCoding, ThresholdedConvolutionalSparseCoding
 from .fixed_point import FixedPoint
 from .l1 import L1Problem
-from .learned_penalties import ThresholdedConvolutionalSparseCoding
 from .penalty_selection import PenaltySelection
 from .problem import Problem
 from .ridge import Ridge

@@ -86,8 +86,7 @@ def solve_by_cholesky(
     1980.
     """
     solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
-    standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
-    if standard and choice() == "numba":
+    if hessian.device.type == "cpu" and choice() == "numba":
         from .compiled import solve_with_bounds  # numba is slow to import
 
         tensors = [each.contiguous() for each in (hessian, active, right_hand_side)]
@@ -104,8 +103,8 @@ def solve_by_cholesky(
     bounds[doubtful] = 0
     # The first round raises the mark so far that the second has few systems left.
     order = bounds.argsort(descending=True)
-    for first in order.split([min(FIRST_ROUND, len(order)), max(len(order) - FIRST_ROUND, 0)]):
-        beyond = first[bounds[first] > largest]
+    for samples in (order[:FIRST_ROUND], order[FIRST_ROUND:]):
+        beyond = samples[bounds[samples] > largest]
         for _, _, matrices in groups_by_size(hessian, active[beyond]):
             values = torch.linalg.eigvalsh(matrices)
             largest = max(largest, float((values[:, -1] / values[:, 0]).max()))

@@ -88,7 +88,7 @@ class FixedPoint(Problem):
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in ("step", "loss", "solution"):
             function = getattr(self, name)
-            if not callable(function) and not (function is None and name == "solution"):
+            if not callable(function) and (name, function) != ("solution", None):
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
         named = isinstance(self.initial, Mapping)
         initial = {}
@@ -106,8 +106,11 @@ class FixedPoint(Problem):
         symmetric, and a cubic loss.
         """
         (n, k), shape = drawn_sizes(random, 9, 6), drawn_sizes(random, 9, 6)
-        forms: list[UserState] = [drawn(random, n, k), drawn(random, k)]
-        forms.append({"position": drawn(random, n, k), "velocity": drawn(random, k)})
+        forms: list[UserState] = [
+            drawn(random, n, k),
+            drawn(random, k),
+            {"position": drawn(random, n, k), "velocity": drawn(random, k)},
+        ]
         theta = drawn(random, *shape[: random.integers(4)])
 
         def flat(state: UserState) -> Tensor:
@@ -191,9 +194,6 @@ class FixedPoint(Problem):
                 f"{name} mixes dtypes in {self.theta.dtype} ({first_line(error)}): convert the data"
                 " that it holds with .to(theta), because references are computed in float64"
             ) from error
-
-    def active(self, codes: Tensor) -> Tensor:
-        return torch.ones_like(codes, dtype=torch.bool)
 
     def stationarity(self, codes: Tensor) -> Tensor:
         """Return ``z - Phi(z)``, zero at a fixed point."""

@@ -72,8 +72,6 @@ class L1Problem(Problem):
 class DenseL1Problem(L1Problem):
     """An `L1Problem` whose A is a matrix that all samples share."""
 
-    observations: Tensor
-
     @property
     @abstractmethod
     def matrix(self) -> Tensor:
@@ -104,7 +102,7 @@ class DenseL1Problem(L1Problem):
         # than the eigenvalues.
         gram = self._smaller_gram().neg_()
         gram.diagonal().add_(constant - self.l2_penalty)
-        certified = int(torch.linalg.cholesky_ex(gram).info) == 0
+        certified = not torch.linalg.cholesky_ex(gram).info
         if certified:
             computed["_certified"] = constant
         return certified
@@ -136,8 +134,7 @@ def gram(matrix: Tensor) -> Tensor:
     """Return ``A^T A`` of a detached matrix; on a CPU by numpy, which knows that it is symmetric
     and halves the work.
     """
-    numpy_knows = matrix.device.type == "cpu" and matrix.dtype in (torch.float32, torch.float64)
-    if not numpy_knows or torch._C._functorch.is_functorch_wrapped_tensor(matrix):
+    if matrix.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(matrix):
         return matrix.T @ matrix
     array = matrix.numpy()
     return torch.from_numpy(array.T @ array)
@@ -146,7 +143,6 @@ def gram(matrix: Tensor) -> Tensor:
 class DictionaryProblem(L1Problem):
     """An `L1Problem` whose A is made from a dictionary, the outer parameter."""
 
-    observations: Tensor
     dictionary: Tensor
     #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its
     #: term 1/2 |A z - x|^2, a function ``loss(codes, theta)`` whatever it returns.
@@ -179,7 +175,7 @@ class DictionaryProblem(L1Problem):
     def drawn_penalties(self, random: np.random.Generator) -> dict[str, Any]:
         """Draw a penalty, a share of the largest useful one, and an l2_penalty, a share of L."""
         largest = float(self.smooth_gradient(self.initial_codes()).abs().max())
-        options = {"penalty": largest * float(10 ** random.uniform(-1.5, -0.2))}
+        options = {"penalty": largest * 10 ** random.uniform(-1.5, -0.2)}
         if random.random() < 0.4:
             options["l2_penalty"] = self.lipschitz_constant * random.uniform(0.01, 0.5)
         return options
@@ -204,7 +200,7 @@ class DictionaryProblem(L1Problem):
             penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
         penalty = check_tensor("penalty", penalty, None).flatten()
         check_alike("penalty", penalty, "dictionary", self.dictionary)
-        if len(penalty) not in (1, count) or not bool((penalty > 0).all()):
+        if len(penalty) not in (1, count) or not (penalty > 0).all():
             raise InvalidArgument(
                 f"penalty has {len(penalty)} entries, the smallest {float(penalty.min()):.3g}: give"
                 f" one positive number, or {count}, one for each {part}"
@@ -212,25 +208,23 @@ class DictionaryProblem(L1Problem):
         return penalty.expand(count)
 
     def __post_init__(self) -> None:
-        x, d = (
-            self._convert(name, axes)
-            for name, axes in zip(("observations", "dictionary"), self.axes, strict=False)
-        )
-        self._check_sizes(x, d)
+        x = self._convert("observations", self.axes[0])
+        d = self._convert("dictionary", self.axes[1])
+        self._check_sizes()
         check_nonzero("dictionary", d)
         object.__setattr__(self, "penalty", self._check_penalty())
         l2_penalty = check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
         object.__setattr__(self, "l2_penalty", l2_penalty)
         if not callable(self.loss):
             check_choice("loss", self.loss, LOSSES)
-        shapes = (x.shape, d.shape, self.code_shape)
-        names = ("targets", "generating_dictionary", "generating_codes")
-        for name, axes, shape in zip(names, self.axes, shapes, strict=True):
+        shapes = {"targets": x.shape, "generating_dictionary": d.shape}
+        shapes["generating_codes"] = torch.Size(self.code_shape)
+        for (name, shape), axes in zip(shapes.items(), self.axes, strict=True):
             if getattr(self, name) is not None:
                 self._convert(name, axes, tuple(shape))
 
     @abstractmethod
-    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
+    def _check_sizes(self) -> None:
         """Refuse observations and a dictionary that do not fit each other."""
 
 

@@ -1,7 +1,7 @@
 """Linear systems with the Jacobian of a map, known only by its products, symmetric or not."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ class Linearized:
         """Return ``A^T v``; shape of the codes."""
         leaf, image = self._graph
         self.products += 1
-        return gradient(image, leaf, vectors)
+        return gradients(image, (leaf,), vectors, keep_graph=True)[0]
 
     def product(self, vectors: Tensor) -> Tensor:
         """Return ``A v``; shape of the codes.
@@ -81,7 +81,7 @@ class Linearized:
             (along,) = torch.autograd.grad(
                 image, leaf, weights, create_graph=True, materialize_grads=True
             )
-        return gradient(along, weights, vectors)
+        return gradients(along, (weights,), vectors, keep_graph=True)[0]
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
@@ -133,8 +133,10 @@ class Linearized:
             rank = int((values > self._rounding * values[0]).sum())
             condition = float(values[0] / values[rank - 1])
             singular = rank < len(matrix)
-            inverse = torch.linalg.pinv(matrix, rtol=self._rounding) if singular else None
-            flat = torch.linalg.solve(matrix, right) if inverse is None else inverse @ right
+            if singular:
+                flat = torch.linalg.pinv(matrix, rtol=self._rounding) @ right
+            else:
+                flat = torch.linalg.solve(matrix, right)
             solution, residual = flat.reshape(self.shape), float((matrix @ flat - right).norm())
         elif norm > negligible:
             apply = self.transposed if transposed else self.product
@@ -205,8 +207,18 @@ class Linearized:
         return solution
 
 
-def gradient(image: Tensor, leaf: Tensor, weights: Tensor) -> Tensor:
-    """Return the gradient of an image, contracted with weights, in a leaf; the graph is kept."""
-    if not image.requires_grad:
-        return torch.zeros_like(weights)
-    return torch.autograd.grad(image, leaf, weights, retain_graph=True, materialize_grads=True)[0]
+def gradients(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Tensor | None = None,
+    *,
+    keep_graph: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there
+    is no dependence.
+    """
+    if not output.requires_grad:
+        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+    return torch.autograd.grad(
+        output, inputs, weights, retain_graph=keep_graph, materialize_grads=True
+    )

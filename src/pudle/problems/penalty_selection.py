@@ -73,12 +73,11 @@ class PenaltySelection(DenseL1Problem):
             self._convert(*item).shape for item in axes.items()
         )
         check_nonzero("design", self.design)
-        scalar = torch.as_tensor(self.log_penalty).ndim == 0
-        if scalar and not isinstance(self.log_penalty, Tensor):
+        theta = torch.as_tensor(self.log_penalty)
+        if theta.ndim == 0 and theta is not self.log_penalty:
             # A Python number stands for a scalar tensor of the problem's dtype.
-            number = torch.as_tensor(self.log_penalty).to(self.observations)
-            object.__setattr__(self, "log_penalty", number)
-        theta = self._convert("log_penalty", "()" if scalar else "(p,)")
+            object.__setattr__(self, "log_penalty", theta.to(self.observations))
+        theta = self._convert("log_penalty", "(p,)" if theta.ndim else "()")
         weights = theta.detach().exp()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(
@@ -110,7 +109,7 @@ class PenaltySelection(DenseL1Problem):
             log_penalty=penalty if random.random() < 0.6 else penalty[0],
             held_out_observations=drawn(random, n, held_out),
             held_out_design=drawn(random, held_out, p),
-            nonnegative=bool(random.random() < 0.3),
+            nonnegative=random.random() < 0.3,
         )
 
     @property

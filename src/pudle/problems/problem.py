@@ -69,6 +69,8 @@ class Problem(ABC):
     """
 
     parameter: str
+    #: Samples, by which other fields are checked.
+    observations: Tensor
     symmetric: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     default_algorithm: ClassVar[str] = "ista"
@@ -158,13 +160,13 @@ class Problem(ABC):
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         """Return the gradient of f in the codes, per sample; same shape as the codes."""
 
-    @abstractmethod
     def prox(
         self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
     ) -> Tensor:
         """Apply the proximal map of ``step * h``, carried out by the algorithm's thresholding rule
-        at this iteration.
+        at this iteration; the identity where there is no penalty.
         """
+        return values
 
     @abstractmethod
     def outer_loss(self, codes: Tensor) -> Tensor:
@@ -172,15 +174,17 @@ class Problem(ABC):
         in theta.
         """
 
-    @abstractmethod
     def active(self, codes: Tensor) -> Tensor:
-        """Return a boolean mask of the code entries at which the penalty is smooth: the support."""
+        """Return a boolean mask of the code entries at which the penalty is smooth: the support;
+        all of them where there is no penalty.
+        """
+        return torch.ones_like(codes, dtype=torch.bool)
 
-    @abstractmethod
     def stationarity(self, codes: Tensor) -> Tensor:
         """Return F, the gradient of f + h on the active entries, zero at a minimizer; other entries
-        are arbitrary.
+        are arbitrary. Without a penalty it is that of f.
         """
+        return self.smooth_gradient(codes)
 
     @abstractmethod
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
@@ -217,19 +221,17 @@ class Problem(ABC):
 
     def initial_codes(self) -> Tensor:
         """Return all-zero codes with the parameter's dtype and device."""
-        return torch.zeros(self.code_shape, dtype=self.theta.dtype, device=self.theta.device)
+        return self.theta.new_zeros(self.code_shape)
 
-    def _convert(
-        self, name: str, axes: str, shape: tuple[int, ...] | None = None, like: str = "observations"
-    ) -> Tensor:
-        """Check the field `name`, store it as a tensor with the dtype and device of the field
-        `like`, and return it.
+    def _convert(self, name: str, axes: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Check the field `name`, store it as a tensor with the dtype and device of the
+        observations, and return it.
 
         `axes`, such as ``"(n, m)"``, gives the number of axes and names them in error texts.
         """
         tensor = check_tensor(name, getattr(self, name), axes)
         object.__setattr__(self, name, tensor)
-        check_alike(name, tensor, like, getattr(self, like))
+        check_alike(name, tensor, "observations", self.observations)
         if shape is not None and tensor.shape != shape:
             raise InvalidArgument(
                 f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others"

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..validation import check_positive
 from .linearized import Solution
-from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
+from .problem import Problem, drawn, drawn_sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -60,7 +60,7 @@ class Ridge(Problem):
         if self.theta is None:
             object.__setattr__(self, "theta", x.new_zeros(()))
         self._convert("theta", "()")
-        if d.shape[0] != x.shape[1] or d.shape[1] != len(c):
+        if d.shape != (x.shape[1], len(c)):
             raise InvalidArgument(
                 f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)},"
                 f" weights {tuple(c.shape)}; give (n, m), (m, p) and (p,)"
@@ -74,11 +74,15 @@ class Ridge(Problem):
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
         n, m, p = drawn_sizes(random, 1000, 9, 7)
-        tensors: Any = {"observations": drawn(random, n, m), "dictionary": drawn(random, m, p)}
-        tensors["weights"] = drawn(random, p)
-        if random.random() < 0.6:
-            tensors["theta"] = torch.tensor(random.uniform(-0.1, 0.5), dtype=torch.float64)
-        return cls(**tensors, strength=float(random.uniform(0.2, 2)))
+        return cls(
+            observations=drawn(random, n, m),
+            dictionary=drawn(random, m, p),
+            weights=drawn(random, p),
+            theta=torch.tensor(
+                random.uniform(-0.1, 0.5) if random.random() < 0.6 else 0, dtype=torch.float64
+            ),
+            strength=random.uniform(0.2, 2),
+        )
 
     @property
     def code_shape(self) -> tuple[int, int]:
@@ -104,19 +108,8 @@ class Ridge(Problem):
         residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
         return residual @ self.dictionary + (self.strength + self.theta) * codes
 
-    def prox(
-        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
-    ) -> Tensor:
-        return values
-
     def outer_loss(self, codes: Tensor) -> Tensor:
         return (codes @ self.weights).mean()
-
-    def active(self, codes: Tensor) -> Tensor:
-        return torch.ones_like(codes, dtype=torch.bool)
-
-    def stationarity(self, codes: Tensor) -> Tensor:
-        return self.smooth_gradient(codes)
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         smallest, largest = self.extreme_eigenvalues

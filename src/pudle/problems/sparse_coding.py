@@ -73,20 +73,21 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         """Draw mostly few samples, sometimes thousands, or hundreds of atoms."""
         n, m, p = drawn_sizes(random, 40, 10, 14)
         if (extreme := random.random()) < 0.15:
-            n, m, p = (int(random.integers(*ends)) for ends in ((300, 3000), (2, 6), (2, 7)))
+            n, m, p = random.integers((300, 2, 2), (3000, 6, 7))
         elif extreme < 0.3:
             n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
             m = int(4500 / p * random.uniform(0.3, 1))
-        nonnegative = bool(random.random() < 0.3)
+        nonnegative = random.random() < 0.3
         # Atoms have norms of all magnitudes, and differ in them.
         atoms = random.standard_normal((m, p))
         atoms /= np.linalg.norm(atoms, axis=0)
         atoms = atoms * 10 ** random.uniform(-1, 1) * random.uniform(0.5, 2, p)
         codes = random.standard_normal((n, p)) * (random.random((n, p)) < 0.3)
-        codes = np.abs(codes) if nonnegative else codes
+        if nonnegative:
+            codes = np.abs(codes)
         x = codes @ atoms.T + 0.1 * random.standard_normal((n, m))
         # Often in usual units, sometimes in any.
-        x = x * 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
+        x *= 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
         if n > 1 and random.random() < 0.2:
             x[0] = 0
         problem = cls(
@@ -98,11 +99,11 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         )
         options = problem.drawn_penalties(random)
         if random.random() < 0.3:
-            options["penalty"] = options["penalty"] * torch.tensor(random.uniform(0.3, 2, p))
+            options["penalty"] *= torch.tensor(random.uniform(0.3, 2, p))
         return dataclasses.replace(problem, **options)
 
-    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
-        x, d = tuple(observations.shape), tuple(dictionary.shape)
+    def _check_sizes(self) -> None:
+        x, d = tuple(self.observations.shape), tuple(self.dictionary.shape)
         if d[0] != x[1]:
             raise InvalidArgument(
                 f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as"
