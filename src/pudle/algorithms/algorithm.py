@@ -1,10 +1,11 @@
 """The abstract inner algorithm: an iteration that is unrolled layer by layer."""
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import make
 from ..problems import Problem
 from ..validation import check_alike, check_integer, check_positive
-from .dispatch import Dispatched
 from .thresholding import Soft, Thresholding
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,11 +186,11 @@ class Algorithm(ABC):
         InvalidArgument
             If the given step exceeds 2/L, beyond which the iteration diverges.
         """
-        if self.step is not None and problem.is_lipschitz(2 / self.step):
+        if self.step is None:
+            return 1 / problem.lipschitz_constant
+        if problem.is_lipschitz(2 / self.step):
             return self.step
         largest = problem.lipschitz_constant
-        if self.step is None:
-            return 1 / largest
         # Rounding of the largest eigenvalue must not refuse a step of exactly 2/L.
         if self.step > 2 / largest * (1 + 1e-6):
             raise InvalidArgument(
@@ -267,6 +270,28 @@ class Algorithm(ABC):
         """
         values = point - step * problem.smooth_gradient(point)
         return problem.prox(values, step, self.thresholding, iteration)
+
+
+class Dispatched(Generic[P, R]):
+    """A function whose first argument is a problem, and faster ways for some types of problems.
+
+    The function knows none of them: a module that has one adds it to `faster`. A faster way that
+    returns NotImplemented declines, and the function itself is called. Subclasses
+    of a type take the function itself, because what they override is not known.
+    """
+
+    def __init__(self, plain: Callable[P, R]) -> None:
+        self.plain = plain
+        #: Faster ways, by the type of the problem.
+        self.faster: dict[type, Callable[..., Any]] = {}
+        functools.update_wrapper(self, plain)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if faster := self.faster.get(type(args[0])):
+            result: R = faster(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return self.plain(*args, **kwargs)
 
 
 @Dispatched

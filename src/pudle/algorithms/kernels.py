@@ -11,7 +11,7 @@ lose digits, or that is not finite; in single precision the kernels first try ag
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -85,20 +85,20 @@ def apply(
     """
     samples, atoms = problem.code_shape
     size = problem.theta.numel()
-
-    def worth(layers: int) -> bool:
-        layer = samples * (work * size - SAMPLE_WORK / problem.theta.itemsize) + work * LAYER_WORK
-        return layers * layer >= LEAST_WORK + 2 * atoms * size
-
+    layer = samples * (work * size - SAMPLE_WORK / problem.theta.itemsize) + work * LAYER_WORK
+    least = LEAST_WORK + 2 * atoms * size
     return (
-        worth(layers)
+        layers * layer >= least
         and is_plain(problem)
         and type(algorithm) in (Ista, Fista)
         and choice() != "torch"
         and type(algorithm.thresholding) in (Soft, Decaying, Hard)
         and not isinstance(state.momentum, Tensor)
         and _computable(problem.observations, problem.theta, state.codes, state.point)
-        and (worth(layers - DENSE_LAYERS) or not is_dense(problem, state.point, from_zero=True))
+        and (
+            (layers - DENSE_LAYERS) * layer >= least
+            or not is_dense(problem, state.point, from_zero=True)
+        )
     )
 
 
@@ -179,10 +179,11 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> Any:
     """
     if not is_plain(problem):
         return NotImplemented
-    residual, penalty = problem.residual(codes), cast(float, problem.penalty)
+    residual = problem.residual(codes)
     direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
     if problem.loss == "lasso":
-        code_gradient.add_(codes.sign(), alpha=penalty).add_(codes, alpha=problem.l2_penalty)
+        code_gradient.add_(codes.sign(), alpha=float(problem.penalty))
+        code_gradient.add_(codes, alpha=problem.l2_penalty)
     return direct, code_gradient / len(codes)
 
 

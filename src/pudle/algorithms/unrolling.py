@@ -13,8 +13,7 @@ from torch import Tensor
 from ..problems import Problem
 from ..problems.linearized import gradients as gradients  # estimators find it here
 from ..validation import check_integer
-from .algorithm import Algorithm, State, run_layers
-from .dispatch import Dispatched
+from .algorithm import Algorithm, Dispatched, State, run_layers
 
 #: A gradient and the codes at which it was taken.
 Evaluated = tuple[Tensor, Tensor]

@@ -243,7 +243,4 @@ def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
 
 
 #: Outer losses by name, means over the n samples.
-LOSSES: dict[str, Callable[[DictionaryProblem, Tensor], Tensor]] = {
-    "lasso": _lasso,
-    "reconstruction": _reconstruction,
-}
+LOSSES = {"lasso": _lasso, "reconstruction": _reconstruction}
