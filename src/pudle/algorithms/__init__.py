@@ -4,10 +4,8 @@ layers.
 
 from . import kernels as kernels  # registers its faster ways
 from .algorithm import Algorithm, State, Trajectory
-from .ista import Fista, Ista
-from .lasso_solvers import ActiveSet, CoordinateDescent
-from .noodl import Noodl
-from .stepless import Iteration
+from .ista import Fista, Ista, Noodl
+from .stepless import ActiveSet, CoordinateDescent, Iteration
 
 __all__ = [
     "ActiveSet",

@@ -1,5 +1,5 @@
 """Layers of sparse coding and their adjoints on active sets, compiled by numba. Only
-`gram_layers` imports this module.
+`kernels` imports this module.
 
 Samples are independent of each other: each runs through all layers, forward and back, while its
 data are in the cache. With G the Hessian of the smooth part, b = D^T x and eta the step, a layer is

@@ -9,7 +9,7 @@ computed anew.
 import numpy as np
 
 from ..kernel_choice import compiled
-from .lasso_solvers import ROUNDING
+from .stepless import ROUNDING
 
 
 @compiled(error_model="numpy")

@@ -1,17 +1,24 @@
-"""Algorithms without a step size and a thresholding rule: their base, and the iteration that a
-problem brings with it.
+"""Algorithms without a step size and a thresholding rule: the iteration that a problem brings with
+it, and solvers of the lasso, which are not differentiated.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import FixedPoint, Problem
-from .algorithm import Algorithm, State
+from ..problems.active_set import solve_active_systems
+from ..problems.l1 import DenseL1Problem
+from .algorithm import Algorithm, State, refuse_recorded
 from .thresholding import Soft, Thresholding
+
+#: What counts as zero in a correlation of `ActiveSet`, in rounding units of its terms.
+ROUNDING = 64
 
 
 @dataclass(frozen=True)
@@ -70,3 +77,150 @@ def _own_step(problem: Problem) -> FixedPoint:
             " none: use ista or fista"
         )
     return problem
+
+
+@dataclass(frozen=True)
+class LassoSolver(Stepless):
+    """A solver of least squares with an l1 norm, in a dense matrix; it is not differentiated."""
+
+    differentiable = False
+    uses_step = False
+
+    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
+        """Return the state before the first step; entries outside the orthant begin on its border.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If the problem is of another kind.
+        """
+        if not isinstance(problem, DenseL1Problem):
+            raise UnsupportedProblem(
+                f"{self.name} solves problems with an l1 norm and a dense matrix, not"
+                f" {type(problem).__name__}: use {problem.default_algorithm}"
+            )
+        codes = super().start(problem, initial).codes
+        codes = codes.clamp(min=0) if problem.nonnegative else codes
+        return State(codes, codes)
+
+    def advance(self, problem: Any, state: State, step: float) -> State:
+        # Who calls it layer by layer would differentiate its decisions, and get NaN at some.
+        refuse_recorded(self, problem, state)
+        codes = self.improved(problem, state.codes)
+        return State(codes, codes, iteration=state.iteration + 1)
+
+    @abstractmethod
+    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+        """Return the codes after a step."""
+
+
+@dataclass(frozen=True)
+class ActiveSet(LassoSolver):
+    r"""Lasso by active-set steps: exact after finitely many, and then it stays where it is.
+
+    A step of a sample that minimizes the objective on its support S lets the atom j enter that
+    violates the optimality conditions most, where :math:`|d_j^\top (x - D z)|` exceeds its penalty.
+    Then, with s the signs of the codes on S, each step moves towards the minimizer for these signs,
+
+    .. math:: z_S \leftarrow z_S + \alpha \, (H_{SS}^{-1} (D_S^\top x - \lambda s) - z_S),
+
+    up to :math:`\alpha = 1`, or to the first entry that becomes zero, which leaves S. Where
+    :math:`H_{SS}` is singular, it moves along its null space to such an entry. So the objective
+    never rises, and no support comes twice. From zero codes there are about as many steps as
+    entries in the solution; from codes near the solution, one for each change of the support, and
+    one.
+
+    It solves `SparseCoding` and `PenaltySelection`, and its steps are not differentiated: use it
+    with an implicit estimator such as `analytic`.
+
+    Parameters
+    ----------
+    initial : Tensor, optional
+        Warm start, such as the solution for a dictionary nearby.
+
+    References
+    ----------
+    Lee, Battle, Raina and Ng, "Efficient sparse coding algorithms", NIPS 2006. Osborne, Presnell
+    and Turlach, "A new approach to variable selection in least squares problems", IMA J. Numerical
+    Analysis 2000. Mairal, Bach and Ponce, "Task-driven dictionary learning", PAMI 2012.
+    """
+
+    name = "active_set"
+
+    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+        hessian = problem.hessian
+        correlation = -problem.smooth_gradient(codes)
+        products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
+        scale = products + hessian.diagonal().max() * codes.norm(dim=1, keepdim=True)
+        rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
+
+        signs = codes.sign()
+        slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
+        settled = slope.abs().amax(1, keepdim=True) <= rounding
+        excess = (correlation if problem.nonnegative else correlation.abs()) - problem.penalty
+        excess = torch.where(codes == 0, excess, -torch.inf)
+        most, entering = excess.max(1, keepdim=True)
+        enters = settled & (most > rounding)
+        done = settled & ~enters
+        if done.all():
+            return codes
+        chosen = enters & (torch.arange(codes.shape[1]).to(entering) == entering)
+        signs = torch.where(chosen, correlation, codes).sign()
+        slope = torch.where(chosen, correlation - problem.penalty * signs, slope)
+
+        systems = solve_active_systems(hessian, signs != 0, slope)
+        direction, left, flat = systems.solution, slope, systems.singular[:, None]
+        if flat.any():
+            # What no solution reaches lies in the null space, along which the objective falls; the
+            # second turn removes the rounding of the first.
+            for _ in range(2):
+                reached = solve_active_systems(hessian, signs != 0, left).solution
+                left = torch.where(signs == 0, 0, left - reached @ hessian)
+            flat = flat & (left.abs().amax(1, keepdim=True) > rounding)
+            direction = torch.where(flat, left, direction)
+
+        limits = torch.where(direction * signs < 0, -codes / direction, torch.inf)
+        length = limits.amin(1, keepdim=True)
+        length = torch.where(flat, length.nan_to_num(posinf=0), length.clamp(max=1))
+        moved = codes + length * direction
+        moved = torch.where((limits > length) & (moved * signs > 0), moved, 0)
+        return torch.where(done, codes, moved)
+
+
+@dataclass(frozen=True)
+class CoordinateDescent(LassoSolver):
+    r"""Lasso by coordinate descent: a step minimizes over one code entry after another.
+
+    .. math:: z_j \leftarrow S_{\lambda / c_j}\bigl(z_j + d_j^\top (x - D z) / c_j\bigr), \qquad
+              c_j = \lVert d_j \rVert^2, \qquad j = 1, \dots, p
+
+    with :math:`\ell_2` penalties added to slope and :math:`c_j`. Its steps need no linear systems,
+    so that large supports and nearly dependent atoms, which slow down `active_set`, cost it nothing
+    but more steps; it converges linearly. Its steps are not differentiated: use it with an implicit
+    estimator such as `analytic`.
+
+    Parameters
+    ----------
+    initial : Tensor, optional
+        Warm start.
+
+    References
+    ----------
+    Wu and Lange, "Coordinate descent algorithms for lasso penalized regression", Annals of Applied
+    Statistics 2008.
+    """
+
+    name = "coordinate_descent"
+
+    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+        codes, residual = codes.clone(), problem.residual(codes)
+        # A zero atom has no curvature, and its code becomes zero.
+        curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)
+        thresholds = problem.penalty / curvatures
+        for j, atom in enumerate(problem.matrix.T):
+            slope = residual @ atom + problem.l2_penalty * codes[:, j]
+            values = codes[:, j] - slope / curvatures[j]
+            after = self.thresholding(values, thresholds[j], 0, problem.nonnegative)
+            residual = residual + torch.outer(after - codes[:, j], atom)
+            codes[:, j] = after
+        return codes
