@@ -14,7 +14,7 @@ from pudle.estimator import (
     check_options,
     through_minimizer,
 )
-from pudle.problems.krylov import conjugate_gradients
+from pudle.problems.linearized import conjugate_gradients
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from pudle.kernel_choice import VARIABLE
 from pudle.problems.active_set import solve_active_systems, solve_by_cholesky
-from pudle.problems.krylov import conjugate_gradients
+from pudle.problems.linearized import conjugate_gradients
 
 
 def random_systems(seed, *, n, m, p):

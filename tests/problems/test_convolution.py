@@ -9,7 +9,7 @@ from comparisons import relative
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import pudle
-from pudle.problems.convolution import correlate, synthesize
+from pudle.problems.convolutional import correlate, synthesize
 
 #: Images (n, c, H, W), filters (p, c, k, k) and stride, with several channels, rectangles and sizes
 #: that leave a surplus.
