@@ -323,9 +323,11 @@ def run_layers(
 
 def is_recorded(problem: Problem, state: State) -> bool:
     """Return whether torch records or transforms what is computed from a problem and a state."""
-    tensors = [each for each in (state.codes, *vars(problem).values()) if isinstance(each, Tensor)]
-    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return recorded or any(is_wrapped(tensor) for tensor in tensors)
+    recording = torch.is_grad_enabled()
+    return any(
+        isinstance(each, Tensor) and ((recording and each.requires_grad) or is_wrapped(each))
+        for each in (state.codes, *vars(problem).values())
+    )
 
 
 def refuse_recorded(algorithm: Algorithm, problem: Problem, state: State) -> None:

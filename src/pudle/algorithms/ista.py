@@ -3,7 +3,6 @@ and hard thresholds of its own.
 """
 
 import copy
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -42,15 +41,14 @@ class Ista(Algorithm):
         # The first number is for an option of FISTA.
         warm = random.random(2)[1] < 0.35
         rule = random.choice(["soft", "soft", "decaying", "hard", "hard at"])
+        curvature = problem.lipschitz_constant
         # Beyond 1/L hard thresholding need not converge: rounding grows from layer to layer.
         largest = 1.0 if "hard" in rule else largest
-        step = None
-        if random.random() < 0.6:
-            step = random.uniform(0.2, largest) / problem.lipschitz_constant
+        step = random.uniform(0.2, largest) / curvature if random.random() < 0.6 else None
         decay, cutoff = random.uniform(0.8, 0.99), random.uniform(0.5, 2)
         size = 10 ** random.uniform(-1, 0.5)
         penalty = torch.as_tensor(getattr(problem, "penalty", 0.0), dtype=torch.float64)
-        threshold = float(penalty.mean()) * cutoff * (step or 1 / problem.lipschitz_constant)
+        threshold = float(penalty.mean()) * cutoff * (step or 1 / curvature)
         rules = {
             "soft": Soft(),
             "decaying": Decaying(decay),
@@ -109,7 +107,7 @@ class Fista(Algorithm):
         if not self.restart:
             return state
         shape = (len(state.codes), *(1,) * (state.codes.ndim - 1))
-        return dataclasses.replace(state, momentum=state.codes.new_ones(shape))
+        return State(state.codes, state.point, state.codes.new_ones(shape))
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
         codes = self.proximal_step(problem, state.point, step, state.iteration)
@@ -182,12 +180,11 @@ class Noodl(Ista):
         bound = float(products) * random.uniform(0.1, 0.6)
         fractions = random.uniform(0.2, 1, random.integers(0, 4))
         cutoffs = random.uniform(0.5, 2, random.integers(1, 4))
-        step = None
-        if random.random() < 0.5:
-            step = random.uniform(0.3, largest) / problem.lipschitz_constant
-        cutoffs = cutoffs * float(np.asarray(problem.penalty).mean()) / problem.lipschitz_constant
+        curvature = problem.lipschitz_constant
+        step = random.uniform(0.3, largest) / curvature if random.random() < 0.5 else None
+        cutoffs = cutoffs * float(np.asarray(problem.penalty).mean()) / curvature
         last, *thresholds = cutoffs.tolist()
-        steps = tuple((fractions / problem.lipschitz_constant).tolist())
+        steps = tuple((fractions / curvature).tolist())
         return cls(step, Hard(last), bound, steps, tuple(thresholds))
 
     def __post_init__(self) -> None:

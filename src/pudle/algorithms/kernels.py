@@ -18,7 +18,7 @@ rows. So samples are treated in chunks, by dense products first, then by compile
 import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -130,21 +130,6 @@ def _computable(*tensors: Tensor) -> bool:
     )
 
 
-class Result(NamedTuple):
-    """States that were kept, none if rounding has grown from layer to layer, and what was pulled
-    back from each depth.
-    """
-
-    states: dict[int, State]
-    #: Derivatives in D through the layers up to each depth, shape (depths, m, p).
-    gradients: Tensor
-    #: Sums of the norms of the two terms that each of them is made of.
-    magnitudes: list[float]
-    #: Adjoints of codes and point at the first state for each depth, shape (depths, 2, n, p);
-    #: empty unless they were given for the last.
-    adjoints: Tensor
-
-
 def norms(matrices: Tensor) -> Tensor:
     """Return the Frobenius norms of matrices, shape (k, m, p), in double precision where squares
     may underflow.
@@ -172,12 +157,24 @@ def run_and_pull(
     keep: Collection[int] = (),
     tops: Sequence[int] = (),
     adjoints: Tensor | None = None,
-) -> Result:
+) -> tuple[dict[int, State], Tensor, list[float], Tensor]:
     """Run `depth` layers from a state, keeping those in `keep` and the last, and pull back to it
     from each of the depths `tops`, which ascend.
 
     `adjoints`, shape (1, 2, n, p), takes the place of the loss's derivatives in the codes, and in
     the point, at the last layer, the only one of `tops` then.
+
+    Returns
+    -------
+    states : dict from int to State
+        Those that were kept, none if rounding has grown from layer to layer.
+    gradients : Tensor
+        Derivatives in D through the layers up to each depth, shape (depths, m, p).
+    magnitudes : list of float
+        Sums of the norms of the two terms that each of them is made of.
+    adjoints : Tensor
+        Those of codes and point at the first state for each depth, shape (depths, 2, n, p); empty
+        unless they were given for the last.
     """
     from . import compiled  # numba is slow to import
 
@@ -335,12 +332,8 @@ def run_and_pull(
         else state
         for layer, z, y in zip(kept, codes, points, strict=True)
     }
-    return Result(
-        {} if drifted else kept_states,
-        through_gram.add_(through_products),
-        magnitudes.tolist(),
-        returned,
-    )
+    gradients = through_gram.add_(through_products)
+    return {} if drifted else kept_states, gradients, magnitudes.tolist(), returned
 
 
 def _run_layers(
@@ -356,7 +349,7 @@ def _run_layers(
     if type(algorithm) not in (ActiveSet, CoordinateDescent):
         if not apply(problem, algorithm, state, depth, 1):
             return NotImplemented
-        return run_and_pull(problem, algorithm, state, depth, keep).states or NotImplemented
+        return run_and_pull(problem, algorithm, state, depth, keep)[0] or NotImplemented
     if choice() == "torch" or not _computable(problem.observations, problem.matrix, state.codes):
         return NotImplemented
     from .compiled_solvers import descend, run_active_sets  # numba is slow to import
@@ -431,9 +424,11 @@ def _full_gradients(
             if not missing:
                 break
             tops = sorted(set(missing))
-            run = run_and_pull(fine, algorithm, fine_state, tops[-1], tops, tops)
-            terms = zip(run.states.items(), run.gradients, run.magnitudes, strict=False)
-            for (depth, at), through_codes, magnitude in terms:
+            states, gradients, magnitudes, _ = run_and_pull(
+                fine, algorithm, fine_state, tops[-1], tops, tops
+            )
+            kept = zip(states.items(), gradients, magnitudes, strict=False)
+            for (depth, at), through_codes, magnitude in kept:
                 gradient = unrolling.direct_gradient(fine, at.codes) + through_codes
                 if _keeps_digits(gradient, magnitude, dtype):
                     results[depth] = gradient.to(dtype), at.codes.to(dtype)
@@ -461,10 +456,12 @@ def _pull_back(
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
     for fine, fine_state in _precisions(problem, state):
         top = torch.stack(both)[None].to(fine.theta.dtype)
-        pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [layers], top)
-        theta_bar = adjoints.theta + pulled.gradients[0]
-        if pulled.states and _keeps_digits(theta_bar, pulled.magnitudes[0], codes_bar.dtype):
-            of_codes, of_point = pulled.adjoints[0].to(codes_bar.dtype)
+        states, (through_layers,), (magnitude,), (pulled,) = run_and_pull(
+            fine, algorithm, fine_state, layers, (), [layers], top
+        )
+        theta_bar = adjoints.theta + through_layers
+        if states and _keeps_digits(theta_bar, magnitude, codes_bar.dtype):
+            of_codes, of_point = pulled.to(codes_bar.dtype)
             back = {"codes": of_codes, "point": of_point}
             if state.point is state.codes:
                 back = {"codes": of_codes + of_point}

@@ -85,12 +85,12 @@ def solve_by_cholesky(
     Wolkowicz and Styan, "Bounds for eigenvalues using traces", Linear Algebra and its Applications
     1980.
     """
-    solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
+    solution, bounds = hessian.new_zeros(active.shape), hessian.new_zeros(len(active))
     if hessian.device.type == "cpu" and choice() == "numba":
         from .compiled import solve_with_bounds  # numba is slow to import
 
-        tensors = [each.contiguous() for each in (hessian, active, right_hand_side)]
-        solve_with_bounds(*(each.detach().numpy() for each in (*tensors, solution, bounds)))
+        tensors = (hessian, active, right_hand_side, solution, bounds)
+        solve_with_bounds(*(tensor.detach().contiguous().numpy() for tensor in tensors))
     else:
         bounds.fill_(torch.inf)
     sizes = active.sum(1)

@@ -28,7 +28,7 @@ LIPSCHITZ_TOLERANCE = 1e-6
 MAX_DENSE = 64
 #: Most conjugate gradient iterations for one active system.
 MAX_ITERATIONS = 5000
-#: Frequencies per polynomial degree at which `squared_norm_bound` samples: the bound is at most 17
+#: Frequencies per polynomial degree at which `lipschitz_bound` samples: the bound is at most 17
 #: % too large.
 SAMPLES_PER_DEGREE = 8
 
@@ -47,19 +47,6 @@ class Geometry(NamedTuple):
     #: Pixels cropped at the start, and how many fewer are cropped at the end.
     padding: tuple[int, ...]
     extra: tuple[int, ...]
-
-    @classmethod
-    def covering(cls, image: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Self:
-        """Return the geometry with the fewest code positions that reach every pixel, cropped evenly
-        at both ends.
-        """
-        codes, padding, extra = [], [], []
-        for pixels, taps in zip(image, kernel, strict=True):
-            codes.append(math.ceil((pixels - taps) / stride) + 1)
-            excess = (codes[-1] - 1) * stride + taps - pixels
-            padding.append((excess + 1) // 2)
-            extra.append(excess % 2)
-        return cls(stride, tuple(image), tuple(kernel), tuple(codes), tuple(padding), tuple(extra))
 
 
 def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
@@ -90,36 +77,6 @@ def _is_slow(tensor: Tensor) -> bool:
     six times slower than a product of matrices.
     """
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
-
-
-def squared_norm_bound(filters: Tensor, stride: int) -> float:
-    """Return an upper bound on the largest eigenvalue of ``correlate(synthesize(.))``, whatever the
-    size of the images.
-
-    The convolution is part of one without borders, whose largest eigenvalue is the supremum over
-    frequencies of the largest eigenvalue of the c s^2 x c s^2 matrix ``G G^H``, with G the
-    transform of the filters' subsamplings at stride s. Each quadratic form of it is a trigonometric
-    polynomial of degree d, one less than the code positions that a filter spans along an axis.
-    Sampled at N > 2 d equidistant frequencies, such a polynomial exceeds its largest sample by at
-    most a factor of ``1 / cos(pi d / N)`` along each axis.
-
-    References
-    ----------
-    Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Mathematische Zeitschrift
-    1964.
-    """
-    p, _, height, width = filters.shape
-    down, across = -(-height // stride), -(-width // stride)
-    blocks = pad(filters, (0, across * stride - width, 0, down * stride - height))
-    phases = pixel_unshuffle(blocks, stride)
-    grid = [SAMPLES_PER_DEGREE * max(taps - 1, 1) for taps in (down, across)]
-    transform = torch.fft.rfft2(phases, s=grid).permute(2, 3, 1, 0)
-    if p < phases.shape[1]:
-        transform = transform.mH
-    largest = float(torch.linalg.eigvalsh(transform @ transform.mH)[..., -1].max())
-    for taps, samples in zip((down, across), grid, strict=True):
-        largest /= math.cos(math.pi * (taps - 1) / samples)
-    return largest
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -232,10 +189,17 @@ class ConvolutionalSparseCoding(DictionaryProblem):
 
     @functools.cached_property
     def geometry(self) -> Geometry:
-        """Where the filters meet the images."""
-        return Geometry.covering(
-            self.observations.shape[2:], self.dictionary.shape[2:], self.stride
-        )
+        """Where the filters meet the images: at the fewest code positions that reach every pixel,
+        cropped evenly at both ends.
+        """
+        image, kernel = tuple(self.observations.shape[2:]), tuple(self.dictionary.shape[2:])
+        codes, padding, extra = [], [], []
+        for pixels, taps in zip(image, kernel, strict=True):
+            codes.append(math.ceil((pixels - taps) / self.stride) + 1)
+            excess = (codes[-1] - 1) * self.stride + taps - pixels
+            padding.append((excess + 1) // 2)
+            extra.append(excess % 2)
+        return Geometry(self.stride, image, kernel, tuple(codes), tuple(padding), tuple(extra))
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -281,9 +245,32 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     def lipschitz_bound(self) -> float:
         """Upper bound on `lipschitz_constant`, at most 17 % above it for large images; takes
         milliseconds.
+
+        The convolution is part of one without borders, whose largest eigenvalue is the supremum
+        over frequencies of the largest eigenvalue of the c s^2 x c s^2 matrix ``G G^H``, with G the
+        transform of the filters' subsamplings at stride s. Each quadratic form of it is a
+        trigonometric polynomial of degree d, one less than the code positions that a filter spans
+        along an axis. Sampled at N > 2 d equidistant frequencies, such a polynomial exceeds its
+        largest sample by at most a factor of ``1 / cos(pi d / N)`` along each axis.
+
+        References
+        ----------
+        Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Mathematische
+        Zeitschrift 1964.
         """
         filters = self.dictionary.detach().to(device="cpu", dtype=torch.float64)
-        return squared_norm_bound(filters, self.stride) + self.l2_penalty
+        stride, (p, _, height, width) = self.stride, filters.shape
+        down, across = -(-height // stride), -(-width // stride)
+        blocks = pad(filters, (0, across * stride - width, 0, down * stride - height))
+        phases = pixel_unshuffle(blocks, stride)
+        grid = [SAMPLES_PER_DEGREE * max(taps - 1, 1) for taps in (down, across)]
+        transform = torch.fft.rfft2(phases, s=grid).permute(2, 3, 1, 0)
+        if p < phases.shape[1]:
+            transform = transform.mH
+        largest = float(torch.linalg.eigvalsh(transform @ transform.mH)[..., -1].max())
+        for taps, samples in zip((down, across), grid, strict=True):
+            largest /= math.cos(math.pi * (taps - 1) / samples)
+        return largest + self.l2_penalty
 
     def synthesize(self, codes: Tensor) -> Tensor:
         """Return ``D * z`` per sample: codes (n, p, h, w) to images (n, c, H, W)."""

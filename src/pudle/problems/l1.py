@@ -235,8 +235,8 @@ def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:
 def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
     sizes, weights = codes.abs(), problem.penalty
     # Multiplying the sum by a single penalty takes one product instead of one per code entry.
-    single = not isinstance(weights, Tensor)
-    penalty = (weights * sizes.sum() if single else (weights * sizes).sum()) / len(codes)
+    several = isinstance(weights, Tensor)
+    penalty = ((weights * sizes).sum() if several else weights * sizes.sum()) / len(codes)
     if problem.l2_penalty:
         penalty = penalty + 0.5 * problem.l2_penalty * codes.square().sum() / len(codes)
     return _reconstruction(problem, codes) + penalty
