@@ -22,7 +22,7 @@ ONLY_IN = {
 #: An import that breaks each of the contracts.
 PLANTED = {
     "order": ("references/lasso.py", "def late():\n    from pudle.measuring import store"),
-    "circle": ("problems/active_set.py", "from .sparse_coding import SparseCoding"),
+    "circle": ("problems/active_set.py", "from .l1 import SparseCoding"),
     "processes": ("bench/cases.py", "import subprocess"),
 }
 

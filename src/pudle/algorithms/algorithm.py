@@ -79,9 +79,8 @@ class State:
         """Return the state with a function applied to each of its `tensors`; fields that share one
         still do.
         """
-        tensors = self.tensors()
-        changed = {id(tensor): change(tensor) for tensor in tensors.values()}
-        values: dict[str, Any] = {name: changed[id(tensor)] for name, tensor in tensors.items()}
+        once = functools.cache(change)
+        values: dict[str, Any] = {name: once(tensor) for name, tensor in self.tensors().items()}
         return dataclasses.replace(self, **values)
 
     def detach(self) -> Self:

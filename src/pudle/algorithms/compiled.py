@@ -136,8 +136,7 @@ def _run_sample(program, row, codes, point, values, tape):
     `codes` and `point` hold the state before and after. Only if there is something to pull back all
     layers are kept on the tape.
     """
-    gram, products, thresholds = program.gram, program.products, program.thresholds
-    hard, nonnegative, accelerated = program.hard, program.nonnegative, program.accelerated
+    products, thresholds, accelerated = program.products, program.thresholds, program.accelerated
     keep, kept_codes, kept_points = program.keep, program.codes, program.points
     offset, depth, p, i = program.offset, len(thresholds), len(codes), program.first + row
     code_tape, point_tape, lists, sizes, bounds, listed = tape
@@ -179,8 +178,8 @@ def _run_sample(program, row, codes, point, values, tape):
             continue
         for j in range(p):
             values[j] = point[j] + products[row, j]
-        _subtract_rows(values, p, gram, atoms, point_tape, at, size)
-        _threshold(values, thresholds[t], hard, nonnegative)
+        _subtract_rows(values, p, program.gram, atoms, point_tape, at, size)
+        _threshold(values, thresholds[t], program.hard, program.nonnegative)
         pull = program.pulls[t + 1]
         for j in range(p):
             point[j] = values[j] + pull * (values[j] - codes[j]) if accelerated else values[j]

@@ -136,8 +136,8 @@ def pull_back(
     live, theta = differentiable(problem)
     state = state.mapped(lambda tensor: tensor.detach().requires_grad_())
     # One leaf for fields that share a tensor, so that the derivative flows through it once.
-    leaves = {id(leaf): (name, leaf) for name, leaf in reversed(state.tensors().items())}
-    names, inputs = zip(*leaves.values(), strict=True)
+    leaves = {leaf: name for name, leaf in reversed(state.tensors().items())}
+    inputs, names = zip(*leaves.items(), strict=True)
     tensors = run_layers.plain(live, algorithm, state, layers, (), step)[layers].tensors()
     reached = [name for name in adjoints.state if tensors[name].requires_grad]
     # With theta among the outputs its sum starts from the later layers' share, in the order of

@@ -4,11 +4,9 @@ estimated.
 
 from .convolutional import ConvolutionalSparseCoding, ThresholdedConvolutionalSparseCoding
 from .fixed_point import FixedPoint
-from .l1 import L1Problem
-from .penalty_selection import PenaltySelection
+from .l1 import L1Problem, PenaltySelection, SparseCoding
 from .problem import Problem
 from .ridge import Ridge
-from .sparse_coding import SparseCoding
 
 __all__ = [
     "ConvolutionalSparseCoding",

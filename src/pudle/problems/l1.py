@@ -1,10 +1,14 @@
-"""Least squares with an l1 penalty: what the problems of the sparse coding family share."""
+"""Least squares with an l1 penalty: what the problems of the sparse coding family share, and those
+with a matrix, sparse coding in a dense dictionary and the choice of the lasso's penalty.
+"""
 
+import dataclasses
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,7 +26,7 @@ from ..validation import (
 )
 from .active_set import solve_by_cholesky
 from .linearized import Solution
-from .problem import Problem, ThresholdingRule
+from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
 
 
 class L1Problem(Problem):
@@ -226,6 +230,225 @@ class DictionaryProblem(L1Problem):
     @abstractmethod
     def _check_sizes(self) -> None:
         """Refuse observations and a dictionary that do not fit each other."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SparseCoding(DictionaryProblem, DenseL1Problem):
+    """Sparse coding of observations; the dictionary is the outer parameter.
+
+    The inner problem, per sample x, is ``z(D) = argmin_z 1/2 |x - D z|^2 + penalty |z|_1`` (over z
+    >= 0 if `nonnegative`). A positive `l2_penalty` makes it the elastic net: it adds ``l2_penalty/2
+    |z|^2`` to the smooth part. The outer loss is a mean over samples: ``lasso`` is the inner
+    objective itself, ``reconstruction`` is ``1/2 |x - D z|^2``.
+
+    Parameters
+    ----------
+    observations : Tensor, shape (n, m)
+        Samples as rows.
+    dictionary : Tensor, shape (m, p)
+        Atoms as columns. The gradient has this shape.
+    penalty : float or Tensor, shape (p,)
+        Weight of the l1 norm, > 0: one for all atoms or one for each. Penalties of their own take
+        the torch path.
+    loss : {"lasso", "reconstruction"} or callable
+        Outer loss: a function ``loss(codes, dictionary)`` returns a scalar tensor, the mean over
+        samples. Exact references are known for the named losses; that of a function is the
+        ``limit``.
+    nonnegative : bool
+        Restrict the codes to the non-negative orthant.
+    l2_penalty : float
+        Weight of half the squared l2 norm, >= 0; zero for the lasso.
+    generating_dictionary : Tensor, shape (m, p), optional
+        The dictionary that generated the observations; the targets gstar and gtilde need it.
+    generating_codes : Tensor, shape (n, p), optional
+        The codes that generated the observations; the target gtilde needs them.
+
+    Raises
+    ------
+    InvalidArgument
+        If a tensor is not a finite floating tensor of a fitting shape, penalty <= 0 or l2_penalty <
+        0.
+
+    References
+    ----------
+    Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
+    Zou and Hastie, "Regularization and variable selection via the elastic net", JRSS B 2005.
+    """
+
+    observations: Tensor
+    dictionary: Tensor
+    penalty: float | Tensor
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "lasso"
+    nonnegative: bool = False
+    l2_penalty: float = 0.0
+    generating_dictionary: Tensor | None = None
+    generating_codes: Tensor | None = None
+
+    axes = "(n, m)", "(m, p)", "(n, p)"
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw mostly few samples, sometimes thousands, or hundreds of atoms."""
+        n, m, p = drawn_sizes(random, 40, 10, 14)
+        if (extreme := random.random()) < 0.15:
+            n, m, p = random.integers((300, 2, 2), (3000, 6, 7))
+        elif extreme < 0.3:
+            n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
+            m = int(4500 / p * random.uniform(0.3, 1))
+        nonnegative = random.random() < 0.3
+        # Atoms have norms of all magnitudes, and differ in them.
+        atoms = random.standard_normal((m, p))
+        atoms /= np.linalg.norm(atoms, axis=0)
+        atoms = atoms * 10 ** random.uniform(-1, 1) * random.uniform(0.5, 2, p)
+        codes = random.standard_normal((n, p)) * (random.random((n, p)) < 0.3)
+        if nonnegative:
+            codes = np.abs(codes)
+        x = codes @ atoms.T + 0.1 * random.standard_normal((n, m))
+        # Often in usual units, sometimes in any.
+        x *= 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
+        if n > 1 and random.random() < 0.2:
+            x[0] = 0
+        problem = cls(
+            observations=torch.tensor(x),
+            dictionary=torch.tensor(atoms) * (1 + 0.1 * drawn(random, m, p)),
+            penalty=1.0,
+            nonnegative=nonnegative,
+            **cls.drawn_truth(random, torch.tensor(atoms), torch.tensor(codes)),
+        )
+        options = problem.drawn_penalties(random)
+        if random.random() < 0.3:
+            options["penalty"] *= torch.tensor(random.uniform(0.3, 2, p))
+        return dataclasses.replace(problem, **options)
+
+    def _check_sizes(self) -> None:
+        x, d = tuple(self.observations.shape), tuple(self.dictionary.shape)
+        if d[0] != x[1]:
+            raise InvalidArgument(
+                f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as"
+                f" observations has columns ({x[1]}); atoms are columns, samples are rows"
+            )
+
+    def _check_penalty(self) -> float | Tensor:
+        if isinstance(self.penalty, Tensor | np.ndarray):
+            return self._penalty_of_each("atom", self.dictionary.shape[1])
+        return super()._check_penalty()
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.dictionary
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class PenaltySelection(DenseL1Problem):
+    """Lasso regression; the outer parameter is the logarithm of the penalty, the outer loss the
+    held-out error.
+
+    The inner problem, per row y of the observations, is ``z(theta) = argmin_z 1/2 |y - A z|^2 +
+    sum_j exp(theta_j) |z_j|`` with design A (over z >= 0 if `nonnegative`). The outer loss is the
+    mean over rows of ``1/2 |y' - B z|^2``, with y' and B the held-out observations and design. It
+    depends on theta through the codes alone: its direct part is zero. With S the active set and s
+    its signs,
+
+    ``dz_S/dtheta_j = -exp(theta_j) s_j (A_S^T A_S)^{-1} e_j``, summed over j in S if all entries
+    share one penalty.
+
+    Parameters
+    ----------
+    observations : Tensor, shape (n, m)
+        Responses of n regressions on one design.
+    design : Tensor, shape (m, p)
+    held_out_observations : Tensor, shape (n, m2)
+    held_out_design : Tensor, shape (m2, p)
+    log_penalty : Tensor, shape () or (p,)
+        The outer parameter theta: one for all entries of the codes, or one for each. The gradient
+        has this shape.
+    nonnegative : bool
+        Restrict the codes to the non-negative orthant.
+
+    Raises
+    ------
+    InvalidArgument
+        If a tensor is not a finite floating tensor of a fitting shape.
+
+    References
+    ----------
+    Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter
+    optimization", ICML 2020.
+    """
+
+    observations: Tensor
+    design: Tensor
+    held_out_observations: Tensor
+    held_out_design: Tensor
+    log_penalty: Tensor
+    nonnegative: bool = False
+
+    parameter = "log_penalty"
+    per_sample = ("observations", "held_out_observations")
+    loss: ClassVar[str] = "held_out"
+
+    def __post_init__(self) -> None:
+        axes = {
+            "observations": "(n, m)",
+            "design": "(m, p)",
+            "held_out_observations": "(n, m2)",
+            "held_out_design": "(m2, p)",
+        }
+        (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (
+            self._convert(*item).shape for item in axes.items()
+        )
+        check_nonzero("design", self.design)
+        theta = torch.as_tensor(self.log_penalty)
+        if theta.ndim == 0 and theta is not self.log_penalty:
+            # A Python number stands for a scalar tensor of the problem's dtype.
+            object.__setattr__(self, "log_penalty", theta.to(self.observations))
+        theta = self._convert("log_penalty", "(p,)" if theta.ndim else "()")
+        weights = theta.detach().exp()
+        if not (torch.isfinite(weights) & (weights > 0)).all():
+            raise InvalidArgument(
+                "log_penalty has entries whose exponential is zero or infinite: give the natural"
+                " logarithm of the penalty"
+            )
+        if rows != m or held_out != (n, held_out_rows) or held_out_p != p:
+            given = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in axes)
+            raise InvalidArgument(
+                f"shapes do not fit: {given}; give (n, m), (m, p), (n, m2) and (m2, p)"
+            )
+        if theta.ndim and len(theta) != p:
+            raise InvalidArgument(
+                f"log_penalty has shape {tuple(theta.shape)}: give one number for all entries of a"
+                f" code, or ({p},), one for each"
+            )
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw regressions with one penalty for each entry of the codes, or one for all."""
+        n, m, p, held_out = drawn_sizes(random, 30, 12, 9, 6)
+        design = drawn(random, m, p) * 10 ** random.uniform(-1, 1)
+        observations = drawn(random, n, m)
+        largest = np.abs(observations.numpy() @ design.numpy()).max()
+        penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * drawn(random, p)
+        return cls(
+            observations=observations,
+            design=design,
+            log_penalty=penalty if random.random() < 0.6 else penalty[0],
+            held_out_observations=drawn(random, n, held_out),
+            held_out_design=drawn(random, held_out, p),
+            nonnegative=random.random() < 0.3,
+        )
+
+    @property
+    def penalty(self) -> Tensor:  # type: ignore[override]  # a field in other problems
+        """``exp(log_penalty)``, differentiable."""
+        return self.log_penalty.exp()
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.design
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        held_out = torch.addmm(self.held_out_observations, codes, self.held_out_design.T, beta=-1)
+        return 0.5 * held_out.square().sum() / len(codes)
 
 
 def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:
