@@ -342,8 +342,7 @@ def is_wrapped(tensor: Tensor) -> bool:
     """Return whether a transformation such as vmap or forward-mode differentiation is at work on a
     tensor.
     """
-    functorch, forward = torch._C._functorch, torch.autograd.forward_ad
     return (
-        functorch.is_functorch_wrapped_tensor(tensor)
-        or forward.unpack_dual(tensor).tangent is not None
+        torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
     )

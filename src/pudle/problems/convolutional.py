@@ -237,8 +237,14 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             )
             # Random, because filters of zero mean nearly cancel a constant image.
             start = generator(0, "curvature of a convolution").standard_normal(size)
-            options = {"k": 1, "which": "LA", "v0": start, "tol": LIPSCHITZ_TOLERANCE}
-            largest = eigsh(operator, return_eigenvectors=False, **options)[0]
+            (largest,) = eigsh(
+                operator,
+                1,
+                which="LA",
+                v0=start,
+                tol=LIPSCHITZ_TOLERANCE,
+                return_eigenvectors=False,
+            )
         return float(largest) + self.l2_penalty
 
     @functools.cached_property
@@ -309,9 +315,13 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         def product(vectors: Tensor) -> Tensor:
             return self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors
 
-        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_bound}
         result = conjugate_gradients(
-            product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops
+            product,
+            right_hand_side,
+            active,
+            tolerance=rounding,
+            iterations=MAX_ITERATIONS,
+            flat=codes[0].numel() * rounding * self.lipschitz_bound,
         )
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed, largest = ~(result.residuals <= rounding**0.5), float(result.residuals.max())

@@ -164,8 +164,10 @@ class FixedPoint(Problem):
         if isinstance(self.initial, Tensor):
             return codes.reshape(self.initial.shape)
         cut = codes.split([tensor.numel() for tensor in self.initial.values()], 1)
-        pairs = zip(self.initial.items(), cut, strict=True)
-        return {name: part.reshape(tensor.shape) for (name, tensor), part in pairs}
+        return {
+            name: part.reshape(tensor.shape)
+            for (name, tensor), part in zip(self.initial.items(), cut, strict=True)
+        }
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""

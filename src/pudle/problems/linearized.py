@@ -198,10 +198,12 @@ class Linearized:
         stop = max(
             10 * torch.finfo(self.like.dtype).eps * float(right_hand_side.norm()), negligible
         )
-        options = {"restart": min(RESTART, size), "maxiter": 1, "rtol": 0.0, "atol": stop}
         solution, residual = torch.zeros_like(right_hand_side), right_hand_side
         for _ in range(MAX_RESTARTS):
-            better = solution + tensor_of(gmres(operator, flat(residual), **options)[0])
+            change, _ = gmres(
+                operator, flat(residual), restart=min(RESTART, size), maxiter=1, rtol=0, atol=stop
+            )
+            better = solution + tensor_of(change)
             left = right_hand_side - apply(better)
             if not left.norm() < HELP * residual.norm():
                 # What is left has no solution: it may be rounding.

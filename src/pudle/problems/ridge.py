@@ -91,8 +91,8 @@ class Ridge(Problem):
     @property
     def hessian(self) -> Tensor:
         """``D^T D + (strength + theta) I``, shape (p, p), differentiable in theta."""
-        identity = torch.eye(len(self.weights)).to(self.weights)
-        return self.dictionary.T @ self.dictionary + (self.strength + self.theta) * identity
+        diagonal = torch.eye(len(self.weights)).to(self.weights) * (self.strength + self.theta)
+        return self.dictionary.T @ self.dictionary + diagonal
 
     @functools.cached_property
     def extreme_eigenvalues(self) -> tuple[float, float]:
