@@ -244,10 +244,8 @@ def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
             products_bar[0, row, atoms[a]] += adjoints[t, a]
     if size < 4 * layers:
         # Few atoms and many layers: a matrix of pairs of listed atoms is small.
-        outer, pairs = (
-            _outer(points, start, adjoints, size, space),
-            _matrix(space.square, size, size),
-        )
+        outer = _outer(points, start, adjoints, size, space)
+        pairs = _matrix(space.square, size, size)
         for a in range(size):
             for b in range(size):
                 pairs[a, b] = outer[a, b] + outer[b, a]
@@ -416,10 +414,8 @@ def run_layers(program, codes, points):
         if program.given:
             for j in range(p):
                 of_codes, of_point = adjoints[0, 0, row, j], adjoints[0, 1, row, j]
-                carried[0, j, 0], carried[1, j, 0] = (
-                    of_codes + (one + pull) * of_point,
-                    -pull * of_point,
-                )
+                carried[0, j, 0] = of_codes + (one + pull) * of_point
+                carried[1, j, 0] = -pull * of_point
             adjoints[0, :, row] = 0
         for g in range(group, -1, -1):
             _pull_group(program, row, tape, g, space)

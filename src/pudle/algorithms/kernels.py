@@ -178,11 +178,9 @@ def run_and_pull(
     """
     from . import compiled  # numba is slow to import
 
-    step, rule, accelerated = (
-        algorithm.step_size(problem),
-        algorithm.thresholding,
-        isinstance(algorithm, Fista),
-    )
+    step = algorithm.step_size(problem)
+    rule = algorithm.thresholding
+    accelerated = isinstance(algorithm, Fista)
     problem = problem.with_theta(problem.theta.detach().contiguous())
     (n, p), m, count, penalty = problem.code_shape, len(problem.theta), len(tops), problem.penalty
     lasso, given, threshold = problem.loss == "lasso", adjoints is not None, step * penalty
