@@ -75,11 +75,6 @@ _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 
 
 @_compiled
-def _padded(size):
-    return -(-size // LANES) * LANES
-
-
-@_compiled
 def _subtract_rows(total, size, matrix, rows, weights, of, count):
     """Subtract ``weights[of, k] * matrix[rows[k]]`` for k < count from ``total[:size]``, eight rows
     in one pass.
@@ -264,26 +259,6 @@ def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
 
 
 @_compiled
-def _add_to_pairs(program, row, points, start, adjoints, atoms, size, k, count, space):
-    """Subtract ``y u^T`` from the upper half of `gram_bar` and add u to `products_bar`, for `count`
-    depths from that with index k on.
-
-    Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
-    to the upper one.
-    """
-    gram_bar, products_bar = program.gram_bar, program.products_bar
-    outer = _outer(points, start, adjoints, size, space)
-    for a in range(size):
-        for b in range(a):
-            i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
-            for q in range(count):
-                gram_bar[i, j, k + q] -= outer[a, b * count + q] + outer[b, a * count + q]
-        for q in range(count):
-            gram_bar[atoms[a], atoms[a], k + q] -= outer[a, a * count + q]
-            products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
-
-
-@_compiled
 def _pull_group(program, row, tape, g, space):
     """Pull all depths of one sample back through the layers of group g; their adjoints between two
     groups are in `space`.
@@ -299,7 +274,7 @@ def _pull_group(program, row, tape, g, space):
     count = len(tops) - k
     if count == 0:
         return
-    high, padded = min(tops[-1], bounds[g + 1]), _padded(size)
+    high, padded = min(tops[-1], bounds[g + 1]), -(-size // LANES) * LANES
     local, residual, carried = space.local, space.residual, space.carried
     current, before, moved = space.current, space.before, space.moved
     # A row for each atom of the list, a column for each depth; that of a single one is filled up.
@@ -365,8 +340,19 @@ def _pull_group(program, row, tape, g, space):
     start = bottom - offset + g
     if len(program.columns):
         _add_to_columns(program, row, point_tape, start, passed, atoms, size, space)
-    else:
-        _add_to_pairs(program, row, point_tape, start, passed, atoms, size, k, count, space)
+        return
+    gram_bar, products_bar = program.gram_bar, program.products_bar
+    outer = _outer(point_tape, start, passed, size, space)
+    # Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
+    # to the upper one.
+    for a in range(size):
+        for b in range(a):
+            i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
+            for q in range(count):
+                gram_bar[i, j, k + q] -= outer[a, b * count + q] + outer[b, a * count + q]
+        for q in range(count):
+            gram_bar[atoms[a], atoms[a], k + q] -= outer[a, a * count + q]
+            products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
 
 
 @compiled(error_model="numpy")
@@ -388,7 +374,7 @@ def run_layers(program, codes, points):
         listed=np.empty(p, np.bool_),
     )
     z, y, values = np.empty(p, dtype), np.empty(p, dtype), np.empty(p, dtype)
-    height = _padded(p) if count else 0
+    height = -(-p // LANES) * LANES if count else 0
     flat = height * count
     space = Space(
         order=np.arange(p + 2 * GROUP).astype(np.uint32),
