@@ -371,7 +371,7 @@ def _run_layers(
             rest = run_layers.plain(part, algorithm, first, depth, kept, step)
             codes[:, unfit] = torch.stack([rest[layer].codes for layer in kept])
     return {
-        layer: State(z, z, iteration=state.iteration + layer)
+        layer: State(z, z, iteration=state.iteration + layer) if layer else state
         for layer, z in zip(kept, codes, strict=True)
     }
 
@@ -476,15 +476,16 @@ def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> boo
     return math.isfinite(norm) and magnitude <= LARGEST_CANCELLATION * spare * norm
 
 
-def _precisions(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCoding, State]]:
-    """Yield a problem and a state of it as they are, then, from single precision, in double
+def _precisions(problem: SparseCoding, state: State) -> list[tuple[SparseCoding, State]]:
+    """Return a problem and a state of it as they are, then, from single precision, in double
     precision, with the same step.
     """
-    yield problem, state
+    pairs = [(problem, state)]
     if problem.theta.dtype == torch.float32:
         fine = problem.with_theta(problem.theta.double())
         fine = fine.with_samples(observations=problem.observations.double())
-        yield fine, state.mapped(Tensor.double)
+        pairs.append((fine, state.mapped(Tensor.double)))
+    return pairs
 
 
 run_layers.faster[SparseCoding] = run_layers.faster[PenaltySelection] = _run_layers
