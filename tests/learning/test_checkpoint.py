@@ -130,8 +130,11 @@ def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_pa
     path = tmp_path / CHECKPOINT
     payload = path.read_bytes().partition(b"\n")[2]
     whole = torch.load(io.BytesIO(payload), weights_only=True)
-    parts = ("configuration", "theta", "optimizer", "codes")
-    for content in ["text", {}, *(whole | {name: {}} for name in parts)]:
+    kept = whole["optimizer"]["state"][0]
+    larger = {name: torch.zeros(3) if value.numel() > 1 else value for name, value in kept.items()}
+    contents = [whole | {name: {}} for name in whole.keys() - {"diverged"}]
+    contents += ["text", {}, whole | {"optimizer": whole["optimizer"] | {"state": {0: larger}}}]
+    for content in contents:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         path.write_bytes(header(buffer.getvalue()) + buffer.getvalue())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import torch
@@ -40,7 +41,8 @@ HISTORY = (
 ).split()
 #: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the
 #: schedule.
-_STATE = "step weight rows diverged seconds rate loss_sum norm_sum".split()
+_STATE: dict[str, Any] = {"step": int, "weight": int, "rows": list[dict[str, Any]], "diverged": str}
+_STATE |= dict.fromkeys(("seconds", "rate", "loss_sum", "norm_sum"), float)
 #: Fields of a problem that an estimator does not see.
 _HIDDEN = dict.fromkeys(("generating_dictionary", "generating_codes"))
 
@@ -288,13 +290,26 @@ class LearningRun:
         )
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        vars(self).update({name: state[name] for name in _STATE})
+        """Continue from what `state` returned; whatever else it is raises an error."""
+        vars(self).update({name: msgspec.convert(state[name], _STATE[name]) for name in _STATE})
+        own = self.state()
+        groups = (each["optimizer"]["param_groups"] for each in (state, own))
+        for theirs, mine in ((state["schedule"], own["schedule"]), *zip(*groups, strict=True)):
+            if _kinds(theirs) != _kinds(mine):
+                raise ValueError("it is of another optimizer or schedule")
         self.theta.data.copy_(state["theta"])
         if self.codes is not None:
             self.codes.copy_(state["codes"].to_dense())
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        sizes = {
+            value.numel()
+            for kept in self.optimizer.state.values()
+            for value in kept.values()
+            if isinstance(value, Tensor)
+        }
+        if sizes - {1, self.theta.numel()}:
+            raise ValueError("it is of an optimizer of another parameter")
         self._evaluated = self.step > 0
 
     @functools.cached_property
@@ -369,6 +384,11 @@ class LearningRun:
         if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")
         return norms
+
+
+def _kinds(values: Mapping[str, Any]) -> dict[str, type]:
+    """Return the types of some values, a whole number being a number like others."""
+    return {name: float if type(value) is int else type(value) for name, value in values.items()}
 
 
 def header(payload: bytes) -> bytes:
