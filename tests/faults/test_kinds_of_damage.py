@@ -267,7 +267,7 @@ def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypa
 
 def selection(folder):
     path = folder / "selection.json"
-    selected("backprop").write(path)
+    write_record(path, selected("backprop"))
     return path, lambda: read_record(path, Selection), "run `pudle run` again"
 
 
