@@ -135,3 +135,9 @@ class TestPublishing:
             and f'version = "{pudle.__version__}"' in recipe
         )
         assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_tests_of_mutations_are_there():
+    chosen = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutmut"]
+    for path in chosen["pytest_add_cli_args_test_selection"]:
+        assert (ROOT / path).exists(), path
