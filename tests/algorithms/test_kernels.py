@@ -327,6 +327,8 @@ def test_what_the_kernels_apply_to(monkeypatch):
     list(unrolling.unrolled_gradients(Mine(**fields), Ista(), [3]))
     monkeypatch.setitem(LOSSES, "mine", LOSSES["lasso"])
     assert not applies(dataclasses.replace(problem, loss="mine"))
+    monkeypatch.setitem(LOSSES, "lasso", lambda problem, codes: codes.sum())
+    assert not applies()
 
 
 def test_run_is_recorded_where_a_gradient_is_asked_for():

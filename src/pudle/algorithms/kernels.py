@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..kernel_choice import choice
 from ..problems import PenaltySelection, Problem, SparseCoding
+from ..problems.l1 import LOSSES
 from ..problems.l1 import gram as symmetric
 from ..threads import single_thread
 from . import unrolling
@@ -46,6 +47,7 @@ LARGEST_CANCELLATION = 100.0
 LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 8e3, 4
 #: Work of a layer and its adjoint as a multiple of that of a layer alone.
 WITH_ADJOINT = 10
+_BUILT_IN_LOSSES = dict(LOSSES)
 #: Number of samples that are treated together, and memory that they may take if all layers are
 #: dense. Sums over samples are in the order of these chunks.
 CHUNK, CHUNK_BYTES = 250, 1 << 27
@@ -80,13 +82,14 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
-    """Return whether a problem is sparse coding with one penalty for all atoms and a loss that the
-    kernels know.
+    """Return whether a problem is sparse coding with one penalty for all atoms and one of this
+    package's own losses.
     """
     return (
         type(problem) is SparseCoding
         and isinstance(problem.penalty, float)
-        and problem.loss in ("lasso", "reconstruction")
+        and isinstance(problem.loss, str)
+        and LOSSES.get(problem.loss) is _BUILT_IN_LOSSES.get(problem.loss)
     )
 
 
@@ -122,7 +125,8 @@ def apply(
 def _computable(*tensors: Tensor) -> bool:
     """Return whether tensors are such that the kernels can compute with them."""
     return all(
-        tensor.device.type == "cpu"
+        tensor.dtype in (torch.float32, torch.float64)
+        and tensor.device.type == "cpu"
         and not is_wrapped(tensor)
         # Zero times what is not finite is NaN, and no kernel multiplies zeros.
         and tensor.detach().sum().isfinite()

@@ -103,7 +103,10 @@ class Selection:
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
-        return {case.name: case for case in self.cases}[name]
+        cases = {case.name: case for case in self.cases}
+        if name not in cases:
+            raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(cases)}")
+        return cases[name]
 
 
 def select(

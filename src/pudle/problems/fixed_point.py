@@ -197,6 +197,9 @@ class FixedPoint(Problem):
                 " that it holds with .to(theta), because references are computed in float64"
             ) from error
 
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
     def stationarity(self, codes: Tensor) -> Tensor:
         """Return ``z - Phi(z)``, zero at a fixed point."""
         return codes - self.advance(codes)

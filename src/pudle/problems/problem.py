@@ -160,13 +160,13 @@ class Problem(ABC):
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         """Return the gradient of f in the codes, per sample; same shape as the codes."""
 
+    @abstractmethod
     def prox(
         self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
     ) -> Tensor:
         """Apply the proximal map of ``step * h``, carried out by the algorithm's thresholding rule
-        at this iteration; the identity where there is no penalty.
+        at this iteration.
         """
-        return values
 
     @abstractmethod
     def outer_loss(self, codes: Tensor) -> Tensor:
@@ -174,17 +174,15 @@ class Problem(ABC):
         in theta.
         """
 
+    @abstractmethod
     def active(self, codes: Tensor) -> Tensor:
-        """Return a boolean mask of the code entries at which the penalty is smooth: the support;
-        all of them where there is no penalty.
-        """
-        return torch.ones_like(codes, dtype=torch.bool)
+        """Return a boolean mask of the code entries at which the penalty is smooth: the support."""
 
+    @abstractmethod
     def stationarity(self, codes: Tensor) -> Tensor:
         """Return F, the gradient of f + h on the active entries, zero at a minimizer; other entries
-        are arbitrary. Without a penalty it is that of f.
+        are arbitrary.
         """
-        return self.smooth_gradient(codes)
 
     @abstractmethod
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:

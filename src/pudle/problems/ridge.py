@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..validation import check_positive
 from .linearized import Solution
-from .problem import Problem, drawn, drawn_sizes
+from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -108,8 +108,19 @@ class Ridge(Problem):
         residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
         return residual @ self.dictionary + (self.strength + self.theta) * codes
 
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
+        return values
+
     def outer_loss(self, codes: Tensor) -> Tensor:
         return (codes @ self.weights).mean()
+
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes)
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         smallest, largest = self.extreme_eigenvalues
