@@ -191,7 +191,7 @@ class TestImages:
         [
             ({}, {}, "is an empty image folder: put images in it (.png .jpg"),
             ({"small.png": texture(5, 30)}, {}, "does not fit into small.png (30 x 5 pixels)"),
-            ({"a.png": np.full((40, 40), 200, np.uint8)}, {}, "n_components=20 is above the 0 "),
+            ({"a.png": np.full((40, 40), 200, np.uint8)}, {}, "are all nearly constant"),
             ({"a.png": texture(12, 12)}, {"n_components": 50}, "n_components=50 is above the "),
             ({"a.png": texture(12, 12)}, {"n_components": 10}, "n_samples=40 is above the 39 "),
         ],

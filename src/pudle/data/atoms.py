@@ -72,6 +72,10 @@ def split_atoms(
             spare += len(others[-1])
         if len(atoms) == n_components and spare >= n_samples:
             break
+    if not spare and not atoms:
+        raise InvalidArgument(
+            f"{source} are all nearly constant (norm <= {CONTRAST} about the mean): give others"
+        )
     for name, wanted, available in (
         ("n_components", n_components, len(atoms)),
         ("n_samples", n_samples, spare),
