@@ -66,7 +66,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
 #: layers of a method that runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 4_000
 
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
