@@ -69,11 +69,10 @@ class Checkpointed(SweepEstimator):
             codes = trajectory.at(depth)
             gradient, code_gradient = direct_gradients(problem, codes)
             states = [trajectory.states[layer] for layer in bounds[depth]]
-            # The last is that of all segments.
-            *_, gradient = (
-                gradient,
-                *reverse_accumulation(problem, algorithm, states, code_gradient, gradient),
-            )
+            for gradient in reverse_accumulation(  # noqa: B007, B020  # the last is that of all
+                problem, algorithm, states, code_gradient, gradient
+            ):
+                pass
             work = {
                 "layers": 2 * depth,
                 "layers_differentiated": depth,

@@ -303,8 +303,8 @@ def pending_sentence(results: Results) -> str:
     nowhere = [name for name in results.estimators if name not in scored]
     none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     return (
-        f"This run is unfinished: still to be measured are {text.listing(parts)}.{none} `pudle run"
-        f" --profile {results.profile}` goes on where it stopped."
+        f"This run is unfinished: still to be measured are {text.listing(parts)}.{none}"
+        " The command that started it goes on where it stopped."
     )
 
 

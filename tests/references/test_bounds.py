@@ -66,12 +66,13 @@ class TestCodes:
             ((2.5, 1.5 * b + math.copysign(0.5, b), 0.25), (1, b, 0)),
             ((2.5, 0, 0), (1, 0, 0)),
         ):
-            residual = U * math.sqrt(3) * (math.hypot(*x) + math.hypot(2 * z[0], z[1]))
+            active = [j for j in range(3) if z[j]]
+            residual = math.hypot(*x) + math.hypot(2 * z[0], z[1])
+            residual *= U * math.sqrt(3 + len(active))
             rounding = [
                 residual * atom + U * 0.5 * abs(entry)
                 for atom, entry in zip(self.ATOMS, z, strict=True)
             ]
-            active = [j for j in range(3) if z[j]]
             violation = math.sqrt(len(active)) * max(rounding[j] for j in active)
             smallest = min(self.ATOMS[j] ** 2 + 0.5 for j in active)
             errors.append(violation / smallest)
@@ -154,8 +155,8 @@ class TestGradients:
 
     @pytest.mark.parametrize("exact", [False, True])
     def test_lasso_gradient(self, exact):
-        """``(|r| + |A| |z|) |dz| + u sqrt(m) (|x| + |A| |z|) |z|``, and ``u sqrt(n + m) |r| |z|``
-        of the sums.
+        """``(|r| + |A| |z|) |dz| + u sqrt(m + 1) (|x| + |A| |z|) |z|``, and for the sums ``u sqrt(n
+        + m) |r| |z|``.
         """
         norm = np.linalg.norm
 
@@ -163,7 +164,7 @@ class TestGradients:
             first = (norm(r) + 2 * abs(z)) * error * (not exact)
             return (
                 first
-                + U * 2 * (norm(x) + 2 * abs(z)) * abs(z)
+                + U * math.sqrt(5) * (norm(x) + 2 * abs(z)) * abs(z)
                 + U * math.sqrt(2 + 4) * norm(r) * abs(z)
             )
 
@@ -191,10 +192,10 @@ class TestGradients:
 
         def term(x, z, r, shift, error):
             shift, error, e, v = parts(x, z, r, shift, error)
-            rounding = U * 2 * ((4 + l2) * abs(v) + 2 * norm(shift))
+            rounding = U * math.sqrt(5) * ((4 + l2) * abs(v) + 2 * norm(shift))
             dv = (rounding + l2 * error * (not penalized)) / (4 + l2)
             first = (norm(e) + 2 * abs(z) + 4 * abs(v)) * error + (norm(r) + 2 * abs(z)) * dv
-            first += U * 2 * (norm(x) + 2 * abs(z)) * (abs(z) + abs(v))
+            first += U * math.sqrt(5) * (norm(x) + 2 * abs(z)) * (abs(z) + abs(v))
             sizes = norm(e) * abs(z) + norm(r) * abs(v) + norm(shift) * abs(z) + 2 * abs(v) * abs(z)
             return first + U * math.sqrt(2 + 4) * sizes
 
@@ -248,7 +249,7 @@ class TestPenaltySelection:
                 math.sqrt((z != 0).sum())
                 * 2
                 * U
-                * math.sqrt(8)
+                * math.sqrt(8 + (z != 0).sum())
                 * (np.linalg.norm(x) + 2 * np.linalg.norm(z))
                 / 4
             )

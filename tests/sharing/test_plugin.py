@@ -52,6 +52,7 @@ def test_its_own_tests_pass(plugin, monkeypatch):
     [
         ("class", "is no name for a module"),
         ("backprop", "is the name of another estimator"),
+        ("torch", "is the name of another estimator or of a module"),
     ],
 )
 def test_names_that_cannot_be_used_are_refused(name, reason, tmp_path):

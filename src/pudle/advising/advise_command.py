@@ -42,7 +42,7 @@ def _bytes(value: str) -> float:
     "--memory", type=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB."
 )
 @option("--seeds", default=20, help="New seeds that the answer is tested on.")
-@option("--most-depth", default=1600, help="Largest number of layers.")
+@option("--most-depth", default=1600, help="Largest number of layers to run.")
 @option(
     "--train",
     is_flag=True,

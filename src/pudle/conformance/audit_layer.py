@@ -121,7 +121,8 @@ class Layer:
         marked = []
         for part in self.parts:
             tensor, moved = part.tensor, self.theta.repeat(3, 1)
-            if tensor.ndim < 2 or not torch.equal(tensor, tensor.mT):
+            square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2]
+            if not square or distance(tensor.mT.numpy(), tensor.numpy()) > ROUNDED:
                 continue
             half = SLIGHTLY * torch.ones_like(tensor).triu(1)
             moved[1, part.span] += half.flatten()

@@ -48,6 +48,7 @@ WEAK = (
     SERIES,
     SINGLE,
     MULTIPLE,
+    "is damped by",
     "a part of the batch",
     "a factor of its own",
     "not linear",

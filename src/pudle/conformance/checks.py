@@ -192,6 +192,8 @@ class Check(NamedTuple):
             elif not isinstance(error, UnsupportedProblem):
                 text = " ".join(reason.split())[:200] or "an empty message"
                 advice = "raise UnsupportedProblem, saying what is missing, if this is not treated"
+                if "does not require grad" in reason:
+                    advice = "differentiate within torch.enable_grad(): callers may turn it off"
                 place = type(error).__name__ + _place(error, subject.estimator)
                 reason = f"raised {place}: {text}; {advice}"
             elif "\n" in reason or len(reason.split()) < 5:

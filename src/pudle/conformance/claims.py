@@ -54,7 +54,9 @@ from .explanations import (
 from .specimens import DRAWN, GRID, PLAIN, SAMPLED, SMALL, Specimen, specimens, tensors_of
 
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers.
-REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
+REGULAR = specimens(
+    "square", "convolutional", "penalty", "ridge", "penalty per atom", algorithms=PLAIN
+)
 #: With small steps, so that layers far back still count.
 TINY = tuple(
     dataclasses.replace(each, drawn=True)

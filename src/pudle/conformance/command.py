@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FAILED = 1
 #: Failures of one check that are printed without --all: they mostly have one cause.
 FEW = 4
+#: Least time that a process has to start and to make the estimator, in seconds.
+STARTING = 120.0
 STATUSES = ["passed", "refused", "failed"]
 #: What else of a file is passed on to `audit`.
 OPTIONAL = ("loss", "residual", "step", "tighten")
@@ -64,14 +66,14 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
     results: dict[str, list[Record]] = {}
     with progress_bar(transient=True) as progress, Pool(1) as pool:
 
-        def run(function: Callable[..., Any], *arguments: Any) -> Outcome:
-            outcome = pool.call(timeout, function, *arguments)
+        def run(limit: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
+            outcome = pool.call(limit, function, *arguments)
             if outcome.status == "skipped":
                 raise MissingDependency(outcome.reason)
             return outcome
 
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        plans = [(target, run(_plan, target)) for target in targets]
+        plans = [(target, run(max(timeout, STARTING), _plan, target)) for target in targets]
         for target, plan in plans:
             if plan.status != "ok":
                 about = "" if target in plan.reason else f"{target} cannot be made: "
@@ -83,7 +85,7 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
                 echo(f"checking {title}", err=True)
             records = results[title] = []
             for unfinished, index in steps:
-                outcome = run(_check, target, unfinished.check, index)
+                outcome = run(timeout, _check, target, unfinished.check, index)
                 shown = f"{title}: {unfinished.check}"[:60]
                 progress.update(task, advance=1, description=escape(shown))
                 if outcome.status != "ok":

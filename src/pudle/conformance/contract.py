@@ -36,6 +36,8 @@ EVERY_KIND = specimens() + FEW
 #: The kinds whose gradients are made of the most different parts.
 DIFFERENT = specimens("sparse coding", "convolutional", "penalty", "ridge")
 DENSE = specimens("sparse coding")
+#: The least condition number of a system that is singular but for rounding.
+LARGE = 1e6
 
 
 @register()
@@ -310,8 +312,17 @@ def check_singular_systems(subject: Subject) -> None:
     result = subject.estimate(1, penalty=1e-4)
     require_finite(result, 1)
     enough = {"condition_number", "largest_relative_residual", "unconverged", "singular"}
+    said = result.diagnostics
     require(
-        not result.diagnostics.get("solves") or enough & result.diagnostics.keys(),
+        not said.get("solves") or enough & said.keys(),
         "diagnostics report solves, but not how singular they were: add condition_number or a"
         " residual",
+    )
+    condition = math.inf if said.get("singular") else said.get("condition_number", math.inf)
+    require(
+        subject.claim != "implicit" or condition > LARGE,
+        f"condition_number is {condition:.3g}, where more atoms are active than there are"
+        " dimensions: report that of the systems as they are",
+        condition,
+        LARGE,
     )

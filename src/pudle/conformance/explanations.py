@@ -102,7 +102,8 @@ def likely(
         if (left := distance(mine, candidate)) < enough:
             found = True
             yield left, mistake
-    if not found and (left := distance(mine, scale * expected)) < enough:
+    # Every number is a multiple of another.
+    if not found and expected.size > 1 and (left := distance(mine, scale * expected)) < enough:
         yield left, f"{scale:.10g}{MULTIPLE}"
 
 

@@ -50,7 +50,7 @@ NAMED = {
     ),
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
     "penalty per atom": (
-        "sparse_gaussian(n_samples=9, n_features=6, n_components=8, n_nonzero_coefs=2, seed=2)"
+        "sparse_gaussian(n_samples=9, n_features=11, n_components=8, n_nonzero_coefs=2, seed=2)"
     ),
     # For checks at great depth, where differences on a larger problem would take minutes.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
@@ -92,7 +92,8 @@ class Specimen:
         Whether it is drawn: then gradients are compared along two random directions, because all
         directions of a large problem take long.
     scattered : bool
-        Whether each tensor is a part of a larger one: no estimator may rely on what lies where.
+        Whether each tensor is a part of a larger one, or lies in memory by columns: no estimator
+        may rely on what lies where.
     """
 
     problem: str
@@ -138,7 +139,8 @@ class Specimen:
             tensor = tensor.to(device, dtype, copy=True)
             if not self.scattered or tensor.ndim < 2:
                 return tensor
-            return torch.stack([tensor.mT, tensor.mT], -1)[..., 1].mT
+            columns = tensor.mT.contiguous()
+            return (torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns).mT
 
         values = {field.name: getattr(owner, field.name) for field in fields(owner)}
         return replace(owner, **tree_map_only(torch.Tensor, new, values) | changes)
@@ -222,8 +224,12 @@ class HeavyBall(Ista):
 
     name = "heavy_ball"
 
+    def start(self, problem: Any, initial: torch.Tensor | None = None) -> State:
+        codes = super().start(problem, initial).codes
+        return _Moving(codes, codes, previous=codes)
+
     def advance(self, problem: Any, state: Any, step: float) -> State:
-        inertia = 0.5 * (state.codes - getattr(state, "previous", state.codes))
+        inertia = 0.5 * (state.codes - state.previous)
         moved = state.codes - step * problem.smooth_gradient(state.codes) + inertia
         codes = problem.prox(moved, step, self.thresholding, state.iteration)
         return _Moving(codes, codes, iteration=state.iteration + 1, previous=state.codes)

@@ -65,8 +65,8 @@ class FixedPoint(Problem):
     Raises
     ------
     InvalidArgument
-        If a tensor is no finite floating tensor, dtypes or devices differ, a step changes the shape
-        or dtype of the state, or the loss is no scalar.
+        If a tensor is no finite floating tensor, or dtypes or devices differ; where they are first
+        called, if the step changes the shape or dtype of the state, or the loss is no scalar.
 
     References
     ----------
@@ -109,7 +109,7 @@ class FixedPoint(Problem):
         forms: list[UserState] = [
             drawn(random, n, k),
             drawn(random, k),
-            {"position": drawn(random, n, k), "velocity": drawn(random, k)},
+            {"velocity": drawn(random, k), "position": drawn(random, n, k)},
         ]
         theta = drawn(random, *shape[: random.integers(4)])
 
@@ -218,7 +218,11 @@ class FixedPoint(Problem):
             If the system is singular without a solution, or too ill-conditioned.
         """
         solution, diagnostics = self.linearized(codes).solve(right_hand_side)
+        # The derivative of a loss that is stationary there is rounding, which has no solution.
+        norm, size = float(right_hand_side.norm()), float(self.outer_loss(codes).detach().abs())
         residual = diagnostics["largest_relative_residual"]
+        residual *= norm / (max(norm, size / (float(codes.norm()) or 1.0)) or 1.0)
+        diagnostics["largest_relative_residual"] = residual
         if not residual <= torch.finfo(codes.dtype).eps ** 0.5:
             raise UnsupportedProblem(
                 f"a linear system of {codes.numel()} unknowns keeps a relative residual of"

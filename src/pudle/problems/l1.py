@@ -291,7 +291,7 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         """Draw mostly few samples, sometimes thousands, or hundreds of atoms."""
         n, m, p = drawn_sizes(random, 40, 10, 14)
         if (extreme := random.random()) < 0.15:
-            n, m, p = random.integers((300, 2, 2), (3000, 6, 7))
+            n, (m, p) = int(300 * 40 ** random.random()), random.integers(2, (6, 7))
         elif extreme < 0.3:
             n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
             m = int(4500 / p * random.uniform(0.3, 1))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import streams
-from ..errors import UnsupportedProblem
+from ..errors import InvalidArgument, UnsupportedProblem
 
 #: Number of unknowns up to which the matrix is formed, by one vector-Jacobian product for each.
 MAX_DENSE = 256
@@ -222,6 +222,8 @@ def gradients(
     """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there
     is no dependence.
     """
+    if torch.is_inference_mode_enabled():
+        raise InvalidArgument("inference_mode keeps no graph to differentiate: use torch.no_grad()")
     if not output.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
     return torch.autograd.grad(

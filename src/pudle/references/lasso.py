@@ -32,6 +32,9 @@ MAX_ITERATIONS = 50_000
 SINGULAR = 1e12
 #: Samples solved at once, so that the working set stays in cache.
 CHUNK = 4096
+#: Rows that are summed in one product: rows that repeat round alike, so that the rounding of a
+#: longer sum would exceed a random walk's.
+ALIKE = 64
 
 
 def row_norms(matrix: Tensor) -> Tensor:
@@ -124,11 +127,11 @@ class LinearModel(ABC):
         """Return a bound, shape (n,), on the Euclidean norm of the rounding error of ``x - A z``.
 
         Independent roundings add up like a random walk: of terms of the sizes ``|x|`` and ``|a_j|
-        |z_j|``, with u the rounding unit, it is ``u sqrt(m) (|x| + |(|a_j| z_j)_j|)``. Times
-        ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
+        |z_j|``, k of which are not zero, it is ``u sqrt(m + k) (|x| + |(|a_j| z_j)_j|)``, with u
+        the rounding unit. Times ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
         """
         sizes = row_norms(self.observations) + row_norms(codes * self.column_norms)
-        return ROUNDING * self.values**0.5 * sizes
+        return ROUNDING * (self.values + (codes != 0).sum(1).double()).sqrt() * sizes
 
     def solve_refined(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Solve all active systems with one refinement; return the solution (n, p) and its residual
@@ -166,7 +169,10 @@ class DenseModel(LinearModel):
         return vectors @ self.hessian
 
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
-        return residual.T @ codes
+        if len(codes) <= ALIKE:
+            return residual.T @ codes
+        first, second = map(self.contract, residual.tensor_split(2), codes.tensor_split(2))
+        return first + second
 
     def active_hessians(
         self, active: Tensor, wanted: Tensor
@@ -375,7 +381,7 @@ def implicit_gradient(
     spectral = model.spectral_norm
     norm_e, norm_r, norm_z, norm_v, norm_shift = map(row_norms, (r + shift, r, codes, v, shift))
     sizes = (spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift
-    rounding = ROUNDING * model.values**0.5 * sizes
+    rounding = ROUNDING * (model.values + active.sum(1).double()).sqrt() * sizes
     if model.l2_penalty and not penalized:
         linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues

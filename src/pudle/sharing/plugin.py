@@ -2,6 +2,7 @@
 
 import json
 import keyword
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -83,10 +84,11 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
             f"{name!r} is no name for a module: use lower-case letters, digits and '_', as in"
             " my_estimator"
         )
-    if name in entries("estimators"):
+    modules = sys.stdlib_module_names | metadata.packages_distributions().keys()
+    if name in entries("estimators") or name in modules:
         raise InvalidArgument(
-            f"{name!r} is the name of another estimator: choose another, `pudle list estimators`"
-            " shows all"
+            f"{name!r} is the name of another estimator or of a module that is installed: choose"
+            " another"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidArgument(
