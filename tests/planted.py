@@ -234,6 +234,10 @@ def images(problem):
 SOMEWHERE = {
     "an iteration": lambda p, t: p.default_algorithm == "iteration",
     "a part of a larger tensor": lambda p, t: p.theta.ndim == 2 and 1 not in p.theta.stride(),
+    "a matrix by columns": lambda p, t: (
+        p.theta.ndim == 2 and p.theta.stride() == (1, p.theta.shape[0]) and p.theta.shape[0] > 1
+    ),
+    "thousands of samples": lambda p, t: len(getattr(p, "observations", ())) > 5000,
     "a thousand layers": lambda p, t: t > 900,
 }
 #: The defects by the check that must find them, a quick one first; what the reasons must say is in
@@ -284,6 +288,9 @@ DEFECTS = {
     "descent": {"uphill": spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())},
     "approximation": {
         "points away": spoiled(lambda g, p, t: -g, Phantom()),
+        "from codes of one sign": spoiled(
+            lambda g, p, t: -g if getattr(p, "nonnegative", False) else g, Phantom()
+        ),
     },
     "samples": {
         "sum": spoiled(lambda g, p, t: g * len(p.observations), Phantom()),
@@ -337,7 +344,8 @@ DEFECTS = {
     "singular_systems": {
         "solves without conditions": instead(
             lambda p, a, t: replace(Backprop().estimate(p, a, t), diagnostics={"solves": 3})
-        )
+        ),
+        "the best of conditions": implicit(lambda p, z, r: p.solve_active(z, r)[0]),
     },
     "single_precision": {
         "wrong": spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 else 1.1)),

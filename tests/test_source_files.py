@@ -270,12 +270,3 @@ def test_pudle_list_shows_what_a_file_offers_and_where_everything_comes_from(fol
         assert f"lib/every.py:{name}" in listed
     assert "weight=1.0" in listed and "built-in" not in listed
     assert "built-in" in call("list", "thresholding").stdout
-
-
-def test_pudle_list_shows_a_tensor_that_is_a_default(folder):
-    (folder / "mine.py").write_text(
-        "import pudle, torch\nfrom dataclasses import dataclass, field\n\n@dataclass(frozen=True)\n"
-        "class Mine(pudle.Ista):\n"
-        "    gain: torch.Tensor = field(default_factory=lambda: torch.tensor(1.5))\n"
-    )
-    assert "gain=tensor(1.5" in call("list", "mine.py").stdout

@@ -126,18 +126,6 @@ def peaks(specs):
     return [map(int, commands.python(PEAK, spec).stdout.split()) for spec in specs]
 
 
-def test_without_a_dictionary_one_is_learned_from_other_rows(tmp_path, table):
-    dataset = pudle.make_dataset(
-        f"memory_mapped(path={str(tmp_path / 'rows.npy')!r}, n_samples=20, n_components=4)"
-    )
-    problem = dataset.problem()
-    assert problem.dictionary.shape == (6, 4)
-    again = dataset.problem()
-    assert torch.equal(again.dictionary, problem.dictionary) and torch.equal(
-        again.observations, problem.observations
-    )
-
-
 @pytest.mark.nightly
 def test_peak_memory_does_not_grow_with_the_file(tmp_path):
     """A table of 5 MB and one of 51 MB."""

@@ -197,6 +197,18 @@ def test_without_a_solution_of_the_singular_system_there_is_none():
     assert "backprop" not in reference.reason
 
 
+def test_a_loss_that_is_stationary_at_the_limit_has_a_gradient():
+    """That of the dual value, greatest at the potentials, is the plan, with equal marginals."""
+
+    def value(f, theta):
+        shares = ((f[:, None] - theta) / REGULARIZATION).logsumexp(0)
+        return f.mean() - REGULARIZATION * shares.mean()
+
+    plan = pudle.reference(dataclasses.replace(transport(6, False), loss=value)).gradient
+    assert plan.sum(0).tolist() == pytest.approx(7 * [1 / 7])
+    assert plan.sum(1).tolist() == pytest.approx(6 * [1 / 6])
+
+
 @pytest.mark.parametrize("size", [20, 300], ids=["dense", "gmres"])
 def test_a_slow_step_has_its_limit(size):
     """Weights of samples of a softmax regression with little decay, chosen by held-out data: plain

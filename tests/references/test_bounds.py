@@ -6,6 +6,7 @@ problems notice a factor of twenty at most.
 """
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -302,3 +303,13 @@ def test_ridge():
     assert reference.bound == close(error / abs((codes @ v).mean()))
     assert certificate.code_error == close(max(errors))
     assert (certificate.smallest_eigenvalue, certificate.condition_number) == (8, 2)
+
+
+def test_equal_rows_round_alike():
+    x, d, penalty = map(Fraction, (1.3, 0.7, 0.4))
+    z = (d * x - penalty) / d**2
+    problem = pudle.SparseCoding(
+        observations=tensor(30_000 * [[1.3]]), dictionary=tensor([[0.7]]), penalty=0.4
+    )
+    reference = pudle.reference(problem)
+    assert abs(Fraction(float(reference.gradient)) / (z * (d * z - x)) - 1) < reference.bound
