@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from pudle import text
+from pudle.text import DASH, Cell
 
 #: Characters that LaTeX does not print as they are.
 LATEX = str.maketrans(
@@ -21,7 +21,7 @@ LATEX = str.maketrans(
         "|": r"\textbar{}",
         "≤": r"$\leq$",
         "µ": r"$\mu$",
-        text.DASH: "--",
+        DASH: "--",
     }
 )
 #: What ends a line of a cell of several.
@@ -100,7 +100,7 @@ def latex(value: Any) -> str:
     column is bold.
     """
     if details := getattr(value, "details", ()):
-        lines = map(latex, (text.Cell(value.head, best=value.best), *details))
+        lines = map(latex, (Cell(value.head, best=value.best), *details))
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
     shown = str(value).translate(LATEX).replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
     return rf"\textbf{{{shown}}}" if getattr(value, "best", False) else shown

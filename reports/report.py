@@ -192,11 +192,10 @@ class Report:
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
-            origin = CAPTION_COSTS.format_map(defaultdict(str, self.facts))
-            costs = origin * bool(tables.where_timed(self.results))
-            caption = CAPTION_ANSWERS + costs
-            label = f"tab:answers-{profile}"
-            parts.append(markup.latex_table(pairs_table(self.answers), caption, label))
+            costs = CAPTION_COSTS.format_map(defaultdict(str, self.facts))
+            costs *= bool(tables.where_timed(self.results))
+            chosen, label = pairs_table(self.answers), f"tab:answers-{profile}"
+            parts.append(markup.latex_table(chosen, CAPTION_ANSWERS + costs, label))
             for case in self.by_case:
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
                 caption = case["caption"] + CAPTION_CASE + costs
