@@ -372,7 +372,7 @@ def test_filters_of_cases_reach_answers_tables_and_figures(page):
     assert len(page.visible("#panels figure")) == 6 and "#?" not in page.address
     page.choose(dataset="other(n=10)", algorithm="ista")
     assert page.answers() == [] and page.visible("#panels figure, #across figure") == []
-    assert "nothing is left" in page.find("#answer-table caption").text
+    assert "leaves nothing" in page.find("#answer-table caption").text
 
 
 def test_an_estimator_goes_from_tables_curves_and_legend(page):

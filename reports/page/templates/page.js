@@ -1,6 +1,6 @@
 // The page: its state, which the address holds, and what it shows of the data for that state.
 const DASH = "\u2013", PANELS = 6, ROWS = 25, FILTERS = ["dataset", "algorithm", "loss"];
-const WISHES = ["error", "seconds", "memory"], NONE = ": nothing is left by the bar at the top";
+const WISHES = ["error", "seconds", "memory"], NONE = " (the bar above leaves nothing)";
 const BLANK = {
   run: "0", dataset: "", algorithm: "", loss: "", without: [], focus: "", error: "", seconds: "",
   memory: "", y: "relative_error", x: "depth", yscale: "auto", xscale: "auto", spread: "band",
