@@ -78,6 +78,19 @@ def answers_table(results: Results, rows: Iterable[Row]) -> pd.DataFrame:
     return table.drop(columns=left).rename(columns={"unrolled": "best unrolled"})
 
 
+def pairs_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return rows of answers as a narrow table: below an answer stands the best unrolled one, where
+    that is another.
+    """
+    made = []
+    for row in rows:
+        best, other = row["best"], row["best unrolled"]
+        made.append(row)
+        if other.source is not best.source:
+            made.append({"problem": "best unrolled", "use": _pair(other, ""), **other.cells})
+    return pd.DataFrame(made, columns=COLUMNS[:6], dtype=object)
+
+
 def budgets(results: Results, algorithm: str = "") -> pd.DataFrame:
     """Return, per problem, the best estimator for some accuracies, times and memories, a column
     each, perhaps with one algorithm alone.

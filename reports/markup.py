@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from pudle.text import DASH
+from pudle.text import DASH, Cell
 
 #: Characters that LaTeX does not print as they are.
 LATEX = str.maketrans(
@@ -24,6 +24,8 @@ LATEX = str.maketrans(
         DASH: "--",
     }
 )
+#: What ends a line of a cell of several.
+NEXT_LINE = r"\cr "
 #: Characters that Markdown, the HTML in it, or the site with its roles and formulas does not show
 #: as they are.
 MARKDOWN = str.maketrans(
@@ -94,26 +96,27 @@ def _not_a_formula(value: Any) -> Any:
 
 
 def latex(value: Any) -> str:
-    """Escape a value for LaTeX; the best cell of a column is bold."""
+    """Escape a value for LaTeX: details of a cell get lines of their own, and the best cell of a
+    column is bold.
+    """
+    if details := getattr(value, "details", ()):
+        lines = map(latex, (Cell(value.head, best=value.best), *details))
+        return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
     shown = str(value).translate(LATEX).replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
     return rf"\textbf{{{shown}}}" if getattr(value, "best", False) else shown
 
 
-def latex_table(
-    frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\footnotesize"
-) -> str:
-    """Return a table as LaTeX that is no wider than a line, its first column left-aligned and the
-    others right-aligned.
-
-    `columns` changes this alignment, and `size` is the command for the size of the font.
-    """
+def latex_table(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """Return a table as LaTeX that is no wider than a line."""
     shown = frame.map(latex).rename(columns=latex)
     made = shown.to_latex(
         index=False,
         caption=latex(caption),
         label=re.sub(r"[^A-Za-z0-9:_.-]+", "-", label),
         position="htbp",
-        column_format=columns or "l" + "r" * (frame.shape[1] - 1),
+        column_format="l" * frame.shape[1],
     )
-    made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
+    made = made.replace(
+        r"\begin{tabular}", "\\par\\smallskip\\footnotesize\n\\pudlefit{%\n\\begin{tabular}"
+    )
     return made.replace(r"\end{tabular}", r"\end{tabular}}")

@@ -21,7 +21,7 @@ from pudle.errors import InvalidArgument, MissingDependency
 from pudle.measuring.case import common, labels
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
-from pudle.reports.answers import answers, answers_table, budgets
+from pudle.reports.answers import answers, answers_table, budgets, pairs_table
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import (
@@ -50,9 +50,9 @@ READING = (
         " Student's t test on the logarithms of their ratios over the rounds, whose most extreme"
         f" fifths are cut, for more than {LEAST - 1:.0%}, at a false discovery rate of"
         f" {SIGNIFICANCE:.0%} over the page."
-        " {torch} Time and memory are measured for one seed. Memory is the peak of the process, at"
-        " the deepest timed depth, minus the peak of a process that only holds the problem, and at"
-        " least 0."
+        " {torch} Time and memory are measured for one seed. Memory is the peak of the process"
+        " minus the peak of a process that only holds the problem, and at least 0: in answers at"
+        " their depth, in tables of cases at the deepest timed depth."
     ),
 )
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
@@ -70,11 +70,32 @@ READING_RATES = (
     f" than {FEWEST_SEEDS} seeds, as the median with the range. The interval is about the seeds:"
     " theory's 2 is a limit, from which a window of finite depth is off by some percent."
 )
+#: Captions in LaTeX, where a table stands alone.
+CAPTION_ANSWERS = (
+    f"Which estimator to use: the cheapest with an error of at most {text.number(ERROR, 1)} on"
+    " every seed, else the one that comes closest. ≤ before a depth: the error holds from there on,"
+    f" and fewer layers may do. Memory: added peak at that depth. {text.STARRED.capitalize()}."
+)
+CAPTION_CASE = (
+    ". Error: median over the seeds, with their range in brackets; at the bound: the reference"
+    " certifies no smaller one. ≤ before a depth: every seed has the error from there on, with the"
+    " range of their own depths in brackets. Memory: added peak at the deepest timed depth."
+    f" {text.STARRED.capitalize()}."
+)
+CAPTION_COSTS = (
+    " Brackets of a time: quartiles over rounds. Measured on {Processor}; threads: {Threads}."
+)
+CAPTION_RATES = (
+    f"Brackets: range over the seeds; of an acceleration over {FEWEST_SEEDS} seeds or more, the"
+    f" {CONFIDENCE:.0%} interval of its mean."
+)
 #: First lines of the LaTeX file: a table that is wider than a line is scaled down to it, others
-#: keep their size.
+#: keep their size; and a cell of several lines.
 PREAMBLE = (
     "% \\usepackage{booktabs,graphicx}\n"
-    r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
+    r"\providecommand{\pudlelines}[1]{\vtop{\halign{\strut##\hfil\cr#1\crcr}\vskip2pt}}"
+    "\n"
+    r"\providecommand{\pudlefit}[1]{\sbox0{\tabcolsep=3pt #1}"
     r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
 #: Folder of the figures' files, beside the Markdown.
@@ -171,19 +192,19 @@ class Report:
         """
         parts, profile = [PREAMBLE], self.results.profile
         if self.results.cases:
-            chosen = answers_table(self.results, self.answers).drop(columns="why")
-            caption = f"Which estimator to use; {text.STARRED}."
-            columns = f"llrrrr{'l' * (chosen.shape[1] - 6)}"
-            label = f"tab:answers-{profile}"
-            parts.append(markup.latex_table(chosen, caption, label, columns, r"\small"))
+            costs = CAPTION_COSTS.format_map(defaultdict(str, self.facts))
+            costs *= bool(tables.where_timed(self.results))
+            chosen, label = pairs_table(self.answers), f"tab:answers-{profile}"
+            parts.append(markup.latex_table(chosen, CAPTION_ANSWERS + costs, label))
             for case in self.by_case:
                 table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
-                parts.append(markup.latex_table(table, case["caption"], f"tab:{case['name']}"))
+                caption = case["caption"] + CAPTION_CASE + costs
+                parts.append(markup.latex_table(table, caption, f"tab:{case['name']}"))
             rates = tables.rates_table(self.results, self.summary)
             for name, part in rates.groupby("case", sort=False):
                 part = part.drop(columns=["case", "remark"])
-                caption = f"Fitted and predicted rates on {name}"
-                parts.append(markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr"))
+                caption = f"Fitted and predicted rates on {name}. {CAPTION_RATES}"
+                parts.append(markup.latex_table(part, caption, f"tab:rates-{name}"))
         for section in self.experiments:
             every = [table for block in section.blocks for table in block.tables]
             for number, each in enumerate(every, 1):

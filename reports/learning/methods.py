@@ -191,8 +191,10 @@ def cells(methods: Sequence[Method], columns: Mapping[str, Any]) -> dict[str, li
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
         best = pd.Series([spread[0] for spread in spreads]).agg(choose) if choose else math.nan
+        # What is printed alike is marked alike.
         table[heading] = [
-            Cell(text.between(*spread, show), best=spread[0] == best) for spread in spreads
+            Cell(text.between(*spread, show), best=show(spread[0]) == show(best) != text.DASH)
+            for spread in spreads
         ]
     return table
 

@@ -77,8 +77,8 @@ def bought(results: Results) -> list[Figure]:
     to.
 
     The error is the median scored at the training's depth, or at the next smaller one that was
-    measured, on a case with the same kind of dataset, loss and algorithm; trainings without such a
-    case are counted in the note.
+    measured, on a case with the same kind of dataset, loss and algorithm. The note names these
+    cases, and counts trainings without one.
     """
     compared = {
         title: [*each.method.unique()] for title, each in optimizers.optimized(results).items()
@@ -95,15 +95,16 @@ def bought(results: Results) -> list[Figure]:
         (outcome, *item) for outcome, group in groups for item in group.items()
     ):
         trained = [method for method in methods if method.estimator and method.good]
+        scores = [_errors(results, method) for method in trained]
         rows = pd.DataFrame(
             {
                 "method": method.label,
                 "estimator": method.estimator,
                 "depth": method.depth,
                 outcome.column: method.median(outcome.column),
-                "gradient_error": _error(results, method),
+                "gradient_error": pd.Series(errors, dtype=float).median(),
             }
-            for method in trained
+            for method, errors in zip(trained, scores, strict=True)
         )
         if trained:
             rows = rows.dropna(subset=[outcome.column, "gradient_error"])
@@ -115,7 +116,10 @@ def bought(results: Results) -> list[Figure]:
             for row in rows.to_dict("records")
         )
         left = len(trained) - len(rows)
-        note = f"{left} of {len(trained)} trainings have no case that scores their gradient."
+        scored = (results.cases[name] for errors in scores for name in errors)
+        where = dict.fromkeys(map("{dataset}, {algorithm}".format_map, scored))
+        note = f"Errors of gradients are those on {text.listing([*where])}."
+        none = f" {left} of {len(trained)} trainings have no case that scores their gradient."
         figures.append(
             Figure(
                 file_name("bought", title),
@@ -127,31 +131,31 @@ def bought(results: Results) -> list[Figure]:
                 looks_of(results),
                 mark="point",
                 about=f"{title}: {listed}.",
-                note=note if left else "",
+                note=note + none * bool(left),
                 tips={"method": "method"},
             )
         )
     return figures
 
 
-def _error(results: Results, method: Method) -> float:
-    """Return the median, over the cases that score gradients of the problem that a training solves,
-    of the error at the greatest measured depth that is none above the training's; NaN where there
-    is none, or none above it.
+def _errors(results: Results, method: Method) -> dict[str, float]:
+    """Return, by case that scores gradients of the kind of problem that a training solves, the
+    error at the greatest measured depth that is none above the training's; without cases that have
+    none, or none above it.
     """
     options = method.good[0].options
     depth = method.depth or options.get("depth")
-    errors = []
+    errors = {}
     for name, case in results.cases.items():
         depths, values = results.curve(name, method.estimator).spread[:, :2].T
-        # The same problem, whatever the number of samples.
+        # The same kind of problem, whatever the options of the dataset.
         same = case["loss"] == options.get("loss") and all(
             parsed(str(case[key]))[0] == parsed(str(options.get(key)))[0]
             for key in ("dataset", "algorithm")
         )
         if same and depth is not None and len(depths) and depths[0] <= depth <= depths[-1]:
-            errors.append(values[depths <= depth][-1])
-    return pd.Series(errors, dtype=float).median()
+            errors[name] = values[depths <= depth][-1]
+    return errors
 
 
 def experiments_problems(results: Results) -> pd.DataFrame:

@@ -295,7 +295,8 @@ def overview(results: Results) -> Iterator[Figure]:
         mark="cell",
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
-        note="Cases that are scored against a limit are left out." * bool(limited.any()),
+        note="Where a cell is blank, nothing was measured."
+        + " Cases that are scored against a limit are left out." * bool(limited.any()),
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},
     )
 

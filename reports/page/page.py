@@ -103,8 +103,8 @@ def _code(value: str) -> Markup:
 
 
 def _breakable(name: str) -> Markup:
-    """Allow a line break in a long name after a bracket or a comma."""
-    return Markup(re.sub(r"([(,])(?=.)", r"\1<wbr>", str(escape(name))))
+    """Allow a line break in a long name after a bracket or a comma within it."""
+    return Markup(re.sub(r"(\w\(|,)(?=.)", r"\1<wbr>", str(escape(name))))
 
 
 # -- the index

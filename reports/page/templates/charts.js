@@ -34,10 +34,12 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
     ...(`${y.column}_low` in figure.rows && !seeds
       ? { [`${y.column}_low`]: "least of the seeds", [`${y.column}_high`]: "greatest" } : {}) };
   const known = Object.keys(tips).filter((column) => column in (seeds || figure.rows));
-  const rows = rowsOf(seeds || figure.rows).filter(keeps).map((row, order) => ({
+  const all = rowsOf(seeds || figure.rows), kept = all.filter(keeps);
+  const rows = kept.map((row, order) => ({
     ...row, ...figure.looks[row[series]], line: `${row[series]} ${row.seed ?? ""}`, order,
-    dim: dimmed(row.estimator), x: row[x.column], y: row[y.column], value: row[color?.column],
-    xLow: end(row, x, "low", xScale), xHigh: end(row, x, "high", xScale),
+    // A band needs points in the order of their places, which is that of the first axis.
+    band: x === figure.x[0], dim: dimmed(row.estimator), x: row[x.column], y: row[y.column],
+    value: row[color?.column], xLow: end(row, x, "low", xScale), xHigh: end(row, x, "high", xScale),
     yLow: end(row, y, "low", yScale), yHigh: end(row, y, "high", yScale),
     ...Object.fromEntries(known.map((column, place) => [`tip${place}`, brief(row[column])])),
   })).filter((row) => fits(row.x, xScale) && fits(row.y, yScale));
@@ -67,8 +69,9 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   }
   return {
     ...figure, ...more, spec, data, about: `${y.title} against ${x.title}. ${figure.about}`,
-    least: figure.wide ? 200 + 26 * across.size : 0, wide: figure.wide && across.size > 3,
-    columns: Object.keys(figure.rows),
+    least: figure.wide ? 200 + (all.some(({ text }) => text?.[5]) ? 62 : 26) * across.size : 0,
+    wide: figure.wide && across.size > 3, columns: Object.keys(figure.rows),
+    blank: all.length && !kept.length ? "No estimator is chosen." : "Nothing was measured here.",
   };
 }
 
@@ -102,12 +105,12 @@ class Box {
   }
 
   async render(chart) {
-    const { title, about, spec, data, height, note, open, wide, least } = (this.shown = chart);
+    const { title, about, spec, data, height, open, wide, least } = (this.shown = chart);
     this.title.replaceChildren(open ? link(title, { case: open, section: "case" }) : title);
     for (const tool of this.tools.children) {
       tool.setAttribute("aria-label", `${tool.textContent}: ${title}`);
     }
-    this.note.textContent = data.rows.length ? note : "Nothing was measured here.";
+    this.note.textContent = chart[data.rows.length ? "note" : "blank"];
     this.note.hidden = !this.note.textContent;
     this.node.classList.toggle("wide", Boolean(wide));
     // What needs more width than there is scrolls, by keyboard as well.

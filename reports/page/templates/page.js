@@ -1,6 +1,6 @@
 // The page: its state, which the address holds, and what it shows of the data for that state.
 const DASH = "\u2013", PANELS = 6, ROWS = 25, FILTERS = ["dataset", "algorithm", "loss"];
-const WISHES = ["error", "seconds", "memory"];
+const WISHES = ["error", "seconds", "memory"], NONE = " (the bar above leaves nothing)";
 const BLANK = {
   run: "0", dataset: "", algorithm: "", loss: "", without: [], focus: "", error: "", seconds: "",
   memory: "", y: "relative_error", x: "depth", yscale: "auto", xscale: "auto", spread: "band",
@@ -21,9 +21,9 @@ function element(tag, attributes = {}, ...children) {
 }
 const button = (label, click, more = {}) =>
   element("button", { type: "button", click, ...more }, label);
-// After a bracket or a comma a long name may be broken.
+// After a bracket or a comma within it a long name may be broken.
 const breakable = (name) =>
-  name.split(/(?<=[(,])/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
+  name.split(/(?<=\w\(|,)/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
 function named(name, text = name) {
   const place = DATA.names.indexOf(name), look = element("span");
   const code = element(name === text ? "code" : "span", {}, ...breakable(text));
@@ -58,8 +58,6 @@ function recall() {
 function set(change) {
   const page = FILTERS.some((key) => key in change) ? BLANK.page : state.page;
   state = { ...state, page, ...change };
-  const words = String(address(state));
-  history.replaceState(null, "", words ? `#?${words}` : location.pathname + location.search);
   show();
   if (change.section) document.getElementById(change.section)?.scrollIntoView();
 }
@@ -101,7 +99,7 @@ function table(host, { caption, columns, rows }) {
   const [page, pager] = paged(ordered, at, ROWS, "rows", (next) => again({ at: next }));
   const body = page.map((row) =>
     element("tr", {}, ...row.map((cell, place) => shownCell(cell, columns[place], place))));
-  const made = element("table", {}, element("caption", {}, caption),
+  const made = element("table", {}, element("caption", {}, caption, kept.length ? "" : NONE),
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
   const region = { class: "scroll", role: "region", tabindex: "0", "aria-label": caption };
   host.replaceChildren(element("div", region, made), ...pager);
@@ -115,7 +113,7 @@ function shownCell(cell, column, place) {
     : opens ? [link(text, { case: name, section: "case" })] : sentence(text);
   const mark = badge ? [" ", element("span", { class: "badge", title: DATA.limit }, badge)] : [];
   const content = [...shown, ...mark,
-    ...details.flatMap((detail) => [" ", element("small", {}, detail)])];
+    ...details.flatMap((detail) => [" ", element("small", {}, ...breakable(detail))])];
   const parts = best ? [element("strong", {}, ...content)] : content;
   if (!place) return element("th", { scope: "row" }, ...parts);
   const bad = column === "status" && !["ok", "certified", "limit", DASH].includes(text);
@@ -202,9 +200,9 @@ function showControls() {
   for (const control of $$("[data-key]")) {
     const { key } = control.dataset;
     control.value = state[key];
-    // An address of another report chooses what there is of it.
-    if (control.value !== state[key]) {
-      missed.push(`${key} ${state[key]} is no choice here. `);
+    // An address of another report chooses what there is of it; no choice at all is "".
+    if (control.selectedIndex < 0) {
+      missed.push(`${key} ${state[key] || "(empty)"} is no choice here. `);
       control.value = state[key] = BLANK[key];
     }
   }
@@ -228,6 +226,10 @@ function showControls() {
 
 function show() {
   showControls();
+  // What is no choice here has left the state, and leaves the address.
+  const words = String(address(state)), stated = location.hash.startsWith("#?");
+  const next = words ? `#?${words}` : location.pathname + location.search;
+  if (words || stated) history.replaceState(null, "", next);
   showTables();
   showFigures();
 }

@@ -34,3 +34,4 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     page = html(Report.of(results))
     (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
     assert drawn["rows"]["method"] == list(rows.index)
+    assert "are those on sparse_gaussian(n_samples=7), " in drawn["note"]
