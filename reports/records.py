@@ -30,7 +30,7 @@ class Training(Struct):
     dataset: str
     estimator: str
     algorithm: str
-    depth: int
+    depth: contents.Whole
 
 
 class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
@@ -42,6 +42,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
     shown: ClassVar[dict[str, np.ndarray]]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.options = convert(self.options.pop("training", None) or {}, dict) | self.options
         if self.kind == "learning":
             convert(self.options, Training)

@@ -156,8 +156,9 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
     scores = rows.assign(window=sizes).dropna(subset=["window"])
     stored = results.artifact_rows("window_surface", case).dropna(subset=["relative_error"])
-    best = max(scores, stored, key=lambda rows: rows["window"].nunique()).astype({"window": int})
-    data = best.groupby(["depth", "window"], as_index=False)["relative_error"].median()
+    best = max(scores, stored, key=lambda rows: rows["window"].nunique())
+    groups = best.assign(window=pd.to_numeric(best["window"])).groupby(["depth", "window"])
+    data = groups["relative_error"].median().reset_index()
     if data["window"].nunique() < FEWEST_WINDOWS:
         return
     last = data["depth"].max()

@@ -86,8 +86,9 @@ def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
     about = {DATES[ending]: None, "Title": alt} if ending in DATES else {}
     # Ids are hashes of this salt: two figures in one document share none.
     with warnings.catch_warnings(), mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-        # A spec may hold letters that this font lacks; the reader's program has others.
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        # A spec may hold letters that this font lacks, and the reader's program has, or be longer
+        # than the figure is wide.
+        warnings.filterwarnings("ignore", message=".*([Gg]lyph|constrained_layout).*")
         canvas.savefig(buffer, format=ending, metadata=about, dpi=130)
     # What a comment repeats is markup of the numbers beside it.
     return re.sub(rb"<!--.*?-->", b"", buffer.getvalue()) if ending == "svg" else buffer.getvalue()

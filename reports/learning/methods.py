@@ -177,7 +177,7 @@ def shortened(specs: Collection[str]) -> dict[str, str]:
 
 def whole(value: float) -> str:
     """Return a number of steps, rounded up."""
-    return text.DASH if math.isnan(value) else f"{math.ceil(value - 1e-9)}"
+    return f"{math.ceil(value - 1e-9)}" if math.isfinite(value) else text.DASH
 
 
 def cells(methods: Sequence[Method], columns: Mapping[str, Any]) -> dict[str, list[Cell]]:
@@ -224,7 +224,7 @@ def charts(
         for label, method in methods.items():
             # An estimator or another package, and numbers of its methods in the order of their
             # appearance.
-            owner = method.estimator or method.label
+            owner = method.estimator or method.runs[0].method
             number = numbers[owner].setdefault(method.label, len(numbers[owner]))
             if not method.good:
                 continue
@@ -240,7 +240,7 @@ def charts(
             continue
         rows = pd.concat(parts).astype({"step": int})
         ends = rows.groupby("method")["seconds"].max()
-        wide = ends.max() > WIDE * ends.min()
+        wide = ends.max() / WIDE > ends.min()
         made.append(
             Figure(
                 f"{kind.lower()}-{{x}}-{title}-{panel}",
@@ -332,7 +332,7 @@ class Gallery(Picture):
                     caption = "\n".join(
                         textwrap.fill(line, int(13 * WIDTH)) for line in tile.caption
                     )
-                    at.set_title(caption, fontsize=8)
+                    at.set_title(caption, fontsize=8, parse_math=False)
         return canvas
 
 

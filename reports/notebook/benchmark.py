@@ -118,7 +118,7 @@ class BenchmarkResults:
             | options,
         )
         axes.set(yscale="log")
-        axes.set_titles("{col_name}")
+        axes.set_titles("{col_name}", parse_math=False)
         return axes.axes
 
     def report(self, path: str | Path = "report.html") -> Path:

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 import pudle
 from pudle import text
 from pudle.errors import MissingResults, UnreadableResult
-from pudle.files import read_each
+from pudle.files import lies_at, read_each
 from pudle.measuring.contents import Record, RunList
 from pudle.reports.figures import cases
 from pudle.reports.looks import looks_of
@@ -134,7 +134,8 @@ def index(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
             " run` makes"
         )
     rows.sort(key=lambda row: row["date"], reverse=True)
-    return rendered("index.html.j2", rows=rows)
+    # A folder may have a name of bytes that are no text.
+    return rendered("index.html.j2", rows=text.all_printable(rows))
 
 
 def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
@@ -147,13 +148,11 @@ def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
         damaged.append(str(error))
         return row | {"note": str(error)}
     store, report = place / "store", place / "report" / "report.html"
-    scores = [path for *_, name in listed.records if (path := store / name).exists()]
-    trained = [path for name in listed.experiments.values() if (path := store / name).exists()]
+    scores = [path for *_, name in listed.records if lies_at(path := store / name)]
+    trained = [path for name in listed.experiments.values() if lies_at(path := store / name)]
     # What cannot be read is the report's to say.
     records = read_each(scores + trained, Record.read, [])
-    newest = max(
-        (each.provenance for each in records), key=lambda each: each.get("date", ""), default={}
-    )
+    newest = max((each.provenance for each in records), key=lambda each: each["date"], default={})
     pairs = len(listed.selection.pairs) if listed.selection else 0
     missing = f"{pairs - len(scores)} of {text.count(pairs, 'score')} still to be measured"
     return row | {
@@ -163,6 +162,6 @@ def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
         "estimators": len({estimator for _, estimator, _ in listed.records}),
         "cases": len({case for case, *_ in listed.records}),
         "experiments": len(listed.experiments),
-        "report": quote(os.path.relpath(report, base)) if report.is_file() else "",
+        "report": quote(os.fsencode(os.path.relpath(report, base))) if report.is_file() else "",
         "note": missing if len(scores) < pairs else "",
     }

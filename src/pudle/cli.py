@@ -159,7 +159,7 @@ def fail(message: str) -> int:
     broken run.
     """
     try:
-        line = f"pudle: error: {printable(' '.join(message.split()))}"
+        line = f"pudle: error: {printable(' '.join(message.split())):.5000}"
         click.echo(line, err=True)  # noqa: TID251
     except OSError:
         _discard(sys.stderr)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import UnreadableResult, UnwritableFile, first_line
+from .text import all_printable
 
 T = TypeVar("T")
 #: Bytes up to which the data that one option names travel to other machines and count by their
@@ -25,6 +26,8 @@ MOST_TRAVELLING = 1 << 30
 #: What to do about a file that cannot be used.
 REMEDY = "delete it and run `pudle run` again"
 OTHER_VERSION = "is not what this version of pudle reads"
+#: Bytes of arrays that are refused; zeros take a thousandth of them in a file.
+MOST_UNPACKED = 1 << 26
 #: How a record begins.
 _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
 
@@ -158,7 +161,7 @@ def write_record(path: Path, record: Any) -> None:
 
 def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = REMEDY) -> T:
     """Read what `write_record` wrote; with an `identity`, that of the record must be the same, as a
-    whole file may have been copied to another's place.
+    whole file may have been copied to another's place. The texts of a Struct are made printable.
 
     Raises
     ------
@@ -172,7 +175,11 @@ def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = R
         if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
             raise ValueError("it was changed or cut" if head else "it has no digest")
     with readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
-        record: Any = msgspec.json.decode(content, type=kind)
+        stored = msgspec.json.decode(content)
+        # A dataclass says what to measure: the paths in it may hold any character.
+        if not dataclasses.is_dataclass(kind):
+            stored = all_printable(stored)
+        record: Any = msgspec.convert(stored, kind)
     if identity is not None and record.identity != identity:
         raise UnreadableResult(
             f"{path} holds the result of {record.identity!r}, not of {identity!r}: {remedy}"
@@ -198,7 +205,7 @@ def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) 
     lacks one.
 
     The error says to delete the file or, if given, its `owner`, the record that comes with the
-    arrays.
+    arrays. Those of an owner, which may come from others, take at most `MOST_UNPACKED` bytes.
     """
     import numpy as np
 
@@ -208,4 +215,11 @@ def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) 
         opened(path) as file,
         np.load(file, allow_pickle=False) as stored,
     ):
+        # Arrays are stored (0) or deflated (8); other methods may unpack more than is stated.
+        size = sum(
+            each.file_size if each.compress_type in (0, 8) else MOST_UNPACKED
+            for each in stored.zip.infolist()
+        )
+        if owner and size >= MOST_UNPACKED:
+            raise ValueError(f"it takes {MOST_UNPACKED} bytes of memory or more")
         return {name: stored[name] for name in names}

@@ -44,10 +44,10 @@ device_option = click.option(
 
 
 def echo(message: object = "", *, err: bool = False) -> None:
-    """Print lines on stdout or stderr as printable text, see `pudle.text.printable`: what commands
-    say may come from a file or from somebody's code.
+    """Print lines on stdout, or a message of at most 5000 characters on stderr, as printable text,
+    see `pudle.text.printable`: what commands say may come from a file or from somebody's code.
     """
-    click.echo(printable(str(message)), err=err)  # noqa: TID251
+    click.echo(printable(str(message))[: 5000 if err else None], err=err)  # noqa: TID251
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isnan
+from math import isfinite, isnan
+from typing import Any
 
 DASH = "–"
 STARRED = "* extrapolated beyond the measured depths"
@@ -13,9 +14,20 @@ def printable(text: str) -> str:
     """Return a text with escapes in place of control characters, line ends and tabs aside: a
     terminal would do what they say.
     """
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
     )
+
+
+def all_printable(content: Any) -> Any:
+    """Return plain data with all their texts `printable`."""
+    if isinstance(content, dict):
+        return {all_printable(name): all_printable(item) for name, item in content.items()}
+    if isinstance(content, list):
+        return [*map(all_printable, content)]
+    return printable(content) if isinstance(content, str) else content
 
 
 def count(number: int, thing: str, things: str = "") -> str:
@@ -62,7 +74,7 @@ class Cell(str):
 
 def number(value: float, digits: int = 2) -> Cell:
     """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
-    if value is None or isnan(value):
+    if value is None or not isfinite(value):
         return Cell(DASH)
     if value == 0 or 0.01 <= abs(value) < 1e4:
         shown = f"{value:.{digits}g}"
@@ -80,7 +92,7 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
 
 def percent(share: float) -> Cell:
     """Return a share in percent with a few significant digits."""
-    shown = number(100 * share)
+    shown = number(100 * float(share))
     return shown if shown == DASH else Cell(f"{shown}%", key=shown.key)
 
 

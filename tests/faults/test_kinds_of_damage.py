@@ -24,13 +24,14 @@ from pudle.files import read_arrays, read_record, write_record
 from pudle.learning.learner import Learner
 from pudle.learning.run import CHECKPOINT
 from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.contents import Rounds
+from pudle.measuring.contents import Artifact, CostRecord, Rounds, ScoreRecord
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.run import survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.leaderboard.submission import MANIFEST, Manifest, read_submission
 from pudle.reports.load import load
+from pudle.reports.records import ExperimentRecord
 from pudle.reports.report import Report
 
 NAME = "synthetic-ista-lasso"
@@ -204,21 +205,36 @@ def test_a_folder_that_cannot_be_read_hides_nothing_silently(whole, home):
     (home / "quick").chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    "pattern, field, change",
-    [
-        ("experiments/one-*", "options", lambda options: {"a": 1}),
-        ("experiments/one-*", "options", lambda options: options | {"depth": [1]}),
-        (f"{NAME}/0-*", "scores", lambda rows: [rows[0] | {"depth": "x"}, *rows[1:]]),
-    ],
-)
-def test_what_a_plugin_wrote_and_no_report_can_show_is_refused(home, pattern, field, change):
-    (path,) = (home / "quick" / "store").glob(f"{pattern}.json")
-    edit(path, **{field: change(json.loads(path.read_text())[field])})
-    read = load(home, "quick")
-    (line,) = read.damaged
-    check_line(line, path)
-    Report.of(read)
+def leaves(content):
+    """Yield what is neither a mapping nor a list in a record, of lists in the first item, as what
+    it stands in and its key there.
+    """
+    for key in content if isinstance(content, dict) else range(len(content[:1])):
+        inner = isinstance(content[key], dict | list)
+        yield from leaves(content[key]) if inner else [(content, key)]
+
+
+TYPES = {"scores": ScoreRecord, "curve": Artifact, "training": ExperimentRecord, "time": CostRecord}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_no_value_of_a_field_costs_the_rest_of_a_report(home, name):
+    """One of a wrong type is refused with its record; whatever else it holds can be shown."""
+    (path,) = (home / "quick" / "store").glob(SHOWN[name][0])
+    identity, record = TYPES[name].read(path).identity, json.loads(path.read_text())
+    del record["digest"]
+    for within, key in leaves(record):
+        for odd in ([], None, -1, 10**26, 1e308, "\x1b\u202e$\\y{$"):
+            kept, within[key] = within[key], odd
+            write_record(path, record)
+            try:
+                TYPES[name].read(path, identity)
+            except UnreadableResult:
+                within[key] = kept
+    write_record(path, record)
+    report = Report.of(load(home, "quick"))
+    texts = report.markdown() + report.csv()
+    assert not report.results.damaged and "".join(texts.split()).isprintable()
 
 
 @pytest.mark.parametrize("seed", range(3))

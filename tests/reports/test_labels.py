@@ -30,8 +30,8 @@ def test_a_label_is_what_a_person_calls_a_case_and_no_two_are_alike():
         f"array(path='{folder}/x.csv', n_components=20), heavy.py:HeavyBall, lasso"
         for folder in ("data", "other")
     }
-    photos = case(dataset="image_patches(folder='~/my photos')", algorithm="ista")
-    assert labels({NAME: photos}) == {NAME: "my photos, ista, lasso"}
+    photos = case(dataset="image_patches(folder='~/my photos')", algorithm="ista((")
+    assert labels({NAME: photos}) == {NAME: "my photos, ista((, lasso"}
 
 
 def shown(content):

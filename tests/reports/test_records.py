@@ -41,6 +41,7 @@ def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
         ({"weights": np.zeros((3, 5))}, "array 'weights'"),
         ({"weights": np.full((3, 4), "x")}, "array 'weights'"),
         ({}, "lacks the arrays weights"),
+        ({"more": np.zeros(1 << 26, bool)}, "bytes of memory"),
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, change, reason):

@@ -21,6 +21,7 @@ from synthetic import (
     training,
     write,
     write_costs,
+    write_run,
 )
 
 from pudle import text
@@ -140,6 +141,9 @@ def test_experiments_side_by_side(tmp_path):
 
 def test_the_index_lists_every_result_and_links_to_its_report(two, tmp_path):
     run_report(two[0].parent, "--format", "html")
+    write_run(two[0], experiments={"long": "x" * 9999})
+    # Bytes that are no text.
+    (tmp_path / "b").rename(tmp_path / "b\udcff")
     done = run_report(tmp_path, "--index", str(tmp_path))
     assert done.exit_code == 0 and done.stdout.split() == [str(tmp_path / "index.html")]
     page = (tmp_path / "index.html").read_text()
@@ -147,5 +151,5 @@ def test_the_index_lists_every_result_and_links_to_its_report(two, tmp_path):
     assert link == "a/quick/report/report.html" and (tmp_path / link).is_file()
     rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", page)
     assert len(rows) == 2 and ["2026-01-03 00:00" in row for row in rows] == [True, False]
-    (other,) = (row for row in rows if "b/quick" in row)
+    (other,) = (row for row in rows if r"b\udcff/quick" in row)
     assert "3 of 6 scores still to be measured" in other and "<td>2</td><td>2</td>" in other

@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import pytest
 
 from pudle import text
@@ -28,17 +27,6 @@ from pudle.text import Cell
 )
 def test_cells_carry_the_number_that_they_show(cell, shown, key):
     assert cell == shown and cell.key == (None if key is None else pytest.approx(key))
-
-
-def test_markdown_cells_stay_in_their_place():
-    frame = pd.DataFrame(
-        [{"case": "a|b`", "x": Cell("1*", best=True), "y": "<b> |\nnext"}], dtype=object
-    )
-    assert markup.markdown_table(frame, code=["case"]).splitlines() == [
-        "| case | x | y |",
-        "| --- | --- | --- |",
-        "| a\\|b\\` | **1\\*** | &lt;b> \\| next |",
-    ]
 
 
 def test_latex_escapes_what_it_would_not_print():

@@ -15,7 +15,7 @@ import torch
 
 from .. import names
 from ..algorithms import Algorithm
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument, SpecError, UnsupportedProblem
 from ..problems import Problem
 from ..references.certified import TARGETS, Reference, reference
 from ..validation import check_choice, check_integer
@@ -65,8 +65,8 @@ class Case:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        long = len(self.name.encode()) > 2 * SLUG_BYTES
-        if long or not re.fullmatch(r"[^\W_][^/\\\0]*", self.name):
+        unfit = len(self.name.encode()) > 2 * SLUG_BYTES or not self.name.isprintable()
+        if unfit or not re.fullmatch(r"[^\W_][^/\\\0]*", self.name):
             raise InvalidArgument(
                 f"case {self.name!r:.80}: this is no name of a folder: use letters, digits, '-' and"
                 " '_'"
@@ -148,7 +148,10 @@ def _called(spec: str) -> str:
     """Return what a person calls the thing of a spec: the last name of the file that it reads, the
     class in a user's file, or the spec. Nothing is made of it.
     """
-    name, options = names.parse(spec)
+    try:
+        name, options = names.parse(spec)
+    except SpecError:
+        return spec
     if reads := next(filter(None, map(options.get, ("path", "folder", "of"))), None):
         return Path(str(reads)).name
     file = names.file_of(name)

@@ -4,13 +4,15 @@ Each has a line with the digest of all else, and a reader refuses a file whose d
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from msgspec import Struct, convert, defstruct
+from msgspec import Meta, Struct, convert, defstruct
 
 from ..files import read_record, write_record
+from ..references.records import Certificate
 from .case import Case
 from .scoring import ERRORS
 from .selection import Selection
@@ -35,6 +37,27 @@ BROKEN = ("timeout", "out-of-memory", "error")
 SCHEMA = 4
 Version: Any = Literal[SCHEMA]
 Status: Any = Literal[STATUSES]
+#: What whole numbers a table can hold, as 64 bits, and what costs are possible.
+Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Cost = Annotated[float, Meta(ge=0, le=1e18)]
+
+
+def _mapping(optional: Iterable[str], kind: Any = float, **required: Any) -> Any:
+    """Return the type of what readers rely on in a mapping, which may hold more."""
+    return defstruct(
+        "Mapping", [*required.items(), *((name, kind | None, None) for name in optional)]
+    )
+
+
+_PLACE = {"seed": Whole, "target": str, "reason": str}
+_ROW: Any = _mapping(ERRORS, depth=Whole, status=Status, **_PLACE)
+_REFERENCE: Any = _mapping(
+    ["bound", "gradient_norm", "step", "rho", *(each.name for each in fields(Certificate))],
+    status=str,
+    **_PLACE,
+)
+_POINT: Any = _mapping(["depth", "window", "relative_error"])
+_ORIGIN = _mapping(["commit", "machine", "system", "blas"], str, date=str)
 
 
 def worst(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -72,12 +95,10 @@ class Record(StoredFile, kw_only=True):
     key: str
     status: Status = "ok"
     reason: str = ""
-    provenance: dict[str, Any]
+    provenance: dict[str, str | int | float | bool | None]
 
-
-_FIELDS: Any = [("seed", int), ("depth", int), ("target", str), ("status", Status, "ok")]
-#: What readers rely on in a row of scores.
-_ROW: Any = defstruct("_ROW", _FIELDS + [(name, float | None, None) for name in ERRORS])
+    def __post_init__(self) -> None:
+        convert(self.provenance, _ORIGIN)
 
 
 class ScoreRecord(Record, kw_only=True):
@@ -101,7 +122,9 @@ class ScoreRecord(Record, kw_only=True):
     seconds: float | None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         convert(self.scores, list[_ROW])
+        convert(self.references, list[_REFERENCE])
 
     def at(self, depth: int, target: str | None = None) -> Mapping[str, str]:
         """Return status and reason at one depth (and target), or those of the whole record where it
@@ -123,11 +146,11 @@ class CostRecord(Record, kw_only=True):
     metric: str
     case: str
     estimator: str
-    depth: int
-    value: float | None = None
+    depth: Whole
+    value: Cost | None = None
     #: A time in each round, and a text that is the same for all that was measured in these rounds:
     #: only then the k-th time of one can be compared with that of another.
-    samples: list[float] = []
+    samples: list[Cost] = []
     turns: str = ""
     #: The memory of the process without the estimate.
     baseline: float | None = None
@@ -154,8 +177,12 @@ class Artifact(Record, kw_only=True):
     identity = property(attrgetter("case", "kind"))
     kind: str
     case: str
-    seed: int
+    seed: Whole
     rows: list[dict[str, Any]] = []
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        convert(self.rows, list[_POINT])
 
 
 class RunList(StoredFile, kw_only=True):
@@ -174,7 +201,7 @@ class RunList(StoredFile, kw_only=True):
     #: Case, estimator and place.
     records: list[tuple[str, str, str]] = []
     #: Metric, case, estimator, depth and place.
-    costs: list[tuple[str, str, str, int, str]] = []
+    costs: list[tuple[str, str, str, Whole, str]] = []
     #: Case, kind and key of surfaces and curves: one file holds those of all keys in turn.
     artifacts: list[tuple[str, str, str]] = []
     #: Place by name.

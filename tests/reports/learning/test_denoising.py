@@ -45,7 +45,7 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
 def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     results = experiments(
         tmp_path,
-        denoising("a", "backprop, reconstruction", "backprop", filters=9),
+        denoising("a", r"no formula: $\y{$", "backprop", filters=9),
         denoising("b", "BM3D", left=0.25, shifted=False),
     )
     ((title, methods),) = reported.denoised(results).items()
@@ -60,6 +60,7 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     assert np.array_equal(images.tiles[0][0].image, np.round(255 * np.clip(clean, 0, 1)))
     data = images.rows.set_index("method")
     assert data.loc["BM3D", "psnr"] == pytest.approx(before + 20 * math.log10(4), abs=1e-3)
+    assert [*images.files(["svg"])]
     sheet = filters.tiles[0][0].image
     assert sheet.shape == (26, 26) and set(sheet[8]) == {255}
     page = html(Report.of(results))
