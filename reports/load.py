@@ -20,7 +20,7 @@ from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, R
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring import contents
-from pudle.measuring.case import common, labels
+from pudle.measuring.case import labels, problem_labels
 from pudle.measuring.contents import Artifact, CostRecord, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
@@ -187,16 +187,10 @@ class Results:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone.
         """
-        groups = defaultdict[Any, list[str]](list)
+        groups, called = defaultdict[Any, list[Measured]](list), problem_labels(self.cases)
         for name, case in self.cases.items():
-            groups[case["problem"]].append(name)
-        return [
-            (
-                common([self.labels[name] for name in names]),
-                tuple(each for name in names for each in self.measured[name]),
-            )
-            for names in groups.values()
-        ]
+            groups[case["problem"]] += self.measured[name]
+        return [(called[problem], tuple(measured)) for problem, measured in groups.items()]
 
     @property
     def solved(self) -> bool:

@@ -115,7 +115,7 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     seconds = [per * depth for per in (4, 2, 1, 3, 5) for depth in (1, 2)]
     write_costs(home, ["alternating"], seconds, names=[each["case"]["name"] for each in records])
     results = load(home, "quick")
-    labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-ista-other"]
+    labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-other"]
     first, elsewhere, last = answers(results)
     assert [row["problem"] for row in (first, elsewhere, last)] == labels
     assert (first["use"], first["case"]) == ("alternating, with solver", "synthetic-solver-lasso")
