@@ -216,14 +216,17 @@ class Results:
         return scored[scored["bound"] > 0].groupby(["case", "target"])["bound"].max().to_dict()
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind as a table with the column ``seed``."""
+        """Return the rows of a case's artifacts of one kind that have an error, as a table with the
+        column ``seed``.
+        """
         rows = [
             {"seed": item.seed} | row
             for item in self.artifacts
             if (item.kind, item.case) == (kind, case)
             for row in item.rows
         ]
-        return pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
+        table = pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
+        return table.dropna(subset="relative_error")
 
 
 # -- from files
@@ -318,11 +321,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(
             f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
         )
-    notes += [
-        f"The {each.kind} of {each.case} is missing: {each.status}: {each.reason}."
-        for each in current
-        if each.status in BROKEN
-    ]
     if cases and not scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         cases, cells = {}, {}

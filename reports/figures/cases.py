@@ -16,7 +16,6 @@ from pudle.reports.summary import predicted_slopes
 FEWEST_WINDOWS = 3
 #: Columns of costs, each with its metric and its unit.
 COSTS = {"ms": ("seconds", 1e-3), "mib": ("memory_bytes", 2.0**20)}
-DEPTH = Axis("depth", "depth (layers)")
 TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
@@ -134,12 +133,13 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
         near = part["relative_error"].min() < NEAR * bound
         laws = predicted_slopes(summary[summary["case"] == case])
         slopes = pd.DataFrame(laws, columns=[*NO_GUIDES])
+        unit = "layers" if results.cases[case]["differentiable"] else "steps"
         made[case] = Figure(
             file_name("curves", case),
             "Error against depth",
             results.labels[case],
             part,
-            (DEPTH, TIME, MEMORY),
+            (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
             (*axes, MEMORY),
             looks,
             case=case,
@@ -155,7 +155,7 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     """
     sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
     scores = rows.assign(window=sizes).dropna(subset=["window"])
-    stored = results.artifact_rows("window_surface", case).dropna(subset=["relative_error"])
+    stored = results.artifact_rows("window_surface", case)
     best = max(scores, stored, key=lambda rows: rows["window"].nunique()).astype({"window": int})
     data = best.groupby(["depth", "window"], as_index=False)["relative_error"].median()
     if data["window"].nunique() < FEWEST_WINDOWS:
@@ -194,7 +194,7 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
         "Burn-in",
         "Burn-in: error of the unrolled Jacobian",
         data.reset_index().assign(curve="Jacobian"),
-        [DEPTH],
+        [Axis("depth", "depth (layers)")],
         [Axis("relative_error", "relative error of the Jacobian", "log")],
         {"Jacobian": PLAIN},
         series="curve",
