@@ -136,10 +136,9 @@ def problem_labels(cases: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
     called, words, texts = labels(cases), _words(cases), dict[Any, list[str]]()
     for key, case in cases.items():
         rule = slug(case["algorithm"].partition("(")[0])
-        head = re.match(rf"(.+)-{rule}[\w.]*-", case["name"])
         made = f"{words[case['dataset']]}, {case['loss']}"
-        if head and _chosen(case):
-            made = f"{head[1]}-{case['loss']}"
+        if _chosen(case):
+            made = re.sub(rf"-{rule}[\w.]*-", "-", case["name"])
         # An algorithm that leads elsewhere makes a problem of its case.
         shared = [made] * (case["problem"] != case["name"])
         texts.setdefault(case["problem"], [*shared, called[key]])
