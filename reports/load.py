@@ -20,7 +20,7 @@ from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, R
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring import contents
-from pudle.measuring.case import common, labels
+from pudle.measuring.case import labels, problem_labels
 from pudle.measuring.contents import Artifact, CostRecord, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
@@ -187,16 +187,10 @@ class Results:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone.
         """
-        groups = defaultdict[Any, list[str]](list)
+        groups, called = defaultdict[Any, list[Measured]](list), problem_labels(self.cases)
         for name, case in self.cases.items():
-            groups[case["problem"]].append(name)
-        return [
-            (
-                common([self.labels[name] for name in names]),
-                tuple(each for name in names for each in self.measured[name]),
-            )
-            for names in groups.values()
-        ]
+            groups[case["problem"]] += self.measured[name]
+        return [(called[problem], tuple(measured)) for problem, measured in groups.items()]
 
     @property
     def solved(self) -> bool:
@@ -222,14 +216,17 @@ class Results:
         return scored[scored["bound"] > 0].groupby(["case", "target"])["bound"].max().to_dict()
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind as a table with the column ``seed``."""
+        """Return the rows of a case's artifacts of one kind that have an error, as a table with the
+        column ``seed``.
+        """
         rows = [
             {"seed": item.seed} | row
             for item in self.artifacts
             if (item.kind, item.case) == (kind, case)
             for row in item.rows
         ]
-        return pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
+        table = pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
+        return table.dropna(subset="relative_error")
 
 
 # -- from files
@@ -324,11 +321,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(
             f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
         )
-    notes += [
-        f"The {each.kind} of {each.case} is missing: {each.status}: {each.reason}."
-        for each in current
-        if each.status in BROKEN
-    ]
     if cases and not scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         cases, cells = {}, {}

@@ -18,7 +18,7 @@ import pandas as pd
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import InvalidArgument, MissingDependency
-from pudle.measuring.case import common, labels
+from pudle.measuring.case import problem_labels
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import answers, answers_table, budgets, pairs_table
@@ -351,18 +351,17 @@ class Runs:
     @property
     def answers(self) -> pd.DataFrame:
         """Which algorithm and estimator each run says to use, one row per problem of any run."""
-        answers, problems = (defaultdict[Any, dict[str, Any]](dict) for _ in "ap")
+        answers = defaultdict[Any, dict[str, Any]](dict)
+        cases = {}
         for name, report in self.reports.items():
-            for case in report.results.cases.values():
-                problems[case["problem"]][case["name"]] = case
+            cases |= {(case["problem"], key): case for key, case in report.results.cases.items()}
             for row in report.answers:
                 depth = f"{row['depth']} {row['best'].unit}{'s' * (row['depth'].key != 1)}"
                 use = f"{row['use']}: {row['error']}, {depth}, {row['time']}"
                 answers[report.results.cases[row["case"]]["problem"]][name] = use
-        called = labels({name: case for some in problems.values() for name, case in some.items()})
         rows = [
-            {"problem": common([called[name] for name in some])} | answers[problem]
-            for problem, some in problems.items()
+            {"problem": label} | answers[problem]
+            for problem, label in problem_labels(cases).items()
         ]
         return pd.DataFrame(rows, columns=["problem", *self.reports], dtype=object).fillna(
             text.DASH

@@ -169,6 +169,11 @@ def problems_table(results: Results) -> pd.DataFrame:
             rows.append(
                 (results.labels[case], estimator, what[metric], status, depths, seeds, reason)
             )
+    rows += [
+        (results.labels[each.case], text.DASH, each.kind, each.status, "all", "all", each.reason)
+        for each in results.artifacts
+        if each.status in contents.BROKEN
+    ]
     columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
@@ -197,7 +202,9 @@ def references_table(results: Results) -> pd.DataFrame:
         failing, samples = part["uncertified"].sum(min_count=1), part["samples"].sum()
         shown = text.Cell(f"{failing:.0f} of {samples:.0f}", key=failing)
         row["uncertified samples"] = text.DASH if math.isnan(failing) else shown
-        row["rho"] = between(spread("rho", part["rho"]), "rho", RATE)
+        # It is the factor of a layer.
+        rho = part["rho"] if results.cases[case]["differentiable"] else []
+        row["rho"] = between(spread("rho", rho), "rho", RATE)
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 
@@ -287,9 +294,12 @@ def some(names: Sequence[str]) -> str:
 
 
 def broken(results: Results) -> list[str]:
-    """Return the estimators with a measurement that broke (an error, not a finding), in order."""
+    """Return the estimators with a measurement that broke (an error, not a finding), in order, and
+    the surfaces and curves that did.
+    """
     names = set(results.frame.loc[results.frame["status"].isin(contents.BROKEN), "estimator"])
-    return [name for name in results.estimators if name in names]
+    kinds = [each.kind for each in results.artifacts if each.status in contents.BROKEN]
+    return [name for name in results.estimators if name in names] + kinds
 
 
 def pending_sentence(results: Results) -> str:

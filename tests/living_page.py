@@ -27,10 +27,11 @@ def rows(columns):
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def texts(content):
-    """Yield every text of the data, however deep it lies."""
+def texts(content, *hidden):
+    """Yield every text of the data, however deep it lies, but for what some keys hold."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, (list, dict)):
-        for item in content.values() if isinstance(content, dict) else content:
-            yield from texts(item)
+        for key, item in content.items() if isinstance(content, dict) else enumerate(content):
+            if key not in hidden:
+                yield from texts(item, *hidden)

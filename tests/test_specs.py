@@ -75,11 +75,6 @@ def test_defaults_are_left_out():
     assert names.text(dataset) == "sparse_gaussian(seed=3)"
 
 
-def test_aliases_resolve():
-    assert names.text(pudle.make_estimator("implicit")) == "analytic"
-    assert names.text(pudle.make_estimator("k_rmd(window=2)")) == "truncated(window=2)"
-
-
 MALFORMED = """
 truncated(window=10
 truncated window=10

@@ -16,7 +16,6 @@ from pudle.reports.summary import predicted_slopes
 FEWEST_WINDOWS = 3
 #: Columns of costs, each with its metric and its unit.
 COSTS = {"ms": ("seconds", 1e-3), "mib": ("memory_bytes", 2.0**20)}
-DEPTH = Axis("depth", "depth (layers)")
 TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
@@ -134,12 +133,13 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
         near = part["relative_error"].min() < NEAR * bound
         laws = predicted_slopes(summary[summary["case"] == case])
         slopes = pd.DataFrame(laws, columns=[*NO_GUIDES])
+        unit = "layers" if results.cases[case]["differentiable"] else "steps"
         made[case] = Figure(
             file_name("curves", case),
             "Error against depth",
             results.labels[case],
             part,
-            (DEPTH, TIME, MEMORY),
+            (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
             (*axes, MEMORY),
             looks,
             case=case,
@@ -195,7 +195,7 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
         "Burn-in",
         "Burn-in: error of the unrolled Jacobian",
         data.reset_index().assign(curve="Jacobian"),
-        [DEPTH],
+        [Axis("depth", "depth (layers)")],
         [Axis("relative_error", "relative error of the Jacobian", "log")],
         {"Jacobian": PLAIN},
         series="curve",

@@ -59,8 +59,10 @@ def draw(*figures: Figure) -> Canvas:
             at.autoscale_view()
             at.autoscale(False)
             for height, label in figure.levels:
-                at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-                at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
+                # Text outside of the axes would take their place.
+                if at.viewLim.containsy(height):
+                    at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+                    at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
             for label, rows in figure.guides.groupby("label", sort=False):
                 at.plot(rows["x"], rows["y"], **GUIDE)
                 middle = rows[["x", "y"]].iloc[len(rows) // 2]

@@ -517,8 +517,10 @@ def load(path: Path) -> ModuleType:
     sys.modules[name] = module = ModuleType(name)
     module.__file__ = str(path)
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        # A pipe would be waited for, and a device has no end.
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        content = path.read_bytes()
         with _as_script(path.parent) as imported:
             # Not an import, which might read a compiled file that is older.
             exec(compile(content, path, "exec", dont_inherit=True), vars(module))

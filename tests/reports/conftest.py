@@ -2,10 +2,8 @@
 
 import living_page
 import pytest
-from click.testing import CliRunner
 from synthetic import CURVES, case, record, write, write_costs
 
-from pudle.reports.command import report_command
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -36,9 +34,3 @@ def timed(timed_home):
 def html(timed):
     """The page of this report."""
     return living_page.html(timed)
-
-
-@pytest.fixture(scope="session")
-def written(timed_home):
-    """What `pudle report` did with these results and its default formats."""
-    return CliRunner().invoke(report_command, ["--home", str(timed_home)])

@@ -1,68 +1,67 @@
 """What a case is called where a person reads: no digests, and no two cases alike."""
 
 import re
+from itertools import combinations, product
 
-from living_page import data, html
+from living_page import data, html, texts
 from stored_experiments import reported
-from synthetic import case, record, scores
+from synthetic import case, failure, record
 
-from pudle.measuring.case import labels
+from pudle.measuring.case import labels, problem_labels, slug
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.report import Runs
 
-FACTS = {"dataset": "array(path='data/x.csv', n_components=20)", "algorithm": "heavy.py:HeavyBall"}
+X, HEAVY = "array(path='data/x.csv', n_components=20)", "heavy.py:HeavyBall(step=0.1)"
+FACTS = {"dataset": X, "algorithm": HEAVY}
 NAME = "array_path_x.csv_n_components_20-93dd69eb-heavy_HeavyBall-67cd4cf5-lasso"
-LABEL = "x.csv, HeavyBall, lasso"
+LABEL = "x.csv, HeavyBall(step=0.1), lasso"
 DIGEST = "93dd69eb"
 
 
-def rates(depth, rho):
-    return 0.5 * rho**depth
+def made(*specs):
+    """Return a case of a dataset, an algorithm and a loss with a name like that of `pudle run`."""
+    facts = dict(zip(("dataset", "algorithm", "loss"), specs, strict=True))
+    return case("-".join([*map(slug, specs), "3_seeds"]), problem=specs[::2], **facts)
 
 
-def test_a_label_is_what_a_person_calls_a_case_and_no_two_are_alike():
-    own = {"sparse_gaussian-ista-lasso": case(), NAME: case(**FACTS)}
-    assert labels(own) == {"sparse_gaussian-ista-lasso": "sparse_gaussian-ista-lasso", NAME: LABEL}
-    more = case(**FACTS | {"dataset": "array(path='other/x.csv', n_components=20)"})
-    both = labels({NAME: case(**FACTS), NAME.replace(DIGEST, "00000000"): more})
-    assert set(both.values()) == {
-        f"array(path='{folder}/x.csv', n_components=20), heavy.py:HeavyBall, lasso"
-        for folder in ("data", "other")
-    }
-    photos = case(dataset="image_patches(folder='~/my photos')", algorithm="ista((")
-    assert labels({NAME: photos}) == {NAME: "my photos, ista((, lasso"}
+def called(cases):
+    """Return what a person calls each of some cases, and each of their problems."""
+    named = dict(enumerate(cases))
+    return [*labels(named).values()], [*problem_labels(named).values()]
 
 
-def shown(content):
-    """Yield what a page shows of its data: all but keys by which its script finds things."""
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, list):
-        for item in content:
-            yield from shown(item)
-    elif isinstance(content, dict):
-        for key, item in content.items():
-            if key not in ("case", "name"):
-                yield from shown(item)
+def test_a_label_is_what_a_person_calls_a_case_and_a_problem():
+    own = [made(*specs, "lasso") for specs in product([X, "digits"], [HEAVY, "ista(step=0.2)"])]
+    parts = product(["x.csv", "digits"], ["HeavyBall(step=0.1)", "ista(step=0.2)"], ["lasso"])
+    assert called(own) == ([*map(", ".join, parts)], ["x.csv, lasso", "digits, lasso"])
+
+
+def test_no_two_cases_and_no_two_problems_are_called_alike():
+    """Whichever stand together."""
+    datasets, rules = (X, X.replace("data", "other"), "digits"), (HEAVY, f"other/{HEAVY}", "ista")
+    every = [made(*specs) for specs in product(datasets, rules, ("lasso", "other"))]
+    every.append(case("digits-ista-lasso", problem="of its own"))
+    for some in (every, *combinations(every, 2)):
+        for words, what in zip(called(some), ("name", "problem"), strict=True):
+            assert len({*words}) == len(words) == len({each[what] for each in some})
 
 
 def test_no_digest_stands_where_a_person_reads(tmp_path):
     """In page, Markdown, LaTeX, figures, side by side, and the comparison."""
     the_case = case(NAME, **FACTS)
-    records = [record(the_case, name) for name in ("alternating", "backprop", "analytic")]
+    records = [record(the_case, name) for name in ("backprop", "analytic")]
     base = reported(tmp_path / "base", records)
-    worse = record(the_case, "analytic", scores=scores(rates))
-    head = reported(tmp_path / "head", [*records[:2], worse])
+    worse = failure(the_case, "analytic", "error", "no disk")
+    head = reported(tmp_path / "head", [records[0], worse])
     page = html(base, head, names=["one", "two"])
     packed = data(page)
     unpacked = re.sub(r'<script.*?</script>|value="[^"]*"', "", page, flags=re.DOTALL)
-    parts = [Runs({"one": base, "two": head}).markdown(), unpacked, *shown(packed)]
+    parts = [Runs({"one": base, "two": head}).markdown(), unpacked, *texts(packed, "case", "name")]
     parts += [re.sub(r"\]\([^)]*\)", "", base.markdown()), re.sub(r"\\label.*", "", base.latex())]
-    parts += [figure.title for figure in base.pictures] + [figure.alt for figure in base.pictures]
+    parts += [figure.alt for figure in base.pictures]
     comparison = compare(base.results, head.results)
-    parts.append(summary.plain(comparison))
     parts.append(summary.markdown(comparison, "base", "head", "quick"))
-    assert base.pictures and len(comparison.cells()) > 0
+    assert len(comparison.cells()) > 0
     assert sum(LABEL in part for part in parts) > 10
     assert not [part for part in parts if DIGEST in part]

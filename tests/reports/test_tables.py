@@ -14,6 +14,7 @@ from synthetic import (
     references,
     scores,
     write,
+    write_artifact,
     write_costs,
 )
 
@@ -42,7 +43,10 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
         record(case(), "backprop", status="diverged", reason=why, scores=rows),
         failure(case(), "analytic", "timeout", "not finished after 1 s"),
     ]
-    report = reported(tmp_path, records)
+    write(tmp_path, records)
+    write_artifact(tmp_path, "window_surface", [], status="timeout")
+    report = Report.of(load(tmp_path, "quick"))
+    assert report.broken == ["analytic", "window_surface"]
     table = tables.summary_table(report.summary).set_index("estimator")
     for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
         assert table.loc[name, "status"] == status
@@ -50,6 +54,7 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     problems = report.problems.set_index("estimator")
     assert problems.loc["backprop", "reason"] == why
     assert problems.loc["analytic", "depths"] == "all"
+    assert problems.loc["–", "what"] == "window_surface"
     for picture in report.pictures:
         assert set(picture.rows["estimator"]) == {"alternating"}
 
@@ -115,7 +120,7 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     seconds = [per * depth for per in (4, 2, 1, 3, 5) for depth in (1, 2)]
     write_costs(home, ["alternating"], seconds, names=[each["case"]["name"] for each in records])
     results = load(home, "quick")
-    labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-ista-other"]
+    labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-other"]
     first, elsewhere, last = answers(results)
     assert [row["problem"] for row in (first, elsewhere, last)] == labels
     assert (first["use"], first["case"]) == ("alternating, with solver", "synthetic-solver-lasso")
@@ -123,7 +128,11 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     assert elsewhere["unrolled"] == last["unrolled"] == "the same"
     assert [row["problem"] for row in answers(results, algorithm="ista")] == labels[::2]
     assert answers(results, algorithm="ista")[0]["best"].seconds.value == 8
-    table = pd.read_csv(io.StringIO(Report.of(results).csv()))
+    report = Report.of(results)
+    table = pd.read_csv(io.StringIO(report.csv()))
     of_case = table[table["metric"] == "relative_error"].groupby("case")
+    # One of the algorithms has no layers.
+    assert [*tables.references_table(results)["rho"]].count("–") == 1
+    assert "depth (steps)" in {figure.x[0].title for figure in report.pictures}
     told = of_case[["problem", "answer"]].first().loc["synthetic-fista-lasso"]
     assert told.tolist() == ["synthetic-lasso", "best unrolled"]

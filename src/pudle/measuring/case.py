@@ -6,8 +6,9 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from .. import names
 from ..algorithms import Algorithm
-from ..errors import InvalidArgument, SpecError, UnsupportedProblem
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
 from ..references.certified import TARGETS, Reference, reference
 from ..validation import check_choice, check_integer
@@ -115,47 +116,60 @@ class Case:
             raise UnsupportedProblem(str(error)) from error
 
 
-def labels(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return what a person calls each of some cases, given as their fields, by name.
+def labels(cases: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
+    """Return what a person calls each of some cases, given as their fields, no two alike.
 
-    That is ``x.csv, HeavyBall, lasso`` where a name holds a digest, with the whole specs where two
-    of these would read alike, and otherwise the name.
+    That is the name that its author chose, or ``x.csv, HeavyBall(step=0.1), lasso`` where the name
+    was made of the specs.
     """
-
-    def label(name: str, show: Callable[[str], str]) -> str:
-        case = cases[name]
-        return f"{show(case['dataset'])}, {show(case['algorithm'])}, {case['loss']}"
-
-    short = {
-        name: label(name, _called) if re.search(r"-[0-9a-f]{8}(-|$)", name) else name
-        for name in cases
-    }
-    counts = Counter(short.values())
-    return {
-        name: words if counts[words] == 1 else label(name, str) for name, words in short.items()
-    }
+    words, texts = _words(cases), {}
+    for key, case in cases.items():
+        made = f"{words[case['dataset']]}, {words[case['algorithm']]}, {case['loss']}"
+        texts[key] = [made] * (not _chosen(case)) + [case["name"]]
+    return _distinct(texts)
 
 
-def common(labels: Sequence[str]) -> str:
-    """Return what is common to the labels of cases that differ in the algorithm alone."""
-    parts = [re.split("(-|, )", label) for label in labels]
-    head, tail = (os.path.commonprefix([part[::way] for part in parts]) for way in (1, -1))
-    shared = "".join([*head, *tail[-2::-1]]).rstrip("-, ")
-    return shared if shared and len(labels) > 1 else labels[0]
-
-
-def _called(spec: str) -> str:
-    """Return what a person calls the thing of a spec: the last name of the file that it reads, the
-    class in a user's file, or the spec. Nothing is made of it.
+def problem_labels(cases: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
+    """Return what a person calls each problem of some cases, no two alike: its dataset and its
+    loss, as in ``x.csv, lasso``, or ``digits-lasso`` where a case is called ``digits-ista-lasso``.
     """
-    try:
-        name, options = names.parse(spec)
-    except SpecError:
-        return spec
-    if reads := next(filter(None, map(options.get, ("path", "folder", "of"))), None):
-        return Path(str(reads)).name
-    file = names.file_of(name)
-    return (file[1] or file[0].name) if file else spec
+    called, words, texts = labels(cases), _words(cases), dict[Any, list[str]]()
+    for key, case in cases.items():
+        rule = slug(case["algorithm"].partition("(")[0])
+        made = f"{words[case['dataset']]}, {case['loss']}"
+        if _chosen(case):
+            made = re.sub(rf"-{rule}[\w.]*-", "-", case["name"])
+        # An algorithm that leads elsewhere makes a problem of its case.
+        shared = [made] * (case["problem"] != case["name"])
+        texts.setdefault(case["problem"], [*shared, called[key]])
+    return _distinct(texts)
+
+
+def _chosen(case: Mapping[str, Any]) -> bool:
+    """Return whether the name of a case is more than its specs in the form for files."""
+    name, *specs = (case[key] for key in ("name", "dataset", "algorithm", "loss"))
+    made = name.startswith("-".join(map(slug, specs))) and name != "-".join(specs)
+    return not made and not re.search(r"-[0-9a-f]{8}(-|$)", name)
+
+
+def _words(cases: Mapping[Any, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what a person calls the dataset and the algorithm of each spec that cases have: by the
+    last name of the file that it reads, the class in a user's file with its options, or the spec,
+    as where two would read alike. It is stored text, which may be no spec.
+    """
+    texts = {}
+    for spec in {case[key] for case in cases.values() for key in ("dataset", "algorithm")}:
+        word = re.sub(r"^[^(]*[/:]", "", spec)
+        if reads := re.search(r"\b(path|folder)=(['\"])(.+?)\2", spec):
+            word = Path(reads[3]).name
+        texts[spec] = [word, spec]
+    return _distinct(texts)
+
+
+def _distinct(texts: Mapping[Any, Sequence[str]]) -> dict[Any, str]:
+    """Return the first of each key's texts that no other key has."""
+    counts = Counter(chain(*texts.values()))
+    return {key: min(some, key=counts.__getitem__) for key, some in texts.items()}
 
 
 def slug(spec: str) -> str:

@@ -210,6 +210,8 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
         else:
             hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
             raise PudleError(f"unknown kind {kind!r}{hint}")
+    if not kinds:
+        echo(f"{len(names.list_experiments())} experiments: see `pudle list experiments`")
     if broken := names.broken(*names.KINDS, "problems", "profiles", "experiments"):
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
