@@ -82,7 +82,11 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
             echo(f"{folder} is left as it was: --accept hands in all the same", err=True)
             raise click.exceptions.Exit(1)
         shutil.rmtree(folder)
-    new.rename(folder)
+    # Its run left more there, as what numba compiled.
+    folder.mkdir()
+    for part in (submission.ESTIMATOR, submission.PROFILE):
+        (new / part).rename(folder / part)
+    shutil.rmtree(new)
     submission.write_manifest(folder, estimator, shown, person)
     echo(folder)
 

@@ -5,6 +5,7 @@ family of problems, as Markdown for the site, and a badge for each submission an
 import math
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -39,6 +40,8 @@ FAMILIES = {
 #: A submitted error may differ from ours by this factor: sums in another order can change the
 #: support of a code. Below the floor both are rounding. Times that differ by less are as long.
 ELSEWHERE, FLOOR = 1.25, 1e-12
+#: The most characters of a reason.
+MOST_TOLD = 500
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
@@ -49,16 +52,22 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     built_in = _reached(Path.cwd(), out / "scores" / "built-in", *BUILT_IN)
     scored = dict(zip(BUILT_IN, built_in, strict=True))
     accepted, refused = list[Row](), list[Row]()
-    for path in sorted(folder.glob(f"*/{MANIFEST}")):
+    paths = sorted(folder.glob(f"*/{MANIFEST}"))
+    looks = Counter(submission.look(path.parent.name) for path in paths)
+    for path in paths:
         name = path.parent.name
         log(f"scoring {name}")
         try:
             manifest = read_submission(path.parent)
+            if looks[submission.look(name)] > 1:
+                raise PudleError("another submission has a name that looks like this one")
             scored[name] = _scored(
                 path.parent, manifest.spec, out / f"scores/{name}-{manifest.digest}"
             )
         except Exception as error:  # noqa: BLE001  # a stranger's records hold anything
-            refused.append({"submission": name, "why": failure(error)[1]})
+            # Neither what a folder is called nor what a stranger's code says is plain text.
+            why = text.printable(failure(error)[1][:MOST_TOLD])
+            refused.append({"submission": text.printable(name), "why": why})
         else:
             accepted.append(described(manifest))
     ranks = ranked(scored)
@@ -95,9 +104,9 @@ def described(manifest: Manifest) -> Row:
     """Return what the page says of a submission."""
     return {
         "estimator": manifest.name,
-        "computes": manifest.computes,
+        "claims to compute": manifest.computes,
         "date": manifest.date,
-        "signed off by": manifest.signed_off_by.partition(" <")[0],
+        "signed off by": text.printable(manifest.signed_off_by.partition(" <")[0]),
         "pudle": manifest.pudle,
     }
 
@@ -171,13 +180,16 @@ def reached(results: Results, estimator: str, yardstick: str) -> pd.DataFrame:
         if results.badge(name):
             continue
         needs, last = [], max(case["depths"])
+        curves = results.curve(name, estimator).by_seed
         for seed in case["seeds"]:
-            depths, values = results.curve(name, estimator).by_seed.get(seed, ([0], [0]))
-            need = depth_to(depths, values, ERROR), values[-1]
-            needs.append(need if depths[-1] == last else [math.inf] * 2)
+            depths, values = curves.get(seed, ([0], []))
+            whole = depths[-1] == last
+            needs.append((depth_to(depths, values, ERROR), values[-1]) if whole else [math.inf] * 2)
         depth, error = np.median(needs, axis=0)
         times = [results.line(name, each, "seconds").measured for each in (estimator, yardstick)]
-        time = times[0].get(depth, math.inf) / times[1].get(last, math.nan)
+        if last not in times[1]:
+            raise PudleError(f"{submission.YARDSTICK} has no time at depth {last} of {name}")
+        time = times[0].get(depth, math.inf) / times[1][last]
         rows.append([family(name, case["loss"]), name, depth, time, error])
     return pd.DataFrame(rows, columns="family case depth time error".split())
 
@@ -185,26 +197,28 @@ def reached(results: Results, estimator: str, yardstick: str) -> pd.DataFrame:
 def ranked(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Rank estimators in each family by the time that they need to reach `ERROR`, see `reached`.
 
-    Times count in steps of a factor `ELSEWHERE`. In a case, those that never reach it come last, by
-    their error. Equal ones share a rank. Of several cases the mean of the ranks counts, so that no
-    case outweighs the others.
+    Those that reach it in more cases come first, then those with the lesser geometric mean of the
+    times there, in steps of a factor `ELSEWHERE`, then those with the lesser greatest error where
+    they do not reach it. Equal ones share a rank. The order of two depends on no third, so that
+    nobody is moved by what else is handed in.
 
     Returns
     -------
     DataFrame
-        One row per (family, estimator): ``rank``, ``mean_rank``, ``reached`` and ``cases`` (how
-        many of how many), and ``depth``, ``time`` and ``error``, medians over the cases that have
-        one. An estimator without any number is left out.
+        One row per (family, estimator): ``rank``, ``reached`` and ``cases`` (how many of how many),
+        ``time``, the mean, and ``depth`` and ``error``, medians over the cases that have one. An
+        estimator without any number is left out.
     """
     table = pd.concat(scored, names=["estimator"]).reset_index("estimator")
-    table["reached"] = np.isfinite(table.time)
-    left = table.error.where(~table["reached"], 0.0)
-    steps = (np.log(table.time) / math.log(ELSEWHERE)).round()
-    table["mean_rank"] = table.groupby([steps, left]).ngroup().groupby(table["case"]).rank()
+    table["steps"] = np.log(table.time) / math.log(ELSEWHERE)
+    table["reached"] = np.isfinite(table["steps"])
+    table["left"] = table.error.mask(table["reached"], 0.0).rank()
     groups = table.replace(math.inf, math.nan).groupby(["family", "estimator"])
-    rows = groups[["depth", "time", "error"]].median()
-    rows["mean_rank"], rows["reached"] = groups["mean_rank"].mean(), groups["reached"].sum()
-    rows["cases"] = groups.size()
+    rows = groups[["depth", "error"]].median()
+    steps = groups["steps"].mean()
+    rows["time"] = ELSEWHERE**steps
+    rows["reached"], rows["cases"] = groups["reached"].sum(), groups.size()
+    order = rows.groupby([-rows["reached"], steps.round().fillna(0), groups["left"].max()]).ngroup()
+    rows["rank"] = order.groupby("family").rank(method="min").astype(int)
     rows = rows.dropna(subset=["error"]).reset_index()
-    rows["rank"] = rows.groupby("family")["mean_rank"].rank(method="min").astype(int)
     return rows.sort_values(["family", "rank", "estimator"], ignore_index=True)

@@ -7,35 +7,44 @@ import hashlib
 import inspect
 import os
 import re
+import stat
 import statistics
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 import pudle
 from pudle import names
 from pudle.errors import InvalidArgument, PudleError, UnreadableResult, UnsupportedProblem
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.estimator import CLAIMS, Estimate, GradientEstimator
 from pudle.files import read_record, write_record
 from pudle.measuring.provenance import NoRepository, git, machine, source_digest
 from pudle.measuring.run import begin, execute, fill, plan
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.workers import ONE_THREAD, Copy, Here, limit_memory, run
+from pudle.workers import (
+    ONE_THREAD,
+    Copy,
+    Here,
+    adopting,
+    children_seconds,
+    limit_memory,
+    run,
+)
 
 #: The profile's folder in a submission, the file of its estimator, and its manifest.
 PROFILE, ESTIMATOR, MANIFEST = "leaderboard", "estimator.py", "submission.json"
 #: What times are measured beside: the ratio to it means the same on every machine of one kind.
 YARDSTICK = "backprop"
-#: Cases with their profile: dense dictionaries, photographs, and two problems with a scalar
-#: parameter.
-CASES = (("quick", "*"), ("default", "penalty_selection-*"), ("default", "ridge-*"))
+#: Cases with their profile, whose layers the yardstick can differentiate: dense dictionaries,
+#: photographs, and two problems with a scalar parameter.
+CASES = (("quick", "*ista-*"), ("default", "penalty_selection-*"), ("default", "ridge-*"))
 DEPTHS, TIMED_DEPTHS = (10, 50, 100, 200, 400), (10, 100)
 #: Seconds that one gradient, or an estimator on one case, may take.
 TIMEOUT = 300.0
@@ -48,17 +57,19 @@ STATEMENT = (
     "I wrote this file, or may publish it under its license, and these results are as `pudle"
     " submit` measured them."
 )
+#: Who signs off, a name and an address.
+PERSON = r"\A[^<>\n]{1,60} <[^<>@\s]{1,60}@[^<>@\s]{1,60}>\Z"
 
 
 class Manifest(Struct):
-    """What the manifest of a submission holds."""
+    """What the manifest of a submission holds; a stranger may have written it."""
 
     name: str
     spec: str
-    computes: str
-    signed_off_by: str
-    pudle: str
-    date: str
+    computes: Annotated[str, Meta(pattern=rf"\A({'|'.join(CLAIMS)})\Z")]
+    signed_off_by: Annotated[str, Meta(pattern=PERSON)]
+    pudle: Annotated[str, Meta(pattern=r"\A[0-9a-z.+]{1,40}\Z")]
+    date: Annotated[str, Meta(pattern=r"\A[0-9]{4}(-[0-9]{2}){2}\Z")]
     machine: dict[str, Any]
     #: SHA-256 of every other file of the submission, by its place.
     files: dict[str, str]
@@ -99,14 +110,19 @@ def unfit(name: str) -> str:
         if cls.__module__.startswith("pudle.")
         for each in (key, *cls.aliases)
     }
-    if name.lower() in taken:
-        return f"{name} is the name of a built-in estimator: choose another"
+    if look(name) in map(look, taken):
+        return f"{name} is the name of a built-in estimator, or looks like it: choose another"
     return ""
+
+
+def look(name: str) -> str:
+    """Return what names that look alike have in common."""
+    return name.lower().translate(str.maketrans("oil", "011", "_"))
 
 
 def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> None:
     """Write the manifest of a folder that holds everything else."""
-    if not re.fullmatch(r"[^<>\n]+ <[^<>@\s]+@[^<>@\s]+>", person):
+    if not re.search(PERSON, person):
         raise InvalidArgument(
             f"{person!r} signs nothing off: give a name and an address, as 'Ada Lovelace"
             " <ada@example.org>'"
@@ -118,17 +134,18 @@ def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> None
 
 def read_submission(folder: Path) -> Manifest:
     """Read a submission, and refuse one whose files are not those that were signed off."""
+    found = digests(folder)
     manifest = read_record(folder / MANIFEST, Manifest, remedy="run `pudle submit` again")
-    changed = sorted(digests(folder).items() ^ manifest.files.items())[:1]
+    changed = sorted(found.items() ^ manifest.files.items())[:1]
     name, spec = manifest.name, manifest.spec
     file = names.file_of(names.parse(spec)[0])
     reasons = {
         f"{', '.join(dict(changed))} is not what was signed off: run `pudle submit` again": changed,
-        f"the folder must be called as its estimator, {name!r:.80}": name != folder.name,
         f"{spec!r:.80} is not the file that was handed in, {ESTIMATOR}": (
             not file or file[0] != Path(ESTIMATOR)
         ),
         unfit(name): unfit(name),
+        f"the folder must be called as its estimator, {name!r:.80}": name != folder.name,
     }
     for reason, holds in reasons.items():
         if holds:
@@ -137,12 +154,18 @@ def read_submission(folder: Path) -> Manifest:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a submission but its manifest, by its place."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MANIFEST
-    }
+    """Return the SHA-256 of every file of a submission but its manifest, by its place; refuse what
+    is no part of a submission: a link could lead to a device, or to our own scores.
+    """
+    found = {}
+    for path in [folder, *folder.rglob("*")]:
+        mode, place = path.lstat().st_mode, path.relative_to(folder)
+        plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        if not plain or {*place.parts[:1]} - {PROFILE, ESTIMATOR, MANIFEST}:
+            raise UnreadableResult(f"{folder.name}: {place} is no part of a submission: remove it")
+        if stat.S_ISREG(mode) and place != Path(MANIFEST):
+            found[place.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def author() -> str:
@@ -159,7 +182,8 @@ def author() -> str:
 @dataclass(frozen=True)
 class Apart(GradientEstimator):
     """An estimator, each of whose gradients comes from a copy of this process, as numbers: this
-    process loads no file. The copy's processor time is in the diagnostics.
+    process loads no file. The processor time of the copy, and of all that it left behind, is in the
+    diagnostics.
     """
 
     spec: str
@@ -177,7 +201,8 @@ class Apart(GradientEstimator):
             tensors = estimate.gradient, estimate.codes
             return [each.detach().cpu().double().numpy().tobytes() for each in tensors]
 
-        with Copy(numbers) as copy:
+        before = children_seconds()
+        with adopting(), Copy(numbers) as copy:
             outcome = copy.ask(timeout=TIMEOUT)
         if outcome.status != "ok":
             kind = UnsupportedProblem if outcome.status == "unsupported" else PudleError
@@ -188,7 +213,7 @@ class Apart(GradientEstimator):
         return Estimate(
             gradient.view(problem.theta.shape),
             codes.view(problem.code_shape),
-            {"seconds": copy.seconds},
+            {"seconds": children_seconds() - before},
         )
 
     def fingerprint(self) -> str:

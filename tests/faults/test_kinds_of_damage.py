@@ -297,7 +297,7 @@ def rounds(folder):
 def manifest(folder):
     path = folder / "mine" / MANIFEST
     path.parent.mkdir()
-    texts = ("mine", "estimator.py:Mine", "", "", "", "")
+    texts = ("mine", "estimator.py:Mine", "direct", "Ada <a@b.c>", "1", "2026-11-28")
     write_record(path, Manifest(*texts, machine={}, files={}))
     return path, lambda: read_submission(path.parent), "run `pudle submit` again"
 

@@ -1,6 +1,5 @@
 """Reading results loads no file, whatever a stored text says, and moves no terminal."""
 
-import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +9,8 @@ import pytest
 from repositories import git, repository
 from synthetic import training, write_every_kind, write_experiments, write_run
 
-from pudle.errors import UnreadableResult
 from pudle.files import write_record
 from pudle.measuring.history import update_history
-from pudle.reports.leaderboard import submission
 from pudle.reports.load import load
 from pudle.reports.notebook.benchmark import BenchmarkResults
 
@@ -81,14 +78,6 @@ def test_no_reader_loads_what_stored_specs_name(home):
     root = repository(Path.cwd())
     commit = git(root, "rev-parse", "HEAD")
     assert update_history(home.resolve() / "quick", root, commit) == []
-    # A submission with these results.
-    shutil.copytree(home / "quick", "mine/leaderboard")
-    files = submission.digests(Path("mine"))
-    for spec, right in ((f"../{FILE}:X", False), ("estimator.py:Mine", True)):
-        texts = ("mine", spec, "direct", "Ada <a@b.c>", "", "")
-        write_record(Path("mine/submission.json"), submission.Manifest(*texts, {}, files))
-        with contextlib.nullcontext() if right else pytest.raises(UnreadableResult):
-            submission.read_submission(Path("mine"))
     assert not Path("mark").exists()
 
 
