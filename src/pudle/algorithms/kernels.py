@@ -106,7 +106,9 @@ def apply(
     """
     samples, atoms = problem.code_shape
     size = problem.theta.numel()
-    layer = samples * (work * size - SAMPLE_WORK / problem.theta.itemsize) + work * LAYER_WORK
+    # Back through it, a layer of a sample costs the kernels more than forward.
+    sample = SAMPLE_WORK * (3.5 if work > 1 else 1) / problem.theta.itemsize
+    layer = samples * (work * size - sample) + work * LAYER_WORK
     least = LEAST_WORK + 2 * atoms * size
     return (
         layers * layer >= least
@@ -211,7 +213,7 @@ def run_and_pull(
     # The factor c of each layer's extrapolation y = z + c (z - z_before), zero before the first.
     pulls = [0.0, *((now - 1) / later for now, later in itertools.pairwise(momenta))]
     cutoffs = [rule.cutoff(threshold, state.iteration + layer) for layer in range(depth)]
-    kept = sorted({*keep, depth})
+    kept = sorted({*keep, depth} - {0})
     codes = new.new_empty(len(kept), n, p)
     points = torch.empty_like(codes) if accelerated else codes
     # Two products with the dictionary are cheaper than one with G; and they keep their rounding in
@@ -349,10 +351,9 @@ def run_and_pull(
         pairwise = pairwise + of_pairs if thin else of_pairs
     through_gram, through_products = pairwise.mul_(step), theta_bar.mul_(step)
     magnitudes = norms(through_gram) + norms(through_products)
-    kept_states = {
+    kept_states = {0: state} if 0 in (*keep, depth) else {}
+    kept_states |= {
         layer: State(z, y if accelerated else z, momenta[layer], state.iteration + layer)
-        if layer
-        else state
         for layer, z, y in zip(kept, codes, points, strict=True)
     }
     gradients = through_gram.add_(through_products)
@@ -444,8 +445,6 @@ def _full_gradients(
         missing = batch
         results: dict[int, Evaluated] = {}
         for fine, fine_state in _precisions(problem, state):
-            if not missing:
-                break
             tops = sorted(set(missing))
             states, gradients, magnitudes, _ = run_and_pull(
                 fine, algorithm, fine_state, tops[-1], tops, tops
@@ -456,6 +455,8 @@ def _full_gradients(
                 if _keeps_digits(gradient, magnitude, dtype):
                     results[depth] = gradient.to(dtype), at.codes.to(dtype)
             missing = [depth for depth in batch if depth not in results]
+            if not missing:
+                break
         if missing:
             rest = unrolling.full_gradients.plain(problem, algorithm, missing, state)
             results |= zip(missing, rest, strict=True)
@@ -501,16 +502,15 @@ def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> boo
     return math.isfinite(norm) and magnitude <= LARGEST_CANCELLATION * spare * norm
 
 
-def _precisions(problem: SparseCoding, state: State) -> list[tuple[SparseCoding, State]]:
-    """Return a problem and a state of it as they are, then, from single precision, in double
+def _precisions(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCoding, State]]:
+    """Yield a problem and a state of it as they are, then, from single precision, in double
     precision, with the same step.
     """
-    pairs = [(problem, state)]
+    yield problem, state
     if problem.theta.dtype == torch.float32:
         fine = problem.with_theta(problem.theta.double())
         fine = fine.with_samples(observations=problem.observations.double())
-        pairs.append((fine, state.mapped(Tensor.double)))
-    return pairs
+        yield fine, state.mapped(Tensor.double)
 
 
 run_layers.faster[SparseCoding] = run_layers.faster[PenaltySelection] = _run_layers
