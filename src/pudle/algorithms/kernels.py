@@ -15,6 +15,7 @@ dense in the first layers only; there a product with all of G is faster than one
 rows. So samples are treated in chunks, by dense products first, then by compiled code.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -105,7 +106,9 @@ def apply(
     """
     samples, atoms = problem.code_shape
     size = problem.theta.numel()
-    layer = samples * (work * size - SAMPLE_WORK / problem.theta.itemsize) + work * LAYER_WORK
+    # Back through it, a layer of a sample costs the kernels more than forward.
+    sample = SAMPLE_WORK * (3.5 if work > 1 else 1) / problem.theta.itemsize
+    layer = samples * (work * size - sample) + work * LAYER_WORK
     least = LEAST_WORK + 2 * atoms * size
     return (
         layers * layer >= least
@@ -118,6 +121,14 @@ def apply(
         and (
             (layers - DENSE_LAYERS) * layer >= least
             or not is_dense(problem, state.point, from_zero=True)
+        )
+        # Back through a dense layer of many atoms are five products, on the torch path four; and
+        # what a hard rule keeps in one layer it keeps in the next ones.
+        and not (
+            work > 1
+            and isinstance(algorithm.thresholding, Hard)
+            and atoms > 2 * problem.dictionary.shape[0]
+            and is_dense(problem, algorithm.run(problem, 1, initial=state.point).codes, False)
         )
     )
 
@@ -188,40 +199,46 @@ def run_and_pull(
     problem = problem.with_theta(problem.theta.detach().contiguous())
     (n, p), m, count, penalty = problem.code_shape, len(problem.theta), len(tops), problem.penalty
     lasso, given, threshold = problem.loss == "lasso", adjoints is not None, step * penalty
-    gram = symmetric(problem.dictionary).mul_(step)
-    gram.diagonal().add_(step * problem.l2_penalty)
+    new = problem.theta
+
+    @functools.cache
+    def gram() -> Tensor:
+        made = symmetric(problem.dictionary).mul_(step)
+        made.diagonal().add_(step * problem.l2_penalty)
+        return made
+
     momenta: list[Any] = [state.momentum]
     for _ in range(depth):
         momenta.append(following(momenta[-1]) if accelerated else momenta[-1])
     # The factor c of each layer's extrapolation y = z + c (z - z_before), zero before the first.
     pulls = [0.0, *((now - 1) / later for now, later in itertools.pairwise(momenta))]
     cutoffs = [rule.cutoff(threshold, state.iteration + layer) for layer in range(depth)]
-    kept = sorted({*keep, depth})
-    codes = gram.new_empty(len(kept), n, p)
+    kept = sorted({*keep, depth} - {0})
+    codes = new.new_empty(len(kept), n, p)
     points = torch.empty_like(codes) if accelerated else codes
     # Two products with the dictionary are cheaper than one with G; and they keep their rounding in
     # its row space: on the complement, no layer pulls it back.
     thin, drifted = p > 2 * m, False
-    rounds = gram.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
+    rounds = new.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
     # Codes of few samples concern few pairs of atoms.
     columnwise = count == 1 and n * depth < COLUMNWISE * p
     by_columns, atoms = thin or columnwise, 0 if columnwise else p
-    columns, nothing = problem.dictionary.T.contiguous(), gram.new_empty(0, 0)
-    columns_bar = gram.new_zeros(count if by_columns else 0, p, m)
+    columns, nothing = problem.dictionary.T.contiguous(), new.new_empty(0, 0)
+    columns_bar = new.new_zeros(count if by_columns else 0, p, m)
     # Depths are the last axis in memory for compiled code, the first for dense products.
-    gram_bar = gram.new_zeros(atoms, atoms, count).movedim(2, 0)
-    dense_bar = gram_bar if count == 1 or by_columns else gram.new_zeros(count, p, p)
-    theta_bar = gram.new_zeros(count, m, p)
-    returned = gram.new_empty(0) if adjoints is None else adjoints.clone()
-    layer_bytes = max(depth, 1) * p * gram.itemsize * (1 + accelerated)
+    gram_bar = new.new_zeros(atoms, atoms, count).movedim(2, 0)
+    dense_bar = gram_bar if count == 1 or by_columns else new.new_zeros(count, p, p)
+    theta_bar = new.new_zeros(count, m, p)
+    returned = new.new_empty(0) if adjoints is None else adjoints.clone()
+    layer_bytes = max(depth, 1) * p * new.itemsize * (1 + accelerated)
     size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if tops else 4 * CHUNK
     for first in range(0, n, size):
         rows = slice(first, first + size)
         part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())
         products = part.adjoint(part.observations).mul_(step)
-        products_bar = gram.new_zeros(count, *products.shape)
+        products_bar = new.new_zeros(count, *products.shape)
         # Adjoints of codes and point for each depth, at the layer that has been reached.
-        carried = gram.new_zeros(count, 2, *products.shape)
+        carried = new.new_zeros(count, 2, *products.shape)
         if given:
             carried.copy_(returned[:, :, rows])
 
@@ -242,17 +259,23 @@ def run_and_pull(
             slope = (
                 part.smooth_gradient(y).mul_(step)
                 if thin or rounds
-                else torch.addmm(products, y, gram, beta=-1)
+                else torch.addmm(products, y, gram(), beta=-1)
             )
-            values, before = y - slope, z
-            z = rule(values, threshold, state.iteration + layer, problem.nonnegative)
-            y = torch.add(z, z - before, alpha=pulls[layer + 1]) if accelerated else z
+            # Nothing is kept that only this layer needs: y becomes the values, then the point.
+            y = torch.sub(y, slope, out=slope)
+            after = rule(y, threshold, state.iteration + layer, problem.nonnegative)
+            y = (
+                torch.add(after, torch.sub(after, z, out=y), alpha=pulls[layer + 1], out=y)
+                if accelerated
+                else after
+            )
+            z = after
             states.append((z, y))
 
         if len(states) <= depth:
-            number = gram.numpy().dtype.type
+            number = gram().numpy().dtype.type
             tensors = {
-                "gram": gram,
+                "gram": gram(),
                 "products": products,
                 "codes": codes,
                 "points": points,
@@ -308,7 +331,7 @@ def run_and_pull(
                         current, images, columns.T, beta=1 - step * problem.l2_penalty, alpha=-step
                     )
                     if thin
-                    else torch.addmm(current, current, gram, alpha=-1)
+                    else torch.addmm(current, current, gram(), alpha=-1)
                 )
                 if t == 0:
                     carried[k, 0], carried[k, 1] = before, moved
@@ -323,15 +346,14 @@ def run_and_pull(
         gram_bar = dense_bar.add_(gram_bar)
     # eta D^T D depends on D through both factors.
     pairwise = columns_bar.mT
-    if not columnwise:
+    if not columnwise and gram.cache_info().currsize:
         of_pairs = torch.from_numpy(problem.dictionary.numpy() @ (gram_bar + gram_bar.mT).numpy())
         pairwise = pairwise + of_pairs if thin else of_pairs
     through_gram, through_products = pairwise.mul_(step), theta_bar.mul_(step)
     magnitudes = norms(through_gram) + norms(through_products)
-    kept_states = {
+    kept_states = {0: state} if 0 in (*keep, depth) else {}
+    kept_states |= {
         layer: State(z, y if accelerated else z, momenta[layer], state.iteration + layer)
-        if layer
-        else state
         for layer, z, y in zip(kept, codes, points, strict=True)
     }
     gradients = through_gram.add_(through_products)
@@ -423,8 +445,6 @@ def _full_gradients(
         missing = batch
         results: dict[int, Evaluated] = {}
         for fine, fine_state in _precisions(problem, state):
-            if not missing:
-                break
             tops = sorted(set(missing))
             states, gradients, magnitudes, _ = run_and_pull(
                 fine, algorithm, fine_state, tops[-1], tops, tops
@@ -435,6 +455,8 @@ def _full_gradients(
                 if _keeps_digits(gradient, magnitude, dtype):
                     results[depth] = gradient.to(dtype), at.codes.to(dtype)
             missing = [depth for depth in batch if depth not in results]
+            if not missing:
+                break
         if missing:
             rest = unrolling.full_gradients.plain(problem, algorithm, missing, state)
             results |= zip(missing, rest, strict=True)
@@ -480,16 +502,15 @@ def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> boo
     return math.isfinite(norm) and magnitude <= LARGEST_CANCELLATION * spare * norm
 
 
-def _precisions(problem: SparseCoding, state: State) -> list[tuple[SparseCoding, State]]:
-    """Return a problem and a state of it as they are, then, from single precision, in double
+def _precisions(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCoding, State]]:
+    """Yield a problem and a state of it as they are, then, from single precision, in double
     precision, with the same step.
     """
-    pairs = [(problem, state)]
+    yield problem, state
     if problem.theta.dtype == torch.float32:
         fine = problem.with_theta(problem.theta.double())
         fine = fine.with_samples(observations=problem.observations.double())
-        pairs.append((fine, state.mapped(Tensor.double)))
-    return pairs
+        yield fine, state.mapped(Tensor.double)
 
 
 run_layers.faster[SparseCoding] = run_layers.faster[PenaltySelection] = _run_layers
