@@ -274,7 +274,7 @@ def make(group: str, spec: str) -> Any:
         return build(spec, choices[name])
     raise SpecError(
         classes.broken.get(name)
-        or f"unknown {KINDS[group].noun} {name!r}{nearest(name, choices)}: known are"
+        or f"unknown {KINDS[group].noun} {name!r}{nearest(name, classes)}: known are"
         f" {', '.join(classes) or 'none'}, and your own as path/file.py"
         + f" ({name}.py lies here)" * Path(f"{name}.py").is_file()
     )

@@ -98,6 +98,20 @@ def check_options(
             raise InvalidArgument(f"{name}={value} is above {limit}: give at most that")
 
 
+def as_tensor(value: Any) -> Tensor:
+    """Return a tensor as it is, and an array or a data frame as a tensor, in the same memory unless
+    it runs backwards or must not be written to, which torch refuses or warns of.
+    """
+    import numpy as np
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        value = np.require(value, requirements="W")
+        if min(value.strides, default=0) < 0:
+            value = value.copy()
+    return torch.as_tensor(value)
+
+
 def check_tensor(name: str, value: Any, shape: str | None) -> Tensor:
     """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as
     ``"(n, m)"``, names.
@@ -114,11 +128,7 @@ def check_tensor(name: str, value: Any, shape: str | None) -> Tensor:
 
     wanted = f"a tensor of shape {shape}" if shape else "a tensor"
     try:
-        # A data frame has an array to offer, which torch does not ask for, and which may not be
-        # writable.
-        tensor = (
-            torch.tensor(value.to_numpy()) if hasattr(value, "to_numpy") else torch.as_tensor(value)
-        )
+        tensor = as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgument(f"{name} is a {type(value).__name__}: give {wanted}") from error
     size = tuple(tensor.shape)

@@ -97,6 +97,7 @@ def test_more_epochs_can_be_added_and_another_training_is_not_continued(tmp_path
         ({"depth": 6}, "with depth=5, not 6"),
         ({"optimizer": "sgd"}, "with optimizer='adam', not 'sgd'"),
         ({"schedule": "cosine"}, "epochs=None, not 2"),
+        ({"epochs": 1}, "holds 2 steps, more than the 1 of epochs=1: give more epochs"),
     ):
         other = dataclasses.replace(learner, **change)
         again = functools.partial(other.fit, problem, folder=tmp_path, resume=True)

@@ -50,7 +50,6 @@ def test_files_resume_and_refusals(run, tmp_path):
     with Image.open(here / "dictionary.png") as image:
         # 18 atoms of 4 x 4 in rows of 5, with lines between them.
         assert image.size == (24, 19)
-    assert "here holds a training already" in run(*options, "--epochs", "2")[2]
     assert run(*options, "--epochs", "4", "--resume")[0] == 0
     problem = pudle.LearningExperiment(DATASET).problem()
     whole = Learner("backprop", "ista", 5, "sgd", epochs=4, batch=20).fit(problem)
@@ -145,11 +144,15 @@ def test_denoising_writes_a_table_and_pictures(run, denoising, tmp_path, monkeyp
     assert options_in(out)["training"]["epochs"] == 1
     for name, result in results.items():
         (line,) = (line for line in printed.splitlines() if line.startswith(name))
-        assert f"{result['psnr']:.4g}" in line and (out / f"{name}.png").exists()
+        assert f"{result['psnr']:.4g}" in line
+        assert (out / f"{name.replace(',', '').replace(' ', '-')}.png").exists()
     assert list(pd.read_csv(out / "history.csv").step) == [0, 8]
     with Image.open(out / "noisy.png") as image:
         assert image.size == (70, 60)
     assert (out / "filters.png").exists() and (out / "curve.png").exists()
+    # Without an experiment, the step follows from the filters.
+    text = "with algorithm='fista(step=0.05)', not 'fista'"
+    assert text in run("denoise", *denoising[3:], "--resume")[2]
 
 
 def test_denoising_refuses_torchrun(run, denoising, monkeypatch):

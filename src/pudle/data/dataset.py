@@ -26,7 +26,7 @@ from ..problems import (
     ThresholdedConvolutionalSparseCoding,
 )
 from ..streams import generator
-from ..validation import check_choice
+from ..validation import as_tensor, check_choice
 
 #: Makes an array a tensor of the dtype and on the device that a problem is asked for.
 ToTensor = Callable[[np.ndarray], Tensor]
@@ -44,7 +44,7 @@ def path_option(default: Any = None) -> Any:
 def to_tensor(dtype: Any, device: Any) -> ToTensor:
     """Return what makes an array a tensor."""
     # The array's own memory, whose alignment decides about the last digits of products.
-    return lambda array: torch.as_tensor(array).to(device, dtype)
+    return lambda array: as_tensor(array).to(device, dtype)
 
 
 class Dataset(ABC):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,9 @@ def _carry_out(
     _draw_curve(out / "curve.png", result.rows)
     for name, array in result.arrays.items():
         if array.ndim > 1:
-            _draw(out / f"{name.replace('denoised', title)}.png", array)
+            # A title may hold what a file name had better not.
+            own = re.sub(r"\W+", "-", name.replace("denoised", title))
+            _draw(out / f"{own}.png", array)
     return {**result.summary, "status": result.status, "reason": result.reason}
 
 
@@ -197,7 +200,8 @@ def denoise_command(
 ) -> None:
     """Learn filters from noisy images and denoise others with them.
 
-    Without --experiment the options change those of the experiment `denoising-backprop`. Without
+    Without --experiment the options change those of the experiment `denoising-backprop`, but for
+    its algorithm: `fista`, whose step follows from the filters, runs on every image. Without
     folders the two photographs that ship inside scikit-learn are used, one to learn from and one to
     test on. Every method gets the same noisy images. The folder receives the history (history.csv,
     with the PSNR on images held out of the training images), the filters (dictionary.npy), options
@@ -209,6 +213,7 @@ def denoise_command(
     Examples:
       pudle denoise --experiment denoising-small-backprop --baseline wavelet --out one
       pudle denoise --training-images BSD432 --test-images BSD68 --estimator alternating --out two
+      pudle denoise --training-images SMALL --dataset 'noisy_crops(size=64)' --out three
     """
     import pandas as pd
     import torch
@@ -225,7 +230,10 @@ def denoise_command(
             f"experiment {experiment!r} learns nothing: give --baseline {chosen.baseline!r}"
         )
     given = {name: value for name, value in options.items() if value is not None}
-    training = {name: given.pop(name) for name in TRAINING.keys() & given.keys()}
+    # The experiment's step is short enough for photographs; filters of smoother images grow so much
+    # alike that it has to follow from them.
+    training = {} if experiment else {"algorithm": "fista"}
+    training |= {name: given.pop(name) for name in TRAINING.keys() & given.keys()}
     training = replace(chosen.training, **training)
     chosen = replace(chosen, training=training, **given)
     others = [DenoisingBaseline(name, chosen.test_images, chosen.sigma) for name in baselines]

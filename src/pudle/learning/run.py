@@ -23,6 +23,7 @@ from .. import names
 from ..errors import InvalidArgument
 from ..files import lies_at, opened, readable, write_atomically
 from ..streams import generator
+from ..validation import as_tensor
 from .matching import float64_array, match_atoms
 from .processes import Processes
 
@@ -138,7 +139,7 @@ class LearningRun:
             observations, codes = self.source.samples(generating, samples, random)
             fields = {"observations": observations, "generating_codes": codes}
         return samples, {
-            name: torch.as_tensor(values[rows]).to(problem.observations)
+            name: as_tensor(values[rows]).to(problem.observations)
             for name, values in fields.items()
             if values is not None
         }
@@ -377,6 +378,11 @@ class LearningRun:
                 )
         with readable(path, remedy):
             self.set_state(content)
+        if self.step > self.total:
+            raise InvalidArgument(
+                f"{folder} holds {self.step} steps, more than the {self.total} of"
+                f" epochs={self.learner.epochs}: give more epochs, or another folder"
+            )
 
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
         """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""

@@ -200,9 +200,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return Learner(**options | {"seed": self._seed} | changes)
 
     def _problem(self, X: np.ndarray) -> SparseCoding:
-        # Copies: torch would share memory, and warns of read-only arrays.
+        # Copies: torch would share memory, warns of read-only arrays, and refuses reversed ones.
         return SparseCoding(
-            observations=torch.tensor(X),
+            observations=torch.tensor(X.copy()),
             dictionary=torch.tensor(self.components_.T.astype(X.dtype)),
             penalty=check_positive("alpha", self.alpha),
             loss=self.loss,
