@@ -13,7 +13,7 @@ from live import gone, wait_for
 from plugin import write_plugin
 from repositories import git
 
-from pudle.measuring.run import RunSummary, by_reason
+from pudle.measuring.run import by_reason
 from pudle.reports import load
 
 
@@ -93,19 +93,6 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     with FileLock(tmp_path / "quick" / "lock"):
         done = call("run", *SMALL, "--home", tmp_path)
     assert done.returncode == 2 and "another run is writing to" in done.stderr
-
-
-def test_the_log_of_a_run_has_few_lines_about_its_progress_and_the_last(tmp_path, monkeypatch):
-    def execute(selection, *, progress, **options):
-        for done in range(1, 501):
-            progress(done, 500, f"task {done}")
-        return RunSummary(tmp_path, [], [], [])
-
-    monkeypatch.setattr("pudle.measuring.run.execute", execute)
-    done = call("run", "--home", tmp_path)
-    lines = done.stderr.splitlines()
-    assert done.returncode == 0 and len(lines) < 10
-    assert (lines[0], lines[-1]) == ("1/500: task 1", "500/500: task 500")
 
 
 def test_an_error_says_each_reason_once_and_how_many_results_it_cost():

@@ -1,14 +1,11 @@
 """Arrays on disk: the same numbers as in memory, from memory that does not grow with the file."""
 
-import os
-
 import commands
 import numpy as np
 import pytest
 import torch
 
 import pudle
-from pudle.data.tables import open_rows
 
 
 @pytest.fixture
@@ -145,13 +142,3 @@ def test_peak_memory_does_not_grow_with_the_file(tmp_path):
     assert (few, many) == (10_000, 100_000)
     # The process alone is some 300 MB, but the file itself would show as well.
     assert large <= 1.1 * small and large - small < 15_000
-
-
-def test_a_file_that_becomes_shorter_gives_no_numbers(tmp_path):
-    """Rows that are not there any more were whatever the memory held."""
-    path = tmp_path / "rows.npy"
-    np.save(path, np.arange(40.0).reshape(10, 4))
-    _, read = open_rows(str(path))
-    os.truncate(path, path.stat().st_size - 40)
-    with pytest.raises(pudle.InvalidArgument, match="cannot be read"):
-        read(np.array([2, 9]))

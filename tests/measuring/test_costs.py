@@ -227,16 +227,6 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
             written("backprop")
 
 
-@pytest.mark.slow
-def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path, store):
-    ridge = {"name": "ridge", "dataset": "ridge(kappa=10)", "loss": "linear"}
-    case = dataclasses.replace(TINY, **ridge, seeds=(0,), depths=(1,))
-    selection = selected("backprop", cases=(case,), costs=("seconds",), torch_depths=(1,))
-    summary = execute(selection, home=tmp_path, workers=1)
-    assert [task.record.status for task in survey(selection, store)] == ["ok", "ok", "skipped"]
-    assert not summary.broken and not any("time of" in line for line in summary.findings)
-
-
 def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
     """Each cell begins the run unless it has begun; a report shows it, and a run goes on."""
     folder, selection = tmp_path / "quick", selected("backprop")

@@ -209,6 +209,13 @@ def test_a_loss_that_is_stationary_at_the_limit_has_a_gradient():
     assert plan.sum(1).tolist() == pytest.approx(6 * [1 / 6])
 
 
+@torch.inference_mode()
+def test_without_a_graph_no_gradient_is_zero():
+    assert "use torch.no_grad" in refusal(
+        lambda: estimate("backprop", transport(6, False), ITERATION, 9)
+    )
+
+
 @pytest.mark.parametrize("size", [20, 300], ids=["dense", "gmres"])
 def test_a_slow_step_has_its_limit(size):
     """Weights of samples of a softmax regression with little decay, chosen by held-out data: plain
