@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..problems import Problem
+from ..problems.linearized import check_recording
 from ..problems.linearized import gradients as gradients  # estimators find it here
 from ..validation import check_integer
 from .algorithm import Algorithm, Dispatched, State, run_layers
@@ -35,6 +36,7 @@ def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direct
 @torch.enable_grad()
 def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
     """Return the problem at a new leaf theta, in which it is differentiable, and that leaf."""
+    check_recording()
     theta = problem.theta.detach().requires_grad_()
     return problem.with_theta(theta), theta
 

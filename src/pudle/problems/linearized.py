@@ -212,6 +212,12 @@ class Linearized:
         return solution
 
 
+def check_recording() -> None:
+    """Refuse to differentiate where torch keeps no graph, whatever is enabled inside."""
+    if torch.is_inference_mode_enabled():
+        raise InvalidArgument("inference_mode keeps no graph to differentiate: use torch.no_grad()")
+
+
 def gradients(
     output: Tensor,
     inputs: Sequence[Tensor],
@@ -222,8 +228,7 @@ def gradients(
     """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there
     is no dependence.
     """
-    if torch.is_inference_mode_enabled():
-        raise InvalidArgument("inference_mode keeps no graph to differentiate: use torch.no_grad()")
+    check_recording()
     if not output.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
     return torch.autograd.grad(
