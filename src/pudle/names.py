@@ -513,14 +513,14 @@ def load(path: Path) -> ModuleType:
         module, contents = _FILES[name]
         if all(each.read_bytes() == content for each, content in contents.items()):
             return module
-    # Dataclasses look their module up by its name.
-    sys.modules[name] = module = ModuleType(name)
-    module.__file__ = str(path)
     try:
         # A pipe would be waited for, and a device has no end.
         if path.exists() and not path.is_file():
             raise OSError("it is no regular file")
         content = path.read_bytes()
+        # Dataclasses look their module up by its name.
+        sys.modules[name] = module = ModuleType(name)
+        module.__file__ = str(path)
         with _as_script(path.parent) as imported:
             # Not an import, which might read a compiled file that is older.
             exec(compile(content, path, "exec", dont_inherit=True), vars(module))
