@@ -114,8 +114,9 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     arguments += "--estimator alternating --estimator raises --estimator refuses".split()
     done = run(*arguments, cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
-    assert f"raises on {case}: error: at depth 10: ZeroDivisionError: planted" in done.stderr
-    assert f"refuses on {case}: unsupported" in done.stdout
+    words = "sparse_gaussian(n_samples=20), ista, lasso"
+    assert f"raises on {words}: error: at depth 10: ZeroDivisionError: planted" in done.stderr
+    assert f"refuses on {words}: unsupported" in done.stdout
     results = load.load(repository / ".asv", "quick")
     frame = results.frame
     good = frame[(frame.estimator == "alternating") & (frame.status == "ok")]

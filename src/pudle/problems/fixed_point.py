@@ -109,7 +109,11 @@ class FixedPoint(Problem):
         forms: list[UserState] = [
             drawn(random, n, k),
             drawn(random, k),
-            {"velocity": drawn(random, k), "position": drawn(random, n, k)},
+            {
+                "velocity": drawn(random, k),
+                "position": drawn(random, n, k),
+                "mass": drawn(random, 1),
+            },
         ]
         theta = drawn(random, *shape[: random.integers(4)])
 

@@ -149,7 +149,7 @@ class DictionaryProblem(L1Problem):
 
     dictionary: Tensor
     #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its
-    #: term 1/2 |A z - x|^2, a function ``loss(codes, theta)`` whatever it returns.
+    #: term 1/2 |A z - x|^2, and a function ``loss(codes, theta)`` returns a mean as well.
     loss: str | Callable[[Tensor, Tensor], Tensor]
     #: Tensor y that takes the place of the observations x in the outer loss.
     targets: Tensor | None = None
