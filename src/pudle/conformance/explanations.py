@@ -36,6 +36,8 @@ SOLVED = 1e-6
 SINGLE = 2e-5
 #: The same on drawn problems, whose gradients may be differences of larger terms.
 SINGLE_DRAWN = 1e-2
+#: Twenty times 6e-8 times a condition number of 800.
+SINGLE_STIFF = 1e-3
 #: A difference quotient of a loss known to 6e-8, with a step that balances truncation: the cube
 #: root of the precision.
 SINGLE_QUOTIENT = 5e-2

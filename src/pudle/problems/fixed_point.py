@@ -109,11 +109,9 @@ class FixedPoint(Problem):
         forms: list[UserState] = [
             drawn(random, n, k),
             drawn(random, k),
-            {
-                "velocity": drawn(random, k),
-                "position": drawn(random, n, k),
-                "mass": drawn(random, 1),
-            },
+            # So many that a set of the names has their order by chance alone.
+            {name: drawn(random, k) for name in ("velocity", "mass", "angle", "charge")}
+            | {"position": drawn(random, n, k)},
         ]
         theta = drawn(random, *shape[: random.integers(4)])
 
