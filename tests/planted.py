@@ -283,7 +283,13 @@ DEFECTS = {
     },
     "mean": {
         "unseeded": wrong(computes="stochastic"),
-        "scaled by scale^2": spoiled(lambda g, p, t: g * 1e-4, RANDOM),
+        "divided by one less": wrong(
+            RANDOM,
+            estimate=lambda self, *given: replace(
+                result := Spsa(**vars(self)).estimate(*given),
+                gradient=result.gradient * self.samples / (self.samples - 1),
+            ),
+        ),
     },
     "descent": {"uphill": spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())},
     "approximation": {
