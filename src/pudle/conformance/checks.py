@@ -293,5 +293,5 @@ def is_quotient(result: Estimate) -> bool:
     """Return whether an estimate says that it was made from loss values: no difference quotient is
     more accurate.
     """
-    differentiated = result.diagnostics.get("layers_differentiated")
-    return "evaluations" in result.diagnostics and not differentiated
+    said = result.diagnostics
+    return said.get("evaluations", 0) > 1 and not said.get("layers_differentiated")

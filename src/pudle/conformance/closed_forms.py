@@ -117,6 +117,19 @@ class ClosedForm:
         """Tell whether the Hessian is as well conditioned as accurate solves need."""
         return self.eigenvalues[0] * REGULAR > self.lipschitz_constant
 
+    @cache  # noqa: B019  # specimens are few, and live as long as the process
+    def condition(self, depth: int) -> float:
+        """Return the largest condition number of the systems on the active sets of a depth and of
+        the plain layer ahead.
+        """
+        if self.regular:
+            return 1.0
+        matrix, _, l2_penalty = self.parts(self.theta)
+        hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
+        signs = [self.signs(depth, ahead=ahead) != 0 for ahead in (False, True)]
+        systems = [hessian[np.ix_(row, row)] for row in np.unique(np.vstack(signs), axis=0)]
+        return max((np.linalg.cond(each) for each in systems if each.size), default=1.0)
+
     def parts(self, theta: Array) -> Parts:
         """Return what theta makes of the problem."""
         return FORMS[type(self.problem)][0](self.problem, theta)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .. import names
-from ..algorithms import Ista
+from ..algorithms import Fista, Ista
 from ..errors import MissingDependency, PudleError
 from ..estimator import CLAIMS, Estimate
 from ..workers import Outcome, Pool, run_in_copy
@@ -28,7 +28,7 @@ from .checks import (
     require,
     require_finite,
 )
-from .explanations import QUOTIENT_DRAWN, SHALLOW
+from .explanations import QUOTIENT_DRAWN, SHALLOW, Array
 from .specimens import FEW, GRID, specimens, tensors_of
 
 #: Every kind of problem, named and drawn.
@@ -78,8 +78,9 @@ def check_form(subject: Subject) -> None:
     devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
     for where in itertools.product((torch.float64, torch.float32), devices):
         problem, algorithm = subject.specimen.make(*where), subject.specimen.make_algorithm(*where)
-        theta = problem.theta.requires_grad_()
-        result = subject.estimator.estimate(problem, algorithm, 3)
+        for tensor in (tensors_of(problem) | tensors_of(algorithm)).values():
+            tensor.requires_grad_()
+        theta, result = problem.theta, subject.estimator.estimate(problem, algorithm, 3)
         require(
             isinstance(result, Estimate),
             f"estimate returned a {type(result).__name__}: return pudle.Estimate",
@@ -98,6 +99,7 @@ def check_form(subject: Subject) -> None:
                 " problem's tensors",
             )
             require(not tensor.requires_grad, f"{name} still has a graph: return {name}.detach()")
+            require(not tensor.is_inference(), f"{name} is of inference mode: use torch.no_grad")
         require_finite(result, 3)
         require(
             result.gradient.data_ptr() != theta.data_ptr(),
@@ -113,9 +115,8 @@ def check_no_mutation(subject: Subject) -> Measurements:
     gradients = []
     for flag in (False, True):
         problem, algorithm = subject.specimen.make(), subject.specimen.make_algorithm()
-        problem.theta.requires_grad_(flag)
         before = [
-            (name, each, each._version, each.detach().clone())
+            (name, each.requires_grad_(flag), each._version, each.detach().clone())
             for name, each in (tensors_of(problem) | tensors_of(algorithm)).items()
         ]
         gradients.append(gradient_of(subject.estimator.estimate(problem, algorithm, 4)))
@@ -131,44 +132,56 @@ def check_no_mutation(subject: Subject) -> Measurements:
                 " theta.detach().requires_grad_()",
             )
             require(
-                tensor.requires_grad is (flag and name == problem.parameter),
+                tensor.requires_grad is flag,
                 f"{name}.requires_grad was left {tensor.requires_grad}: use problem.with_theta with"
                 " a tensor of your own",
             )
     # Singular systems amplify the rounding in which other ways through the layers differ.
     if subject.specimen.form.regular:
-        what = "the gradient where theta requires none (use theta.detach())"
+        what = "the gradient where no tensor requires one (use theta.detach())"
         yield compare(what, gradients[1], gradients[0], QUOTIENT_DRAWN)
 
 
 @register(EVERY_KIND)
 def check_repeatable(subject: Subject) -> Measurements:
-    """A second call, an equal estimator, and one from another start or at another theta before it
-    change no bit and no earlier result.
+    """A second call, an equal estimator, and one with another algorithm, from another start or at
+    another theta before it change no bit and no earlier result.
     """
     (shallow, depth), specimen, estimate = SHALLOW, subject.specimen, subject.estimator.estimate
-    result = subject.estimate(depth)
+    problem, algorithm = specimen.make(), specimen.make_algorithm()
+
+    def gradient(problem: Any, algorithm: Any = algorithm) -> Array:
+        return gradient_of(estimate(problem, algorithm, depth))
+
+    result = estimate(problem, algorithm, depth)
     first = gradient_of(result).copy()
     subject.estimate(shallow)
     kept = gradient_of(result).copy()
-    problem = specimen.make()
-    problem = problem.with_theta(0.9 * problem.theta - 0.001)
-    estimate(problem, specimen.make_algorithm(), depth)
-    del problem
+    # A caller may clip it in place.
+    result.gradient.mul_(0.5)
+    for what, mine in (
+        ("the gradient before a later call", kept),
+        ("the gradient of the first call", gradient(problem)),
+        ("the gradient of an equal estimator", subject.having().gradient(depth)),
+    ):
+        yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, first)
+    theta, fresh = 0.9 * problem.theta - 0.001, specimen.make()
+    # A copy at another theta keeps L, and nothing else.
+    _ = problem.lipschitz_constant, fresh.lipschitz_constant
+    moved, expected = (gradient(each.with_theta(theta)) for each in (problem, fresh))
+    if specimen.form.regular:
+        what = "the gradient without an earlier call at another theta (keep no state)"
+        yield compare(what, moved, expected, QUOTIENT_DRAWN)
     # Algorithms that differ in their warm start alone are equal: what is kept for one must not
     # serve the other.
-    problem, algorithm = specimen.make(), specimen.make_algorithm()
     start = torch.ones(problem.code_shape, dtype=torch.float64)
-    warm = dataclasses.replace(algorithm, initial=start)
-    estimate(problem, algorithm, depth)
-    after, alone = (gradient_of(estimate(each, warm, depth)) for each in (problem, specimen.make()))
-    for what, mine, expected in (
-        ("the gradient before a later call", kept, first),
-        ("the gradient of the first call", subject.gradient(depth), first),
-        ("the gradient of an equal estimator", subject.having().gradient(depth), first),
-        ("the gradient without an earlier call from another start", after, alone),
-    ):
-        yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, expected)
+    changed = [dataclasses.replace(algorithm, initial=start)]
+    if not specimen.drawn:
+        step = 0.4 * algorithm.step_size(problem)
+        changed += [Ista(step), Fista(), Fista(restart=True)]
+    for each in changed:
+        what = f"the gradient without an earlier call with another algorithm than {each}"
+        yield compare(what, gradient(problem, each), gradient(specimen.make(), each))
 
 
 def _gradients(estimator: Any, order: int) -> list[Any]:

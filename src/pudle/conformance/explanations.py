@@ -32,6 +32,8 @@ QUOTIENT = 1e-6
 QUOTIENT_DRAWN = 1e-3
 #: An implicit system solved iteratively, to a tolerance that the estimator chooses.
 SOLVED = 1e-6
+#: Condition number up to which its relative error is bounded at all.
+SOLVABLE = 1e8
 #: float32 has 6e-8 relative precision; sixty layers and the sum over the samples cost two digits.
 SINGLE = 2e-5
 #: The same on drawn problems, whose gradients may be differences of larger terms.
@@ -64,9 +66,9 @@ SETTLED = 60
 #: For means over draws, which cost the most.
 AVERAGED = 8
 DEEP = 250
-#: Fewest and most draws of a random gradient. A bias of a few percent shows only after hundreds of
-#: draws.
-SEEDS, MOST_SEEDS = 16, 400
+#: Fewest, enough and most draws of a random gradient. A bias of a few percent shows only after
+#: hundreds of draws.
+SEEDS, MANY_SEEDS, MOST_SEEDS = 16, 100, 400
 #: Layers after which no more draws are made once the mean is resolved: a method with hundreds of
 #: runs per draw is slow.
 LAYERS = 20_000

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map_only
 
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, Iteration, State
+from ..algorithms.thresholding import Hard
 from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
 from .closed_forms import ClosedForm, Squeeze, Steps, own_losses
@@ -281,4 +282,12 @@ DRAWN = (
 FEW = DRAWN[:DRAWS:7]
 #: Those with few entries in their codes, and of these the ones with samples of their own.
 SMALL = tuple(each for each in DRAWN if np.prod(each.original.code_shape) <= 200)
+#: Those whose theta has so few entries that whole gradients are known, but for rules that jump.
+WHOLE = tuple(
+    replace(each, drawn=False)
+    for each in SMALL
+    if each.original.theta.numel() <= 24
+    and each.make_algorithm().differentiable
+    and not isinstance(each.make_algorithm().thresholding, Hard)
+)
 SAMPLED = tuple(each for each in SMALL if each.original.per_sample)
