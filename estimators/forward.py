@@ -89,13 +89,14 @@ class Forward(CodesEstimator):
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
         directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)
         try:
-            # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar
-            # theta needs no batch.
-            rows = (
-                torch.func.vmap(derivative, chunk_size=chunk)(directions)
-                if theta.ndim
-                else derivative(directions[0])[None]
-            )
+            with torch.no_grad():
+                # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a
+                # scalar theta needs no batch.
+                rows = (
+                    torch.func.vmap(derivative, chunk_size=chunk)(directions)
+                    if theta.ndim
+                    else derivative(directions[0])[None]
+                )
         except (RuntimeError, NotImplementedError) as error:
             if not isinstance(problem, FixedPoint):
                 raise

@@ -31,6 +31,7 @@ from .explanations import (
     AVERAGED,
     DEEP,
     EXACT,
+    FAR,
     LAYERS,
     MANY_SEEDS,
     MOST_SEEDS,
@@ -144,6 +145,13 @@ def check_claim(subject: Subject) -> Measurements:
     limit = SOLVED if subject.claim == "implicit" else SAME
     for depth, result in zip(depths, swept, strict=True):
         if depth in alone:
+            said, others = result.diagnostics, alone[depth].diagnostics
+            for name in ("layers", "layers_differentiated"):
+                require(
+                    said.get(name) == others.get(name),
+                    f"{name} is {said.get(name)} in a sweep and {others.get(name)} in estimate at"
+                    f" depth {depth}",
+                )
             what, expected = f"the gradient of estimate at depth {depth}", gradient_of(alone[depth])
             size = _size(expected, specimen)
             yield compare(what, gradient_of(result), expected, limit, size)
@@ -399,7 +407,7 @@ def check_samples(subject: Subject) -> Measurements:
     yield compare(what, mine, factor * gradient_of(first), limit)
 
 
-@register(specimens("square", algorithms=PLAIN) + STIFF + SMALL[::3])
+@register(specimens("square", algorithms=PLAIN) + STIFF + TINY + SMALL[::3])
 def check_single_precision(subject: Subject) -> Measurements:
     """float32 gives what float64 gives, to the accuracy of float32, and to a few digits on drawn
     problems.
@@ -408,9 +416,8 @@ def check_single_precision(subject: Subject) -> Measurements:
     if subject.claim in ("implicit", "approximate") and not subject.specimen.form.regular:
         # No claim is made about singular systems, in which single precision counts other ranks.
         return
-    single, double = (
-        subject.estimate(4 if drawn else SETTLED, dtype) for dtype in (torch.float32, torch.float64)
-    )
+    depth = FAR[0] if subject.specimen in TINY else 4 if drawn else SETTLED
+    single, double = (subject.estimate(depth, dtype) for dtype in (torch.float32, torch.float64))
     expected, quotient = gradient_of(double), is_quotient(double)
     limit = SINGLE_QUOTIENT if quotient else SINGLE
     if drawn:

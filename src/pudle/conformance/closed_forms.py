@@ -6,7 +6,7 @@ into the complex plane differentiates them without cancellation.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, State
-from ..algorithms.thresholding import Hard, Soft, Thresholding
+from ..algorithms.thresholding import Hard, Soft
 from .explanations import Array
 
 #: The matrix A (m, p), the penalty (a number, or one per entry of a code) and the l2_penalty.
@@ -28,7 +28,7 @@ REGULAR = 1e3
 
 
 @dataclass(frozen=True)
-class Squeeze(Thresholding):
+class Squeeze(Soft):
     """A rule as users write it: the soft one, and a tenth less."""
 
     name = "squeeze"
@@ -179,7 +179,10 @@ class ClosedForm:
             # not differentiated runs them on the problem.
             live: Any = SimpleNamespace(smooth_gradient=slope, prox=prox)
             live = live if algorithm.differentiable else self.problem
-            state = state or algorithm.start(self.problem)
+            if state is None:
+                state = algorithm.start(self.problem)
+                images = {name: each for name, each in vars(state).items() if np.ndim(each) > 2}
+                state = replace(state, **{name: each.flatten(1) for name, each in images.items()})
             step = algorithm.step or 1 / self.lipschitz_constant
             for _ in iterations:
                 state = algorithm.advance(live, state, step)

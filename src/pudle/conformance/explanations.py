@@ -59,7 +59,7 @@ SHALLOW = (2, 12)
 #: All depths up to here are checked one by one.
 EVERY = 130
 #: And these, where an estimator may have a limit of its own.
-FAR = (257, 401, 500, 1000)
+FAR = (257, 401, 500, 1030)
 #: Deep enough for an implicit system on the support to be regular and for the codes to have nearly
 #: converged.
 SETTLED = 60

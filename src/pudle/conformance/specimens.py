@@ -67,7 +67,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
 #: layers of a method that runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 4_000
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 3_000
 
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
@@ -204,7 +204,7 @@ GRID = specimens(algorithms=PLAIN)
 # --- the drawn specimens
 
 #: Number of draws, and of those of each other algorithm.
-DRAWS, OWN_DRAWS = 120, 8
+DRAWS, OWN_DRAWS = 156, 8
 DENSE = ("sparse coding", problems.SparseCoding)
 OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
@@ -253,7 +253,7 @@ def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> S
     if problem.default_algorithm == "iteration":
         algorithm = Iteration
     elif algorithm is None:
-        algorithm = Fista if random.random() < 0.5 else Ista
+        algorithm = random.choice([Ista, Fista, HeavyBall], p=[0.4, 0.4, 0.2])
     ruled = hasattr(problem, "penalty") and algorithm in (Ista, Fista, HeavyBall)
     own_rule = random.random() < 0.15 and ruled
 
@@ -265,8 +265,8 @@ def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> S
     return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, True, scattered)
 
 
-#: All kinds by turns, half of them dense.
-TURNS = [turn for other in OTHERS for turn in (DENSE, other)]
+#: All kinds by turns, many of them dense, which have the most options, or of images.
+TURNS = [turn for other in OTHERS for turn in (DENSE, other)] + [OTHERS[0], OTHERS[3], OTHERS[0]]
 #: Other algorithms that bring a specimen.
 ALGORITHMS = [
     cls
@@ -278,10 +278,14 @@ DRAWN = (
     *(_draw(index, *TURNS[index % len(TURNS)]) for index in range(DRAWS)),
     *(_draw(index, *DENSE, cls) for index, cls in enumerate(OWN_DRAWS * ALGORITHMS, DRAWS)),
 )
-#: A few draws of all kinds, because 7 and the number of turns have no common factor.
-FEW = DRAWN[:DRAWS:7]
-#: Those with few entries in their codes, and of these the ones with samples of their own.
-SMALL = tuple(each for each in DRAWN if np.prod(each.original.code_shape) <= 200)
+#: A few draws of all kinds, because 7 and the number of turns, 13, have no common factor.
+FEW = tuple(each for each in DRAWN[:DRAWS:7] if each.original.theta.numel() <= 500)
+#: Those with few entries in their codes and theta, and of these the ones with samples of their own.
+SMALL = tuple(
+    each
+    for each in DRAWN
+    if max(np.prod(each.original.code_shape), each.original.theta.numel() / 2) <= 200
+)
 #: Those whose theta has so few entries that whole gradients are known, but for rules that jump.
 WHOLE = tuple(
     replace(each, drawn=False)

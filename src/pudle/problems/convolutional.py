@@ -19,7 +19,7 @@ from ..streams import generator
 from ..validation import check_integer
 from .l1 import DictionaryProblem
 from .linearized import Solution, conjugate_gradients
-from .problem import drawn, drawn_sizes
+from .problem import drawn
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
 #: L.
@@ -148,7 +148,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Draw filters and images that are not necessarily square."""
         kernel = random.integers(1, 5, 2)
         image = kernel + random.integers(0, 6, 2)
-        n, channels, filters = drawn_sizes(random, 5, 3, 3)
+        n, channels, filters = map(int, random.integers(1, [6, 4, 4]))
         stride = int(random.integers(1, kernel.min() + 1))
         dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
         observations, targets = drawn(random, n, channels, *image), None

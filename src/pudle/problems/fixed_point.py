@@ -108,25 +108,27 @@ class FixedPoint(Problem):
         (n, k), shape = drawn_sizes(random, 9, 6), drawn_sizes(random, 9, 6)
         forms: list[UserState] = [
             drawn(random, n, k),
+            drawn(random, k, 2, n),
             drawn(random, k),
             # So many that a set of the names has their order by chance alone.
             {name: drawn(random, k) for name in ("velocity", "mass", "angle", "charge")}
             | {"position": drawn(random, n, k)},
         ]
         theta = drawn(random, *shape[: random.integers(4)])
+        pull, unit = (float(random.choice(each)) for each in ([0.4, 0.47], [1, 1e-9]))
 
         def flat(state: UserState) -> Tensor:
             return torch.cat([part.flatten() for part in _parts(state).values()])
 
         def step(state: UserState, theta: Tensor) -> UserState:
             entries, shifts = flat(state), inputs.to(theta) @ theta.flatten()
-            moved = (0.4 * entries + 0.4 * entries.roll(1) + shifts).tanh()
+            moved = (pull * (entries + entries.roll(1)) + shifts).tanh()
             return problem.unpack(moved.reshape(problem.code_shape))
 
         def loss(state: UserState, theta: Tensor) -> Tensor:
-            return (flat(state) ** 3).sum() / 3 + 0.1 * (theta**2).sum()
+            return unit * ((flat(state) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
 
-        problem = cls(theta, step, loss, forms[random.integers(3)])
+        problem = cls(theta, step, loss, forms[random.integers(4)])
         inputs = drawn(random, len(flat(problem.initial)), theta.numel())
         return problem
 

@@ -288,13 +288,13 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
 
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw mostly few samples, sometimes thousands, or hundreds of atoms."""
+        """Draw mostly few samples, sometimes thousands, or hundreds of atoms or features."""
         n, m, p = drawn_sizes(random, 40, 10, 14)
         if (extreme := random.random()) < 0.15:
             n, (m, p) = int(300 * 40 ** random.random()), random.integers(2, (6, 7))
         elif extreme < 0.3:
             n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
-            m = int(4500 / p * random.uniform(0.3, 1))
+            m, p = map(int, random.permutation([4500 / p * random.uniform(0.3, 1), p]))
         nonnegative = random.random() < 0.3
         # Atoms have norms of all magnitudes, and differ in them.
         atoms = random.standard_normal((m, p))
