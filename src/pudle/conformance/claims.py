@@ -383,7 +383,7 @@ def check_samples(subject: Subject) -> Measurements:
     depth, specimen, problem = 25, subject.specimen, subject.specimen.original
     random = generator(0, f"conformance units {specimen.problem}")
     # A power of two, so that no product with it is rounded. A heuristic may ignore units.
-    power = random.choice([-40, random.integers(-40, 41)])
+    power = random.choice([-40, int(random.integers(-40, 41))])
     ratio = 1.0 if subject.claim == "heuristic" else 2.0**power
     changes: dict[str, Any] = {
         name: ratio * torch.cat([each, each])
