@@ -79,7 +79,7 @@ def main():
             seconds(chosen.seconds),
             f"{count} of {len(errors)}",
             f"{max(errors):.2g}",
-            f"{advice.relative_time:.2g}" if advice.base else "not reached",
+            f"{advice.base_ratio.value:.2g}" if advice.base else "not reached",
             f"{min(ratios):.2g} to {max(ratios):.2g}" if ratios else "",
             f"{took:.0f} s",
         )

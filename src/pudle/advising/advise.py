@@ -186,11 +186,6 @@ class Advice:
         """Tell whether the advised estimator and the next best cannot be told apart in time."""
         return bool(self.next_ratio and self.next_ratio.p_value > SIGNIFICANCE)
 
-    @property
-    def relative_time(self) -> float:
-        """Time of the advised estimator over that of `base`, NaN where there is none."""
-        return float(self.base_ratio.value) if self.base_ratio else nan
-
     def __repr__(self) -> str:
         return "\n".join(filter(None, self._sentences()))
 

@@ -66,9 +66,9 @@ SETTLED = 60
 #: For means over draws, which cost the most.
 AVERAGED = 8
 DEEP = 250
-#: Fewest, enough and most draws of a random gradient. A bias of a few percent shows only after
+#: Fewest and most draws of a random gradient. A bias of a few percent shows only after
 #: hundreds of draws.
-SEEDS, MANY_SEEDS, MOST_SEEDS = 16, 100, 400
+SEEDS, MOST_SEEDS = 16, 400
 #: Layers after which no more draws are made once the mean is resolved: a method with hundreds of
 #: runs per draw is slow.
 LAYERS = 20_000

@@ -39,7 +39,7 @@ NAMED = {
     ),
     "elastic net": (
         "sparse_gaussian(n_samples=17, n_features=8, n_components=12, n_nonzero_coefs=3,"
-        " perturbation=0.05, l2_penalty=0.1)"
+        " perturbation=0.05, l2_penalty=1.0)"
     ),
     "convolutional": (
         "convolutional(n_samples=3, size=6, n_components=2, kernel=3, density=0.3, noise=0.3,"
@@ -236,6 +236,13 @@ class HeavyBall(Ista):
         return _Moving(codes, codes, iteration=state.iteration + 1, previous=state.codes)
 
 
+class Solver(HeavyBall):
+    """One whose layers the user has written without derivatives."""
+
+    name = "solver"
+    differentiable = False
+
+
 def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """Return a loss as users write it."""
     return own_losses(codes, theta).mean()
@@ -270,7 +277,7 @@ TURNS = [turn for other in OTHERS for turn in (DENSE, other)] + [OTHERS[0], OTHE
 #: Other algorithms that bring a specimen.
 ALGORITHMS = [
     cls
-    for cls in (HeavyBall, *entries("algorithms").values())
+    for cls in (HeavyBall, Solver, *entries("algorithms").values())
     if cls not in (Ista, Fista, Iteration)
     and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
 ]

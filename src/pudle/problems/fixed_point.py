@@ -106,16 +106,25 @@ class FixedPoint(Problem):
         symmetric, and a cubic loss.
         """
         (n, k), shape = drawn_sizes(random, 9, 6), drawn_sizes(random, 9, 6)
+        # Some contract slowly, some have large states, and some states stay zero.
+        kinds = [(0.4, 1.0), (0.4995, 0.02), (0.4, 0.0)]
+        pull, size = map(float, random.choice(kinds, p=[0.5, 0.3, 0.2]))
+        if pull == 0.4 and random.random() < 0.3:
+            n, k = 20, 17
+
+        def sized(*shape: int) -> Tensor:
+            return size * drawn(random, *shape)
+
         forms: list[UserState] = [
-            drawn(random, n, k),
-            drawn(random, k, 2, n),
-            drawn(random, k),
+            sized(n, k),
+            sized(k, 2, n),
+            sized(k),
             # So many that a set of the names has their order by chance alone.
-            {name: drawn(random, k) for name in ("velocity", "mass", "angle", "charge")}
-            | {"position": drawn(random, n, k)},
+            {name: sized(k) for name in ("velocity", "mass", "angle", "charge")}
+            | {"position": sized(n, k)},
         ]
-        theta = drawn(random, *shape[: random.integers(4)])
-        pull, unit = (float(random.choice(each)) for each in ([0.4, 0.47], [1, 1e-9]))
+        theta = sized(*shape[: random.integers(4)])
+        unit = float(random.choice([1, 1e-9]))
 
         def flat(state: UserState) -> Tensor:
             return torch.cat([part.flatten() for part in _parts(state).values()])
@@ -126,7 +135,7 @@ class FixedPoint(Problem):
             return problem.unpack(moved.reshape(problem.code_shape))
 
         def loss(state: UserState, theta: Tensor) -> Tensor:
-            return unit * ((flat(state) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
+            return unit * (((flat(state) + 0.5) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
 
         problem = cls(theta, step, loss, forms[random.integers(4)])
         inputs = drawn(random, len(flat(problem.initial)), theta.numel())
