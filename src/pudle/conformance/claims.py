@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import sem
+from scipy import stats
 
 from ..algorithms.thresholding import Hard
 from ..references import certified
@@ -314,9 +314,9 @@ def _mean(subject: Subject, depth: int, least: int = 0) -> Measurements:
     targets = np.stack([form.unrolled(depth), form.unrolled(depth, 0)]).reshape(2, -1)
     if subject.specimen.loss != "lasso" and _claims_consistency(subject):
         targets[1] = targets[0]
-    size = max(np.linalg.norm(targets, axis=1).max(), _size(targets[0], subject.specimen))
+    size = _size(targets[0], subject.specimen)
     # The mean is compared along the targets and along two random directions.
-    random = [np.random.default_rng(index).standard_normal(form.theta.size) for index in range(2)]
+    random = np.random.default_rng(0).standard_normal((2, form.theta.size))
     axes = np.array([*targets[targets.any(1)], *random])
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     draws, layers_run = list[Array](), 0
@@ -326,13 +326,15 @@ def _mean(subject: Subject, depth: int, least: int = 0) -> Measurements:
         runs = result.diagnostics.get("evaluations", 1)
         layers_run += result.diagnostics.get("layers", depth * runs)
         enough = len(draws) >= (SEEDS if least else MOST_SEEDS // 4) and layers_run >= least
-        if enough and sem(draws).max() < RESOLVING * size:
+        if enough and stats.sem(draws).max() < RESOLVING * size:
             break
-    spread, mean, expected = sem(draws), np.mean(draws, axis=0), targets @ axes.T
+    spread, mean, expected = stats.sem(draws), np.mean(draws, axis=0), targets @ axes.T
     # A mean that does not vary is held to the accuracy of a difference quotient.
     scale = np.maximum(spread, QUOTIENT * size / STANDARD_ERRORS)
     worst, largest = (np.abs(mean - expected) / scale).max(1).min(), spread.max() / size
-    limit = STANDARD_ERRORS if least else 1.5 * STANDARD_ERRORS
+    # Of few draws the standard error itself is a draw.
+    normal = STANDARD_ERRORS if least else 1.5 * STANDARD_ERRORS
+    limit = stats.t.isf(stats.norm.sf(normal), len(draws) - 1)
     require(
         not least or worst >= limit or largest < RESOLVING,
         f"after {len(draws)} seeds the standard error is still {largest:.2g} of the size of the"

@@ -183,7 +183,7 @@ class ClosedForm:
                 state = algorithm.start(self.problem)
                 images = {name: each for name, each in vars(state).items() if np.ndim(each) > 2}
                 state = replace(state, **{name: each.flatten(1) for name, each in images.items()})
-            step = algorithm.step or 1 / self.lipschitz_constant
+            step = algorithm.step_size(self.problem)
             for _ in iterations:
                 state = algorithm.advance(live, state, step)
             return state

@@ -166,8 +166,7 @@ def check_repeatable(subject: Subject) -> Measurements:
         yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, first)
     # Algorithms that differ in their warm start alone are equal: what is kept for one must not
     # serve the other.
-    start = torch.ones(problem.code_shape, dtype=torch.float64)
-    changed = [dataclasses.replace(algorithm, initial=start)]
+    changed = [dataclasses.replace(algorithm, initial=torch.ones_like(specimen.initial))]
     if not specimen.drawn:
         theta, fresh = 0.9 * problem.theta - 0.001, specimen.make()
         # A copy at another theta keeps L, and nothing else.

@@ -220,10 +220,13 @@ class _Moving(State):
     previous: Any = None
 
 
-class HeavyBall(Ista):
+class HeavyBall(Fista):
     """An algorithm as users write it: its layers have a memory beside the codes."""
 
     name = "heavy_ball"
+
+    def step_size(self, problem: Any) -> float:
+        return 0.7 * super().step_size(problem)
 
     def start(self, problem: Any, initial: torch.Tensor | None = None) -> State:
         codes = super().start(problem, initial).codes
@@ -285,14 +288,14 @@ DRAWN = (
     *(_draw(index, *TURNS[index % len(TURNS)]) for index in range(DRAWS)),
     *(_draw(index, *DENSE, cls) for index, cls in enumerate(OWN_DRAWS * ALGORITHMS, DRAWS)),
 )
-#: A few draws of all kinds, because 7 and the number of turns, 13, have no common factor.
-FEW = tuple(each for each in DRAWN[:DRAWS:7] if each.original.theta.numel() <= 500)
 #: Those with few entries in their codes and theta, and of these the ones with samples of their own.
 SMALL = tuple(
     each
     for each in DRAWN
     if max(np.prod(each.original.code_shape), each.original.theta.numel() / 2) <= 200
 )
+#: A few of them, of all kinds.
+FEW = SMALL[::7]
 #: Those whose theta has so few entries that whole gradients are known, but for rules that jump.
 WHOLE = tuple(
     replace(each, drawn=False)

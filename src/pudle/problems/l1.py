@@ -252,8 +252,8 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         the torch path.
     loss : {"lasso", "reconstruction"} or callable
         Outer loss: a function ``loss(codes, dictionary)`` returns a scalar tensor, the mean over
-        samples. Exact references are known for the named losses; that of a function is the
-        ``limit``.
+        the samples that it is given, which may be a batch. Exact references are known for the named
+        losses; that of a function is the ``limit``.
     nonnegative : bool
         Restrict the codes to the non-negative orthant.
     l2_penalty : float
