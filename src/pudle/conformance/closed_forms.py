@@ -157,7 +157,7 @@ class ClosedForm:
 
     def layer(self, point: Array, parts: Parts, iteration: int) -> Array:
         """Return the codes after a plain layer."""
-        step = self.algorithm.step or 1 / self.lipschitz_constant
+        step = self.algorithm.step_size(self.problem)
         values = point - step * self.smooth_gradient(point, parts)
         return self.prox(values, step * parts[1], self.algorithm.thresholding, iteration)
 
