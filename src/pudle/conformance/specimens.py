@@ -225,7 +225,7 @@ class HeavyBall(Fista):
     name = "heavy_ball"
 
     def step_size(self, problem: Any) -> float:
-        return 0.7 * super().step_size(problem)
+        return self.step or 0.7 * super().step_size(problem)
 
     def start(self, problem: Any, initial: torch.Tensor | None = None) -> State:
         codes = super().start(problem, initial).codes
