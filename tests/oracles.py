@@ -34,7 +34,10 @@ def unroll(
     momentum.
     """
     problem = SimpleNamespace(
-        observations=torch.as_tensor(observations), penalty=penalty, nonnegative=nonnegative
+        is_lipschitz=bool,
+        observations=torch.as_tensor(observations),
+        penalty=penalty,
+        nonnegative=nonnegative,
     )
     algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
     after = Plain(problem, algorithm).run(dictionary, range(depth))
