@@ -172,7 +172,8 @@ def check_repeatable(subject: Subject) -> Measurements:
         # A copy at another theta keeps L, and nothing else.
         _ = problem.lipschitz_constant, fresh.lipschitz_constant
         what = "the gradient without an earlier call at another theta (keep no state)"
-        yield compare(what, gradient(problem.with_theta(theta)), gradient(fresh.with_theta(theta)))
+        moved, alone = (gradient(each.with_theta(theta)) for each in (problem, fresh))
+        yield compare(what, moved, alone, QUOTIENT_DRAWN)
         step = 0.4 * algorithm.step_size(problem)
         changed += [Ista(step), Fista(), Fista(restart=True)]
     for each in changed:
