@@ -72,7 +72,7 @@ REGULAR = specimens(
 #: With small steps, so that layers far back still count.
 TINY = specimens("tiny", algorithms=("ista(step=0.01)",))
 #: The same, of which gradients are known along some directions.
-DEEPEST = tuple(dataclasses.replace(each, drawn=True) for each in TINY)
+TINY_DRAWN = tuple(dataclasses.replace(each, drawn=True) for each in TINY)
 
 #: With memory, warm starts and every kind: for means, which few entries of theta make cheap.
 VARIED = specimens("elastic net", algorithms=("fista",)) + WHOLE[::3] + TINY
@@ -112,7 +112,7 @@ def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mista
         yield f"the derivative through the last {window} layers alone", form.unrolled(depth, window)
 
 
-@register((*GRID, *DRAWN, *DEEPEST, *STIFFER))
+@register((*GRID, *DRAWN, *TINY_DRAWN, *STIFFER))
 def check_claim(subject: Subject) -> Measurements:
     """Codes, and gradients of exact claims, are those of numpy at all depths, from `estimate` and
     `sweep`.
@@ -418,7 +418,7 @@ def check_samples(subject: Subject) -> Measurements:
     yield compare(what, gradient_of(second), expected, limit, max(map(norm, parts)))
 
 
-@register(specimens("square", algorithms=PLAIN) + STIFF + DEEPEST + SMALL[::3])
+@register(specimens("square", algorithms=PLAIN) + STIFF + TINY_DRAWN + SMALL[::3])
 def check_single_precision(subject: Subject) -> Measurements:
     """float32 gives what float64 gives, to the accuracy of float32, and to a few digits on drawn
     problems.
@@ -427,7 +427,7 @@ def check_single_precision(subject: Subject) -> Measurements:
     if subject.claim in ("implicit", "approximate") and not subject.specimen.form.regular:
         # No claim is made about singular systems, in which single precision counts other ranks.
         return
-    depth = FAR[0] if subject.specimen in DEEPEST else 4 if drawn else SETTLED
+    depth = FAR[0] if subject.specimen in TINY_DRAWN else 4 if drawn else SETTLED
     single, double = (subject.estimate(depth, dtype) for dtype in (torch.float32, torch.float64))
     expected, quotient = gradient_of(double), is_quotient(double)
     limit = SINGLE_QUOTIENT if quotient else SINGLE
