@@ -383,6 +383,7 @@ DEFECTS = {
 #: Words that the reasons must contain, where a mistake is named.
 EXPLAINED = {
     "crash": "raised IndexError",
+    "of inference mode": "inference_mode keeps no graph",
     "views of memory": "raised RuntimeError",
     "negated": "negated",
     "scaled by n": "a sum over the",

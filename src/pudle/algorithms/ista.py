@@ -176,13 +176,13 @@ class Noodl(Ista):
         cls, random: np.random.Generator, problem: Any, initial: Tensor, largest: float = 1.0
     ) -> Self:
         """Draw up to three updates that have a step or a threshold of their own."""
-        products = problem.smooth_gradient(problem.initial_codes()).abs().max()
-        bound = float(products) * random.uniform(0.1, 0.6)
+        penalty = float(np.asarray(problem.penalty).mean())
+        bound = penalty * random.uniform(0.3, 2)
         fractions = random.uniform(0.2, 1, random.integers(0, 4))
         cutoffs = random.uniform(0.5, 2, random.integers(1, 4))
         curvature = problem.lipschitz_constant
         step = random.uniform(0.3, largest) / curvature if random.random() < 0.5 else None
-        cutoffs = cutoffs * float(np.asarray(problem.penalty).mean()) / curvature
+        cutoffs = cutoffs * penalty / curvature
         last, *thresholds = cutoffs.tolist()
         steps = tuple((fractions / curvature).tolist())
         return cls(step, Hard(last), bound, steps, tuple(thresholds))

@@ -38,6 +38,13 @@ class Squeeze(Soft):
         return 0.9 * Soft()(values, *rest)
 
 
+class Tripled(problems.SparseCoding):
+    """A problem as users derive it: its loss is three times that of its parent."""
+
+    def outer_loss(self, codes: torch.Tensor) -> torch.Tensor:
+        return 3 * super().outer_loss(codes)
+
+
 def soft(values: Array, threshold: Any, nonnegative: bool = False) -> Array:
     """Apply the two-sided soft threshold, or the one-sided one; a complex step passes through."""
     signs = np.ones_like(values.real) if nonnegative else np.sign(values.real)
@@ -316,10 +323,10 @@ def half_squares(residual: Array) -> Array:
 
 def own_losses(codes: Any, theta: Any) -> Any:
     """Return a loss for each sample, of arrays or tensors, as users may write it: squares of
-    weighted sums of the codes, and of some entries of theta.
+    weighted sums of the codes, and of some entries of theta, which count where no code does.
     """
-    sums = codes.reshape(len(codes), -1).cumsum(1).sum(1)
-    return sums**2 * (1 + (theta[..., 0] ** 2).mean()) / 2
+    sums, own = codes.reshape(len(codes), -1).cumsum(1).sum(1), (theta[..., 0] ** 2).mean()
+    return sums**2 * (1 + own) / 2 + own
 
 
 def dictionary_losses(form: ClosedForm, codes: Array, theta: Array) -> Array:
@@ -362,6 +369,10 @@ FORMS: dict[type[problems.Problem], tuple[Callable[..., Any], Callable[..., Any]
     problems.SparseCoding: (
         lambda problem, theta: (theta, np.asarray(problem.penalty), problem.l2_penalty),
         dictionary_losses,
+    ),
+    Tripled: (
+        lambda problem, theta: FORMS[problems.SparseCoding][0](problem, theta),
+        lambda form, codes, theta: 3 * dictionary_losses(form, codes, theta),
     ),
     problems.ConvolutionalSparseCoding: (
         lambda problem, theta: (shifted(problem, theta), problem.penalty, problem.l2_penalty),

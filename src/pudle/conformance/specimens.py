@@ -8,9 +8,11 @@ of their own, and so do draws. They are the same in every run, because their str
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, Iteration, State
 from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
-from .closed_forms import ClosedForm, Squeeze, Steps, own_losses
+from .closed_forms import ClosedForm, Squeeze, Steps, Tripled, own_losses
 from .explanations import EVERY, FAR, SHALLOW
 
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
@@ -66,7 +68,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
 #: layers of a method that runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 3_000
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 2_000
 
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
@@ -202,14 +204,17 @@ GRID = specimens(algorithms=PLAIN)
 
 # --- the drawn specimens
 
-#: Number of draws, and of those of each other algorithm.
-DRAWS, OWN_DRAWS = 156, 8
+#: Entries of the codes for each of theta that small ones have at most.
+MOST = 20_000
+#: Number of draws, of those of each other algorithm, and of those that one is chosen from.
+DRAWS, OWN_DRAWS, TRIALS = 135, 6, 8
 DENSE = ("sparse coding", problems.SparseCoding)
 OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
-    ("penalty", problems.PenaltySelection),
-    ("ridge", problems.Ridge),
     ("learned penalties", problems.ThresholdedConvolutionalSparseCoding),
+    ("penalty", problems.PenaltySelection),
+    ("derived", Tripled),
+    ("ridge", problems.Ridge),
     ("iterations", problems.FixedPoint),
 )
 
@@ -250,8 +255,8 @@ def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     return own_losses(codes, theta).mean()
 
 
-def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
-    random = generator(index, "conformance draw")
+def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
+    random = generator(index, f"conformance draw {trial}")
     problem = problem_class.specimen(random)
     scattered = random.random() < 0.35
     losses: Any = ("lasso", "reconstruction", own_loss)
@@ -274,8 +279,8 @@ def _draw(index: int, name: str, problem_class: Any, algorithm: Any = None) -> S
     return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, True, scattered)
 
 
-#: All kinds by turns, many of them dense, which have the most options, or of images.
-TURNS = [turn for other in OTHERS for turn in (DENSE, other)] + [OTHERS[0], OTHERS[3], OTHERS[0]]
+#: All kinds by turns, those with the most options more often.
+TURNS = [*OTHERS, DENSE, *OTHERS[:4], DENSE, *OTHERS[:2], DENSE]
 #: Other algorithms that bring a specimen.
 ALGORITHMS = [
     cls
@@ -283,18 +288,49 @@ ALGORITHMS = [
     if cls not in (Ista, Fista, Iteration)
     and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
 ]
-DRAWN = (
-    *(_draw(index, *TURNS[index % len(TURNS)]) for index in range(DRAWS)),
-    *(_draw(index, *DENSE, cls) for index, cls in enumerate(OWN_DRAWS * ALGORITHMS, DRAWS)),
-)
-#: Those with few entries in their codes and theta, and of these the ones with samples of their own.
+
+
+def _pairs(specimen: Specimen) -> set[Any]:
+    """Return the kinds of values that fields have, two by two."""
+    owner, algorithm = specimen.original, specimen.make_algorithm()
+    values = {"": type(owner), "class": type(algorithm), "scattered": specimen.scattered}
+    for each in (owner, algorithm, algorithm.thresholding):
+        values |= {field.name: getattr(each, field.name) for field in fields(each)}
+    kinds = [f"{type(owner).__name__} {name} {_kind(value)}" for name, value in values.items()]
+    return set(combinations(kinds, 2))
+
+
+def _kind(value: Any) -> Any:
+    """Return what kind of option a value is, or of a tensor whether its first axis is long."""
+    if isinstance(value, torch.Tensor):
+        return [min(length, 2) + (length > 64) for length in value.shape[:1]]
+    if isinstance(value, int | float):
+        return math.ceil(min(value, 2))
+    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+
+
+def _drawn() -> Iterator[Specimen]:
+    """Yield of a few draws the one that brings the most pairs of options not met before: mistakes
+    often need two.
+    """
+    turns = [TURNS[index % len(TURNS)] for index in range(DRAWS)]
+    met: set[Any] = set()
+    for index, turn in enumerate(turns + [(*DENSE, cls) for cls in OWN_DRAWS * ALGORITHMS]):
+        draws = [_draw(index, trial, *turn) for trial in range(TRIALS)]
+        best = max(draws, key=lambda each: len(_pairs(each) - met))
+        met |= _pairs(best)
+        yield best
+
+
+DRAWN = tuple(_drawn())
+#: Those with few entries in their codes or theta, and of these the ones with samples of their own.
 SMALL = tuple(
     each
     for each in DRAWN
-    if max(np.prod(each.original.code_shape), each.original.theta.numel() / 2) <= 200
+    if np.prod(each.original.code_shape) * each.original.theta.numel() <= MOST
 )
-#: A few of them, of all kinds.
-FEW = SMALL[2:115:7]
+#: A few of them, of all kinds that take a warm start.
+FEW = tuple(each for each in SMALL if "Noodl" not in str(each))[2::7]
 #: Those whose theta has so few entries that whole gradients are known, but for rules that jump.
 WHOLE = tuple(
     replace(each, drawn=False)

@@ -148,7 +148,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Draw filters and images that are not necessarily square."""
         kernel = random.integers(1, 5, 2)
         image = kernel + random.integers(0, 6, 2)
-        n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 40]), 4, 4]))
+        n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 100]), 4, 4]))
         stride = int(random.integers(1, kernel.min() + 1))
         dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
         observations, targets = drawn(random, n, channels, *image), None
@@ -232,7 +232,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         else:
             operator = LinearOperator(
                 (size, size),
-                matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(),
+                matvec=lambda vector: square(torch.as_tensor(vector)).tolist()[0],
                 dtype=float,
             )
             # Random, because filters of zero mean nearly cancel a constant image.

@@ -110,8 +110,8 @@ class FixedPoint(Problem):
         pull, size = map(
             float, random.choice([(0.4, 1.0), (0.49999, 0.02), (0.4, 0.0)], p=[0.5, 0.3, 0.2])
         )
-        if pull == 0.4 and random.random() < 0.3:
-            n, k = 20, 17
+        if random.random() < 0.4:
+            n, k = 30, 21
 
         def sized(*shape: int) -> Tensor:
             return size * drawn(random, *shape)

@@ -291,7 +291,7 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         """Draw mostly few samples, sometimes thousands, or hundreds of atoms or features."""
         n, m, p = drawn_sizes(random, 40, 10, 14)
         if (extreme := random.random()) < 0.15:
-            n, (m, p) = int(300 * 40 ** random.random()), random.integers(2, (6, 7))
+            n, (m, p) = int(300 * 100 ** random.random() ** 0.5), random.integers(2, (6, 12))
         elif extreme < 0.3:
             n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
             m, p = map(int, random.permutation([4500 / p * random.uniform(0.3, 1), p]))
@@ -423,7 +423,7 @@ class PenaltySelection(DenseL1Problem):
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
         """Draw regressions with one penalty for each entry of the codes, or one for all."""
-        n, m, p, held_out = drawn_sizes(random, 30, 12, 9, 6)
+        n, m, p, held_out = drawn_sizes(random, random.choice([30, 300]), 12, 9, 6)
         design = drawn(random, m, p) * 10 ** random.uniform(-1, 1)
         observations = drawn(random, n, m)
         largest = np.abs(observations.numpy() @ design.numpy()).max()
