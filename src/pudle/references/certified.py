@@ -8,6 +8,7 @@ The limit of an algorithm depends on that algorithm and is never certified: see
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def reference(
     """
     target = check_choice("target", target or default_target(problem, algorithm), TARGETS)
     if target != "limit":
-        return solve(problem, target)
+        return _solver(problem)(problem, target)
     if algorithm is None:
         if not isinstance(problem, FixedPoint):
             raise InvalidArgument(
@@ -99,10 +100,18 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     unsolved = callable(getattr(problem, "loss", None))
     if isinstance(problem, FixedPoint):
         unsolved = problem.solution is None
-    elif solve.dispatch(type(problem)) in (solve.dispatch(object), _solve_thresholded):
+    elif _solver(problem) in (solve.dispatch(object), _solve_thresholded):
         unsolved = True
     leads_elsewhere = algorithm and not algorithm.thresholding.proximal
     return "limit" if unsolved or leads_elsewhere else "exact"
+
+
+def _solver(problem: Problem) -> Callable[..., Reference]:
+    """Return the solver of a kind of problem; one that is derived may have another loss, so that
+    it needs its own.
+    """
+    kind = FixedPoint if isinstance(problem, FixedPoint) else type(problem)
+    return solve.registry.get(kind, solve.dispatch(object))
 
 
 @functools.singledispatch
