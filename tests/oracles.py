@@ -30,9 +30,7 @@ def unroll(
     accelerated=False,
     nonnegative=False,
 ):
-    """Run `depth` layers from zero codes, and return the codes, the extrapolated point and the
-    momentum.
-    """
+    """Run `depth` layers from zero codes, and return the codes."""
     problem = SimpleNamespace(
         is_lipschitz=bool,
         observations=torch.as_tensor(observations),
@@ -40,8 +38,7 @@ def unroll(
         nonnegative=nonnegative,
     )
     algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
-    after = Plain(problem, algorithm).run(dictionary, range(depth))
-    return after.codes, after.point, after.momentum
+    return Plain(problem, algorithm).run(dictionary, range(depth)).codes
 
 
 def burn_in(step, depth):

@@ -6,11 +6,11 @@ ADDRESSES = ("src", "href", "xlink:href", "data", "action")
 
 
 class ParsedPage(HTMLParser):
-    """What a browser would fetch and run, and the language, the ids and the text of a page."""
+    """What a browser would fetch and run, and the ids and the text of a page."""
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.ids, self.handlers, self.language, self.text = [], [], [], None, ""
+        self.links, self.ids, self.handlers, self.text = [], [], [], ""
         self.feed(text)
 
     def handle_data(self, data):
@@ -20,8 +20,6 @@ class ParsedPage(HTMLParser):
         self.links += [value for name, value in attributes if name in ADDRESSES]
         self.handlers += [name for name, _ in attributes if name.startswith("on")]
         self.ids += [value for name, value in attributes if name == "id"]
-        if tag == "html":
-            self.language = dict(attributes).get("lang")
 
     def check(self):
         """Assert that ids are unique, and that links within the page lead somewhere."""

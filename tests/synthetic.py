@@ -216,11 +216,9 @@ def write_costs(
     seconds,
     memory=None,
     names=("synthetic-ista-lasso",),
-    single=(),
 ):
-    """Lay out times and memory at two depths as a run does: None is a failure, NaN is skipped.
-
-    The times with the numbers in `single` have one sample, and the others five.
+    """Lay out times, of five samples each, and memory at two depths as a run does: None is a
+    failure, NaN is skipped.
     """
     folder, listed = home / "quick", []
     for metric, values in (("seconds", seconds), ("memory_bytes", memory or [])):
@@ -229,12 +227,11 @@ def write_costs(
             failed = "error" if value is None else "skipped" if math.isnan(value) else ""
             content = COMMON | dict(zip(("case", "estimator", "depth"), cell, strict=True))
             content |= {"metric": metric, "provenance": provenance()}
-            shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
             if failed:
                 content |= {"status": failed, "reason": "because of this"}
             else:
-                samples = [share * value for share in shares if metric == "seconds"]
-                content |= {"value": value, "samples": samples}
+                shares = (0.8, 0.9, 1, 1.1, 1.2) if metric == "seconds" else ()
+                content |= {"value": value, "samples": [share * value for share in shares]}
             listed.append((metric, *cell, f"{cell[0]}/costs/{metric}-{number}.json"))
             write_record(folder / "store" / listed[-1][-1], content)
     write_run(folder, costs=listed)

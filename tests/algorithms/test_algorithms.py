@@ -24,7 +24,7 @@ def test_codes_against_numpy(make, depth, step, nonnegative):
     problem = sparse_problem(nonnegative=nonnegative)
     x, d = arrays_of(problem)
     size = step or 1 / np.linalg.norm(d, 2) ** 2
-    truth, _, _ = oracles.unroll(
+    truth = oracles.unroll(
         x, d, PENALTY, size, depth, accelerated=make is pudle.Fista, nonnegative=nonnegative
     )
     codes = make(step=step).run(problem, depth).codes

@@ -18,13 +18,9 @@ from pudle.learning.interpretation import (
 )
 
 
-def random_codes(n=30, p=6, seed=3):
-    random = np.random.default_rng(seed)
-    return random.standard_normal((n, p)) * (random.random((n, p)) < 0.5), random
-
-
 def test_weights_with_a_ridge_for_each_atom_are_least_squares_with_further_rows():
-    z, random = random_codes()
+    random = np.random.default_rng(3)
+    z = random.standard_normal((30, 6)) * (random.random((30, 6)) < 0.5)
     z[4] = 0
     x, ridge = random.standard_normal((30, 9)), random.uniform(0.1, 3.0, 6)
     rows = np.vstack([z, np.diag(np.sqrt(ridge))])

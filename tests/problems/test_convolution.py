@@ -23,18 +23,17 @@ SHAPES = [
 ]
 
 
-def draw(shape, seed, dtype=torch.float64):
-    return torch.randn(
-        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    ).to(dtype)
+def draw(shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).float()
 
 
-def problem_of(shape, dtype=torch.float32, **fields):
+def problem_of(shape, **fields):
     images, filters, stride = shape
-    dictionary = draw(filters, 1, dtype)
+    dictionary = draw(filters, 1)
     dictionary /= dictionary.flatten(1).norm(dim=1)[:, None, None, None]
     return pudle.ConvolutionalSparseCoding(
-        observations=draw(images, 0, dtype),
+        observations=draw(images, 0),
         dictionary=dictionary,
         penalty=0.1,
         stride=stride,
@@ -82,7 +81,7 @@ class TestMaps:
         geometry = problem.geometry
         options = {"stride": geometry.stride, "padding": geometry.padding}
         singles = (
-            draw(problem.code_shape, 2, torch.float32),
+            draw(problem.code_shape, 2),
             problem.dictionary,
             problem.observations,
         )
