@@ -86,7 +86,7 @@ def replaced(problem, kind, **changes):
     return kind(**fields | changes)
 
 
-def supervised(loss, **fields):
+def supervised(loss="lasso", **fields):
     """The same with targets that are not the observations."""
     problem = convolutional(loss, **fields)
     noise = np.random.default_rng(11).standard_normal(problem.observations.shape)

@@ -5,11 +5,17 @@ import dataclasses
 import pytest
 import torch
 from comparisons import refusal
-from convolutions import convolutional
+from convolutions import PENALTIES, convolutional, supervised, thresholded
 from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem
 
 import pudle
 from pudle.conformance.specimens import tensors_of
+
+
+def fixed_point():
+    theta = torch.ones(2, 3)
+    return pudle.FixedPoint(theta, lambda z, theta: theta * z, lambda z, theta: z.sum(), theta)
+
 
 PROBLEMS = [
     sparse_problem,
@@ -17,10 +23,46 @@ PROBLEMS = [
     convolutional,
     lambda: penalty_selection(True),
     ridge_problem,
-    lambda: pudle.FixedPoint(
-        torch.ones(2, 3), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.ones(2, 3)
-    ),
+    fixed_point,
 ]
+
+
+def ones(*shape):
+    return torch.ones(shape, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "make, changes, words",
+    [
+        (convolutional, {"observations": ones(1, 2, 2, 20)}, "smaller than the 3 x 4 filters"),
+        (convolutional, {"stride": 4}, "stride=4 leaves pixels that no filter reaches"),
+        (convolutional, {"dictionary": ones(3, 1, 3, 4)}, "second axes must agree"),
+        (convolutional, {"generating_codes": ones(1, 1, 2, 3)}, "generating_codes has shape"),
+        (
+            supervised,
+            {"targets": ones(1, 2, 9, 12)},
+            "targets has shape (1, 2, 9, 12): it must be (3, 2, 9, 12) to fit the others",
+        ),
+        (thresholded, {"penalty": PENALTIES[:2]}, "one for each filter"),
+        (thresholded, {"penalty": -PENALTIES}, "the smallest -0.2"),
+        (penalty_selection, {"held_out_design": ones(15, 11)}, "shapes do not fit"),
+        (penalty_selection, {"observations": ones(2, 20)}, "shapes do not fit"),
+        (penalty_selection, {"log_penalty": ones(5)}, "one for each"),
+        (penalty_selection, {"log_penalty": 800 * ones()}, "zero or infinite"),
+        (ridge_problem, {"weights": ones(4)}, "weights (4,); give (n, m), (m, p) and (p,)"),
+        (ridge_problem, {"strength": -1.0}, "strength=-1.0 is out of range: give a number >= 0"),
+        (
+            ridge_problem,
+            {"strength": 0.0, "dictionary": ones(12, 8)},
+            "leaves the inner problem flat: give a larger strength",
+        ),
+        (ridge_problem, {"theta": ones(1)}, "theta has shape (1,): give a tensor of shape ()"),
+        (fixed_point, {"initial": ones(2, 3)}, "initial and theta differ in dtype"),
+        (fixed_point, {"step": 3}, "step is a int: give a function"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused(make, changes, words):
+    assert words in refusal(lambda: dataclasses.replace(make(), **changes))
 
 
 @pytest.mark.parametrize("make", PROBLEMS)

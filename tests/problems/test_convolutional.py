@@ -1,13 +1,12 @@
 """Convolutional sparse coding, against the convolution written out as a matrix."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tolerances
 import torch
 from comparisons import refusal, relative
 from convolutions import convolutional, dense_twin
+from estimator_specs import estimate
 
 import pudle
 
@@ -36,19 +35,6 @@ def test_every_size_and_stride_is_the_matrix(kernel):
             assert problem.outer_loss(codes).item() == pytest.approx(
                 twin.outer_loss(flat).item(), rel=1e-12
             )
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"observations": torch.zeros(1, 2, 2, 20).double()}, "smaller than the 3 x 4 filters"),
-        ({"stride": 4}, "stride=4 leaves pixels that no filter reaches"),
-        ({"dictionary": torch.ones(3, 1, 3, 4).double()}, "second axes must agree"),
-        ({"generating_codes": torch.zeros(1, 1, 2, 3).double()}, "generating_codes has shape"),
-    ],
-)
-def test_refusals(changes, words):
-    assert words in refusal(lambda: dataclasses.replace(convolutional(), **changes))
 
 
 class TestConvolutionalSolve:
@@ -80,6 +66,7 @@ class TestConvolutionalSolve:
         solution, diagnostics = problem.solve_active(codes, right)
         assert diagnostics["singular"] == len(codes)
         lasso = convolutional("lasso", **shape)
-        with pytest.raises(pudle.UnsupportedProblem) as refused:
-            pudle.make_estimator("analytic").estimate(lasso, pudle.Ista(), 1)
-        assert "25 pixel values" in str(refused.value) and "backprop" in str(refused.value)
+        text = refusal(
+            lambda: estimate("analytic", lasso, pudle.Ista(), 1), pudle.UnsupportedProblem
+        )
+        assert "25 pixel values" in text and "backprop" in text

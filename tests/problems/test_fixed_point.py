@@ -362,17 +362,6 @@ def test_what_does_not_fit_an_iteration_is_refused(ridge):
 
 
 @pytest.mark.parametrize(
-    "change, words",
-    [
-        ({"initial": torch.zeros(4, 5)}, "initial and theta differ in dtype"),
-        ({"step": 3}, "step is a int: give a function"),
-    ],
-)
-def test_wrong_arguments_are_refused(change, words):
-    assert words in refusal(lambda: dataclasses.replace(nonsymmetric(), **change))
-
-
-@pytest.mark.parametrize(
     "step, words",
     [
         (lambda z, theta: z[:2], "(2, 5)"),

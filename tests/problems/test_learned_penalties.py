@@ -2,11 +2,9 @@
 convolutions and differences.
 """
 
-import dataclasses
-
 import tolerances
-from comparisons import refusal, relative
-from convolutions import PENALTIES, convolutional, replaced, thresholded
+from comparisons import relative
+from convolutions import convolutional, replaced, thresholded
 from estimator_specs import estimate
 
 import pudle
@@ -36,12 +34,3 @@ def test_equal_penalties_are_one_penalty(loss):
     assert (
         relative(problem.dictionary_of(mine.gradient), truth.gradient) <= tolerances.SAME_ARITHMETIC
     )
-
-
-def test_refusals():
-    problem = thresholded()
-    for wrong, text in (
-        (PENALTIES[:2], "one for each filter"),
-        (-PENALTIES, "the smallest -0.2"),
-    ):
-        assert text in refusal(lambda wrong=wrong: dataclasses.replace(problem, penalty=wrong))

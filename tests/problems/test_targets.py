@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import tolerances
-from comparisons import directional_error, refusal, relative
+from comparisons import directional_error, relative
 from convolutions import convolutional, dense, dense_twin, supervised
 
 import pudle
@@ -51,9 +51,3 @@ def test_observations_as_targets_change_nothing(loss, l2_penalty):
     same = pudle.reference(dataclasses.replace(plain, targets=plain.observations))
     truth = pudle.reference(plain)
     assert relative(same.gradient, truth.gradient) <= tolerances.CLOSED_FORM
-
-
-def test_refusals():
-    problem = supervised("lasso")
-    text = refusal(lambda: dataclasses.replace(problem, targets=problem.targets[:1]))
-    assert text == "targets has shape (1, 2, 9, 12): it must be (3, 2, 9, 12) to fit the others"
