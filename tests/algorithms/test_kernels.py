@@ -12,6 +12,7 @@ import pytest
 import torch
 from commands import python
 from comparisons import relative
+from convolutions import replaced
 from estimator_specs import estimate
 from examples import sparse_arrays
 from hypothesis import assume, given, settings
@@ -312,7 +313,6 @@ class MySoft(Soft):
 
 def test_what_the_kernels_apply_to(monkeypatch):
     problem = draw_problem(0, 3, 4, 6)
-    fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
 
     def applies(problem=problem, algorithm=None):
         algorithm = algorithm or Ista()
@@ -323,7 +323,7 @@ def test_what_the_kernels_apply_to(monkeypatch):
     assert not applies(algorithm=Fista(restart=True))
     assert not applies(algorithm=MyIsta()) and not applies(algorithm=Ista(thresholding=MySoft()))
     monkeypatch.setattr(kernels, "run_and_pull", lambda *_: pytest.fail("kernels were used"))
-    list(unrolling.unrolled_gradients(Mine(**fields), Ista(), [3]))
+    list(unrolling.unrolled_gradients(replaced(problem, Mine), Ista(), [3]))
     monkeypatch.setitem(LOSSES, "mine", LOSSES["lasso"])
     assert not applies(dataclasses.replace(problem, loss="mine"))
     monkeypatch.setitem(LOSSES, "lasso", lambda problem, codes: codes.sum())

@@ -4,6 +4,7 @@ and autograd.
 
 import pytest
 import torch
+from convolutions import replaced
 from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem
 
 import pudle
@@ -44,10 +45,8 @@ def test_what_cannot_be_split_or_joined_is_refused():
     class Whole(type(problem)):
         per_sample = ()
 
-    fields = ("observations", "dictionary", "penalty")
-    whole = Whole(**{name: getattr(problem, name) for name in fields})
     with pytest.raises(pudle.UnsupportedProblem, match="Whole cannot be split into batches"):
-        next(split(whole, 3))
+        next(split(replaced(problem, Whole), 3))
     with pytest.raises(pudle.InvalidArgument, match="size"):
         next(split(problem, 0))
     with pytest.raises(pudle.InvalidArgument, match="problems is empty"):

@@ -2,6 +2,7 @@
 
 import torch
 from comparisons import relative
+from convolutions import replaced
 from estimator_specs import estimate
 from examples import sparse_problem
 
@@ -23,8 +24,7 @@ class Matrixless(pudle.SparseCoding):
 
 
 def test_converges_to_analytic_without_a_matrix(problem, algorithm):
-    names = ("observations", "dictionary", "penalty", "loss")
-    matrixless = Matrixless(**{name: getattr(problem, name) for name in names})
+    matrixless = replaced(problem, Matrixless)
     expected = estimate("analytic", problem, algorithm, 200).gradient
     results = [
         estimate(f"conjugate_gradient(iterations={count})", matrixless, algorithm, 200)
