@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import repositories
 from asv.results import Results
 from commands import call, python, run, start
 from filelock import FileLock
 from live import gone, wait_for
 from plugin import write_plugin
-from repositories import git
 
 from pudle.measuring.run import by_reason
 from pudle.reports import load
@@ -20,13 +20,9 @@ from pudle.reports import load
 @pytest.fixture
 def repository(tmp_path):
     """A user's own repository with one commit."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    git(folder, "init", "-q")
-    git(folder, "commit", "-q", "--allow-empty", "-m", "first")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "photograph.png").write_bytes(b"\x89PNG and nothing more")
-    return folder
+    return repositories.repository(tmp_path / "repository")
 
 
 WRONG = {

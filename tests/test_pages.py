@@ -12,7 +12,7 @@ from commands import SERVER
 from page_runner import run_page
 from pages import PAGES, blocks, indented, target_exists
 from paths import ROOT
-from repositories import git
+from repositories import repository
 
 from pudle.cli import pudle as program
 
@@ -30,8 +30,7 @@ PARSERS = {
 def run(page, folder, leave_out):
     """Run a page in a folder, and return what went wrong, or an empty text."""
     # Measurements are kept per commit.
-    git(folder, "init", "-q")
-    git(folder, "commit", "-q", "--allow-empty", "-m", "first")
+    repository(folder)
     chosen = [block for block in blocks(page) if block.mark not in leave_out]
     said = folder / ".said"
     process = SERVER.Process(target=run_page, args=(folder, chosen, said))
