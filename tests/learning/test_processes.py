@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from commands import start
 from learning_helpers import planted
+from live import wait_for
 
 import pudle
 from pudle.learning.processes import Processes
@@ -116,10 +116,7 @@ def test_a_process_that_is_lost_ends_the_training_with_an_error_and_it_resumes(t
     """
     folder = tmp_path / "lost"
     first, second = launch(*arguments(folder, epochs=100_000, timeout=10))
-    deadline = time.monotonic() + 120
-    while not (folder / "history.csv").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for((folder / "history.csv").exists)
     second.send(fault)
     ended = first.wait(120)
     if fault == signal.SIGSTOP:
