@@ -66,6 +66,15 @@ with pair.built(Path(sys.argv[1]), "HEAD", Path(sys.argv[2]), "head"):
     pass
 """
 
+WRITES = """
+import sys, itertools
+from pathlib import Path
+from pudle.files import write_atomically
+print("ready", flush=True)
+for number in itertools.count():
+    write_atomically(Path("content"), f"{number % 10}" * 1_000_000)
+"""
+
 
 @pytest.fixture
 def mark():
@@ -73,27 +82,28 @@ def mark():
     return f"mark-{uuid.uuid4().hex}"
 
 
-def start(script, *arguments, mark, cwd):
-    environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(cwd)}
-    command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
+@pytest.fixture
+def start(tmp_path, mark):
+    """Start a script, in a folder whose modules it can import, with the mark."""
 
+    def start(text, *arguments):
+        script = tmp_path / "script.py"
+        script.write_text(text)
+        return subprocess.Popen(
+            [sys.executable, script, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_interrupts,
+        )
 
-def write(path, text):
-    path.write_text(text)
-    return path
+    return start
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, tmp_path, mark):
-    process = start(write(tmp_path / "command.py", COMMAND), TREE, "child", mark=mark, cwd=tmp_path)
+def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, start, mark):
+    process = start(COMMAND, TREE, "child")
     assert process.stdout.readline() == "started\n"
     # This process's child, its supervisor, the command, and what the command started, once it has
     # its environment.
@@ -117,9 +127,9 @@ def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(
     assert not marked(mark)
 
 
-def test_busy_workers_and_what_they_started_end_with_their_parent(tmp_path, mark):
-    write(tmp_path / "busy_job.py", BUSY)
-    process = start(write(tmp_path / "pool.py", POOL), mark=mark, cwd=tmp_path)
+def test_busy_workers_and_what_they_started_end_with_their_parent(tmp_path, start, mark):
+    (tmp_path / "busy_job.py").write_text(BUSY)
+    process = start(POOL)
     wait_for(lambda: len(list(tmp_path.glob("busy-*"))) == 2)
     wait_for(lambda: len(marked(mark)) >= 5)
     process.kill()
@@ -128,12 +138,10 @@ def test_busy_workers_and_what_they_started_end_with_their_parent(tmp_path, mark
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, mark):
+def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, start, mark):
     root = repository(tmp_path / "repository")
     folder = tmp_path / "build"
-    process = start(
-        write(tmp_path / "build_script.py", BUILD), root, folder, mark=mark, cwd=tmp_path
-    )
+    process = start(BUILD, root, folder)
     assert process.stdout.readline() == "pip\n" and (folder / "tree").exists()
     process.send_signal(number)
     process.communicate()
@@ -141,23 +149,12 @@ def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, mark
     assert len(git(root, "worktree", "list").splitlines()) == 1
 
 
-def test_a_file_that_is_being_written_is_never_seen_half_done(tmp_path, mark):
+def test_a_file_that_is_being_written_is_never_seen_half_done(tmp_path, start):
     """Writers are killed at any moment: the file holds one of the contents in full, and the next
     run sweeps the rest.
     """
-    script = write(
-        tmp_path / "writes.py",
-        """
-import sys, itertools
-from pathlib import Path
-from pudle.files import write_atomically
-print("ready", flush=True)
-for number in itertools.count():
-    write_atomically(Path("content"), f"{number % 10}" * 1_000_000)
-""",
-    )
     for delay in (0.01, 0.02, 0.05, 0.1):
-        process = start(script, mark=mark, cwd=tmp_path)
+        process = start(WRITES)
         process.stdout.readline()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(delay)
