@@ -148,8 +148,6 @@ def check_claim(subject: Subject) -> Measurements:
         require_finite(result, depth)
         layers = result.diagnostics.get("layers", depth)
         require(layers >= depth, f"says that depth {depth} took {layers} layers: count all")
-            layers >= depth, f"says that depth {depth} took {layers} layers: count all that ran"
-        )
         mistakes = (
             (f"those of layer {layer}", specimen.form.codes(layer))
             for layer in (max(depth - 1, 0), depth + 1)
