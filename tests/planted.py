@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 import pudle
-from pudle import Estimate, GradientEstimator, UnsupportedProblem
+from pudle import Estimate, GradientEstimator, SparseCoding, UnsupportedProblem
 from pudle.algorithms.unrolling import gradients
 from pudle.estimator import through_minimizer
 from pudle.estimators.alternating import Alternating
 from pudle.estimators.analytic import Analytic
 from pudle.estimators.backprop import Backprop
 from pudle.estimators.phantom import Phantom
+from pudle.estimators.polished import Polished
 from pudle.estimators.spsa import Spsa
 from pudle.estimators.truncated import Truncated
 from pudle.workers import restart_clock
@@ -144,6 +145,31 @@ def run_layers(live, problem, algorithm, depth, step=None):
     return state
 
 
+def leaf_itself(problem, algorithm, depth):
+    """Differentiate in a theta that requires a gradient, with all that was made of it."""
+    if not problem.theta.requires_grad:
+        return Backprop().estimate(problem, algorithm, depth)
+    codes = algorithm.run(problem, depth).codes
+    (gradient,) = gradients(problem.outer_loss(codes), (problem.theta,))
+    return Estimate(gradient, codes.detach())
+
+
+def mean_of_batches(problem, algorithm, depth):
+    """Return the mean over batches, of which the last is smaller."""
+    if not problem.per_sample or problem.code_shape[0] <= 64 or algorithm.initial is not None:
+        return Phantom().estimate(problem, algorithm, depth)
+    parts = [Phantom().estimate(each, algorithm, depth) for each in pudle.split(problem, 64)]
+    gradient = torch.stack([each.gradient for each in parts]).mean(0)
+    return Estimate(gradient, torch.cat([each.codes for each in parts]))
+
+
+def last_condition(self, problem, algorithm, state, right):
+    """Solve all systems, and report how singular the last one was."""
+    solution, _ = problem.solve_active(state.codes, right)
+    _, diagnostics = problem.solve_active(state.codes[-1:], right[-1:])
+    return through_minimizer(problem, state.codes, solution), {"solves": 1, **diagnostics}
+
+
 def leaky_sweep(self, problem, algorithm, depths):
     with torch.enable_grad():
         for depth in depths:
@@ -239,7 +265,9 @@ SOMEWHERE = {
     "a matrix by columns": lambda p, t: (
         p.theta.ndim == 2 and p.theta.stride() == (1, p.theta.shape[0]) and p.theta.shape[0] > 1
     ),
-    "thousands of samples": lambda p, t: len(getattr(p, "observations", ())) > 5000,
+    "thousands of samples": lambda p, t: len(getattr(p, "observations", ())) > 12_000,
+    "a large state": lambda p, t: SOMEWHERE["an iteration"](p, t) and p.code_shape[1] > 500,
+    "a derived problem": lambda p, t: SparseCoding in type(p).__bases__,
 }
 #: The defects by the check that must find them, a quick one first; what the reasons must say is in
 #: `EXPLAINED`.
@@ -284,6 +312,12 @@ DEFECTS = {
             ),
             Alternating(),
         ),
+        "layers uncounted": instead(
+            lambda p, a, t: replace(Backprop().estimate(p, a, t), diagnostics={"layers": 1})
+        ),
+        "nothing to solve at the start": instead(
+            lambda p, a, t: (Analytic() if t else Alternating()).estimate(p, a, t), Analytic()
+        ),
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},
     },
@@ -310,10 +344,15 @@ DEFECTS = {
     "samples": {
         "sum": spoiled(lambda g, p, t: g * len(p.observations), Phantom()),
         "other units": spoiled(lambda g, p, t: g * g.norm(), Phantom()),
+        "batches as if of one size": instead(mean_of_batches, Phantom()),
         "tiny entries dropped": spoiled(lambda g, p, t: g * (g.abs() > 1e-15)),
     },
     "consistency": {
         "without the codes": wrong(Alternating(), consistent_for=None),
+        "a long window": wrong(Truncated(window=300), consistent_for=None),
+        "with many samples": spoiled(
+            lambda g, p, t: g * (1 + 1e-4 * (p.code_shape[0] > 64)), Polished()
+        ),
     },
     "form": {
         "transposed": spoiled(lambda g, p, t: g.T if g.ndim == 2 else g),
@@ -330,10 +369,12 @@ DEFECTS = {
         "written to in a sweep": wrong(
             sweep=lambda self, p, a, depths: (p.theta.mul_(1.5), iter([]))[1]
         ),
+        "theta of the data": instead(leaf_itself),
         "requires_grad matters": wrong_where(lambda p, t: p.theta.requires_grad),
     },
     "processes": {
         "right in one process": from_file("(os.getpid() == PROCESS)"),
+        "a loss by its address": from_file("(1 + id(problem.loss) * callable(problem.loss))"),
     },
     "global_state": {
         "draws": spoiled(lambda g, p, t: g + 0 * torch.randn(()).to(g), RANDOM),
@@ -364,6 +405,7 @@ DEFECTS = {
             lambda p, a, t: replace(Backprop().estimate(p, a, t), diagnostics={"solves": 3})
         ),
         "the best of conditions": implicit(lambda p, z, r: p.solve_active(z, r)[0]),
+        "the last of conditions": wrong(Analytic(), through_codes=last_condition),
     },
     "single_precision": {
         "wrong": spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 else 1.1)),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections import defaultdict
 
 import numpy as np
 import oracles
@@ -65,6 +66,17 @@ def test_every_planted_defect_is_caught(check, name):
     # A failure of the estimator as a whole, such as refusing every problem.
     records = conformance.check(estimator, names=(check,))
     assert words in [record.reason for record in records if record.status == "failed"][-1]
+
+
+def test_options_are_drawn_in_pairs():
+    """A mistake often needs two options, such as a restart and images."""
+    met = defaultdict(set)
+    for specimen in (each for each in DRAWN if hasattr(each.original, "penalty")):
+        algorithm = specimen.make_algorithm()
+        rule, step, warm = algorithm.thresholding, algorithm.step, algorithm.initial
+        for option in (("step", step is None), ("start", warm is None)):
+            met[type(specimen.original).__name__].add((type(rule).__name__, *option))
+    assert min(map(len, met.values())) >= 14
 
 
 def test_every_check_has_a_planted_defect():

@@ -4,6 +4,7 @@ bound.
 
 import dataclasses
 import math
+from dataclasses import fields
 
 import numpy as np
 import oracles
@@ -22,6 +23,7 @@ from examples import (
 )
 
 import pudle
+from pudle.conformance.closed_forms import Tripled
 from pudle.references import lasso
 from pudle.references.certified import _finish, default_target, solve
 
@@ -123,6 +125,14 @@ def test_default_target_is_the_exact_one_where_the_algorithm_leads_to_a_known_so
     written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
     for problem in (thresholded(), fixed_point, written, object()):
         assert default_target(problem) == default_target(problem, pudle.Ista()) == "limit"
+
+
+def test_a_derived_problem_may_have_another_loss():
+    problem, algorithm = sparse_problem(loss="reconstruction"), pudle.Fista()
+    derived = Tripled(**{each.name: getattr(problem, each.name) for each in fields(problem)})
+    limit = pudle.reference(derived, default_target(derived), algorithm)
+    expected = 3 * pudle.reference(problem).gradient
+    assert relative(limit.gradient, expected) < tolerances.EXACT_CENTRAL_DIFFERENCES
 
 
 class TestUncertified:
