@@ -24,13 +24,7 @@ from pudle.reports import markup, tables
 from pudle.reports.answers import answers, answers_table, budgets, pairs_table
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.sections import (
-    Section,
-    broken_experiments,
-    experiments_pair,
-    experiments_problems,
-    sections,
-)
+from pudle.reports.learning.sections import Section, experiments_pair, sections
 from pudle.reports.load import Results, Row
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, summarize
 
@@ -134,10 +128,8 @@ class Report:
             summary,
             answers(results),
             sections(results),
-            pd.concat(
-                [tables.problems_table(results), experiments_problems(results)], ignore_index=True
-            ),
-            [*tables.broken(results), *broken_experiments(results)],
+            tables.problems_table(results),
+            tables.broken(results),
             [*results.notes, *tables.repeated_draws(results)],
             tables.provenance_table(results),
             "Which gradient estimator to use" if results.cases else "What each gradient learns",

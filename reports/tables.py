@@ -151,7 +151,9 @@ def other_targets_table(results: Results, case: str) -> pd.DataFrame:
 
 
 def problems_table(results: Results) -> pd.DataFrame:
-    """Return what was skipped, refused or failed, with its reason; one row per kind of failure."""
+    """Return what was skipped, refused or failed, with its reason; one row per kind of failure, and
+    per experiment.
+    """
     # All scores of an estimate fail together: one metric represents them. What is not measured yet
     # is no problem.
     what = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
@@ -173,6 +175,19 @@ def problems_table(results: Results) -> pd.DataFrame:
         (results.labels[each.case], text.DASH, each.kind, each.status, "all", "all", each.reason)
         for each in results.artifacts
         if each.status in contents.BROKEN
+    ]
+    rows += [
+        (
+            each.name,
+            each.estimator or each.options.get("baseline") or text.DASH,
+            each.study,
+            each.status,
+            str(each.options.get("depth", text.DASH)),
+            str(each.options.get("seed", text.DASH)),
+            each.reason,
+        )
+        for each in results.experiments
+        if each.status != "ok"
     ]
     columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
@@ -295,11 +310,14 @@ def some(names: Sequence[str]) -> str:
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order, and
-    the surfaces and curves that did.
+    the surfaces, curves and experiments that did.
     """
     names = set(results.frame.loc[results.frame["status"].isin(contents.BROKEN), "estimator"])
-    kinds = [each.kind for each in results.artifacts if each.status in contents.BROKEN]
-    return [name for name in results.estimators if name in names] + kinds
+    others = [(each.kind, each.status) for each in results.artifacts]
+    others += [(each.name, each.status) for each in results.experiments]
+    return [name for name in results.estimators if name in names] + [
+        name for name, status in others if status in contents.BROKEN
+    ]
 
 
 def pending_sentence(results: Results) -> str:

@@ -1,5 +1,5 @@
-"""What pages say of experiments: one section per study, what gradients buy, failures, and two
-results compared.
+"""What pages say of experiments: one section per study, what gradients buy, and two results
+compared.
 """
 
 import math
@@ -12,7 +12,7 @@ from pudle import text
 from pudle.reports.figures.record import Axis, Figure, file_name
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
 from pudle.reports.learning.methods import Block, Method
-from pudle.reports.load import BROKEN, Results, parsed
+from pudle.reports.load import Results, parsed
 from pudle.reports.looks import looks, looks_of
 from pudle.reports.records import ExperimentRecord
 
@@ -156,31 +156,6 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
         if same and depth is not None and len(depths) and depths[0] <= depth <= depths[-1]:
             errors[name] = values[depths <= depth][-1]
     return errors
-
-
-def experiments_problems(results: Results) -> pd.DataFrame:
-    """Return the experiments that were skipped or failed, with the columns of
-    `pudle.reports.tables.problems_table`.
-    """
-    rows = [
-        {
-            "case": item.name,
-            "estimator": item.estimator or item.options.get("baseline") or text.DASH,
-            "what": item.study,
-            "status": item.status,
-            "depths": str(item.options.get("depth", text.DASH)),
-            "seeds": str(item.options.get("seed", text.DASH)),
-            "reason": item.reason,
-        }
-        for item in results.experiments
-        if item.status != "ok"
-    ]
-    return pd.DataFrame(rows, dtype=object)
-
-
-def broken_experiments(results: Results) -> list[str]:
-    """Return the experiments that broke: their status is an error, not a result."""
-    return [item.name for item in results.experiments if item.status in BROKEN]
 
 
 #: By kind: what experiments are compared by, its name in the summary, that of the time, and how
