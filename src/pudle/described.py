@@ -24,7 +24,7 @@ def described(record: Any) -> str:
 
 def short(value: Any) -> str:
     """Return a value in few characters."""
-    if _is_tensor(value):
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
         shown = f"{tuple(value.shape)}" if value.ndim else f"{value.item():.4g}"
         kind, device = str(value.dtype).removeprefix("torch."), str(value.device)
         return " ".join(each for each in (shown, kind, device) if each not in ("float64", "cpu"))
@@ -38,7 +38,3 @@ def short(value: Any) -> str:
         return getattr(value, "__name__", type(value).__name__)
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
