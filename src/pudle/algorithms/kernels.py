@@ -146,12 +146,10 @@ def _computable(*tensors: Tensor) -> bool:
 
 
 def norms(matrices: Tensor) -> Tensor:
-    """Return the Frobenius norms of matrices, shape (k, m, p), in double precision where squares
-    may underflow.
+    """Return the Frobenius norms of matrices, shape (k, m, p), in double precision: in single
+    precision squares may underflow.
     """
-    plain = torch.linalg.norm(matrices, dim=(1, 2))
-    small = bool((plain < torch.finfo(plain.dtype).tiny ** 0.4).any())
-    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else plain.double()
+    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
 
 
 def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
