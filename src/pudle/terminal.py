@@ -1,5 +1,5 @@
-"""The parts that commands share: options, the progress bar, tables, and the check
-of the device.
+"""The parts that commands share: options, the progress bar, and the check of the
+device.
 """
 
 import contextlib
@@ -90,14 +90,6 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
             # An error gets a line of its own.
             if begun:
                 echo(err=True)
-
-
-def output(width: int) -> Console:
-    """Return the console that prints on stdout; if that is not a terminal, lines are `width`
-    characters long.
-    """
-    console = Console()
-    return console if console.is_terminal else Console(width=width)
 
 
 def check_device(device: str) -> str:

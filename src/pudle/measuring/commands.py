@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import TimeRemainingColumn
 from rich.table import Table
@@ -20,7 +21,6 @@ from ..terminal import (
     device_option,
     echo,
     home_option,
-    output,
     profile_option,
     progress_bar,
 )
@@ -206,7 +206,7 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
         if kind.endswith(".py"):
             _print_file(Path(kind).expanduser())
         elif kind in KINDS:
-            _print(kind.capitalize(), _rows(kind, profile))
+            _print(kind, _rows(kind, profile))
         else:
             hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
             raise PudleError(f"unknown kind {kind!r}{hint}")
@@ -241,7 +241,7 @@ def _print_file(path: Path) -> None:
     for kind in names.KINDS:
         if made := [names.class_in(kind, path, name) for name in names.classes_in(kind, path)]:
             rows = [(names.name_of(cls), *_described(cls), "file") for cls in made]
-            _print(kind.capitalize(), [COLUMNS, *rows])
+            _print(kind, [COLUMNS, *rows])
             found = True
     if not found:
         bases = ", ".join(kind.base_class().__name__ for kind in names.KINDS.values())
@@ -250,17 +250,18 @@ def _print_file(path: Path) -> None:
         )
 
 
-def _print(title: str, rows: Iterable[Row]) -> None:
+def _print(kind: str, rows: Iterable[Row]) -> None:
     """Print a table without empty columns; the first, names to type, is never cut, and a pipe gets
     whole lines.
     """
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=kind.capitalize(), title_justify="left")
     for name, *_ in columns:
         table.add_column(name, no_wrap=not table.columns, overflow="fold")
     for row in zip(*(column[1:] for column in columns), strict=True):
         table.add_row(*map(escape, map(str, row)))
-    output(width=200).print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 def _described(cls: Any) -> Row:
