@@ -173,7 +173,7 @@ class CommitPair:
                 lacking[name] = side.call(pool, math.inf, script.lacking, request).result
             unknown = [
                 lacking["head"][specs[1]]
-                for group in ("estimators", "datasets", "algorithms", "cases")
+                for group in (*script.GROUPS, "cases")
                 for specs in zip(*(side[2].get(group, ()) for side in sides.values()), strict=True)
                 if specs[0] in lacking["base"] and specs[1] in lacking["head"]
             ]
@@ -224,7 +224,7 @@ def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]
         return versioned if versioned and (tree / versioned).is_file() else file
 
     request = {"profile": profile, **options}
-    for kind in ("estimators", "algorithms", "datasets"):
+    for kind in script.GROUPS:
         request[kind] = []
         for spec in options.get(kind, ()):
             paths: list[str] = []

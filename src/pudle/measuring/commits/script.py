@@ -16,11 +16,8 @@ from .. import costs
 from ..run import execute
 from ..selection import Selection, select
 
-MAKERS = {
-    "estimators": names.make_estimator,
-    "datasets": names.make_dataset,
-    "algorithms": names.make_algorithm,
-}
+#: What a request names by specs.
+GROUPS = ("estimators", "datasets", "algorithms")
 
 
 def lacking(request: Mapping[str, Any]) -> dict[str, str]:
@@ -32,10 +29,10 @@ def lacking(request: Mapping[str, Any]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for group in names.KINDS:
         reasons |= names.entries(group).broken
-    for group, make in MAKERS.items():
+    for group in GROUPS:
         for spec in request.get(group, ()):
             try:
-                make(spec)
+                names.make(group, spec)
             except Exception as error:  # noqa: BLE001
                 # A plug-in may raise anything, and is then missing on this side.
                 # A list of all that is known is too long for a verdict.
@@ -61,7 +58,7 @@ def measure(request: Mapping[str, Any], home: Path) -> None:
         experiments=(),
         costs=("memory_bytes",),
     )
-    for group in (*MAKERS, "cases"):
+    for group in (*GROUPS, "cases"):
         options[group] = [each for each in request.get(group, ()) if each not in absent]
         needed = group != "estimators" or request.get("only")
         if needed and request.get(group) and not options[group]:
