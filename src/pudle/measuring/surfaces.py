@@ -152,6 +152,7 @@ def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Stor
     """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the
     reason why it has none.
     """
+    content: dict[str, Any]
     try:
         problem, algorithm = case.make_problem(case.seeds[0]), case.make_algorithm()
         reference = stored_reference(case, case.seeds[0], case.targets[0], store)
@@ -159,7 +160,7 @@ def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Stor
             rows = window_surface(problem, algorithm, case.depths, windows, reference)
         else:
             rows = jacobian_error(problem, algorithm, case.depths, reference)
+        content = {"rows": rows}
     except (InvalidArgument, UnsupportedProblem) as error:
-        said = {"status": "unsupported", "reason": first_line(error)}
-        return store.write("surface", kind, case, windows, **said)
-    return store.write("surface", kind, case, windows, rows=rows)
+        content = {"status": "unsupported", "reason": first_line(error)}
+    return store.write("surface", kind, case, windows, **content)
