@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pudle.measuring.contents import STATUSES, ScoreRecord
 
-from .selected import record, require_ok, selection
+from .selected import _Cells, record, require_ok, selection
 
 
 def _median(metric: str, unit: str) -> Callable[..., float]:
@@ -19,7 +19,7 @@ def _median(metric: str, unit: str) -> Callable[..., float]:
     return track
 
 
-class Accuracy:
+class Accuracy(_Cells):
     """Errors of each estimator on each case at each depth: the median over seeds, against the
     case's first target.
 
@@ -28,13 +28,7 @@ class Accuracy:
     `pudle.measuring.contents.STATUSES`.
     """
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().tracked_depths),
-    )
-    param_names = ("case", "estimator", "depth")
-    timeout = selection().timeout
+    params = (*_Cells.params[:2], list(selection().tracked_depths))
     # asv's own hash covers these lines alone and not the scoring behind them: raise this when a
     # value changes its meaning.
     version = "1"

@@ -4,16 +4,15 @@ process.
 
 from pudle.measuring.costs import drawn, touch
 
-from .selected import _Estimates, selection
+from .selected import _Cells, _Estimates, selection
 
 
-class ProblemAlone:
+class ProblemAlone(_Cells):
     """Peak of a process that draws the problem and estimates nothing: subtract it from `Memory`."""
 
     metric = "baseline"
-    params = ([case.name for case in selection().cases],)
+    params = _Cells.params[:1]
     param_names = ("case",)
-    timeout = selection().timeout
     version = "1"
 
     def setup(self, case: str) -> None:

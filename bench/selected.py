@@ -75,10 +75,9 @@ def require_ok(status: str, reason: str) -> None:
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
 
 
-class _Estimates:
-    """What times and memory share: a cell is one estimate, and the store has its cost as well."""
+class _Cells:
+    """What all benchmarks share: a cell is an estimator on a case at a depth."""
 
-    metric: str
     params = (
         [case.name for case in selection().cases],
         list(selection().estimators),
@@ -86,6 +85,12 @@ class _Estimates:
     )
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
+
+
+class _Estimates(_Cells):
+    """What times and memory share: a cell is one estimate, and the store has its cost as well."""
+
+    metric: str
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         require_ok(**record(case, estimator).at(depth))

@@ -30,7 +30,6 @@ class Time(_Estimates):
 class TorchTime(Time):
     """The same on the torch path, where compiled kernels take its place otherwise."""
 
-    version = "2"
     metric = "seconds_torch"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
