@@ -65,7 +65,6 @@ def _cases(
     seeds: int,
     samples: int,
     problems: Iterable[Texts],
-    losses: Texts = ("lasso", "reconstruction"),
     targets: Texts = ("exact",),
     solver: str = "",
 ) -> tuple[Case, ...]:
@@ -83,7 +82,7 @@ def _cases(
             targets,
         )
         for name, dataset, rule in problems
-        for loss in losses
+        for loss in ("lasso", "reconstruction")
     )
 
 
