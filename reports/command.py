@@ -11,7 +11,9 @@ from pudle.terminal import echo, home_option, profile_option
 
 #: Endings of the files by format, in the order in which they are written; the page comes last.
 ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
-FORMATS = ("html", "markdown", "csv", "parquet", "latex", "svg", "pdf", "png")
+#: Formats of figures.
+DRAWN = ("svg", "pdf", "png")
+FORMATS = (*ENDINGS, *DRAWN)
 DEFAULT = "html,markdown,csv"
 
 
@@ -100,8 +102,7 @@ def report_command(
             raise UnreadableResult("; ".join(damaged))
         sides = dict(loaded) or {profile: load(home, profile)}
         damaged += [line for side in sides.values() for line in side.damaged]
-        # Those of figures.
-        linked = [name for name in FORMATS if name in formats and name not in ENDINGS]
+        linked = [name for name in DRAWN if name in formats]
         reports = {name: Report.of(side, linked) for name, side in sides.items()}
         first, *others = reports.values()
         made: Any = Runs(reports) if others else first
