@@ -333,7 +333,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         record.provenance |= {"commit": commit} if commit else {}
     provenances = sorted(
         (record.provenance for record in (scores or experiments).values()),
-        key=lambda origin: str(origin.get("date")),
+        key=lambda origin: origin["date"],
         reverse=True,
     )
     unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}

@@ -155,7 +155,7 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     """
     sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
     scores = rows.assign(window=sizes).dropna(subset=["window"])
-    stored = results.artifact_rows("window_surface", case).dropna(subset=["relative_error"])
+    stored = results.artifact_rows("window_surface", case)
     best = max(scores, stored, key=lambda rows: rows["window"].nunique())
     groups = best.assign(window=pd.to_numeric(best["window"])).groupby(["depth", "window"])
     data = groups["relative_error"].median().reset_index()
