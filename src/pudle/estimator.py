@@ -316,7 +316,7 @@ def mean_estimate(
             "algorithm has a warm start, whose rows belong to the samples of one problem: leave"
             " it out"
         )
-    total: Tensor | None = None
+    total = None
     loss, samples, batches = 0.0, 0, 0
     for problem in problems:
         estimate = estimator.estimate(problem, algorithm, depth)

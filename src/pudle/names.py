@@ -92,7 +92,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     a literal raise SpecError.
     """
     found = SPEC.fullmatch(str(spec).strip())
-    call: Any = None
+    call = None
     if found:
         with suppress(SyntaxError, ValueError, MemoryError, RecursionError):
             call = ast.parse(f"f{found['options'] or '()'}", mode="eval").body

@@ -271,7 +271,7 @@ class Pool(_Ending):
         return outcome
 
     def _carry_out(self, job: Job, busy: set[Process]) -> Outcome:
-        parts: list[Any] = []
+        parts = []
         try:
             process = self.idle.pop()
         except IndexError:
@@ -323,7 +323,7 @@ class Here:
 
 
 def _carried_out(job: Job) -> Outcome:
-    parts: list[Any] = []
+    parts = []
     end = monotonic() + job.timeout
 
     def keep_in_time(kind: str, content: Any) -> None:

@@ -55,14 +55,14 @@ def split_atoms(
         observations.
     """
     atoms: list[np.ndarray] = []
-    others: list[np.ndarray] = []
+    others = []
     spare = 0
     for block in blocks:
         distinct = (
             np.abs(block @ np.reshape(atoms, (-1, block.shape[1])).T).max(axis=1, initial=0)
             < COHERENCE
         )
-        chosen: list[int] = []
+        chosen = []
         while len(atoms) < n_components and distinct.any():
             chosen.append(int(distinct.argmax()))
             atoms.append(block[chosen[-1]])

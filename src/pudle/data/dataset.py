@@ -121,8 +121,8 @@ class Dataset(ABC):
         except NameError:
             # An annotation that only type checkers can read.
             parameters = inspect.signature(make).parameters
-        fields: list[Any] = [("seed", int, 0)]
-        losses: tuple[str, ...] = ("own",)
+        fields = [("seed", int, 0)]
+        losses = ("own",)
         for name, parameter in parameters.items():
             default, kind = parameter.default, parameter.annotation
             if name == "loss":
@@ -296,7 +296,7 @@ class ConvolutionalDataset(ArraysDataset):
 
     def make(self, loss: str, tensor: ToTensor, **options: Any) -> Problem:
         """Return the problem of a draw with some options."""
-        kind: Any = ConvolutionalSparseCoding
+        kind = ConvolutionalSparseCoding
         if self.learned_penalties:
             kind = ThresholdedConvolutionalSparseCoding
         return kind(

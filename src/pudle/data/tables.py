@@ -215,7 +215,7 @@ def _zarr_rows(path: Path) -> Any:
 
 
 def _hugging_face_rows(path: Path, column: str | None) -> Any:
-    load: Any = importlib.import_module("datasets").load_from_disk
+    load = importlib.import_module("datasets").load_from_disk
     stored = load(str(path))
     if column not in stored.column_names:
         raise InvalidArgument(

@@ -88,7 +88,7 @@ class DenoisingTest(Experiment):
         The methods are named by the end of their columns: ``""`` and, for an average over shifts,
         ``_shifted``; the means of PSNR and SSIM are NaN for one that is not given.
         """
-        rows: list[dict[str, float]] = []
+        rows = []
         first: dict[str, np.ndarray] = {}
         for clean, noisy in self.pairs(tested):
             row = {
@@ -234,7 +234,7 @@ class DenoisingExperiment(DenoisingTest):
         training = self.training.train(
             problem, folder, device, progress, monitor=monitor, budget=self.budget, **options
         )
-        summary: dict[str, Any] = {
+        summary = {
             "method": self.method,
             "training_seconds": training.history.seconds.iloc[-1],
         }

@@ -92,7 +92,7 @@ class Case:
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""
-        dataset: Any = names.make_dataset(self.dataset)
+        dataset = names.make_dataset(self.dataset)
         if self.loss not in dataset.losses:
             raise UnsupportedProblem(
                 f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}"

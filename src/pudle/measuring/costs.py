@@ -167,7 +167,7 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
     depths = sorted({cell[-1] for cell in cells})
     groups = [[cell for cell in cells if cell[-1] == depth] for depth in depths]
     taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
-    outcomes: dict[Cell, Outcome] = {}
+    outcomes = {}
     copies: dict[str, Copy] = {}
     start = time.monotonic()
 

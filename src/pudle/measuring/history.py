@@ -125,7 +125,7 @@ def _stored(folder: Path) -> Iterator[tuple[Any, Any]]:
     for metric, *cell, place in run.costs:
         with contextlib.suppress(UnreadableResult):
             record = CostRecord.read(folder / "store" / place)
-            value: Any = record.samples or record.value
+            value = record.samples or record.value
             if record.value is not None and record.baseline is not None:
                 value = record.value + record.baseline
                 yield ("baseline", record.case), record.baseline

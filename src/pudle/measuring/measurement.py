@@ -52,7 +52,7 @@ def measure(case: Case, estimator: str, store: Store) -> ScoreRecord:
     write the record.
     """
     start, status, reason = time.perf_counter(), "ok", ""
-    parts: list[Part] = []
+    parts = []
     with warnings.catch_warnings():
         # What an estimator advises its caller is no line of a run's log.
         warnings.simplefilter("ignore", UserWarning)
@@ -128,7 +128,7 @@ def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
 
 def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> dict[str, Any]:
     """Return a row of scores; what cannot be scored or stored becomes an error."""
-    diagnostics: Any = {}
+    diagnostics = {}
     if isinstance(truth, Score):
         result = truth
     elif isinstance(result, Estimate):

@@ -141,7 +141,7 @@ def survey(selection: Selection, store: Store) -> list[Task]:
         Task("score", f"{pair[1]} on {called[pair[0].name]}", pair, store, limit)
         for pair in selection.pairs
     ]
-    surfaces: list[tuple[str, Case, Any]] = [
+    surfaces = [
         ("window_surface", case, selection.windows) for case in selection.cases if selection.windows
     ]
     if selection.jacobian_error:

@@ -307,7 +307,7 @@ def crossed(
 
 def _sized(spec: str, samples: int | None) -> Any:
     """Return a dataset with the number of samples that is given, if it has such an option."""
-    made: Any = names.make_dataset(spec)
+    made = names.make_dataset(spec)
     return replace(made, n_samples=samples) if samples and hasattr(made, "n_samples") else made
 
 

@@ -93,7 +93,7 @@ class Store:
         - ``experiment``: its name. It is the same in all profiles.
         """
         parts: tuple[Any, ...] = (self.device, choice())
-        of: dict[str, Any] = {}
+        of = {}
         match kind, *what:
             case "score", case, estimator:
                 made = objects(case, estimator)

@@ -47,7 +47,7 @@ def window_surface(
         smaller, the depth), and ``relative_error``, ``cosine_error``, ``at_floor``, ``status`` and
         ``reason`` as in `pudle.Score`.
     """
-    truncated: Any = type(make_estimator("truncated(window=1)"))
+    truncated = type(make_estimator("truncated(window=1)"))
     rows = []
     for depth in check_depths(depths):
         for window, estimate in truncated.sweep_windows(problem, algorithm, depth, windows):

@@ -203,7 +203,7 @@ def _solve_dictionary(problem: Any, target: str) -> Reference:
             " target='ghat'"
         )
     problem = exactly(problem)
-    kind: Any = DenseModel if isinstance(problem, SparseCoding) else ConvolutionalModel
+    kind = DenseModel if isinstance(problem, SparseCoding) else ConvolutionalModel
     model = kind(problem)
     if target == "gtilde":
         codes = problem.generating_codes

@@ -227,7 +227,7 @@ def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]
     for kind in script.GROUPS:
         request[kind] = []
         for spec in options.get(kind, ()):
-            paths: list[str] = []
+            paths = []
             # A dataset that only a commit has is left as it is.
             with contextlib.suppress(SpecError):
                 paths = names.path_options(names.make_dataset(spec)) if kind == "datasets" else []

@@ -28,12 +28,12 @@ def time_in_turns(
 
     The result is the rows of the table that `compare_rounds` takes.
     """
-    rows: list[dict[str, Any]] = []
+    rows = []
     for cell in cells:
         if time.monotonic() > until:
             break
         row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
-        times: dict[str, float] = {}
+        times = {}
         try:
             # These times do not count: base comes first.
             for name in timers:
