@@ -38,22 +38,13 @@ from .lasso import (
     solve_lasso,
 )
 from .limits import Converging, limit_reference
-from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
+from .records import MINIMIZER_TARGETS as MINIMIZER_TARGETS
+from .records import SCORED as SCORED
+from .records import TARGETS, Certificate, Reference, exactly
 
 #: Largest distance, relative to the gradient, between the derivative of a user's solution and the
 #: implicit one.
 AGREEMENT = 1e-8
-
-__all__ = [
-    "MINIMIZER_TARGETS",
-    "SCORED",
-    "TARGETS",
-    "Certificate",
-    "Reference",
-    "default_target",
-    "reference",
-    "solve",
-]
 
 
 def reference(
