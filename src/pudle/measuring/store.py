@@ -75,9 +75,6 @@ class Store:
     dirty: bool = False
     planned: frozenset[str] | None = None
 
-    def __post_init__(self) -> None:
-        self.folder = Path(self.folder)
-
     def place(self, kind: str, *what: Any) -> Place:
         """Return the file of a result, whether or not it exists, its key while it is up to date,
         and what its record says that it is of.
