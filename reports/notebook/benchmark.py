@@ -15,11 +15,9 @@ import torch
 from markupsafe import escape
 
 from pudle import names, text
-from pudle.algorithms import Algorithm
 from pudle.answers import Requirement
 from pudle.data import Dataset
 from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
-from pudle.estimator import GradientEstimator
 from pudle.files import write_atomically
 from pudle.measuring.case import slug
 from pudle.measuring.experiment import silent
@@ -268,11 +266,8 @@ def benchmark(
     place = (Path(home) if home else results_home()).resolve()
     axes: dict[str, Any] = {"only": True, "losses": losses, "home": place, "depths": depths}
     axes |= {"seeds": seeds, "timeout": timeout, "device": device}
-    for group, things, kind in (
-        ("algorithms", algorithms, Algorithm),
-        ("estimators", estimators, GradientEstimator),
-    ):
-        axes[group] = [_spec(group, each, kind, objects) for each in _listed(things)]
+    for group, things in (("algorithms", algorithms), ("estimators", estimators)):
+        axes[group] = [_spec(group, each, objects) for each in _listed(things)]
     named = isinstance(problems, Mapping)
     given = problems if named else dict(enumerate(_listed(problems)))
     cases = []
@@ -282,7 +277,7 @@ def benchmark(
                 loss = getattr(each, "loss", None)
                 losses_of = (loss if isinstance(loss, str) else "own",)
                 each = GivenProblem(each, losses_of, type(each).__name__, id(each))
-            axes["datasets"] = [_spec("datasets", each, Dataset, objects)]
+            axes["datasets"] = [_spec("datasets", each, objects)]
             with holding(objects):
                 selection = select(names.list_profiles()[profile], **axes)
             for case in selection.cases:
@@ -323,10 +318,11 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _spec(group: str, thing: Any, kind: type, objects: dict[tuple[str, str], Any]) -> str:
+def _spec(group: str, thing: Any, objects: dict[tuple[str, str], Any]) -> str:
     """Return the spec of a thing; `objects` then has it if no spec makes it."""
     if isinstance(thing, str):
         return thing
+    kind = names.KINDS[group].base_class()
     if not isinstance(thing, kind) or not hasattr(thing, "name"):
         what = "problems" if group == "datasets" else group
         raise InvalidArgument(
@@ -335,7 +331,7 @@ def _spec(group: str, thing: Any, kind: type, objects: dict[tuple[str, str], Any
         )
     spec = names.text(thing)
     with contextlib.suppress(SpecError):
-        if getattr(names, f"make_{group.removesuffix('s')}")(spec) == thing:
+        if names.make(group, spec) == thing:
             return spec
     if objects.setdefault((group, spec), thing) is not thing:
         raise InvalidArgument(
