@@ -57,12 +57,11 @@ def content(reports: Mapping[str, Report]) -> dict[str, Any]:
     (name, first), *others = reports.items()
     wanted, why = wishes(reports.values()), "What has no number, and why"
     charts = [chart(figure, "#bought-figures") for figure in bought(first.results)]
-    shown = {"problems": table(first.problems, why)}
+    side: Any = Runs(reports) if others else first
+    shown = {"problems": table(side.problems, why)}
     if others:
-        side = Runs(reports)
         about = f"Every estimator on every case that a run has in common with {name}"
-        shown = {
-            "problems": table(side.problems, why),
+        shown |= {
             "runs": table(side.overview, "Every run"),
             "differences": table(side.differences, about),
             "experiments": table(side.experiments, "Every experiment of two runs"),
