@@ -112,7 +112,7 @@ def memory(value: float) -> Cell:
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
-    if value is None or isnan(value):
+    if isnan(value):
         return Cell(DASH)
     size, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
     return Cell(f"{number(value / size, 3)} {unit}", key=value)

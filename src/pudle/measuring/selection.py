@@ -2,8 +2,6 @@
 file; and the cases that options make of a profile's: datasets x algorithms x losses.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
