@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pudle.terminal import echo, home_option, profile_option
+from pudle.terminal import PATH, echo, home_option, profile_option
 
 #: Endings of the files by format, in the order in which they are written; the page comes last.
 ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
@@ -29,7 +29,7 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
 @home_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help=(
         "Folder to write to [default: report, beside the results; of several, report-runs in the"
         " home folder]."

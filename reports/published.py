@@ -11,7 +11,7 @@ import pandas as pd
 from pudle.errors import PudleError
 from pudle.reports import markup
 from pudle.reports.load import Results, load
-from pudle.terminal import echo
+from pudle.terminal import PATH, echo
 
 #: Published name of each (estimator, loss), as the columns of the file of curves spell it.
 METHODS = {
@@ -53,7 +53,7 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
 
 @click.command()
 @click.argument("curves", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--home", type=click.Path(path_type=Path), default=Path(".asv"), show_default=True)
+@click.option("--home", type=PATH, default=Path(".asv"), show_default=True)
 def main(curves: Path, home: Path) -> None:
     """Print measured and published errors of `pudle run --profile paper --case 'published-*'`."""
     try:

@@ -8,9 +8,9 @@ import click
 from click.core import ParameterSource
 
 from pudle.measuring.commands import selection_options
-from pudle.terminal import check_device, echo, home_option, profile_option
+from pudle.terminal import PATH, POSITIVE, check_device, echo, home_option, profile_option
 
-_file_option = functools.partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+_file_option = functools.partial(click.option, type=PATH, metavar="FILE")
 
 
 @click.command("compare")
@@ -26,7 +26,7 @@ _file_option = functools.partial(click.option, type=click.Path(path_type=Path), 
 @selection_options
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="M",
     help="Judge what is measured after about so many minutes; needs --run.",
 )

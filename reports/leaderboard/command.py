@@ -6,16 +6,14 @@ from pathlib import Path
 
 import click
 
-from pudle.terminal import echo
-
-FOLDER = click.Path(path_type=Path)
+from pudle.terminal import PATH, echo
 
 
 @click.command("submit")
 @click.argument("spec", metavar="FILE.py")
 @click.option(
     "--out",
-    type=FOLDER,
+    type=PATH,
     default="leaderboard",
     show_default=True,
     metavar="FOLDER",
@@ -97,7 +95,7 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
 )
 @click.option(
     "--out",
-    type=FOLDER,
+    type=PATH,
     default="build/leaderboard",
     show_default=True,
     metavar="PATH",

@@ -21,6 +21,8 @@ from . import names
 from .errors import InvalidArgument
 from .text import printable
 
+#: Types of options that commands share: a path, and a number above zero.
+PATH, POSITIVE = click.Path(path_type=Path), click.FloatRange(min=0, min_open=True)
 #: Options that commands share. The profiles themselves take seconds to import.
 profile_option = click.option(
     "--profile",
@@ -31,7 +33,7 @@ profile_option = click.option(
 )
 home_option = click.option(
     "--home",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of results [default: .asv in the repository, or here].",
 )
 device_option = click.option(

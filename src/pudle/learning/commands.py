@@ -18,7 +18,7 @@ from rich.progress import TimeRemainingColumn
 from .. import names
 from ..errors import InvalidArgument, MissingDependency, PudleError, UnreadableResult
 from ..files import strict, write_atomically
-from ..terminal import check_device, device_option, echo, progress_bar
+from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
 from ..text import count
 from .processes import launched, number_launched
 from .training import LearningExperiment
@@ -137,7 +137,7 @@ def _finish(experiment: Any, device: str, summaries: Mapping[str, Any], out: Pat
 @device_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     default=600.0,
     show_default=True,
     help="Seconds after which one of torchrun's processes takes the others for lost.",

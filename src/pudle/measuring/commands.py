@@ -17,6 +17,7 @@ from rich.table import Table
 from .. import names
 from ..errors import PudleError
 from ..terminal import (
+    POSITIVE,
     check_device,
     device_option,
     echo,
@@ -94,7 +95,7 @@ def selection_options(command: Any) -> Any:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="SECONDS",
     help="Time limit of one estimator on one case, and of experiments where it exceeds theirs"
     " [default: the profile's].",

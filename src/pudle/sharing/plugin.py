@@ -12,7 +12,7 @@ import click
 from ..errors import InvalidArgument
 from ..files import write_atomically
 from ..names import entries
-from ..terminal import echo
+from ..terminal import PATH, echo
 
 #: What the gate of a plug-in measures: about a minute of processor time, see docs/results/gate.md.
 GATE = "--only --estimator {name} --depth 10 --depth 100 --minutes 15"
@@ -22,7 +22,7 @@ GATE = "--only --estimator {name} --depth 10 --depth 100 --minutes 15"
 @click.argument("name")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Where the repository goes [default: NAME].",
 )
