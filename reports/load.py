@@ -187,7 +187,7 @@ class Results:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone.
         """
-        groups, called = defaultdict[Any, list[Measured]](list), problem_labels(self.cases)
+        groups, called = defaultdict(list), problem_labels(self.cases)
         for name, case in self.cases.items():
             groups[case["problem"]] += self.measured[name]
         return [(called[problem], tuple(measured)) for problem, measured in groups.items()]
@@ -338,7 +338,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     )
     unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
     records, rows = [], []
-    described: dict[str, Row] = {}
+    described = {}
     for (name, estimator), case in cases.items():
         record = scores.get((name, estimator))
         facts = {"problem": case.problem, "differentiable": True}

@@ -81,7 +81,7 @@ def looks(
             for name, kind in names.list_estimators().items()
             if kind.__module__.startswith("pudle.")
         }
-    taken = set[tuple[str | None, int]]()
+    taken = set()
     made = {}
     for spec in sorted(
         claims.keys() | builtins,
@@ -103,7 +103,7 @@ def looks_of(results: Results) -> dict[str, Look]:
     # Where no record says what it computes, a registered class of that name may. Nothing is made of
     # a spec: it could name a stranger's file.
     registered = names.list_estimators()
-    claims: dict[str, str | None] = {
+    claims = {
         spec: getattr(registered.get(parsed(spec)[0]), "computes", None)
         for spec in [*results.estimators, *trained]
     }

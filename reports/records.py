@@ -59,7 +59,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
             remedy = f"delete {path} and run `pudle run` again"
             if content_digest(stored) != record.arrays_digest:
                 raise UnreadableResult(f"{stored} cannot be read (it was changed or cut): {remedy}")
-            lengths: dict[str, int] = {}
+            lengths = {}
             for name, array in record.shown.items():
                 pairs = zip(axes[name], array.shape, strict=False)
                 # A plug-in may have chosen types and shapes that cannot be shown.

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -343,7 +342,7 @@ class Runs:
     @property
     def answers(self) -> pd.DataFrame:
         """Which algorithm and estimator each run says to use, one row per problem of any run."""
-        answers = defaultdict[Any, dict[str, Any]](dict)
+        answers = defaultdict(dict)
         cases = {}
         for name, report in self.reports.items():
             cases |= {(case["problem"], key): case for key, case in report.results.cases.items()}

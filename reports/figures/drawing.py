@@ -43,7 +43,7 @@ def draw(*figures: Figure) -> Canvas:
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(SIZE[0] * len(figures), SIZE[1]), layout="constrained")
         panels = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-        legend: dict[str, Any] = {}
+        legend = {}
         for at, figure in zip(panels, figures, strict=True):
             {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
             x, y = figure.x[0], figure.y[0]

@@ -51,7 +51,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     log("scoring built-in estimators")
     built_in = _reached(Path.cwd(), out / "scores" / "built-in", *BUILT_IN)
     scored = dict(zip(BUILT_IN, built_in, strict=True))
-    accepted, refused = list[Row](), list[Row]()
+    accepted, refused = [], []
     paths = sorted(folder.glob(f"*/{MANIFEST}"))
     looks = Counter(submission.look(path.parent.name) for path in paths)
     for path in paths:

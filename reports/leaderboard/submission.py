@@ -241,7 +241,7 @@ def score(home: Path, *specs: str) -> None:
         tasks = begin(store, chosen)
         fill(plan(tasks), executor=Here())
         for task in tasks:
-            samples = defaultdict[int, list[float]](list)
+            samples = defaultdict(list)
             for row in task.record.scores if task.kind == "score" else ():
                 if row["status"] == "ok":
                     samples[row["depth"]].append(row["diagnostics"]["seconds"])

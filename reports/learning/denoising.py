@@ -23,7 +23,7 @@ from pudle.reports.learning.methods import (
     group,
     whole,
 )
-from pudle.reports.load import Results, Row
+from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
 
@@ -133,7 +133,7 @@ def image_galleries(title: str, methods: Sequence[Method]) -> Iterator[Gallery]:
     """Yield an image before and after denoising by the first seed of each method as one gallery,
     none if there is no image.
     """
-    tiles, rows = list[Tile](), list[Row]()
+    tiles, rows = [], []
     for method in methods:
         shown = method.runs[0].shown
         if not {"clean", "noisy", "denoised"} <= shown.keys():

@@ -117,7 +117,7 @@ def group(
     """Sort experiments by a title that names their data, and those with one title into methods, in
     the order of depths.
     """
-    members = defaultdict[str, list[ExperimentRecord]](list)
+    members = defaultdict(list)
     for record in records:
         members[title(record)].append(record)
     return {name: _methods(same_title) for name, same_title in members.items()}
@@ -133,7 +133,7 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
         for part in PARTS
         if len(specs := {str(options.get(part)) for options in trainings}) > 1
     }
-    runs = defaultdict[str, list[ExperimentRecord]](list)
+    runs = defaultdict(list)
     for record in records:
         options = sorted((record.options | {"seed": None}).items())
         runs[repr((record.method, options))].append(record)
@@ -217,7 +217,7 @@ def charts(
 
     `title` names the data, and a panel's name says what distinguishes it.
     """
-    numbers = defaultdict[str, dict[str, int]](dict)
+    numbers = defaultdict(dict)
     made = []
     for panel, methods in panels.items():
         looks, parts = {}, []

@@ -202,7 +202,7 @@ def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> l
     learning rate.
     """
     reported = goals(trainings)
-    panels = defaultdict[str, dict[str, Method]](dict)
+    panels = defaultdict(dict)
     for (optimizer, gradient), row in best_trainings(trainings, (reported or GOALS)[-1]).iterrows():
         panels[optimizer][f"{gradient}, {row.rate}"] = row.method
     return charts(

@@ -264,7 +264,7 @@ def benchmark(
     check_positive("timeout", timeout)
     objects: dict[tuple[str, str], Any] = {}
     place = (Path(home) if home else results_home()).resolve()
-    axes: dict[str, Any] = {"only": True, "losses": losses, "home": place, "depths": depths}
+    axes = {"only": True, "losses": losses, "home": place, "depths": depths}
     axes |= {"seeds": seeds, "timeout": timeout, "device": device}
     for group, things in (("algorithms", algorithms), ("estimators", estimators)):
         axes[group] = [_spec(group, each, objects) for each in _listed(things)]

@@ -33,7 +33,7 @@ from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
-from pudle.reports.looks import Look, looks_of
+from pudle.reports.looks import looks_of
 from pudle.reports.report import Report, Runs
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
@@ -57,7 +57,7 @@ def content(reports: Mapping[str, Report]) -> dict[str, Any]:
     (name, first), *others = reports.items()
     wanted, why = wishes(reports.values()), "What has no number, and why"
     charts = [chart(figure, "#bought-figures") for figure in bought(first.results)]
-    side: Any = Runs(reports) if others else first
+    side = Runs(reports) if others else first
     shown = {"problems": table(side.problems, why)}
     if others:
         about = f"Every estimator on every case that a run has in common with {name}"
@@ -304,9 +304,7 @@ def trends(reports: Mapping[str, Report]) -> dict[str, list[Figure]]:
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each error that a reader can choose.
     """
-    parts: list[pd.DataFrame] = []
-    looks: dict[str, Look] = {}
-    labels: dict[str, str] = {}
+    parts, looks, labels = [], {}, {}
     for name, report in reports.items():
         results = report.results
         if results.cases:
@@ -321,7 +319,7 @@ def trends(reports: Mapping[str, Report]) -> dict[str, list[Figure]]:
     if not parts:
         return {}
     points = pd.concat(parts).sort_values("date", kind="stable")
-    made: dict[str, list[Figure]] = {case: [] for case in points["case"].unique()}
+    made = {case: [] for case in points["case"].unique()}
     for column, (word, title) in TRENDS.items():
         groups = ["case"] if column == "error" else ["case", "machine"]
         for (case, *machines), part in points[points[column] > 0].groupby(groups, sort=False):

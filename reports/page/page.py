@@ -141,7 +141,7 @@ def index(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
 def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
     """Return what the page says of the results in a folder."""
     facts = "date machine commit report note estimators cases experiments".split()
-    row: dict[str, Any] = dict.fromkeys(facts, "") | {"folder": os.path.relpath(place, base)}
+    row = dict.fromkeys(facts, "") | {"folder": os.path.relpath(place, base)}
     try:
         listed = RunList.read(place / LIST)
     except UnreadableResult as error:

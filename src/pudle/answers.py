@@ -465,7 +465,7 @@ def limits(measured: Collection[Measured], cost: str) -> list[float]:
         for point in each.points
         if (value := getattr(point, cost).value / UNITS[cost]) > 0
     ]
-    rounded = set[float]()
+    rounded = set()
     for value in np.quantile(positive, (1 / 3, 2 / 3)) if positive else ():
         power = 10.0 ** floor(log10(value))
         rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(log(value / power / n))))

@@ -205,7 +205,7 @@ def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]
     can be compared.
     """
     scores = {task.what: task.record for task in tasks if task.kind == "score"}
-    memory, times = list[Task](), defaultdict[Any, list[Task]](list)
+    memory, times = [], defaultdict(list)
     for task in tasks:
         if task.kind == "cost":
             metric, *pair, depth = task.what
@@ -242,7 +242,7 @@ def fill(
     costs its own task only, and of that the depths that are left: its record says so.
     """
     total, done = sum(map(len, stages)), 0
-    results = defaultdict[str, list[Any]](list)
+    results = defaultdict(list)
     with contextlib.ExitStack() as stack:
         executor = executor or stack.enter_context(Pool(workers))
         for stage in stages:
@@ -357,7 +357,7 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
     """Return a text for each reason that results have, after the names of the first of these and
     how many more there are.
     """
-    labels = defaultdict[str, list[str]](list)
+    labels = defaultdict(list)
     for label, reason in results:
         labels[reason].append(label)
     texts = []
