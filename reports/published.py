@@ -29,8 +29,8 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
     The published `curves` are indexed by depth and have columns such as ``dec_vs_ghat``. Measured
     errors are medians over the seeds, and the deviation is measured over published, minus one.
     """
-    frame = results.frame[results.frame["case"].str.startswith("published-")]
-    frame = frame[frame["metric"].eq("absolute_error") & frame["status"].eq("ok")]
+    frame = results.numbers[results.numbers["metric"].eq("absolute_error")]
+    frame = frame[frame["case"].str.startswith("published-")]
     keys = ["estimator", "loss", "target", "depth"]
     spreads = frame.groupby(keys)["value"].agg(["median", "min", "max"])
     rows = []

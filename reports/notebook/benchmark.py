@@ -103,7 +103,7 @@ class BenchmarkResults:
         """
         import seaborn
 
-        rows = self.table[(self.table["metric"] == metric) & self.table["value"].notna()]
+        rows = self.results.numbers[self.results.numbers["metric"] == metric]
         if rows.empty:
             choices = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {choices}")
