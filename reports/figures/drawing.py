@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Width and height of a panel in inches.
 SIZE = (6.0, 4.3)
-STYLE: dict[Any, Any] = {
+STYLE = {
     # Text in an SVG or a PDF stays text that an editor can change.
     "svg.fonttype": "none",
     "pdf.fonttype": 42,

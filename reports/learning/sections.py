@@ -17,7 +17,7 @@ from pudle.reports.looks import looks, looks_of
 from pudle.reports.records import ExperimentRecord
 
 #: Modules of the sections by their anchors: each has a name, says how to read it, and makes blocks.
-STUDIES: dict[str, Any] = {
+STUDIES = {
     "recovery": recovery,
     "optimizers": optimizers,
     "denoising": denoising,
@@ -161,7 +161,7 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
 #: By kind: what experiments are compared by, its name in the summary, that of the time, and how
 #: values are formatted.
 RECOVERY = ("relative error of the dictionary", "relative_error", "seconds", text.number)
-MEASURES: dict[str, Any] = {
+MEASURES = {
     "learning": RECOVERY,
     "baseline": RECOVERY,
     "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),

@@ -71,6 +71,6 @@ def _family(
     return experiments
 
 
-EXPERIMENTS: dict[str, Experiment] = _family(
-    "denoising", _TRAINING, None, 900.0, LENGTHS
-) | _family("denoising-small", _SMALL, SAMPLES, 60.0, {})
+EXPERIMENTS = _family("denoising", _TRAINING, None, 900.0, LENGTHS) | _family(
+    "denoising-small", _SMALL, SAMPLES, 60.0, {}
+)

@@ -19,7 +19,7 @@ _GRADIENTS = {
     "backprop-reconstruction": ("backprop", "reconstruction"),
 }
 
-EXPERIMENTS: dict[str, InterpretationExperiment] = {
+EXPERIMENTS = {
     f"interpretation-{data}-{name}": InterpretationExperiment(
         LearningExperiment(
             dataset, loss, estimator, "fista", depth=50, optimizer="lbfgs", epochs=40

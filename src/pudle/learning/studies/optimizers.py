@@ -56,7 +56,7 @@ def _experiment(
 
 # Full batches, whose steps are epochs. A step of L-BFGS has four iterations, so that it takes fewer
 # steps.
-EXPERIMENTS: dict[str, LearningExperiment] = {
+EXPERIMENTS = {
     f"optimizers-{name}-{rate}-{gradient}": _experiment(
         gradient, name, rate, 30 if name == "lbfgs" else 120
     )

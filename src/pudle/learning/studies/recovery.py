@@ -75,7 +75,7 @@ def _near(shape: str, sparsity: int) -> str:
     return f"sparse_gaussian({shape}, n_nonzero_coefs={sparsity}, perturbation=0.005)"
 
 
-_LEARNED: dict[str, LearningExperiment] = (
+_LEARNED = (
     {
         f"2a{size}-T{depth}-{estimator}-{loss}{suffix}": replace(
             _FAR, estimator=estimator, loss=loss, depth=depth, optimizer=optimizer, **changes
@@ -119,7 +119,7 @@ _LEARNED: dict[str, LearningExperiment] = (
 _LEARNED["2b-medium-s10-exact"] = replace(_LEARNED["2b-medium-s10-constant"], **_EXACT)
 
 #: The same trainings with NOODL's direction instead of a gradient.
-_NOODL: dict[str, LearningExperiment] = {
+_NOODL = {
     "2a-small-noodl": replace(
         _LEARNED["2a-small-T100-backprop-reconstruction"],
         estimator="noodl",
@@ -152,7 +152,7 @@ _NOODL |= {
 
 #: Other packages on the same data. Batches are so large that the first one uses every atom, see
 #: `recovery_baselines`. SPORCO needs more passes, because each is a single step.
-_BASELINES: dict[str, Experiment] = {
+_BASELINES = {
     f"{name}-{short}": RecoveryBaseline(package, dataset, epochs, batch=batch)
     for name, dataset, passes, batch in (
         ("2a-small", _FAR_SMALL, 100, 200),
