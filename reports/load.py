@@ -21,7 +21,7 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring import contents
 from pudle.measuring.case import labels, problem_labels
-from pudle.measuring.contents import Artifact, CostRecord, RunList, ScoreRecord
+from pudle.measuring.contents import Artifact, CostRecord, Row, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
 
@@ -51,10 +51,6 @@ REFERENCES = (
 ).split()
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
-
-
-#: A row of a table, or what a record holds, by name.
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +259,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         files and the remedy.
     """
     folder, remedy = home / profile, f"run `pudle run --profile {profile}`"
-    damaged: list[str] = []
+    damaged = []
 
     def read(kind: Any, places: Mapping[Any, str]) -> dict[Any, Any]:
         """Return records by their identities, without the missing and the damaged ones."""

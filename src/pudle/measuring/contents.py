@@ -35,6 +35,8 @@ STATUSES = (
 BROKEN = ("timeout", "out-of-memory", "error")
 #: Number of the format of records; part of every record's key, and what readers check.
 SCHEMA = 4
+#: A row of a table, or what a record holds, by name.
+Row = dict[str, Any]
 Version: Any = Literal[SCHEMA]
 Status: Any = Literal[STATUSES]
 #: What whole numbers a table can hold, as 64 bits, and what costs are possible.
@@ -117,8 +119,8 @@ class ScoreRecord(Record, kw_only=True):
     #: can be differentiated.
     proximal: bool = True
     differentiable: bool = True
-    scores: list[dict[str, Any]]
-    references: list[dict[str, Any]]
+    scores: list[Row]
+    references: list[Row]
     seconds: float | None
 
     def __post_init__(self) -> None:
@@ -163,9 +165,9 @@ class ExperimentRecord(Record, kw_only=True):
     kind: str
     study: str
     name: str
-    options: dict[str, Any]
-    summary: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
+    options: Row
+    summary: Row = {}
+    rows: list[Row] = []
     arrays: list[str] = []
     arrays_digest: str = ""
     seconds: float | None = None
@@ -178,7 +180,7 @@ class Artifact(Record, kw_only=True):
     kind: str
     case: str
     seed: Whole
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,7 +214,7 @@ class Rounds(StoredFile, kw_only=True):
     """Times of two commits measured in turns; see `pudle.measuring.commits.turns`."""
 
     #: Rows with case, estimator, depth, round, reason, base and head.
-    rounds: list[dict[str, Any]]
+    rounds: list[Row]
     #: Whether a time limit has left something out.
     partial: bool = False
     #: Why each side lacks something, by side and name.

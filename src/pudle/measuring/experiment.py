@@ -17,7 +17,7 @@ import numpy as np
 from ..files import write_atomically
 from ..names import list_experiments
 from ..workers import failure
-from .contents import BROKEN, ExperimentRecord
+from .contents import BROKEN, ExperimentRecord, Row
 from .store import Store
 
 #: Called with the steps done, the steps in all, and one line about the current step.
@@ -47,7 +47,7 @@ class ExperimentResult:
         Why the status is not ``ok``; empty where it is.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     summary: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     status: str = "ok"

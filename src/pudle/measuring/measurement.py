@@ -14,12 +14,12 @@ from ..names import make_estimator
 from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..workers import failure, keep
 from .case import Case
-from .contents import BROKEN, ScoreRecord, worst
+from .contents import BROKEN, Row, ScoreRecord, worst
 from .scoring import Score, failed, score
 from .store import Store
 
 #: Some rows of a record, of its field ``scores`` or ``references``.
-Part = tuple[str, list[dict[str, Any]]]
+Part = tuple[str, list[Row]]
 #: What a score is of, beside the case and the estimator.
 PLACE = ("seed", "depth", "target")
 
@@ -78,7 +78,7 @@ def write_scores(
     """Write a record of the parts that an attempt kept, with the status for every score that
     lacks.
     """
-    content: dict[str, Any] = {"scores": [], "references": []}
+    content: Row = {"scores": [], "references": []}
     for name, rows in parts:
         content[name] += rows
     have = {tuple(map(row.get, PLACE)) for row in content["scores"]}
@@ -126,7 +126,7 @@ def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
             )
 
 
-def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> dict[str, Any]:
+def _row(place: Any, result: Estimate | Score, truth: Reference | Score) -> Row:
     """Return a row of scores; what cannot be scored or stored becomes an error."""
     diagnostics = {}
     if isinstance(truth, Score):
@@ -176,7 +176,7 @@ def attempt(
             left = left[number:]
 
 
-def _described(reference: Reference, seed: int, step: float) -> dict[str, Any]:
+def _described(reference: Reference, seed: int, step: float) -> Row:
     """Return a reference's certificate as plain values, with the contraction factor rho that it
     implies for the step.
     """

@@ -23,7 +23,7 @@ from ..names import entries, make_dataset, make_estimator
 from ..references.certified import Certificate, Reference
 from . import sources
 from .case import Case, slug
-from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, Record, ScoreRecord
+from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, Record, Row, ScoreRecord
 from .provenance import machine, provenance
 
 #: The type of each kind of record.
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
     path: Path
     key: str
-    of: dict[str, Any]
+    of: Row
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Errors of truncated gradients over depth and window, and of the unrolled Jacobian over depth."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..references.records import exactly
 from .case import Case
-from .contents import Artifact
+from .contents import Artifact, Row
 from .measurement import stored_reference
 from .scoring import score
 from .store import Store
@@ -32,7 +31,7 @@ def window_surface(
     depths: Sequence[int],
     windows: Sequence[int],
     reference: Reference,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Return the error of `truncated` for all pairs of depth and window, depths as given and
     windows ascending.
 
@@ -63,7 +62,7 @@ def window_surface(
 
 def jacobian_error(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], reference: Reference
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     r"""Return the error of ``J_T E``, for random directions E of theta and ``J_T = d z_T / d
     theta`` through all T layers.
 
@@ -152,7 +151,7 @@ def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Stor
     """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the
     reason why it has none.
     """
-    content: dict[str, Any]
+    content: Row
     try:
         problem, algorithm = case.make_problem(case.seeds[0]), case.make_algorithm()
         reference = stored_reference(case, case.seeds[0], case.targets[0], store)
