@@ -64,6 +64,10 @@ class Look:
         return {"color": self.color, "shape": MARKERS[self.marker], "dashes": self.dashes}
 
 
+#: Looks by the names of what they are of.
+Looks = Mapping[str, Look]
+
+
 def looks(
     claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None
 ) -> dict[str, Look]:

@@ -21,7 +21,7 @@ import pandas as pd
 from pudle import text
 from pudle.measuring.case import short
 from pudle.reports import markup
-from pudle.reports.looks import Look
+from pudle.reports.looks import Looks
 
 NO_GUIDES = pd.DataFrame(columns=["label", "estimator", "x", "y"])
 
@@ -71,7 +71,7 @@ class Figure(Picture):
     rows: pd.DataFrame
     x: Sequence[Axis]
     y: Sequence[Axis]
-    looks: Mapping[str, Look] = field(default_factory=dict)
+    looks: Looks = field(default_factory=dict)
     #: Lines with bands, points with bars (hollow where the column ``hollow`` says so), or cells,
     #: colored by the axis `color`.
     mark: Literal["line", "point", "cell"] = "line"

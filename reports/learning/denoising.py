@@ -3,7 +3,7 @@ learned filters.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,7 @@ from pudle.reports.learning.methods import (
     whole,
 )
 from pudle.reports.load import Results
-from pudle.reports.looks import Look
+from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
 
 NAME = "Images denoised"
@@ -49,7 +49,7 @@ COLUMNS = {
 DENOISED = {"denoised_shifted": " with shifts", "denoised": " without"}
 
 
-def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+def blocks(results: Results, styles: Looks) -> Iterator[Block]:
     """Yield one block per set of images and noise level."""
     for title, methods in denoised(results).items():
         figures = charts(

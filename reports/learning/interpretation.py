@@ -1,7 +1,7 @@
 """Interpretation: the training samples that shaped each learned atom."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from pudle import text
 from pudle.learning.images import gray, signed
 from pudle.reports.learning.methods import Block, Gallery, Tile
 from pudle.reports.load import Results
-from pudle.reports.looks import Look
+from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
 
 NAME = "Which samples shaped an atom"
@@ -29,7 +29,7 @@ SENTENCES = {
 }
 
 
-def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+def blocks(results: Results, styles: Looks) -> Iterator[Block]:
     """Yield title, conclusion and gallery of each experiment that says which samples shaped its
     atoms.
     """

@@ -20,7 +20,7 @@ from PIL import Image
 from pudle import text
 from pudle.reports.figures.record import Axis, Figure, Picture, file_name
 from pudle.reports.load import parsed
-from pudle.reports.looks import Look
+from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
 from pudle.text import Cell
 
@@ -205,7 +205,7 @@ def cells(methods: Sequence[Method], columns: Mapping[str, Any]) -> dict[str, li
 def charts(
     title: str,
     panels: Mapping[str, Mapping[str, Method]],
-    styles: Mapping[str, Look],
+    styles: Looks,
     *,
     x: Sequence[str],
     y: Axis,

@@ -4,7 +4,7 @@ acceleration helps.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from pudle import text
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.methods import Block, Method, charts, group, whole
 from pudle.reports.load import Results, parsed
-from pudle.reports.looks import Look
+from pudle.reports.looks import Looks
 from pudle.text import Cell
 
 NAME = "Optimizers"
@@ -130,7 +130,7 @@ def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     return rows[KEYS].merge(best).drop_duplicates(KEYS).set_index(KEYS)
 
 
-def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+def blocks(results: Results, styles: Looks) -> Iterator[Block]:
     """Yield one block per dataset, depth and algorithm."""
     for title, trainings in optimized(results).items():
         tables = [
@@ -197,7 +197,7 @@ def answer(trainings: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Figure]:
+def curves(title: str, trainings: pd.DataFrame, styles: Looks) -> list[Figure]:
     """Return the relative error against steps, one chart per optimizer, each gradient at its best
     learning rate.
     """

@@ -3,7 +3,7 @@ data.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from pudle.reports.figures.record import Axis
 from pudle.reports.learning.methods import Block, Method, cells, chance, charts, group, whole
 from pudle.reports.learning.optimizers import STUDY
 from pudle.reports.load import Results
-from pudle.reports.looks import Look
+from pudle.reports.looks import Looks
 
 NAME = "Dictionaries recovered"
 READING = (
@@ -33,7 +33,7 @@ COLUMNS = {
 }
 
 
-def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+def blocks(results: Results, styles: Looks) -> Iterator[Block]:
     """Yield one block per dataset, with one chart per depth."""
     for title, methods in recovered(results).items():
         depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
