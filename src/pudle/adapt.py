@@ -15,11 +15,11 @@ from .peers import require, run_jax
 
 __all__ = ["from_jax", "from_numpy"]
 
-#: A function of tensors.
-Layer = Callable[..., Any]
+#: A function of arrays or of tensors.
+Function = Callable[..., Any]
 
 
-def from_jax(function: Callable[..., Any]) -> Layer:
+def from_jax(function: Function) -> Function:
     r"""Return a JAX function as a function of tensors; its gradient is that of ``jax.vjp``, with
     the function's own rule (``jax.custom_vjp``, an implicit solver) where it has one.
 
@@ -69,7 +69,7 @@ def from_jax(function: Callable[..., Any]) -> Layer:
     return _layer(run, pull_back)
 
 
-def from_numpy(function: Callable[..., Any], gradient: Callable[..., Any]) -> Layer:
+def from_numpy(function: Function, gradient: Function) -> Function:
     r"""Return a numpy function with a hand-written gradient as a function of tensors.
 
     Parameters
@@ -88,7 +88,7 @@ def from_numpy(function: Callable[..., Any], gradient: Callable[..., Any]) -> La
         Takes tensors of real numbers; its gradient is not differentiated again.
     """
 
-    def called(function: Callable[..., Any], *tensors: Tensor) -> Any:
+    def called(function: Function, *tensors: Tensor) -> Any:
         made = function(*(each.detach().numpy() for each in tensors))
         made = made if isinstance(made, tuple) else (made,)
         return tuple(torch.as_tensor(np.array(each)) for each in made)
@@ -100,7 +100,7 @@ def from_numpy(function: Callable[..., Any], gradient: Callable[..., Any]) -> La
     return _layer(lambda *inputs: called(function, *inputs), pull_back)
 
 
-def _layer(run: Layer, pull_back: Layer) -> Layer:
+def _layer(run: Function, pull_back: Function) -> Function:
     """Return what gives the results of `run`, alone where there is one, with the gradient
     ``pull_back(number of inputs, *inputs, *weights of the results)``.
     """
