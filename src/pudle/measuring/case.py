@@ -24,6 +24,8 @@ from ..validation import check_choice, check_integer
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255
 #: that file systems take.
 SLUG_BYTES = 100
+#: Cases by any keys, as their fields.
+Cases = Mapping[Any, Mapping[str, Any]]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -116,7 +118,7 @@ class Case:
             raise UnsupportedProblem(str(error)) from error
 
 
-def labels(cases: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
+def labels(cases: Cases) -> dict[Any, str]:
     """Return what a person calls each of some cases, given as their fields, no two alike.
 
     That is the name that its author chose, or ``x.csv, HeavyBall(step=0.1), lasso`` where the name
@@ -129,7 +131,7 @@ def labels(cases: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
     return _distinct(texts)
 
 
-def problem_labels(cases: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
+def problem_labels(cases: Cases) -> dict[Any, str]:
     """Return what a person calls each problem of some cases, no two alike: its dataset and its
     loss, as in ``x.csv, lasso``, or ``digits-lasso`` where a case is called ``digits-ista-lasso``.
     """
@@ -152,7 +154,7 @@ def _chosen(case: Mapping[str, Any]) -> bool:
     return not made and not re.search(r"-[0-9a-f]{8}(-|$)", name)
 
 
-def _words(cases: Mapping[Any, Mapping[str, Any]]) -> dict[str, str]:
+def _words(cases: Cases) -> dict[str, str]:
     """Return what a person calls the dataset and the algorithm of each spec that cases have: by the
     last name of the file that it reads, the class in a user's file with its options, or the spec,
     as where two would read alike. It is stored text, which may be no spec.
