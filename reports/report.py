@@ -258,6 +258,8 @@ class Report:
 
 # -- several runs
 
+#: Reports by the names that the user gave them.
+Reports = Mapping[str, Report]
 RUNS_READING = (
     "The first run is what the others are compared with. Error: median over seeds at the deepest"
     " depth of the case; its difference is in decades, above zero where the later run is worse."
@@ -297,7 +299,7 @@ class Runs:
     common with the first.
     """
 
-    reports: Mapping[str, Report]
+    reports: Reports
 
     def __post_init__(self) -> None:
         held = {

@@ -34,7 +34,7 @@ from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
 from pudle.reports.looks import looks_of
-from pudle.reports.report import Report, Runs
+from pudle.reports.report import Report, Reports, Runs
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
@@ -52,7 +52,7 @@ TRENDS = {
 MOST_WORDS = 12
 
 
-def content(reports: Mapping[str, Report]) -> dict[str, Any]:
+def content(reports: Reports) -> dict[str, Any]:
     """Return everything that the script shows."""
     (name, first), *others = reports.items()
     wanted, why = wishes(reports.values()), "What has no number, and why"
@@ -300,7 +300,7 @@ def overview(results: Results) -> Iterator[Figure]:
     )
 
 
-def trends(reports: Mapping[str, Report]) -> dict[str, list[Figure]]:
+def trends(reports: Reports) -> dict[str, list[Figure]]:
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each error that a reader can choose.
     """

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from pudle.measuring.contents import Record, RunList
 from pudle.reports.figures import cases
 from pudle.reports.looks import looks_of
 from pudle.reports.page.data import content, encode, script
-from pudle.reports.report import READING_RATES, RUNS_READING, Report
+from pudle.reports.report import READING_RATES, RUNS_READING, Reports
 from pudle.reports.tables import pending_sentence, where_timed
 
 #: Rows of any table, and tables of cases, that are shown without a script; `report.csv` holds all.
@@ -34,7 +34,7 @@ MOST_ROWS, MOST_CASES = 200, 20
 LIST = "run.json"
 
 
-def html(reports: Mapping[str, Report]) -> str:
+def html(reports: Reports) -> str:
     """Return the page of one run, or of several side by side, by the names that the user gave
     them.
     """
