@@ -386,6 +386,12 @@ def return_freed_memory(*, at_once: bool = False) -> None:
             library.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD
 
 
+def _set_on_linux(option: int, value: int) -> None:
+    """Set an option of this process, by its number, on a system that knows it."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(option, value)
+
+
 def limit_memory() -> None:
     """Let this process take no more than half of the machine's memory: what asks for more gets a
     MemoryError, and nothing else on the machine suffers.
@@ -412,8 +418,7 @@ class Copy(_Ending):
             self.number = os.fork()
         if not self.number:
             try:
-                with suppress(AttributeError):  # another system
-                    ctypes.CDLL(None).prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
+                _set_on_linux(1, SIGKILL)  # PR_SET_PDEATHSIG
                 _TELL.set(lambda *_: None)
                 while True:
                     arguments = _receive(theirs)
@@ -465,8 +470,7 @@ def adopting() -> Generator[None]:
     their own: on Linux they become children of this process.
     """
     others = _children()
-    with suppress(AttributeError):  # another system
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+    _set_on_linux(36, 1)  # PR_SET_CHILD_SUBREAPER
     try:
         yield
     finally:
@@ -474,8 +478,7 @@ def adopting() -> Generator[None]:
             for number in left:
                 os.kill(number, SIGKILL)
                 os.waitpid(number, 0)
-        with suppress(AttributeError):
-            ctypes.CDLL(None).prctl(36, 0)
+        _set_on_linux(36, 0)
 
 
 def children_seconds() -> float:
