@@ -167,7 +167,7 @@ def run_and_pull(
     algorithm: Algorithm,
     state: State,
     depth: int,
-    keep: Collection[int] = (),
+    keep: Collection[int],
     tops: Sequence[int] = (),
     adjoints: Tensor | None = None,
 ) -> tuple[dict[int, State], Tensor, list[float], Tensor]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from ..errors import InvalidArgument, SpecError, UnsupportedProblem
@@ -94,7 +95,7 @@ class Dataset(ABC):
             if (path := getattr(self, name)) is not None
         }
 
-    def generator(self, purpose: str = "") -> np.random.Generator:
+    def generator(self, purpose: str = "") -> Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
         purpose.
         """
@@ -176,7 +177,7 @@ class Dataset(ABC):
         return made
 
     @staticmethod
-    def classes_from(defined: Mapping[str, Any], name: str = "") -> list[type[Dataset]]:
+    def classes_from(defined: Mapping[str, Any], name: str) -> list[type[Dataset]]:
         """Return the datasets of what a file defines, by name: that of the function or class `name`
         that makes a problem.
 
@@ -259,7 +260,7 @@ class SparseCodingDataset(ArraysDataset):
         """Draw the observations and the dictionary."""
 
     def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Draw other samples, for learning from fresh ones in every step.
 

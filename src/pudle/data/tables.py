@@ -135,7 +135,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 # Tables on disk that are read row by row
 
 
-def open_rows(path: str, column: str | None = None) -> tuple[int, Callable[..., np.ndarray]]:
+def open_rows(path: str, column: str | None) -> tuple[int, Callable[..., np.ndarray]]:
     """Open a table on disk whose rows are samples, which is never in memory as a whole.
 
     Parameters

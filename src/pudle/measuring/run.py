@@ -278,7 +278,7 @@ class RunSummary(NamedTuple):
 def execute(
     selection: Selection,
     *,
-    home: Path | None = None,
+    home: Path | None,
     workers: int | None = None,
     scores_only: bool = False,
     again: bool = False,
