@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from ..errors import InvalidArgument
@@ -35,7 +36,7 @@ class Ista(Algorithm):
 
     @classmethod
     def specimen(
-        cls, random: np.random.Generator, problem: Problem, initial: Tensor, largest: float = 1.9
+        cls, random: Generator, problem: Problem, initial: Tensor, largest: float = 1.9
     ) -> Self:
         """Draw a step up to `largest` / L, which is lowered to 1 / L for hard thresholding."""
         # The first number is for an option of FISTA.
@@ -89,7 +90,7 @@ class Fista(Algorithm):
     name = "fista"
 
     @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
+    def specimen(cls, random: Generator, problem: Problem, initial: Tensor) -> Self:
         restart = copy.deepcopy(random).random() < 0.5
         # Beyond 1/L acceleration need not converge.
         plain = Ista.specimen(random, problem, initial, largest=1.0)
@@ -173,7 +174,7 @@ class Noodl(Ista):
 
     @classmethod
     def specimen(
-        cls, random: np.random.Generator, problem: Any, initial: Tensor, largest: float = 1.0
+        cls, random: Generator, problem: Any, initial: Tensor, largest: float = 1.0
     ) -> Self:
         """Draw up to three updates that have a step or a threshold of their own."""
         penalty = float(np.asarray(problem.penalty).mean())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ..errors import InvalidArgument
 from .dataset import Draw, SparseCodingDataset
@@ -33,7 +34,7 @@ def split_atoms(
     blocks: Iterable[np.ndarray],
     n_components: int,
     n_samples: int,
-    random: np.random.Generator,
+    random: Generator,
     source: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split unit-norm rows into observations and atoms, any two of which have a coherence ``|a^T b|
@@ -102,7 +103,7 @@ def observe(
     codes: np.ndarray,
     generating_dictionary: np.ndarray | None,
     noise: float,
-    random: np.random.Generator,
+    random: Generator,
 ) -> np.ndarray:
     """Return ``D* z`` plus Gaussian noise of a standard deviation for codes z as rows, shape (n,
     m).
@@ -118,7 +119,7 @@ def observe(
 
 
 def sparse_codes(
-    random: np.random.Generator, shape: tuple[int, int], n_nonzero_coefs: int, draw: Callable
+    random: Generator, shape: tuple[int, int], n_nonzero_coefs: int, draw: Callable
 ) -> np.ndarray:
     """Draw codes of a shape (n, p) with `n_nonzero_coefs` non-zero entries each, at uniformly
     random places.
@@ -150,7 +151,7 @@ class SyntheticDataset(SparseCodingDataset):
     relative = False
 
     @abstractmethod
-    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    def codes(self, random: Generator, shape: tuple[int, int]) -> np.ndarray:
         """Draw codes of a shape (n, p)."""
 
     def draw(self) -> Draw:
@@ -162,7 +163,7 @@ class SyntheticDataset(SparseCodingDataset):
         return Draw(observations, normalize(perturbed, axis=0), generating, codes)
 
     def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         codes = self.codes(random, (n_samples, self.n_components))
         return observe(codes, generating_dictionary, self.noise, random), codes

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.random import Generator
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
@@ -45,7 +46,7 @@ class ImageDataset(Dataset):
         }
 
     def split_patches(
-        self, size: int, n_components: int, n_samples: int, random: np.random.Generator
+        self, size: int, n_components: int, n_samples: int, random: Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Split random patches with side `size` into observations and atoms, as
         `pudle.data.atoms.split_atoms` does.
@@ -119,7 +120,7 @@ class Folder(UserDict[str, np.ndarray]):
             ) from error
 
 
-def distinct(random: np.random.Generator, total: int, count: int) -> np.ndarray:
+def distinct(random: Generator, total: int, count: int) -> np.ndarray:
     """Draw `count` different numbers below `total`, in random order, in memory of the order of
     `count`.
     """
@@ -166,9 +167,7 @@ def patches_at(images: Images, size: int, positions: np.ndarray) -> np.ndarray:
     return patches
 
 
-def random_patches(
-    images: Images, size: int, n_samples: int, random: np.random.Generator
-) -> np.ndarray:
+def random_patches(images: Images, size: int, n_samples: int, random: Generator) -> np.ndarray:
     """Draw patches uniformly over all positions in all images, without replacement, shape
     (n_samples, size**2).
     """
