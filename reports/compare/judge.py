@@ -336,7 +336,7 @@ def _redefined(base: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, st
     """Return what changed in each case that has one name and two meanings."""
     redefined = {}
     for name in base.keys() & head.keys():
-        parts = [(base[name].get(part), head[name].get(part)) for part in DEFINITION]
+        parts = [(base[name][part], head[name][part]) for part in DEFINITION]
         if changes := ", ".join(f"{old} became {new}" for old, new in parts if old != new):
             redefined[name] = f"the case has a new meaning ({changes}) and its old name: rename it"
     return redefined

@@ -207,7 +207,7 @@ def burn_in(results: Results, case: str) -> Iterator[Figure]:
 
 def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
     """Yield the percentage of the error that each layer removes, fitted against predicted."""
-    data = summary.dropna(subset=["rate", "predicted_rate"]) if len(summary) else summary
+    data = summary.dropna(subset=["rate", "predicted_rate"])
     if data.empty:
         return
     # The greater the factor that remains, the less a layer removes.
