@@ -1,7 +1,6 @@
 """Implicit differentiation by TorchDEQ, a peer to measure against."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +67,7 @@ class TorchdeqImplicit(peers.ImplicitPeer):
             b_stop_mode="rel",
             b_tol=max(self.rtol, torch.finfo(codes.dtype).eps),
         )
-        records: list[Any] = []
+        records = []
         with torch.enable_grad():
             dictionary = problem.theta.detach().requires_grad_()
             offset = torch.zeros_like(codes).requires_grad_()

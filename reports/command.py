@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -85,9 +84,8 @@ def report_command(
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
-    damaged: list[str] = []
-    reports: dict[str, Report] = {}
-    files: dict[Path, str | bytes] = {}
+    damaged = []
+    reports, files = {}, {}
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
     if index:
@@ -105,7 +103,7 @@ def report_command(
         linked = [name for name in DRAWN if name in formats]
         reports = {name: Report.of(side, linked) for name, side in sides.items()}
         first, *others = reports.values()
-        made: Any = Runs(reports) if others else first
+        made = Runs(reports) if others else first
         own = len(named) == 1 and folder_of(results[0], profile)
         folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
         for name, content in first.figure_files():

@@ -1,11 +1,9 @@
 """Read the experiments (trainings, denoised images, ...) that a run stores beside its scores."""
 
-from __future__ import annotations
-
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -48,7 +46,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
             convert(self.options, Training)
 
     @classmethod
-    def read(cls, path: Path, identity: Any = None) -> ExperimentRecord:
+    def read(cls, path: Path, identity: Any = None) -> Self:
         """Read the record of an experiment of that name, and the arrays that it came with."""
         record = super().read(path, identity)
         record.shown = {}

@@ -1,10 +1,8 @@
 """Numbers, durations, sizes and lists as text: what reports, notebooks, pages and messages show."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import isfinite, isnan
-from typing import Any
+from typing import Any, Self
 
 DASH = "–"
 STARRED = "* extrapolated beyond the measured depths"
@@ -59,7 +57,7 @@ class Cell(str):
         key: float | None = None,
         details: Sequence[str] = (),
         case: str = "",
-    ) -> Cell:
+    ) -> Self:
         """Make a cell; what is not given is taken over from `value`, where that is a cell."""
         added = "".join((" " if each.startswith("(") else ", ") + each for each in details)
         cell = super().__new__(cls, f"{value}{added}")

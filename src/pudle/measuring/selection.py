@@ -263,7 +263,7 @@ def crossed(
         sized = [_sized(spec, samples) for spec in datasets]
         bases = [case for dataset in sized for case in _cases_on(dataset, like)]
     rules = [names.text(names.make_algorithm(spec)) for spec in algorithms]
-    own, drafts = {(case.problem, case.algorithm): case.name for case in cases}, list[Case]()
+    own, drafts = {(case.problem, case.algorithm): case.name for case in cases}, []
     for case in bases:
         spec = names.text(_sized(case.dataset, samples)) if samples else case.dataset
         for rule, loss in product(rules or [case.algorithm], losses or [case.loss]):
