@@ -19,7 +19,7 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
     is not symmetric, because the columns off the support of :math:`\Phi` are zero and the rows are
     not. JAXopt's default, conjugate gradients on the normal equations, is right for it, and is used
     here. Plain conjugate gradients, which JAXopt offers as well, are not: they return large errors
-    without a warning. At depth zero the estimate is the direct part alone.
+    without a warning.
 
     Cost: T layers forward, one solve per sample by at most ``iterations`` products with the system
     and its transpose, all samples at a time; memory independent of T. Everything but the layers is

@@ -18,7 +18,7 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
     solved directly. Optimistix's own default is an LU factorization, which fails, or returns
     numbers of size 1e13, where more atoms are active than there are dimensions. Its solver for
     ill-posed systems, a singular value decomposition, gives the minimum-norm solution there and is
-    used here. At depth zero the estimate is the direct part alone.
+    used here.
 
     Cost: T layers forward, p Jacobian-vector products of one layer and one decomposition of a p x p
     matrix per sample; stored are several such matrices for each of some hundred samples, whatever

@@ -23,8 +23,7 @@ class TorchdeqImplicit(peers.ImplicitPeer):
     :math:`v \leftarrow \partial_z \Phi^\top v + \partial_z \ell`, each sample stopping at its
     smallest residual. With plain fixed-point iterations, the default of TorchDEQ, this is the
     series of `fixed_point` summed until it has converged or ``iterations`` are spent: on a slow
-    problem, where :math:`\rho^K` is not small, it keeps that floor. At depth zero the estimate is
-    the direct part alone.
+    problem, where :math:`\rho^K` is not small, it keeps that floor.
 
     TorchDEQ offers two accelerated solvers as well, which are not used here. Its Anderson mixing
     adds 1e-4 to the squared residuals it compares, and so stops mixing once these are smaller. Its

@@ -100,9 +100,8 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by
     another library.
 
-    :math:`\Phi` is one proximal gradient layer at the algorithm's step. At depth zero, where no
-    layer made the codes, the estimate is the direct part alone. The residual in the diagnostics is
-    evaluated here, not taken from the library.
+    :math:`\Phi` is one proximal gradient layer at the algorithm's step. The residual in the
+    diagnostics is evaluated here, not taken from the library.
     """
 
     computes = "implicit"
@@ -116,8 +115,6 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
-        if state.iteration == 0:
-            return torch.zeros_like(problem.theta), {"solves": 0}
         step = algorithm.step_size(problem)
         through_codes, solution, diagnostics = self.solve(problem, step, state.codes, code_gradient)
         with torch.enable_grad():
