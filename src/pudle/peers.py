@@ -77,7 +77,7 @@ class Peer(GradientEstimator):
         """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where
         it is absent.
         """
-        if not isinstance(problem, SparseCoding):
+        if type(problem) is not SparseCoding:
             refused = (
                 f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
             )

@@ -17,6 +17,7 @@ import torch
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, State
 from ..algorithms.thresholding import Hard, Soft
+from ..problems.l1 import L1Problem
 from .explanations import Array
 
 #: The matrix A (m, p), the penalty (a number, or one per entry of a code) and the l2_penalty.
@@ -38,11 +39,24 @@ class Squeeze(Soft):
         return 0.9 * Soft()(values, *rest)
 
 
-class Tripled(problems.SparseCoding):
-    """A problem as users derive it: its loss is three times that of its parent."""
+@cache
+def derived(kind: Any) -> Any:
+    """Return a class of problems as users derive it: three times the loss, and bounded codes."""
 
-    def outer_loss(self, codes: torch.Tensor) -> torch.Tensor:
-        return 3 * super().outer_loss(codes)
+    def bound(self: Any) -> torch.Tensor:
+        sizes = self.observations.abs().flatten(1).amax(1) / self.lipschitz_constant**0.5
+        return sizes.reshape(-1, *(1,) * (len(self.code_shape) - 1))
+
+    parts = {"scale": 3, "outer_loss": lambda self, codes: 3 * kind.outer_loss(self, codes)}
+    if issubclass(kind, L1Problem):
+        parts |= {
+            "bound": property(bound),
+            "prox": lambda self, *given: kind.prox(self, *given).clamp(-self.bound, self.bound),
+            "active": lambda self, codes: (
+                kind.active(self, codes) & (codes.abs() < (1 - 1e-9) * self.bound)
+            ),
+        }
+    return type("Derived", (kind,), parts)
 
 
 def soft(values: Array, threshold: Any, nonnegative: bool = False) -> Array:
@@ -93,6 +107,16 @@ class ClosedForm:
     algorithm: Algorithm
     directions: Array | None = None
 
+    @property
+    def functions(self) -> Any:
+        """What `FORMS` has for this class, or for the one that it is derived from."""
+        return next(FORMS[each] for each in type(self.problem).__mro__ if each in FORMS)
+
+    @cached_property
+    def bound(self) -> Any:
+        """The largest magnitude of a code entry, for each sample."""
+        return flat(self.problem.bound) if hasattr(self.problem, "bound") else np.inf
+
     @cached_property
     def theta(self) -> Array:
         """The value of the outer parameter."""
@@ -139,11 +163,11 @@ class ClosedForm:
 
     def parts(self, theta: Array) -> Parts:
         """Return what theta makes of the problem."""
-        return FORMS[type(self.problem)][0](self.problem, theta)
+        return self.functions[0](self.problem, theta)
 
     def losses(self, codes: Array, theta: Array) -> Array:
         """Return the loss of each sample, analytic where no code entry changes sign."""
-        return FORMS[type(self.problem)][1](self, codes, theta)
+        return getattr(self.problem, "scale", 1) * self.functions[1](self, codes, theta)
 
     def loss(self, codes: Array, theta: Array) -> Any:
         """Return the mean loss over the samples."""
@@ -153,9 +177,12 @@ class ClosedForm:
         """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
         nonnegative = getattr(self.problem, "nonnegative", False)
         if isinstance(rule, Hard):
-            return np.where(soft(values, rule.threshold or threshold, nonnegative), values, 0)
-        scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
-        return scale * soft(values, threshold * decay**iteration, nonnegative)
+            codes = np.where(soft(values, rule.threshold or threshold, nonnegative), values, 0)
+        else:
+            scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
+            codes = scale * soft(values, threshold * decay**iteration, nonnegative)
+        inside = np.abs(codes.real) <= self.bound
+        return codes if inside.all() else np.where(inside, codes, np.sign(codes.real) * self.bound)
 
     def smooth_gradient(self, codes: Array, parts: Parts) -> Array:
         """Return the gradient of ``1/2 |x - A z|^2 + l2_penalty/2 |z|^2`` at each row of codes."""
@@ -245,7 +272,8 @@ class ClosedForm:
         if ahead:
             codes = self.layer(codes, parts, depth)
         # Without a penalty nothing sets entries to zero, and all of them are active.
-        return np.sign(codes) if np.any(parts[1]) else np.ones_like(codes)
+        inside = np.abs(codes) < (1 - 1e-9) * self.bound
+        return np.sign(codes) * inside if np.any(parts[1]) else np.ones_like(codes)
 
     def stationarity(self, codes: Array, theta: Array, signs: Array) -> Array:
         """Return what is zero on the active entries of a minimizer with these signs."""
@@ -298,7 +326,7 @@ class Steps(ClosedForm):
         return self._called("step", codes, theta).reshape(codes.shape)
 
     def losses(self, codes: Array, theta: Array) -> Array:
-        return self._called("loss", codes, theta)
+        return getattr(self.problem, "scale", 1) * self._called("loss", codes, theta)
 
     def signs(self, depth: int, *, ahead: bool) -> Array:
         """Return ones for the whole state, which is one system."""
@@ -369,10 +397,6 @@ FORMS: dict[type[problems.Problem], tuple[Callable[..., Any], Callable[..., Any]
     problems.SparseCoding: (
         lambda problem, theta: (theta, np.asarray(problem.penalty), problem.l2_penalty),
         dictionary_losses,
-    ),
-    Tripled: (
-        lambda problem, theta: FORMS[problems.SparseCoding][0](problem, theta),
-        lambda form, codes, theta: 3 * dictionary_losses(form, codes, theta),
     ),
     problems.ConvolutionalSparseCoding: (
         lambda problem, theta: (shifted(problem, theta), problem.penalty, problem.l2_penalty),

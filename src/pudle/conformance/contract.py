@@ -118,10 +118,9 @@ def check_no_mutation(subject: Subject) -> Measurements:
         leaf = getattr(problem, next(iter(held))).requires_grad_(flag).sum()
         # Zero, with a graph: the data may have been made of theta.
         made = {
-            field.name: value + (leaf - leaf.detach())
-            for field in dataclasses.fields(problem)
-            if isinstance(value := getattr(problem, field.name), torch.Tensor)
-            and field.name not in held
+            name: value + (leaf - leaf.detach())
+            for name, value in vars(problem).items()
+            if isinstance(value, torch.Tensor) and name not in held
         }
         problem = dataclasses.replace(problem, **made)
         before = [
@@ -178,12 +177,13 @@ def check_repeatable(subject: Subject) -> Measurements:
     # serve the other.
     changed = [dataclasses.replace(algorithm, initial=torch.ones_like(specimen.initial))]
     if not specimen.drawn:
-        theta, fresh = 0.9 * problem.theta - 0.001, specimen.make()
+        theta = 0.9 * problem.theta - 0.001
         # A copy at another theta keeps L, and nothing else.
-        _ = problem.lipschitz_constant, fresh.lipschitz_constant
-        what = "the gradient without an earlier call at another theta (keep no state)"
-        moved, alone = (gradient(each.with_theta(theta)) for each in (problem, fresh))
-        yield compare(what, moved, alone, QUOTIENT_DRAWN)
+        fresh = dataclasses.replace(problem, **problem.fields_at(theta))
+        given = dataclasses.replace(algorithm, step=algorithm.step_size(problem))
+        what = "the gradient of a new problem, with the step that with_theta keeps (keep no state)"
+        moved = gradient(problem.with_theta(theta))
+        yield compare(what, moved, gradient(fresh, given), QUOTIENT_DRAWN)
         step = 0.4 * algorithm.step_size(problem)
         changed += [Ista(step), Fista(), Fista(restart=True)]
     for each in changed:
@@ -333,14 +333,15 @@ def check_singular_systems(subject: Subject) -> None:
     results = []
     for dtype in (torch.float32, torch.float64):
         observations = subject.specimen.make(dtype).observations
-        empty = [0 * observations] * 20
+        empty = [0 * observations] * 100
         observations = torch.cat([*empty, observations, *empty])
         changes = {"observations": observations, "generating_codes": None, "penalty": 1e-4}
         results.append(subject.estimate(1, dtype, **changes))
     single, result = results
     require_finite(result, 1)
     sizes = [float(each.gradient.norm()) for each in (single, result)]
-    require(sizes[0] < 10 * sizes[1], f"norms in float32 and float64 are {sizes}: rank alike")
+    what = f"the gradient's norms in float32 and float64 are {sizes}"
+    require(sizes[0] <= 10 * sizes[1], f"{what}: take the same systems for singular")
     enough = {"condition_number", "largest_relative_residual", "unconverged", "singular"}
     said = result.diagnostics
     require(

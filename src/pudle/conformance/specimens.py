@@ -23,7 +23,7 @@ from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, Iteration, State
 from ..names import entries, make_algorithm, make_dataset
 from ..streams import generator
-from .closed_forms import ClosedForm, Squeeze, Steps, Tripled, own_losses
+from .closed_forms import ClosedForm, Squeeze, Steps, derived, own_losses
 from .explanations import EVERY, FAR, SHALLOW
 
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
@@ -51,17 +51,14 @@ NAMED = {
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
     ),
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
-    "penalty per atom": (
-        "sparse_gaussian(n_samples=9, n_features=11, n_components=8, n_nonzero_coefs=2, seed=2)"
-    ),
     # For checks at great depth, where differences on a larger problem would take minutes.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
 }
 
 #: Fields of named problems that no option of their datasets sets.
 CHANGES: dict[str, dict[str, Any]] = {
-    "penalty per atom": {
-        "penalty": torch.linspace(0.1, 0.3, 8, dtype=torch.float64),
+    "elastic net": {
+        "penalty": torch.linspace(0.1, 0.3, 12, dtype=torch.float64),
         "nonnegative": True,
     }
 }
@@ -213,7 +210,6 @@ OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
     ("learned penalties", problems.ThresholdedConvolutionalSparseCoding),
     ("penalty", problems.PenaltySelection),
-    ("derived", Tripled),
     ("ridge", problems.Ridge),
     ("iterations", problems.FixedPoint),
 )
@@ -243,11 +239,24 @@ class HeavyBall(Fista):
         return _Moving(codes, codes, iteration=state.iteration + 1, previous=state.codes)
 
 
+class Relaxed(Ista):
+    """One without a memory, whose layers are not the plain ones."""
+
+    name = "relaxed"
+
+    def advance(self, problem: Any, state: State, step: float) -> State:
+        codes = 0.8 * super().advance(problem, state, step).codes + 0.2 * state.codes
+        return State(codes, codes, iteration=state.iteration + 1)
+
+
 class Solver(HeavyBall):
     """One whose layers the user has written without derivatives."""
 
     name = "solver"
     differentiable = False
+
+
+USUAL = (Ista, Fista, HeavyBall, Relaxed)
 
 
 def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -257,7 +266,7 @@ def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
 def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
     random = generator(index, f"conformance draw {trial}")
-    problem = problem_class.specimen(random)
+    problem = (derived(problem_class) if random.random() < 0.15 else problem_class).specimen(random)
     scattered = random.random() < 0.35
     losses: Any = ("lasso", "reconstruction", own_loss)
     loss = getattr(problem, "loss", "linear")
@@ -267,8 +276,8 @@ def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any 
     if problem.default_algorithm == "iteration":
         algorithm = Iteration
     elif algorithm is None:
-        algorithm = (Ista, Fista, HeavyBall)[random.choice(3, p=[0.4, 0.4, 0.2])]
-    ruled = hasattr(problem, "penalty") and algorithm in (Ista, Fista, HeavyBall)
+        algorithm = USUAL[random.choice(4, p=[0.35, 0.35, 0.15, 0.15])]
+    ruled = hasattr(problem, "penalty") and algorithm in USUAL
     own_rule = random.random() < 0.15 and ruled
 
     def make(problem: Any, initial: torch.Tensor) -> Any:
@@ -280,7 +289,7 @@ def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any 
 
 
 #: All kinds by turns, those with the most options more often.
-TURNS = [*OTHERS, DENSE, *OTHERS[:4], DENSE, *OTHERS[:2], DENSE]
+TURNS = [*OTHERS, DENSE, *OTHERS[:3], DENSE, *OTHERS[:2], DENSE, DENSE]
 #: Other algorithms that bring a specimen.
 ALGORITHMS = [
     cls
@@ -296,16 +305,16 @@ def _pairs(specimen: Specimen) -> set[Any]:
     values = {"": type(owner), "class": type(algorithm), "scattered": specimen.scattered}
     for each in (owner, algorithm, algorithm.thresholding):
         values |= {field.name: getattr(each, field.name) for field in fields(each)}
-    kinds = [f"{type(owner).__name__} {name} {_kind(value)}" for name, value in values.items()]
-    return set(combinations(kinds, 2))
+    kind = specimen.problem.partition("#")[0]
+    return set(combinations([f"{kind}{name} {_kind(value)}" for name, value in values.items()], 2))
 
 
 def _kind(value: Any) -> Any:
     """Return what kind of option a value is, or of a tensor whether its first axis is long."""
     if isinstance(value, torch.Tensor):
-        return [min(length, 2) + (length > 64) for length in value.shape[:1]]
+        value = len(value) if value.ndim else 0
     if isinstance(value, int | float):
-        return math.ceil(min(value, 2))
+        return math.ceil(min(value, 2)) + (value > 64)
     return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
 
 
