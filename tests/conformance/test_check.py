@@ -75,7 +75,7 @@ def test_options_are_drawn_in_pairs():
         algorithm = specimen.make_algorithm()
         rule, step, warm = algorithm.thresholding, algorithm.step, algorithm.initial
         for option in (("step", step is None), ("start", warm is None)):
-            met[type(specimen.original).__name__].add((type(rule).__name__, *option))
+            met[specimen.problem.partition("#")[0]].add((type(rule).__name__, *option))
     assert min(map(len, met.values())) >= 14
 
 

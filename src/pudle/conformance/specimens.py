@@ -266,7 +266,9 @@ def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
 def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
     random = generator(index, f"conformance draw {trial}")
-    problem = (derived(problem_class) if random.random() < 0.15 else problem_class).specimen(random)
+    if random.random() < 0.15 and problem_class is not problems.Ridge:
+        problem_class = derived(problem_class)
+    problem = problem_class.specimen(random)
     scattered = random.random() < 0.35
     losses: Any = ("lasso", "reconstruction", own_loss)
     loss = getattr(problem, "loss", "linear")
