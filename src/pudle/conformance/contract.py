@@ -183,7 +183,9 @@ def check_repeatable(subject: Subject) -> Measurements:
         given = dataclasses.replace(algorithm, step=algorithm.step_size(problem))
         what = "the gradient of a new problem, with the step that with_theta keeps (keep no state)"
         moved = gradient(problem.with_theta(theta))
-        yield compare(what, moved, gradient(fresh, given), QUOTIENT_DRAWN)
+        # An approximation may depend on L in other ways than by the step.
+        if subject.claim != "approximate":
+            yield compare(what, moved, gradient(fresh, given), QUOTIENT_DRAWN)
         step = 0.4 * algorithm.step_size(problem)
         changed += [Ista(step), Fista(), Fista(restart=True)]
     for each in changed:

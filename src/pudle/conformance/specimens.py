@@ -204,7 +204,7 @@ GRID = specimens(algorithms=PLAIN)
 #: Entries of the codes for each of theta that small ones have at most.
 MOST = 20_000
 #: Number of draws, of those of each other algorithm, and of those that one is chosen from.
-DRAWS, OWN_DRAWS, TRIALS = 135, 6, 8
+DRAWS, OWN_DRAWS, TRIALS = 120, 5, 8
 DENSE = ("sparse coding", problems.SparseCoding)
 OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
