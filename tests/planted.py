@@ -318,6 +318,11 @@ DEFECTS = {
         "nothing to solve at the start": instead(
             lambda p, a, t: (Analytic() if t else Alternating()).estimate(p, a, t), Analytic()
         ),
+        "an algorithm by its class": instead(
+            lambda p, a, t: Backprop().estimate(
+                p, pudle.Ista(a.step, a.thresholding, initial=a.initial), t
+            )
+        ),
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},
     },
@@ -386,6 +391,7 @@ DEFECTS = {
         "by chance": spoiled(lambda g, p, t: g * np.random.default_rng().uniform(0.5, 1)),
         "results kept without their start": instead(kept_by_problem),
         "one buffer": spoiled(one_buffer),
+        "a step made anew": instead(lambda p, a, t: Backprop().estimate(replace(p), a, t)),
         "results kept": instead(functools.cache(Backprop().estimate)),
     },
     "overflow": {"NaN replaced": spoiled(lambda g, p, t: g.nan_to_num(0, 0, 0).clamp(-1e3, 1e3))},
