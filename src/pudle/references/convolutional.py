@@ -59,16 +59,14 @@ class ConvolutionalModel(LinearModel):
         images = self.problem.with_theta(filters).synthesize(maps).flatten(1)
         return torch.autograd.grad(images, filters, residual)[0]
 
-    def active_hessians(
-        self, active: Tensor, wanted: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for row in (wanted & active.any(1)).nonzero():
+    def active_hessians(self, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for row in active.any(1).nonzero():
             indices = active[row].nonzero()[:, 1]
             yield row, indices[None], self.active_hessian(indices)[None]
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
         small = active.sum(1) <= self.max_active
-        solution, singular = self.solve_definite(active, right, torch.ones_like(small))
+        solution, singular = self.solve_definite(active, right)
         smallest, condition = right.new_full((len(right),), torch.inf), right.new_ones(len(right))
         for row in (small & active.any(1)).nonzero():
             indices = active[row].nonzero()[:, 1]

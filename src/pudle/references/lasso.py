@@ -83,29 +83,24 @@ class LinearModel(ABC):
         """Return the gradient of ``sum_i <r_i, A z_i>`` in the parameter."""
 
     @abstractmethod
-    def active_hessians(
-        self, active: Tensor, wanted: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the wanted samples (r,) that share a number k > 0 of active entries, these (r, k),
-        and H_SS (r, k, k).
+    def active_hessians(self, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield samples (r,) that share a number k > 0 of active entries, these (r, k), and H_SS
+        (r, k, k).
         """
 
     @abstractmethod
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
         """Solve all active systems, and compute their extreme eigenvalues."""
 
-    def solve_definite(
-        self, active: Tensor, right: Tensor, wanted: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Solve the active systems of the wanted samples; return the solution (n, p) and which are
-        singular (n,).
+    def solve_definite(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve the active systems; return the solution (n, p) and which are singular (n,).
 
         Singular means not positive definite, or too large to be certified. The solution is zero for
-        these samples and for those that are not wanted.
+        these samples.
         """
-        singular = wanted & (active.sum(1) > self.max_active)
-        solution, wanted = torch.zeros_like(right), wanted & ~singular
-        for rows, indices, hessians in self.active_hessians(active, wanted):
+        singular = active.sum(1) > self.max_active
+        solution, active = torch.zeros_like(right), active & ~singular[:, None]
+        for rows, indices, hessians in self.active_hessians(active):
             factor, info = torch.linalg.cholesky_ex(hessians)
             singular[rows] = info > 0
             at = rows[:, None], indices
@@ -174,12 +169,8 @@ class DenseModel(LinearModel):
         first, second = map(self.contract, residual.tensor_split(2), codes.tensor_split(2))
         return first + second
 
-    def active_hessians(
-        self, active: Tensor, wanted: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        candidates = wanted.nonzero().squeeze(1)
-        for group, indices, matrices in groups_by_size(self.hessian, active[candidates]):
-            yield candidates[group], indices, matrices
+    def active_hessians(self, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return groups_by_size(self.hessian, active)
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
         return solve_active_systems(self.hessian, active, right)
@@ -318,7 +309,9 @@ def _solve_chunk(
         settled = (signs == previous).all(1)
         # On the support S: H_SS z_S = A_S^T x - penalty sign_S. It is right if the signs and the
         # dual inequality hold.
-        solved, singular = model.solve_definite(signs != 0, correlation - penalty * signs, settled)
+        solved, singular = model.solve_definite(
+            (signs != 0) & settled[:, None], correlation - penalty * signs
+        )
         inactive = (correlation - model.hessian_product(solved)) * (signs == 0)
         excess = inactive if nonnegative else inactive.abs()
         done = settled & ~singular & (solved.sign() == signs).all(1) & (excess <= penalty).all(1)
