@@ -5,7 +5,6 @@ with the filters.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -130,16 +129,8 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     non-negative codes).
     """
 
-    observations: Tensor
-    dictionary: Tensor
-    penalty: float
     stride: int = 1
-    loss: str | Callable[[Tensor, Tensor], Tensor] = "lasso"
-    nonnegative: bool = False
-    l2_penalty: float = 0.0
     targets: Tensor | None = None
-    generating_dictionary: Tensor | None = None
-    generating_codes: Tensor | None = None
 
     axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
 
@@ -377,9 +368,6 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     thresholds). Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019 (one
     per filter, denoising).
     """
-
-    # A tensor, where the base class has a number.
-    penalty: float | Tensor  # type: ignore[assignment]
 
     parameter = "theta"
 

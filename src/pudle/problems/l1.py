@@ -43,6 +43,8 @@ class L1Problem(Problem):
     nonnegative: bool
     #: Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     l2_penalty: float = 0.0
+    #: Tensor y that takes the place of the observations x in the outer loss.
+    targets: Tensor | None = None
 
     symmetric = True
 
@@ -144,17 +146,20 @@ def gram(matrix: Tensor) -> Tensor:
     return torch.from_numpy(array.T @ array)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class DictionaryProblem(L1Problem):
     """An `L1Problem` whose A is made from a dictionary, the outer parameter."""
 
+    observations: Tensor
     dictionary: Tensor
+    penalty: float | Tensor
     #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its
     #: term 1/2 |A z - x|^2, and a function ``loss(codes, theta)`` returns a mean as well.
-    loss: str | Callable[[Tensor, Tensor], Tensor]
-    #: Tensor y that takes the place of the observations x in the outer loss.
-    targets: Tensor | None = None
-    generating_dictionary: Tensor | None
-    generating_codes: Tensor | None
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "lasso"
+    nonnegative: bool = False
+    l2_penalty: float = 0.0
+    generating_dictionary: Tensor | None = None
+    generating_codes: Tensor | None = None
 
     parameter = "dictionary"
     per_sample = ("observations", "targets", "generating_codes")
@@ -221,11 +226,14 @@ class DictionaryProblem(L1Problem):
         object.__setattr__(self, "l2_penalty", l2_penalty)
         if not callable(self.loss):
             check_choice("loss", self.loss, LOSSES)
-        shapes = {"targets": x.shape, "generating_dictionary": d.shape}
-        shapes["generating_codes"] = torch.Size(self.code_shape)
+        shapes = {
+            "targets": tuple(x.shape),
+            "generating_dictionary": tuple(d.shape),
+            "generating_codes": self.code_shape,
+        }
         for (name, shape), axes in zip(shapes.items(), self.axes, strict=True):
             if getattr(self, name) is not None:
-                self._convert(name, axes, tuple(shape))
+                self._convert(name, axes, shape)
 
     @abstractmethod
     def _check_sizes(self) -> None:
@@ -274,15 +282,6 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
     Zou and Hastie, "Regularization and variable selection via the elastic net", JRSS B 2005.
     """
-
-    observations: Tensor
-    dictionary: Tensor
-    penalty: float | Tensor
-    loss: str | Callable[[Tensor, Tensor], Tensor] = "lasso"
-    nonnegative: bool = False
-    l2_penalty: float = 0.0
-    generating_dictionary: Tensor | None = None
-    generating_codes: Tensor | None = None
 
     axes = "(n, m)", "(m, p)", "(n, p)"
 
