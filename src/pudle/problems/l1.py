@@ -92,7 +92,8 @@ class DenseL1Problem(L1Problem):
         """Hessian ``A^T A + l2_penalty I`` of the smooth part, shape (p, p), without gradient."""
         matrix = self.matrix.detach()
         gram = matrix.T @ matrix
-        return gram + self.l2_penalty * torch.eye(len(gram)).to(gram) if self.l2_penalty else gram
+        gram.diagonal().add_(self.l2_penalty)
+        return gram
 
     @functools.cached_property
     @single_thread()
