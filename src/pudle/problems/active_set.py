@@ -27,8 +27,11 @@ class ActiveSystems(NamedTuple):
     #: empty.
     smallest_eigenvalues: Tensor
     condition_numbers: Tensor
-    #: Whether H_SS is singular to working precision; the condition number is then infinite.
-    singular: Tensor
+
+    @property
+    def singular(self) -> Tensor:
+        """Whether H_SS is singular to working precision: the condition number is infinite."""
+        return self.condition_numbers.isinf()
 
 
 def groups_by_size(hessian: Tensor, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -53,7 +56,7 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     entries of about 1e13 then. The Hessian H has the shape (p, p), the mask of the active sets S
     and r have the shape (n, p).
     """
-    solution, singular = torch.zeros_like(right_hand_side), torch.zeros_like(active[:, 0])
+    solution = torch.zeros_like(right_hand_side)
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
     for rows, indices, matrices in groups_by_size(hessian, active):
         values, vectors = torch.linalg.eigh(matrices)
@@ -64,9 +67,8 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
         coefficients = inverse * torch.einsum("rki,rk->ri", vectors, right)
         solution[rows[:, None], indices] = torch.einsum("rki,ri->rk", vectors, coefficients)
         smallest[rows] = values[:, 0]
-        singular[rows] = ~kept.all(1)
         condition[rows] = torch.where(kept.all(1), values[:, -1] / values[:, 0], torch.inf)
-    return ActiveSystems(solution, smallest, condition, singular)
+    return ActiveSystems(solution, smallest, condition)
 
 
 def solve_by_cholesky(

@@ -74,7 +74,7 @@ class ConvolutionalModel(LinearModel):
             smallest[row], condition[row] = values[0], values[-1] / values[0]
             singular[row] |= values[0] <= len(indices) * 2 * ROUNDING * values[-1]
         condition[singular], solution[singular] = torch.inf, 0
-        return ActiveSystems(solution, smallest, condition, singular)
+        return ActiveSystems(solution, smallest, condition)
 
     def active_hessian(self, indices: Tensor) -> Tensor:
         """Return the Hessian of the smooth part on some entries (s,) of one sample's flattened

@@ -213,7 +213,7 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     codes = torch.cat(parts)
     active = codes != 0
     # Refine once more, against residuals computed from the observations instead of the Gram matrix.
-    step, eigenvalues, condition, irregular = model.solve_active(
+    step, eigenvalues, condition = model.solve_active(
         active, (model.negative_gradient(codes) - penalty * codes.sign()) * active
     )
     refined = codes + step
@@ -253,7 +253,7 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
             f", {large} have more active entries (up to {int(sizes.max())}) than are solved"
             " exactly: raise the penalty or take smaller images"
         )
-    largest = torch.where(active.any(1) & ~irregular, eigenvalues * condition, 0)
+    largest = torch.where(active.any(1) & condition.isfinite(), eigenvalues * condition, 0)
     certificate = Certificate(
         samples=len(codes),
         uncertified=count,
