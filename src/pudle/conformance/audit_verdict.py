@@ -80,7 +80,8 @@ class Part(NamedTuple):
         return VERDICTS.index(self.verdict), -self.error
 
 
-class Truth(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Truth:
     """What a gradient in a part is compared with.
 
     Attributes
@@ -121,13 +122,6 @@ class Truth(NamedTuple):
     explained: float = 0.0
     early: str = ""
     remedy: str = ""
-
-    # Two arrays are not equal or different as a whole.
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def seen(self, gradient: Array) -> Array:
         """Return what is compared of a gradient."""
@@ -421,7 +415,7 @@ class Judge:
             remedy="a backward solve that stops early may lose that much: give tighten=",
         )
         yield truth
-        yield truth._replace(expected=returned, what="that at the returned solution")
+        yield replace(truth, expected=returned, what="that at the returned solution")
         if not implicit.solved:
             differences = self.differences(part, gradient)
             if not differences.agrees(expected):
