@@ -62,7 +62,7 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
         values, vectors = torch.linalg.eigh(matrices)
         cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]
         kept = values > cutoff
-        inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
+        inverse = torch.where(kept, 1 / values, 0)
         right = right_hand_side[rows[:, None], indices]
         coefficients = inverse * torch.einsum("rki,rk->ri", vectors, right)
         solution[rows[:, None], indices] = torch.einsum("rki,ri->rk", vectors, coefficients)

@@ -312,14 +312,14 @@ def conjugate_gradients(
         curvature = (direction * image).sum(1, keepdim=True)
         running = running & (curvature > flat * squared_norm(direction))
         # Samples that have stopped take steps of length zero.
-        length = torch.where(running, squared / torch.where(running, curvature, 1), 0)
+        length = torch.where(running, squared / curvature, 0)
         solution = solution + length * direction
         residual = residual - length * image
         previous, squared = squared, squared_norm(residual)
         better = squared < best_squared
         best = torch.where(better, solution, best)
         best_squared = torch.where(better, squared, best_squared)
-        ratio = torch.where(running, squared / torch.where(running, previous, 1), 0)
+        ratio = torch.where(running, squared / previous, 0)
         direction = residual + ratio * direction
         lengths.append(length)
         ratios.append(ratio)
