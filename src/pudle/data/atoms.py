@@ -114,8 +114,8 @@ def observe(
         raise InvalidArgument(
             "fresh samples need the problem's generating_dictionary: give one, or fresh=False"
         )
-    shape = len(codes), len(generating_dictionary)
-    return codes @ generating_dictionary.T + noise * random.standard_normal(shape)
+    clean = codes @ generating_dictionary.T
+    return clean + noise * random.standard_normal(clean.shape)
 
 
 def sparse_codes(
@@ -127,8 +127,7 @@ def sparse_codes(
     The non-zero entries are what `draw` returns for the generator and the shape (n,
     n_nonzero_coefs).
     """
-    order = random.permuted(np.tile(np.arange(shape[1]), (shape[0], 1)), axis=1)
-    places = order[:, :n_nonzero_coefs]
+    places = random.permuted(np.indices(shape)[1], axis=1)[:, :n_nonzero_coefs]
     codes = np.zeros(shape)
     np.put_along_axis(codes, places, draw(random, places.shape), axis=1)
     return codes
