@@ -3,6 +3,7 @@ which rows are observations, and which a dictionary is learned from.
 """
 
 import contextlib
+import copy
 import functools
 import importlib
 import warnings
@@ -415,9 +416,8 @@ class OwnRows(SparseCodingDataset):
         """
 
     def draw(self) -> Draw:
-        drawn = _drawn(self, self.fingerprint())
         # Who changes a problem's tensors must not change those of the next one.
-        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
+        return copy.deepcopy(_drawn(self, self.fingerprint()))
 
     def make(self, loss: str, tensor: ToTensor) -> SparseCoding:
         return problem_of(self.draw(), self.penalty, loss, tensor)
