@@ -127,8 +127,10 @@ class Dataset(ABC):
         for name, parameter in parameters.items():
             default, kind = parameter.default, parameter.annotation
             if name == "loss":
-                named = (default,) if isinstance(default, str) else losses
-                losses = get_args(kind) if get_origin(kind) is Literal else named
+                if get_origin(kind) is Literal:
+                    losses = get_args(kind)
+                elif isinstance(default, str):
+                    losses = (default,)
             if name in CHOSEN:
                 continue
             if default is parameter.empty:
@@ -167,8 +169,8 @@ class Dataset(ABC):
                     )
             return made
 
-        name, doc = make.__name__, make.__doc__
-        body = {"name": name, "losses": losses, "problem": problem, "__doc__": doc}
+        name = make.__name__
+        body = {"name": name, "losses": losses, "problem": problem, "__doc__": make.__doc__}
         made = dataclasses.make_dataclass(
             name, fields, bases=(Dataset,), namespace=body, frozen=True, kw_only=True
         )
