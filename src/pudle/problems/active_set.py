@@ -17,6 +17,10 @@ DOUBT = 0.1
 #: Number of systems with the largest bounds whose condition numbers are computed first.
 FIRST_ROUND = 8
 
+#: ``(rows, indices, H_SS)`` for samples that share a size k > 0 of their active set: rows (r,), its
+#: entries (r, k) and matrices (r, k, k).
+Groups = Iterator[tuple[Tensor, Tensor, Tensor]]
+
 
 class ActiveSystems(NamedTuple):
     """Solutions of active systems, one entry per sample."""
@@ -34,9 +38,8 @@ class ActiveSystems(NamedTuple):
         return self.condition_numbers.isinf()
 
 
-def groups_by_size(hessian: Tensor, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield ``(rows, indices, H_SS)`` for samples that share a size k > 0 of their active set: rows
-    (r,), its entries (r, k) and matrices (r, k, k).
+def groups_by_size(hessian: Tensor, active: Tensor) -> Groups:
+    """Yield the groups of samples whose active sets have the same size.
 
     The largest sizes come first. At most `WORKSPACE` entries of matrices are yielded at once.
     """

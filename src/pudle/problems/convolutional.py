@@ -183,7 +183,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Where the filters meet the images: at the fewest code positions that reach every pixel,
         cropped evenly at both ends.
         """
-        image, kernel = tuple(self.observations.shape[2:]), tuple(self.dictionary.shape[2:])
+        image, kernel = self.observations.shape[2:], self.dictionary.shape[2:]
         codes, padding, extra = [], [], []
         for pixels, taps in zip(image, kernel, strict=True):
             codes.append(math.ceil((pixels - taps) / self.stride) + 1)

@@ -4,13 +4,12 @@ systems.
 
 import functools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..problems.active_set import ActiveSystems
+from ..problems.active_set import ActiveSystems, Groups
 from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
 from .lasso import ROUNDING, LinearModel, row_norms
 
@@ -59,7 +58,7 @@ class ConvolutionalModel(LinearModel):
         images = self.problem.with_theta(filters).synthesize(maps).flatten(1)
         return torch.autograd.grad(images, filters, residual)[0]
 
-    def active_hessians(self, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def active_hessians(self, active: Tensor) -> Groups:
         for row in active.any(1).nonzero():
             indices = active[row].nonzero()[:, 1]
             yield row, indices[None], self.active_hessian(indices)[None]

@@ -8,13 +8,12 @@ under test. All tensors are in float64 on the CPU.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..problems.active_set import ActiveSystems, groups_by_size, solve_active_systems
+from ..problems.active_set import ActiveSystems, Groups, groups_by_size, solve_active_systems
 from ..problems.l1 import DenseL1Problem
 from .records import Certificate
 
@@ -83,10 +82,8 @@ class LinearModel(ABC):
         """Return the gradient of ``sum_i <r_i, A z_i>`` in the parameter."""
 
     @abstractmethod
-    def active_hessians(self, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield samples (r,) that share a number k > 0 of active entries, these (r, k), and H_SS
-        (r, k, k).
-        """
+    def active_hessians(self, active: Tensor) -> Groups:
+        """Yield the active Hessians H_SS of samples with an active entry, in groups of one size."""
 
     @abstractmethod
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
@@ -169,7 +166,7 @@ class DenseModel(LinearModel):
         first, second = map(self.contract, residual.tensor_split(2), codes.tensor_split(2))
         return first + second
 
-    def active_hessians(self, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def active_hessians(self, active: Tensor) -> Groups:
         return groups_by_size(self.hessian, active)
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
