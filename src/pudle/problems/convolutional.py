@@ -277,11 +277,6 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Return ``D * z - x`` per sample, shape (n, c, H, W)."""
         return self.synthesize(codes) - self.observations
 
-    def outer_residual(self, codes: Tensor) -> Tensor:
-        return self.synthesize(codes) - (
-            self.observations if self.targets is None else self.targets
-        )
-
     def adjoint(self, residual: Tensor) -> Tensor:
         """Return the correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
         return correlate(self.geometry, residual, self.dictionary)

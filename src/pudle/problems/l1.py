@@ -175,7 +175,8 @@ class DictionaryProblem(L1Problem):
 
     def outer_residual(self, codes: Tensor) -> Tensor:
         """Return ``A z - y`` per sample, y being the targets, or the observations without any."""
-        return self.residual(codes)
+        at = self if self.targets is None else self._copy({"observations": self.targets})
+        return at.residual(codes)
 
     def outer_loss(self, codes: Tensor) -> Tensor:
         if isinstance(self.loss, str):
