@@ -205,7 +205,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """
         from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
-        filters = self.dictionary.detach().to(device="cpu", dtype=torch.float64)
+        filters = self.dictionary.detach().to("cpu", torch.float64)
         # D^T D and D D^T have the same largest eigenvalue: take the smaller of the two.
         shape, maps = self.code_shape[1:], [synthesize, correlate]
         if math.prod(self.observations.shape[1:]) < math.prod(shape):
@@ -255,7 +255,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Mathematische
         Zeitschrift 1964.
         """
-        filters = self.dictionary.detach().to(device="cpu", dtype=torch.float64)
+        filters = self.dictionary.detach().to("cpu", torch.float64)
         stride, (p, _, height, width) = self.stride, filters.shape
         down, across = -(-height // stride), -(-width // stride)
         blocks = pad(filters, (0, across * stride - width, 0, down * stride - height))
