@@ -312,9 +312,6 @@ DEFECTS = {
             ),
             Alternating(),
         ),
-        "layers uncounted": instead(
-            lambda p, a, t: replace(Backprop().estimate(p, a, t), diagnostics={"layers": 1})
-        ),
         "nothing to solve at the start": instead(
             lambda p, a, t: (Analytic() if t else Alternating()).estimate(p, a, t), Analytic()
         ),

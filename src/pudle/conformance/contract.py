@@ -29,7 +29,7 @@ from .checks import (
     require_finite,
 )
 from .explanations import QUOTIENT_DRAWN, SHALLOW, Array
-from .specimens import FEW, GRID, own_loss, specimens, tensors_of
+from .specimens import FEW, GRID, OUTSIDE, own_loss, specimens, tensors_of
 
 #: Every kind of problem, named and drawn.
 EVERY_KIND = specimens() + FEW
@@ -129,6 +129,7 @@ def check_no_mutation(subject: Subject) -> Measurements:
         ]
         gradients.append(gradient_of(subject.estimator.estimate(problem, algorithm, 4)))
         list(subject.estimator.sweep(problem, algorithm, [1, 3]))
+        require(OUTSIDE.grad is None, ".grad was filled of what a user's loss takes from outside")
         for name, tensor, version, values in before:
             require(
                 tensor._version == version and torch.equal(tensor, values),
@@ -173,13 +174,20 @@ def check_repeatable(subject: Subject) -> Measurements:
         ("the gradient of an equal estimator", subject.having().gradient(depth)),
     ):
         yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, first)
-    # Algorithms that differ in their warm start alone are equal: what is kept for one must not
-    # serve the other.
-    changed = [dataclasses.replace(algorithm, initial=torch.ones_like(specimen.initial))]
+    # Algorithms that differ in their warm start alone are equal, and problems may share tensors:
+    # what is kept for one must not serve the other.
+    changed: list[Any] = [
+        ({}, dataclasses.replace(algorithm, initial=torch.ones_like(specimen.initial)))
+    ]
+    if "l2_penalty" in vars(problem):
+        changed.append(({"l2_penalty": 0.3 * problem.lipschitz_constant}, algorithm))
     if not specimen.drawn:
-        theta = 0.9 * problem.theta - 0.001
+        theta = problem.theta.clone()
+        gradient(problem.with_theta(theta))
+        # As an optimizer moves it.
+        theta.mul_(0.9).sub_(0.001)
         # A copy at another theta keeps L, and nothing else.
-        fresh = dataclasses.replace(problem, **problem.fields_at(theta))
+        fresh = dataclasses.replace(problem, **problem.fields_at(theta.clone()))
         given = dataclasses.replace(algorithm, step=algorithm.step_size(problem))
         what = "the gradient of a new problem, with the step that with_theta keeps (keep no state)"
         moved = gradient(problem.with_theta(theta))
@@ -187,10 +195,11 @@ def check_repeatable(subject: Subject) -> Measurements:
         if subject.claim != "approximate":
             yield compare(what, moved, gradient(fresh, given), QUOTIENT_DRAWN)
         step = 0.4 * algorithm.step_size(problem)
-        changed += [Ista(step), Fista(), Fista(restart=True)]
-    for each in changed:
-        what = f"the gradient without an earlier call with another algorithm than {each}"
-        yield compare(what, gradient(problem, each), gradient(specimen.make(), each))
+        changed += [({}, each) for each in (Ista(step), Fista(), Fista(restart=True))]
+    for options, each in changed:
+        what = f"the gradient without an earlier call with other options than {each} {options}"
+        mine = gradient(dataclasses.replace(problem, **options), each)
+        yield compare(what, mine, gradient(specimen.make(**options), each))
 
 
 def _gradients(estimator: Any, order: int) -> list[Any]:

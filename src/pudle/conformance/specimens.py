@@ -65,7 +65,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
 #: layers of a method that runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 2_000
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 1_200
 
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
@@ -204,7 +204,7 @@ GRID = specimens(algorithms=PLAIN)
 #: Entries of the codes for each of theta that small ones have at most.
 MOST = 20_000
 #: Number of draws, of those of each other algorithm, and of those that one is chosen from.
-DRAWS, OWN_DRAWS, TRIALS = 120, 5, 8
+DRAWS, OWN_DRAWS, TRIALS = 135, 5, 12
 DENSE = ("sparse coding", problems.SparseCoding)
 OTHERS = (
     ("convolutional", problems.ConvolutionalSparseCoding),
@@ -259,9 +259,13 @@ class Solver(HeavyBall):
 USUAL = (Ista, Fista, HeavyBall, Relaxed)
 
 
+#: A weight of a network that is trained beside.
+OUTSIDE = torch.ones((), requires_grad=True)
+
+
 def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """Return a loss as users write it."""
-    return own_losses(codes, theta).mean()
+    return OUTSIDE * own_losses(codes, theta).mean()
 
 
 def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
@@ -280,7 +284,7 @@ def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any 
     elif algorithm is None:
         algorithm = USUAL[random.choice(4, p=[0.35, 0.35, 0.15, 0.15])]
     ruled = hasattr(problem, "penalty") and algorithm in USUAL
-    own_rule = random.random() < 0.15 and ruled
+    own_rule = random.random() < 0.25 and ruled
 
     def make(problem: Any, initial: torch.Tensor) -> Any:
         drawn = algorithm.specimen(copy.deepcopy(random), problem, initial)
@@ -334,7 +338,7 @@ def _drawn() -> Iterator[Specimen]:
 
 
 DRAWN = tuple(_drawn())
-#: Those with few entries in their codes or theta, and of these the ones with samples of their own.
+#: Those with few entries in their codes or theta, and half of these with samples of their own.
 SMALL = tuple(
     each
     for each in DRAWN
@@ -350,4 +354,4 @@ WHOLE = tuple(
     and each.make_algorithm().differentiable
     and "Hard" not in str(each)
 )
-SAMPLED = tuple(each for each in SMALL if each.original.per_sample)
+SAMPLED = tuple(each for each in SMALL if each.original.per_sample)[::2]
