@@ -176,11 +176,7 @@ def check_repeatable(subject: Subject) -> Measurements:
         yield compare(f"{what} (keep no state, and return a tensor of its own)", mine, first)
     # Algorithms that differ in their warm start alone are equal, and problems may share tensors:
     # what is kept for one must not serve the other.
-    changed: list[Any] = [
-        ({}, dataclasses.replace(algorithm, initial=torch.ones_like(specimen.initial)))
-    ]
-    if "l2_penalty" in vars(problem):
-        changed.append(({"l2_penalty": 0.3 * problem.lipschitz_constant}, algorithm))
+    algorithms = [dataclasses.replace(algorithm, initial=torch.ones_like(specimen.initial))]
     if not specimen.drawn:
         theta = problem.theta.clone()
         gradient(problem.with_theta(theta))
@@ -194,12 +190,14 @@ def check_repeatable(subject: Subject) -> Measurements:
         # An approximation may depend on L in other ways than by the step.
         if subject.claim != "approximate":
             yield compare(what, moved, gradient(fresh, given), QUOTIENT_DRAWN)
-        step = 0.4 * algorithm.step_size(problem)
-        changed += [({}, each) for each in (Ista(step), Fista(), Fista(restart=True))]
-    for options, each in changed:
-        what = f"the gradient without an earlier call with other options than {each} {options}"
-        mine = gradient(dataclasses.replace(problem, **options), each)
-        yield compare(what, mine, gradient(specimen.make(**options), each))
+        algorithms += [Ista(0.4 * given.step), Fista(), Fista(restart=True)]
+    changed = [(problem, specimen.make(), each) for each in algorithms]
+    if "l2_penalty" in vars(problem):
+        other = {"l2_penalty": 0.3 * problem.lipschitz_constant}
+        changed.append((dataclasses.replace(problem, **other), specimen.make(**other), algorithm))
+    for mine, alone, each in changed:
+        what = f"the gradient without an earlier call with other options than {each}, {mine}"
+        yield compare(what, gradient(mine, each), gradient(alone, each))
 
 
 def _gradients(estimator: Any, order: int) -> list[Any]:
