@@ -433,7 +433,8 @@ def test_an_address_restores_the_whole_state(page, address):
     page.open(page.address)
     assert state() == before
     top = "return document.querySelector('#budgets').getBoundingClientRect().top"
-    assert abs(page.run(top)) < DESKTOP[1]
+    # A browser scrolls smoothly.
+    wait_for(lambda: abs(page.run(top)) < DESKTOP[1])
     # An address of another report chooses what there is of it.
     page.open(f"{address}#?loss=nothing&without=nobody&run=7&case=none&dataset=other(n%3D10)")
     assert len(page.answers()) == 2
