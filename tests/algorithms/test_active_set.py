@@ -120,13 +120,13 @@ def test_it_ends_at_the_minimizer_and_the_objective_never_rises(choice, dtype, d
         before = after
 
 
-@pytest.mark.parametrize("selection", [False, True])
+# In the last one an inverse that gains and loses atoms is spoiled by rounding.
+@pytest.mark.parametrize("shape", [(), (200, 30, 60), (500, 6, 12)])
 @pytest.mark.parametrize("solver", [ActiveSet, CoordinateDescent])
-def test_the_kernel_takes_the_steps_of_the_torch_path(solver, selection, dtype):
-    double = selection or dtype == torch.float64
-    problem = (
-        penalty_selection() if selection else sparse_problem("lasso", dtype, n=200, m=30, p=60)
-    )
+def test_the_kernel_takes_the_steps_of_the_torch_path(solver, shape, dtype):
+    double = shape[:1] != (200,) or dtype == torch.float64
+    sizes = dict(zip("nmp", shape, strict=False), dtype=torch.float64 if double else dtype)
+    problem = sparse_problem(**sizes) if shape else penalty_selection()
     keep, tolerance = range(31), tolerances.SAME_ARITHMETIC if double else 1e-4
     initial = torch.roll(run("torch", problem, 8).codes, 1, 0)
     for start in (None, initial):

@@ -67,7 +67,7 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
     z, signs, slope, direction = space[0], space[1], space[2], space[3]
     correlation, column = space[4], space[5]
     for i in range(n):
-        k, place, done, bound = 0, 0, False, dtype(0)
+        k, place, done, whole, bound = 0, 0, False, False, dtype(0)
         for j in range(p):
             bound = max(bound, abs(products[i, j]))
             if start[i, j] != 0:
@@ -93,6 +93,8 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
                 slope[a] = correlation[atoms[a]] - penalties[atoms[a]] * signs[a]
                 error = max(error, abs(slope[a]))
             rounding = unit * (bound + largest * np.sqrt(square))
+            # A whole step ends at the minimizer, unless rounding has spoiled the inverse.
+            unfit[i] |= whole and error > rounding
             if error <= rounding:
                 entering, excess = -1, rounding
                 for j in range(p):
@@ -116,6 +118,7 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
             for a in range(k):
                 if direction[a] * signs[a] < 0:
                     length = min(length, -z[a] / direction[a])
+            whole = length == 1
             for a in range(k - 1, -1, -1):
                 crosses = direction[a] * signs[a] < 0 and -z[a] / direction[a] <= length
                 z[a] += length * direction[a]
