@@ -57,8 +57,7 @@ class Convolutional(ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        filters = {"kernel": "size", "stride": "kernel"}
-        check_options(self, may_be_zero=("noise", "perturbation"), at_most=filters)
+        check_options(self, may_be_zero=("noise", "perturbation"), at_most=self.fitting)
 
     def draw(self) -> Draw:
         random = self.generator()

@@ -52,8 +52,7 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        filters = {"kernel": "size", "stride": "kernel"}
-        check_options(self, least={"size": 2, "kernel": 2}, at_most=filters)
+        check_options(self, least={"size": 2, "kernel": 2}, at_most=self.fitting)
 
     def draw(self) -> Draw:
         random = self.generator()

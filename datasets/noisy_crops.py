@@ -81,7 +81,7 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
             self,
             least={"size": 2, "kernel": 2, "n_components": 2},
             may_be_zero=("sigma",),
-            at_most={"kernel": "size", "stride": "kernel"},
+            at_most=self.fitting,
         )
         most = self.kernel**2 * (1 + self.nonnegative)
         if self.start == "cosine" and self.n_components > most:

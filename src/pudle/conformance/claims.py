@@ -62,7 +62,7 @@ from .specimens import DRAWN, GRID, PLAIN, SAMPLED, SMALL, WHOLE, Specimen, spec
 #: approximation may have the wrong sign in an entry, and so in all where there are few.
 REGULAR = specimens(
     "square", "elastic net", "convolutional", "penalty", "ridge", algorithms=PLAIN
-) + tuple(each for each in WHOLE if "iterations" in each.problem and each.form.theta.size > 2)
+) + tuple(each for each in WHOLE if "iterations" in each.problem and each.form.theta.size > 3)
 #: Drawn ones whose algorithm leads to the minimizer, and a lasso to its own gradient.
 LEADING = tuple(
     each
@@ -160,7 +160,7 @@ def check_claim(subject: Subject) -> Measurements:
             )
             require(said == others, f"a sweep says {said} layers, and estimate {others}")
             what, expected = f"the gradient of estimate at depth {depth}", gradient_of(alone[depth])
-            size = _size(expected, specimen)
+            size = _size(expected, specimen, SAME / EXACT)
             yield compare(what, gradient_of(result), expected, limit, size)
 
 

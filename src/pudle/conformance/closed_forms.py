@@ -5,6 +5,7 @@ continue analytically off the real axis, because every decision looks only at re
 into the complex plane differentiates them without cancellation.
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
@@ -17,7 +18,6 @@ import torch
 from .. import problems
 from ..algorithms import Algorithm, Fista, Ista, State
 from ..algorithms.thresholding import Hard, Soft
-from ..problems.l1 import L1Problem
 from .explanations import Array
 
 #: The matrix A (m, p), the penalty (a number, or one per entry of a code) and the l2_penalty.
@@ -40,23 +40,28 @@ class Squeeze(Soft):
 
 
 @cache
-def derived(kind: Any) -> Any:
-    """Return a class of problems as users derive it: three times the loss, and bounded codes."""
+def derived(kind: Any, apart: bool) -> Any:
+    """Return a class of problems as users write it, derived from one with a penalty or `apart` from
+    all: three times the loss, and bounded codes.
+    """
 
     def bound(self: Any) -> torch.Tensor:
-        sizes = self.observations.abs().flatten(1).amax(1) / self.lipschitz_constant**0.5
-        return sizes.reshape(-1, *(1,) * (len(self.code_shape) - 1))
+        axes = (*range(1, self.observations.ndim),)
+        return self.observations.abs().amax(axes, True) / self.lipschitz_constant**0.5
 
-    parts = {"scale": 3, "outer_loss": lambda self, codes: 3 * kind.outer_loss(self, codes)}
-    if issubclass(kind, L1Problem):
-        parts |= {
-            "bound": property(bound),
-            "prox": lambda self, *given: kind.prox(self, *given).clamp(-self.bound, self.bound),
-            "active": lambda self, codes: (
-                kind.active(self, codes) & (codes.abs() < (1 - 1e-9) * self.bound)
-            ),
-        }
-    return type("Derived", (kind,), parts)
+    base = problems.Problem if apart else kind
+    parts: Any = dict(ChainMap(*[vars(each) for each in kind.__mro__ if each not in base.__mro__]))
+    parts |= {
+        "kind": kind,
+        "scale": 3,
+        "outer_loss": lambda self, codes: 3 * kind.outer_loss(self, codes),
+        "bound": property(bound),
+        "prox": lambda self, *given: kind.prox(self, *given).clamp(-self.bound, self.bound),
+        "active": lambda self, codes: (
+            kind.active(self, codes) & (codes.abs() < (1 - 1e-9) * self.bound)
+        ),
+    }
+    return type("Derived", (base,), parts)
 
 
 def soft(values: Array, threshold: Any, nonnegative: bool = False) -> Array:
@@ -109,8 +114,8 @@ class ClosedForm:
 
     @property
     def functions(self) -> Any:
-        """What `FORMS` has for this class, or for the one that it is derived from."""
-        return next(FORMS[each] for each in type(self.problem).__mro__ if each in FORMS)
+        """What `FORMS` has for the kind of problem."""
+        return FORMS[getattr(self.problem, "kind", type(self.problem))]
 
     @cached_property
     def bound(self) -> Any:

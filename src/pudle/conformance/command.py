@@ -27,9 +27,6 @@ FAILED = 1
 FEW = 4
 #: Least time that a process has to start and to make the estimator, in seconds.
 STARTING = 120.0
-STATUSES = ["passed", "refused", "failed"]
-#: What else of a file is passed on to `audit`.
-OPTIONAL = ("loss", "residual", "step", "tighten")
 
 
 @click.command("check")
@@ -164,8 +161,8 @@ def print_result(title: str, records: list[Record], everything: bool) -> bool:
         lines.append(f"{row.status}: {row.check}{place}{numbers}: {row.reason}")
     if (left_out := len(failed) + len(refused) - len(shown)) > 0:
         lines.append(f"{left_out} more like these are printed with --all")
-    totals = frame.status.value_counts()
-    verdict = ", ".join(f"{totals[status]} {status}" for status in STATUSES if status in totals)
+    totals, order = frame.status.value_counts(), ("passed", "refused", "failed")
+    verdict = ", ".join(f"{totals[status]} {status}" for status in order if status in totals)
     echo("\n".join([*lines, f"{title}: {verdict}"]))
     return len(failed) > 0
 
@@ -220,7 +217,8 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, figure: P
             made = defined["inputs"]()
             made = (made,) if isinstance(made, Tensor) else tuple(made)
             given = (layer, *made)
-            options = {each: defined[each] for each in OPTIONAL if each in defined}
+            others = "loss", "residual", "step", "tighten"
+            options = {each: defined[each] for each in others if each in defined}
             options["wrt"] = [int(each) if each.isdigit() else each for each in wrt] or None
         found = audit(*given, **options)
         if figure:

@@ -55,17 +55,14 @@ NAMED = {
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
 }
 
-#: Fields of named problems that no option of their datasets sets.
-CHANGES: dict[str, dict[str, Any]] = {
-    "elastic net": {
-        "penalty": torch.linspace(0.1, 0.3, 12, dtype=torch.float64),
-        "nonnegative": True,
-    }
-}
-
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
 #: layers of a method that runs one pass for every entry of theta.
 DEEPEST, WORK, LAYERS = 500, 2_000_000, 1_200
+
+
+def options_of(owner: Any) -> dict[str, Any]:
+    """Return the fields of a problem or an algorithm."""
+    return {field.name: getattr(owner, field.name) for field in fields(owner)}
 
 
 def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
@@ -141,8 +138,7 @@ class Specimen:
             columns = tensor.mT.contiguous()
             return (torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns).mT
 
-        values = {field.name: getattr(owner, field.name) for field in fields(owner)}
-        return replace(owner, **tree_map_only(torch.Tensor, new, values) | changes)
+        return replace(owner, **tree_map_only(torch.Tensor, new, options_of(owner)) | changes)
 
     @cached_property
     def form(self) -> Any:
@@ -177,9 +173,7 @@ class Specimen:
 @cache
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
-
-    drawn: Any = make_dataset(NAMED[problem]).problem(loss)
-    original = replace(drawn, **CHANGES.get(problem, {}))
+    original = make_dataset(NAMED[problem]).problem(loss)
     return Specimen(problem, loss, algorithm, original, lambda *_: make_algorithm(algorithm))
 
 
@@ -270,26 +264,26 @@ def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
 def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
     random = generator(index, f"conformance draw {trial}")
-    if random.random() < 0.15 and problem_class is not problems.Ridge:
-        problem_class = derived(problem_class)
     problem = problem_class.specimen(random)
+    if random.random() < 0.12 and hasattr(problem, "penalty"):
+        # Some algorithms know their own kinds alone.
+        apart = not algorithm and random.random() < 0.5
+        problem = derived(problem_class, apart)(**options_of(problem))
     scattered = random.random() < 0.35
     losses: Any = ("lasso", "reconstruction", own_loss)
-    loss = getattr(problem, "loss", "linear")
-    if loss in losses:
-        loss = losses[random.choice(3, p=[0.35, 0.35, 0.3])]
-        problem = replace(problem, loss=loss)
+    if getattr(problem, "loss", "") in losses:
+        problem = replace(problem, loss=losses[random.choice(3, p=[0.35, 0.35, 0.3])])
     if problem.default_algorithm == "iteration":
         algorithm = Iteration
     elif algorithm is None:
         algorithm = USUAL[random.choice(4, p=[0.35, 0.35, 0.15, 0.15])]
-    ruled = hasattr(problem, "penalty") and algorithm in USUAL
-    own_rule = random.random() < 0.25 and ruled
+    own_rule = random.random() < 0.25 and hasattr(problem, "penalty") and algorithm in USUAL
 
     def make(problem: Any, initial: torch.Tensor) -> Any:
         drawn = algorithm.specimen(copy.deepcopy(random), problem, initial)
         return replace(drawn, thresholding=Squeeze()) if own_rule else drawn
 
+    loss = getattr(problem, "loss", "linear")
     loss = "function" if callable(loss) else loss
     return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, True, scattered)
 
@@ -310,7 +304,7 @@ def _pairs(specimen: Specimen) -> set[Any]:
     owner, algorithm = specimen.original, specimen.make_algorithm()
     values = {"": type(owner), "class": type(algorithm), "scattered": specimen.scattered}
     for each in (owner, algorithm, algorithm.thresholding):
-        values |= {field.name: getattr(each, field.name) for field in fields(each)}
+        values |= options_of(each)
     kind = specimen.problem.partition("#")[0]
     return set(combinations([f"{kind}{name} {_kind(value)}" for name, value in values.items()], 2))
 

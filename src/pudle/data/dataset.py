@@ -290,6 +290,8 @@ class ConvolutionalDataset(ArraysDataset):
     nonnegative: bool = False
     #: Whether every filter has a penalty of its own, which is learned with it.
     learned_penalties: bool = False
+    #: Which sizes are at most others.
+    fitting: ClassVar = {"kernel": "size", "stride": "kernel"}
 
     @abstractmethod
     def draw(self) -> Draw:

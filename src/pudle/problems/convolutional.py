@@ -142,21 +142,19 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 100]), 4, 4]))
         stride = int(random.integers(1, kernel.min() + 1))
         dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
-        observations, targets = drawn(random, n, channels, *image), None
-        if random.random() < 0.5:
-            targets = observations + 0.3 * drawn(random, n, channels, *image)
+        observations = drawn(random, n, channels, *image)
+        targets = observations + 0.3 * drawn(random, n, channels, *image)
         problem = cls(
             observations=observations,
             dictionary=dictionary,
-            targets=targets,
+            targets=targets if random.random() < 0.5 else None,
             penalty=1.0,
             stride=stride,
         )
         return dataclasses.replace(
             problem,
-            **problem.drawn_penalties(random),
+            **problem.drawn_options(random, dictionary, drawn(random, *problem.code_shape)),
             nonnegative=random.random() < 0.3,
-            **cls.drawn_truth(random, dictionary, drawn(random, *problem.code_shape)),
         )
 
     def _check_sizes(self) -> None:

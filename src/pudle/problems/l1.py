@@ -183,21 +183,18 @@ class DictionaryProblem(L1Problem):
             return LOSSES[self.loss](self, codes)
         return check_scalar("loss", self.loss(codes, self.theta))
 
-    def drawn_penalties(self, random: np.random.Generator) -> dict[str, Any]:
-        """Draw a penalty, a share of the largest useful one, and an l2_penalty, a share of L."""
+    def drawn_options(
+        self, random: np.random.Generator, dictionary: Tensor, codes: Tensor
+    ) -> dict[str, Any]:
+        """Draw a penalty, a share of the largest useful one, an l2_penalty, a share of L, and
+        whether the generating dictionary and codes are given.
+        """
         largest = float(self.smooth_gradient(self.initial_codes()).abs().max())
-        options = {"penalty": largest * 10 ** random.uniform(-1.5, -0.2)}
+        options: dict[str, Any] = {"penalty": largest * 10 ** random.uniform(-1.5, -0.2)}
         if random.random() < 0.4:
             options["l2_penalty"] = self.lipschitz_constant * random.uniform(0.01, 0.5)
-        return options
-
-    @staticmethod
-    def drawn_truth(
-        random: np.random.Generator, dictionary: Tensor, codes: Tensor
-    ) -> dict[str, Any]:
-        """Draw whether the generating dictionary and codes are given."""
         truth = {"generating_dictionary": dictionary, "generating_codes": codes}
-        return {name: each for name, each in truth.items() if random.random() < 0.4}
+        return options | {name: each for name, each in truth.items() if random.random() < 0.4}
 
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)
@@ -298,25 +295,22 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
             m, p = map(int, random.permutation([4500 / p * random.uniform(0.3, 1), p]))
         nonnegative = random.random() < 0.3
         # Atoms have norms of all magnitudes, and differ in them.
-        atoms = random.standard_normal((m, p))
-        atoms /= np.linalg.norm(atoms, axis=0)
-        atoms = atoms * 10 ** random.uniform(-1, 1) * random.uniform(0.5, 2, p)
-        codes = random.standard_normal((n, p)) * (random.random((n, p)) < 0.3)
-        if nonnegative:
-            codes = np.abs(codes)
-        x = codes @ atoms.T + 0.1 * random.standard_normal((n, m))
+        atoms = drawn(random, m, p) * 10 ** random.uniform(-1.3, 0.7)
+        codes = drawn(random, n, p) * torch.tensor(random.random((n, p)) < 0.3)
+        codes = codes.abs() if nonnegative else codes
         # Often in usual units, sometimes in any.
-        x *= 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
-        if n > 1 and random.random() < 0.2:
-            x[0] = 0
+        unit = 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
+        x = unit * (codes @ atoms.T + 0.1 * drawn(random, n, m))
+        if n > 1 and random.random() < 0.3:
+            # A sample counts for nothing, or much.
+            x[-1] *= random.choice([0, 10])
         problem = cls(
-            observations=torch.tensor(x),
-            dictionary=torch.tensor(atoms) * (1 + 0.1 * drawn(random, m, p)),
+            observations=x,
+            dictionary=atoms * (1 + 0.1 * drawn(random, m, p)),
             penalty=1.0,
             nonnegative=nonnegative,
-            **cls.drawn_truth(random, torch.tensor(atoms), torch.tensor(codes)),
         )
-        options = problem.drawn_penalties(random)
+        options = problem.drawn_options(random, atoms, codes)
         if random.random() < 0.3:
             options["penalty"] *= torch.tensor(random.uniform(0.3, 2, p))
         return dataclasses.replace(problem, **options)
@@ -332,7 +326,7 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     def _check_penalty(self) -> float | Tensor:
         if isinstance(self.penalty, Tensor | np.ndarray):
             return self._penalty_of_each("atom", self.dictionary.shape[1])
-        return super()._check_penalty()
+        return DictionaryProblem._check_penalty(self)
 
     @property
     def matrix(self) -> Tensor:
@@ -424,17 +418,21 @@ class PenaltySelection(DenseL1Problem):
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
         """Draw regressions with one penalty for each entry of the codes, or one for all."""
-        n, m, p, held_out = drawn_sizes(random, random.choice([30, 300]), 12, 9, 6)
-        design = drawn(random, m, p) * 10 ** random.uniform(-1, 1)
-        observations = drawn(random, n, m)
-        largest = np.abs(observations.numpy() @ design.numpy()).max()
+        n, m, p, held_out = drawn_sizes(random, 30, 12, 9, 6)
+        # Of whole blocks one sample is left, which counts for much.
+        n = random.choice([n, n, 257])
+        designs = drawn(random, m + held_out, p)
+        designs *= 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 5]))
+        data = drawn(random, n, m + held_out)
+        data[-1] *= random.choice([1, 1, 10])
+        largest = np.abs(data[:, :m].numpy() @ designs[:m].numpy()).max()
         penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * drawn(random, p)
         return cls(
-            observations=observations,
-            design=design,
+            observations=data[:, :m],
+            design=designs[:m],
             log_penalty=penalty if random.random() < 0.6 else penalty[0],
-            held_out_observations=drawn(random, n, held_out),
-            held_out_design=drawn(random, held_out, p),
+            held_out_observations=data[:, m:],
+            held_out_design=designs[m:],
             nonnegative=random.random() < 0.3,
         )
 

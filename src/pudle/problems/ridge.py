@@ -73,14 +73,12 @@ class Ridge(Problem):
 
     @classmethod
     def specimen(cls, random: np.random.Generator) -> Self:
-        n, m, p = drawn_sizes(random, 1000, 9, 7)
+        n, m, p = drawn_sizes(random, *random.choice([(1000, 9, 7), (5, 90, 400)]))
         return cls(
             observations=drawn(random, n, m),
             dictionary=drawn(random, m, p),
             weights=drawn(random, p),
-            theta=torch.tensor(
-                random.uniform(-0.1, 0.5) if random.random() < 0.6 else 0, dtype=torch.float64
-            ),
+            theta=0.1 * (random.random() < 0.6) * drawn(random).clamp(-1, 5),
             strength=random.uniform(0.2, 2),
         )
 
