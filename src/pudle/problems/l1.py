@@ -424,7 +424,7 @@ class PenaltySelection(DenseL1Problem):
         designs = drawn(random, m + held_out, p)
         designs *= 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 5]))
         data = drawn(random, n, m + held_out)
-        data[-1] *= random.choice([1, 1, 10])
+        data[-1] *= random.choice([1, 10])
         largest = np.abs(data[:, :m].numpy() @ designs[:m].numpy()).max()
         penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * drawn(random, p)
         return cls(
