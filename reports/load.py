@@ -350,7 +350,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         records.append(claims | pair)
         # A record without scores is one row with its reason.
         scored = (record and record.scores) or [{"target": case.targets[0]} | claims]
-        rows += [row | pair | _origin(origin) for row in scored]
+        rows += [row | pair | dict.fromkeys(COSTS) | _origin(origin) for row in scored]
     for cell in cells:
         row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
         record = scores.get(cell[1:3])
@@ -368,7 +368,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
     # All estimators of a case share its references.
     references = pd.DataFrame(
-        [{"case": name} | row for (name, _), record in scores.items() for row in record.references],
+        [row | {"case": name} for (name, _), record in scores.items() for row in record.references],
         columns=REFERENCES,
     ).drop_duplicates(["case", "seed", "target"], ignore_index=True)
     return Results(

@@ -61,7 +61,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
             for name, array in record.shown.items():
                 pairs = zip(axes[name], array.shape, strict=False)
                 # A plug-in may have chosen types and shapes that cannot be shown.
-                fits = array.ndim == len(axes[name]) and array.dtype.kind in "iuf"
+                fits = array.size and array.ndim == len(axes[name]) and array.dtype.kind in "iuf"
                 if not fits or any(lengths.setdefault(axis, size) != size for axis, size in pairs):
                     raise UnreadableResult(
                         f"{stored}: a report cannot show the array {name!r} of type {array.dtype}"
@@ -90,7 +90,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
-        usable = self.status == "ok" and isinstance(value, int | float)
+        usable = self.status == "ok" and isinstance(value, int | float) and abs(value) < 1e300
         return float(value) if usable else math.nan
 
     def history(self, *names: str) -> pd.DataFrame:

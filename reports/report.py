@@ -269,13 +269,8 @@ RUNS_READING = (
 )
 
 
-def _decades(before: float, after: float) -> text.Cell:
-    decades = math.log10(after / before) if before > 0 and after > 0 else math.nan
-    return text.fixed(decades, 2, sign="+")
-
-
-def _times(before: float, after: float) -> text.Cell:
-    return text.fixed(after / before if before > 0 else math.nan, 2)
+def _times(before: float, after: float) -> float:
+    return after / before if before > 0 else math.nan
 
 
 def _more(before: float, after: float) -> text.Cell:
@@ -287,8 +282,20 @@ def _more(before: float, after: float) -> text.Cell:
 #: What is compared: the column of the summary, that of its depth, how it is shown, and title and
 #: text of the difference.
 MEASURES = {
-    "error": ("error", "depth", text.number, "decades", _decades),
-    "time": ("seconds", "seconds_depth", text.seconds, "times", _times),
+    "error": (
+        "error",
+        "depth",
+        text.number,
+        "decades",
+        lambda *pair: text.fixed(math.log10(_times(*pair) or math.nan), 2, sign="+"),
+    ),
+    "time": (
+        "seconds",
+        "seconds_depth",
+        text.seconds,
+        "times",
+        lambda *pair: text.fixed(_times(*pair), 2),
+    ),
     "memory": ("memory", "memory_depth", text.memory, "more memory", _more),
 }
 

@@ -55,7 +55,6 @@ PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "asv_runner", "cores", "sys
 #: What a case is, whatever its name.
 DEFINITION = ("dataset", "algorithm", "loss", "dtype")
 
-MEBIBYTE = 2.0**20
 #: Relative change of an error that rounding can cause: sums in another order, in code that is
 #: otherwise the same.
 ROUNDING = 1e-6
@@ -294,7 +293,7 @@ def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool)
     floor = np.select([metric == name for name in certified], [*certified.values()])
     floor = np.fmax(floor, limited["floor"])
     change = (np.fmax(head, floor) / np.fmax(base, floor)).where(~time, cells["change"])
-    more = (head - base).abs() / MEBIBYTE
+    more = (head - base).abs() / 2**20
     p_value = cells["p_slower"].where(change > limit, cells["p_faster"])
     noise = p_value.map("a ratio within the noise (p = {:.2g})".format)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Width and height of a panel in inches.
 SIZE = (6.0, 4.3)
 STYLE = {
+    # A folder of results may hold settings, which matplotlib reads.
+    "text.usetex": False,
     # Text in an SVG or a PDF stays text that an editor can change.
     "svg.fonttype": "none",
     "pdf.fonttype": 42,

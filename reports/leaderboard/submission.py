@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from msgspec import Meta, Struct
 
@@ -207,9 +208,7 @@ class Apart(GradientEstimator):
         if outcome.status != "ok":
             kind = UnsupportedProblem if outcome.status == "unsupported" else PudleError
             raise kind(outcome.reason)
-        gradient, codes = (
-            torch.frombuffer(bytearray(content), dtype=torch.float64) for content in outcome.result
-        )
+        gradient, codes = (torch.tensor(np.frombuffer(content)) for content in outcome.result)
         return Estimate(
             gradient.view(problem.theta.shape),
             codes.view(problem.code_shape),

@@ -436,8 +436,15 @@ class Copy(_Ending):
         """Return the outcome of a call, which ends the copy where it takes too long."""
         try:
             _send(self.connection, *arguments)
-            if self.connection.poll(min(timeout, MOST_WAITING)):
-                return msgpack.decode(self.connection.recv_bytes(MOST_BYTES), type=Outcome)
+            timeout = min(timeout, MOST_WAITING)
+            if self.connection.poll(timeout):
+                # Half a message may be all that comes.
+                late = threading.Timer(timeout, os.kill, (self.number, SIGKILL))
+                late.start()
+                try:
+                    return msgpack.decode(self.connection.recv_bytes(MOST_BYTES), type=Outcome)
+                finally:
+                    late.cancel()
             self.end()
             return Outcome(None, *failure(_OutOfTime(timeout)))
         except _CLOSED:

@@ -40,6 +40,7 @@ def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
         ({"samples": np.zeros((2, 4, 8, 8)), "weights": np.zeros((2, 4))}, "array 'samples'"),
         ({"weights": np.zeros((3, 5))}, "array 'weights'"),
         ({"weights": np.full((3, 4), "x")}, "array 'weights'"),
+        ({"atoms": np.zeros((3, 0, 0)), "samples": np.zeros((3, 4, 0, 0))}, "array 'atoms'"),
         ({}, "lacks the arrays weights"),
         ({"more": np.zeros(1 << 26, bool)}, "bytes of memory"),
     ],

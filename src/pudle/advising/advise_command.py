@@ -7,8 +7,6 @@ from click import BadParameter, argument, command, get_current_context, option
 
 from ..terminal import check_device, device_option, echo, progress_line
 
-#: Exit code where no candidate meets the requirement; 2 is wrong usage.
-NOTHING = 1
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -76,4 +74,4 @@ def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
     for name, reason in advice.left_out.items():
         echo(f"left out: {name}: {reason}", err=True)
     if not advice.chosen:
-        get_current_context().exit(NOTHING)
+        get_current_context().exit(1)

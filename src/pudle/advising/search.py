@@ -32,11 +32,6 @@ from ..references.certified import SCORED, Reference, default_target, reference
 from ..validation import check_choice
 from ..workers import return_freed_memory, run_in_copy
 
-#: Claims for which no error can be required: their errors are those of a random draw, or of no
-#: gradient.
-NOT_ADVISED = "stochastic", "heuristic"
-#: Claims of what differentiates layers.
-LAYERED = "unrolled", "truncated"
 #: Windows and terms that are tried.
 NUMBERS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 #: Share of all seeds that are to keep an error, and the confidence with which that is stated.
@@ -114,7 +109,7 @@ def candidates(
             with suppress(*[] if named else [PudleError]):
                 made = names.make_estimator(spec) if isinstance(spec, str) else spec
                 name = names.text(made)
-                if made.computes in NOT_ADVISED:
+                if made.computes in ("stochastic", "heuristic"):
                     raise InvalidArgument(
                         f"estimator {name!r} is {made.computes}: no error can be stated for it;"
                         " leave it out"
@@ -125,7 +120,7 @@ def candidates(
         Candidate(made, algorithm, kind, window)
         for algorithm in algorithms
         for made, kind, window in chosen.values()
-        if algorithm.differentiable or made.computes not in LAYERED
+        if algorithm.differentiable or made.computes not in ("unrolled", "truncated")
     ]
 
 

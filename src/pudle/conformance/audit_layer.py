@@ -37,10 +37,6 @@ ORDER = 5
 DEVIATIONS = 3.0
 #: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
 BEYOND = 10.0
-#: A jump of the derivative is a kink beyond this share of it.
-KINK = 1e-3
-#: By how much one half of a matrix is changed to see whether it is read.
-SLIGHTLY = 1e-3
 #: Lines of code that a layer runs more often than this in one call are a loop.
 FEW_TIMES = 2
 #: Packages whose loops are none of a layer's.
@@ -124,7 +120,7 @@ class Layer:
             square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2]
             if not square or distance(tensor.mT.numpy(), tensor.numpy()) > ROUNDED:
                 continue
-            half = SLIGHTLY * torch.ones_like(tensor).triu(1)
+            half = 1e-3 * torch.ones_like(tensor).triu(1)
             moved[1, part.span] += half.flatten()
             moved[2, part.span] += half.mT.flatten()
             half_alone = True
@@ -396,7 +392,7 @@ def slope(function: Callable[[float], float], noise: float, steps: Array = LADDE
     best = left.argmin()
     value, uncertainty, jump = values[best], left[best], jumps[best]
     # A smaller one may be what is left of the curvature.
-    kink = jump if jump > KINK * (abs(value) + jump) else 0.0
+    kink = jump if jump > 1e-3 * (abs(value) + jump) else 0.0
     return Slope(value, uncertainty, kink, steps, quotients, noise)
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 FAILED = 1
 #: Failures of one check that are printed without --all: they mostly have one cause.
 FEW = 4
-#: Least time that a process has to start and to make the estimator, in seconds.
-STARTING = 120.0
 
 
 @click.command("check")
@@ -69,8 +67,9 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
                 raise MissingDependency(outcome.reason)
             return outcome
 
-        # Every target is made before the first is checked, so that wrong usage is told at once.
-        plans = [(target, run(max(timeout, STARTING), _plan, target)) for target in targets]
+        # Every target is made before the first is checked, so that wrong usage is told at once; a
+        # process that has to start has two minutes at least.
+        plans = [(target, run(max(timeout, 120.0), _plan, target)) for target in targets]
         for target, plan in plans:
             if plan.status != "ok":
                 about = "" if target in plan.reason else f"{target} cannot be made: "

@@ -36,8 +36,6 @@ EVERY_KIND = specimens() + FEW
 #: The kinds whose gradients are made of the most different parts.
 DIFFERENT = specimens("sparse coding", "convolutional", "penalty", "ridge")
 DENSE = specimens("sparse coding")
-#: The least condition number of a system that is singular but for rounding.
-LARGE = 1e6
 
 
 @register()
@@ -360,7 +358,7 @@ def check_singular_systems(subject: Subject) -> None:
     )
     condition = math.inf if said.get("singular") else said.get("condition_number", math.inf)
     require(
-        subject.claim != "implicit" or condition > LARGE,
+        subject.claim != "implicit" or condition > 1e6,
         f"condition_number is {condition:.3g}, where more atoms are active than there are"
         " dimensions: report that of the systems as they are",
     )

@@ -23,8 +23,6 @@ TRAINING_SAMPLE, TEST_SAMPLE = "china.jpg", "flower.jpg"
 #: Side in pixels of the window of the structural similarity, 3.5 standard deviations in each
 #: direction.
 WINDOW = 11
-#: Greatest number of filters in a picture; the smoothest are shown.
-MOST_FILTERS = 256
 
 Images = Mapping[str, np.ndarray]
 
@@ -159,12 +157,12 @@ def roughness(filters: np.ndarray) -> np.ndarray:
 
 
 def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return filters (p, k, k) side by side as uint8, from smooth to rough, and their indices in
-    that order.
+    """Return filters (p, k, k) side by side as uint8, from smooth to rough and 256 at most, and
+    their indices in that order.
 
     Each is scaled to its own greatest magnitude; zero is gray in all of them.
     """
-    order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
+    order = np.argsort(roughness(filters), kind="stable")[:256]
     columns = math.ceil(math.sqrt(len(order)))
     sheet = skimage.util.montage(
         [*map(signed, filters[order])],

@@ -22,8 +22,6 @@ from .training import LearningExperiment, result_of
 #: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are
 #: zero with any.
 LEAST_RIDGE = 1e-6
-#: Draws that estimate how alike the labels of random samples are.
-CHANCE_DRAWS = 2000
 
 
 def contributions(codes: np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
@@ -130,7 +128,7 @@ class InterpretationExperiment(Experiment):
         if hasattr(dataset, "labels"):
             labels = replace(dataset, seed=plan.seed).labels()
             random, count = generator(plan.seed, "interpretation labels"), top.shape[1]
-            drawn = [random.choice(len(labels), count, replace=False) for _ in range(CHANCE_DRAWS)]
+            drawn = [random.choice(len(labels), count, replace=False) for _ in range(2000)]
             summary["purity"] = purity(labels[top])
             summary["purity_by_chance"] = purity(labels[np.stack(drawn)])
         pictures = {

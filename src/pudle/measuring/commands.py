@@ -26,8 +26,6 @@ from ..terminal import (
     progress_bar,
 )
 
-#: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
-LOG_SECONDS = 1.0
 KINDS = (*names.KINDS, "problems", "cases", "experiments")
 #: The columns of classes.
 COLUMNS = ("name", "computes", "options", "also called", "origin")
@@ -161,8 +159,8 @@ def run_command(
         def show(done: int, total: int, line: str) -> None:
             nonlocal logged
             bar.update(task, completed=done, total=total, description=line[:60])
-            # A log shows that the run goes on, and how each stage ends, in few lines.
-            if bar.disable and (done == total or time.monotonic() > logged + LOG_SECONDS):
+            # A log shows that the run goes on, a line a second at most, and how each stage ends.
+            if bar.disable and (done == total or time.monotonic() > logged + 1):
                 logged = time.monotonic()
                 echo(f"{done}/{total}: {line}", err=True)
 

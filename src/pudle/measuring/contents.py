@@ -39,8 +39,8 @@ SCHEMA = 4
 Row = dict[str, Any]
 Version: Any = Literal[SCHEMA]
 Status: Any = Literal[STATUSES]
-#: What whole numbers a table can hold, as 64 bits, and what costs are possible.
-Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: Whole numbers that floats hold, and what costs are possible.
+Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Cost = Annotated[float, Meta(ge=0, le=1e18)]
 
 
@@ -52,13 +52,13 @@ def _mapping(optional: Iterable[str], kind: Any = float, **required: Any) -> Any
 
 
 _PLACE = {"seed": Whole, "target": str, "reason": str}
-_ROW: Any = _mapping(ERRORS, depth=Whole, status=Status, **_PLACE)
+_ROW: Any = _mapping(ERRORS, Annotated[float, Meta(ge=0)], depth=Whole, status=Status, **_PLACE)
 _REFERENCE: Any = _mapping(
     ["bound", "gradient_norm", "step", "rho", *(each.name for each in fields(Certificate))],
     status=str,
     **_PLACE,
 )
-_POINT: Any = _mapping(["depth", "window", "relative_error"])
+_POINT: Any = _mapping(["window", "relative_error"], depth=Whole)
 _ORIGIN = _mapping(["commit", "machine", "system", "blas"], str, date=str)
 
 

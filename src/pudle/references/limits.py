@@ -35,8 +35,6 @@ ACCELERATED, MEMORY = 1000, 100
 #: the order in which they are tried: the active set must stay the same within, and what rounding
 #: leaves of the codes counts less in a larger one.
 DIFFERENCE_STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
-#: Largest error that the differences may show, relative to the gradient.
-DIFFERENCE_TOLERANCE = 1e-6
 #: How the reason begins why there is none.
 NO_LIMIT = "no limit to score against: "
 
@@ -274,7 +272,7 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
                 continue
             error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
             rounding = 200 * ROUNDING * above.abs() / distance
-            if error <= DIFFERENCE_TOLERANCE * norm + rounding:
+            if error <= 1e-6 * norm + rounding:
                 break
             reason = (
                 "central differences of the loss at the limits for other theta are"

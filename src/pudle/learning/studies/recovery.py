@@ -12,20 +12,18 @@ from ..training import LearningExperiment
 #: Estimator and outer loss of each gradient.
 GRADIENTS = (("alternating", "lasso"), ("backprop", "lasso"), ("backprop", "reconstruction"))
 
-#: Factor per layer of the decaying threshold, which the paper does not publish. After 100 layers
-#: this one leaves 0.07 of the penalty. The remaining error falls with the square of that share; but
-#: the smaller the factor, the more wrong entries hold the learning back at its start
-#: (`docs/results/recovery.md`).
-DECAY = 0.974
 #: Algorithms of the second experiment, by thresholding rule. The constant one is the soft threshold
-#: at the penalty 0.2.
+#: at the penalty 0.2. The paper does not publish the factor per layer of the decaying threshold:
+#: after 100 layers this one leaves 0.07 of the penalty. The remaining error falls with the square
+#: of that share; but the smaller the factor, the more wrong entries hold the learning back at its
+#: start (`docs/results/recovery.md`).
 ALGORITHMS = {
     name: f"ista(step=0.2, thresholding={rule!r})"
-    for name, rule in (
-        ("constant", "soft"),
-        ("decaying", f"decaying(decay={DECAY})"),
-        ("hard", "hard(threshold=0.1)"),
-    )
+    for name, rule in {
+        "constant": "soft",
+        "decaying": "decaying(decay=0.974)",
+        "hard": "hard(threshold=0.1)",
+    }.items()
 }
 
 #: Far start: full batches, three gradients, three depths.
