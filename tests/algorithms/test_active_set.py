@@ -146,7 +146,7 @@ def test_what_it_does_not_solve_is_refused():
     problem, solver = sparse_problem(), ActiveSet()
     pudle.make_estimator("analytic").estimate(problem, solver, 9)
     assert "lipschitz_constant" not in vars(problem)
-    for name in ("backprop", "truncated(window=3)", "forward"):
+    for name in ("backprop", "forward"):
         call = pudle.make_estimator(name).estimate
         text = refusal(lambda call=call: call(problem, solver, 9), pudle.UnsupportedProblem)
         assert "active_set solves" in text and "analytic" in text and "ista" in text
