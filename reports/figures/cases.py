@@ -12,8 +12,6 @@ from pudle.reports.load import TITLES, Results
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.summary import predicted_slopes
 
-#: A heat map of fewer windows than this shows nothing that the curves do not show.
-FEWEST_WINDOWS = 3
 #: Columns of costs, each with its metric and its unit.
 COSTS = {"ms": ("seconds", 1e-3), "mib": ("memory_bytes", 2.0**20)}
 TIME = Axis("ms", "time of one gradient (ms)", "log")
@@ -159,7 +157,8 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     best = max(scores, stored, key=lambda rows: rows["window"].nunique())
     groups = best.assign(window=pd.to_numeric(best["window"])).groupby(["depth", "window"])
     data = groups["relative_error"].median().reset_index()
-    if data["window"].nunique() < FEWEST_WINDOWS:
+    # A heat map of two windows shows nothing that the curves do not show.
+    if data["window"].nunique() < 3:
         return
     last = data["depth"].max()
     words = "; ".join(

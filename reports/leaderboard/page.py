@@ -40,8 +40,6 @@ FAMILIES = {
 #: A submitted error may differ from ours by this factor: sums in another order can change the
 #: support of a code. Below the floor both are rounding. Times that differ by less are as long.
 ELSEWHERE, FLOOR = 1.25, 1e-12
-#: The most characters of a reason.
-MOST_TOLD = 500
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
@@ -66,7 +64,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
             )
         except Exception as error:  # noqa: BLE001  # a stranger's records hold anything
             # Neither what a folder is called nor what a stranger's code says is plain text.
-            why = text.printable(failure(error)[1][:MOST_TOLD])
+            why = text.printable(failure(error)[1][:500])
             refused.append({"submission": text.printable(name), "why": why})
         else:
             accepted.append(described(manifest))

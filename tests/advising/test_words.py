@@ -35,4 +35,4 @@ def test_an_advice_is_a_sentence_with_what_it_rests_on():
     # A share is rounded down.
     assert "78 %" in rest[0] and "2 seeds have" in rest[2]
     tied = str(replace(ADVICE, next_ratio=Ratio(1.1, 0.9, 1.3, 0.2), base=None))
-    assert "cannot be told apart" in tied and "backprop does not reach" in tied
+    assert "cannot be told apart" in tied and "no measurement of backprop" in tied

@@ -51,17 +51,10 @@ MISSES, ATTEMPTS = 0.05, 3
 #: A more careful choice has so many times the layers or, where none is required, so many times the
 #: error.
 DEEPER, WEAKER = 1.2, 1.5
-#: An error is stated as at most so many times the largest one seen: errors that spread over many
-#: decades would make a tolerance limit useless, and new seeds test it.
-WIDEST = 3.0
 #: Rounds of the times on each of the first few seeds.
 ROUNDS, TIMED = 7, 3
 #: Steps of a short training, and its optimizer.
 STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
-#: Its outer loss is evaluated after so many times the layers of the deeper of the two.
-EVALUATED = 4
-#: A training that reaches this share of the other's decrease of the loss is as good.
-AS_GOOD = 0.95
 #: What the errors are measured against.
 TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
 #: Least share of all seeds that is not called little.
@@ -198,7 +191,7 @@ class Advice:
                 " allow a larger error, or more layers."
             )
         elif chosen := self.chosen:
-            beside = "; backprop does not reach that error within the depths that were tried"
+            beside = "; no measurement of backprop reaches that error"
             if base := self.base:
                 times, layers = self.base_ratio, text.count(base.depth, "layer")
                 beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
@@ -385,7 +378,8 @@ def verified(
     """
     draws, depth, required = search.draws, int(chosen.depth), search.requirement.error
     errors = draws.errors(candidate, search.more, [depth]).loc[depth]
-    limit = np.clip(tolerance_limit(errors), errors.max(), WIDEST * errors.max())
+    # Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
+    limit = np.clip(tolerance_limit(errors), errors.max(), 3 * errors.max())
     stated = required or rounded_up(limit)
     for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
         seeds = draws.scorable(drawn)
@@ -470,7 +464,8 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     if len(pair) < 2:
         return replace(advice, training="No training: there is no runner-up to compare with.")
     start = draws.problem(0)
-    deep = EVALUATED * max(each.depth for each in pair)
+    # The outer loss is evaluated after more layers.
+    deep = 4 * max(each.depth for each in pair)
 
     def loss(problem: Any) -> float:
         with torch.no_grad():
@@ -486,7 +481,8 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
         falls.append(before - loss(replace(start, **start.fields_at(trained.theta))))
         took = text.seconds(trained.history["seconds"].iloc[-1])
         results.append(f"by {falls[-1]:.3g} with {each} in {took}")
-    holds = falls[0] >= AS_GOOD * falls[1] and falls[0] > 0
+    # Nearly as much is as good.
+    holds = falls[0] >= 0.95 * falls[1] and falls[0] > 0
     verdict = "holds" if holds else "does not hold in this training: prefer the other"
     fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
     return replace(advice, training=f"{fell}: the advice {verdict}.")

@@ -30,13 +30,13 @@ REGULAR = 1e3
 
 @dataclass(frozen=True)
 class Squeeze(Soft):
-    """A rule as users write it: the soft one, and a tenth less."""
+    """A rule as users write it: the soft one, and less by a share that falls with the layers."""
 
     name = "squeeze"
     proximal = False
 
-    def __call__(self, values: torch.Tensor, *rest: Any) -> torch.Tensor:
-        return 0.9 * Soft()(values, *rest)
+    def __call__(self, *given: Any) -> torch.Tensor:
+        return (1 - 0.1 / (given[2] + 1)) * super().__call__(*given)
 
 
 @cache
@@ -184,8 +184,10 @@ class ClosedForm:
         if isinstance(rule, Hard):
             codes = np.where(soft(values, rule.threshold or threshold, nonnegative), values, 0)
         else:
-            scale, decay = 0.9 if isinstance(rule, Squeeze) else 1.0, getattr(rule, "decay", 1.0)
-            codes = scale * soft(values, threshold * decay**iteration, nonnegative)
+            scale, decay = 0.1 * isinstance(rule, Squeeze), getattr(rule, "decay", 1.0)
+            codes = (1 - scale / (iteration + 1)) * soft(
+                values, threshold * decay**iteration, nonnegative
+            )
         inside = np.abs(codes.real) <= self.bound
         return codes if inside.all() else np.where(inside, codes, np.sign(codes.real) * self.bound)
 

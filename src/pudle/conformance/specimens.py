@@ -212,10 +212,11 @@ OTHERS = (
 @dataclass(frozen=True, eq=False)
 class _Moving(State):
     previous: Any = None
+    latest: Any = None
 
 
 class HeavyBall(Fista):
-    """An algorithm as users write it: its layers have a memory beside the codes."""
+    """An algorithm as users write it: its layers read nothing but a memory beside the codes."""
 
     name = "heavy_ball"
 
@@ -224,13 +225,14 @@ class HeavyBall(Fista):
 
     def start(self, problem: Any, initial: torch.Tensor | None = None) -> State:
         codes = super().start(problem, initial).codes
-        return _Moving(codes, codes, previous=codes)
+        return _Moving(codes, codes, previous=codes, latest=codes)
 
     def advance(self, problem: Any, state: Any, step: float) -> State:
-        inertia = 0.5 * (state.codes - state.previous)
-        moved = state.codes - step * problem.smooth_gradient(state.codes) + inertia
-        codes = problem.prox(moved, step, self.thresholding, state.iteration)
-        return _Moving(codes, codes, iteration=state.iteration + 1, previous=state.codes)
+        latest, iteration = state.latest, state.iteration
+        inertia = 0.5 * (latest - state.previous)
+        moved = latest - step * problem.smooth_gradient(latest) + inertia
+        codes = problem.prox(moved, step, self.thresholding, iteration)
+        return _Moving(codes, codes, iteration=iteration + 1, previous=latest, latest=codes)
 
 
 class Relaxed(Ista):

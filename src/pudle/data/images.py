@@ -141,8 +141,9 @@ def grids(images: Images, size: int) -> dict[str, tuple[int, int]]:
     for name, (height, width) in shapes.items():
         if min(height, width) < size:
             raise InvalidArgument(
-                f"size={size} does not fit into {name} ({width} x {height} pixels): give size <="
-                f" {min(height, width)} or remove that image"
+                f"size={size} does not fit into {name} ({width} x {height} pixels): give the"
+                f" dataset size <= {min(height, width)}, as in --dataset 'noisy_crops(size=64)', or"
+                " remove that image"
             )
         positions[name] = height - size + 1, width - size + 1
     return positions

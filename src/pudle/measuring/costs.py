@@ -33,8 +33,6 @@ from .store import Store
 
 Clock = Callable[[], float]
 
-#: A time is that of the fastest of as many calls as take so many seconds together.
-SAMPLE_SECONDS = 0.002
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 #: Rounds of the times of a problem at least. A depth gets more, up to so many, and until all have
@@ -67,7 +65,7 @@ def sample(call: Callable[[], Any], clock: Clock) -> float:
     on the machine only ever adds to a time. There is no garbage collection meanwhile.
     """
     taken: list[float] = []
-    while sum(taken) < SAMPLE_SECONDS:
+    while sum(taken) < 0.002:
         # Of a call that the clock cannot see there is still an end.
         taken.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
     return min(taken)

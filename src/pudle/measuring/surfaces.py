@@ -20,10 +20,6 @@ from .measurement import stored_reference
 from .scoring import score
 from .store import Store
 
-#: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only
-#: one.
-DIRECTIONS = 4
-
 
 def window_surface(
     problem: Problem,
@@ -144,7 +140,7 @@ def directions(theta: Tensor) -> Tensor:
     if theta.ndim == 0:
         return torch.ones_like(theta)[None]
     random = streams.generator(0, "surfaces jacobian_error")
-    return torch.as_tensor(random.standard_normal((DIRECTIONS, *theta.shape))).to(theta)
+    return torch.as_tensor(random.standard_normal((4, *theta.shape))).to(theta)
 
 
 def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> Artifact:

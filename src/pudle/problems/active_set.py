@@ -11,9 +11,6 @@ from ..kernel_choice import choice
 #: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits
 #: in cache.
 WORKSPACE = 2**18
-#: Share of the condition number at which a system counts as singular from which a bound on it
-#: leaves doubt.
-DOUBT = 0.1
 #: Number of systems with the largest bounds whose condition numbers are computed first.
 FIRST_ROUND = 8
 
@@ -99,7 +96,8 @@ def solve_by_cholesky(
     else:
         bounds.fill_(torch.inf)
     sizes = active.sum(1)
-    doubtful = (sizes > 0) & ~(bounds < DOUBT / (sizes * torch.finfo(hessian.dtype).eps))
+    # From a tenth of the condition number on at which a system counts as singular.
+    doubtful = (sizes > 0) & ~(bounds < 0.1 / (sizes * torch.finfo(hessian.dtype).eps))
     largest, singular = 1.0, 0
     if doubtful.any():
         systems = solve_active_systems(hessian, active[doubtful], right_hand_side[doubtful])

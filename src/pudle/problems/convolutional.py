@@ -27,9 +27,6 @@ LIPSCHITZ_TOLERANCE = 1e-6
 MAX_DENSE = 64
 #: Most conjugate gradient iterations for one active system.
 MAX_ITERATIONS = 5000
-#: Frequencies per polynomial degree at which `lipschitz_bound` samples: the bound is at most 17
-#: % too large.
-SAMPLES_PER_DEGREE = 8
 
 
 class Geometry(NamedTuple):
@@ -139,7 +136,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Draw filters and images that are not necessarily square."""
         kernel = random.integers(1, 5, 2)
         image = kernel + random.integers(0, 6, 2)
-        n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 100]), 4, 4]))
+        n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 300]), 4, 4]))
         stride = int(random.integers(1, kernel.min() + 1))
         dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
         observations = drawn(random, n, channels, *image)
@@ -258,7 +255,8 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         down, across = -(-height // stride), -(-width // stride)
         blocks = pad(filters, (0, across * stride - width, 0, down * stride - height))
         phases = pixel_unshuffle(blocks, stride)
-        grid = [SAMPLES_PER_DEGREE * max(taps - 1, 1) for taps in (down, across)]
+        # Eight frequencies per degree: the bound is at most 17 % too large.
+        grid = [8 * max(taps - 1, 1) for taps in (down, across)]
         transform = torch.fft.rfft2(phases, s=grid).permute(2, 3, 1, 0)
         if p < phases.shape[1]:
             transform = transform.mH

@@ -190,7 +190,7 @@ class DictionaryProblem(L1Problem):
         whether the generating dictionary and codes are given.
         """
         largest = float(self.smooth_gradient(self.initial_codes()).abs().max())
-        options: dict[str, Any] = {"penalty": largest * 10 ** random.uniform(-1.5, -0.2)}
+        options: dict[str, Any] = {"penalty": largest * 10 ** random.uniform(-2.5, -0.2)}
         if random.random() < 0.4:
             options["l2_penalty"] = self.lipschitz_constant * random.uniform(0.01, 0.5)
         truth = {"generating_dictionary": dictionary, "generating_codes": codes}
