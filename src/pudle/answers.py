@@ -433,7 +433,7 @@ def closest(points: Sequence[Point]) -> Point | None:
     if not points:
         return None
     least = min(point.error for point in points)
-    near = [point for point in points if point.error <= (1 + SAME_ERROR) * least]
+    near = [point for point in points if point.error - least <= SAME_ERROR * abs(least)]
     return min(_fastest(near), key=lambda point: point.error)
 
 

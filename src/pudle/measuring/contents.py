@@ -52,7 +52,7 @@ def _mapping(optional: Iterable[str], kind: Any = float, **required: Any) -> Any
 
 
 _PLACE = {"seed": Whole, "target": str, "reason": str}
-_ROW: Any = _mapping(ERRORS, Annotated[float, Meta(ge=0)], depth=Whole, status=Status, **_PLACE)
+_ROW: Any = _mapping(ERRORS, depth=Whole, status=Status, **_PLACE)
 _REFERENCE: Any = _mapping(
     ["bound", "gradient_norm", "step", "rho", *(each.name for each in fields(Certificate))],
     status=str,

@@ -63,7 +63,8 @@ def measure(request: Mapping[str, Any], home: Path) -> None:
         needed = group != "estimators" or request.get("only")
         if needed and request.get(group) and not options[group]:
             return
-    execute(select(profile, home=home, **options), home=home)
+    # Both sides call files alike, as seen from their checkouts.
+    execute(select(profile, home=Path(), **options), home=home)
 
 
 _read, _timer = functools.cache(read_record), functools.cache(costs.timer)
