@@ -262,9 +262,6 @@ def images(problem):
 SOMEWHERE = {
     "an iteration": lambda p, t: p.default_algorithm == "iteration",
     "a part of a larger tensor": lambda p, t: p.theta.ndim == 2 and 1 not in p.theta.stride(),
-    "a matrix by columns": lambda p, t: (
-        p.theta.ndim == 2 and p.theta.stride() == (1, p.theta.shape[0]) and p.theta.shape[0] > 1
-    ),
     "thousands of samples": lambda p, t: len(getattr(p, "observations", ())) > 12_000,
     "a large state": lambda p, t: SOMEWHERE["an iteration"](p, t) and p.code_shape[1] > 500,
     "a derived problem": lambda p, t: SparseCoding in type(p).__bases__,
@@ -314,11 +311,6 @@ DEFECTS = {
         ),
         "nothing to solve at the start": instead(
             lambda p, a, t: (Analytic() if t else Alternating()).estimate(p, a, t), Analytic()
-        ),
-        "an algorithm by its class": instead(
-            lambda p, a, t: Backprop().estimate(
-                p, pudle.Ista(a.step, a.thresholding, initial=a.initial), t
-            )
         ),
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},

@@ -92,6 +92,19 @@ def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(group, ask
     assert asked(**{group: ["no_such"]}, only=group == "estimators") is None
 
 
+def test_both_commits_call_a_file_alike(asked, tmp_path, monkeypatch):
+    names = set()
+    for side in ("base", "head"):
+        own = tmp_path / side / "own.py"
+        own.parent.mkdir()
+        own.write_text(
+            "import pudle\ndef problem():\n return pudle.make_dataset('ridge').problem()"
+        )
+        monkeypatch.chdir(own.parent)
+        names |= {case.name for case in asked(datasets=["own.py"]).cases}
+    assert len(names) == 1
+
+
 def test_a_commit_measures_what_it_has_of_what_is_asked_for(asked):
     some = asked(estimators=["one_step", "no_such"], only=True, cases=[CASE, "no_such*"])
     assert [case.name for case in some.cases] == [CASE] and some.estimators == ("one_step",)
