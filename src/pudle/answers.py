@@ -148,11 +148,22 @@ class Rounds:
         """Return the times at a depth, NaN in rounds without those that it lies between."""
         return np.array([line.at(depth).value for line in self._lines])
 
-    def quartiles(self, depth: float) -> tuple[float, float]:
-        """Return the quartiles of the times at a depth, NaN of too few."""
-        known = [value for value in self.at(depth) if value == value]
-        enough = known if len(known) >= LEAST_ROUNDS else [nan]
-        return float(np.quantile(enough, 0.25)), float(np.quantile(enough, 0.75))
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def quartiles(self, depth: float) -> tuple[float, ...]:
+        """Return the quartiles of the times at a depth, between measured ones linear as the median
+        is; NaN of too few.
+        """
+        lines = (
+            Line(
+                {
+                    key: float(np.quantile(taken, share))
+                    for key, taken in self.samples.items()
+                    if len(taken) >= LEAST_ROUNDS
+                }
+            )
+            for share in (0.25, 0.75)
+        )
+        return tuple(line.inside(depth) for line in lines)
 
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""

@@ -77,8 +77,8 @@ def reference(
     if algorithm is None:
         if not isinstance(problem, FixedPoint):
             raise InvalidArgument(
-                "target='limit' is the limit of an algorithm: pass it, such as"
-                " algorithm=pudle.Ista(), or use target='exact' where an exact solution is known"
+                "no exact solution is known or wanted here, and target='limit' is the limit of an"
+                " algorithm: pass it, such as algorithm=pudle.Ista()"
             )
         algorithm = Iteration()
     return limit_reference(problem, algorithm)

@@ -44,8 +44,8 @@ class Certificate:
         Largest violation of the optimality conditions.
     smallest_eigenvalue : float
         Smallest eigenvalue of the active Gram (Hessian) matrices; infinite if no sample has an
-        active entry. For a `FixedPoint`, as the next, one minus the spectral radius of the Jacobian
-        of its step.
+        active entry, and for the limit of a problem of another kind. For a `FixedPoint`, as the
+        next, one minus the spectral radius of the Jacobian of its step.
     largest_eigenvalue : float
         Largest eigenvalue of the regular ones among these matrices; zero if there is none.
     condition_number : float
