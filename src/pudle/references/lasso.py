@@ -31,9 +31,6 @@ MAX_ITERATIONS = 50_000
 SINGULAR = 1e12
 #: Samples solved at once, so that the working set stays in cache.
 CHUNK = 4096
-#: Rows that are summed in one product: rows that repeat round alike, so that the rounding of a
-#: longer sum would exceed a random walk's.
-ALIKE = 64
 
 
 def row_norms(matrix: Tensor) -> Tensor:
@@ -161,7 +158,9 @@ class DenseModel(LinearModel):
         return vectors @ self.hessian
 
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
-        if len(codes) <= ALIKE:
+        # Rows that repeat round alike, so that the rounding of a longer sum would exceed a random
+        # walk's.
+        if len(codes) <= 64:
             return residual.T @ codes
         first, second = map(self.contract, residual.tensor_split(2), codes.tensor_split(2))
         return first + second
