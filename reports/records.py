@@ -90,6 +90,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
+        # A whole number in a file may exceed all floats.
         usable = self.status == "ok" and isinstance(value, int | float) and abs(value) < 1e300
         return float(value) if usable else math.nan
 

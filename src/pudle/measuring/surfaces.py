@@ -134,8 +134,8 @@ def jacobian_error(
 
 
 def directions(theta: Tensor) -> Tensor:
-    """Return standard normal directions of theta, stacked along the first axis; for a scalar theta
-    the number one.
+    """Return four standard normal directions of theta, stacked along the first axis; for a scalar
+    theta the number one.
     """
     if theta.ndim == 0:
         return torch.ones_like(theta)[None]

@@ -272,6 +272,7 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
                 continue
             error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
             rounding = 200 * ROUNDING * above.abs() / distance
+            # The differences may be off by so much, relative to the gradient.
             if error <= 1e-6 * norm + rounding:
                 break
             reason = (

@@ -256,10 +256,11 @@ def test_a_submission_gives_numbers_and_its_file_is_loaded_elsewhere(stranger):
 
 @pytest.mark.parametrize("does", ["burn", "leave behind"])
 def test_the_processor_time_of_a_submission_is_what_the_system_counts(stranger, does):
+    # The first waits for whatever earlier tests left, too.
+    stranger()
     _, quick = stranger()
     _, slow = stranger(does)
-    # Copies of a large process take long to start on some machines.
-    assert 0 < quick.diagnostics["seconds"] < slow.diagnostics["seconds"] >= 0.3
+    assert 0 < quick.diagnostics["seconds"] < 0.3 <= slow.diagnostics["seconds"]
 
 
 @pytest.mark.parametrize(
