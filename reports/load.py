@@ -348,7 +348,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
                 # What leads elsewhere is a problem of its own.
                 described[name]["problem"] = name
         records.append(claims | pair)
-        # A record without scores is one row with its reason; costs have records of their own.
+        # A record without scores is one row with its reason. Costs have records of their own.
         scored = (record and record.scores) or [{"target": case.targets[0]} | claims]
         rows += [row | pair | dict.fromkeys(COSTS) | _origin(origin) for row in scored]
     for cell in cells:

@@ -62,7 +62,8 @@ def clock(device: str) -> Clock:
 
 def sample(call: Callable[[], Any], clock: Clock) -> float:
     """Return the seconds of the fastest of as many calls as take two milliseconds together, of one
-    where that takes longer: other work on the machine only ever adds to a time. There is no garbage collection meanwhile.
+    where that takes longer: other work on the machine only ever adds to a time. There is no
+    garbage collection meanwhile.
     """
     taken: list[float] = []
     while sum(taken) < 0.002:
