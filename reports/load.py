@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 
 from pudle import names, paired, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
@@ -21,10 +22,15 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring import contents
 from pudle.measuring.case import labels, problem_labels
-from pudle.measuring.contents import Artifact, CostRecord, Row, RunList, ScoreRecord
+from pudle.measuring.contents import RunList
+from pudle.measuring.provenance import Origin
+from pudle.measuring.results.cost import CostRecord
+from pudle.measuring.results.score import ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
 
+#: A row of a table, by column.
+Row = dict[str, Any]
 #: Metrics that are costs: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
 COSTS = (*TIMES, "memory_bytes")
@@ -73,11 +79,9 @@ class Results:
     cases: Mapping[str, Row]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
-    provenances: Sequence[Row] = ()
+    provenances: Sequence[Origin] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: Sequence[str] = ()
-    #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
-    artifacts: Sequence[Artifact] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
     experiments: Sequence[ExperimentRecord] = ()
     #: A line for each file that is damaged and therefore left out: it names the file and the
@@ -211,19 +215,6 @@ class Results:
         scored = self.references[self.references["status"].isin(("certified", "limit"))]
         return scored[scored["bound"] > 0].groupby(["case", "target"])["bound"].max().to_dict()
 
-    def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind that have an error, as a table with the
-        column ``seed``.
-        """
-        rows = [
-            {"seed": item.seed} | row
-            for item in self.artifacts
-            if (item.kind, item.case) == (kind, case)
-            for row in item.rows
-        ]
-        table = pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
-        return table.dropna(subset="relative_error")
-
 
 # -- from files
 
@@ -288,10 +279,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         ExperimentRecord,
         {name: f"store/{place}" for name, place in sorted(run.experiments.items())},
     )
-    keys = {(case, kind): key for case, kind, key in run.artifacts}
-    artifacts = read(
-        Artifact, {(case, kind): f"store/artifacts/{case}-{kind}.json" for case, kind in keys}
-    )
     scores = read(
         ScoreRecord,
         {
@@ -312,11 +299,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         if lies_at(home / "selection.json"):
             instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
         raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
-    current = [artifact for name, artifact in artifacts.items() if artifact.key == keys[name]]
-    if len(current) < len(artifacts):
-        notes.append(
-            f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
-        )
     if cases and not scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         cases, cells = {}, {}
@@ -326,10 +308,10 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
 
     for record in (*scores.values(), *costs.values()):
         # It holds at this commit, whichever commit first measured it.
-        record.provenance |= {"commit": commit} if commit else {}
+        record.provenance.commit = commit or record.provenance.commit
     provenances = sorted(
         (record.provenance for record in (scores or experiments).values()),
-        key=lambda origin: origin["date"],
+        key=lambda origin: origin.date,
         reverse=True,
     )
     unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
@@ -349,26 +331,31 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
                 described[name]["problem"] = name
         records.append(claims | pair)
         # A record without scores is one row with its reason. Costs have records of their own.
-        scored = (record and record.scores) or [{"target": case.targets[0]} | claims]
+        scored = [structs.asdict(row) for row in record.scores] if record else []
+        scored = scored or [{"target": case.targets[0]} | claims]
         rows += [row | pair | dict.fromkeys(COSTS) | _origin(origin) for row in scored]
     for cell in cells:
         row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
         record = scores.get(cell[1:3])
-        at = record.at(cell[3]) if record else {"status": "ok"}
+        at = record.at(cell[3]) if record else contents.Verdict()
         if cost := costs.get(cell):
             row |= {cell[0]: cost.value, "samples": tuple(cost.samples), "turns": cost.turns}
             row |= {"status": cost.status, "reason": cost.reason} | _origin(cost.provenance)
-        elif at["status"] == "ok":
+        elif at.status == "ok":
             row |= unmeasured
         else:
             # A time has no number for the same reason as the scores.
-            row["status"] = "error" if at["status"] in BROKEN else "skipped"
-            row["reason"] = f"{at['status']}: {at['reason']}"
+            row["status"] = "error" if at.status in BROKEN else "skipped"
+            row["reason"] = f"{at.status}: {at.reason}"
         rows.append(row)
     frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
     # All estimators of a case share its references.
     references = pd.DataFrame(
-        [row | {"case": name} for (name, _), record in scores.items() for row in record.references],
+        [
+            structs.asdict(row) | {"case": name}
+            for (name, _), record in scores.items()
+            for row in record.references
+        ],
         columns=REFERENCES,
     ).drop_duplicates(["case", "seed", "target"], ignore_index=True)
     return Results(
@@ -383,14 +370,13 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         estimators=run.selection.estimators if run.selection and cases else (),
         provenances=provenances,
         notes=notes,
-        artifacts=[artifact for artifact in current if artifact.case in described],
         experiments=[*experiments.values()],
         damaged=damaged,
     )
 
 
-def _origin(provenance: Row) -> Row:
-    return {name: provenance.get(name) or "" for name in ("commit", "machine")}
+def _origin(provenance: Origin) -> Row:
+    return {"commit": provenance.commit or "", "machine": provenance.machine or ""}
 
 
 def _frame(rows: list[Row], cases: Mapping[str, Row]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from msgspec import Struct, convert
 from pudle.errors import UnreadableResult
 from pudle.files import REMEDY, content_digest, read_arrays
 from pudle.measuring import contents
+from pudle.measuring.results import experiment
 
 #: By kind of experiment: the arrays that a report shows, with a letter for each axis; axes with the
 #: same letter have the same length.
@@ -31,7 +32,7 @@ class Training(Struct):
     depth: contents.Whole
 
 
-class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
+class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
     """The stored result of one experiment; the options of a training that it contains stand beside
     its own.
     """

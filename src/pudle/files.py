@@ -115,10 +115,11 @@ def strict(content: Any) -> Any:
 
     TypeError, ValueError and AttributeError say that it holds something else.
     """
-    return json.loads(json.dumps(content, default=_plain), parse_constant=lambda _: None)
+    return json.loads(json.dumps(content, default=plain), parse_constant=lambda _: None)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a record, or another value that JSON does not hold, as one that it does."""
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
