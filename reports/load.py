@@ -21,7 +21,7 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring import contents
 from pudle.measuring.case import labels, problem_labels
-from pudle.measuring.contents import Artifact, CostRecord, Row, RunList, ScoreRecord
+from pudle.measuring.contents import CostRecord, Row, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
 
@@ -76,8 +76,6 @@ class Results:
     provenances: Sequence[Row] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: Sequence[str] = ()
-    #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
-    artifacts: Sequence[Artifact] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
     experiments: Sequence[ExperimentRecord] = ()
     #: A line for each file that is damaged and therefore left out: it names the file and the
@@ -211,19 +209,6 @@ class Results:
         scored = self.references[self.references["status"].isin(("certified", "limit"))]
         return scored[scored["bound"] > 0].groupby(["case", "target"])["bound"].max().to_dict()
 
-    def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind that have an error, as a table with the
-        column ``seed``.
-        """
-        rows = [
-            {"seed": item.seed} | row
-            for item in self.artifacts
-            if (item.kind, item.case) == (kind, case)
-            for row in item.rows
-        ]
-        table = pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
-        return table.dropna(subset="relative_error")
-
 
 # -- from files
 
@@ -288,10 +273,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         ExperimentRecord,
         {name: f"store/{place}" for name, place in sorted(run.experiments.items())},
     )
-    keys = {(case, kind): key for case, kind, key in run.artifacts}
-    artifacts = read(
-        Artifact, {(case, kind): f"store/artifacts/{case}-{kind}.json" for case, kind in keys}
-    )
     scores = read(
         ScoreRecord,
         {
@@ -312,11 +293,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         if lies_at(home / "selection.json"):
             instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
         raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
-    current = [artifact for name, artifact in artifacts.items() if artifact.key == keys[name]]
-    if len(current) < len(artifacts):
-        notes.append(
-            f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
-        )
     if cases and not scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         cases, cells = {}, {}
@@ -383,7 +359,6 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         estimators=run.selection.estimators if run.selection and cases else (),
         provenances=provenances,
         notes=notes,
-        artifacts=[artifact for artifact in current if artifact.case in described],
         experiments=[*experiments.values()],
         damaged=damaged,
     )

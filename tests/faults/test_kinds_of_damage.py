@@ -24,7 +24,7 @@ from pudle.files import read_arrays, read_record, write_record
 from pudle.learning.learner import Learner
 from pudle.learning.run import CHECKPOINT
 from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.contents import Artifact, CostRecord, Rounds, ScoreRecord
+from pudle.measuring.contents import CostRecord, Rounds, ScoreRecord
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.run import survey
 from pudle.measuring.selection import Selection
@@ -37,11 +37,6 @@ NAME = "synthetic-ista-lasso"
 #: The files that a report reads, what each of them shows, and another file of the same kind.
 SHOWN = {
     "scores": (f"{NAME}/0-*.json", ("scores", NAME, "alternating"), f"{NAME}/1-*.json"),
-    "curve": (
-        "artifacts/*-jacobian_error.json",
-        ("jacobian_error", NAME),
-        "artifacts/*-window_surface.json",
-    ),
     "training": ("experiments/one-*.json", ("one",), "experiments/two-*.json"),
     "arrays": ("experiments/two-*.npz", ("two",), "experiments/three-*.npz"),
     "time": (
@@ -152,9 +147,7 @@ def home(whole, tmp_path):
 
 
 def shown(home):
-    """Return what a report shows: scores, times and memory with a value, curves and surfaces, and
-    experiments.
-    """
+    """Return what a report shows: scores, times and memory with a value, and experiments."""
     with bound_by_permissions():
         read = load(home, "quick")
     measured = read.frame[read.frame["status"].eq("ok")]
@@ -163,7 +156,6 @@ def shown(home):
     return {
         *(("scores", row["case"], row["estimator"]) for row in scored),
         *costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None),
-        *((item.kind, item.case) for item in read.artifacts),
         *((item.name,) for item in read.experiments),
     }
 
@@ -189,19 +181,14 @@ def test_a_report_names_the_file_and_shows_all_else(whole, home, name, damage):
     assert "Damaged and left out" in (home / "quick" / "report" / "report.md").read_text()
 
 
-def test_a_folder_that_cannot_be_read_hides_nothing_silently(whole, home):
-    """Neither surfaces, scores and experiments from a report, nor results from a list of them."""
+def test_a_folder_that_cannot_be_read_hides_nothing_silently(home):
     store = home / "quick" / "store"
-    for folder, lost in (("artifacts", 2), ("experiments", 3), (f"{NAME}/costs", 8)):
+    for folder, lost in (("experiments", 3), (f"{NAME}/costs", 8)):
         (store / folder).chmod(0)
         lines = pudle("report", "--home", home, "--format", "csv")
         named = [line for line in lines if line.startswith("left out: ")]
         assert len(named) == lost and all(str(store / folder) in line for line in named)
         (store / folder).chmod(0o755)
-    (home / "quick").chmod(0)
-    (line,) = pudle("report", "--index", home, whole, "--out", home.parent)
-    assert line.startswith(f"left out: {home / 'quick'} cannot be read")
-    (home / "quick").chmod(0o755)
 
 
 def leaves(content):
@@ -213,7 +200,7 @@ def leaves(content):
         yield from leaves(content[key]) if inner else [(content, key)]
 
 
-TYPES = {"scores": ScoreRecord, "curve": Artifact, "training": ExperimentRecord, "time": CostRecord}
+TYPES = {"scores": ScoreRecord, "training": ExperimentRecord, "time": CostRecord}
 
 
 @pytest.mark.parametrize("name", TYPES)
