@@ -45,18 +45,12 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
         " draw every figure into a file of its own, with its data as CSV; markdown then shows it."
     ),
 )
-@click.option(
-    "--index",
-    is_flag=True,
-    help="Write a page about every result in the folders RESULTS, with links to reports.",
-)
 def report_command(
     results: Sequence[str],
     profile: str,
     home: Path | None,
     out: Path | None,
     formats: Sequence[str],
-    index: bool,
 ) -> None:
     """Write the report as a page, as tables or as figures; several RESULTS stand side by side in
     one page.
@@ -71,7 +65,6 @@ def report_command(
       pudle report --profile default --format latex,pdf --out paper/
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
-      pudle report --index results/
     """
     # These import torch, which --help does not need.
     from pudle.errors import InvalidArgument, UnreadableResult
@@ -85,38 +78,32 @@ def report_command(
 
     home = home or results_home()
     damaged = []
-    reports, files = {}, {}
+    files = {}
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
-    if index:
-        folders = [Path(name) for name in results] or [home]
-        place = out or folders[0]
-        files[place / "index.html"] = page.index(folders, place, damaged)
-        shown = list(files)
-    else:
-        named = dict.fromkeys(results)
-        loaded = read_each(named, lambda name: (name, load_side(name, home, profile)), damaged)
-        if damaged and not loaded:
-            raise UnreadableResult("; ".join(damaged))
-        sides = dict(loaded) or {profile: load(home, profile)}
-        damaged += [line for side in sides.values() for line in side.damaged]
-        linked = [name for name in DRAWN if name in formats]
-        reports = {name: Report.of(side, linked) for name, side in sides.items()}
-        first, *others = reports.values()
-        made = Runs(reports) if others else first
-        own = len(named) == 1 and folder_of(results[0], profile)
-        folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
-        for name, content in first.figure_files():
-            files[folder / FIGURES / name] = content
-        shown = [folder / FIGURES] if files else []
-        for name in (name for name in ENDINGS if name in formats):
-            make = partial(page.html, reports) if name == "html" else getattr(made, name, None)
-            if make is None:
-                raise InvalidArgument(
-                    f"--format {name} is for one result: leave it out for several side by side"
-                )
-            shown.append(folder / f"report.{ENDINGS[name]}")
-            files[shown[-1]] = make()
+    named = dict.fromkeys(results)
+    loaded = read_each(named, lambda name: (name, load_side(name, home, profile)), damaged)
+    if damaged and not loaded:
+        raise UnreadableResult("; ".join(damaged))
+    sides = dict(loaded) or {profile: load(home, profile)}
+    damaged += [line for side in sides.values() for line in side.damaged]
+    linked = [name for name in DRAWN if name in formats]
+    reports = {name: Report.of(side, linked) for name, side in sides.items()}
+    first, *others = reports.values()
+    made = Runs(reports) if others else first
+    own = len(named) == 1 and folder_of(results[0], profile)
+    folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
+    for name, content in first.figure_files():
+        files[folder / FIGURES / name] = content
+    shown = [folder / FIGURES] if files else []
+    for name in (name for name in ENDINGS if name in formats):
+        make = partial(page.html, reports) if name == "html" else getattr(made, name, None)
+        if make is None:
+            raise InvalidArgument(
+                f"--format {name} is for one result: leave it out for several side by side"
+            )
+        shown.append(folder / f"report.{ENDINGS[name]}")
+        files[shown[-1]] = make()
     for path, content in files.items():
         write_atomically(path, content)
     failed = dict.fromkeys(name for report in reports.values() for name in report.broken)

@@ -172,11 +172,6 @@ def problems_table(results: Results) -> pd.DataFrame:
                 (results.labels[case], estimator, what[metric], status, depths, seeds, reason)
             )
     rows += [
-        (results.labels[each.case], text.DASH, each.kind, each.status, "all", "all", each.reason)
-        for each in results.artifacts
-        if each.status in contents.BROKEN
-    ]
-    rows += [
         (
             each.name,
             each.estimator or each.options.get("baseline") or text.DASH,
@@ -310,13 +305,11 @@ def some(names: Sequence[str]) -> str:
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order, and
-    the surfaces, curves and experiments that did.
+    the experiments that did.
     """
     names = set(results.frame.loc[results.frame["status"].isin(contents.BROKEN), "estimator"])
-    others = [(each.kind, each.status) for each in results.artifacts]
-    others += [(each.name, each.status) for each in results.experiments]
     return [name for name in results.estimators if name in names] + [
-        name for name, status in others if status in contents.BROKEN
+        each.name for each in results.experiments if each.status in contents.BROKEN
     ]
 
 

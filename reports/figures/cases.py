@@ -9,7 +9,7 @@ import pandas as pd
 from pudle import text
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.load import TITLES, Results
-from pudle.reports.looks import Look, looks_of
+from pudle.reports.looks import looks_of
 from pudle.reports.summary import predicted_slopes
 
 #: Columns of costs, each with its metric and its unit.
@@ -18,8 +18,6 @@ TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
 NEAR = 1e3
-#: The look of a curve that belongs to no estimator.
-PLAIN = Look("#6f6f6f", "o", ())
 
 #: Kinds of figures, in the order in which a report shows them, each with a sentence on how to read
 #: it.
@@ -37,9 +35,6 @@ KINDS = {
     "Error over depth and window": (
         "Truncated backpropagation: darker is more accurate. A window of at least as many layers "
         "as the depth is full backpropagation."
-    ),
-    "Burn-in": (
-        "Error of the unrolled Jacobian itself: above one it is worse than no Jacobian at all."
     ),
     "Fitted against predicted rates": (
         "On the diagonal a rate is as theory predicts. Bars reach from the least to the "
@@ -70,7 +65,7 @@ def figures(results: Results, summary: pd.DataFrame) -> list[Figure]:
                 plain = {} if file == "error" else {"guides": NO_GUIDES, "levels": ()}
                 view = figure.view(x, y, kind=kind, name=file_name(file, name), **plain)
                 made += [view] * bool(len(view.rows))
-        made += [*windows(results, name, figure.rows), *burn_in(results, name)]
+        made += windows(results, name, figure.rows)
     return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
 
@@ -148,18 +143,15 @@ def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dic
 
 
 def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]:
-    """Yield truncated backpropagation's errors over depth and window: those of the scores, or a
-    stored surface where that has more windows.
+    """Yield truncated backpropagation's errors over depth and window, where at least two windows
+    were scored.
     """
     sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
-    scores = rows.assign(window=sizes).dropna(subset=["window"])
-    stored = results.artifact_rows("window_surface", case)
-    best = max(scores, stored, key=lambda rows: rows["window"].nunique())
-    groups = best.assign(window=pd.to_numeric(best["window"])).groupby(["depth", "window"])
-    data = groups["relative_error"].median().reset_index()
-    # A heat map of two windows shows nothing that the curves do not show.
-    if data["window"].nunique() < 3:
+    scored = rows.assign(window=pd.to_numeric(sizes)).dropna(subset=["window", "relative_error"])
+    if scored["window"].nunique() < 2:
         return
+    scored = scored.astype({"window": int}).sort_values(["depth", "window"])
+    data = scored[["depth", "window", "relative_error"]]
     last = data["depth"].max()
     words = "; ".join(
         f"window {row.window} {text.number(row.relative_error)}"
@@ -177,30 +169,6 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
         case=case,
         about=f"{results.labels[case]}: error of truncated backpropagation at depth {last}: "
         f"{words}.",
-    )
-
-
-def burn_in(results: Results, case: str) -> Iterator[Figure]:
-    """Yield the error of the unrolled Jacobian, where it is stored."""
-    rows = results.artifact_rows("jacobian_error", case)
-    if rows.empty:
-        return
-    ends = {"relative_error_low": "min", "relative_error_high": "max"}
-    data = rows.groupby("depth")["relative_error"].agg(relative_error="median", **ends)
-    errors = data["relative_error"]
-    peak = f"{text.number(errors.max())} at depth {errors.idxmax()}"
-    yield Figure(
-        file_name("burn-in", case),
-        "Burn-in",
-        "Burn-in: error of the unrolled Jacobian",
-        data.reset_index().assign(curve="Jacobian"),
-        [Axis("depth", "depth (layers)")],
-        [Axis("relative_error", "relative error of the Jacobian", "log")],
-        {"Jacobian": PLAIN},
-        series="curve",
-        case=case,
-        levels=[(1.0, "error of a Jacobian of zero")],
-        about=f"{results.labels[case]}: error of the unrolled Jacobian against depth, peak {peak}.",
     )
 
 

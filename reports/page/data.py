@@ -33,7 +33,6 @@ from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
-from pudle.reports.looks import looks_of
 from pudle.reports.report import Report, Reports, Runs
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
@@ -42,12 +41,6 @@ LIMIT = "Scored against the limit of the iteration, whose error is estimated, no
 
 #: What a reader can require: by key the values with their words, the empty one is no limit.
 Wishes = Mapping[str, Mapping[str, float | None]]
-#: What several runs are compared by: word and title of the axis by column.
-TRENDS = {
-    "error": ("error", "relative error at the deepest depth"),
-    "ms": ("time", "time to the required error (ms)"),
-    "mib": ("memory", "memory there (MiB)"),
-}
 #: Cells of a matrix that have no number say why, in a matrix of no more cases than this.
 MOST_WORDS = 12
 
@@ -81,10 +74,6 @@ def content(reports: Reports) -> dict[str, Any]:
         },
         "limit": LIMIT,
         "runs": [{"label": run, **_run(report, wanted)} for run, report in reports.items()],
-        "trends": {
-            case: [chart(figure, "#trends") for figure in figures]
-            for case, figures in (trends(reports) if others else {}).items()
-        },
         "charts": charts,
         "tables": shown,
     }
@@ -122,7 +111,6 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
         name = each["name"]
         case, figure = results.cases[name], curves[name]
         seeds = scores[scores["case"] == name].drop(columns="case")
-        others = *cases.windows(results, name, figure.rows), *cases.burn_in(results, name)
         shown.append(
             {
                 **{key: case[key] for key in ("name", "dataset", "algorithm", "loss")},
@@ -140,7 +128,10 @@ def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
                     for words, error in wanted["error"].items()
                 },
                 "figure": chart(figure, "#panels", **({} if condensed else {"seeds": seeds})),
-                "charts": [chart(other, "#case-figures") for other in others],
+                "charts": [
+                    chart(other, "#case-figures")
+                    for other in cases.windows(results, name, figure.rows)
+                ],
             }
         )
     left = tables.without_rate(summary)
@@ -298,42 +289,3 @@ def overview(results: Results) -> Iterator[Figure]:
         + " Cases that are scored against a limit are left out." * bool(limited.any()),
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},
     )
-
-
-def trends(reports: Reports) -> dict[str, list[Figure]]:
-    """Return, by case, the error at the deepest depth over the runs, and per machine the time and
-    the memory to each error that a reader can choose.
-    """
-    parts, looks, labels = [], {}, {}
-    for name, report in reports.items():
-        results = report.results
-        if results.cases:
-            looks |= looks_of(results)
-            labels |= results.labels
-            newest, costs = results.provenances[0], reached(results)
-            origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
-            origin |= {"date": newest["date"], "machine": newest.get("machine") or "unknown"}
-            costs = costs.assign(ms=costs["seconds"] * 1e3, mib=costs["memory"] / 2**20)
-            errors = report.summary[["case", "estimator", "error"]]
-            parts += [part.assign(**origin) for part in (errors, costs)]
-    if not parts:
-        return {}
-    points = pd.concat(parts).sort_values("date", kind="stable")
-    made = {case: [] for case in points["case"].unique()}
-    for column, (word, title) in TRENDS.items():
-        groups = ["case"] if column == "error" else ["case", "machine"]
-        for (case, *machines), part in points[points[column] > 0].groupby(groups, sort=False):
-            where = " on ".join([word, *machines])
-            made[case].append(
-                Figure(
-                    f"trend-{case}-{where}",
-                    "",
-                    f"{labels[case]}: {where}",
-                    part.dropna(axis="columns", how="all"),
-                    [Axis("run", "runs, from the oldest", "ordinal")],
-                    [Axis(column, title, "log")],
-                    looks,
-                    tips={key: key for key in ("commit", "date", "machine")},
-                )
-            )
-    return made

@@ -24,12 +24,11 @@ from pudle.files import read_arrays, read_record, write_record
 from pudle.learning.learner import Learner
 from pudle.learning.run import CHECKPOINT
 from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.contents import Artifact, CostRecord, Rounds, ScoreRecord
+from pudle.measuring.contents import CostRecord, Rounds, ScoreRecord
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.run import survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.leaderboard.submission import MANIFEST, Manifest, read_submission
 from pudle.reports.load import load
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.report import Report
@@ -38,11 +37,6 @@ NAME = "synthetic-ista-lasso"
 #: The files that a report reads, what each of them shows, and another file of the same kind.
 SHOWN = {
     "scores": (f"{NAME}/0-*.json", ("scores", NAME, "alternating"), f"{NAME}/1-*.json"),
-    "curve": (
-        "artifacts/*-jacobian_error.json",
-        ("jacobian_error", NAME),
-        "artifacts/*-window_surface.json",
-    ),
     "training": ("experiments/one-*.json", ("one",), "experiments/two-*.json"),
     "arrays": ("experiments/two-*.npz", ("two",), "experiments/three-*.npz"),
     "time": (
@@ -129,7 +123,7 @@ def check_line(line, path):
     """Check that a line names a file, says what is wrong with it, and what to do."""
     # Damaged arrays are named with the record that they belong to.
     assert str(path.with_suffix("")) in line and len(line.splitlines()) == 1, line
-    assert "delete " in line or "run `pudle submit` again" in line, line
+    assert "delete " in line, line
 
 
 def pudle(*arguments):
@@ -153,9 +147,7 @@ def home(whole, tmp_path):
 
 
 def shown(home):
-    """Return what a report shows: scores, times and memory with a value, curves and surfaces, and
-    experiments.
-    """
+    """Return what a report shows: scores, times and memory with a value, and experiments."""
     with bound_by_permissions():
         read = load(home, "quick")
     measured = read.frame[read.frame["status"].eq("ok")]
@@ -164,7 +156,6 @@ def shown(home):
     return {
         *(("scores", row["case"], row["estimator"]) for row in scored),
         *costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None),
-        *((item.kind, item.case) for item in read.artifacts),
         *((item.name,) for item in read.experiments),
     }
 
@@ -190,19 +181,14 @@ def test_a_report_names_the_file_and_shows_all_else(whole, home, name, damage):
     assert "Damaged and left out" in (home / "quick" / "report" / "report.md").read_text()
 
 
-def test_a_folder_that_cannot_be_read_hides_nothing_silently(whole, home):
-    """Neither surfaces, scores and experiments from a report, nor results from a list of them."""
+def test_a_folder_that_cannot_be_read_hides_nothing_silently(home):
     store = home / "quick" / "store"
-    for folder, lost in (("artifacts", 2), ("experiments", 3), (f"{NAME}/costs", 8)):
+    for folder, lost in (("experiments", 3), (f"{NAME}/costs", 8)):
         (store / folder).chmod(0)
         lines = pudle("report", "--home", home, "--format", "csv")
         named = [line for line in lines if line.startswith("left out: ")]
         assert len(named) == lost and all(str(store / folder) in line for line in named)
         (store / folder).chmod(0o755)
-    (home / "quick").chmod(0)
-    (line,) = pudle("report", "--index", home, whole, "--out", home.parent)
-    assert line.startswith(f"left out: {home / 'quick'} cannot be read")
-    (home / "quick").chmod(0o755)
 
 
 def leaves(content):
@@ -214,7 +200,7 @@ def leaves(content):
         yield from leaves(content[key]) if inner else [(content, key)]
 
 
-TYPES = {"scores": ScoreRecord, "curve": Artifact, "training": ExperimentRecord, "time": CostRecord}
+TYPES = {"scores": ScoreRecord, "training": ExperimentRecord, "time": CostRecord}
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -297,14 +283,6 @@ def rounds(folder):
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 
 
-def manifest(folder):
-    path = folder / "mine" / MANIFEST
-    path.parent.mkdir()
-    texts = ("mine", "estimator.py:Mine", "direct", "Ada <a@b.c>", "1", "2026-11-28")
-    write_record(path, Manifest(*texts, machine={}, files={}))
-    return path, lambda: read_submission(path.parent), "run `pudle submit` again"
-
-
 def checkpoint(folder):
     problem, learner = TINY.make_problem(0), Learner("alternating", "ista", 1, epochs=1)
     learner.fit(problem, folder=folder)
@@ -312,11 +290,10 @@ def checkpoint(folder):
     return folder / CHECKPOINT, read, "delete it and start again"
 
 
-#: A selection and a manifest have no version.
+#: A selection has no version.
 SINGLE = {
     selection: DIGESTED,
     rounds: RECORDS,
-    manifest: DIGESTED,
     checkpoint: DIGESTED
     | {"another version": lambda path: path.write_bytes(b"pudle checkpoint 0 x\n")},
 }

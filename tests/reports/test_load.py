@@ -20,7 +20,6 @@ from synthetic import (
     scores,
     training,
     write,
-    write_artifact,
     write_costs,
     write_experiments,
 )
@@ -60,12 +59,9 @@ def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
     path = home / "quick" / "run.json"
     listed = json.loads(path.read_text())["records"]
     edit(path, records=[[case()["name"], "other", listed[0][2]], *listed, ["a", *listed[0][1:]]])
-    write_artifact(home, "window_curve", [])
-    write_artifact(home, "window_curve", [], case="a-case-not-selected")
     results = load(home, "quick")
     errors = results.frame.query("metric == 'relative_error' and depth == 50 and seed == 0")
     assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
-    assert [artifact.case for artifact in results.artifacts] == [case()["name"]]
     assert not results.damaged and not results.notes
 
 

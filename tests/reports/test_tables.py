@@ -14,7 +14,6 @@ from synthetic import (
     references,
     scores,
     write,
-    write_artifact,
     write_costs,
 )
 
@@ -43,10 +42,8 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
         record(case(), "backprop", status="diverged", reason=why, scores=rows),
         failure(case(), "analytic", "timeout", "not finished after 1 s"),
     ]
-    write(tmp_path, records)
-    write_artifact(tmp_path, "window_surface", [], status="timeout")
-    report = Report.of(load(tmp_path, "quick"))
-    assert report.broken == ["analytic", "window_surface"]
+    report = reported(tmp_path, records)
+    assert report.broken == ["analytic"]
     table = tables.summary_table(report.summary).set_index("estimator")
     for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
         assert table.loc[name, "status"] == status
@@ -54,7 +51,6 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     problems = report.problems.set_index("estimator")
     assert problems.loc["backprop", "reason"] == why
     assert problems.loc["analytic", "depths"] == "all"
-    assert problems.loc["–", "what"] == "window_surface"
     for picture in report.pictures:
         assert set(picture.rows["estimator"]) == {"alternating"}
 
