@@ -5,10 +5,10 @@ them.
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -19,13 +19,13 @@ from pudle.answers import Requirement
 from pudle.data import Dataset
 from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
 from pudle.files import write_atomically
-from pudle.measuring.case import slug
+from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import silent
-from pudle.measuring.provenance import NoRepository, installed_commit, repository, results_home
-from pudle.measuring.run import begin, fill, plan, plan_costs
-from pudle.measuring.selection import select
-from pudle.measuring.store import Store, locked
-from pudle.names import holding
+from pudle.measuring.options import Options
+from pudle.measuring.provenance import results_home
+from pudle.measuring.run import Run, store_of
+from pudle.measuring.selection import Selection, select
+from pudle.measuring.store import locked
 from pudle.problems import Problem
 from pudle.reports.answers import answers
 from pudle.reports.load import Results, load
@@ -35,6 +35,7 @@ from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
 from pudle.workers import Here
 
+T = TypeVar("T")
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -256,72 +257,54 @@ def benchmark(
         If something is neither a spec nor an object of the right kind, if two things have one name,
         or a number is out of range.
     """
-    for name, value in (("depths", depths), ("losses", losses)):
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
-    depths = [check_integer("depths", depth, 0) for depth in depths]
-    check_integer("seeds", seeds, 1)
-    check_positive("timeout", timeout)
-    objects: dict[tuple[str, str], Any] = {}
+    options = Options(
+        estimators=_specs("estimators", estimators),
+        only=True,
+        algorithms=_specs("algorithms", algorithms),
+        losses=_sequence("losses", losses),
+        depths=tuple(check_integer("depths", each, 0) for each in _sequence("depths", depths)),
+        seeds=check_integer("seeds", seeds, 1),
+        device=device,
+        timeout=check_positive("timeout", timeout),
+    )
     place = (Path(home) if home else results_home()).resolve()
-    axes = {"only": True, "losses": losses, "home": place, "depths": depths}
-    axes |= {"seeds": seeds, "timeout": timeout, "device": device}
-    for group, things in (("algorithms", algorithms), ("estimators", estimators)):
-        axes[group] = [_spec(group, each, objects) for each in _listed(things)]
-    named = isinstance(problems, Mapping)
-    given = problems if named else dict(enumerate(_listed(problems)))
-    cases = []
+    like = names.list_profiles()[profile]
+    cases = list(_cases(problems, like, options, place))
+    selection = replace(select(like, options, place), cases=tuple(cases), torch_depths=())
+    apart = [spec for spec in _named(selection) if not _is_made_by(spec)]
     with contextlib.ExitStack() as stack:
-        for name, each in given.items():
-            if single := isinstance(each, Problem):
-                loss = getattr(each, "loss", None)
-                losses_of = (loss if isinstance(loss, str) else "own",)
-                each = GivenProblem(each, losses_of, type(each).__name__, id(each))
-            axes["datasets"] = [_spec("datasets", each, objects)]
-            with holding(objects):
-                selection = select(names.list_profiles()[profile], **axes)
-            for case in selection.cases:
-                own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
-                # One problem is the same whatever the seed.
-                seen = case.seeds[: 1 if single else None]
-                cases.append(replace(case, name=own, seeds=seen))
-        if not cases:
-            raise InvalidArgument(
-                "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
-            )
-        if len({case.name for case in cases}) < len(cases):
-            raise InvalidArgument(
-                "problems: two have one name; give different ones as a mapping from names"
-            )
-        selection = replace(
-            selection, cases=tuple(cases), torch_depths=(), windows=(), jacobian_error=False
-        )
-        commit, dirty = "", False
-        with contextlib.suppress(NoRepository):
-            commit, dirty = installed_commit(repository(Path.cwd()))
-        if objects:
+        if apart:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
-        folder = place / profile
-        store = Store(folder / "store", profile, device, commit, dirty)
+        store, _ = store_of(selection, place)
+        folder = store.folder.parent
         show = stack.enter_context(progress_line()) if progress else silent
         # In this process: others could not make the objects that take part.
-        with holding(objects), locked(folder, "benchmark"), single_thread():
-            tasks = begin(store, selection)
-            fill(plan(tasks), executor=Here(), progress=show)
-            if costs:
-                fill(plan_costs(tasks), executor=Here(), progress=show)
-        notes = (f"Measured in memory only: no spec makes {spec}." for _, spec in objects)
-        return BenchmarkResults(load(place, profile), None if objects else folder, tuple(notes))
+        with locked(folder, "benchmark"), single_thread():
+            run = Run(selection, store)
+            run.begin()
+            run.fill(Here(), costs=costs, progress=show)
+        notes = (f"Measured in memory only: no spec makes {spec}." for spec in apart)
+        return BenchmarkResults(load(place, profile), None if apart else folder, tuple(notes))
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _spec(group: str, thing: Any, objects: dict[tuple[str, str], Any]) -> str:
-    """Return the spec of a thing; `objects` then has it if no spec makes it."""
+def _sequence(name: str, value: Sequence[T]) -> tuple[T, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
+    return tuple(value)
+
+
+def _specs(group: str, things: object) -> tuple[names.Spec[Any], ...]:
+    """Return the specs of things with their objects, or refuse what has none."""
+    return tuple(_spec(group, each) for each in _listed(things))
+
+
+def _spec(group: str, thing: object) -> names.Spec[Any]:
     if isinstance(thing, str):
-        return thing
+        return names.canonical(group, thing)
     kind = names.KINDS[group].base_class()
     if not isinstance(thing, kind) or not hasattr(thing, "name"):
         what = "problems" if group == "datasets" else group
@@ -329,12 +312,52 @@ def _spec(group: str, thing: Any, objects: dict[tuple[str, str], Any]) -> str:
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
             " or a list of them"
         )
-    spec = names.text(thing)
-    with contextlib.suppress(SpecError):
-        if names.make(group, spec) == thing:
-            return spec
-    if objects.setdefault((group, spec), thing) is not thing:
+    return names.Spec(group, names.text(thing), thing)
+
+
+def _cases(problems: object, like: Selection, options: Options, home: Path) -> Iterator[Case]:
+    """Yield the cases of problems, which have the names that a mapping gives them."""
+    named = isinstance(problems, Mapping)
+    given = problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
+    taken = set()
+    for name, each in given.items():
+        if single := isinstance(each, Problem):
+            loss = getattr(each, "loss", None)
+            losses = (loss if isinstance(loss, str) else "own",)
+            each = GivenProblem(each, losses, type(each).__name__, id(each))
+        of_problem = replace(options, datasets=_specs("datasets", each))
+        for case in select(like, of_problem, home).cases:
+            own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
+            if own in taken:
+                raise InvalidArgument(
+                    "problems: two have one name; give different ones as a mapping from names"
+                )
+            taken.add(own)
+            # One problem is the same whatever the seed.
+            yield replace(case, name=own, seeds=case.seeds[: 1 if single else None])
+    if not taken:
         raise InvalidArgument(
-            f"{group}: two different things are called {spec}: give one of them another name"
+            "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
         )
-    return spec
+
+
+def _named(selection: Selection) -> list[names.Spec[Any]]:
+    """Return all specs of a selection; two things that have one spec are refused."""
+    used: dict[tuple[str, str], names.Spec[Any]] = {}
+    specs = [spec for case in selection.cases for spec in (case.dataset, case.algorithm)]
+    for spec in (*specs, *selection.estimators):
+        assert isinstance(spec, names.Spec), "cases and selections make specs of texts"
+        if used.setdefault((spec.group, spec), spec).made is not spec.made:
+            if used[spec.group, spec].made != spec.made:
+                raise InvalidArgument(
+                    f"{spec.group}: two different things are called {spec}: give one of them"
+                    " another name"
+                )
+    return [*used.values()]
+
+
+def _is_made_by(spec: names.Spec[Any]) -> bool:
+    """Return whether the text of a spec makes its object."""
+    with contextlib.suppress(SpecError):
+        return bool(names.make(spec.group, str(spec)) == spec.made)
+    return False
