@@ -1,5 +1,5 @@
-"""The one engine: what a selection asks for, what its store has of it, and how workers, here or on a
-cluster, fill in what is missing.
+"""The one engine: what a selection asks for, what its store has of it, and how workers, here or on
+a cluster, fill in what is missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 
 from .. import kernel_choice, names, text
 from ..algorithms import kernels
+from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import files_in, is_large, write_record
 from ..workers import ONE_THREAD, Here, Job, Outcome, Pool
@@ -27,6 +28,7 @@ from .case import DTYPES, labels
 from .contents import BROKEN, Record, RunList, Verdict
 from .experiment import ProgressCallback, silent
 from .history import update_history
+from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
 from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns
 from .results.experiment import CarriedExperiment
@@ -369,6 +371,11 @@ class Run:
         statuses = Counter(self.records[each].status for each in new)
         some = [f"{number} {status}" for status, number in sorted(statuses.items())]
         return [f"{len(new)} of {len(results)} {what} now", *some] if results else []
+
+    def measured(self) -> Mapping[str, tuple[Measured, ...]]:
+        """Return what answers rest on, by the names of cases."""
+        costs = [record for each in self.costs if (record := self.record(each))]
+        return measured([record for each in self.scores if (record := self.record(each))], costs)
 
     def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Any], Verdict]]:
         """Return the results that have no number, and why."""
