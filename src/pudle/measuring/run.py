@@ -36,7 +36,7 @@ from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
 from .results.score import Scores
 from .selection import Selection
-from .store import Store, locked
+from .store import Place, Store, locked
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
@@ -66,14 +66,6 @@ class Work:
     call: Callable[..., Any]
     arguments: tuple[object, ...] = ()
 
-    @classmethod
-    def of(cls, result: Result[Any], label: str, store: Store, timeout: float) -> Work:
-        """Return the work of one result, which may be written under the keys that hold now."""
-        keys = {store.place(each).key for each in (result, *result.references)}
-        return cls(
-            label, [result], replace(store, planned=frozenset(keys)), timeout, result.measure
-        )
-
     @property
     def job(self) -> Job:
         """The call with its limit."""
@@ -101,7 +93,7 @@ class Work:
     def concluded(self, outcome: Outcome) -> list[Any]:
         """Return the record of each result or, where none came, one that says why."""
         if outcome.status == "ok":
-            return outcome.result if len(self.results) > 1 else [outcome.result]
+            return outcome.result if isinstance(outcome.result, list) else [outcome.result]
         recorded = (each for each in self.results if isinstance(each, RecordedResult))
         return [each.failed(self.store, outcome) for each in recorded]
 
@@ -141,10 +133,11 @@ class Run:
     selection: Selection
     store: Store
     records: dict[RecordedResult[Any], Any] = field(init=False, default_factory=dict)
+    _places: dict[Result[Any], Place] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        for each in (*self.scores, *self.costs, *self.experiments):
-            self.records[each] = each.read(self.store)
+        for each in self.results:
+            self.records[each] = each.read_at(self.place(each))
 
     # -- what is asked for
 
@@ -174,6 +167,11 @@ class Run:
         """The experiments."""
         return list(map(CarriedExperiment, self.selection.experiments))
 
+    @property
+    def results(self) -> list[RecordedResult[Any]]:
+        """All that is asked for."""
+        return [*self.scores, *self.costs, *self.experiments]
+
     @cached_property
     def _called(self) -> dict[str, str]:
         return labels({case.name: vars(case) for case in self.selection.cases})
@@ -181,6 +179,14 @@ class Run:
     def label(self, result: Result[Any]) -> str:
         """Return what lines of progress call a result."""
         return result.label(self._called)
+
+    def place(self, result: Result[Any]) -> Place:
+        """Return the file of a result and its key, as they are when the run begins: what changes
+        meanwhile is refused.
+        """
+        if result not in self._places:
+            self._places[result] = self.store.place(result)
+        return self._places[result]
 
     def record(self, result: RecordedResult[R]) -> R | None:
         """Return the record of a result, if there is one."""
@@ -219,7 +225,15 @@ class Run:
         yield Stage(self._works(experiments, self.selection.experiment_timeout))
 
     def _works(self, results: Iterable[Result[Any]], timeout: float) -> list[Work]:
-        return [Work.of(each, self.label(each), self.store, timeout) for each in results]
+        works = []
+        for each in results:
+            store = self._planned([each, *each.references])
+            works.append(Work(self.label(each), [each], store, timeout, each.measure))
+        return works
+
+    def _planned(self, results: Iterable[Result[Any]]) -> Store:
+        """Return the store, which takes these results alone, under the keys of the plan."""
+        return replace(self.store, planned=frozenset(self.place(each).key for each in results))
 
     def _references(self, scores: Iterable[Scores]) -> list[Work]:
         """Return the work of the references that scores lack.
@@ -231,7 +245,7 @@ class Run:
         for each in {score.case: score for score in scores}.values():
             for reference in each.references:
                 if reference.read(self.store) is None:
-                    lacking.setdefault(self.store.place(reference).path, reference)
+                    lacking.setdefault(self.place(reference).path, reference)
         return self._works(lacking.values(), self.selection.timeout)
 
     def _is_measurable(self, cost: Cost) -> bool:
@@ -253,12 +267,11 @@ class Run:
             turns = {record.turns for record in kept if record and record.value}
             if again or len(turns) > 1 or any(map(self.is_missing, members)):
                 cases = dict.fromkeys(self._called[each.case.name] for each in members)
-                keys = frozenset(self.store.place(each).key for each in members)
                 works.append(
                     Work(
                         f"times on {text.listing([*cases])}",
                         members,
-                        replace(self.store, planned=keys),
+                        self._planned(members),
                         math.inf,
                         Turns(members, self.selection.timeout).measure,
                     )
@@ -339,16 +352,7 @@ class Run:
             run.write(path)
 
     def _place(self, result: Result[Any]) -> str:
-        return self.store.place(result).path.relative_to(self.store.folder).as_posix()
-
-    @property
-    def is_begun(self) -> bool:
-        """Tell whether the folder lists the results of this run."""
-        with contextlib.suppress(UnreadableResult):
-            listed = RunList.read(self.folder / "run.json").records
-            own = {(each.case.name, each.estimator, self._place(each)) for each in self.scores}
-            return own <= set(listed)
-        return False
+        return self.place(result).path.relative_to(self.store.folder).as_posix()
 
     # -- what became of it
 
