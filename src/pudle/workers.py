@@ -466,33 +466,6 @@ def _packed(*outcome: Any) -> bytes:
     return msgpack.encode(Outcome(*outcome), enc_hook=lambda value: value.item())
 
 
-def _children() -> set[int]:
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(number) for each in lists for number in each.read_text().split()}
-
-
-@contextmanager
-def adopting() -> Generator[None]:
-    """Kill, and wait for, all that processes of this context leave behind, also in sessions of
-    their own: on Linux they become children of this process.
-    """
-    others = _children()
-    _set_on_linux(36, 1)  # PR_SET_CHILD_SUBREAPER
-    try:
-        yield
-    finally:
-        while left := _children() - others:
-            for number in left:
-                os.kill(number, SIGKILL)
-                os.waitpid(number, 0)
-        _set_on_linux(36, 0)
-
-
-def children_seconds() -> float:
-    """Return the processor time of all that was waited for, as the system counts it."""
-    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-
-
 def run_in_copy(function: Function, *arguments: Any) -> Outcome:
     """Return the outcome of one call in a copy of this process."""
     with Copy(lambda: function(*arguments)) as copy:

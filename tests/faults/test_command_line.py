@@ -111,7 +111,6 @@ def typed(tmp_path, monkeypatch, capfd):
     from pudle.learning.learner import Learner
     from pudle.measuring import run
     from pudle.measuring.commits.pair import CommitPair
-    from pudle.reports.leaderboard import submission
 
     def work(*_, **__):
         raise PudleError("this call would have worked")
@@ -128,7 +127,7 @@ def typed(tmp_path, monkeypatch, capfd):
         (DenoisingBaseline, "run"),
         (Learner, "fit"),
     ]
-    for kind, method in [*begins, (Search, "__init__"), (submission, "run_apart")]:
+    for kind, method in [*begins, (Search, "__init__")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)
     repository(tmp_path)

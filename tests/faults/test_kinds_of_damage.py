@@ -29,7 +29,6 @@ from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.run import survey
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.leaderboard.submission import MANIFEST, Manifest, read_submission
 from pudle.reports.load import load
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.report import Report
@@ -129,7 +128,7 @@ def check_line(line, path):
     """Check that a line names a file, says what is wrong with it, and what to do."""
     # Damaged arrays are named with the record that they belong to.
     assert str(path.with_suffix("")) in line and len(line.splitlines()) == 1, line
-    assert "delete " in line or "run `pudle submit` again" in line, line
+    assert "delete " in line, line
 
 
 def pudle(*arguments):
@@ -297,14 +296,6 @@ def rounds(folder):
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 
 
-def manifest(folder):
-    path = folder / "mine" / MANIFEST
-    path.parent.mkdir()
-    texts = ("mine", "estimator.py:Mine", "direct", "Ada <a@b.c>", "1", "2026-11-28")
-    write_record(path, Manifest(*texts, machine={}, files={}))
-    return path, lambda: read_submission(path.parent), "run `pudle submit` again"
-
-
 def checkpoint(folder):
     problem, learner = TINY.make_problem(0), Learner("alternating", "ista", 1, epochs=1)
     learner.fit(problem, folder=folder)
@@ -312,11 +303,10 @@ def checkpoint(folder):
     return folder / CHECKPOINT, read, "delete it and start again"
 
 
-#: A selection and a manifest have no version.
+#: A selection has no version.
 SINGLE = {
     selection: DIGESTED,
     rounds: RECORDS,
-    manifest: DIGESTED,
     checkpoint: DIGESTED
     | {"another version": lambda path: path.write_bytes(b"pudle checkpoint 0 x\n")},
 }
