@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
@@ -206,7 +207,7 @@ def audit(
 
 def _audit_problem(problem: Problem, **options: Any) -> Audit:
     """Audit a step of a problem's algorithm and its loss, as functions of state and theta."""
-    algorithm = make_algorithm(problem.default_algorithm)
+    algorithm: Algorithm = make_algorithm(problem.default_algorithm)
     size = algorithm.step_size(problem)
 
     def step(state: Tensor, theta: Tensor) -> Tensor:

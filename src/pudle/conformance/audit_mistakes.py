@@ -151,7 +151,8 @@ def by_jacobian(
 
 def counting(matrix: Array) -> NDArray[np.bool_]:
     """Return which entries of a matrix are not zero."""
-    return np.abs(matrix) > ROUNDED * np.abs(matrix).max()
+    sizes = np.abs(matrix)
+    return sizes > ROUNDED * float(sizes.max())
 
 
 def scaled(mine: Array, expected: Array, what: str) -> Mistakes:

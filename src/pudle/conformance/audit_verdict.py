@@ -197,15 +197,12 @@ class Judge:
     def stale(self, found: list[Part], other: Array) -> list[Part]:
         """Return the verdicts where the gradient is another one after a call elsewhere."""
         named = "a stale solution, that of another call: keep it in ctx, not on the layer"
-        pairs = zip(found, (self.judged(part, other) for part in self.layer.parts), strict=True)
-        return [
-            worse
-            if worse.verdict == "right"
-            else worse._replace(
-                verdict="wrong" if better.verdict == "right" else worse.verdict, mistakes=(named,)
-            )
-            for worse, better in (sorted(pair, key=Part.rank) for pair in pairs)
-        ]
+        for part in self.layer.parts:
+            worse, better = sorted((found[part.index], self.judged(part, other)), key=Part.rank)
+            if worse.verdict != "right":
+                verdict = "wrong" if better.verdict == "right" else worse.verdict
+                found[part.index] = worse._replace(verdict=verdict, mistakes=(named,))
+        return found
 
     def loses_a_part(self) -> bool:
         """Return whether the gradient can be differentiated again, but not to what it changes by
