@@ -60,7 +60,8 @@ def slope(function: Line, noise: float, steps: Array = LADDER) -> Slope:
     more.
     """
     middle = function(0.0)
-    above, below = np.array([(function(step), function(-step)) for step in steps]).T
+    pairs = np.array([(function(step), function(-step)) for step in steps])
+    above, below = pairs[:, 0], pairs[:, 1]
     with np.errstate(invalid="ignore", over="ignore"):
         quotients = (above - below) / (2 * steps)
         bends = (above - 2 * middle + below) / steps
@@ -74,7 +75,7 @@ def slope(function: Line, noise: float, steps: Array = LADDER) -> Slope:
         left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
     left[np.isnan(left)] = np.inf
     best = left.argmin()
-    value, uncertainty, jump = values[best], left[best], jumps[best]
+    value, uncertainty, jump = (float(each[best]) for each in (values, left, jumps))
     # A smaller one may be what is left of the curvature.
     kink = jump if jump > 1e-3 * (abs(value) + jump) else 0.0
     return Slope(value, uncertainty, kink, steps, quotients, noise)

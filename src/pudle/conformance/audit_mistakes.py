@@ -74,7 +74,7 @@ def of_entry(rows: Array, seen: Array, expected: Array) -> Mistakes:
     """Yield what a mistake in the entry whose change explains most of the gap makes of derivatives
     along directions.
     """
-    columns = rows / np.maximum(np.linalg.norm(rows, axis=0), EXACT)
+    columns: Array = rows / np.maximum(np.linalg.norm(rows, axis=0), EXACT)
     aligned = (seen - expected) @ columns
     entry = np.abs(aligned).argmax()
     yield f"wrong in entry {entry} alone", expected + aligned[entry] * columns.T[entry]
@@ -157,8 +157,8 @@ def counting(matrix: Array) -> NDArray[np.bool_]:
 
 def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
     """Yield a matrix whose rows have factors of their own, if they are long enough to tell."""
-    squares = (expected**2).sum(1)
-    factors = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
+    squares: Array = (expected**2).sum(1)
+    factors: Array = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
     found = factors[squares > 0]
     if counting(expected).sum() >= 3 * len(found) and np.ptp(found) > 0.01 * np.abs(found).max():
         extent = f"{found.min():.3g} to {found.max():.3g}"
@@ -233,7 +233,8 @@ def of_spectrum(
         return solved(matrix + values[0] * 10**exponent * eye)
 
     yield "the system has I + J in place of I - J", solved(2 * eye - matrix)
-    left, values, right = torch.linalg.svd(matrix)
+    decomposed: tuple[Tensor, Tensor, Tensor] = torch.linalg.svd(matrix)
+    left, values, right = decomposed
     for rank in range(1, len(values)):
         if values[rank] > (1 - ROUNDED) * values[rank - 1]:
             continue

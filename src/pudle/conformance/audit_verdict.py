@@ -390,7 +390,8 @@ class Question:
         rows = directions(judge.layer, part, judge.directions, int(np.abs(mine).argmax()))
         precision = torch.finfo(torch.float64 if judge.precise else torch.float32).eps
         lines, claimed = slopes(judge.layer, part, rows, precision), rows @ mine
-        values, doubt, kinks = np.array([each[:3] for each in lines]).T
+        values = np.array([each.value for each in lines])
+        doubt = np.array([each.uncertainty for each in lines])
         # An input that hardly counts is known as well as the loss.
         least = EXACT * abs(judge.layer.value(judge.layer.theta))
         size = max(norm(values), norm(claimed), least)
@@ -403,7 +404,7 @@ class Question:
         hidden = ""
         if 2 * usable.sum() < len(rows):
             why, remedy = "noise", "a tighter solver" if judge.precise else "float64"
-            if kinks.any():
+            if any(each.kink for each in lines):
                 why, remedy = "kinks", "an audit at other inputs"
             hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
         known = number(norm(doubt[usable]) / (size or 1.0))
