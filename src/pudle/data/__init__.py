@@ -4,16 +4,19 @@ tables.
 
 from ..validation import check_options
 from .dataset import (
+    PATH,
     ArraysDataset,
     ConvolutionalDataset,
     Dataset,
     Draw,
+    FloatArray,
     SparseCodingDataset,
     ToTensor,
-    path_option,
 )
 
 __all__ = [
+    "PATH",
+    "FloatArray",
     "ArraysDataset",
     "ConvolutionalDataset",
     "Dataset",
@@ -21,5 +24,4 @@ __all__ = [
     "SparseCodingDataset",
     "ToTensor",
     "check_options",
-    "path_option",
 ]
