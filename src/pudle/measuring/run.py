@@ -134,12 +134,15 @@ class Run:
     ----------
     selection : Selection
     store : Store
+    rounds : int
+        Number of rounds of times, 0 for as many as tell them apart.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
 
     selection: Selection
     store: Store
+    rounds: int = 0
     records: dict[RecordedResult[Any], Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -260,7 +263,7 @@ class Run:
                         members,
                         replace(self.store, planned=keys),
                         math.inf,
-                        Turns(members, self.selection.timeout).measure,
+                        Turns(members, self.selection.timeout, self.rounds).measure,
                     )
                 )
         return works
