@@ -12,12 +12,14 @@ from .dataset import (
     ToTensor,
     path_option,
 )
+from .given import GivenProblems
 
 __all__ = [
     "ArraysDataset",
     "ConvolutionalDataset",
     "Dataset",
     "Draw",
+    "GivenProblems",
     "SparseCodingDataset",
     "ToTensor",
     "check_options",

@@ -142,7 +142,9 @@ class Cost(RecordedResult[CostRecord]):
 
 def is_bound(device: str) -> bool:
     """Tell whether this process uses a GPU already, which a copy of it then could not."""
-    return device.startswith("cuda") and torch.cuda.is_initialized()
+    # torch declares no types here.
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return device.startswith("cuda") and initialized
 
 
 def prepare(costs: Sequence[Cost], store: Store) -> None:
