@@ -337,6 +337,10 @@ class Here:
         for job in jobs:
             yield job.key, _carried_out(job)
 
+    def call(self, timeout: float, function: Function, *arguments: Any) -> Outcome:
+        """Carry out one job, and return its outcome."""
+        return _carried_out(Job(function, arguments, timeout))
+
 
 def _carried_out(job: Job[Key, T]) -> Outcome[T]:
     parts: list[object] = []

@@ -126,12 +126,15 @@ class Run:
     ----------
     selection : Selection
     store : Store
+    rounds : int
+        Number of rounds of times, 0 for as many as tell them apart.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
 
     selection: Selection
     store: Store
+    rounds: int = 0
     records: dict[RecordedResult[Any], Any] = field(init=False, default_factory=dict)
     _places: dict[Result[Any], Place] = field(init=False, default_factory=dict)
 
@@ -273,7 +276,7 @@ class Run:
                         members,
                         self._planned(members),
                         math.inf,
-                        Turns(members, self.selection.timeout).measure,
+                        Turns(members, self.selection.timeout, self.rounds).measure,
                     )
                 )
         return works
