@@ -47,13 +47,3 @@ class Digits(SparseCodingDataset):
         random = self.generator()
         digits = normalize_rows(random.permutation(load_digits().data / 16))
         return Draw(*split_atoms([digits], self.n_components, self.n_samples, random, "the digits"))
-
-    def labels(self) -> np.ndarray:
-        """Return which digit each observation is, shape (n,)."""
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        # All rows have unit norm, so an observation has a correlation of one with its own image and
-        # less with others.
-        correlations = self.draw().observations @ normalize_rows(digits.data / 16).T
-        return digits.target[correlations.argmax(axis=1)]

@@ -4,22 +4,29 @@ and pictures.
 
 import hashlib
 import io
+import json
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
 from ..files import write_atomically
 from ..names import list_experiments
 from ..workers import failure
-from .contents import BROKEN, ExperimentRecord, Row
+from .contents import BROKEN, ExperimentRecord, RunList
+from .provenance import provenance
 from .store import Store
 
+#: A number or a text in a table.
+Plain = str | int | float | bool | None
+#: An array of any shape and type.
+Stored = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 #: Called with the steps done, the steps in all, and one line about the current step.
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -47,13 +54,14 @@ class ExperimentResult:
         Why the status is not ``ok``; empty where it is.
     """
 
-    rows: list[Row]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Plain]]
+    summary: Mapping[str, Plain] = field(default_factory=dict)
+    arrays: Mapping[str, Stored] = field(default_factory=dict)
     status: str = "ok"
     reason: str = ""
 
 
+@dataclass(frozen=True)
 class Experiment(ABC):
     """One thing to carry out, described by plain values: subclasses are frozen dataclasses.
 
@@ -120,11 +128,56 @@ def write_experiment(
     """Write the result of an experiment atomically, the arrays first: a record that exists has its
     arrays, which lie beside it (.npz).
     """
-    content = vars(result) | {"arrays": sorted(result.arrays), "seconds": seconds}
-    if result.arrays:
-        buffer, arrays = io.BytesIO(), dict[str, Any](result.arrays)
-        np.savez_compressed(buffer, **arrays)
-        path = store.confirmed("experiment", name).path.with_suffix(".npz")
-        write_atomically(path, buffer.getvalue())
-        content["arrays_digest"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-    return store.write("experiment", name, **content)
+    digest = _write_arrays(store.confirmed("experiment", name).path, result)
+    content = _content(result) | {"arrays_digest": digest, "seconds": seconds}
+    record: ExperimentRecord = store.write("experiment", name, **content)
+    return record
+
+
+class CarriedOut(NamedTuple):
+    """The result of an experiment that need not be a registered one."""
+
+    study: str
+    name: str
+    experiment: Experiment
+    result: ExperimentResult
+
+
+def write_apart(folder: Path, carried_out: Sequence[CarriedOut], device: str) -> None:
+    """Write results into a folder of their own, which `pudle report` reads like that of a run."""
+    run = RunList(commit="", dirty=False)
+    origin = provenance(device) | {"profile": folder.name}
+    for study, name, experiment, result in carried_out:
+        place = f"experiments/{quote(name, safe='')}.json"
+        path = folder / "store" / place
+        options = asdict(experiment)
+        key = hashlib.sha256(json.dumps([name, options]).encode()).hexdigest()[:16]
+        digest = _write_arrays(path, result)
+        record = ExperimentRecord(
+            key=key,
+            provenance=origin,
+            kind=experiment.kind,
+            study=study,
+            name=name,
+            options=options,
+            arrays_digest=digest,
+            **_content(result),
+        )
+        record.write(path)
+        run.experiments[name] = place
+    run.write(folder / "run.json")
+
+
+def _content(result: ExperimentResult) -> dict[str, Any]:
+    """Return the fields of a record that a result has."""
+    return vars(result) | {"arrays": sorted(result.arrays)}
+
+
+def _write_arrays(path: Path, result: ExperimentResult) -> str:
+    """Write the arrays of a result beside its record, and return the digest of their file."""
+    if not result.arrays:
+        return ""
+    buffer, arrays = io.BytesIO(), dict[str, Any](result.arrays)
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
