@@ -26,7 +26,7 @@ from ..workers import ONE_THREAD, Here, Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, labels
 from .contents import BROKEN, Record, RunList, Verdict
-from .experiment import ProgressCallback, silent
+from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
 from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
@@ -168,7 +168,7 @@ class Run:
     @cached_property
     def experiments(self) -> list[CarriedExperiment]:
         """The experiments."""
-        return list(map(CarriedExperiment, self.selection.experiments))
+        return list(map(CarriedExperiment.registered, self.selection.experiments))
 
     @property
     def results(self) -> list[RecordedResult[Any]]:
@@ -479,3 +479,17 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
         first = ", ".join(those[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         texts.append(f"{first}: {reason}")
     return texts
+
+
+def write_apart(
+    folder: Path, carried_out: Iterable[tuple[CarriedExperiment, ExperimentResult]], device: str
+) -> None:
+    """Write results of experiments, which need not be registered, into a folder of their own, which
+    `pudle report` reads like that of a run.
+    """
+    store = Store(folder / "store", folder.name, device)
+    listed = RunList(commit="", dirty=False)
+    for carried, result in carried_out:
+        carried.conclude(store, result)
+        listed.experiments[carried.name] = carried.file(carried.key(store))
+    listed.write(folder / "run.json")
