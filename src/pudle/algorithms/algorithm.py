@@ -63,13 +63,13 @@ class State:
         """
         tensors = {}
         for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
+            value: object = getattr(self, each.name)
             if each.metadata.get("constant"):
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
                 tensors[each.name] = value
-            items = value.values() if isinstance(value, dict) else value
-            if isinstance(value, (tuple, list, dict)) and any(isinstance(i, Tensor) for i in items):
+            items = [*value.values()] if isinstance(value, dict) else value
+            if isinstance(items, tuple | list) and any(isinstance(item, Tensor) for item in items):
                 raise InvalidArgument(
                     f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
                     " give each tensor a field of its own, or stack them into one"
@@ -338,9 +338,10 @@ def run_layers(
 def is_recorded(problem: Problem, state: State) -> bool:
     """Return whether torch records or transforms what is computed from a problem and a state."""
     recording = torch.is_grad_enabled()
+    values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
         isinstance(each, Tensor) and ((recording and each.requires_grad) or is_wrapped(each))
-        for each in (state.codes, *vars(problem).values())
+        for each in values
     )
 
 

@@ -142,7 +142,8 @@ class ActiveSet(LassoSolver):
         hessian = problem.hessian
         correlation = -problem.smooth_gradient(codes)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
-        scale = products + hessian.diagonal().max() * codes.norm(dim=1, keepdim=True)
+        sizes: Tensor = codes.norm(dim=1, keepdim=True)
+        scale = products + hessian.diagonal().max() * sizes
         rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
 
         signs = codes.sign()
@@ -208,7 +209,7 @@ class CoordinateDescent(LassoSolver):
         # A zero atom has no curvature, and its code becomes zero.
         curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)
         thresholds = problem.penalty / curvatures
-        for j, atom in enumerate(problem.matrix.T):
+        for j, atom in enumerate(problem.matrix.unbind(1)):
             slope = residual @ atom + problem.l2_penalty * codes[:, j]
             values = codes[:, j] - slope / curvatures[j]
             after = self.thresholding(values, thresholds[j], 0, problem.nonnegative)
