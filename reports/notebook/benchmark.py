@@ -300,7 +300,7 @@ def _cases(problems: object, like: Selection, options: Options, home: Path) -> I
                     f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
                     " move its tensors there"
                 )
-            each = GivenProblems.one(each)
+            each = GivenProblems.of(each)
         of_problem = replace(options, datasets=_specs("datasets", each))
         for case in select(like, of_problem, home).cases:
             own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
