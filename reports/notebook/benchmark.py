@@ -5,7 +5,7 @@ them.
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -241,10 +241,9 @@ def benchmark(
         timeout=check_positive("timeout", timeout),
     )
     place = (Path(home) if home else results_home()).resolve()
-    like = names.list_profiles()[profile]
-    cases = list(_cases(problems, like, options, place))
-    selection = replace(select(like, options, place), cases=tuple(cases), torch_depths=())
-    apart = [spec for spec in _named(selection) if not _is_made_by(spec)]
+    selection = _selection(problems, names.list_profiles()[profile], options, place)
+    used = *options.estimators, *options.algorithms, *(case.dataset for case in selection.cases)
+    apart = [spec for spec in _distinct(used) if not _is_made_by(spec)]
     with contextlib.ExitStack() as stack:
         if apart:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
@@ -288,11 +287,13 @@ def _spec(group: str, thing: object) -> names.Spec[Any]:
     return names.Spec(group, names.text(thing), thing)
 
 
-def _cases(problems: object, like: Selection, options: Options, home: Path) -> Iterator[Case]:
-    """Yield the cases of problems, which have the names that a mapping gives them."""
+def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:
+    """Return the selection of all problems; their cases have the names that a mapping gives
+    them.
+    """
     named = isinstance(problems, Mapping)
     given = problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
-    taken = set()
+    chosen, cases = like, dict[str, Case]()
     for name, each in given.items():
         if single := isinstance(each, Problem):
             if (place := each.theta.device).type != torch.device(options.device).type:
@@ -301,35 +302,34 @@ def _cases(problems: object, like: Selection, options: Options, home: Path) -> I
                     " move its tensors there"
                 )
             each = GivenProblems.of(each)
-        of_problem = replace(options, datasets=_specs("datasets", each))
-        for case in select(like, of_problem, home).cases:
+        chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
+        for case in chosen.cases:
             own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
-            if own in taken:
+            if own in cases:
                 raise InvalidArgument(
                     "problems: two have one name; give different ones as a mapping from names"
                 )
-            taken.add(own)
             # One problem is the same whatever the seed.
-            yield replace(case, name=own, seeds=case.seeds[: 1 if single else None])
-    if not taken:
+            cases[own] = replace(case, name=own, seeds=case.seeds[: 1 if single else None])
+    if not cases:
         raise InvalidArgument(
             "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
         )
+    return replace(chosen, cases=tuple(cases.values()), torch_depths=())
 
 
-def _named(selection: Selection) -> list[names.Spec[Any]]:
-    """Return all specs of a selection; two things that have one spec are refused."""
-    used: dict[tuple[str, str], names.Spec[Any]] = {}
-    specs = [spec for case in selection.cases for spec in (case.dataset, case.algorithm)]
-    for spec in (*specs, *selection.estimators):
-        assert isinstance(spec, names.Spec), "cases and selections make specs of texts"
-        if used.setdefault((spec.group, spec), spec).made is not spec.made:
-            if used[spec.group, spec].made != spec.made:
-                raise InvalidArgument(
-                    f"{spec.group}: two different things are called {spec}: give one of them"
-                    " another name"
-                )
-    return [*used.values()]
+def _distinct(specs: Iterable[str]) -> list[names.Spec[Any]]:
+    """Return each spec once; two things that have one spec are refused."""
+    found: dict[tuple[str, str], names.Spec[Any]] = {}
+    for spec in specs:
+        assert isinstance(spec, names.Spec), "arguments and cases hold specs with their objects"
+        known = found.setdefault((spec.group, spec), spec)
+        if known.made is not spec.made and known.made != spec.made:
+            raise InvalidArgument(
+                f"{spec.group}: two different things are called {spec}: give one of them another"
+                " name"
+            )
+    return [*found.values()]
 
 
 def _is_made_by(spec: names.Spec[Any]) -> bool:

@@ -4,17 +4,20 @@ tables.
 
 from ..validation import check_options
 from .dataset import (
+    PATH,
     ArraysDataset,
     ConvolutionalDataset,
     Dataset,
     Draw,
+    FloatArray,
     SparseCodingDataset,
     ToTensor,
-    path_option,
 )
 from .given import GivenProblems
 
 __all__ = [
+    "PATH",
+    "FloatArray",
     "ArraysDataset",
     "ConvolutionalDataset",
     "Dataset",
@@ -23,5 +26,4 @@ __all__ = [
     "SparseCodingDataset",
     "ToTensor",
     "check_options",
-    "path_option",
 ]
