@@ -301,7 +301,7 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
                     f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
                     " move its tensors there"
                 )
-            each = GivenProblems.one(each)
+            each = GivenProblems.of(each)
         chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
         for case in chosen.cases:
             own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
