@@ -6,7 +6,7 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +16,8 @@ from markupsafe import escape
 
 from pudle import names, text
 from pudle.answers import Requirement
-from pudle.data import Dataset
-from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
+from pudle.data import GivenProblems
+from pudle.errors import InvalidArgument, SpecError
 from pudle.files import write_atomically
 from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import silent
@@ -172,33 +172,6 @@ class BenchmarkResults:
         return f"<p>{escape(what)}</p>{self._errors.to_html()}{remarks}"
 
 
-@dataclass(frozen=True, eq=False)
-class GivenProblem(Dataset):
-    """A dataset of one problem, whatever the seed, named by its class and a number."""
-
-    given: Problem = field(repr=False, metadata={"spec": False})
-    losses: Any = field(metadata={"spec": False})
-    of: str
-    number: int
-    seed: int = 0
-
-    name = "given"
-
-    def problem(
-        self, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu"
-    ) -> Problem:
-        """Return the problem in its own precision, if it lies on the device and has the loss."""
-        if loss and loss not in self.losses:
-            raise UnsupportedProblem(
-                f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"
-            )
-        if (place := self.given.theta.device).type != torch.device(device).type:
-            raise InvalidArgument(
-                f"{self.of} lies on {place}, not on {device}: move its tensors there"
-            )
-        return self.given
-
-
 def benchmark(
     problems: Any,
     algorithms: Any = (),
@@ -323,9 +296,12 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
     chosen, cases = like, dict[str, Case]()
     for name, each in given.items():
         if single := isinstance(each, Problem):
-            loss = getattr(each, "loss", None)
-            losses = (loss if isinstance(loss, str) else "own",)
-            each = GivenProblem(each, losses, type(each).__name__, id(each))
+            if (place := each.theta.device).type != torch.device(options.device).type:
+                raise InvalidArgument(
+                    f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
+                    " move its tensors there"
+                )
+            each = GivenProblems.one(each)
         chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
         for case in chosen.cases:
             own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name

@@ -26,7 +26,7 @@ from ..workers import ONE_THREAD, Here, Job, Outcome, Pool
 from . import sources
 from .case import DTYPES, labels
 from .contents import BROKEN, Record, RunList, Verdict
-from .experiment import ProgressCallback, silent
+from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
 from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
@@ -126,12 +126,15 @@ class Run:
     ----------
     selection : Selection
     store : Store
+    rounds : int
+        Number of rounds of times, 0 for as many as tell them apart.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
 
     selection: Selection
     store: Store
+    rounds: int = 0
     records: dict[RecordedResult[Any], Any] = field(init=False, default_factory=dict)
     _places: dict[Result[Any], Place] = field(init=False, default_factory=dict)
 
@@ -165,7 +168,7 @@ class Run:
     @cached_property
     def experiments(self) -> list[CarriedExperiment]:
         """The experiments."""
-        return list(map(CarriedExperiment, self.selection.experiments))
+        return list(map(CarriedExperiment.registered, self.selection.experiments))
 
     @property
     def results(self) -> list[RecordedResult[Any]]:
@@ -273,7 +276,7 @@ class Run:
                         members,
                         self._planned(members),
                         math.inf,
-                        Turns(members, self.selection.timeout).measure,
+                        Turns(members, self.selection.timeout, self.rounds).measure,
                     )
                 )
         return works
@@ -476,3 +479,17 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
         first = ", ".join(those[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         texts.append(f"{first}: {reason}")
     return texts
+
+
+def write_apart(
+    folder: Path, carried_out: Iterable[tuple[CarriedExperiment, ExperimentResult]], device: str
+) -> None:
+    """Write results of experiments, which need not be registered, into a folder of their own, which
+    `pudle report` reads like that of a run.
+    """
+    store = Store(folder / "store", folder.name, device)
+    listed = RunList(commit="", dirty=False)
+    for carried, result in carried_out:
+        carried.conclude(store, result)
+        listed.experiments[carried.name] = carried.file(carried.key(store))
+    listed.write(folder / "run.json")
