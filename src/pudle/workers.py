@@ -337,9 +337,9 @@ class Here:
         for job in jobs:
             yield job.key, _carried_out(job)
 
-    def call(self, timeout: float, function: Function, *arguments: Any) -> Outcome:
+    def call(self, timeout: float, function: Callable[..., T], *arguments: object) -> Outcome[T]:
         """Carry out one job, and return its outcome."""
-        return _carried_out(Job(function, arguments, timeout))
+        return _carried_out(Job(function, arguments, timeout, None))
 
 
 def _carried_out(job: Job[Key, T]) -> Outcome[T]:
