@@ -77,10 +77,7 @@ def report_command(
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
-    damaged = []
-    files = {}
-    # Everything is made before anything is written, so that an error leaves the last report as it
-    # was.
+    damaged: list[str] = []
     named = dict.fromkeys(results)
     loaded = read_each(named, lambda name: (name, load_side(name, home, profile)), damaged)
     if damaged and not loaded:
@@ -88,32 +85,38 @@ def report_command(
     sides = dict(loaded) or {profile: load(home, profile)}
     damaged += [line for side in sides.values() for line in side.damaged]
     linked = [name for name in DRAWN if name in formats]
-    reports = {name: Report.of(side, linked) for name, side in sides.items()}
+    reports = {name: Report(side, linked) for name, side in sides.items()}
     first, *others = reports.values()
-    made = Runs(reports) if others else first
+    texts = Runs(reports).texts if others else first.texts
+    texts = {**texts, "html": partial(page.html, reports)}
     own = len(named) == 1 and folder_of(results[0], profile)
     folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
-    for name, content in first.figure_files():
-        files[folder / FIGURES / name] = content
+    # Everything is made before anything is written, so that an error leaves the last report as it
+    # was.
+    files: dict[Path, str | bytes] = {
+        folder / FIGURES / name: content for name, content in first.figure_files()
+    }
     shown = [folder / FIGURES] if files else []
     for name in (name for name in ENDINGS if name in formats):
-        make = partial(page.html, reports) if name == "html" else getattr(made, name, None)
-        if make is None:
+        if name not in texts:
             raise InvalidArgument(
                 f"--format {name} is for one result: leave it out for several side by side"
             )
         shown.append(folder / f"report.{ENDINGS[name]}")
-        files[shown[-1]] = make()
+        files[shown[-1]] = texts[name]()
     for path, content in files.items():
         write_atomically(path, content)
     failed = dict.fromkeys(name for report in reports.values() for name in report.broken)
-    messages = [
-        f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report"
-    ][: len(failed)]
-    messages += [pending_sentence(report.results) for report in reports.values()]
-    messages += [f"left out: {line}" for line in damaged]
-    for message in filter(None, messages):
-        echo(message, err=True)
+    if failed:
+        names = ", ".join(failed)
+        echo(
+            f"something broke in {names}: see 'Skipped, refused or failed' in the report", err=True
+        )
+    for report in reports.values():
+        if pending := pending_sentence(report.results):
+            echo(pending, err=True)
+    for line in damaged:
+        echo(f"left out: {line}", err=True)
     for path in shown:
         echo(path)
     if failed or damaged:

@@ -1,29 +1,29 @@
-"""Read the records of a run into `Results`: tables, and the errors and costs of each estimator.
+"""The results of a run as reports read them: tables, and the errors and costs of each estimator.
 
 `docs/schema.md` describes the columns and metrics of the tidy table, `Results.frame`.
 """
 
 import dataclasses
-import functools
+import itertools
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pudle import names, paired, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
-from pudle.errors import MissingResults, SpecError, UnreadableResult
-from pudle.files import lies_at, read_each
+from pudle.errors import SpecError
 from pudle.measuring import contents
 from pudle.measuring.case import labels, problem_labels
-from pudle.measuring.contents import CostRecord, Row, RunList, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
+from pudle.reports.stored import Pair, Stored, read_stored
 
 #: Metrics that are costs: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
@@ -35,22 +35,101 @@ TITLES = {
     "code_error": "error of the codes",
     "support_error": "share of samples with a wrong sign",
 }
-
-#: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator,
-#: depth, seed, metric).
-COLUMNS = dict.fromkeys("case dataset algorithm loss target estimator".split(), "str")
-COLUMNS |= {"depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64"}
-COLUMNS |= dict.fromkeys("status reason commit machine profile".split(), "str")
-COLUMNS["at_floor"] = "bool"
-#: What `Results.records` have beside case and estimator.
-CLAIMS = ("status", "reason", "computes", "consistent_for")
-#: Columns of `Results.references`, numbers from ``bound`` on.
-REFERENCES = (
-    "case seed target status reason bound gradient_norm kkt_residual smallest_eigenvalue"
-    " condition_number dual_margin smallest_amplitude zero_codes uncertified samples step rho"
-).split()
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
+#: Where a number comes from.
+Provenance = Mapping[str, str | int | float | bool | None]
+
+
+class Number(NamedTuple):
+    """A row of the tidy table, one for each case, target, estimator, depth, seed and metric."""
+
+    case: str
+    dataset: str
+    algorithm: str
+    loss: str
+    target: str | None
+    estimator: str
+    depth: int | None
+    seed: int | None
+    metric: str
+    value: float
+    status: str
+    reason: str
+    commit: str
+    machine: str
+    profile: str
+    at_floor: bool = False
+
+
+#: Columns of `Results.frame`, the fields of a `Number`, with their pandas types.
+COLUMNS = dict.fromkeys(Number._fields, "str")
+COLUMNS |= {"depth": "Int64", "seed": "Int64", "value": "float64", "at_floor": "bool"}
+
+
+@dataclass(frozen=True)
+class DescribedCase:
+    """A selected case, see `pudle.measuring.case.Case`."""
+
+    name: str
+    dataset: str
+    algorithm: str
+    loss: str
+    seeds: Sequence[int]
+    depths: Sequence[int]
+    targets: Sequence[str]
+    dtype: str
+    #: What it shares with cases that have the same minimizer.
+    problem: Hashable
+    #: Whether the algorithm's iterations can be differentiated.
+    differentiable: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an estimator claims on a selected case, and what became of it; `consistent_for` has
+    losses, or is None for all.
+    """
+
+    case: str
+    estimator: str
+    status: str
+    reason: str
+    computes: str | None
+    consistent_for: Collection[str] | None
+
+
+class Timing(NamedTuple):
+    """A time, and those of the rounds that it is the median of; see `CostRecord`."""
+
+    metric: str
+    case: str
+    estimator: str
+    depth: int
+    samples: Sequence[float]
+    turns: str
+
+
+class Certified(NamedTuple):
+    """The certificate of a reference; see `pudle.references.records.Certificate`."""
+
+    case: str
+    seed: int
+    target: str
+    status: str
+    reason: str
+    bound: float
+    gradient_norm: float
+    kkt_residual: float
+    smallest_eigenvalue: float
+    condition_number: float
+    dual_margin: float
+    smallest_amplitude: float
+    zero_codes: float
+    uncertified: float
+    samples: float
+    step: float
+    rho: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +137,19 @@ class Results:
     """Results of one profile."""
 
     profile: str
-    #: The tidy table; its columns are `COLUMNS`.
-    frame: pd.DataFrame
-    #: One row per (case, seed, target): status, reason, bound and the rest of the certificate.
-    references: pd.DataFrame
-    #: One mapping per selected (case, estimator), with `CLAIMS`; consistent_for has losses, or is
-    #: None for all.
-    records: Sequence[Row]
-    #: One row per time (metric, case, estimator, depth): seconds, a tuple ``samples`` of them by
-    #: round, and ``turns``, see `CostRecord`.
-    timings: pd.DataFrame
-    #: The selected cases by name, each with the ``problem`` that it shares with others and whether
-    #: its algorithm is ``differentiable``, and the selected estimators, in their order.
-    cases: Mapping[str, Row]
+    #: The rows of the tidy table.
+    rows: Sequence[Number]
+    #: One for each case, seed and target.
+    references: Sequence[Certified]
+    #: One for each selected case and estimator.
+    claims: Sequence[Claim]
+    #: One for each time that was measured.
+    timings: Sequence[Timing]
+    #: The selected cases by name, and the selected estimators, in their order.
+    cases: Mapping[str, DescribedCase]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
-    provenances: Sequence[Row] = ()
+    provenances: Sequence[Provenance] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: Sequence[str] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
@@ -83,14 +159,24 @@ class Results:
     damaged: Sequence[str] = ()
 
     @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The tidy table; its columns are `COLUMNS`."""
+        return pd.DataFrame(self.rows, columns=[*COLUMNS]).astype(COLUMNS)
+
+    @cached_property
+    def numbers(self) -> Sequence[Number]:
+        """The rows of the tidy table that have a number."""
+        return [row for row in self.rows if row.status == "ok" and row.value == row.value]
+
+    @cached_property
     def labels(self) -> Mapping[str, text.Cell]:
         """What tables and titles call each case, by name."""
-        shown = labels(self.cases).items()
+        shown = labels({name: vars(case) for name, case in self.cases.items()}).items()
         return {name: text.Cell(label, case=name * (label != name)) for name, label in shown}
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
-        return self.cases[case]["targets"][0]
+        return self.cases[case].targets[0]
 
     def curve(
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
@@ -99,61 +185,70 @@ class Results:
         return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
 
     @cached_property
-    def _curves(self) -> Mapping[Any, Curve]:
+    def _curves(self) -> Mapping[tuple[str, str, str, str], Curve]:
+        groups: dict[tuple[str, str, str], dict[str, list[Number]]] = {}
+        for row in self.numbers:
+            # Costs have no target.
+            if row.target is not None:
+                group = groups.setdefault((row.metric, row.case, row.target), {})
+                group.setdefault(row.estimator, []).append(row)
         curves = {}
-        # Costs have no target, and are in no group.
-        for key, every in self.numbers.groupby(["metric", "case", "target"]):
+        for key, group in groups.items():
             # A seed that was scored counts for each estimator, also for one that failed on it.
-            seeds = np.unique(every["seed"].to_numpy(int))
-            for estimator, part in every.groupby("estimator"):
-                depths, rows = np.unique(part["depth"].to_numpy(int), return_inverse=True)
-                columns = np.searchsorted(seeds, part["seed"].to_numpy(int))
+            seeds = np.unique([row.seed for part in group.values() for row in part])
+            for estimator, part in group.items():
+                depths, places = np.unique([row.depth for row in part], return_inverse=True)
+                columns = np.searchsorted(seeds, [row.seed for row in part])
                 values = np.full((len(depths), len(seeds)), np.nan)
                 at_floor = np.zeros(values.shape, bool)
-                values[rows, columns], at_floor[rows, columns] = part["value"], part["at_floor"]
+                values[places, columns] = [row.value for row in part]
+                at_floor[places, columns] = [row.at_floor for row in part]
                 curves[*key, estimator] = Curve(depths, seeds, values, at_floor)
         return curves
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that were measured, of those that a figure can show."""
+        measured = {metric for metric, *_ in self._curves}
+        return [metric for metric in TITLES if metric in measured] or ["relative_error"]
 
     def line(self, case: str, estimator: str, cost: str) -> Line:
         """Return a cost against depth; a cost is a metric."""
         return self._lines.get((cost, case, estimator), NO_LINE)
 
     @cached_property
-    def _lines(self) -> Mapping[Any, Line]:
-        costs = self.numbers[self.numbers["metric"].isin(COSTS)]
-        return {
-            key: Line(dict(zip(part["depth"], part["value"], strict=True)))
-            for key, part in costs.groupby(["metric", "case", "estimator"])
-        }
+    def _lines(self) -> Mapping[tuple[str, str, str], Line]:
+        costs: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+        for row in self.numbers:
+            if row.metric in COSTS and row.depth is not None:
+                costs[row.metric, row.case, row.estimator][row.depth] = row.value
+        return {key: Line(by_depth) for key, by_depth in costs.items()}
 
     def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
         """Return the times of an estimator by round."""
         return self._rounds.get((metric, case, estimator), NO_ROUNDS)
 
     @cached_property
-    def _rounds(self) -> Mapping[Any, Rounds]:
+    def _rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
         # All that was timed in the same turns is compared with each other at each depth.
+        alike, own = defaultdict(list), defaultdict(list)
+        for each in self.timings:
+            own[each.metric, each.case, each.estimator].append(each)
+            if len(each.samples) > 1:
+                alike[each.metric, each.depth, each.turns, len(each.samples)].append(each.samples)
         p_values = [np.empty(0)]
-        numbers = self.timings["samples"].map(len)
-        alike = ["metric", "depth", "turns", numbers[numbers > 1]]
-        for _, part in self.timings.groupby(alike):
-            taken = np.array([*part["samples"]])
+        for samples in alike.values():
+            taken = np.array(samples)
             one, other = np.triu_indices(len(taken), 1)
-            p_values.append(paired.compare(taken[one], taken[other]).p_value)
+            p_values.append(paired.compare_many(taken[one], taken[other]).p_value)
         significance = paired.critical(np.concatenate(p_values))
         rounds = {}
-        for key, part in self.timings.groupby(["metric", "case", "estimator"]):
+        for key, timings in own.items():
             # Those at one depth may have been measured later than others.
-            turns = part["turns"].iloc[-1]
-            part = part[part["turns"] == turns]
-            samples = dict(zip(part["depth"].astype(int), part["samples"], strict=True))
-            rounds[key] = Rounds(samples, turns, significance)
+            turns = timings[-1].turns
+            by_depth = {each.depth: each.samples for each in timings if each.turns == turns}
+            rounds[key] = Rounds(by_depth, turns, significance)
         return rounds
-
-    @cached_property
-    def numbers(self) -> pd.DataFrame:
-        """The rows of the tidy table that have a number."""
-        return self.frame[self.frame["status"].eq("ok") & self.frame["value"].notna()]
 
     @cached_property
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
@@ -167,9 +262,9 @@ class Results:
                     self.line(case, name, "seconds"),
                     self.line(case, name, "memory_bytes"),
                     self.rounds(case, name),
-                    facts["algorithm"],
+                    facts.algorithm,
                     case,
-                    facts["differentiable"],
+                    facts.differentiable,
                 )
                 for name in self.estimators
             )
@@ -181,15 +276,16 @@ class Results:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone.
         """
-        groups, called = defaultdict(list), problem_labels(self.cases)
+        groups = defaultdict(list)
+        called = problem_labels({name: vars(case) for name, case in self.cases.items()})
         for name, case in self.cases.items():
-            groups[case["problem"]] += self.measured[name]
+            groups[case.problem] += self.measured[name]
         return [(called[problem], tuple(measured)) for problem, measured in groups.items()]
 
     @property
     def solved(self) -> bool:
         """True if there is an algorithm that cannot be differentiated."""
-        return not all(case["differentiable"] for case in self.cases.values())
+        return not all(case.differentiable for case in self.cases.values())
 
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
@@ -199,27 +295,31 @@ class Results:
 
     @cached_property
     def _limits(self) -> set[str]:
-        return set(self.references.loc[self.references["status"] == "limit", "case"])
+        return {each.case for each in self.references if each.status == "limit"}
 
     @cached_property
     def bounds(self) -> Mapping[tuple[str, str], float]:
         """The greatest bound over the seeds of each (case, target) whose references are certified
         or a limit.
         """
-        scored = self.references[self.references["status"].isin(("certified", "limit"))]
-        return scored[scored["bound"] > 0].groupby(["case", "target"])["bound"].max().to_dict()
+        bounds: dict[tuple[str, str], float] = {}
+        for each in self.references:
+            if each.status in ("certified", "limit") and each.bound > 0:
+                key = each.case, each.target
+                bounds[key] = max(each.bound, bounds.get(key, 0.0))
+        return bounds
 
 
-# -- from files
-
-
-@functools.cache
-def parsed(spec: str) -> tuple[str, Mapping[str, Any]]:
+@cache
+def parsed(spec: str) -> tuple[str, Mapping[str, object]]:
     """Return name and options of a spec; other text counts as a name without options."""
     try:
         return names.parse(spec)
     except SpecError:
         return spec, {}
+
+
+# -- from records
 
 
 def load(home: Path, profile: str, commit: str = "") -> Results:
@@ -243,151 +343,152 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         If nothing is left because files are damaged or of an unknown version; the text names the
         files and the remedy.
     """
-    folder, remedy = home / profile, f"run `pudle run --profile {profile}`"
-    damaged = []
-
-    def read(kind: Any, places: Mapping[Any, str]) -> dict[Any, Any]:
-        """Return records by their identities, without the missing and the damaged ones."""
-        return {
-            identity: record
-            for identity, place in places.items()
-            for record in read_each(
-                filter(lies_at, [folder / place]),
-                functools.partial(kind.read, identity=identity),
-                damaged,
-            )
-        }
-
-    # A run with uncommitted changes stands for its commit only in what no other run measured, cases
-    # or experiments.
-    lists = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
-    run = RunList(commit=commit, dirty=False)
-    for place in lists:
-        for listed in read(RunList, {commit or None: place}).values():
-            for field in RunList.__struct_fields__:
-                setattr(run, field, getattr(listed, field) or getattr(run, field))
-    cases = {
-        (case.name, name): case for case, name in (run.selection.pairs if run.selection else ())
-    }
-    experiments = read(
-        ExperimentRecord,
-        {name: f"store/{place}" for name, place in sorted(run.experiments.items())},
-    )
-    scores = read(
-        ScoreRecord,
-        {
-            (case, name): f"store/{place}"
-            for case, name, place in run.records
-            if (case, name) in cases
-        },
-    )
-    cells = {
-        tuple(cell): f"store/{place}" for *cell, place in run.costs if tuple(cell[1:3]) in cases
-    }
-    costs = read(CostRecord, cells)
-    notes = [f"Damaged and left out: {line}." for line in damaged]
-    if not scores and not experiments:
-        if damaged:
-            raise UnreadableResult("; ".join(damaged))
-        instead = f"{remedy} first"
-        if lies_at(home / "selection.json"):
-            instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
-        raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
-    if cases and not scores:
+    stored, remedy = read_stored(home, profile, commit), f"run `pudle run --profile {profile}`"
+    notes = [f"Damaged and left out: {line}." for line in stored.damaged]
+    if stored.cases and not stored.scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
-        cases, cells = {}, {}
-    if cells and not costs:
+        stored = dataclasses.replace(stored, cases={}, costs={}, estimators=())
+    if stored.costs and not any(stored.costs.values()):
         notes.append(f"Neither time nor memory is measured: {remedy} without --scores-only.")
-        cells = {}
-
-    for record in (*scores.values(), *costs.values()):
+        stored = dataclasses.replace(stored, costs={})
+    for record in (*stored.scores.values(), *filter(None, stored.costs.values())):
         # It holds at this commit, whichever commit first measured it.
         record.provenance |= {"commit": commit} if commit else {}
     provenances = sorted(
-        (record.provenance for record in (scores or experiments).values()),
-        key=lambda origin: origin["date"],
+        (record.provenance for record in (stored.scores or stored.experiments).values()),
+        key=lambda origin: str(origin["date"]),
         reverse=True,
     )
-    unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
-    records, rows = [], []
-    described = {}
-    for (name, estimator), case in cases.items():
-        record = scores.get((name, estimator))
-        facts = {"problem": case.problem, "differentiable": True}
-        described.setdefault(name, dataclasses.asdict(case) | facts)
-        pair = {"case": name, "estimator": estimator, "leading": "relative_error"}
-        claims, origin = dict.fromkeys(CLAIMS) | unmeasured, provenances[0]
-        if record:
-            claims, origin = {key: getattr(record, key) for key in CLAIMS}, record.provenance
-            described[name]["differentiable"] = record.differentiable
-            if not record.proximal:
-                # What leads elsewhere is a problem of its own.
-                described[name]["problem"] = name
-        records.append(claims | pair)
-        # A record without scores is one row with its reason. Costs have records of their own.
-        scored = (record and record.scores) or [{"target": case.targets[0]} | claims]
-        rows += [row | pair | dict.fromkeys(COSTS) | _origin(origin) for row in scored]
-    for cell in cells:
-        row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
-        record = scores.get(cell[1:3])
-        at = record.at(cell[3]) if record else {"status": "ok"}
-        if cost := costs.get(cell):
-            row |= {cell[0]: cost.value, "samples": tuple(cost.samples), "turns": cost.turns}
-            row |= {"status": cost.status, "reason": cost.reason} | _origin(cost.provenance)
-        elif at["status"] == "ok":
-            row |= unmeasured
-        else:
-            # A time has no number for the same reason as the scores.
-            row["status"] = "error" if at["status"] in BROKEN else "skipped"
-            row["reason"] = f"{at['status']}: {at['reason']}"
-        rows.append(row)
-    frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
-    # All estimators of a case share its references.
-    references = pd.DataFrame(
-        [row | {"case": name} for (name, _), record in scores.items() for row in record.references],
-        columns=REFERENCES,
-    ).drop_duplicates(["case", "seed", "target"], ignore_index=True)
+    tables = _Tables(profile, stored, _described(stored), f"not measured yet: {remedy}")
     return Results(
         profile=profile,
-        frame=frame[[*COLUMNS]],
-        references=references.astype(dict.fromkeys(REFERENCES[5:], "float64")),
-        records=records,
-        timings=frame[frame["metric"].isin(TIMES) & frame["status"].eq("ok")].rename(
-            columns={"value": "seconds"}
-        ),
-        cases=described,
-        estimators=run.selection.estimators if run.selection and cases else (),
+        rows=[*tables.scores(provenances[0]), *tables.costs(provenances[0])],
+        references=_references(stored),
+        claims=[tables.claim(pair) for pair in stored.cases],
+        timings=[
+            Timing(*cell, record.samples, record.turns)
+            for cell, record in stored.costs.items()
+            if record and record.status == "ok" and record.value is not None and cell[0] in TIMES
+        ],
+        cases=tables.cases,
+        estimators=stored.estimators,
         provenances=provenances,
         notes=notes,
-        experiments=[*experiments.values()],
-        damaged=damaged,
+        experiments=[*stored.experiments.values()],
+        damaged=stored.damaged,
     )
 
 
-def _origin(provenance: Row) -> Row:
-    return {name: provenance.get(name) or "" for name in ("commit", "machine")}
+def _described(stored: Stored) -> dict[str, DescribedCase]:
+    records = defaultdict(list)
+    for (name, _), record in stored.scores.items():
+        records[name].append(record)
+    return {
+        name: DescribedCase(
+            **dataclasses.asdict(case),
+            # What leads elsewhere is a problem of its own.
+            problem=case.problem if all(each.proximal for each in records[name]) else name,
+            differentiable=all(each.differentiable for each in records[name]),
+        )
+        for (name, _), case in stored.cases.items()
+    }
 
 
-def _frame(rows: list[Row], cases: Mapping[str, Row]) -> pd.DataFrame:
-    """Return one row per metric, from rows with a column for each.
+def _references(stored: Stored) -> list[Certified]:
+    # All estimators of a case share its references: those of the first count.
+    references: dict[tuple[str, int, str], Certified] = {}
+    for (case, _), record in stored.scores.items():
+        for row in record.references:
+            texts = case, row["seed"], row["target"], row["status"], row["reason"]
+            numbers = (row.get(name) for name in Certified._fields[len(texts) :])
+            known = (math.nan if number is None else float(number) for number in numbers)
+            references.setdefault(texts[:3], Certified(*texts, *known))
+    return [*references.values()]
 
-    A metric that a problem does not have (signs of a smooth one) is absent. The leading one always
-    has a row, because that row carries the reason of a failure.
-    """
-    keys = [
-        "leading",
-        "samples",
-        "turns",
-        *(name for name in COLUMNS if name not in ("metric", "value")),
-    ]
-    wide = pd.DataFrame(rows, columns=[*keys, *ERRORS, *COSTS])
-    for name in ("dataset", "algorithm", "loss"):
-        wide[name] = [cases[case][name] for case in wide["case"]]
-    frame = wide.melt(keys, [*ERRORS, *COSTS], "metric", ignore_index=False)
-    frame = frame.sort_index(kind="stable").astype({"value": float})
-    leading = frame["metric"] == frame["leading"]
-    frame["at_floor"] = frame["at_floor"].eq(True) & leading
-    # A missing number must never count as a measured one.
-    blank = leading & frame["status"].eq("ok") & frame["value"].isna()
-    frame.loc[blank, ["status", "reason"]] = "error", "recorded as ok, without a value"
-    return frame[leading | frame["value"].notna()].reset_index(drop=True)
+
+@dataclass(frozen=True)
+class _Tables:
+    """What makes the rows of tables from records."""
+
+    profile: str
+    stored: Stored
+    cases: Mapping[str, DescribedCase]
+    #: Why something that was selected has no record.
+    unmeasured: str
+
+    def claim(self, pair: Pair) -> Claim:
+        """Return what a record says of an estimator as a whole."""
+        record = self.stored.scores.get(pair)
+        if record is None:
+            return Claim(*pair, "missing", self.unmeasured, None, None)
+        claims = record.computes, record.consistent_for
+        return Claim(*pair, record.status, record.reason, *claims)
+
+    def scores(self, newest: Provenance) -> Iterator[Number]:
+        """Yield the scores; a record without any has one row, with its reason."""
+        for pair, case in self.stored.cases.items():
+            record = self.stored.scores.get(pair)
+            make = partial(self.number, pair, origin=record.provenance if record else newest)
+            if record is None or not record.scores:
+                claim = self.claim(pair)
+                failed = make(ERRORS[0], math.nan, claim.status, claim.reason)
+                yield failed._replace(target=case.targets[0])
+            for row, metric in itertools.product(record.scores if record else (), ERRORS):
+                leads, value = metric == ERRORS[0], row.get(metric)
+                # A metric that a problem does not have, such as signs of a smooth one, is left out;
+                # the first carries the reason of a failure.
+                if leads or value is not None:
+                    yield make(
+                        metric,
+                        math.nan if value is None else float(value),
+                        row["status"],
+                        row["reason"],
+                        target=row["target"],
+                        depth=row["depth"],
+                        seed=row["seed"],
+                        at_floor=leads and row.get("at_floor") is True,
+                    )
+
+    def costs(self, newest: Provenance) -> Iterator[Number]:
+        """Yield the costs, also of what has no record."""
+        for (metric, case, estimator, depth), cost in self.stored.costs.items():
+            pair, value, origin = (case, estimator), math.nan, newest
+            record = self.stored.scores.get(pair)
+            at = record.at(depth) if record else {"status": "ok"}
+            if cost:
+                origin = cost.provenance
+                status, reason = cost.status, cost.reason
+                value = math.nan if cost.value is None else cost.value
+            elif at["status"] == "ok":
+                status, reason = "missing", self.unmeasured
+            else:
+                # A time has no number for the same reason as the scores.
+                status = "error" if at["status"] in BROKEN else "skipped"
+                reason = f"{at['status']}: {at['reason']}"
+            yield self.number(pair, metric, value, status, reason, origin, depth=depth)
+
+    def number(
+        self,
+        pair: Pair,
+        metric: str,
+        value: float,
+        status: str,
+        reason: str,
+        origin: Provenance,
+        *,
+        target: str | None = None,
+        depth: int | None = None,
+        seed: int | None = None,
+        at_floor: bool = False,
+    ) -> Number:
+        """Return a row of the tidy table."""
+        name, estimator = pair
+        case = self.cases[name]
+        specs = case.dataset, case.algorithm, case.loss
+        if status == "ok" and math.isnan(value):
+            # A missing number must never count as a measured one.
+            status, reason = "error", "recorded as ok, without a value"
+        place = str(origin.get("commit") or ""), str(origin.get("machine") or "")
+        cell = target, estimator, depth, seed, metric
+        outcome = value, status, reason, *place, self.profile
+        return Number(name, *specs, *cell, *outcome, at_floor)

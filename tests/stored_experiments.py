@@ -18,7 +18,7 @@ def experiments(home, *records):
 
 def reported(home, records, **options):
     """Write scores and return the report of them."""
-    return Report.of(load(write(home, records, **options), "quick"))
+    return Report(load(write(home, records, **options), "quick"))
 
 
 def run_report(home, *arguments):

@@ -125,7 +125,7 @@ def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
     specs, seeds = ["analytic", "alternating", "truncated(window=5)"], 3
     options = {"home": tmp_path, "costs": False, "losses": ["lasso"], "progress": False}
     results = pudle.benchmark(dataset, "fista", specs, depths=(10, 50, 200), **options)
-    (run,) = living_page.data(living_page.html(Report.of(results.results)))["runs"]
+    (run,) = living_page.data(living_page.html(Report(results.results)))["runs"]
     named = {
         (float(error["text"][2:]), use["text"], int(depth["text"].removeprefix("≤ ")))
         for ((_, use, error, depth, *_),) in run["answers"][""].values()
@@ -196,7 +196,7 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
     for error, depths in ((1e-3, (2, 5, 10, 20, 50)), (1e-6, (2, 5, 10, 20))):
         options = {"home": tmp_path, "losses": ["linear"], "depths": depths, "progress": False}
         results = pudle.benchmark(*problem, names, seeds=1, **options)
-        report = Report.of(results.results)
+        report = Report(results.results)
         (of_report,) = answers(report.results, Requirement(error))
         (of_notebook,) = results.answers(error).to_dict("records")
         every = living_page.data(living_page.html(report))["runs"][0]["answers"][""]

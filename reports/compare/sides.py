@@ -72,5 +72,5 @@ def load_pair(pair: CommitPair) -> list[Results]:
             f" {pair.profile}`"
         )
     like = load_folder(measured[0])
-    empty = dataclasses.replace(like, frame=like.frame.iloc[:0], records=())
+    empty = dataclasses.replace(like, rows=(), claims=())
     return [load_folder(folder) if folder in measured else empty for folder in folders]

@@ -117,7 +117,7 @@ def bought(results: Results) -> list[Figure]:
         )
         left = len(trained) - len(rows)
         scored = (results.cases[name] for errors in scores for name in errors)
-        where = dict.fromkeys(map("{dataset}, {algorithm}".format_map, scored))
+        where = dict.fromkeys(f"{case.dataset}, {case.algorithm}" for case in scored)
         note = f"Errors of gradients are those on {text.listing([*where])}."
         none = f" {left} of {len(trained)} trainings have no case that scores their gradient."
         figures.append(
@@ -149,8 +149,8 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     for name, case in results.cases.items():
         depths, values = results.curve(name, method.estimator).spread[:, :2].T
         # The same kind of problem, whatever the options of the dataset.
-        same = case["loss"] == options.get("loss") and all(
-            parsed(str(case[key]))[0] == parsed(str(options.get(key)))[0]
+        same = case.loss == options.get("loss") and all(
+            parsed(getattr(case, key))[0] == parsed(str(options.get(key)))[0]
             for key in ("dataset", "algorithm")
         )
         if same and depth is not None and len(depths) and depths[0] <= depth <= depths[-1]:

@@ -221,7 +221,7 @@ def test_no_value_of_a_field_costs_the_rest_of_a_report(home, name):
             except UnreadableResult:
                 within[key] = kept
     write_record(path, record)
-    report = Report.of(load(home, "quick"))
+    report = Report(load(home, "quick"))
     texts = report.markdown() + report.csv()
     assert not report.results.damaged and "".join(texts.split()).isprintable()
 
@@ -236,7 +236,7 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     for path in lost:
         path.unlink()
     read = load(home, "quick")
-    assert not read.damaged and not Report.of(read).csv().isspace()
+    assert not read.damaged and not Report(read).csv().isspace()
     scored = [path for path in paths if path.parent.name == NAME and path not in lost]
     shown_scores = [row for row in read.records if row["status"] == "ok"]
     assert len(shown_scores) == len(scored) or not scored

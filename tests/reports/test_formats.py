@@ -62,7 +62,7 @@ def test_notes_and_badges_of_references(tmp_path):
     ]
     home = write(tmp_path, records)
     write_costs(home, ["backprop"], [1.0, 2.0], names=["fixed"])
-    report = Report.of(load(home, "quick"))
+    report = Report(load(home, "quick"))
     markdown = report.markdown()
     said = "the range over the seeds says nothing about other problems there."
     assert f"- Every seed draws the same problem on `fixed`: {said}" in markdown
@@ -116,7 +116,7 @@ def test_parquet_keeps_the_types_and_without_pyarrow_says_what_to_do(four, monke
     pytest.importorskip("pyarrow")
     done = run_report(four, "--format", "parquet")
     assert done.exit_code == 0, done.output
-    report = Report.of(load(four, "quick"))
+    report = Report(load(four, "quick"))
     pd.testing.assert_frame_equal(pd.read_parquet(done.stdout.strip()), report.results.frame)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependency, match=r"pip install 'pudle\[parquet\]'"):

@@ -112,7 +112,7 @@ def html_is_text(written):
 
 
 def test_hostile_text_is_text_in_every_format_of_a_report(results):
-    report = Report.of(results)
+    report = Report(results)
     html_is_text(living_page.html(report))
     markdown_is_text(report.markdown())
     csv_is_text(report.csv())
@@ -130,7 +130,7 @@ def test_hostile_text_is_text_in_every_format_of_a_report(results):
 
 
 def test_hostile_text_is_text_in_every_format_of_a_comparison(results):
-    report = Report.of(results)
+    report = Report(results)
     html_is_text(living_page.html(report, report, names=HOSTILE[:2]))
     runs = Runs(dict.fromkeys(HOSTILE, report))
     markdown_is_text(runs.markdown())

@@ -89,7 +89,7 @@ def report(tmp_path_factory):
     memory = [(1 + place % 5) * 2.0**20 * part for place in cells for part in (1, 1.7)]
     write_costs(home, list(CURVES), seconds, memory, NAMES)
     write_experiments(home, EXPERIMENTS)
-    return Report.of(load(home, "quick"))
+    return Report(load(home, "quick"))
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +117,7 @@ def runs_address(tmp_path_factory):
         write_costs(
             home, profile.estimators, costs, [2.0**20 * cost for cost in costs], [item["name"]]
         )
-        reports.append(Report.of(load(home, "quick")))
+        reports.append(Report(load(home, "quick")))
     return written(tmp_path_factory, *reports, names=["first", "second"])
 
 

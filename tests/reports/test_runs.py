@@ -50,7 +50,7 @@ def two(tmp_path):
 
 def test_differences_are_those_of_the_two(two):
     write_costs(two[1].parent, ["forward"], [1.0, 2.0])
-    one, other = (Report.of(load(folder.parent, "quick")) for folder in two)
+    one, other = (Report(load(folder.parent, "quick")) for folder in two)
     table = Runs({"one": one, "other": other}).differences
     assert set(table["case"]) == {case()["name"]} and set(table["run"]) == {"other"}
     rows = table.set_index("estimator")
@@ -128,6 +128,6 @@ def test_experiments_side_by_side(tmp_path):
     ]
     assert set(rows.loc[["gone", "other", "broken"], "difference"]) == {"–"}
     # Without a case the sections about cases are left out; failures of either side are listed.
-    page = living_page.html(*map(Report.of, sides), names=["one", "other"])
+    page = living_page.html(*map(Report, sides), names=["one", "other"])
     assert headings(page)[0] == "runs" and "answers" not in headings(page)
     assert "no disk" in set(living_page.texts(living_page.data(page)["tables"]["problems"]))

@@ -124,7 +124,7 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     assert elsewhere["unrolled"] == last["unrolled"] == "the same"
     assert [row["problem"] for row in answers(results, algorithm="ista")] == labels[::2]
     assert answers(results, algorithm="ista")[0]["best"].seconds.value == 8
-    report = Report.of(results)
+    report = Report(results)
     table = pd.read_csv(io.StringIO(report.csv()))
     of_case = table[table["metric"] == "relative_error"].groupby("case")
     # One of the algorithms has no layers.
