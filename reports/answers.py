@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pudle import answers as engine
-from pudle import text
 from pudle.answers import Answer, Measured, Requirement, answer
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
+from pudle.text import DASH, Cell
 
 #: Required errors that the page offers; None asks for the least.
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, None)
@@ -27,16 +27,16 @@ class ProblemAnswer(NamedTuple):
     unrolled: Answer
     #: What the table of answers says, by its `COLUMNS`: ``use`` is the estimator with its
     #: algorithm, and * follows what is extrapolated.
-    cells: dict[str, text.Cell]
+    cells: dict[str, Cell]
 
 
-def _problems(results: Results, algorithm: str) -> Iterator[tuple[text.Cell, list[Measured]]]:
+def _problems(results: Results, algorithm: str) -> Iterator[tuple[Cell, list[Measured]]]:
     """Yield what each problem is called, with its first case, and what was measured on it, perhaps
     with one algorithm alone.
     """
     for label, measured in results.problems:
         if some := [each for each in measured if algorithm in ("", each.algorithm)]:
-            yield text.Cell(label, case=some[0].case), some
+            yield Cell(label, case=some[0].case), some
 
 
 def answers(
@@ -56,42 +56,29 @@ def answers(
         same = best.source is other.source is not None
         limited = " Scored against a limit." * bool(results.badge(source.case))
         cells = {
-            "problem": text.Cell(label, case=source.case),
-            "use": text.Cell(_pair(best), best=True),
+            "problem": Cell(label, case=source.case),
+            "use": Cell(_pair(best), best=True),
             **best.cells,
-            "best unrolled": text.Cell("the same") if same else _pair(other, value, about),
-            "why": text.Cell(best.reason + limited),
+            "best unrolled": Cell("the same") if same else _pair(other, value, about),
+            "why": Cell(best.reason + limited),
         }
         rows.append(ProblemAnswer(source.case, best, other, cells))
     return rows
 
 
-def _pair(chosen: Answer, value: str = "", *details: str) -> text.Cell:
+def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
     """Return an estimator with its algorithm, a value, and details."""
     if not chosen.source:
-        return text.Cell("no answer")
-    known = f", {value}" * (value not in ("", text.DASH))
+        return Cell("no answer")
+    known = f", {value}" * (value not in ("", DASH))
     details = (f"with {chosen.source.algorithm}{known}", *details)
-    return text.Cell(chosen.estimator, chosen.estimator, details=details)
+    return Cell(chosen.estimator, chosen.estimator, details=details)
 
 
 def answers_table(results: Results, rows: Iterable[ProblemAnswer]) -> Table:
     """Return answers as a table; without a solver all that is best is unrolled."""
     table = Table.of([row.cells for row in rows], COLUMNS)
-    return table if results.solved else table.without("best unrolled")
-
-
-def pairs_table(rows: Iterable[ProblemAnswer]) -> Table:
-    """Return answers as a narrow table: below an answer stands the best unrolled one, where that is
-    another.
-    """
-    made = []
-    for row in rows:
-        made.append(row.cells)
-        if row.unrolled.source is not row.best.source:
-            label, pair = text.Cell("best unrolled"), _pair(row.unrolled)
-            made.append({"problem": label, "use": pair, **row.unrolled.cells})
-    return Table.of(made, COLUMNS[:6])
+    return table if results.solvers else table.without("best unrolled")
 
 
 def budgets(results: Results, algorithm: str = "") -> Table:
@@ -109,8 +96,8 @@ def budgets(results: Results, algorithm: str = "") -> Table:
         for requirement in requirements:
             chosen = answer(measured, requirement)
             estimator, value = chosen.value
-            one = text.Cell(estimator, estimator, details=[value])
+            one = Cell(estimator, estimator, details=[value])
             shown = _pair(chosen, value) if several else one
-            row[str(requirement)] = shown if estimator else text.Cell(value)
+            row[str(requirement)] = shown if estimator else Cell(value)
         rows.append(row)
     return Table.of(rows)

@@ -67,30 +67,24 @@ def report_command(
       pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
     # These import torch, which --help does not need.
-    from pudle.errors import InvalidArgument, UnreadableResult
-    from pudle.files import read_each, write_atomically
+    from pudle.errors import InvalidArgument
+    from pudle.files import write_atomically
     from pudle.measuring.provenance import results_home
-    from pudle.reports.compare.sides import folder_of, load_side
-    from pudle.reports.load import load
+    from pudle.reports.compare.sides import folder_of, load_sides
     from pudle.reports.page import page
     from pudle.reports.report import FIGURES, Report, Runs
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
-    damaged: list[str] = []
-    named = dict.fromkeys(results)
-    loaded = read_each(named, lambda name: (name, load_side(name, home, profile)), damaged)
-    if damaged and not loaded:
-        raise UnreadableResult("; ".join(damaged))
-    sides = dict(loaded) or {profile: load(home, profile)}
-    damaged += [line for side in sides.values() for line in side.damaged]
+    sides, damaged = load_sides(results, home, profile)
     linked = [name for name in DRAWN if name in formats]
     reports = {name: Report(side, linked) for name, side in sides.items()}
     first, *others = reports.values()
     texts = Runs(reports).texts if others else first.texts
     texts = {**texts, "html": partial(page.html, reports)}
-    own = len(named) == 1 and folder_of(results[0], profile)
-    folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
+    several = len({*results}) > 1
+    own = results and not several and folder_of(results[0], profile)
+    folder = out or (own or home / profile) / f"report{'-runs' * several}"
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
     files: dict[Path, str | bytes] = {

@@ -4,26 +4,26 @@
 """
 
 import dataclasses
-import itertools
-import math
-from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
+from math import isnan, nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+from msgspec import convert
 
 from pudle import names, paired, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
 from pudle.errors import SpecError
 from pudle.measuring import contents
-from pudle.measuring.case import labels, problem_labels
+from pudle.measuring.case import Case, labels, problem_labels
+from pudle.measuring.contents import CostRecord, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.stored import Pair, Stored, read_stored
+from pudle.reports.stored import read_stored
 
 #: Metrics that are costs: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
@@ -35,6 +35,8 @@ TITLES = {
     "code_error": "error of the codes",
     "support_error": "share of samples with a wrong sign",
 }
+T = TypeVar("T")
+K = TypeVar("K")
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
 #: Where a number comes from.
@@ -50,15 +52,15 @@ class Number(NamedTuple):
     loss: str
     target: str | None
     estimator: str
-    depth: int | None
-    seed: int | None
-    metric: str
-    value: float
-    status: str
-    reason: str
-    commit: str
-    machine: str
-    profile: str
+    depth: int | None = None
+    seed: int | None = None
+    metric: str = ERRORS[0]
+    value: float = nan
+    status: str = "ok"
+    reason: str = ""
+    commit: str = ""
+    machine: str = ""
+    profile: str = ""
     at_floor: bool = False
 
 
@@ -68,49 +70,7 @@ COLUMNS |= {"depth": "Int64", "seed": "Int64", "value": "float64", "at_floor": "
 
 
 @dataclass(frozen=True)
-class DescribedCase:
-    """A selected case, see `pudle.measuring.case.Case`."""
-
-    name: str
-    dataset: str
-    algorithm: str
-    loss: str
-    seeds: Sequence[int]
-    depths: Sequence[int]
-    targets: Sequence[str]
-    dtype: str
-    #: What it shares with cases that have the same minimizer.
-    problem: Hashable
-    #: Whether the algorithm's iterations can be differentiated.
-    differentiable: bool
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What an estimator claims on a selected case, and what became of it; `consistent_for` has
-    losses, or is None for all.
-    """
-
-    case: str
-    estimator: str
-    status: str
-    reason: str
-    computes: str | None
-    consistent_for: Collection[str] | None
-
-
-class Timing(NamedTuple):
-    """A time, and those of the rounds that it is the median of; see `CostRecord`."""
-
-    metric: str
-    case: str
-    estimator: str
-    depth: int
-    samples: Sequence[float]
-    turns: str
-
-
-class Certified(NamedTuple):
+class Certified:
     """The certificate of a reference; see `pudle.references.records.Certificate`."""
 
     case: str
@@ -118,18 +78,18 @@ class Certified(NamedTuple):
     target: str
     status: str
     reason: str
-    bound: float
-    gradient_norm: float
-    kkt_residual: float
-    smallest_eigenvalue: float
-    condition_number: float
-    dual_margin: float
-    smallest_amplitude: float
-    zero_codes: float
-    uncertified: float
-    samples: float
-    step: float
-    rho: float
+    bound: float = nan
+    gradient_norm: float = nan
+    kkt_residual: float = nan
+    smallest_eigenvalue: float = nan
+    condition_number: float = nan
+    dual_margin: float = nan
+    smallest_amplitude: float = nan
+    zero_codes: float = nan
+    uncertified: float = nan
+    samples: float = nan
+    step: float = nan
+    rho: float = nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +101,13 @@ class Results:
     rows: Sequence[Number]
     #: One for each case, seed and target.
     references: Sequence[Certified]
-    #: One for each selected case and estimator.
-    claims: Sequence[Claim]
-    #: One for each time that was measured.
-    timings: Sequence[Timing]
+    #: One for each selected case and estimator; the status of one that is not measured yet is
+    #: ``missing``.
+    records: Sequence[ScoreRecord]
+    #: The times that were measured, with those of each round.
+    timings: Sequence[CostRecord]
     #: The selected cases by name, and the selected estimators, in their order.
-    cases: Mapping[str, DescribedCase]
+    cases: Mapping[str, Case]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
     provenances: Sequence[Provenance] = ()
@@ -171,8 +132,23 @@ class Results:
     @cached_property
     def labels(self) -> Mapping[str, text.Cell]:
         """What tables and titles call each case, by name."""
-        shown = labels({name: vars(case) for name, case in self.cases.items()}).items()
+        shown = labels(self.described).items()
         return {name: text.Cell(label, case=name * (label != name)) for name, label in shown}
+
+    @cached_property
+    def described(self) -> Mapping[str, Mapping[str, object]]:
+        """The fields of each case, and the problem that it shares with others."""
+        # What leads elsewhere is a problem of its own.
+        apart = {record.case.name for record in self.records if not record.proximal}
+        return {
+            name: vars(case) | {"problem": name if name in apart else case.problem}
+            for name, case in self.cases.items()
+        }
+
+    @cached_property
+    def solvers(self) -> set[str]:
+        """The cases whose algorithm has no layers that could be differentiated."""
+        return {record.case.name for record in self.records if not record.differentiable}
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
@@ -185,21 +161,17 @@ class Results:
         return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
 
     @cached_property
-    def _curves(self) -> Mapping[tuple[str, str, str, str], Curve]:
-        groups: dict[tuple[str, str, str], dict[str, list[Number]]] = {}
-        for row in self.numbers:
-            # Costs have no target.
-            if row.target is not None:
-                group = groups.setdefault((row.metric, row.case, row.target), {})
-                group.setdefault(row.estimator, []).append(row)
+    def _curves(self) -> Mapping[tuple[str, str, str | None, str], Curve]:
         curves = {}
-        for key, group in groups.items():
+        # Costs have no target.
+        scores = [row for row in self.numbers if row.target is not None]
+        for key, every in grouped(scores, lambda row: (row.metric, row.case, row.target)).items():
             # A seed that was scored counts for each estimator, also for one that failed on it.
-            seeds = np.unique([row.seed for part in group.values() for row in part])
-            for estimator, part in group.items():
+            seeds = np.unique([row.seed for row in every])
+            for estimator, part in grouped(every, lambda row: row.estimator).items():
                 depths, places = np.unique([row.depth for row in part], return_inverse=True)
-                columns = np.searchsorted(seeds, [row.seed for row in part])
-                values = np.full((len(depths), len(seeds)), np.nan)
+                columns = np.searchsorted(seeds, np.array([row.seed for row in part]))
+                values = np.full((len(depths), len(seeds)), nan)
                 at_floor = np.zeros(values.shape, bool)
                 values[places, columns] = [row.value for row in part]
                 at_floor[places, columns] = [row.at_floor for row in part]
@@ -218,11 +190,13 @@ class Results:
 
     @cached_property
     def _lines(self) -> Mapping[tuple[str, str, str], Line]:
-        costs: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-        for row in self.numbers:
-            if row.metric in COSTS and row.depth is not None:
-                costs[row.metric, row.case, row.estimator][row.depth] = row.value
-        return {key: Line(by_depth) for key, by_depth in costs.items()}
+        costs = [row for row in self.numbers if row.metric in COSTS]
+        return {
+            key: Line({row.depth: row.value for row in part if row.depth is not None})
+            for key, part in grouped(
+                costs, lambda row: (row.metric, row.case, row.estimator)
+            ).items()
+        }
 
     def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
         """Return the times of an estimator by round."""
@@ -231,17 +205,17 @@ class Results:
     @cached_property
     def _rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
         # All that was timed in the same turns is compared with each other at each depth.
-        alike, own = defaultdict(list), defaultdict(list)
-        for each in self.timings:
-            own[each.metric, each.case, each.estimator].append(each)
-            if len(each.samples) > 1:
-                alike[each.metric, each.depth, each.turns, len(each.samples)].append(each.samples)
+        alike = grouped(
+            self.timings, lambda each: (each.metric, each.depth, each.turns, len(each.samples))
+        )
         p_values = [np.empty(0)]
-        for samples in alike.values():
-            taken = np.array(samples)
-            one, other = np.triu_indices(len(taken), 1)
-            p_values.append(paired.compare_many(taken[one], taken[other]).p_value)
+        for (*_, number), timings in alike.items():
+            if number > 1:
+                taken = np.array([each.samples for each in timings])
+                one, other = np.triu_indices(len(taken), 1)
+                p_values.append(paired.compare_many(taken[one], taken[other]).p_value)
         significance = paired.critical(np.concatenate(p_values))
+        own = grouped(self.timings, lambda each: (each.metric, each.case, each.estimator))
         rounds = {}
         for key, timings in own.items():
             # Those at one depth may have been measured later than others.
@@ -264,7 +238,7 @@ class Results:
                     self.rounds(case, name),
                     facts.algorithm,
                     case,
-                    facts.differentiable,
+                    case not in self.solvers,
                 )
                 for name in self.estimators
             )
@@ -272,20 +246,14 @@ class Results:
         }
 
     @cached_property
-    def problems(self) -> Sequence[tuple[str, tuple[Measured, ...]]]:
+    def problems(self) -> Sequence[tuple[str, list[Measured]]]:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone.
         """
-        groups = defaultdict(list)
-        called = problem_labels({name: vars(case) for name, case in self.cases.items()})
-        for name, case in self.cases.items():
-            groups[case.problem] += self.measured[name]
-        return [(called[problem], tuple(measured)) for problem, measured in groups.items()]
-
-    @property
-    def solved(self) -> bool:
-        """True if there is an algorithm that cannot be differentiated."""
-        return not all(case.differentiable for case in self.cases.values())
+        every = [each for measured in self.measured.values() for each in measured]
+        groups = grouped(every, lambda each: self.described[each.case]["problem"])
+        called = problem_labels(self.described)
+        return [(called[problem], measured) for problem, measured in groups.items()]
 
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
@@ -297,17 +265,25 @@ class Results:
     def _limits(self) -> set[str]:
         return {each.case for each in self.references if each.status == "limit"}
 
-    @cached_property
-    def bounds(self) -> Mapping[tuple[str, str], float]:
-        """The greatest bound over the seeds of each (case, target) whose references are certified
-        or a limit.
+    def bound(self, case: str) -> float:
+        """Return the greatest bound over the seeds of a case's first target, zero if none of its
+        references is certified or a limit.
         """
-        bounds: dict[tuple[str, str], float] = {}
-        for each in self.references:
-            if each.status in ("certified", "limit") and each.bound > 0:
-                key = each.case, each.target
-                bounds[key] = max(each.bound, bounds.get(key, 0.0))
-        return bounds
+        bounds = [
+            each.bound
+            for each in self.references
+            if (each.case, each.target) == (case, self.target(case))
+            if each.status in ("certified", "limit") and each.bound > 0
+        ]
+        return max(bounds, default=0.0)
+
+
+def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return rows by a key, in the order of their first appearance."""
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 @cache
@@ -359,18 +335,28 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         key=lambda origin: str(origin["date"]),
         reverse=True,
     )
-    tables = _Tables(profile, stored, _described(stored), f"not measured yet: {remedy}")
+    unmeasured, newest = f"not measured yet: {remedy}", provenances[0]
+    records = {
+        (name, estimator): stored.scores.get((name, estimator))
+        or _missing(case, estimator, unmeasured, newest)
+        for (name, estimator), case in stored.cases.items()
+    }
+    rows = [row for record in records.values() for row in _scores(record)]
+    rows += [
+        _cost(records[cell[1:3]], *cell[::3], cost, unmeasured)
+        for cell, cost in stored.costs.items()
+    ]
     return Results(
         profile=profile,
-        rows=[*tables.scores(provenances[0]), *tables.costs(provenances[0])],
-        references=_references(stored),
-        claims=[tables.claim(pair) for pair in stored.cases],
+        rows=[_certain(row)._replace(profile=profile) for row in rows],
+        references=_references(stored.scores.values()),
+        records=[*records.values()],
         timings=[
-            Timing(*cell, record.samples, record.turns)
-            for cell, record in stored.costs.items()
-            if record and record.status == "ok" and record.value is not None and cell[0] in TIMES
+            cost
+            for cost in filter(None, stored.costs.values())
+            if cost.metric in TIMES and cost.status == "ok" and cost.value is not None
         ],
-        cases=tables.cases,
+        cases={case.name: case for case in stored.cases.values()},
         estimators=stored.estimators,
         provenances=provenances,
         notes=notes,
@@ -379,116 +365,80 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     )
 
 
-def _described(stored: Stored) -> dict[str, DescribedCase]:
-    records = defaultdict(list)
-    for (name, _), record in stored.scores.items():
-        records[name].append(record)
-    return {
-        name: DescribedCase(
-            **dataclasses.asdict(case),
-            # What leads elsewhere is a problem of its own.
-            problem=case.problem if all(each.proximal for each in records[name]) else name,
-            differentiable=all(each.differentiable for each in records[name]),
-        )
-        for (name, _), case in stored.cases.items()
-    }
+def _missing(case: Case, estimator: str, reason: str, newest: Provenance) -> ScoreRecord:
+    """Return what stands for a record that is still to be measured."""
+    return ScoreRecord(
+        key="",
+        status="missing",
+        reason=reason,
+        provenance={**newest},
+        case=case,
+        estimator=estimator,
+        computes="",
+        consistent_for=None,
+        scores=[],
+        references=[],
+        seconds=None,
+    )
 
 
-def _references(stored: Stored) -> list[Certified]:
+def _references(records: Iterable[ScoreRecord]) -> list[Certified]:
     # All estimators of a case share its references: those of the first count.
     references: dict[tuple[str, int, str], Certified] = {}
-    for (case, _), record in stored.scores.items():
+    for record in records:
         for row in record.references:
-            texts = case, row["seed"], row["target"], row["status"], row["reason"]
-            numbers = (row.get(name) for name in Certified._fields[len(texts) :])
-            known = (math.nan if number is None else float(number) for number in numbers)
-            references.setdefault(texts[:3], Certified(*texts, *known))
+            known = {name: value for name, value in row.items() if value is not None}
+            each = convert(known | {"case": record.case.name}, Certified)
+            references.setdefault((each.case, each.seed, each.target), each)
     return [*references.values()]
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """What makes the rows of tables from records."""
+def _row(record: ScoreRecord, origin: Provenance) -> Number:
+    """Return a row without a number."""
+    case = record.case
+    place = case.name, case.dataset, case.algorithm, case.loss, None, record.estimator
+    commit, machine = (str(origin.get(name) or "") for name in ("commit", "machine"))
+    return Number(*place, commit=commit, machine=machine)
 
-    profile: str
-    stored: Stored
-    cases: Mapping[str, DescribedCase]
-    #: Why something that was selected has no record.
-    unmeasured: str
 
-    def claim(self, pair: Pair) -> Claim:
-        """Return what a record says of an estimator as a whole."""
-        record = self.stored.scores.get(pair)
-        if record is None:
-            return Claim(*pair, "missing", self.unmeasured, None, None)
-        claims = record.computes, record.consistent_for
-        return Claim(*pair, record.status, record.reason, *claims)
+def _scores(record: ScoreRecord) -> Iterator[Number]:
+    """Yield the scores of a record; one without any has one row, with its reason."""
+    blank = _row(record, record.provenance)
+    if not record.scores:
+        target = record.case.targets[0]
+        yield blank._replace(target=target, status=record.status, reason=record.reason)
+    for score in record.scores:
+        names = "target", "depth", "seed", "status", "reason"
+        row = blank._replace(**{name: score[name] for name in names})
+        for metric in ERRORS:
+            # A metric that a problem does not have, such as signs of a smooth one, is left out; the
+            # first carries the reason of a failure.
+            leads, value = metric == ERRORS[0], score.get(metric)
+            if value is not None:
+                floor = leads and score.get("at_floor") is True
+                yield row._replace(metric=metric, value=float(value), at_floor=floor)
+            elif leads:
+                yield row
 
-    def scores(self, newest: Provenance) -> Iterator[Number]:
-        """Yield the scores; a record without any has one row, with its reason."""
-        for pair, case in self.stored.cases.items():
-            record = self.stored.scores.get(pair)
-            make = partial(self.number, pair, origin=record.provenance if record else newest)
-            if record is None or not record.scores:
-                claim = self.claim(pair)
-                failed = make(ERRORS[0], math.nan, claim.status, claim.reason)
-                yield failed._replace(target=case.targets[0])
-            for row, metric in itertools.product(record.scores if record else (), ERRORS):
-                leads, value = metric == ERRORS[0], row.get(metric)
-                # A metric that a problem does not have, such as signs of a smooth one, is left out;
-                # the first carries the reason of a failure.
-                if leads or value is not None:
-                    yield make(
-                        metric,
-                        math.nan if value is None else float(value),
-                        row["status"],
-                        row["reason"],
-                        target=row["target"],
-                        depth=row["depth"],
-                        seed=row["seed"],
-                        at_floor=leads and row.get("at_floor") is True,
-                    )
 
-    def costs(self, newest: Provenance) -> Iterator[Number]:
-        """Yield the costs, also of what has no record."""
-        for (metric, case, estimator, depth), cost in self.stored.costs.items():
-            pair, value, origin = (case, estimator), math.nan, newest
-            record = self.stored.scores.get(pair)
-            at = record.at(depth) if record else {"status": "ok"}
-            if cost:
-                origin = cost.provenance
-                status, reason = cost.status, cost.reason
-                value = math.nan if cost.value is None else cost.value
-            elif at["status"] == "ok":
-                status, reason = "missing", self.unmeasured
-            else:
-                # A time has no number for the same reason as the scores.
-                status = "error" if at["status"] in BROKEN else "skipped"
-                reason = f"{at['status']}: {at['reason']}"
-            yield self.number(pair, metric, value, status, reason, origin, depth=depth)
+def _cost(
+    record: ScoreRecord, metric: str, depth: int, cost: CostRecord | None, unmeasured: str
+) -> Number:
+    """Return the row of a cost, which may have no record."""
+    row = _row(record, cost.provenance if cost else {})._replace(metric=metric, depth=depth)
+    if cost:
+        value = nan if cost.value is None else cost.value
+        return row._replace(value=value, status=cost.status, reason=cost.reason)
+    at = {"status": "ok"} if record.status == "missing" else record.at(depth)
+    if at["status"] == "ok":
+        return row._replace(status="missing", reason=unmeasured)
+    # A time has no number for the same reason as the scores.
+    status = "error" if at["status"] in BROKEN else "skipped"
+    return row._replace(status=status, reason=f"{at['status']}: {at['reason']}")
 
-    def number(
-        self,
-        pair: Pair,
-        metric: str,
-        value: float,
-        status: str,
-        reason: str,
-        origin: Provenance,
-        *,
-        target: str | None = None,
-        depth: int | None = None,
-        seed: int | None = None,
-        at_floor: bool = False,
-    ) -> Number:
-        """Return a row of the tidy table."""
-        name, estimator = pair
-        case = self.cases[name]
-        specs = case.dataset, case.algorithm, case.loss
-        if status == "ok" and math.isnan(value):
-            # A missing number must never count as a measured one.
-            status, reason = "error", "recorded as ok, without a value"
-        place = str(origin.get("commit") or ""), str(origin.get("machine") or "")
-        cell = target, estimator, depth, seed, metric
-        outcome = value, status, reason, *place, self.profile
-        return Number(name, *specs, *cell, *outcome, at_floor)
+
+def _certain(row: Number) -> Number:
+    """Return a row: a missing number must never count as a measured one."""
+    if row.status == "ok" and isnan(row.value):
+        return row._replace(status="error", reason="recorded as ok, without a value")
+    return row

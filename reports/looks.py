@@ -112,8 +112,8 @@ def looks_of(results: Results) -> Looks:
         spec: getattr(registered.get(parsed(spec)[0]), "computes", None)
         for spec in [*results.estimators, *trained]
     }
-    for claim in results.claims:
-        claims[claim.estimator] = claim.computes or claims[claim.estimator]
+    for record in results.records:
+        claims[record.estimator] = record.computes or claims[record.estimator]
     return looks(claims)
 
 

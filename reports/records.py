@@ -1,7 +1,7 @@
 """Read the experiments (trainings, denoised images, ...) that a run stores beside its scores."""
 
-import math
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -92,7 +92,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
         value = self.summary.get(name)
         # A whole number in a file may exceed all floats.
         usable = self.status == "ok" and isinstance(value, int | float) and abs(value) < 1e300
-        return float(value) if usable else math.nan
+        return float(value) if usable else nan
 
     def history(self, *names: str) -> pd.DataFrame:
         """Return columns of the history as numbers, NaN where nothing was measured."""

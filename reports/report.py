@@ -6,11 +6,11 @@ page.
 from __future__ import annotations
 
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import log10, nan
 from typing import NamedTuple
 
 import pandas as pd
@@ -21,15 +21,15 @@ from pudle.errors import InvalidArgument, MissingDependency
 from pudle.measuring.case import problem_labels
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
-from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets, pairs_table
+from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.methods import Block
 from pudle.reports.learning.sections import Section, experiments_pair, sections
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
-from pudle.reports.stored import Pair
-from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Cost, Summary, summarize
+from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
+from pudle.text import DASH, Cell
 
 READING = (
     (
@@ -105,7 +105,7 @@ class CaseTables(NamedTuple):
     """
 
     name: str
-    label: text.Cell
+    label: Cell
     caption: str
     findings: str
     rows: Sequence[Summary]
@@ -197,34 +197,22 @@ class Report:
         """
         frame = self.results.frame
         if self.results.cases:
-            rows = [
-                (row.case, row.estimator) if row.metric == "relative_error" else None
-                for row in self.results.rows
-            ]
-            for name, values in self._beside().items():
-                frame = frame.assign(**{name: [values.get(pair) for pair in rows]})
+            beside = {(row.case, row.estimator): {} for row in self.summary}
+            for label, cells in tables.summary_cells(self.summary).items():
+                for facts, cell in zip(beside.values(), cells, strict=True):
+                    facts[label] = cell.key
+            for label, measured in self.results.problems:
+                for each in measured:
+                    beside.setdefault((each.case, each.estimator), {})["problem"] = label
+            for row, word in itertools.product(self.answers, ("best unrolled", "best")):
+                chosen = row.best if word == "best" else row.unrolled
+                if chosen.source:
+                    beside[chosen.source.case, chosen.estimator]["answer"] = word
+            values = pd.DataFrame(beside).T.drop(columns="status")
+            errors = frame[frame["metric"] == "relative_error"]
+            joined = errors.join(values, on=["case", "estimator"])
+            frame = frame.join(joined[values.columns])
         return markup.csv(frame)
-
-    def _beside(self) -> dict[str, dict[Pair | None, float | str | None]]:
-        """Return the columns that the CSV has beside the tidy table, by case and estimator."""
-        pairs = [(row.case, row.estimator) for row in self.summary]
-        columns: dict[str, dict[Pair | None, float | str | None]] = {
-            label: dict(zip(pairs, (cell.key for cell in cells), strict=True))
-            for label, cells in tables.summary_cells(self.summary).items()
-            if label != "status"
-        }
-        columns["problem"] = {
-            (each.case, each.estimator): label
-            for label, measured in self.results.problems
-            for each in measured
-        }
-        columns["answer"] = {
-            (chosen.source.case, chosen.estimator): word
-            for word in ("best unrolled", "best")
-            for row in self.answers
-            if (chosen := row.best if word == "best" else row.unrolled).source
-        }
-        return columns
 
     def parquet(self) -> bytes:
         """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
@@ -243,8 +231,9 @@ class Report:
         if self.results.cases:
             costs = CAPTION_COSTS.format_map(defaultdict(str, self.facts))
             costs *= bool(tables.where_timed(self.results))
-            chosen, label = pairs_table(self.answers), f"tab:answers-{profile}"
-            parts.append(markup.latex_table(chosen, CAPTION_ANSWERS + costs, label))
+            chosen = answers_table(self.results, self.answers).without("why")
+            caption = CAPTION_ANSWERS + costs
+            parts.append(markup.latex_table(chosen, caption, f"tab:answers-{profile}"))
             for case in self.by_case:
                 table = case.summary.without(f"time / {BASE}", "status")
                 caption = case.caption + CAPTION_CASE + costs
@@ -334,43 +323,41 @@ RUNS_READING = (
 
 
 class Measure(NamedTuple):
-    """What is compared: a number of the summary, how it is shown, and title and text of the
-    difference.
+    """What is compared: depth and value of a number of the summary, how it is shown, and title and
+    text of the difference.
     """
 
-    number: Callable[[Summary], Cost]
-    show: Callable[[float], text.Cell]
+    number: Callable[[Summary], tuple[float, float]]
+    show: Callable[[float], Cell]
     title: str
-    difference: Callable[[float, float], text.Cell]
+    difference: Callable[[float, float], Cell]
 
 
 def _times(before: float, after: float) -> float:
-    return after / before if before > 0 else math.nan
+    return after / before if before > 0 else nan
 
 
-def _decades(before: float, after: float) -> text.Cell:
-    return text.fixed(math.log10(_times(before, after) or math.nan), 2, sign="+")
+def _decades(before: float, after: float) -> Cell:
+    return text.fixed(log10(_times(before, after) or nan), 2, sign="+")
 
 
-def _more(before: float, after: float) -> text.Cell:
+def _more(before: float, after: float) -> Cell:
     more = after - before
     sign = "+" if more > 0 else "-"
-    return text.Cell(sign + text.memory(abs(more)) if more else "0", key=more)
-
-
-def _error(row: Summary) -> Cost:
-    return Cost(row.deepest.depth, row.deepest.error.value)
+    return Cell(sign + text.memory(abs(more)) if more else "0", key=more)
 
 
 MEASURES = {
-    "error": Measure(_error, text.number, "decades", _decades),
+    "error": Measure(
+        lambda row: (row.deepest.depth, row.deepest.error.value), text.number, "decades", _decades
+    ),
     "time": Measure(
-        lambda row: row.seconds,
+        lambda row: row.measured.seconds.last,
         text.seconds,
         "times",
         lambda *pair: text.fixed(_times(*pair), 2),
     ),
-    "memory": Measure(lambda row: row.memory, text.memory, "more memory", _more),
+    "memory": Measure(lambda row: row.measured.memory.last, text.memory, "more memory", _more),
 }
 
 
@@ -438,17 +425,20 @@ class Runs:
     @property
     def answers(self) -> Table:
         """Which algorithm and estimator each run says to use, one row per problem of any run."""
-        answers, every = defaultdict(dict), {}
+        cases, said = {}, {}
         for name, report in self.reports.items():
-            held = report.results.cases
-            every |= {(case.problem, key): vars(case) for key, case in held.items()}
+            held = report.results.described
+            cases |= {(case["problem"], key): case for key, case in held.items()}
             for row in report.answers:
                 depth = row.cells["depth"]
                 layers = f"{depth} {row.best.unit}{'s' * (depth.key != 1)}"
                 reached = f"{row.cells['error']}, {layers}, {row.cells['time']}"
-                answers[held[row.case].problem][name] = f"{row.cells['use']}: {reached}"
-        labels = problem_labels(every).items()
-        rows = [{"problem": label} | answers[problem] for problem, label in labels]
+                use = f"{row.cells['use']}: {reached}"
+                said.setdefault(held[row.case]["problem"], {})[name] = use
+        rows = [
+            {"problem": label} | said.get(problem, {})
+            for problem, label in problem_labels(cases).items()
+        ]
         return Table.of(rows, ["problem", *self.reports])
 
     @property
@@ -468,17 +458,15 @@ class Runs:
                 sides = one.get(pair), two.get(pair)
                 shown = {"case": first.results.labels[pair[0]], "estimator": pair[1], "run": name}
                 for label, measure in MEASURES.items():
-                    before, after = (
-                        measure.number(row) if row else Cost(math.nan, math.nan) for row in sides
+                    (depth, before), (other_depth, after) = (
+                        measure.number(row) if row else (nan, nan) for row in sides
                     )
-                    shown[f"{label} before"] = measure.show(before.value)
-                    shown[label] = measure.show(after.value)
+                    difference = Cell(DASH)
                     # An estimator that one side lacks or did not time has no depth there.
-                    same = before.depth == after.depth
-                    difference = (
-                        measure.difference(before.value, after.value) if same else text.DASH
-                    )
-                    shown[measure.title] = difference
+                    if depth == other_depth:
+                        difference = measure.difference(before, after)
+                    shown[f"{label} before"] = measure.show(before)
+                    shown |= {label: measure.show(after), measure.title: difference}
                 statuses = dict.fromkeys(row.status if row else "absent" for row in sides)
                 rows.append(shown | {"status": ", then ".join(statuses)})
         return Table.of(rows)

@@ -4,20 +4,20 @@ Among them is how fast errors fall with depth, fitted where theory predicts it: 
 are right, and above rounding.
 """
 
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from math import ceil, exp, log, nan, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
 from pudle import text
 from pudle.answers import Curve, Line, Measured
+from pudle.measuring.contents import ScoreRecord
 from pudle.paired import Ratio
-from pudle.reports.load import Claim, DescribedCase, Results, parsed
+from pudle.reports.load import TIMES, Results, grouped, parsed
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -52,7 +52,7 @@ class Law:
         return ("T " if self.linear else "") + ("floor", "ρᵀ", "ρ²ᵀ")[self.power]
 
 
-def law(case: DescribedCase, claim: Claim) -> Law | None:
+def law(record: ScoreRecord) -> Law | None:
     """Return the decay that theory predicts for an estimator on a case, from what it ``computes``
     and is ``consistent_for``; None where theory predicts nothing.
 
@@ -61,24 +61,23 @@ def law(case: DescribedCase, claim: Claim) -> Law | None:
     that error remains. An estimator that drops (part of) the correction keeps the first order on
     the lasso loss and a floor on any other.
     """
-    loss, consistent_for = case.loss, claim.consistent_for
+    loss, consistent_for = record.case.loss, record.consistent_for
     if consistent_for is not None and loss not in consistent_for:
         return Law(0)
-    name, arguments = parsed(case.algorithm)
+    name, arguments = parsed(record.case.algorithm)
     # The contraction factor rho is that of plain ISTA with soft thresholding, as FISTA's errors
     # oscillate, or the spectral radius of a problem's own step.
     ista = name == "ista" and arguments.keys() <= {"step"} and loss in ("lasso", "reconstruction")
-    if not (ista or name == "iteration") or claim.computes in (None, "stochastic"):
+    if not (ista or name == "iteration") or record.computes in ("", "stochastic"):
         return None
     complete = consistent_for is None or loss != "lasso" or "reconstruction" in consistent_for
     power = 2 if loss == "lasso" and complete else 1
     # The derivative of an unrolled curve accumulates one term per layer; that of the implicit one
     # does not.
-    return Law(power, linear=complete and claim.computes == "unrolled")
+    return Law(power, linear=complete and record.computes == "unrolled")
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """The decay of an estimator's error on one seed of a case."""
 
     case: str
@@ -86,15 +85,14 @@ class Fit:
     seed: int
     theory: Law | None
     #: What theory predicts for `rate`.
-    predicted_rate: float = math.nan
-    #: Slope of log error per layer (of log error / T where the law has a factor T), its
-    #: exponential, and the ratio of the slope to that of `BASE`.
-    slope: float = math.nan
-    rate: float = math.nan
-    acceleration: float = math.nan
+    predicted_rate: float = nan
+    #: The exponential of the slope of log error per layer (of log error / T where the law has a
+    #: factor T), and the ratio of the slope to that of `BASE`.
+    rate: float = nan
+    acceleration: float = nan
     #: Ends of the window.
-    first_depth: float = math.nan
-    last_depth: float = math.nan
+    first_depth: float = nan
+    last_depth: float = nan
     #: Why there is no fit, or none that is geometric.
     reason: str = ""
 
@@ -111,68 +109,63 @@ def fit(results: Results) -> list[Fit]:
     are limits that faster samples hide at first; its acceleration compares both slopes on these
     depths.
     """
-    laws = {(row.case, row.estimator): law(results.cases[row.case], row) for row in results.claims}
+    laws = {(each.case.name, each.estimator): law(each) for each in results.records}
     rhos = {(each.case, each.seed, each.target): each.rho for each in results.references}
     fits = []
     for (case, estimator), theory in laws.items():
-        curve = results.curve(case, estimator)
         # A base that keeps a floor has no slope to compare with.
         base = results.curve(case, BASE if laws.get((case, BASE)) != Law(0) else "")
         for seed in results.cases[case].seeds:
-            blank = Fit(case, estimator, seed, theory)
-            rho = rhos.get((case, seed, results.target(case)), math.nan)
+            fitted = Fit(case, estimator, seed, theory)
+            rho = rhos.get((case, seed, results.target(case)), nan)
             if theory and theory.power and 0 < rho < 1:
-                blank = replace(blank, predicted_rate=rho**theory.power)
+                fitted = fitted._replace(predicted_rate=rho**theory.power)
             try:
-                depths = _depths(results, blank, _usable(curve, seed))
-                fits.append(_fitted(blank, curve, base, depths))
+                fitted = _fitted(results, fitted, base)
             except NoFit as why:
-                fits.append(replace(blank, reason=str(why)))
+                fitted = fitted._replace(reason=str(why))
+            fits.append(fitted)
     return fits
 
 
-def _fitted(blank: Fit, curve: Curve, base: Curve, depths: Sequence[int]) -> Fit:
-    """Return the fit of a curve on some depths, compared with that of `base`."""
-    linear = blank.theory is not None and blank.theory.linear
-    slope, distance = _slope(_errors(curve, blank.seed), depths, linear)
-    fit = replace(blank, slope=slope, rate=math.exp(slope))
-    fit = replace(fit, first_depth=depths[0], last_depth=depths[-1])
+def _fitted(results: Results, blank: Fit, base: Curve) -> Fit:
+    """Return the fit of one seed, compared with that of `base`, or say why there is none."""
+    seed, linear = blank.seed, bool(blank.theory and blank.theory.linear)
+    errors, usable = _errors(results.curve(blank.case, blank.estimator), seed)
+    depths = _depths(results, blank, usable)
+    slope, distance = _slope(errors, depths, linear)
+    fit = blank._replace(rate=exp(slope), first_depth=depths[0], last_depth=depths[-1])
     if distance > CROOKED:
         why = f"not geometric: off the fitted line by up to {distance:.1f} decades"
-        return replace(fit, reason=why)
-    errors = _errors(base, blank.seed)
+        return fit._replace(reason=why)
+    errors, _ = _errors(base, seed)
     if all(errors.get(depth, 0) > ROUNDING for depth in depths):
         base_slope, distance = _slope(errors, depths)
         if base_slope < 0 and distance <= CROOKED:
-            return replace(fit, acceleration=slope / base_slope)
+            return fit._replace(acceleration=slope / base_slope)
     return fit
 
 
-def _errors(curve: Curve, seed: int) -> dict[int, float]:
-    """Return the errors of a seed by depth."""
-    if seed not in curve.by_seed:
-        return {}
-    depths, errors = curve.by_seed[seed]
-    return dict(zip(depths.tolist(), errors.tolist(), strict=True))
-
-
-def _usable(curve: Curve, seed: int) -> list[int]:
-    """Return the depths where the errors of a seed are above rounding and the bound."""
+def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
+    """Return the errors of a seed by depth, and the depths where they are above rounding and the
+    bound.
+    """
+    places, values = curve.by_seed.get(seed, (np.empty(0), np.empty(0)))
+    errors = dict(zip(places.tolist(), values.tolist(), strict=True))
     floors = curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)]
-    errors = _errors(curve, seed).items()
-    return [depth for depth, error in errors if error > ROUNDING and depth not in floors]
+    usable = [depth for depth in errors if errors[depth] > ROUNDING and depth not in floors]
+    return errors, usable
 
 
 def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
     """Return the depths to fit a curve on, of those that are usable, or say why there are none."""
-    theory, case, seed = blank.theory, blank.case, blank.seed
+    case, _, seed, theory, *_ = blank
     if theory is None:
         raise NoFit("theory predicts no rate for this algorithm, loss or estimator")
     if not theory.power:
         raise NoFit("keeps a floor on this loss")
-    window = results.curve(case, WINDOW)
-    signs = _errors(results.curve(case, WINDOW, "support_error"), seed)
-    leading, above = _errors(window, seed), _usable(window, seed)
+    leading, above = _errors(results.curve(case, WINDOW), seed)
+    signs, _ = _errors(results.curve(case, WINDOW, "support_error"), seed)
     if not leading or not signs:
         raise NoFit(f"no errors and signs of {WINDOW} to find the window from")
     wrong = [0, *(depth for depth, share in signs.items() if share > 0)]
@@ -189,7 +182,7 @@ def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
     if len(depths) < FEWEST_DEPTHS:
         few = text.count(len(depths), "depth")
         raise NoFit(f"above rounding and the bound at only {few} of the window")
-    return depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
+    return depths[-max(FEWEST_DEPTHS, ceil(len(depths) / 2)) :]
 
 
 def _slope(
@@ -202,7 +195,7 @@ def _slope(
     # In closed form around the means: a call of polyfit takes ten times as long.
     depth, middle = np.array(depths) - np.mean(depths), height.mean()
     slope = float(depth @ (height - middle) / (depth @ depth))
-    return slope, float(np.abs(height - middle - slope * depth).max() / math.log(10))
+    return slope, float(np.abs(height - middle - slope * depth).max() / log(10))
 
 
 # -- summaries
@@ -222,7 +215,7 @@ class Spread(NamedTuple):
 
 def spread(values: Iterable[float]) -> Spread:
     """Return the median, least and greatest of values, without those that are NaN."""
-    numbers = [value for value in values if value == value] or [math.nan]
+    numbers = [value for value in values if value == value] or [nan]
     return Spread(float(np.median(numbers)), min(numbers), max(numbers))
 
 
@@ -234,7 +227,7 @@ def confidence(values: Sequence[float]) -> Spread:
     if (n := len(numbers)) < FEWEST_SEEDS:
         return spread(values)
     mean = float(numbers.mean())
-    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * numbers.std(ddof=1) / math.sqrt(n)
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * numbers.std(ddof=1) / sqrt(n)
     return Spread(mean, float(mean - half), float(mean + half))
 
 
@@ -254,7 +247,7 @@ class Deepest(NamedTuple):
 
 def deepest(curve: Curve) -> Deepest:
     """Return the errors of a curve at its deepest depth."""
-    depth = max(curve.spread[:, 0].tolist(), default=math.nan)
+    depth = max(curve.spread[:, 0].tolist(), default=nan)
     by_seed = {
         seed: float(values[-1])
         for seed, (depths, values) in curve.by_seed.items()
@@ -263,23 +256,14 @@ def deepest(curve: Curve) -> Deepest:
     return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
 
 
-class Cost(NamedTuple):
-    """A time or memory at the deepest depth at which it was measured."""
-
-    depth: float
-    value: float
-
-    @classmethod
-    def of(cls, line: Line) -> Self:
-        """Return the last of the measured costs, NaN if there is none."""
-        depth = max(line.measured, default=math.nan)
-        return cls(depth, line.measured.get(depth, math.nan))
-
-
 @dataclass(frozen=True, eq=False)
-class Summary(Claim):
+class Summary:
     """The numbers of an estimator on a case, over that case's `seeds`."""
 
+    case: str
+    estimator: str
+    status: str
+    reason: str
     seeds: int
     #: What answers rest on, and the time without compiled kernels.
     measured: Measured
@@ -297,16 +281,6 @@ class Summary(Claim):
         return deepest(self.measured.errors)
 
     @property
-    def seconds(self) -> Cost:
-        """The last of the times."""
-        return Cost.of(self.measured.seconds)
-
-    @property
-    def memory(self) -> Cost:
-        """The last of the memories."""
-        return Cost.of(self.measured.memory)
-
-    @property
     def theory(self) -> Law | None:
         """What theory predicts."""
         return self.fits[0].theory
@@ -321,17 +295,17 @@ class Summary(Claim):
         """Whether a curve is not geometric."""
         return any(fit.reason for fit in self.fitted)
 
-    @cached_property
+    @property
     def rate(self) -> Spread:
         """The fitted rate."""
         return spread(fit.rate for fit in self.fits)
 
-    @cached_property
+    @property
     def predicted_rate(self) -> Spread:
         """The rate that theory predicts."""
         return spread(fit.predicted_rate for fit in self.fits)
 
-    @cached_property
+    @property
     def acceleration(self) -> Spread:
         """The mean ratio of the slope to that of `BASE`, see `confidence`."""
         return confidence([fit.acceleration for fit in self.fits])
@@ -345,28 +319,28 @@ class Summary(Claim):
 
 def summarize(results: Results) -> list[Summary]:
     """Return the numbers of every estimator on every case."""
-    fits = defaultdict(list)
-    for each in fit(results):
-        fits[each.case, each.estimator].append(each)
-    return [
-        Summary(
-            **vars(claim),
-            seeds=len(results.cases[claim.case].seeds),
-            measured=results.measured[claim.case][results.estimators.index(claim.estimator)],
-            torch=results.line(claim.case, claim.estimator, "seconds_torch"),
-            fits=fits[claim.case, claim.estimator],
-            relative_seconds=_relative(results, claim, "seconds"),
-            relative_torch=_relative(results, claim, "seconds_torch"),
+    fits = grouped(fit(results), lambda each: (each.case, each.estimator))
+    rows = []
+    for record in results.records:
+        pair = case, estimator = record.case.name, record.estimator
+        ratios = []
+        for metric in TIMES:
+            one, base = (results.rounds(case, each, metric) for each in (estimator, BASE))
+            depth = max(one.samples.keys() & base.samples.keys(), default=nan)
+            ratios.append(one.ratio(depth, base, depth))
+        rows.append(
+            Summary(
+                *pair,
+                record.status,
+                record.reason,
+                len(record.case.seeds),
+                results.measured[case][results.estimators.index(estimator)],
+                results.line(case, estimator, "seconds_torch"),
+                fits[pair],
+                *ratios,
+            )
         )
-        for claim in results.claims
-    ]
-
-
-def _relative(results: Results, claim: Claim, metric: str) -> Ratio:
-    one = results.rounds(claim.case, claim.estimator, metric)
-    base = results.rounds(claim.case, BASE, metric)
-    depth = max(one.samples.keys() & base.samples.keys(), default=math.nan)
-    return one.ratio(depth, base, depth)
+    return rows
 
 
 class Guide(NamedTuple):

@@ -2,18 +2,20 @@
 one entry of `COLUMNS`.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from math import inf, isinf, isnan, nan
 from typing import NamedTuple
 
 from pudle import text
 from pudle.answers import ERROR, Point
 from pudle.measuring import contents
-from pudle.reports.load import COSTS, Certified, Results
+from pudle.reports.load import COSTS, Certified, Results, grouped
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
+from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 #: How tables show rates, and ratios.
@@ -30,10 +32,10 @@ class Row(NamedTuple):
     last: float
 
 
-def _error(row: Row) -> text.Cell:
+def _error(row: Row) -> Cell:
     depth, by_seed, at_floor = row.numbers.deepest
     if not by_seed:
-        return text.Cell(text.DASH)
+        return Cell(DASH)
     measured, seeds = len(by_seed), row.numbers.seeds
     some = "in part " if at_floor < measured else ""
     remarks = {
@@ -42,30 +44,30 @@ def _error(row: Row) -> text.Cell:
         f"{some}at the bound": at_floor > 0,
     }
     details = [remark for remark, holds in remarks.items() if holds]
-    return text.Cell(row.numbers.deepest.error.shown(), details=details)
+    return Cell(row.numbers.deepest.error.shown(), details=details)
 
 
-def _depth(row: Row) -> text.Cell:
+def _depth(row: Row) -> Cell:
     depth, depths = row.reach.depth, row.reach.depths.values()
-    if math.isinf(depth):
+    if isinf(depth):
         seeds = row.numbers.seeds
-        missed = sum(map(math.isinf, depths)) + seeds - len(depths)
+        missed = sum(map(isinf, depths)) + seeds - len(depths)
         some = f" in {missed} of {seeds} seeds" if missed < seeds else ""
-        return text.Cell(f"not reached{some}", key=math.inf)
+        return Cell(f"not reached{some}", key=inf)
     ends = min(depths, default=depth), max(depths, default=depth)
     return text.between(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
 
 
-def _time(row: Row) -> text.Cell:
+def _time(row: Row) -> Cell:
     """Show the time to the required error, infinite beyond all depths with a known one."""
     depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
-    if math.isnan(seconds.value) and depth < math.inf and source.seconds.measured:
-        return text.Cell("beyond the timed depths", key=math.inf)
+    if isnan(seconds.value) and depth < inf and source.seconds.measured:
+        return Cell("beyond the timed depths", key=inf)
     quartiles, shown = source.rounds.quartiles(depth), seconds.shown(text.seconds)
     return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
-def _torch_time(row: Row) -> text.Cell:
+def _torch_time(row: Row) -> Cell:
     return row.numbers.torch.at(row.reach.depth).shown(text.seconds)
 
 
@@ -75,7 +77,7 @@ class Column(NamedTuple):
     #: In it, ``{error}`` stands for the required error.
     label: str
     #: Makes the cell of a row; its key is the number for CSV and for sorting.
-    cell: Callable[[Row], text.Cell]
+    cell: Callable[[Row], Cell]
 
 
 #: The columns of the summary. One without a value in any row of a case is left out there.
@@ -86,14 +88,14 @@ COLUMNS = (
     Column(f"time / {BASE}", lambda row: row.numbers.relative_seconds.shown),
     Column("torch path: time to {error}", _torch_time),
     Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
-    Column("memory", lambda row: text.memory(row.numbers.memory.value)),
-    Column("status", lambda row: text.Cell(row.numbers.status)),
+    Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
+    Column("status", lambda row: Cell(row.numbers.status)),
 )
 
 
-def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, list[text.Cell]]:
+def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, list[Cell]]:
     """Return the columns of the summary by their labels, for a required error."""
-    last = max((row.deepest.depth for row in rows if row.deepest.by_seed), default=math.nan)
+    last = max((row.deepest.depth for row in rows if row.deepest.by_seed), default=nan)
     shown = [Row(row, row.measured.reach(error), last) for row in rows]
     words = text.number(error, 1)
     return {
@@ -104,9 +106,7 @@ def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, li
 def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
     """Return the summary of one case, one row per estimator."""
     columns = {"estimator": [row.estimator for row in rows]} | {
-        label: cells
-        for label, cells in summary_cells(rows, error).items()
-        if set(cells) != {text.DASH}
+        label: cells for label, cells in summary_cells(rows, error).items() if set(cells) != {DASH}
     }
     return Table([*columns], [*zip(*columns.values(), strict=True)])
 
@@ -125,7 +125,7 @@ def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
                     "theory": str(row.theory),
                     "predicted rate": row.predicted_rate.shown(RATE),
                     "fitted rate": row.rate.shown(RATE),
-                    "depths": text.Cell(f"{first:.0f} to {last:.0f}", key=first),
+                    "depths": Cell(f"{first:.0f} to {last:.0f}", key=first),
                     "acceleration": row.acceleration.shown(RATIO),
                     "remark": ", ".join(remarks + ["not straight"] * row.crooked),
                 }
@@ -171,14 +171,21 @@ def problems_table(results: Results) -> Table:
     """Return what was skipped, refused or failed, with its reason; one row per kind of failure, and
     per experiment. What is not measured yet is no problem.
     """
-    unscored = {(claim.case, claim.estimator) for claim in results.claims if claim.status != "ok"}
-    kinds = defaultdict(list)
-    for row in results.rows:
+    unscored = {
+        (record.case.name, record.estimator) for record in results.records if record.status != "ok"
+    }
+    failures = [
+        row
+        for row in results.rows
+        if row.metric in ACCOUNTS and row.status not in ("ok", "missing")
         # If an estimator was not scored, its record gives a better reason for skipped timings.
-        told = row.status == "skipped" and row.metric != "relative_error"
-        told &= (row.case, row.estimator) in unscored
-        if row.metric in ACCOUNTS and row.status not in ("ok", "missing") and not told:
-            kinds[row.case, row.estimator, row.metric, row.status, row.reason].append(row)
+        if row.status != "skipped"
+        or row.metric == "relative_error"
+        or (row.case, row.estimator) not in unscored
+    ]
+    kinds = grouped(
+        failures, lambda row: (row.case, row.estimator, row.metric, row.status, row.reason)
+    )
     rows = []
     for (case, estimator, metric, status, reason), failed in kinds.items():
         depths = [row.depth for row in failed if row.depth is not None]
@@ -187,8 +194,8 @@ def problems_table(results: Results) -> Table:
         rows.append([*what, text.numbers(depths) or "all", text.numbers(seeds) or "all", reason])
     for each in results.experiments:
         if each.status != "ok":
-            method = each.estimator or each.options.get("baseline") or text.DASH
-            where = [str(each.options.get(name, text.DASH)) for name in ("depth", "seed")]
+            method = each.estimator or each.options.get("baseline") or DASH
+            where = [str(each.options.get(name, DASH)) for name in ("depth", "seed")]
             rows.append([each.name, str(method), each.study, each.status, *where, each.reason])
     return Table(PROBLEMS, rows)
 
@@ -198,7 +205,7 @@ class Certificate(NamedTuple):
 
     number: Callable[[Certified], float]
     worst: Callable[[Sequence[float]], float]
-    show: Callable[[float], text.Cell] = text.number
+    show: Callable[[float], Cell] = text.number
 
 
 #: By label.
@@ -214,24 +221,23 @@ CERTIFICATES = {
 
 def references_table(results: Results) -> Table:
     """Return the certificates, one row per case and target, with the worst over the seeds."""
-    groups = defaultdict(list)
-    for each in results.references:
-        groups[each.case, each.target].append(each)
     rows = []
-    for (case, target), part in groups.items():
+    for (case, target), part in grouped(
+        results.references, lambda each: (each.case, each.target)
+    ).items():
         counts = Counter(each.status for each in part)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
         status = ", ".join(statuses) if len(counts) > 1 else part[0].status
         row = {"case": results.labels[case], "target": target, "status": status}
         for label, (number, worst, show) in CERTIFICATES.items():
             known = [value for each in part if (value := number(each)) == value]
-            row[label] = show(worst(known) if known else math.nan)
+            row[label] = show(worst(known) if known else nan)
         failing = [each.uncertified for each in part if each.uncertified == each.uncertified]
         samples = sum(each.samples for each in part if each.samples == each.samples)
-        share = text.Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
-        row["uncertified samples"] = share if failing else text.DASH
+        share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
+        row["uncertified samples"] = share if failing else DASH
         # It is the factor of a layer.
-        rho = [each.rho for each in part if results.cases[case].differentiable]
+        rho = [each.rho for each in part if case not in results.solvers]
         row["rho"] = spread(rho).shown(RATE)
         rows.append(row)
     return Table.of(rows)
@@ -308,7 +314,7 @@ def _most_accurate(scored: Sequence[Summary]) -> str:
     best = min(last, key=lambda row: row.deepest.error.value)
     own = best.deepest.by_seed
     won = sum(
-        error <= min(row.deepest.by_seed.get(seed, math.inf) for row in last)
+        error <= min(row.deepest.by_seed.get(seed, inf) for row in last)
         for seed, error in own.items()
     )
     some = f" (best in {won} of {len(own)} seeds)" if len(last) > 1 and len(own) > 1 else ""
@@ -350,7 +356,7 @@ def pending_sentence(results: Results) -> str:
     parts = [text.count(counts[name], *words) for name, words in MEASURED.items() if counts[name]]
     if not parts:
         return ""
-    scored = {claim.estimator for claim in results.claims if claim.status != "missing"}
+    scored = {record.estimator for record in results.records if record.status != "missing"}
     nowhere = [name for name in results.estimators if name not in scored]
     none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     return (
@@ -364,8 +370,8 @@ def scope(results: Results) -> str:
     experiments = text.count(len(results.experiments), "experiment")
     if not results.cases:
         return f"Rests on {experiments}."
-    scored = [claim for claim in results.claims if claim.status == "ok"]
-    estimators, cases = {claim.estimator for claim in scored}, {claim.case for claim in scored}
+    scored = [record for record in results.records if record.status == "ok"]
+    estimators, cases = {each.estimator for each in scored}, {each.case.name for each in scored}
     rests = f"{text.count(len(estimators), 'estimator')} and {text.count(len(cases), 'case')}"
     if seeds := sorted({len(results.cases[name].seeds) for name in cases}):
         least = f"{seeds[0]} to " if len(seeds) > 1 else ""
@@ -388,15 +394,12 @@ def repeated_draws(results: Results) -> list[str]:
     """Say on which cases every seed draws the same problem: those whose certificates agree over the
     seeds.
     """
-    draws, counts = defaultdict(set), Counter[tuple[str, str]]()
-    for each in results.references:
-        if each.gradient_norm == each.gradient_norm:
-            draws[each.case, each.target].add(repr(each._replace(seed=0)))
-            counts[each.case, each.target] += 1
+    drawn = [each for each in results.references if each.gradient_norm == each.gradient_norm]
+    groups = grouped(drawn, lambda each: (each.case, each.target)).items()
     names = [
         results.labels[case]
-        for (case, target), different in draws.items()
-        if len(different) == 1 < counts[case, target]
+        for (case, _), part in groups
+        if len({repr(replace(each, seed=0)) for each in part}) == 1 < len(part)
     ]
     where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
     what = "the range over the seeds says nothing about other problems there."

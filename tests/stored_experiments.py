@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 from click.testing import CliRunner
 from synthetic import write, write_experiments
 
@@ -24,6 +25,11 @@ def reported(home, records, **options):
 def run_report(home, *arguments):
     """Run `pudle report`."""
     return CliRunner().invoke(report_command, ["--home", str(home), *arguments])
+
+
+def framed(table):
+    """Return a table of text as a data frame."""
+    return pd.DataFrame(table.rows, columns=table.columns, dtype=object)
 
 
 def headings(page):

@@ -1,28 +1,29 @@
 """Judge a result by an earlier one: one verdict per cell, by the rules in ``docs/gate.md``.
 
-The numbers of both sides stand beside each other, one `Compared` per cell and seed. What became of
-them decides first, see `_by_status`, then what they are, see `_by_number`. `Limits` say how much
-worse an estimator may become.
+The numbers of both sides stand beside each other, a pair for each cell and seed. What became of
+them decides first, see `_Judge.by_status`, then how they differ, see `_Judge.by_growth`. `Limits`
+say how much worse an estimator may become.
 """
 
-import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
 import msgspec
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from pudle.errors import InvalidArgument
-from pudle.measuring.case import labels
-from pudle.measuring.commits.turns import compare_rounds
+from pudle.measuring.case import Case, labels
+from pudle.measuring.commits.turns import CELL, compare_rounds
 from pudle.measuring.contents import Rounds
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import BROKEN, DescribedCase, Results
+from pudle.reports.load import BROKEN, Certified, Results, grouped
 from pudle.text import count
 
 #: Verdicts from the best to the worst; the last is that of cells which a time limit left out.
@@ -46,6 +47,9 @@ ARITHMETIC = "torch numpy blas threads device accelerator cpu".split()
 ENVIRONMENT = ("device", "accelerator", "threads", "cpu")
 #: Provenance that is shown where the two sides differ in it.
 PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "asv_runner", "cores", "system")
+
+#: What a case is, whatever its name.
+DEFINITION = ("dataset", "algorithm", "loss", "dtype")
 
 #: Relative change of an error that rounding can cause: sums in another order, in code that is
 #: otherwise the same.
@@ -162,22 +166,26 @@ class Limits(_Limit):
 
 
 class Place(NamedTuple):
-    """What identifies a number; that of a cell has no seed."""
+    """What identifies a number."""
 
     case: str
     estimator: str
     target: str | None
     depth: int | None
     metric: str
-    seed: int | None = None
+    seed: int | None
 
 
 class Side(NamedTuple):
     """A number and what became of it; without a status it was never measured."""
 
-    value: float = math.nan
+    value: float = nan
     status: str = ""
     reason: str = ""
+
+
+#: Each number with its two sides, base and head.
+Pairs = dict[Place, list[Side]]
 
 
 class TimeChange(NamedTuple):
@@ -197,21 +205,6 @@ class TimeChange(NamedTuple):
     reason_head: str
 
 
-class Compared(NamedTuple):
-    """A number on both sides."""
-
-    place: Place
-    base: Side
-    head: Side
-    #: Of the reference: its bound, and the norm of its gradient.
-    bound: float = 0.0
-    gradient_norm: float = 0.0
-    #: How often head's time is base's, and the p-values that it is slower, and that it is faster.
-    times: float = math.nan
-    p_slower: float = math.nan
-    p_faster: float = math.nan
-
-
 class Judged(NamedTuple):
     """The verdict on a cell, which is that of its worst seed; the columns of the CSV."""
 
@@ -229,11 +222,6 @@ class Judged(NamedTuple):
     verdict: str
     rule: str
     reason: str
-
-    @property
-    def cell(self) -> Place:
-        """The cell."""
-        return Place(*self[:5])
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,16 +269,25 @@ def compare(
     if len({version[:4] for version in differences.get("python", ())}) > 1:
         unequal.append("python")
     elsewhere = not differences.keys().isdisjoint(ARITHMETIC)
-    cells = _side_by_side(base, head, partial=together is not None and together.partial)
+    pairs = _side_by_side((base, head), partial=together is not None and together.partial)
     times = _times(together.rounds if together else _repeats(base, head))
-    cells = _with_times(cells, times, replace=together is not None)
+    if together:
+        pairs = {place: sides for place, sides in pairs.items() if place.metric != "seconds"}
+        for each in times.values():
+            place = Place(each.case, each.estimator, None, each.depth, each.metric, None)
+            new = Side(each.head, each.status_head, each.reason_head)
+            pairs[place] = [Side(each.base, each.status_base), new]
+    references = grouped(
+        (*base.references, *head.references), lambda each: (each.case, each.seed, each.target)
+    )
     redefined = _redefined(base.cases, head.cases)
-    judge = _Judge(limits, redefined, bool(unequal), elsewhere)
-    worst: dict[Place, Judged] = {}
-    for row in map(judge.judged, cells):
+    judge = _Judge(limits, times, references, redefined, bool(unequal), elsewhere)
+    worst: dict[tuple[object, ...], Judged] = {}
+    for place, (old, new) in pairs.items():
         # The worst seed stands for its cell.
-        worst[row.cell] = max(row, worst.get(row.cell, row), key=_badness)
-    rows = [worst[cell] for cell in sorted(worst, key=_order)]
+        row = judge.judged(place, old, new)
+        worst[place[:5]] = max(worst.get(place[:5], row), row, key=_badness)
+    rows = sorted(worst.values(), key=_order)
     judged = [row for row in rows if row.verdict != "left out"]
     left_out = len(rows) - len(judged)
     notes = [*_notes(sides, together, left_out, elsewhere, unequal, len(times) > 0)]
@@ -299,105 +296,74 @@ def compare(
 
 
 def _badness(row: Judged) -> tuple[int, float]:
-    change = -math.inf if math.isnan(row.change) else row.change
-    return VERDICTS.index(row.verdict), change
+    return VERDICTS.index(row.verdict), -inf if isnan(row.change) else row.change
 
 
-def _order(cell: Place) -> tuple[str, str, str, float, str]:
+def _order(row: Judged) -> tuple[str, str, str, float, str]:
     """Return what cells are sorted by; what has no target or no depth comes last."""
-    depth = math.inf if cell.depth is None else cell.depth
-    return cell.case, cell.estimator, cell.target or "\U0010ffff", depth, cell.metric
+    depth = inf if row.depth is None else row.depth
+    return row.case, row.estimator, row.target or "\U0010ffff", depth, row.metric
 
 
-def _side_by_side(base: Results, head: Results, partial: bool) -> list[Compared]:
-    """Return the numbers of both sides beside each other, with the scales of their references.
+def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
+    """Return the numbers of both sides beside each other.
 
     What one side lacks has the status of its record, where that failed. What is missing counts as
     never measured, unless a time limit made that `partial`.
     """
-    absent = () if partial else ("missing",)
-    numbers = [
-        {
-            Place(row.case, row.estimator, row.target, row.depth, row.metric, row.seed): Side(
-                row.value, row.status, row.reason
-            )
-            for row in side.rows
-            if row.metric in METRICS and row.status not in absent
+    absent, pairs = () if partial else ("missing",), Pairs()
+    for number, side in enumerate(sides):
+        for row in side.rows:
+            if row.metric in METRICS and row.status not in absent:
+                where = row.target, row.depth, row.metric, row.seed
+                pair = pairs.setdefault(Place(row.case, row.estimator, *where), [Side(), Side()])
+                pair[number] = Side(row.value, row.status, row.reason)
+    for number, side in enumerate(sides):
+        failed = {
+            (record.case.name, record.estimator): Side(nan, record.status, record.reason)
+            for record in side.records
+            if record.status not in ("ok", *absent)
         }
-        for side in (base, head)
-    ]
-    failed = [
-        {
-            (claim.case, claim.estimator): Side(math.nan, claim.status, claim.reason)
-            for claim in side.claims
-            if claim.status not in ("ok", *absent)
-        }
-        for side in (base, head)
-    ]
-    bounds: dict[tuple[str, int | None, str | None], tuple[float, float]] = {}
-    for each in (*base.references, *head.references):
-        key = each.case, each.seed, each.target
-        known = (value if value < math.inf else 0.0 for value in (each.bound, each.gradient_norm))
-        bound, norm = map(max, known, bounds.get(key, (0.0, 0.0)))
-        bounds[key] = bound, norm
-    places = numbers[0] | numbers[1]
-    whole = {
-        (place.case, place.estimator, place.metric) for place in places if place.depth is not None
+        for place, pair in pairs.items():
+            if not pair[number].status:
+                pair[number] = failed.get(place[:2], Side())
+    # Where one side's record failed as a whole, the other's cells say so one by one.
+    by_depth = {
+        (place.case, place.estimator, place.metric) for place in pairs if place.depth is not None
     }
-    cells = []
-    for place in places:
-        # Where one side's record failed as a whole, the other's cells say so one by one.
-        if place.depth is not None or (place.case, place.estimator, place.metric) not in whole:
-            pair = place.case, place.estimator
-            old, new = (
-                some.get(place) or others.get(pair, Side())
-                for some, others in zip(numbers, failed, strict=True)
-            )
-            scales = bounds.get((place.case, place.seed, place.target), (0.0, 0.0))
-            cells.append(Compared(place, old, new, *scales))
-    return cells
+    return {
+        place: pair
+        for place, pair in pairs.items()
+        if place.depth is not None or (place.case, place.estimator, place.metric) not in by_depth
+    }
 
 
 def _repeats(base: Results, head: Results) -> list[dict[str, object]]:
     """Return the times of two separate runs, as if they had been measured in turns."""
-    later = {each[:4]: each.samples for each in head.timings if each.metric == "seconds"}
+    before, after = (
+        {
+            (each.case, each.estimator, each.depth): each.samples
+            for each in side.timings
+            if each.metric == "seconds"
+        }
+        for side in (base, head)
+    )
     return [
-        {"case": each.case, "estimator": each.estimator, "depth": each.depth}
-        | {"base": old, "head": new, "reason": ""}
-        for each in base.timings
-        for old, new in zip(each.samples, later.get(each[:4], ()), strict=False)
+        dict(zip(CELL, cell, strict=True)) | {"base": old, "head": new, "reason": ""}
+        for cell, samples in before.items()
+        for old, new in zip(samples, after.get(cell, ()), strict=False)
     ]
 
 
-def _times(rounds: Sequence[Mapping[str, object]]) -> list[TimeChange]:
-    """Compare times, with p-values such that a longer list of cases brings no more false alarms."""
+def _times(rounds: Sequence[Mapping[str, object]]) -> dict[tuple[str, str, int], TimeChange]:
+    """Return the times of both sides by case, estimator and depth; a longer list of them brings no
+    more false alarms.
+    """
     table = compare_rounds(rounds)
     chances = table[["p_slower", "p_faster"]].fillna(1.0)
     table[["p_slower", "p_faster"]] = stats.false_discovery_control(chances, axis=0)
-    return [TimeChange(*row) for row in table.itertuples(index=False, name=None)]
-
-
-def _with_times(
-    cells: Sequence[Compared], times: Sequence[TimeChange], replace: bool
-) -> list[Compared]:
-    """Return the cells with the times of both sides, which may `replace` those of the sides."""
-    if replace:
-        cells = [cell for cell in cells if cell.place.metric != "seconds"] + [
-            Compared(
-                Place(each.case, each.estimator, None, each.depth, each.metric),
-                Side(each.base, each.status_base),
-                Side(each.head, each.status_head, each.reason_head),
-            )
-            for each in times
-        ]
-    found = {(each.case, each.estimator, each.depth, each.metric): each for each in times}
-    timed = []
-    for cell in cells:
-        place = cell.place
-        if each := found.get((place.case, place.estimator, place.depth, place.metric)):
-            cell = cell._replace(times=each.change, p_slower=each.p_slower, p_faster=each.p_faster)
-        timed.append(cell)
-    return timed
+    changes = (TimeChange(*row) for row in table.itertuples(index=False, name=None))
+    return {each[:3]: each for each in changes}
 
 
 # -- verdicts
@@ -411,60 +377,77 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+class Growth(NamedTuple):
+    """How many times as much a number is, what is allowed, and the p-values that a time is longer,
+    and that it is shorter; what is too `little` does not count.
+    """
+
+    rule: str
+    change: float
+    limit: float
+    p_slower: float = nan
+    p_faster: float = nan
+    little: bool = False
+
+
 @dataclass(frozen=True)
 class _Judge:
     limits: Limits
+    times: Mapping[tuple[str, str, int | None], TimeChange]
+    #: Those of both sides by case, seed and target.
+    references: Mapping[tuple[str, int | None, str | None], Sequence[Certified]]
     #: Why a case's name has another meaning.
     redefined: Mapping[str, str]
     #: Whether the sides were measured in unequal environments, or where sums differ.
     unequal: bool
     elsewhere: bool
 
-    def judged(self, cell: Compared) -> Judged:
-        """Return a number with change, limit and verdict."""
-        change, limit = self.change(cell), self.limit(cell.place.metric)
-        verdict = self.by_status(cell) or self.by_number(cell, change, limit)
-        numbers = cell.base.value, cell.head.value, change, limit, cell.p_slower
-        return Judged(*cell.place, *numbers, *verdict)
+    def judged(self, place: Place, old: Side, new: Side) -> Judged:
+        """Return a number with its verdict."""
+        grown = self.growth(place, old.value, new.value)
+        verdict = self.by_status(place.case, old, new) or self.by_growth(grown)
+        numbers = old.value, new.value, grown.change, grown.limit, grown.p_slower
+        return Judged(*place, *numbers, *verdict)
 
-    def limit(self, metric: str) -> float:
-        """Return the factor by which a number may grow."""
-        if metric == "seconds":
-            return self.limits.seconds.ratio
-        if metric == "memory_bytes":
-            return self.limits.memory_bytes.ratio
-        limit = self.limits.of_error(metric)
-        return limit.elsewhere if self.elsewhere else limit.ratio
+    def growth(self, place: Place, old: float, new: float) -> Growth:
+        """Return how much a number has grown."""
+        if place.metric == "seconds":
+            limit = self.limits.seconds.ratio
+            each = self.times.get((place.case, place.estimator, place.depth))
+            if each is None:
+                return Growth("time", nan, limit)
+            return Growth("time", each.change, limit, each.p_slower, each.p_faster)
+        if place.metric == "memory_bytes":
+            allowed = self.limits.memory_bytes
+            little = abs(new - old) / 2**20 <= allowed.mebibytes
+            # Without the memory of a process that estimates nothing, a memory can be zero.
+            return Growth("memory", _ratio(old, new, 1.0), allowed.ratio, little=little)
+        own = self.limits.of_error(place.metric)
+        limit = own.elsewhere if self.elsewhere else own.ratio
+        floor = max(self.rounding(place), own.floor)
+        return Growth("accuracy", _ratio(old, new, floor), limit)
 
-    def change(self, cell: Compared) -> float:
-        """Return how many times as much a number is."""
-        metric, bound = cell.place.metric, self.limits.floor_multiple * cell.bound
-        if metric == "seconds":
-            return cell.times
-        # Errors below a floor are rounding. Without the memory of a process that estimates nothing,
-        # a memory can be zero.
-        floor = 1.0
-        if metric != "memory_bytes":
-            certified = {
-                "relative_error": bound,
-                "cosine_error": bound**2 / 2,
-                "absolute_error": bound * cell.gradient_norm,
-            }
-            floor = max(certified.get(metric, 0.0), self.limits.of_error(metric).floor)
-        base, head = (
-            max(side.value, floor) if side.value == side.value else floor
-            for side in (cell.base, cell.head)
-        )
-        return head / base
+    def rounding(self, place: Place) -> float:
+        """Return the error up to which the reference's own bound makes errors equal."""
+        known = self.references.get((place.case, place.seed, place.target), ())
+        bound = max((each.bound for each in known if each.bound < inf), default=0.0)
+        bound *= self.limits.floor_multiple
+        norm = max((each.gradient_norm for each in known if each.gradient_norm < inf), default=0.0)
+        floors = {
+            "relative_error": bound,
+            "cosine_error": bound**2 / 2,
+            "absolute_error": bound * norm,
+        }
+        return floors.get(place.metric, 0.0)
 
-    def by_status(self, cell: Compared) -> Verdict | None:
+    def by_status(self, case: str, before: Side, after: Side) -> Verdict | None:
         """Return the verdict on a number that one side lacks or that has another meaning."""
-        old, new = cell.base.status, cell.head.status
+        old, new = before.status, after.status
         if "missing" in (old, new):
             return Verdict("left out")
-        if why := self.redefined.get(cell.place.case):
+        if why := self.redefined.get(case):
             return Verdict("regression", "redefined", why)
-        says = f"{new}: {cell.head.reason}".removesuffix(": ")
+        says = f"{new}: {after.reason}".removesuffix(": ")
         if not old:
             return Verdict("new", "new", says if new != "ok" else "")
         if not new:
@@ -477,20 +460,18 @@ class _Judge:
             return Verdict("regression", "status", f"was {old}, is {says}")
         return Verdict("unmeasured", "status", says)
 
-    def by_number(self, cell: Compared, change: float, limit: float) -> Verdict:
+    def by_growth(self, grown: Growth) -> Verdict:
         """Return the verdict on a number that both sides have."""
-        rule = {"seconds": "time", "memory_bytes": "memory"}.get(cell.place.metric, "accuracy")
-        if rule != "accuracy":
-            if self.unequal:
-                return Verdict("undecided", rule, "measured in different environments")
-            more = abs(cell.head.value - cell.base.value) / 2**20
-            little = rule == "memory" and more <= self.limits.memory_bytes.mebibytes
-            if little or 1 / limit <= change <= limit:
-                return Verdict("same")
-            p_value = cell.p_slower if change > limit else cell.p_faster
-            if p_value > self.limits.seconds.significance:
-                noise = f"a ratio within the noise (p = {p_value:.2g})"
-                return Verdict("undecided", rule, noise)
+        rule, change, limit, slower, faster, little = grown
+        cost = rule != "accuracy"
+        if cost and self.unequal:
+            return Verdict("undecided", rule, "measured in different environments")
+        if little or (cost and 1 / limit <= change <= limit):
+            return Verdict("same")
+        p_value = slower if change > limit else faster
+        if p_value > self.limits.seconds.significance:
+            noise = f"a ratio within the noise (p = {p_value:.2g})"
+            return Verdict("undecided", rule, noise)
         times = f"{change:.4g} times as much"
         if change > limit:
             return Verdict("regression", rule, times)
@@ -501,21 +482,20 @@ class _Judge:
         return Verdict("same")
 
 
-def _redefined(
-    base: Mapping[str, DescribedCase], head: Mapping[str, DescribedCase]
-) -> dict[str, str]:
+def _ratio(old: float, new: float, floor: float) -> float:
+    """Return how many times as much a number is, where those below a floor are equal to it."""
+    # A number that is missing counts as the floor.
+    return float(np.fmax(new, floor) / np.fmax(old, floor))
+
+
+def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, str]:
     """Return what changed in each case that has one name and two meanings."""
     redefined = {}
     for name in base.keys() & head.keys():
-        parts = zip(_definition(base[name]), _definition(head[name]), strict=True)
+        parts = [(getattr(base[name], part), getattr(head[name], part)) for part in DEFINITION]
         if changes := ", ".join(f"{old} became {new}" for old, new in parts if old != new):
             redefined[name] = f"the case has a new meaning ({changes}) and its old name: rename it"
     return redefined
-
-
-def _definition(case: DescribedCase) -> Sequence[str]:
-    """Return what a case is, whatever its name."""
-    return case.dataset, case.algorithm, case.loss, case.dtype
 
 
 def _differences(base: Results, head: Results) -> dict[str, list[str]]:

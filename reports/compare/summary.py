@@ -1,8 +1,8 @@
 """A comparison as lines for a terminal, and as Markdown for a pull request."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import inf, log
 from typing import NamedTuple
 
 from pudle import text
@@ -76,7 +76,7 @@ def _line(case: str, group: Sequence[Judged]) -> Line:
 
 def _rank(row: Judged) -> tuple[int, float]:
     # A change is a factor: half and double are equally large.
-    size = abs(math.log(row.change)) if row.change > 0 else math.inf
+    size = abs(log(row.change)) if row.change > 0 else inf
     return METRICS.index(row.metric), -size
 
 

@@ -130,11 +130,11 @@ def curves(
     shown = shown or results.metrics
     rows = [row for name in sorted(results.estimators) for row in _rows(results, case, name, shown)]
     ends = [f"{metric}{end}" for end in ("", "_low", "_high") for metric in shown]
-    bound = results.bounds.get((case, results.target(case)), 0.0)
+    bound = results.bound(case)
     what = "estimated error of the limit" if results.badge(case) else "certified bound"
     least = min((each.error for of in results.measured[case] for each in of.points), default=inf)
     slopes = predicted_slopes(row for row in summary if row.case == case)
-    unit = "layers" if results.cases[case].differentiable else "steps"
+    unit = "steps" if case in results.solvers else "layers"
     return Figure(
         file_name("curves", case),
         "Error against depth",

@@ -90,7 +90,7 @@ class BenchmarkResults:
         """
         rows = []
         for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
-            beside = row.unrolled.values if self.results.solved else {}
+            beside = row.unrolled.values if self.results.solvers else {}
             beside = {f"unrolled_{name}": value for name, value in beside.items()}
             rows.append({"problem": row.cells["problem"]} | row.best.values | beside)
         return Answers(rows)

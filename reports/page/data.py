@@ -15,9 +15,9 @@ import contextlib
 import gzip
 import itertools
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -36,6 +36,7 @@ from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.report import CaseTables, Report, Reports, Runs, tables_of
+from pudle.text import Cell
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
@@ -127,12 +128,12 @@ def wishes(reports: Iterable[Report]) -> Wishes:
     """Return the errors, and the limits of time and memory, that a reader can choose."""
     measured = (case for report in reports for case in report.results.measured.values())
     limits = engine.budgets([each for case in measured for each in case])
-    seconds = [each.seconds for each in limits if each.seconds < math.inf]
-    memory = [each.memory for each in limits if each.memory < math.inf]
+    seconds = [each.seconds for each in limits if each.seconds < inf]
+    memory = [each.memory for each in limits if each.memory < inf]
     return Wishes(
         {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
-        {"": math.inf} | {str(text.seconds(limit)): limit for limit in seconds},
-        {"": math.inf} | {str(text.memory(limit)): limit for limit in memory},
+        {"": inf} | {str(text.seconds(limit)): limit for limit in seconds},
+        {"": inf} | {str(text.memory(limit)): limit for limit in memory},
     )
 
 
@@ -211,7 +212,7 @@ def _answers(
             case = results.cases[row.case]
             about = f"{case.dataset}, {case.loss} loss"
             ((problem, *others),) = answers_table(results, [row]).rows
-            first = _facts(text.Cell(problem, details=[about]))
+            first = _facts(Cell(problem, details=[about]))
             rows.append([first | {"badge": results.badge(row.case)}, *map(_cell, others)])
         made[f"{error},{time},{size}"] = rows
     return made
@@ -231,17 +232,17 @@ def table(shown: Table, caption: str) -> PageTable:
 
 
 def _cell(value: str) -> str | dict[str, object]:
-    """Return a cell as plain text, or with what else a table needs, see `text.Cell`."""
-    facts = _facts(text.Cell(value))
+    """Return a cell as plain text, or with what else a table needs, see `Cell`."""
+    facts = _facts(Cell(value))
     return facts if len(facts) > 1 else str(facts["text"])
 
 
-def _facts(cell: text.Cell) -> dict[str, object]:
+def _facts(cell: Cell) -> dict[str, object]:
     facts = {
         name: fact for name, fact in vars(cell).items() if fact and name not in ("head", "key")
     }
     if cell.key is not None:
-        facts["key"] = "Infinity" if math.isinf(cell.key) else float(f"{cell.key:.6g}")
+        facts["key"] = "Infinity" if isinf(cell.key) else float(f"{cell.key:.6g}")
     return {"text": cell.head, **facts}
 
 
@@ -285,7 +286,7 @@ def _short(value: object) -> object:
     """Return a number with six digits, None where there is none."""
     if not isinstance(value, float):
         return value
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return float(f"{value:.6g}") if isfinite(value) else None
 
 
 def overview(results: Results) -> Iterator[Figure]:
@@ -296,21 +297,21 @@ def overview(results: Results) -> Iterator[Figure]:
         (str(text.number(error, 1)), point)
         for case, measured in results.measured.items()
         for each, error in itertools.product(measured, filter(None, ERRORS))
-        if not results.badge(case) and not math.isnan((point := each.reach(error)).depth)
+        if not results.badge(case) and not isnan((point := each.reach(error)).depth)
     ]
     fastest: dict[tuple[str, str], float] = {}
     for goal, point in needs:
         if point.seconds.value > 0:
             cell = point.source.case, goal
-            fastest[cell] = min(point.seconds.value, fastest.get(cell, math.inf))
+            fastest[cell] = min(point.seconds.value, fastest.get(cell, inf))
     if not fastest:
         return
     few = len({point.source.case for _, point in needs}) <= MOST_WORDS
     rows = []
     for goal, point in needs:
         seconds, case = point.seconds.value, point.source.case
-        ratio = seconds / fastest[case, goal] if seconds > 0 else math.nan
-        reached = point.depth < math.inf
+        ratio = seconds / fastest[case, goal] if seconds > 0 else nan
+        reached = point.depth < inf
         words = ("time?" if reached else "not reached") * few
         rows.append(
             {
@@ -321,7 +322,7 @@ def overview(results: Results) -> Iterator[Figure]:
                 "memory": str(text.memory(point.memory.value)),
                 "ratio": ratio,
                 "label": results.labels[case],
-                "text": words if math.isnan(ratio) else str(text.number(ratio)),
+                "text": words if isnan(ratio) else str(text.number(ratio)),
                 "layers": float(point.depth) if reached else "not reached",
             }
         )

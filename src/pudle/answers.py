@@ -110,6 +110,12 @@ class Line:
         last = values[-1] + high * (EXTRAPOLATION - 1) * depths[-1]
         return np.array([0, *depths, EXTRAPOLATION * depths[-1]]), np.array([first, *values, last])
 
+    @property
+    def last(self) -> tuple[float, float]:
+        """The deepest measured depth and the cost there, NaN where there is none."""
+        depth = max(self.measured, default=nan)
+        return depth, self.inside(depth)
+
     def at(self, depth: float) -> Cost:
         """Return the cost at a depth."""
         if not self.measured or isnan(depth):

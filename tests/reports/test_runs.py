@@ -8,7 +8,7 @@ import living_page
 import pandas as pd
 import pytest
 from parsed_page import ParsedPage
-from stored_experiments import experiments, headings, run_report
+from stored_experiments import experiments, framed, headings, run_report
 from synthetic import (
     BOUND,
     CURVES,
@@ -52,6 +52,7 @@ def test_differences_are_those_of_the_two(two):
     write_costs(two[1].parent, ["forward"], [1.0, 2.0])
     one, other = (Report(load(folder.parent, "quick")) for folder in two)
     table = Runs({"one": one, "other": other}).differences
+    table = framed(table)
     assert set(table["case"]) == {case()["name"]} and set(table["run"]) == {"other"}
     rows = table.set_index("estimator")
     # The second run did not time these.

@@ -173,7 +173,7 @@ def measure_times(cells: Sequence[Cell], timeout: float, store: Store) -> list[C
     def is_wide(group: list[Cell]) -> bool:
         """Return whether noise hides how the times of a depth lie to each other."""
         samples = np.array([taken[cell] for cell in group])
-        ratios = paired.compare(samples, np.median(samples, axis=0))
+        ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
 
     with contextlib.ExitStack() as stack:
