@@ -1,6 +1,6 @@
 """`pudle report`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -80,8 +80,11 @@ def report_command(
     linked = [name for name in DRAWN if name in formats]
     reports = {name: Report(side, linked) for name, side in sides.items()}
     first, *others = reports.values()
-    texts = Runs(reports).texts if others else first.texts
-    texts = {**texts, "html": partial(page.html, reports)}
+    made = Runs(reports) if others else first
+    texts: dict[str, Callable[[], str | bytes]] = {"markdown": made.markdown, "csv": made.csv}
+    texts["html"] = partial(page.html, reports)
+    if not others:
+        texts |= {"parquet": first.parquet, "latex": first.latex}
     several = len({*results}) > 1
     own = results and not several and folder_of(results[0], profile)
     folder = out or (own or home / profile) / f"report{'-runs' * several}"

@@ -42,32 +42,25 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text, in which a `Cell` says more than its text."""
+    """A table of text by its columns; a `Cell` says more than its text."""
 
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    columns: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, str]], columns: Sequence[str] = ()) -> Table:
+    def of(cls, rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()) -> Table:
         """Return rows as a table, by default with all their columns; what a row lacks is a dash."""
-        columns = columns or [*dict.fromkeys(chain.from_iterable(rows))]
-        return cls(columns, [[row.get(name, DASH) for name in columns] for row in rows])
+        names = names or [*dict.fromkeys(chain.from_iterable(rows))]
+        return cls({name: [row.get(name, DASH) for row in rows] for name in names})
 
-    @classmethod
-    def of_frame(cls, frame: pd.DataFrame) -> Table:
-        """Return a data frame of text as a table."""
-        return cls([*frame], frame.to_numpy().tolist())
-
-    def beside(self, name: str, cells: Sequence[str]) -> Table:
-        """Return the table with one more column."""
-        rows = [[*row, cell] for row, cell in zip(self.rows, cells, strict=True)]
-        return Table([*self.columns, name], rows)
+    @property
+    def rows(self) -> Sequence[Sequence[str]]:
+        """The cells, row by row."""
+        return [*zip(*self.columns.values(), strict=True)]
 
     def without(self, *names: str) -> Table:
         """Return the table without some columns."""
-        kept = [place for place, name in enumerate(self.columns) if name not in names]
-        rows = [[row[place] for place in kept] for row in self.rows]
-        return Table([self.columns[place] for place in kept], rows)
+        kept = self.columns.items()
+        return Table({name: cells for name, cells in kept if name not in names})
 
 
 class Markdown(str):
@@ -93,8 +86,11 @@ def markdown_code(value: object) -> Markdown:
     return markdown(f"`{shown}`" if CODE.fullmatch(f"`{shown}`") else shown)
 
 
-def markdown_table(table: Table, code: Collection[str] = ()) -> Markdown:
-    """Return a table as Markdown, with the cells of the columns `code` as code."""
+def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdown:
+    """Return a table as Markdown, with the cells of the columns `code` as code, by default those of
+    the first.
+    """
+    code = [*table.columns][:1] if code is None else code
     makers = [markdown_code if name in code else markdown for name in table.columns]
     rows = [[make(cell) for make, cell in zip(makers, row, strict=True)] for row in table.rows]
     lines = [map(markdown, table.columns), ["---"] * len(makers), *rows]
@@ -140,8 +136,8 @@ def latex(value: str) -> str:
 
 def latex_table(table: Table, caption: str, label: str) -> str:
     """Return a table as LaTeX that is no wider than a line."""
-    rows = [[latex(cell) for cell in row] for row in table.rows]
-    made: str = pd.DataFrame(rows, columns=[*map(latex, table.columns)]).to_latex(
+    shown = {latex(name): [*map(latex, cells)] for name, cells in table.columns.items()}
+    made: str = pd.DataFrame(shown).to_latex(
         index=False,
         caption=latex(caption),
         label=re.sub(r"[^A-Za-z0-9:_.-]+", "-", label),

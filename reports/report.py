@@ -163,16 +163,6 @@ class Report:
             return "Which gradient estimator to use"
         return "What each gradient learns"
 
-    @property
-    def texts(self) -> Mapping[str, Callable[[], str | bytes]]:
-        """What makes the report in each format but the page."""
-        return {
-            "markdown": self.markdown,
-            "csv": self.csv,
-            "parquet": self.parquet,
-            "latex": self.latex,
-        }
-
     def markdown(self) -> str:
         """Return the report as Markdown, whose images are the figures' files, where they are
         written in a format for it.
@@ -306,7 +296,11 @@ class Report:
 
 def tables_of(block: Block) -> list[tuple[Table, str]]:
     """Return the tables of a block on experiments, with their captions."""
-    return [(Table.of_frame(frame), caption) for frame, caption in block.tables]
+    return [(_table(frame), caption) for frame, caption in block.tables]
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    return Table({name: frame[name].tolist() for name in frame})
 
 
 # -- several runs
@@ -382,11 +376,6 @@ class Runs:
                     f" {first} holds {tables.some(others)} and {name} holds {tables.some(names)}"
                 )
 
-    @property
-    def texts(self) -> Mapping[str, Callable[[], str]]:
-        """What makes the report in each format but the page."""
-        return {"markdown": self.markdown, "csv": self.csv}
-
     def csv(self) -> str:
         """Return all tidy tables as one, with the column ``run``."""
         frames = [report.results.frame.assign(run=name) for name, report in self.reports.items()]
@@ -406,20 +395,12 @@ class Runs:
         """One row per run: commit, date, machine and what it holds."""
         rows = []
         for name, report in self.reports.items():
-            facts, held = {"Machine": "unknown", "Versions": ""} | report.facts, report.results
-            rows.append(
-                {
-                    "run": name,
-                    "commit": facts["Commit"],
-                    "date": facts["Newest record"][:10],
-                    "machine": facts["Machine"],
-                    "processor": facts["Processor"],
-                    "versions": facts["Versions"],
-                    "cases": str(len(held.cases)),
-                    "estimators": str(len(held.estimators)),
-                    "experiments": str(len(held.experiments)),
-                }
-            )
+            facts = {"Machine": "unknown", "Versions": ""} | report.facts
+            row = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10]}
+            row |= {key.lower(): facts[key] for key in ("Machine", "Processor", "Versions")}
+            held = report.results
+            row |= {"cases": str(len(held.cases)), "estimators": str(len(held.estimators))}
+            rows.append(row | {"experiments": str(len(held.experiments))})
         return Table.of(rows)
 
     @property
@@ -476,10 +457,7 @@ class Runs:
         """The experiments of every later run beside the first."""
         (_, first), *others = self.reports.items()
         return _joined(
-            {
-                name: Table.of_frame(experiments_pair(first.results, other.results))
-                for name, other in others
-            }
+            {name: _table(experiments_pair(first.results, other.results)) for name, other in others}
         )
 
 

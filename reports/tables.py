@@ -67,10 +67,6 @@ def _time(row: Row) -> Cell:
     return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
-def _torch_time(row: Row) -> Cell:
-    return row.numbers.torch.at(row.reach.depth).shown(text.seconds)
-
-
 class Column(NamedTuple):
     """A column of the summary, in Markdown, LaTeX, CSV and the page."""
 
@@ -86,7 +82,10 @@ COLUMNS = (
     Column("depth to {error}", _depth),
     Column("time to {error}", _time),
     Column(f"time / {BASE}", lambda row: row.numbers.relative_seconds.shown),
-    Column("torch path: time to {error}", _torch_time),
+    Column(
+        "torch path: time to {error}",
+        lambda row: row.numbers.torch.at(row.reach.depth).shown(text.seconds),
+    ),
     Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
     Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
     Column("status", lambda row: Cell(row.numbers.status)),
@@ -105,10 +104,9 @@ def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, li
 
 def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
     """Return the summary of one case, one row per estimator."""
-    columns = {"estimator": [row.estimator for row in rows]} | {
-        label: cells for label, cells in summary_cells(rows, error).items() if set(cells) != {DASH}
-    }
-    return Table([*columns], [*zip(*columns.values(), strict=True)])
+    columns = summary_cells(rows, error).items()
+    shown = {label: cells for label, cells in columns if set(cells) != {DASH}}
+    return Table({"estimator": [row.estimator for row in rows], **shown})
 
 
 def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
@@ -191,13 +189,14 @@ def problems_table(results: Results) -> Table:
         depths = [row.depth for row in failed if row.depth is not None]
         seeds = [row.seed for row in failed if row.seed is not None]
         what = results.labels[case], estimator, ACCOUNTS[metric], status
-        rows.append([*what, text.numbers(depths) or "all", text.numbers(seeds) or "all", reason])
+        where = text.numbers(depths) or "all", text.numbers(seeds) or "all"
+        rows.append((*what, *where, reason))
     for each in results.experiments:
         if each.status != "ok":
             method = each.estimator or each.options.get("baseline") or DASH
             where = [str(each.options.get(name, DASH)) for name in ("depth", "seed")]
-            rows.append([each.name, str(method), each.study, each.status, *where, each.reason])
-    return Table(PROBLEMS, rows)
+            rows.append((each.name, str(method), each.study, each.status, *where, each.reason))
+    return Table.of([dict(zip(PROBLEMS, row, strict=True)) for row in rows], PROBLEMS)
 
 
 class Certificate(NamedTuple):
@@ -246,31 +245,31 @@ def references_table(results: Results) -> Table:
 def provenance_table(results: Results) -> dict[str, str]:
     """Return the origin of the numbers by what it says; several origins are listed."""
     seeds = sorted({tuple(case.seeds) for case in results.cases.values()})
-    shown = defaultdict(dict)
+    rows = []
     for origin in results.provenances:
         # A plug-in's record may lack any but the date.
         item = defaultdict(str, origin)
         versions = [f"{name} {item[name]}" for name in VERSIONS if item[name]]
         changed = " with uncommitted changes" if item["dirty"] else ""
-        facts = {
-            "Profile": results.profile,
-            "Commit": str(item["commit"] or "none")[:12] + changed,
-            "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
-            "Newest record": results.provenances[0]["date"],
-            "Machine": item["machine"],
-            "System": item["system"],
-            "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
-            "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
-            "Threads": str(item["threads"]),
-            "Versions": ", ".join(versions),
-            "BLAS": item["blas"],
-            "Seeds": "; ".join(map(text.numbers, seeds)),
-            "Estimators": ", ".join(results.estimators),
-        }
-        for name, fact in facts.items():
-            if fact:
-                shown[name][str(fact)] = None
-    return {name: text.listing([*facts]) for name, facts in shown.items()}
+        rows.append(
+            {
+                "Profile": results.profile,
+                "Commit": str(item["commit"] or "none")[:12] + changed,
+                "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
+                "Newest record": results.provenances[0]["date"],
+                "Machine": item["machine"],
+                "System": item["system"],
+                "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
+                "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
+                "Threads": item["threads"],
+                "Versions": ", ".join(versions),
+                "BLAS": item["blas"],
+                "Seeds": "; ".join(map(text.numbers, seeds)),
+                "Estimators": ", ".join(results.estimators),
+            }
+        )
+    facts = {name: dict.fromkeys(str(row[name]) for row in rows if row[name]) for name in rows[0]}
+    return {name: text.listing([*values]) for name, values in facts.items() if values}
 
 
 def findings(rows: Sequence[Summary]) -> str:

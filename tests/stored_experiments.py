@@ -29,7 +29,7 @@ def run_report(home, *arguments):
 
 def framed(table):
     """Return a table of text as a data frame."""
-    return pd.DataFrame(table.rows, columns=table.columns, dtype=object)
+    return pd.DataFrame(table.columns, dtype=object)
 
 
 def headings(page):

@@ -135,6 +135,6 @@ def _table(rows: Sequence[Mapping[str, str]]) -> markup.Markdown:
     shown = markup.Table.of(rows[:MOST_LINES])
     more = len(rows) - MOST_LINES
     return markup.Markdown(
-        markup.markdown_table(shown, code=("estimator", "case"))
+        markup.markdown_table(shown, ("estimator", "case"))
         + (f"\n\n... and {more} more lines." if more > 0 else "")
     )

@@ -115,7 +115,7 @@ def content(reports: Reports) -> Content:
         "wishes": {key: [*values] for key, values in wanted._asdict().items()},
         "answers": {
             "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
-            "columns": answers_table(first.results, []).columns,
+            "columns": [*answers_table(first.results, []).columns],
         },
         "limit": LIMIT,
         "runs": [_run(label, report, wanted) for label, report in reports.items()],
@@ -176,7 +176,7 @@ def _case(report: Report, each: CaseTables, wanted: Wishes, condensed: bool) -> 
     figure = chart(cases.curves(results, report.summary, each.name, some), "#panels")
     if not condensed:
         figure["seeds"] = cases.seeds(results, each.name)
-    reasons = [row.reason for row in each.rows]
+    reasons = {"reason": [row.reason for row in each.rows]}
     return {
         "name": each.name,
         "dataset": case.dataset,
@@ -188,7 +188,7 @@ def _case(report: Report, each: CaseTables, wanted: Wishes, condensed: bool) -> 
         "findings": each.findings,
         "tables": {
             words: table(
-                tables.summary_table(each.rows, error or ERROR).beside("reason", reasons),
+                Table({**tables.summary_table(each.rows, error or ERROR).columns, **reasons}),
                 f"Every estimator on {each.label}",
             )
             for words, error in wanted.error.items()
@@ -228,7 +228,7 @@ def encode(data: object) -> str:
 def table(shown: Table, caption: str) -> PageTable:
     """Return a table of text as data: its caption, columns and cells."""
     rows = [[*map(_cell, row)] for row in shown.rows]
-    return {"caption": caption, "columns": shown.columns, "rows": rows}
+    return {"caption": caption, "columns": [*shown.columns], "rows": rows}
 
 
 def _cell(value: str) -> str | dict[str, object]:

@@ -153,35 +153,30 @@ class Rounds:
         ]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
-    def at(self, depth: float) -> Array:
+    def at(self, depth: float) -> list[float]:
         """Return the times at a depth, NaN in rounds without those that it lies between."""
-        return np.array([line.at(depth).value for line in self._lines])
+        return [line.at(depth).value for line in self._lines]
 
     @lru_cache(maxsize=4096)  # noqa: B019
-    def quartiles(self, depth: float) -> tuple[float, ...]:
+    def quartiles(self, depth: float) -> tuple[float, float]:
         """Return the quartiles of the times at a depth, between measured ones linear as the median
         is; NaN of too few.
         """
-        lines = (
-            Line(
-                {
-                    key: float(np.quantile(taken, share))
-                    for key, taken in self.samples.items()
-                    if len(taken) >= LEAST_ROUNDS
-                }
-            )
+        enough = {key: each for key, each in self.samples.items() if len(each) >= LEAST_ROUNDS}
+        low, high = (
+            Line({key: float(np.quantile(each, share)) for key, each in enough.items()})
             for share in (0.25, 0.75)
         )
-        return tuple(line.inside(depth) for line in lines)
+        return low.inside(depth), high.inside(depth)
 
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
         known = [
             pair
-            for pair in zip(self.at(depth).tolist(), other.at(other_depth).tolist(), strict=False)
+            for pair in zip(self.at(depth), other.at(other_depth), strict=False)
             if not isnan(sum(pair)) and self.turns == other.turns
         ]
-        return paired.compare([one for one, _ in known], [two for _, two in known])
+        return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
 NO_ROUNDS = Rounds({})
@@ -309,7 +304,7 @@ class Answer:
     seconds: Cost = Cost(nan)
     memory: Cost = Cost(nan)
     #: Quartiles of the time over the rounds.
-    interval: tuple[float, ...] = (nan, nan)
+    interval: tuple[float, float] = (nan, nan)
     #: Estimators that cannot be told from it in time, those of another algorithm after its name.
     ties: tuple[str, ...] = ()
 
