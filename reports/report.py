@@ -5,7 +5,6 @@ page.
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,21 +186,22 @@ class Report:
         """
         frame = self.results.frame
         if self.results.cases:
-            beside = {(row.case, row.estimator): {} for row in self.summary}
-            for label, cells in tables.summary_cells(self.summary).items():
-                for facts, cell in zip(beside.values(), cells, strict=True):
-                    facts[label] = cell.key
+            pairs = [(row.case, row.estimator) for row in self.summary]
+            columns = tables.summary_cells(self.summary).items()
+            values = pd.DataFrame(
+                {label: [cell.key for cell in cells] for label, cells in columns},
+                index=pd.MultiIndex.from_tuples(pairs),
+                dtype=float,
+            ).drop(columns="status")
             for label, measured in self.results.problems:
                 for each in measured:
-                    beside.setdefault((each.case, each.estimator), {})["problem"] = label
-            for row, word in itertools.product(self.answers, ("best unrolled", "best")):
-                chosen = row.best if word == "best" else row.unrolled
-                if chosen.source:
-                    beside[chosen.source.case, chosen.estimator]["answer"] = word
-            values = pd.DataFrame(beside).T.drop(columns="status")
+                    values.loc[(each.case, each.estimator), "problem"] = label
+            for row in self.answers:
+                for word, chosen in (("best unrolled", row.unrolled), ("best", row.best)):
+                    if chosen.source:
+                        values.loc[(chosen.source.case, chosen.estimator), "answer"] = word
             errors = frame[frame["metric"] == "relative_error"]
-            joined = errors.join(values, on=["case", "estimator"])
-            frame = frame.join(joined[values.columns])
+            frame = frame.join(errors.join(values, on=["case", "estimator"])[values.columns])
         return markup.csv(frame)
 
     def parquet(self) -> bytes:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import lies_at, read_each
@@ -37,68 +37,61 @@ class Stored:
     damaged: list[str]
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """The folder of a profile; `damaged` gets a line for each file that cannot be read."""
+def _read(
+    kind: type[Kind], folder: Path, places: Mapping[Identity, str], damaged: list[str]
+) -> dict[Identity, Kind]:
+    """Return records by their identities; a damaged one adds a line to a list."""
+    return {
+        identity: record
+        for identity, place in places.items()
+        for record in read_each(
+            filter(lies_at, [folder / place]), partial(kind.read, identity=identity), damaged
+        )
+    }
 
-    place: Path
-    damaged: list[str]
 
-    def read(self, kind: type[Kind], places: Mapping[Identity, str]) -> dict[Identity, Kind]:
-        """Return records by their identities."""
-        return {
-            identity: record
-            for identity, place in places.items()
-            for record in read_each(
-                filter(lies_at, [self.place / place]),
-                partial(kind.read, identity=identity),
-                self.damaged,
-            )
-        }
-
-    def run_list(self, commit: str) -> RunList:
-        """Return the list of the last run, or of the last run at a commit."""
-        # A run with uncommitted changes stands for its commit only in what no other run measured,
-        # cases or experiments.
-        names = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
-        merged = RunList(commit=commit, dirty=False)
-        for name in names:
-            for listed in self.read(RunList, {commit or None: name}).values():
-                values = {field: getattr(listed, field) for field in listed.__struct_fields__}
-                merged = replace(merged, **{key: each for key, each in values.items() if each})
-        return merged
+def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
+    """Return the list of the last run, or of the last run at a commit."""
+    # A run with uncommitted changes stands for its commit only in what no other run measured, cases
+    # or experiments.
+    names = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
+    merged = RunList(commit=commit, dirty=False)
+    for name in names:
+        for listed in _read(RunList, folder, {commit or None: name}, damaged).values():
+            stated = {key: each for key, each in asdict(listed).items() if each}
+            merged = replace(merged, **stated)
+    return merged
 
 
 def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
     """Read the records that the list of a run names, see `pudle.reports.load.load`."""
-    folder = _Folder(home / profile, [])
-    run = folder.run_list(commit)
+    folder, damaged = home / profile, list[str]()
+    run, store = _run_list(folder, commit, damaged), folder / "store"
     pairs = run.selection.pairs if run.selection else ()
     cases = {(case.name, estimator): case for case, estimator in pairs}
-    experiments = {name: f"store/{place}" for name, place in sorted(run.experiments.items())}
     scores = {
-        (case, estimator): f"store/{place}"
+        (case, estimator): place
         for case, estimator, place in run.records
         if (case, estimator) in cases
     }
     costs = {
-        (metric, case, estimator, depth): f"store/{place}"
+        (metric, case, estimator, depth): place
         for metric, case, estimator, depth, place in run.costs
         if (case, estimator) in cases
     }
     stored = Stored(
         cases=cases,
         estimators=run.selection.estimators if run.selection else (),
-        experiments=folder.read(ExperimentRecord, experiments),
-        scores=folder.read(ScoreRecord, scores),
-        costs=dict.fromkeys(costs) | folder.read(CostRecord, costs),
-        damaged=folder.damaged,
+        experiments=_read(ExperimentRecord, store, dict(sorted(run.experiments.items())), damaged),
+        scores=_read(ScoreRecord, store, scores, damaged),
+        costs=dict.fromkeys(costs) | _read(CostRecord, store, costs, damaged),
+        damaged=damaged,
     )
     if not stored.scores and not stored.experiments:
-        if folder.damaged:
-            raise UnreadableResult("; ".join(folder.damaged))
+        if damaged:
+            raise UnreadableResult("; ".join(damaged))
         instead = f"run `pudle run --profile {profile}` first"
         if lies_at(home / "selection.json"):
             instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
-        raise MissingResults(f"no results for profile {profile!r} under {folder.place}: {instead}")
+        raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
     return stored
