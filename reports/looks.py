@@ -6,7 +6,7 @@ import colorsys
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 from pudle import names
 from pudle.reports.load import Results, parsed
@@ -55,11 +55,11 @@ class Look:
     """Color, marker (a key of `MARKERS`) and dashes of an estimator in every figure."""
 
     color: str
-    marker: Any
+    marker: str | tuple[int, int, int]
     dashes: tuple[float, ...]
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """The look as a page has it: the marker is the data of an SVG path."""
         return {"color": self.color, "shape": MARKERS[self.marker], "dashes": self.dashes}
 
@@ -101,7 +101,8 @@ def looks(
     return {spec: made[spec] for spec in claims}
 
 
-def looks_of(results: Results) -> dict[str, Look]:
+@lru_cache(maxsize=16)
+def looks_of(results: Results) -> Looks:
     """Return the look of every estimator in some results."""
     trained = (item.estimator for item in results.experiments if item.estimator)
     # Where no record says what it computes, a registered class of that name may. Nothing is made of
@@ -111,8 +112,8 @@ def looks_of(results: Results) -> dict[str, Look]:
         spec: getattr(registered.get(parsed(spec)[0]), "computes", None)
         for spec in [*results.estimators, *trained]
     }
-    for row in results.records:
-        claims[row["estimator"]] = row["computes"] or claims[row["estimator"]]
+    for record in results.records:
+        claims[record.estimator] = record.computes or claims[record.estimator]
     return looks(claims)
 
 

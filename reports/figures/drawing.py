@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 
@@ -45,43 +47,50 @@ def draw(*figures: Figure) -> Canvas:
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(SIZE[0] * len(figures), SIZE[1]), layout="constrained")
         panels = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-        legend = {}
+        named: dict[str, Artist] = {}
         for at, figure in zip(panels, figures, strict=True):
-            {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
-            x, y = figure.x[0], figure.y[0]
-            at.set(xlabel=x.title, ylabel=y.title)
+            _panel(at, figure)
             if len(figures) > 1:
                 at.set_title(figure.title, loc="left", parse_math=False)
                 at.label_outer()
-            if x.scale == "log":
-                at.set_xscale("log")
-            if y.scale == "log":
-                at.set_yscale("log")
-            # What is behind the rows does not squeeze them.
-            at.autoscale_view()
-            at.autoscale(False)
-            for height, label in figure.levels:
-                # Text outside of the axes would take their place.
-                if at.viewLim.containsy(height):
-                    at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-                    at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
-            for label, rows in figure.guides.groupby("label", sort=False):
-                at.plot(rows["x"], rows["y"], **GUIDE)
-                middle = rows[["x", "y"]].iloc[len(rows) // 2]
-                at.annotate(label, middle, xytext=(4, 4), textcoords="offset points")
             handles, names = at.get_legend_handles_labels()
-            legend |= dict(zip(names, handles, strict=True))
+            named |= dict(zip(names, handles, strict=True))
             if at.get_legend():
                 at.get_legend().remove()
-        if legend:
+        if named:
             # Above the panels, where it hides no curve; the figure grows by its further lines.
             columns = 2 * len(figures)
-            where = {"loc": "outside upper left", "ncols": columns, "handlelength": 3.6}
-            for name in canvas.legend(legend.values(), legend.keys(), **where).get_texts():
+            legend = canvas.legend(
+                named.values(), named, loc="outside upper left", ncols=columns, handlelength=3.6
+            )
+            for name in legend.get_texts():
                 # It is shown as it is: it may hold dollar signs.
                 name.set_parse_math(False)
-            canvas.set_figheight(SIZE[1] + 0.24 * ((len(legend) - 1) // columns))
+            canvas.set_figheight(SIZE[1] + 0.24 * ((len(named) - 1) // columns))
     return canvas
+
+
+def _panel(at: Axes, figure: Figure) -> None:
+    """Draw a figure with what stands behind its rows, but without its title and its legend."""
+    {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
+    x, y = figure.x[0], figure.y[0]
+    at.set(xlabel=x.title, ylabel=y.title)
+    if x.scale == "log":
+        at.set_xscale("log")
+    if y.scale == "log":
+        at.set_yscale("log")
+    # What is behind the rows does not squeeze them.
+    at.autoscale_view()
+    at.autoscale(False)
+    for height, label in figure.levels:
+        # Text outside of the axes would take their place.
+        if at.viewLim.containsy(height):
+            at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+            at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
+    for label, rows in figure.guides.groupby("label", sort=False):
+        at.plot(rows["x"], rows["y"], **GUIDE)
+        middle = rows[["x", "y"]].iloc[len(rows) // 2]
+        at.annotate(label, middle, xytext=(4, 4), textcoords="offset points")
 
 
 def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
@@ -98,7 +107,7 @@ def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
     return re.sub(rb"<!--.*?-->", b"", buffer.getvalue()) if ending == "svg" else buffer.getvalue()
 
 
-def _lines(at: Any, figure: Figure) -> None:
+def _lines(at: Axes, figure: Figure) -> None:
     x, y, lines = figure.x[0].column, figure.y[0].column, figure.lines
     if not lines:
         return
@@ -128,7 +137,7 @@ def _lines(at: Any, figure: Figure) -> None:
             at.fill_between(rows[x], *ends, color=looks["color"][name], alpha=0.14, linewidth=0)
 
 
-def _points(at: Any, figure: Figure) -> None:
+def _points(at: Axes, figure: Figure) -> None:
     axes = {"xerr": figure.x[0].column, "yerr": figure.y[0].column}
     for name, series in figure.lines.items():
         look = figure.looks[name]
@@ -149,7 +158,7 @@ def _points(at: Any, figure: Figure) -> None:
             )
 
 
-def _cells(at: Any, figure: Figure) -> None:
+def _cells(at: Axes, figure: Figure) -> None:
     value, x, y = figure.color, figure.x[0].column, figure.y[0].column
     grid = figure.rows.pivot(index=y, columns=x, values=value.column)
     # Cividis is even in lightness, for color-blind readers and in gray.

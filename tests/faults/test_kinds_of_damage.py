@@ -154,9 +154,9 @@ def shown(home):
         read = load(home, "quick")
     measured = read.frame[read.frame["status"].eq("ok")]
     costs = measured[measured["metric"].isin(["seconds", "memory_bytes"])]
-    scored = [row for row in read.records if row["status"] == "ok"]
+    scored = [record for record in read.records if record.status == "ok"]
     return {
-        *(("scores", row["case"], row["estimator"]) for row in scored),
+        *(("scores", record.case.name, record.estimator) for record in scored),
         *costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None),
         *((item.name,) for item in read.experiments),
     }
@@ -223,7 +223,7 @@ def test_no_value_of_a_field_costs_the_rest_of_a_report(home, name):
             except UnreadableResult:
                 within[key] = kept
     write_record(path, record)
-    report = Report.of(load(home, "quick"))
+    report = Report(load(home, "quick"))
     texts = report.markdown() + report.csv()
     assert not report.results.damaged and "".join(texts.split()).isprintable()
 
@@ -238,9 +238,9 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     for path in lost:
         path.unlink()
     read = load(home, "quick")
-    assert not read.damaged and not Report.of(read).csv().isspace()
+    assert not read.damaged and not Report(read).csv().isspace()
     scored = [path for path in paths if path.parent.name == NAME and path not in lost]
-    shown_scores = [row for row in read.records if row["status"] == "ok"]
+    shown_scores = [record for record in read.records if record.status == "ok"]
     assert len(shown_scores) == len(scored) or not scored
 
 

@@ -63,6 +63,6 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     assert [*images.files(["svg"])]
     sheet = filters.tiles[0][0].image
     assert sheet.shape == (26, 26) and set(sheet[8]) == {255}
-    page = html(Report.of(results))
+    page = html(Report(results))
     shown = re.findall(r'<img src="(data:image/png;base64,[^"]+)" alt="([^"]+)"', page)
     assert len(shown) == 5 and all(alt.endswith(".") for _, alt in shown)

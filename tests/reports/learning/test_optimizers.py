@@ -68,7 +68,7 @@ def test_the_matrix_has_the_best_learning_rates_and_the_answer_says_what_acceler
     # sgd needs log(500) / 0.03 = 207 steps from a half to 0.1 %, more than its 200: it reaches 1 %.
     for told in ("33 steps (16.3 s)", "131 steps (65.2 s), 4 times as many", "104 steps"):
         assert told in optimizers.answer(trainings)
-    page = html(Report.of(results))
+    page = html(Report(results))
     assert headings(page)[0] == "optimizers" and "recovery" not in headings(page)
 
 

@@ -49,7 +49,7 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
         assert best == {("backprop", "50"), ("analytic", "50")}
     slow, fast, shown, _ = (text.number(5 * np.exp(-50 * rate)) for rate in rates.values())
     assert table.loc[("alternating", "25"), "error at end"] == slow
-    report = Report.of(results)
+    report = Report(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
     for told in ("At 25 layers `backprop` recovers best", fast, slow, "4.5 times"):
         assert told in recovery.answer(methods)

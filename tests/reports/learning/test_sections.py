@@ -10,7 +10,7 @@ from pudle.reports.report import Report
 
 
 def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
-    report = Report.of(experiments(tmp_path, training("one"), training("two", "alternating")))
+    report = Report(experiments(tmp_path, training("one"), training("two", "alternating")))
     page = html(report)
     assert headings(page) == ["recovery", "problems", "provenance"]
     assert 'id="answers"' not in page and "2 experiments" in page
@@ -24,7 +24,7 @@ def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
 def test_kinds_of_plug_ins_are_listed_with_their_summaries(tmp_path):
     summary = {"gap": 0.25, "note": "<b>", "none": None, "long": [*range(9)], "flag": True}
     odd = experiment("odd", "spectral", "strangers", summary=summary)
-    page = html(Report.of(experiments(tmp_path, odd)))
+    page = html(Report(experiments(tmp_path, odd)))
     assert headings(page) == ["others", "problems", "provenance"]
     shown = "gap: 0.25; note: <b>; none: –; long: 0, 1, 2, 3, 4 ...; flag: True"
     assert shown in set(texts(data(page)))
