@@ -22,6 +22,7 @@ from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case, labels
 from pudle.measuring.commits.turns import compare_rounds
 from pudle.measuring.contents import Round, Rounds
+from pudle.measuring.results.cost import TIME
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.load import BROKEN, Certified, Results, grouped
 from pudle.text import count
@@ -344,7 +345,7 @@ def _repeats(base: Results, head: Results) -> list[Round]:
         {
             (each.case, each.estimator, each.depth): each.samples
             for each in side.costs
-            if each.metric == TIMES[0] and each.status == "ok"
+            if each.metric == TIME and each.status == "ok"
         }
         for side in (base, head)
     )

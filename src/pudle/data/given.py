@@ -66,6 +66,7 @@ class GivenProblems(Dataset):
         """Return the problem of the seed, if it has the loss."""
         if loss and loss not in self.losses:
             raise UnsupportedProblem(
-                f"{self.called} has the loss {self.losses[0]}, not {loss}: make another problem with it"
+                f"{self.called} has the loss {self.losses[0]}, not {loss}: make another problem"
+                " with it"
             )
         return self.draw(self.seed, loss)
