@@ -80,7 +80,7 @@ class Work:
         of a dataset.
         """
         files: dict[Path, bool] = {}
-        for each in itertools.chain(*(result.objects for result in self.results)):
+        for each in itertools.chain(*(result.needed for result in self.results)):
             for cls in sources.classes(each):
                 files |= dict.fromkeys(names.files_of(cls.__module__), True)
             for name in names.path_options(each):

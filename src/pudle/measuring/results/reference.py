@@ -57,6 +57,11 @@ class CaseReference(Result[Reference]):
         dataset, algorithm = self.case.objects
         return (dataset, algorithm) if self.target == "limit" else (dataset,)
 
+    @property
+    def needed(self) -> tuple[object, ...]:
+        # The algorithm says whether the target fits it.
+        return self.case.objects
+
     def context(self, store: Store) -> object:
         # It is computed on the CPU, whatever the store's device.
         case, algorithm = self.case, self.case.algorithm if self.target == "limit" else ""

@@ -48,6 +48,11 @@ class Result(ABC, Generic[T]):
     def objects(self) -> tuple[object, ...]:
         """What it is computed with: the sources and the data of these count."""
 
+    @property
+    def needed(self) -> tuple[object, ...]:
+        """What a worker must have of it, also where that is of no weight."""
+        return self.objects
+
     @abstractmethod
     def context(self, store: Store) -> object:
         """Return what else it depends on, as plain values and records."""
