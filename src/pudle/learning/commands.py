@@ -31,9 +31,6 @@ from .options import summaries
 from .processes import launched, number_launched
 from .training import LearningExperiment
 
-#: Columns of the table of methods that denoise.
-TABLE = "images noisy_psnr psnr ssim psnr_shifted ssim_shifted".split()
-
 experiment_option = click.option(
     "--experiment", help="Start from a named experiment; other options replace its values."
 )
@@ -212,7 +209,6 @@ def denoise_command(
       pudle denoise --training-images BSD432 --test-images BSD68 --estimator alternating --out two
       pudle denoise --training-images SMALL --dataset 'noisy_crops(size=64)' --out three
     """
-    import pandas as pd
     import torch
 
     if number_launched() > 1:
@@ -220,6 +216,9 @@ def denoise_command(
             "denoise learns in one process: start it without torchrun, or learn with `pudle learn`"
         )
     study, chosen = _denoising(experiment, options)
+    others = [
+        DenoisingBaseline(chosen.test_images, chosen.sigma, baseline=name) for name in baselines
+    ]
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
     check_device(device)
@@ -227,17 +226,20 @@ def denoise_command(
         chosen.method, lambda progress: chosen.run(out, device, progress, resume=resume)
     )
     carried_out = [CarriedOut(study, experiment or chosen.method, chosen, result)]
-    for name in baselines:
-        other = DenoisingBaseline(chosen.test_images, chosen.sigma, baseline=name)
+    for other in others:
         try:
-            result = _carry_out(name, partial(other.run, out, device))
+            result = _carry_out(other.baseline, partial(other.run, out, device))
         except MissingDependency as error:
-            echo(f"pudle: {name} is left out: {error}", err=True)
+            echo(f"pudle: {other.baseline} is left out: {error}", err=True)
         else:
-            carried_out.append(CarriedOut(study, name, other, result))
-    table = pd.DataFrame([each.result.summary for each in carried_out]).set_index("method")
-    shown = table.reindex(columns=TABLE)
-    echo(shown.to_string(na_rep="", float_format="{:.4g}".format, index_names=False))
+            carried_out.append(CarriedOut(study, other.baseline, other, result))
+    for each in carried_out:
+        known = (
+            f"{name} {value:.4g}"
+            for name, value in each.result.summary.items()
+            if isinstance(value, float) and not math.isnan(value)
+        )
+        echo(f"{each.result.summary['method']}: {', '.join(known)}")
     _finish(carried_out, out, device)
 
 
