@@ -49,15 +49,16 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
     def read(cls, path: Path, identity: Any = None) -> Self:
         """Read the record of an experiment of that name, and the arrays that it came with."""
         record = super().read(path, identity)
-        record.shown = {}
+        # A struct has no fields but those of the file.
+        vars(record)["shown"] = {}
         if record.arrays:
             stored, axes = path.with_suffix(".npz"), ARRAYS.get(record.kind, {})
             shown = [name for name in axes if name in record.arrays]
-            record.shown = read_arrays(stored, shown, owner=path)
+            vars(record)["shown"] = read_arrays(stored, shown, owner=path)
             remedy = f"delete {path} and run `pudle run` again"
             if content_digest(stored) != record.arrays_digest:
                 raise UnreadableResult(f"{stored} cannot be read (it was changed or cut): {remedy}")
-            lengths = {}
+            lengths: dict[str, int] = {}
             for name, array in record.shown.items():
                 pairs = zip(axes[name], array.shape, strict=False)
                 # A plug-in may have chosen types and shapes that cannot be shown.
@@ -91,8 +92,9 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
         # A whole number in a file may exceed all floats.
-        usable = self.status == "ok" and isinstance(value, int | float) and abs(value) < 1e300
-        return float(value) if usable else nan
+        if self.status != "ok" or not isinstance(value, int | float) or abs(value) >= 1e300:
+            return nan
+        return float(value)
 
     def history(self, *names: str) -> pd.DataFrame:
         """Return columns of the history as numbers, NaN where nothing was measured."""
