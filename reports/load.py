@@ -11,16 +11,18 @@ from math import isnan, nan
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
-from msgspec import convert
+from msgspec import convert, structs
 
-from pudle import names, paired, text
+from pudle import names, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
 from pudle.errors import SpecError
 from pudle.measuring import contents
 from pudle.measuring.case import Case, labels, problem_labels
-from pudle.measuring.contents import CostRecord, ScoreRecord
+from pudle.measuring.measured import curve, lines, measured, rounds, seeds_of
+from pudle.measuring.provenance import Origin
+from pudle.measuring.results.cost import CostRecord
+from pudle.measuring.results.score import ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.stored import read_stored
@@ -39,8 +41,6 @@ T = TypeVar("T")
 K = TypeVar("K")
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
-#: Where a number comes from.
-Provenance = Mapping[str, str | int | float | bool | None]
 
 
 class Number(NamedTuple):
@@ -104,13 +104,13 @@ class Results:
     #: One for each selected case and estimator; the status of one that is not measured yet is
     #: ``missing``.
     records: Sequence[ScoreRecord]
-    #: The times that were measured, with those of each round.
-    timings: Sequence[CostRecord]
+    #: The costs that were measured.
+    costs: Sequence[CostRecord]
     #: The selected cases by name, and the selected estimators, in their order.
     cases: Mapping[str, Case]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
-    provenances: Sequence[Provenance] = ()
+    provenances: Sequence[Origin] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: Sequence[str] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
@@ -158,30 +158,24 @@ class Results:
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
     ) -> Curve:
         """Return the errors of an estimator on a case, by default for the case's first target."""
-        return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
+        target = target or self.target(case)
+        if not (record := self._records.get((case, estimator))):
+            return NO_CURVE
+        return curve(record, self._seeds(case, metric, target), metric, target)
 
     @cached_property
-    def _curves(self) -> Mapping[tuple[str, str, str | None, str], Curve]:
-        curves = {}
-        # Costs have no target.
-        scores = [row for row in self.numbers if row.target is not None]
-        for key, every in grouped(scores, lambda row: (row.metric, row.case, row.target)).items():
-            # A seed that was scored counts for each estimator, also for one that failed on it.
-            seeds = np.unique([row.seed for row in every])
-            for estimator, part in grouped(every, lambda row: row.estimator).items():
-                depths, places = np.unique([row.depth for row in part], return_inverse=True)
-                columns = np.searchsorted(seeds, np.array([row.seed for row in part]))
-                values = np.full((len(depths), len(seeds)), nan)
-                at_floor = np.zeros(values.shape, bool)
-                values[places, columns] = [row.value for row in part]
-                at_floor[places, columns] = [row.at_floor for row in part]
-                curves[*key, estimator] = Curve(depths, seeds, values, at_floor)
-        return curves
+    def _records(self) -> Mapping[tuple[str, str], ScoreRecord]:
+        return {(record.case.name, record.estimator): record for record in self.records}
+
+    @cache  # noqa: B019  # a report asks again and again
+    def _seeds(self, case: str, metric: str, target: str) -> list[int]:
+        of_case = [record for record in self.records if record.case.name == case]
+        return seeds_of(of_case, metric, target)
 
     @property
     def metrics(self) -> list[str]:
         """The metrics that were measured, of those that a figure can show."""
-        measured = {metric for metric, *_ in self._curves}
+        measured = {row.metric for row in self.numbers}
         return [metric for metric in TITLES if metric in measured] or ["relative_error"]
 
     def line(self, case: str, estimator: str, cost: str) -> Line:
@@ -190,13 +184,7 @@ class Results:
 
     @cached_property
     def _lines(self) -> Mapping[tuple[str, str, str], Line]:
-        costs = [row for row in self.numbers if row.metric in COSTS]
-        return {
-            key: Line({row.depth: row.value for row in part if row.depth is not None})
-            for key, part in grouped(
-                costs, lambda row: (row.metric, row.case, row.estimator)
-            ).items()
-        }
+        return lines(self.costs)
 
     def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
         """Return the times of an estimator by round."""
@@ -204,46 +192,12 @@ class Results:
 
     @cached_property
     def _rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
-        # All that was timed in the same turns is compared with each other at each depth.
-        alike = grouped(
-            self.timings, lambda each: (each.metric, each.depth, each.turns, len(each.samples))
-        )
-        p_values = [np.empty(0)]
-        for (*_, number), timings in alike.items():
-            if number > 1:
-                taken = np.array([each.samples for each in timings])
-                one, other = np.triu_indices(len(taken), 1)
-                p_values.append(paired.compare_many(taken[one], taken[other]).p_value)
-        significance = paired.critical(np.concatenate(p_values))
-        own = grouped(self.timings, lambda each: (each.metric, each.case, each.estimator))
-        rounds = {}
-        for key, timings in own.items():
-            # Those at one depth may have been measured later than others.
-            turns = timings[-1].turns
-            by_depth = {each.depth: each.samples for each in timings if each.turns == turns}
-            rounds[key] = Rounds(by_depth, turns, significance)
-        return rounds
+        return rounds(self.costs)
 
     @cached_property
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """What answers rest on: the estimators of each case."""
-
-        return {
-            case: tuple(
-                Measured(
-                    name,
-                    self.curve(case, name),
-                    self.line(case, name, "seconds"),
-                    self.line(case, name, "memory_bytes"),
-                    self.rounds(case, name),
-                    facts.algorithm,
-                    case,
-                    case not in self.solvers,
-                )
-                for name in self.estimators
-            )
-            for case, facts in self.cases.items()
-        }
+        return measured(self.records, self.costs)
 
     @cached_property
     def problems(self) -> Sequence[tuple[str, list[Measured]]]:
@@ -329,10 +283,10 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         stored = dataclasses.replace(stored, costs={})
     for record in (*stored.scores.values(), *filter(None, stored.costs.values())):
         # It holds at this commit, whichever commit first measured it.
-        record.provenance |= {"commit": commit} if commit else {}
+        record.provenance.commit = commit or record.provenance.commit
     provenances = sorted(
         (record.provenance for record in (stored.scores or stored.experiments).values()),
-        key=lambda origin: str(origin["date"]),
+        key=lambda origin: origin.date,
         reverse=True,
     )
     unmeasured, newest = f"not measured yet: {remedy}", provenances[0]
@@ -351,11 +305,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         rows=[_certain(row)._replace(profile=profile) for row in rows],
         references=_references(stored.scores.values()),
         records=[*records.values()],
-        timings=[
-            cost
-            for cost in filter(None, stored.costs.values())
-            if cost.metric in TIMES and cost.status == "ok" and cost.value is not None
-        ],
+        costs=[*filter(None, stored.costs.values())],
         cases={case.name: case for case in stored.cases.values()},
         estimators=stored.estimators,
         provenances=provenances,
@@ -365,13 +315,13 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     )
 
 
-def _missing(case: Case, estimator: str, reason: str, newest: Provenance) -> ScoreRecord:
+def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRecord:
     """Return what stands for a record that is still to be measured."""
     return ScoreRecord(
         key="",
         status="missing",
         reason=reason,
-        provenance={**newest},
+        provenance=newest,
         case=case,
         estimator=estimator,
         computes="",
@@ -387,18 +337,18 @@ def _references(records: Iterable[ScoreRecord]) -> list[Certified]:
     references: dict[tuple[str, int, str], Certified] = {}
     for record in records:
         for row in record.references:
-            known = {name: value for name, value in row.items() if value is not None}
+            fields = structs.asdict(row).items()
+            known = {name: value for name, value in fields if value is not None}
             each = convert(known | {"case": record.case.name}, Certified)
             references.setdefault((each.case, each.seed, each.target), each)
     return [*references.values()]
 
 
-def _row(record: ScoreRecord, origin: Provenance) -> Number:
+def _row(record: ScoreRecord, origin: Origin) -> Number:
     """Return a row without a number."""
     case = record.case
     place = case.name, case.dataset, case.algorithm, case.loss, None, record.estimator
-    commit, machine = (str(origin.get(name) or "") for name in ("commit", "machine"))
-    return Number(*place, commit=commit, machine=machine)
+    return Number(*place, commit=origin.commit or "", machine=origin.machine or "")
 
 
 def _scores(record: ScoreRecord) -> Iterator[Number]:
@@ -408,15 +358,19 @@ def _scores(record: ScoreRecord) -> Iterator[Number]:
         target = record.case.targets[0]
         yield blank._replace(target=target, status=record.status, reason=record.reason)
     for score in record.scores:
-        names = "target", "depth", "seed", "status", "reason"
-        row = blank._replace(**{name: score[name] for name in names})
+        row = blank._replace(
+            target=score.target,
+            depth=score.depth,
+            seed=score.seed,
+            status=score.status,
+            reason=score.reason,
+        )
         for metric in ERRORS:
             # A metric that a problem does not have, such as signs of a smooth one, is left out; the
             # first carries the reason of a failure.
-            leads, value = metric == ERRORS[0], score.get(metric)
+            leads, value = metric == ERRORS[0], getattr(score, metric)
             if value is not None:
-                floor = leads and score.get("at_floor") is True
-                yield row._replace(metric=metric, value=float(value), at_floor=floor)
+                yield row._replace(metric=metric, value=value, at_floor=leads and score.at_floor)
             elif leads:
                 yield row
 
@@ -425,16 +379,16 @@ def _cost(
     record: ScoreRecord, metric: str, depth: int, cost: CostRecord | None, unmeasured: str
 ) -> Number:
     """Return the row of a cost, which may have no record."""
-    row = _row(record, cost.provenance if cost else {})._replace(metric=metric, depth=depth)
+    row = _row(record, cost.provenance if cost else Origin())._replace(metric=metric, depth=depth)
     if cost:
         value = nan if cost.value is None else cost.value
         return row._replace(value=value, status=cost.status, reason=cost.reason)
-    at = {"status": "ok"} if record.status == "missing" else record.at(depth)
-    if at["status"] == "ok":
+    at = contents.Verdict() if record.status == "missing" else record.at(depth)
+    if at.status == "ok":
         return row._replace(status="missing", reason=unmeasured)
     # A time has no number for the same reason as the scores.
-    status = "error" if at["status"] in BROKEN else "skipped"
-    return row._replace(status=status, reason=f"{at['status']}: {at['reason']}")
+    status = "error" if at.status in BROKEN else "skipped"
+    return row._replace(status=status, reason=f"{at.status}: {at.reason}")
 
 
 def _certain(row: Number) -> Number:

@@ -23,8 +23,8 @@ from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.methods import Block
 from pudle.reports.learning.sections import Section, experiments_pair, sections
+from pudle.reports.learning.study import Block
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize

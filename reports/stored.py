@@ -11,7 +11,9 @@ from msgspec.structs import asdict, replace
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import lies_at, read_each
 from pudle.measuring.case import Case
-from pudle.measuring.contents import CostRecord, RunList, ScoreRecord, StoredFile
+from pudle.measuring.contents import RunList, StoredFile
+from pudle.measuring.results.cost import CostRecord
+from pudle.measuring.results.score import ScoreRecord
 from pudle.reports.records import ExperimentRecord
 
 #: Case and estimator, and metric, case, estimator and depth.

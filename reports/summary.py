@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from pudle import text
 from pudle.answers import Curve, Line, Measured
-from pudle.measuring.contents import ScoreRecord
+from pudle.measuring.results.score import ScoreRecord
 from pudle.paired import Ratio
 from pudle.reports.load import TIMES, Results, grouped, parsed
 

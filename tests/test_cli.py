@@ -36,6 +36,9 @@ WRONG = {
     "run --dataset image_patches(folder='../damaged')": "unreadable image, photograph.png",
     "run --only": "--only needs at least one --estimator",
     "list estimator": "unknown kind 'estimator' (did you mean 'estimators'?)",
+    "submit estimator.py:Mine": "`pudle submit` went with version",
+    "leaderboard": "compare with `pudle report A B`",
+    "report --index=results/": "several results in one page, and `asv publish` draws commits",
     "report": "run `pudle run --profile quick` first",
 }
 

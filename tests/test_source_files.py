@@ -17,7 +17,8 @@ from examples import TINY
 
 import pudle
 from pudle import names
-from pudle.measuring.run import Task
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Work
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.
@@ -157,13 +158,11 @@ def test_what_cannot_be_used_is_one_line(spec, folder):
 
 
 def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(folder, monkeypatch):
-    spec, case = (
-        "lib/every.py:Estimator",
-        dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py"),
-    )
-    store = Store(folder / "store", "quick")
+    spec, store = "lib/every.py:Estimator", Store(folder / "store", "quick")
 
     def keys():
+        # A case keeps the objects that its specs made.
+        case = dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py")
         return (
             store.path(case, "backprop"),
             store.path(TINY, spec),
@@ -239,7 +238,7 @@ def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkey
     store = Store(tmp_path / "store", "quick")
     spec = names.text(pudle.make_estimator("mine.py"))
     keys = {store.path(TINY, spec)}
-    files = Task("score", "", (TINY, spec), store, 1.0).input_files
+    files = Work("", [Scores(TINY, spec)], store, 1.0, print).input_files
     sent = {path.name for path, travels in files if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
     for name, text in (

@@ -20,8 +20,9 @@ from scipy import stats
 
 from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case, labels
-from pudle.measuring.commits.turns import CELL, compare_rounds
-from pudle.measuring.contents import Rounds
+from pudle.measuring.commits.turns import compare_rounds
+from pudle.measuring.contents import Round, Rounds
+from pudle.measuring.results.cost import TIME
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.load import BROKEN, Certified, Results, grouped
 from pudle.text import count
@@ -340,24 +341,26 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     }
 
 
-def _repeats(base: Results, head: Results) -> list[dict[str, object]]:
+def _repeats(base: Results, head: Results) -> list[Round]:
     """Return the times of two separate runs, as if they had been measured in turns."""
     before, after = (
         {
             (each.case, each.estimator, each.depth): each.samples
-            for each in side.timings
-            if each.metric == "seconds"
+            for each in side.costs
+            if each.metric == TIME and each.status == "ok"
         }
         for side in (base, head)
     )
     return [
-        dict(zip(CELL, cell, strict=True)) | {"base": old, "head": new, "reason": ""}
-        for cell, samples in before.items()
-        for old, new in zip(samples, after.get(cell, ()), strict=False)
+        Round(case=case, estimator=estimator, depth=depth, round=number, base=old, head=new)
+        for (case, estimator, depth), samples in before.items()
+        for number, (old, new) in enumerate(
+            zip(samples, after.get((case, estimator, depth), ()), strict=False)
+        )
     ]
 
 
-def _times(rounds: Sequence[Mapping[str, object]]) -> dict[tuple[str, str, int], TimeChange]:
+def _times(rounds: Sequence[Round]) -> dict[tuple[str, str, int], TimeChange]:
     """Return the times of both sides by case, estimator and depth; a longer list of them brings no
     more false alarms.
     """
@@ -504,7 +507,7 @@ def _differences(base: Results, head: Results) -> dict[str, list[str]]:
     sides = (base.provenances, head.provenances)
     parts = {
         name: [
-            ", ".join(dict.fromkeys(str(each.get(name) or "unknown") for each in side))
+            ", ".join(dict.fromkeys(str(getattr(each, name) or "unknown") for each in side))
             for side in sides
         ]
         for name in PROVENANCE
@@ -529,7 +532,7 @@ def _notes(
     for name, side in sides.items():
         lacking = together.lacking.get(name, {}) if together else {}
         yield from (f"Left out on {name}: {reason}" for reason in dict.fromkeys(lacking.values()))
-        if any(item.get("dirty") for item in side.provenances):
+        if any(item.dirty for item in side.provenances):
             yield f"{name} was measured with uncommitted changes: its numbers belong to no commit."
         yield from (f"{name}: {note}" for note in side.notes if not together)
     if elsewhere:

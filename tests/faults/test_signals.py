@@ -84,12 +84,3 @@ def test_whatever_ends_the_program_early_is_no_success_and_no_regression(code, m
     line = fails("ends")
     assert f"a plug-in tried to end the program with sys.exit({code!r})" in line
     assert line.endswith("repair the plug-in")
-
-
-def test_an_estimator_that_ends_the_program_ends_no_training_with_success(
-    tmp_path, installed, fails
-):
-    installed(write_plugin(tmp_path / "plugin", ["quits"]))
-    dataset = "--dataset=sparse_gaussian(n_samples=10)"
-    line = fails("learn", dataset, "--estimator", "quits", "--out", "out")
-    assert "a plug-in tried to end the program with sys.exit(0)" in line

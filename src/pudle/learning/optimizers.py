@@ -44,7 +44,7 @@ class Sgd(Optimizer):
     name = "sgd"
     momentum = 0.0
 
-    def make(self, theta):
+    def make(self, theta: Tensor) -> optim.Optimizer:
         return optim.SGD([theta], self.learning_rate, self.momentum)
 
 
@@ -86,7 +86,7 @@ class Adam(Optimizer):
     name = "adam"
     weight_decay = 0.0
 
-    def make(self, theta):
+    def make(self, theta: Tensor) -> optim.Optimizer:
         return optim.Adam(
             [theta],
             self.learning_rate,
@@ -130,7 +130,7 @@ class Lbfgs(Optimizer):
     name = "lbfgs"
     searches = True
 
-    def make(self, theta):
+    def make(self, theta: Tensor) -> optim.Optimizer:
         # The learner decides when to stop; absolute tolerances would stop early where gradients are
         # small.
         return optim.LBFGS(
@@ -168,7 +168,7 @@ class Constant(Schedule):
 
     name = "constant"
 
-    def make(self, optimizer, epochs):
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
         return ConstantLR(optimizer, factor=1.0)
 
 
@@ -184,7 +184,7 @@ class Step(Schedule):
         check_integer("every", self.every, 1)
         check_positive("factor", self.factor, most=1)
 
-    def make(self, optimizer, epochs):
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
         return StepLR(optimizer, self.every, self.factor)
 
 
@@ -205,7 +205,7 @@ class Cosine(Schedule):
     def needs_epochs(self) -> bool:
         return self.period is None
 
-    def make(self, optimizer, epochs):
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
         return _HalfCosine(optimizer, self.period or max(epochs, 1), self.final)
 
 

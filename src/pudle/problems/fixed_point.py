@@ -256,10 +256,12 @@ class FixedPoint(Problem):
         return self.linearized(codes).solve(right_hand_side, transposed=False, negligible=rounding)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise UnsupportedProblem(
-            "FixedPoint lacks an inner objective, its Lipschitz constant and its proximal map,"
-            " because it is given by its step: run it with pudle.Iteration(), and differentiate it"
-            " with backprop, analytic or another estimator that needs no more than the step"
+        raise UnsupportedProblem.lacking(
+            "a proximal gradient layer",
+            "an inner objective, its Lipschitz constant and its proximal map",
+            "a FixedPoint, which is given by its step",
+            "run it with pudle.Iteration(), and differentiate it with backprop, analytic or another"
+            " estimator that needs no more than the step",
         )
 
     smooth_gradient = prox = _refuse
