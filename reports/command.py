@@ -82,39 +82,29 @@ def report_command(
     first, *others = reports.values()
     made = Runs(reports) if others else first
     texts: dict[str, Callable[[], str | bytes]] = {"markdown": made.markdown, "csv": made.csv}
+    texts |= {} if others else {"parquet": first.parquet, "latex": first.latex}
     texts["html"] = partial(page.html, reports)
-    if not others:
-        texts |= {"parquet": first.parquet, "latex": first.latex}
+    wanted = [name for name in ENDINGS if name in formats]
+    if lacking := [name for name in wanted if name not in texts]:
+        raise InvalidArgument(
+            f"--format {lacking[0]} is for one result: leave it out for several side by side"
+        )
     several = len({*results}) > 1
     own = results and not several and folder_of(results[0], profile)
     folder = out or (own or home / profile) / f"report{'-runs' * several}"
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
-    files: dict[Path, str | bytes] = {
-        folder / FIGURES / name: content for name, content in first.figure_files()
-    }
-    shown = [folder / FIGURES] if files else []
-    for name in (name for name in ENDINGS if name in formats):
-        if name not in texts:
-            raise InvalidArgument(
-                f"--format {name} is for one result: leave it out for several side by side"
-            )
-        shown.append(folder / f"report.{ENDINGS[name]}")
-        files[shown[-1]] = texts[name]()
-    for path, content in files.items():
+    figures = {folder / FIGURES / name: content for name, content in first.figure_files()}
+    written = {folder / f"report.{ENDINGS[name]}": texts[name]() for name in wanted}
+    for path, content in (*figures.items(), *written.items()):
         write_atomically(path, content)
-    failed = dict.fromkeys(name for report in reports.values() for name in report.broken)
-    if failed:
-        names = ", ".join(failed)
-        echo(
-            f"something broke in {names}: see 'Skipped, refused or failed' in the report", err=True
-        )
-    for report in reports.values():
-        if pending := pending_sentence(report.results):
-            echo(pending, err=True)
-    for line in damaged:
-        echo(f"left out: {line}", err=True)
-    for path in shown:
+    broken = dict.fromkeys(name for report in reports.values() for name in report.broken)
+    told = "something broke in {}: see 'Skipped, refused or failed' in the report"
+    messages = [told.format(", ".join(broken))] * bool(broken)
+    messages += [pending_sentence(report.results) for report in reports.values()]
+    for message in filter(None, messages + [f"left out: {line}" for line in damaged]):
+        echo(message, err=True)
+    for path in [folder / FIGURES] * bool(figures) + [*written]:
         echo(path)
-    if failed or damaged:
+    if broken or damaged:
         raise click.exceptions.Exit(2)

@@ -26,7 +26,7 @@ UNKNOWN = ("#6f6f6f", (2, 4))
 #: Estimators that compute the same differ in their marker, an outline around the origin in a square
 #: of side two with y downwards, and in the shade that belongs to the marker. matplotlib's code of
 #: the same marker is the key.
-MARKERS = {
+MARKERS: dict[str | tuple[int, int, int], str] = {
     "o": "M0.9,0A0.9,0.9,0,1,1,-0.9,0A0.9,0.9,0,1,1,0.9,0Z",
     "s": "M-0.8,-0.8H0.8V0.8H-0.8Z",
     "^": "M0,-1L1,0.8H-1Z",

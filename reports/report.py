@@ -406,7 +406,8 @@ class Runs:
     @property
     def answers(self) -> Table:
         """Which algorithm and estimator each run says to use, one row per problem of any run."""
-        cases, said = {}, {}
+        cases: dict[object, Mapping[str, object]] = {}
+        said: dict[object, dict[str, str]] = {}
         for name, report in self.reports.items():
             held = report.results.described
             cases |= {(case["problem"], key): case for key, case in held.items()}

@@ -184,18 +184,17 @@ def problems_table(results: Results) -> Table:
     kinds = grouped(
         failures, lambda row: (row.case, row.estimator, row.metric, row.status, row.reason)
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for (case, estimator, metric, status, reason), failed in kinds.items():
-        depths = [row.depth for row in failed if row.depth is not None]
-        seeds = [row.seed for row in failed if row.seed is not None]
+        depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
+        seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
         what = results.labels[case], estimator, ACCOUNTS[metric], status
-        where = text.numbers(depths) or "all", text.numbers(seeds) or "all"
-        rows.append((*what, *where, reason))
+        rows.append((*what, depths, seeds, reason))
     for each in results.experiments:
         if each.status != "ok":
             method = each.estimator or each.options.get("baseline") or DASH
-            where = [str(each.options.get(name, DASH)) for name in ("depth", "seed")]
-            rows.append((each.name, str(method), each.study, each.status, *where, each.reason))
+            depth, seed = (str(each.options.get(name, DASH)) for name in ("depth", "seed"))
+            rows.append((each.name, str(method), each.study, each.status, depth, seed, each.reason))
     return Table.of([dict(zip(PROBLEMS, row, strict=True)) for row in rows], PROBLEMS)
 
 
@@ -381,7 +380,7 @@ def scope(results: Results) -> str:
         others = [name for name in trained if name not in known]
         rests += f", and {experiments}"
         rests += f", some of them with {some(others)}" if others else ""
-    unscored = {
+    unscored: dict[str, Sequence[str]] = {
         "with": [name for name in results.estimators if name not in estimators],
         "on": [label for name, label in results.labels.items() if name not in cases],
     }

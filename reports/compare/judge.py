@@ -62,7 +62,7 @@ class _Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class ErrorLimit(_Limit):
+class ErrorLimit(_Limit, frozen=True):
     """How much an error may grow, where errors below `floor` count as equal to it.
 
     On one machine with one set of libraries errors are deterministic, and may grow by the factor
@@ -75,7 +75,7 @@ class ErrorLimit(_Limit):
     floor: Positive = 1e-14
 
 
-class CosineLimit(ErrorLimit):
+class CosineLimit(ErrorLimit, frozen=True):
     """The same of an error of second order: the same loss of accuracy is its square, and so is the
     floor.
     """
@@ -85,13 +85,13 @@ class CosineLimit(ErrorLimit):
     floor: Positive = 1e-28
 
 
-class CodeLimit(ErrorLimit):
+class CodeLimit(ErrorLimit, frozen=True):
     """The same of the error of codes."""
 
     floor: Positive = 1e-12
 
 
-class SupportLimit(ErrorLimit):
+class SupportLimit(ErrorLimit, frozen=True):
     """The same of a share of a few hundred samples: below a hundredth, one sample more or less
     would change it by a factor.
     """
@@ -99,7 +99,7 @@ class SupportLimit(ErrorLimit):
     floor: Positive = 0.01
 
 
-class MemoryLimit(_Limit):
+class MemoryLimit(_Limit, frozen=True):
     """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`,
     whichever allows more.
     """
@@ -108,7 +108,7 @@ class MemoryLimit(_Limit):
     mebibytes: Positive = 4.0
 
 
-class TimeLimit(_Limit):
+class TimeLimit(_Limit, frozen=True):
     """How much slower an estimate may become: by `ratio`, at the false discovery rate
     `significance`.
     """
@@ -117,7 +117,7 @@ class TimeLimit(_Limit):
     significance: Positive = 0.01
 
 
-class Limits(_Limit):
+class Limits(_Limit, frozen=True):
     """The thresholds of every metric."""
 
     relative_error: ErrorLimit = ErrorLimit()
@@ -185,6 +185,8 @@ class Side(NamedTuple):
     reason: str = ""
 
 
+#: Those of both sides by case, seed and target.
+References = dict[tuple[str, int | None, str | None], list[Certified]]
 #: Each number with its two sides, base and head.
 Pairs = dict[Place, list[Side]]
 
@@ -278,7 +280,7 @@ def compare(
             place = Place(each.case, each.estimator, None, each.depth, each.metric, None)
             new = Side(each.head, each.status_head, each.reason_head)
             pairs[place] = [Side(each.base, each.status_base), new]
-    references = grouped(
+    references: References = grouped(
         (*base.references, *head.references), lambda each: (each.case, each.seed, each.target)
     )
     redefined = _redefined(base.cases, head.cases)
@@ -396,9 +398,8 @@ class Growth(NamedTuple):
 @dataclass(frozen=True)
 class _Judge:
     limits: Limits
-    times: Mapping[tuple[str, str, int | None], TimeChange]
-    #: Those of both sides by case, seed and target.
-    references: Mapping[tuple[str, int | None, str | None], Sequence[Certified]]
+    times: Mapping[tuple[str, str, int], TimeChange]
+    references: References
     #: Why a case's name has another meaning.
     redefined: Mapping[str, str]
     #: Whether the sides were measured in unequal environments, or where sums differ.
@@ -416,7 +417,7 @@ class _Judge:
         """Return how much a number has grown."""
         if place.metric == "seconds":
             limit = self.limits.seconds.ratio
-            each = self.times.get((place.case, place.estimator, place.depth))
+            each = self.times.get((place.case, place.estimator, place.depth or 0))
             if each is None:
                 return Growth("time", nan, limit)
             return Growth("time", each.change, limit, each.p_slower, each.p_faster)

@@ -113,7 +113,7 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     )
 
 
-def costs(results: Results, case: str, estimator: str, depth: int) -> dict[str, float]:
+def costs(results: Results, case: str, estimator: str, depth: int) -> dict[str, str | float]:
     """Return time and memory of an estimator at a depth, NaN where they are not known."""
     return {
         column: results.line(case, estimator, metric).inside(depth) / unit

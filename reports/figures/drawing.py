@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,11 +16,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 
 if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
     from pudle.reports.figures.record import Figure
 
 #: Width and height of a panel in inches.
 SIZE = (6.0, 4.3)
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     # A folder of results may hold settings, which matplotlib reads.
     "text.usetex": False,
     # Text in an SVG or a PDF stays text that an editor can change.
@@ -36,7 +38,6 @@ STYLE = {
 }
 #: Metadata that would make the same figure differ from one run to the next.
 DATES = {"svg": "Date", "pdf": "CreationDate"}
-GUIDE = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
 def draw(*figures: Figure) -> Canvas:
@@ -88,7 +89,7 @@ def _panel(at: Axes, figure: Figure) -> None:
             at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
             at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
     for label, rows in figure.guides.groupby("label", sort=False):
-        at.plot(rows["x"], rows["y"], **GUIDE)
+        at.plot(rows["x"], rows["y"], color="0.35", linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
         middle = rows[["x", "y"]].iloc[len(rows) // 2]
         at.annotate(label, middle, xytext=(4, 4), textcoords="offset points")
 
@@ -138,18 +139,15 @@ def _lines(at: Axes, figure: Figure) -> None:
 
 
 def _points(at: Axes, figure: Figure) -> None:
-    axes = {"xerr": figure.x[0].column, "yerr": figure.y[0].column}
+    x, y = figure.x[0].column, figure.y[0].column
     for name, series in figure.lines.items():
         look = figure.looks[name]
         for hollow, rows in series.assign(hollow=series.get("hollow", False)).groupby("hollow"):
-            bars = {
-                bar: [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
-                for bar, column in axes.items()
-                if f"{column}_low" in rows
-            }
             at.errorbar(
-                *(rows[column] for column in axes.values()),
-                **bars,
+                rows[x],
+                rows[y],
+                _bars(rows, y),
+                _bars(rows, x),
                 marker=look.marker,
                 color=look.color,
                 linestyle="",
@@ -158,8 +156,15 @@ def _points(at: Axes, figure: Figure) -> None:
             )
 
 
+def _bars(rows: pd.DataFrame, column: str) -> Any:
+    """Return how far bars reach down and up, None where there are none."""
+    if f"{column}_low" not in rows:
+        return None
+    return [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
+
+
 def _cells(at: Axes, figure: Figure) -> None:
-    value, x, y = figure.color, figure.x[0].column, figure.y[0].column
+    value, x, y = figure.color or figure.y[0], figure.x[0].column, figure.y[0].column
     grid = figure.rows.pivot(index=y, columns=x, values=value.column)
     # Cividis is even in lightness, for color-blind readers and in gray.
     scale = {"label": value.title}

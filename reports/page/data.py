@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -254,11 +255,12 @@ def script() -> str:
     import vl_convert
 
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home / "pudle" / f"vega-{vl_convert.__version__}.js"
+    kept = home / "pudle" / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
     # Nothing but `</` could end a script element; in JavaScript's own strings it may be written so.
-    made = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
+    made = bundle.replace("</script", "<\\/script")
     # A page needs no cache, which may be read-only.
     with contextlib.suppress(OSError):
         write_atomically(kept, made)
