@@ -52,4 +52,4 @@ class _Accuracy(_Cells):
     track_status.unit = "status"  # type: ignore[attr-defined]
 
 
-globals().update(by_case(_Accuracy, selection().tracked_depths))
+by_case(_Accuracy, selection().tracked_depths, globals())

@@ -39,4 +39,4 @@ class _Memory(_Estimates):
         self.estimator.estimate(self.problem, self.algorithm, depth)
 
 
-globals().update(by_case(_Memory, selection().timed_depths))
+by_case(_Memory, selection().timed_depths, globals())

@@ -118,19 +118,19 @@ class _Estimates(_Cells):
         self.estimator = make_estimator(estimator)
 
 
-def by_case(base: type[_Cells], depths: Iterable[int]) -> dict[str, type[_Cells]]:
-    """Return a class for each case by name, with the estimators and those of the depths that are
-    measured on it.
+def by_case(
+    base: type[_Cells], depths: Iterable[int], module: dict[str, object], ending: str = ""
+) -> None:
+    """Add a class for each case to the names of a module, with the estimators and those of the
+    depths that are measured on it.
     """
     chosen, wanted = selection(), set(depths)
-    classes: dict[str, type[_Cells]] = {}
     for case in chosen.cases:
         estimators = [name for name in chosen.estimators if not chosen.left_out(case.name, name)]
         scored = [depth for depth in case.depths if depth in wanted]
-        name = re.sub(r"\W", "_", case.name)
-        while name in classes:
+        name = re.sub(r"\W", "_", case.name) + ending
+        while name in module:
             name += "_"
         if estimators and scored:
             fields = {"case": case, "params": [estimators, scored], "__module__": base.__module__}
-            classes[name] = type(name, (base,), {**fields, "__doc__": base.__doc__})
-    return classes
+            module[name] = type(name, (base,), {**fields, "__doc__": base.__doc__})

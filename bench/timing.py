@@ -38,7 +38,5 @@ class _TorchTime(_Time):
         os.environ[kernel_choice.VARIABLE] = "torch"
 
 
-globals().update(by_case(_Time, selection().timed_depths))
-globals().update(
-    {f"{name}_torch": made for name, made in by_case(_TorchTime, selection().torch_depths).items()}
-)
+by_case(_Time, selection().timed_depths, globals())
+by_case(_TorchTime, selection().torch_depths, globals(), "_torch")

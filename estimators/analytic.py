@@ -4,18 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pudle.estimator import (
-    Algorithm,
-    Contribution,
-    ImplicitEstimator,
-    Problem,
-    State,
-    through_minimizer,
-)
+from pudle.estimator import ActiveSystemEstimator, Contribution, Problem
 
 
 @dataclass(frozen=True)
-class Analytic(ImplicitEstimator):
+class Analytic(ActiveSystemEstimator):
     r"""Implicit differentiation at the codes z_T, with an exact solve on their active set S.
 
     With H the Hessian of the smooth part and F the gradient of the inner objective on the active
@@ -48,9 +41,6 @@ class Analytic(ImplicitEstimator):
     )
     computes = "implicit"
 
-    def through_codes(
-        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
-    ) -> Contribution:
-        solution, diagnostics = problem.solve_active(state.codes, code_gradient)
-        work = {"solves": len(state.codes)} | diagnostics
-        return through_minimizer(problem, state.codes, solution), work
+    def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        solution, diagnostics = problem.solve_active(codes, right_hand_side)
+        return solution, {"solves": len(codes)} | diagnostics

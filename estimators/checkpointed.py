@@ -7,12 +7,12 @@ from itertools import chain
 
 import torch
 
-from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
-from pudle.estimator import Algorithm, Estimate, Problem, SweepEstimator, check_options
+from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation
+from pudle.estimator import Algorithm, CheckedOptions, Estimate, Problem, SweepEstimator
 
 
 @dataclass(frozen=True)
-class Checkpointed(SweepEstimator):
+class Checkpointed(CheckedOptions, SweepEstimator):
     r"""Exact gradient of the loss after T layers, memory traded for a second evaluation of every
     layer.
 
@@ -48,8 +48,6 @@ class Checkpointed(SweepEstimator):
     )
     computes = "unrolled"
 
-    __post_init__ = check_options
-
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
@@ -58,7 +56,7 @@ class Checkpointed(SweepEstimator):
         """
         # Where the segments of each run begin, and where the last one ends.
         bounds = {}
-        for depth in check_depths(depths):
+        for depth in depths:
             segments = min(self.segments or round(math.sqrt(depth)), depth)
             bounds[depth] = [depth * i // max(segments, 1) for i in range(segments + 1)]
         with torch.no_grad():

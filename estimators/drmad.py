@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
+from pudle.algorithms.requirements import DIFFERENTIABLE_LAYERS
+from pudle.algorithms.unrolling import Adjoints, direct_gradients, pull_back
 from pudle.estimator import Algorithm, Estimate, GradientEstimator, Problem
 
 
@@ -41,9 +42,9 @@ class DrMad(GradientEstimator):
     )
     computes = "approximate"
     consistent_for = ()
+    needs = (DIFFERENTIABLE_LAYERS,)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        (depth,) = check_depths([depth])
         step, first = algorithm.step_size(problem), algorithm.start(problem)
         constants, last = [], first
         with torch.no_grad():

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pudle import peers
-from pudle.estimator import check_options
+from pudle.estimator import CheckedOptions
 
 
 @dataclass(frozen=True)
-class JaxoptImplicit(peers.JaxImplicitPeer):
+class JaxoptImplicit(CheckedOptions, peers.JaxImplicitPeer):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by
     ``jaxopt.implicit_diff``.
 
@@ -41,8 +41,6 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
     references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
     distributions = ("jax", "jaxlib", "jaxopt")
     instead = "fixed_point"
-
-    __post_init__ = check_options
 
     def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
         solve = functools.partial(

@@ -7,9 +7,23 @@ from typing import Any
 
 from pudle import names, peers
 from pudle.algorithms import Algorithm, Fista
-from pudle.algorithms.unrolling import check_depths, direct_gradients
-from pudle.errors import UnsupportedProblem
+from pudle.algorithms.requirements import Requirement
+from pudle.algorithms.unrolling import direct_gradients
 from pudle.estimator import Estimate, Problem
+from pudle.problems import SparseCoding
+
+PLAIN_LAYERS = Requirement(
+    "ISTA, or FISTA without restart",
+    lambda _, algorithm: (
+        None
+        if algorithm.name in ("fista", "ista") and not getattr(algorithm, "restart", False)
+        else names.text(algorithm)
+    ),
+)
+NAMED_LOSS = Requirement(
+    "a named loss",
+    lambda problem, _: "a function" if callable(getattr(problem, "loss", None)) else None,
+)
 
 
 @dataclass(frozen=True)
@@ -29,24 +43,10 @@ class JaxoptUnrolled(peers.Peer):
     references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
     computes = "unrolled"
     distributions = ("jax", "jaxlib", "jaxopt")
-    instead = "backprop"
-    cpu_only = True
-
-    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        if getattr(algorithm, "restart", False) or algorithm.name not in ("fista", "ista"):
-            raise UnsupportedProblem(
-                f"{self.name} runs ISTA, or FISTA without restart, not {names.text(algorithm)}: use"
-                " backprop"
-            )
-        if callable(getattr(problem, "loss", None)):
-            raise UnsupportedProblem(
-                f"{self.name} knows the named losses, not one that is a function: use backprop"
-            )
-        super().check_supported(problem, algorithm)
+    needs = (PLAIN_LAYERS, NAMED_LOSS, *peers.Peer.needs, peers.ON_CPU)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        (depth,) = check_depths([depth])
-        self.check_supported(problem, algorithm)
+        assert isinstance(problem, SparseCoding)  # as `needs` says
         codes = algorithm.start(problem).codes
         if depth == 0:
             # JAXopt runs one iteration at least.

@@ -41,7 +41,6 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
     shown: ClassVar[dict[str, np.ndarray]]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.options = convert(self.options.pop("training", None) or {}, dict) | self.options
         if self.kind == "learning":
             convert(self.options, Training)

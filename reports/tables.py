@@ -3,7 +3,6 @@ one entry of `COLUMNS`.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -225,22 +224,22 @@ def provenance_table(results: Results) -> dict[str, str]:
     rows = []
     for origin in results.provenances:
         # A plug-in's record may lack any but the date.
-        item = defaultdict(str, origin)
-        versions = [f"{name} {item[name]}" for name in VERSIONS if item[name]]
-        changed = " with uncommitted changes" if item["dirty"] else ""
+        versions = [(name, getattr(origin, name)) for name in VERSIONS]
+        changed = " with uncommitted changes" if origin.dirty else ""
+        sources = f"pudle {origin.pudle} {origin.sources}" if origin.sources else ""
         rows.append(
             {
                 "Profile": results.profile,
-                "Commit": (item["commit"] or "none")[:12] + changed,
-                "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
-                "Newest record": results.provenances[0]["date"],
-                "Machine": item["machine"],
-                "System": item["system"],
-                "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
-                "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
-                "Threads": str(item["threads"]),
-                "Versions": ", ".join(versions),
-                "BLAS": item["blas"],
+                "Commit": (origin.commit or "none")[:12] + changed,
+                "Sources": sources,
+                "Newest record": results.provenances[0].date,
+                "Machine": origin.machine or "",
+                "System": origin.system or "",
+                "Processor": f"{origin.cpu}, {origin.cores} cores, {origin.memory_gib} GiB",
+                "Device": f"{origin.device} {origin.accelerator}".strip(),
+                "Threads": str(origin.threads),
+                "Versions": ", ".join(f"{name} {version}" for name, version in versions if version),
+                "BLAS": origin.blas or "",
                 "Seeds": "; ".join(map(text.numbers, seeds)),
                 "Estimators": ", ".join(results.estimators),
             }

@@ -346,7 +346,7 @@ def _differences(base: Results, head: Results) -> dict[str, list[str]]:
     sides = (base.provenances, head.provenances)
     parts = {
         name: [
-            ", ".join(dict.fromkeys(str(each.get(name) or "unknown") for each in side))
+            ", ".join(dict.fromkeys(str(getattr(each, name) or "unknown") for each in side))
             for side in sides
         ]
         for name in PROVENANCE
@@ -371,7 +371,7 @@ def _notes(
     for name, side in sides.items():
         lacking = together.lacking.get(name, {}) if together else {}
         yield from (f"Left out on {name}: {reason}" for reason in dict.fromkeys(lacking.values()))
-        if any(item.get("dirty") for item in side.provenances):
+        if any(item.dirty for item in side.provenances):
             yield f"{name} was measured with uncommitted changes: its numbers belong to no commit."
         yield from (f"{name}: {note}" for note in side.notes if not together)
     if elsewhere:

@@ -15,7 +15,7 @@ import pudle
 from pudle import cli, conformance
 from pudle.algorithms import thresholding
 from pudle.algorithms.unrolling import direct_gradients
-from pudle.conformance import command
+from pudle.conformance import check_command
 from pudle.conformance.specimens import DRAWN, GRID, named, specimens
 from pudle.estimator import through_minimizer
 from pudle.estimators.analytic import Analytic
@@ -127,7 +127,7 @@ def test_distances_of_an_approximation_are_reported_and_printed(capsys):
         expected = exact if target == "exact" else getattr(form, target)(depth)
         distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
         assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
-    command.print_result("planted", [record], everything=False)
+    check_command.print_result("planted", [record], everything=False)
     printed = capsys.readouterr().out.split()
     assert {f"{error:.2g}" for *_, error in record.distances} < {*printed}
 
@@ -138,7 +138,7 @@ def test_errors_of_one_line_are_one_line(capsys):
 
     records = conformance.check(planted.instead(fail), names=("form", "global_state"))
     assert len({record.reason for record in records}) > 1
-    command.print_result("planted", records, everything=False)
+    check_command.print_result("planted", records, everything=False)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "raised" in line]
     first = f"failed: form, sparse coding / lasso / ista ({len(records)} alike): raised ValueError"
     assert line.startswith(f"{first} at planted.py:")
@@ -295,7 +295,7 @@ def check(tmp_path, monkeypatch, capsys):
 def test_a_sound_file_passes_and_a_defect_is_printed_with_number_and_reason(
     check, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(command, "Pool", InThisProcess)
+    monkeypatch.setattr(check_command, "Pool", InThisProcess)
     wrong = ESTIMATOR.replace("Estimate(gradient,", "Estimate(-gradient,")
     code, out, err = check("mine.py:Mine(window=3)", "wrong.py", mine=ESTIMATOR, wrong=wrong)
     assert code == 1 and err == "checking mine.py:Mine(window=3)\nchecking wrong.py:Mine\n"

@@ -106,7 +106,7 @@ def typed(tmp_path, monkeypatch, capfd):
     start.
     """
     from pudle.advising.search import Search
-    from pudle.conformance import command
+    from pudle.conformance import check_command
     from pudle.learning.denoising import DenoisingBaseline, DenoisingExperiment
     from pudle.learning.learner import Learner
     from pudle.measuring import run
@@ -119,8 +119,8 @@ def typed(tmp_path, monkeypatch, capfd):
     points = cli.points()
     monkeypatch.setattr(cli, "points", lambda: points)
     monkeypatch.setattr(run, "execute", work)
-    monkeypatch.setattr(command, "Pool", InThisProcess)
-    monkeypatch.setattr(command, "_check", work)
+    monkeypatch.setattr(check_command, "Pool", InThisProcess)
+    monkeypatch.setattr(check_command, "_check", work)
     begins = [
         (CommitPair, "measure"),
         (DenoisingExperiment, "run"),

@@ -120,7 +120,7 @@ class TestImages:
         for refused, text in (
             (experiment(folder, f"{folder}/../images", 1), "is one of the training images"),
             (experiment(folder, copy, 1), "test image z.png is one of the training images"),
-            (experiment(dataset="image_crops(n_samples=2)"), "holds no noisy images"),
+            (experiment(dataset="convolutional(n_samples=2)"), "holds no noisy images"),
         ):
             assert text in refusal(refused.problem)
 

@@ -3,7 +3,7 @@ through its layers.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -181,21 +181,6 @@ def reverse_accumulation(
         yield adjoints.theta
 
 
-def window_gradients(
-    problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
-) -> Iterator[Evaluated]:
-    """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward
-    and one backward pass.
-    """
-    starts = [max(depth - window, 0) for window in reversed(windows)]
-    with torch.no_grad():
-        trajectory = algorithm.run(problem, depth, keep=starts)
-    direct, code_gradient = direct_gradients(problem, trajectory.codes)
-    states = [trajectory.states[layer] for layer in (*starts, depth)]
-    for theta_bar in reverse_accumulation(problem, algorithm, states, code_gradient, direct):
-        yield theta_bar, trajectory.codes
-
-
 def codes_at(
     problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
 ) -> list[Tensor]:
@@ -209,13 +194,30 @@ def codes_at(
     return [states[depth].codes for depth in depths]
 
 
-def losses_at(
-    problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
-) -> Tensor:
-    """Return ``loss(z_T(theta), theta)`` for every depth T in `depths`, shape (len(depths),), from
-    one run.
+def segment_of(depth: int, window: int | None) -> int:
+    """Return the index of the segment of `window` layers that holds the last of `depth` layers; all
+    are one segment without a window.
     """
-    live = problem.with_theta(theta)
-    return torch.stack(
-        [live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)]
-    )
+    return max(depth - 1, 0) // window if window else 0
+
+
+def losses_at(
+    problem: Problem,
+    algorithm: Algorithm,
+    thetas: Iterable[Tensor],
+    depths: Sequence[int],
+    window: int | None = None,
+) -> Tensor:
+    """Return the loss at every depth, shape (len(depths),), from one run with each segment of
+    layers at a theta of its own.
+    """
+    step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
+    state = algorithm.start(live[0])
+    losses = {}
+    for depth in range(max(depths) + 1):
+        at = live[segment_of(depth, window)]
+        if depth:
+            state = algorithm.advance(at, state, step)
+        if depth in depths:
+            losses[depth] = at.outer_loss(state.codes)
+    return torch.stack([losses[depth] for depth in depths])

@@ -5,42 +5,41 @@ mistake explains it.
 import contextlib
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, first_line
+from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..streams import generator
 from ..text import count, number
-from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, noise_of, only_single, reals, slope
+from .audit_differences import ALL, LADDER, SOME, Slope, directions, slope, slopes
+from .audit_equation import BEYOND, EPS, Equation
+from .audit_layer import Array, Layer, Piece, only_single, reals
 from .audit_mistakes import (
+    RESOLVED,
     SERIES,
     SINGLE,
-    implicit_of,
+    by_jacobian,
     most_likely,
+    of_entry,
     of_equation,
-    of_jacobian,
-    scaled,
+    of_incoming,
     without_equation,
 )
-from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Array, Mistakes, distance, norm
+from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, distance, norm
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")
-#: Entries up to which all coordinates are looked at, and how many of more.
-ALL, SOME = 64, 4
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MOST = 256
-#: Differences that tell no more than this share of a gradient decide nothing, and two calls that
-#: differ by more are not one function. A backward solve to this usual tolerance loses it times the
-#: condition number, and at most the second share.
-RESOLVED, AT_MOST = 1e-3, 0.05
+#: A backward solve to the usual tolerance loses it times the condition number, and at most this
+#: share of a gradient.
+AT_MOST = 0.05
 #: How a tighter option differs: a number of steps, a tolerance.
 MORE_STEPS, TIGHTER = 10, 1e-3
 #: Of a right gradient whose own derivative is not.
@@ -111,7 +110,7 @@ class Truth:
     """
 
     expected: Array
-    doubt: Any
+    doubt: Array | float
     size: float
     what: str
     line: Slope
@@ -143,9 +142,9 @@ class Judge:
     """
 
     layer: Layer
-    equation: tuple[str, Callable[..., Any]] | None
+    equation: tuple[str, Callable[..., object]] | None
     directions: int
-    tighten: Callable[..., Any] | str | None
+    tighten: Callable[..., object] | str | None
 
     def runs(self) -> bool:
         """Return whether the layer takes its inputs in this precision. The first call of all is
@@ -169,28 +168,40 @@ class Judge:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [self.judged(part, calls[0]) for part in layer.parts]
         apart = [layer.apart(each, calls[0]) for each in calls]
-        if (again := layer.apart(calls[2], calls[1])) > RESOLVED:
-            values = {layer.value(theta) for _ in range(CALLS)}
-            verdict = "wrong" if len(values) == 1 else "undecided"
-            named = f"not deterministic: two calls differ by {number(again)} of the gradient"
-            if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
-                named = "accumulated: each call adds to the gradient of the calls before"
-            return [
-                each
-                if each.verdict == "right"
-                else each._replace(verdict=verdict, mistakes=(named,))
-                for each in found
-            ]
+        if layer.apart(calls[2], calls[1]) > RESOLVED:
+            return self.unsteady(found, calls)
         if max(apart) > RESOLVED:
-            named = "a stale solution, that of another call: keep it in ctx, not on the layer"
-            for part in layer.parts:
-                other = self.judged(part, calls[np.argmax(apart)])
-                worse, better = sorted((found[part.index], other), key=Part.rank)
-                if worse.verdict != "right":
-                    verdict = "wrong" if better.verdict == "right" else worse.verdict
-                    found[part.index] = worse._replace(verdict=verdict, mistakes=(named,))
-        elif {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
+            return self.stale(found, calls[np.argmax(apart)])
+        if {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
             return [each._replace(mistakes=(NO_SECOND,)) for each in found]
+        return found
+
+    def judged(self, part: Piece, gradient: Array) -> Part:
+        """Return the verdict on the gradient in one part."""
+        return Question(self, part, gradient).verdict()
+
+    def unsteady(self, found: list[Part], calls: list[Array]) -> list[Part]:
+        """Return the verdicts where two calls differ."""
+        layer = self.layer
+        values = {layer.value(layer.theta) for _ in range(CALLS)}
+        verdict = "wrong" if len(values) == 1 else "undecided"
+        again = layer.apart(calls[2], calls[1])
+        named = f"not deterministic: two calls differ by {number(again)} of the gradient"
+        if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
+            named = "accumulated: each call adds to the gradient of the calls before"
+        return [
+            each if each.verdict == "right" else each._replace(verdict=verdict, mistakes=(named,))
+            for each in found
+        ]
+
+    def stale(self, found: list[Part], other: Array) -> list[Part]:
+        """Return the verdicts where the gradient is another one after a call elsewhere."""
+        named = "a stale solution, that of another call: keep it in ctx, not on the layer"
+        for part in self.layer.parts:
+            worse, better = sorted((found[part.index], self.judged(part, other)), key=Part.rank)
+            if worse.verdict != "right":
+                verdict = "wrong" if better.verdict == "right" else worse.verdict
+                found[part.index] = worse._replace(verdict=verdict, mistakes=(named,))
         return found
 
     def loses_a_part(self) -> bool:
@@ -200,17 +211,15 @@ class Judge:
         layer, along = self.layer, self.drawn("second derivative")
 
         def first(length: float) -> float:
-            return layer.gradient(layer.theta + length * along) @ along.numpy(force=True)
+            return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
 
         with contextlib.suppress(Exception):
-            line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
+            line = slope(first, EPS * abs(first(0.0)), LADDER[3:6])
             second = layer.second_derivative(along)
             doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
             return abs(second - line.value) > doubt and not line.kink
         # It says so itself.
         return False
-
-    # --- what is compared
 
     @cached_property
     def outputs(self) -> list[Array]:
@@ -223,6 +232,11 @@ class Judge:
         """True if the layer computes in float64."""
         double = all(part.tensor.dtype == torch.float64 for part in self.layer.parts)
         return double and not only_single(self.outputs)
+
+    @property
+    def rounding(self) -> float:
+        """Share of a gradient that the layer's precision may lose."""
+        return EXACT if self.precise else ROUNDED
 
     @cached_property
     def elsewhere(self) -> Tensor:
@@ -239,234 +253,240 @@ class Judge:
         drawn = generator(self.layer.seed, f"audit {purpose}").standard_normal(len(theta))
         return torch.as_tensor(drawn).to(theta)
 
-    def slopes(self, part: Piece, rows: Array) -> list[Slope]:
-        """Return the derivatives along directions in a part."""
-        refused = list[Exception]()
+    @cached_property
+    def solves(self) -> Equation | None:
+        """The equation that is given, with the implicit gradient, or UnsupportedProblem."""
+        along = self.drawn("of an equation")
+        return Equation(self.layer, *self.equation, along) if self.equation else None
 
-        def value(row: Array, length: float) -> float:
-            moved = self.layer.theta.clone()
-            moved[part.span] += length * torch.as_tensor(row).to(moved)
-            try:
-                return self.layer.value(moved)
-            except Exception as error:  # noqa: BLE001
-                refused.append(error)
-                return math.nan
 
-        precision = torch.finfo(torch.float64 if self.precise else torch.float32).eps
-        noise = noise_of(partial(value, rows.sum(0) / len(rows) ** 0.5), precision)
-        found = [slope(partial(value, row), noise) for row in rows]
-        if refused and not any(math.isfinite(each.uncertainty) for each in found):
-            raise InvalidArgument(
-                f"the layer raises {type(refused[0]).__name__} where {part.name} is changed"
-                f" ({first_line(refused[0])}): reparametrize it, such as with a softmax inside, or"
-                " choose other inputs with wrt"
-            )
-        return found
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Whether a gradient is right in one part: ``right`` if it agrees with the truth; ``inexact``
+    with what the layer computes in place of its solution; ``wrong`` if the gap is a common
+    mistake's that no solver makes by stopping early, if tightening the solver leaves it, or if it
+    is more than the solver can explain; else ``undecided``.
+    """
 
-    def along(self, part: Piece, mine: Array) -> Array:
-        """Return the directions in which a part is varied, one a row."""
-        size = len(mine)
-        if size <= ALL:
-            return np.eye(size)
-        random = generator(self.layer.seed, f"audit directions {part.index}")
-        single = [*random.choice(size, SOME - 1, replace=False), np.abs(mine).argmax()]
-        rows = random.standard_normal((self.directions + SOME, size))
-        rows[self.directions :] = np.equal.outer(single, np.arange(size))
-        return rows
+    judge: Judge
+    part: Piece
+    gradient: Array
+
+    def verdict(self) -> Part:
+        """Return the first verdict that a rule gives."""
+        rules = self.unknown, self.agreement, self.rounding, self.mistake, self.tightened
+        return next(filter(None, (rule() for rule in rules)), None) or self.early()
+
+    def ruled(self, verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
+        """Return a verdict with its reasons."""
+        text = "; ".join(filter(None, reasons))
+        return Part(self.part.name, verdict, self.error, text, mistakes, self.truth)
+
+    # --- the rules
+
+    def unknown(self) -> Part | None:
+        """Nothing can be compared."""
+        name, mine = self.part.name, self.mine
+        if bad := (~np.isfinite(mine)).sum():
+            return Part(name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
+        if not mine.size:
+            return Part(name, "undecided", np.nan, "has no entries")
+        try:
+            return self.ruled("undecided", self.truth.hidden) if self.truth.hidden else None
+        except UnsupportedProblem as refused:
+            why = first_line(refused).partition("; use")[0]
+            return Part(name, "undecided", np.nan, f"has no truth: {why}")
+
+    def agreement(self) -> Part | None:
+        """The gradient is the truth, or what the layer computes in its place."""
+        if self.truth.agrees(self.mine):
+            if self.error > BEYOND * RESOLVED:
+                return self.ruled("undecided", self.off, "so no more can be told")
+            return self.ruled("right", f"agrees to {number(self.error)} with {self.truth.what}")
+        for computed in self.computed():
+            if computed.agrees(self.mine):
+                return self.ruled(
+                    "inexact", self.off, f"it agrees with {computed.what}", self.truth.early
+                )
+        return None
+
+    def rounding(self) -> Part | None:
+        """The gap is one of single precision."""
+        if self.error >= ROUNDED:
+            return None
+        if self.judge.precise and only_single([self.mine]):
+            return self.ruled("wrong", self.off, mistakes=(SINGLE,))
+        return self.ruled("inexact", self.off, SINGLE_PATH)
+
+    def mistake(self) -> Part | None:
+        """A mistake explains the gap, and a solver that stops early does not."""
+        strong, mistakes = self.likely
+        if strong or (mistakes and self.error > self.truth.explained):
+            return self.ruled("wrong", self.off, mistakes=mistakes)
+        return None
+
+    def tightened(self) -> Part | None:
+        """A tighter solver closes the gap, or leaves it."""
+        judge, error = self.judge, self.error
+        if judge.tighten is None:
+            return None
+        layer = replace(judge.layer, call=tightened(judge.layer.call, judge.tighten))
+        tight = replace(judge, layer=layer, tighten=None)
+        moved, after = max(map(distance, tight.outputs, judge.outputs)), error
+        if moved > EXACT:
+            after = tight.judged(self.part, layer.gradient(layer.theta)).error
+        says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
+        if after <= error / 3:
+            return self.ruled("inexact", self.off, says)
+        if moved <= error / BEYOND:
+            return self.ruled("wrong", self.off, says, mistakes=self.likely[1])
+        return self.ruled("undecided", self.off, says)
+
+    def early(self) -> Part:
+        """A solver that stops early explains the gap, or nothing does."""
+        # It may be right: other hints would mislead.
+        series = tuple(each for each in self.likely[1] if each.startswith(SERIES))
+        if self.error <= BEYOND * self.truth.interval:
+            return self.ruled("inexact", self.off, self.truth.early, mistakes=series)
+        if self.error <= self.truth.explained:
+            return self.ruled("undecided", self.off, self.truth.remedy, mistakes=series)
+        return self.ruled("wrong", self.off, mistakes=self.likely[1])
+
+    # --- the claim, and the truths that it is compared with
 
     @cached_property
-    def implicit(self) -> Any:
-        """The implicit gradient; why there is none; None where no equation is given."""
-        return self.equation and implicit_of(
-            self.layer, *self.equation, self.drawn("of an equation")
-        )
+    def mine(self) -> Array:
+        """The gradient in the part."""
+        return self.gradient[self.part.span]
 
-    # --- the verdict
+    @cached_property
+    def error(self) -> float:
+        """Its distance from the truth."""
+        return np.nan if self.truth.hidden else self.truth.error(self.mine)
 
-    def judged(self, part: Piece, gradient: Array) -> Part:
-        """Return the verdict on one part: ``right`` if the gradient agrees with the truth;
-        ``inexact`` with what the layer computes in place of its solution; ``wrong`` if the gap is
-        a common mistake's that no solver makes by stopping early, if tightening the solver leaves
-        it, or if it is more than the solver can explain; else ``undecided``.
-        """
-        mine = gradient[part.span]
-        if bad := (~np.isfinite(mine)).sum():
-            return Part(part.name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
-        if not mine.size or isinstance(self.implicit, str):
-            why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
-            return Part(part.name, "undecided", np.nan, why)
-        truths = self.truths(part, gradient)
-        truth = next(truths)
-        error = np.nan if truth.hidden else truth.error(mine)
-        off = f"is off by {number(error)} of its norm from {truth.what}"
+    @property
+    def off(self) -> str:
+        return f"is off by {number(self.error)} of its norm from {self.truth.what}"
 
-        def ruled(verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
-            text = "; ".join(filter(None, reasons))
-            return Part(part.name, verdict, error, text, mistakes, truth)
+    @cached_property
+    def truth(self) -> Truth:
+        """What the gradient should be."""
+        equation = self.judge.solves
+        return self.by_theorem(equation) if equation else self.by_differences()
 
-        if truth.hidden:
-            return ruled("undecided", truth.hidden)
-        if truth.agrees(mine):
-            if error > BEYOND * RESOLVED:
-                return ruled("undecided", off, "so no more can be told")
-            return ruled("right", f"agrees to {number(error)} with {truth.what}")
-        for computed in truths:
-            if computed.agrees(mine):
-                return ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
-        if error < ROUNDED:
-            if self.precise and only_single([mine]):
-                return ruled("wrong", off, mistakes=(SINGLE,))
-            return ruled("inexact", off, SINGLE_PATH)
-        slack = max(RESOLVED * (mine.size > 2), 3 * truth.interval)
-        common = self.common_mistakes(part, gradient, truth)
-        strong, mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
-        if not strong and max(len(gradient), sum(each.size for each in self.outputs)) <= MOST:
-            found, due = (each[:, part.span] for each in self.layer.jacobians)
-            strong, more = most_likely(found, due, self.by_jacobian(part, found, due), slack)
-            # With the zeros of a Jacobian a factor is met more easily.
-            more = tuple(each for each in more if not each.endswith(MULTIPLE))
-            mistakes = more if strong else (*mistakes, *more)[:2]
-        if strong or (mistakes and error > truth.explained):
-            return ruled("wrong", off, mistakes=mistakes)
-        # A solver that stops early may be right: other hints would mislead.
-        series = tuple(each for each in mistakes if each.startswith(SERIES))
-        if self.tighten is not None:
-            layer = replace(self.layer, call=tightened(self.layer.call, self.tighten))
-            tight = replace(self, layer=layer, tighten=None)
-            moved = max(map(distance, tight.outputs, self.outputs))
-            after = (
-                tight.judged(part, layer.gradient(layer.theta)).error if moved > EXACT else error
-            )
-            says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
-            if after <= error / 3:
-                return ruled("inexact", off, says)
-            if moved <= error / BEYOND:
-                return ruled("wrong", off, says, mistakes=mistakes)
-            return ruled("undecided", off, says)
-        if error <= BEYOND * truth.interval:
-            return ruled("inexact", off, truth.early, mistakes=series)
-        if error <= truth.explained:
-            return ruled("undecided", off, truth.remedy, mistakes=series)
-        return ruled("wrong", off, mistakes=mistakes)
+    def computed(self) -> Iterator[Truth]:
+        """Yield what is right for what the layer computes, if that is not its solution."""
+        if equation := self.judge.solves:
+            at_codes = equation.at_codes[self.part.span]
+            yield replace(self.truth, expected=at_codes, what="that at the returned solution")
+            if not equation.solved:
+                differences = self.by_differences()
+                if not differences.agrees(self.truth.expected):
+                    yield differences
 
-    def differences(self, part: Piece, gradient: Array) -> Truth:
+    def by_differences(self) -> Truth:
         """Return what differences of the layer tell."""
-        mine = gradient[part.span]
-        rows = self.along(part, mine)
-        lines, claimed = self.slopes(part, rows), rows @ mine
-        values, doubt, kinks = np.array([each[:3] for each in lines]).T
+        judge, part, mine = self.judge, self.part, self.mine
+        rows = directions(judge.layer, part, judge.directions, int(np.abs(mine).argmax()))
+        precision = torch.finfo(torch.float64 if judge.precise else torch.float32).eps
+        lines, claimed = slopes(judge.layer, part, rows, precision), rows @ mine
+        values = np.array([each.value for each in lines])
+        doubt = np.array([each.uncertainty for each in lines])
         # An input that hardly counts is known as well as the loss.
-        least = EXACT * abs(self.layer.value(self.layer.theta))
+        least = EXACT * abs(judge.layer.value(judge.layer.theta))
         size = max(norm(values), norm(claimed), least)
         usable = doubt <= RESOLVED * size + lines[0].noise
         left = count((~usable).sum(), "direction")
         seen = f", {left} left out for kinks or noise" * (not usable.all())
         if len(mine) > ALL:
-            seen += f" ({self.directions} random directions, {SOME} of {len(mine)} coordinates)"
+            seen += f" ({judge.directions} random directions, {SOME} of {len(mine)} coordinates)"
         seen += " (symmetric changes alone)" * part.symmetric
         hidden = ""
         if 2 * usable.sum() < len(rows):
-            why, remedy = "noise", "a tighter solver" if self.precise else "float64"
-            if kinks.any():
+            why, remedy = "noise", "a tighter solver" if judge.precise else "float64"
+            if any(each.kink for each in lines):
                 why, remedy = "kinks", "an audit at other inputs"
             hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
         known = number(norm(doubt[usable]) / (size or 1.0))
         return Truth(
             values[usable],
-            BEYOND * doubt[usable] + (EXACT if self.precise else ROUNDED) * size,
+            BEYOND * doubt[usable] + judge.rounding * size,
             size,
             f"differences of the computed function, known to {known}{seen}",
             lines[0],
             claimed[0],
             rows[usable],
             hidden,
-            explained=np.inf if self.layer.has_loop else 0.0,
+            explained=np.inf if judge.layer.has_loop else 0.0,
             remedy="a solver in its loop may stop early, and then has other differences than its"
             " solution: give step=, residual= or tighten=",
         )
 
-    def truths(self, part: Piece, gradient: Array) -> Iterator[Truth]:
-        """Yield the truth, and then what is right for what the layer computes, if that is not its
-        solution.
-        """
-        if not (implicit := self.implicit):
-            yield self.differences(part, gradient)
-            return
-        expected, returned = implicit.exact[part.span], implicit.at_returned[part.span]
+    def by_theorem(self, equation: Equation) -> Truth:
+        """Return what the implicit function theorem tells."""
+        expected, returned = (each[self.part.span] for each in (equation.exact, equation.at_codes))
         # An input that hardly counts is known as well as all of the gradient.
-        size = max(norm(expected), ROUNDED * norm(implicit.exact)) or 1.0
-        moved, condition = implicit.moved, implicit.condition
+        size = max(norm(expected), ROUNDED * norm(equation.exact)) or 1.0
+        moved, condition = equation.moved, equation.condition
         interval = max(moved, distance(returned, expected, size))
         explained = BEYOND * max(interval, condition * moved)
-        if implicit.solved:
+        if equation.solved:
             explained = min(AT_MOST, RESOLVED * condition)
-        poor = " only, of an ill-conditioned system" * (implicit.bound > RESOLVED)
-        factor = number(distance(gradient[part.span], expected, size) / (moved or np.nan))
-        truth = Truth(
+        poor = " only, of an ill-conditioned system" * (equation.bound > RESOLVED)
+        factor = number(distance(self.mine, expected, size) / (moved or np.nan))
+        return Truth(
             expected,
-            (BEYOND * implicit.bound + (EXACT if self.precise else ROUNDED)) * size,
+            (BEYOND * equation.bound + self.judge.rounding) * size,
             size,
-            f"the implicit gradient, known to {number(implicit.bound)}{poor}",
-            implicit.line,
-            gradient @ implicit.along,
+            f"the implicit gradient, known to {number(equation.bound)}{poor}",
+            equation.line,
+            float(self.gradient @ equation.along),
             interval=interval,
             explained=explained,
             early=f"the layer's solution is off by {number(moved)} (factor {factor})",
             remedy="a backward solve that stops early may lose that much: give tighten=",
         )
-        yield truth
-        yield replace(truth, expected=returned, what="that at the returned solution")
-        if not implicit.solved:
-            differences = self.differences(part, gradient)
-            if not differences.agrees(expected):
-                yield differences
 
-    def common_mistakes(self, part: Piece, gradient: Array, truth: Truth) -> Mistakes:
-        """Yield what common mistakes make of the gradient in a part."""
-        seen = truth.seen(gradient[part.span])
-        layer, once = self.layer, gradient[part.span]
-        doubled = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
-        twice = doubled.gradient(layer.theta)[part.span]
-        if once.any() and distance(twice, once) < ROUNDED:
-            yield "the backward pass does not multiply by the gradient that comes in", seen
-        elif distance(twice, 2 * once) > RESOLVED:
-            yield "the backward pass is not linear in the gradient that comes in", seen
-        if self.precise and only_single([once]) and truth.error(once) < BEYOND * RESOLVED:
+    # --- the mistakes
+
+    @cached_property
+    def likely(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether there is a mistake that no solver makes, and the likeliest ones, at most two."""
+        judge, truth, layer, part = self.judge, self.truth, self.judge.layer, self.part
+        slack = max(RESOLVED * (self.mine.size > 2), 3 * truth.interval)
+        seen = truth.seen(self.mine)
+        strong, mistakes = most_likely(seen, truth.expected, self.common(seen), slack)
+        small = max(len(self.gradient), sum(each.size for each in judge.outputs)) <= MOST
+        if strong or not small:
+            return strong, mistakes
+        found, due = (each[:, part.span] for each in layer.jacobians)
+        known = by_jacobian(layer, part, found, due, judge.solves)
+        strong, more = most_likely(found, due, known, slack)
+        # With the zeros of a Jacobian a factor is met more easily.
+        more = tuple(each for each in more if not each.endswith(MULTIPLE))
+        return strong, more if strong else (*mistakes, *more)[:2]
+
+    def common(self, seen: Array) -> Mistakes:
+        """Yield what common mistakes make of the gradient in the part."""
+        judge, truth, part = self.judge, self.truth, self.part
+        yield from of_incoming(judge.layer, part, self.gradient, seen)
+        if judge.precise and only_single([self.mine]) and self.error < BEYOND * RESOLVED:
             yield SINGLE, seen
         if truth.rows is not None and len(seen) > 1:
-            # The entry whose change explains most of the gap.
-            columns = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
-            aligned = (seen - truth.expected) @ columns
-            entry = np.abs(aligned).argmax()
-            yield (
-                f"wrong in entry {entry} alone",
-                truth.expected + aligned[entry] * columns.T[entry],
-            )
-        yield from without_equation(part, self.outputs, seen, truth.expected)
-        if self.implicit:
-            for name, whole in of_equation(layer, self.implicit, gradient, self.elsewhere):
+            yield from of_entry(truth.rows, seen, truth.expected)
+        yield from without_equation(part, judge.outputs, seen, truth.expected)
+        if equation := judge.solves:
+            for name, whole in of_equation(equation, self.gradient, judge.elsewhere):
                 yield name, whole[part.span]
 
-    def by_jacobian(self, part: Piece, mine: Array, expected: Array) -> Mistakes:
-        """Yield what common mistakes make of the Jacobian in a part."""
-        yield from of_jacobian(mine, expected)
-        for other in self.layer.parts:
-            exchanged = part.unit / other.unit * self.layer.jacobians[1][:, other.span]
-            yield f"exchanged with the gradient in {other.name}", exchanged
-        if self.implicit:
-            problem = self.implicit.running.problem
-            system = problem.linearized(self.implicit.returned).matrix.numpy(force=True)
-            what = "row of the equation's derivative in the input"
-            for name, each in scaled(system @ mine, system @ expected, what):
-                yield name, np.linalg.solve(system, each)
 
-
-def tightened(layer: Any, tighten: Any) -> Any:
+def tightened(
+    layer: Callable[..., object], tighten: Callable[..., object] | str
+) -> Callable[..., object]:
     """Return a layer with a tighter option, or the one that was given."""
     if callable(tighten):
         return tighten
-    changed = copy.copy(layer)
-    value = getattr(layer, tighten, None)
+    value: object = getattr(layer, tighten, None)
     if keyword := value is None:
         value = getattr(inspect.signature(layer).parameters.get(tighten), "default", None)
     if not isinstance(value, int | float):
@@ -477,5 +497,6 @@ def tightened(layer: Any, tighten: Any) -> Any:
     value *= MORE_STEPS if isinstance(value, int) else TIGHTER
     if keyword:
         return partial(layer, **{tighten: value})
+    changed = copy.copy(layer)
     setattr(changed, tighten, value)
     return changed

@@ -1,5 +1,5 @@
-"""The one engine: what a selection asks for, what its store has of it, and how workers, here or on a
-cluster, fill in what is missing.
+"""The one engine: what a selection asks for, what its store has of it, and how workers, here or on
+a cluster, fill in what is missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 
 from .. import kernel_choice, names, text
 from ..algorithms import kernels
+from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import files_in, is_large, write_record
 from ..workers import ONE_THREAD, Here, Job, Outcome, Pool
@@ -27,6 +28,7 @@ from .case import DTYPES, labels
 from .contents import BROKEN, Record, RunList, Verdict
 from .experiment import ProgressCallback, silent
 from .history import update_history
+from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
 from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns
 from .results.experiment import CarriedExperiment
@@ -34,7 +36,7 @@ from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
 from .results.score import Scores
 from .selection import Selection
-from .store import Store, locked
+from .store import Place, Store, locked
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
@@ -64,14 +66,6 @@ class Work:
     call: Callable[..., Any]
     arguments: tuple[object, ...] = ()
 
-    @classmethod
-    def of(cls, result: Result[Any], label: str, store: Store, timeout: float) -> Work:
-        """Return the work of one result, which may be written under the keys that hold now."""
-        keys = {store.place(each).key for each in (result, *result.references)}
-        return cls(
-            label, [result], replace(store, planned=frozenset(keys)), timeout, result.measure
-        )
-
     @property
     def job(self) -> Job:
         """The call with its limit."""
@@ -99,7 +93,7 @@ class Work:
     def concluded(self, outcome: Outcome) -> list[Any]:
         """Return the record of each result or, where none came, one that says why."""
         if outcome.status == "ok":
-            return outcome.result if len(self.results) > 1 else [outcome.result]
+            return outcome.result if isinstance(outcome.result, list) else [outcome.result]
         recorded = (each for each in self.results if isinstance(each, RecordedResult))
         return [each.failed(self.store, outcome) for each in recorded]
 
@@ -132,17 +126,21 @@ class Run:
     ----------
     selection : Selection
     store : Store
+    rounds : int
+        Number of rounds of times, 0 for as many as tell them apart.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
 
     selection: Selection
     store: Store
+    rounds: int = 0
     records: dict[RecordedResult[Any], Any] = field(init=False, default_factory=dict)
+    _places: dict[Result[Any], Place] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        for each in (*self.scores, *self.costs, *self.experiments):
-            self.records[each] = each.read(self.store)
+        for each in self.results:
+            self.records[each] = each.read_at(self.place(each))
 
     # -- what is asked for
 
@@ -172,6 +170,11 @@ class Run:
         """The experiments."""
         return list(map(CarriedExperiment, self.selection.experiments))
 
+    @property
+    def results(self) -> list[RecordedResult[Any]]:
+        """All that is asked for."""
+        return [*self.scores, *self.costs, *self.experiments]
+
     @cached_property
     def _called(self) -> dict[str, str]:
         return labels({case.name: vars(case) for case in self.selection.cases})
@@ -179,6 +182,14 @@ class Run:
     def label(self, result: Result[Any]) -> str:
         """Return what lines of progress call a result."""
         return result.label(self._called)
+
+    def place(self, result: Result[Any]) -> Place:
+        """Return the file of a result and its key, as they are when the run begins: what changes
+        meanwhile is refused.
+        """
+        if result not in self._places:
+            self._places[result] = self.store.place(result)
+        return self._places[result]
 
     def record(self, result: RecordedResult[R]) -> R | None:
         """Return the record of a result, if there is one."""
@@ -217,7 +228,15 @@ class Run:
         yield Stage(self._works(experiments, self.selection.experiment_timeout))
 
     def _works(self, results: Iterable[Result[Any]], timeout: float) -> list[Work]:
-        return [Work.of(each, self.label(each), self.store, timeout) for each in results]
+        works = []
+        for each in results:
+            store = self._planned([each, *each.references])
+            works.append(Work(self.label(each), [each], store, timeout, each.measure))
+        return works
+
+    def _planned(self, results: Iterable[Result[Any]]) -> Store:
+        """Return the store, which takes these results alone, under the keys of the plan."""
+        return replace(self.store, planned=frozenset(self.place(each).key for each in results))
 
     def _references(self, scores: Iterable[Scores]) -> list[Work]:
         """Return the work of the references that scores lack.
@@ -229,7 +248,7 @@ class Run:
         for each in {score.case: score for score in scores}.values():
             for reference in each.references:
                 if reference.read(self.store) is None:
-                    lacking.setdefault(self.store.place(reference).path, reference)
+                    lacking.setdefault(self.place(reference).path, reference)
         return self._works(lacking.values(), self.selection.timeout)
 
     def _is_measurable(self, cost: Cost) -> bool:
@@ -251,14 +270,13 @@ class Run:
             turns = {record.turns for record in kept if record and record.value}
             if again or len(turns) > 1 or any(map(self.is_missing, members)):
                 cases = dict.fromkeys(self._called[each.case.name] for each in members)
-                keys = frozenset(self.store.place(each).key for each in members)
                 works.append(
                     Work(
                         f"times on {text.listing([*cases])}",
                         members,
-                        replace(self.store, planned=keys),
+                        self._planned(members),
                         math.inf,
-                        Turns(members, self.selection.timeout).measure,
+                        Turns(members, self.selection.timeout, self.rounds).measure,
                     )
                 )
         return works
@@ -337,16 +355,7 @@ class Run:
             run.write(path)
 
     def _place(self, result: Result[Any]) -> str:
-        return self.store.place(result).path.relative_to(self.store.folder).as_posix()
-
-    @property
-    def is_begun(self) -> bool:
-        """Tell whether the folder lists the results of this run."""
-        with contextlib.suppress(UnreadableResult):
-            listed = RunList.read(self.folder / "run.json").records
-            own = {(each.case.name, each.estimator, self._place(each)) for each in self.scores}
-            return own <= set(listed)
-        return False
+        return self.place(result).path.relative_to(self.store.folder).as_posix()
 
     # -- what became of it
 
@@ -369,6 +378,11 @@ class Run:
         statuses = Counter(self.records[each].status for each in new)
         some = [f"{number} {status}" for status, number in sorted(statuses.items())]
         return [f"{len(new)} of {len(results)} {what} now", *some] if results else []
+
+    def measured(self) -> Mapping[str, tuple[Measured, ...]]:
+        """Return what answers rest on, by the names of cases."""
+        costs = [record for each in self.costs if (record := self.record(each))]
+        return measured([record for each in self.scores if (record := self.record(each))], costs)
 
     def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Any], Verdict]]:
         """Return the results that have no number, and why."""

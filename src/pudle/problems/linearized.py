@@ -20,8 +20,8 @@ MAX_DENSE = 256
 RESTART, MAX_RESTARTS, HELP = 100, 20, 0.9
 
 Product = Callable[[Tensor], Tensor]
-#: The solution of a linear system, and diagnostics of it by name.
-Solution = tuple[Tensor, dict[str, Any]]
+#: The solution of a linear system, and numbers about it by name.
+Solution = tuple[Tensor, dict[str, float]]
 
 
 class Linearized:
@@ -40,10 +40,15 @@ class Linearized:
         Where it is linearized.
     joint : bool
         Whether all samples form one system.
+    known_symmetric : bool
+        Whether A is known to be symmetric.
     """
 
-    def __init__(self, function: Product, codes: Tensor, *, joint: bool) -> None:
+    def __init__(
+        self, function: Product, codes: Tensor, *, joint: bool, known_symmetric: bool = False
+    ) -> None:
         self.shape, self.like = codes.shape, codes.detach()
+        self._known_symmetric = known_symmetric
         self.rows = 1 if joint else len(codes)
         self.products = 0
         self._function = function
@@ -96,9 +101,11 @@ class Linearized:
         except RuntimeError:
             return False
 
-    def is_symmetric(self) -> bool:
-        """Return whether A looks symmetric."""
-        return self._is_transpose(self.transposed, "symmetry of a Jacobian")
+    @functools.cached_property
+    def symmetric(self) -> bool:
+        """Whether A is known to be symmetric, or looks so."""
+        purpose = "symmetry of a Jacobian"
+        return self._known_symmetric or self._is_transpose(self.transposed, purpose)
 
     def _is_transpose(self, product: Product, purpose: str) -> bool:
         """Return whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
@@ -283,22 +290,25 @@ def conjugate_gradients(
     tolerance: float,
     iterations: int,
     flat: float,
+    joint: bool = False,
 ) -> KrylovSolution:
     """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero
     outside the active set S.
 
-    `product` multiplies each sample by its symmetric positive semi-definite H. All tensors have the
-    codes' shape. A sample stops when its residual is at most `tolerance` times r, at a direction in
-    which the curvature of H is at most `flat`, where H is singular, or after `iterations`.
+    `product` multiplies each sample by its symmetric positive semi-definite H; all samples are one
+    if `joint`. All tensors have the codes' shape. A sample stops when its residual is at most
+    `tolerance` times r, at a direction in which the curvature of H is at most `flat`, where H is
+    singular, or after `iterations`.
     """
+    rows = 1 if joint else len(active)
 
     def restricted(vectors: Tensor) -> Tensor:
-        return torch.where(active, product(vectors.reshape(active.shape)), 0).flatten(1)
+        return torch.where(active, product(vectors.reshape(active.shape)), 0).reshape(rows, -1)
 
     def squared_norm(vectors: Tensor) -> Tensor:
         return vectors.square().sum(1, keepdim=True)
 
-    right = torch.where(active, right, 0).flatten(1)
+    right = torch.where(active, right, 0).reshape(rows, -1)
     scale = right.norm(dim=1, keepdim=True)
     # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
     right = right / torch.where(scale > 0, scale, 1)

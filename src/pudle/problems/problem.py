@@ -209,7 +209,9 @@ class Problem(ABC):
 
     def linearized(self, codes: Tensor) -> Linearized:
         """Return the derivative of `stationarity` in the codes, by products with vectors."""
-        return Linearized(self.stationarity, codes, joint=self.joint)
+        return Linearized(
+            self.stationarity, codes, joint=self.joint, known_symmetric=self.symmetric
+        )
 
     def piece(self, codes: Tensor) -> Tensor:
         """Return what is constant where the penalty is smooth: the active set, and its signs for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import time
 import uuid
@@ -20,7 +21,7 @@ from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
 from ...estimator import Estimate, GradientEstimator
-from ...workers import Copy, Outcome, return_freed_memory, run_in_copy
+from ...workers import Copy, Here, Outcome, return_freed_memory, run_in_copy
 from ..case import DTYPES, Case, slug
 from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
@@ -107,11 +108,11 @@ class Cost(RecordedResult[CostRecord]):
 
     def measure(self, store: Store) -> CostRecord:
         """Measure a memory in a copy of this process; times are measured together, see `Turns`."""
-        # From the first one on: blocks that stay in the heap would serve later ones.
-        return_freed_memory(at_once=True)
         prepare([self], store)
 
         def peak() -> dict[str, int]:
+            # In the copy alone: it would make every later time of this process longer.
+            return_freed_memory(at_once=store.device == "cpu")
             warnings.simplefilter("ignore", UserWarning)
             what = (*drawn(self.case, store.device), self.depth)
             touch(self.made, *what)
@@ -119,6 +120,8 @@ class Cost(RecordedResult[CostRecord]):
             value, baseline = peak_memory(estimate, store.device)
             return {"value": value, "baseline": baseline}
 
+        if is_bound(store.device):
+            return self.conclude(store, Here().call(math.inf, peak))
         return self.conclude(store, run_in_copy(peak))
 
     def failed(self, store: Store, outcome: Outcome) -> CostRecord:
@@ -135,6 +138,13 @@ class Cost(RecordedResult[CostRecord]):
         written = self.read(store)
         assert written, "what a copy has written lies in the store"
         return written
+
+
+def is_bound(device: str) -> bool:
+    """Tell whether this process uses a GPU already, which a copy of it then could not."""
+    # torch declares no types here.
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return device.startswith("cuda") and initialized
 
 
 def prepare(costs: Sequence[Cost], store: Store) -> None:
@@ -187,11 +197,11 @@ class Turns:
     Each estimator has a copy of this process, which is asked for one time at each depth in every
     round. Those at one depth follow each other, so that the k-th times of two estimators are of the
     same moment. A copy that dies, or takes longer than the `timeout`, costs its estimator that
-    depth alone.
+    depth alone. There are exactly so many `rounds`, or else as many as tell the times apart.
     """
 
-    def __init__(self, costs: Sequence[Cost], timeout: float) -> None:
-        self.costs, self.timeout = costs, timeout
+    def __init__(self, costs: Sequence[Cost], timeout: float, rounds: int = 0) -> None:
+        self.costs, self.timeout, self.rounds = costs, timeout, rounds
         depths = sorted({cost.depth for cost in costs})
         #: The costs that are still measured, by depth.
         self.groups = [[cost for cost in costs if cost.depth == depth] for depth in depths]
@@ -202,10 +212,12 @@ class Turns:
     def measure(self, store: Store) -> list[CostRecord]:
         """Measure the times, and write their records."""
         prepare(self.costs, store)
-        start = time.monotonic()
+        start, timer = time.monotonic(), Timer(store.device)
         with contextlib.ExitStack() as stack:
-            for turn in range(MOST_ROUNDS):
-                self._take(turn, store.device, stack)
+            for turn in range(self.rounds or MOST_ROUNDS):
+                self._take(turn, timer, stack)
+                if self.rounds:
+                    continue
                 if turn + 1 == FEWEST_ROUNDS:
                     self._leave_out_slow()
                 if turn + 1 >= ROUNDS:
@@ -218,25 +230,26 @@ class Turns:
         turns = uuid.uuid4().hex
         return [cost.conclude(store, self._outcome(cost, turns)) for cost in self.costs]
 
-    def _take(self, turn: int, device: str, stack: contextlib.ExitStack) -> None:
+    def _take(self, turn: int, timer: Timer, stack: contextlib.ExitStack) -> None:
         """Take one time of each cost that is still measured."""
         for group in self.groups:
             for cost in [group[number] for number in paired.order(turn, len(group))]:
-                copy = self._copies.get(cost.estimator)
-                if copy is None or not copy.number:
-                    copy = stack.enter_context(Copy(self._timed(device)))
-                    self._copies[cost.estimator] = copy
-                # By its number: what a cost is of may have been made here alone.
-                outcome = copy.ask(self.costs.index(cost), timeout=self.timeout)
+                outcome = self._asked(cost, timer, stack)
                 if outcome.status == "ok":
                     self.taken[cost].append(outcome.result)
                 else:
                     self.failures[cost] = outcome
                     group.remove(cost)
 
-    def _timed(self, device: str) -> Callable[[int], float]:
-        timer = Timer(device)
-        return lambda number: timer.seconds(self.costs[number])
+    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome:
+        if is_bound(timer.device):
+            return Here().call(self.timeout, timer.seconds, cost)
+        copy = self._copies.get(cost.estimator)
+        if copy is None or not copy.number:
+            copy = stack.enter_context(Copy(lambda number: timer.seconds(self.costs[number])))
+            self._copies[cost.estimator] = copy
+        # By its number: what a cost is of may have been made here alone.
+        return copy.ask(self.costs.index(cost), timeout=self.timeout)
 
     def _leave_out_slow(self) -> None:
         """End the rounds of what is much slower than the fastest, and of times of the torch path:

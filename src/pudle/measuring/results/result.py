@@ -18,7 +18,7 @@ from ..contents import SCHEMA, Record
 from ..provenance import provenance
 
 if TYPE_CHECKING:
-    from ..store import Store
+    from ..store import Place, Store
     from .reference import CaseReference
 
 T = TypeVar("T")
@@ -103,7 +103,10 @@ class RecordedResult(Result[R]):
         """The fields of its record that say what it is of."""
 
     def read(self, store: Store) -> R | None:
-        place = store.place(self)
+        return self.read_at(store.place(self))
+
+    def read_at(self, place: Place) -> R | None:
+        """Return the record at a place, if it is whole and has its key."""
         with suppress(UnreadableResult):
             record: R = self.record.read(place.path)
             if record.key == place.key:

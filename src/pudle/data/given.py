@@ -1,0 +1,60 @@
+"""Problems that are given as objects, in the place of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from ..errors import UnsupportedProblem
+from ..problems import Problem
+from .dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class GivenProblems(Dataset):
+    """A dataset that hands out problems which exist, in their own precision and on their own
+    device: a spec names it, and makes none.
+
+    Attributes
+    ----------
+    draw : callable
+        Returns the problem of a seed.
+    losses : tuple of str
+        The losses that these problems have.
+    of : str
+        What they are called.
+    number : int
+        What tells them apart from others of that name.
+    """
+
+    draw: Callable[[int], Problem] = field(repr=False, metadata={"spec": False})
+    # A dataset's losses are those of its class; these depend on the problems.
+    losses: tuple[str, ...] = field(metadata={"spec": False})  # type: ignore[misc]
+    of: str
+    number: int
+    seed: int = 0
+
+    name = "given"
+
+    @classmethod
+    def one(cls, problem: Problem) -> GivenProblems:
+        """Return the dataset of one problem, whatever the seed."""
+        loss = getattr(problem, "loss", None)
+        losses = (loss if isinstance(loss, str) else "own",)
+        return cls(lambda seed: problem, losses, type(problem).__name__, id(problem))
+
+    def problem(
+        self,
+        loss: str = "",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> Problem:
+        """Return the problem of the seed, if it has the loss."""
+        if loss and loss not in self.losses:
+            raise UnsupportedProblem(
+                f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"
+            )
+        return self.draw(self.seed)
