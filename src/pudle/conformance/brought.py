@@ -121,36 +121,23 @@ def derived(kind: type[Problem], apart: bool) -> type[Problem]:
     return type("Derived", (base,), dict(ChainMap(changed, *others)))
 
 
-#: Names of the parts of a state, so many that a set of them has their order by chance alone.
-PARTS = ("velocity", "mass", "angle", "charge")
-
-
-def own_iteration(form: str, size: int, axes: int, random: Generator) -> FixedPoint:
-    """Draw a step that couples all entries of a state, with a Jacobian that is not symmetric, and a
-    cubic loss.
-
-    Parameters
-    ----------
-    form : {"vector", "axes", "named"}
-        The state: a vector, a tensor of three axes, or several tensors by name.
-    size : int
-        Greatest length of an axis of the state.
-    axes : int
-        Number of axes of theta.
-    random : Generator
+def own_iteration(random: Generator) -> FixedPoint:
+    """Draw a step that couples all entries of a state, a vector or several tensors, with a Jacobian
+    that is not symmetric, and a cubic loss.
     """
 
     def drawn(*shape: int) -> Tensor:
-        return torch.tensor(random.standard_normal(shape))
+        return scale * torch.tensor(random.standard_normal(shape))
 
-    n, k = size, max(2 * size // 3, 1)
-    # Some contract slowly, and some states stay zero.
+    # Some contract slowly, some states are large, and some stay zero.
     pull, scale = [(0.4, 1.0), (0.4, 1.0), (0.49999, 0.02), (0.4, 0.0)][random.integers(4)]
-    theta = scale * drawn(*random.integers(1, 4, axes))
-    initial: UserState = scale * drawn(*((k,) if form == "vector" else (k, 2, n)))
-    if form == "named":
-        initial = {name: scale * drawn(k) for name in PARTS} | {"position": scale * drawn(n, k)}
-    unit = [1.0, 1e-9][random.integers(2)]
+    n, unit = [1, 3, 6, 24][random.integers(4)], [1.0, 1e-9][random.integers(2)]
+    theta = drawn(*random.integers(1, 4, random.integers(4)))
+    # So many names that a set of them has their order by chance alone.
+    named = {name: drawn(n) for name in ("velocity", "mass", "angle", "charge")}
+    initial: UserState = [drawn(n), drawn(2, 2, n), named | {"position": drawn(n, n)}][
+        random.integers(3)
+    ]
 
     def flat(state: UserState) -> Tensor:
         parts = state.values() if isinstance(state, dict) else [state]
@@ -166,7 +153,7 @@ def own_iteration(form: str, size: int, axes: int, random: Generator) -> FixedPo
         return unit * (((seen + 0.5) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
 
     problem = FixedPoint(theta, step, loss, initial)
-    inputs = drawn(len(flat(initial)), theta.numel())
+    inputs = torch.tensor(random.standard_normal((len(flat(initial)), theta.numel())))
     # Sometimes theta reaches what the loss sees a layer later.
     unseen = len(inputs) // 2 * int(random.integers(2))
     inputs[: unseen and -unseen] = 0

@@ -18,29 +18,9 @@ from ..estimator import Estimate, GradientEstimator
 from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .explanations import Array, Mistakes, distance, explain
+from .records import Distance, Measured, Record, everything_refused
 from .specimens import Specimen, changed
 from .truth import array, flat
-
-
-class Measured(NamedTuple):
-    """A number that a check measures, and its limit."""
-
-    number: float
-    limit: float
-
-
-class Distance(NamedTuple):
-    """How far a gradient is from another, relative to the norm of that: reported, and held to no
-    limit.
-
-    The target is ``exact`` (that of the minimizer), ``unrolled`` or ``implicit``, the latter two at
-    the given depth.
-    """
-
-    target: str
-    depth: int
-    error: float
-
 
 #: What a check measures.
 Measurements = Iterator[Measured | Distance]
@@ -126,45 +106,6 @@ def compare(
     return measured
 
 
-class Record(NamedTuple):
-    """The outcome of one check on one specimen.
-
-    Attributes
-    ----------
-    check : str
-        A name in `CHECKS`.
-    problem, loss, algorithm : str
-        The specimen; empty for checks that look only at the class.
-    status : {"passed", "failed", "refused"}
-        ``refused``: the estimator raised `UnsupportedProblem` and gave the reason.
-    number, limit : float or None
-        The measured number and its limit, for checks that measure.
-    reason : str
-        Why it failed or was refused, in one line; empty if it passed.
-    distances : tuple of Distance
-        What the claim ``approximate`` reports in place of a limit; empty for others.
-    place : str
-        Where the estimator raised an error: its kind, the file and the line; empty without one.
-    """
-
-    check: str
-    problem: str
-    loss: str
-    algorithm: str
-    status: str
-    number: float | None = None
-    limit: float | None = None
-    reason: str = ""
-    distances: tuple[Distance, ...] = ()
-    place: str = ""
-
-    @property
-    def step(self) -> str:
-        """The name that ``-k`` looks into: the check and the specimen."""
-        where = "-".join(filter(None, (self.problem, self.loss, self.algorithm)))
-        return f"{self.check}[{where}]" if where else self.check
-
-
 @dataclass(frozen=True)
 class Check:
     """One property of estimators: a function that measures it, the specimens, and the subjects for
@@ -206,7 +147,7 @@ class Check:
             numbers = max((each for each in found if isinstance(each, Measured)), default=None)
         except Defect as defect:
             numbers, reason = defect.measured, str(defect)
-            if subject.specimen.options:
+            if subject.specimen.drawn:
                 reason += f", on {subject.specimen}"
             record = record._replace(status="failed", reason=reason)
         except MissingDependency:
@@ -288,17 +229,6 @@ def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Rec
     checks = [CHECKS[check_choice("check", name, CHECKS)] for name in names or CHECKS]
     records = [each(subject) for each in checks for subject in each.subjects(estimator)]
     return records + everything_refused(records)
-
-
-def everything_refused(records: list[Record]) -> list[Record]:
-    """Return a failure if every problem on which the claim was to be checked was refused, else
-    nothing.
-    """
-    claims = [record for record in records if record.check == "claim"]
-    if {record.status for record in claims} != {"refused"}:
-        return []
-    reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
-    return [Record("claim", "", "", "", "failed", reason=reason)]
 
 
 # --- shared by the checks

@@ -3,6 +3,7 @@
 """
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -42,7 +43,6 @@ from .specimens import (
     EVERY_DEPTH,
     FAR,
     GRID,
-    OWN,
     PLAIN,
     SHALLOW,
     Specimen,
@@ -97,23 +97,27 @@ FEW = tuple(each for each in DRAWN if each.few)
 #: approximation may have the wrong sign in an entry, and so in all where there are few.
 REGULAR = (
     *specimens("square", "elastic net", "convolutional", "penalty", "ridge", algorithms=PLAIN),
-    *(each for each in FEW if each.options.kind == OWN and each.original.theta.numel() > 3),
+    *(each for each in FEW if each.original.joint and each.original.theta.numel() > 3),
 )
 #: Drawn ones whose algorithm leads to the minimizer, and a lasso to its own gradient.
 LEADING = tuple(
-    each for each in FEW if each.make_algorithm().thresholding.proximal and not each.options.targets
+    each
+    for each in FEW
+    if each.make_algorithm().thresholding.proximal
+    and getattr(each.original, "targets", None) is None
 )
 #: With so many samples that some take them by batches.
 MANY = tuple(each for each in FEW if each.original.code_shape[0] > 64)
 #: With small steps, so that layers far back still count.
 TINY = specimens("tiny", algorithms=("ista(step=0.01)",))
+#: For means.
 VARIED = specimens("elastic net", algorithms=("fista",)) + FEW[::3] + MANY + TINY
 
 
 def _denoising(specimen: Specimen) -> Specimen:
     """Return a problem whose loss has targets of its own."""
     problem = specimen.original
-    return specimen.of(changed(problem, targets=-problem.observations))
+    return replace(specimen, original=changed(problem, targets=-problem.observations))
 
 
 def _alike(specimen: Specimen, difference: float) -> Specimen:
@@ -121,7 +125,7 @@ def _alike(specimen: Specimen, difference: float) -> Specimen:
     problem = specimen.original
     atoms = problem.theta.clone()
     atoms[:, 1] = (1 - difference) * atoms[:, 0] + difference * atoms[:, 1]
-    return specimen.of(changed(problem, dictionary=atoms, penalty=0.02))
+    return replace(specimen, original=changed(problem, dictionary=atoms, penalty=0.02))
 
 
 DENOISING = tuple(map(_denoising, specimens("convolutional")))
@@ -228,7 +232,7 @@ def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
             # Of many codes one jumps within the step of the quotient.
             return
         # Its rounding is that of the loss, whatever the size of the gradient.
-        limit, share = (QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
+        limit, share = (QUOTIENT, ROUNDED) if specimen in GRID else (QUOTIENT_DRAWN, 1.0)
     size, mistakes = _size(right, specimen, share), mistaken_gradients(specimen, depth, right)
     yield compare(f"{what} at depth {depth}", mine, right, limit, size, mistakes)
 
@@ -465,7 +469,7 @@ def check_consistency(subject: Subject) -> Measurements:
 
 
 @register(
-    (each for each in DRAWN if each.options.kind != OWN and each.small),
+    (each for each in DRAWN if each.original.per_sample),
     lambda subject: subject.claim not in ("stochastic", "heuristic"),
     seconds=0.03,
 )

@@ -165,7 +165,7 @@ def _flagged(problem: Problem, flag: bool) -> Problem:
     return changed(problem, **changes)
 
 
-@register(each for each in EVERY_KIND if each.options.algorithm != "noodl")
+@register(each for each in EVERY_KIND if each.algorithm != "noodl")
 def check_repeatable(subject: Subject) -> Measurements:
     """A second call, an equal estimator, and one with another algorithm, from another start or at
     another theta before it change no bit and no earlier result.

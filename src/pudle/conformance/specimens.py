@@ -1,21 +1,20 @@
-"""Specimens: problems with an algorithm to check estimators on, as specs of registered datasets and
-algorithms.
+"""Specimens: problems with an algorithm to check estimators on, from registered datasets and
+algorithms with drawn options.
 
 The named ones are small and regular. The drawn ones vary what the list in docs/add_an_estimator.md
-names, two options at a time: an estimator that is wrong only for one sample, for long windows or
-for several channels is right on any short list of examples. What no dataset makes is added to its
-problem, see `brought`. All are the same in every run, because their streams are named, and each is
-made when it is first needed.
+names: an estimator that is wrong only for one sample, for long windows or for several channels is
+right on any short list of examples. What no dataset makes is added, see `CHANGES` and `brought`.
+All are the same in every run, because their streams are named.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
-from itertools import combinations
-from typing import Any, Self, TypeVar, cast
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property, partial
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,17 +22,17 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from ..algorithms import Algorithm, Fista
+from .. import names
+from ..algorithms import Algorithm, Fista, Noodl
 from ..algorithms.thresholding import Hard
-from ..data import Dataset
-from ..names import Spec, entries, make_algorithm, make_dataset, text
-from ..problems import Problem
+from ..errors import InvalidArgument
+from ..names import entries, make_algorithm, make_dataset
+from ..problems import FixedPoint, Problem
 from ..streams import generator
 from . import brought
 from .truth import Truth
 
 T = TypeVar("T")
-Owner = TypeVar("Owner", Problem, Algorithm)
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
 #: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
 #: right shape.
@@ -59,74 +58,20 @@ NAMED = {
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
     ),
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
-    # For checks at great depth, where differences on a larger problem would take minutes.
+    # For great depths, and the one with more than some hundred samples.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
-    # The one with more than a few hundred samples.
     "many samples": "bernoulli_gaussian(n_samples=20000, n_features=3, n_components=4)",
 }
-
+PLAIN = "ista", "fista"
 #: Two layers, where the first and the last differ in kind, and enough layers for most supports to
 #: change.
 SHALLOW = 2, 12
 #: All depths up to here are checked one by one, and those where an estimator may have a limit of
 #: its own.
 EVERY_DEPTH, FAR = 130, (257, 401, 500, 1030)
-#: What a great depth is lowered to keep: the multiplications of a forward pass.
-WORK = 2_000_000
-#: The most entries of theta that count as few, and those of the codes for each of theta as small.
-FEW, MOST = 24, 20_000
+#: Entries of theta that count as few.
+FEW = 24
 
-# --- what is drawn
-
-#: The kinds of problems in a round, those with the most options more often, and the rounds; draws
-#: of each algorithm with options of its own; and draws that one is chosen from.
-SPARSE, PENALTY, RIDGE, OWN = "sparse coding", "penalty", "ridge", "iterations"
-IMAGES = "convolutional", "learned penalties"
-KINDS = [SPARSE, OWN, *IMAGES, PENALTY, SPARSE, IMAGES[0], OWN, SPARSE, RIDGE, PENALTY]
-KINDS += [SPARSE, IMAGES[0]]
-ROUNDS, OTHER_DRAWS, TRIALS = 8, 4, 8
-#: By what they have: a matrix, a dictionary, an l1 penalty, samples.
-DENSE, DICTIONARY = (SPARSE, PENALTY, RIDGE), (SPARSE, *IMAGES)
-PENALIZED, SAMPLED = (*DICTIONARY, PENALTY), (*DICTIONARY, PENALTY, RIDGE)
-EVERY = (*SAMPLED, OWN)
-#: The datasets of each kind, with places for options.
-DATASETS = {
-    SPARSE: (
-        "bernoulli_gaussian(n_samples={samples}, n_features={features}, n_components={atoms},"
-        " density=0.5, perturbation=0.3, penalty={penalty}, l2_penalty={l2_penalty}, seed={seed})"
-    ),
-    "convolutional": (
-        "convolutional(n_samples={samples}, size={size}, channels={channels},"
-        " n_components={filters}, kernel={kernel}, stride={stride}, density=0.3, noise=0.2,"
-        " perturbation=0.2, penalty={penalty}, nonnegative={nonnegative}, seed={seed})"
-    ),
-    "learned penalties": (
-        "noisy_crops(n_samples={samples}, size={size}, sigma=150, supervised={targets},"
-        " start='random', n_components={filters}, kernel={kernel}, stride={stride},"
-        " nonnegative={nonnegative}, penalty={penalty}, learned_penalties=True, seed={seed})"
-    ),
-    PENALTY: (
-        "penalty_selection(n_samples={samples}, n_features={features}, held_out=4,"
-        " n_components={atoms}, n_nonzero_coefs=1, penalty_fraction={penalty},"
-        " weighted={several}, seed={seed})"
-    ),
-    RIDGE: "ridge(n_samples={samples}, n_components={more}, kappa=10, observations='random')",
-}
-#: Iterations that a dataset makes, and what the others are called.
-ITERATIONS = {
-    "equilibrium": "equilibrium(n_samples=7, n_components=3, contraction=0.8, seed={seed})",
-    "logistic": "logistic(per_feature={several}, seed={seed})",
-}
-ITERATION = "an iteration"
-#: The axis that has the rows of images and filters.
-IMAGE_ROWS = {"observations": 2, "dictionary": 2, "targets": 2}
-#: What losses are called that are no option.
-LOSSES = {PENALTY: "held_out", RIDGE: "linear", OWN: "function"}
-#: Algorithms that take the same options, and the rules among these, with a place for a threshold.
-USUAL = "ista", "fista", "heavy_ball", "relaxed", "solver"
-RULES = dict.fromkeys(
-    ("soft", "decaying(decay=0.8)", "decaying(decay=0.97)", "hard", "hard(threshold={})")
-) | {"own": brought.Squeeze()}
 #: The fields of a problem or an algorithm by name.
 Fields = dict[str, Any]
 
@@ -137,12 +82,6 @@ def options_of(owner: Problem | Algorithm) -> Fields:
     return {each.name: getattr(owner, each.name) for each in fields(cast(Any, owner))}
 
 
-def changed(owner: T, **values: object) -> T:
-    """Return a problem, an algorithm or an estimator with other fields."""
-    made: T = replace(cast(Any, owner), **values)
-    return made
-
-
 def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
     """Return the tensors in the fields of a problem or an algorithm."""
     values = dict(vars(owner))
@@ -151,200 +90,22 @@ def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
     return {name: each for name, each in values.items() if isinstance(each, Tensor)}
 
 
-def in_units(problem: Problem, ratio: float, rows: list[int] | slice = slice(None)) -> Fields:
-    """Return the fields that have some samples of a problem in other units."""
-    values = options_of(problem)
-    changed = {
-        name: ratio * values[name][rows]
-        for name in problem.per_sample
-        if values.get(name) is not None
-    }
-    if "log_penalty" in values:
-        changed["log_penalty"] = values["log_penalty"] + math.log(ratio)
-    elif "penalty" in values:
-        changed["penalty"] = ratio * values["penalty"]
-    return changed
-
-
-def _factors(random: Generator, *shape: int) -> Tensor:
-    """Draw numbers around one."""
-    return torch.tensor(np.exp(0.4 * random.standard_normal(shape)))
-
-
-def one_of(*choices: T, of: tuple[str, ...] = EVERY) -> T:
-    """Return a field that is drawn from some choices; other kinds of problems than those in `of`
-    have the first.
-    """
-    made: T = field(default=choices[0], metadata={"choices": choices, "of": of})
+def changed(owner: T, **values: object) -> T:
+    """Return a problem, an algorithm or an estimator with other fields."""
+    made: T = replace(cast(Any, owner), **values)
     return made
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is drawn; the list in docs/add_an_estimator.md says it in words."""
-
-    kind: str
-    seed: int
-    samples: int = one_of(3, 1, 2, 7, 17, 40, 65, 130, 300, of=SAMPLED)
-    features: int = one_of(5, 1, 2, 3, 8, 12, of=DENSE)
-    atoms: int = one_of(4, 1, 2, 3, 5, 8, 14, 60, 150, of=DENSE)
-    filters: int = one_of(2, 3, 4, of=IMAGES)
-    channels: int = one_of(1, 2, 3, of=IMAGES[:1])
-    kernel: int = one_of(2, 3, 4, of=IMAGES)
-    stride: int = one_of(1, 2, 3, of=IMAGES)
-    beyond: int = one_of(0, 1, 3, 5, of=IMAGES)
-    cut: bool = one_of(False, True, of=(*IMAGES, RIDGE))
-    penalty: float = one_of(0.1, 0.02, 0.3, of=PENALIZED)
-    l2_penalty: float = one_of(0.0, 0.3, of=DICTIONARY)
-    several: bool = one_of(False, True, of=(*PENALIZED, OWN))
-    moved: bool = one_of(False, True, of=(RIDGE,))
-    nonnegative: bool = one_of(False, False, True, of=PENALIZED)
-    loss: str = one_of("lasso", "reconstruction", "function", of=DICTIONARY)
-    targets: bool = one_of(False, True, of=IMAGES)
-    truth: bool = one_of(False, True, of=DICTIONARY)
-    derived: str = one_of("no", "no", "no", "no", "no", "derived", "apart", of=PENALIZED)
-    norms: bool = one_of(False, True, of=DICTIONARY)
-    unit: float = one_of(1.0, 1.0, 1.0, 2.0**-10, 2.0**13, of=PENALIZED)
-    last: float = one_of(1.0, 1.0, 0.0, 10.0, of=SAMPLED)
-    state: str = one_of("named", "named", "axes", "vector", *ITERATIONS, of=(OWN,))
-    entries: int = one_of(30, 1, 2, 5, of=(OWN,))
-    axes: int = one_of(0, 1, 2, 3, of=(OWN,))
-    scattered: bool = one_of(False, False, True)
-    algorithm: str = one_of("ista", "fista", *USUAL[:4], of=SAMPLED)
-    step: float | None = one_of(None, None, 0.4, 0.9, 1.8, of=SAMPLED)
-    rule: str = one_of("soft", *RULES, of=PENALIZED)
-    restart: bool = one_of(False, True, of=SAMPLED)
-    warm: float = one_of(0.0, 0.0, 0.2, 2.0)
-    depth: int = one_of(12, 50, 130, 300, 500)
-
-    @classmethod
-    def drawn(cls, kind: str, seed: int, random: Generator, **fixed: str) -> Self:
-        """Draw the options of a kind of problem, but for some that are fixed."""
-        options: dict[str, Any] = {"kind": kind, "seed": seed} | fixed
-        for each in fields(cls):
-            if kind in each.metadata.get("of", ()) and each.name not in fixed:
-                choices = each.metadata["choices"]
-                options[each.name] = choices[random.integers(len(choices))]
-        return cls(**options)
-
-    def pairs(self) -> set[object]:
-        """Return the options of this kind of problem, two by two."""
-        drawn = [
-            (each.name, getattr(self, each.name))
-            for each in fields(self)
-            if self.kind in each.metadata.get("of", ())
-        ]
-        return {(self.kind, *pair) for pair in combinations(drawn, 2)}
-
-    @property
-    def dataset(self) -> str:
-        """The spec of the dataset; of an iteration that none makes, a word."""
-        text = ITERATIONS.get(self.state, ITERATION) if self.kind == OWN else DATASETS[self.kind]
-        sizes = {"size": self.kernel + self.beyond, "more": self.atoms + 1}
-        stride = {"stride": min(self.stride, self.kernel - self.cut)}
-        return text.format(**vars(self) | sizes | stride)
-
-    @property
-    def added(self) -> str:
-        """What the spec of the dataset does not tell."""
-        told = DATASETS.get(self.kind, "")
-        others = (each for each in fields(self) if f"{{{each.name}}}" not in told)
-        return "".join(
-            f"{each.name}={value!r}, "
-            for each in others
-            if (value := getattr(self, each.name)) != each.default
-        )
-
-    def problem(self) -> Problem:
-        """Return the problem of the dataset with what no dataset makes."""
-        random = generator(self.seed, f"conformance {self.kind}")
-        if self.dataset == ITERATION:
-            return brought.own_iteration(self.state, self.entries, self.axes, random)
-        problem = make_dataset(self.dataset).problem()
-        values = self._penalties(self._data(options_of(problem), random), random)
-        problem = changed(problem, **values)
-        if self.truth:
-            codes = torch.tensor(random.standard_normal(problem.code_shape))
-            truth = {"generating_dictionary": 0.9 * values["dictionary"], "generating_codes": codes}
-            problem = changed(problem, **truth)
-        kind = type(problem)
-        if self.derived != "no":
-            kind = brought.derived(kind, self.derived == "apart")
-        return kind(**options_of(problem) | in_units(problem, self.unit))
-
-    def _data(self, values: Fields, random: Generator) -> Fields:
-        """Return fields with other data."""
-        if self.cut:
-            # Neither images nor filters are square then, nor is the dictionary of a ridge problem.
-            axes = {"observations": 1, "dictionary": 0} if self.kind == RIDGE else IMAGE_ROWS
-            for name, axis in axes.items():
-                if (whole := values[name]) is not None:
-                    values[name] = whole.narrow(axis, 1, whole.shape[axis] - 1)
-        if self.norms:
-            factors = _factors(random, *values["dictionary"].shape)
-            atoms = factors[:1] if self.kind == SPARSE else factors[:, :1, :1, :1]
-            values["dictionary"] = atoms * values["dictionary"]
-        if self.targets and values["targets"] is None:
-            noise = 0.3 * random.standard_normal(values["observations"].shape)
-            values["targets"] = values["observations"] + torch.tensor(noise)
-        if self.kind != OWN and len(values["observations"]) > 1:
-            # A sample counts for nothing, or much.
-            values["observations"][-1] *= self.last
-        return values
-
-    def _penalties(self, values: Fields, random: Generator) -> Fields:
-        """Return fields with other penalties and losses."""
-        if self.kind in PENALIZED:
-            values["nonnegative"] = self.nonnegative
-        if self.kind in DICTIONARY:
-            values["l2_penalty"] = self.l2_penalty
-            values["loss"] = brought.own_loss if self.loss == "function" else self.loss
-            values |= {"generating_dictionary": None, "generating_codes": None}
-        if self.several and self.kind == SPARSE:
-            atoms = values["dictionary"].shape[1]
-            values["penalty"] = values["penalty"] * _factors(random, atoms)
-        if self.several and self.kind == IMAGES[1]:
-            values["penalty"] = values["penalty"] * _factors(random, *values["penalty"].shape)
-        if self.several and self.kind == PENALTY:
-            penalties = values["log_penalty"]
-            values["log_penalty"] = penalties + _factors(random, *penalties.shape).log()
-        if self.moved:
-            values["theta"] = torch.tensor(0.1, dtype=torch.float64)
-        return values
-
-    def algorithm_on(self, problem: Problem, initial: Tensor) -> Algorithm:
-        """Return the algorithm, whose numbers are in proportion to a problem, and its warm start to
-        some codes.
-        """
-        curvature = problem.lipschitz_constant if self.kind != OWN else 1.0
-        penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
-        cls = ALGORITHMS["iteration" if self.kind == OWN else self.algorithm]
-        options = Fields()
-        if self.algorithm == "noodl":
-            options = self._of_noodl(penalty, curvature)
-        elif self.kind != OWN and self.algorithm in USUAL:
-            # Beyond 1/L neither acceleration nor hard thresholding need converge.
-            farther = self.algorithm in ("ista", "relaxed") and "hard" not in self.rule
-            step = self.step and min(self.step, 1.9 if farther else 1.0) / curvature
-            rule = self.rule.format(penalty * (step or 1 / curvature))
-            options = {"step": step, "thresholding": RULES.get(rule) or rule}
-            options |= {"restart": self.restart} if issubclass(cls, Fista) else {}
-        if self.warm and self.algorithm != "noodl":
-            options["initial"] = self.warm * initial
-        return cls(**options)
-
-    def _of_noodl(self, penalty: float, curvature: float) -> Fields:
-        """Draw up to three updates that have a step or a threshold of their own."""
-        random = generator(self.seed, "conformance noodl")
-        last, *cutoffs = random.uniform(0.5, 2, random.integers(1, 4)) * penalty / curvature
-        steps = random.uniform(0.2, 1, random.integers(0, 4)) / curvature
-        return {
-            "step": self.step and min(self.step, 1.0) / curvature,
-            "thresholding": Hard(float(last)),
-            "lower_bound": penalty * random.uniform(0.3, 2),
-            "steps": tuple(steps.tolist()),
-            "thresholds": tuple(map(float, cutoffs)),
-        }
+def in_units(problem: Problem, ratio: float, rows: list[int] | slice = slice(None)) -> Fields:
+    """Return the fields that have some samples of a problem in other units."""
+    values = options_of(problem)
+    samples = {name: values[name] for name in problem.per_sample if values.get(name) is not None}
+    fields = {name: ratio * tensor[rows] for name, tensor in samples.items()}
+    if "log_penalty" in values:
+        fields["log_penalty"] = values["log_penalty"] + math.log(ratio)
+    elif "penalty" in values:
+        fields["penalty"] = ratio * values["penalty"]
+    return fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,25 +116,27 @@ class Specimen:
     ----------
     problem, loss, algorithm : str
         What tables call them.
-    made : callable
-        Makes the problem.
+    original : Problem
+        It is copied for every use.
     algorithm_on : callable
         Makes the algorithm, for a problem and the codes of a warm start.
-    options : Options or None
-        What was drawn; of no kind if nothing was.
+    drawn : str
+        What was drawn, if anything.
+    scattered : bool
+        Whether each tensor is a part of a larger one, or lies in memory by columns: no estimator
+        may rely on what lies where.
+    depths : list of int
+        Depths in no order, one of them twice.
     """
 
     problem: str
     loss: str
     algorithm: str
-    made: Callable[[], Problem]
+    original: Problem
     algorithm_on: Callable[[Problem, Tensor], Algorithm]
-    options: Options = Options("", 0)
-
-    @property
-    def drawn(self) -> bool:
-        """Tell whether its options are drawn."""
-        return self.options.kind != ""
+    depths: Sequence[int] = (SHALLOW[1], 0, *SHALLOW)
+    drawn: str = ""
+    scattered: bool = False
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -382,20 +145,8 @@ class Specimen:
 
     def __str__(self) -> str:
         """Return the names, and what was drawn."""
-        names = " / ".join(self.names)
-        if not self.drawn:
-            return names
-        algorithm = text(self.make_algorithm())
-        return f"{names}: {self.options.dataset}, {self.options.added}{algorithm}"
-
-    def of(self, problem: Problem) -> Self:
-        """Return a specimen with another problem."""
-        return replace(self, made=lambda: problem)
-
-    @cached_property
-    def original(self) -> Problem:
-        """The problem, which nobody but `make` is given."""
-        return self.made()
+        detail = f": {self.drawn}, {names.text(self.make_algorithm())}" if self.drawn else ""
+        return " / ".join(self.names) + detail
 
     @cached_property
     def initial(self) -> Tensor:
@@ -404,60 +155,36 @@ class Specimen:
         return torch.tensor(random.standard_normal(self.original.code_shape))
 
     def make(
-        self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: object
+        self, dtype: torch.dtype = torch.float64, device: str = "cpu", **values: object
     ) -> Problem:
         """Return a copy of the problem, of a dtype and on a device, perhaps with other fields."""
-        return self._copied(self.original, dtype, device, changes)
+        return self._copied(self.original, dtype, device, values)
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return a copy of the algorithm, of a dtype and on a device."""
         return self._copied(self.algorithm_on(self.original, self.initial), dtype, device, {})
 
-    def _copied(self, owner: Owner, dtype: torch.dtype, device: str, changes: Fields) -> Owner:
+    def _copied(self, owner: T, dtype: torch.dtype, device: str, values: Fields) -> T:
         """Return a problem or an algorithm with new tensors, which no estimator can spoil for the
         next call.
         """
 
         def new(tensor: Tensor) -> Tensor:
             tensor = tensor.to(device, dtype, copy=True)
-            if not self.options.scattered or tensor.ndim < 2:
+            if not self.scattered or tensor.ndim < 2:
                 return tensor
-            # A part of a larger tensor, or one that lies in memory by columns.
             columns = tensor.mT.contiguous()
             return (torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns).mT
 
-        copies = tree_map_only(Tensor, new, options_of(owner))
-        return changed(owner, **copies | changes)
+        copies = tree_map_only(Tensor, new, options_of(cast(Any, owner)))
+        return changed(owner, **copies | values)
 
     @cached_property
     def truth(self) -> Truth:
         """The codes and gradients that are right."""
         return Truth(self.make(), self.make_algorithm())
 
-    @cached_property
-    def depths(self) -> list[int]:
-        """Depths in no order, one of them twice.
-
-        For drawn specimens they are a great one, as the size of the problem permits, a very small
-        one, and one of any magnitude.
-        """
-        if self.problem == "tiny":
-            return [*range(EVERY_DEPTH + 1), *FAR]
-        if not self.drawn:
-            return [SHALLOW[1], 0, *SHALLOW]
-        random = generator(0, f"conformance depths {self.problem}")
-        shape = getattr(self.original, "observations", torch.zeros(1, 1)).shape
-        work = math.prod(self.original.code_shape) * math.prod(shape[1:])
-        great = min(self.options.depth, max(WORK // work, SHALLOW[1]))
-        depths = [great, int(random.integers(0, 3)), int(great ** random.random())]
-        return [*depths, depths[random.integers(3)]]
-
     @property
-    def small(self) -> bool:
-        """Tell whether there are few entries in codes or theta."""
-        return math.prod(self.original.code_shape) * self.original.theta.numel() <= MOST
-
-    @cached_property
     def few(self) -> bool:
         """Tell whether theta has few entries, and no rule jumps: what differences can find."""
         theta, algorithm = self.original.theta, self.make_algorithm()
@@ -468,12 +195,13 @@ class Specimen:
 @cache
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
-    dataset, made = Spec[Dataset]("datasets", NAMED[problem]), make_algorithm(algorithm)
-    return Specimen(problem, loss, algorithm, lambda: dataset.made.problem(loss), lambda *_: made)
+    original, made = make_dataset(NAMED[problem]).problem(loss), make_algorithm(algorithm)
+    depths = [*range(EVERY_DEPTH + 1), *FAR] if problem == "tiny" else Specimen.depths
+    return Specimen(problem, loss, algorithm, original, lambda *_: made, depths)
 
 
-def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Specimen, ...]:
-    """Return the named problems, or all but those for great depth and many samples, with each of
+def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Specimen, ...]:
+    """Return the named problems, or all but those for great depths and many samples, with each of
     their losses and each of the algorithms.
     """
     return tuple(
@@ -484,28 +212,175 @@ def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Sp
     )
 
 
-def _drawn() -> Iterator[Specimen]:
-    """Yield of a few draws the one that brings the most pairs of options not met before: mistakes
-    often need two.
-    """
-    met: set[object] = set()
-    turns = [(kind, {}) for kind in KINDS * ROUNDS]
-    turns += [(SPARSE, {"algorithm": name, "derived": "no"}) for name in OTHERS * OTHER_DRAWS]
-    for index, (kind, fixed) in enumerate(turns):
-        draws = [
-            Options.drawn(kind, index, generator(index, f"conformance draw {trial}"), **fixed)
-            for trial in range(TRIALS)
-        ]
-        best = max(draws, key=lambda each: len(each.pairs() - met))
-        met |= best.pairs()
-        loss = LOSSES.get(kind, best.loss)
-        yield Specimen(f"{kind} #{index}", loss, f"#{index}", best.problem, best.algorithm_on, best)
-
-
-#: Algorithms by name, those of users among them, and those that take options of their own or none.
-ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
-OTHERS = ["solver", *(name for name in ALGORITHMS if name not in (*USUAL, "iteration"))]
-PLAIN = "ista", "fista"
 #: Every problem, loss and plain algorithm.
 GRID = specimens(algorithms=PLAIN)
-DRAWN = tuple(_drawn())
+
+# --- the drawn specimens
+
+#: The most entries of the codes, and of the codes for each of theta.
+MOST_CODES, MOST = 5_000, 500_000
+#: What great depths are lowered to keep: these entries times the layers.
+WORK = 10_000_000
+#: The datasets of a round, those with the most options more often, and the rounds.
+OWN = "iteration"
+SPARSE, IMAGES = "bernoulli_gaussian", "convolutional"
+DATASETS = [SPARSE, OWN, IMAGES, "noisy_crops", "penalty_selection", SPARSE, IMAGES, "equilibrium"]
+DATASETS += [SPARSE, "ridge", "penalty_selection", SPARSE, IMAGES, OWN, SPARSE]
+ROUNDS, OTHERS = 8, 4
+#: Thresholding rules, and the most draws of an algorithm that refuses some.
+RULES, MOST_TRIES = ("soft", "soft", "decaying(decay=0.8)", "decaying(decay=0.97)", "hard"), 100
+#: What the options of datasets are drawn from, by name.
+OPTIONS: dict[str, Sequence[object]] = {
+    "n_samples": (1, 1, 2, 3, 7, 17, 40, 65, 130, 300),
+    "n_features": (1, 2, 3, 5, 8, 12),
+    "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
+    "n_nonzero_coefs": (1,),
+    "size": (2, 4, 6, 9),
+    "kernel": (1, 2, 3, 4),
+    "stride": (1, 2, 3),
+    "channels": (1, 2, 3),
+    "penalty": (0.02, 0.1, 0.3),
+    "penalty_fraction": (0.05, 0.3),
+    "l2_penalty": (0.0, 0.3),
+    "nonnegative": (False, True),
+    "weighted": (False, True),
+    "supervised": (False, True),
+    "learned_penalties": (True,),
+    "observations": ("random",),
+    "seed": range(1000),
+}
+
+
+def pick(random: Generator, choices: Sequence[T]) -> T:
+    """Draw one of some choices."""
+    return choices[random.integers(len(choices))]
+
+
+def _factors(random: Generator, *shape: int) -> Tensor:
+    """Draw numbers around one."""
+    return torch.tensor(np.exp(0.4 * random.standard_normal(shape)))
+
+
+def _observations(problem: Any, random: Generator) -> Tensor:
+    """Return samples of which the last counts much; of images, samples that are not square."""
+    samples: Tensor = problem.observations
+    if samples.ndim > 2:
+        return samples[..., 1:]
+    return torch.cat([samples[:-1], 10 * samples[-1:]])
+
+
+def _penalties(problem: Any, random: Generator) -> Tensor:
+    """Return a penalty for each atom or filter."""
+    return torch.as_tensor(problem.penalty).flatten() * _factors(random, problem.code_shape[1])
+
+
+#: What is added to a problem, by the name of the field, where the field takes it.
+CHANGES: dict[str, Callable[[Any, Generator], object]] = {
+    "generating_codes": lambda problem, random: None,
+    "observations": _observations,
+    "dictionary": lambda problem, random: problem.dictionary * _factors(random, 1),
+    "penalty": _penalties,
+    "log_penalty": lambda problem, random: problem.log_penalty - _factors(random, 1)[0],
+    "nonnegative": lambda problem, random: True,
+    "l2_penalty": lambda problem, random: 0.3,
+    "targets": lambda problem, random: problem.observations.roll(1, -1),
+    "loss": lambda problem, random: brought.own_loss,
+    "theta": lambda problem, random: problem.theta + 0.1,
+}
+
+
+def _added(problem: Problem, random: Generator) -> tuple[Problem, str]:
+    """Return a problem with some of what no dataset makes, and what that is."""
+    told = ""
+    for name, change in CHANGES.items():
+        if name in options_of(problem) and random.random() < 0.3:
+            with suppress(InvalidArgument):
+                problem = changed(problem, **{name: change(problem, random)})
+                told += f", another {name}"
+    if "penalty" in dir(problem) and random.random() < 0.15:
+        kind = brought.derived(type(problem), bool(random.integers(2)))
+        return kind(**options_of(problem)), f"{told}, a derived class"
+    unit = pick(random, (1.0, 1.0, 2.0**-10, 2.0**13))
+    return changed(problem, **in_units(problem, unit)), f"{told}, in units of {unit:g}"
+
+
+def _problem(name: str, random: Generator) -> tuple[Problem, str, str]:
+    """Draw a problem of a dataset that is not too large, its loss and what it is made of."""
+    if name == OWN:
+        return brought.own_iteration(random), "function", OWN
+    cls = entries("datasets")[name]
+    taken = [each.name for each in names.options(cls) if each.name in OPTIONS]
+    while True:
+        with suppress(InvalidArgument):
+            dataset = cls(**{each: pick(random, OPTIONS[each]) for each in taken})
+            loss = pick(random, dataset.losses)
+            problem, told = _added(dataset.problem(loss), random)
+            codes = math.prod(problem.code_shape)
+            if codes <= MOST_CODES and codes * problem.theta.numel() <= MOST:
+                loss = "function" if callable(getattr(problem, "loss", "")) else loss
+                return problem, loss, names.text(dataset) + told
+
+
+def _algorithm(cls: type[Algorithm], seed: int, problem: Problem, initial: Tensor) -> Algorithm:
+    """Draw the options of an algorithm, in proportion to a problem, until it takes them."""
+    random = generator(seed, "conformance algorithm")
+    taken = [each.name for each in names.options(cls)]
+    curvature = problem.lipschitz_constant if "step" in taken else 1.0
+    penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
+    for _ in range(MOST_TRIES):
+        rules = *RULES, Hard(random.uniform(0.5, 2) * penalty / curvature), brought.Squeeze()
+        rule, step = pick(random, rules), pick(random, (None, 0.4, 0.9, 1.5))
+        if isinstance(rule, Hard) or issubclass(cls, Fista | Noodl):
+            # Beyond 1/L neither acceleration nor hard thresholding need converge.
+            step = step and min(step, 1.0)
+        values = {
+            "step": step and step / curvature,
+            "thresholding": rule,
+            "restart": random.random() < 0.5,
+            "lower_bound": random.uniform(0.3, 2) * penalty,
+            "steps": tuple(random.uniform(0.2, 1, random.integers(4)) / curvature),
+            "thresholds": tuple(random.uniform(0.5, 2, random.integers(3)) * penalty / curvature),
+        }
+        warm = pick(random, (None, None, 0.2 * initial, 2.0 * initial))
+        with suppress(InvalidArgument):
+            return cls(**{name: values[name] for name in taken if name in values}, initial=warm)
+    return cls()
+
+
+#: Algorithms by name, those of users among them, and those that are drawn most often.
+ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
+USUAL = "ista", "ista", "fista", "fista", "heavy_ball", "relaxed"
+
+
+def _drawn(index: int, dataset: str, algorithm: str = "") -> Specimen:
+    """Draw a specimen of a dataset, and of an algorithm."""
+    random = generator(index, "conformance draw")
+    problem, loss, told = _problem(dataset, random)
+    algorithm = algorithm or pick(random, USUAL)
+    if isinstance(problem, FixedPoint):
+        algorithm = problem.default_algorithm
+    work = math.prod(problem.code_shape) * problem.theta.numel()
+    great = min(pick(random, (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
+    scattered = random.random() < 0.35
+    depths = [great, int(random.integers(3)), int(great ** random.random())]
+    return Specimen(
+        f"{dataset} #{index}",
+        loss,
+        algorithm,
+        problem,
+        partial(_algorithm, ALGORITHMS[algorithm], index),
+        [*depths, pick(random, depths)],
+        told + ", scattered in memory" * scattered,
+        scattered,
+    )
+
+
+def _turns() -> Iterator[tuple[str, ...]]:
+    """Yield what specimens are drawn of: all datasets, and algorithms that are not usual."""
+    for dataset in DATASETS * ROUNDS:
+        yield (dataset,)
+    for algorithm in [name for name in ALGORITHMS if name not in (*USUAL, "iteration")] * OTHERS:
+        yield SPARSE, algorithm
+
+
+DRAWN = tuple(_drawn(index, *turn) for index, turn in enumerate(_turns()))
