@@ -113,7 +113,11 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(store, p
     assert [row["step"] for row in learned.rows] == [0, 1, 2, 3]
     assert (learned.kind, learned.arrays) == ("learning", ["dictionary"])
     # What a finished experiment kept for going on is not needed any more.
-    assert not store.place(CarriedExperiment.registered("planted-learning")).path.with_suffix("").exists()
+    assert (
+        not store.place(CarriedExperiment.registered("planted-learning"))
+        .path.with_suffix("")
+        .exists()
+    )
     # What broke is tried again, and goes on from what it kept.
     before = path.stat().st_mtime_ns
     run = Run(selection("planted-resumes", "planted-works"), store)
