@@ -271,8 +271,7 @@ class Question:
 
     def verdict(self) -> Part:
         """Return the first verdict that a rule gives."""
-        rules = self.unknown, self.agreement, self.rounding, self.mistake, self.tightened
-        return next(filter(None, (rule() for rule in rules)), None) or self.early()
+        return self.unknown() or self.compared() or self.solver()
 
     def ruled(self, verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
         """Return a verdict with its reasons."""
@@ -294,60 +293,50 @@ class Question:
             why = first_line(refused).partition("; use")[0]
             return Part(name, "undecided", np.nan, f"has no truth: {why}")
 
-    def agreement(self) -> Part | None:
-        """The gradient is the truth, or what the layer computes in its place."""
-        if self.truth.agrees(self.mine):
-            if self.error > BEYOND * RESOLVED:
-                return self.ruled("undecided", self.off, "so no more can be told")
-            return self.ruled("right", f"agrees to {number(self.error)} with {self.truth.what}")
+    def compared(self) -> Part | None:
+        """The gradient is the truth, or what the layer computes in its place, or one of single
+        precision, or that of a mistake which no solver makes.
+        """
+        truth, mine, error, off = self.truth, self.mine, self.error, self.off
+        if truth.agrees(mine):
+            if error > BEYOND * RESOLVED:
+                return self.ruled("undecided", off, "so no more can be told")
+            return self.ruled("right", f"agrees to {number(error)} with {truth.what}")
         for computed in self.computed():
-            if computed.agrees(self.mine):
-                return self.ruled(
-                    "inexact", self.off, f"it agrees with {computed.what}", self.truth.early
-                )
-        return None
-
-    def rounding(self) -> Part | None:
-        """The gap is one of single precision."""
-        if self.error >= ROUNDED:
-            return None
-        if self.judge.precise and only_single([self.mine]):
-            return self.ruled("wrong", self.off, mistakes=(SINGLE,))
-        return self.ruled("inexact", self.off, SINGLE_PATH)
-
-    def mistake(self) -> Part | None:
-        """A mistake explains the gap, and a solver that stops early does not."""
+            if computed.agrees(mine):
+                return self.ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
+        if error < ROUNDED:
+            if self.judge.precise and only_single([mine]):
+                return self.ruled("wrong", off, mistakes=(SINGLE,))
+            return self.ruled("inexact", off, SINGLE_PATH)
         strong, mistakes = self.likely
-        if strong or (mistakes and self.error > self.truth.explained):
-            return self.ruled("wrong", self.off, mistakes=mistakes)
+        if strong or (mistakes and error > truth.explained):
+            return self.ruled("wrong", off, mistakes=mistakes)
         return None
 
-    def tightened(self) -> Part | None:
-        """A tighter solver closes the gap, or leaves it."""
-        judge, error = self.judge, self.error
-        if judge.tighten is None:
-            return None
-        layer = replace(judge.layer, call=tightened(judge.layer.call, judge.tighten))
-        tight = replace(judge, layer=layer, tighten=None)
-        moved, after = max(map(distance, tight.outputs, judge.outputs)), error
-        if moved > EXACT:
-            after = tight.judged(self.part, layer.gradient(layer.theta)).error
-        says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
-        if after <= error / 3:
-            return self.ruled("inexact", self.off, says)
-        if moved <= error / BEYOND:
-            return self.ruled("wrong", self.off, says, mistakes=self.likely[1])
-        return self.ruled("undecided", self.off, says)
-
-    def early(self) -> Part:
-        """A solver that stops early explains the gap, or nothing does."""
+    def solver(self) -> Part:
+        """A solver that stops early explains the gap, as a tighter one shows, or nothing does."""
+        judge, truth, error, off = self.judge, self.truth, self.error, self.off
+        _, mistakes = self.likely
+        if judge.tighten is not None:
+            layer = replace(judge.layer, call=tightened(judge.layer.call, judge.tighten))
+            tight = replace(judge, layer=layer, tighten=None)
+            moved, after = max(map(distance, tight.outputs, judge.outputs)), error
+            if moved > EXACT:
+                after = tight.judged(self.part, layer.gradient(layer.theta)).error
+            says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
+            if after <= error / 3:
+                return self.ruled("inexact", off, says)
+            if moved <= error / BEYOND:
+                return self.ruled("wrong", off, says, mistakes=mistakes)
+            return self.ruled("undecided", off, says)
         # It may be right: other hints would mislead.
-        series = tuple(each for each in self.likely[1] if each.startswith(SERIES))
-        if self.error <= BEYOND * self.truth.interval:
-            return self.ruled("inexact", self.off, self.truth.early, mistakes=series)
-        if self.error <= self.truth.explained:
-            return self.ruled("undecided", self.off, self.truth.remedy, mistakes=series)
-        return self.ruled("wrong", self.off, mistakes=self.likely[1])
+        series = tuple(each for each in mistakes if each.startswith(SERIES))
+        if error <= BEYOND * truth.interval:
+            return self.ruled("inexact", off, truth.early, mistakes=series)
+        if error <= truth.explained:
+            return self.ruled("undecided", off, truth.remedy, mistakes=series)
+        return self.ruled("wrong", off, mistakes=mistakes)
 
     # --- the claim, and the truths that it is compared with
 
