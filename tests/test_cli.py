@@ -90,10 +90,15 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     # asv's history has the same times, and asv itself reads it.
     (path,) = (repository / ".asv" / "quick" / "results").glob("*/*-existing*.json")
     history = Results.load(str(path))
-    timed = results.timings[results.timings["estimator"] == "alternating"]
-    parameters = [[repr(case)], ["'alternating'"], [str(int(depth)) for depth in timed["depth"]]]
-    times = history.get_result_value("timing.Time.time_estimate", parameters)
-    assert times == pytest.approx(timed["seconds"].tolist(), rel=1e-5)
+    timed = [
+        cost
+        for cost in results.costs
+        if (cost.estimator, cost.metric) == ("alternating", "seconds")
+    ]
+    parameters = [["'alternating'"], [str(cost.depth) for cost in timed]]
+    name = f"timing.{case.replace('-', '_')}.time_estimate"
+    times = history.get_result_value(name, parameters)
+    assert times == pytest.approx([cost.value for cost in timed], rel=1e-5)
     # A second run has nothing to do.
     again = run(*arguments, cwd=repository, path=plugin)
     assert "times and memories measured now" in done.stdout

@@ -18,7 +18,8 @@ from examples import TINY
 
 import pudle
 from pudle import names
-from pudle.measuring.run import Task
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Work
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.
@@ -212,15 +213,16 @@ def test_modules_that_a_script_imported_stay_its_own(tmp_path, monkeypatch):
 def test_the_bytes_of_files_are_in_keys_and_travel_and_their_place_is_not(folder, monkeypatch):
     write_neighbors(folder, 2)
     (folder / "unused.py").write_text("")
-    case = dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py")
     store, spec = Store(folder / "store", "quick"), names.text(pudle.make_estimator("mine.py"))
 
     def keys():
+        # A case keeps the objects that its specs made.
+        case = dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py")
         places = store.path(TINY, spec), store.path(case, "backprop"), store.path(TINY, "backprop")
         return *places, store.reference_path(case, 0, "exact")
 
     before = keys()
-    files = Task("score", "", (TINY, spec), store, 1.0).input_files
+    files = Work("", [Scores(TINY, spec)], store, 1.0, print).input_files
     sent = {path.name for path, travels in files if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
     shutil.copytree(folder, folder / "moved")

@@ -119,10 +119,11 @@ def strict(content: object) -> Any:
 
     TypeError, ValueError and AttributeError say that it holds something else.
     """
-    return json.loads(json.dumps(content, default=_plain), parse_constant=lambda _: None)
+    return json.loads(json.dumps(content, default=plain), parse_constant=lambda _: None)
 
 
-def _plain(value: Any) -> object:
+def plain(value: Any) -> object:
+    """Return a record, or another value that JSON does not hold, as one that it does."""
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

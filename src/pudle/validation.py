@@ -105,6 +105,13 @@ def check_options(
             raise InvalidArgument(f"{name}={value} is above {limit}: give at most that")
 
 
+class CheckedOptions:
+    """A dataclass that refuses options out of range, see `check_options`, when it is made."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
 def as_tensor(value: object) -> Tensor:
     """Return a tensor as it is, and an array or a data frame as a tensor, in the same memory unless
     it runs backwards or must not be written to, which torch refuses or warns of.

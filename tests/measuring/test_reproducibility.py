@@ -23,14 +23,14 @@ import json, sys
 from pathlib import Path
 import torch
 from pudle.measuring.case import Case
-from pudle.measuring.measurement import measure
+from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
 
 torch.set_num_threads(int(sys.argv[2]))
 store = Store(Path(sys.argv[1]), "quick")
 for case in json.loads(sys.argv[3]):
     for estimator in json.loads(sys.argv[4]):
-        measure(Case(**case), estimator, store)
+        Scores(Case(**case), estimator).measure(store)
 """
 
 

@@ -5,12 +5,13 @@ reason, and never broken.
 import dataclasses
 
 import pytest
-from examples import TINY, selected
+from examples import TINY, filled, selected
 
 from pudle import names
 from pudle.measuring.contents import BROKEN
-from pudle.measuring.measurement import measure
-from pudle.measuring.run import fill, plan, survey
+from pudle.measuring.results.reference import CaseReference
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Run
 from pudle.references.certified import MINIMIZER_TARGETS
 
 RIDGE = dataclasses.replace(TINY, dataset="ridge(n_samples=3, n_components=4)", loss="linear")
@@ -53,8 +54,8 @@ UNFIT = {
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_does_not_fit_is_unsupported_with_the_reason(name, store):
     case, reason = UNFIT[name]
-    record = measure(case, "backprop", store)
-    assert {row["status"] for row in record.scores} == {"unsupported"}
+    record = Scores(case, "backprop").measure(store)
+    assert {row.status for row in record.scores} == {"unsupported"}
     assert record.status not in BROKEN
     assert reason in record.reason and "\n" not in record.reason
     assert len(record.scores) == len(case.seeds) * len(case.depths) * len(case.targets)
@@ -64,8 +65,8 @@ def test_a_target_that_fits_is_scored_beside_one_that_does_not(store):
     case = dataclasses.replace(
         TINY, targets=("exact", "gstar", "gtilde"), algorithm="ista(thresholding='hard')"
     )
-    record = measure(case, "alternating", store)
-    statuses = {(row["target"], row["status"]) for row in record.scores}
+    record = Scores(case, "alternating").measure(store)
+    statuses = {(row.target, row.status) for row in record.scores}
     assert statuses == {("exact", "unsupported"), ("gstar", "ok"), ("gtilde", "ok")}
 
 
@@ -74,17 +75,17 @@ def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(store):
     cases = tuple(
         dataclasses.replace(case, name=name, seeds=(0,)) for name, (case, _) in UNFIT.items()
     )
-    selection = selected("alternating", cases=cases, windows=(1, 2), jacobian_error=True)
-    records = fill(plan(survey(selection, store)))
-    assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
-    assert not any(plan(survey(selection, store)))
+    selection = selected("alternating", cases=cases)
+    run = filled(selection, store)
+    assert [run.records[each].status for each in run.scores] == ["unsupported"] * len(UNFIT)
+    assert not any(stage.works for stage in Run(selection, store).missing())
 
 
 def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(store):
-    assert measure(TINY, "alternating", store).status == "ok"
+    assert Scores(TINY, "alternating").measure(store).status == "ok"
     case, reason = UNFIT["threshold"]
-    assert store.read_reference(case, 0, "exact") is not None
-    record = measure(case, "alternating", store)
+    assert CaseReference(case, 0, "exact").read(store) is not None
+    record = Scores(case, "alternating").measure(store)
     assert record.status == "unsupported" and reason in record.reason
 
 

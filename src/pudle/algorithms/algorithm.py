@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ..described import described
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument
 from ..names import make
 from ..problems import Problem
 from ..validation import check_alike, check_integer, check_positive
+from .requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
 from .thresholding import Soft, Thresholding
 
 P = ParamSpec("P")
@@ -62,13 +63,13 @@ class State:
         """
         tensors = {}
         for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
+            value: object = getattr(self, each.name)
             if each.metadata.get("constant"):
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
                 tensors[each.name] = value
-            items = value.values() if isinstance(value, dict) else value
-            if isinstance(value, (tuple, list, dict)) and any(isinstance(i, Tensor) for i in items):
+            items = [*value.values()] if isinstance(value, dict) else value
+            if isinstance(items, tuple | list) and any(isinstance(item, Tensor) for item in items):
                 raise InvalidArgument(
                     f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
                     " give each tensor a field of its own, or stack them into one"
@@ -147,6 +148,10 @@ class Algorithm(ABC):
     #: Whether `advance` uses the step; otherwise a run computes none, and it is that of
     #: `plain_layer` alone.
     uses_step: ClassVar[bool] = True
+    #: What it needs of a problem; a problem that lacks it is refused.
+    needs: ClassVar[tuple[Requirement, ...]] = ()
+    #: The algorithm to use where that is lacking.
+    instead: ClassVar[str] = "ista"
 
     def __post_init__(self) -> None:
         if self.step is not None:
@@ -177,6 +182,10 @@ class Algorithm(ABC):
     def advance(self, problem: Problem, state: State, step: float) -> State:
         """Run one layer."""
 
+    def check_supported(self, problem: Problem) -> None:
+        """Raise `UnsupportedProblem` where the problem lacks what the algorithm `needs`."""
+        check_needs(self.name, self.needs, self.instead, problem, self)
+
     def step_size(self, problem: Problem) -> float:
         """Return the step used on this problem.
 
@@ -201,7 +210,13 @@ class Algorithm(ABC):
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         """Return the state before the first layer: the given codes, else the algorithm's warm
         start, else zeros. Only the given codes are differentiated, if they require a gradient.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If the problem lacks what the algorithm needs.
         """
+        self.check_supported(problem)
         if initial is None and self.initial is not None:
             initial = self.initial.detach()
         codes = problem.initial_codes() if initial is None else initial
@@ -323,19 +338,17 @@ def run_layers(
 def is_recorded(problem: Problem, state: State) -> bool:
     """Return whether torch records or transforms what is computed from a problem and a state."""
     recording = torch.is_grad_enabled()
+    values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
         isinstance(each, Tensor) and ((recording and each.requires_grad) or is_wrapped(each))
-        for each in (state.codes, *vars(problem).values())
+        for each in values
     )
 
 
 def refuse_recorded(algorithm: Algorithm, problem: Problem, state: State) -> None:
     """Refuse to differentiate an algorithm that is not `differentiable`."""
     if not algorithm.differentiable and is_recorded(problem, state):
-        raise UnsupportedProblem(
-            f"{algorithm.name} solves the inner problem, and its steps are not differentiated: use"
-            " an implicit estimator such as analytic, or the algorithm ista"
-        )
+        check_needs("a derivative", [DIFFERENTIABLE_LAYERS], "", problem, algorithm)
 
 
 def is_wrapped(tensor: Tensor) -> bool:

@@ -196,8 +196,7 @@ class Noodl(Ista):
                 " rule"
             )
         check_positive("lower_bound", self.lower_bound)
-        for name in ("steps", "thresholds"):
-            values = getattr(self, name)
+        for name, values in (("steps", self.steps), ("thresholds", self.thresholds)):
             if not isinstance(values, tuple | list):
                 raise InvalidArgument(
                     f"{name}={values!r} is not a tuple of numbers: write ({values},)"
@@ -233,4 +232,5 @@ class Noodl(Ista):
 
 def following(momentum: Momentum) -> Momentum:
     """Return ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2)) / 2``."""
-    return (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+    after: Momentum = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+    return after

@@ -16,6 +16,7 @@ import torch
 
 from .. import names
 from ..algorithms import Algorithm
+from ..data import Dataset
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
 from ..references.certified import TARGETS, Reference, reference
@@ -85,12 +86,20 @@ class Case:
                     check_integer(f"case {self.name}: {name}", value, 0)
             object.__setattr__(self, name, values)
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
+        for name in ("dataset", "algorithm"):
+            (spec,) = names.specs(f"{name}s", [getattr(self, name)])
+            object.__setattr__(self, name, spec)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
 
     @property
-    def problem(self) -> tuple[Any, ...]:
+    def problem(self) -> tuple[str, str, tuple[int, ...], tuple[str, ...], str]:
         """What is solved: cases with the same one differ in the algorithm and in the depths."""
         return self.dataset, self.loss, self.seeds, self.targets, self.dtype
+
+    @property
+    def objects(self) -> tuple[Dataset, Algorithm]:
+        """The dataset and the algorithm."""
+        return names.make_dataset(self.dataset), names.make_algorithm(self.algorithm)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""

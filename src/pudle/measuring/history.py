@@ -15,7 +15,6 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,10 @@ from .. import names
 from ..errors import UnreadableResult
 from ..files import write_atomically
 from ..workers import run_in_copy
-from .contents import CostRecord, RunList, ScoreRecord
+from .contents import RunList
 from .provenance import git
+from .results.cost import CostRecord
+from .results.score import ScoreRecord
 from .selection import SELECTION_VARIABLE
 
 
@@ -82,16 +83,12 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
-    stored = dict(_stored(folder))
+    stored = _Stored(folder)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         function = get_benchmark_from_name(benchmark_dir, name).func
-        values = [
-            _looked_up(function, stored, *cell)
-            if benchmark["type"] == "track"
-            else stored.get((function.__self__.metric, *cell), math.nan)
-            for cell in itertools.product(*parameters)
-        ]
+        look_up = stored.tracked if benchmark["type"] == "track" else stored.measured
+        values = [look_up(function, *cell) for cell in itertools.product(*parameters)]
         # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in values]
         counts = [1 if each else None for each in samples]
@@ -100,34 +97,46 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     content.save(configuration.results_dir)
 
 
-def _looked_up(function: Any, stored: Any, *cell: Any) -> float | None:
-    """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
-    where it fails.
+class _Stored:
+    """What a folder's store holds: scores by case and estimator, and costs by metric and
+    parameters.
     """
-    *pair, depth = cell
-    try:
-        function.__self__.look_up(stored[*pair], depth)
-        return float(function(*cell))
-    except (NotImplementedError, KeyError):
-        return math.nan
-    except RuntimeError:
-        return None
 
+    def __init__(self, folder: Path) -> None:
+        run = RunList.read(folder / "run.json")
+        self.scores: dict[tuple[str, str], ScoreRecord] = {}
+        self.costs: dict[tuple[str, str, str, int], CostRecord] = {}
+        for case, estimator, place in run.records:
+            with contextlib.suppress(UnreadableResult):
+                self.scores[case, estimator] = ScoreRecord.read(folder / "store" / place)
+        for *_, place in run.costs:
+            with contextlib.suppress(UnreadableResult):
+                record = CostRecord.read(folder / "store" / place)
+                self.costs[record.identity] = record
 
-def _stored(folder: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield the stored scores by case and estimator, and the costs by metric and parameters, with
-    samples for times, and None where something broke.
-    """
-    run = RunList.read(folder / "run.json")
-    for *pair, place in run.records:
-        with contextlib.suppress(UnreadableResult):
-            yield tuple(pair), ScoreRecord.read(folder / "store" / place)
-    for metric, *cell, place in run.costs:
-        with contextlib.suppress(UnreadableResult):
-            record = CostRecord.read(folder / "store" / place)
-            value = record.samples or record.value
-            if record.value is not None and record.baseline is not None:
-                value = record.value + record.baseline
-                yield ("baseline", record.case), record.baseline
-            skipped = record.status == "skipped"
-            yield (metric, *cell), math.nan if skipped else value
+    def tracked(self, function: Any, estimator: str, depth: int) -> float | None:
+        """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell,
+        None where it fails.
+        """
+        try:
+            function.__self__.look_up(self.scores[function.__self__.case.name, estimator], depth)
+            return float(function(estimator, depth))
+        except (NotImplementedError, KeyError):
+            return math.nan
+        except RuntimeError:
+            return None
+
+    def measured(self, function: Any, *cell: Any) -> float | list[float] | None:
+        """Return the samples of a time, or a peak with the process that it is measured in; NaN
+        where a cell is skipped or not measured, None where it fails.
+        """
+        if (metric := function.__self__.metric) == "baseline":
+            (case,) = cell
+            baselines = (each.baseline for each in self.costs.values() if each.case == case)
+            return next((each for each in baselines if each is not None), math.nan)
+        record = self.costs.get((metric, function.__self__.case.name, *cell))
+        if record is None or record.status == "skipped":
+            return math.nan
+        if record.value is not None and record.baseline is not None:
+            return record.value + record.baseline
+        return record.samples or record.value

@@ -38,11 +38,12 @@ def drawn(random: np.random.Generator, *shape: int) -> Tensor:
 class _FieldNamedByParameter:
     """An attribute that a field of the same name takes the place of."""
 
-    def __get__(self, problem: Any, owner: type) -> Tensor:
+    def __get__(self, problem: "Problem | None", owner: type) -> Tensor:
         if problem is None:
             # A dataclass takes an attribute of the class for the default of a field.
             raise AttributeError("theta belongs to an object")
-        return getattr(problem, problem.parameter)
+        theta: Tensor = getattr(problem, problem.parameter)
+        return theta
 
 
 class Problem(ABC):
@@ -209,7 +210,9 @@ class Problem(ABC):
 
     def linearized(self, codes: Tensor) -> Linearized:
         """Return the derivative of `stationarity` in the codes, by products with vectors."""
-        return Linearized(self.stationarity, codes, joint=self.joint)
+        return Linearized(
+            self.stationarity, codes, joint=self.joint, known_symmetric=self.symmetric
+        )
 
     def piece(self, codes: Tensor) -> Tensor:
         """Return what is constant where the penalty is smooth: the active set, and its signs for

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
+from msgspec import structs
 
 from ... import paired
 from ...errors import PudleError
+from ..contents import Round
 
 #: Case, estimator and depth.
 Cell = tuple[str, str, int]
@@ -23,41 +24,34 @@ ROUNDS = 14
 
 def time_in_turns(
     timers: Mapping[str, Timer], cells: Sequence[Cell], until: float = math.inf
-) -> list[dict[str, Any]]:
-    """Time cells on both sides; no cell is begun after `until`, of the monotonic clock.
-
-    The result is the rows of the table that `compare_rounds` takes.
+) -> list[Round]:
+    """Time cells on both sides, ``base`` and ``head``; no cell is begun after `until`, of the
+    monotonic clock.
     """
-    rows = []
-    for cell in cells:
+    rounds = []
+    for case, estimator, depth in cells:
         if time.monotonic() > until:
             break
-        row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
-        times = {}
+        place = {"case": case, "estimator": estimator, "depth": depth}
+        times: dict[str, float] = {}
         try:
             # These times do not count: base comes first.
             for name in timers:
-                times[name] = timers[name](cell)
+                times[name] = timers[name]((case, estimator, depth))
             for turn in range(ROUNDS):
                 for number in paired.order(turn, len(timers)):
                     name = [*timers][number]
-                    times[name] = timers[name](cell)
-                rows.append(row | {"round": turn} | times)
+                    times[name] = timers[name]((case, estimator, depth))
+                rounds.append(Round(**place, round=turn, **times))
         except PudleError as error:
             # Where base has no time either, a failure of head is no regression.
-            missing = {"base": times.get("base"), "head": None}
-            rows.append(row | {"round": -1, "reason": str(error)} | missing)
-    return rows
+            base = times.get("base")
+            rounds.append(Round(**place, round=-1, reason=str(error), base=base))
+    return rounds
 
 
-def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def compare_rounds(rounds: Sequence[Round]) -> pd.DataFrame:
     """Compare the times of every cell over its rounds.
-
-    Parameters
-    ----------
-    rows : sequence of mappings
-        Seconds of ``base`` and ``head`` for each case, estimator, depth and round, and ``reason``,
-        which says why a time is missing.
 
     Returns
     -------
@@ -68,10 +62,10 @@ def compare_rounds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         and ``reason_head``. Where a time is missing, change and p-values are NaN, and that is the
         first reason for it.
     """
-    rounds = pd.DataFrame(rows, columns=[*CELL, "base", "head", "reason"])
-    rounds = rounds.astype({"base": "float64", "head": "float64"})
+    rows = pd.DataFrame(map(structs.asdict, rounds), columns=[*CELL, "base", "head", "reason"])
+    rows = rows.astype({"base": "float64", "head": "float64"})
     compared = []
-    for cell, times in rounds.groupby(CELL, sort=False):
+    for cell, times in rows.groupby(CELL, sort=False):
         base, head = times[["base", "head"]].median()
         reason = next(filter(None, times["reason"]), "")
         missing = paired.Ratio(math.nan, p_value=math.nan)
