@@ -2,12 +2,12 @@
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from pudle.measuring.commands import selection_options
+from pudle.measuring.options import Options
 from pudle.terminal import PATH, POSITIVE, check_device, echo, home_option, profile_option
 
 _file_option = functools.partial(click.option, type=PATH, metavar="FILE")
@@ -38,7 +38,8 @@ def compare_command(
     home: Path | None,
     markdown: Path | None,
     csv: Path | None,
-    **options: Any,
+    options: Options,
+    minutes: float | None,
 ) -> None:
     """Compare HEAD with BASE: fail where accuracy, time or memory got worse.
 
@@ -64,15 +65,16 @@ def compare_command(
     from pudle.reports.compare import judge, sides, summary
 
     source = click.get_current_context().get_parameter_source
-    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in options):
+    measured = (*vars(options), "minutes")
+    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in measured):
         raise InvalidArgument(
             "--estimator, --only, those from --dataset to --device, and --minutes choose what --run"
             " measures: add --run"
         )
     # Before any commit is built.
-    if options["only"] and not options["estimators"]:
+    if options.only and not options.estimators:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
-    check_device(options["device"])
+    check_device(options.device)
     default_home = results_home()
     home, root = home or default_home, default_home.parent
     limits, names = judge.Limits.of_repository(root), (base, head)
@@ -85,7 +87,7 @@ def compare_command(
     if not folders:
         pair = CommitPair(home, sides.commit_named(base), sides.commit_named(head), profile)
     if pair and run:
-        pair.measure(root, functools.partial(echo, err=True), **options)
+        pair.measure(root, functools.partial(echo, err=True), options, minutes=minutes)
     together = pair.read() if pair and lies_at(pair.rounds_path) else None
     old, new = (
         sides.load_pair(pair)
