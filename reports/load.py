@@ -151,7 +151,7 @@ class Results:
         of_case = [record for record in self.records if record.case.name == case]
         return seeds_of(of_case, metric, target)
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """The metrics that were measured, of those that a figure can show."""
         measured = {row.metric for row in self.numbers}
