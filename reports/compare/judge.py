@@ -21,6 +21,7 @@ from scipy import stats
 from pudle import paired
 from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case, labels
+from pudle.measuring.commits.turns import Cell
 from pudle.measuring.contents import Round, Rounds
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.load import BROKEN, Results, grouped
@@ -185,8 +186,6 @@ class Side(NamedTuple):
     reason: str = ""
 
 
-#: What was timed: case, estimator and depth.
-Timed = tuple[str, str, int]
 #: Each number with its two sides, base and head.
 Pairs = dict[Place, list[Side]]
 
@@ -273,9 +272,9 @@ def compare(
     if together:
         pairs = {place: pair for place, pair in pairs.items() if place.metric != "seconds"}
         for (case, estimator, depth), each in times.items():
-            old, new = ("error" if lost else "ok" for lost in (isnan(each.base), each.reason))
-            place = Place(case, estimator, None, depth, "seconds", None)
-            pairs[place] = [Side(each.base, old), Side(each.head, new, each.reason)]
+            old = Side(each.base, "error" if isnan(each.base) else "ok")
+            new = Side(each.head, "error" if each.reason else "ok", each.reason)
+            pairs[Place(case, estimator, None, depth, "seconds", None)] = [old, new]
     redefined = _redefined(base.cases, head.cases)
     judge = _Judge((base, head), limits, times, redefined, bool(unequal), elsewhere)
     worst: dict[tuple[object, ...], Judged] = {}
@@ -307,30 +306,35 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     What one side lacks has the status of its record, where that failed. What is missing counts as
     never measured, unless a time limit made that `partial`.
     """
-    absent, pairs = () if partial else ("missing",), Pairs()
-    for number, side in enumerate(sides):
-        for row in side.rows:
-            if row.metric in METRICS and row.status not in absent:
-                where = row.target, row.depth, row.metric, row.seed
-                pair = pairs.setdefault(Place(row.case, row.estimator, *where), [Side(), Side()])
-                pair[number] = Side(row.value, row.status, row.reason)
-    for number, side in enumerate(sides):
-        failed = {
+    absent = () if partial else ("missing",)
+    numbers = [
+        {
+            Place(row.case, row.estimator, row.target, row.depth, row.metric, row.seed): Side(
+                row.value, row.status, row.reason
+            )
+            for row in side.rows
+            if row.metric in METRICS and row.status not in absent
+        }
+        for side in sides
+    ]
+    failed = [
+        {
             (record.case.name, record.estimator): Side(nan, record.status, record.reason)
             for record in side.records
             if record.status not in ("ok", *absent)
         }
-        for place, pair in pairs.items():
-            if not pair[number].status:
-                pair[number] = failed.get(place[:2], Side())
+        for side in sides
+    ]
+    places = {**numbers[0], **numbers[1]}
     # Where one side's record failed as a whole, the other's cells say so one by one.
-    by_depth = {
-        (place.case, place.estimator, place.metric) for place in pairs if place.depth is not None
-    }
+    by_depth = {(place[:2], place.metric) for place in places if place.depth is not None}
     return {
-        place: pair
-        for place, pair in pairs.items()
-        if place.depth is not None or (place.case, place.estimator, place.metric) not in by_depth
+        place: [
+            known.get(place) or lost.get(place[:2], Side())
+            for known, lost in zip(numbers, failed, strict=True)
+        ]
+        for place in places
+        if place.depth is not None or (place[:2], place.metric) not in by_depth
     }
 
 
@@ -353,7 +357,7 @@ def _repeats(base: Results, head: Results) -> list[Round]:
     ]
 
 
-def _times(rounds: Iterable[Round]) -> dict[Timed, TimeChange]:
+def _times(rounds: Iterable[Round]) -> dict[Cell, TimeChange]:
     """Compare times over their rounds; a longer list of them brings no more false alarms."""
     changes = {}
     for cell, some in grouped(rounds, lambda each: (each.case, each.estimator, each.depth)).items():
@@ -399,7 +403,7 @@ class Growth(NamedTuple):
 class _Judge:
     sides: Sequence[Results]
     limits: Limits
-    times: Mapping[Timed, TimeChange]
+    times: Mapping[Cell, TimeChange]
     #: Why a case's name has another meaning.
     redefined: Mapping[str, str]
     #: Whether the sides were measured in unequal environments, or where sums differ.
