@@ -70,7 +70,7 @@ def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, Diagnostics]:
     before: Tensor = slope(codes).reshape(rows, -1).norm(dim=1)
     left: Tensor = slope(after).reshape(rows, -1).norm(dim=1)
     # What a solve leaves of F is what no solution has: rounding, unless the system is singular.
-    unsolved = left > torch.finfo(codes.dtype).eps ** 0.5 * before
+    unsolved: Tensor = left > torch.finfo(codes.dtype).eps ** 0.5 * before
     singular = ~flipped & unsolved & bool(solved["singular"])
     rising = ~flipped & ~singular & ~(left <= before)
     kept = (flipped | singular | rising).reshape(-1, *[1] * (codes.ndim - 1))

@@ -274,8 +274,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     }
     rows = [row for record in records.values() for row in _scores(record)]
     rows += [
-        _cost(records[cell[1:3]], *cell[::3], cost, unmeasured)
-        for cell, cost in stored.costs.items()
+        _cost(records[case, estimator], metric, depth, cost, unmeasured)
+        for (metric, case, estimator, depth), cost in stored.costs.items()
     ]
     return Results(
         profile=profile,

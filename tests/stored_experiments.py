@@ -37,7 +37,7 @@ def headings(page):
     return re.findall(r'<h2 id="(\w+)"', page)
 
 
-def only(groups):
-    """Return the methods of the only group."""
-    (methods,) = groups.values()
+def only(study, results):
+    """Return the methods of the only group of a study."""
+    (methods,) = study.groups(results).values()
     return methods

@@ -23,7 +23,7 @@ def folder_of(name: str, profile: str) -> Path | None:
     """
     path = Path(name)
     return next(
-        (folder for folder in (path, path / profile) if (folder / "selection.json").is_file()), None
+        (folder for folder in (path, path / profile) if (folder / "run.json").is_file()), None
     )
 
 

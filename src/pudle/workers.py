@@ -337,7 +337,9 @@ class Here:
         for job in jobs:
             yield job.key, _carried_out(job)
 
-    def call(self, timeout: float, function: Callable[..., T], *arguments: object) -> Outcome[T]:
+    def call(
+        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
+    ) -> Outcome[T]:
         """Carry out one job, and return its outcome."""
         return _carried_out(Job(function, arguments, timeout, None))
 

@@ -21,8 +21,8 @@ from synthetic import edit, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays, read_record, write_record
+from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
-from pudle.learning.run import CHECKPOINT
 from pudle.measuring.commits.pair import CommitPair
 from pudle.measuring.contents import Round, Rounds
 from pudle.measuring.results.cost import Cost, CostRecord

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
-from .linearized import Solution
+from .linearized import Solution, norm
 from .problem import Problem, drawn, drawn_sizes
 
 #: A state as the user's functions see it.
@@ -87,17 +87,17 @@ class FixedPoint(Problem):
     def __post_init__(self) -> None:
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in ("step", "loss", "solution"):
-            function = getattr(self, name)
+            function: object = getattr(self, name)
             if not callable(function) and (name, function) != ("solution", None):
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
-        named = isinstance(self.initial, Mapping)
         initial = {}
         for name, value in _parts(self.initial).items():
-            text = f"initial[{name!r}]" if named else "initial"
+            text = f"initial[{name!r}]" if name else "initial"
             initial[name] = check_tensor(text, value, None)
             check_alike(text, initial[name], "theta", self.theta)
         if not initial:
             raise InvalidArgument("initial is empty: give at least one tensor")
+        named = isinstance(self.initial, Mapping)
         object.__setattr__(self, "initial", initial if named else initial[""])
 
     @classmethod
@@ -147,10 +147,15 @@ class FixedPoint(Problem):
         return problem
 
     @property
+    def _initial(self) -> dict[str, Tensor]:
+        """The parts of the initial state by their names."""
+        return {"": self.initial} if isinstance(self.initial, Tensor) else dict(self.initial)
+
+    @property
     def code_shape(self) -> tuple[int, ...]:
         if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
             return tuple(self.initial.shape)
-        return 1, sum(tensor.numel() for tensor in _parts(self.initial).values())
+        return 1, sum(tensor.numel() for tensor in self._initial.values())
 
     def initial_codes(self) -> Tensor:
         return self.pack(self.initial).detach()
@@ -159,38 +164,40 @@ class FixedPoint(Problem):
         """Return a state as codes; refuse one that differs from the initial state in names, shapes
         or dtype.
         """
-        parts, initial = _parts(state), _parts(self.initial)
+        parts, initial, tensors = _parts(state), self._initial, []
         if list(parts) != list(initial):
             raise InvalidArgument(
                 f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
                 " its like"
             )
-        for name, tensor in parts.items():
-            due = initial[name].shape, self.theta.dtype
-            if not isinstance(tensor, Tensor) or (tensor.shape, tensor.dtype) != due:
+        for name, part in parts.items():
+            shape, dtype = initial[name].shape, self.theta.dtype
+            if not isinstance(part, Tensor) or (part.shape, part.dtype) != (shape, dtype):
                 raise InvalidArgument(
                     f"the step or the solution returns a state{f'[{name!r}]' if name else ''} as"
-                    f" {_kind(tensor)} where {tuple(due[0])} of {due[1]} is due: keep the shape,"
-                    " and convert data with .to(theta)"
+                    f" {_kind(part)} where {tuple(shape)} of {dtype} is due: keep the shape, and"
+                    " convert data with .to(theta)"
                 )
+            tensors.append(part.reshape(1, -1))
         if isinstance(state, Tensor) and state.shape == self.code_shape:
             return state
-        return torch.cat([tensor.reshape(1, -1) for tensor in parts.values()], 1)
+        return torch.cat(tensors, 1)
 
     def unpack(self, codes: Tensor) -> UserState:
         """Return codes as a state: a tensor, or a mapping from names to tensors."""
         if isinstance(self.initial, Tensor):
             return codes.reshape(self.initial.shape)
-        cut = codes.split([tensor.numel() for tensor in self.initial.values()], 1)
+        parts = self.initial.items()
+        cut = torch.split(codes, [tensor.numel() for _, tensor in parts], 1)
         return {
             name: part.reshape(tensor.shape)
-            for (name, tensor), part in zip(self.initial.items(), cut, strict=True)
+            for (name, tensor), part in zip(parts, cut, strict=True)
         }
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
         version = codes._version
-        after = self.pack(self._called("step", codes))
+        after = self.pack(self._called("step", self.step, codes))
         if codes._version != version:
             raise InvalidArgument(
                 "step changes the state that it is given in place: return a new one, e.g. z + d,"
@@ -199,14 +206,16 @@ class FixedPoint(Problem):
         return after
 
     def outer_loss(self, codes: Tensor) -> Tensor:
-        return check_scalar("loss", self._called("loss", codes))
+        return check_scalar("loss", self._called("loss", self.loss, codes))
 
-    def _called(self, name: str, codes: Tensor) -> Any:
+    def _called(
+        self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor
+    ) -> UserState:
         """Call a user's function; a clash of dtypes, which references in float64 run into first, is
         refused with the remedy.
         """
         try:
-            return getattr(self, name)(self.unpack(codes), self.theta)
+            return function(self.unpack(codes), self.theta)
         except RuntimeError as error:
             if "dtype" not in str(error) and "same type" not in str(error):
                 raise
@@ -237,9 +246,9 @@ class FixedPoint(Problem):
         """
         solution, diagnostics = self.linearized(codes).solve(right_hand_side)
         # The derivative of a loss that is stationary there is rounding, which has no solution.
-        norm, size = float(right_hand_side.norm()), float(self.outer_loss(codes).detach().abs())
+        right, size = norm(right_hand_side), float(self.outer_loss(codes).detach().abs())
         residual = diagnostics["largest_relative_residual"]
-        residual *= norm / (max(norm, size / (float(codes.norm()) or 1.0)) or 1.0)
+        residual *= right / (max(right, size / (norm(codes) or 1.0)) or 1.0)
         diagnostics["largest_relative_residual"] = residual
         if not residual <= torch.finfo(codes.dtype).eps ** 0.5:
             raise UnsupportedProblem(
@@ -252,7 +261,7 @@ class FixedPoint(Problem):
 
     def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         # Of a state that has converged no more is left than rounding, which may have no solution.
-        rounding = torch.finfo(codes.dtype).eps * float(codes.norm())
+        rounding = torch.finfo(codes.dtype).eps * norm(codes)
         return self.linearized(codes).solve(right_hand_side, transposed=False, negligible=rounding)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -271,12 +280,12 @@ class FixedPoint(Problem):
         self._refuse()
 
 
-def _parts(state: UserState) -> dict[str, Any]:
+def _parts(state: UserState) -> dict[str, object]:
     """Return the parts of a state by their names; of one tensor the name is empty."""
     return dict(state) if isinstance(state, Mapping) else {"": state}
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
     if isinstance(value, Mapping):

@@ -98,18 +98,21 @@ class DenseL1Problem(L1Problem):
     @functools.cached_property
     @single_thread()
     def lipschitz_constant(self) -> float:
-        return float(torch.linalg.eigvalsh(self._smaller_gram())[-1]) + self.l2_penalty
+        values: Tensor = torch.linalg.eigvalsh(self._smaller_gram())
+        return float(values[-1]) + self.l2_penalty
 
     @single_thread()
     def is_lipschitz(self, constant: float) -> bool:
-        computed = vars(self)
-        if "lipschitz_constant" in computed or computed.get("_certified") == constant:
-            return computed.get("lipschitz_constant", constant) <= constant
+        computed: dict[str, object] = vars(self)
+        if "lipschitz_constant" in computed:
+            return self.lipschitz_constant <= constant
+        if computed.get("_certified") == constant:
+            return True
         # ``c I - A A^T`` has a Cholesky factor if all eigenvalues are below c: ten times cheaper
         # than the eigenvalues.
         gram = self._smaller_gram().neg_()
         gram.diagonal().add_(constant - self.l2_penalty)
-        certified = not torch.linalg.cholesky_ex(gram).info
+        certified = not int(torch.linalg.cholesky_ex(gram).info)
         if certified:
             computed["_certified"] = constant
         return certified
@@ -203,10 +206,10 @@ class DictionaryProblem(L1Problem):
         """Return one penalty for each part of the dictionary, shape (count,), from one number or
         from a tensor.
         """
-        penalty: Any = self.penalty
-        if isinstance(penalty, Real):
-            penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
-        penalty = check_tensor("penalty", penalty, None).flatten()
+        given: object = self.penalty
+        if isinstance(given, Real):
+            given = self.dictionary.new_tensor(check_positive("penalty", given))
+        penalty = check_tensor("penalty", given, None).flatten()
         check_alike("penalty", penalty, "dictionary", self.dictionary)
         if len(penalty) not in (1, count) or not (penalty > 0).all():
             raise InvalidArgument(

@@ -3,6 +3,7 @@ symmetric or not, and many symmetric ones at once, by conjugate gradients.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ class Linearized:
         u, w = self._random(purpose)
         image_w, image_u = product(w), self.transposed(u)
         size = norm(u) * norm(image_w) + norm(w) * norm(image_u)
-        rounding = self._rounding / self.like.numel() ** 0.5
+        rounding = self._rounding / math.sqrt(self.like.numel())
         return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
     def _random(self, purpose: str) -> tuple[Tensor, Tensor]:
@@ -212,9 +213,9 @@ class Linearized:
         stop = max(10 * torch.finfo(self.like.dtype).eps * norm(right_hand_side), negligible)
         solution, residual = torch.zeros_like(right_hand_side), right_hand_side
         for _ in range(MAX_RESTARTS):
-            change, _ = gmres(
+            change: Array = gmres(
                 operator, flat(residual), restart=min(RESTART, size), maxiter=1, rtol=0, atol=stop
-            )
+            )[0]
             better = solution + tensor_of(change)
             left = right_hand_side - apply(better)
             if not norm(left) < HELP * norm(residual):
@@ -346,9 +347,10 @@ def conjugate_gradients(
         lengths.append(length)
         ratios.append(ratio)
         running = running & (squared > tolerance**2)
+    left: Tensor = (right - restricted(best)).norm(dim=1)
     return KrylovSolution(
         solution=(scale * best).reshape(active.shape),
-        residuals=(right - restricted(best)).norm(dim=1),
+        residuals=left,
         converged=(best_squared <= tolerance**2).squeeze(1),
         iterations=len(lengths) - 1,
         lengths=torch.cat(lengths, 1),

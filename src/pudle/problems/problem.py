@@ -38,11 +38,12 @@ def drawn(random: np.random.Generator, *shape: int) -> Tensor:
 class _FieldNamedByParameter:
     """An attribute that a field of the same name takes the place of."""
 
-    def __get__(self, problem: Any, owner: type) -> Tensor:
+    def __get__(self, problem: "Problem | None", owner: type) -> Tensor:
         if problem is None:
             # A dataclass takes an attribute of the class for the default of a field.
             raise AttributeError("theta belongs to an object")
-        return getattr(problem, problem.parameter)
+        theta: Tensor = getattr(problem, problem.parameter)
+        return theta
 
 
 class Problem(ABC):

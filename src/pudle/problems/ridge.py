@@ -95,7 +95,7 @@ class Ridge(Problem):
     @functools.cached_property
     def extreme_eigenvalues(self) -> tuple[float, float]:
         """Smallest and largest eigenvalue of the Hessian."""
-        values = torch.linalg.eigvalsh(self.hessian.detach())
+        values: Tensor = torch.linalg.eigvalsh(self.hessian.detach())
         return float(values[0]), float(values[-1])
 
     @property
@@ -122,5 +122,5 @@ class Ridge(Problem):
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         smallest, largest = self.extreme_eigenvalues
-        solution = torch.linalg.solve(self.hessian.detach(), right_hand_side.T).T
-        return solution, {"condition_number": largest / smallest, "singular": 0}
+        solution: Tensor = torch.linalg.solve(self.hessian.detach(), right_hand_side.T)
+        return solution.T, {"condition_number": largest / smallest, "singular": 0}

@@ -7,14 +7,14 @@ from synthetic import baseline, training
 
 from pudle import text
 from pudle.reports.learning import recovery
-from pudle.reports.learning.methods import POINTS
 from pudle.reports.learning.sections import sections
+from pudle.reports.learning.study import POINTS
 from pudle.reports.report import Report
 
 
 def answer(home, *records):
     """Return the conclusion on experiments of one dataset."""
-    return recovery.answer(only(recovery.recovered(experiments(home, *records))))
+    return recovery.answer(only(recovery.Recovery(), experiments(home, *records)))
 
 
 def pictures(home, *records):
@@ -42,7 +42,7 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     ]
     dead = training("dead", "analytic", 9.0, status="diverged", reason="no")
     results = experiments(tmp_path, *records, dead)
-    methods = only(recovery.recovered(results))
+    methods = only(recovery.Recovery(), results)
     table = recovery.table(methods).set_index(["method", "layers"])
     for column in ("error at end", "relative error", "support recovered"):
         best = {place for place, cell in table[column].items() if cell.best}

@@ -1,5 +1,6 @@
 """Time the cells of two commits in turns, one process per commit."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ def time_in_turns(
     for case, estimator, depth in cells:
         if time.monotonic() > until:
             break
-        place = {"case": case, "estimator": estimator, "depth": depth}
+        make = functools.partial(Round, case=case, estimator=estimator, depth=depth)
         times: dict[str, float] = {}
         try:
             # These times do not count: base comes first.
@@ -37,9 +38,9 @@ def time_in_turns(
                 for number in paired.order(turn, len(timers)):
                     name = [*timers][number]
                     times[name] = timers[name]((case, estimator, depth))
-                rounds.append(Round(**place, round=turn, **times))
+                rounds.append(make(round=turn, base=times.get("base"), head=times.get("head")))
         except PudleError as error:
             # Where base has no time either, a failure of head is no regression.
             base = times.get("base")
-            rounds.append(Round(**place, round=-1, reason=str(error), base=base))
+            rounds.append(make(round=-1, reason=str(error), base=base))
     return rounds
