@@ -114,7 +114,7 @@ def bought(results: Results) -> list[Figure]:
                 for row in rows.to_dict("records")
             )
             cases = (results.cases[name] for errors in scores.values() for name in errors)
-            where = dict.fromkeys(map("{dataset}, {algorithm}".format_map, cases))
+            where = dict.fromkeys(f"{case.dataset}, {case.algorithm}" for case in cases)
             figures.append(
                 Figure(
                     file_name("bought", title),
@@ -143,8 +143,8 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     for name, case in results.cases.items():
         depths, values = results.curve(name, method.estimator).spread[:, :2].T
         # The same kind of problem, whatever the options of the dataset.
-        same = case["loss"] == record.options.get("loss") and all(
-            parsed(str(case[key]))[0] == parsed(str(record.options.get(key)))[0]
+        same = case.loss == record.options.get("loss") and all(
+            parsed(getattr(case, key))[0] == parsed(str(record.options.get(key)))[0]
             for key in ("dataset", "algorithm")
         )
         depth = record.depth or 0

@@ -91,9 +91,9 @@ class BenchmarkResults:
         """
         rows = []
         for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
-            beside = row["best unrolled"].values if self.results.solved else {}
+            beside = row.unrolled.values if self.results.solvers else {}
             beside = {f"unrolled_{name}": value for name, value in beside.items()}
-            rows.append({"problem": row["problem"]} | row["best"].values | beside)
+            rows.append({"problem": row.cells["problem"]} | row.best.values | beside)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
@@ -104,7 +104,8 @@ class BenchmarkResults:
         """
         import seaborn
 
-        rows = self.results.numbers[self.results.numbers["metric"] == metric]
+        measured = self.table["status"].eq("ok") & self.table["metric"].eq(metric)
+        rows = self.table[measured].dropna(subset=["value"])
         if rows.empty:
             choices = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {choices}")
@@ -126,7 +127,7 @@ class BenchmarkResults:
         from pudle.reports.report import Report
 
         path = Path(path)
-        write_atomically(path, html({self.results.profile: Report.of(self.results)}))
+        write_atomically(path, html({self.results.profile: Report(self.results)}))
         return path
 
     @property
@@ -301,7 +302,7 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
                     f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
                     " move its tensors there"
                 )
-            each = GivenProblems.one(each)
+            each = GivenProblems.of(each)
         chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
         for case in chosen.cases:
             own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name

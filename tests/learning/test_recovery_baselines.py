@@ -22,7 +22,6 @@ DATASET = (
 BASELINES = {
     "sklearn": (RecoveryBaseline("scikit-learn", DATASET, epochs=15, batch=300), "sklearn"),
     "spams": (RecoveryBaseline("spams-bin", DATASET, epochs=60, batch=300), "spams"),
-    "sporco": (RecoveryBaseline("sporco", DATASET, epochs=300), "sporco"),
 }
 #: Share of the start's gradient along the sphere of unit atoms that is left at the end: 0.013 at
 #: most, against 0.054 at half the penalty and 0.10 at twice the penalty.

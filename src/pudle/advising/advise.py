@@ -10,15 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
 from itertools import count, islice
-from math import ceil, floor, inf, isnan, nan
-from typing import Any
+from math import floor, inf, isnan, nan
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from .. import names, text
 from ..algorithms import Algorithm
-from ..answers import Answer, Requirement, answer
+from ..answers import Answer, Measured, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
@@ -27,19 +29,12 @@ from ..measuring.experiment import ProgressCallback, silent
 from ..paired import SIGNIFICANCE, Ratio, compare
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
-from ..references.certified import SCORED
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .search import (
-    CONFIDENCE,
-    MORE,
-    Candidate,
-    Draws,
-    Search,
-    candidates,
-    least_share,
-    tolerance_limit,
-)
+from .candidates import Candidate, candidates
+from .draws import Draws
+from .search import MORE, Search
+from .statistics import CONFIDENCE, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
 ERROR = 0.01
@@ -62,7 +57,7 @@ ENOUGH = 0.8
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Candidate):
     """An estimator with an algorithm at a depth, tested on seeds that had no part in its choice.
 
     Attributes
@@ -86,8 +81,6 @@ class Choice:
         Whether the median is the bound of the references, the error being smaller.
     """
 
-    estimator: GradientEstimator
-    algorithm: Algorithm
     depth: int
     error: float
     seconds: float = nan
@@ -99,9 +92,9 @@ class Choice:
     at_bound: bool = False
 
     @property
-    def name(self) -> str:
-        """The spec of the estimator."""
-        return names.text(self.estimator)
+    def is_kept(self) -> bool:
+        """Whether nearly all seeds that it was tested on have at most the stated error."""
+        return self.seeds - self.kept <= MISSES * self.seeds
 
     @property
     def pair(self) -> str:
@@ -304,42 +297,37 @@ def advise(
     if error is seconds is memory is None:
         error = ERROR
     requirement = Requirement(error, seconds or inf, memory or inf)
-    draws = Draws(problem, algorithm, loss, device)
-    named = candidates(draws.algorithms, estimators)
-    if train and not isinstance(draws.problem(0), DictionaryProblem):
-        raise InvalidArgument(
-            f"a training learns a dictionary, and {draws.text} has none: ask for no training"
-        )
-    with single_thread():
+    with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
+        draws = Draws(problem, algorithm, loss, device, Path(folder))
+        kinds = candidates(draws.algorithms, estimators)
+        if train and not isinstance(draws.problem(0), DictionaryProblem):
+            raise InvalidArgument(
+                f"a training learns a dictionary, and {draws.text} has none: ask for no training"
+            )
         progress(0, 4, "references of the first seeds")
-        search = Search(draws, requirement, most_depth)
+        search = Search(draws, kinds, requirement, most_depth)
         status = check_scorable(search)
         progress(1, 4, "all candidates on few seeds")
-        able = search.run(named)
-        advice = Advice(draws.text, requirement, reference=status, left_out=search.left_out)
+        able = search.run()
+        used = {kinds[each] for each in able.values()}
+        reasons = {kinds[each]: why for each, why in draws.failures.items()}
+        left_out = {kind: why for kind, why in reasons.items() if kind not in used}
+        advice = Advice(draws.text, requirement, reference=status, left_out=left_out)
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:
-            # What comes closest to the required error, whatever it costs.
-            near = answer(rows := search.measured(able, search.few), Requirement(error))
-            if near.source:
-                at = rows[near.source]
-                facts = int(near.depth), near.error, near.seconds.value, near.memory.value
-                advice = replace(advice, closest=Choice(at.estimator, at.algorithm, *facts))
-            return advice
+            return replace(advice, closest=closest(able, error))
         tried = " and ".join(candidate.name for candidate in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
         tests = (range(start, start + seeds) for start in count(MORE, seeds))
         tested = [verified(search, *each, tests) for each in best.items()]
-        advice = replace(
-            advice, unscorable=sum(truth.status not in SCORED for _, truth in draws.drawn.values())
-        )
-        kept = [each for each in tested if is_kept(each)]
+        advice = replace(advice, unscorable=len(draws.unscorable))
+        kept = [each for each in tested if each.is_kept]
         if not kept:
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
-        advice = replace(advice, **compared(search, kept))
-        return with_training(advice, draws, progress) if train else advice
+        advice = compared(advice, search, kept)
+        return with_training(advice, draws.problem(0), progress) if train else advice
 
 
 def check_scorable(search: Search) -> str:
@@ -347,12 +335,12 @@ def check_scorable(search: Search) -> str:
     with bounds above the required error.
     """
     draws, required = search.draws, search.requirement.error
-    if not search.few:
-        first, tried = draws.reference(0), text.count(len(draws.drawn), "seed")
+    if not search.seeds:
+        first, tried = draws.reference(0), text.count(len(draws.unscorable), "seed")
         raise InvalidArgument(
             f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
         )
-    references = [draws.reference(seed) for seed in search.more]
+    references = [draws.reference(seed) for seed in search.seeds]
     kinds = sorted({each.status for each in references})
     if len(kinds) > 1:
         raise InvalidArgument(
@@ -367,84 +355,56 @@ def check_scorable(search: Search) -> str:
     return kinds[0]
 
 
-def verified(
-    search: Search, candidate: Candidate, chosen: Answer, tests: Iterator[range]
-) -> Choice:
+def closest(able: Mapping[Measured, Candidate], error: float | None) -> Choice | None:
+    """Return what comes closest to a required error, whatever it costs."""
+    near = answer(able, Requirement(error))
+    if not near.source:
+        return None
+    at, costs = able[near.source], (near.seconds.value, near.memory.value)
+    return Choice(at.estimator, at.algorithm, int(near.depth), near.error, *costs)
+
+
+def verified(search: Search, candidate: Candidate, found: Answer, tests: Iterator[range]) -> Choice:
     """Test a candidate at the depth of an answer; where too many seeds exceed the error, a more
     careful choice is tested anew.
 
     Each of the `tests` has seeds of its own, and half of the risk that is left, so that
     all statements hold together with the confidence.
     """
-    draws, depth, required = search.draws, int(chosen.depth), search.requirement.error
-    errors = draws.errors(candidate, search.more, [depth]).loc[depth]
-    # Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
-    limit = np.clip(tolerance_limit(errors), errors.max(), 3 * errors.max())
-    stated = required or rounded_up(limit)
+    draws, required = search.draws, search.requirement.error
+    tested = Choice(
+        candidate.estimator, candidate.algorithm, int(found.depth), required or stated_error(found)
+    )
     for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
         seeds = draws.scorable(drawn)
-        errors = draws.errors(candidate, seeds, [depth]).loc[depth]
-        bounds = [draws.reference(seed).bound for seed in seeds]
-        # An error that is NaN keeps nothing.
-        kept, confidence = int((errors <= stated).sum()), 1 - (1 - CONFIDENCE) / 2**number
-        tested = Choice(
-            candidate.estimator,
-            candidate.algorithm,
-            depth,
-            stated,
+        measured = draws.run({tested: [tested.depth]}, seeds)[tested].errors
+        # What has no error keeps nothing.
+        errors = [*measured.values.flat, *[inf] * (len(seeds) - measured.values.size)]
+        kept = sum(error <= tested.error for error in errors)
+        confidence = 1 - (1 - CONFIDENCE) / 2**number
+        tested = replace(
+            tested,
             kept=kept,
             seeds=len(seeds),
             share=nan if draws.single else least_share(kept, len(seeds), confidence),
-            median=float(errors.fillna(inf).median()),
-            at_bound=bool((errors <= bounds).mean() > 0.5),
+            median=median(errors),
+            at_bound=2 * int(measured.at_floor.sum()) > len(seeds),
         )
-        if is_kept(tested):
+        if tested.is_kept:
             break
-        if required is None:
-            stated = rounded_up(WEAKER * stated)
-        else:
-            depth = min(ceil(DEEPER * depth), search.most_depth)
+        ...
     return tested
 
 
-def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
-    """Return the fields of an advice about one or two choices and `BASE`, with times measured in
-    turns.
+def stated_error(found: Answer) -> float:
+    """Return the error to state at the depth of an answer, from those on more seeds.
 
-    The first is chosen; but where both reach the required error, the faster one.
+    Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
     """
-    bases = [each for each in tested if each.name == BASE]
-    if not bases:
-        base = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
-        depth = search.needed(base, error := tested[0].error, 2)
-        if depth < inf:
-            bases = [Choice(base.estimator, base.algorithm, int(depth), error)]
-    rows, two = [*tested, *bases], len(tested) > 1
-    calls = [(Candidate(each.estimator, each.algorithm), each.depth) for each in rows]
-    taken = np.hstack([search.in_turns(calls, ROUNDS, seed).T for seed in search.more[:TIMED]])
-    rows = [
-        replace(each, seconds=median)
-        for each, median in zip(rows, np.median(taken, 1).tolist(), strict=True)
-    ]
-    first = 0
-    if two and search.requirement.error is not None:
-        # The search timed them on one problem and in fewer rounds.
-        ratio = compare(taken[1], taken[0])
-        first = int(ratio.value < 1 and ratio.p_value <= SIGNIFICANCE)
-    fields: dict[str, Any] = {"chosen": rows[first]}
-    if search.requirement.memory < inf:
-        fields["chosen"] = replace(rows[first], memory=search.memory_of(*calls[first]))
-    if two:
-        second = 1 - first
-        fields |= {"runner_up": rows[second], "next_ratio": compare(taken[second], taken[first])}
-    if bases:
-        fields |= {"base": rows[-1], "base_ratio": compare(taken[first], taken[-1])}
-    return fields
-
-
-def is_kept(tested: Choice) -> bool:
-    """Return whether nearly all new seeds have at most the stated error."""
-    return tested.seeds - tested.kept <= MISSES * tested.seeds
+    assert found.source, "what is tested was measured"
+    curve = found.source.errors
+    (errors,) = curve.values[curve.depths == found.depth]
+    return rounded_up(min(max(tolerance_limit(errors), found.error), 3 * found.error))
 
 
 def rounded_up(value: float) -> float:
@@ -452,7 +412,39 @@ def rounded_up(value: float) -> float:
     return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}"))
 
 
-def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> Advice:
+def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice:
+    """Return the advice with one or two choices and `BASE`, whose times are measured in turns.
+
+    The first is chosen; but where both reach the required error, the faster one.
+    """
+    base = [each for each in tested if each.name == BASE][:1]
+    if not base:
+        at = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
+        if depth := search.needed(at, error := tested[0].error, 2):
+            base = [Choice(at.estimator, at.algorithm, depth, error)]
+    calls = {each: [each.depth] for each in (*tested, *base)}
+    rows = [search.draws.run(calls, [seed], search.costs, ROUNDS) for seed in search.seeds[:TIMED]]
+    taken = {each: np.hstack([row[each].rounds.at(each.depth) for row in rows]) for each in calls}
+
+    def measured(each: Choice) -> Choice:
+        memory = rows[0][each].memory.at(each.depth).value
+        return replace(each, seconds=float(np.median(taken[each])), memory=memory)
+
+    first, *others = tested
+    for second in others:
+        # The search timed them on one problem and in fewer rounds.
+        ratio = compare(taken[second], taken[first])
+        if search.requirement.error and ratio.value < 1 and ratio.p_value <= SIGNIFICANCE:
+            first, second = second, first
+            ratio = compare(taken[second], taken[first])
+        advice = replace(advice, runner_up=measured(second), next_ratio=ratio)
+    for each in base:
+        ratio = compare(taken[first], taken[each])
+        advice = replace(advice, base=measured(each), base_ratio=ratio)
+    return replace(advice, chosen=measured(first))
+
+
+def with_training(advice: Advice, start: Problem, progress: ProgressCallback) -> Advice:
     """Return the advice with a sentence about two short trainings, of the advised estimator and of
     the runner-up.
 
@@ -460,14 +452,14 @@ def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> A
     is by how much the outer loss has fallen, evaluated at the end with many more layers than either
     has, and the processor time.
     """
+    assert isinstance(start, DictionaryProblem), "a training was refused for others"
     pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
         return replace(advice, training="No training: there is no runner-up to compare with.")
-    start = draws.problem(0)
     # The outer loss is evaluated after more layers.
     deep = 4 * max(each.depth for each in pair)
 
-    def loss(problem: Any) -> float:
+    def loss(problem: DictionaryProblem) -> float:
         with torch.no_grad():
             return float(problem.outer_loss(pair[0].algorithm.run(problem, deep).codes))
 

@@ -48,6 +48,11 @@ class Result(ABC, Generic[T]):
     def objects(self) -> tuple[object, ...]:
         """What it is computed with: the sources and the data of these count."""
 
+    @property
+    def needed(self) -> tuple[object, ...]:
+        """What a worker must have of it, also where that is of no weight."""
+        return self.objects
+
     @abstractmethod
     def context(self, store: Store) -> object:
         """Return what else it depends on, as plain values and records."""
@@ -123,6 +128,6 @@ class RecordedResult(Result[R]):
         record.write(place.path)
         return record
 
-    def failed(self, store: Store, outcome: Outcome) -> R:
+    def failed(self, store: Store, outcome: Outcome[Any]) -> R:
         """Write, and return, the record of an attempt that brought no result."""
         return self.write(store, status=outcome.status, reason=outcome.reason)
