@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pudle.algorithms.unrolling import codes_at, direct_gradients, directional_derivative
+from pudle.algorithms.unrolling import direct_gradients, directional_derivative, run_at
 from pudle.errors import UnsupportedProblem, first_line
 from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, State
 from pudle.problems import FixedPoint, Problem
@@ -76,11 +76,11 @@ class Forward(CheckedOptions, CodesEstimator):
         pairs = [direct_gradients(problem, state.codes) for state in states]
 
         def contracted(theta: Tensor) -> Tensor:
-            moved = codes_at(problem, algorithm, theta, depths)
+            moved = run_at(problem, algorithm, [theta], depths)
             return torch.stack(
                 [
-                    (z * code_gradient).sum()
-                    for z, (_, code_gradient) in zip(moved, pairs, strict=True)
+                    (codes * code_gradient).sum()
+                    for (_, codes), (_, code_gradient) in zip(moved, pairs, strict=True)
                 ]
             )
 

@@ -54,12 +54,7 @@ class JaxoptUnrolled(peers.Peer):
             gradient, _ = direct_gradients(problem, codes)
         else:
             gradient, codes = peers.run_jax(
-                _program(
-                    depth,
-                    isinstance(algorithm, Fista),
-                    problem.loss == "reconstruction",
-                    problem.nonnegative,
-                ),
+                _program(depth, isinstance(algorithm, Fista), problem.loss, problem.nonnegative),
                 problem.dictionary,
                 codes,
                 problem.observations,
@@ -72,7 +67,7 @@ class JaxoptUnrolled(peers.Peer):
 # a case's seeds share one.
 @functools.lru_cache(maxsize=64)
 def _program(
-    depth: int, accelerated: bool, reconstruction: bool, nonnegative: bool
+    depth: int, accelerated: bool, loss: object, nonnegative: bool
 ) -> Callable[..., Array]:
     """Compile the gradient of the loss after `depth` iterations; the program also returns the
     codes.
@@ -104,7 +99,7 @@ def _program(
             implicit_diff=False,
         )
         codes = solver.run(initial, penalty, dictionary, observations, l2_penalty).params
-        if reconstruction:
+        if loss == "reconstruction":
             penalty = l2_penalty = 0.0
         total = smooth(codes, dictionary, observations, l2_penalty) + penalty * abs(codes).sum()
         return total / len(codes), codes

@@ -209,13 +209,16 @@ class JaxImplicitPeer(ImplicitPeer):
     ) -> Solved:
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
         constants = step, problem.penalty, problem.l2_penalty
-        through_codes, solutions = torch.zeros_like(problem.dictionary), list[Tensor]()
-        for first in range(0, len(codes), self.chunk):
-            rows = slice(first, first + self.chunk)
-            tensors = (each[rows] for each in (codes, problem.observations, code_gradient))
-            share, solution = run_jax(program, problem.dictionary, *tensors, constants=constants)
-            through_codes += share
-            solutions.append(solution)
+        tensors = codes, problem.observations, code_gradient
+        chunks = zip(*(torch.split(each, self.chunk) for each in tensors), strict=True)
+        shares, solutions = zip(
+            *(
+                run_jax(program, problem.dictionary, *chunk, constants=constants)
+                for chunk in chunks
+            ),
+            strict=True,
+        )
+        through_codes = functools.reduce(torch.add, shares)
         return Solved(through_codes, torch.cat(solutions), {"solves": len(codes)})
 
 

@@ -336,7 +336,9 @@ def is_wrapped(tensor: Tensor) -> bool:
     """Return whether a transformation such as vmap or forward-mode differentiation is at work on a
     tensor.
     """
+    # A function of torch's without types.
+    parts_of: Callable[[Tensor], Any] = torch.autograd.forward_ad.unpack_dual
     return (
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
+        or parts_of(tensor).tangent is not None
     )

@@ -184,24 +184,34 @@ def reverse_accumulation(
         yield adjoints.theta
 
 
-def codes_at(
-    problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
-) -> list[Tensor]:
-    """Return ``z_T(theta)`` for every depth T in `depths`, from one run, differentiable in theta.
-
-    The step is that of the unperturbed problem: it is a constant of the unrolled program.
-    """
-    live, step = problem.with_theta(theta), algorithm.step_size(problem)
-    start = algorithm.start(live)
-    states = run_layers.plain(live, algorithm, start, max(depths), depths, step)
-    return [states[depth].codes for depth in depths]
-
-
 def segment_of(depth: int, window: int | None) -> int:
     """Return the index of the segment of `window` layers that holds the last of `depth` layers; all
     are one segment without a window.
     """
     return max(depth - 1, 0) // window if window else 0
+
+
+def run_at(
+    problem: Problem,
+    algorithm: Algorithm,
+    thetas: Iterable[Tensor],
+    depths: Sequence[int],
+    window: int | None = None,
+) -> list[tuple[Problem, Tensor]]:
+    """Return the problem and the codes at every depth, differentiable in theta, from one run with
+    each segment of layers at a theta of its own.
+
+    The step is that of the unperturbed problem: it is a constant of the unrolled program.
+    """
+    step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
+    state, reached = algorithm.start(live[0]), {}
+    for depth in range(max(depths) + 1):
+        at = live[segment_of(depth, window)]
+        if depth:
+            state = algorithm.advance(at, state, step)
+        if depth in depths:
+            reached[depth] = at, state.codes
+    return [reached[depth] for depth in depths]
 
 
 def losses_at(
@@ -211,16 +221,6 @@ def losses_at(
     depths: Sequence[int],
     window: int | None = None,
 ) -> Tensor:
-    """Return the loss at every depth, shape (len(depths),), from one run with each segment of
-    layers at a theta of its own.
-    """
-    step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
-    state = algorithm.start(live[0])
-    losses = {}
-    for depth in range(max(depths) + 1):
-        at = live[segment_of(depth, window)]
-        if depth:
-            state = algorithm.advance(at, state, step)
-        if depth in depths:
-            losses[depth] = at.outer_loss(state.codes)
-    return torch.stack([losses[depth] for depth in depths])
+    """Return the loss at every depth of `run_at`, shape (len(depths),)."""
+    reached = run_at(problem, algorithm, thetas, depths, window)
+    return torch.stack([at.outer_loss(codes) for at, codes in reached])

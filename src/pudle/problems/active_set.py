@@ -35,12 +35,6 @@ class ActiveSystems(NamedTuple):
         return self.condition_numbers.isinf()
 
 
-def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues, ascending, and the eigenvectors of symmetric matrices."""
-    values, vectors = torch.linalg.eigh(matrices)
-    return values, vectors
-
-
 def groups_by_size(hessian: Tensor, active: Tensor) -> Groups:
     """Yield the groups of samples whose active sets have the same size.
 
@@ -64,8 +58,10 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     """
     solution = torch.zeros_like(right_hand_side)
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
+    values: Tensor
+    vectors: Tensor
     for rows, indices, matrices in groups_by_size(hessian, active):
-        values, vectors = eigh(matrices)
+        values, vectors = torch.linalg.eigh(matrices)
         cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]
         kept = values > cutoff
         inverse = torch.where(kept, 1 / values, 0)
