@@ -5,7 +5,6 @@ continue analytically off the real axis, because every decision looks only at re
 into the complex plane differentiates them without cancellation.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import SimpleNamespace
@@ -18,10 +17,15 @@ from pudle import problems
 from pudle.algorithms import State
 from pudle.algorithms.thresholding import Hard
 from pudle.conformance.brought import Squeeze
-from pudle.conformance.truth import array, flat
+from pudle.conformance.truth import array
 
 #: Step into the complex plane.
 TINY = 1e-30
+
+
+def flat(tensor):
+    """Return a tensor as an array with one row per sample."""
+    return array(tensor.flatten(1))
 
 
 def soft(values, threshold, nonnegative=False):
@@ -122,7 +126,9 @@ class ClosedForm:
 
     def prox(self, values, threshold, rule, iteration):
         """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
-        nonnegative = getattr(self.problem, "nonnegative", False)
+        if self.kind is problems.Ridge:
+            return values
+        nonnegative = self.problem.nonnegative
         if isinstance(rule, Hard):
             codes = np.where(soft(values, rule.threshold or threshold, nonnegative), values, 0)
         else:
@@ -323,9 +329,7 @@ def shifted(problem, filters):
     return copies.reshape(-1, copies[0, 0, 0].size).T
 
 
-def unroll(
-    observations, dictionary, penalty, step, depth, *, accelerated=False, nonnegative=False
-):
+def unroll(observations, dictionary, penalty, step, depth, *, accelerated=False, nonnegative=False):
     """Run `depth` layers from zero codes, and return the codes."""
     tensors = {"observations": observations, "dictionary": dictionary}
     problem = pudle.SparseCoding(
