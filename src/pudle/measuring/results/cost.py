@@ -21,7 +21,16 @@ from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
 from ...estimator import Estimate, GradientEstimator
-from ...workers import Copy, Here, Outcome, return_freed_memory, run_in_copy
+from ...workers import (
+    ONE_THREAD,
+    Copy,
+    Here,
+    Outcome,
+    Process,
+    return_freed_memory,
+    run_in_copy,
+    work,
+)
 from ..case import DTYPES, Case, slug
 from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
@@ -138,6 +147,18 @@ class Cost(RecordedResult[CostRecord]):
         written = self.read(store)
         assert written, "what a copy has written lies in the store"
         return written
+
+
+def start_for_memories() -> Process:
+    """Start a worker that measures memories alone, and gives memory back as soon as it is free:
+    blocks that stay in the heap would serve later estimates.
+    """
+    return Process(_measure_memories, env=os.environ | ONE_THREAD, module=__name__)
+
+
+def _measure_memories() -> None:
+    return_freed_memory(at_once=True)
+    work()
 
 
 def is_bound(device: str) -> bool:
