@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 from living_page import html
-from stored_experiments import experiments
+from stored_experiments import experiments, framed
 from synthetic import crops, denoising
 
 from pudle import text
@@ -23,7 +23,7 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
     )
     ((title, methods),) = reported.Denoising().groups(results).items()
     assert title == "photographs, 68 images, noise standard deviation 0.1 (0-255 scale)"
-    table = reported.table(methods).set_index("method")
+    table = framed(reported.table(methods)).set_index("method")
     assert [*table.index] == ["alternating, lasso", "BM3D", "backprop, reconstruction"]
     assert table["noisy"].tolist() == ["20.00 dB"] * 3
     assert table.loc["BM3D", "PSNR"].best

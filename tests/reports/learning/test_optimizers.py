@@ -3,7 +3,7 @@
 import math
 
 from living_page import html
-from stored_experiments import experiments, headings
+from stored_experiments import experiments, framed, headings
 from synthetic import training
 
 from pudle import text
@@ -38,7 +38,7 @@ def test_the_best_learning_rates_are_shown_and_the_answer_says_what_acceleration
     assert title == "sparse_gaussian(n_samples=10), 25 layers, ista"
     assert other == f"{title}, batches of 50"
     shown = block(results)
-    table = shown.tables[0][0].set_index("method")["relative error"]
+    table = framed(shown.tables[0][0]).set_index("method")["relative error"]
     fast, slow = (text.number(0.5 * math.exp(-50 * rate)) for rate in (0.12, 0.03))
     assert table["alternating, sgd(learning_rate=0.2)"] == slow
     assert "alternating, sgd(learning_rate=0.1)" not in table
@@ -60,4 +60,4 @@ def test_failed_trainings_have_their_status_in_the_table(tmp_path):
         training("bad", study="optimizers", options=options, status="diverged", reason="no"),
     ]
     shown = block(experiments(tmp_path, *records))
-    assert shown.tables[0][0]["status"].tolist() == ["diverged", "ok"] and shown.answer == ""
+    assert shown.tables[0][0].columns["status"] == ["diverged", "ok"] and shown.answer == ""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from stored_experiments import experiments, only
+from stored_experiments import experiments, framed, only
 from synthetic import baseline, training
 
 from pudle import text
@@ -43,7 +43,7 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     dead = training("dead", "analytic", 9.0, status="diverged", reason="no")
     results = experiments(tmp_path, *records, dead)
     methods = only(recovery.Recovery(), results)
-    table = recovery.table(methods).set_index(["method", "layers"])
+    table = framed(recovery.table(methods)).set_index(["method", "layers"])
     for column in ("error at end", "relative error", "support recovered"):
         best = {place for place, cell in table[column].items() if cell.best}
         assert best == {("backprop", "50"), ("analytic", "50")}
