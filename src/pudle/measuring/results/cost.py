@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ... import kernel_choice, names, paired
+from ... import kernel_choice, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
-from ...estimator import Estimate, GradientEstimator
+from ...estimator import Estimate
 from ...workers import (
     ONE_THREAD,
     Copy,
@@ -36,7 +36,7 @@ from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
 from ..provenance import machine
 from .reference import GRADIENTS
-from .result import RecordedResult
+from .result import EstimatorResult
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -71,7 +71,7 @@ class CostRecord(Record, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Cost(RecordedResult[CostRecord]):
+class Cost(EstimatorResult[CostRecord]):
     """A metric of one estimate of an estimator (a spec) at a depth: ``memory_bytes``, ``seconds``,
     or ``seconds_torch``, the time without kernels.
 
@@ -90,15 +90,6 @@ class Cost(RecordedResult[CostRecord]):
     def label(self, called: Mapping[str, str]) -> str:
         what = "memory" if self.metric == MEMORY else "time"
         return f"{what} of {self.estimator} on {called[self.case.name]} at depth {self.depth}"
-
-    @property
-    def made(self) -> GradientEstimator:
-        """The estimator."""
-        return names.make_estimator(self.estimator)
-
-    @property
-    def objects(self) -> tuple[object, ...]:
-        return (*self.case.objects, self.made)
 
     @property
     def identity(self) -> Mapping[str, object]:
