@@ -40,11 +40,11 @@ ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
-class Answers(pd.DataFrame):
+class Answers(pd.DataFrame):  # type: ignore[misc]  # pandas states no types
     """A table of answers that is printed whole, however wide it is."""
 
     def __repr__(self) -> str:
-        return self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH)
+        return str(self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH))
 
 
 @dataclass(frozen=True, eq=False)
