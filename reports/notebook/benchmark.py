@@ -285,7 +285,7 @@ def _spec(group: str, thing: object) -> names.Spec[Any]:
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
             " or a list of them"
         )
-    return names.Spec(group, names.text(thing), thing)
+    return names.canonical(group, thing)
 
 
 def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:

@@ -132,7 +132,7 @@ class Run:
     selection : Selection
     store : Store
     rounds : int
-        Number of rounds of times, 0 for as many as tell them apart.
+        Number of rounds of times in this process, 0 for as many as tell them apart, in copies.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
