@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import pandas as pd
-from msgspec import convert, structs
 
 from pudle import names, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
@@ -22,7 +21,7 @@ from pudle.measuring.case import Case, labels, problem_labels
 from pudle.measuring.measured import curve, lines, measured, rounds, seeds_of
 from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
-from pudle.measuring.results.score import ScoreRecord
+from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.stored import read_stored
@@ -69,29 +68,6 @@ COLUMNS = dict.fromkeys(Number._fields, "str")
 COLUMNS |= {"depth": "Int64", "seed": "Int64", "value": "float64", "at_floor": "bool"}
 
 
-@dataclass(frozen=True)
-class Certified:
-    """The certificate of a reference; see `pudle.references.records.Certificate`."""
-
-    case: str
-    seed: int
-    target: str
-    status: str
-    reason: str
-    bound: float = nan
-    gradient_norm: float = nan
-    kkt_residual: float = nan
-    smallest_eigenvalue: float = nan
-    condition_number: float = nan
-    dual_margin: float = nan
-    smallest_amplitude: float = nan
-    zero_codes: float = nan
-    uncertified: float = nan
-    samples: float = nan
-    step: float = nan
-    rho: float = nan
-
-
 @dataclass(frozen=True, eq=False)
 class Results:
     """Results of one profile."""
@@ -99,8 +75,8 @@ class Results:
     profile: str
     #: The rows of the tidy table.
     rows: Sequence[Number]
-    #: One for each case, seed and target.
-    references: Sequence[Certified]
+    #: The certificates by case, seed and target.
+    references: Mapping[tuple[str, int, str], ReferenceRow]
     #: One for each selected case and estimator; the status of one that is not measured yet is
     #: ``missing``.
     records: Sequence[ScoreRecord]
@@ -158,7 +134,10 @@ class Results:
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
     ) -> Curve:
         """Return the errors of an estimator on a case, by default for the case's first target."""
-        target = target or self.target(case)
+        return self._curve(case, estimator, metric, target or self.target(case))
+
+    @cache  # noqa: B019  # a report asks again and again
+    def _curve(self, case: str, estimator: str, metric: str, target: str) -> Curve:
         if not (record := self._records.get((case, estimator))):
             return NO_CURVE
         return curve(record, self._seeds(case, metric, target), metric, target)
@@ -167,12 +146,12 @@ class Results:
     def _records(self) -> Mapping[tuple[str, str], ScoreRecord]:
         return {(record.case.name, record.estimator): record for record in self.records}
 
-    @cache  # noqa: B019  # a report asks again and again
+    @cache  # noqa: B019
     def _seeds(self, case: str, metric: str, target: str) -> list[int]:
         of_case = [record for record in self.records if record.case.name == case]
         return seeds_of(of_case, metric, target)
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """The metrics that were measured, of those that a figure can show."""
         measured = {row.metric for row in self.numbers}
@@ -217,19 +196,17 @@ class Results:
 
     @cached_property
     def _limits(self) -> set[str]:
-        return {each.case for each in self.references if each.status == "limit"}
+        return {case for (case, *_), row in self.references.items() if row.status == "limit"}
 
     def bound(self, case: str) -> float:
         """Return the greatest bound over the seeds of a case's first target, zero if none of its
         references is certified or a limit.
         """
-        bounds = [
-            each.bound
-            for each in self.references
-            if (each.case, each.target) == (case, self.target(case))
-            if each.status in ("certified", "limit") and each.bound > 0
+        rows = [
+            self.references.get((case, seed, self.target(case))) for seed in self.cases[case].seeds
         ]
-        return max(bounds, default=0.0)
+        scored = [row for row in rows if row and row.status in ("certified", "limit")]
+        return max((row.bound or 0.0 for row in scored), default=0.0)
 
 
 def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -297,8 +274,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     }
     rows = [row for record in records.values() for row in _scores(record)]
     rows += [
-        _cost(records[cell[1:3]], *cell[::3], cost, unmeasured)
-        for cell, cost in stored.costs.items()
+        _cost(records[case, estimator], metric, depth, cost, unmeasured)
+        for (metric, case, estimator, depth), cost in stored.costs.items()
     ]
     return Results(
         profile=profile,
@@ -332,16 +309,13 @@ def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRe
     )
 
 
-def _references(records: Iterable[ScoreRecord]) -> list[Certified]:
+def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], ReferenceRow]:
     # All estimators of a case share its references: those of the first count.
-    references: dict[tuple[str, int, str], Certified] = {}
+    references: dict[tuple[str, int, str], ReferenceRow] = {}
     for record in records:
         for row in record.references:
-            fields = structs.asdict(row).items()
-            known = {name: value for name, value in fields if value is not None}
-            each = convert(known | {"case": record.case.name}, Certified)
-            references.setdefault((each.case, each.seed, each.target), each)
-    return [*references.values()]
+            references.setdefault((record.case.name, row.seed, row.target), row)
+    return references
 
 
 def _row(record: ScoreRecord, origin: Origin) -> Number:

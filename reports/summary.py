@@ -110,14 +110,14 @@ def fit(results: Results) -> list[Fit]:
     depths.
     """
     laws = {(each.case.name, each.estimator): law(each) for each in results.records}
-    rhos = {(each.case, each.seed, each.target): each.rho for each in results.references}
     fits = []
     for (case, estimator), theory in laws.items():
         # A base that keeps a floor has no slope to compare with.
         base = results.curve(case, BASE if laws.get((case, BASE)) != Law(0) else "")
         for seed in results.cases[case].seeds:
             fitted = Fit(case, estimator, seed, theory)
-            rho = rhos.get((case, seed, results.target(case)), nan)
+            certificate = results.references.get((case, seed, results.target(case)))
+            rho = (certificate and certificate.rho) or 0.0
             if theory and theory.power and 0 < rho < 1:
                 fitted = fitted._replace(predicted_rate=rho**theory.power)
             try:

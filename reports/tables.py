@@ -4,15 +4,17 @@ one entry of `COLUMNS`.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf, isinf, isnan, nan
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from pudle import text
 from pudle.answers import ERROR, Point
 from pudle.measuring import contents
-from pudle.reports.load import COSTS, Certified, Results, grouped
+from pudle.measuring.results.score import ReferenceRow
+from pudle.reports.load import COSTS, Results, grouped
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
 from pudle.text import DASH, Cell
@@ -201,7 +203,7 @@ def problems_table(results: Results) -> Table:
 class Certificate(NamedTuple):
     """A column of the certificates: which number, which of the seeds is worst, and its format."""
 
-    number: Callable[[Certified], float]
+    number: Callable[[ReferenceRow], float | None]
     worst: Callable[[Sequence[float]], float]
     show: Callable[[float], Cell] = text.number
 
@@ -220,25 +222,29 @@ CERTIFICATES = {
 def references_table(results: Results) -> Table:
     """Return the certificates, one row per case and target, with the worst over the seeds."""
     rows = []
-    for (case, target), part in grouped(
-        results.references, lambda each: (each.case, each.target)
-    ).items():
+    for (case, target), part in _certificates(results).items():
         counts = Counter(each.status for each in part)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
         status = ", ".join(statuses) if len(counts) > 1 else part[0].status
         row = {"case": results.labels[case], "target": target, "status": status}
         for label, (number, worst, show) in CERTIFICATES.items():
-            known = [value for each in part if (value := number(each)) == value]
+            known = [value for value in map(number, part) if value is not None]
             row[label] = show(worst(known) if known else nan)
-        failing = [each.uncertified for each in part if each.uncertified == each.uncertified]
-        samples = sum(each.samples for each in part if each.samples == each.samples)
+        failing = [each.uncertified for each in part if each.uncertified is not None]
+        samples = sum(each.samples or 0 for each in part)
         share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
         row["uncertified samples"] = share if failing else DASH
         # It is the factor of a layer.
-        rho = [each.rho for each in part if case not in results.solvers]
+        rho = [each.rho or nan for each in part if case not in results.solvers]
         row["rho"] = spread(rho).shown(RATE)
         rows.append(row)
     return Table.of(rows)
+
+
+def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]:
+    """Return the certificates of all seeds by case and target."""
+    groups = grouped(results.references.items(), lambda item: (item[0][0], item[0][2]))
+    return {key: [row for _, row in items] for key, items in groups.items()}
 
 
 def provenance_table(results: Results) -> dict[str, str]:
@@ -392,12 +398,11 @@ def repeated_draws(results: Results) -> list[str]:
     """Say on which cases every seed draws the same problem: those whose certificates agree over the
     seeds.
     """
-    drawn = [each for each in results.references if each.gradient_norm == each.gradient_norm]
-    groups = grouped(drawn, lambda each: (each.case, each.target)).items()
     names = [
         results.labels[case]
-        for (case, _), part in groups
-        if len({repr(replace(each, seed=0)) for each in part}) == 1 < len(part)
+        for (case, _), part in _certificates(results).items()
+        for drawn in [[repr(replace(each, seed=0)) for each in part if each.gradient_norm]]
+        if len({*drawn}) == 1 < len(drawn)
     ]
     where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
     what = "the range over the seeds says nothing about other problems there."

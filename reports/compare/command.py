@@ -1,7 +1,6 @@
 """`pudle compare`."""
 
 import functools
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -39,8 +38,8 @@ def compare_command(
     home: Path | None,
     markdown: Path | None,
     csv: Path | None,
-    minutes: float | None,
     options: Options,
+    minutes: float | None,
 ) -> None:
     """Compare HEAD with BASE: fail where accuracy, time or memory got worse.
 
@@ -66,8 +65,8 @@ def compare_command(
     from pudle.reports.compare import judge, sides, summary
 
     source = click.get_current_context().get_parameter_source
-    measuring = ("minutes", *(option.name for option in fields(Options)))
-    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in measuring):
+    measured = (*vars(options), "minutes")
+    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in measured):
         raise InvalidArgument(
             "--estimator, --only, those from --dataset to --device, and --minutes choose what --run"
             " measures: add --run"

@@ -6,7 +6,7 @@ say how much worse an estimator may become.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, nan
@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pudle import paired
 from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case, labels
-from pudle.measuring.commits.turns import compare_rounds
+from pudle.measuring.commits.turns import Cell
 from pudle.measuring.contents import Round, Rounds
-from pudle.measuring.results.cost import TIME
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import BROKEN, Certified, Results, grouped
+from pudle.reports.load import BROKEN, Results, grouped
+from pudle.reports.summary import spread
 from pudle.text import count
 
 #: Verdicts from the best to the worst; the last is that of cells which a time limit left out.
@@ -185,27 +186,21 @@ class Side(NamedTuple):
     reason: str = ""
 
 
-#: Those of both sides by case, seed and target.
-References = dict[tuple[str, int | None, str | None], list[Certified]]
 #: Each number with its two sides, base and head.
 Pairs = dict[Place, list[Side]]
 
 
 class TimeChange(NamedTuple):
-    """A time of both sides, see `pudle.measuring.commits.turns.compare_rounds`."""
+    """A time over its rounds: the medians of both sides, how many times as long it takes, and the
+    p-values that it takes longer, and that it takes less; or the reason why it is missing.
+    """
 
-    case: str
-    estimator: str
-    depth: int
-    metric: str
     base: float
     head: float
     change: float
     p_slower: float
     p_faster: float
-    status_base: str
-    status_head: str
-    reason_head: str
+    reason: str
 
 
 class Judged(NamedTuple):
@@ -275,16 +270,13 @@ def compare(
     pairs = _side_by_side((base, head), partial=together is not None and together.partial)
     times = _times(together.rounds if together else _repeats(base, head))
     if together:
-        pairs = {place: sides for place, sides in pairs.items() if place.metric != "seconds"}
-        for each in times.values():
-            place = Place(each.case, each.estimator, None, each.depth, each.metric, None)
-            new = Side(each.head, each.status_head, each.reason_head)
-            pairs[place] = [Side(each.base, each.status_base), new]
-    references: References = grouped(
-        (*base.references, *head.references), lambda each: (each.case, each.seed, each.target)
-    )
+        pairs = {place: pair for place, pair in pairs.items() if place.metric != "seconds"}
+        for (case, estimator, depth), each in times.items():
+            old = Side(each.base, "error" if isnan(each.base) else "ok")
+            new = Side(each.head, "error" if each.reason else "ok", each.reason)
+            pairs[Place(case, estimator, None, depth, "seconds", None)] = [old, new]
     redefined = _redefined(base.cases, head.cases)
-    judge = _Judge(limits, times, references, redefined, bool(unequal), elsewhere)
+    judge = _Judge((base, head), limits, times, redefined, bool(unequal), elsewhere)
     worst: dict[tuple[object, ...], Judged] = {}
     for place, (old, new) in pairs.items():
         # The worst seed stands for its cell.
@@ -314,30 +306,35 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     What one side lacks has the status of its record, where that failed. What is missing counts as
     never measured, unless a time limit made that `partial`.
     """
-    absent, pairs = () if partial else ("missing",), Pairs()
-    for number, side in enumerate(sides):
-        for row in side.rows:
-            if row.metric in METRICS and row.status not in absent:
-                where = row.target, row.depth, row.metric, row.seed
-                pair = pairs.setdefault(Place(row.case, row.estimator, *where), [Side(), Side()])
-                pair[number] = Side(row.value, row.status, row.reason)
-    for number, side in enumerate(sides):
-        failed = {
+    absent = () if partial else ("missing",)
+    numbers = [
+        {
+            Place(row.case, row.estimator, row.target, row.depth, row.metric, row.seed): Side(
+                row.value, row.status, row.reason
+            )
+            for row in side.rows
+            if row.metric in METRICS and row.status not in absent
+        }
+        for side in sides
+    ]
+    failed = [
+        {
             (record.case.name, record.estimator): Side(nan, record.status, record.reason)
             for record in side.records
             if record.status not in ("ok", *absent)
         }
-        for place, pair in pairs.items():
-            if not pair[number].status:
-                pair[number] = failed.get(place[:2], Side())
+        for side in sides
+    ]
+    places = {**numbers[0], **numbers[1]}
     # Where one side's record failed as a whole, the other's cells say so one by one.
-    by_depth = {
-        (place.case, place.estimator, place.metric) for place in pairs if place.depth is not None
-    }
+    by_depth = {(place[:2], place.metric) for place in places if place.depth is not None}
     return {
-        place: pair
-        for place, pair in pairs.items()
-        if place.depth is not None or (place.case, place.estimator, place.metric) not in by_depth
+        place: [
+            known.get(place) or lost.get(place[:2], Side())
+            for known, lost in zip(numbers, failed, strict=True)
+        ]
+        for place in places
+        if place.depth is not None or (place[:2], place.metric) not in by_depth
     }
 
 
@@ -347,28 +344,35 @@ def _repeats(base: Results, head: Results) -> list[Round]:
         {
             (each.case, each.estimator, each.depth): each.samples
             for each in side.costs
-            if each.metric == TIME and each.status == "ok"
+            if each.metric == "seconds" and each.status == "ok"
         }
         for side in (base, head)
     )
     return [
-        Round(case=case, estimator=estimator, depth=depth, round=number, base=old, head=new)
+        Round(case=case, estimator=estimator, depth=depth, round=turn, base=old, head=new)
         for (case, estimator, depth), samples in before.items()
-        for number, (old, new) in enumerate(
+        for turn, (old, new) in enumerate(
             zip(samples, after.get((case, estimator, depth), ()), strict=False)
         )
     ]
 
 
-def _times(rounds: Sequence[Round]) -> dict[tuple[str, str, int], TimeChange]:
-    """Return the times of both sides by case, estimator and depth; a longer list of them brings no
-    more false alarms.
-    """
-    table = compare_rounds(rounds)
-    chances = table[["p_slower", "p_faster"]].fillna(1.0)
-    table[["p_slower", "p_faster"]] = stats.false_discovery_control(chances, axis=0)
-    changes = (TimeChange(*row) for row in table.itertuples(index=False, name=None))
-    return {each[:3]: each for each in changes}
+def _times(rounds: Iterable[Round]) -> dict[Cell, TimeChange]:
+    """Compare times over their rounds; a longer list of them brings no more false alarms."""
+    changes = {}
+    for cell, some in grouped(rounds, lambda each: (each.case, each.estimator, each.depth)).items():
+        reason = next((each.reason for each in some if each.reason), "")
+        base, head = [each.base or nan for each in some], [each.head or nan for each in some]
+        ratio = paired.Ratio(nan, p_value=nan) if reason else paired.compare(head, base)
+        slower = ratio.p_value / 2 if ratio.value > 1 else 1 - ratio.p_value / 2
+        numbers = ratio.value, slower, 1 - slower
+        changes[cell] = TimeChange(spread(base).value, spread(head).value, *numbers, reason)
+    chances = np.reshape([(each.p_slower, each.p_faster) for each in changes.values()], (-1, 2))
+    chances = stats.false_discovery_control(np.nan_to_num(chances, nan=1.0), axis=0)
+    return {
+        cell: change._replace(p_slower=slower, p_faster=faster)
+        for (cell, change), (slower, faster) in zip(changes.items(), chances.tolist(), strict=True)
+    }
 
 
 # -- verdicts
@@ -397,9 +401,9 @@ class Growth(NamedTuple):
 
 @dataclass(frozen=True)
 class _Judge:
+    sides: Sequence[Results]
     limits: Limits
-    times: Mapping[tuple[str, str, int], TimeChange]
-    references: References
+    times: Mapping[Cell, TimeChange]
     #: Why a case's name has another meaning.
     redefined: Mapping[str, str]
     #: Whether the sides were measured in unequal environments, or where sums differ.
@@ -433,10 +437,10 @@ class _Judge:
 
     def rounding(self, place: Place) -> float:
         """Return the error up to which the reference's own bound makes errors equal."""
-        known = self.references.get((place.case, place.seed, place.target), ())
-        bound = max((each.bound for each in known if each.bound < inf), default=0.0)
-        bound *= self.limits.floor_multiple
-        norm = max((each.gradient_norm for each in known if each.gradient_norm < inf), default=0.0)
+        key = place.case, place.seed or 0, place.target or ""
+        known = [side.references[key] for side in self.sides if key in side.references]
+        bound = max((row.bound or 0.0 for row in known), default=0.0) * self.limits.floor_multiple
+        norm = max((row.gradient_norm or 0.0 for row in known), default=0.0)
         floors = {
             "relative_error": bound,
             "cosine_error": bound**2 / 2,

@@ -1,9 +1,9 @@
 """The figures about cases: one of the curves of each, and what was stored beside them."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import inf, nan
+from math import inf
 
 import pandas as pd
 
@@ -13,8 +13,6 @@ from pudle.reports.load import TITLES, Results
 from pudle.reports.looks import looks_of
 from pudle.reports.summary import Spread, Summary, predicted_slopes
 
-#: Columns of costs, each with its metric and its unit.
-COSTS = {"ms": ("seconds", 1e-3), "mib": ("memory_bytes", 2.0**20)}
 TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
@@ -60,7 +58,7 @@ def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
     made = [*across(results, summary)]
     for case in results.cases:
-        figure = curves(results, summary, case)
+        figure = curves(results, summary, case, seeds(results, case))
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
                 view = figure.view(x, y, kind=kind, name=file_name(file, case))
@@ -78,7 +76,9 @@ def overview(results: Results, summary: Sequence[Summary]) -> Figure:
     """
     first, *_ = results.cases.values()
     panels = [
-        curves(results, summary, name).view("depth", title=f"{case.loss} loss")
+        curves(results, summary, name, seeds(results, name)).view(
+            "depth", title=f"{case.loss} loss"
+        )
         for name, case in results.cases.items()
         if (case.dataset, case.algorithm) == (first.dataset, first.algorithm)
     ]
@@ -97,39 +97,34 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     """Return the errors on a case against its first target, a row per estimator, depth and seed,
     and a column per metric, with the costs at that depth.
     """
-    rows: dict[tuple[str, int, int], dict[str, float]] = {}
+    rows: dict[tuple[str, int, int], dict[str, str | float]] = {}
     for metric in results.metrics:
         for estimator in results.estimators:
             for seed, curve in results.curve(case, estimator, metric).by_seed.items():
                 for depth, value in zip(*map(list, curve), strict=True):
-                    rows.setdefault((estimator, int(depth), seed), {})[metric] = value
-    return pd.DataFrame(
-        [
-            {"estimator": key[0], "depth": key[1], "seed": key[2]}
-            | rows[key]
-            | costs(results, case, *key[:2])
-            for key in sorted(rows)
-        ]
-    )
-
-
-def costs(results: Results, case: str, estimator: str, depth: int) -> dict[str, str | float]:
-    """Return time and memory of an estimator at a depth, NaN where they are not known."""
-    return {
-        column: results.line(case, estimator, metric).inside(depth) / unit
-        for column, (metric, unit) in COSTS.items()
+                    place = {"estimator": estimator, "depth": int(depth), "seed": seed}
+                    rows.setdefault((estimator, int(depth), seed), {**place})[metric] = value
+    costs = {
+        (each.estimator, depth): {
+            "ms": each.seconds.inside(depth) * 1e3,
+            "mib": each.memory.inside(depth) / 2**20,
+        }
+        for each in results.measured[case]
+        for depth in {depth for name, depth, _ in rows if name == each.estimator}
     }
+    return pd.DataFrame([rows[place] | costs[place[:2]] for place in sorted(rows)])
 
 
-def curves(
-    results: Results, summary: Sequence[Summary], case: str, shown: Collection[str] = ()
-) -> Figure:
-    """Return the errors on a case against depth, time and memory, with the slopes of theory and the
-    bound; of all metrics or some.
+def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.DataFrame) -> Figure:
+    """Return the errors on a case in `scores` (see `seeds`) against depth, time and memory, with
+    the slopes of theory and the bound.
     """
-    shown = shown or results.metrics
-    rows = [row for name in sorted(results.estimators) for row in _rows(results, case, name, shown)]
-    ends = [f"{metric}{end}" for end in ("", "_low", "_high") for metric in shown]
+    shown = [metric for metric in TITLES if metric in scores] or [*TITLES][:1]
+    columns = ["estimator", "depth", *shown, "ms", "mib"]
+    groups = scores.reindex(columns=columns).groupby(["estimator", "depth"], sort=False)
+    errors = groups[shown]
+    ends = errors.min().add_suffix("_low"), errors.max().add_suffix("_high")
+    rows = pd.concat([errors.median(), *ends, groups[["ms", "mib"]].first()], axis=1)
     bound = results.bound(case)
     what = "estimated error of the limit" if results.badge(case) else "certified bound"
     least = min((each.error for of in results.measured[case] for each in of.points), default=inf)
@@ -139,7 +134,7 @@ def curves(
         file_name("curves", case),
         "Error against depth",
         results.labels[case],
-        pd.DataFrame(rows, columns=["estimator", "depth", *ends, *COSTS]),
+        rows.reset_index(),
         (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
         (*(Axis(metric, TITLES[metric], "log") for metric in shown), MEMORY),
         looks_of(results),
@@ -147,25 +142,6 @@ def curves(
         guides=pd.DataFrame(slopes, columns=[*NO_GUIDES]),
         levels=[(bound, f"{what} {text.number(bound)}")] * (least < NEAR * bound),
     )
-
-
-def _rows(
-    results: Results, case: str, estimator: str, shown: Collection[str]
-) -> Iterator[dict[str, str | float]]:
-    """Yield what is drawn of an estimator at each depth."""
-    spreads = {
-        metric: {
-            int(depth): ends
-            for depth, *ends in results.curve(case, estimator, metric).spread.tolist()
-        }
-        for metric in shown
-    }
-    for depth in sorted({depth for by_depth in spreads.values() for depth in by_depth}):
-        row: dict[str, str | float] = {"estimator": estimator, "depth": depth}
-        for metric, by_depth in spreads.items():
-            names = metric, f"{metric}_low", f"{metric}_high"
-            row |= zip(names, by_depth.get(depth, (nan, nan, nan)), strict=True)
-        yield row | costs(results, case, estimator, depth)
 
 
 def windows(results: Results, case: str) -> Iterator[Figure]:

@@ -173,10 +173,11 @@ def _run(label: str, report: Report, wanted: Wishes) -> PageRun:
 def _case(report: Report, each: CaseTables, wanted: Wishes, condensed: bool) -> dict[str, object]:
     """Return what the page shows of a case; `condensed` leaves out the single seeds."""
     results, case = report.results, report.results.cases[each.name]
-    some = ["relative_error"] if condensed else []
-    figure = chart(cases.curves(results, report.summary, each.name, some), "#panels")
+    seeds = cases.seeds(results, each.name)
+    scores = seeds[["estimator", "depth", "relative_error", "ms", "mib"]] if condensed else seeds
+    figure = chart(cases.curves(results, report.summary, each.name, scores), "#panels")
     if not condensed:
-        figure["seeds"] = cases.seeds(results, each.name)
+        figure["seeds"] = seeds
     reasons = {"reason": [row.reason for row in each.rows]}
     return {
         "name": each.name,

@@ -4,7 +4,6 @@ import itertools
 import math
 from types import SimpleNamespace
 
-import msgspec
 import pandas as pd
 import pytest
 import torch
@@ -13,8 +12,9 @@ from stored_experiments import reported
 from synthetic import BOUND, CURVES, DEPTHS, RHO, case, record, scores
 
 from pudle import make_dataset
+from pudle.files import strict
 from pudle.measuring.case import Case
-from pudle.measuring.measurement import measure
+from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
 from pudle.reports import summary
 from pudle.reports.summary import Law, fit, law
@@ -89,7 +89,7 @@ def measured(tmp_path, step, dataset, seeds, depths, estimators):
     """Measure errors of dictionary learning, and return the fitted rates."""
     the_case = Case("measured", dataset, f"ista(step={step!r})", "lasso", seeds, depths)
     store = Store(tmp_path / "measured", "quick")
-    records = [msgspec.to_builtins(measure(the_case, name, store)) for name in estimators]
+    records = [strict(Scores(the_case, name).measure(store)) for name in estimators]
     return framed(reported(tmp_path, records))
 
 

@@ -52,7 +52,7 @@ class GivenProblems(Dataset):
 
         @functools.cache
         def draw(seed: int, loss: str) -> Problem:
-            return replace(source, seed=seed).problem(loss, device=device)
+            return source.reseeded(seed).problem(loss, device=device)
 
         return cls(draw, source.losses, text(source), id(source))
 

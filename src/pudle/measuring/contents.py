@@ -32,7 +32,7 @@ Status = Annotated[str, Meta(pattern=f"^({'|'.join(STATUSES)})$")]
 #: tries these again.
 BROKEN = ("timeout", "out-of-memory", "error")
 #: Number of the format of records; part of every record's key, and what readers check.
-SCHEMA = 4
+SCHEMA: Literal[4] = 4
 #: Whole numbers that floats hold, and what costs are possible.
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e18)]

@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,12 +43,14 @@ MOST_COMPILING = 900.0
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
 R = TypeVar("R", bound=Record)
+#: Work and how it ended.
+Outcomes = Generator["tuple[Work, Outcome[Any]]"]
 
 
 class Executor(Protocol):
     """What runs jobs: the workers of this machine, of a cluster, or this process."""
 
-    def run(self, jobs: Iterable[Job]) -> Any:
+    def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
         """Yield the key and the outcome of every job, in the order in which they end."""
 
 
@@ -67,7 +69,7 @@ class Work:
     arguments: tuple[object, ...] = ()
 
     @property
-    def job(self) -> Job:
+    def job(self) -> Job[Work, Any]:
         """The call with its limit."""
         return Job(self.call, (*self.arguments, self.store), self.timeout, self)
 
@@ -90,7 +92,7 @@ class Work:
                     files |= dict.fromkeys([path] if large else files_in(path), not large)
         return [(path.absolute(), travels) for path, travels in files.items()]
 
-    def concluded(self, outcome: Outcome) -> list[Any]:
+    def concluded(self, outcome: Outcome[Any]) -> list[Any]:
         """Return the record of each result or, where none came, one that says why."""
         if outcome.status == "ok":
             return outcome.result if isinstance(outcome.result, list) else [outcome.result]
@@ -299,7 +301,7 @@ class Run:
         that runs out of time or memory, or crashes, costs its own work only, and of that the depths
         that are left: the record says so.
         """
-        measured = []
+        measured: list[Result[Any]] = []
         for stage in self.missing(costs=costs, again=again):
             with contextlib.ExitStack() as stack:
                 runs = executor
@@ -381,8 +383,8 @@ class Run:
 
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """Return what answers rest on, by the names of cases."""
-        costs = [record for each in self.costs if (record := self.record(each))]
-        return measured([record for each in self.scores if (record := self.record(each))], costs)
+        scores = filter(None, map(self.record, self.scores))
+        return measured(scores, [*filter(None, map(self.record, self.costs))])
 
     def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Any], Verdict]]:
         """Return the results that have no number, and why."""

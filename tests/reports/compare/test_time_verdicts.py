@@ -30,12 +30,12 @@ def test_a_slower_estimator_is_distinguished_from_noise(judge, ratio, options, v
 def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(judge):
     rounds = turns(noise=0.0)
     cell = (CASES[0], "backprop", 10)
-    broken = [row for row in rounds if (row["case"], row["estimator"], row["depth"]) == cell]
+    broken = [row for row in rounds if (row.case, row.estimator, row.depth) == cell]
     for row in broken:
-        row |= {"head": None, "reason": "ValueError: broken"}
+        row.head, row.reason = None, "ValueError: broken"
     assert "ValueError: broken" in only(judge(rounds=rounds)).reason
     for row in broken:
-        row["base"] = None
+        row.base = None
     assert judge(rounds=rounds).cells() == []
 
 

@@ -64,7 +64,7 @@ class Side:
         """Return a pool of one worker, which calls this commit's own functions."""
         return Pool(1, self._start)
 
-    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome:
+    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome[Any]:
         """Let the worker call a function; whatever ends it but time is an error."""
         outcome = pool.call(timeout, *what)
         if outcome.status not in ("ok", "timeout"):

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -124,10 +124,10 @@ class Cost(RecordedResult[CostRecord]):
             return self.conclude(store, Here().call(math.inf, peak))
         return self.conclude(store, run_in_copy(peak))
 
-    def failed(self, store: Store, outcome: Outcome) -> CostRecord:
+    def failed(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
         return self.conclude(store, outcome)
 
-    def conclude(self, store: Store, outcome: Outcome) -> CostRecord:
+    def conclude(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
         """Write what was measured, or why nothing was."""
         said = {"status": outcome.status, "reason": outcome.reason}
         write = functools.partial(self.write, store, **outcome.result or said)
@@ -206,8 +206,8 @@ class Turns:
         #: The costs that are still measured, by depth.
         self.groups = [[cost for cost in costs if cost.depth == depth] for depth in depths]
         self.taken: dict[Cost, list[float]] = {cost: [] for cost in costs}
-        self.failures: dict[Cost, Outcome] = {}
-        self._copies: dict[str, Copy] = {}
+        self.failures: dict[Cost, Outcome[Any]] = {}
+        self._copies: dict[str, Copy[float]] = {}
 
     def measure(self, store: Store) -> list[CostRecord]:
         """Measure the times, and write their records."""
@@ -241,7 +241,7 @@ class Turns:
                     self.failures[cost] = outcome
                     group.remove(cost)
 
-    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome:
+    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome[Any]:
         if is_bound(timer.device):
             return Here().call(self.timeout, timer.seconds, cost)
         copy = self._copies.get(cost.estimator)
@@ -268,7 +268,7 @@ class Turns:
         ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
 
-    def _outcome(self, cost: Cost, turns: str) -> Outcome:
+    def _outcome(self, cost: Cost, turns: str) -> Outcome[Any]:
         if failure := self.failures.get(cost):
             return failure
         taken = self.taken[cost]

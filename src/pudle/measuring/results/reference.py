@@ -14,7 +14,7 @@ import torch
 
 from ...errors import UnreadableResult, UnsupportedProblem
 from ...files import read_arrays, write_atomically
-from ...references.certified import MINIMIZER_TARGETS, Certificate, Reference
+from ...references.records import MINIMIZER_TARGETS, Certificate, Reference
 from ..case import Case
 from .result import Result
 

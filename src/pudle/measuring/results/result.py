@@ -128,6 +128,6 @@ class RecordedResult(Result[R]):
         record.write(place.path)
         return record
 
-    def failed(self, store: Store, outcome: Outcome) -> R:
+    def failed(self, store: Store, outcome: Outcome[Any]) -> R:
         """Write, and return, the record of an attempt that brought no result."""
         return self.write(store, status=outcome.status, reason=outcome.reason)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
@@ -19,7 +19,7 @@ from ...errors import UnsupportedProblem
 from ...estimator import Estimate, GradientEstimator
 from ...files import strict
 from ...problems import Problem
-from ...references.certified import Reference
+from ...references.records import Reference
 from ...workers import Outcome, failure, keep
 from ..case import Case, slug
 from ..contents import BROKEN, Plain, Record, Status, Verdict, Whole, worst
@@ -195,7 +195,7 @@ class Scores(RecordedResult[ScoreRecord]):
                 outcome = Verdict(*failure(error))
         return self._conclude(store, outcome, parts, time.perf_counter() - start)
 
-    def failed(self, store: Store, outcome: Outcome) -> ScoreRecord:
+    def failed(self, store: Store, outcome: Outcome[Any]) -> ScoreRecord:
         """Write the record of the parts that an attempt kept, with its status for every score that
         lacks.
         """
