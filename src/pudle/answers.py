@@ -169,6 +169,7 @@ class Rounds:
         )
         return low.inside(depth), high.inside(depth)
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
         known = [
