@@ -100,10 +100,10 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     rows: dict[tuple[str, int, int], dict[str, str | float]] = {}
     for metric in results.metrics:
         for estimator in results.estimators:
-            for seed, curve in results.curve(case, estimator, metric).by_seed.items():
-                for depth, value in zip(*map(list, curve), strict=True):
-                    place = {"estimator": estimator, "depth": int(depth), "seed": seed}
-                    rows.setdefault((estimator, int(depth), seed), {**place})[metric] = value
+            for seed, errors in results.curve(case, estimator, metric).by_seed.items():
+                for depth, error in errors.items():
+                    place = {"estimator": estimator, "depth": depth, "seed": seed}
+                    rows.setdefault((estimator, depth, seed), {**place})[metric] = error
     costs = {
         (each.estimator, depth): {
             "ms": each.seconds.inside(depth) * 1e3,
