@@ -78,7 +78,7 @@ def table(methods: Sequence[Method]) -> Table:
     """
     columns = cells(methods, COLUMNS)
     layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    shown = {"method": columns.pop("method"), "layers": layers, **columns}
+    shown: dict[str, Sequence[str]] = {"method": columns.pop("method"), "layers": layers, **columns}
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):
         shown["seeds"] = [f"{len(method.runs)}" for method in methods]

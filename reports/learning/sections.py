@@ -71,7 +71,7 @@ class Section(NamedTuple):
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
     others = (item.method for item in results.experiments if not item.estimator)
-    styles = looks(dict.fromkeys(others), {}) | looks_of(results)
+    styles = {**looks(dict.fromkeys(others), {}), **looks_of(results)}
     return [
         Section(
             study.anchor,

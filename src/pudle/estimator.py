@@ -124,7 +124,9 @@ class GradientEstimator(ABC):
         An estimator that has other reasons adds them, such as a budget.
         """
         algorithm.check_supported(problem)
-        check_needs(self.name, self.needs, self.instead, problem, algorithm)
+        # A class in the making may have no name yet.
+        who = getattr(self, "name", type(self).__name__)
+        check_needs(who, self.needs, self.instead, problem, algorithm)
 
     @abstractmethod
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:

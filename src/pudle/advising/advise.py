@@ -14,13 +14,14 @@ from math import floor, inf, isnan, nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import numpy as np
 import torch
 
 from .. import names, text
 from ..algorithms import Algorithm
-from ..answers import Answer, Measured, Requirement, answer
+from ..answers import Answer, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
@@ -90,6 +91,12 @@ class Choice(Candidate):
     share: float = nan
     median: float = nan
     at_bound: bool = False
+
+    @classmethod
+    def of(cls, candidate: Candidate, found: Answer) -> Self:
+        """Return the choice of a candidate by an answer."""
+        costs = found.seconds.value, found.memory.value
+        return cls(candidate.estimator, candidate.algorithm, int(found.depth), found.error, *costs)
 
     @property
     def is_kept(self) -> bool:
@@ -300,7 +307,8 @@ def advise(
     with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
         draws = Draws(problem, algorithm, loss, device, Path(folder))
         kinds = candidates(draws.algorithms, estimators)
-        if train and not isinstance(draws.problem(0), DictionaryProblem):
+        first = draws.case.make_problem(0)
+        if train and not isinstance(first, DictionaryProblem):
             raise InvalidArgument(
                 f"a training learns a dictionary, and {draws.text} has none: ask for no training"
             )
@@ -316,18 +324,21 @@ def advise(
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:
-            return replace(advice, closest=closest(able, error))
+            # What comes closest to the required error, whatever it costs.
+            near = answer(able, Requirement(error))
+            at = Choice.of(able[near.source], near) if near.source else None
+            return replace(advice, closest=at)
         tried = " and ".join(candidate.name for candidate in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
         tests = (range(start, start + seeds) for start in count(MORE, seeds))
-        tested = [verified(search, *each, tests) for each in best.items()]
+        tested = [verified(search, each, found, tests) for each, found in best.items()]
         advice = replace(advice, unscorable=len(draws.unscorable))
         kept = [each for each in tested if each.is_kept]
         if not kept:
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
         advice = compared(advice, search, kept)
-        return with_training(advice, draws.problem(0), progress) if train else advice
+        return with_training(advice, first, progress) if train else advice
 
 
 def check_scorable(search: Search) -> str:
@@ -355,35 +366,29 @@ def check_scorable(search: Search) -> str:
     return kinds[0]
 
 
-def closest(able: Mapping[Measured, Candidate], error: float | None) -> Choice | None:
-    """Return what comes closest to a required error, whatever it costs."""
-    near = answer(able, Requirement(error))
-    if not near.source:
-        return None
-    at, costs = able[near.source], (near.seconds.value, near.memory.value)
-    return Choice(at.estimator, at.algorithm, int(near.depth), near.error, *costs)
-
-
 def verified(search: Search, candidate: Candidate, found: Answer, tests: Iterator[range]) -> Choice:
-    """Test a candidate at the depth of an answer; where too many seeds exceed the error, a more
-    careful choice is tested anew.
+    """Test a candidate on new seeds at the depth of an answer; where too many of them exceed the error, a more careful choice is
+    tested anew.
 
     Each of the `tests` has seeds of its own, and half of the risk that is left, so that
     all statements hold together with the confidence.
     """
     draws, required = search.draws, search.requirement.error
-    tested = Choice(
-        candidate.estimator, candidate.algorithm, int(found.depth), required or stated_error(found)
-    )
+    chosen = Choice.of(candidate, found)
+    depth, stated = chosen.depth, required or stated_error(found)
     for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
         seeds = draws.scorable(drawn)
-        measured = draws.run({tested: [tested.depth]}, seeds)[tested].errors
+        measured = draws.run({chosen: [depth]}, seeds)[chosen].errors
         # What has no error keeps nothing.
-        errors = [*measured.values.flat, *[inf] * (len(seeds) - measured.values.size)]
-        kept = sum(error <= tested.error for error in errors)
-        confidence = 1 - (1 - CONFIDENCE) / 2**number
+        errors = [*measured.values.ravel().tolist(), *[inf] * (len(seeds) - measured.values.size)]
+        kept, confidence = (
+            sum(error <= stated for error in errors),
+            1 - (1 - CONFIDENCE) / 2**number,
+        )
         tested = replace(
-            tested,
+            chosen,
+            depth=depth,
+            error=stated,
             kept=kept,
             seeds=len(seeds),
             share=nan if draws.single else least_share(kept, len(seeds), confidence),
@@ -392,7 +397,10 @@ def verified(search: Search, candidate: Candidate, found: Answer, tests: Iterato
         )
         if tested.is_kept:
             break
-        ...
+        if required is None:
+            stated = rounded_up(WEAKER * stated)
+        else:
+            depth = min(ceil(DEEPER * depth), search.most_depth)
     return tested
 
 
@@ -402,9 +410,8 @@ def stated_error(found: Answer) -> float:
     Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
     """
     assert found.source, "what is tested was measured"
-    curve = found.source.errors
-    (errors,) = curve.values[curve.depths == found.depth]
-    return rounded_up(min(max(tolerance_limit(errors), found.error), 3 * found.error))
+    limit = tolerance_limit(found.source.errors.values[0])
+    return rounded_up(min(max(limit, found.error), 3 * found.error))
 
 
 def rounded_up(value: float) -> float:
@@ -420,16 +427,19 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
     base = [each for each in tested if each.name == BASE][:1]
     if not base:
         at = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
-        if depth := search.needed(at, error := tested[0].error, 2):
+        if depth := search.needed(at, error := tested[0].error, tested[0].depth // 4):
             base = [Choice(at.estimator, at.algorithm, depth, error)]
     calls = {each: [each.depth] for each in (*tested, *base)}
     rows = [search.draws.run(calls, [seed], search.costs, ROUNDS) for seed in search.seeds[:TIMED]]
     taken = {each: np.hstack([row[each].rounds.at(each.depth) for row in rows]) for each in calls}
-
-    def measured(each: Choice) -> Choice:
-        memory = rows[0][each].memory.at(each.depth).value
-        return replace(each, seconds=float(np.median(taken[each])), memory=memory)
-
+    timed = {
+        each: replace(
+            each,
+            seconds=float(np.median(taken[each])),
+            memory=rows[0][each].memory.at(each.depth).value,
+        )
+        for each in calls
+    }
     first, *others = tested
     for second in others:
         # The search timed them on one problem and in fewer rounds.
@@ -437,11 +447,11 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
         if search.requirement.error and ratio.value < 1 and ratio.p_value <= SIGNIFICANCE:
             first, second = second, first
             ratio = compare(taken[second], taken[first])
-        advice = replace(advice, runner_up=measured(second), next_ratio=ratio)
+        advice = replace(advice, runner_up=timed[second], next_ratio=ratio)
     for each in base:
         ratio = compare(taken[first], taken[each])
-        advice = replace(advice, base=measured(each), base_ratio=ratio)
-    return replace(advice, chosen=measured(first))
+        advice = replace(advice, base=timed[each], base_ratio=ratio)
+    return replace(advice, chosen=timed[first])
 
 
 def with_training(advice: Advice, start: Problem, progress: ProgressCallback) -> Advice:

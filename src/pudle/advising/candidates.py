@@ -2,7 +2,7 @@
 terms is searched.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass
 
@@ -36,44 +36,38 @@ class Candidate:
 
 
 def candidates(
-    algorithms: Sequence[Algorithm], estimators: Iterable[str | GradientEstimator] = ()
+    algorithms: Sequence[Algorithm], estimators: Sequence[str | GradientEstimator] = ()
 ) -> dict[Candidate, str]:
-    """Return the estimators that take part with each of the algorithms, but none that
-    differentiates layers with one that has none, and the kind of each: those of one kind differ in
-    one number, such as the window of `truncated`, or in the algorithm.
+    """Return the estimators that take part with each of the algorithms, and the kind of each: those
+    of one kind differ in one number, such as the window of `truncated`, or in the algorithm.
 
     Without `estimators` these are all built-in ones and installed plug-ins whose claim is
     deterministic, but not other packages' twins of them. A name whose class needs one whole number,
     such as ``truncated``, stands for all `NUMBERS`.
     """
     classes = names.list_estimators()
-    named = [*estimators]
-    found = {}
-    for each in named or [name for name, cls in classes.items() if not issubclass(cls, Peer)]:
-        for spec in _members(each, classes.get(str(each))):
+    every = [name for name, cls in classes.items() if not issubclass(cls, Peer)]
+    found: dict[Candidate, str] = {}
+    for kind in estimators or every:
+        needed = [
+            each
+            for each in names.options(classes.get(str(kind)))
+            if each.default is each.default_factory is MISSING
+        ]
+        members = [kind]
+        if len(needed) == 1 and needed[0].type in (int, "int"):
+            members = [f"{kind}({needed[0].name}={number})" for number in NUMBERS]
+        for member in members:
             # What nobody named is left out where it cannot be made.
-            with suppress(*[] if named else [PudleError]):
-                made = names.make_estimator(spec) if isinstance(spec, str) else spec
-                if made.computes in ("stochastic", "heuristic"):
+            with suppress(*[] if estimators else [PudleError]):
+                made = names.canonical("estimators", member)
+                if made.made.computes in ("stochastic", "heuristic"):
                     raise InvalidArgument(
-                        f"estimator {names.text(made)!r} is {made.computes}: no error can be stated"
+                        f"estimator {str(made)!r} is {made.made.computes}: no error can be stated"
                         " for it; leave it out"
                     )
-                layered = made.computes in ("unrolled", "truncated")
-                for algorithm in algorithms:
-                    if algorithm.differentiable or not layered:
-                        found[Candidate(made, algorithm)] = str(each)
+                found |= {Candidate(made.made, rule): str(kind) for rule in algorithms}
     return found
-
-
-def _members(
-    named: str | GradientEstimator, cls: type[GradientEstimator] | None
-) -> list[str | GradientEstimator]:
-    """Return the members of a family, or what is named itself."""
-    needed = [one for one in names.options(cls) if one.default is one.default_factory is MISSING]
-    if len(needed) == 1 and needed[0].type in (int, "int"):
-        return [f"{named}({needed[0].name}={number})" for number in NUMBERS]
-    return [named]
 
 
 def suitable(problem: Problem) -> Iterator[Algorithm]:

@@ -1,10 +1,9 @@
 """The problems that advice is for, and what is measured on them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-
-import torch
 
 from .. import names
 from ..algorithms import Algorithm
@@ -13,7 +12,7 @@ from ..data import Dataset, GivenProblems
 from ..measuring.case import Case
 from ..measuring.results.reference import CaseReference
 from ..measuring.run import Run
-from ..measuring.selection import Selection
+from ..measuring.selection import Selection, alike
 from ..measuring.store import Store
 from ..problems import Problem
 from ..references.certified import default_target
@@ -45,6 +44,8 @@ class Draws:
     ----------
     algorithms : list of Algorithm
         Those that take part, the problem's default one first.
+    case : Case
+        One problem with the first algorithm; others are like it.
     single : bool
         Whether all seeds draw the same problem.
     text : str
@@ -65,28 +66,28 @@ class Draws:
     ) -> None:
         made = names.make_dataset(problem) if isinstance(problem, str) else problem
         given = GivenProblems.of(made, device)
-        rule = names.make_algorithm(algorithm) if isinstance(algorithm, str) else algorithm
-        self.problems = names.Spec("datasets", given.called, given)
-        self.loss: str = check_choice("loss", loss or given.losses[0], given.losses)
-        first = self.problem(0)
-        self.algorithms = [rule] if rule else [*suitable(first)]
-        self.target = default_target(first, self.algorithms[0])
+        loss = check_choice("loss", loss or given.losses[0], given.losses)
+        first = given.draw(0, loss)
+        rules = [names.canonical("algorithms", algorithm).made] if algorithm else suitable(first)
+        self.algorithms = [*rules]
+        self.case = Case(
+            "advice",
+            names.Spec("datasets", given.called, given),
+            names.canonical("algorithms", self.algorithms[0]),
+            loss,
+            seeds=(0,),
+            depths=(0,),
+            targets=(default_target(first, self.algorithms[0]),),
+        )
         self.store = Store(folder, "advice", first.theta.device.type)
+        self.single = alike(first, given.draw(1, loss))
         self.unscorable, self.failures = set[int](), dict[Candidate, str]()
-        self.single = isinstance(made, Problem)
-        scored = [self.reference(seed).gradient for seed in self.scorable((0, 1))]
-        self.single |= len(scored) == 2 and torch.equal(*scored)
-        words = [given.called, f"{self.loss} loss", *[names.text(rule)] * bool(rule)]
+        words = [given.called, f"{loss} loss", *[self.case.algorithm] * bool(algorithm)]
         self.text = ", ".join([*words, *["the same problem for every seed"] * self.single])
-
-    def problem(self, seed: int) -> Problem:
-        """Return the problem of a seed."""
-        return self.problems.made.draw(seed, self.loss)
 
     def reference(self, seed: int) -> Reference:
         """Return the reference of a seed."""
-        case = self._case("reference", self.algorithms[0], [seed], [0])
-        return CaseReference(case, seed, self.target).measure(self.store)
+        return CaseReference(self.case, seed, *self.case.targets).measure(self.store)
 
     def scorable(self, seeds: Iterable[int]) -> list[int]:
         """Return the seeds whose reference can be scored against; of one problem the first."""
@@ -105,31 +106,36 @@ class Draws:
         """Measure candidates at some depths each: errors on some seeds, and costs on the first one,
         the times of all in so many rounds in turns.
         """
-        cases = {
-            each: self._case(str(number), each.algorithm, seeds, depths)
+        cases = [
+            replace(
+                self.case,
+                name=str(number),
+                algorithm=names.canonical("algorithms", each.algorithm),
+                seeds=tuple(seeds),
+                depths=tuple(depths),
+            )
             for number, (each, depths) in enumerate(calls.items())
-        }
-        estimators = {each: names.Spec("estimators", each.name, each.estimator) for each in calls}
+        ]
+        estimators = [names.canonical("estimators", each.estimator) for each in calls]
         selection = Selection(
             self.store.profile,
-            tuple(cases.values()),
-            tuple(dict.fromkeys(estimators.values())),
+            tuple(cases),
+            tuple(dict.fromkeys(estimators)),
             tracked_depths=(),
-            timed_depths=tuple({depth for case in cases.values() for depth in case.depths}),
+            timed_depths=tuple({depth for case in cases for depth in case.depths}),
             costs=costs,
             device=self.store.device,
-            limited=tuple((estimators[each], cases[each].name, "another's") for each in calls),
+            # Each case is that of one candidate.
+            limited=tuple(
+                (estimator, case.name, "another candidate's case")
+                for estimator, case in zip(estimators, cases, strict=True)
+            ),
         )
         run = Run(selection, self.store, rounds)
         run.fill(Here(), again=True)
         for each, score in zip(calls, run.scores, strict=True):
-            if (record := run.record(score)) and record.status != "ok":
+            record = run.record(score)
+            if record and record.status != "ok":
                 self.failures.setdefault(each, f"{record.status}: {record.reason}")
-        measured = run.measured()
-        return {each: measured[case.name][0] for each, case in cases.items()}
-
-    def _case(
-        self, name: str, algorithm: Algorithm, seeds: Iterable[int], depths: Iterable[int]
-    ) -> Case:
-        rule, target = names.Spec("algorithms", names.text(algorithm), algorithm), (self.target,)
-        return Case(name, self.problems, rule, self.loss, tuple(seeds), tuple(depths), target)
+        rows = [row for (row,) in run.measured().values()]
+        return dict(zip(calls, rows, strict=True))

@@ -2,14 +2,13 @@
 seeds.
 """
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil, inf
 
 import numpy as np
 
-from ..answers import NO_ROUNDS, Answer, Measured, Point, Requirement, answer
+from ..answers import NO_ROUNDS, Answer, Measured, Requirement, answer
 from ..measuring.results.cost import MEMORY, TIME
 from .candidates import Candidate
 from .draws import Draws
@@ -23,18 +22,17 @@ EARLY = 50
 FEW, MORE = 3, 12
 #: Estimators that are refined, up to two of a kind, and those advised: the choice and a runner-up.
 REFINED, MEMBERS, ADVISED = 6, 2, 2
-#: A candidate that takes so many times as long as the median one goes no deeper, from `EARLY` on;
-#: with few layers, where codes are dense, it may take longer in proportion.
+#: A candidate that takes so many times as long as the most accurate one goes no deeper, from
+#: `EARLY` on; with few layers, where codes are dense, it may take longer in proportion.
 SLOWEST = 10.0
-#: An error has a floor where the next group of depths leaves more than this share of it.
+#: An error is stuck where the next group of depths leaves more than this share of it.
 FLOOR = 0.9
-#: Number of depths that are tried below one that suffices, down to this share of it: neighbors in
-#: `DEPTHS` are no further apart.
-FINER, COARSE = 12, 0.4
+#: Number of depths that are tried below one that suffices, down to this share of it.
+FINER, COARSE = 16, 0.3
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
 #: Rounds of the times of all candidates, and of those that are refined.
-FEW_ROUNDS, MORE_ROUNDS = 2, 10
+FEW_ROUNDS, MORE_ROUNDS = 1, 10
 
 
 class Search:
@@ -67,66 +65,46 @@ class Search:
         measured of those that can treat the problem, for each group of depths.
         """
         able: dict[Measured, Candidate] = {}
-        before: dict[Candidate, Point] = {}
-        waiting = [*self.kinds]
-        groups = [tuple(depth for depth in group if depth < self.most_depth) for group in DEPTHS]
-        for depths in [*filter(None, groups), (self.most_depth,)]:
+        errors: dict[Candidate, float] = {}
+        waiting, required = [*self.kinds], self.requirement
+        groups = [[depth for depth in group if depth < self.most_depth] for group in DEPTHS]
+        for depths in [*filter(None, groups), [self.most_depth]]:
             # With a window of all layers it is another estimator.
             calls = {each: depths for each in waiting if each.window < depths[0]}
             rows = self.draws.run(calls, self.seeds[:FEW], self.costs, FEW_ROUNDS)
-            timed = {row: each for each, row in rows.items() if row.seconds.measured}
-            # The rounds of another group are others.
-            able |= {replace(row, rounds=NO_ROUNDS): each for row, each in timed.items()}
-            ends = {each: row.points[-1] for row, each in timed.items()}
-            most = self._most_seconds(able, ends.values(), depths[-1])
-            waiting = [
-                each
-                for each in waiting
-                if each not in calls
-                or self._may_win_deeper(depths[-1], most, ends.get(each), before.get(each))
-            ]
-            before |= ends
+            for each, row in rows.items():
+                if row.seconds.measured:
+                    # The rounds of another group are others.
+                    able[replace(row, rounds=NO_ROUNDS)] = each
+            best, deepest = answer(able, required), depths[-1]
+            # More layers never take less time.
+            longer = 1.0 if best.reached else SLOWEST * max(1.0, EARLY / deepest)
+            most = min(required.seconds, longer * best.seconds.value)
+            for each, row in rows.items():
+                seconds = row.seconds.measured.get(deepest, 0.0)
+                error = row.points[-1].error if seconds else inf
+                stuck = deepest >= EARLY and error >= FLOOR * errors.get(each, inf)
+                if stuck or seconds >= most or row.memory.inside(deepest) > required.memory:
+                    waiting.remove(each)
+                errors[each] = error
         return able
-
-    def _most_seconds(
-        self, able: Collection[Measured], ends: Collection[Point], depth: int
-    ) -> float:
-        """Return the time from which on a candidate can win nothing by more layers."""
-        slowest = SLOWEST * max(1, EARLY / depth)
-        most = slowest * float(np.median([end.seconds.value for end in ends] or [inf]))
-        best = answer(able, self.requirement)
-        return min(most, best.seconds.value) if best.reached else most
-
-    def _may_win_deeper(
-        self, depth: int, most: float, end: Point | None, before: Point | None
-    ) -> bool:
-        """Return whether more layers than `depth` could help a candidate: they never take less
-        time. There is no `end` where it failed at that depth.
-        """
-        if end is None or end.depth < depth:
-            return depth < EARLY
-        costs = end.seconds.value, end.memory.value
-        if costs[0] >= most or not self.requirement.allows(*costs):
-            return False
-        return depth < EARLY or before is None or end.error < FLOOR * before.error
 
     def best(
         self, rows: Mapping[Measured, Candidate], most: int, members: int
     ) -> dict[Candidate, Answer]:
         """Return the best candidates that meet the requirement, so many `members` of a kind."""
         ranked: dict[Candidate, Answer] = {}
-        left = rows
         while len(ranked) < most:
+            taken = [self.kinds[each] for each in ranked]
+            left = [
+                row
+                for row, each in rows.items()
+                if each not in ranked and taken.count(self.kinds[each]) < members
+            ]
             found = answer(left, self.requirement)
             if not found.source or found.reached is (self.requirement.error is None):
                 break
             ranked[rows[found.source]] = found
-            kinds = Counter(self.kinds[each] for each in ranked)
-            left = {
-                row: each
-                for row, each in left.items()
-                if each not in ranked and kinds[self.kinds[each]] < members
-            }
         return ranked
 
     def refined(self, able: Mapping[Measured, Candidate]) -> dict[Candidate, Answer]:
@@ -143,21 +121,19 @@ class Search:
         return self.best({row: each for each, row in rows.items()}, ADVISED, 1)
 
     def needed(self, candidate: Candidate, error: float | None, depth: int) -> int:
-        """Measure errors on more seeds, from a depth on, until all reach a required one; return the
-        depth at which nearly all seeds do, 0 if it is beyond the largest.
+        """Return the depth at which nearly all seeds have an error, measured on more seeds from a
+        depth on; 0 if that is beyond the largest. Without an error it is the depth itself.
         """
         if error is None:
             return depth
-        while (limit := self._limit(candidate, error, [depth])) == inf and depth < self.most_depth:
+        while True:
+            spaced = np.geomspace(max(COARSE * depth, 1), depth, FINER).round().astype(int)
+            calls = {candidate: spaced.tolist()}
+            reach = self.draws.run(calls, self.seeds)[candidate].reach(error)
+            depths = [reach.depths.get(seed, inf) for seed in self.seeds]
+            # More than the greatest of a few is needed to hold for nearly all.
+            limit = tolerance_limit(depths) if len(depths) > 1 else depths[0]
+            if limit < inf or depth >= self.most_depth:
+                # The logarithm of a depth is rounded.
+                return ceil(round(limit, 6)) if limit <= self.most_depth else 0
             depth = min(2 * depth, self.most_depth)
-        if limit < inf:
-            spaced = np.geomspace(max(COARSE * depth, 1), depth, FINER)
-            limit = self._limit(candidate, error, spaced.round().astype(int).tolist())
-        # The logarithm of a depth is rounded.
-        return ceil(round(limit, 6)) if limit <= self.most_depth else 0
-
-    def _limit(self, candidate: Candidate, error: float, depths: Sequence[int]) -> float:
-        reach = self.draws.run({candidate: depths}, self.seeds)[candidate].reach(error)
-        needed = [reach.depths.get(seed, inf) for seed in self.seeds]
-        # More than the greatest of a few is needed to hold for nearly all.
-        return tolerance_limit(needed) if len(needed) > 1 else needed[0]

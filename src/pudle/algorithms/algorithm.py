@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -164,19 +163,6 @@ class Algorithm(ABC):
                 " pudle.algorithms.thresholding.Thresholding or a spec such as 'soft' or"
                 " 'decaying(decay=0.99)'"
             )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        """Draw one with any options, in proportion to a drawn problem, for `pudle check`.
-
-        Parameters
-        ----------
-        random : Generator
-        problem : Problem
-        initial : Tensor
-            Codes of the problem's shape, for a warm start.
-        """
-        raise NotImplementedError(f"{cls.__name__} brings no specimen")
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, step: float) -> State:

@@ -4,9 +4,7 @@ it, and solvers of the lasso, which are not differentiated.
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,10 +28,6 @@ class Stepless(Algorithm):
     thresholding: Thresholding = field(
         default=Soft(), repr=False, compare=False, metadata={"spec": False}
     )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        return cls(initial=initial if random.random() < 0.35 else None)
 
     def __post_init__(self) -> None:
         # One is what `Iteration.step_size` returns.

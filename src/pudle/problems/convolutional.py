@@ -2,13 +2,11 @@
 with the filters.
 """
 
-import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, fold, pad, pixel_unshuffle, unfold
@@ -18,7 +16,6 @@ from ..streams import generator
 from ..validation import check_integer
 from .l1 import DictionaryProblem
 from .linearized import Array, Solution, conjugate_gradients
-from .problem import drawn
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
 #: L.
@@ -130,29 +127,6 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     targets: Tensor | None = None
 
     axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw filters and images that are not necessarily square."""
-        kernel = random.integers(1, 5, 2)
-        image = kernel + random.integers(0, 6, 2)
-        n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 300]), 4, 4]))
-        stride = int(random.integers(1, kernel.min() + 1))
-        dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
-        observations = drawn(random, n, channels, *image)
-        targets = observations + 0.3 * drawn(random, n, channels, *image)
-        problem = cls(
-            observations=observations,
-            dictionary=dictionary,
-            targets=targets if random.random() < 0.5 else None,
-            penalty=1.0,
-            stride=stride,
-        )
-        return dataclasses.replace(
-            problem,
-            **problem.drawn_options(random, dictionary, drawn(random, *problem.code_shape)),
-            nonnegative=random.random() < 0.3,
-        )
 
     def _check_sizes(self) -> None:
         _, channels, *image = self.observations.shape
@@ -359,14 +333,6 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     """
 
     parameter = "theta"
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        problem: Any = super().specimen(random)
-        factors = np.exp(0.3 * random.standard_normal(len(problem.dictionary)))
-        return dataclasses.replace(
-            problem, penalty=problem.penalty.flatten() * torch.tensor(factors)
-        )
 
     def _check_penalty(self) -> Tensor:
         return self._penalty_of_each("filter", len(self.dictionary)).reshape(-1, 1, 1)

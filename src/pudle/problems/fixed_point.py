@@ -4,16 +4,15 @@ both.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
 from .linearized import Solution, norm
-from .problem import Problem, drawn, drawn_sizes
+from .problem import Problem
 
 #: A state as the user's functions see it.
 UserState = Any
@@ -99,52 +98,6 @@ class FixedPoint(Problem):
             raise InvalidArgument("initial is empty: give at least one tensor")
         named = isinstance(self.initial, Mapping)
         object.__setattr__(self, "initial", initial if named else initial[""])
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw a step that couples all entries of a state of any form, with a Jacobian that is not
-        symmetric, and a cubic loss.
-        """
-        (n, k), shape = drawn_sizes(random, 9, 6), drawn_sizes(random, 9, 6)
-        # Some contract slowly, some have large states, and some states stay zero.
-        pull, size = map(
-            float, random.choice([(0.4, 1.0), (0.49999, 0.02), (0.4, 0.0)], p=[0.5, 0.3, 0.2])
-        )
-        if random.random() < 0.4:
-            n, k = 30, 21
-
-        def sized(*shape: int) -> Tensor:
-            return size * drawn(random, *shape)
-
-        forms: list[UserState] = [
-            sized(n, k),
-            sized(k, 2, n),
-            sized(k),
-            # So many that a set of the names has their order by chance alone.
-            {name: sized(k) for name in ("velocity", "mass", "angle", "charge")}
-            | {"position": sized(n, k)},
-        ]
-        theta = sized(*shape[: random.integers(4)])
-        unit = float(random.choice([1, 1e-9]))
-
-        def flat(state: UserState) -> Tensor:
-            return torch.cat([part.flatten() for part in _parts(state).values()])
-
-        def step(state: UserState, theta: Tensor) -> UserState:
-            entries, shifts = flat(state), inputs.to(theta) @ theta.flatten()
-            moved = (pull * (entries + entries.roll(1)) + shifts).tanh()
-            return problem.unpack(moved.reshape(problem.code_shape))
-
-        def loss(state: UserState, theta: Tensor) -> Tensor:
-            seen = flat(state)[: len(inputs) - unseen]
-            return unit * (((seen + 0.5) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
-
-        problem = cls(theta, step, loss, forms[random.integers(4)])
-        inputs = drawn(random, len(flat(problem.initial)), theta.numel())
-        # Sometimes theta reaches what the loss sees a layer later.
-        unseen = len(inputs) // 2 * int(random.integers(2))
-        inputs[: unseen and -unseen] = 0
-        return problem
 
     @property
     def _initial(self) -> dict[str, Tensor]:

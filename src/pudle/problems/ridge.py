@@ -2,16 +2,14 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_positive
 from .linearized import Solution
-from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
+from .problem import Problem, ThresholdingRule
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -70,17 +68,6 @@ class Ridge(Problem):
             raise InvalidArgument(
                 "strength + theta leaves the inner problem flat: give a larger strength"
             )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        n, m, p = drawn_sizes(random, *random.choice([(1000, 9, 7), (5, 90, 400)]))
-        return cls(
-            observations=drawn(random, n, m),
-            dictionary=drawn(random, m, p),
-            weights=drawn(random, p),
-            theta=0.1 * (random.random() < 0.6) * drawn(random).clamp(-1, 5),
-            strength=random.uniform(0.2, 2),
-        )
 
     @property
     def code_shape(self) -> tuple[int, int]:
