@@ -146,12 +146,11 @@ def _fitted(results: Results, blank: Fit, base: Curve) -> Fit:
     return fit
 
 
-def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
+def _errors(curve: Curve, seed: int) -> tuple[Mapping[int, float], list[int]]:
     """Return the errors of a seed by depth, and the depths where they are above rounding and the
     bound.
     """
-    places, values = curve.by_seed.get(seed, (np.empty(0), np.empty(0)))
-    errors = dict(zip(places.tolist(), values.tolist(), strict=True))
+    errors = curve.by_seed.get(seed, {})
     floors = curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)]
     usable = [depth for depth in errors if errors[depth] > ROUNDING and depth not in floors]
     return errors, usable
@@ -248,11 +247,7 @@ class Deepest(NamedTuple):
 def deepest(curve: Curve) -> Deepest:
     """Return the errors of a curve at its deepest depth."""
     depth = max(curve.spread[:, 0].tolist(), default=nan)
-    by_seed = {
-        seed: float(values[-1])
-        for seed, (depths, values) in curve.by_seed.items()
-        if depths[-1] == depth
-    }
+    by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
     return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
 
 

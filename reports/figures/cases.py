@@ -104,11 +104,11 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     rows: dict[tuple[str, int, int], dict[str, str | float]] = {}
     for metric in results.metrics:
         for estimator in results.estimators:
-            for seed, curve in results.curve(case, estimator, metric).by_seed.items():
-                for depth, value in zip(*map(list, curve), strict=True):
-                    place = estimator, int(depth), seed
+            for seed, errors in results.curve(case, estimator, metric).by_seed.items():
+                for depth, error in errors.items():
+                    place = estimator, depth, seed
                     row: dict[str, str | float] = dict(zip(PLACE, place, strict=True))
-                    rows.setdefault(place, row)[metric] = value
+                    rows.setdefault(place, row)[metric] = error
     costs: dict[tuple[str, int], dict[str, str | float]] = {
         (each.estimator, depth): {
             "ms": each.seconds.inside(depth) * 1e3,
