@@ -24,10 +24,10 @@ similarity = partial(text.fixed, digits=3)
 #: Columns of the table. A method that is not trained takes no time and no steps.
 COLUMNS = {
     "noisy": Column("noisy_psnr", decibels),
-    "PSNR": Column("psnr", decibels, "max"),
-    "SSIM": Column("ssim", similarity, "max"),
-    "PSNR with shifts": Column("psnr_shifted", decibels, "max"),
-    "SSIM with shifts": Column("ssim_shifted", similarity, "max"),
+    "PSNR": Column("psnr", decibels, max),
+    "SSIM": Column("ssim", similarity, max),
+    "PSNR with shifts": Column("psnr_shifted", decibels, max),
+    "SSIM with shifts": Column("ssim_shifted", similarity, max),
     "training": Column("training_seconds", lambda value: text.seconds(value or math.nan)),
     "steps": Column("steps", lambda value: whole(value or math.nan)),
 }

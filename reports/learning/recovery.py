@@ -17,10 +17,10 @@ from pudle.reports.records import ExperimentRecord
 ERROR, START = "dictionary_error", "start_dictionary_error"
 COLUMNS = {
     "error at start": Column(START),
-    "error at end": Column(ERROR, best="min"),
-    "relative error": Column("relative_error", best="min"),
+    "error at end": Column(ERROR, best=min),
+    "relative error": Column("relative_error", best=min),
     "support recovered": Column(
-        "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), "max"
+        "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
     ),
     "steps": Column("steps", whole),
     "time": Column("seconds", text.seconds),

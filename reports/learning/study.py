@@ -5,7 +5,7 @@ are made of.
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
@@ -114,12 +114,12 @@ def whole(value: float) -> str:
 
 class Column(NamedTuple):
     """A column of a table of methods: a number of the summary, the function that formats it, and
-    ``min`` or ``max`` to mark the best.
+    that which chooses the best, if one is.
     """
 
     number: str
     show: Callable[[float], str] = text.number
-    best: str = ""
+    best: Callable[[Iterable[float]], float] | None = None
 
 
 def cells(methods: Sequence[Method], columns: Mapping[str, Column]) -> dict[str, list[Cell]]:
@@ -129,7 +129,8 @@ def cells(methods: Sequence[Method], columns: Mapping[str, Column]) -> dict[str,
     table = {"method": [Cell(method.label, method.estimator) for method in methods]}
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
-        best = pd.Series([spread[0] for spread in spreads]).agg(choose) if choose else math.nan
+        known = [median for median, _, _ in spreads if not math.isnan(median)]
+        best = choose(known) if choose and known else math.nan
         # What is printed alike is marked alike.
         table[heading] = [
             Cell(text.between(*spread, show), best=show(spread[0]) == show(best) != text.DASH)
