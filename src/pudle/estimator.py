@@ -266,37 +266,14 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
     return -contracted
 
 
-def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[Contribution]:
-    """Yield, for every depth, the mean over antithetic pairs and what it cost.
-
-    A term has the estimates of one pair, shape (len(depths), *theta.shape). ``standard_error`` in
-    the diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
-    estimated from the terms.
-    """
-    total = squares = torch.zeros(())
-    count = 0
-    for term in terms:
-        total = total + term
-        squares = squares + term.reshape(len(depths), -1).square().sum(1)
-        count += 1
-    means = (total / count).unbind()
-    for depth, mean, square in zip(depths, means, (squares / count).unbind(), strict=True):
-        diagnostics: dict[str, float] = {
-            "layers": depth * (2 * count + 1),
-            "evaluations": 2 * count,
-        }
-        if count > 1:
-            variance = (square - mean.square().sum()).clamp(min=0)
-            diagnostics["standard_error"] = float((variance / (count - 1)).sqrt())
-        yield mean, diagnostics
-
-
 class SmoothingEstimator(CodesEstimator):
     r"""The mean over antithetic pairs of central differences of the loss after T layers, along
     Gaussian perturbations of theta.
 
     A concrete class has as fields the number of pairs and the width of the perturbations, and maybe
-    a window: the number of layers after which theta is perturbed anew.
+    a window: the number of layers after which theta is perturbed anew. ``standard_error`` in the
+    diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
+    estimated from the pairs.
     """
 
     samples: int
@@ -307,26 +284,34 @@ class SmoothingEstimator(CodesEstimator):
     def generators(self) -> Iterator[np.random.Generator]:
         """Yield the random generator of each pair."""
 
+    @torch.no_grad()
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
-        depths = [state.iteration for state in states]
-        return averaged_pairs(self.terms(problem, algorithm, depths), depths)
-
-    @torch.no_grad()
-    def terms(
-        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
-    ) -> Iterator[Tensor]:
-        """Yield the estimates of each pair at all depths, shape (len(depths), *theta.shape)."""
-        theta, segments = problem.theta.detach(), [segment_of(each, self.window) for each in depths]
+        theta, depths = problem.theta.detach(), [state.iteration for state in states]
+        segments = [segment_of(depth, self.window) for depth in depths]
+        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         for _, random in zip(range(self.samples), self.generators(), strict=False):
             drawn = theta.new_tensor(random.standard_normal((max(segments) + 1, *theta.shape)))
             above, below = (
                 losses_at(problem, algorithm, theta + scale * drawn, depths, self.window)
                 for scale in (self.scale, -self.scale)
             )
-            slopes = (above - below) / (2 * self.scale)
-            yield slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
+            slopes = ((above - below) / (2 * self.scale)).reshape(-1, *(1,) * theta.ndim)
+            pairs = slopes * drawn.cumsum(0)[segments]
+            total += pairs
+            squares += pairs.reshape(len(depths), -1).square().sum(1)
+        means = (total / self.samples).unbind()
+        for depth, mean, square in zip(depths, means, squares / self.samples, strict=True):
+            work: dict[str, float] = {
+                "layers": depth * (2 * self.samples + 1),
+                "evaluations": 2 * self.samples,
+            }
+            if self.samples > 1:
+                # Rounding can make the variance of equal pairs negative.
+                variance = (square - mean.square().sum()).clamp(min=0)
+                work["standard_error"] = float((variance / (self.samples - 1)).sqrt())
+            yield mean, work
 
 
 class WindowEstimator(SweepEstimator):

@@ -14,7 +14,7 @@ from ..described import described
 from ..errors import InvalidArgument
 from ..names import make
 from ..problems import Problem
-from ..validation import check_alike, check_integer, check_positive
+from ..validation import check_integer, check_positive
 from .requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
 from .thresholding import Soft, Thresholding
 
@@ -206,12 +206,7 @@ class Algorithm(ABC):
         if initial is None and self.initial is not None:
             initial = self.initial.detach()
         codes = problem.initial_codes() if initial is None else initial
-        if codes.shape != problem.code_shape:
-            raise InvalidArgument(
-                f"initial has shape {tuple(codes.shape)}: codes here have shape"
-                f" {problem.code_shape}"
-            )
-        check_alike("initial", codes, problem.parameter, problem.theta)
+        problem.check_codes("initial", codes)
         return State(codes, codes)
 
     def run(

@@ -126,16 +126,16 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     stride: int = 1
     targets: Tensor | None = None
 
-    axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
+    axes = {
+        "observations": "(n, c, H, W)",
+        "dictionary": "(p, c, k, l)",
+        "targets": "(n, c, H, W)",
+        "generating_dictionary": "(p, c, k, l)",
+        "generating_codes": "(n, p, h, w)",
+    }
 
     def _check_sizes(self) -> None:
-        _, channels, *image = self.observations.shape
-        _, filter_channels, *kernel = self.dictionary.shape
-        if filter_channels != channels:
-            raise InvalidArgument(
-                f"dictionary has {filter_channels} channels and observations {channels}: their"
-                " second axes must agree"
-            )
+        image, kernel = self.observations.shape[2:], self.dictionary.shape[2:]
         if image[0] < kernel[0] or image[1] < kernel[1]:
             raise InvalidArgument(
                 f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x"
@@ -146,6 +146,8 @@ class ConvolutionalSparseCoding(DictionaryProblem):
                 f"stride={self.stride} leaves pixels that no filter reaches: give at most"
                 f" {min(kernel)}, the filters' size"
             )
+        if self.generating_codes is not None:
+            self.check_codes("generating_codes", self.generating_codes)
 
     @functools.cached_property
     def geometry(self) -> Geometry:

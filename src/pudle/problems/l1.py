@@ -4,7 +4,7 @@ with a matrix, sparse coding in a dense dictionary and the choice of the lasso's
 
 import functools
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
@@ -166,8 +166,8 @@ class DictionaryProblem(L1Problem):
 
     parameter = "dictionary"
     per_sample = ("observations", "targets", "generating_codes")
-    #: Axes of the observations, of the dictionary and of the codes, for error texts.
-    axes: ClassVar[tuple[str, str, str]]
+    #: Axes of the fields that hold tensors.
+    axes: ClassVar[Mapping[str, str]]
 
     def dictionary_of(self, theta: Tensor) -> Tensor:
         """Return the dictionary within a value of the parameter, as a view; here it is the whole
@@ -184,6 +184,9 @@ class DictionaryProblem(L1Problem):
         if isinstance(self.loss, str):
             return LOSSES[self.loss](self, codes)
         return check_scalar("loss", self.loss(codes, self.theta))
+
+    def _check_sizes(self) -> None:
+        """Refuse sizes that letters alone do not tell to be wrong; there are none here."""
 
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)
@@ -205,27 +208,14 @@ class DictionaryProblem(L1Problem):
         return penalty.expand(count)
 
     def __post_init__(self) -> None:
-        x = self._convert("observations", self.axes[0])
-        d = self._convert("dictionary", self.axes[1])
-        self._check_sizes()
-        check_nonzero("dictionary", d)
+        self._convert(**self.axes)
+        check_nonzero("dictionary", self.dictionary)
         object.__setattr__(self, "penalty", self._check_penalty())
         l2_penalty = check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
         object.__setattr__(self, "l2_penalty", l2_penalty)
         if not callable(self.loss):
             check_choice("loss", self.loss, LOSSES)
-        shapes = {
-            "targets": tuple(x.shape),
-            "generating_dictionary": tuple(d.shape),
-            "generating_codes": self.code_shape,
-        }
-        for (name, shape), axes in zip(shapes.items(), self.axes, strict=True):
-            if getattr(self, name) is not None:
-                self._convert(name, axes, shape)
-
-    @abstractmethod
-    def _check_sizes(self) -> None:
-        """Refuse observations and a dictionary that do not fit each other."""
+        self._check_sizes()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -271,15 +261,12 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     Zou and Hastie, "Regularization and variable selection via the elastic net", JRSS B 2005.
     """
 
-    axes = "(n, m)", "(m, p)", "(n, p)"
-
-    def _check_sizes(self) -> None:
-        x, d = tuple(self.observations.shape), tuple(self.dictionary.shape)
-        if d[0] != x[1]:
-            raise InvalidArgument(
-                f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as"
-                f" observations has columns ({x[1]}); atoms are columns, samples are rows"
-            )
+    axes = {
+        "observations": "(n, m)",
+        "dictionary": "(m, p)",
+        "generating_dictionary": "(m, p)",
+        "generating_codes": "(n, p)",
+    }
 
     def _check_penalty(self) -> float | Tensor:
         if isinstance(self.penalty, Tensor | np.ndarray):
@@ -341,36 +328,24 @@ class PenaltySelection(DenseL1Problem):
     loss: ClassVar[str] = "held_out"
 
     def __post_init__(self) -> None:
-        axes = {
-            "observations": "(n, m)",
-            "design": "(m, p)",
-            "held_out_observations": "(n, m2)",
-            "held_out_design": "(m2, p)",
-        }
-        (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (
-            self._convert(*item).shape for item in axes.items()
-        )
-        check_nonzero("design", self.design)
+        self._convert(observations="(n, m)")
         theta = torch.as_tensor(self.log_penalty)
         if theta.ndim == 0 and theta is not self.log_penalty:
             # A Python number stands for a scalar tensor of the problem's dtype.
             object.__setattr__(self, "log_penalty", theta.to(self.observations))
-        theta = self._convert("log_penalty", "(p,)" if theta.ndim else "()")
-        weights = theta.detach().exp()
+        self._convert(
+            observations="(n, m)",
+            design="(m, p)",
+            held_out_observations="(n, m2)",
+            held_out_design="(m2, p)",
+            log_penalty="(p,)" if theta.ndim else "()",
+        )
+        check_nonzero("design", self.design)
+        weights = self.penalty.detach()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(
                 "log_penalty has entries whose exponential is zero or infinite: give the natural"
                 " logarithm of the penalty"
-            )
-        if rows != m or held_out != (n, held_out_rows) or held_out_p != p:
-            given = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in axes)
-            raise InvalidArgument(
-                f"shapes do not fit: {given}; give (n, m), (m, p), (n, m2) and (m2, p)"
-            )
-        if theta.ndim and len(theta) != p:
-            raise InvalidArgument(
-                f"log_penalty has shape {tuple(theta.shape)}: give one number for all entries of a"
-                f" code, or ({p},), one for each"
             )
 
     @property

@@ -53,16 +53,9 @@ class Ridge(Problem):
     per_sample = ("observations",)
 
     def __post_init__(self) -> None:
-        x, d = self._convert("observations", "(n, m)"), self._convert("dictionary", "(m, p)")
-        c = self._convert("weights", "(p,)")
+        self._convert(observations="(n, m)", dictionary="(m, p)", weights="(p,)", theta="()")
         if self.theta is None:
-            object.__setattr__(self, "theta", x.new_zeros(()))
-        self._convert("theta", "()")
-        if d.shape != (x.shape[1], len(c)):
-            raise InvalidArgument(
-                f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)},"
-                f" weights {tuple(c.shape)}; give (n, m), (m, p) and (p,)"
-            )
+            object.__setattr__(self, "theta", self.observations.new_zeros(()))
         check_positive("strength", self.strength, allow_zero=True)
         if self.extreme_eigenvalues[0] <= 0:
             raise InvalidArgument(
