@@ -86,7 +86,7 @@ class _Cells:
 
     case: ClassVar[Case]
     params: ClassVar[list[list[object]]]
-    param_names = ("estimator", "depth")
+    param_names: tuple[str, ...] = ("estimator", "depth")
     timeout = selection().timeout
 
     def setup_cache(self) -> None:

@@ -1,7 +1,7 @@
 """Read the experiments (trainings, denoised images, ...) that a run stores beside its scores."""
 
-import math
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,7 +84,7 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name) if self.status == "ok" else None
         # A whole number in a file may exceed all floats.
-        return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else math.nan
+        return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else nan
 
     def history(self, *names: str) -> pd.DataFrame:
         """Return columns of the history as numbers, NaN where nothing was measured."""

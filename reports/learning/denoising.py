@@ -16,6 +16,7 @@ from pudle.reports.learning.galleries import Gallery, Tile
 from pudle.reports.learning.methods import Method, chance
 from pudle.reports.learning.study import Block, Column, Study, cells, charts, whole
 from pudle.reports.looks import Looks
+from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 
 decibels = partial(text.fixed, digits=2, unit=" dB")
@@ -85,11 +86,11 @@ def _best(method: Method) -> float:
     return float(np.fmax(method.median("psnr"), method.median("psnr_shifted")))
 
 
-def table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> Table:
     """Return one row per method, the best first, without empty columns."""
-    methods = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
-    shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
-    return shown.loc[:, (shown != text.DASH).any()]
+    ranked = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
+    columns = cells(ranked, COLUMNS).items()
+    return Table({name: shown for name, shown in columns if {*shown} != {text.DASH}})
 
 
 def answer(methods: Sequence[Method]) -> str:

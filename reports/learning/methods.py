@@ -3,13 +3,12 @@ one group.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from pudle import text
-from pudle.reports.load import parsed
 from pudle.reports.records import ExperimentRecord
 
 #: Options that distinguish trainings on one dataset with one estimator and depth, in the order in
@@ -24,13 +23,11 @@ class Method:
     """Experiments that differ in nothing but their seed.
 
     The label holds the estimator and the options that distinguish the method from the others of its
-    group, or the name of another package, whose estimator is empty; `parts` has these options with
-    their shortened values.
+    group, or the name of another package, whose estimator is empty.
     """
 
     label: str
     estimator: str
-    parts: dict[str, str]
     depth: int | None
     runs: list[ExperimentRecord]
 
@@ -105,25 +102,20 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
     their own words.
     """
     trainings = [record.options for record in records if record.kind == "learning"]
-    short = {
-        part: shortened(specs)
-        for part in PARTS
-        if len(specs := {str(options.get(part)) for options in trainings}) > 1
-    }
+    differing = [
+        part for part in PARTS if len({str(options.get(part)) for options in trainings}) > 1
+    ]
     runs = defaultdict(list)
     for record in records:
         options = sorted((record.options | {"seed": None}).items())
         runs[repr((record.method, options))].append(record)
     made = []
     for first, *others in runs.values():
-        label, depth, parts = first.method, None, {}
+        label, depth = first.method, None
         if first.kind == "learning":
-            depth = first.depth
-            parts = {part: names[str(first.options.get(part))] for part, names in short.items()}
-            label = ", ".join(
-                [first.estimator, *(PARTS[part].format(value) for part, value in parts.items())]
-            )
-        made.append(Method(label, first.estimator, parts, depth, [first, *others]))
+            parts = (PARTS[part].format(first.options.get(part)) for part in differing)
+            label, depth = ", ".join([first.estimator, *parts]), first.depth
+        made.append(Method(label, first.estimator, depth, [first, *others]))
     counts = Counter((method.label, method.depth) for method in made)
     labeled = (
         replace(method, label=f"{method.label}, {method.runs[0].name}")
@@ -132,21 +124,3 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
         for method in made
     )
     return sorted(labeled, key=lambda method: (method.depth is None, method.depth))
-
-
-def shortened(specs: Collection[str]) -> dict[str, str]:
-    """Return specs without the arguments that all of the same name share, and without the name if
-    all have the same.
-    """
-    pairs = {spec: parsed(spec) for spec in specs}
-    one_name = len({name for name, _ in pairs.values()}) == 1
-    short = {}
-    for spec, (name, arguments) in pairs.items():
-        others = [other for other_name, other in pairs.values() if other_name == name]
-        differing = ", ".join(
-            f"{key}={value}"
-            for key, value in arguments.items()
-            if any(key not in other or other[key] != value for other in others)
-        )
-        short[spec] = (differing if one_name else f"{name}({differing})") if differing else name
-    return short

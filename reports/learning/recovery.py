@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-import pandas as pd
-
 from pudle import text
 from pudle.reports.figures.record import Axis
 from pudle.reports.learning.methods import Method, chance
 from pudle.reports.learning.study import Block, Column, Study, cells, charts, whole
 from pudle.reports.looks import Looks
+from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
@@ -73,17 +72,17 @@ class Recovery(Study):
         return Block(title, answer(methods), [(table(methods), caption)], figures)
 
 
-def table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> Table:
     """Return one row per method and depth: errors at the start and the end, support, steps and
     time.
     """
-    shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
+    columns = cells(methods, COLUMNS)
     layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    shown.insert(1, "layers", layers)
+    shown: dict[str, Sequence[str]] = {"method": columns.pop("method"), "layers": layers, **columns}
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):
         shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    return shown
+    return Table(shown)
 
 
 def answer(methods: Sequence[Method]) -> str:

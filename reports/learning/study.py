@@ -18,6 +18,7 @@ from pudle.reports.learning.galleries import Gallery
 from pudle.reports.learning.methods import Method, group
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, Looks
+from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 from pudle.text import Cell
 
@@ -39,7 +40,7 @@ class Block:
 
     heading: str
     answer: str = ""
-    tables: Sequence[tuple[pd.DataFrame, str]] = ()
+    tables: Sequence[tuple[Table, str]] = ()
     charts: Sequence[Figure] = ()
     galleries: Sequence[Gallery] = ()
 

@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ CLAIMS = {
 #: What an estimator needs by its claim, unless it declares `needs` of its own.
 NEEDS = {claim: (DIFFERENTIABLE_LAYERS,) for claim in ("unrolled", "truncated")}
 
+#: What a method returns.
+Made = TypeVar("Made")
 #: Numbers about an estimate, by name.
 Diagnostics = Mapping[str, float]
 #: A gradient, or one part of it, with its diagnostics.
@@ -110,11 +112,10 @@ class GradientEstimator(ABC):
         return NEEDS.get(getattr(self, "computes", ""), ())
 
     def __init_subclass__(cls, **options: object) -> None:
-        """Let the methods of a subclass check what they are called with."""
+        """Let the methods of a subclass refuse what it cannot treat, before its own code runs."""
         super().__init_subclass__(**options)
-        for name, checked in (("estimate", _checked_estimate), ("sweep", _checked_sweep)):
-            if name in vars(cls):
-                setattr(cls, name, checked(vars(cls)[name]))
+        for name in {"estimate", "sweep"} & vars(cls).keys():
+            setattr(cls, name, _checked(getattr(cls, name)))
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         """Raise `UnsupportedProblem` where the estimator cannot treat this.
@@ -123,7 +124,9 @@ class GradientEstimator(ABC):
         An estimator that has other reasons adds them, such as a budget.
         """
         algorithm.check_supported(problem)
-        check_needs(self.name, self.needs, self.instead, problem, algorithm)
+        # A class in the making may have no name yet.
+        who = getattr(self, "name", type(self).__name__)
+        check_needs(who, self.needs, self.instead, problem, algorithm)
 
     @abstractmethod
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
@@ -131,8 +134,6 @@ class GradientEstimator(ABC):
 
         Raises
         ------
-        InvalidArgument
-            If depth is no whole number >= 0.
         UnsupportedProblem
             If the estimator cannot treat this problem; the text says what is missing and what to
             use instead.
@@ -155,33 +156,17 @@ class GradientEstimator(ABC):
         return ""
 
 
-E = TypeVar("E", bound=GradientEstimator)
+def _checked(method: Callable[..., Made]) -> Callable[..., Made]:
+    """Return an `estimate` or a `sweep` that first refuses what its estimator cannot treat."""
 
-
-def _checked_estimate(
-    method: Callable[[E, Problem, Algorithm, int], Estimate],
-) -> Callable[[E, Problem, Algorithm, int], Estimate]:
     @functools.wraps(method)
-    def estimate(self: E, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        (depth,) = check_depths([depth])
+    def checked(
+        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
+    ) -> Made:
         self.check_supported(problem, algorithm)
-        return method(self, problem, algorithm, depth)
+        return method(self, problem, algorithm, *rest, **named)
 
-    return estimate
-
-
-def _checked_sweep(
-    method: Callable[[E, Problem, Algorithm, Sequence[int]], Iterator[Estimate]],
-) -> Callable[[E, Problem, Algorithm, Sequence[int]], Iterator[Estimate]]:
-    @functools.wraps(method)
-    def sweep(
-        self: E, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
-    ) -> Iterator[Estimate]:
-        depths = check_depths(depths)
-        self.check_supported(problem, algorithm)
-        return method(self, problem, algorithm, depths)
-
-    return sweep
+    return checked
 
 
 class SweepEstimator(GradientEstimator):
@@ -209,6 +194,7 @@ class CodesEstimator(SweepEstimator):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
+        depths = check_depths(depths)
         if not depths:
             return
         with torch.no_grad():
@@ -253,9 +239,12 @@ class ActiveSystemEstimator(ImplicitEstimator):
     S of the codes, H the derivative of the gradient F of the inner objective.
     """
 
-    @abstractmethod
     def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
-        """Return v, shape of the codes and zero off S, and the diagnostics."""
+        """Return v, shape of the codes and zero off S, and the diagnostics; the exact solution
+        unless overridden.
+        """
+        solution, diagnostics = problem.solve_active(codes, right_hand_side)
+        return solution, {"solves": len(codes)} | diagnostics
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
@@ -290,7 +279,8 @@ def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[C
         total = total + term
         squares = squares + term.reshape(len(depths), -1).square().sum(1)
         count += 1
-    for depth, mean, square in zip(depths, total / count, squares / count, strict=True):
+    means = (total / count).unbind()
+    for depth, mean, square in zip(depths, means, (squares / count).unbind(), strict=True):
         diagnostics: dict[str, float] = {
             "layers": depth * (2 * count + 1),
             "evaluations": 2 * count,
@@ -386,16 +376,18 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
     """
     check_integer("size", size, 1)
     if not problem.per_sample:
-        raise UnsupportedProblem(
-            f"{type(problem).__name__} cannot be split into batches: it does not name the fields in"
-            " `per_sample`"
+        raise UnsupportedProblem.lacking(
+            "a batch",
+            "samples that stand apart",
+            type(problem).__name__,
+            "name the fields with one row per sample in its `per_sample`",
         )
-    fields = {
+    fields: dict[str, Tensor] = {
         name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None
     }
     for first in range(0, problem.code_shape[0], size):
-        rows = slice(first, first + size)
-        yield problem.with_samples(**{name: value[rows] for name, value in fields.items()})
+        last = first + size
+        yield problem.with_samples(**{name: value[first:last] for name, value in fields.items()})
 
 
 def mean_estimate(

@@ -1,5 +1,5 @@
 """The bases of estimators, as an estimator of one's own meets them: what it is handed, in which
-order, what is refused.
+order.
 """
 
 from dataclasses import dataclass, field
@@ -23,14 +23,10 @@ class Plain(pudle.GradientEstimator):
 
 @dataclass(frozen=True)
 class Mine(CodesEstimator):
-    """Gives the gradients 0, 1, ... at as many states as it is told, and refuses FISTA."""
+    """Gives the gradients 0, 1, ... at as many states as it is told."""
 
     most: int = 100
     seen: list = field(default_factory=list)
-
-    def check_supported(self, problem, algorithm):
-        if algorithm.name == "fista":
-            raise pudle.UnsupportedProblem("mine: not known for fista")
 
     def gradients_at(self, problem, algorithm, states):
         self.seen.extend(states)
@@ -61,11 +57,8 @@ def test_estimators_from_codes_are_handed_the_codes_at_every_depth():
     ]
 
 
-def test_estimators_from_codes_refuse_even_where_there_are_no_depths():
+def test_a_gradient_that_is_missing_is_an_error_and_no_shorter_sweep():
     assert not list(Mine().sweep(ridge_problem(), pudle.Ista(), []))
-    with pytest.raises(pudle.UnsupportedProblem, match="mine: not known for fista"):
-        list(Mine().sweep(ridge_problem(), pudle.Fista(), []))
-    # A gradient that is missing is an error, and no shorter sweep.
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         list(Mine(most=1).sweep(ridge_problem(), pudle.Ista(), [3, 5]))
 

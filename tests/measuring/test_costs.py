@@ -34,10 +34,10 @@ def scored(folder, *estimators, cases=(TINY,), **changes):
     return selection, store
 
 
-def measured(selection, store):
+def measured(selection, store, **options):
     """Measure what is missing as a run does, and return the records of the costs."""
     with Pool(1) as pool:
-        run = filled(selection, store, pool)
+        run = filled(selection, store, pool, **options)
     return [run.records[each] for each in run.costs]
 
 
@@ -107,14 +107,13 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         )
         for size in (1500, 12000)
     )
-    _, store = scored(tmp_path, "backprop", cases=(small,))
-    alone, *after = ([small], [large, small])
     peaks = []
-    for cases in (alone, *after):
-        with Pool(1) as pool:
-            for case in cases:
-                outcome = pool.call(60.0, Cost("memory_bytes", case, "backprop", 5).measure, store)
-        peaks.append(outcome.result.value)
+    for cases in ((small,), (large, small)):
+        # In this order, and in one process.
+        scores = scored(
+            tmp_path / str(len(cases)), "backprop", cases=cases, costs=("memory_bytes",)
+        )
+        peaks.append(measured(*scores, workers=1)[-1].value)
     # Eight times as many samples take eight times as much; the rest is noise.
     assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 

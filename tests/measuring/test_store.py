@@ -55,7 +55,7 @@ def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, mon
 
 def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
     name, experiment = next(iter(list_experiments().items()))
-    carried = CarriedExperiment(name)
+    carried = CarriedExperiment.registered(name)
     arrays = {"picture": np.eye(2), "filters": np.ones(3)}
     result = ExperimentResult([{"step": 0, "value": math.nan}], {"value": 2.0}, arrays)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

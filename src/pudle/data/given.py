@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -52,7 +52,7 @@ class GivenProblems(Dataset):
 
         @functools.cache
         def draw(seed: int, loss: str) -> Problem:
-            return replace(source, seed=seed).problem(loss, device=device)
+            return source.reseeded(seed).problem(loss, device=device)
 
         return cls(draw, source.losses, text(source), id(source))
 
@@ -66,6 +66,7 @@ class GivenProblems(Dataset):
         """Return the problem of the seed, if it has the loss."""
         if loss and loss not in self.losses:
             raise UnsupportedProblem(
-                f"{self.called} has the loss {self.losses[0]}, not {loss}: make another problem with it"
+                f"{self.called} has the loss {self.losses[0]}, not {loss}: make another problem"
+                " with it"
             )
         return self.draw(self.seed, loss)

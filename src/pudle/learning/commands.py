@@ -29,9 +29,6 @@ from .training import LearningExperiment
 
 Carried = tuple[CarriedExperiment, ExperimentResult]
 
-#: Columns of the table of methods that denoise.
-TABLE = "images noisy_psnr psnr ssim psnr_shifted ssim_shifted".split()
-
 experiment_option = click.option(
     "--experiment", help="Start from a named experiment; other options replace its values."
 )
@@ -211,7 +208,6 @@ def denoise_command(
       pudle denoise --training-images BSD432 --test-images BSD68 --estimator alternating --out two
       pudle denoise --training-images SMALL --dataset 'noisy_crops(size=64)' --out three
     """
-    import pandas as pd
     import torch
 
     if number_launched() > 1:
@@ -219,6 +215,9 @@ def denoise_command(
             "denoise learns in one process: start it without torchrun, or learn with `pudle learn`"
         )
     study, chosen = _denoising(experiment, options)
+    others = [
+        DenoisingBaseline(chosen.test_images, chosen.sigma, baseline=name) for name in baselines
+    ]
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
     check_device(device)
@@ -226,17 +225,20 @@ def denoise_command(
         chosen.method, lambda progress: chosen.run(out, device, progress, resume=resume)
     )
     carried_out = [(CarriedExperiment(experiment or chosen.method, study, chosen), result)]
-    for name in baselines:
-        other = DenoisingBaseline(chosen.test_images, chosen.sigma, baseline=name)
+    for other in others:
         try:
-            result = _carry_out(name, partial(other.run, out, device))
+            result = _carry_out(other.baseline, partial(other.run, out, device))
         except MissingDependency as error:
-            echo(f"pudle: {name} is left out: {error}", err=True)
+            echo(f"pudle: {other.baseline} is left out: {error}", err=True)
         else:
-            carried_out.append((CarriedExperiment(name, study, other), result))
-    table = pd.DataFrame([result.summary for _, result in carried_out]).set_index("method")
-    shown = table.reindex(columns=TABLE)
-    echo(shown.to_string(na_rep="", float_format="{:.4g}".format, index_names=False))
+            carried_out.append((CarriedExperiment(other.baseline, study, other), result))
+    for _, result in carried_out:
+        known = (
+            f"{name} {value:.4g}"
+            for name, value in result.summary.items()
+            if isinstance(value, float) and not math.isnan(value)
+        )
+        echo(f"{result.summary['method']}: {', '.join(known)}")
     _finish(carried_out, out, device)
 
 

@@ -87,7 +87,7 @@ def source(folder: str) -> Any:
     """Return a dataset whose `images` and `fingerprint` are those of a folder, or of the sample
     photographs.
     """
-    dataset = make_dataset("noisy_crops")
+    dataset: Any = make_dataset("noisy_crops")
     return dataset if folder == SAMPLES else dataclasses.replace(dataset, folder=folder)
 
 

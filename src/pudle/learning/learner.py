@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data import SparseCodingDataset
 from ..errors import InvalidArgument, PudleError
 from ..measuring.experiment import ProgressCallback, silent
+from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from . import checkpoint
 from .options import TrainingOptions
@@ -229,7 +230,7 @@ def _concluded(run: LearningRun) -> Training:
     return Training(dictionary, history, status, reason, run.counts.step, theta)
 
 
-def _check_problem(problem: DictionaryProblem, fresh: bool) -> None:
+def _check_problem(problem: Problem, fresh: bool) -> None:
     """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no
     fresh ones come.
     """
@@ -239,13 +240,9 @@ def _check_problem(problem: DictionaryProblem, fresh: bool) -> None:
             " ConvolutionalSparseCoding"
         )
     x = problem.observations
-    # Entries are compared channel by channel: an image of a single color is constant as well.
-    entries = x if x.ndim == 2 else x.flatten(2)
-    alike = len(x) > 1 and bool((x == x[:1]).all())
-    if alike or (entries.shape[-1] > 1 and bool((entries == entries[..., :1]).all())):
+    if len(x) > 1 and (x == x[:1]).all():
         raise InvalidArgument(
-            f"observations are constant (all {'samples' if alike else 'entries of a sample'} are"
-            " the same): there is no dictionary to learn"
+            "observations are constant (all samples are the same): there is no dictionary to learn"
         )
     # Every position of a filter in an image counts as a sample.
     atoms = problem.code_shape[1]

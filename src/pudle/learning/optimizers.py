@@ -149,11 +149,8 @@ class Schedule(ABC):
 
     #: Name in specs.
     name: ClassVar[str]
-
-    @property
-    def needs_epochs(self) -> bool:
-        """Return whether the rate in an epoch depends on the total number of epochs."""
-        return False
+    #: Whether the rate in an epoch depends on the total number of epochs.
+    needs_epochs: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
@@ -190,28 +187,14 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Lower the rate along half a cosine to `final` >= 0 over `period` epochs (default: all), and
-    keep it there.
-    """
+    """Lower the rate along half a cosine to `final` >= 0 over all epochs."""
 
     final: float = 0.0
-    period: int | None = None
     name = "cosine"
+    needs_epochs = True
 
     def __post_init__(self) -> None:
-        check_options(self, may_be_zero=("final",))
-
-    @property
-    def needs_epochs(self) -> bool:
-        return self.period is None
+        check_positive("final", self.final, allow_zero=True)
 
     def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
-        return _HalfCosine(optimizer, self.period or max(epochs, 1), self.final)
-
-
-class _HalfCosine(CosineAnnealingLR):
-    """torch's cosine, which would rise again after its period."""
-
-    def step(self, epoch: int | None = None) -> None:
-        if self.last_epoch < self.T_max:
-            super().step(epoch)
+        return CosineAnnealingLR(optimizer, max(epochs, 1), self.final)

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import torch
@@ -27,7 +27,6 @@ from .matching import float64_array, match_atoms
 from .options import TrainingOptions
 from .processes import Processes
 
-T = TypeVar("T")
 #: Columns of every history.
 HISTORY = (
     "epoch step seconds learning_rate loss gradient_norm dictionary_error relative_error"
@@ -223,7 +222,8 @@ class LearningRun:
         if hasattr(estimator, "seed"):
             # Random directions that are drawn only once would confine the learning to their span.
             random = generator(self.options.seed, f"learner estimator {counts.step}")
-            estimator = _changed(estimator, seed=int(random.integers(2**31)))
+            # Concrete estimators are dataclasses, though their base is none.
+            estimator = replace(cast(Any, estimator), seed=int(random.integers(2**31)))
         evaluations: list[Evaluation] = []
 
         def closure() -> float:
@@ -355,14 +355,6 @@ class LearningRun:
         if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")
         return norms
-
-
-def _changed(instance: T, **options: Any) -> T:
-    """Return an object of an abstract class, whose concrete classes are dataclasses, with other
-    options.
-    """
-    changed: T = replace(cast(Any, instance), **options)
-    return changed
 
 
 @functools.lru_cache(maxsize=2)

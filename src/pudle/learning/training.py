@@ -86,8 +86,8 @@ class LearningExperiment(TrainingOptions, OnDataset):
         check_choice("dtype", self.dtype, DTYPES)
         dataset = make_dataset(self.dataset)
         check_choice("loss", self.loss, dataset.losses)
-        dataset = replace(dataset, seed=self.seed)
-        problem = dataset.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
+        drawn: Any = dataset.reseeded(self.seed)
+        problem = drawn.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
         if self.start is None or not isinstance(problem, DictionaryProblem):
             return problem
         shape = tuple(problem.dictionary.shape)

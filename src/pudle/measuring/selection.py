@@ -240,7 +240,7 @@ def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
         # All are made before the first is drawn: wrong usage shows at once.
         sized = [_sized(spec, options.samples) for spec in options.datasets]
         bases = [case for dataset in sized for case in _cases_on(dataset, like)]
-    rules = [names.canonical("algorithms", spec) for spec in options.algorithms]
+    rules: list[str] = [names.canonical("algorithms", spec) for spec in options.algorithms]
     drafts = []
     for case in bases:
         dataset = _sized(case.dataset, options.samples) if options.samples else case.dataset

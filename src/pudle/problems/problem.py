@@ -7,8 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..described import described
@@ -21,28 +19,15 @@ from .linearized import Linearized, Solution
 ThresholdingRule = Callable[[Tensor, float | Tensor, int, bool], Tensor]
 
 
-def drawn_sizes(random: np.random.Generator, *largest: int) -> list[int]:
-    """Draw sizes: often 1, or else of any magnitude; sometimes one is that of another."""
-    sizes = [1 if random.random() < 0.2 else int(each ** random.random() + 0.5) for each in largest]
-    if random.random() < 0.3:
-        first, second = random.permutation(len(sizes))[:2]
-        sizes[first] = sizes[second] = min(sizes[first], sizes[second])
-    return sizes
-
-
-def drawn(random: np.random.Generator, *shape: int) -> Tensor:
-    """Draw a tensor of standard normal numbers."""
-    return torch.tensor(random.standard_normal(shape))
-
-
 class _FieldNamedByParameter:
     """An attribute that a field of the same name takes the place of."""
 
-    def __get__(self, problem: Any, owner: type) -> Tensor:
+    def __get__(self, problem: "Problem | None", owner: type) -> Tensor:
         if problem is None:
             # A dataclass takes an attribute of the class for the default of a field.
             raise AttributeError("theta belongs to an object")
-        return getattr(problem, problem.parameter)
+        theta: Tensor = getattr(problem, problem.parameter)
+        return theta
 
 
 class Problem(ABC):
@@ -82,11 +67,6 @@ class Problem(ABC):
 
     #: Outer parameter: gradients are taken with respect to it.
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw a problem of any size and with any options, for `pudle check`."""
-        raise NotImplementedError(f"{cls.__name__} brings no specimen")
 
     def with_theta(self, theta: Tensor) -> Self:
         """Return a copy at another value of the parameter.
