@@ -32,9 +32,7 @@ from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .candidates import Candidate, candidates
-from .draws import Draws
-from .search import MORE, Search
+from .search import MORE, Candidate, Search, candidates
 from .statistics import CONFIDENCE, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
@@ -305,22 +303,18 @@ def advise(
         error = ERROR
     requirement = Requirement(error, seconds or inf, memory or inf)
     with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
-        draws = Draws(problem, algorithm, loss, device, Path(folder))
-        kinds = candidates(draws.algorithms, estimators)
-        first = draws.case.make_problem(0)
-        if train and not isinstance(first, DictionaryProblem):
-            raise InvalidArgument(
-                f"a training learns a dictionary, and {draws.text} has none: ask for no training"
-            )
         progress(0, 4, "references of the first seeds")
-        search = Search(draws, kinds, requirement, most_depth)
-        status = check_scorable(search)
+        search = Search(problem, algorithm, loss, device, requirement, most_depth, Path(folder))
+        start = search.case.make_problem(0)
+        if train and not isinstance(start, DictionaryProblem):
+            raise InvalidArgument(
+                f"a training learns a dictionary, and {search.problem} has none: ask for none"
+            )
         progress(1, 4, "all candidates on few seeds")
-        able = search.run()
-        used = {kinds[each] for each in able.values()}
-        reasons = {kinds[each]: why for each, why in draws.failures.items()}
-        left_out = {kind: why for kind, why in reasons.items() if kind not in used}
-        advice = Advice(draws.text, requirement, reference=status, left_out=left_out)
+        able = search.run(candidates(search.algorithms, estimators))
+        used = {each.estimator.name for each in able.values()}
+        left_out = {name: why for name, why in search.failures.items() if name not in used}
+        advice = Advice(search.problem, requirement, reference=search.status, left_out=left_out)
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:
@@ -330,68 +324,42 @@ def advise(
             return replace(advice, closest=at)
         tried = " and ".join(candidate.name for candidate in best)
         progress(3, 4, f"{tried} on {seeds} new seeds")
-        tests = (range(start, start + seeds) for start in count(MORE, seeds))
-        tested = [verified(search, each, found, tests) for each, found in best.items()]
-        advice = replace(advice, unscorable=len(draws.unscorable))
+        fresh = count(MORE)
+        tested = [verified(search, each, found, fresh, seeds) for each, found in best.items()]
+        advice = replace(advice, unscorable=search.unscorable)
         kept = [each for each in tested if each.is_kept]
         if not kept:
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
         advice = compared(advice, search, kept)
-        return with_training(advice, first, progress) if train else advice
+        return with_training(advice, start) if train else advice
 
 
-def check_scorable(search: Search) -> str:
-    """Return the kind of the references; refuse a problem without any, with different kinds, or
-    with bounds above the required error.
+def verified(
+    search: Search, candidate: Candidate, found: Answer, fresh: Iterator[int], number: int
+) -> Choice:
+    """Test a candidate at the depth of an answer on a number of `fresh` seeds; where too many of
+    them exceed the error, a more careful choice is tested on others.
+
+    Each test has half of the risk that is left, so that all statements hold together with the
+    confidence.
     """
-    draws, required = search.draws, search.requirement.error
-    if not search.seeds:
-        first, tried = draws.reference(0), text.count(len(draws.unscorable), "seed")
-        raise InvalidArgument(
-            f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
-        )
-    references = [draws.reference(seed) for seed in search.seeds]
-    kinds = sorted({each.status for each in references})
-    if len(kinds) > 1:
-        raise InvalidArgument(
-            f"references of different kinds ({', '.join(kinds)}) are not ranked together: fix the"
-            " loss"
-        )
-    bound = max(each.bound for each in references)
-    if required is not None and required < bound:
-        raise InvalidArgument(
-            f"error={required:g} is below the references' bound {bound:.1e}: allow more than that"
-        )
-    return kinds[0]
-
-
-def verified(search: Search, candidate: Candidate, found: Answer, tests: Iterator[range]) -> Choice:
-    """Test a candidate on new seeds at the depth of an answer; where too many of them exceed the error, a more careful choice is
-    tested anew.
-
-    Each of the `tests` has seeds of its own, and half of the risk that is left, so that
-    all statements hold together with the confidence.
-    """
-    draws, required = search.draws, search.requirement.error
+    required, risk = search.requirement.error, 1 - CONFIDENCE
     chosen = Choice.of(candidate, found)
     depth, stated = chosen.depth, required or stated_error(found)
-    for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
-        seeds = draws.scorable(drawn)
-        measured = draws.run({chosen: [depth]}, seeds)[chosen].errors
+    for _ in range(ATTEMPTS):
+        seeds, risk = [*search.references(islice(fresh, number))], risk / 2
+        measured = search.measure({chosen: [depth]}, seeds)[chosen].errors
         # What has no error keeps nothing.
         errors = [*measured.values.ravel().tolist(), *[inf] * (len(seeds) - measured.values.size)]
-        kept, confidence = (
-            sum(error <= stated for error in errors),
-            1 - (1 - CONFIDENCE) / 2**number,
-        )
+        kept = sum(error <= stated for error in errors)
         tested = replace(
             chosen,
             depth=depth,
             error=stated,
             kept=kept,
             seeds=len(seeds),
-            share=nan if draws.single else least_share(kept, len(seeds), confidence),
+            share=nan if search.single else least_share(kept, len(seeds), 1 - risk),
             median=median(errors),
             at_bound=2 * int(measured.at_floor.sum()) > len(seeds),
         )
@@ -424,13 +392,14 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
 
     The first is chosen; but where both reach the required error, the faster one.
     """
+    first, *others = tested
     base = [each for each in tested if each.name == BASE][:1]
     if not base:
-        at = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
-        if depth := search.needed(at, error := tested[0].error, tested[0].depth // 4):
-            base = [Choice(at.estimator, at.algorithm, depth, error)]
+        at = Candidate(names.make_estimator(BASE), search.algorithms[0])
+        if depth := search.needed(at, first.error, first.depth // 4):
+            base = [Choice(at.estimator, at.algorithm, depth, first.error)]
     calls = {each: [each.depth] for each in (*tested, *base)}
-    rows = [search.draws.run(calls, [seed], search.costs, ROUNDS) for seed in search.seeds[:TIMED]]
+    rows = [search.measure(calls, [seed], search.costs, ROUNDS) for seed in search.seeds[:TIMED]]
     taken = {each: np.hstack([row[each].rounds.at(each.depth) for row in rows]) for each in calls}
     timed = {
         each: replace(
@@ -440,7 +409,6 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
         )
         for each in calls
     }
-    first, *others = tested
     for second in others:
         # The search timed them on one problem and in fewer rounds.
         ratio = compare(taken[second], taken[first])
@@ -454,7 +422,7 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
     return replace(advice, chosen=timed[first])
 
 
-def with_training(advice: Advice, start: Problem, progress: ProgressCallback) -> Advice:
+def with_training(advice: Advice, start: Problem) -> Advice:
     """Return the advice with a sentence about two short trainings, of the advised estimator and of
     the runner-up.
 
@@ -474,8 +442,7 @@ def with_training(advice: Advice, start: Problem, progress: ProgressCallback) ->
             return float(problem.outer_loss(pair[0].algorithm.run(problem, deep).codes))
 
     before, falls, results = loss(start), [], []
-    for number, each in enumerate(pair):
-        progress(number, 2, f"training with {each.name}")
+    for each in pair:
         learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)
