@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
 from itertools import count, islice
-from math import floor, inf, isnan, nan
+from math import ceil, floor, inf, isnan, nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory

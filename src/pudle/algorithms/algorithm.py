@@ -338,5 +338,5 @@ def is_wrapped(tensor: Tensor) -> bool:
     """
     return (
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
+        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
     )

@@ -209,8 +209,8 @@ class Turns:
     Each estimator has a copy of this process, which is asked for one time at each depth in every
     round. Those at one depth follow each other, so that the k-th times of two estimators are of the
     same moment. A copy that dies, or takes longer than the `timeout`, costs its estimator that
-    depth alone. With `rounds` there are exactly so many, in this process, which is quicker; without,
-    as many as tell the times apart.
+    depth alone. With `rounds` there are exactly so many, in this process, which is quicker;
+    without, as many as tell the times apart.
     """
 
     def __init__(self, costs: Sequence[Cost], timeout: float, rounds: int = 0) -> None:
