@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from pudle.estimator import ActiveSystemEstimator, Contribution, Problem
+from pudle.estimator import ActiveSystemEstimator
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,3 @@ class Analytic(ActiveSystemEstimator):
         ),
     )
     computes = "implicit"
-
-    def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
-        solution, diagnostics = problem.solve_active(codes, right_hand_side)
-        return solution, {"solves": len(codes)} | diagnostics

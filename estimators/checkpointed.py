@@ -7,7 +7,7 @@ from itertools import chain
 
 import torch
 
-from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation
+from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
 from pudle.estimator import Algorithm, CheckedOptions, Estimate, Problem, SweepEstimator
 
 
@@ -56,7 +56,7 @@ class Checkpointed(CheckedOptions, SweepEstimator):
         """
         # Where the segments of each run begin, and where the last one ends.
         bounds = {}
-        for depth in depths:
+        for depth in check_depths(depths):
             segments = min(self.segments or round(math.sqrt(depth)), depth)
             bounds[depth] = [depth * i // max(segments, 1) for i in range(segments + 1)]
         with torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pudle.estimator import ActiveSystemEstimator, CheckedOptions, Contribution, Problem
-from pudle.problems.linearized import conjugate_gradients
+from pudle.problems.linearized import conjugate_gradients, norm
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
         solution, residual = solved.solution, float(solved.residuals.max())
         if not system.symmetric:
             difference = torch.where(active, system.transposed(solution) - right, 0)
-            residual = float(difference.norm() / right.norm()) if right.any() else 0.0
+            residual = norm(difference) / norm(right) if right.any() else 0.0
         return solution, {
             "solves": system.rows,
             "iterations": solved.iterations,

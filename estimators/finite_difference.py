@@ -89,8 +89,8 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
         basis = np.eye(theta.numel())
         if self.directions and self.directions < theta.numel():
             random = streams.generator(self.seed, "estimator finite_difference")
-            basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
-        directions = theta.new_tensor(basis.T).reshape(-1, *theta.shape)
+            basis = np.linalg.qr(random.standard_normal((theta.numel(), self.directions))).Q
+        directions = theta.new_tensor(basis.T).reshape(-1, *theta.shape).unbind()
         count = len(directions)
         gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, [theta], depths)
@@ -101,15 +101,12 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
             )
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
             squares += ((above - 2 * center + below) / (2 * step)).square()
-        for depth, row, square in zip(
-            depths, gradient * (theta.numel() / count), squares, strict=True
-        ):
-            yield (
-                row,
-                {
-                    "layers": 2 * depth * (count + 1),
-                    "evaluations": 2 * count + 1,
-                    "directions": count,
-                    "asymmetry": float(square.sqrt()),
-                },
-            )
+        rows = (gradient * (theta.numel() / count)).unbind()
+        for depth, row, asymmetry in zip(depths, rows, squares.sqrt().tolist(), strict=True):
+            work = {
+                "layers": 2 * depth * (count + 1),
+                "evaluations": 2 * count + 1,
+                "directions": count,
+                "asymmetry": asymmetry,
+            }
+            yield row, work

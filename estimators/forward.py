@@ -1,6 +1,5 @@
 """Forward-mode differentiation through all the layers."""
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,7 +84,9 @@ class Forward(CheckedOptions, CodesEstimator):
                 ]
             )
 
-        derivative = functools.partial(directional_derivative, contracted, theta)
+        def derivative(direction: Tensor) -> Tensor:
+            return directional_derivative(contracted, theta, direction)
+
         count = theta.numel()
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
         directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)
@@ -93,7 +94,7 @@ class Forward(CheckedOptions, CodesEstimator):
             with torch.no_grad():
                 # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a
                 # scalar theta needs no batch.
-                rows = (
+                rows: Tensor = (
                     torch.func.vmap(derivative, chunk_size=chunk)(directions)
                     if theta.ndim
                     else derivative(directions[0])[None]
@@ -108,7 +109,8 @@ class Forward(CheckedOptions, CodesEstimator):
                 "use other operations, or backprop or checkpointed, which compute the same",
             ) from error
         layers = 1 + math.ceil(count / chunk)
-        for state, (direct, _), through_codes in zip(states, pairs, rows.T, strict=True):
+        columns = rows.unbind(1)
+        for state, (direct, _), through_codes in zip(states, pairs, columns, strict=True):
             work = {
                 "layers": layers * state.iteration,
                 "layers_differentiated": state.iteration,

@@ -3,10 +3,10 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pudle import peers
 from pudle.estimator import CheckedOptions
+from pudle.peers import Array
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,16 @@ class JaxoptImplicit(CheckedOptions, peers.JaxImplicitPeer):
     distributions = ("jax", "jaxlib", "jaxopt")
     instead = "fixed_point"
 
-    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         solve = functools.partial(
             peers.require("jaxopt.linear_solve").solve_normal_cg,
             maxiter=self.iterations,
             tol=max(self.rtol, rounding),
         )
 
-        @peers.require("jaxopt").implicit_diff.custom_fixed_point(
-            functools.partial(peers.layer, nonnegative=nonnegative), solve=solve
+        layer = functools.partial(peers.layer, nonnegative=nonnegative)
+        implicit = peers.require("jaxopt").implicit_diff.custom_fixed_point(layer, solve=solve)
+        made: Callable[..., Array] = implicit(
+            lambda codes, dictionary, offset, observation, constants: codes
         )
-        def minimizer(codes, dictionary, offset, observation, constants):
-            return codes
-
-        return minimizer  # type: ignore[no-any-return]
+        return made

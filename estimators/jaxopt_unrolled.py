@@ -3,13 +3,13 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pudle import names, peers
 from pudle.algorithms import Algorithm, Fista
 from pudle.algorithms.requirements import Requirement
-from pudle.algorithms.unrolling import direct_gradients
+from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.estimator import Estimate, Problem
+from pudle.peers import Array
 from pudle.problems import SparseCoding
 
 PLAIN_LAYERS = Requirement(
@@ -47,13 +47,19 @@ class JaxoptUnrolled(peers.Peer):
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         assert isinstance(problem, SparseCoding)  # as `needs` says
+        (depth,) = check_depths([depth])
         codes = algorithm.start(problem).codes
         if depth == 0:
             # JAXopt runs one iteration at least.
             gradient, _ = direct_gradients(problem, codes)
         else:
             gradient, codes = peers.run_jax(
-                _program(depth, isinstance(algorithm, Fista), problem.loss, problem.nonnegative),
+                _program(
+                    depth,
+                    isinstance(algorithm, Fista),
+                    problem.loss == "reconstruction",
+                    problem.nonnegative,
+                ),
                 problem.dictionary,
                 codes,
                 problem.observations,
@@ -65,20 +71,29 @@ class JaxoptUnrolled(peers.Peer):
 # Bounded, because each depth compiles a program of its own. The step is an argument of it, so that
 # a case's seeds share one.
 @functools.lru_cache(maxsize=64)
-def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Callable[..., Any]:
+def _program(
+    depth: int, accelerated: bool, reconstruction: bool, nonnegative: bool
+) -> Callable[..., Array]:
     """Compile the gradient of the loss after `depth` iterations; the program also returns the
     codes.
     """
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
-    def smooth(codes, dictionary, observations, l2_penalty):
+    def smooth(codes: Array, dictionary: Array, observations: Array, l2_penalty: Array) -> Array:
         residual = codes @ dictionary.T - observations
         return 0.5 * (residual**2).sum() + 0.5 * l2_penalty * (codes**2).sum()
 
-    def prox(values, penalty, scale):
+    def prox(values: Array, penalty: Array, scale: Array) -> Array:
         return peers.soft(values, scale * penalty, nonnegative)
 
-    def value(dictionary, initial, observations, step, penalty, l2_penalty):
+    def value(
+        dictionary: Array,
+        initial: Array,
+        observations: Array,
+        step: Array,
+        penalty: Array,
+        l2_penalty: Array,
+    ) -> Array:
         solver = jaxopt.ProximalGradient(
             smooth,
             prox,
@@ -89,9 +104,10 @@ def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Cal
             implicit_diff=False,
         )
         codes = solver.run(initial, penalty, dictionary, observations, l2_penalty).params
-        if loss == "reconstruction":
+        if reconstruction:
             penalty = l2_penalty = 0.0
         total = smooth(codes, dictionary, observations, l2_penalty) + penalty * abs(codes).sum()
         return total / len(codes), codes
 
-    return jax.jit(jax.grad(value, has_aux=True))
+    compiled: Callable[..., Array] = jax.jit(jax.grad(value, has_aux=True))
+    return compiled

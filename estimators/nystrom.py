@@ -8,6 +8,7 @@ from torch import Tensor
 from pudle import streams
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import ActiveSystemEstimator, CheckedOptions, Contribution, Problem
+from pudle.problems.active_set import eigh
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ def regularized_solution(
 ) -> Tensor:
     """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p)."""
     small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
-    values, vectors = torch.linalg.eigh((small + small.mT) / 2)
+    values, vectors = eigh((small + small.mT) / 2)
     kept = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
     root = 1 / torch.where(kept, values, torch.inf).sqrt()
-    left, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
+    left, singular = left_singular(columns @ vectors * root[:, None, :])
     inside = torch.einsum("npk,np->nk", left, right)
     outside = right
     for _ in range(2):
@@ -117,3 +118,9 @@ def regularized_solution(
         torch.einsum("npk,nk->np", left, inside / (singular.square() + regularization))
         + outside / regularization
     )
+
+
+def left_singular(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the left singular vectors and the singular values of matrices."""
+    left, singular, _ = torch.linalg.svd(matrices, full_matrices=False)
+    return left, singular

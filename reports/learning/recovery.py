@@ -3,39 +3,56 @@ data.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-
-import pandas as pd
+from collections.abc import Sequence
+from typing import ClassVar
 
 from pudle import text
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import Block, Method, cells, chance, charts, group, whole
-from pudle.reports.learning.optimizers import STUDY
-from pudle.reports.load import Results
+from pudle.reports.learning.methods import Method, chance
+from pudle.reports.learning.study import Block, Column, Study, cells, charts, whole
 from pudle.reports.looks import Looks
+from pudle.reports.markup import Table
+from pudle.reports.records import ExperimentRecord
 
-NAME = "Dictionaries recovered"
-READING = (
-    "Error: distance between the learned dictionary and the one that made the data, after their"
-    " atoms are matched one to one; the relative error is this distance divided by the norm of the"
-    " latter. Time is that of the computation alone. An estimator has the same color and marker"
-    " throughout this page; its further methods have other dashes. The best of a column is bold."
-)
 ERROR, START = "dictionary_error", "start_dictionary_error"
-#: Columns of the table, see `cells`.
 COLUMNS = {
-    "error at start": (START, text.number, ""),
-    "error at end": (ERROR, text.number, "min"),
-    "relative error": ("relative_error", text.number, "min"),
-    "support recovered": ("support_recovery", lambda share: text.fixed(100 * share, 0, "%"), "max"),
-    "steps": ("steps", whole, ""),
-    "time": ("seconds", text.seconds, ""),
+    "error at start": Column(START),
+    "error at end": Column(ERROR, best=min),
+    "relative error": Column("relative_error", best=min),
+    "support recovered": Column(
+        "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
+    ),
+    "steps": Column("steps", whole),
+    "time": Column("seconds", text.seconds),
 }
 
 
-def blocks(results: Results, styles: Looks) -> Iterator[Block]:
-    """Yield one block per dataset, with one chart per depth."""
-    for title, methods in recovered(results).items():
+class Recovery(Study):
+    """Trainings by dataset, and with them those of other packages, but for those of the study of
+    optimizers.
+    """
+
+    anchor = "recovery"
+    name = "Dictionaries recovered"
+    reading = (
+        "Error: distance between the learned dictionary and the one that made the data, after their"
+        " atoms are matched one to one; the relative error is this distance divided by the norm of"
+        " the latter. Time is that of the computation alone. An estimator has the same color and"
+        " marker throughout this page; its further methods have other dashes. The best of a column"
+        " is bold."
+    )
+    kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
+    outcome = Axis("relative_error", "relative error of the dictionary", "log")
+    time = "seconds"
+
+    def shows(self, record: ExperimentRecord) -> bool:
+        return record.kind in self.kinds and record.study != "optimizers"
+
+    def title(self, record: ExperimentRecord) -> str:
+        return record.dataset
+
+    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
+        """Return a table, and one chart per depth."""
         depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
         panels = {
             "" if depth is None else f"{depth} layers": {
@@ -52,32 +69,20 @@ def blocks(results: Results, styles: Looks) -> Iterator[Block]:
             kind="Error of the dictionary",
         )
         caption = f"Recovery of the dictionary of {title}"
-        yield Block(title, answer(methods), [(table(methods), caption)], figures)
+        return Block(title, answer(methods), [(table(methods), caption)], figures)
 
 
-def recovered(results: Results) -> dict[str, list[Method]]:
-    """Return the trainings by dataset, and with them those of other packages; the study of
-    optimizers is left out.
-    """
-    records = (
-        item
-        for item in results.experiments
-        if item.kind in ("learning", "baseline") and item.study != STUDY
-    )
-    return group(records, lambda record: record.dataset)
-
-
-def table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> Table:
     """Return one row per method and depth: errors at the start and the end, support, steps and
     time.
     """
-    shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
+    columns = cells(methods, COLUMNS)
     layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    shown.insert(1, "layers", layers)
+    shown: dict[str, Sequence[str]] = {"method": columns.pop("method"), "layers": layers, **columns}
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):
         shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    return shown
+    return Table(shown)
 
 
 def answer(methods: Sequence[Method]) -> str:

@@ -40,11 +40,11 @@ ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
-class Answers(pd.DataFrame):
+class Answers(pd.DataFrame):  # type: ignore[misc]  # pandas states no types
     """A table of answers that is printed whole, however wide it is."""
 
     def __repr__(self) -> str:
-        return self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH)
+        return str(self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +91,9 @@ class BenchmarkResults:
         """
         rows = []
         for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
-            beside = row["best unrolled"].values if self.results.solved else {}
+            beside = row.unrolled.values if self.results.solvers else {}
             beside = {f"unrolled_{name}": value for name, value in beside.items()}
-            rows.append({"problem": row["problem"]} | row["best"].values | beside)
+            rows.append({"problem": row.cells["problem"]} | row.best.values | beside)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
@@ -104,7 +104,8 @@ class BenchmarkResults:
         """
         import seaborn
 
-        rows = self.results.numbers[self.results.numbers["metric"] == metric]
+        measured = self.table["status"].eq("ok") & self.table["metric"].eq(metric)
+        rows = self.table[measured].dropna(subset=["value"])
         if rows.empty:
             choices = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {choices}")
@@ -126,7 +127,7 @@ class BenchmarkResults:
         from pudle.reports.report import Report
 
         path = Path(path)
-        write_atomically(path, html({self.results.profile: Report.of(self.results)}))
+        write_atomically(path, html({self.results.profile: Report(self.results)}))
         return path
 
     @property
@@ -284,7 +285,7 @@ def _spec(group: str, thing: object) -> names.Spec[Any]:
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
             " or a list of them"
         )
-    return names.Spec(group, names.text(thing), thing)
+    return names.canonical(group, thing)
 
 
 def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:
@@ -301,7 +302,7 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
                     f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
                     " move its tensors there"
                 )
-            each = GivenProblems.one(each)
+            each = GivenProblems.of(each)
         chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
         for case in chosen.cases:
             own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name

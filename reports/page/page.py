@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -40,12 +39,19 @@ def html(reports: Reports) -> str:
     own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [script(), f'(() => {{\n"use strict";\n{own}}})();']
     specs = json.loads(_template("vega.json"))
-    answers, picture = [], b""
+    answers, picture = dict(data["answers"]), b""
     if first.results.cases:
-        answers = data["runs"][0]["answers"][""][f"{data['error']},,"]
+        answers["rows"] = data["runs"][0]["answers"][""][f"{data['error']},,"]
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
-    return rendered(
-        "page.html.j2",
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("pudle.reports.page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
+    made.filters |= {"pending": pending_sentence, "where_timed": where_timed}
+    return made.get_template("page.html.j2").render(
+        style=Markup(_template("style.css")),
         # The browser runs scripts of these very texts and no others, whoever puts them into the
         # page.
         digests=[_base64(hashlib.sha256(each.encode()).digest()) for each in scripts],
@@ -60,23 +66,11 @@ def html(reports: Reports) -> str:
         picture=_base64(picture),
         most_rows=MOST_ROWS,
         most_cases=MOST_CASES,
-        answers=data["answers"] | {"rows": answers},
+        answers=answers,
         content=data,
-        data=encode(data | {"specs": specs, "names": list(looks)}),
+        data=encode({**data, "specs": specs, "names": [*looks]}),
+        version=pudle.__version__,
     )
-
-
-def rendered(name: str, **values: Any) -> str:
-    """Return a template as a page."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("pudle.reports.page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    made.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
-    made.filters |= {"pending": pending_sentence, "where_timed": where_timed}
-    style = Markup(_template("style.css"))
-    return made.get_template(name).render(style=style, version=pudle.__version__, **values)
 
 
 def _template(name: str) -> str:

@@ -117,7 +117,7 @@ def _layer(run: Function, pull_back: Function) -> Function:
             return pull_back(len(inputs), *inputs, *weights)
 
     def layer(*inputs: Tensor) -> Any:
-        made = Foreign.apply(*inputs)
+        made = Foreign.apply(*inputs)  # type: ignore[no-untyped-call]
         return made[0] if len(made) == 1 else made
 
     return layer

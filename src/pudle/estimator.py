@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ CLAIMS = {
 #: What an estimator needs by its claim, unless it declares `needs` of its own.
 NEEDS = {claim: (DIFFERENTIABLE_LAYERS,) for claim in ("unrolled", "truncated")}
 
+#: What a method returns.
+Made = TypeVar("Made")
 #: Numbers about an estimate, by name.
 Diagnostics = Mapping[str, float]
 #: A gradient, or one part of it, with its diagnostics.
@@ -110,11 +112,10 @@ class GradientEstimator(ABC):
         return NEEDS.get(getattr(self, "computes", ""), ())
 
     def __init_subclass__(cls, **options: object) -> None:
-        """Let the methods of a subclass check what they are called with."""
+        """Let the methods of a subclass refuse what it cannot treat, before its own code runs."""
         super().__init_subclass__(**options)
-        for name, checked in (("estimate", _checked_estimate), ("sweep", _checked_sweep)):
-            if name in vars(cls):
-                setattr(cls, name, checked(vars(cls)[name]))
+        for name in {"estimate", "sweep"} & vars(cls).keys():
+            setattr(cls, name, _checked(getattr(cls, name)))
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         """Raise `UnsupportedProblem` where the estimator cannot treat this.
@@ -123,7 +124,9 @@ class GradientEstimator(ABC):
         An estimator that has other reasons adds them, such as a budget.
         """
         algorithm.check_supported(problem)
-        check_needs(self.name, self.needs, self.instead, problem, algorithm)
+        # A class in the making may have no name yet.
+        who = getattr(self, "name", type(self).__name__)
+        check_needs(who, self.needs, self.instead, problem, algorithm)
 
     @abstractmethod
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
@@ -131,8 +134,6 @@ class GradientEstimator(ABC):
 
         Raises
         ------
-        InvalidArgument
-            If depth is no whole number >= 0.
         UnsupportedProblem
             If the estimator cannot treat this problem; the text says what is missing and what to
             use instead.
@@ -155,33 +156,17 @@ class GradientEstimator(ABC):
         return ""
 
 
-E = TypeVar("E", bound=GradientEstimator)
+def _checked(method: Callable[..., Made]) -> Callable[..., Made]:
+    """Return an `estimate` or a `sweep` that first refuses what its estimator cannot treat."""
 
-
-def _checked_estimate(
-    method: Callable[[E, Problem, Algorithm, int], Estimate],
-) -> Callable[[E, Problem, Algorithm, int], Estimate]:
     @functools.wraps(method)
-    def estimate(self: E, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        (depth,) = check_depths([depth])
+    def checked(
+        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
+    ) -> Made:
         self.check_supported(problem, algorithm)
-        return method(self, problem, algorithm, depth)
+        return method(self, problem, algorithm, *rest, **named)
 
-    return estimate
-
-
-def _checked_sweep(
-    method: Callable[[E, Problem, Algorithm, Sequence[int]], Iterator[Estimate]],
-) -> Callable[[E, Problem, Algorithm, Sequence[int]], Iterator[Estimate]]:
-    @functools.wraps(method)
-    def sweep(
-        self: E, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
-    ) -> Iterator[Estimate]:
-        depths = check_depths(depths)
-        self.check_supported(problem, algorithm)
-        return method(self, problem, algorithm, depths)
-
-    return sweep
+    return checked
 
 
 class SweepEstimator(GradientEstimator):
@@ -209,6 +194,7 @@ class CodesEstimator(SweepEstimator):
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
+        depths = check_depths(depths)
         if not depths:
             return
         with torch.no_grad():
@@ -253,9 +239,12 @@ class ActiveSystemEstimator(ImplicitEstimator):
     S of the codes, H the derivative of the gradient F of the inner objective.
     """
 
-    @abstractmethod
     def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
-        """Return v, shape of the codes and zero off S, and the diagnostics."""
+        """Return v, shape of the codes and zero off S, and the diagnostics; the exact solution
+        unless overridden.
+        """
+        solution, diagnostics = problem.solve_active(codes, right_hand_side)
+        return solution, {"solves": len(codes)} | diagnostics
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
@@ -277,36 +266,14 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
     return -contracted
 
 
-def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[Contribution]:
-    """Yield, for every depth, the mean over antithetic pairs and what it cost.
-
-    A term has the estimates of one pair, shape (len(depths), *theta.shape). ``standard_error`` in
-    the diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
-    estimated from the terms.
-    """
-    total = squares = torch.zeros(())
-    count = 0
-    for term in terms:
-        total = total + term
-        squares = squares + term.reshape(len(depths), -1).square().sum(1)
-        count += 1
-    for depth, mean, square in zip(depths, total / count, squares / count, strict=True):
-        diagnostics: dict[str, float] = {
-            "layers": depth * (2 * count + 1),
-            "evaluations": 2 * count,
-        }
-        if count > 1:
-            variance = (square - mean.square().sum()).clamp(min=0)
-            diagnostics["standard_error"] = float((variance / (count - 1)).sqrt())
-        yield mean, diagnostics
-
-
 class SmoothingEstimator(CodesEstimator):
     r"""The mean over antithetic pairs of central differences of the loss after T layers, along
     Gaussian perturbations of theta.
 
     A concrete class has as fields the number of pairs and the width of the perturbations, and maybe
-    a window: the number of layers after which theta is perturbed anew.
+    a window: the number of layers after which theta is perturbed anew. ``standard_error`` in the
+    diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
+    estimated from the pairs.
     """
 
     samples: int
@@ -317,26 +284,34 @@ class SmoothingEstimator(CodesEstimator):
     def generators(self) -> Iterator[np.random.Generator]:
         """Yield the random generator of each pair."""
 
+    @torch.no_grad()
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
-        depths = [state.iteration for state in states]
-        return averaged_pairs(self.terms(problem, algorithm, depths), depths)
-
-    @torch.no_grad()
-    def terms(
-        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
-    ) -> Iterator[Tensor]:
-        """Yield the estimates of each pair at all depths, shape (len(depths), *theta.shape)."""
-        theta, segments = problem.theta.detach(), [segment_of(each, self.window) for each in depths]
+        theta, depths = problem.theta.detach(), [state.iteration for state in states]
+        segments = [segment_of(depth, self.window) for depth in depths]
+        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         for _, random in zip(range(self.samples), self.generators(), strict=False):
             drawn = theta.new_tensor(random.standard_normal((max(segments) + 1, *theta.shape)))
             above, below = (
                 losses_at(problem, algorithm, theta + scale * drawn, depths, self.window)
                 for scale in (self.scale, -self.scale)
             )
-            slopes = (above - below) / (2 * self.scale)
-            yield slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
+            slopes = ((above - below) / (2 * self.scale)).reshape(-1, *(1,) * theta.ndim)
+            pairs = slopes * drawn.cumsum(0)[segments]
+            total += pairs
+            squares += pairs.reshape(len(depths), -1).square().sum(1)
+        means = (total / self.samples).unbind()
+        for depth, mean, square in zip(depths, means, squares / self.samples, strict=True):
+            work: dict[str, float] = {
+                "layers": depth * (2 * self.samples + 1),
+                "evaluations": 2 * self.samples,
+            }
+            if self.samples > 1:
+                # Rounding can make the variance of equal pairs negative.
+                variance = (square - mean.square().sum()).clamp(min=0)
+                work["standard_error"] = float((variance / (self.samples - 1)).sqrt())
+            yield mean, work
 
 
 class WindowEstimator(SweepEstimator):
@@ -386,16 +361,18 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
     """
     check_integer("size", size, 1)
     if not problem.per_sample:
-        raise UnsupportedProblem(
-            f"{type(problem).__name__} cannot be split into batches: it does not name the fields in"
-            " `per_sample`"
+        raise UnsupportedProblem.lacking(
+            "a batch",
+            "samples that stand apart",
+            type(problem).__name__,
+            "name the fields with one row per sample in its `per_sample`",
         )
-    fields = {
+    fields: dict[str, Tensor] = {
         name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None
     }
     for first in range(0, problem.code_shape[0], size):
-        rows = slice(first, first + size)
-        yield problem.with_samples(**{name: value[rows] for name, value in fields.items()})
+        last = first + size
+        yield problem.with_samples(**{name: value[first:last] for name, value in fields.items()})
 
 
 def mean_estimate(

@@ -23,6 +23,9 @@ from .errors import MissingDependency
 from .estimator import Contribution, Diagnostics, GradientEstimator, ImplicitEstimator
 from .problems import Problem, SparseCoding
 
+#: An array of jax, whose types are known only where it is installed, or several of them.
+Array = Any
+
 #: A class derived from it may have another residual, which no library would see.
 PLAIN_SPARSE_CODING = Requirement(
     "SparseCoding itself, in a dense dictionary",
@@ -89,7 +92,7 @@ class Peer(GradientEstimator):
 
     #: The libraries that it calls, the one that it cannot do without last.
     distributions: ClassVar[tuple[str, ...]]
-    needs = (PLAIN_SPARSE_CODING, ONE_PENALTY, MINIMIZER)
+    needs: tuple[Requirement, ...] = (PLAIN_SPARSE_CODING, ONE_PENALTY, MINIMIZER)
 
     def fingerprint(self) -> str:
         return str(versions(*self.distributions))
@@ -166,14 +169,14 @@ class JaxImplicitPeer(ImplicitPeer):
     chunk: ClassVar[int] = sys.maxsize
 
     @abstractmethod
-    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         """Return the codes of one sample as a function of what `layer` takes but the last argument.
 
         Its derivative in the dictionary and the offset is that of the fixed point of `layer`.
         """
 
     @functools.cache  # noqa: B019  # estimators are few, and equal ones share what is compiled
-    def program(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def program(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         """Compile the gradient through the implicit functions of all samples.
 
         It takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty, and
@@ -182,8 +185,14 @@ class JaxImplicitPeer(ImplicitPeer):
         """
         jax = require("jax")
 
-        def pull_back(dictionary, codes, observations, code_gradient, *constants):
-            def contracted(dictionary, offsets):
+        def pull_back(
+            dictionary: Array,
+            codes: Array,
+            observations: Array,
+            code_gradient: Array,
+            *constants: Array,
+        ) -> Array:
+            def contracted(dictionary: Array, offsets: Array) -> Array:
                 over_samples = jax.vmap(
                     self.minimizer(nonnegative, rounding), (0, None, 0, 0, None)
                 )
@@ -192,32 +201,35 @@ class JaxImplicitPeer(ImplicitPeer):
 
             return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
 
-        return jax.jit(pull_back)
+        compiled: Callable[..., Array] = jax.jit(pull_back)
+        return compiled
 
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
     ) -> Solved:
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
         constants = step, problem.penalty, problem.l2_penalty
-        tensors = codes, problem.observations, code_gradient
-        chunks = zip(*(each.split(self.chunk) for each in tensors), strict=True)
-        results = (
-            run_jax(program, problem.dictionary, *chunk, constants=constants) for chunk in chunks
-        )
-        shares, solutions = zip(*results, strict=True)
-        return Solved(sum(shares), torch.cat(solutions), {"solves": len(codes)})
+        through_codes, solutions = torch.zeros_like(problem.dictionary), list[Tensor]()
+        for first in range(0, len(codes), self.chunk):
+            rows = slice(first, first + self.chunk)
+            tensors = (each[rows] for each in (codes, problem.observations, code_gradient))
+            share, solution = run_jax(program, problem.dictionary, *tensors, constants=constants)
+            through_codes += share
+            solutions.append(solution)
+        return Solved(through_codes, torch.cat(solutions), {"solves": len(codes)})
 
 
 def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
     """Return the largest ratio over samples of the residual's norm to the right-hand side's; the
     norm where that is zero.
     """
-    scales = right_hand_side.norm(dim=1)
-    return float((residual.norm(dim=1) / torch.where(scales > 0, scales, 1)).max())
+    sizes: Tensor = residual.norm(dim=1)
+    scales: Tensor = right_hand_side.norm(dim=1)
+    return float((sizes / torch.where(scales > 0, scales, 1)).max())
 
 
 def run_jax(
-    program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()
+    program: Callable[..., Array], *tensors: Tensor, constants: Iterable[float | Tensor] = ()
 ) -> list[Tensor]:
     """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the
     tensors.
@@ -234,8 +246,13 @@ def run_jax(
 
 
 def layer(
-    codes: Any, dictionary: Any, offset: Any, observation: Any, constants: Any, nonnegative: bool
-) -> Any:
+    codes: Array,
+    dictionary: Array,
+    offset: Array,
+    observation: Array,
+    constants: Array,
+    nonnegative: bool,
+) -> Array:
     """Run one proximal gradient layer on one sample's arrays, and add an offset that is zero but
     has a derivative.
     """
@@ -244,7 +261,7 @@ def layer(
     return soft(codes - step * slope, step * penalty, nonnegative) + offset
 
 
-def soft(values: Any, threshold: Any, nonnegative: bool) -> Any:
+def soft(values: Array, threshold: Array, nonnegative: bool) -> Array:
     """Soft-threshold arrays of any library."""
     return (
         (values - threshold).clip(min=0)

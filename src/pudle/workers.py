@@ -42,8 +42,6 @@ from signal import (
 from time import monotonic, sleep
 from typing import Any, Generic, NamedTuple, Self, TypeVar, TypeVarTuple
 
-from msgspec import msgpack
-
 from .errors import PudleError, first_line
 
 T = TypeVar("T")
@@ -64,8 +62,6 @@ MOST_WAITING = 1e6
 NOT_STARTED = 127
 #: Looks at a session: a process may start another one between the look and its end.
 ROUNDS = 3
-#: The most bytes that a copy may send.
-MOST_BYTES = 1 << 30
 #: Errors of a connection whose other end is closed.
 _CLOSED = EOFError, OSError
 #: More file descriptors than a supervisor has open.
@@ -126,6 +122,12 @@ class Process(_Ending):
                 self.code = _receive(self.connection)
         except _CLOSED:  # it was left, or the supervisor itself was killed
             self.code = -SIGKILL
+        return self.code
+
+    def died(self) -> int | None:
+        """Return the exit code of a process that has closed its connection, which it does last."""
+        self.wait(1.0)
+        self.end()
         return self.code
 
     def end(self) -> None:
@@ -286,7 +288,6 @@ class Pool(_Ending):
         return outcome
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
-        parts: list[object] = []
         try:
             process = self.idle.pop()
         except IndexError:
@@ -297,26 +298,11 @@ class Pool(_Ending):
             )
         busy.add(process)
         try:
-            _send(process.talk, (job.function, job.arguments))
-            deadline = monotonic() + START + job.timeout
-            while process.talk.poll(min(deadline - monotonic(), MOST_WAITING)):
-                kind, content = _receive(process.talk)
-                if kind == "started":
-                    deadline = monotonic() + job.timeout
-                elif kind == "part":
-                    parts.append(content)
-                else:
-                    self.idle.append(process)
-                    outcome: Outcome[T] = content
-                    return outcome._replace(parts=parts)
-            process.end()
-            return _failed(*failure(_OutOfTime(job.timeout)), parts)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            process.wait(1.0)
-            process.end()
-            return _failed(*_death(process.code), parts)
+            return _answer(process, (job.function, job.arguments), job.timeout)
         finally:
             busy.discard(process)
+            if process.code is None:
+                self.idle.append(process)
 
     def end(self) -> None:
         # A worker ends by itself when nothing more comes.
@@ -325,6 +311,29 @@ class Pool(_Ending):
             process.talk.close()
             process.wait(1.0)
             process.end()
+
+
+def _answer(process: "Process | Copy[T]", message: object, timeout: float) -> Outcome[Any]:
+    """Return the outcome of a job that a process is sent, which is ended where it takes too
+    long.
+    """
+    parts: list[object] = []
+    try:
+        _send(process.talk, message)
+        deadline = monotonic() + START + timeout
+        while process.talk.poll(min(deadline - monotonic(), MOST_WAITING)):
+            kind, content = _receive(process.talk)
+            if kind == "started":
+                deadline = monotonic() + timeout
+            elif kind == "part":
+                parts.append(content)
+            else:
+                outcome: Outcome[Any] = content
+                return outcome._replace(parts=parts)
+        process.end()
+        return _failed(*failure(_OutOfTime(timeout)), parts)
+    except (EOFError, OSError, pickle.UnpicklingError):
+        return _failed(*_death(process.died()), parts)
 
 
 class Here:
@@ -367,6 +376,14 @@ def work() -> None:
     """Carry out jobs of the process that asked for this one, until it closes the connection."""
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # Unpickling imports what is needed, which takes seconds.
+    _serve(connection, pickle.loads)
+
+
+def _serve(
+    connection: Connection, unpack: Callable[[bytes], tuple[Callable[..., object], Any]]
+) -> None:
+    """Carry out every job that comes, a function and its arguments when it is unpacked."""
 
     def tell(kind: str, content: object) -> None:
         # So it stays: the two ends may be of two commits.
@@ -377,8 +394,7 @@ def work() -> None:
         while True:
             job = connection.recv_bytes()
             try:
-                # Unpickling imports what is needed, which takes seconds.
-                function, arguments = pickle.loads(job)
+                function, arguments = unpack(job)
                 tell("started", None)
                 tell("done", Outcome(function(*arguments)))
             except BaseException as error:  # noqa: BLE001  # whatever ends a job is its outcome
@@ -424,12 +440,10 @@ def limit_memory() -> None:
 class Copy(_Ending, Generic[T]):
     """A copy of this process that calls a function whenever it is asked; it ends with this process,
     or when the context is left.
-
-    It may run anybody's code: what it sends, plain values and bytes, is not unpickled.
     """
 
     def __init__(self, function: Callable[..., T]) -> None:
-        self.connection, theirs = Pipe()
+        self.talk, theirs = Pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
             # only wait.
@@ -440,14 +454,7 @@ class Copy(_Ending, Generic[T]):
             try:
                 with suppress(AttributeError):  # another system than Linux
                     ctypes.CDLL(None).prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
-                _TELL.set(lambda *_: None)
-                while True:
-                    arguments = _receive(theirs)
-                    try:
-                        content = _packed(Outcome(function(*arguments)))
-                    except (Exception, SystemExit) as error:  # noqa: BLE001  # is an outcome
-                        content = _packed(_failed(*failure(error)))
-                    theirs.send_bytes(content)
+                _serve(theirs, lambda arguments: (function, pickle.loads(arguments)))
             finally:
                 # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
                 os._exit(1)
@@ -455,25 +462,11 @@ class Copy(_Ending, Generic[T]):
 
     def ask(self, *arguments: object, timeout: float = MOST_WAITING) -> Outcome[T]:
         """Return the outcome of a call, which ends the copy where it takes too long."""
-        try:
-            _send(self.connection, arguments)
-            timeout = min(timeout, MOST_WAITING)
-            if self.connection.poll(timeout):
-                # Half a message may be all that comes.
-                late = threading.Timer(timeout, os.kill, (self.number, SIGKILL))
-                late.start()
-                try:
-                    return msgpack.decode(self.connection.recv_bytes(MOST_BYTES), type=Outcome[Any])
-                finally:
-                    late.cancel()
-            self.end()
-            return _failed(*failure(_OutOfTime(timeout)))
-        except _CLOSED:
-            return _failed(*_death(self.end()))
+        return _answer(self, arguments, timeout)
 
     def end(self) -> int:
         """End the copy, if it has not ended, and return its exit code then."""
-        self.connection.close()
+        self.talk.close()
         if not self.number:
             return 0
         os.kill(self.number, SIGKILL)
@@ -481,10 +474,7 @@ class Copy(_Ending, Generic[T]):
         self.number = 0
         return os.waitstatus_to_exitcode(status)
 
-
-def _packed(outcome: Outcome[object]) -> bytes:
-    # numpy's numbers become Python's.
-    return msgpack.encode(outcome, enc_hook=lambda value: value.item())
+    died = end
 
 
 def run_in_copy(function: Callable[[*Arguments], T], *arguments: *Arguments) -> Outcome[T]:

@@ -21,12 +21,14 @@ from synthetic import edit, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays, read_record, write_record
+from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
-from pudle.learning.run import CHECKPOINT
 from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.contents import CostRecord, Rounds, ScoreRecord
-from pudle.measuring.measurement import measure, stored_reference
-from pudle.measuring.run import survey
+from pudle.measuring.contents import Round, Rounds
+from pudle.measuring.results.cost import Cost, CostRecord
+from pudle.measuring.results.reference import CaseReference
+from pudle.measuring.results.score import ScoreRecord, Scores
+from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
@@ -152,9 +154,9 @@ def shown(home):
         read = load(home, "quick")
     measured = read.frame[read.frame["status"].eq("ok")]
     costs = measured[measured["metric"].isin(["seconds", "memory_bytes"])]
-    scored = [row for row in read.records if row["status"] == "ok"]
+    scored = [record for record in read.records if record.status == "ok"]
     return {
-        *(("scores", row["case"], row["estimator"]) for row in scored),
+        *(("scores", record.case.name, record.estimator) for record in scored),
         *costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None),
         *((item.name,) for item in read.experiments),
     }
@@ -221,7 +223,7 @@ def test_no_value_of_a_field_costs_the_rest_of_a_report(home, name):
             except UnreadableResult:
                 within[key] = kept
     write_record(path, record)
-    report = Report.of(load(home, "quick"))
+    report = Report(load(home, "quick"))
     texts = report.markdown() + report.csv()
     assert not report.results.damaged and "".join(texts.split()).isprintable()
 
@@ -236,9 +238,9 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     for path in lost:
         path.unlink()
     read = load(home, "quick")
-    assert not read.damaged and not Report.of(read).csv().isspace()
+    assert not read.damaged and not Report(read).csv().isspace()
     scored = [path for path in paths if path.parent.name == NAME and path not in lost]
-    shown_scores = [row for row in read.records if row["status"] == "ok"]
+    shown_scores = [record for record in read.records if record.status == "ok"]
     assert len(shown_scores) == len(scored) or not scored
 
 
@@ -278,8 +280,8 @@ def selection(folder):
 
 def rounds(folder):
     pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
-    row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": ""}
-    Rounds(rounds=[row | {"base": 1.0, "head": None}]).write(pair.rounds_path)
+    row = Round(case="one", estimator="backprop", depth=3, round=0, base=1.0)
+    Rounds(rounds=[row]).write(pair.rounds_path)
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 
 
@@ -313,16 +315,15 @@ def test_a_single_file_is_named(tmp_path, make, damage):
 # -- what a run measures again
 
 
-CHOSEN = selected("alternating", costs=("seconds",), jacobian_error=True)
+CHOSEN = selected("alternating", costs=("seconds",))
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A store with the scores, references, times and curve of one case."""
+    """A store with the scores, references and times of one case."""
     store = Store(tmp_path_factory.mktemp("measured"), "quick")
-    measure(TINY, "alternating", store)
-    store.write("cost", "seconds", TINY, "alternating", 1, value=1.0, samples=[1.0])
-    store.write("surface", "jacobian_error", TINY, (), rows=[{"depth": 1, "relative_error": 0.5}])
+    Scores(TINY, "alternating").measure(store)
+    Cost("seconds", TINY, "alternating", 1).write(store, value=1.0, samples=[1.0])
     return store.folder
 
 
@@ -331,15 +332,15 @@ def store(measured, tmp_path):
     return Store(shutil.copytree(measured, tmp_path / "store"), "quick")
 
 
-@pytest.mark.parametrize(
-    "kind, damage", table(dict.fromkeys(("score", "cost", "surface"), RECORDS))
-)
+@pytest.mark.parametrize("kind, damage", table(dict.fromkeys((Scores, Cost), RECORDS)))
 def test_a_run_measures_again_what_is_damaged(store, kind, damage):
-    tasks = survey(CHOSEN, store)
-    assert not any(task.missing for task in tasks)
-    RECORDS[damage](next(task.place.path for task in tasks if task.kind == kind))
+    run = Run(CHOSEN, store)
+    assert not any(map(run.is_missing, run.results))
+    (damaged,) = (each for each in run.results if isinstance(each, kind))
+    RECORDS[damage](run.place(damaged).path)
     with bound_by_permissions():
-        assert [task.kind for task in survey(CHOSEN, store) if task.missing] == [kind]
+        run = Run(CHOSEN, store)
+    assert [*filter(run.is_missing, run.results)] == [damaged]
 
 
 def of_another_seed(path):
@@ -351,15 +352,15 @@ REFERENCES = DAMAGES | {"missing": Path.unlink, "of another": of_another_seed}
 
 @pytest.mark.parametrize("name, damage", table({"reference": REFERENCES}))
 def test_a_damaged_reference_is_computed_again(store, name, damage):
-    path, place = store.reference_path(TINY, 0, "exact"), (TINY, 0, "exact")
-    stored = stored_reference(*place, store)
+    reference = CaseReference(TINY, 0, "exact")
+    path, stored = store.place(reference).path, reference.read(store)
     REFERENCES[damage](path)
     with bound_by_permissions():
         if damage == "a folder in its place":
             with pytest.raises(UnwritableFile, match=path.name):
-                stored_reference(*place, store)
+                reference.measure(store)
             return
-        computed, kept = stored_reference(*place, store), store.read_reference(*place)
+        computed, kept = reference.measure(store), reference.read(store)
     assert torch.equal(computed.gradient, stored.gradient) and computed.bound == stored.bound
     assert kept is not None and torch.equal(kept.gradient, stored.gradient)
 

@@ -18,8 +18,8 @@ from pudle.learning.training import LearningExperiment
 
 CROPS = "noisy_crops(n_samples=24, size=33{})"
 TINY = LearningExperiment(
-    dataset=CROPS.format(", start='random'"),
-    loss="reconstruction",
+    CROPS.format(", start='random'"),
+    "reconstruction",
     algorithm="ista(step=0.05)",
     depth=10,
     optimizer="adam(learning_rate=3e-3)",
@@ -33,7 +33,12 @@ TINY = LearningExperiment(
 def experiment(training_images=SAMPLES, test_images=SAMPLES, validation=5, shifts=False, **changes):
     training = dataclasses.replace(TINY, **changes)
     return DenoisingExperiment(
-        training, training_images, test_images, budget=None, validation=validation, shifts=shifts
+        test_images,
+        training=training,
+        training_images=training_images,
+        budget=None,
+        validation=validation,
+        shifts=shifts,
     )
 
 
@@ -144,7 +149,7 @@ class TestImages:
         names = {f"{name}.png": texture(40, 50, seed) for seed, name in enumerate("abc")}
         folder = save_images(tmp_path / "test", names)
         learned = experiment(test_images=folder, epochs=0).run(tmp_path / "out")
-        other = DenoisingBaseline("total variation", test_images=folder).run(tmp_path)
+        other = DenoisingBaseline(folder, baseline="total variation").run(tmp_path)
         assert learned.summary["noisy_psnr"] == other.summary["noisy_psnr"]
         assert np.array_equal(learned.arrays["noisy"], other.arrays["noisy"])
 

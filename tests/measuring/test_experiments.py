@@ -107,13 +107,17 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(store, p
         assert reason in record.reason
     works, learned = records["planted-works"], records["planted-learning"]
     assert works.rows == [{"step": 0, "value": None}] and works.summary == {"value": 2.0}
-    path = store.place(CarriedExperiment("planted-works")).path
+    path = store.place(CarriedExperiment.registered("planted-works")).path
     with np.load(path.with_suffix(".npz")) as arrays:
         assert np.array_equal(arrays["picture"], np.eye(2))
     assert [row["step"] for row in learned.rows] == [0, 1, 2, 3]
     assert (learned.kind, learned.arrays) == ("learning", ["dictionary"])
     # What a finished experiment kept for going on is not needed any more.
-    assert not store.place(CarriedExperiment("planted-learning")).path.with_suffix("").exists()
+    assert (
+        not store.place(CarriedExperiment.registered("planted-learning"))
+        .path.with_suffix("")
+        .exists()
+    )
     # What broke is tried again, and goes on from what it kept.
     before = path.stat().st_mtime_ns
     run = Run(selection("planted-resumes", "planted-works"), store)

@@ -119,7 +119,7 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, store):
 
 def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path):
     store = Store(tmp_path, "quick", planned=frozenset({"of another result"}))
-    experiment = CarriedExperiment(next(iter(names.list_experiments())))
+    experiment = CarriedExperiment.registered(next(iter(names.list_experiments())))
     late, reference = Outcome(None, "timeout", "late"), CaseReference(CASE, 0, "exact")
     for write in (
         lambda: Scores(CASE, "alternating").failed(store, late),
@@ -153,5 +153,4 @@ def test_whatever_breaks_is_told_by_the_run_and_the_report_and_tried_again(
     assert dict(summary.broken) == dict.fromkeys(labels, "timeout: planted")
     # A cost waits for its score.
     assert tried == ["kernels", "reference of tiny, seed 0", labels[0]]
-    told = problems_table(load(tmp_path, "quick"))
-    assert told["reason"].str.contains("planted").sum() == 3
+    assert problems_table(load(tmp_path, "quick")).columns["reason"] == ["planted"] * 3

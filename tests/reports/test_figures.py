@@ -44,7 +44,7 @@ def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
 
 
 def kinds(home):
-    return {figure.kind: figure for figure in Report.of(load(home, "quick")).pictures}
+    return {figure.kind: figure for figure in Report(load(home, "quick")).pictures}
 
 
 def test_a_heat_map_shows_the_scores_of_two_windows_and_more(tmp_path):
@@ -85,7 +85,7 @@ def test_files_of_figures_are_read_without_markup_collisions_or_unnamed_lines(tm
     curve = scores(lambda depth, _: 1e-9 + depth / 1e14, depths=depths)
     home = write(tmp_path, [record(case(), name, scores=curve) for name in names])
     write_costs(home, [*CURVES], [10.0**number for number in range(8)])
-    figures = Report.of(load(home, "quick")).pictures
+    figures = Report(load(home, "quick")).pictures
     assert {"Error over depth and window", "Error against time"} <= {each.kind for each in figures}
     for figure in figures:
         assert figure.guides["label"].all()

@@ -8,7 +8,7 @@ import living_page
 import pandas as pd
 import pytest
 from parsed_page import ParsedPage
-from stored_experiments import experiments, headings, run_report
+from stored_experiments import experiments, framed, headings, run_report
 from synthetic import (
     BOUND,
     CURVES,
@@ -50,8 +50,9 @@ def two(tmp_path):
 
 def test_differences_are_those_of_the_two(two):
     write_costs(two[1].parent, ["forward"], [1.0, 2.0])
-    one, other = (Report.of(load(folder.parent, "quick")) for folder in two)
+    one, other = (Report(load(folder.parent, "quick")) for folder in two)
     table = Runs({"one": one, "other": other}).differences
+    table = framed(table)
     assert set(table["case"]) == {case()["name"]} and set(table["run"]) == {"other"}
     rows = table.set_index("estimator")
     # The second run did not time these.
@@ -114,7 +115,7 @@ def test_experiments_side_by_side(tmp_path):
             ],
         }.items()
     ]
-    rows = sections.experiments_pair(*sides).set_index("experiment")
+    rows = framed(sections.experiments_pair(*sides)).set_index("experiment")
     columns = ["before", "after", "difference", "time before", "time"]
     errors = [text.number(0.5 * math.exp(-end)) for end in (5, 10)]
     times = f"{text.number(math.exp(-5), 3)} times"
@@ -128,6 +129,6 @@ def test_experiments_side_by_side(tmp_path):
     ]
     assert set(rows.loc[["gone", "other", "broken"], "difference"]) == {"–"}
     # Without a case the sections about cases are left out; failures of either side are listed.
-    page = living_page.html(*map(Report.of, sides), names=["one", "other"])
+    page = living_page.html(*map(Report, sides), names=["one", "other"])
     assert headings(page)[0] == "runs" and "answers" not in headings(page)
     assert "no disk" in set(living_page.texts(living_page.data(page)["tables"]["problems"]))

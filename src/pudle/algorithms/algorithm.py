@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from ..described import described
 from ..errors import InvalidArgument
 from ..names import make
 from ..problems import Problem
-from ..validation import check_alike, check_integer, check_positive
+from ..validation import check_integer, check_positive
 from .requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
 from .thresholding import Soft, Thresholding
 
@@ -63,13 +62,13 @@ class State:
         """
         tensors = {}
         for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
+            value: object = getattr(self, each.name)
             if each.metadata.get("constant"):
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
                 tensors[each.name] = value
-            items = value.values() if isinstance(value, dict) else value
-            if isinstance(value, (tuple, list, dict)) and any(isinstance(i, Tensor) for i in items):
+            items = [*value.values()] if isinstance(value, dict) else value
+            if isinstance(items, tuple | list) and any(isinstance(item, Tensor) for item in items):
                 raise InvalidArgument(
                     f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
                     " give each tensor a field of its own, or stack them into one"
@@ -165,19 +164,6 @@ class Algorithm(ABC):
                 " 'decaying(decay=0.99)'"
             )
 
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        """Draw one with any options, in proportion to a drawn problem, for `pudle check`.
-
-        Parameters
-        ----------
-        random : Generator
-        problem : Problem
-        initial : Tensor
-            Codes of the problem's shape, for a warm start.
-        """
-        raise NotImplementedError(f"{cls.__name__} brings no specimen")
-
     @abstractmethod
     def advance(self, problem: Problem, state: State, step: float) -> State:
         """Run one layer."""
@@ -220,12 +206,7 @@ class Algorithm(ABC):
         if initial is None and self.initial is not None:
             initial = self.initial.detach()
         codes = problem.initial_codes() if initial is None else initial
-        if codes.shape != problem.code_shape:
-            raise InvalidArgument(
-                f"initial has shape {tuple(codes.shape)}: codes here have shape"
-                f" {problem.code_shape}"
-            )
-        check_alike("initial", codes, problem.parameter, problem.theta)
+        problem.check_codes("initial", codes)
         return State(codes, codes)
 
     def run(
@@ -338,9 +319,10 @@ def run_layers(
 def is_recorded(problem: Problem, state: State) -> bool:
     """Return whether torch records or transforms what is computed from a problem and a state."""
     recording = torch.is_grad_enabled()
+    values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
         isinstance(each, Tensor) and ((recording and each.requires_grad) or is_wrapped(each))
-        for each in (state.codes, *vars(problem).values())
+        for each in values
     )
 
 
@@ -356,5 +338,5 @@ def is_wrapped(tensor: Tensor) -> bool:
     """
     return (
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
+        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
     )

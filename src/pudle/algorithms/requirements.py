@@ -1,5 +1,5 @@
-"""What estimators and algorithms need of a problem and an algorithm: they declare it in `needs`, and
-are refused in one way where something else is found.
+"""What estimators and algorithms need of a problem and an algorithm: they declare it in `needs`,
+and are refused in one way where something else is found.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ def check_needs(
             raise UnsupportedProblem.lacking(who, each.need, found, remedy)
 
 
-def problem_of(need: str, *kinds: type[Problem]) -> Requirement:
-    """Return the requirement of a problem of some classes, or of classes derived from them."""
+def problem_of(kind: type, need: str) -> Requirement:
+    """Return the requirement of a problem of some class, or of one derived from it."""
     return Requirement(
-        need,
-        lambda problem, _: None if isinstance(problem, kinds) else type(problem).__name__,
+        need, lambda problem, _: None if isinstance(problem, kind) else type(problem).__name__
     )
 
 
@@ -67,6 +66,6 @@ MINIMIZER = Requirement(
     "soft thresholding",
     lambda _, algorithm: None if (rule := algorithm.thresholding).proximal else rule.name,
 )
-DENSE_DICTIONARY = problem_of("sparse coding in a dense dictionary", SparseCoding)
-DENSE_LASSO = problem_of("an l1 norm and a dense matrix", DenseL1Problem)
-OWN_STEP = problem_of("a FixedPoint, which brings its step", FixedPoint)
+DENSE_DICTIONARY = problem_of(SparseCoding, "sparse coding in a dense dictionary")
+DENSE_LASSO = problem_of(DenseL1Problem, "an l1 norm and a dense matrix")
+OWN_STEP = problem_of(FixedPoint, "a FixedPoint, which brings its step")

@@ -4,9 +4,7 @@ it, and solvers of the lasso, which are not differentiated.
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,10 +28,6 @@ class Stepless(Algorithm):
     thresholding: Thresholding = field(
         default=Soft(), repr=False, compare=False, metadata={"spec": False}
     )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        return cls(initial=initial if random.random() < 0.35 else None)
 
     def __post_init__(self) -> None:
         # One is what `Iteration.step_size` returns.
@@ -142,7 +136,8 @@ class ActiveSet(LassoSolver):
         hessian = problem.hessian
         correlation = -problem.smooth_gradient(codes)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
-        scale = products + hessian.diagonal().max() * codes.norm(dim=1, keepdim=True)
+        sizes: Tensor = codes.norm(dim=1, keepdim=True)
+        scale = products + hessian.diagonal().max() * sizes
         rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
 
         signs = codes.sign()
@@ -208,7 +203,7 @@ class CoordinateDescent(LassoSolver):
         # A zero atom has no curvature, and its code becomes zero.
         curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)
         thresholds = problem.penalty / curvatures
-        for j, atom in enumerate(problem.matrix.T):
+        for j, atom in enumerate(problem.matrix.unbind(1)):
             slope = residual @ atom + problem.l2_penalty * codes[:, j]
             values = codes[:, j] - slope / curvatures[j]
             after = self.thresholding(values, thresholds[j], 0, problem.nonnegative)

@@ -5,7 +5,7 @@ through its layers.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..problems.linearized import gradients as gradients  # estimators find it h
 from ..validation import check_integer
 from .algorithm import Algorithm, Dispatched, State, run_layers
 
+AnyProblem = TypeVar("AnyProblem", bound=Problem)
 #: A gradient and the codes at which it was taken.
 Evaluated = tuple[Tensor, Tensor]
 
@@ -25,16 +26,19 @@ def check_depths(depths: Sequence[int]) -> list[int]:
     return [check_integer("depth", depth, 0) for depth in depths]
 
 
-def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direction: Tensor) -> Any:
+def directional_derivative(
+    function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor
+) -> Tensor:
     """Return the derivative of a function along a direction, in forward mode."""
     with warnings.catch_warnings():
         # When torch loads its rules for this, some versions warn of what these use.
         warnings.filterwarnings("ignore", ".*torch.jit.script")
-        return torch.func.jvp(function, (at,), (direction,))[1]
+        derivative: Tensor = torch.func.jvp(function, (at,), (direction,))[1]
+        return derivative
 
 
 @torch.enable_grad()
-def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
+def differentiable(problem: AnyProblem) -> tuple[AnyProblem, Tensor]:
     """Return the problem at a new leaf theta, in which it is differentiable, and that leaf."""
     check_recording()
     theta = problem.theta.detach().requires_grad_()
@@ -139,18 +143,17 @@ def pull_back(
     state = state.mapped(lambda tensor: tensor.detach().requires_grad_())
     # One leaf for fields that share a tensor, so that the derivative flows through it once.
     leaves = {leaf: name for name, leaf in reversed(state.tensors().items())}
-    inputs, names = zip(*leaves.items(), strict=True)
     tensors = run_layers.plain(live, algorithm, state, layers, (), step)[layers].tensors()
     reached = [name for name in adjoints.state if tensors[name].requires_grad]
     # With theta among the outputs its sum starts from the later layers' share, in the order of
     # full backpropagation: cut into segments, the result stays the same to the last bit.
     theta_bar, *rest = torch.autograd.grad(
         [theta, *(tensors[name] for name in reached)],
-        [theta, *inputs],
+        [theta, *leaves],
         [adjoints.theta, *(adjoints.state[name] for name in reached)],
         materialize_grads=True,
     )
-    return Adjoints(theta_bar, dict(zip(names, rest, strict=True)))
+    return Adjoints(theta_bar, dict(zip(leaves.values(), rest, strict=True)))
 
 
 def reverse_accumulation(

@@ -19,8 +19,7 @@ from ..streams import generator
 from ..text import count, number
 from ..validation import check_integer
 from .audit_layer import Layer, doubled, in_double, rms, varies
-from .audit_mistakes import RESOLVED
-from .audit_verdict import Judge, Part
+from .audit_verdict import RESOLVED, Judge, Part
 
 Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.

@@ -16,16 +16,13 @@ from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
 from ..text import count
 from .audit_equation import Equation
-from .audit_layer import Array, Layer, Piece, reals
+from .audit_layer import Array, Piece, reals
 from .explanations import EXACT, MULTIPLE, ROUNDED, Mistakes, distance, likely, norm
 
 #: Terms of a truncated series that are tried.
 TERMS = 60
 #: Shares of the system's norm between which a damping is looked for.
 DAMPINGS = (-7.0, 1.0)
-#: A share of a gradient: differences that tell no more decide nothing, and two calls that differ by
-#: more are not one function.
-RESOLVED = 1e-3
 #: Single precision as a mistake.
 SINGLE = "float32 inside the backward pass"
 #: Mistakes that may be a solver's that stops early.
@@ -56,28 +53,6 @@ def most_likely(
     names = [name for name in names if mine.size > 2 or not name.endswith(MULTIPLE)]
     strong = [name for name in names if not any(weak in name for weak in WEAK)]
     return bool(strong), tuple(strong or names)[:2]
-
-
-def of_incoming(layer: Layer, part: Piece, gradient: Array, seen: Array) -> Mistakes:
-    """Yield what becomes of a gradient that comes in and is not multiplied by, as twice the loss
-    shows.
-    """
-    twice = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
-    once, other = (each[part.span] for each in (gradient, twice.gradient(layer.theta)))
-    if once.any() and distance(other, once) < ROUNDED:
-        yield "the backward pass does not multiply by the gradient that comes in", seen
-    elif distance(other, 2 * once) > RESOLVED:
-        yield "the backward pass is not linear in the gradient that comes in", seen
-
-
-def of_entry(rows: Array, seen: Array, expected: Array) -> Mistakes:
-    """Yield what a mistake in the entry whose change explains most of the gap makes of derivatives
-    along directions.
-    """
-    columns: Array = rows / np.maximum(np.linalg.norm(rows, axis=0), EXACT)
-    aligned = (seen - expected) @ columns
-    entry = np.abs(aligned).argmax()
-    yield f"wrong in entry {entry} alone", expected + aligned[entry] * columns.T[entry]
 
 
 def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:
@@ -130,23 +105,6 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
     yield from scaled(mine, expected, "output")
     for name, each in scaled(mine.T, expected.T, "entry of the input"):
         yield name, each.T
-
-
-def by_jacobian(
-    layer: Layer, part: Piece, mine: Array, expected: Array, equation: Equation | None
-) -> Mistakes:
-    """Yield what mistakes make of the Jacobian in a part, among the other parts and with the
-    equation.
-    """
-    yield from of_jacobian(mine, expected)
-    for other in layer.parts:
-        exchanged = part.unit / other.unit * layer.jacobians[1][:, other.span]
-        yield f"exchanged with the gradient in {other.name}", exchanged
-    if equation:
-        system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
-        what = "row of the equation's derivative in the input"
-        for name, each in scaled(system @ mine, system @ expected, what):
-            yield name, np.linalg.solve(system, each)
 
 
 def counting(matrix: Array) -> NDArray[np.bool_]:

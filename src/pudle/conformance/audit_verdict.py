@@ -21,14 +21,12 @@ from .audit_differences import ALL, LADDER, SOME, Slope, directions, slope, slop
 from .audit_equation import BEYOND, EPS, Equation
 from .audit_layer import Array, Layer, Piece, only_single, reals
 from .audit_mistakes import (
-    RESOLVED,
     SERIES,
     SINGLE,
-    by_jacobian,
     most_likely,
-    of_entry,
     of_equation,
-    of_incoming,
+    of_jacobian,
+    scaled,
     without_equation,
 )
 from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, distance, norm
@@ -37,6 +35,9 @@ from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, dista
 VERDICTS = ("wrong", "undecided", "inexact", "right")
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MOST = 256
+#: A share of a gradient: differences that tell no more decide nothing, and two calls that differ by
+#: more are not one function.
+RESOLVED = 1e-3
 #: A backward solve to the usual tolerance loses it times the condition number, and at most this
 #: share of a gradient.
 AT_MOST = 0.05
@@ -171,8 +172,14 @@ class Judge:
         if layer.apart(calls[2], calls[1]) > RESOLVED:
             return self.unsteady(found, calls)
         if max(apart) > RESOLVED:
-            return self.stale(found, calls[np.argmax(apart)])
-        if {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
+            named = "a stale solution, that of another call: keep it in ctx, not on the layer"
+            for part in layer.parts:
+                other = self.judged(part, calls[np.argmax(apart)])
+                worse, better = sorted((found[part.index], other), key=Part.rank)
+                if worse.verdict != "right":
+                    verdict = "wrong" if better.verdict == "right" else worse.verdict
+                    found[part.index] = worse._replace(verdict=verdict, mistakes=(named,))
+        elif {each.verdict for each in found} == {"right"} and self.precise and self.loses_a_part():
             return [each._replace(mistakes=(NO_SECOND,)) for each in found]
         return found
 
@@ -193,16 +200,6 @@ class Judge:
             each if each.verdict == "right" else each._replace(verdict=verdict, mistakes=(named,))
             for each in found
         ]
-
-    def stale(self, found: list[Part], other: Array) -> list[Part]:
-        """Return the verdicts where the gradient is another one after a call elsewhere."""
-        named = "a stale solution, that of another call: keep it in ctx, not on the layer"
-        for part in self.layer.parts:
-            worse, better = sorted((found[part.index], self.judged(part, other)), key=Part.rank)
-            if worse.verdict != "right":
-                verdict = "wrong" if better.verdict == "right" else worse.verdict
-                found[part.index] = worse._replace(verdict=verdict, mistakes=(named,))
-        return found
 
     def loses_a_part(self) -> bool:
         """Return whether the gradient can be differentiated again, but not to what it changes by
@@ -274,8 +271,7 @@ class Question:
 
     def verdict(self) -> Part:
         """Return the first verdict that a rule gives."""
-        rules = self.unknown, self.agreement, self.rounding, self.mistake, self.tightened
-        return next(filter(None, (rule() for rule in rules)), None) or self.early()
+        return self.unknown() or self.compared() or self.solver()
 
     def ruled(self, verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
         """Return a verdict with its reasons."""
@@ -297,60 +293,50 @@ class Question:
             why = first_line(refused).partition("; use")[0]
             return Part(name, "undecided", np.nan, f"has no truth: {why}")
 
-    def agreement(self) -> Part | None:
-        """The gradient is the truth, or what the layer computes in its place."""
-        if self.truth.agrees(self.mine):
-            if self.error > BEYOND * RESOLVED:
-                return self.ruled("undecided", self.off, "so no more can be told")
-            return self.ruled("right", f"agrees to {number(self.error)} with {self.truth.what}")
+    def compared(self) -> Part | None:
+        """The gradient is the truth, or what the layer computes in its place, or one of single
+        precision, or that of a mistake which no solver makes.
+        """
+        truth, mine, error, off = self.truth, self.mine, self.error, self.off
+        if truth.agrees(mine):
+            if error > BEYOND * RESOLVED:
+                return self.ruled("undecided", off, "so no more can be told")
+            return self.ruled("right", f"agrees to {number(error)} with {truth.what}")
         for computed in self.computed():
-            if computed.agrees(self.mine):
-                return self.ruled(
-                    "inexact", self.off, f"it agrees with {computed.what}", self.truth.early
-                )
-        return None
-
-    def rounding(self) -> Part | None:
-        """The gap is one of single precision."""
-        if self.error >= ROUNDED:
-            return None
-        if self.judge.precise and only_single([self.mine]):
-            return self.ruled("wrong", self.off, mistakes=(SINGLE,))
-        return self.ruled("inexact", self.off, SINGLE_PATH)
-
-    def mistake(self) -> Part | None:
-        """A mistake explains the gap, and a solver that stops early does not."""
+            if computed.agrees(mine):
+                return self.ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
+        if error < ROUNDED:
+            if self.judge.precise and only_single([mine]):
+                return self.ruled("wrong", off, mistakes=(SINGLE,))
+            return self.ruled("inexact", off, SINGLE_PATH)
         strong, mistakes = self.likely
-        if strong or (mistakes and self.error > self.truth.explained):
-            return self.ruled("wrong", self.off, mistakes=mistakes)
+        if strong or (mistakes and error > truth.explained):
+            return self.ruled("wrong", off, mistakes=mistakes)
         return None
 
-    def tightened(self) -> Part | None:
-        """A tighter solver closes the gap, or leaves it."""
-        judge, error = self.judge, self.error
-        if judge.tighten is None:
-            return None
-        layer = replace(judge.layer, call=tightened(judge.layer.call, judge.tighten))
-        tight = replace(judge, layer=layer, tighten=None)
-        moved, after = max(map(distance, tight.outputs, judge.outputs)), error
-        if moved > EXACT:
-            after = tight.judged(self.part, layer.gradient(layer.theta)).error
-        says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
-        if after <= error / 3:
-            return self.ruled("inexact", self.off, says)
-        if moved <= error / BEYOND:
-            return self.ruled("wrong", self.off, says, mistakes=self.likely[1])
-        return self.ruled("undecided", self.off, says)
-
-    def early(self) -> Part:
-        """A solver that stops early explains the gap, or nothing does."""
+    def solver(self) -> Part:
+        """A solver that stops early explains the gap, as a tighter one shows, or nothing does."""
+        judge, truth, error, off = self.judge, self.truth, self.error, self.off
+        _, mistakes = self.likely
+        if judge.tighten is not None:
+            layer = replace(judge.layer, call=tightened(judge.layer.call, judge.tighten))
+            tight = replace(judge, layer=layer, tighten=None)
+            moved, after = max(map(distance, tight.outputs, judge.outputs)), error
+            if moved > EXACT:
+                after = tight.judged(self.part, layer.gradient(layer.theta)).error
+            says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
+            if after <= error / 3:
+                return self.ruled("inexact", off, says)
+            if moved <= error / BEYOND:
+                return self.ruled("wrong", off, says, mistakes=mistakes)
+            return self.ruled("undecided", off, says)
         # It may be right: other hints would mislead.
-        series = tuple(each for each in self.likely[1] if each.startswith(SERIES))
-        if self.error <= BEYOND * self.truth.interval:
-            return self.ruled("inexact", self.off, self.truth.early, mistakes=series)
-        if self.error <= self.truth.explained:
-            return self.ruled("undecided", self.off, self.truth.remedy, mistakes=series)
-        return self.ruled("wrong", self.off, mistakes=self.likely[1])
+        series = tuple(each for each in mistakes if each.startswith(SERIES))
+        if error <= BEYOND * truth.interval:
+            return self.ruled("inexact", off, truth.early, mistakes=series)
+        if error <= truth.explained:
+            return self.ruled("undecided", off, truth.remedy, mistakes=series)
+        return self.ruled("wrong", off, mistakes=mistakes)
 
     # --- the claim, and the truths that it is compared with
 
@@ -452,32 +438,53 @@ class Question:
     @cached_property
     def likely(self) -> tuple[bool, tuple[str, ...]]:
         """Whether there is a mistake that no solver makes, and the likeliest ones, at most two."""
-        judge, truth, layer, part = self.judge, self.truth, self.judge.layer, self.part
-        slack = max(RESOLVED * (self.mine.size > 2), 3 * truth.interval)
+        judge, truth, span = self.judge, self.truth, self.part.span
         seen = truth.seen(self.mine)
+        slack = max(RESOLVED * (self.mine.size > 2), 3 * truth.interval)
         strong, mistakes = most_likely(seen, truth.expected, self.common(seen), slack)
-        small = max(len(self.gradient), sum(each.size for each in judge.outputs)) <= MOST
-        if strong or not small:
+        if strong or max(len(self.gradient), sum(each.size for each in judge.outputs)) > MOST:
             return strong, mistakes
-        found, due = (each[:, part.span] for each in layer.jacobians)
-        known = by_jacobian(layer, part, found, due, judge.solves)
-        strong, more = most_likely(found, due, known, slack)
+        found, due = (each[:, span] for each in judge.layer.jacobians)
+        strong, more = most_likely(found, due, self.by_jacobian(found, due), slack)
         # With the zeros of a Jacobian a factor is met more easily.
         more = tuple(each for each in more if not each.endswith(MULTIPLE))
         return strong, more if strong else (*mistakes, *more)[:2]
 
     def common(self, seen: Array) -> Mistakes:
         """Yield what common mistakes make of the gradient in the part."""
-        judge, truth, part = self.judge, self.truth, self.part
-        yield from of_incoming(judge.layer, part, self.gradient, seen)
+        judge, truth, layer, span = self.judge, self.truth, self.judge.layer, self.part.span
+        twice = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
+        doubled = twice.gradient(layer.theta)[span]
+        if self.mine.any() and distance(doubled, self.mine) < ROUNDED:
+            yield "the backward pass does not multiply by the gradient that comes in", seen
+        elif distance(doubled, 2 * self.mine) > RESOLVED:
+            yield "the backward pass is not linear in the gradient that comes in", seen
         if judge.precise and only_single([self.mine]) and self.error < BEYOND * RESOLVED:
             yield SINGLE, seen
         if truth.rows is not None and len(seen) > 1:
-            yield from of_entry(truth.rows, seen, truth.expected)
-        yield from without_equation(part, judge.outputs, seen, truth.expected)
+            # The entry whose change explains most of the gap.
+            columns: Array = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
+            aligned = (seen - truth.expected) @ columns
+            entry = np.abs(aligned).argmax()
+            explained = truth.expected + aligned[entry] * columns.T[entry]
+            yield f"wrong in entry {entry} alone", explained
+        yield from without_equation(self.part, judge.outputs, seen, truth.expected)
         if equation := judge.solves:
             for name, whole in of_equation(equation, self.gradient, judge.elsewhere):
-                yield name, whole[part.span]
+                yield name, whole[span]
+
+    def by_jacobian(self, mine: Array, expected: Array) -> Mistakes:
+        """Yield what common mistakes make of the Jacobian in the part."""
+        layer = self.judge.layer
+        yield from of_jacobian(mine, expected)
+        for other in layer.parts:
+            exchanged = self.part.unit / other.unit * layer.jacobians[1][:, other.span]
+            yield f"exchanged with the gradient in {other.name}", exchanged
+        if equation := self.judge.solves:
+            system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
+            what = "row of the equation's derivative in the input"
+            for name, each in scaled(system @ mine, system @ expected, what):
+                yield name, np.linalg.solve(system, each)
 
 
 def tightened(

@@ -1,6 +1,5 @@
 """A case: a named problem that estimators are measured on."""
 
-import dataclasses
 import hashlib
 import os
 import re
@@ -19,7 +18,8 @@ from ..algorithms import Algorithm
 from ..data import Dataset
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references.certified import TARGETS, Reference, reference
+from ..references.certified import reference
+from ..references.records import TARGETS, Reference
 from ..validation import check_choice, check_integer
 
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255
@@ -108,9 +108,7 @@ class Case:
             raise UnsupportedProblem(
                 f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}"
             )
-        return dataclasses.replace(dataset, seed=seed).problem(
-            self.loss, dtype=DTYPES[self.dtype], device=device
-        )
+        return dataset.reseeded(seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
 
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""

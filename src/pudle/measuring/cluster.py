@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import Job, Outcome, Pool
 from .results.result import RecordedResult
-from .run import MOST_COMPILING, Work
+from .run import MOST_COMPILING, Outcomes, Work
 
 #: Seconds in which a scheduler must answer, and between two looks for one that was lost.
 ANSWER, TICK = 30, 0.25
@@ -62,7 +62,7 @@ class DaskCluster:
     address: str
     resources: Mapping[str, float]
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Work, Outcome], None, None]:
+    def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
         """Yield the work of every job and its outcome, in the order in which they end."""
         waiting: list[Work] = [job.key for job in jobs][::-1]
         running: dict[Future, Work] = {}
@@ -140,7 +140,7 @@ class DaskCluster:
             pure=False,
         )
 
-    def _outcome(self, work: Work, future: Future) -> Outcome:
+    def _outcome(self, work: Work, future: Future) -> Outcome[Any]:
         """Return how work ended, once the store has what it wrote."""
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
@@ -153,7 +153,7 @@ class DaskCluster:
                 f" {first_line(error)}): install the same pudle, plug-ins and libraries there, or"
                 " stop it; finished results are kept, run again to continue"
             )
-        outcome: Outcome = future.result()
+        outcome: Outcome[Any] = future.result()
         if outcome.status != "ok":
             return outcome
         record, files = outcome.result
@@ -168,7 +168,7 @@ _THREAD, _LOCK = threading.local(), threading.Lock()
 
 def _fulfill(
     work: Work, key: str, run: str, cwd: str, kernels_chosen: str, *files: File
-) -> Outcome:
+) -> Outcome[Any]:
     """Return the outcome of work, whose result is its record and its files, on a Dask worker.
 
     All files lie below a folder of the `run` that stands for the root; `cwd` is the folder that
@@ -196,9 +196,10 @@ def _fulfill(
         # A plug-in may be broken on this machine alone.
         if why := outcome.result or outcome.reason:
             raise PudleError(f"{worker.address} would not measure the same: {why}")
-        outcome = pool.call(work.timeout, _carry_out, work, root)
-    if outcome.status == "ok":
-        return outcome
+        done = pool.call(work.timeout, _carry_out, work, root)
+        if done.status == "ok":
+            return done
+        outcome = Outcome("", *done[1:])
     return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -32,9 +32,12 @@ KINDS = (*names.KINDS, "problems", "cases", "experiments")
 #: The columns of classes.
 COLUMNS = ("name", "computes", "options", "also called", "origin")
 Row = tuple[Any, ...]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def several(name: str, metavar: str | None, text: str, kind: Any = None) -> Any:
+def several(
+    name: str, metavar: str | None, text: str, kind: click.ParamType[int] | None = None
+) -> Callable[[F], F]:
     """Return an option that can be given several times; its values have the plural of its name."""
     plural = f"{name}es" if name == "loss" else f"{name}s"
     text = f"{text}; repeatable."

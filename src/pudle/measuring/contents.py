@@ -6,7 +6,7 @@ Each has a line with the digest of all else, and a reader refuses a file whose d
 from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from msgspec import Meta, Struct
 
@@ -16,7 +16,7 @@ from .selection import Selection
 
 #: What may become of a measurement, from good to bad; the index of a status is the code that asv's
 #: `track_status` records.
-Status = Literal[
+STATUSES = (
     "ok",
     "skipped",
     "unsupported",
@@ -26,13 +26,13 @@ Status = Literal[
     "timeout",
     "out-of-memory",
     "error",
-]
-STATUSES: tuple[str, ...] = get_args(Status)
+)
+Status = Annotated[str, Meta(pattern=f"^({'|'.join(STATUSES)})$")]
 #: Statuses that mean that something broke, as opposed to a finding about an estimator; a later run
 #: tries these again.
 BROKEN = ("timeout", "out-of-memory", "error")
 #: Number of the format of records; part of every record's key, and what readers check.
-SCHEMA = 4
+SCHEMA: Literal[4] = 4
 #: Whole numbers that floats hold, and what costs are possible.
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e18)]

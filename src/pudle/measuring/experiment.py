@@ -3,13 +3,17 @@ and pictures.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+#: A number or a text in a table.
+Plain = str | int | float | bool | None
+#: An array of any shape and type.
+Stored = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 #: Called with the steps done, the steps in all, and one line about the current step.
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -37,13 +41,14 @@ class ExperimentResult:
         Why the status is not ``ok``; empty where it is.
     """
 
-    rows: list[dict[str, Any]]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Plain]]
+    summary: Mapping[str, Plain] = field(default_factory=dict)
+    arrays: Mapping[str, Stored] = field(default_factory=dict)
     status: str = "ok"
     reason: str = ""
 
 
+@dataclass(frozen=True)
 class Experiment(ABC):
     """One thing to carry out, described by plain values: subclasses are frozen dataclasses.
 

@@ -68,7 +68,7 @@ def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
         if count > 1:
             one, other = np.triu_indices(len(taken), 1)
             samples = np.array(taken)
-            p_values.append(paired.compare(samples[one], samples[other]).p_value)
+            p_values.append(paired.compare_many(samples[one], samples[other]).p_value)
     significance = paired.critical(np.concatenate(p_values))
     groups: dict[tuple[str, str, str], list[CostRecord]] = defaultdict(list)
     for cost in sorted(timed, key=lambda cost: cost.depth):
@@ -107,7 +107,7 @@ def measured(
                 by_round.get((TIME, name, record.estimator), NO_ROUNDS),
                 record.case.algorithm,
                 name,
-                record.differentiable,
+                all(each.differentiable for each in records),
             )
             for record in records
         )

@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,15 +22,15 @@ from ..algorithms import kernels
 from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import files_in, is_large, write_record
-from ..workers import ONE_THREAD, Here, Job, Outcome, Pool
+from ..workers import ONE_THREAD, Here, Job, Outcome, Pool, Process
 from . import sources
 from .case import DTYPES, labels
 from .contents import BROKEN, Record, RunList, Verdict
-from .experiment import ProgressCallback, silent
+from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
 from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
-from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns
+from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns, start_for_memories
 from .results.experiment import CarriedExperiment
 from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
@@ -43,12 +43,14 @@ MOST_COMPILING = 900.0
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
 R = TypeVar("R", bound=Record)
+#: Work and how it ended.
+Outcomes = Generator["tuple[Work, Outcome[Any]]"]
 
 
 class Executor(Protocol):
     """What runs jobs: the workers of this machine, of a cluster, or this process."""
 
-    def run(self, jobs: Iterable[Job]) -> Any:
+    def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
         """Yield the key and the outcome of every job, in the order in which they end."""
 
 
@@ -67,7 +69,7 @@ class Work:
     arguments: tuple[object, ...] = ()
 
     @property
-    def job(self) -> Job:
+    def job(self) -> Job[Work, Any]:
         """The call with its limit."""
         return Job(self.call, (*self.arguments, self.store), self.timeout, self)
 
@@ -80,7 +82,7 @@ class Work:
         of a dataset.
         """
         files: dict[Path, bool] = {}
-        for each in itertools.chain(*(result.objects for result in self.results)):
+        for each in itertools.chain(*(result.needed for result in self.results)):
             for cls in sources.classes(each):
                 files |= dict.fromkeys(names.files_of(cls.__module__), True)
             for name in names.path_options(each):
@@ -90,7 +92,7 @@ class Work:
                     files |= dict.fromkeys([path] if large else files_in(path), not large)
         return [(path.absolute(), travels) for path, travels in files.items()]
 
-    def concluded(self, outcome: Outcome) -> list[Any]:
+    def concluded(self, outcome: Outcome[Any]) -> list[Any]:
         """Return the record of each result or, where none came, one that says why."""
         if outcome.status == "ok":
             return outcome.result if isinstance(outcome.result, list) else [outcome.result]
@@ -112,10 +114,13 @@ class Stage:
     alone : int or None
         Number of fresh processes of this machine that must carry it out, because times and memories
         depend on the machine and on what else a process has done; None where any worker can.
+    start : callable or None
+        What starts such a process, if it is a special one.
     """
 
     works: list[Work]
     alone: int | None = None
+    start: Callable[[], Process] | None = None
 
 
 @dataclass(eq=False)
@@ -127,7 +132,7 @@ class Run:
     selection : Selection
     store : Store
     rounds : int
-        Number of rounds of times, 0 for as many as tell them apart.
+        Number of rounds of times in this process, 0 for as many as tell them apart, in copies.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
@@ -168,7 +173,7 @@ class Run:
     @cached_property
     def experiments(self) -> list[CarriedExperiment]:
         """The experiments."""
-        return list(map(CarriedExperiment, self.selection.experiments))
+        return list(map(CarriedExperiment.registered, self.selection.experiments))
 
     @property
     def results(self) -> list[RecordedResult[Any]]:
@@ -222,7 +227,8 @@ class Run:
             # In new processes, because memory that scores have given back would hide what a
             # gradient takes.
             left = [each for each in memories if again or self.is_missing(each)]
-            yield Stage(self._works(left, self.selection.timeout), alone=os.cpu_count())
+            works = self._works(left, self.selection.timeout)
+            yield Stage(works, alone=os.cpu_count(), start=start_for_memories)
             yield Stage(self._times(able, again), alone=1)
         experiments = [each for each in self.experiments if self.is_missing(each)]
         yield Stage(self._works(experiments, self.selection.experiment_timeout))
@@ -299,12 +305,13 @@ class Run:
         that runs out of time or memory, or crashes, costs its own work only, and of that the depths
         that are left: the record says so.
         """
-        measured = []
+        measured: list[Result[Any]] = []
         for stage in self.missing(costs=costs, again=again):
             with contextlib.ExitStack() as stack:
                 runs = executor
                 if stage.alone and not isinstance(executor, Here):
-                    runs = stack.enter_context(Pool(min(stage.alone, workers or stage.alone)))
+                    number = min(stage.alone, workers or stage.alone)
+                    runs = stack.enter_context(Pool(number, stage.start))
                 outcomes = runs.run([work.job for work in stage.works])
                 stack.enter_context(contextlib.closing(outcomes))
                 for done, (work, outcome) in enumerate(outcomes, 1):
@@ -381,8 +388,8 @@ class Run:
 
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """Return what answers rest on, by the names of cases."""
-        costs = [record for each in self.costs if (record := self.record(each))]
-        return measured([record for each in self.scores if (record := self.record(each))], costs)
+        scores = filter(None, map(self.record, self.scores))
+        return measured(scores, [*filter(None, map(self.record, self.costs))])
 
     def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Any], Verdict]]:
         """Return the results that have no number, and why."""
@@ -479,3 +486,17 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
         first = ", ".join(those[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         texts.append(f"{first}: {reason}")
     return texts
+
+
+def write_apart(
+    folder: Path, carried_out: Iterable[tuple[CarriedExperiment, ExperimentResult]], device: str
+) -> None:
+    """Write results of experiments, which need not be registered, into a folder of their own, which
+    `pudle report` reads like that of a run.
+    """
+    store = Store(folder / "store", folder.name, device)
+    listed = RunList(commit="", dirty=False)
+    for carried, result in carried_out:
+        carried.conclude(store, result)
+        listed.experiments[carried.name] = carried.file(carried.key(store))
+    listed.write(folder / "run.json")

@@ -240,7 +240,7 @@ def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
         # All are made before the first is drawn: wrong usage shows at once.
         sized = [_sized(spec, options.samples) for spec in options.datasets]
         bases = [case for dataset in sized for case in _cases_on(dataset, like)]
-    rules = [names.canonical("algorithms", spec) for spec in options.algorithms]
+    rules: list[str] = [names.canonical("algorithms", spec) for spec in options.algorithms]
     drafts = []
     for case in bases:
         dataset = _sized(case.dataset, options.samples) if options.samples else case.dataset
@@ -301,7 +301,7 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     made = dataset.made
     try:
         problem = made.problem(made.losses[0])
-        if names.origin(type(made)) and not _alike(problem, made.problem(made.losses[0])):
+        if names.origin(type(made)) and not alike(problem, made.problem(made.losses[0])):
             raise InvalidArgument(
                 f"dataset {dataset} gives another problem when it draws again with the same seed:"
                 " draw from a generator that is made with it, such as"
@@ -323,7 +323,7 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     return [replace(like, loss=loss) for loss in made.losses]
 
 
-def _alike(one: Problem, other: Problem) -> bool:
+def alike(one: Problem, other: Problem) -> bool:
     """Return whether two problems have the same parameter, the same first layer and the same loss
     after it.
     """

@@ -15,12 +15,14 @@ from ... import names
 from ...errors import MissingResults, PudleError, SpecError
 from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
-from ..contents import Rounds, RunList
+from ..contents import Rounds
 from ..options import Options
 from ..provenance import git
+from ..results.experiment import ExperimentRecord
 from ..results.score import ScoreRecord
 from ..selection import Selection
 from ..store import locked
+from ..stored import read_stored
 from . import script
 from .turns import ROUNDS, Cell, time_in_turns
 
@@ -64,7 +66,7 @@ class Side:
         """Return a pool of one worker, which calls this commit's own functions."""
         return Pool(1, self._start)
 
-    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome:
+    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome[Any]:
         """Let the worker call a function; whatever ends it but time is an error."""
         outcome = pool.call(timeout, *what)
         if outcome.status not in ("ok", "timeout"):
@@ -88,11 +90,9 @@ class Side:
 
 def scored(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
-    if not (folder / "run.json").exists():
-        return []
-    listed = RunList.read(folder / "run.json").records
-    paths = [folder / "store" / place for *_, place in listed]
-    return [ScoreRecord.read(path) for path in paths if path.exists()]
+    with contextlib.suppress(MissingResults):
+        return [*read_stored(folder.parent, folder.name, ExperimentRecord).scores.values()]
+    return []
 
 
 def timed_cells(side: Side) -> list[Cell]:

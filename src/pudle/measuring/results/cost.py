@@ -12,22 +12,31 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ... import kernel_choice, names, paired
+from ... import kernel_choice, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
-from ...estimator import Estimate, GradientEstimator
-from ...workers import Copy, Here, Outcome, return_freed_memory, run_in_copy
+from ...estimator import Estimate
+from ...workers import (
+    ONE_THREAD,
+    Copy,
+    Here,
+    Outcome,
+    Process,
+    return_freed_memory,
+    run_in_copy,
+    work,
+)
 from ..case import DTYPES, Case, slug
 from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
 from ..provenance import machine
 from .reference import GRADIENTS
-from .result import RecordedResult
+from .result import EstimatorResult
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -62,7 +71,7 @@ class CostRecord(Record, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Cost(RecordedResult[CostRecord]):
+class Cost(EstimatorResult[CostRecord]):
     """A metric of one estimate of an estimator (a spec) at a depth: ``memory_bytes``, ``seconds``,
     or ``seconds_torch``, the time without kernels.
 
@@ -81,15 +90,6 @@ class Cost(RecordedResult[CostRecord]):
     def label(self, called: Mapping[str, str]) -> str:
         what = "memory" if self.metric == MEMORY else "time"
         return f"{what} of {self.estimator} on {called[self.case.name]} at depth {self.depth}"
-
-    @property
-    def made(self) -> GradientEstimator:
-        """The estimator."""
-        return names.make_estimator(self.estimator)
-
-    @property
-    def objects(self) -> tuple[object, ...]:
-        return (*self.case.objects, self.made)
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -124,10 +124,10 @@ class Cost(RecordedResult[CostRecord]):
             return self.conclude(store, Here().call(math.inf, peak))
         return self.conclude(store, run_in_copy(peak))
 
-    def failed(self, store: Store, outcome: Outcome) -> CostRecord:
+    def failed(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
         return self.conclude(store, outcome)
 
-    def conclude(self, store: Store, outcome: Outcome) -> CostRecord:
+    def conclude(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
         """Write what was measured, or why nothing was."""
         said = {"status": outcome.status, "reason": outcome.reason}
         write = functools.partial(self.write, store, **outcome.result or said)
@@ -138,6 +138,18 @@ class Cost(RecordedResult[CostRecord]):
         written = self.read(store)
         assert written, "what a copy has written lies in the store"
         return written
+
+
+def start_for_memories() -> Process:
+    """Start a worker that measures memories alone, and gives memory back as soon as it is free:
+    blocks that stay in the heap would serve later estimates.
+    """
+    return Process(_measure_memories, env=os.environ | ONE_THREAD, module=__name__)
+
+
+def _measure_memories() -> None:
+    return_freed_memory(at_once=True)
+    work()
 
 
 def is_bound(device: str) -> bool:
@@ -197,7 +209,8 @@ class Turns:
     Each estimator has a copy of this process, which is asked for one time at each depth in every
     round. Those at one depth follow each other, so that the k-th times of two estimators are of the
     same moment. A copy that dies, or takes longer than the `timeout`, costs its estimator that
-    depth alone. There are exactly so many `rounds`, or else as many as tell the times apart.
+    depth alone. With `rounds` there are exactly so many, in this process, which is quicker;
+    without, as many as tell the times apart.
     """
 
     def __init__(self, costs: Sequence[Cost], timeout: float, rounds: int = 0) -> None:
@@ -206,8 +219,8 @@ class Turns:
         #: The costs that are still measured, by depth.
         self.groups = [[cost for cost in costs if cost.depth == depth] for depth in depths]
         self.taken: dict[Cost, list[float]] = {cost: [] for cost in costs}
-        self.failures: dict[Cost, Outcome] = {}
-        self._copies: dict[str, Copy] = {}
+        self.failures: dict[Cost, Outcome[Any]] = {}
+        self._copies: dict[str, Copy[float]] = {}
 
     def measure(self, store: Store) -> list[CostRecord]:
         """Measure the times, and write their records."""
@@ -241,8 +254,8 @@ class Turns:
                     self.failures[cost] = outcome
                     group.remove(cost)
 
-    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome:
-        if is_bound(timer.device):
+    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome[Any]:
+        if self.rounds or is_bound(timer.device):
             return Here().call(self.timeout, timer.seconds, cost)
         copy = self._copies.get(cost.estimator)
         if copy is None or not copy.number:
@@ -265,10 +278,10 @@ class Turns:
     def _wide(self, group: Sequence[Cost]) -> bool:
         """Return whether noise hides how the times of a depth lie to each other."""
         samples = np.array([self.taken[cost] for cost in group])
-        ratios = paired.compare(samples, np.median(samples, axis=0))
+        ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
 
-    def _outcome(self, cost: Cost, turns: str) -> Outcome:
+    def _outcome(self, cost: Cost, turns: str) -> Outcome[Any]:
         if failure := self.failures.get(cost):
             return failure
         taken = self.taken[cost]

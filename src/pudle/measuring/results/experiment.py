@@ -7,16 +7,16 @@ import io
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import numpy as np
 
 from ... import names
-from ...files import write_atomically
+from ...files import plain, write_atomically
 from ...workers import failure
 from ..contents import BROKEN, Plain, Record
 from ..experiment import Experiment, ExperimentResult
@@ -47,6 +47,8 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
     """An experiment that is carried out, by its name; it is the same in all profiles."""
 
     name: str
+    study: str = field(compare=False)
+    experiment: Experiment = field(compare=False)
 
     rooms = (*Scores.rooms, "learning", "measuring/experiment", "measuring/results/experiment")
     record = ExperimentRecord
@@ -54,10 +56,12 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
     def label(self, called: Mapping[str, str]) -> str:
         return self.name
 
-    @property
-    def experiment(self) -> Experiment:
-        """The experiment."""
-        return names.list_experiments()[self.name]
+    @classmethod
+    def registered(cls, name: str) -> Self:
+        """Return the registered experiment of that name."""
+        studies = names.entries("experiments").items()
+        study, members = next(each for each in studies if name in each[1])
+        return cls(name, study, members[name])
 
     @property
     def objects(self) -> tuple[object, ...]:
@@ -65,11 +69,8 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
 
     @property
     def identity(self) -> Mapping[str, object]:
-        studies = names.entries("experiments").items()
-        study = next(study for study, members in studies if self.name in members)
-        made = self.experiment
-        facts = {"name": self.name, "study": study, "kind": made.kind}
-        return facts | {"options": asdict(made)}
+        facts = {"name": self.name, "study": self.study, "kind": self.experiment.kind}
+        return facts | {"options": plain(self.experiment)}
 
     def context(self, store: Store) -> object:
         return store.device, store.kernels, self.identity
@@ -99,14 +100,16 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
             shutil.rmtree(folder, ignore_errors=True)
         return record
 
-    def conclude(self, store: Store, result: ExperimentResult, seconds: float) -> ExperimentRecord:
+    def conclude(
+        self, store: Store, result: ExperimentResult, seconds: float | None = None
+    ) -> ExperimentRecord:
         """Write a result atomically, the arrays first: a record that exists has its arrays, which
         lie beside it (.npz).
         """
         digest = ""
         if result.arrays:
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **{name: array for name, array in result.arrays.items()})
+            np.savez_compressed(buffer, **dict[str, Any](result.arrays))
             content = buffer.getvalue()
             write_atomically(store.confirmed(self).path.with_suffix(".npz"), content)
             digest = hashlib.sha256(content).hexdigest()

@@ -14,7 +14,7 @@ import torch
 
 from ...errors import UnreadableResult, UnsupportedProblem
 from ...files import read_arrays, write_atomically
-from ...references.certified import MINIMIZER_TARGETS, Certificate, Reference
+from ...references.records import MINIMIZER_TARGETS, Certificate, Reference
 from ..case import Case
 from .result import Result
 
@@ -56,6 +56,11 @@ class CaseReference(Result[Reference]):
     def objects(self) -> tuple[object, ...]:
         dataset, algorithm = self.case.objects
         return (dataset, algorithm) if self.target == "limit" else (dataset,)
+
+    @property
+    def needed(self) -> tuple[object, ...]:
+        # The algorithm says whether the target fits it.
+        return self.case.objects
 
     def context(self, store: Store) -> object:
         # It is computed on the CPU, whatever the store's device.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from ... import names
 from ...errors import UnreadableResult
 from ...files import plain
 from ...workers import Outcome
@@ -18,6 +19,8 @@ from ..contents import SCHEMA, Record
 from ..provenance import provenance
 
 if TYPE_CHECKING:
+    from ...estimator import GradientEstimator
+    from ..case import Case
     from ..store import Place, Store
     from .reference import CaseReference
 
@@ -47,6 +50,11 @@ class Result(ABC, Generic[T]):
     @abstractmethod
     def objects(self) -> tuple[object, ...]:
         """What it is computed with: the sources and the data of these count."""
+
+    @property
+    def needed(self) -> tuple[object, ...]:
+        """What a worker must have of it, also where that is of no weight."""
+        return self.objects
 
     @abstractmethod
     def context(self, store: Store) -> object:
@@ -123,6 +131,22 @@ class RecordedResult(Result[R]):
         record.write(place.path)
         return record
 
-    def failed(self, store: Store, outcome: Outcome) -> R:
+    def failed(self, store: Store, outcome: Outcome[Any]) -> R:
         """Write, and return, the record of an attempt that brought no result."""
         return self.write(store, status=outcome.status, reason=outcome.reason)
+
+
+class EstimatorResult(RecordedResult[R]):
+    """A result of an estimator (a spec) on a case."""
+
+    case: Case
+    estimator: str
+
+    @property
+    def made(self) -> GradientEstimator:
+        """The estimator."""
+        return names.make_estimator(self.estimator)
+
+    @property
+    def objects(self) -> tuple[object, ...]:
+        return (*self.case.objects, self.made)
