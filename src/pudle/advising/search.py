@@ -29,7 +29,7 @@ from ..references.certified import default_target
 from ..references.records import SCORED, Reference
 from ..validation import check_choice
 from ..workers import Here
-from .statistics import tolerance_limit
+from .tolerance import tolerance_limit
 
 #: Windows and terms that are tried.
 NUMBERS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -193,8 +193,12 @@ class Search:
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.costs = (TIME, *[MEMORY] * (requirement.memory < inf))
         references = self.references(range(MORE))
-        self.seeds = [*references]
-        self.status = self._checked(references.values())
+        self.seeds, self.status = [*references], next(iter(references.values())).status
+        bound, error = max(each.bound for each in references.values()), requirement.error
+        if error is not None and error < bound:
+            raise InvalidArgument(
+                f"error={error:g} is below the references' bound {bound:.1e}: allow more than that"
+            )
 
     # -- measuring
 
@@ -212,24 +216,6 @@ class Search:
             )
         self.unscorable += len(found) - len(scored)
         return scored
-
-    def _checked(self, references: Iterable[Reference]) -> str:
-        """Return the kind of the references; refuse different kinds, and bounds above the required
-        error.
-        """
-        kinds = sorted({each.status for each in references})
-        if len(kinds) > 1:
-            raise InvalidArgument(
-                f"references of different kinds ({', '.join(kinds)}) are not ranked together: fix"
-                " the loss"
-            )
-        bound, required = max(each.bound for each in references), self.requirement.error
-        if required is not None and required < bound:
-            raise InvalidArgument(
-                f"error={required:g} is below the references' bound {bound:.1e}: allow more than"
-                " that"
-            )
-        return kinds[0]
 
     def measure(
         self,
@@ -268,8 +254,10 @@ class Search:
         )
         run = Run(selection, self.store, rounds)
         run.fill(Here(), again=True)
-        for score, why in run.failures(costs=False):
-            self.failures.setdefault(score.made.name, f"{why.status}: {why.reason}")
+        for score in run.scores:
+            record = run.records[score]
+            if record.status != "ok":
+                self.failures.setdefault(score.made.name, f"{record.status}: {record.reason}")
         rows = [row for (row,) in run.measured().values()]
         return dict(zip(calls, rows, strict=True))
 
@@ -291,10 +279,7 @@ class Search:
                 if (getattr(each.estimator, "window", None) or 0) < depths[0]
             }
             rows = self.measure(calls, self.seeds[:FEW], self.costs, FEW_ROUNDS)
-            for each, row in rows.items():
-                if row.seconds.measured:
-                    # The rounds of another group are others.
-                    able[replace(row, rounds=NO_ROUNDS)] = each
+            able |= {row: each for each, row in rows.items() if row.seconds.measured}
             best, deepest = answer(able, required), depths[-1]
             # More layers never take less time.
             longer = 1.0 if best.reached else SLOWEST * max(1.0, EARLY / deepest)
@@ -315,15 +300,16 @@ class Search:
         ranked: dict[Candidate, Answer] = {}
         while len(ranked) < most:
             taken = [each.estimator.name for each in ranked]
-            left = [
-                row
+            # Medians decide: what was measured in other rounds has no ratio.
+            left = {
+                replace(row, rounds=NO_ROUNDS): each
                 for row, each in rows.items()
                 if each not in ranked and taken.count(each.estimator.name) < members
-            ]
+            }
             found = answer(left, self.requirement)
             if not found.source or found.reached is (self.requirement.error is None):
                 break
-            ranked[rows[found.source]] = found
+            ranked[left[found.source]] = found
         return ranked
 
     def refined(self, able: Mapping[Measured, Candidate]) -> dict[Candidate, Answer]:
@@ -335,8 +321,7 @@ class Search:
             for each, found in self.best(able, REFINED, MEMBERS).items()
         }
         calls = {each: [depth] for each, depth in depths.items() if depth}
-        # Of those that take the same time, memory decides.
-        rows = self.measure(calls, self.seeds, (MEMORY, TIME), MORE_ROUNDS)
+        rows = self.measure(calls, self.seeds, self.costs, MORE_ROUNDS)
         return self.best({row: each for each, row in rows.items()}, ADVISED, 1)
 
     def needed(self, candidate: Candidate, error: float | None, depth: int) -> int:
