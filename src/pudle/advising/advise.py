@@ -187,8 +187,8 @@ class Advice:
             )
         elif chosen := self.chosen:
             beside = "; no measurement of backprop reaches that error"
-            if base := self.base:
-                times, layers = self.base_ratio.shown, text.count(base.depth, "layer")
+            if (base := self.base) and (ratio := self.base_ratio):
+                times, layers = ratio.shown, text.count(base.depth, "layer")
                 beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
                 beside *= base.pair != chosen.pair
             yield (
@@ -196,8 +196,8 @@ class Advice:
                 f"{f' at the {self.reference} bound,' * chosen.at_bound}"
                 f" {text.number(chosen.median)}), {chosen.costs}{beside}."
             )
-            if second := self.runner_up:
-                how = f"{self.next_ratio.shown} times that time"
+            if (second := self.runner_up) and (ratio := self.next_ratio):
+                how = f"{ratio.shown} times that time"
                 how = "its time cannot be told apart from that" if self.tied else how
                 yield f"Next: {second}: {second.promise}, {how}."
             if isnan(chosen.share):
@@ -311,7 +311,13 @@ def advise(
         able = search.run(candidates(search.algorithms, estimators))
         used = {each.estimator.name for each in able.values()}
         left_out = {name: why for name, why in search.failures.items() if name not in used}
-        advice = Advice(search.problem, requirement, reference=search.status, left_out=left_out)
+        advice = Advice(
+            search.problem,
+            requirement,
+            reference=search.status,
+            left_out=left_out,
+            training="No training: there is no advice to try." * train,
+        )
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .. import names, text
+from .. import names
 from ..algorithms import Algorithm
 from ..answers import NO_ROUNDS, Answer, Measured, Requirement, answer
 from ..data import Dataset, GivenProblems
@@ -155,8 +155,8 @@ class Search:
     Raises
     ------
     InvalidArgument
-        Where no seed has a reference to score against, where these are of different kinds, or their
-        bounds are above the required error.
+        Where no seed has a reference to score against, or their bounds are above the required
+        error.
     """
 
     def __init__(
@@ -210,9 +210,10 @@ class Search:
         }
         scored = {seed: each for seed, each in found.items() if each.status in SCORED}
         if not scored:
-            tried, first = text.count(len(found), "seed"), next(iter(found.values()))
+            first = next(iter(found.values()))
             raise InvalidArgument(
-                f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
+                f"no seed of {len(found)} has a reference to score against: {first.status}:"
+                f" {first.reason}"
             )
         self.unscorable += len(found) - len(scored)
         return scored
@@ -316,11 +317,12 @@ class Search:
         """Return the best candidates on more seeds, each at the depth that nearly all of these
         need.
         """
-        depths = {
-            each: self.needed(each, self.requirement.error, int(found.depth))
+        error = self.requirement.error
+        calls = {
+            each: [depth]
             for each, found in self.best(able, REFINED, MEMBERS).items()
+            if (depth := self.needed(each, error, int(found.depth)))
         }
-        calls = {each: [depth] for each, depth in depths.items() if depth}
         rows = self.measure(calls, self.seeds, self.costs, MORE_ROUNDS)
         return self.best({row: each for each, row in rows.items()}, ADVISED, 1)
 
