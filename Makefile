@@ -69,6 +69,8 @@ vulnerabilities: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf build/typed && mkdir -p build/typed/pudle
+	@ln -s $(addprefix ../../../,$(wildcard src/pudle/*) estimators datasets bench reports) build/typed/pudle
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/codespell
 

@@ -9,6 +9,7 @@ import functools
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,13 +66,20 @@ def record(case: Case, estimator: str) -> ScoreRecord:
 
     NotImplementedError makes asv skip the cell: for an estimator that this commit lacks.
     """
-    try:
-        make_estimator(estimator)
-    except SpecError as error:
-        raise NotImplementedError(str(error)) from None
+    if reason := lacking(estimator):
+        raise NotImplementedError(reason)
     if found := Scores(case, estimator).read(store()):
         return found
     raise RuntimeError(f"{estimator} is not measured on {case.name}: see what `pudle run` says")
+
+
+def lacking(estimator: str) -> str:
+    """Return why this commit has no such estimator, an empty text if it has."""
+    try:
+        make_estimator(estimator)
+    except SpecError as error:
+        return str(error)
+    return ""
 
 
 def require_ok(verdict: Verdict) -> None:
@@ -93,7 +101,8 @@ class _Cells:
         """Fill the store before the first cell, as `pudle run` does; asv calls it once for all
         classes. `pudle report` then shows the run, and `pudle run` continues it.
         """
-        run = Run(selection(), store())
+        known = (spec for spec in selection().estimators if not lacking(spec))
+        run = Run(replace(selection(), estimators=tuple(known)), store())
         with locked(run.folder, "run"):
             if SELECTION_VARIABLE not in os.environ:
                 run.begin()

@@ -23,8 +23,8 @@ from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.stored import read_stored
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.stored import read_stored
 
 #: Metrics that are costs: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
@@ -250,7 +250,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         If nothing is left because files are damaged or of an unknown version; the text names the
         files and the remedy.
     """
-    stored, remedy = read_stored(home, profile, commit), f"run `pudle run --profile {profile}`"
+    stored = read_stored(home, profile, ExperimentRecord, commit)
+    remedy = f"run `pudle run --profile {profile}`"
     notes = [f"Damaged and left out: {line}." for line in stored.damaged]
     if stored.cases and not stored.scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")

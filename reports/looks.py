@@ -102,7 +102,7 @@ def looks(
 
 
 @lru_cache(maxsize=16)
-def looks_of(results: Results) -> Looks:
+def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
     trained = (item.estimator for item in results.experiments if item.estimator)
     # Where no record says what it computes, a registered class of that name may. Nothing is made of

@@ -3,7 +3,6 @@
 from functools import cached_property
 from math import nan
 from pathlib import Path
-from typing import Any, Self
 
 import pandas as pd
 from msgspec import Struct, convert
@@ -43,9 +42,9 @@ class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
             convert(self.options, Training)
 
     @classmethod
-    def read(cls, path: Path, identity: Any = None) -> Self:
+    def read(cls, path: Path, identity: object = None) -> "ExperimentRecord":
         """Read the record of an experiment of that name, and the arrays that it came with."""
-        record = super().read(path, identity)
+        record: ExperimentRecord = super().read(path, identity)
         axes = ARRAYS.get(record.kind, {})
         vars(record)["shown"] = _arrays(record, path, axes) if record.arrays else {}
         missing = ", ".join(sorted(ARRAYS["interpretation"].keys() - record.shown.keys()))

@@ -24,7 +24,6 @@ from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import Section, experiments_pair, sections
-from pudle.reports.learning.study import Block
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
@@ -170,7 +169,6 @@ class Report:
             "report.md.j2",
             report=self,
             tables=tables,
-            tables_of=tables_of,
             reading_rates=READING_RATES,
             answers=answers_table(self.results, self.answers),
             budgets=budgets(self.results),
@@ -235,7 +233,7 @@ class Report:
                     shown = rates.without("case", "remark")
                     parts.append(markup.latex_table(shown, caption, f"tab:rates-{case.label}"))
         for section in self.experiments:
-            every = [each for block in section.blocks for each in tables_of(block)]
+            every = [each for block in section.blocks for each in block.tables]
             for number, (table, caption) in enumerate(every, 1):
                 label = f"tab:{section.anchor}-{number}-{profile}"
                 parts.append(markup.latex_table(table, caption, label))
@@ -292,15 +290,6 @@ class Report:
                 )
             )
         return made
-
-
-def tables_of(block: Block) -> list[tuple[Table, str]]:
-    """Return the tables of a block on experiments, with their captions."""
-    return [(_table(frame), caption) for frame, caption in block.tables]
-
-
-def _table(frame: pd.DataFrame) -> Table:
-    return Table({name: frame[name].tolist() for name in frame})
 
 
 # -- several runs
@@ -458,7 +447,7 @@ class Runs:
         """The experiments of every later run beside the first."""
         (_, first), *others = self.reports.items()
         return _joined(
-            {name: _table(experiments_pair(first.results, other.results)) for name, other in others}
+            {name: experiments_pair(first.results, other.results) for name, other in others}
         )
 
 

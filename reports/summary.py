@@ -150,8 +150,7 @@ def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
     """Return the errors of a seed by depth, and the depths where they are above rounding and the
     bound.
     """
-    places, values = curve.by_seed.get(seed, (np.empty(0), np.empty(0)))
-    errors = dict(zip(places.tolist(), values.tolist(), strict=True))
+    errors = curve.by_seed.get(seed, {})
     floors = curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)]
     usable = [depth for depth in errors if errors[depth] > ROUNDING and depth not in floors]
     return errors, usable
@@ -247,12 +246,10 @@ class Deepest(NamedTuple):
 
 def deepest(curve: Curve) -> Deepest:
     """Return the errors of a curve at its deepest depth."""
-    depth = max(curve.spread[:, 0].tolist(), default=nan)
-    by_seed = {
-        seed: float(values[-1])
-        for seed, (depths, values) in curve.by_seed.items()
-        if depths[-1] == depth
-    }
+    if not len(curve.spread):
+        return Deepest(nan, {}, 0)
+    depth = int(curve.spread[-1, 0])
+    by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
     return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
 
 

@@ -40,7 +40,7 @@ DEPTHS = np.array([1, 10, 100])
     ],
 )
 def test_the_depth_from_which_an_error_stays_reached(errors, expected):
-    assert depth_to(np.array([*errors], float), np.array([*errors.values()]), 1e-3) == expected
+    assert depth_to(errors, 1e-3) == expected
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_loss_that_no_dataset_of_the_profile_has_is_measured(tmp_path):
 
 def test_what_has_no_number_says_why(tmp_path):
     results = measured(tmp_path, {"mine": halving()}, losses=())
-    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: FixedPoint "
+    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: a proximal gradient"
     assert expected in repr(results) and expected in results._repr_html_()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
-from pudle.files import read_each
+from pudle.files import lies_at, read_each
 from pudle.measuring.provenance import NoRepository, git
 from pudle.reports.load import Results, load
 
@@ -22,9 +22,7 @@ def folder_of(name: str, profile: str) -> Path | None:
     it is neither.
     """
     path = Path(name)
-    return next(
-        (folder for folder in (path, path / profile) if (folder / "run.json").is_file()), None
-    )
+    return next((each for each in (path, path / profile) if lies_at(each / "run.json")), None)
 
 
 def commit_named(name: str) -> str:

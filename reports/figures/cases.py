@@ -93,6 +93,10 @@ def overview(results: Results, summary: Sequence[Summary]) -> Figure:
     )
 
 
+#: What a row of errors is of.
+PLACE = "estimator", "depth", "seed"
+
+
 def seeds(results: Results, case: str) -> pd.DataFrame:
     """Return the errors on a case against its first target, a row per estimator, depth and seed,
     and a column per metric, with the costs at that depth.
@@ -100,11 +104,12 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     rows: dict[tuple[str, int, int], dict[str, str | float]] = {}
     for metric in results.metrics:
         for estimator in results.estimators:
-            for seed, curve in results.curve(case, estimator, metric).by_seed.items():
-                for depth, value in zip(*map(list, curve), strict=True):
-                    place = {"estimator": estimator, "depth": int(depth), "seed": seed}
-                    rows.setdefault((estimator, int(depth), seed), {**place})[metric] = value
-    costs = {
+            for seed, errors in results.curve(case, estimator, metric).by_seed.items():
+                for depth, error in errors.items():
+                    place = estimator, depth, seed
+                    row: dict[str, str | float] = dict(zip(PLACE, place, strict=True))
+                    rows.setdefault(place, row)[metric] = error
+    costs: dict[tuple[str, int], dict[str, str | float]] = {
         (each.estimator, depth): {
             "ms": each.seconds.inside(depth) * 1e3,
             "mib": each.memory.inside(depth) / 2**20,

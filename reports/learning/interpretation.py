@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from pudle import text
@@ -51,11 +52,12 @@ class Interpretation(Study):
 
 
 def _gallery(title: str, record: ExperimentRecord) -> Gallery:
-    weights = pd.DataFrame(record.shown["weights"]).stack().rename_axis(["atom", "rank"])
-    data = weights.reset_index(name="weight")
-    data[["atom", "rank"]] += 1
+    rows = [
+        {"atom": atom + 1, "rank": rank + 1, "weight": weight}
+        for (atom, rank), weight in np.ndenumerate(record.shown["weights"])
+    ]
     about = f"{title}, {record.name}"
-    return Gallery("Samples that shaped an atom", about, [*_rows(record)], data)
+    return Gallery("Samples that shaped an atom", about, [*_rows(record)], pd.DataFrame(rows))
 
 
 def _rows(record: ExperimentRecord) -> Iterator[list[Tile]]:

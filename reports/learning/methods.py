@@ -2,6 +2,8 @@
 one group.
 """
 
+import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -55,8 +57,9 @@ class Method:
         """Return the median, least and greatest value over the seeds of a number of the summary,
         NaN if no seed has it.
         """
-        values = pd.Series([run.number(name) for run in self.good], dtype=float)
-        return values.median(), values.min(), values.max()
+        values = [run.number(name) for run in self.good]
+        known = [value for value in values if not math.isnan(value)] or [math.nan]
+        return statistics.median(known), min(known), max(known)
 
     def median(self, name: str) -> float:
         """Return the median over the seeds of a number of the summary, NaN if no seed has it."""

@@ -40,11 +40,11 @@ ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
-class Answers(pd.DataFrame):
+class Answers(pd.DataFrame):  # type: ignore[misc]  # pandas states no types
     """A table of answers that is printed whole, however wide it is."""
 
     def __repr__(self) -> str:
-        return self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH)
+        return str(self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH))
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +285,7 @@ def _spec(group: str, thing: object) -> names.Spec[Any]:
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
             " or a list of them"
         )
-    return names.Spec(group, names.text(thing), thing)
+    return names.canonical(group, thing)
 
 
 def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:

@@ -36,7 +36,7 @@ from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
-from pudle.reports.report import CaseTables, Report, Reports, Runs, tables_of
+from pudle.reports.report import CaseTables, Report, Reports, Runs
 from pudle.text import Cell
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
@@ -109,7 +109,7 @@ def content(reports: Reports) -> Content:
         for place, block in enumerate(section.blocks):
             key = f"{section.anchor}-{place}"
             charts += [chart(figure, f"#figures-{key}") for figure in block.charts]
-            for number, (each, caption) in enumerate(tables_of(block)):
+            for number, (each, caption) in enumerate(block.tables):
                 shown[f"{key}-{number}"] = table(each, caption)
     return {
         "error": str(text.number(ERROR, 1)),

@@ -53,13 +53,14 @@ class Curve:
     at_floor: NDArray[np.bool_]
 
     @cached_property
-    def by_seed(self) -> Mapping[int, tuple[Whole, Array]]:
-        """The measured depths and values of each seed."""
-        return {
-            seed: (self.depths[rows], column[rows])
-            for seed, column in zip(self.seeds.tolist(), self.values.T, strict=True)
-            if (rows := ~np.isnan(column)).any()
-        }
+    def by_seed(self) -> Mapping[int, dict[int, float]]:
+        """The values by depth of each seed that has any."""
+        by_seed = {}
+        for seed, column in zip(self.seeds.tolist(), self.values.T.tolist(), strict=True):
+            pairs = zip(self.depths.tolist(), column, strict=True)
+            if known := {depth: value for depth, value in pairs if value == value}:
+                by_seed[seed] = known
+        return by_seed
 
     @cached_property
     def spread(self) -> Array:
@@ -169,6 +170,7 @@ class Rounds:
         )
         return low.inside(depth), high.inside(depth)
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
         known = [
@@ -230,25 +232,29 @@ class Measured:
         """Return the measured depth from which on every seed has an error; it is infinite where the
         error is not reached, and NaN where nothing was measured.
         """
-        depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
+        curve = self.errors
+        depths = {seed: depth_to(errors, error) for seed, errors in curve.by_seed.items()}
+        worst = curve.values.max(axis=1, initial=-inf).tolist()
         # Nothing is said about every seed at a depth where one has no error.
-        worst = self.errors.values.max(axis=1, initial=-inf)
-        whole = ~np.isnan(worst)
-        depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else nan
-        errors = dict(zip(self.errors.depths.tolist(), worst.tolist(), strict=True))
+        pairs = zip(curve.depths.tolist(), worst, strict=True)
+        errors = {depth: value for depth, value in pairs if value == value}
+        depth = depth_to(errors, error) if depths else nan
         costs = self.seconds.at(depth), self.memory.at(depth)
         return Point(self, depth, errors.get(depth, nan), *costs, depths)
 
 
-def depth_to(depths: Whole, errors: Array, error: float) -> float:
+def depth_to(errors: dict[int, float], error: float) -> float:
     """Return the first of ascending depths from which errors stay at or below a required one;
     infinite if they do not.
 
     Errors can fall in steps, so nothing is taken from between the measured depths.
     """
-    too_large = np.flatnonzero(errors > error)
-    first = int(too_large[-1]) + 1 if len(too_large) else 0
-    return int(depths[first]) if first < len(depths) else inf
+    first = inf
+    for depth in reversed(errors):
+        if errors[depth] > error:
+            break
+        first = depth
+    return first
 
 
 # -- questions and answers

@@ -80,14 +80,15 @@ def _cache_type() -> type:
             key=lambda locator: "InTree" in locator.__name__,
         )
 
+    # numba states no types of what is called below.
     class Cache(caching.FunctionCache):
         _impl_class = Places
 
         def load_overload(self, *arguments: object) -> object:
             try:
-                return super().load_overload(*arguments)
+                return super().load_overload(*arguments)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
-                self.flush()
+                self.flush()  # type: ignore[no-untyped-call]
                 return None
 
         def save_overload(self, *arguments: object) -> None:
@@ -96,9 +97,9 @@ def _cache_type() -> type:
                 with contextlib.suppress(OSError):
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
-                    super().save_overload(*arguments)
+                    super().save_overload(*arguments)  # type: ignore[no-untyped-call]
                 except Exception:  # noqa: BLE001  # as above: the index is read first
-                    self.flush()
-                    super().save_overload(*arguments)
+                    self.flush()  # type: ignore[no-untyped-call]
+                    super().save_overload(*arguments)  # type: ignore[no-untyped-call]
 
     return Cache

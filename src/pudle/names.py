@@ -121,9 +121,11 @@ def specs(group: str, texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(each if isinstance(each, Spec) else Spec(group, each) for each in texts)
 
 
-def canonical(group: str, spec: str) -> Spec[Any]:
-    """Return the canonical spec of what a spec names, with the object, or raise SpecError."""
-    made = make(group, spec)
+def canonical(group: str, thing: object) -> Spec[Any]:
+    """Return the canonical spec of an object, or of what a spec names, with the object; SpecError
+    says that it names nothing.
+    """
+    made = make(group, thing) if isinstance(thing, str) else thing
     return Spec(group, text(made), made)
 
 

@@ -14,7 +14,6 @@ from plugin import write_plugin
 
 from pudle.errors import UnwritableFile
 from pudle.measuring import history, provenance, sources
-from pudle.measuring.contents import StoredFile
 from pudle.measuring.results import cost
 from pudle.measuring.results.cost import Cost, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
@@ -34,10 +33,10 @@ def scored(folder, *estimators, cases=(TINY,), **changes):
     return selection, store
 
 
-def measured(selection, store):
+def measured(selection, store, **options):
     """Measure what is missing as a run does, and return the records of the costs."""
     with Pool(1) as pool:
-        run = filled(selection, store, pool)
+        run = filled(selection, store, pool, **options)
     return [run.records[each] for each in run.costs]
 
 
@@ -107,14 +106,13 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         )
         for size in (1500, 12000)
     )
-    _, store = scored(tmp_path, "backprop", cases=(small,))
-    alone, *after = ([small], [large, small])
     peaks = []
-    for cases in (alone, *after):
-        with Pool(1) as pool:
-            for case in cases:
-                outcome = pool.call(60.0, Cost("memory_bytes", case, "backprop", 5).measure, store)
-        peaks.append(outcome.result.value)
+    for cases in ((small,), (large, small)):
+        # In this order, and in one process.
+        scores = scored(
+            tmp_path / str(len(cases)), "backprop", cases=cases, costs=("memory_bytes",)
+        )
+        peaks.append(measured(*scores, workers=1)[-1].value)
     # Eight times as many samples take eight times as much; the rest is noise.
     assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 
@@ -185,27 +183,17 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, store, monk
     """A first version, a second, and the first again: its record is the older one, and the clock
     may be wrong as well.
     """
-    selection, result = selected("backprop"), Scores(TINY, "backprop")
-
-    def shown(version, error):
-        """Carry a run out, whose version of the estimator has this error at depth 5."""
-        monkeypatch.setattr(sources, "digest", lambda *_: version)
-        Run(selection, store).begin()
-        record = result.read(store) or result.measure(store)
-        for row in record.scores:
-            row.relative_error = error
-        record.write(store.place(result).path)
+    result, errors = Scores(TINY, "backprop"), {"first": 0.1, "second": 0.2}
+    for version in [*errors] * 2:
+        monkeypatch.setattr(sources, "digest", lambda *_, version=version: version)
+        Run(selected("backprop"), store).begin()
+        if result.read(store) is None:
+            record = result.measure(store)
+            for row in record.scores:
+                row.relative_error = errors[version]
+            record.write(store.place(result).path)
         frame = load(tmp_path, "quick").frame
-        return set(frame[(frame.metric == "relative_error")]["value"])
-
-    assert shown("first", 0.1) == {0.1}
-    assert shown("second", 0.2) == {0.2}
-    run_list = StoredFile.write
-    monkeypatch.setattr(
-        StoredFile, "write", lambda self, path: path.name == "run.json" and run_list(self, path)
-    )
-    assert shown("first", 0.3) == {0.1}
-    assert shown("second", 0.3) == {0.2}
+        assert set(frame[frame.metric == "relative_error"]["value"]) == {errors[version]}
 
 
 @pytest.mark.slow

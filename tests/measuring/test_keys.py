@@ -87,32 +87,30 @@ def test_a_class_counts_with_its_file_and_a_plugin_with_its_package(tmp_path, mo
     monkeypatch.delitem(sys.modules, "kept_plugin")
 
 
+RESULTS = {
+    type(result): result
+    for result in (
+        Scores(TINY, "truncated(window=3)"),
+        Cost("seconds", TINY, "truncated(window=3)", 5),
+        CaseReference(TINY, 0, "exact"),
+        CarriedExperiment("one", "of some", pudle.LearningExperiment(TINY.dataset, epochs=3)),
+    )
+}
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Return a function that gives the place of a result under some changes."""
+    """Return a function that gives the place of a result under some changes, of its own fields or
+    of those of its case or experiment.
+    """
     monkeypatch.setenv(VARIABLE, "torch")
 
-    def find(
-        kind,
-        profile="quick",
-        device="cpu",
-        estimator="truncated(window=3)",
-        metric="seconds",
-        depth=5,
-        seed=0,
-        target="exact",
-        **changes,
-    ):
-        case = dataclasses.replace(TINY, **changes)
-        results = {
-            Scores: lambda: Scores(case, estimator),
-            Cost: lambda: Cost(metric, case, estimator, depth),
-            CaseReference: lambda: CaseReference(case, seed, target),
-            CarriedExperiment: lambda: CarriedExperiment(
-                next(iter(pudle.names.list_experiments()))
-            ),
-        }
-        return Store(tmp_path, profile, device).place(results[kind]())
+    def find(kind, profile="quick", device="cpu", **changes):
+        result = RESULTS[kind]
+        own = {name: changes.pop(name) for name in vars(result).keys() & changes.keys()}
+        (inner,) = {"case", "experiment"} & vars(result).keys()
+        own[inner] = dataclasses.replace(getattr(result, inner), **changes)
+        return Store(tmp_path, profile, device).place(dataclasses.replace(result, **own))
 
     return find
 
@@ -164,7 +162,11 @@ CASE = (
                 *CASE[:3],
             ),
         ),
-        (CarriedExperiment, ({"profile": "default"},), ({"device": "cuda"},)),
+        (
+            CarriedExperiment,
+            ({"profile": "default"},),
+            ({"device": "cuda"}, {"name": "two"}, {"study": "another"}, {"epochs": 4}),
+        ),
     ],
 )
 def test_each_part_counts(place, kind, same, others):

@@ -153,5 +153,4 @@ def test_whatever_breaks_is_told_by_the_run_and_the_report_and_tried_again(
     assert dict(summary.broken) == dict.fromkeys(labels, "timeout: planted")
     # A cost waits for its score.
     assert tried == ["kernels", "reference of tiny, seed 0", labels[0]]
-    told = problems_table(load(tmp_path, "quick"))
-    assert told["reason"].str.contains("planted").sum() == 3
+    assert problems_table(load(tmp_path, "quick")).columns["reason"] == ["planted"] * 3

@@ -22,7 +22,7 @@ UNFIT = {
     ),
     "algorithm": (
         dataclasses.replace(TINY, algorithm="iteration"),
-        "SparseCoding brings none: use ista or fista",
+        "iteration needs a FixedPoint, which brings its step, not SparseCoding: use ista or fista",
     ),
     "threshold": (
         dataclasses.replace(TINY, algorithm="ista(thresholding='hard')", targets=("ghat", "exact")),
@@ -30,12 +30,6 @@ UNFIT = {
             "hard thresholding leads to no minimizer of the inner problem, which target='exact'"
             " rests on: use the target gstar, gtilde or limit"
         ),
-    ),
-    "fading": (
-        dataclasses.replace(
-            TINY, algorithm="ista(thresholding='decaying(decay=0.9)')", targets=("exact", "ghat")
-        ),
-        "decaying thresholding leads to no minimizer of the inner problem, which target='ghat'",
     ),
     "target": (
         dataclasses.replace(RIDGE, targets=("gstar",)),

@@ -115,7 +115,7 @@ def test_experiments_side_by_side(tmp_path):
             ],
         }.items()
     ]
-    rows = sections.experiments_pair(*sides).set_index("experiment")
+    rows = framed(sections.experiments_pair(*sides)).set_index("experiment")
     columns = ["before", "after", "difference", "time before", "time"]
     errors = [text.number(0.5 * math.exp(-end)) for end in (5, 10)]
     times = f"{text.number(math.exp(-5), 3)} times"

@@ -10,31 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
 from itertools import count, islice
-from math import floor, inf, isnan, nan
+from math import ceil, floor, inf, isnan, nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-
-import numpy as np
-import torch
+from typing import Self
 
 from .. import names, text
 from ..algorithms import Algorithm
-from ..answers import Answer, Measured, Requirement, answer
+from ..answers import Answer, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback, silent
-from ..paired import SIGNIFICANCE, Ratio, compare
+from ..paired import SIGNIFICANCE, Ratio
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .candidates import Candidate, candidates
-from .draws import Draws
-from .search import MORE, Search
-from .statistics import CONFIDENCE, least_share, tolerance_limit
+from .search import MORE, Candidate, Search, candidates
+from .tolerance import CONFIDENCE, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
 ERROR = 0.01
@@ -46,8 +42,8 @@ MISSES, ATTEMPTS = 0.05, 3
 #: A more careful choice has so many times the layers or, where none is required, so many times the
 #: error.
 DEEPER, WEAKER = 1.2, 1.5
-#: Rounds of the times on each of the first few seeds.
-ROUNDS, TIMED = 7, 3
+#: Rounds of the times that are compared at the end.
+ROUNDS = 20
 #: Steps of a short training, and its optimizer.
 STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
 #: What the errors are measured against.
@@ -90,6 +86,12 @@ class Choice(Candidate):
     share: float = nan
     median: float = nan
     at_bound: bool = False
+
+    @classmethod
+    def of(cls, candidate: Candidate, found: Answer) -> Self:
+        """Return the choice of a candidate by an answer."""
+        costs = found.seconds.value, found.memory.value
+        return cls(candidate.estimator, candidate.algorithm, int(found.depth), found.error, *costs)
 
     @property
     def is_kept(self) -> bool:
@@ -185,8 +187,8 @@ class Advice:
             )
         elif chosen := self.chosen:
             beside = "; no measurement of backprop reaches that error"
-            if base := self.base:
-                times, layers = self.base_ratio, text.count(base.depth, "layer")
+            if (base := self.base) and (ratio := self.base_ratio):
+                times, layers = ratio.shown, text.count(base.depth, "layer")
                 beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
                 beside *= base.pair != chosen.pair
             yield (
@@ -194,8 +196,8 @@ class Advice:
                 f"{f' at the {self.reference} bound,' * chosen.at_bound}"
                 f" {text.number(chosen.median)}), {chosen.costs}{beside}."
             )
-            if second := self.runner_up:
-                how = f"{self.next_ratio} times that time"
+            if (second := self.runner_up) and (ratio := self.next_ratio):
+                how = f"{ratio.shown} times that time"
                 how = "its time cannot be told apart from that" if self.tied else how
                 yield f"Next: {second}: {second.promise}, {how}."
             if isnan(chosen.share):
@@ -298,113 +300,84 @@ def advise(
         error = ERROR
     requirement = Requirement(error, seconds or inf, memory or inf)
     with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
-        draws = Draws(problem, algorithm, loss, device, Path(folder))
-        kinds = candidates(draws.algorithms, estimators)
-        if train and not isinstance(draws.problem(0), DictionaryProblem):
-            raise InvalidArgument(
-                f"a training learns a dictionary, and {draws.text} has none: ask for no training"
-            )
         progress(0, 4, "references of the first seeds")
-        search = Search(draws, kinds, requirement, most_depth)
-        status = check_scorable(search)
+        search = Search(problem, algorithm, loss, device, requirement, most_depth, Path(folder))
+        start = search.case.make_problem(0)
+        if train and not isinstance(start, DictionaryProblem):
+            raise InvalidArgument(
+                f"a training learns a dictionary, and {search.problem} has none: ask for none"
+            )
         progress(1, 4, "all candidates on few seeds")
-        able = search.run()
-        used = {kinds[each] for each in able.values()}
-        reasons = {kinds[each]: why for each, why in draws.failures.items()}
-        left_out = {kind: why for kind, why in reasons.items() if kind not in used}
-        advice = Advice(draws.text, requirement, reference=status, left_out=left_out)
+        able = search.run(candidates(search.algorithms, estimators))
+        used = {each.estimator.name for each in able.values()}
+        left_out = {name: why for name, why in search.failures.items() if name not in used}
+        advice = Advice(
+            search.problem,
+            requirement,
+            reference=search.status,
+            left_out=left_out,
+            training="No training: there is no advice to try." * train,
+        )
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:
-            return replace(advice, closest=closest(able, error))
-        tried = " and ".join(candidate.name for candidate in best)
-        progress(3, 4, f"{tried} on {seeds} new seeds")
-        tests = (range(start, start + seeds) for start in count(MORE, seeds))
-        tested = [verified(search, *each, tests) for each in best.items()]
-        advice = replace(advice, unscorable=len(draws.unscorable))
+            # What comes closest to the required error, whatever it costs.
+            near = answer(able, Requirement(error))
+            at = Choice.of(able[near.source], near) if near.source else None
+            return replace(advice, closest=at)
+        progress(3, 4, f"the best of these on {seeds} new seeds")
+        fresh = count(MORE)
+        tested = [verified(search, each, found, fresh, seeds) for each, found in best.items()]
+        advice = replace(advice, unscorable=search.unscorable)
         kept = [each for each in tested if each.is_kept]
         if not kept:
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
         advice = compared(advice, search, kept)
-        return with_training(advice, draws.problem(0), progress) if train else advice
+        if isinstance(start, DictionaryProblem) and train:
+            advice = with_training(advice, start)
+        return advice
 
 
-def check_scorable(search: Search) -> str:
-    """Return the kind of the references; refuse a problem without any, with different kinds, or
-    with bounds above the required error.
+def verified(
+    search: Search, candidate: Candidate, found: Answer, fresh: Iterator[int], number: int
+) -> Choice:
+    """Test a candidate at the depth of an answer on a number of `fresh` seeds; where too many of
+    them exceed the error, a more careful choice is tested on others.
+
+    Each test has half of the risk that is left, so that all statements hold together with the
+    confidence.
     """
-    draws, required = search.draws, search.requirement.error
-    if not search.seeds:
-        first, tried = draws.reference(0), text.count(len(draws.unscorable), "seed")
-        raise InvalidArgument(
-            f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
-        )
-    references = [draws.reference(seed) for seed in search.seeds]
-    kinds = sorted({each.status for each in references})
-    if len(kinds) > 1:
-        raise InvalidArgument(
-            f"references of different kinds ({', '.join(kinds)}) are not ranked together: fix the"
-            " loss"
-        )
-    bound = max(each.bound for each in references)
-    if required is not None and required < bound:
-        raise InvalidArgument(
-            f"error={required:g} is below the references' bound {bound:.1e}: allow more than that"
-        )
-    return kinds[0]
-
-
-def closest(able: Mapping[Measured, Candidate], error: float | None) -> Choice | None:
-    """Return what comes closest to a required error, whatever it costs."""
-    near = answer(able, Requirement(error))
-    if not near.source:
-        return None
-    at, costs = able[near.source], (near.seconds.value, near.memory.value)
-    return Choice(at.estimator, at.algorithm, int(near.depth), near.error, *costs)
-
-
-def verified(search: Search, candidate: Candidate, found: Answer, tests: Iterator[range]) -> Choice:
-    """Test a candidate at the depth of an answer; where too many seeds exceed the error, a more
-    careful choice is tested anew.
-
-    Each of the `tests` has seeds of its own, and half of the risk that is left, so that
-    all statements hold together with the confidence.
-    """
-    draws, required = search.draws, search.requirement.error
-    tested = Choice(
-        candidate.estimator, candidate.algorithm, int(found.depth), required or stated_error(found)
-    )
-    for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
-        seeds = draws.scorable(drawn)
-        measured = draws.run({tested: [tested.depth]}, seeds)[tested].errors
+    required, risk = search.requirement.error, 1 - CONFIDENCE
+    chosen = Choice.of(candidate, found)
+    depth, stated = chosen.depth, chosen.error
+    if required is None and found.source:
+        # Errors that spread over many decades make a limit useless: new seeds test what is stated.
+        limit = tolerance_limit(found.source.errors.values[0])
+        stated = rounded_up(min(max(limit, stated), 3 * stated))
+    for _ in range(ATTEMPTS):
+        seeds, risk = [*search.references(islice(fresh, number))], risk / 2
+        measured = search.measure({chosen: [depth]}, seeds)[chosen].errors
         # What has no error keeps nothing.
-        errors = [*measured.values.flat, *[inf] * (len(seeds) - measured.values.size)]
-        kept = sum(error <= tested.error for error in errors)
-        confidence = 1 - (1 - CONFIDENCE) / 2**number
+        errors = [*measured.values.ravel().tolist(), *[inf] * (len(seeds) - measured.values.size)]
+        kept = sum(error <= stated for error in errors)
         tested = replace(
-            tested,
+            chosen,
+            depth=depth,
+            error=stated,
             kept=kept,
             seeds=len(seeds),
-            share=nan if draws.single else least_share(kept, len(seeds), confidence),
+            share=nan if search.single else least_share(kept, len(seeds), 1 - risk),
             median=median(errors),
             at_bound=2 * int(measured.at_floor.sum()) > len(seeds),
         )
         if tested.is_kept:
             break
-        ...
+        if required is None:
+            stated = rounded_up(WEAKER * stated)
+        else:
+            depth = min(ceil(DEEPER * depth), search.most_depth)
     return tested
-
-
-def stated_error(found: Answer) -> float:
-    """Return the error to state at the depth of an answer, from those on more seeds.
-
-    Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
-    """
-    assert found.source, "what is tested was measured"
-    curve = found.source.errors
-    (errors,) = curve.values[curve.depths == found.depth]
-    return rounded_up(min(max(tolerance_limit(errors), found.error), 3 * found.error))
 
 
 def rounded_up(value: float) -> float:
@@ -417,64 +390,56 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
 
     The first is chosen; but where both reach the required error, the faster one.
     """
+    first, *others = tested
     base = [each for each in tested if each.name == BASE][:1]
     if not base:
-        at = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
-        if depth := search.needed(at, error := tested[0].error, 2):
-            base = [Choice(at.estimator, at.algorithm, depth, error)]
+        at = Candidate(names.make_estimator(BASE), search.algorithms[0])
+        if depth := search.needed(at, first.error, ceil(first.depth / 4)):
+            base = [Choice(at.estimator, at.algorithm, depth, first.error)]
     calls = {each: [each.depth] for each in (*tested, *base)}
-    rows = [search.draws.run(calls, [seed], search.costs, ROUNDS) for seed in search.seeds[:TIMED]]
-    taken = {each: np.hstack([row[each].rounds.at(each.depth) for row in rows]) for each in calls}
+    rows = search.measure(calls, search.seeds[:1], search.costs, ROUNDS)
+    timed = {
+        each: replace(each, seconds=end.seconds.value, memory=end.memory.value)
+        for each, row in rows.items()
+        for end in row.points
+    }
 
-    def measured(each: Choice) -> Choice:
-        memory = rows[0][each].memory.at(each.depth).value
-        return replace(each, seconds=float(np.median(taken[each])), memory=memory)
+    def ratio(one: Choice, other: Choice) -> Ratio:
+        return rows[one].rounds.ratio(one.depth, rows[other].rounds, other.depth)
 
-    first, *others = tested
     for second in others:
-        # The search timed them on one problem and in fewer rounds.
-        ratio = compare(taken[second], taken[first])
-        if search.requirement.error and ratio.value < 1 and ratio.p_value <= SIGNIFICANCE:
+        # The search timed them in fewer rounds.
+        faster = ratio(second, first)
+        if search.requirement.error and faster.value < 1 and faster.p_value <= SIGNIFICANCE:
             first, second = second, first
-            ratio = compare(taken[second], taken[first])
-        advice = replace(advice, runner_up=measured(second), next_ratio=ratio)
+        advice = replace(advice, runner_up=timed[second], next_ratio=ratio(second, first))
     for each in base:
-        ratio = compare(taken[first], taken[each])
-        advice = replace(advice, base=measured(each), base_ratio=ratio)
-    return replace(advice, chosen=measured(first))
+        advice = replace(advice, base=timed[each], base_ratio=ratio(first, each))
+    return replace(advice, chosen=timed[first])
 
 
-def with_training(advice: Advice, start: Problem, progress: ProgressCallback) -> Advice:
+def with_training(advice: Advice, start: DictionaryProblem) -> Advice:
     """Return the advice with a sentence about two short trainings, of the advised estimator and of
     the runner-up.
 
     Both take the same number of steps from the same dictionary with the same optimizer. What counts
-    is by how much the outer loss has fallen, evaluated at the end with many more layers than either
-    has, and the processor time.
+    is by how much the outer loss has fallen, and the processor time.
     """
-    assert isinstance(start, DictionaryProblem), "a training was refused for others"
     pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
         return replace(advice, training="No training: there is no runner-up to compare with.")
-    # The outer loss is evaluated after more layers.
-    deep = 4 * max(each.depth for each in pair)
-
-    def loss(problem: DictionaryProblem) -> float:
-        with torch.no_grad():
-            return float(problem.outer_loss(pair[0].algorithm.run(problem, deep).codes))
-
-    before, falls, results = loss(start), [], []
-    for number, each in enumerate(pair):
-        progress(number, 2, f"training with {each.name}")
-        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS)
+    falls, results = [], []
+    for each in pair:
+        # A loss is evaluated before its step.
+        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)
-            trained = learner.fit(start, clock=time.process_time)
-        falls.append(before - loss(replace(start, **start.fields_at(trained.theta))))
-        took = text.seconds(trained.history["seconds"].iloc[-1])
-        results.append(f"by {falls[-1]:.3g} with {each} in {took}")
+            history = learner.fit(start, clock=time.process_time).history
+        losses, took = history["loss"].dropna(), text.seconds(history["seconds"].iloc[-1])
+        falls.append(losses.iloc[0] - losses.iloc[-1])
+        results.append(f"from {losses.iloc[0]:.4g} by {falls[-1]:.3g} with {each} in {took}")
     # Nearly as much is as good.
     holds = falls[0] >= 0.95 * falls[1] and falls[0] > 0
     verdict = "holds" if holds else "does not hold in this training: prefer the other"
-    fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
+    fell = f"{STEPS} steps of {OPTIMIZER}: the loss fell {', and '.join(results)}"
     return replace(advice, training=f"{fell}: the advice {verdict}.")

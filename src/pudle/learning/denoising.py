@@ -2,6 +2,7 @@
 with other packages' methods on the same noisy images.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from ..measuring.experiment import (
     silent,
 )
 from ..peers import require, versions
+from ..problems import ConvolutionalSparseCoding
 from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice, check_integer, check_positive
 from . import images
@@ -40,7 +42,12 @@ Denoiser = Callable[[Array], Array]
 
 
 def denoise(
-    image: Array, problem: Any, algorithm: Algorithm, depth: int, *, shifts: bool = False
+    image: Array,
+    problem: DictionaryProblem,
+    algorithm: Algorithm,
+    depth: int,
+    *,
+    shifts: bool = False,
 ) -> Array:
     """Denoise an image: remove its mean, code it, synthesize an image from the codes, and add the
     mean again.
@@ -54,16 +61,15 @@ def denoise(
     leaves a pattern with the stride's period. For the shifts the image is extended by ``stride -
     1`` pixels, mirrored at its borders.
     """
-    mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
+    assert isinstance(problem, ConvolutionalSparseCoding)
+    mean, surplus = float(image.mean()), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
-    fields = dict.fromkeys(("targets", "generating_dictionary", "generating_codes"))
     # One shift after the other: all at once would need more memory, and more time because they
     # would not fit in cache.
-    for down, right in np.ndindex(surplus + 1, surplus + 1):
+    for down, right in itertools.product(range(surplus + 1), repeat=2):
         margins = (down, surplus - down), (right, surplus - right)
         view = np.pad(image - mean, margins, mode="symmetric")[None, None]
-        observations = problem.dictionary.new_tensor(view)
-        noisy = replace(problem, observations=observations, **fields)
+        noisy = replace(problem, observations=problem.dictionary.new_tensor(view), targets=None)
         with torch.no_grad():
             made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
         total += made.astype(float)[down : down + height, right : right + width]
@@ -275,7 +281,7 @@ class DenoisingExperiment(DenoisingTest):
         )
         summary: dict[str, Plain] = {
             "method": self.method,
-            "training_seconds": training.history.seconds.iloc[-1],
+            "training_seconds": training.rows[-1]["seconds"],
         }
         arrays: dict[str, Stored] = {"filters": training.dictionary[:, 0].cpu().numpy()}
         fields = problem.fields_at(training.theta)

@@ -2,7 +2,6 @@
 measured, and how filters and other small images are shown.
 """
 
-import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import skimage
 
+from ..data.images import ImageDataset
 from ..errors import InvalidArgument
 from ..names import make_dataset
 from ..streams import generator
@@ -83,12 +83,14 @@ def resolve(folder: str | None, variable: str) -> str:
     return chosen if chosen == SAMPLES else str(Path(chosen).expanduser().resolve())
 
 
-def source(folder: str) -> Any:
+def source(folder: str) -> ImageDataset:
     """Return a dataset whose `images` and `fingerprint` are those of a folder, or of the sample
     photographs.
     """
-    dataset = make_dataset("noisy_crops")
-    return dataset if folder == SAMPLES else dataclasses.replace(dataset, folder=folder)
+    option = "" if folder == SAMPLES else f"(folder={folder!r})"
+    dataset: Any = make_dataset(f"noisy_crops{option}")
+    source: ImageDataset = dataset
+    return source
 
 
 def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
@@ -96,7 +98,7 @@ def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
 
     Of the sample photograph the right quarter is held out, or nothing.
     """
-    images = source(folder).images()
+    images: Images = source(folder).images()
     if folder == SAMPLES:
         picture = images[TRAINING_SAMPLE]
         if not held_out:

@@ -120,7 +120,7 @@ class InterpretationExperiment(Experiment):
             "residual": float(residual),
             "share": float(np.mean(top_amounts.sum(1) / amounts.sum(1))),
             "cosine": float(np.mean((partial * d).sum(0) / norm(partial, axis=0))),
-            "seconds": training.history.seconds.iloc[-1],
+            "seconds": training.rows[-1]["seconds"],
         }
         pictures = {
             "atoms": d.T.reshape(-1, side, side),

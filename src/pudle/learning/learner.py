@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from ..problems.l1 import DictionaryProblem
 from . import checkpoint
 from .options import TrainingOptions
 from .processes import Processes
-from .run import HISTORY, LearningRun, Measure
+from .run import HISTORY, LearningRun, Measure, Row, learnable
 
 
 class LearningWarning(UserWarning):
@@ -33,15 +34,8 @@ class Training:
     ----------
     dictionary : Tensor
         Shape of the problem's dictionary; every atom has unit norm.
-    history : DataFrame
-        One row at the start and one per `Learner.record_every` steps: ``epoch`` (a fraction where
-        rows are more frequent than epochs), ``step``, ``seconds`` (of computing, without the
-        records), ``learning_rate`` of the last step, ``loss`` and ``gradient_norm`` (means over the
-        steps since the row before, each evaluated before its step), ``dictionary_error`` and
-        ``relative_error`` (distance to the generating dictionary, atoms matched),
-        ``support_recovery`` (the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of the last
-        batch's codes and of the codes that generated it, atoms matched) and ``moved`` (``|D -
-        D_0|_F``). A value that is not known is NaN.
+    rows : list of dict
+        The rows of the history, in order.
     status, reason : str
         ``ok``; ``rose`` if the loss ended above its start; ``diverged`` if the training stopped at
         values that are not finite or not stable, with the last good dictionary. The reason is empty
@@ -55,11 +49,24 @@ class Training:
     """
 
     dictionary: Tensor
-    history: pd.DataFrame
+    rows: list[Row]
     status: str
     reason: str
     steps: int
     theta: Tensor
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row at the start and one per `TrainingOptions.record_every` steps: ``epoch`` (a
+        fraction where rows are more frequent than epochs), ``step``, ``seconds`` (of computing,
+        without the records), ``learning_rate`` of the last step, ``loss`` and ``gradient_norm``
+        (means over the steps since the row before, each evaluated before its step),
+        ``dictionary_error`` and ``relative_error`` (distance to the generating dictionary, atoms
+        matched), ``support_recovery`` (the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of
+        the last batch's codes and of the codes that generated it, atoms matched) and ``moved``
+        (``|D - D_0|_F``). A value that is not known is NaN.
+        """
+        return pd.DataFrame(self.rows)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Learner(TrainingOptions):
 
     def fit(
         self,
-        problem: DictionaryProblem,
+        problem: Problem,
         *,
         folder: str | Path | None = None,
         resume: bool = False,
@@ -147,7 +154,9 @@ class Learner(TrainingOptions):
             diverges.
         """
         processes = processes or Processes()
-        _check_problem(problem, self.fresh)
+        problem = learnable(problem)
+        if not self.fresh:
+            _warn_of_few_samples(problem)
         if self.fresh is not (source is not None):
             raise InvalidArgument(
                 "fresh=True and source=... belong together: give the dataset to draw fresh samples"
@@ -213,8 +222,8 @@ def _steps(
 
 def _concluded(run: LearningRun) -> Training:
     """Return what a run has led to, and warn where that is probably not the intended."""
-    history, status, reason = pd.DataFrame(run.counts.rows), "ok", run.counts.diverged
-    losses = history.loss.dropna().tolist()
+    rows, status, reason = run.counts.rows, "ok", run.counts.diverged
+    losses = [row["loss"] for row in rows if not math.isnan(row["loss"])]
     if reason:
         status = "diverged"
     elif losses and losses[-1] > losses[0]:
@@ -227,27 +236,14 @@ def _concluded(run: LearningRun) -> Training:
         warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=3)
     theta = run.theta.detach().clone()
     dictionary = run.problem.dictionary_of(theta)
-    return Training(dictionary, history, status, reason, run.counts.step, theta)
+    return Training(dictionary, rows, status, reason, run.counts.step, theta)
 
 
-def _check_problem(problem: Problem, fresh: bool) -> None:
-    """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no
-    fresh ones come.
-    """
-    if not isinstance(problem, DictionaryProblem):
-        raise InvalidArgument(
-            f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a"
-            " ConvolutionalSparseCoding"
-        )
-    x = problem.observations
-    if len(x) > 1 and (x == x[:1]).all():
-        raise InvalidArgument(
-            "observations are constant (all samples are the same): there is no dictionary to learn"
-        )
+def _warn_of_few_samples(problem: DictionaryProblem) -> None:
     # Every position of a filter in an image counts as a sample.
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms
-    if samples < atoms and not fresh:
+    if samples < atoms:
         warnings.warn(
             f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay"
             " where they are; give more samples or fewer atoms",

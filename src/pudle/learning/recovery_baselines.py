@@ -56,9 +56,9 @@ class RecoveryBaseline(Experiment):
         CPU, and for a dataset without a generating dense dictionary.
         """
         problem = LearningExperiment(self.dataset, seed=self.seed).problem()
-        generating = problem.generating_dictionary
-        dense = getattr(generating, "ndim", 0) == 2
-        if device != "cpu" or not dense or not isinstance(problem.penalty, float):
+        generating, penalty = problem.generating_dictionary, problem.penalty
+        dense = problem.dictionary.ndim == 2
+        if generating is None or not isinstance(penalty, float) or not dense or device != "cpu":
             raise UnsupportedProblem(
                 f"{self.package} recovers generating dense dictionaries, with one penalty,"
                 f" on the CPU: not {self.dataset!r} on {device}; give a dataset such as"
@@ -68,7 +68,7 @@ class RecoveryBaseline(Experiment):
         rows: list[dict[str, float]] = []
         dictionary, seconds = float64_array(problem.dictionary), 0.0
         passes = PACKAGES[self.package](
-            self, float64_array(problem.observations), dictionary.copy(), problem.penalty
+            self, float64_array(problem.observations), dictionary.copy(), penalty
         )
         with threadpool_limits(1):
             for epoch in range(self.epochs + 1):

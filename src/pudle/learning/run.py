@@ -20,6 +20,7 @@ from .. import names
 from ..data import SparseCodingDataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
+from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..streams import generator
 from ..validation import as_tensor
@@ -27,6 +28,7 @@ from .matching import float64_array, match_atoms
 from .options import TrainingOptions
 from .processes import Processes
 
+Row = dict[str, int | float]
 #: Columns of every history.
 HISTORY = (
     "epoch step seconds learning_rate loss gradient_norm dictionary_error relative_error"
@@ -86,7 +88,7 @@ class Counts(msgspec.Struct):
     loss_sum: float = 0.0
     norm_sum: float = 0.0
     weight: int = 0
-    rows: list[dict[str, int | float]] = []
+    rows: list[Row] = []
 
 
 class Evaluation(NamedTuple):
@@ -245,7 +247,7 @@ class LearningRun:
             known[self.processes.part(samples)] = evaluations[-1].codes
             self.processes.add(known)
             self.codes[self.places(counts.step)] = known
-        counts.rate = self.optimizer.param_groups[0]["lr"]
+        counts.rate = float(self.optimizer.param_groups[0]["lr"])
         counts.step += 1
         if counts.step % self.steps_per_epoch == 0:
             self.schedule.step()
@@ -355,6 +357,21 @@ class LearningRun:
         if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")
         return norms
+
+
+def learnable(problem: Problem) -> DictionaryProblem:
+    """Return a problem, or refuse one that no dictionary can be learned from."""
+    if not isinstance(problem, DictionaryProblem):
+        raise InvalidArgument(
+            f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a"
+            " ConvolutionalSparseCoding"
+        )
+    x = problem.observations
+    if len(x) > 1 and (x == x[:1]).all():
+        raise InvalidArgument(
+            "observations are constant (all samples are the same): there is no dictionary to learn"
+        )
+    return problem
 
 
 @functools.lru_cache(maxsize=2)

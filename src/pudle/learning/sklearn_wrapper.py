@@ -3,7 +3,7 @@
 import math
 import warnings
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -128,7 +128,7 @@ class UnrolledDictionaryLearning(
         unit = dictionary / np.linalg.norm(dictionary, axis=0)
         self.components_: Array = unit.astype(X.dtype).T
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None) -> "UnrolledDictionaryLearning":
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
@@ -140,11 +140,11 @@ class UnrolledDictionaryLearning(
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
         self.n_steps_ = training.steps
-        self.error_: Array = training.history.loss.dropna().to_numpy()
+        self.error_: Array = np.array([row["loss"] for row in training.rows[1:]])
         self.n_iter_ = len(self.error_)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None) -> "UnrolledDictionaryLearning":
         """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that
         come in parts.
 

@@ -29,11 +29,11 @@ from ..validation import check_choice
 from .images import Images
 from .options import TrainingOptions
 from .processes import Processes
+from .run import Measure, learnable
 
 # Lists of experiments do without pandas: what imports it is imported where it is used.
 if TYPE_CHECKING:
     from .learner import Learner, Training
-    from .run import Measure
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,20 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
         return Learner(**{each.name: getattr(self, each.name) for each in fields(TrainingOptions)})
 
-    def problem(self, device: str = "cpu", **options: Images) -> Any:
+    def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
 
-        A dataset without the loss is refused, and so is a `start` without a dictionary of that
-        shape.
+        A dataset without the loss or without a dictionary to learn is refused, and so is a `start`
+        without a dictionary of that shape.
         """
         check_choice("dtype", self.dtype, DTYPES)
         dataset = make_dataset(self.dataset)
         check_choice("loss", self.loss, dataset.losses)
-        dataset = replace(dataset, seed=self.seed)
-        problem = dataset.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
-        if self.start is None or not isinstance(problem, DictionaryProblem):
+        drawn: Any = dataset.reseeded(self.seed)
+        problem = learnable(
+            drawn.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
+        )
+        if self.start is None:
             return problem
         shape = tuple(problem.dictionary.shape)
         with readable(Path(self.start), f"give a file (.npy) of a dictionary of shape {shape}"):
@@ -165,13 +167,12 @@ class LearningExperiment(TrainingOptions, OnDataset):
         """
         problem = self.problem(device)
         training = self.train(problem, folder, device, progress, resume=resume, processes=processes)
-        history, names = training.history, ["dictionary_error", "relative_error", "loss"]
         # The first row has no loss yet: the second has that of the start.
-        start = history[names].bfill().iloc[0].add_prefix("start_")
-        end = history[[*names, "support_recovery", "seconds"]].iloc[-1]
-        return result_of(
-            training, {**start, **end}, {"dictionary": training.dictionary.cpu().numpy()}
-        )
+        start = training.rows[0] | {"loss": training.rows[:2][-1]["loss"]}
+        end, errors = training.rows[-1], ("dictionary_error", "relative_error", "loss")
+        summary: dict[str, Plain] = {f"start_{name}": start[name] for name in errors}
+        summary |= {name: end[name] for name in (*errors, "support_recovery", "seconds")}
+        return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
         dataset: Dataset = make_dataset(self.dataset)
@@ -188,5 +189,5 @@ def result_of(
     those of a training.
     """
     status = "diverged" if training.status == "diverged" else "ok"
-    rows, summary = training.history.to_dict("records"), {**summary, "steps": training.steps}
-    return ExperimentResult(rows, summary, arrays, status, training.reason)
+    summary = {**summary, "steps": training.steps}
+    return ExperimentResult(training.rows, summary, arrays, status, training.reason)

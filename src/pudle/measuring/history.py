@@ -7,7 +7,6 @@ times and memory are the stored ones.
 """
 
 import ast
-import contextlib
 import hashlib
 import io
 import itertools
@@ -19,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import names
-from ..errors import UnreadableResult
 from ..files import write_atomically
 from ..workers import run_in_copy
 from .contents import RunList
 from .provenance import git
-from .results.cost import CostRecord
-from .results.score import ScoreRecord
+from .results.experiment import ExperimentRecord
 from .selection import SELECTION_VARIABLE
+from .stored import Stored, read_stored
 
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
@@ -83,12 +81,12 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
-    stored = _Stored(folder)
+    stored = read_stored(folder.parent, folder.name, ExperimentRecord)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         function = get_benchmark_from_name(benchmark_dir, name).func
-        look_up = stored.tracked if benchmark["type"] == "track" else stored.measured
-        values = [look_up(function, *cell) for cell in itertools.product(*parameters)]
+        look_up = _tracked if benchmark["type"] == "track" else _measured
+        values = [look_up(stored, function, *cell) for cell in itertools.product(*parameters)]
         # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in values]
         counts = [1 if each else None for each in samples]
@@ -97,46 +95,30 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     content.save(configuration.results_dir)
 
 
-class _Stored:
-    """What a folder's store holds: scores by case and estimator, and costs by metric and
-    parameters.
+def _tracked(stored: Stored[Any], function: Any, estimator: str, depth: int) -> float | None:
+    """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
+    where it fails.
     """
+    try:
+        function.__self__.look_up(stored.scores[function.__self__.case.name, estimator], depth)
+        return float(function(estimator, depth))
+    except (NotImplementedError, KeyError):
+        return math.nan
+    except RuntimeError:
+        return None
 
-    def __init__(self, folder: Path) -> None:
-        run = RunList.read(folder / "run.json")
-        self.scores: dict[tuple[str, str], ScoreRecord] = {}
-        self.costs: dict[tuple[str, str, str, int], CostRecord] = {}
-        for case, estimator, place in run.records:
-            with contextlib.suppress(UnreadableResult):
-                self.scores[case, estimator] = ScoreRecord.read(folder / "store" / place)
-        for *_, place in run.costs:
-            with contextlib.suppress(UnreadableResult):
-                record = CostRecord.read(folder / "store" / place)
-                self.costs[record.identity] = record
 
-    def tracked(self, function: Any, estimator: str, depth: int) -> float | None:
-        """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell,
-        None where it fails.
-        """
-        try:
-            function.__self__.look_up(self.scores[function.__self__.case.name, estimator], depth)
-            return float(function(estimator, depth))
-        except (NotImplementedError, KeyError):
-            return math.nan
-        except RuntimeError:
-            return None
-
-    def measured(self, function: Any, *cell: Any) -> float | list[float] | None:
-        """Return the samples of a time, or a peak with the process that it is measured in; NaN
-        where a cell is skipped or not measured, None where it fails.
-        """
-        if (metric := function.__self__.metric) == "baseline":
-            (case,) = cell
-            baselines = (each.baseline for each in self.costs.values() if each.case == case)
-            return next((each for each in baselines if each is not None), math.nan)
-        record = self.costs.get((metric, function.__self__.case.name, *cell))
-        if record is None or record.status == "skipped":
-            return math.nan
-        if record.value is not None and record.baseline is not None:
-            return record.value + record.baseline
-        return record.samples or record.value
+def _measured(stored: Stored[Any], function: Any, *cell: Any) -> float | list[float] | None:
+    """Return the samples of a time, or a peak with the process that it is measured in; NaN where a
+    cell is skipped or not measured, None where it fails.
+    """
+    if (metric := function.__self__.metric) == "baseline":
+        (case,) = cell
+        records = (each for each in stored.costs.values() if each and each.case == case)
+        return next((each.baseline for each in records if each.baseline is not None), math.nan)
+    record = stored.costs.get((metric, function.__self__.case.name, *cell))
+    if record is None or record.status == "skipped":
+        return math.nan
+    if record.value is not None and record.baseline is not None:
+        return record.value + record.baseline
+    return record.samples or record.value

@@ -22,7 +22,7 @@ from ..algorithms import kernels
 from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import files_in, is_large, write_record
-from ..workers import ONE_THREAD, Here, Job, Outcome, Pool
+from ..workers import ONE_THREAD, Here, Job, Outcome, Pool, Process
 from . import sources
 from .case import DTYPES, labels
 from .contents import BROKEN, Record, RunList, Verdict
@@ -30,7 +30,7 @@ from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
 from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
-from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns
+from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns, start_for_memories
 from .results.experiment import CarriedExperiment
 from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
@@ -114,10 +114,13 @@ class Stage:
     alone : int or None
         Number of fresh processes of this machine that must carry it out, because times and memories
         depend on the machine and on what else a process has done; None where any worker can.
+    start : callable or None
+        What starts such a process, if it is a special one.
     """
 
     works: list[Work]
     alone: int | None = None
+    start: Callable[[], Process] | None = None
 
 
 @dataclass(eq=False)
@@ -129,7 +132,7 @@ class Run:
     selection : Selection
     store : Store
     rounds : int
-        Number of rounds of times, 0 for as many as tell them apart.
+        Number of rounds of times in this process, 0 for as many as tell them apart, in copies.
     records : dict
         The record of each result, None where there is none that is whole and up to date.
     """
@@ -224,7 +227,8 @@ class Run:
             # In new processes, because memory that scores have given back would hide what a
             # gradient takes.
             left = [each for each in memories if again or self.is_missing(each)]
-            yield Stage(self._works(left, self.selection.timeout), alone=os.cpu_count())
+            works = self._works(left, self.selection.timeout)
+            yield Stage(works, alone=os.cpu_count(), start=start_for_memories)
             yield Stage(self._times(able, again), alone=1)
         experiments = [each for each in self.experiments if self.is_missing(each)]
         yield Stage(self._works(experiments, self.selection.experiment_timeout))
@@ -306,7 +310,8 @@ class Run:
             with contextlib.ExitStack() as stack:
                 runs = executor
                 if stage.alone and not isinstance(executor, Here):
-                    runs = stack.enter_context(Pool(min(stage.alone, workers or stage.alone)))
+                    number = min(stage.alone, workers or stage.alone)
+                    runs = stack.enter_context(Pool(number, stage.start))
                 outcomes = runs.run([work.job for work in stage.works])
                 stack.enter_context(contextlib.closing(outcomes))
                 for done, (work, outcome) in enumerate(outcomes, 1):

@@ -301,7 +301,7 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     made = dataset.made
     try:
         problem = made.problem(made.losses[0])
-        if names.origin(type(made)) and not _alike(problem, made.problem(made.losses[0])):
+        if names.origin(type(made)) and not alike(problem, made.problem(made.losses[0])):
             raise InvalidArgument(
                 f"dataset {dataset} gives another problem when it draws again with the same seed:"
                 " draw from a generator that is made with it, such as"
@@ -323,7 +323,7 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     return [replace(like, loss=loss) for loss in made.losses]
 
 
-def _alike(one: Problem, other: Problem) -> bool:
+def alike(one: Problem, other: Problem) -> bool:
     """Return whether two problems have the same parameter, the same first layer and the same loss
     after it.
     """

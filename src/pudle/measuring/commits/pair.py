@@ -15,12 +15,14 @@ from ... import names
 from ...errors import MissingResults, PudleError, SpecError
 from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
-from ..contents import Rounds, RunList
+from ..contents import Rounds
 from ..options import Options
 from ..provenance import git
+from ..results.experiment import ExperimentRecord
 from ..results.score import ScoreRecord
 from ..selection import Selection
 from ..store import locked
+from ..stored import read_stored
 from . import script
 from .turns import ROUNDS, Cell, time_in_turns
 
@@ -88,11 +90,9 @@ class Side:
 
 def scored(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
-    if not (folder / "run.json").exists():
-        return []
-    listed = RunList.read(folder / "run.json").records
-    paths = [folder / "store" / place for *_, place in listed]
-    return [ScoreRecord.read(path) for path in paths if path.exists()]
+    with contextlib.suppress(MissingResults):
+        return [*read_stored(folder.parent, folder.name, ExperimentRecord).scores.values()]
+    return []
 
 
 def timed_cells(side: Side) -> list[Cell]:

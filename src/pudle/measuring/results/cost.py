@@ -17,17 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ... import kernel_choice, names, paired
+from ... import kernel_choice, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
-from ...estimator import Estimate, GradientEstimator
-from ...workers import Copy, Here, Outcome, return_freed_memory, run_in_copy
+from ...estimator import Estimate
+from ...workers import (
+    ONE_THREAD,
+    Copy,
+    Here,
+    Outcome,
+    Process,
+    return_freed_memory,
+    run_in_copy,
+    work,
+)
 from ..case import DTYPES, Case, slug
 from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
 from ..provenance import machine
 from .reference import GRADIENTS
-from .result import RecordedResult
+from .result import EstimatorResult
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -62,7 +71,7 @@ class CostRecord(Record, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Cost(RecordedResult[CostRecord]):
+class Cost(EstimatorResult[CostRecord]):
     """A metric of one estimate of an estimator (a spec) at a depth: ``memory_bytes``, ``seconds``,
     or ``seconds_torch``, the time without kernels.
 
@@ -81,15 +90,6 @@ class Cost(RecordedResult[CostRecord]):
     def label(self, called: Mapping[str, str]) -> str:
         what = "memory" if self.metric == MEMORY else "time"
         return f"{what} of {self.estimator} on {called[self.case.name]} at depth {self.depth}"
-
-    @property
-    def made(self) -> GradientEstimator:
-        """The estimator."""
-        return names.make_estimator(self.estimator)
-
-    @property
-    def objects(self) -> tuple[object, ...]:
-        return (*self.case.objects, self.made)
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -138,6 +138,18 @@ class Cost(RecordedResult[CostRecord]):
         written = self.read(store)
         assert written, "what a copy has written lies in the store"
         return written
+
+
+def start_for_memories() -> Process:
+    """Start a worker that measures memories alone, and gives memory back as soon as it is free:
+    blocks that stay in the heap would serve later estimates.
+    """
+    return Process(_measure_memories, env=os.environ | ONE_THREAD, module=__name__)
+
+
+def _measure_memories() -> None:
+    return_freed_memory(at_once=True)
+    work()
 
 
 def is_bound(device: str) -> bool:
@@ -197,7 +209,8 @@ class Turns:
     Each estimator has a copy of this process, which is asked for one time at each depth in every
     round. Those at one depth follow each other, so that the k-th times of two estimators are of the
     same moment. A copy that dies, or takes longer than the `timeout`, costs its estimator that
-    depth alone. There are exactly so many `rounds`, or else as many as tell the times apart.
+    depth alone. With `rounds` there are exactly so many, in this process, which is quicker;
+    without, as many as tell the times apart.
     """
 
     def __init__(self, costs: Sequence[Cost], timeout: float, rounds: int = 0) -> None:
@@ -242,7 +255,7 @@ class Turns:
                     group.remove(cost)
 
     def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome[Any]:
-        if is_bound(timer.device):
+        if self.rounds or is_bound(timer.device):
             return Here().call(self.timeout, timer.seconds, cost)
         copy = self._copies.get(cost.estimator)
         if copy is None or not copy.number:

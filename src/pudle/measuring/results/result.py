@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from ... import names
 from ...errors import UnreadableResult
 from ...files import plain
 from ...workers import Outcome
@@ -18,6 +19,8 @@ from ..contents import SCHEMA, Record
 from ..provenance import provenance
 
 if TYPE_CHECKING:
+    from ...estimator import GradientEstimator
+    from ..case import Case
     from ..store import Place, Store
     from .reference import CaseReference
 
@@ -131,3 +134,19 @@ class RecordedResult(Result[R]):
     def failed(self, store: Store, outcome: Outcome[Any]) -> R:
         """Write, and return, the record of an attempt that brought no result."""
         return self.write(store, status=outcome.status, reason=outcome.reason)
+
+
+class EstimatorResult(RecordedResult[R]):
+    """A result of an estimator (a spec) on a case."""
+
+    case: Case
+    estimator: str
+
+    @property
+    def made(self) -> GradientEstimator:
+        """The estimator."""
+        return names.make_estimator(self.estimator)
+
+    @property
+    def objects(self) -> tuple[object, ...]:
+        return (*self.case.objects, self.made)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
-from ... import names
 from ...algorithms import Algorithm
 from ...errors import UnsupportedProblem
 from ...estimator import Estimate, GradientEstimator
@@ -25,7 +24,7 @@ from ..case import Case, slug
 from ..contents import BROKEN, Plain, Record, Status, Verdict, Whole, worst
 from ..scoring import Score, failed, score
 from .reference import GRADIENTS, CaseReference
-from .result import RecordedResult
+from .result import EstimatorResult
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -138,7 +137,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scores(RecordedResult[ScoreRecord]):
+class Scores(EstimatorResult[ScoreRecord]):
     """The scores of an estimator (a spec) on a case."""
 
     case: Case
@@ -149,15 +148,6 @@ class Scores(RecordedResult[ScoreRecord]):
 
     def label(self, called: Mapping[str, str]) -> str:
         return f"{self.estimator} on {called[self.case.name]}"
-
-    @property
-    def made(self) -> GradientEstimator:
-        """The estimator."""
-        return names.make_estimator(self.estimator)
-
-    @property
-    def objects(self) -> tuple[object, ...]:
-        return (*self.case.objects, self.made)
 
     @property
     def identity(self) -> Mapping[str, object]:

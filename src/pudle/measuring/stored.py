@@ -4,28 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from msgspec.structs import asdict, replace
 
-from pudle.errors import MissingResults, UnreadableResult
-from pudle.files import lies_at, read_each
-from pudle.measuring.case import Case
-from pudle.measuring.contents import RunList, StoredFile
-from pudle.measuring.results.cost import CostRecord
-from pudle.measuring.results.score import ScoreRecord
-from pudle.reports.records import ExperimentRecord
+from ..errors import MissingResults, UnreadableResult
+from ..files import lies_at, read_each
+from .case import Case
+from .contents import RunList, StoredFile
+from .results.cost import CostRecord
+from .results.experiment import ExperimentRecord
+from .results.score import ScoreRecord
 
 #: Case and estimator, and metric, case, estimator and depth.
 Pair = tuple[str, str]
 CostCell = tuple[str, str, str, int]
 
 Kind = TypeVar("Kind", bound=StoredFile)
+Experiment = TypeVar("Experiment", bound=ExperimentRecord)
 Identity = TypeVar("Identity")
 
 
 @dataclass(frozen=True)
-class Stored:
+class Stored(Generic[Experiment]):
     """The records of a run by what they are of, without the missing and the damaged ones."""
 
     #: The selected cases, and the selected estimators.
@@ -34,7 +35,7 @@ class Stored:
     scores: Mapping[Pair, ScoreRecord]
     #: The costs that the run lists; None for one that is not measured.
     costs: Mapping[CostCell, CostRecord | None]
-    experiments: Mapping[str, ExperimentRecord]
+    experiments: Mapping[str, Experiment]
     #: A line for each damaged file, with the remedy.
     damaged: list[str]
 
@@ -65,8 +66,12 @@ def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
     return merged
 
 
-def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
-    """Read the records that the list of a run names, see `pudle.reports.load.load`."""
+def read_stored(
+    home: Path, profile: str, kind: type[Experiment], commit: str = ""
+) -> Stored[Experiment]:
+    """Read the records that the list of a run names, see `pudle.reports.load.load`; `kind` is the
+    type of those of experiments.
+    """
     folder, damaged = home / profile, list[str]()
     run, store = _run_list(folder, commit, damaged), folder / "store"
     pairs = run.selection.pairs if run.selection else ()
@@ -84,7 +89,7 @@ def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
     stored = Stored(
         cases=cases,
         estimators=run.selection.estimators if run.selection else (),
-        experiments=_read(ExperimentRecord, store, dict(sorted(run.experiments.items())), damaged),
+        experiments=_read(kind, store, dict(sorted(run.experiments.items())), damaged),
         scores=_read(ScoreRecord, store, scores, damaged),
         costs=dict.fromkeys(costs) | _read(CostRecord, store, costs, damaged),
         damaged=damaged,
