@@ -146,7 +146,7 @@ def _fitted(results: Results, blank: Fit, base: Curve) -> Fit:
     return fit
 
 
-def _errors(curve: Curve, seed: int) -> tuple[Mapping[int, float], list[int]]:
+def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
     """Return the errors of a seed by depth, and the depths where they are above rounding and the
     bound.
     """
@@ -246,7 +246,9 @@ class Deepest(NamedTuple):
 
 def deepest(curve: Curve) -> Deepest:
     """Return the errors of a curve at its deepest depth."""
-    depth = max(curve.spread[:, 0].tolist(), default=nan)
+    if not len(curve.spread):
+        return Deepest(nan, {}, 0)
+    depth = int(curve.spread[-1, 0])
     by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
     return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
 

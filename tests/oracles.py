@@ -17,10 +17,15 @@ from pudle import problems
 from pudle.algorithms import State
 from pudle.algorithms.thresholding import Hard
 from pudle.conformance.brought import Squeeze
-from pudle.conformance.truth import array, flat
+from pudle.conformance.truth import array
 
 #: Step into the complex plane.
 TINY = 1e-30
+
+
+def flat(tensor):
+    """Return a tensor as an array with one row per sample."""
+    return array(tensor.flatten(1))
 
 
 def soft(values, threshold, nonnegative=False):
@@ -121,7 +126,9 @@ class ClosedForm:
 
     def prox(self, values, threshold, rule, iteration):
         """Apply a thresholding rule: ``soft``, ``decaying``, ``hard`` or `Squeeze`."""
-        nonnegative = getattr(self.problem, "nonnegative", False)
+        if self.kind is problems.Ridge:
+            return values
+        nonnegative = self.problem.nonnegative
         if isinstance(rule, Hard):
             codes = np.where(soft(values, rule.threshold or threshold, nonnegative), values, 0)
         else:

@@ -282,9 +282,8 @@ def compare(
         # The worst seed stands for its cell.
         row = judge.judged(place, old, new)
         worst[place[:5]] = max(worst.get(place[:5], row), row, key=_badness)
-    rows = sorted(worst.values(), key=_order)
-    judged = [row for row in rows if row.verdict != "left out"]
-    left_out = len(rows) - len(judged)
+    judged = [row for row in worst.values() if row.verdict != "left out"]
+    left_out = len(worst) - len(judged)
     notes = [*_notes(sides, together, left_out, elsewhere, unequal, len(times) > 0)]
     called = labels({name: vars(case) for name, case in {**head.cases, **base.cases}.items()})
     return Comparison(judged, limits, differences, notes, called)
@@ -292,12 +291,6 @@ def compare(
 
 def _badness(row: Judged) -> tuple[int, float]:
     return VERDICTS.index(row.verdict), -inf if isnan(row.change) else row.change
-
-
-def _order(row: Judged) -> tuple[str, str, str, float, str]:
-    """Return what cells are sorted by; what has no target or no depth comes last."""
-    depth = inf if row.depth is None else row.depth
-    return row.case, row.estimator, row.target or "\U0010ffff", depth, row.metric
 
 
 def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:

@@ -14,9 +14,8 @@ from pudle.learning.images import gray, mosaic, psnr
 from pudle.reports.figures.record import Axis
 from pudle.reports.learning.galleries import Gallery, Tile
 from pudle.reports.learning.methods import Method, chance
-from pudle.reports.learning.study import Block, Column, Study, cells, charts, whole
+from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
-from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 
 decibels = partial(text.fixed, digits=2, unit=" dB")
@@ -70,15 +69,16 @@ class Denoising(Study):
         """Return a table, the PSNR while training, and images."""
         figures = charts(
             title,
-            {"": {method.label: method for method in methods}},
+            {"": methods},
             styles,
             x=("step", "seconds"),
             y=Axis("psnr", "PSNR on validation images (dB)"),
             kind="Denoising while training",
         )
-        tables = [(table(methods), f"Denoising of {title}")]
+        ranked = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
+        tables = [(table(ranked, COLUMNS), f"Denoising of {title}")]
         galleries = image_gallery(title, methods), filter_gallery(title, methods)
-        return Block(title, answer(methods), tables, figures, [*filter(None, galleries)])
+        return Block(title, answer(ranked), tables, figures, [*filter(None, galleries)])
 
 
 def _best(method: Method) -> float:
@@ -86,34 +86,26 @@ def _best(method: Method) -> float:
     return float(np.fmax(method.median("psnr"), method.median("psnr_shifted")))
 
 
-def table(methods: Sequence[Method]) -> Table:
-    """Return one row per method, the best first, without empty columns."""
-    ranked = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
-    columns = cells(ranked, COLUMNS).items()
-    return Table({name: shown for name, shown in columns if {*shown} != {text.DASH}})
-
-
-def answer(methods: Sequence[Method]) -> str:
+def answer(ranked: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
-    good = [method for method in methods if not math.isnan(_best(method))]
-    ranked = sorted(good, key=_best, reverse=True)
-    if not ranked:
+    best = [method for method in ranked if not math.isnan(_best(method))]
+    if not best:
         return ""
-    first, top = ranked[0], _best(ranked[0])
+    top = _best(best[0])
     sentence = (
-        f"{first.quoted} denoises best: {decibels(top)},"
-        f" {top - first.median('noisy_psnr'):.2f} dB above the noisy images"
+        f"{best[0].quoted} denoises best: {decibels(top)},"
+        f" {top - best[0].median('noisy_psnr'):.2f} dB above the noisy images"
     )
-    if len(ranked) > 1:
-        sentence += f"; next is {ranked[1].quoted}, {top - _best(ranked[1]):.2f} dB less"
+    if len(best) > 1:
+        sentence += f"; next is {best[1].quoted}, {top - _best(best[1]):.2f} dB less"
     sentences = [f"{sentence}."]
-    trained = [method for method in ranked if method.estimator]
-    if trained and not first.estimator:
+    trained = [method for method in best if method.estimator]
+    if trained and not best[0].estimator:
         sentences.append(
             f"The best of the gradients is {trained[0].quoted},"
             f" {top - _best(trained[0]):.2f} dB behind."
         )
-    return " ".join([*sentences, *chance(methods)])
+    return " ".join([*sentences, *chance(ranked)])
 
 
 def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:

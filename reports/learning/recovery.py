@@ -3,15 +3,14 @@ data.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from pudle import text
 from pudle.reports.figures.record import Axis
 from pudle.reports.learning.methods import Method, chance
-from pudle.reports.learning.study import Block, Column, Study, cells, charts, whole
+from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
-from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
@@ -25,6 +24,8 @@ COLUMNS = {
     "steps": Column("steps", whole),
     "time": Column("seconds", text.seconds),
 }
+#: Methods by what distinguishes a part of them.
+Panels = Mapping[str, Sequence[Method]]
 
 
 class Recovery(Study):
@@ -44,6 +45,10 @@ class Recovery(Study):
     kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
     outcome = Axis("relative_error", "relative error of the dictionary", "log")
     time = "seconds"
+    #: Columns of the history that errors are drawn against.
+    against: ClassVar[tuple[str, ...]] = ("epoch", "seconds")
+    #: How a sentence names a panel.
+    where: ClassVar[str] = "At {}"
 
     def shows(self, record: ExperimentRecord) -> bool:
         return record.kind in self.kinds and record.study != "optimizers"
@@ -51,64 +56,65 @@ class Recovery(Study):
     def title(self, record: ExperimentRecord) -> str:
         return record.dataset
 
-    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
-        """Return a table, and one chart per depth."""
+    def panels(self, methods: Sequence[Method]) -> Panels:
+        """Return the methods by depth; other packages have none, and stand beside each."""
         depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-        panels = {
-            "" if depth is None else f"{depth} layers": {
-                method.label: method for method in methods if method.depth in (depth, None)
-            }
+        return {
+            "" if depth is None else f"{depth} layers": [
+                method for method in methods if method.depth in (depth, None)
+            ]
             for depth in depths or [None]
         }
+
+    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
+        """Return a table, and one chart per panel."""
+        panels = self.panels(methods)
+        known = {method for part in panels.values() for method in part}
+        shown = [method for method in methods if method in known]
+        axis = Axis(ERROR, "error of the dictionary", "log")
         figures = charts(
-            title,
-            panels,
-            styles,
-            x=("epoch", "seconds"),
-            y=Axis(ERROR, "error of the dictionary", "log"),
-            kind="Error of the dictionary",
+            title, panels, styles, x=self.against, y=axis, kind="Error of the dictionary"
         )
         caption = f"Recovery of the dictionary of {title}"
-        return Block(title, answer(methods), [(table(methods), caption)], figures)
+        answer = self.answer(panels, shown)
+        return Block(title, answer, [(table(shown, COLUMNS), caption)], figures)
+
+    def answer(self, panels: Panels, methods: Sequence[Method]) -> str:
+        """Say which gradient recovers the dictionary best in each panel, and how certain that is,
+        and which other package.
+        """
+        sentences = [
+            f"{self.where.format(name)} {best[0].quoted} recovers best: {_fall(best)}."
+            for name, part in panels.items()
+            if (best := ranked(method for method in part if method.estimator))
+        ]
+        if baselines := ranked(method for method in methods if not method.estimator):
+            sentences.append(
+                f"Of the other packages {baselines[0].label} comes nearest, with an error of"
+                f" {text.number(baselines[0].median(ERROR))}."
+            )
+        return " ".join([*sentences, *chance(methods)])
 
 
-def table(methods: Sequence[Method]) -> Table:
-    """Return one row per method and depth: errors at the start and the end, support, steps and
-    time.
-    """
-    columns = cells(methods, COLUMNS)
-    layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    shown: dict[str, Sequence[str]] = {"method": columns.pop("method"), "layers": layers, **columns}
-    shown["status"] = [method.status for method in methods]
-    if any(len(method.runs) > 1 for method in methods):
-        shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    return Table(shown)
+def ranked(methods: Iterable[Method]) -> list[Method]:
+    """Return the methods that have an error, the smallest first."""
+    known = [method for method in methods if not math.isnan(method.median(ERROR))]
+    return sorted(known, key=lambda method: method.median(ERROR))
 
 
-def answer(methods: Sequence[Method]) -> str:
-    """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
-    errors = {method: error for method in methods if not math.isnan(error := method.median(ERROR))}
-    ranked = sorted(errors, key=errors.__getitem__)
-    sentences = []
-    for depth in sorted({method.depth for method in ranked if method.depth is not None}):
-        best, *others = (method for method in ranked if method.depth == depth)
-        start, end = best.median(START), errors[best]
-        fall = f"its error falls from {text.number(start)} to {text.number(end)}"
-        if end >= start:
-            fall = f"but no gradient recovers anything: {fall.replace('falls', 'grows')}"
-        elif others:
-            second = errors[others[0]]
-            fall += f", that of {others[0].quoted} to {text.number(second)}"
-            if end > 0:
-                # Two that are as good as equal are not "1 times" apart.
-                digits = 2 if second >= 1.1 * end else 3
-                fall += f", {text.number(second / end, digits)} times as much"
-            if len(best.good) > 1 and others[0].spread(ERROR)[1] <= best.spread(ERROR)[2]:
-                fall += "; their seeds overlap, so that the order may be chance"
-        sentences.append(f"At {depth} layers {best.quoted} recovers best: {fall}.")
-    if baselines := [method for method in ranked if not method.estimator]:
-        sentences.append(
-            f"Of the other packages {baselines[0].label} comes nearest, with an error of"
-            f" {text.number(errors[baselines[0]])}."
-        )
-    return " ".join([*sentences, *chance(methods)])
+def _fall(best: Sequence[Method]) -> str:
+    """Return how the error of the best of some methods falls, beside that of the second."""
+    start, end = best[0].median(START), best[0].median(ERROR)
+    fall = f"its error falls from {text.number(start)} to {text.number(end)}"
+    if end >= start:
+        return f"but no gradient recovers anything: {fall.replace('falls', 'grows')}"
+    if len(best) > 1:
+        second = best[1].median(ERROR)
+        fall += f", that of {best[1].quoted} to {text.number(second)}"
+        if end > 0:
+            # Two that are as good as equal are not "1 times" apart.
+            digits = 2 if second >= 1.1 * end else 3
+            fall += f", {text.number(second / end, digits)} times as much"
+        if len(best[0].good) > 1 and best[1].spread(ERROR)[1] <= best[0].spread(ERROR)[2]:
+            fall += "; their seeds overlap, so that the order may be chance"
+    return fall

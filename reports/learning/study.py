@@ -122,34 +122,41 @@ class Column(NamedTuple):
     best: Callable[[Iterable[float]], float] | None = None
 
 
-def cells(methods: Sequence[Method], columns: Mapping[str, Column]) -> dict[str, list[Cell]]:
-    """Return columns of a table, by heading, with one row per method: its label, and medians and
-    ranges over the seeds.
+def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
+    """Return one row per method, without empty columns: its label and layers, medians and ranges
+    over the seeds, its status and the number of seeds where one has several.
     """
-    table = {"method": [Cell(method.label, method.estimator) for method in methods]}
+    layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
+    shown: dict[str, list[str]] = {
+        "method": [Cell(method.label, method.estimator) for method in methods],
+        "layers": layers,
+    }
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
         known = [median for median, _, _ in spreads if not math.isnan(median)]
         best = choose(known) if choose and known else math.nan
         # What is printed alike is marked alike.
-        table[heading] = [
+        shown[heading] = [
             Cell(text.between(*spread, show), best=show(spread[0]) == show(best) != text.DASH)
             for spread in spreads
         ]
-    return table
+    shown["status"] = [method.status for method in methods]
+    if any(len(method.runs) > 1 for method in methods):
+        shown["seeds"] = [f"{len(method.runs)}" for method in methods]
+    return Table({name: cells for name, cells in shown.items() if {*cells} != {text.DASH}})
 
 
 def charts(
     title: str,
-    panels: Mapping[str, Mapping[str, Method]],
+    panels: Mapping[str, Sequence[Method]],
     styles: Looks,
     *,
     x: Sequence[str],
     y: Axis,
     kind: str,
 ) -> list[Figure]:
-    """Return the history of a column, that of `y`, as one figure per panel, whose methods stand by
-    their labels; those without a curve of several points are left out.
+    """Return the history of a column, that of `y`, as one figure per panel; methods without a curve
+    of several points are left out.
 
     `title` names the data, and a panel's name says what distinguishes it.
     """
@@ -159,13 +166,13 @@ def charts(
     for panel, methods in panels.items():
         looks: dict[str, Look] = {}
         parts = []
-        for label, method in methods.items():
-            owner = method.estimator or method.runs[0].method
-            if method.label not in numbers[owner]:
-                numbers[owner].append(method.label)
+        for method in methods:
+            owner, label = method.estimator or method.runs[0].method, method.label
+            if label not in numbers[owner]:
+                numbers[owner].append(label)
             data = _drawn(method, y)
             if len(data) > 1:
-                variant = VARIANTS[numbers[owner].index(method.label) % len(VARIANTS)]
+                variant = VARIANTS[numbers[owner].index(label) % len(VARIANTS)]
                 looks[label] = replace(styles[owner], dashes=variant or styles[owner].dashes)
                 places = np.linspace(0, len(data) - 1, min(len(data), POINTS)).round().astype(int)
                 parts.append(data.iloc[places].assign(method=label, estimator=owner))

@@ -53,7 +53,7 @@ class Curve:
     at_floor: NDArray[np.bool_]
 
     @cached_property
-    def by_seed(self) -> Mapping[int, Mapping[int, float]]:
+    def by_seed(self) -> Mapping[int, dict[int, float]]:
         """The values by depth of each seed that has any."""
         by_seed = {}
         for seed, column in zip(self.seeds.tolist(), self.values.T.tolist(), strict=True):
@@ -243,7 +243,7 @@ class Measured:
         return Point(self, depth, errors.get(depth, nan), *costs, depths)
 
 
-def depth_to(errors: Mapping[int, float], error: float) -> float:
+def depth_to(errors: dict[int, float], error: float) -> float:
     """Return the first of ascending depths from which errors stay at or below a required one;
     infinite if they do not.
 

@@ -16,9 +16,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Self
 
-import numpy as np
-import torch
-
 from .. import names, text
 from ..algorithms import Algorithm
 from ..answers import Answer, Requirement, answer
@@ -27,13 +24,13 @@ from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback, silent
-from ..paired import SIGNIFICANCE, Ratio, compare
+from ..paired import SIGNIFICANCE, Ratio
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
 from .search import MORE, Candidate, Search, candidates
-from .statistics import CONFIDENCE, least_share, tolerance_limit
+from .tolerance import CONFIDENCE, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
 ERROR = 0.01
@@ -45,8 +42,8 @@ MISSES, ATTEMPTS = 0.05, 3
 #: A more careful choice has so many times the layers or, where none is required, so many times the
 #: error.
 DEEPER, WEAKER = 1.2, 1.5
-#: Rounds of the times on each of the first few seeds.
-ROUNDS, TIMED = 7, 3
+#: Rounds of the times that are compared at the end.
+ROUNDS = 20
 #: Steps of a short training, and its optimizer.
 STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
 #: What the errors are measured against.
@@ -190,8 +187,8 @@ class Advice:
             )
         elif chosen := self.chosen:
             beside = "; no measurement of backprop reaches that error"
-            if base := self.base:
-                times, layers = self.base_ratio, text.count(base.depth, "layer")
+            if (base := self.base) and (ratio := self.base_ratio):
+                times, layers = ratio.shown, text.count(base.depth, "layer")
                 beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
                 beside *= base.pair != chosen.pair
             yield (
@@ -199,8 +196,8 @@ class Advice:
                 f"{f' at the {self.reference} bound,' * chosen.at_bound}"
                 f" {text.number(chosen.median)}), {chosen.costs}{beside}."
             )
-            if second := self.runner_up:
-                how = f"{self.next_ratio} times that time"
+            if (second := self.runner_up) and (ratio := self.next_ratio):
+                how = f"{ratio.shown} times that time"
                 how = "its time cannot be told apart from that" if self.tied else how
                 yield f"Next: {second}: {second.promise}, {how}."
             if isnan(chosen.share):
@@ -314,7 +311,13 @@ def advise(
         able = search.run(candidates(search.algorithms, estimators))
         used = {each.estimator.name for each in able.values()}
         left_out = {name: why for name, why in search.failures.items() if name not in used}
-        advice = Advice(search.problem, requirement, reference=search.status, left_out=left_out)
+        advice = Advice(
+            search.problem,
+            requirement,
+            reference=search.status,
+            left_out=left_out,
+            training="No training: there is no advice to try." * train,
+        )
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:
@@ -322,8 +325,7 @@ def advise(
             near = answer(able, Requirement(error))
             at = Choice.of(able[near.source], near) if near.source else None
             return replace(advice, closest=at)
-        tried = " and ".join(candidate.name for candidate in best)
-        progress(3, 4, f"{tried} on {seeds} new seeds")
+        progress(3, 4, f"the best of these on {seeds} new seeds")
         fresh = count(MORE)
         tested = [verified(search, each, found, fresh, seeds) for each, found in best.items()]
         advice = replace(advice, unscorable=search.unscorable)
@@ -332,7 +334,9 @@ def advise(
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
         advice = compared(advice, search, kept)
-        return with_training(advice, start) if train else advice
+        if isinstance(start, DictionaryProblem) and train:
+            advice = with_training(advice, start)
+        return advice
 
 
 def verified(
@@ -346,7 +350,11 @@ def verified(
     """
     required, risk = search.requirement.error, 1 - CONFIDENCE
     chosen = Choice.of(candidate, found)
-    depth, stated = chosen.depth, required or stated_error(found)
+    depth, stated = chosen.depth, chosen.error
+    if required is None and found.source:
+        # Errors that spread over many decades make a limit useless: new seeds test what is stated.
+        limit = tolerance_limit(found.source.errors.values[0])
+        stated = rounded_up(min(max(limit, stated), 3 * stated))
     for _ in range(ATTEMPTS):
         seeds, risk = [*search.references(islice(fresh, number))], risk / 2
         measured = search.measure({chosen: [depth]}, seeds)[chosen].errors
@@ -372,16 +380,6 @@ def verified(
     return tested
 
 
-def stated_error(found: Answer) -> float:
-    """Return the error to state at the depth of an answer, from those on more seeds.
-
-    Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
-    """
-    assert found.source, "what is tested was measured"
-    limit = tolerance_limit(found.source.errors.values[0])
-    return rounded_up(min(max(limit, found.error), 3 * found.error))
-
-
 def rounded_up(value: float) -> float:
     """Return a number rounded up to two digits."""
     return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}"))
@@ -396,62 +394,52 @@ def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice
     base = [each for each in tested if each.name == BASE][:1]
     if not base:
         at = Candidate(names.make_estimator(BASE), search.algorithms[0])
-        if depth := search.needed(at, first.error, first.depth // 4):
+        if depth := search.needed(at, first.error, ceil(first.depth / 4)):
             base = [Choice(at.estimator, at.algorithm, depth, first.error)]
     calls = {each: [each.depth] for each in (*tested, *base)}
-    rows = [search.measure(calls, [seed], search.costs, ROUNDS) for seed in search.seeds[:TIMED]]
-    taken = {each: np.hstack([row[each].rounds.at(each.depth) for row in rows]) for each in calls}
+    rows = search.measure(calls, search.seeds[:1], search.costs, ROUNDS)
     timed = {
-        each: replace(
-            each,
-            seconds=float(np.median(taken[each])),
-            memory=rows[0][each].memory.at(each.depth).value,
-        )
-        for each in calls
+        each: replace(each, seconds=end.seconds.value, memory=end.memory.value)
+        for each, row in rows.items()
+        for end in row.points
     }
+
+    def ratio(one: Choice, other: Choice) -> Ratio:
+        return rows[one].rounds.ratio(one.depth, rows[other].rounds, other.depth)
+
     for second in others:
-        # The search timed them on one problem and in fewer rounds.
-        ratio = compare(taken[second], taken[first])
-        if search.requirement.error and ratio.value < 1 and ratio.p_value <= SIGNIFICANCE:
+        # The search timed them in fewer rounds.
+        faster = ratio(second, first)
+        if search.requirement.error and faster.value < 1 and faster.p_value <= SIGNIFICANCE:
             first, second = second, first
-            ratio = compare(taken[second], taken[first])
-        advice = replace(advice, runner_up=timed[second], next_ratio=ratio)
+        advice = replace(advice, runner_up=timed[second], next_ratio=ratio(second, first))
     for each in base:
-        ratio = compare(taken[first], taken[each])
-        advice = replace(advice, base=timed[each], base_ratio=ratio)
+        advice = replace(advice, base=timed[each], base_ratio=ratio(first, each))
     return replace(advice, chosen=timed[first])
 
 
-def with_training(advice: Advice, start: Problem) -> Advice:
+def with_training(advice: Advice, start: DictionaryProblem) -> Advice:
     """Return the advice with a sentence about two short trainings, of the advised estimator and of
     the runner-up.
 
     Both take the same number of steps from the same dictionary with the same optimizer. What counts
-    is by how much the outer loss has fallen, evaluated at the end with many more layers than either
-    has, and the processor time.
+    is by how much the outer loss has fallen, and the processor time.
     """
-    assert isinstance(start, DictionaryProblem), "a training was refused for others"
     pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
         return replace(advice, training="No training: there is no runner-up to compare with.")
-    # The outer loss is evaluated after more layers.
-    deep = 4 * max(each.depth for each in pair)
-
-    def loss(problem: DictionaryProblem) -> float:
-        with torch.no_grad():
-            return float(problem.outer_loss(pair[0].algorithm.run(problem, deep).codes))
-
-    before, falls, results = loss(start), [], []
+    falls, results = [], []
     for each in pair:
-        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS)
+        # A loss is evaluated before its step.
+        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)
-            trained = learner.fit(start, clock=time.process_time)
-        falls.append(before - loss(replace(start, **start.fields_at(trained.theta))))
-        took = text.seconds(trained.history["seconds"].iloc[-1])
-        results.append(f"by {falls[-1]:.3g} with {each} in {took}")
+            history = learner.fit(start, clock=time.process_time).history
+        losses, took = history["loss"].dropna(), text.seconds(history["seconds"].iloc[-1])
+        falls.append(losses.iloc[0] - losses.iloc[-1])
+        results.append(f"from {losses.iloc[0]:.4g} by {falls[-1]:.3g} with {each} in {took}")
     # Nearly as much is as good.
     holds = falls[0] >= 0.95 * falls[1] and falls[0] > 0
     verdict = "holds" if holds else "does not hold in this training: prefer the other"
-    fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
+    fell = f"{STEPS} steps of {OPTIMIZER}: the loss fell {', and '.join(results)}"
     return replace(advice, training=f"{fell}: the advice {verdict}.")

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .. import names, text
+from .. import names
 from ..algorithms import Algorithm
 from ..answers import NO_ROUNDS, Answer, Measured, Requirement, answer
 from ..data import Dataset, GivenProblems
@@ -29,7 +29,7 @@ from ..references.certified import default_target
 from ..references.records import SCORED, Reference
 from ..validation import check_choice
 from ..workers import Here
-from .statistics import tolerance_limit
+from .tolerance import tolerance_limit
 
 #: Windows and terms that are tried.
 NUMBERS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -155,8 +155,8 @@ class Search:
     Raises
     ------
     InvalidArgument
-        Where no seed has a reference to score against, where these are of different kinds, or their
-        bounds are above the required error.
+        Where no seed has a reference to score against, or their bounds are above the required
+        error.
     """
 
     def __init__(
@@ -193,8 +193,12 @@ class Search:
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.costs = (TIME, *[MEMORY] * (requirement.memory < inf))
         references = self.references(range(MORE))
-        self.seeds = [*references]
-        self.status = self._checked(references.values())
+        self.seeds, self.status = [*references], next(iter(references.values())).status
+        bound, error = max(each.bound for each in references.values()), requirement.error
+        if error is not None and error < bound:
+            raise InvalidArgument(
+                f"error={error:g} is below the references' bound {bound:.1e}: allow more than that"
+            )
 
     # -- measuring
 
@@ -206,30 +210,13 @@ class Search:
         }
         scored = {seed: each for seed, each in found.items() if each.status in SCORED}
         if not scored:
-            tried, first = text.count(len(found), "seed"), next(iter(found.values()))
+            first = next(iter(found.values()))
             raise InvalidArgument(
-                f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
+                f"no seed of {len(found)} has a reference to score against: {first.status}:"
+                f" {first.reason}"
             )
         self.unscorable += len(found) - len(scored)
         return scored
-
-    def _checked(self, references: Iterable[Reference]) -> str:
-        """Return the kind of the references; refuse different kinds, and bounds above the required
-        error.
-        """
-        kinds = sorted({each.status for each in references})
-        if len(kinds) > 1:
-            raise InvalidArgument(
-                f"references of different kinds ({', '.join(kinds)}) are not ranked together: fix"
-                " the loss"
-            )
-        bound, required = max(each.bound for each in references), self.requirement.error
-        if required is not None and required < bound:
-            raise InvalidArgument(
-                f"error={required:g} is below the references' bound {bound:.1e}: allow more than"
-                " that"
-            )
-        return kinds[0]
 
     def measure(
         self,
@@ -268,8 +255,10 @@ class Search:
         )
         run = Run(selection, self.store, rounds)
         run.fill(Here(), again=True)
-        for score, why in run.failures(costs=False):
-            self.failures.setdefault(score.made.name, f"{why.status}: {why.reason}")
+        for score in run.scores:
+            record = run.records[score]
+            if record.status != "ok":
+                self.failures.setdefault(score.made.name, f"{record.status}: {record.reason}")
         rows = [row for (row,) in run.measured().values()]
         return dict(zip(calls, rows, strict=True))
 
@@ -291,10 +280,7 @@ class Search:
                 if (getattr(each.estimator, "window", None) or 0) < depths[0]
             }
             rows = self.measure(calls, self.seeds[:FEW], self.costs, FEW_ROUNDS)
-            for each, row in rows.items():
-                if row.seconds.measured:
-                    # The rounds of another group are others.
-                    able[replace(row, rounds=NO_ROUNDS)] = each
+            able |= {row: each for each, row in rows.items() if row.seconds.measured}
             best, deepest = answer(able, required), depths[-1]
             # More layers never take less time.
             longer = 1.0 if best.reached else SLOWEST * max(1.0, EARLY / deepest)
@@ -315,28 +301,29 @@ class Search:
         ranked: dict[Candidate, Answer] = {}
         while len(ranked) < most:
             taken = [each.estimator.name for each in ranked]
-            left = [
-                row
+            # Medians decide: what was measured in other rounds has no ratio.
+            left = {
+                replace(row, rounds=NO_ROUNDS): each
                 for row, each in rows.items()
                 if each not in ranked and taken.count(each.estimator.name) < members
-            ]
+            }
             found = answer(left, self.requirement)
             if not found.source or found.reached is (self.requirement.error is None):
                 break
-            ranked[rows[found.source]] = found
+            ranked[left[found.source]] = found
         return ranked
 
     def refined(self, able: Mapping[Measured, Candidate]) -> dict[Candidate, Answer]:
         """Return the best candidates on more seeds, each at the depth that nearly all of these
         need.
         """
-        depths = {
-            each: self.needed(each, self.requirement.error, int(found.depth))
+        error = self.requirement.error
+        calls = {
+            each: [depth]
             for each, found in self.best(able, REFINED, MEMBERS).items()
+            if (depth := self.needed(each, error, int(found.depth)))
         }
-        calls = {each: [depth] for each, depth in depths.items() if depth}
-        # Of those that take the same time, memory decides.
-        rows = self.measure(calls, self.seeds, (MEMORY, TIME), MORE_ROUNDS)
+        rows = self.measure(calls, self.seeds, self.costs, MORE_ROUNDS)
         return self.best({row: each for each, row in rows.items()}, ADVISED, 1)
 
     def needed(self, candidate: Candidate, error: float | None, depth: int) -> int:

@@ -20,7 +20,7 @@ from ..workers import failure, restart_clock
 from .explanations import Array, Mistakes, distance, explain
 from .records import Distance, Measured, Record, everything_refused
 from .specimens import Specimen, changed
-from .truth import array, flat
+from .truth import array
 
 #: What a check measures.
 Measurements = Iterator[Measured | Distance]
@@ -258,7 +258,7 @@ def gradient_of(result: Estimate) -> Array:
 
 def codes_of(result: Estimate) -> Array:
     """Return an estimate's codes as a float64 array with one row per sample."""
-    return flat(result.codes.double())
+    return array(result.codes.double().flatten(1))
 
 
 def is_quotient(result: Estimate) -> bool:

@@ -48,8 +48,10 @@ from .specimens import (
     Specimen,
     changed,
     in_units,
+    named,
     specimens,
 )
+from .truth import REGULAR
 
 # --- tolerances, relative to the Euclidean norm of the expected value, and depths
 
@@ -95,7 +97,7 @@ KNOWN = "direct", "unrolled", "truncated", "implicit"
 FEW = tuple(each for each in DRAWN if each.few)
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers. An
 #: approximation may have the wrong sign in an entry, and so in all where there are few.
-REGULAR = (
+FALLING = (
     *specimens("square", "elastic net", "convolutional", "penalty", "ridge", algorithms=PLAIN),
     *(each for each in FEW if each.original.joint and each.original.theta.numel() > 3),
 )
@@ -109,7 +111,7 @@ LEADING = tuple(
 #: With so many samples that some take them by batches.
 MANY = tuple(each for each in FEW if each.original.code_shape[0] > 64)
 #: With small steps, so that layers far back still count.
-TINY = specimens("tiny", algorithms=("ista(step=0.01)",))
+TINY = (named("tiny", "reconstruction", "ista(step=0.01)"),)
 #: For means.
 VARIED = specimens("elastic net", algorithms=("fista",)) + FEW[::3] + MANY + TINY
 
@@ -328,7 +330,7 @@ def _angle(mine: Array, targets: dict[str, Array], depth: int) -> Measured:
     return measured
 
 
-@register(REGULAR, lambda subject: subject.claim == "approximate", seconds=0.3)
+@register(FALLING, lambda subject: subject.claim == "approximate", seconds=0.3)
 def check_approximation(subject: Subject) -> Measurements:
     """An approximation is within 90 degrees of a gradient that it may stand for."""
     depths, truth = (*SHALLOW, SETTLED, DEEP), subject.specimen.truth
@@ -428,9 +430,9 @@ def _claims_consistency(subject: Subject) -> bool:
 
 
 @register(
-    REGULAR + LEADING,
+    FALLING + LEADING,
     lambda subject: (
-        (subject.specimen in REGULAR or subject.claim == "approximate")
+        (subject.specimen in FALLING or subject.claim == "approximate")
         and subject.claim != "stochastic"
         and _claims_consistency(subject)
     ),
@@ -441,9 +443,9 @@ def check_consistency(subject: Subject) -> Measurements:
     `consistent_for`.
     """
     truth = subject.specimen.truth
-    deep = DEEP * (1 if subject.specimen in REGULAR else 4)
+    deep = DEEP * (1 if subject.specimen in FALLING else 4)
     left = distance(truth.codes(deep), truth.codes(2 * deep))
-    if left > VANISHED / 10 or not truth.regular:
+    if left > VANISHED / 10 or truth.implicit(deep).condition > REGULAR:
         # Some drawn ones are slower.
         return
     if "window" in subject.options:
@@ -507,11 +509,12 @@ def check_single_precision(subject: Subject) -> Measurements:
     problems.
     """
     specimen, size = subject.specimen, None
-    if subject.claim in ("implicit", "approximate") and not specimen.truth.regular:
-        # No claim is made about singular systems, in which single precision counts other ranks.
-        return
     exact = specimen in GRID
     depth = FAR[0] if specimen in TINY else SETTLED if exact else 4
+    solves = subject.claim in ("implicit", "approximate")
+    if solves and specimen.truth.implicit(depth).condition > REGULAR:
+        # No claim is made about singular systems, in which single precision counts other ranks.
+        return
     single, double = (subject.estimate(depth, dtype) for dtype in (torch.float32, torch.float64))
     expected, quotient = gradient_of(double), is_quotient(double)
     limit = SINGLE_QUOTIENT if quotient else SINGLE

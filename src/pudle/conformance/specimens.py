@@ -9,11 +9,12 @@ All are the same in every run, because their streams are named.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -223,12 +224,19 @@ MOST_CODES, MOST = 5_000, 500_000
 WORK = 10_000_000
 #: The datasets of a round, those with the most options more often, and the rounds.
 OWN = "iteration"
-SPARSE, IMAGES = "bernoulli_gaussian", "convolutional"
-DATASETS = [SPARSE, OWN, IMAGES, "noisy_crops", "penalty_selection", SPARSE, IMAGES, "equilibrium"]
-DATASETS += [SPARSE, "ridge", "penalty_selection", SPARSE, IMAGES, OWN, SPARSE]
-ROUNDS, OTHERS = 8, 4
-#: Thresholding rules, and the most draws of an algorithm that refuses some.
-RULES, MOST_TRIES = ("soft", "soft", "decaying(decay=0.8)", "decaying(decay=0.97)", "hard"), 100
+SPARSE, IMAGES, LEARNED = "bernoulli_gaussian", "convolutional", "noisy_crops"
+SELECTION = "penalty_selection"
+DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES, "equilibrium", SPARSE]
+DATASETS += ["ridge", SELECTION, SPARSE, IMAGES, OWN, LEARNED, SPARSE]
+ROUNDS, OTHERS = 7, 4
+#: Algorithms by name, those of users among them, and those that are drawn most often.
+ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
+USUAL = "ista", "ista", "fista", "fista", "heavy_ball", "relaxed"
+#: Thresholding rules, with a place for a threshold, one that a user has written, and derived
+#: classes.
+RULES = "soft", "decaying(decay=0.8)", "decaying(decay=0.97)", "hard", "hard(threshold={})"
+OWN_RULE = "own"
+DERIVED = "", "", "", "", "derived", "apart"
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[object]] = {
     "n_samples": (1, 1, 2, 3, 7, 17, 40, 65, 130, 300),
@@ -247,13 +255,45 @@ OPTIONS: dict[str, Sequence[object]] = {
     "supervised": (False, True),
     "learned_penalties": (True,),
     "observations": ("random",),
-    "seed": range(1000),
+    "kappa": (3.0, 10.0),
 }
 
 
-def pick(random: Generator, choices: Sequence[T]) -> T:
-    """Draw one of some choices."""
-    return choices[random.integers(len(choices))]
+@dataclass
+class Draw:
+    """Draws options one after the other, each such that it meets options that it has not met
+    before: mistakes often need two.
+
+    Attributes
+    ----------
+    random : Generator
+    met : set
+        Pairs of options that have met in earlier draws.
+    chosen : list
+        The options of this draw.
+    """
+
+    random: Generator
+    met: set[object]
+    chosen: list[object] = field(default_factory=list)
+
+    def pick(self, name: str, choices: Sequence[T]) -> T:
+        """Draw an option from some choices."""
+
+        def new_pairs(place: int) -> int:
+            return sum((other, (name, place)) not in self.met for other in self.chosen)
+
+        best = max(self.random.permutation(len(choices)).tolist(), key=new_pairs)
+        self.chosen.append((name, best))
+        return choices[best]
+
+    def flip(self, name: str) -> bool:
+        """Draw whether an option is taken."""
+        return self.pick(name, (False, True))
+
+    def keep(self) -> None:
+        """Keep the pairs of this draw."""
+        self.met.update(itertools.combinations(self.chosen, 2))
 
 
 def _factors(random: Generator, *shape: int) -> Tensor:
@@ -276,7 +316,10 @@ def _penalties(problem: Any, random: Generator) -> Tensor:
 
 #: What is added to a problem, by the name of the field, where the field takes it.
 CHANGES: dict[str, Callable[[Any, Generator], object]] = {
-    "generating_codes": lambda problem, random: None,
+    "generating_dictionary": lambda problem, random: [None, 0.9 * problem.dictionary][
+        random.integers(2)
+    ],
+    "generating_codes": lambda problem, random: _factors(random, *problem.code_shape),
     "observations": _observations,
     "dictionary": lambda problem, random: problem.dictionary * _factors(random, 1),
     "penalty": _penalties,
@@ -289,98 +332,113 @@ CHANGES: dict[str, Callable[[Any, Generator], object]] = {
 }
 
 
-def _added(problem: Problem, random: Generator) -> tuple[Problem, str]:
+def _added(draw: Draw, problem: Problem) -> tuple[Problem, str]:
     """Return a problem with some of what no dataset makes, and what that is."""
     told = ""
     for name, change in CHANGES.items():
-        if name in options_of(problem) and random.random() < 0.3:
+        if name in options_of(problem) and draw.flip(f"another {name}"):
             with suppress(InvalidArgument):
-                problem = changed(problem, **{name: change(problem, random)})
+                problem = changed(problem, **{name: change(problem, draw.random)})
                 told += f", another {name}"
-    if "penalty" in dir(problem) and random.random() < 0.15:
-        kind = brought.derived(type(problem), bool(random.integers(2)))
-        return kind(**options_of(problem)), f"{told}, a derived class"
-    unit = pick(random, (1.0, 1.0, 2.0**-10, 2.0**13))
+    unit = draw.pick("unit", (1.0, 1.0, 2.0**-10, 2.0**13))
     return changed(problem, **in_units(problem, unit)), f"{told}, in units of {unit:g}"
 
 
-def _problem(name: str, random: Generator) -> tuple[Problem, str, str]:
-    """Draw a problem of a dataset that is not too large, its loss and what it is made of."""
+def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str, str]:
+    """Draw a problem of a dataset, its loss and what it is made of."""
     if name == OWN:
-        return brought.own_iteration(random), "function", OWN
+        return brought.own_iteration(draw.random), "function", OWN
     cls = entries("datasets")[name]
     taken = [each.name for each in names.options(cls) if each.name in OPTIONS]
-    while True:
-        with suppress(InvalidArgument):
-            dataset = cls(**{each: pick(random, OPTIONS[each]) for each in taken})
-            loss = pick(random, dataset.losses)
-            problem, told = _added(dataset.problem(loss), random)
-            codes = math.prod(problem.code_shape)
-            if codes <= MOST_CODES and codes * problem.theta.numel() <= MOST:
-                loss = "function" if callable(getattr(problem, "loss", "")) else loss
-                return problem, loss, names.text(dataset) + told
+    dataset = cls(**{each: draw.pick(each, OPTIONS[each]) for each in taken}, seed=seed)
+    loss = draw.pick("loss", dataset.losses)
+    problem, told = _added(draw, dataset.problem(loss))
+    codes = math.prod(problem.code_shape)
+    if codes > MOST_CODES or codes * problem.theta.numel() > MOST:
+        raise InvalidArgument(f"{names.text(dataset)} is too large")
+    loss = "function" if callable(getattr(problem, "loss", "")) else loss
+    return problem, loss, names.text(dataset) + told
 
 
-def _algorithm(cls: type[Algorithm], seed: int, problem: Problem, initial: Tensor) -> Algorithm:
-    """Draw the options of an algorithm, in proportion to a problem, until it takes them."""
-    random = generator(seed, "conformance algorithm")
-    taken = [each.name for each in names.options(cls)]
-    curvature = problem.lipschitz_constant if "step" in taken else 1.0
-    penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
-    for _ in range(MOST_TRIES):
-        rules = *RULES, Hard(random.uniform(0.5, 2) * penalty / curvature), brought.Squeeze()
-        rule, step = pick(random, rules), pick(random, (None, 0.4, 0.9, 1.5))
-        if isinstance(rule, Hard) or issubclass(cls, Fista | Noodl):
-            # Beyond 1/L neither acceleration nor hard thresholding need converge.
-            step = step and min(step, 1.0)
-        values = {
-            "step": step and step / curvature,
+@dataclass(frozen=True)
+class Proportions:
+    """An algorithm whose numbers are in proportion to a problem: its step to 1/L, its thresholds to
+    the penalty, and its warm start to some codes.
+    """
+
+    cls: type[Algorithm]
+    step: float | None
+    rule: str
+    restart: bool
+    warm: float
+
+    def __call__(self, problem: Problem, initial: Tensor) -> Algorithm:
+        """Return the algorithm for a problem and the codes of a warm start."""
+        taken = [each.name for each in names.options(self.cls)]
+        unit = 1 / problem.lipschitz_constant if "step" in taken else 1.0
+        penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
+        threshold = 1.2 * penalty * unit
+        rule = brought.Squeeze() if self.rule == OWN_RULE else self.rule.format(threshold)
+        values: Fields = {
+            "step": self.step and self.step * unit,
             "thresholding": rule,
-            "restart": random.random() < 0.5,
-            "lower_bound": random.uniform(0.3, 2) * penalty,
-            "steps": tuple(random.uniform(0.2, 1, random.integers(4)) / curvature),
-            "thresholds": tuple(random.uniform(0.5, 2, random.integers(3)) * penalty / curvature),
+            "restart": self.restart,
+            "initial": self.warm * initial if self.warm else None,
         }
-        warm = pick(random, (None, None, 0.2 * initial, 2.0 * initial))
-        with suppress(InvalidArgument):
-            return cls(**{name: values[name] for name in taken if name in values}, initial=warm)
-    return cls()
+        if issubclass(self.cls, Noodl):
+            # It has higher thresholds in place of a warm start, and maybe updates of its own.
+            higher = 1 + self.warm
+            values |= {"thresholding": Hard(higher * threshold), "initial": None}
+            values["lower_bound"] = higher * penalty
+            if self.restart:
+                values |= {"steps": (0.5 * unit,), "thresholds": (threshold, 0.5 * threshold)}
+        return self.cls(**{name: values[name] for name in (*taken, "initial") if name in values})
 
 
-#: Algorithms by name, those of users among them, and those that are drawn most often.
-ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
-USUAL = "ista", "ista", "fista", "fista", "heavy_ball", "relaxed"
-
-
-def _drawn(index: int, dataset: str, algorithm: str = "") -> Specimen:
-    """Draw a specimen of a dataset, and of an algorithm."""
-    random = generator(index, "conformance draw")
-    problem, loss, told = _problem(dataset, random)
-    algorithm = algorithm or pick(random, USUAL)
+def _specimen(draw: Draw, index: int, dataset: str, algorithm: str) -> Specimen:
+    """Draw a specimen of a dataset and of an algorithm, or a usual one if there is no name."""
+    problem, loss, told = _problem(draw, dataset, index)
     if isinstance(problem, FixedPoint):
         algorithm = problem.default_algorithm
+    cls = ALGORITHMS[algorithm or draw.pick("algorithm", USUAL)]
+    if not algorithm and "penalty" in dir(problem) and (kind := draw.pick("class", DERIVED)):
+        derived = brought.derived(type(problem), kind == "apart")
+        problem, told = derived(**options_of(problem)), f"{told}, a class {kind}"
+    rule = draw.pick("rule", (*RULES, OWN_RULE))
+    # Beyond 1/L neither acceleration nor hard thresholding need converge.
+    slow = "hard" in rule or issubclass(cls, Fista | Noodl)
+    step = draw.pick("step", (None, None, 0.4, 0.9, 0.9 if slow else 1.5))
+    warm = draw.pick("warm", (0.0, 0.0, 0.2, 2.0))
     work = math.prod(problem.code_shape) * problem.theta.numel()
-    great = min(pick(random, (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
-    scattered = random.random() < 0.35
-    depths = [great, int(random.integers(3)), int(great ** random.random())]
+    great = min(draw.pick("depth", (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
+    depths = [great, int(draw.random.integers(3)), int(great ** draw.random.random())]
+    scattered = draw.flip("scattered")
     return Specimen(
         f"{dataset} #{index}",
         loss,
-        algorithm,
+        cls.name,
         problem,
-        partial(_algorithm, ALGORITHMS[algorithm], index),
-        [*depths, pick(random, depths)],
+        Proportions(cls, step, rule, draw.flip("restart"), warm),
+        [*depths, depths[index % 3]],
         told + ", scattered in memory" * scattered,
         scattered,
     )
 
 
-def _turns() -> Iterator[tuple[str, ...]]:
-    """Yield what specimens are drawn of: all datasets, and algorithms that are not usual."""
-    for dataset in DATASETS * ROUNDS:
-        yield (dataset,)
-    for algorithm in [name for name in ALGORITHMS if name not in (*USUAL, "iteration")] * OTHERS:
-        yield SPARSE, algorithm
+def _drawn() -> Iterator[Specimen]:
+    """Yield specimens of all datasets, and of the algorithms that are not usual."""
+    turns = [(dataset, "") for dataset in DATASETS * ROUNDS]
+    others = [name for name in ALGORITHMS if name not in (*USUAL, "iteration")]
+    turns += [(SPARSE, name) for name in others * OTHERS]
+    met: dict[str, set[object]] = {dataset: set() for dataset in DATASETS}
+    for index, (dataset, algorithm) in enumerate(turns):
+        random, specimen = generator(index, "conformance draw"), None
+        while specimen is None:
+            draw = Draw(random, met[dataset])
+            with suppress(InvalidArgument):
+                specimen = _specimen(draw, index, dataset, algorithm)
+            draw.keep()
+        yield specimen
 
 
-DRAWN = tuple(_drawn(index, *turn) for index, turn in enumerate(_turns()))
+DRAWN = tuple(_drawn())

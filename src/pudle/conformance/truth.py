@@ -4,8 +4,6 @@ differentiation through them, and dense implicit solves, all in float64.
 No estimator and no kernel is used. Tests hold it to closed forms in numpy, on every specimen.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, State
+from ..algorithms.algorithm import run_layers
 from ..errors import UnsupportedProblem
 from ..problems import Problem
 from ..problems.linearized import gradients
@@ -35,17 +34,12 @@ class Implicit(NamedTuple):
     """
 
     gradient: Array
-    condition: float
+    condition: float = 1.0
 
 
 def array(tensor: Tensor) -> Array:
     """Return a tensor as an array."""
     return tensor.numpy(force=True)
-
-
-def flat(tensor: Tensor) -> Array:
-    """Return a tensor as an array with one row per sample."""
-    return array(tensor.flatten(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +49,6 @@ class Truth:
     problem: Problem
     algorithm: Algorithm
 
-    @property
-    def theta(self) -> Array:
-        """The value of the outer parameter."""
-        return array(self.problem.theta)
-
     @cached_property
     def step(self) -> float:
         """The step, which is a constant of the layers."""
@@ -67,26 +56,17 @@ class Truth:
 
     def run(self, problem: Problem, state: State, layers: int) -> State:
         """Return the state after some layers from another, on the problem at some theta."""
-        for _ in range(layers):
-            state = self.algorithm.advance(problem, state, self.step)
-        return state
+        return run_layers.plain(problem, self.algorithm, state, layers, (), self.step)[layers]
 
-    @cached_property
-    def _states(self) -> dict[int, State]:
-        return {0: self.algorithm.start(self.problem)}
-
+    @cache  # noqa: B019  # specimens are few, and live as long as the process
     @torch.no_grad()
     def state(self, depth: int) -> State:
-        """Return the state after `depth` layers, from the deepest before it that is known."""
-        known = max(each for each in self._states if each <= depth)
-        if known < depth:
-            later = self.run(self.problem, self._states[known], depth - known)
-            self._states[depth] = later
-        return self._states[depth]
+        """Return the state after `depth` layers."""
+        return self.run(self.problem, self.algorithm.start(self.problem), depth)
 
     def codes(self, depth: int) -> Array:
         """Return the codes after `depth` layers, one row per sample."""
-        return flat(self.state(depth).codes)
+        return array(self.state(depth).codes.flatten(1))
 
     @cached_property
     @torch.no_grad()
@@ -98,7 +78,7 @@ class Truth:
         loss = float(self.problem.with_theta(theta.abs()).outer_loss(codes.abs()).abs())
         return loss / (float(theta.norm()) or 1.0)
 
-    @cache  # noqa: B019  # specimens are few, and live as long as the process
+    @cache  # noqa: B019
     @torch.enable_grad()
     def unrolled(self, depth: int, window: int | None = None) -> Array:
         """Return the gradient through the last `window` layers, or all; a window of 0 leaves the
@@ -107,8 +87,8 @@ class Truth:
         layers = depth if window is None else min(window, depth)
         theta = self.problem.theta.detach().requires_grad_()
         live = self.problem.with_theta(theta)
-        state = self.run(live, self.state(depth - layers), layers)
-        return array(gradients(live.outer_loss(state.codes), (theta,))[0])
+        codes = self.run(live, self.state(depth - layers), layers).codes
+        return array(gradients(live.outer_loss(codes), (theta,))[0])
 
     @cache  # noqa: B019
     @torch.enable_grad()
@@ -116,14 +96,12 @@ class Truth:
         """Return the gradient of the implicit function theorem at the codes of a depth, from
         minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them.
         """
-        problem, codes = self.problem, self.state(depth).codes.detach()
-        last = codes
-        if ahead:
-            last = self.algorithm.plain_layer(problem, codes, self.step, depth).detach()
-        theta = problem.theta.detach().requires_grad_()
-        live, leaf = problem.with_theta(theta), codes.clone().requires_grad_()
+        problem, codes = self.problem, self.state(depth).codes
+        theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
+        live, last = problem.with_theta(theta), codes
         loss, slope = live.outer_loss(leaf), live.stationarity(leaf)
         if ahead and hasattr(live, "penalty"):
+            last = self.algorithm.plain_layer(problem, codes, self.step, depth)
             # Signs that the codes do not have yet.
             slope = slope + live.penalty * (problem.piece(last) - problem.piece(codes))
         (right,) = gradients(loss, (leaf,), keep_graph=True)
@@ -137,32 +115,26 @@ class Truth:
         """Solve the transposed systems of the derivative of `slope` in `leaf` on the active sets;
         return the solution and the largest condition number.
         """
+        rows = 1 if self.problem.joint else len(leaf)
+        mask, right = active.reshape(rows, -1), right.reshape(rows, -1)
+        # Rows depend on no other row: one product differentiates an entry in all rows.
+        matrices = torch.stack(
+            [
+                gradients(slope, (leaf,), unit.expand_as(mask).reshape_as(leaf), keep_graph=True)[0]
+                for unit in torch.eye(mask.shape[1]).to(leaf)
+            ],
+            -1,
+        ).reshape(rows, *mask.shape[1:] * 2)
         if self.problem.joint:
             # The derivative of a contraction and the identity, whose difference is regular.
-            (matrix,) = _jacobians(slope, leaf, 1)
-            return torch.linalg.solve(matrix.mT, right.flatten()).reshape(leaf.shape), 1.0
-        matrices, mask = _jacobians(slope, leaf, len(leaf)).mT, active.flatten(1)
+            return torch.linalg.solve(matrices, right).reshape_as(leaf), 1.0
         matrices = matrices * (mask[:, :, None] & mask[:, None, :])
-        left, values, others = torch.linalg.svd(matrices)
-        kept = values > SINGULAR * values[:, :1]
-        scaled = (left.mT @ (mask * right.flatten(1))[..., None])[..., 0]
-        scaled = torch.where(kept, scaled / torch.where(kept, values, 1), 0)
-        solution = (others.mT @ scaled[..., None]).reshape(leaf.shape)
-        smallest = values.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))[:, 0]
-        conditions = torch.where(mask.any(1), values[:, 0] / smallest, 1)
-        return solution, float(conditions.max())
-
-    @cached_property
-    def regular(self) -> bool:
-        """Tell whether a minimization is as well conditioned as accurate solves need, whatever is
-        active.
-        """
-        if self.problem.joint:
-            return True
-        leaf = self.problem.initial_codes().requires_grad_()
-        hessian = _jacobians(self.problem.stationarity(leaf), leaf, len(leaf))[0]
-        values = torch.linalg.eigvalsh(hessian)
-        return bool(values[0] * REGULAR > values[-1])
+        found = torch.linalg.lstsq(
+            matrices, (mask * right)[..., None], rcond=SINGULAR, driver="gelsd"
+        )
+        values, last = found.singular_values, (mask.sum(1, keepdim=True) - 1).clamp(min=0)
+        conditions = torch.where(mask.any(1), values[:, 0] / values.gather(1, last)[:, 0], 1)
+        return found.solution.reshape_as(leaf), float(conditions.max())
 
     @cached_property
     def limit(self) -> Array:
@@ -174,15 +146,3 @@ class Truth:
             if reference.status in certified.SCORED:
                 return array(reference.gradient)
         return self.implicit(CONVERGED).gradient
-
-
-def _jacobians(image: Tensor, leaf: Tensor, rows: int) -> Tensor:
-    """Return the derivative of each of some rows in the same row of a leaf, on which no other row
-    depends; shape (rows, p, p).
-    """
-    units = torch.eye(leaf.numel() // rows, dtype=leaf.dtype)
-    lines = [
-        gradients(image, (leaf,), unit.expand(rows, -1).reshape(leaf.shape), keep_graph=True)[0]
-        for unit in units
-    ]
-    return torch.stack([line.reshape(rows, -1) for line in lines], 1)

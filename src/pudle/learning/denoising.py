@@ -69,13 +69,7 @@ def denoise(
     for down, right in itertools.product(range(surplus + 1), repeat=2):
         margins = (down, surplus - down), (right, surplus - right)
         view = np.pad(image - mean, margins, mode="symmetric")[None, None]
-        noisy = replace(
-            problem,
-            observations=problem.dictionary.new_tensor(view),
-            targets=None,
-            generating_dictionary=None,
-            generating_codes=None,
-        )
+        noisy = replace(problem, observations=problem.dictionary.new_tensor(view), targets=None)
         with torch.no_grad():
             made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
         total += made.astype(float)[down : down + height, right : right + width]

@@ -11,6 +11,7 @@ from synthetic import crops, denoising
 from pudle import text
 from pudle.learning.images import psnr
 from pudle.reports.learning import denoising as reported
+from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 
 
@@ -21,16 +22,17 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
         denoising("b", "BM3D", "", 0.2, shifted=False),
         denoising("c", "alternating, lasso", "alternating", 0.25),
     )
-    ((title, methods),) = reported.Denoising().groups(results).items()
-    assert title == "photographs, 68 images, noise standard deviation 0.1 (0-255 scale)"
-    table = framed(reported.table(methods)).set_index("method")
+    (section,) = sections(results)
+    (block,) = section.blocks
+    assert block.heading == "photographs, 68 images, noise standard deviation 0.1 (0-255 scale)"
+    table = framed(block.tables[0][0]).set_index("method")
     assert [*table.index] == ["alternating, lasso", "BM3D", "backprop, reconstruction"]
     assert table["noisy"].tolist() == ["20.00 dB"] * 3
     assert table.loc["BM3D", "PSNR"].best
     assert table.loc["alternating, lasso", "PSNR with shifts"].best
     assert table.loc["BM3D", ["training", "steps", "PSNR with shifts"]].tolist() == [text.DASH] * 3
     for told in ("`alternating` (lasso)", "38.04 dB, 18.04 dB above", "BM3D, 4.06 dB less"):
-        assert told in reported.answer(methods)
+        assert told in block.answer
 
 
 def test_images_and_filters_are_in_the_page_and_described(tmp_path):
@@ -40,8 +42,9 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
         denoising("b", "BM3D", left=0.25, shifted=False),
     )
     ((title, methods),) = reported.Denoising().groups(results).items()
-    images = reported.image_gallery(title, methods)
-    filters = reported.filter_gallery(title, methods)
+    images, filters = (
+        make(title, methods) for make in (reported.image_gallery, reported.filter_gallery)
+    )
     clean, noisy = crops()
     before = psnr(clean, noisy, clip=False)
     # Half of the noise, half of that with shifts, is 12.04 dB less; a quarter as well.

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from stored_experiments import experiments, framed, only
+from stored_experiments import experiments, framed
 from synthetic import baseline, training
 
 from pudle import text
-from pudle.reports.learning import recovery
 from pudle.reports.learning.sections import sections
 from pudle.reports.learning.study import POINTS
 from pudle.reports.report import Report
@@ -14,7 +13,8 @@ from pudle.reports.report import Report
 
 def answer(home, *records):
     """Return the conclusion on experiments of one dataset."""
-    return recovery.answer(only(recovery.Recovery(), experiments(home, *records)))
+    (section,) = sections(experiments(home, *records))
+    return section.blocks[0].answer
 
 
 def pictures(home, *records):
@@ -42,8 +42,9 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     ]
     dead = training("dead", "analytic", 9.0, status="diverged", reason="no")
     results = experiments(tmp_path, *records, dead)
-    methods = only(recovery.Recovery(), results)
-    table = framed(recovery.table(methods)).set_index(["method", "layers"])
+    (section,) = sections(results)
+    (block,) = section.blocks
+    table = framed(block.tables[0][0]).set_index(["method", "layers"])
     for column in ("error at end", "relative error", "support recovered"):
         best = {place for place, cell in table[column].items() if cell.best}
         assert best == {("backprop", "50"), ("analytic", "50")}
@@ -52,7 +53,7 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     report = Report(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
     for told in ("At 25 layers `backprop` recovers best", fast, slow, "4.5 times"):
-        assert told in recovery.answer(methods)
+        assert told in block.answer
 
 
 def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(tmp_path):

@@ -2,10 +2,10 @@
 
 from living_page import data, html, texts
 from parsed_page import ParsedPage
-from stored_experiments import experiments, framed, headings, only, run_report
+from stored_experiments import experiments, framed, headings, run_report
 from synthetic import experiment, training
 
-from pudle.reports.learning import recovery
+from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 
 
@@ -41,6 +41,7 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
     problems = set(texts(data(page)["tables"]["problems"]))
     assert {"install bm3d", "not finished after 9 s", "BM3D"} <= problems
     # In the table of its group it has a row without any number.
-    (row,) = framed(recovery.table(only(recovery.Recovery(), results))).to_dict("records")
-    assert (row["status"], row["error at end"], row["steps"]) == ("timeout", "–", "–")
+    (section,) = sections(results)
+    (row,) = framed(section.blocks[0].tables[0][0]).to_dict("records")
+    assert row == {"method": "backprop", "layers": "25", "status": "timeout"}
     assert "denoising" not in headings(page)
