@@ -1,10 +1,8 @@
 """A table of the user's own: samples as rows of a file."""
 
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from pudle.data import Draw, path_option
+from pudle.data import PATH, Draw, FloatArray
 from pudle.data.tables import OwnRows, draw_from, read_table
 
 
@@ -39,17 +37,17 @@ class Array(OwnRows):
     seed : int
     """
 
-    path: str = path_option(MISSING)
-    dictionary: str | None = path_option()
+    path: str = field(metadata=PATH)
+    dictionary: str | None = field(default=None, metadata=PATH)
     n_components: int | None = None
-    penalty: float | None = None  # type: ignore[assignment]
+    penalty: float | None = None
     n_samples: int | None = None
     standardize: bool = False
     seed: int = 0
 
     name = "array"
 
-    def read(self, atoms: np.ndarray | None) -> Draw:
+    def read(self, atoms: FloatArray | None) -> Draw:
         return draw_from(
             read_table(self.path),
             self.generator(),

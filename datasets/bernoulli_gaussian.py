@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pudle.data import FloatArray
 from pudle.data.atoms import SyntheticDataset
 from pudle.validation import check_options
 
@@ -58,6 +59,6 @@ class BernoulliGaussian(SyntheticDataset):
     def __post_init__(self) -> None:
         check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
 
-    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
         present = random.random(shape) < self.density
         return np.where(present, random.standard_normal(shape), 0.0)

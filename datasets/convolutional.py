@@ -69,7 +69,10 @@ class Convolutional(ConvolutionalDataset):
             (self.n_samples, self.channels, self.size, self.size)
         )
         model = ConvolutionalSparseCoding(
-            observations=noise, dictionary=generating, penalty=self.penalty, stride=self.stride
+            observations=torch.as_tensor(noise),
+            dictionary=torch.as_tensor(generating),
+            penalty=self.penalty,
+            stride=self.stride,
         )
         present = random.random(model.code_shape) < self.density
         codes = present * random.uniform(1.0, 2.0, present.shape)

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from pudle.data import Draw, SparseCodingDataset, check_options
 from pudle.data.atoms import normalize_rows, split_atoms
+from pudle.data.images import handwritten_digits
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,10 @@ class Digits(SparseCodingDataset):
         " Repository, 1998",
     )
 
-    __post_init__ = check_options
+    def __post_init__(self) -> None:
+        check_options(self)
 
     def draw(self) -> Draw:
-        from sklearn.datasets import load_digits  # slow to import, and listing datasets must not be
-
-        random = self.generator()
-        digits = normalize_rows(random.permutation(load_digits().data / 16))
+        random, images = self.generator(), handwritten_digits()[0]
+        digits = normalize_rows(random.permutation(images.reshape(-1, 64)))
         return Draw(*split_atoms([digits], self.n_components, self.n_samples, random, "the digits"))

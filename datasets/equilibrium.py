@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pudle.data import ArraysDataset, ToTensor, check_options
+from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
+from pudle.data.images import handwritten_digits
 from pudle.problems import FixedPoint
 
 #: Images and classes of scikit-learn's digits, and the pixels of an image after averaging over
@@ -56,12 +57,10 @@ class Equilibrium(ArraysDataset):
 
     def make(self, loss: str, tensor: ToTensor) -> FixedPoint:
         """Draw images and weights; the one outer loss is the mean ``cross_entropy`` over images."""
-        from sklearn.datasets import load_digits  # slow to import, and only needed here
-
-        digits, random, width = load_digits(), self.generator(), self.n_components
+        (digits, targets), random, width = handwritten_digits(), self.generator(), self.n_components
         chosen = random.permutation(IMAGES)[: self.n_samples]
-        blocks = digits.images[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, PIXELS)
-        images, labels = tensor(blocks / 16), torch.as_tensor(digits.target[chosen])
+        blocks: FloatArray = digits[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4))
+        images, labels = tensor(blocks.reshape(-1, PIXELS)), torch.as_tensor(targets[chosen])
         # The recurrent, the inward, the bias and the outward weights.
         weights = (
             self.contraction * np.linalg.qr(random.standard_normal((width, width)))[0],
@@ -71,7 +70,7 @@ class Equilibrium(ArraysDataset):
         )
 
         def cut(theta: Tensor) -> list[Tensor]:
-            pieces = theta.split([each.size for each in weights])
+            pieces = torch.split(theta, [each.size for each in weights])
             return [piece.reshape(each.shape) for piece, each in zip(pieces, weights, strict=True)]
 
         def step(codes: Tensor, theta: Tensor) -> Tensor:

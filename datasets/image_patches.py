@@ -1,8 +1,8 @@
 """Patches of real photographs, and a dictionary of such patches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pudle.data import Draw, SparseCodingDataset, check_options, path_option
+from pudle.data import PATH, Draw, SparseCodingDataset, check_options
 from pudle.data.images import ImageDataset
 
 
@@ -34,7 +34,7 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     seed : int
     """
 
-    folder: str | None = path_option()
+    folder: str | None = field(default=None, metadata=PATH)
     n_samples: int = 1000
     size: int = 8
     n_components: int = 128

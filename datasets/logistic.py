@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pudle.data import ArraysDataset, ToTensor, check_options
+from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.problems import FixedPoint
 
 
@@ -64,19 +65,21 @@ class LogisticRegression(ArraysDataset):
     )
     losses = ("held_out",)
 
-    __post_init__ = check_options
+    def __post_init__(self) -> None:
+        check_options(self)
 
     def make(self, loss: str, tensor: ToTensor) -> FixedPoint:
         from sklearn.datasets import load_breast_cancer  # slow to import, and only needed here
 
-        features, labels = load_breast_cancer(return_X_y=True)
+        tumors: tuple[FloatArray, NDArray[np.int64]] = load_breast_cancer(return_X_y=True)
+        features, labels = tumors
         order = self.generator().permutation(len(features))
         half = len(order) // 2
         rows = order[:half]
         features = (features - features[rows].mean(0)) / features[rows].std(0)
         # A row times its label: the loss depends on x and y through their product alone.
         signed = (2.0 * labels - 1)[:, None] * features
-        curvature = np.linalg.norm(signed[rows], 2) ** 2 / (4 * half)
+        curvature = float(np.linalg.norm(signed[rows], 2)) ** 2 / (4 * half)
         training, held_out = tensor(signed[rows]), tensor(signed[order[half:]])
         # Rounded as the data are.
         step_size = float(tensor(np.array(1 / (curvature + self.penalty))))

@@ -1,14 +1,14 @@
 """An array on disk that may be larger than memory."""
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from pudle.data import Draw, path_option
-from pudle.data.tables import MOST_ROWS, OwnRows, draw_from, open_rows
+from pudle.data import PATH, Draw, FloatArray
+from pudle.data.dataset import to_tensor
+from pudle.data.tables import MOST_ROWS, OwnRows, RowsOnDisk, draw_from
 from pudle.errors import InvalidArgument
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer
@@ -16,7 +16,7 @@ from pudle.validation import check_integer
 
 @dataclass(frozen=True)
 class MemoryMapped(OwnRows):
-    """Samples on disk: an .npy file, a Zarr array, or a Hugging Face dataset.
+    """Samples on disk, the rows of an .npy file.
 
     A draw reads `n_samples` rows, which the seed chooses, and no others. `batches` yields all rows
     as problems of a few each, over which `pudle.mean_estimate` takes the mean: memory is that of
@@ -28,13 +28,10 @@ class MemoryMapped(OwnRows):
     Parameters
     ----------
     path : str
-        An .npy file, the folder of a Zarr array, or a folder that Hugging Face's ``save_to_disk``
-        wrote; samples as rows.
+        An .npy file, samples as rows.
     dictionary : str, optional
         An .npy file of shape (m, p), atoms as columns; by default scikit-learn learns one, as for
         the dataset ``array``, from at most 1000 rows that are not among those drawn.
-    column : str, optional
-        Column of a Hugging Face dataset.
     n_samples : int
         Number of rows of a draw.
     n_components : int, optional
@@ -45,44 +42,49 @@ class MemoryMapped(OwnRows):
     seed : int
     """
 
-    path: str = path_option(MISSING)
-    dictionary: str | None = path_option()
-    column: str | None = None
+    path: str = field(metadata=PATH)
+    dictionary: str | None = field(default=None, metadata=PATH)
     n_samples: int = 1000
     n_components: int | None = None
-    penalty: float | None = None  # type: ignore[assignment]
+    penalty: float | None = None
     seed: int = 0
 
     name = "memory_mapped"
 
-    def read(self, atoms: np.ndarray | None) -> Draw:
-        total, read_rows = open_rows(self.path, self.column)
-        if self.n_samples > total:
+    def read(self, atoms: FloatArray | None) -> Draw:
+        rows = RowsOnDisk(self.path)
+        if self.n_samples > rows.total:
             raise InvalidArgument(
-                f"n_samples={self.n_samples} is above the {total} rows of path={self.path!r}:"
+                f"n_samples={self.n_samples} is above the {rows.total} rows of path={self.path!r}:"
                 " lower it"
             )
-        random = self.generator()
-        wanted = self.n_samples if atoms is not None else min(self.n_samples + MOST_ROWS, total)
-        places = np.sort(random.choice(total, wanted, replace=False))
-        return draw_from(read_rows(places), random, atoms, self.n_components, self.n_samples)
+        random, wanted = self.generator(), self.n_samples
+        if atoms is None:
+            wanted = min(wanted + MOST_ROWS, rows.total)
+        places = np.sort(random.choice(rows.total, wanted, replace=False))
+        return draw_from(rows.read(places), random, atoms, self.n_components, self.n_samples)
 
-    def batches(self, size: int, loss: str = "lasso", **options: Any) -> Iterator[SparseCoding]:
-        """Yield all rows in order, as problems of at most `size` samples each; `options` are those
-        of `problem`.
-        """
-        total, read_rows = open_rows(self.path, self.column)
-        first = self.problem(loss, **options)
+    def batches(
+        self,
+        size: int,
+        loss: str = "lasso",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> Iterator[SparseCoding]:
+        """Yield all rows in order, as problems of at most `size` samples each."""
+        rows, tensor = RowsOnDisk(self.path), to_tensor(dtype, device)
+        first = self.make(loss, tensor)
         # Computed here, it is known to all batches.
         assert first.lipschitz_constant > 0
-        for start in range(0, total, check_integer("size", size, 1)):
-            values = torch.from_numpy(read_rows(np.arange(start, min(start + size, total))))
-            yield first.with_samples(observations=values.to(first.theta))
+        for start in range(0, rows.total, check_integer("size", size, 1)):
+            places = np.arange(start, min(start + size, rows.total))
+            yield first.with_samples(observations=tensor(rows.read(places)))
 
     def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+        self, generating_dictionary: FloatArray | None, n_samples: int, random: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray | None]:
         """Read `n_samples` random rows, without replacement; what generated them is not known."""
-        total, read_rows = open_rows(self.path, self.column)
-        places = np.sort(random.choice(total, n_samples, replace=False, shuffle=False))
-        return read_rows(places), None
+        rows = RowsOnDisk(self.path)
+        places = np.sort(random.choice(rows.total, n_samples, replace=False, shuffle=False))
+        return rows.read(places), None

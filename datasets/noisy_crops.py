@@ -1,12 +1,12 @@
 """Crops of real photographs with noise; the outer loss compares with the clean crops."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from scipy.fft import idctn
 
-from pudle.data import ConvolutionalDataset, Draw, check_options, path_option
+from pudle.data import PATH, ConvolutionalDataset, Draw, FloatArray, check_options
 from pudle.data.atoms import normalize
 from pudle.data.images import ImageDataset, Images, random_patches
 from pudle.errors import InvalidArgument
@@ -23,9 +23,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     sign of the filters and codes, the noise and the penalty are those of the PUDLE paper's
     denoising experiment, whose published code trains against clean images.
 
-    Local means matter here, unlike in `image_crops`: filters with zero mean cannot code the local
-    means that are left when the mean of the whole crop is removed. Therefore the initial filters,
-    of unit norm, include the constant filter, and its negative where codes are non-negative.
+    Filters with zero mean cannot code the local means that are left when the mean of the whole crop
+    is removed. Therefore the initial filters, of unit norm, include the constant filter, and its
+    negative where codes are non-negative.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     seed : int
     """
 
-    folder: str | None = path_option()
+    folder: str | None = field(default=None, metadata=PATH)
     n_samples: int = 400
     size: int = 129
     sigma: float = 25.0
@@ -90,10 +90,10 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
                 " fewer, or start='random'"
             )
 
-    def filters(self) -> np.ndarray:
+    def filters(self) -> FloatArray:
         """Return the initial filters, of shape (p, 1, kernel, kernel)."""
         size, signs = self.kernel, 1 + self.nonnegative
-        filters = np.empty((-(-self.n_components // signs), signs, size, size))
+        filters: FloatArray = np.empty((-(-self.n_components // signs), signs, size, size))
         if self.start == "cosine":
             # The lowest frequencies first; equals stay in the order of their indices.
             frequencies = sorted(np.ndindex(size, size), key=lambda pair: np.dot(pair, pair))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.data import ArraysDataset, ToTensor, check_options
+from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.atoms import observe, sparse_codes
 from pudle.problems import PenaltySelection
 
@@ -78,9 +78,9 @@ class HeldOutRegression(ArraysDataset):
         )
         design = self._design(random, self.n_features)
         held_out_design = self._design(random, self.held_out)
-        noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
+        noise = float(np.sqrt(np.square(codes @ design.T).mean())) / self.snr
         observations = observe(codes, design, noise, random)
-        penalty = self.penalty_fraction * np.abs(observations @ design).max()
+        penalty = self.penalty_fraction * float(np.abs(observations @ design).max())
         return PenaltySelection(
             observations=tensor(observations),
             design=tensor(design),
@@ -91,7 +91,7 @@ class HeldOutRegression(ArraysDataset):
             ),
         )
 
-    def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
+    def _design(self, random: np.random.Generator, rows: int) -> FloatArray:
         """Draw rows of an autoregressive process of order one, with unit variance before the
         scaling.
         """
@@ -100,4 +100,5 @@ class HeldOutRegression(ArraysDataset):
             columns[j] = (
                 self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
             )
-        return columns.T / np.sqrt(self.n_features)
+        design: FloatArray = columns.T / np.sqrt(self.n_features)
+        return design

@@ -2,16 +2,18 @@
 every depth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.random import Generator
 
-from pudle.data import ArraysDataset, ToTensor, check_options
+from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
 
-OBSERVATIONS = {
+OBSERVATIONS: dict[str, Callable[[Generator, int, FloatArray], FloatArray]] = {
     # The observations lie along the direction of largest curvature, so that only the error in it
     # counts.
     "top": lambda random, n, left: random.uniform(1.0, 2.0, (n, 1)) * left[:, 0],

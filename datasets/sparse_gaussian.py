@@ -5,10 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from pudle.data.atoms import SyntheticDataset, sparse_codes
+from pudle.data import FloatArray
+from pudle.data.atoms import Draws, SyntheticDataset, sparse_codes
 from pudle.validation import check_options
 
-AMPLITUDES = {
+AMPLITUDES: dict[str, Draws] = {
     # Uniform magnitudes keep every active entry clear of the threshold; Gaussian ones
     # (sub-Gaussian) do not.
     "uniform": lambda random, shape: (
@@ -68,5 +69,5 @@ class SparseGaussian(SyntheticDataset):
             at_most={"n_nonzero_coefs": "n_components"},
         )
 
-    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    def codes(self, random: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
         return sparse_codes(random, shape, self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])

@@ -1,7 +1,7 @@
 """Read the experiments (trainings, denoised images, ...) that a run stores beside its scores."""
 
-import math
 from functools import cached_property
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from pudle.errors import UnreadableResult
 from pudle.files import REMEDY, content_digest, read_arrays
 from pudle.learning.matching import Array
 from pudle.measuring import contents
+from pudle.measuring.results import experiment
 
 #: By kind of experiment: the arrays that a report shows, with a letter for each axis; axes with the
 #: same letter have the same length.
@@ -30,13 +31,12 @@ class Training(Struct):
     depth: contents.Whole
 
 
-class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
+class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
     """The stored result of one experiment; the options of a training that it contains stand beside
     its own.
     """
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.options = convert(self.options.pop("training", None) or {}, dict) | self.options
         if self.kind == "learning":
             convert(self.options, Training)
@@ -83,7 +83,7 @@ class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name) if self.status == "ok" else None
         # A whole number in a file may exceed all floats.
-        return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else math.nan
+        return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else nan
 
     def history(self, *names: str) -> pd.DataFrame:
         """Return columns of the history as numbers, NaN where nothing was measured."""

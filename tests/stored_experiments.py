@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 from click.testing import CliRunner
 from synthetic import write, write_experiments
 
@@ -18,12 +19,17 @@ def experiments(home, *records):
 
 def reported(home, records, **options):
     """Write scores and return the report of them."""
-    return Report.of(load(write(home, records, **options), "quick"))
+    return Report(load(write(home, records, **options), "quick"))
 
 
 def run_report(home, *arguments):
     """Run `pudle report`."""
     return CliRunner().invoke(report_command, ["--home", str(home), *arguments])
+
+
+def framed(table):
+    """Return a table of text as a data frame."""
+    return pd.DataFrame(table.columns, dtype=object)
 
 
 def headings(page):

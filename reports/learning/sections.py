@@ -19,6 +19,7 @@ from pudle.reports.learning.recovery import Recovery
 from pudle.reports.learning.study import Block, Study
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Looks, looks, looks_of
+from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 
 
@@ -49,7 +50,7 @@ class Others(Study):
             for method in methods
             for item in method.runs
         ]
-        return Block("", tables=[(pd.DataFrame(rows), "Summaries of other experiments")])
+        return Block("", tables=[(Table.of(rows), "Summaries of other experiments")])
 
 
 OTHERS = Others()
@@ -70,7 +71,7 @@ class Section(NamedTuple):
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
     others = (item.method for item in results.experiments if not item.estimator)
-    styles = looks(dict.fromkeys(others), {}) | looks_of(results)
+    styles = {**looks(dict.fromkeys(others), {}), **looks_of(results)}
     return [
         Section(
             study.anchor,
@@ -114,7 +115,7 @@ def bought(results: Results) -> list[Figure]:
                 for row in rows.to_dict("records")
             )
             cases = (results.cases[name] for errors in scores.values() for name in errors)
-            where = dict.fromkeys(map("{dataset}, {algorithm}".format_map, cases))
+            where = dict.fromkeys(f"{case.dataset}, {case.algorithm}" for case in cases)
             figures.append(
                 Figure(
                     file_name("bought", title),
@@ -143,8 +144,8 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     for name, case in results.cases.items():
         depths, values = results.curve(name, method.estimator).spread[:, :2].T
         # The same kind of problem, whatever the options of the dataset.
-        same = case["loss"] == record.options.get("loss") and all(
-            parsed(str(case[key]))[0] == parsed(str(record.options.get(key)))[0]
+        same = case.loss == record.options.get("loss") and all(
+            parsed(getattr(case, key))[0] == parsed(str(record.options.get(key)))[0]
             for key in ("dataset", "algorithm")
         )
         depth = record.depth or 0
@@ -153,13 +154,13 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
+def experiments_pair(one: Results, two: Results) -> Table:
     """Return one row for each experiment of either result, with both values of what its study
     compares; only statuses where the options or the images differ, and for kinds of no study.
     """
     first, second = ({item.name: item for item in result.experiments} for result in (one, two))
     rows = [_pair(name, first.get(name), second.get(name)) for name in first | second]
-    return pd.DataFrame(rows, dtype=object)
+    return Table.of(rows)
 
 
 def _pair(name: str, *sides: ExperimentRecord | None) -> dict[str, str]:

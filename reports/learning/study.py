@@ -18,6 +18,7 @@ from pudle.reports.learning.galleries import Gallery
 from pudle.reports.learning.methods import Method, group
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, Looks
+from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 from pudle.text import Cell
 
@@ -39,7 +40,7 @@ class Block:
 
     heading: str
     answer: str = ""
-    tables: Sequence[tuple[pd.DataFrame, str]] = ()
+    tables: Sequence[tuple[Table, str]] = ()
     charts: Sequence[Figure] = ()
     galleries: Sequence[Gallery] = ()
 
@@ -121,7 +122,7 @@ class Column(NamedTuple):
     best: Callable[[Iterable[float]], float] | None = None
 
 
-def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> pd.DataFrame:
+def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
     """Return one row per method, without empty columns: its label and layers, medians and ranges
     over the seeds, its status and the number of seeds where one has several.
     """
@@ -142,8 +143,7 @@ def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> pd.DataFr
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):
         shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    full = {name: cells for name, cells in shown.items() if {*cells} != {text.DASH}}
-    return pd.DataFrame(full, dtype=object)
+    return Table({name: cells for name, cells in shown.items() if {*cells} != {text.DASH}})
 
 
 def charts(

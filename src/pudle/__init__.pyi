@@ -51,9 +51,9 @@ from .problems import Problem as Problem
 from .problems import Ridge as Ridge
 from .problems import SparseCoding as SparseCoding
 from .problems import ThresholdedConvolutionalSparseCoding as ThresholdedConvolutionalSparseCoding
-from .references.certified import Certificate as Certificate
-from .references.certified import Reference as Reference
 from .references.certified import reference as reference
+from .references.records import Certificate as Certificate
+from .references.records import Reference as Reference
 from .reports.notebook.benchmark import BenchmarkResults as BenchmarkResults
 from .reports.notebook.benchmark import benchmark as benchmark
 

@@ -127,7 +127,7 @@ class TestImages:
         for refused, text in (
             (experiment(folder, f"{folder}/../images", 1), "is one of the training images"),
             (experiment(folder, copy, 1), "test image z.png is one of the training images"),
-            (experiment(dataset="image_crops(n_samples=2)"), "holds no noisy images"),
+            (experiment(dataset="convolutional(n_samples=2)"), "holds no noisy images"),
             (experiment(test_images=small), "a.png is 10 x 40 pixels, smaller than the 11 x 11"),
             (experiment(test_images=broken), "c.png"),
             (experiment(test_images=less, dataset=large), "14 x 40 pixels, smaller than the 15 x"),

@@ -4,22 +4,26 @@ tables.
 
 from ..validation import check_options
 from .dataset import (
+    PATH,
     ArraysDataset,
     ConvolutionalDataset,
     Dataset,
     Draw,
+    FloatArray,
     SparseCodingDataset,
     ToTensor,
-    path_option,
 )
+from .given import GivenProblems
 
 __all__ = [
+    "PATH",
+    "FloatArray",
     "ArraysDataset",
     "ConvolutionalDataset",
     "Dataset",
     "Draw",
+    "GivenProblems",
     "SparseCodingDataset",
     "ToTensor",
     "check_options",
-    "path_option",
 ]

@@ -2,13 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from ..errors import InvalidArgument
-from .dataset import Draw, SparseCodingDataset
+from .dataset import Draw, FloatArray, SparseCodingDataset
 
 #: Smallest norm of a row without its mean: rows below are nearly constant, and normalizing them
 #: would amplify noise.
@@ -16,33 +15,49 @@ CONTRAST = 0.3
 #: Coherence that atoms stay below: closer atoms make the active Gram matrices of about one code in
 #: ten singular.
 COHERENCE = 0.95
+#: Draws numbers of a shape.
+Draws = Callable[[Generator, tuple[int, ...]], FloatArray]
 
 
-def normalize_rows(rows: np.ndarray) -> np.ndarray:
+def normalize_rows(rows: FloatArray) -> FloatArray:
     """Remove the mean of every row, drop the rows whose norm is then at most `CONTRAST`, and scale
     the rest to unit norm.
 
     The rows have shape (k, m) and values in [0, 1]; the result has shape (at most k, m).
     """
-    centered = rows - rows.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centered, axis=1, keepdims=True)
+    centered: FloatArray = rows - rows.mean(axis=1, keepdims=True)
+    norms: FloatArray = np.linalg.norm(centered, axis=1, keepdims=True)
     kept = norms[:, 0] > CONTRAST
     return centered[kept] / norms[kept]
 
 
+def choose_distinct(rows: FloatArray, atoms: list[FloatArray], most: int) -> list[int]:
+    """Add unit-norm rows to atoms, greedily in their order, until there are as many as `most`;
+    return which.
+
+    Any two atoms then have a coherence ``|a^T b| < COHERENCE``.
+    """
+    others = np.reshape(atoms, (-1, rows.shape[1]))
+    distinct = np.abs(rows @ others.T).max(axis=1, initial=0) < COHERENCE
+    chosen: list[int] = []
+    while len(atoms) < most and distinct.any():
+        chosen.append(int(distinct.argmax()))
+        atoms.append(rows[chosen[-1]])
+        distinct &= np.abs(rows @ atoms[-1]) < COHERENCE
+    return chosen
+
+
 def split_atoms(
-    blocks: Iterable[np.ndarray],
+    blocks: Iterable[FloatArray],
     n_components: int,
     n_samples: int,
     random: Generator,
     source: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split unit-norm rows into observations and atoms, any two of which have a coherence ``|a^T b|
-    < COHERENCE``.
+) -> tuple[FloatArray, FloatArray]:
+    """Split unit-norm rows into observations and atoms, which `choose_distinct` chooses.
 
-    The atoms are chosen greedily in the order of the rows. The observations are drawn from the rows
-    that did not become atoms. Blocks, arrays of shape (any, m), are read only until there are
-    enough of both. The error text calls the rows `source`.
+    The observations are drawn from the rows that did not become atoms. Blocks, arrays of shape
+    (any, m), are read only until there are enough of both. The error text calls the rows `source`.
 
     Returns
     -------
@@ -55,19 +70,11 @@ def split_atoms(
         If there are too few distinct rows for the atoms, or too few other rows for the
         observations.
     """
-    atoms: list[np.ndarray] = []
-    others = []
+    atoms: list[FloatArray] = []
+    others: list[FloatArray] = []
     spare = 0
     for block in blocks:
-        distinct = (
-            np.abs(block @ np.reshape(atoms, (-1, block.shape[1])).T).max(axis=1, initial=0)
-            < COHERENCE
-        )
-        chosen = []
-        while len(atoms) < n_components and distinct.any():
-            chosen.append(int(distinct.argmax()))
-            atoms.append(block[chosen[-1]])
-            distinct &= np.abs(block @ atoms[-1]) < COHERENCE
+        chosen = choose_distinct(block, atoms, n_components)
         if spare < n_samples:
             others.append(np.delete(block, chosen, axis=0))
             spare += len(others[-1])
@@ -92,19 +99,20 @@ def split_atoms(
     return random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples], dictionary
 
 
-def normalize(array: np.ndarray, axis: Any) -> np.ndarray:
+def normalize(array: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
     """Scale an array to unit Euclidean norm along some axes; ``axis=0`` normalizes the columns of a
     dictionary.
     """
-    return array / np.sqrt(np.square(array).sum(axis=axis, keepdims=True))
+    norms: FloatArray = np.sqrt(np.square(array).sum(axis=axis, keepdims=True))
+    return array / norms
 
 
 def observe(
-    codes: np.ndarray,
-    generating_dictionary: np.ndarray | None,
+    codes: FloatArray,
+    generating_dictionary: FloatArray | None,
     noise: float,
     random: Generator,
-) -> np.ndarray:
+) -> FloatArray:
     """Return ``D* z`` plus Gaussian noise of a standard deviation for codes z as rows, shape (n,
     m).
 
@@ -119,8 +127,8 @@ def observe(
 
 
 def sparse_codes(
-    random: Generator, shape: tuple[int, int], n_nonzero_coefs: int, draw: Callable
-) -> np.ndarray:
+    random: Generator, shape: tuple[int, int], n_nonzero_coefs: int, draw: Draws
+) -> FloatArray:
     """Draw codes of a shape (n, p) with `n_nonzero_coefs` non-zero entries each, at uniformly
     random places.
 
@@ -150,7 +158,7 @@ class SyntheticDataset(SparseCodingDataset):
     relative = False
 
     @abstractmethod
-    def codes(self, random: Generator, shape: tuple[int, int]) -> np.ndarray:
+    def codes(self, random: Generator, shape: tuple[int, int]) -> FloatArray:
         """Draw codes of a shape (n, p)."""
 
     def draw(self) -> Draw:
@@ -162,7 +170,7 @@ class SyntheticDataset(SparseCodingDataset):
         return Draw(observations, normalize(perturbed, axis=0), generating, codes)
 
     def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, generating_dictionary: FloatArray | None, n_samples: int, random: Generator
+    ) -> tuple[FloatArray, FloatArray]:
         codes = self.codes(random, (n_samples, self.n_components))
         return observe(codes, generating_dictionary, self.noise, random), codes

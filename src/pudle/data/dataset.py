@@ -7,10 +7,11 @@ import dataclasses
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from types import FunctionType
+from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
 import numpy as np
 import torch
@@ -29,20 +30,20 @@ from ..problems import (
 from ..streams import generator
 from ..validation import as_tensor, check_choice
 
+#: Numbers in double precision.
+FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 #: Makes an array a tensor of the dtype and on the device that a problem is asked for.
-ToTensor = Callable[[np.ndarray], Tensor]
+ToTensor = Callable[[FloatArray], Tensor]
 #: Arguments of a function that makes a problem which are no options: a run chooses them.
 CHOSEN = ("seed", "loss", "dtype", "device")
 
 
-def path_option(default: Any = None) -> Any:
-    """Return a dataclass field for an option that holds a path, which `pudle run` stores as seen
-    from the working folder.
-    """
-    return dataclasses.field(default=default, metadata={"path": True})
+#: Metadata of a field whose option is a path, which `pudle run` stores as seen from the working
+#: folder.
+PATH = {"path": True}
 
 
-def to_tensor(dtype: Any, device: Any) -> ToTensor:
+def to_tensor(dtype: torch.dtype, device: str | torch.device) -> ToTensor:
     """Return what makes an array a tensor."""
     # The array's own memory, whose alignment decides about the last digits of products.
     return lambda array: as_tensor(array).to(device, dtype)
@@ -95,6 +96,11 @@ class Dataset(ABC):
             if (path := getattr(self, name)) is not None
         }
 
+    def reseeded(self, seed: int) -> Self:
+        """Return the dataset with another seed."""
+        made: Any = self
+        return cast(Self, dataclasses.replace(made, seed=seed))
+
     def generator(self, purpose: str = "") -> Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
         purpose.
@@ -103,7 +109,7 @@ class Dataset(ABC):
 
     @staticmethod
     @functools.cache
-    def of_problem(make: Any) -> type[Dataset]:
+    def of_problem(make: Callable[..., object]) -> type[Dataset]:
         """Return the class of datasets whose problem a function or a class makes; its arguments are
         the options.
 
@@ -117,69 +123,37 @@ class Dataset(ABC):
         SpecError
             If it is a class with an argument that has no default.
         """
-        try:
-            parameters = inspect.signature(make, eval_str=True).parameters
-        except NameError:
-            # An annotation that only type checkers can read.
-            parameters = inspect.signature(make).parameters
-        fields = [("seed", int, 0)]
-        losses = ("own",)
-        for name, parameter in parameters.items():
-            default, kind = parameter.default, parameter.annotation
-            if name == "loss":
-                if get_origin(kind) is Literal:
-                    losses = get_args(kind)
-                elif isinstance(default, str):
-                    losses = (default,)
-            if name in CHOSEN:
-                continue
-            if default is parameter.empty:
-                if isinstance(make, type):
-                    raise SpecError(
-                        f"{make.__name__} needs {name}: give it a default, or write a function"
-                        " `problem` that makes it"
-                    )
-                default = dataclasses.MISSING
-            elif isinstance(default, Path):
-                default = str(default)
-            elif not isinstance(default, (int, float, str, tuple, type(None))):
-                continue
-            metadata = {"path": kind in (Path, Path | None)}
-            fields.append((name, kind, dataclasses.field(default=default, metadata=metadata)))
+        parameters = _parameters(make)
+        losses = _losses(parameters.get("loss"))
 
         def problem(
-            self: Any, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu"
+            self: Dataset,
+            loss: str = "",
+            *,
+            dtype: torch.dtype = torch.float64,
+            device: str | torch.device = "cpu",
         ) -> Problem:
             chosen = {"loss": loss or losses[0], "dtype": dtype, "device": device}
             options = vars(self) | self.paths() | chosen
             made = make(**{name: options[name] for name in parameters.keys() & options.keys()})
-            if not isinstance(made, Problem):
-                raise InvalidArgument(
-                    f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
-                    " pudle.FixedPoint(...)"
-                )
-            for name, have, wanted in (
-                ("dtype", made.theta.dtype, dtype),
-                ("device", made.theta.device.type, torch.device(device).type),
-            ):
-                if have != wanted:
-                    raise UnsupportedProblem(
-                        f"{self.name} gives a problem of {have}, not of {wanted}: let it take"
-                        f" {name}"
-                    )
-            return made
+            return _checked(self.name, made, dtype, torch.device(device))
 
         name = make.__name__
         body = {"name": name, "losses": losses, "problem": problem, "__doc__": make.__doc__}
         made = dataclasses.make_dataclass(
-            name, fields, bases=(Dataset,), namespace=body, frozen=True, kw_only=True
+            name,
+            [("seed", int, 0), *_options(make, parameters)],
+            bases=(Dataset,),
+            namespace=body,
+            frozen=True,
+            kw_only=True,
         )
         # Python 3.12 and later put the module there that calls.
         made.__module__ = make.__module__
         return made
 
     @staticmethod
-    def classes_from(defined: Mapping[str, Any], name: str) -> list[type[Dataset]]:
+    def classes_from(defined: Mapping[str, object], name: str) -> list[type[Dataset]]:
         """Return the datasets of what a file defines, by name: that of the function or class `name`
         that makes a problem.
 
@@ -189,7 +163,8 @@ class Dataset(ABC):
         makers = {
             key: value
             for key, value in defined.items()
-            if inspect.isfunction(value) or is_concrete(value, Problem)
+            if isinstance(value, FunctionType)
+            or (isinstance(value, type) and is_concrete(value, Problem))
         }
         if make := makers.get(name) or makers.get("problem"):
             return [Dataset.of_problem(make)]
@@ -199,6 +174,66 @@ class Dataset(ABC):
                 with contextlib.suppress(SpecError):
                     classes.append(Dataset.of_problem(cls))
         return classes
+
+
+def _parameters(make: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(make, eval_str=True).parameters
+    except NameError:
+        # An annotation that only type checkers can read.
+        return inspect.signature(make).parameters
+
+
+def _losses(loss: inspect.Parameter | None) -> tuple[str, ...]:
+    """Return the losses that an argument `loss` states, by its annotation or its default."""
+    annotation, default = (loss.annotation, loss.default) if loss else (object, None)
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return (default,) if isinstance(default, str) else ("own",)
+
+
+def _options(
+    make: Callable[..., object], parameters: Mapping[str, inspect.Parameter]
+) -> Iterator[tuple[str, object, object]]:
+    """Yield the dataclass fields of the arguments that a spec can give: name, annotation, field."""
+    for name, parameter in parameters.items():
+        default: object = parameter.default
+        if name in CHOSEN:
+            continue
+        if default is parameter.empty:
+            if isinstance(make, type):
+                raise SpecError(
+                    f"{make.__name__} needs {name}: give it a default, or write a function"
+                    " `problem` that makes it"
+                )
+            default = dataclasses.MISSING
+        elif isinstance(default, Path):
+            default = str(default)
+        elif not isinstance(default, (int, float, str, tuple, type(None))):
+            continue
+        metadata = {"path": parameter.annotation in (Path, Path | None)}
+        field = dataclasses.field(default=default, metadata=metadata)
+        yield name, parameter.annotation, field
+
+
+def _checked(name: str, made: object, dtype: torch.dtype, device: torch.device) -> Problem:
+    """Return what a user's function made, unless it is no problem or one of another dtype or on
+    another device.
+    """
+    if not isinstance(made, Problem):
+        raise InvalidArgument(
+            f"{name} gives no problem but {type(made).__name__}: return one, such as"
+            " pudle.FixedPoint(...)"
+        )
+    for asked, have, wanted in (
+        ("dtype", made.theta.dtype, dtype),
+        ("device", made.theta.device.type, device.type),
+    ):
+        if have != wanted:
+            raise UnsupportedProblem(
+                f"{name} gives a problem of {have}, not of {wanted}: let it take {asked}"
+            )
+    return made
 
 
 class ArraysDataset(Dataset):
@@ -215,7 +250,7 @@ class ArraysDataset(Dataset):
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
         **options: Any,
-    ) -> Any:
+    ) -> Problem:
         """Draw the problem; `options` are those of `make`."""
         loss = check_choice("loss", loss or self.losses[0], self.losses)
         return self.make(loss, to_tensor(dtype, device), **options)
@@ -237,12 +272,12 @@ class Draw:
         The dictionary and the codes that generated the observations, where they are known.
     """
 
-    observations: np.ndarray
-    dictionary: np.ndarray
-    generating_dictionary: np.ndarray | None = None
-    generating_codes: np.ndarray | None = None
+    observations: FloatArray
+    dictionary: FloatArray
+    generating_dictionary: FloatArray | None = None
+    generating_codes: FloatArray | None = None
     #: What an outer loss compares with, if not the observations.
-    targets: np.ndarray | None = None
+    targets: FloatArray | None = None
 
     def tensors(self, tensor: ToTensor) -> dict[str, Any]:
         """Return the arrays that there are as tensors, by name."""
@@ -262,8 +297,8 @@ class SparseCodingDataset(ArraysDataset):
         """Draw the observations and the dictionary."""
 
     def samples(
-        self, generating_dictionary: np.ndarray | None, n_samples: int, random: Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+        self, generating_dictionary: FloatArray | None, n_samples: int, random: Generator
+    ) -> tuple[FloatArray, FloatArray | None]:
         """Draw other samples, for learning from fresh ones in every step.
 
         Return observations, shape (n_samples, m), and the codes that generated them from the

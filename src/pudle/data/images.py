@@ -2,25 +2,38 @@
 
 import functools
 import math
-from collections import UserDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
 from .atoms import normalize_rows, split_atoms
-from .dataset import Dataset
+from .dataset import Dataset, FloatArray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
 #: Patches that are normalized at a time.
 BLOCK = 2048
-#: Images by file name, as unsigned integers of 8 or 16 bits.
-Images = Mapping[str, np.ndarray]
+#: Unsigned integers of 8 or 16 bits.
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8 | np.uint16]]
+#: Images by file name.
+Images = Mapping[str, Pixels]
+Read = TypeVar("Read")
+
+
+def handwritten_digits() -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return the handwritten digits that ship inside scikit-learn, of shape (1797, 8, 8) with gray
+    values in [0, 1], and which digit each is.
+    """
+    from sklearn.datasets import load_digits  # slow to import, and listing datasets must not be
+
+    loaded = load_digits()
+    return loaded.images / 16, loaded.target
 
 
 class ImageDataset(Dataset):
@@ -47,12 +60,12 @@ class ImageDataset(Dataset):
 
     def split_patches(
         self, size: int, n_components: int, n_samples: int, random: Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[FloatArray, FloatArray]:
         """Split random patches with side `size` into observations and atoms, as
         `pudle.data.atoms.split_atoms` does.
         """
         images = self.images()
-        total = sum(map(math.prod, grids(images, size).values()))
+        total = count_positions(images, size)
         # A permutation of every position in a folder of large photographs would not fit into
         # memory.
         limit = 1_000_000 + 20 * (n_samples + n_components)
@@ -69,7 +82,7 @@ class ImageDataset(Dataset):
         return split_atoms(patches, n_components, n_samples, random, f"the patches of {source}")
 
 
-def to_gray(picture: Image.Image) -> np.ndarray:
+def to_gray(picture: Image.Image) -> Pixels:
     """Return the gray values as unsigned integers of 8 or 16 bits; white is the largest value of
     the type.
     """
@@ -78,7 +91,7 @@ def to_gray(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L"))
 
 
-class Folder(UserDict[str, np.ndarray]):
+class Folder(Mapping[str, Pixels]):
     """The images of a folder (not of its subfolders) in gray, by file name and sorted by it; of
     those that were read, a few are kept.
 
@@ -101,15 +114,22 @@ class Folder(UserDict[str, np.ndarray]):
                 f"folder={folder!r} is an empty image folder: put images in it"
                 f" ({' '.join(SUFFIXES)})"
             )
-        self.shapes = self.data = {
-            file.name: self._open(file.name, lambda picture: picture.size[::-1]) for file in files
+        #: Widths and heights.
+        self.sizes = {
+            file.name: self._open(file.name, lambda opened: opened.size) for file in files
         }
-        self._kept = functools.lru_cache(maxsize=4)(self._open)
+        self._kept = functools.lru_cache(maxsize=4)(lambda name: self._open(name, to_gray))
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._kept(name, to_gray)
+    def __getitem__(self, name: str) -> Pixels:
+        return self._kept(name)
 
-    def _open(self, name: str, read: Callable[[Image.Image], Any]) -> Any:
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def _open(self, name: str, read: Callable[[Image.Image], Read]) -> Read:
         try:
             with Image.open(self.path / name) as picture:
                 return read(picture)
@@ -120,7 +140,7 @@ class Folder(UserDict[str, np.ndarray]):
             ) from error
 
 
-def distinct(random: Generator, total: int, count: int) -> np.ndarray:
+def distinct(random: Generator, total: int, count: int) -> NDArray[np.int64]:
     """Draw `count` different numbers below `total`, in random order, in memory of the order of
     `count`.
     """
@@ -136,9 +156,13 @@ def grids(images: Images, size: int) -> dict[str, tuple[int, int]]:
     """Return the numbers of rows and columns of the positions of a patch with side `size`,
     overlapping ones included; refuse a smaller image.
     """
-    shapes = getattr(images, "shapes", None) or {name: each.shape for name, each in images.items()}
+    sizes = (
+        images.sizes
+        if isinstance(images, Folder)
+        else {name: image.shape[::-1] for name, image in images.items()}
+    )
     positions = {}
-    for name, (height, width) in shapes.items():
+    for name, (width, height) in sizes.items():
         if min(height, width) < size:
             raise InvalidArgument(
                 f"size={size} does not fit into {name} ({width} x {height} pixels): give the"
@@ -149,7 +173,12 @@ def grids(images: Images, size: int) -> dict[str, tuple[int, int]]:
     return positions
 
 
-def patches_at(images: Images, size: int, positions: np.ndarray) -> np.ndarray:
+def count_positions(images: Images, size: int) -> int:
+    """Return the number of positions of a patch in all images."""
+    return sum(rows * columns for rows, columns in grids(images, size).values())
+
+
+def patches_at(images: Images, size: int, positions: NDArray[np.int64]) -> FloatArray:
     """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
 
     Positions are numbers that count those of `grids` row by row through one image after another.
@@ -161,18 +190,19 @@ def patches_at(images: Images, size: int, positions: np.ndarray) -> np.ndarray:
         stop = start + math.prod(grid)
         here = (start <= positions) & (positions < stop)
         if here.any():
-            windows = sliding_window_view(images[name], (size, size))
+            image = images[name]
+            windows = sliding_window_view(image, (size, size))
             places = np.unravel_index(positions[here] - start, grid)
-            patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(windows.dtype).max
+            patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
         start = stop
     return patches
 
 
-def random_patches(images: Images, size: int, n_samples: int, random: Generator) -> np.ndarray:
+def random_patches(images: Images, size: int, n_samples: int, random: Generator) -> FloatArray:
     """Draw patches uniformly over all positions in all images, without replacement, shape
     (n_samples, size**2).
     """
-    total = sum(map(math.prod, grids(images, size).values()))
+    total = count_positions(images, size)
     if n_samples > total:
         raise InvalidArgument(
             f"n_samples={n_samples} is above the {total} possible crops: lower it or give more data"

@@ -5,7 +5,6 @@ which rows are observations, and which a dictionary is learned from.
 import contextlib
 import copy
 import functools
-import importlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -14,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, MissingDependency, first_line
 from ..problems import SparseCoding
 from ..streams import generator
 from ..text import count
 from ..validation import check_integer, check_options
-from .atoms import COHERENCE, normalize
-from .dataset import Draw, SparseCodingDataset, ToTensor, to_tensor
+from .atoms import COHERENCE, choose_distinct, normalize
+from .dataset import Draw, FloatArray, SparseCodingDataset, ToTensor, to_tensor
 
+#: Numbers of rows.
+Rows = NDArray[np.int64]
 #: The default penalty as a share of the penalty above which the codes of half of the samples are
 #: zero.
 FRACTION = 0.2
@@ -31,7 +33,7 @@ FRACTION = 0.2
 MOST_ROWS, MOST_SAMPLES, MOST_ATOMS = 1000, 500, 100
 
 
-def read_table(path: str, name: str = "path") -> np.ndarray:
+def read_table(path: str, name: str = "path") -> FloatArray:
     """Return the numbers in a file, shape (rows, columns), as float64.
 
     Of an .npz file with several arrays, the one called ``observations`` counts. A first line of a
@@ -52,12 +54,12 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
             f"{shown} is not an existing file with one of the endings {', '.join(READERS)}: correct"
             " the path, or convert the file to one of these"
         )
-    with _explained(shown, "pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"):
+    with _explained(shown):
         data = reader(file)
     return as_table(data, shown)
 
 
-def as_table(data: Any, name: str, rows: Any = None) -> np.ndarray:
+def as_table(data: Any, name: str, rows: Rows | None = None) -> FloatArray:
     """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name
     in one line; `rows` has the numbers of the rows where they are not all.
     """
@@ -77,24 +79,25 @@ def as_table(data: Any, name: str, rows: Any = None) -> np.ndarray:
             f"{name} has shape {values.shape}: give a table of shape (rows, columns), samples as"
             " rows, with at least one of each"
         )
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, column = bad[0]
-        row = row if rows is None else rows[row]
+    bad_rows, bad_columns = np.nonzero(~np.isfinite(values))
+    if len(bad_rows):
+        row = bad_rows[0] if rows is None else rows[bad_rows[0]]
         raise InvalidArgument(
-            f"{name} has {len(bad)} missing or infinite values, the first in row {row + 1}, column"
-            f" {column + 1}: remove or replace them"
+            f"{name} has {len(bad_rows)} missing or infinite values, the first in row {row + 1},"
+            f" column {bad_columns[0] + 1}: remove or replace them"
         )
     return values.astype(np.float64)
 
 
 @contextlib.contextmanager
-def _explained(shown: str, package: str) -> Iterator[None]:
-    """Say of which file an error is, and which package reads it."""
+def _explained(shown: str) -> Iterator[None]:
+    """Say of which file an error is."""
     try:
         yield
     except ImportError as error:
-        raise MissingDependency(f"{shown} needs {package}") from error
+        raise MissingDependency(
+            f"{shown} needs pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"
+        ) from error
     except InvalidArgument as error:
         raise InvalidArgument(f"{shown} {error}") from None
     except Exception as error:
@@ -103,7 +106,7 @@ def _explained(shown: str, package: str) -> Iterator[None]:
         ) from error
 
 
-def _read_npz(path: Path) -> np.ndarray:
+def _read_npz(path: Path) -> object:
     with np.load(path) as stored:
         names = stored.files
         name = names[0] if len(names) == 1 else "observations"
@@ -115,7 +118,7 @@ def _read_npz(path: Path) -> np.ndarray:
         return stored[name]
 
 
-def _read_text(path: Path, separator: str) -> Any:
+def _read_text(path: Path, separator: str) -> object:
     import pandas as pd
 
     first = pd.read_csv(path, sep=separator, header=None, nrows=1)
@@ -123,81 +126,66 @@ def _read_text(path: Path, separator: str) -> Any:
     return pd.read_csv(path, sep=separator, header=None if numbers else 0)
 
 
+def _read_parquet(path: Path) -> object:
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
 #: How files are read, by their endings.
-READERS: dict[str, Callable[[Path], Any]] = {
+READERS: dict[str, Callable[[Path], object]] = {
     ".npy": np.load,
     ".npz": _read_npz,
     ".csv": functools.partial(_read_text, separator=","),
     ".tsv": functools.partial(_read_text, separator="\t"),
-    ".parquet": lambda path: importlib.import_module("pandas").read_parquet(path),
+    ".parquet": _read_parquet,
 }
 
 
-# Tables on disk that are read row by row
-
-
-def open_rows(path: str, column: str | None) -> tuple[int, Callable[..., np.ndarray]]:
-    """Open a table on disk whose rows are samples, which is never in memory as a whole.
-
-    Parameters
-    ----------
-    path : str
-        An .npy file, the folder of a Zarr array, or the folder of a Hugging Face dataset.
-    column : str, optional
-        Column of a Hugging Face dataset.
-
-    Returns
-    -------
-    total : int
-        Number of rows.
-    read : callable
-        Returns the rows of ascending numbers as float64, or refuses one that is not finite.
+class RowsOnDisk:
+    """The rows of an .npy file, which is never in memory as a whole.
 
     Raises
     ------
     InvalidArgument
-        If there is no such table, or it is not one of real numbers with at least one row.
-    MissingDependency
-        If the package that reads it is not installed.
+        If there is no such file, or it holds no table of real numbers with at least one row.
     """
-    file, name = Path(path).expanduser(), f"path={path!r}"
-    if file.is_file() and file.suffix.lower() == ".npy":
-        opened, package = _numpy_rows, "numpy"
-    elif any((file / each).is_file() for each in ("zarr.json", ".zarray")):
-        opened, package = _zarr_rows, "zarr: pip install 'pudle[scale]'"
-    elif (file / "dataset_info.json").is_file():
-        opened = functools.partial(_hugging_face_rows, column=column)
-        package = "Hugging Face's package: pip install datasets"
-    else:
-        raise InvalidArgument(
-            f"{name} is no .npy file, Zarr array or Hugging Face dataset on disk: give the path of"
-            " one"
-        )
 
-    def read(rows: np.ndarray) -> np.ndarray:
-        with _explained(name, package):
-            values = read_rows(rows)
-        return as_table(values, name, rows)
+    def __init__(self, path: str) -> None:
+        self._path, self._name = Path(path).expanduser(), f"path={path!r}"
+        if self._path.suffix.lower() != ".npy" or not self._path.is_file():
+            raise InvalidArgument(
+                f"{self._name} is no .npy file: write the samples to one, as 'Measure on your"
+                " data' in the docs shows for other formats"
+            )
+        with _explained(self._name):
+            self._array = self._mapped()
+            self.total = len(self._array)
+        self.read(np.arange(min(self.total, 1)))
 
-    with _explained(name, package):
-        total, read_rows = opened(file)
-    read(np.arange(min(total, 1)))
-    return total, read
+    def _mapped(self) -> np.memmap[tuple[int, ...], np.dtype[np.generic]]:
+        return np.lib.format.open_memmap(self._path, mode="r")
 
+    def read(self, rows: Rows) -> FloatArray:
+        """Return the rows of ascending numbers, or refuse one that is not finite."""
+        with _explained(self._name):
+            values = self._read(rows)
+        return as_table(values, self._name, rows)
 
-def _numpy_rows(path: Path) -> Any:
-    array = np.load(path, mmap_mode="r")
-
-    def read(rows: np.ndarray) -> np.ndarray:
+    def _read(self, rows: Rows) -> NDArray[np.generic]:
+        array = self._array
         if not array.flags.c_contiguous:
             # Mapped anew: pages that were read would else count as memory of this process.
-            return np.array(np.load(path, mmap_mode="r")[rows])
+            return np.array(self._mapped()[rows])
         # With each row of a random choice a map would bring many pages around it into memory.
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
         width = array[:1].size
         parts = [
             np.fromfile(
-                path, array.dtype, len(run) * width, offset=array.offset + run[0] * array.strides[0]
+                self._path,
+                array.dtype,
+                len(run) * width,
+                offset=array.offset + run[0] * array.strides[0],
             )
             for run in runs
             if len(run)
@@ -205,39 +193,14 @@ def _numpy_rows(path: Path) -> Any:
         # A file that became shorter does not fill the shape.
         return np.concatenate(parts or [array]).reshape(len(rows), *array.shape[1:])
 
-    return len(array), read
-
-
-def _zarr_rows(path: Path) -> Any:
-    import zarr
-
-    array: Any = zarr.open_array(str(path), mode="r")
-    return array.shape[0], lambda rows: np.asarray(array.oindex[rows])
-
-
-def _hugging_face_rows(path: Path, column: str | None) -> Any:
-    load = importlib.import_module("datasets").load_from_disk
-    stored = load(str(path))
-    if column not in stored.column_names:
-        raise InvalidArgument(
-            f"needs column='...', the one that holds the samples: one of"
-            f" {', '.join(stored.column_names)}"
-        )
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        # Opened anew for the same reason as an .npy file.
-        return np.asarray(load(str(path)).with_format("numpy", columns=[column])[rows][column])
-
-    return len(stored), read
-
 
 # Problems of tables
 
 
 def draw_from(
-    values: np.ndarray,
+    values: FloatArray,
     random: np.random.Generator,
-    dictionary: np.ndarray | None,
+    dictionary: FloatArray | None,
     n_components: int | None,
     n_samples: int | None,
     standardize: bool = False,
@@ -280,7 +243,7 @@ def draw_from(
     return Draw(shuffled[: n_samples or MOST_SAMPLES], dictionary)
 
 
-def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> np.ndarray:
+def learn_dictionary(rows: FloatArray, n_components: int | None, seed: int) -> FloatArray:
     """Learn atoms of unit norm by scikit-learn's MiniBatchDictionaryLearning, shape (columns,
     n_components).
 
@@ -315,14 +278,12 @@ def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> n
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            atoms = learner.fit(rows).components_
+            atoms: FloatArray = learner.fit(rows).components_
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    kept: list[np.ndarray] = []
-    for atom in atoms[np.linalg.norm(atoms, axis=1) > 0]:
-        atom = atom / np.linalg.norm(atom)
-        if all(abs(atom @ other) < COHERENCE for other in kept):
-            kept.append(atom)
+    kept: list[FloatArray] = []
+    unit = [atom / np.linalg.norm(atom) for atom in atoms if atom.any()]
+    choose_distinct(np.array(unit), kept, wanted)
     if n_components and len(kept) < n_components:
         raise InvalidArgument(
             f"n_components={n_components} is above the {len(kept)} distinct atoms (coherence below"
@@ -343,9 +304,9 @@ def problem_of(draw: Draw, penalty: float | None, loss: str, tensor: ToTensor) -
 
 
 def sparse_coding(
-    data: Any,
+    data: object,
     *,
-    dictionary: Any = None,
+    dictionary: object = None,
     n_components: int | None = None,
     penalty: float | None = None,
     n_samples: int | None = None,
@@ -405,12 +366,12 @@ class OwnRows(SparseCodingDataset):
 
     dictionary: str | None
     n_components: int | None
-    penalty: float | None  # type: ignore[assignment]
+    penalty: float | None  # type: ignore[assignment]  # by default it follows from the rows
 
     __post_init__ = check_options
 
     @abstractmethod
-    def read(self, atoms: np.ndarray | None) -> Draw:
+    def read(self, atoms: FloatArray | None) -> Draw:
         """Read the rows and choose among them; without atoms, shape (m, p), learn a dictionary from
         others.
         """

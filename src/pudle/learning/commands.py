@@ -16,13 +16,9 @@ from rich.progress import TimeRemainingColumn
 
 from .. import names
 from ..errors import InvalidArgument, MissingDependency, PudleError, UnreadableResult
-from ..measuring.experiment import (
-    CarriedOut,
-    Experiment,
-    ExperimentResult,
-    ProgressCallback,
-    write_apart,
-)
+from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback
+from ..measuring.results.experiment import CarriedExperiment
+from ..measuring.run import write_apart
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
 from ..text import count
 from ..validation import type_hints
@@ -30,6 +26,8 @@ from .denoising import DenoisingBaseline, DenoisingExperiment
 from .options import summaries
 from .processes import launched, number_launched
 from .training import LearningExperiment
+
+Carried = tuple[CarriedExperiment, ExperimentResult]
 
 experiment_option = click.option(
     "--experiment", help="Start from a named experiment; other options replace its values."
@@ -102,13 +100,13 @@ def _carry_out(title: str, run: Callable[[ProgressCallback], ExperimentResult]) 
     return result
 
 
-def _finish(carried_out: list[CarriedOut], out: Path, device: str) -> None:
+def _finish(carried_out: list[Carried], out: Path, device: str) -> None:
     """Write the results, and raise PudleError for a training that diverged."""
     write_apart(out, carried_out, device)
-    for each in carried_out:
-        if each.result.status != "ok":
+    for _, result in carried_out:
+        if result.status != "ok":
             raise PudleError(
-                f"{each.result.reason}; the history up to there is in {out}, and --resume leads no"
+                f"{result.reason}; the history up to there is in {out}, and --resume leads no"
                 " further: start in another folder"
             )
 
@@ -170,7 +168,8 @@ def learn_command(
         shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
         took = f"{count(ended['steps'], 'step')} in {ended['seconds']:.1f} s"
         echo(f"{title}: {took}{shown}; results in {out}")
-        _finish([CarriedOut(study, experiment or title, chosen, result)], out, own_device)
+        carried = CarriedExperiment(experiment or title, study, chosen)
+        _finish([(carried, result)], out, own_device)
 
 
 @click.command("denoise", params=_options(DenoisingExperiment))
@@ -225,21 +224,21 @@ def denoise_command(
     result = _carry_out(
         chosen.method, lambda progress: chosen.run(out, device, progress, resume=resume)
     )
-    carried_out = [CarriedOut(study, experiment or chosen.method, chosen, result)]
+    carried_out = [(CarriedExperiment(experiment or chosen.method, study, chosen), result)]
     for other in others:
         try:
             result = _carry_out(other.baseline, partial(other.run, out, device))
         except MissingDependency as error:
             echo(f"pudle: {other.baseline} is left out: {error}", err=True)
         else:
-            carried_out.append(CarriedOut(study, other.baseline, other, result))
-    for each in carried_out:
+            carried_out.append((CarriedExperiment(other.baseline, study, other), result))
+    for _, result in carried_out:
         known = (
             f"{name} {value:.4g}"
-            for name, value in each.result.summary.items()
+            for name, value in result.summary.items()
             if isinstance(value, float) and not math.isnan(value)
         )
-        echo(f"{each.result.summary['method']}: {', '.join(known)}")
+        echo(f"{result.summary['method']}: {', '.join(known)}")
     _finish(carried_out, out, device)
 
 

@@ -88,8 +88,9 @@ def source(folder: str) -> ImageDataset:
     photographs.
     """
     option = "" if folder == SAMPLES else f"(folder={folder!r})"
-    dataset: ImageDataset = make_dataset(f"noisy_crops{option}")
-    return dataset
+    dataset: Any = make_dataset(f"noisy_crops{option}")
+    source: ImageDataset = dataset
+    return source
 
 
 def training_images(folder: str, held_out: int) -> tuple[Images, Images]:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,9 +80,9 @@ class LearningExperiment(TrainingOptions, OnDataset):
         check_choice("dtype", self.dtype, DTYPES)
         dataset = make_dataset(self.dataset)
         check_choice("loss", self.loss, dataset.losses)
-        seeded = replace(dataset, seed=self.seed)
+        drawn: Any = dataset.reseeded(self.seed)
         problem = learnable(
-            seeded.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
+            drawn.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
         )
         if self.start is None:
             return problem

@@ -2,26 +2,13 @@
 and pictures.
 """
 
-import hashlib
-import io
-import json
-import shutil
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
-from urllib.parse import quote
+from typing import ClassVar
 
 import numpy as np
-
-from ..files import write_atomically
-from ..names import list_experiments
-from ..workers import failure
-from .contents import BROKEN, ExperimentRecord, RunList
-from .provenance import provenance
-from .store import Store
 
 #: A number or a text in a table.
 Plain = str | int | float | bool | None
@@ -102,82 +89,3 @@ class Experiment(ABC):
         of files that are read.
         """
         return ""
-
-
-def carry_out(name: str, store: Store) -> ExperimentRecord:
-    """Carry out an experiment, or continue an interrupted one, and write its record to the store.
-
-    Whatever it raises becomes a status with a reason.
-    """
-    start = time.perf_counter()
-    folder = store.place("experiment", name).path.with_suffix("")
-    try:
-        result = list_experiments()[name].run(folder, store.device)
-    except (Exception, SystemExit) as error:  # noqa: BLE001
-        # Whatever breaks in one experiment is a result to report.
-        result = ExperimentResult([], {}, {}, *failure(error))
-    record = write_experiment(name, store, result, time.perf_counter() - start)
-    if result.status not in BROKEN:
-        shutil.rmtree(folder, ignore_errors=True)
-    return record
-
-
-def write_experiment(
-    name: str, store: Store, result: ExperimentResult, seconds: float
-) -> ExperimentRecord:
-    """Write the result of an experiment atomically, the arrays first: a record that exists has its
-    arrays, which lie beside it (.npz).
-    """
-    digest = _write_arrays(store.confirmed("experiment", name).path, result)
-    content = _content(result) | {"arrays_digest": digest, "seconds": seconds}
-    record: ExperimentRecord = store.write("experiment", name, **content)
-    return record
-
-
-class CarriedOut(NamedTuple):
-    """The result of an experiment that need not be a registered one."""
-
-    study: str
-    name: str
-    experiment: Experiment
-    result: ExperimentResult
-
-
-def write_apart(folder: Path, carried_out: Sequence[CarriedOut], device: str) -> None:
-    """Write results into a folder of their own, which `pudle report` reads like that of a run."""
-    run = RunList(commit="", dirty=False)
-    origin = provenance(device) | {"profile": folder.name}
-    for study, name, experiment, result in carried_out:
-        place = f"experiments/{quote(name, safe='')}.json"
-        path = folder / "store" / place
-        options = asdict(experiment)
-        key = hashlib.sha256(json.dumps([name, options]).encode()).hexdigest()[:16]
-        digest = _write_arrays(path, result)
-        record = ExperimentRecord(
-            key=key,
-            provenance=origin,
-            kind=experiment.kind,
-            study=study,
-            name=name,
-            options=options,
-            arrays_digest=digest,
-            **_content(result),
-        )
-        record.write(path)
-        run.experiments[name] = place
-    run.write(folder / "run.json")
-
-
-def _content(result: ExperimentResult) -> dict[str, Any]:
-    """Return the fields of a record that a result has."""
-    return vars(result) | {"arrays": sorted(result.arrays)}
-
-
-def _write_arrays(path: Path, result: ExperimentResult) -> str:
-    """Write the arrays of a result beside its record, and return the digest of their file."""
-    if not result.arrays:
-        return ""
-    buffer, arrays = io.BytesIO(), dict[str, Any](result.arrays)
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 from living_page import html
-from stored_experiments import experiments
+from stored_experiments import experiments, framed
 from synthetic import crops, denoising
 
 from pudle import text
@@ -25,7 +25,7 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
     (section,) = sections(results)
     (block,) = section.blocks
     assert block.heading == "photographs, 68 images, noise standard deviation 0.1 (0-255 scale)"
-    table = block.tables[0][0].set_index("method")
+    table = framed(block.tables[0][0]).set_index("method")
     assert [*table.index] == ["alternating, lasso", "BM3D", "backprop, reconstruction"]
     assert table["noisy"].tolist() == ["20.00 dB"] * 3
     assert table.loc["BM3D", "PSNR"].best
@@ -54,6 +54,6 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     assert [*images.files(["svg"])]
     sheet = filters.tiles[0][0].image
     assert sheet.shape == (26, 26) and set(sheet[8]) == {255}
-    page = html(Report.of(results))
+    page = html(Report(results))
     shown = re.findall(r'<img src="(data:image/png;base64,[^"]+)" alt="([^"]+)"', page)
     assert len(shown) == 5 and all(alt.endswith(".") for _, alt in shown)

@@ -3,7 +3,7 @@
 import math
 
 from living_page import html
-from stored_experiments import experiments, headings
+from stored_experiments import experiments, framed, headings
 from synthetic import training
 
 from pudle import text
@@ -38,7 +38,7 @@ def test_the_best_learning_rates_are_shown_and_the_answer_says_what_acceleration
     assert title == "sparse_gaussian(n_samples=10), 25 layers, ista"
     assert other == f"{title}, batches of 50"
     shown = block(results)
-    table = shown.tables[0][0].set_index("method")["relative error"]
+    table = framed(shown.tables[0][0]).set_index("method")["relative error"]
     assert [name for name, cell in table.items() if cell.best] == [
         "alternating, momentum(learning_rate=0.1)"
     ]
@@ -50,5 +50,5 @@ def test_the_best_learning_rates_are_shown_and_the_answer_says_what_acceleration
     assert f" to {slow}, " in shown.answer and "With sgd `backprop`" in shown.answer
     drawn = {figure.title.removeprefix(f"{title}, ") for figure in shown.charts}
     assert drawn == {"sgd", "momentum"}
-    page = html(Report.of(results))
+    page = html(Report(results))
     assert headings(page)[0] == "optimizers" and "recovery" not in headings(page)

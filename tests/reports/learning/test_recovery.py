@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from stored_experiments import experiments
+from stored_experiments import experiments, framed
 from synthetic import baseline, training
 
 from pudle import text
@@ -44,13 +44,13 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     results = experiments(tmp_path, *records, dead)
     (section,) = sections(results)
     (block,) = section.blocks
-    table = block.tables[0][0].set_index(["method", "layers"])
+    table = framed(block.tables[0][0]).set_index(["method", "layers"])
     for column in ("error at end", "relative error", "support recovered"):
         best = {place for place, cell in table[column].items() if cell.best}
         assert best == {("backprop", "50"), ("analytic", "50")}
     slow, fast, shown, _ = (text.number(5 * np.exp(-50 * rate)) for rate in rates.values())
     assert table.loc[("alternating", "25"), "error at end"] == slow
-    report = Report.of(results)
+    report = Report(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
     for told in ("At 25 layers `backprop` recovers best", fast, slow, "4.5 times"):
         assert told in block.answer
