@@ -256,8 +256,8 @@ class Search:
         run = Run(selection, self.store, rounds)
         run.fill(Here(), again=True)
         for score in run.scores:
-            record = run.records[score]
-            if record.status != "ok":
+            record = run.record(score)
+            if record and record.status != "ok":
                 self.failures.setdefault(score.made.name, f"{record.status}: {record.reason}")
         rows = [row for (row,) in run.measured().values()]
         return dict(zip(calls, rows, strict=True))
