@@ -283,7 +283,7 @@ class Draw:
         def new_pairs(place: int) -> int:
             return sum((other, (name, place)) not in self.met for other in self.chosen)
 
-        best = max(self.random.permutation(len(choices)).tolist(), key=new_pairs)
+        best: int = max(self.random.permutation(len(choices)).tolist(), key=new_pairs)
         self.chosen.append((name, best))
         return choices[best]
 
