@@ -66,6 +66,11 @@ class Candidate:
         """The spec of the estimator."""
         return names.text(self.estimator)
 
+    @property
+    def window(self) -> int:
+        """Layers that it differentiates, 0 if these are all or none."""
+        return getattr(self.estimator, "window", None) or 0
+
 
 C = TypeVar("C", bound=Candidate)
 
@@ -274,11 +279,7 @@ class Search:
         groups = [[depth for depth in group if depth < self.most_depth] for group in DEPTHS]
         for depths in [*filter(None, groups), [self.most_depth]]:
             # With a window of all layers it is another estimator.
-            calls = {
-                each: depths
-                for each in waiting
-                if (getattr(each.estimator, "window", None) or 0) < depths[0]
-            }
+            calls = {each: depths for each in waiting if each.window < depths[0]}
             rows = self.measure(calls, self.seeds[:FEW], self.costs, FEW_ROUNDS)
             able |= {row: each for each, row in rows.items() if row.seconds.measured}
             best, deepest = answer(able, required), depths[-1]
@@ -332,13 +333,19 @@ class Search:
         """
         if error is None:
             return depth
-        while True:
-            spaced = np.geomspace(max(COARSE * depth, 1), depth, FINER).round().astype(int)
-            reach = self.measure({candidate: spaced.tolist()}, self.seeds)[candidate].reach(error)
-            depths = [reach.depths.get(seed, inf) for seed in self.seeds]
-            # More than the greatest of a few is needed to hold for nearly all.
-            limit = tolerance_limit(depths) if len(depths) > 1 else depths[0]
-            if limit < inf or depth >= self.most_depth:
-                # The logarithm of a depth is rounded.
-                return ceil(round(limit, 6)) if limit <= self.most_depth else 0
+        while (limit := self._limit(candidate, error, [depth])) == inf and depth < self.most_depth:
             depth = min(2 * depth, self.most_depth)
+        if limit < inf:
+            spaced = np.geomspace(max(COARSE * depth, candidate.window + 1), depth, FINER)
+            limit = self._limit(candidate, error, spaced.round().astype(int).tolist())
+        # The logarithm of a depth is rounded.
+        return ceil(round(limit, 6)) if limit <= self.most_depth else 0
+
+    def _limit(self, candidate: Candidate, error: float, depths: list[int]) -> float:
+        """Return an upper limit on the depths that seeds need, infinite if one needs more than
+        those that are measured.
+        """
+        reach = self.measure({candidate: depths}, self.seeds)[candidate].reach(error)
+        needed = [reach.depths.get(seed, inf) for seed in self.seeds]
+        # More than the greatest of a few is needed to hold for nearly all.
+        return tolerance_limit(needed) if len(needed) > 1 else needed[0]
