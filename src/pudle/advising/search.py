@@ -191,15 +191,25 @@ class Search:
         )
         self.store = Store(folder, "advice", first.theta.device.type)
         self.single = alike(first, given.draw(1, loss))
+        if not isinstance(made, Problem):
+            # Seeds without a reference are left aside, also where they draw the same.
+            pair = (CaseReference(self.case, seed, *self.case.targets) for seed in (0, 1))
+            scored = [each.measure(self.store).status in SCORED for each in pair]
+            self.single = self.single and all(scored)
         named = f", {self.case.algorithm}" if algorithm else ""
         alone = ", the same problem for every seed" if self.single else ""
         self.problem = f"{given.called}, {loss} loss{named}{alone}"
         self.most_depth, self.unscorable, self.failures = most_depth, 0, dict[str, str]()
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.costs = (TIME, *[MEMORY] * (requirement.memory < inf))
+
+    def check_scorable(self) -> None:
+        """Find the references of the first seeds; refuse a problem without any, and bounds above
+        the required error.
+        """
         references = self.references(range(MORE))
         self.seeds, self.status = [*references], next(iter(references.values())).status
-        bound, error = max(each.bound for each in references.values()), requirement.error
+        bound, error = max(each.bound for each in references.values()), self.requirement.error
         if error is not None and error < bound:
             raise InvalidArgument(
                 f"error={error:g} is below the references' bound {bound:.1e}: allow more than that"
