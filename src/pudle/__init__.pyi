@@ -36,6 +36,8 @@ from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training
 from .learning.matching import Matching as Matching
 from .learning.matching import match_atoms as match_atoms
+from .learning.options import TrainingOptions as TrainingOptions
+from .learning.run import Measure as Measure
 from .learning.sklearn_wrapper import UnrolledDictionaryLearning as UnrolledDictionaryLearning
 from .learning.training import LearningExperiment as LearningExperiment
 from .measuring.experiment import Experiment as Experiment

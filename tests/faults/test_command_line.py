@@ -127,7 +127,7 @@ def typed(tmp_path, monkeypatch, capfd):
         (DenoisingBaseline, "run"),
         (Learner, "fit"),
     ]
-    for kind, method in [*begins, (Search, "__init__")]:
+    for kind, method in [*begins, (Search, "references")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)
     repository(tmp_path)

@@ -1,6 +1,5 @@
 """`pudle learn` and `pudle denoise`: files, resumption, and refusals of one line."""
 
-import dataclasses
 import json
 import sys
 
@@ -76,19 +75,13 @@ def test_a_warning_is_a_line_on_stderr(run):
 
 
 def test_a_training_can_start_where_another_ended(run, tmp_path):
-    options = [*SMALL, "--epochs", "2", "--optimizer", "sgd(learning_rate=0.05)"]
-    assert run(*options, "--out", "one")[0] == 0
+    start = np.random.default_rng(0).standard_normal((16, 18))
+    start /= np.linalg.norm(start, axis=0)
     # In the other order of bytes.
-    np.save(tmp_path / "start.npy", np.load(tmp_path / "one" / DICTIONARY_FILE).astype(">f8"))
-    assert run(*options, "--start", tmp_path / "start.npy", "--out", "two")[0] == 0
-    # Plain gradient descent keeps nothing but the dictionary, and both take the samples in the same
-    # order.
-    problem = pudle.LearningExperiment(DATASET).problem()
-    learner = Learner("backprop", "ista", 5, "sgd(learning_rate=0.05)", epochs=2, batch=20)
-    once = learner.fit(problem)
-    twice = learner.fit(dataclasses.replace(problem, dictionary=once.dictionary))
-    two = np.load(tmp_path / "two" / DICTIONARY_FILE)
-    np.testing.assert_array_equal(two, twice.dictionary.numpy())
+    np.save(tmp_path / "start.npy", start.astype(">f8"))
+    options = ["--epochs", "0", "--start", "start.npy", "--out", "here"]
+    assert run(*SMALL, *options)[0] == 0
+    np.testing.assert_allclose(np.load(tmp_path / "here" / DICTIONARY_FILE), start, rtol=1e-15)
 
 
 @pytest.mark.parametrize(

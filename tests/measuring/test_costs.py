@@ -4,6 +4,7 @@ depends on changes.
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -170,6 +171,18 @@ def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(store, monkeypatc
     records = Turns(seconds(*taken), 60.0).measure(store)
     rounds = [len(record.samples) for record in records]
     assert rounds == [cost.ROUNDS, cost.ROUNDS, cost.FEWEST_ROUNDS]
+
+
+@pytest.mark.parametrize("rounds, bound", [(12, False), (0, True)], ids=["asked", "gpu"])
+def test_times_are_of_this_process_where_it_is_asked_or_uses_a_gpu(
+    store, monkeypatch, rounds, bound
+):
+    timer = mock.Mock(seconds=lambda cost: float(os.getpid()))
+    monkeypatch.setattr(cost, "Timer", lambda device: timer)
+    monkeypatch.setattr(cost, "is_bound", lambda device: bound)
+    monkeypatch.setattr(cost, "SECONDS", 0.0)
+    (record,) = Turns(seconds("alternating"), 60.0, rounds).measure(store)
+    assert record.samples == [os.getpid()] * (rounds or cost.ROUNDS)
 
 
 def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):

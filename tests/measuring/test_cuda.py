@@ -41,6 +41,8 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
             "run --device cuda --scores-only --only --estimator backprop --dataset"
             " sparse_gaussian(n_samples=20) --depth 5"
         ),
+        "advise backprop --device cuda --dataset sparse_gaussian(n_samples=20) --error 0.1"
+        " --seeds 2",
         "learn --device cuda --dataset sparse_gaussian(n_samples=20) --epochs 2 --out learned",
         "denoise --device cuda --experiment denoising-small-backprop --budget 5 --out denoised",
     ],

@@ -85,6 +85,22 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
     assert labels == [["kernels"], ["raises on tiny", "dies on tiny"], [], [], []]
 
 
+def test_stages_follow_what_they_need(store):
+    """Cases share references, costs wait for scores, and times of a problem are one work."""
+    fista = dataclasses.replace(CASE, name="fista", algorithm="fista")
+    run = Run(selected("alternating", cases=(CASE, fista)), store)
+
+    def labels(**options):
+        return [[work.label for work in stage.works] for stage in run.missing(**options)]
+
+    scores = ["alternating on tiny", "alternating on fista"]
+    assert labels() == [["kernels", "reference of tiny, seed 0"], scores, [], [], []]
+    run.records |= {each: each.measure(store) for each in run.scores}
+    memories = [f"memory of {score} at depth 1" for score in scores]
+    assert labels() == [[], [], memories, ["times on tiny and fista"], []]
+    assert labels(costs=False) == [[], [], []]
+
+
 #: An estimator in a file that changes the file, as its author may while a run goes on.
 CHANGING = """
 from dataclasses import dataclass
@@ -133,24 +149,12 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_whatever_breaks_is_told_by_the_run_and_the_report_and_tried_again(
-    tmp_path, store, monkeypatch
-):
-    chosen, late = selected("alternating"), Outcome(None, "timeout", "planted")
-    for each in Run(chosen, store).results:
+def test_whatever_broke_is_told_by_the_run_and_the_report(tmp_path, store, monkeypatch):
+    run, late = Run(selected("alternating"), store), Outcome(None, "timeout", "planted")
+    for each in run.results:
         each.failed(store, late)
-    tried = []
-
-    def fill_nothing(run, *_, costs, again, **__):
-        stages = run.missing(costs=costs, again=again)
-        tried.extend(work.label for stage in stages for work in stage.works)
-        return []
-
-    monkeypatch.setattr(Run, "fill", fill_nothing)
-    summary = execute(chosen, home=tmp_path)
-    labels = ["alternating on tiny", "memory of alternating on tiny at depth 1", "time of"]
-    labels[2] += labels[1].removeprefix("memory of")
+    monkeypatch.setattr(Run, "missing", lambda run, **_: ())
+    summary = execute(run.selection, home=tmp_path)
+    labels = map(run.label, run.results)
     assert dict(summary.broken) == dict.fromkeys(labels, "timeout: planted")
-    # A cost waits for its score.
-    assert tried == ["kernels", "reference of tiny, seed 0", labels[0]]
     assert problems_table(load(tmp_path, "quick")).columns["reason"] == ["planted"] * 3

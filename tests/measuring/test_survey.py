@@ -34,8 +34,6 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(
     digests = []
     original = sources.digest
     monkeypatch.setattr(sources, "digest", lambda *of: digests.append(of) or original(*of))
-    monkeypatch.setattr("pudle.measuring.run.installed_commit", lambda root: ("0" * 40, True))
-    monkeypatch.setattr("pudle.measuring.run.repository", lambda folder: tmp_path)
     monkeypatch.chdir(tmp_path)
     begun = time.process_time()
     summary = execute(selection, home=tmp_path, workers=1)

@@ -300,13 +300,14 @@ def advise(
         error = ERROR
     requirement = Requirement(error, seconds or inf, memory or inf)
     with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
-        progress(0, 4, "references of the first seeds")
         search = Search(problem, algorithm, loss, device, requirement, most_depth, Path(folder))
         start = search.case.make_problem(0)
         if train and not isinstance(start, DictionaryProblem):
             raise InvalidArgument(
                 f"a training learns a dictionary, and {search.problem} has none: ask for none"
             )
+        progress(0, 4, "references of the first seeds")
+        search.check_scorable()
         progress(1, 4, "all candidates on few seeds")
         able = search.run(candidates(search.algorithms, estimators))
         used = {each.estimator.name for each in able.values()}

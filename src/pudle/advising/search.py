@@ -66,6 +66,11 @@ class Candidate:
         """The spec of the estimator."""
         return names.text(self.estimator)
 
+    @property
+    def window(self) -> int:
+        """Layers that it differentiates, 0 if these are all or none."""
+        return getattr(self.estimator, "window", None) or 0
+
 
 C = TypeVar("C", bound=Candidate)
 
@@ -186,15 +191,25 @@ class Search:
         )
         self.store = Store(folder, "advice", first.theta.device.type)
         self.single = alike(first, given.draw(1, loss))
+        if not isinstance(made, Problem):
+            # Seeds without a reference are left aside, also where they draw the same.
+            pair = (CaseReference(self.case, seed, *self.case.targets) for seed in (0, 1))
+            scored = [each.measure(self.store).status in SCORED for each in pair]
+            self.single = self.single and all(scored)
         named = f", {self.case.algorithm}" if algorithm else ""
         alone = ", the same problem for every seed" if self.single else ""
         self.problem = f"{given.called}, {loss} loss{named}{alone}"
         self.most_depth, self.unscorable, self.failures = most_depth, 0, dict[str, str]()
         self.requirement = replace(requirement, seconds=MARGIN * requirement.seconds)
         self.costs = (TIME, *[MEMORY] * (requirement.memory < inf))
+
+    def check_scorable(self) -> None:
+        """Find the references of the first seeds; refuse a problem without any, and bounds above
+        the required error.
+        """
         references = self.references(range(MORE))
         self.seeds, self.status = [*references], next(iter(references.values())).status
-        bound, error = max(each.bound for each in references.values()), requirement.error
+        bound, error = max(each.bound for each in references.values()), self.requirement.error
         if error is not None and error < bound:
             raise InvalidArgument(
                 f"error={error:g} is below the references' bound {bound:.1e}: allow more than that"
@@ -256,8 +271,8 @@ class Search:
         run = Run(selection, self.store, rounds)
         run.fill(Here(), again=True)
         for score in run.scores:
-            record = run.records[score]
-            if record.status != "ok":
+            record = run.record(score)
+            if record and record.status != "ok":
                 self.failures.setdefault(score.made.name, f"{record.status}: {record.reason}")
         rows = [row for (row,) in run.measured().values()]
         return dict(zip(calls, rows, strict=True))
@@ -274,11 +289,7 @@ class Search:
         groups = [[depth for depth in group if depth < self.most_depth] for group in DEPTHS]
         for depths in [*filter(None, groups), [self.most_depth]]:
             # With a window of all layers it is another estimator.
-            calls = {
-                each: depths
-                for each in waiting
-                if (getattr(each.estimator, "window", None) or 0) < depths[0]
-            }
+            calls = {each: depths for each in waiting if each.window < depths[0]}
             rows = self.measure(calls, self.seeds[:FEW], self.costs, FEW_ROUNDS)
             able |= {row: each for each, row in rows.items() if row.seconds.measured}
             best, deepest = answer(able, required), depths[-1]
@@ -332,13 +343,19 @@ class Search:
         """
         if error is None:
             return depth
-        while True:
-            spaced = np.geomspace(max(COARSE * depth, 1), depth, FINER).round().astype(int)
-            reach = self.measure({candidate: spaced.tolist()}, self.seeds)[candidate].reach(error)
-            depths = [reach.depths.get(seed, inf) for seed in self.seeds]
-            # More than the greatest of a few is needed to hold for nearly all.
-            limit = tolerance_limit(depths) if len(depths) > 1 else depths[0]
-            if limit < inf or depth >= self.most_depth:
-                # The logarithm of a depth is rounded.
-                return ceil(round(limit, 6)) if limit <= self.most_depth else 0
+        while (limit := self._limit(candidate, error, [depth])) == inf and depth < self.most_depth:
             depth = min(2 * depth, self.most_depth)
+        if limit < inf:
+            spaced = np.geomspace(max(COARSE * depth, candidate.window + 1), depth, FINER)
+            limit = self._limit(candidate, error, spaced.round().astype(int).tolist())
+        # The logarithm of a depth is rounded.
+        return ceil(round(limit, 6)) if limit <= self.most_depth else 0
+
+    def _limit(self, candidate: Candidate, error: float, depths: list[int]) -> float:
+        """Return an upper limit on the depths that seeds need, infinite if one needs more than
+        those that are measured.
+        """
+        reach = self.measure({candidate: depths}, self.seeds)[candidate].reach(error)
+        needed = [reach.depths.get(seed, inf) for seed in self.seeds]
+        # More than the greatest of a few is needed to hold for nearly all.
+        return tolerance_limit(needed) if len(needed) > 1 else needed[0]

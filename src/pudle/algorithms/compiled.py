@@ -19,9 +19,11 @@ an array, which takes longer than the work on a few entries.
 """
 
 from collections import namedtuple
+from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernel_choice import compiled
 
@@ -75,7 +77,15 @@ _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 
 
 @_compiled
-def _subtract_rows(total, size, matrix, rows, weights, of, count):
+def _subtract_rows(
+    total: NDArray[Any],
+    size: int,
+    matrix: NDArray[Any],
+    rows: NDArray[Any],
+    weights: NDArray[Any],
+    of: int,
+    count: int,
+) -> None:
     """Subtract ``weights[of, k] * matrix[rows[k]]`` for k < count from ``total[:size]``, eight rows
     in one pass.
     """
@@ -107,7 +117,7 @@ def _subtract_rows(total, size, matrix, rows, weights, of, count):
 
 
 @_compiled
-def _threshold(values, threshold, hard, nonnegative):
+def _threshold(values: NDArray[Any], threshold: float, hard: bool, nonnegative: bool) -> None:
     """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules'
     own.
     """
@@ -125,7 +135,14 @@ def _threshold(values, threshold, hard, nonnegative):
 
 
 @_compiled
-def _run_sample(program, row, codes, point, values, tape):
+def _run_sample(
+    program: Any,
+    row: int,
+    codes: NDArray[Any],
+    point: NDArray[Any],
+    values: NDArray[Any],
+    tape: Any,
+) -> int:
     """Run one sample through the layers; return the index of its last group.
 
     `codes` and `point` hold the state before and after. Only if there is something to pull back all
@@ -207,13 +224,15 @@ def _run_sample(program, row, codes, point, values, tape):
 
 
 @_compiled
-def _matrix(buffer, rows, columns):
+def _matrix(buffer: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     """Return the beginning of a buffer as a matrix without gaps, as products of matrices need."""
     return buffer[: rows * columns].reshape(rows, columns)
 
 
 @_compiled
-def _outer(points, start, adjoints, size, space):
+def _outer(
+    points: NDArray[Any], start: int, adjoints: NDArray[Any], size: int, space: Any
+) -> NDArray[Any]:
     """Return the sum of ``y u^T`` over some layers, and in one more row minus the sum of the
     adjoints u.
     """
@@ -228,7 +247,16 @@ def _outer(points, start, adjoints, size, space):
 
 
 @_compiled
-def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
+def _add_to_columns(
+    program: Any,
+    row: int,
+    points: NDArray[Any],
+    start: int,
+    adjoints: NDArray[Any],
+    atoms: NDArray[Any],
+    size: int,
+    space: Any,
+) -> None:
     """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points
     y and adjoints u.
     """
@@ -259,7 +287,7 @@ def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
 
 
 @_compiled
-def _pull_group(program, row, tape, g, space):
+def _pull_group(program: Any, row: int, tape: Any, g: int, space: Any) -> None:
     """Pull all depths of one sample back through the layers of group g; their adjoints between two
     groups are in `space`.
     """
@@ -356,7 +384,7 @@ def _pull_group(program, row, tape, g, space):
 
 
 @compiled(error_model="numpy")
-def run_layers(program, codes, points):
+def run_layers(program: Any, codes: NDArray[Any], points: NDArray[Any]) -> None:
     """Run the layers of a program for some samples from codes and points, shape (r, p), then pull
     adjoints back through them from each depth.
     """
@@ -413,7 +441,7 @@ def run_layers(program, codes, points):
 
 
 @compiled(error_model="numpy")
-def restrict(adjoint, codes, total):
+def restrict(adjoint: NDArray[Any], codes: NDArray[Any], total: NDArray[Any]) -> None:
     """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape
     (r, p).
     """

@@ -6,14 +6,24 @@ rounding adds up in it cannot spoil the codes, because each step starts from cor
 computed anew.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernel_choice import compiled
 from .stepless import ROUNDING
 
 
 @compiled(error_model="numpy")
-def _enter(hessian, j, atoms, k, inverse, column):
+def _enter(
+    hessian: NDArray[Any],
+    j: int,
+    atoms: NDArray[Any],
+    k: int,
+    inverse: NDArray[Any],
+    column: NDArray[Any],
+) -> Any:
     """Add atom j to the k atoms of a support; return whether it is independent of them."""
     for a in range(k):
         column[a] = 0
@@ -34,7 +44,7 @@ def _enter(hessian, j, atoms, k, inverse, column):
 
 
 @compiled(error_model="numpy")
-def _leave(a, atoms, k, inverse):
+def _leave(a: int, atoms: NDArray[Any], k: int, inverse: NDArray[Any]) -> None:
     """Remove the atom at place a of k, which the last one takes."""
     # Arithmetic of slices would take as long to compile as all the rest.
     for b in range(k):
@@ -50,7 +60,15 @@ def _leave(a, atoms, k, inverse):
 
 
 @compiled(error_model="numpy", nogil=True)
-def run_active_sets(hessian, products, penalties, nonnegative, start, keep, codes):
+def run_active_sets(
+    hessian: NDArray[Any],
+    products: NDArray[Any],
+    penalties: NDArray[Any],
+    nonnegative: bool,
+    start: NDArray[Any],
+    keep: NDArray[Any],
+    codes: NDArray[Any],
+) -> NDArray[Any]:
     """Run active-set steps from the codes `start`, shape (n, p), and write the codes after the
     steps `keep`, ascending, to `codes`, which are zero.
 
@@ -130,7 +148,15 @@ def run_active_sets(hessian, products, penalties, nonnegative, start, keep, code
 
 
 @compiled(error_model="numpy", nogil=True)
-def descend(hessian, products, penalties, nonnegative, start, keep, codes):
+def descend(
+    hessian: NDArray[Any],
+    products: NDArray[Any],
+    penalties: NDArray[Any],
+    nonnegative: bool,
+    start: NDArray[Any],
+    keep: NDArray[Any],
+    codes: NDArray[Any],
+) -> NDArray[Any]:
     """Run coordinate descent, with arguments and result as `run_active_sets`."""
     n, p = products.shape
     tiny = np.finfo(hessian.dtype).tiny

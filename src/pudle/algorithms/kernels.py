@@ -149,7 +149,8 @@ def norms(matrices: Tensor) -> Tensor:
     """Return the Frobenius norms of matrices, shape (k, m, p), in double precision: in single
     precision squares may underflow.
     """
-    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
+    made: Tensor = torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
+    return made
 
 
 def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:

@@ -41,7 +41,7 @@ class Step(NamedTuple):
     """
 
     unfinished: Record
-    index: int
+    number: int
     description: str
     seconds: float
 
@@ -182,7 +182,7 @@ def _carry_out(
         task = progress.add_task(title, total=len(steps))
         for step in steps:
             unfinished = step.unfinished
-            outcome = pool.call(timeout, _check, target, unfinished.check, step.index, quick)
+            outcome = pool.call(timeout, _check, target, unfinished.check, step.number, quick)
             shown = f"{title}: {unfinished.check}"[:60]
             progress.update(task, advance=1, description=escape(shown))
             if outcome.status == "skipped":
@@ -242,7 +242,8 @@ def _plan(target: str, quick: bool) -> list[Step]:
 def _check(target: str, name: str, index: int, quick: bool) -> Record:
     """Carry out one step."""
     check = conformance.CHECKS[name]
-    return check(check.subjects(_make(target), quick=quick)[index])
+    record: Record = check(check.subjects(_make(target), quick=quick)[index])
+    return record
 
 
 def print_result(title: str, plan: list[Step], records: list[Record], everything: bool) -> bool:

@@ -14,8 +14,6 @@ from ..estimator import Estimate
 from ..streams import generator
 from .checks import (
     Defect,
-    Distance,
-    Measured,
     Measurements,
     Subject,
     codes_of,
@@ -38,6 +36,7 @@ from .explanations import (
     distance,
     norm,
 )
+from .records import Distance, Measured
 from .specimens import (
     DRAWN,
     EVERY_DEPTH,
@@ -413,7 +412,7 @@ def _draws(subject: Subject, depth: int, least: int, axes: Array, resolved: floa
     """Return the products of random gradients with some axes, of so many seeds that their mean is
     resolved, or the most.
     """
-    draws, layers_run = list[Array](), 0
+    draws, layers_run = list[Array](), 0.0
     for seed in range(MOST_SEEDS):
         result = subject.having(seed=seed).estimate(depth)
         draws.append(axes @ gradient_of(result).ravel())

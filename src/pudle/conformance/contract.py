@@ -23,7 +23,6 @@ from ..workers import Outcome, Pool, run_in_copy
 from .brought import OUTSIDE, own_loss
 from .checks import (
     Defect,
-    Measured,
     Measurements,
     Subject,
     compare,
@@ -33,6 +32,7 @@ from .checks import (
     require_finite,
 )
 from .explanations import QUOTIENT_DRAWN, Array
+from .records import Measured
 from .specimens import DRAWN, GRID, SHALLOW, changed, specimens, tensors_of
 from .truth import REGULAR
 
@@ -193,13 +193,14 @@ def check_repeatable(subject: Subject) -> Measurements:
     # what is kept for one must not serve the other.
     algorithms = [changed(algorithm, initial=torch.ones_like(specimen.initial))]
     if not specimen.drawn:
-        given = changed(algorithm, step=algorithm.step_size(problem))
+        step = algorithm.step_size(problem)
+        given = changed(algorithm, step=step)
         if subject.claim != "approximate":
             yield _moved(problem, algorithm, given, gradient)
-        algorithms += [Ista(0.4 * given.step), Fista(), Fista(restart=True)]
+        algorithms += [Ista(0.4 * step), Fista(), Fista(restart=True)]
     others = [(problem, specimen.make(), each) for each in algorithms]
     if "l2_penalty" in vars(problem):
-        other = {"l2_penalty": 0.3 * problem.lipschitz_constant}
+        other: dict[str, Any] = {"l2_penalty": 0.3 * (problem.lipschitz_constant or 1.0)}
         others.append((changed(problem, **other), specimen.make(**other), algorithm))
     for before, alone, each in others:
         what = f"the gradient without an earlier call with other options than {each}, {before}"
@@ -330,7 +331,9 @@ def check_divergent_step(subject: Subject) -> None:
     """A step above 2/L is refused, as `Algorithm.step_size` does."""
     problem = subject.specimen.make()
     subject.estimator.estimate(problem, Ista(2.1 / problem.lipschitz_constant), 3)
-    raise Defect("a step of 2.1/L was run: take it from algorithm.step_size(problem)", 2.1, 2.0)
+    raise Defect(
+        "a step of 2.1/L was run: take it from algorithm.step_size(problem)", Measured(2.1, 2.0)
+    )
 
 
 # A gradient of these losses grows with the square of the observations; a heuristic need not.
@@ -367,7 +370,11 @@ def check_singular_systems(subject: Subject) -> None:
         observations = subject.specimen.make(dtype).observations
         empty = [0 * observations] * 100
         observations = torch.cat([*empty, observations, *empty])
-        changes = {"observations": observations, "generating_codes": None, "penalty": 1e-4}
+        changes: dict[str, Any] = {
+            "observations": observations,
+            "generating_codes": None,
+            "penalty": 1e-4,
+        }
         results.append(subject.estimate(1, dtype, **changes))
     single, result = results
     require_finite(result, 1)

@@ -73,7 +73,7 @@ def likely(
 
 def _scale(mine: Array, expected: Array) -> float:
     """Return the multiple of the expected array that comes nearest."""
-    return (mine * expected).sum() / ((expected * expected).sum() or 1.0)
+    return float((mine * expected).sum() / ((expected * expected).sum() or 1.0))
 
 
 def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:

@@ -226,7 +226,7 @@ WORK = 10_000_000
 OWN = "iteration"
 SPARSE, IMAGES, LEARNED = "bernoulli_gaussian", "convolutional", "noisy_crops"
 SELECTION = "penalty_selection"
-DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES, "equilibrium", SPARSE]
+DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES, "equilibrium", SELECTION]
 DATASETS += ["ridge", SELECTION, SPARSE, IMAGES, OWN, LEARNED, SPARSE]
 ROUNDS, OTHERS = 7, 4
 #: Algorithms by name, those of users among them, and those that are drawn most often.
@@ -283,7 +283,7 @@ class Draw:
         def new_pairs(place: int) -> int:
             return sum((other, (name, place)) not in self.met for other in self.chosen)
 
-        best = max(self.random.permutation(len(choices)).tolist(), key=new_pairs)
+        best: int = max(self.random.permutation(len(choices)).tolist(), key=new_pairs)
         self.chosen.append((name, best))
         return choices[best]
 
@@ -324,7 +324,7 @@ CHANGES: dict[str, Callable[[Any, Generator], object]] = {
     "dictionary": lambda problem, random: problem.dictionary * _factors(random, 1),
     "penalty": _penalties,
     "log_penalty": lambda problem, random: problem.log_penalty - _factors(random, 1)[0],
-    "nonnegative": lambda problem, random: True,
+    "nonnegative": lambda problem, random: not problem.nonnegative,
     "l2_penalty": lambda problem, random: 0.3,
     "targets": lambda problem, random: problem.observations.roll(1, -1),
     "loss": lambda problem, random: brought.own_loss,

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pandas as pd
 import torch
 
 from ..errors import InvalidArgument
@@ -47,6 +46,8 @@ def restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
 
 def save(run: LearningRun, folder: Path) -> None:
     """Write the checkpoint, the history and the dictionary, each whole or not at all."""
+    import pandas as pd  # lists of experiments do without
+
     content, dictionary = io.BytesIO(), io.BytesIO()
     torch.save({"configuration": run.configuration, **state(run)}, content)
     np.save(dictionary, run.dictionary.cpu().numpy())

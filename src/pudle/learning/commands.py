@@ -130,10 +130,10 @@ def learn_command(
 
     The folder receives the history (history.csv), the dictionary (dictionary.npy), the options and
     results, which `pudle report` shows, and a checkpoint that is renewed on the way. Repeat the
-    command with --resume to
-    continue a training that was killed: on the CPU its result is the same, bit for bit, as without
-    the interruption. Started by torchrun, several processes share every batch; the steps are those
-    of one process, up to rounding. `pudle list experiments` lists the named experiments.
+    command with --resume to continue a training that was killed: on the CPU its result is the same,
+    bit for bit, as without the interruption. Started by torchrun, several processes share every
+    batch; the steps are those of one process, up to rounding. `pudle list experiments` lists the
+    named experiments.
 
     \b
     Examples:

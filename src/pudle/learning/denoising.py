@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import skimage
 import torch
 
 from .. import names
@@ -302,13 +301,9 @@ class DenoisingExperiment(DenoisingTest):
         return result_of(training, summary, arrays)
 
 
-#: scikit-image, whose functions have no types.
-restoration: Any = skimage.restoration
-
-
 def _wavelet(noisy: Array, deviation: float) -> Array:
     require("pywt", "baselines")
-    denoised: Array = restoration.denoise_wavelet(
+    denoised: Array = images.SKIMAGE.restoration.denoise_wavelet(
         noisy, deviation, "sym4", method="BayesShrink", rescale_sigma=False
     )
     return denoised
@@ -317,11 +312,11 @@ def _wavelet(noisy: Array, deviation: float) -> Array:
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
 METHODS: dict[str, Callable[[Array, float], Array]] = {
     "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
-    "non-local means": lambda noisy, deviation: restoration.denoise_nl_means(
+    "non-local means": lambda noisy, deviation: images.SKIMAGE.restoration.denoise_nl_means(
         noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, sigma=deviation
     ),
     "wavelet": _wavelet,
-    "total variation": lambda noisy, deviation: restoration.denoise_tv_chambolle(
+    "total variation": lambda noisy, deviation: images.SKIMAGE.restoration.denoise_tv_chambolle(
         noisy, weight=deviation
     ),
 }

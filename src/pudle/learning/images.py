@@ -31,7 +31,7 @@ Images = Mapping[str, Pixels]
 
 
 #: scikit-image, whose functions have no types.
-metrics: Any = skimage.metrics
+SKIMAGE: Any = skimage
 
 
 def add_noise(image: Array, name: str, sigma: float) -> Array:
@@ -50,7 +50,7 @@ def psnr(clean: Array, image: Array, *, clip: bool = True) -> float:
     """
     image = image.clip(0, 1) if clip else image
     with np.errstate(divide="ignore"):
-        return float(metrics.peak_signal_noise_ratio(clean, image, data_range=1))
+        return float(SKIMAGE.metrics.peak_signal_noise_ratio(clean, image, data_range=1))
 
 
 def ssim(clean: Array, image: Array) -> float:
@@ -61,7 +61,7 @@ def ssim(clean: Array, image: Array) -> float:
     2004.
     """
     return float(
-        metrics.structural_similarity(
+        SKIMAGE.metrics.structural_similarity(
             clean,
             image.clip(0, 1),
             data_range=1,
@@ -167,7 +167,7 @@ def mosaic(filters: Array) -> Pixels:
     roughness = np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
     order = np.argsort(roughness, kind="stable")[:256]
     columns = math.ceil(math.sqrt(len(order)))
-    sheet: Pixels = skimage.util.montage(
+    sheet: Pixels = SKIMAGE.util.montage(
         [*map(signed, filters[order])],
         fill=255,
         grid_shape=(math.ceil(len(order) / columns), columns),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from torch import Tensor
 
 from ..data import SparseCodingDataset
@@ -20,6 +20,9 @@ from . import checkpoint
 from .options import TrainingOptions
 from .processes import Processes
 from .run import HISTORY, LearningRun, Measure, Row, learnable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class LearningWarning(UserWarning):
@@ -56,7 +59,7 @@ class Training:
     theta: Tensor
 
     @cached_property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """One row at the start and one per `TrainingOptions.record_every` steps: ``epoch`` (a
         fraction where rows are more frequent than epochs), ``step``, ``seconds`` (of computing,
         without the records), ``learning_rate`` of the last step, ``loss`` and ``gradient_norm``
@@ -66,6 +69,8 @@ class Training:
         the last batch's codes and of the codes that generated it, atoms matched) and ``moved``
         (``|D - D_0|_F``). A value that is not known is NaN.
         """
+        import pandas as pd  # lists of experiments do without
+
         return pd.DataFrame(self.rows)
 
 

@@ -1,13 +1,11 @@
 """Learning experiments: a training described by plain values, the options of `pudle learn`."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,14 +24,12 @@ from ..measuring.experiment import (
 from ..names import make_dataset
 from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice
+from .checkpoint import CHECKPOINT
 from .images import Images
+from .learner import Learner, LearningWarning, Training
 from .options import TrainingOptions
 from .processes import Processes
 from .run import Measure, learnable
-
-# Lists of experiments do without pandas: what imports it is imported where it is used.
-if TYPE_CHECKING:
-    from .learner import Learner, Training
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,6 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     def learner(self) -> Learner:
         """Return the learner."""
-        from .learner import Learner
-
         return Learner(**{each.name: getattr(self, each.name) for each in fields(TrainingOptions)})
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
@@ -130,9 +124,6 @@ class LearningExperiment(TrainingOptions, OnDataset):
         the process, which do not change when the machine is busy with other work. The training's
         reason holds its warnings where it would be empty.
         """
-        from .checkpoint import CHECKPOINT
-        from .learner import LearningWarning
-
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
             training = self.learner().fit(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import torch
 
@@ -44,13 +44,13 @@ MOST_COMPILING = 900.0
 MOST_NAMES = 3
 R = TypeVar("R", bound=Record)
 #: Work and how it ended.
-Outcomes = Generator["tuple[Work, Outcome[Any]]"]
+Outcomes = Generator["tuple[Work, Outcome[object]]"]
 
 
 class Executor(Protocol):
     """What runs jobs: the workers of this machine, of a cluster, or this process."""
 
-    def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
+    def run(self, jobs: Iterable[Job[Work, object]]) -> Outcomes:
         """Yield the key and the outcome of every job, in the order in which they end."""
 
 
@@ -61,15 +61,15 @@ class Work:
     """
 
     label: str
-    results: Sequence[Result[Any]]
+    results: Sequence[Result[object]]
     store: Store
     timeout: float
     #: What is called, with the store as its last argument.
-    call: Callable[..., Any]
+    call: Callable[..., object]
     arguments: tuple[object, ...] = ()
 
     @property
-    def job(self) -> Job[Work, Any]:
+    def job(self) -> Job[Work, object]:
         """The call with its limit."""
         return Job(self.call, (*self.arguments, self.store), self.timeout, self)
 
@@ -92,8 +92,8 @@ class Work:
                     files |= dict.fromkeys([path] if large else files_in(path), not large)
         return [(path.absolute(), travels) for path, travels in files.items()]
 
-    def concluded(self, outcome: Outcome[Any]) -> list[Any]:
-        """Return the record of each result or, where none came, one that says why."""
+    def concluded(self, outcome: Outcome[object]) -> list[object]:
+        """Return what came of each result or, where nothing did, a record that says why."""
         if outcome.status == "ok":
             return outcome.result if isinstance(outcome.result, list) else [outcome.result]
         recorded = (each for each in self.results if isinstance(each, RecordedResult))
@@ -140,8 +140,8 @@ class Run:
     selection: Selection
     store: Store
     rounds: int = 0
-    records: dict[RecordedResult[Any], Any] = field(init=False, default_factory=dict)
-    _places: dict[Result[Any], Place] = field(init=False, default_factory=dict)
+    records: dict[RecordedResult[Record], Record | None] = field(init=False, default_factory=dict)
+    _places: dict[Result[object], Place] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for each in self.results:
@@ -176,7 +176,7 @@ class Run:
         return list(map(CarriedExperiment.registered, self.selection.experiments))
 
     @property
-    def results(self) -> list[RecordedResult[Any]]:
+    def results(self) -> list[RecordedResult[Record]]:
         """All that is asked for."""
         return [*self.scores, *self.costs, *self.experiments]
 
@@ -184,11 +184,11 @@ class Run:
     def _called(self) -> dict[str, str]:
         return labels({case.name: vars(case) for case in self.selection.cases})
 
-    def label(self, result: Result[Any]) -> str:
+    def label(self, result: Result[object]) -> str:
         """Return what lines of progress call a result."""
         return result.label(self._called)
 
-    def place(self, result: Result[Any]) -> Place:
+    def place(self, result: Result[object]) -> Place:
         """Return the file of a result and its key, as they are when the run begins: what changes
         meanwhile is refused.
         """
@@ -198,10 +198,10 @@ class Run:
 
     def record(self, result: RecordedResult[R]) -> R | None:
         """Return the record of a result, if there is one."""
-        record: R | None = self.records[result]
-        return record
+        # What lies there is what the result read, or wrote.
+        return cast(R | None, self.records[result])
 
-    def is_missing(self, result: RecordedResult[Any]) -> bool:
+    def is_missing(self, result: RecordedResult[Record]) -> bool:
         """Tell whether there is no record, or one of something that broke: it is tried again."""
         record = self.records[result]
         return record is None or record.status in BROKEN
@@ -233,14 +233,14 @@ class Run:
         experiments = [each for each in self.experiments if self.is_missing(each)]
         yield Stage(self._works(experiments, self.selection.experiment_timeout))
 
-    def _works(self, results: Iterable[Result[Any]], timeout: float) -> list[Work]:
+    def _works(self, results: Iterable[Result[object]], timeout: float) -> list[Work]:
         works = []
         for each in results:
             store = self._planned([each, *each.references])
             works.append(Work(self.label(each), [each], store, timeout, each.measure))
         return works
 
-    def _planned(self, results: Iterable[Result[Any]]) -> Store:
+    def _planned(self, results: Iterable[Result[object]]) -> Store:
         """Return the store, which takes these results alone, under the keys of the plan."""
         return replace(self.store, planned=frozenset(self.place(each).key for each in results))
 
@@ -259,7 +259,7 @@ class Run:
 
     def _is_measurable(self, cost: Cost) -> bool:
         """Tell whether the score at the depth of a cost is ok."""
-        record = self.records.get(Scores(cost.case, cost.estimator))
+        record = self.record(Scores(cost.case, cost.estimator))
         return record is not None and record.at(cost.depth).status == "ok"
 
     def _times(self, costs: Iterable[Cost], again: bool) -> list[Work]:
@@ -297,7 +297,7 @@ class Run:
         costs: bool = True,
         again: bool = False,
         progress: ProgressCallback = silent,
-    ) -> list[Result[Any]]:
+    ) -> list[Result[object]]:
         """Measure what is missing, and return what was measured now.
 
         Scores and experiments run where the executor runs them. Costs run in fresh processes of
@@ -305,7 +305,7 @@ class Run:
         that runs out of time or memory, or crashes, costs its own work only, and of that the depths
         that are left: the record says so.
         """
-        measured: list[Result[Any]] = []
+        measured: list[Result[object]] = []
         for stage in self.missing(costs=costs, again=again):
             with contextlib.ExitStack() as stack:
                 runs = executor
@@ -315,11 +315,10 @@ class Run:
                 outcomes = runs.run([work.job for work in stage.works])
                 stack.enter_context(contextlib.closing(outcomes))
                 for done, (work, outcome) in enumerate(outcomes, 1):
-                    records = work.concluded(outcome)
                     measured += work.results
-                    # A reference has no record.
-                    for result, record in zip(work.results, records, strict=False):
-                        if result in self.records:
+                    for result, record in zip(work.results, work.concluded(outcome), strict=False):
+                        # A reference has no record.
+                        if isinstance(result, RecordedResult) and isinstance(record, Record):
                             self.records[result] = record
                     progress(done, len(stage.works), work.label)
         return measured
@@ -361,12 +360,12 @@ class Run:
             run.experiments |= {each.name: self._place(each) for each in self.experiments}
             run.write(path)
 
-    def _place(self, result: Result[Any]) -> str:
+    def _place(self, result: Result[object]) -> str:
         return self.place(result).path.relative_to(self.store.folder).as_posix()
 
     # -- what became of it
 
-    def counts(self, measured: Sequence[Result[Any]], where: str = "") -> list[str]:
+    def counts(self, measured: Sequence[Result[object]], where: str = "") -> list[str]:
         """Return how much of what was asked for was measured now, and where costs were."""
         parts = self._counted(self.scores, measured, "scores computed")
         if costs := len(set(self.costs).intersection(measured)):
@@ -376,13 +375,13 @@ class Run:
 
     def _counted(
         self,
-        results: Sequence[RecordedResult[Any]],
-        measured: Sequence[Result[Any]],
+        results: Sequence[RecordedResult[Record]],
+        measured: Sequence[Result[object]],
         what: str,
     ) -> list[str]:
         """Return how many results of a total are new, and how many of these have which status."""
         new = set(results).intersection(measured)
-        statuses = Counter(self.records[each].status for each in new)
+        statuses = Counter(record.status for each in new if (record := self.records[each]))
         some = [f"{number} {status}" for status, number in sorted(statuses.items())]
         return [f"{len(new)} of {len(results)} {what} now", *some] if results else []
 
@@ -391,7 +390,7 @@ class Run:
         scores = filter(None, map(self.record, self.scores))
         return measured(scores, [*filter(None, map(self.record, self.costs))])
 
-    def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Any], Verdict]]:
+    def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Record], Verdict]]:
         """Return the results that have no number, and why."""
         some = [*self.scores, *(self.costs if costs else ()), *self.experiments]
         failed = []

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -64,12 +64,12 @@ class Store:
         """Whether compiled kernels may be used, which results depend on."""
         return choice()
 
-    def place(self, result: Result[Any]) -> Place:
+    def place(self, result: Result[object]) -> Place:
         """Return the file of a result, whether or not it exists, and its key now."""
         key = result.key(self)
         return Place(self.folder / result.file(key), key)
 
-    def confirmed(self, result: Result[Any]) -> Place:
+    def confirmed(self, result: Result[object]) -> Place:
         """Return the place of a result to be written, computed anew, or raise ChangedSources."""
         if self.planned is not None:
             sources.digest_of_classes.cache_clear()

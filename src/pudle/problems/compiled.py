@@ -1,12 +1,15 @@
 """Cholesky solutions of small systems that differ from sample to sample, compiled by numba."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernel_choice import compiled
 
 
 @compiled(nogil=True)
-def _largest_eigenvalue_bound(matrix, k):
+def _largest_eigenvalue_bound(matrix: NDArray[Any], k: int) -> Any:
     """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
     half is given.
     """
@@ -20,7 +23,13 @@ def _largest_eigenvalue_bound(matrix, k):
 
 
 @compiled(nogil=True)
-def solve_with_bounds(hessian, active, right, solution, bounds):
+def solve_with_bounds(
+    hessian: NDArray[Any],
+    active: NDArray[Any],
+    right: NDArray[Any],
+    solution: NDArray[Any],
+    bounds: NDArray[Any],
+) -> None:
     """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the
     condition number of H_SS.
 

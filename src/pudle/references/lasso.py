@@ -35,7 +35,8 @@ CHUNK = 4096
 
 def row_norms(matrix: Tensor) -> Tensor:
     """Return the Euclidean norms of a matrix's rows."""
-    return torch.linalg.vector_norm(matrix, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(matrix, dim=1)
+    return norms
 
 
 class LinearModel(ABC):

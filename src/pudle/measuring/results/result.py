@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..store import Place, Store
     from .reference import CaseReference
 
-T = TypeVar("T")
-R = TypeVar("R", bound=Record)
+T = TypeVar("T", covariant=True)
+R = TypeVar("R", bound=Record, covariant=True)
 
 
 class Result(ABC, Generic[T]):
@@ -103,6 +103,7 @@ class RecordedResult(Result[R]):
         Type of the record.
     """
 
+    # The type of a class variable cannot be a parameter of the class.
     record: ClassVar[type[Any]]
 
     @property
@@ -131,7 +132,7 @@ class RecordedResult(Result[R]):
         record.write(place.path)
         return record
 
-    def failed(self, store: Store, outcome: Outcome[Any]) -> R:
+    def failed(self, store: Store, outcome: Outcome[object]) -> R:
         """Write, and return, the record of an attempt that brought no result."""
         return self.write(store, status=outcome.status, reason=outcome.reason)
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
@@ -185,7 +185,7 @@ class Scores(EstimatorResult[ScoreRecord]):
                 outcome = Verdict(*failure(error))
         return self._conclude(store, outcome, parts, time.perf_counter() - start)
 
-    def failed(self, store: Store, outcome: Outcome[Any]) -> ScoreRecord:
+    def failed(self, store: Store, outcome: Outcome[object]) -> ScoreRecord:
         """Write the record of the parts that an attempt kept, with its status for every score that
         lacks.
         """
