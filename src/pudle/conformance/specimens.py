@@ -226,8 +226,8 @@ WORK = 10_000_000
 OWN = "iteration"
 SPARSE, IMAGES, LEARNED = "bernoulli_gaussian", "convolutional", "noisy_crops"
 SELECTION = "penalty_selection"
-DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES, "equilibrium", SELECTION]
-DATASETS += ["ridge", SELECTION, SPARSE, IMAGES, OWN, LEARNED, SPARSE]
+DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES, "equilibrium", SPARSE]
+DATASETS += ["ridge", SELECTION, SELECTION, IMAGES, OWN, LEARNED, SPARSE]
 ROUNDS, OTHERS = 7, 4
 #: Algorithms by name, those of users among them, and those that are drawn most often.
 ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
