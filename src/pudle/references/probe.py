@@ -2,6 +2,8 @@
 problem is scored against it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from ..problems import Problem
 from ..streams import generator
 from .records import exactly
 
-Probe = tuple[float, ...]
+Probe = Sequence[float]
 
 #: Layers after a random state, and after the problem's own first one.
 LAYERS = 3
