@@ -7,14 +7,43 @@ import os
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol, TypeVar, overload
 
 from .errors import InvalidArgument
 
 #: Name of the environment variable that chooses, and what it may be.
 VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
-Function = Callable[..., Any]
+Function = TypeVar("Function", bound=Callable[..., object])
+Number = TypeVar("Number", int, float)
 _version = functools.cache(version)
+
+
+class Vector(Protocol[Number]):
+    """An array with one axis, as compiled code uses it."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> Number: ...
+    def __setitem__(self, place: int, value: Number, /) -> None: ...
+
+
+class Matrix(Protocol[Number]):
+    """An array with two axes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, place: int, /) -> Vector[Number]: ...
+    @overload
+    def __getitem__(self, place: tuple[int, int], /) -> Number: ...
+    def __setitem__(self, place: tuple[int, int], value: Number, /) -> None: ...
+
+
+class Cube(Protocol[Number]):
+    """An array with three axes."""
+
+    def __getitem__(self, place: tuple[int, int, int], /) -> Number: ...
+    def __setitem__(self, place: tuple[int, int, int], value: Number, /) -> None: ...
 
 
 def choice() -> str:
@@ -52,9 +81,27 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
         dispatcher = numba.njit(fastmath={"contract"}, **options)(function)
         with contextlib.suppress(RuntimeError):
             dispatcher._cache = _cache_type()(function)
-        return dispatcher
+        made: Function = dispatcher
+        return made
 
     return decorate
+
+
+def part(function: Function) -> Function:
+    """Compile a part of `compiled` functions, in whose caches it is kept."""
+    return _part(function)
+
+
+def inlined(function: Function) -> Function:
+    """Compile a part that costs less than a call."""
+    return _part(function, forceinline=True)
+
+
+def _part(function: Function, **options: bool) -> Function:
+    import numba  # as above
+
+    made: Function = numba.njit(fastmath={"contract"}, error_model="numpy", **options)(function)
+    return made
 
 
 @functools.cache

@@ -18,63 +18,104 @@ Within a layer, rows of arrays are named by an index: numba counts the reference
 an array, which takes longer than the work on a few entries.
 """
 
-from collections import namedtuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from ..kernel_choice import compiled
+from ..kernel_choice import Cube, Matrix, Vector, compiled, inlined, part
 
 #: Largest number of layers that share a list of atoms.
 GROUP = 32
 #: Vectors on a list are filled up with zeros to a multiple of this, for vector instructions.
 LANES = 16
 
-#: What is run, for some samples, and where the results go.
-#:
-#: Layers from `offset` on: eta G (p, p) and eta b (r, p); all layers' thresholds; the extrapolation
-#: (a_t - 1) / a_{t+1} behind each; eta; n; the weights of the l1 norm and of half the squared l2
-#: norm in the outer loss beyond what G contains; whether the rule is hard, codes are non-negative,
-#: and the point is extrapolated.
-#:
-#: The states after the layers `keep`, ascending, are written to `codes` and `points`, shape
-#: (layers, n, p), points only if they are not the codes; `first` is the index there of the first
-#: sample.
-#:
-#: From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
-#: `given`, from those in codes and point that `adjoints`, shape (depths, 2, r, p), has for the last
-#: layer. Those before the first layer are left there, at least on the support of the state. To
-#: `gram_bar` (p, p, depths) and `products_bar` (depths, r, p) the derivatives of the loss are
-#: added, summed over the samples, in eta G and in eta b; only the sum of gram_bar and its transpose
-#: is used. Where samples are few, the columns (p, m) of what it stands for, D (G_bar + G_bar^T),
-#: are cheaper than a matrix for all pairs of atoms: if `columns`, those of D, are not empty, there
-#: is one depth, and `columns_bar` is used in place of gram_bar.
-Program = namedtuple(
-    "Program",
-    "offset gram products thresholds pulls step samples l1_weight l2_weight hard nonnegative"
-    " accelerated keep codes points first tops given adjoints gram_bar products_bar columns"
-    " columns_bar",
-)
 
-#: What one sample leaves behind. The t-th of these layers lies in row t + g of `codes` and `points`
-#: if group g of layers contains it, as entries at ``atoms[g, :sizes[g]]``. Group g reaches from
-#: layer bounds[g] to bounds[g + 1], which lies in both groups. `listed` says of each atom whether
-#: the last list has it.
-Tape = namedtuple("Tape", "codes points atoms sizes bounds listed")
+class Program(NamedTuple):
+    """What is run, for some samples, and where the results go.
 
-#: Where the vectors and matrices of a group are written, so that no sample allocates memory.
-#: `order` holds the numbers from zero on, `carried` the adjoints of the codes and of those one
-#: layer earlier for each depth, between two groups.
-Space = namedtuple(
-    "Space",
-    "order local square residual current before moved passed left outer images weights carried",
-)
+    From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
+    `given`, from those in codes and point that `adjoints` has for the last layer. To `gram_bar` and
+    `products_bar` the derivatives of the loss are added, summed over the samples, in eta G and in
+    eta b; only the sum of gram_bar and its transpose is used. Where samples are few, the columns
+    (p, m) of what it stands for, D (G_bar + G_bar^T), are cheaper than a matrix for all pairs of
+    atoms: if `columns`, those of D, are not empty, there is one depth, and `columns_bar` is used in
+    place of gram_bar.
+    """
 
-#: For the parts of what is compiled, in whose cache they are kept.
-_compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
+    #: Number of layers that were run before.
+    offset: int
+    #: eta G (p, p) and eta b (r, p).
+    gram: Matrix[float]
+    products: Matrix[float]
+    #: All layers' thresholds, and the extrapolation (a_t - 1) / a_{t+1} behind each.
+    thresholds: Vector[float]
+    pulls: Vector[float]
+    #: eta, and the number n of all samples.
+    step: float
+    samples: float
+    #: Weights of the l1 norm and of half the squared l2 norm in the outer loss beyond what G
+    #: contains.
+    l1_weight: float
+    l2_weight: float
+    #: Whether the rule is hard, codes are non-negative, and the point is extrapolated.
+    hard: bool
+    nonnegative: bool
+    accelerated: bool
+    #: The states after the layers `keep`, ascending, are written to `codes` and `points`, shape
+    #: (layers, n, p), points only if they are not the codes; `first` is the index there of the
+    #: first sample.
+    keep: Vector[int]
+    codes: Cube[float]
+    points: Cube[float]
+    first: int
+    tops: Vector[int]
+    given: bool
+    #: Shape (depths, 2, r, p); those before the first layer are left there, at least on the support
+    #: of the state.
+    adjoints: np.ndarray
+    #: Shapes (p, p, depths) and (depths, r, p).
+    gram_bar: Cube[float]
+    products_bar: Cube[float]
+    columns: Matrix[float]
+    columns_bar: Matrix[float]
 
 
-@_compiled
+class Tape(NamedTuple):
+    """What one sample leaves behind."""
+
+    #: The t-th of these layers lies in row t + g if group g of layers contains it, as entries at
+    #: ``atoms[g, :sizes[g]]``.
+    codes: Matrix[float]
+    points: Matrix[float]
+    atoms: Matrix[int]
+    sizes: Vector[int]
+    #: Group g reaches from layer bounds[g] to bounds[g + 1], which lies in both groups.
+    bounds: Vector[int]
+    #: Of each atom whether the last list has it.
+    listed: Vector[bool]
+
+
+class Space(NamedTuple):
+    """Where the vectors and matrices of a group are written, so that no sample allocates memory."""
+
+    #: The numbers from zero on.
+    order: Vector[int]
+    local: Matrix[float]
+    square: Vector[float]
+    residual: Vector[float]
+    current: Vector[float]
+    before: Vector[float]
+    moved: Vector[float]
+    passed: Vector[float]
+    left: Vector[float]
+    outer: Vector[float]
+    images: Matrix[float]
+    weights: Matrix[float]
+    #: The adjoints of the codes and of those one layer earlier for each depth, between two groups.
+    carried: Cube[float]
+
+
+@part
 def _subtract_rows(total, size, matrix, rows, weights, of, count):
     """Subtract ``weights[of, k] * matrix[rows[k]]`` for k < count from ``total[:size]``, eight rows
     in one pass.
@@ -106,7 +147,7 @@ def _subtract_rows(total, size, matrix, rows, weights, of, count):
             total[j] -= wa * matrix[a, j]
 
 
-@_compiled
+@part
 def _threshold(values, threshold, hard, nonnegative):
     """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules'
     own.
@@ -124,7 +165,80 @@ def _threshold(values, threshold, hard, nonnegative):
             values[j] = v - min(max(v, -threshold), threshold)
 
 
-@_compiled
+@part
+def _list_atoms(codes, point, atoms, listed, code_tape, point_tape, at):
+    """Begin a group's list with the atoms at which codes or point are not zero, which lie in row
+    `at` of the tape; return how many.
+    """
+    size = 0
+    for j in range(len(codes)):
+        # Written without a branch, which would be mispredicted, and kept if the count goes on.
+        atoms[size] = j
+        listed[j] = (codes[j] != 0) | (point[j] != 0)
+        size += listed[j]
+    for a in range(size):
+        code_tape[at, a], point_tape[at, a] = codes[atoms[a]], point[atoms[a]]
+    return size
+
+
+@part
+def _extend_list(codes, point, atoms, listed, code_tape, point_tape, begin, at, size):
+    """Add the atoms that a group does not list yet, from its layer in row `begin` of the tape on;
+    return how many are listed now.
+
+    The point's entries lie where the codes' or those of the codes before do.
+    """
+    for j in range(len(codes)):
+        if codes[j] != 0 and not listed[j]:
+            listed[j], atoms[size] = True, j
+            for earlier in range(begin, at):
+                code_tape[earlier, size] = point_tape[earlier, size] = 0
+            code_tape[at, size], point_tape[at, size] = codes[j], point[j]
+            size += 1
+    return size
+
+
+@inlined
+def _extrapolate(values, codes, point, pull, accelerated):
+    """Make the thresholded values the codes, and set the point behind them; return how many codes
+    are not zero.
+    """
+    active = 0
+    for j in range(len(codes)):
+        point[j] = values[j] + pull * (values[j] - codes[j]) if accelerated else values[j]
+        codes[j] = values[j]
+    for j in range(len(codes)):
+        active += codes[j] != 0
+    return active
+
+
+@inlined
+def _record(codes, point, atoms, size, code_tape, point_tape, at, later, accelerated):
+    """Write a layer's listed entries to row `later` of the tape; return how many codes are not zero
+    there, and how many differ from those in row `at`.
+    """
+    on_list, changed = 0, 0
+    for a in range(size):
+        value = codes[atoms[a]]
+        on_list += value != 0
+        changed += value != code_tape[at, a]
+        code_tape[later, a] = value
+    if accelerated:
+        for a in range(size):
+            point_tape[later, a] = point[atoms[a]]
+    return on_list, changed
+
+
+@part
+def _keep(codes, point, kept_codes, kept_points, place, i, accelerated):
+    """Write sample i's state to the states that are kept."""
+    for j in range(len(codes)):
+        kept_codes[place, i, j] = codes[j]
+        if accelerated:
+            kept_points[place, i, j] = point[j]
+
+
+@part
 def _run_sample(program, row, codes, point, values, tape):
     """Run one sample through the layers; return the index of its last group.
 
@@ -140,27 +254,15 @@ def _run_sample(program, row, codes, point, values, tape):
         place += 1
     group, at, begin, active, size, still = -1, -1, 0, 0, 0, False
     for t in range(offset, depth + 1):
-        # A layer with many entries fewer than its group's list begins a new group, whose list has
-        # the entries at which codes or point are not zero.
+        # A layer with many entries fewer than its group's list begins a new group.
         if t == offset or 2 * active < size or (recorded and t - bounds[group] == GROUP):
             if recorded or t == offset:
                 group, at = group + 1, at + 1
-            atoms, bounds[group], begin, size = lists[group], t, at, 0
-            for j in range(p):
-                # Written without a branch, which would be mispredicted, and kept if the count goes
-                # on.
-                atoms[size] = j
-                listed[j] = (codes[j] != 0) | (point[j] != 0)
-                size += listed[j]
-            for a in range(size):
-                code_tape[at, a], point_tape[at, a] = codes[atoms[a]], point[atoms[a]]
+            atoms, bounds[group], begin = lists[group], t, at
+            size = _list_atoms(codes, point, atoms, listed, code_tape, point_tape, at)
             active = sizes[group] = size
         if place < len(keep) and keep[place] == t:
-            for j in range(p):
-                kept_codes[place, i, j] = codes[j]
-            if accelerated:
-                for j in range(p):
-                    kept_points[place, i, j] = point[j]
+            _keep(codes, point, kept_codes, kept_points, place, i, accelerated)
             place += 1
         if t == depth:
             break
@@ -175,44 +277,27 @@ def _run_sample(program, row, codes, point, values, tape):
             values[j] = point[j] + products[row, j]
         _subtract_rows(values, p, program.gram, atoms, point_tape, at, size)
         _threshold(values, thresholds[t], program.hard, program.nonnegative)
-        pull = program.pulls[t + 1]
-        for j in range(p):
-            point[j] = values[j] + pull * (values[j] - codes[j]) if accelerated else values[j]
-            codes[j] = values[j]
-        active, on_list, changed = 0, 0, 0
-        for j in range(p):
-            active += codes[j] != 0
-        for a in range(size):
-            value = codes[atoms[a]]
-            on_list += value != 0
-            changed += value != code_tape[at, a]
-            code_tape[later, a] = value
-        if accelerated:
-            for a in range(size):
-                point_tape[later, a] = point[atoms[a]]
+        active = _extrapolate(values, codes, point, program.pulls[t + 1], accelerated)
+        on_list, changed = _record(
+            codes, point, atoms, size, code_tape, point_tape, at, later, accelerated
+        )
         still = changed == 0 and on_list == active and not accelerated
         if on_list < active:
-            # Add the atoms that the group does not list yet. The point's entries lie where the
-            # codes' or those of the codes before do.
-            for j in range(p):
-                if codes[j] != 0 and not listed[j]:
-                    listed[j], atoms[size] = True, j
-                    for earlier in range(begin, later):
-                        code_tape[earlier, size] = point_tape[earlier, size] = 0
-                    code_tape[later, size], point_tape[later, size] = codes[j], point[j]
-                    size += 1
+            size = _extend_list(
+                codes, point, atoms, listed, code_tape, point_tape, begin, later, size
+            )
         at, sizes[group] = later, size
     bounds[group + 1] = depth
     return group
 
 
-@_compiled
+@part
 def _matrix(buffer, rows, columns):
     """Return the beginning of a buffer as a matrix without gaps, as products of matrices need."""
     return buffer[: rows * columns].reshape(rows, columns)
 
 
-@_compiled
+@part
 def _outer(points, start, adjoints, size, space):
     """Return the sum of ``y u^T`` over some layers, and in one more row minus the sum of the
     adjoints u.
@@ -227,7 +312,7 @@ def _outer(points, start, adjoints, size, space):
     return outer
 
 
-@_compiled
+@part
 def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
     """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points
     y and adjoints u.
@@ -258,7 +343,79 @@ def _add_to_columns(program, row, points, start, adjoints, atoms, size, space):
         _subtract_rows(columns_bar[atoms[a]], length, images, space.order, weights, 0, 2 * layers)
 
 
-@_compiled
+@inlined
+def _restrict_gram(gram, atoms, size, padded, local, transfer, count):
+    """Write eta G on a list of atoms to `local`, whose rows are filled up with zeros; for several
+    depths, 1 - eta G to `transfer`.
+    """
+    one = gram.dtype.type(1)
+    zero = one - one
+    for a in range(size):
+        for b in range(size):
+            local[a, b] = gram[atoms[a], atoms[b]]
+            if count > 1:
+                transfer[a, b] = (one if a == b else zero) - local[a, b]
+        for b in range(size, padded):
+            local[a, b] = zero
+
+
+@inlined
+def _take(carried, atoms, size, k, count, current, before):
+    """Take the adjoints at a list of atoms, for the depths from the k-th on, from those that are
+    carried between groups.
+    """
+    zero = current.dtype.type(0)
+    for a in range(size):
+        for q in range(count):
+            i, j = a * count + q, atoms[a]
+            current[i], before[i] = carried[0, j, k + q], carried[1, j, k + q]
+            carried[0, j, k + q] = carried[1, j, k + q] = zero
+
+
+@inlined
+def _restrict_to_support(codes, at, size, count, current, passed, of):
+    """Write the adjoints to row `of` of those that pass the layer: zero where the codes after it
+    are.
+    """
+    zero = codes.dtype.type(0)
+    for i in range(passed.shape[1]):
+        passed[of, i] = zero
+    for a in range(size):
+        if codes[at, a] != zero:
+            for i in range(a * count, (a + 1) * count):
+                passed[of, i] = current[i]
+
+
+@inlined
+def _pull_extrapolation(moved, pull, current, before, flat, accelerated):
+    """Pull adjoints of a point back to the codes that it lies behind, and to those before these."""
+    one = current.dtype.type(1)
+    for i in range(flat):
+        if accelerated:
+            current[i] = before[i] + (one + pull) * moved[i]
+            before[i] = -pull * moved[i]
+        else:
+            current[i] = moved[i]
+
+
+@inlined
+def _add_to_gram(gram_bar, products_bar, row, outer, atoms, size, k, count):
+    """Add a group's outer products to the derivatives in eta G and eta b, for the depths from the
+    k-th on.
+    """
+    # Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
+    # to the upper one.
+    for a in range(size):
+        for b in range(a):
+            i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
+            for q in range(count):
+                gram_bar[i, j, k + q] -= outer[a, b * count + q] + outer[b, a * count + q]
+        for q in range(count):
+            gram_bar[atoms[a], atoms[a], k + q] -= outer[a, a * count + q]
+            products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
+
+
+@part
 def _pull_group(program, row, tape, g, space):
     """Pull all depths of one sample back through the layers of group g; their adjoints between two
     groups are in `space`.
@@ -282,20 +439,10 @@ def _pull_group(program, row, tape, g, space):
     passed = _matrix(space.passed, high - bottom, flat)
     # Adjoints of several depths pass a layer by a product with 1 - eta G on the list.
     transfer, several = _matrix(space.square, size, size), _matrix(moved, size, count)
-    for a in range(size):
-        for b in range(size):
-            local[a, b] = gram[atoms[a], atoms[b]]
-            if count > 1:
-                transfer[a, b] = (one if a == b else zero) - local[a, b]
-        for b in range(size, padded):
-            local[a, b] = zero
+    _restrict_gram(gram, atoms, size, padded, local, transfer, count)
     for i in range(flat):
         current[i] = before[i] = zero
-    for a in range(size):
-        for q in range(count):
-            i, j = a * count + q, atoms[a]
-            current[i], before[i] = carried[0, j, k + q], carried[1, j, k + q]
-            carried[0, j, k + q] = carried[1, j, k + q] = zero
+    _take(carried, atoms, size, k, count, current, before)
     for t in range(high - 1, bottom - 1, -1):
         after, of = t + 1 - offset + g, t - bottom
         for q in range(count):
@@ -312,27 +459,16 @@ def _pull_group(program, row, tape, g, space):
                     - residual[a] / program.step
                 )
                 current[a * count + q] = slope / program.samples
-        for i in range(flat):
-            passed[of, i] = zero
-        for a in range(size):
-            if code_tape[after, a] != zero:
-                for i in range(a * count, (a + 1) * count):
-                    passed[of, i] = current[i]
+        _restrict_to_support(code_tape, after, size, count, current, passed, of)
         if count > 1:
             np.dot(transfer, passed[of].reshape(size, count), several)
         else:
             for i in range(padded):
                 moved[i] = passed[of, i]
             _subtract_rows(moved, padded, local, space.order, passed, of, size)
-        if program.accelerated:
-            # Before the first layer, the adjoints of codes and point are left apart.
-            pull = pulls[t] if t > offset else -one
-            for i in range(flat):
-                current[i] = before[i] + (one + pull) * moved[i]
-                before[i] = -pull * moved[i]
-        else:
-            for i in range(flat):
-                current[i] = moved[i]
+        # Before the first layer, the adjoints of codes and point are left apart.
+        pull = pulls[t] if t > offset else -one
+        _pull_extrapolation(moved, pull, current, before, flat, program.accelerated)
     for a in range(size):
         for q in range(count):
             i = a * count + q
@@ -340,19 +476,9 @@ def _pull_group(program, row, tape, g, space):
     start = bottom - offset + g
     if len(program.columns):
         _add_to_columns(program, row, point_tape, start, passed, atoms, size, space)
-        return
-    gram_bar, products_bar = program.gram_bar, program.products_bar
-    outer = _outer(point_tape, start, passed, size, space)
-    # Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
-    # to the upper one.
-    for a in range(size):
-        for b in range(a):
-            i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
-            for q in range(count):
-                gram_bar[i, j, k + q] -= outer[a, b * count + q] + outer[b, a * count + q]
-        for q in range(count):
-            gram_bar[atoms[a], atoms[a], k + q] -= outer[a, a * count + q]
-            products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
+    else:
+        outer = _outer(point_tape, start, passed, size, space)
+        _add_to_gram(program.gram_bar, program.products_bar, row, outer, atoms, size, k, count)
 
 
 @compiled(error_model="numpy")
