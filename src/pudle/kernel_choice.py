@@ -1,5 +1,7 @@
 """The choice between compiled kernels and the plain torch path, and how kernels are compiled."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import functools
@@ -7,43 +9,39 @@ import os
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Name of the environment variable that chooses, and what it may be.
 VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 Function = TypeVar("Function", bound=Callable[..., object])
-Number = TypeVar("Number", int, float)
+Place = TypeVar("Place", contravariant=True)
+Entry = TypeVar("Entry")
 _version = functools.cache(version)
 
 
-class Vector(Protocol[Number]):
-    """An array with one axis, as compiled code uses it."""
+class Entries(Protocol[Place, Entry]):
+    """An array as compiled code uses it, one entry at a time."""
 
-    def __len__(self) -> int: ...
-    def __getitem__(self, place: int, /) -> Number: ...
-    def __setitem__(self, place: int, value: Number, /) -> None: ...
-
-
-class Matrix(Protocol[Number]):
-    """An array with two axes."""
-
+    @property
+    def dtype(self) -> np.dtype[np.float64]: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
-    @overload
-    def __getitem__(self, place: int, /) -> Vector[Number]: ...
-    @overload
-    def __getitem__(self, place: tuple[int, int], /) -> Number: ...
-    def __setitem__(self, place: tuple[int, int], value: Number, /) -> None: ...
+    def __getitem__(self, place: Place, /) -> Entry: ...
+    def __setitem__(self, place: Place, entry: Entry, /) -> None: ...
 
 
-class Cube(Protocol[Number]):
-    """An array with three axes."""
-
-    def __getitem__(self, place: tuple[int, int, int], /) -> Number: ...
-    def __setitem__(self, place: tuple[int, int, int], value: Number, /) -> None: ...
+#: Arrays with one axis, two and three, whichever their precision.
+Vector = Entries[int, float]
+Matrix = Entries[tuple[int, int], float]
+Cube = Entries[tuple[int, int, int], float]
+#: Whole numbers, such as those of atoms.
+Indices = Entries[int, int]
 
 
 def choice() -> str:
