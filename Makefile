@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report site leaderboard links test nightly kernels peers growth mutation coverage vulnerabilities lint clean
+.PHONY: report site links test nightly kernels peers growth mutation coverage vulnerabilities lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -20,10 +20,6 @@ report: $(VENV)/installed
 site: $(VENV)/installed-site
 	$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html -d build/doctrees docs build/site
 	@echo "$(CURDIR)/build/site/index.html"
-
-# Scores what others have handed in again, and ranks it; `make site` shows the tables.
-leaderboard: $(VENV)/installed
-	$(BIN)/pudle leaderboard leaderboard --out build/leaderboard
 
 # Links of the site to other places; those of the site to itself are checked by `make site`.
 links: $(VENV)/installed-site
@@ -73,6 +69,8 @@ vulnerabilities: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf build/typed && mkdir -p build/typed/pudle
+	@ln -s $(addprefix ../../../,$(wildcard src/pudle/*) estimators datasets bench reports) build/typed/pudle
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/codespell
 

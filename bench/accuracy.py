@@ -3,51 +3,53 @@
 import statistics
 from collections.abc import Callable
 
-from pudle.measuring.contents import STATUSES, ScoreRecord
+from pudle.measuring.contents import STATUSES
+from pudle.measuring.results.score import ScoreRecord, ScoreRow
 
-from .selected import _Cells, record, require_ok, selection
+from .selected import _Cells, by_case, record, require_ok, selection
 
 
-def _median(metric: str, unit: str) -> Callable[..., float]:
+def _median(metric: str, unit: str) -> Callable[["_Accuracy", str, int], float]:
     """Return a method that gives the median of a metric over the seeds."""
 
-    def track(self: "Accuracy", case: str, estimator: str, depth: int) -> float:
-        require_ok(**self.result)
-        return float(statistics.median(row[metric] for row in self.rows))
+    def track(self: "_Accuracy", estimator: str, depth: int) -> float:
+        require_ok(self.verdict)
+        return float(statistics.median(getattr(row, metric) for row in self.rows))
 
-    track.unit = unit
+    track.unit = unit  # type: ignore[attr-defined]  # asv reads it there
     return track
 
 
-class Accuracy(_Cells):
-    """Errors of each estimator on each case at each depth: the median over seeds, against the
-    case's first target.
+class _Accuracy(_Cells):
+    """Errors of each estimator at each depth: the median over seeds, against the case's first
+    target.
 
     A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate,
     diverged) and fails if something broke; `track_status` always has a value, the index in
     `pudle.measuring.contents.STATUSES`.
     """
 
-    params = (*_Cells.params[:2], list(selection().tracked_depths))
+    rows: list[ScoreRow]
     # asv's own hash covers these lines alone and not the scoring behind them: raise this when a
     # value changes its meaning.
     version = "1"
 
-    def setup(self, case: str, estimator: str, depth: int) -> None:
-        self.look_up(record(case, estimator), depth)
+    def setup(self, estimator: str, depth: int) -> None:
+        self.look_up(record(self.case, estimator), depth)
 
     def look_up(self, kept: ScoreRecord, depth: int) -> None:
         """Take the scores at a depth from a record."""
-        if depth not in kept.case.depths:
-            raise NotImplementedError(f"{kept.case.name} is not scored at depth {depth}")
         target = kept.case.targets[0]
-        self.rows = [row for row in kept.scores if (row["depth"], row["target"]) == (depth, target)]
-        self.result = kept.at(depth, target)
+        self.rows = [row for row in kept.scores if (row.depth, row.target) == (depth, target)]
+        self.verdict = kept.at(depth, target)
 
-    def track_status(self, case: str, estimator: str, depth: int) -> float:
-        return float(STATUSES.index(self.result["status"]))
+    def track_status(self, estimator: str, depth: int) -> float:
+        return float(STATUSES.index(self.verdict.status))
 
     track_relative_error = _median("relative_error", "|g - g_ref| / |g_ref|")
     track_cosine_error = _median("cosine_error", "1 - cos")
     track_code_error = _median("code_error", "mean |z - z_ref|")
-    track_status.unit = "status"
+    track_status.unit = "status"  # type: ignore[attr-defined]
+
+
+by_case(_Accuracy, selection().tracked_depths, globals())

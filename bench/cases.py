@@ -233,8 +233,6 @@ QUICK = Selection(
     # 40 steps of the solver, at which photographs are nearly solved, are no depth of layers here.
     timed_depths=(1, 10, 40, 100, 600),
     timeout=120.0,
-    windows=(1, 2, 5, 10, 20, 50),
-    jacobian_error=True,
     # What the errors of gradients lead to, in seconds.
     experiments=_experiments("2a-quick-*"),
 )
@@ -255,8 +253,6 @@ DEFAULT = Selection(
     timed_depths=(1, 10, 100, 800),
     torch_depths=(100,),
     timeout=900.0,
-    windows=(1, 2, 5, 10, 20, 50, 100, 200),
-    jacobian_error=True,
     # Reduced, on data that are drawn or come with scikit-learn.
     experiments=_experiments(
         "2a-small-T25-*",

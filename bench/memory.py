@@ -2,16 +2,19 @@
 process.
 """
 
-from pudle.measuring.costs import drawn, touch
+from pudle.measuring.meters import drawn, touch
+from pudle.measuring.results.cost import MEMORY
 
-from .selected import _Cells, _Estimates, selection
+from .selected import _Cells, _Estimates, by_case, selection
 
 
 class ProblemAlone(_Cells):
-    """Peak of a process that draws the problem and estimates nothing: subtract it from `Memory`."""
+    """Peak of a process that draws the problem and estimates nothing: subtract it from the peak of
+    an estimate on the same case.
+    """
 
     metric = "baseline"
-    params = _Cells.params[:1]
+    params = [[case.name for case in selection().cases]]
     param_names = ("case",)
     version = "1"
 
@@ -22,15 +25,18 @@ class ProblemAlone(_Cells):
         pass
 
 
-class Memory(_Estimates):
+class _Memory(_Estimates):
     """Peak of a process that draws the problem and makes one estimate."""
 
     version = "2"
-    metric = "memory_bytes"
+    metric = MEMORY
 
-    def setup(self, case: str, estimator: str, depth: int) -> None:
-        super().setup(case, estimator, depth)
+    def setup(self, estimator: str, depth: int) -> None:
+        super().setup(estimator, depth)
         touch(self.estimator, self.problem, self.algorithm, depth)
 
-    def peakmem_estimate(self, case: str, estimator: str, depth: int) -> None:
+    def peakmem_estimate(self, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)
+
+
+by_case(_Memory, selection().timed_depths, globals())

@@ -1,26 +1,38 @@
-"""The selection and the store that every asv cell uses."""
+"""The selection and the run that every asv cell looks its result up in.
+
+There is a benchmark class for each case, whose parameters are the estimators and depths that are
+measured on it: a cell exists only where somebody asked for it.
+"""
 
 import contextlib
 import functools
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from pudle.errors import PudleError, SpecError
 from pudle.files import read_record
-from pudle.measuring.contents import BROKEN, ScoreRecord
-from pudle.measuring.costs import drawn
-from pudle.measuring.measurement import measure
+from pudle.measuring.case import Case
+from pudle.measuring.contents import BROKEN, Verdict
+from pudle.measuring.meters import drawn
 from pudle.measuring.provenance import installed_commit
-from pudle.measuring.run import fill, plan_costs, survey, take_part
+from pudle.measuring.results.cost import Cost
+from pudle.measuring.results.score import ScoreRecord, Scores
+from pudle.measuring.run import Run
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
-from pudle.measuring.store import Store
+from pudle.measuring.store import Store, locked
 from pudle.names import make_estimator
-from pudle.workers import Here
+from pudle.workers import Pool
 
 from .cases import PROFILES
+
+#: Seconds that filling the store may take before the first cell: those of a whole run.
+MOST_FILLING = 7 * 24 * 3600.0
 
 
 @functools.cache
@@ -49,60 +61,85 @@ def store() -> Store:
     return Store(folder / "store", chosen.profile, chosen.device, *label)
 
 
-@functools.lru_cache(maxsize=1)
-def record(case: str, estimator: str) -> ScoreRecord:
-    """Return the stored record of an estimator on a case, measuring it where it is missing.
+def record(case: Case, estimator: str) -> ScoreRecord:
+    """Return the stored record of an estimator on a case.
 
-    NotImplementedError makes asv skip the cell: for an estimator that this commit lacks, or that
-    the case leaves out.
+    NotImplementedError makes asv skip the cell: for an estimator that this commit lacks.
     """
-    if reason := selection().left_out(case, estimator):
-        raise NotImplementedError(f"{estimator} is not measured on {case}: {reason}")
+    if reason := lacking(estimator):
+        raise NotImplementedError(reason)
+    if found := Scores(case, estimator).read(store()):
+        return found
+    raise RuntimeError(f"{estimator} is not measured on {case.name}: see what `pudle run` says")
+
+
+def lacking(estimator: str) -> str:
+    """Return why this commit has no such estimator, an empty text if it has."""
     try:
         make_estimator(estimator)
     except SpecError as error:
-        raise NotImplementedError(str(error)) from None
-    chosen = selection().case(case)
-    if SELECTION_VARIABLE not in os.environ:
-        # A plain `asv run` is a run as well, which `pudle report` shows and `pudle run` continues.
-        take_part(store(), selection(), chosen, estimator)
-    return store().read("score", chosen, estimator) or measure(chosen, estimator, store())
+        return str(error)
+    return ""
 
 
-def require_ok(status: str, reason: str) -> None:
+def require_ok(verdict: Verdict) -> None:
     """Skip a cell with a finding instead of a number, and fail a cell where something broke."""
+    status, reason = verdict
     if status != "ok":
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
 
 
 class _Cells:
-    """What all benchmarks share: a cell is an estimator on a case at a depth."""
+    """What all benchmarks share: a cell is an estimator at a depth, on the case of the class."""
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().timed_depths),
-    )
-    param_names = ("case", "estimator", "depth")
+    case: ClassVar[Case]
+    params: ClassVar[list[list[object]]]
+    param_names: tuple[str, ...] = ("estimator", "depth")
     timeout = selection().timeout
+
+    def setup_cache(self) -> None:
+        """Fill the store before the first cell, as `pudle run` does; asv calls it once for all
+        classes. `pudle report` then shows the run, and `pudle run` continues it.
+        """
+        known = (spec for spec in selection().estimators if not lacking(spec))
+        run = Run(replace(selection(), estimators=tuple(known)), store())
+        with locked(run.folder, "run"):
+            if SELECTION_VARIABLE not in os.environ:
+                run.begin()
+            with Pool(os.cpu_count() or 1) as pool:
+                run.fill(pool)
+
+    setup_cache.timeout = MOST_FILLING  # type: ignore[attr-defined]  # asv reads it there
 
 
 class _Estimates(_Cells):
     """What times and memory share: a cell is one estimate, and the store has its cost as well."""
 
-    metric: str
+    metric: ClassVar[str]
 
-    def setup(self, case: str, estimator: str, depth: int) -> None:
-        require_ok(**record(case, estimator).at(depth))
-        chosen = selection().case(case)
-        cell = self.metric, chosen, estimator, depth
-        if not store().read("cost", *cell):
-            cases = tuple(each for each in selection().cases if each.problem == chosen.problem)
-            tasks = survey(replace(selection(), cases=cases), store())
-            fill(plan_costs(tasks), executor=Here())
-        kept = store().read("cost", *cell)
+    def setup(self, estimator: str, depth: int) -> None:
+        require_ok(record(self.case, estimator).at(depth))
+        kept = Cost(self.metric, self.case, estimator, depth).read(store())
         if kept is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")
-        require_ok(kept.status, kept.reason)
-        self.problem, self.algorithm = drawn(chosen, selection().device)
+        require_ok(Verdict(kept.status, kept.reason))
+        self.problem, self.algorithm = drawn(self.case, selection().device)
         self.estimator = make_estimator(estimator)
+
+
+def by_case(
+    base: type[_Cells], depths: Iterable[int], module: dict[str, object], ending: str = ""
+) -> None:
+    """Add a class for each case to the names of a module, with the estimators and those of the
+    depths that are measured on it.
+    """
+    chosen, wanted = selection(), set(depths)
+    for case in chosen.cases:
+        estimators = [name for name in chosen.estimators if not chosen.left_out(case.name, name)]
+        scored = [depth for depth in case.depths if depth in wanted]
+        name = re.sub(r"\W", "_", case.name) + ending
+        while name in module:
+            name += "_"
+        if estimators and scored:
+            fields = {"case": case, "params": [estimators, scored], "__module__": base.__module__}
+            module[name] = type(name, (base,), {**fields, "__doc__": base.__doc__})

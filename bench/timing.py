@@ -3,12 +3,13 @@
 import os
 
 from pudle import kernel_choice
-from pudle.measuring.costs import clock
+from pudle.measuring.meters import clock
+from pudle.measuring.results.cost import TIME, TORCH_TIME
 
-from .selected import _Estimates, selection
+from .selected import _Estimates, by_case, selection
 
 
-class Time(_Estimates):
+class _Time(_Estimates):
     """Seconds of the processor for one estimate, data and references excluded, on one thread."""
 
     version = "2"
@@ -16,22 +17,26 @@ class Time(_Estimates):
     repeat = (1, 10, 0.05)
     warmup_time = 0.03
     timer = staticmethod(clock(selection().device))
-    metric = "seconds"
+    metric = TIME
 
-    def setup(self, case: str, estimator: str, depth: int) -> None:
-        super().setup(case, estimator, depth)
+    def setup(self, estimator: str, depth: int) -> None:
+        super().setup(estimator, depth)
         # The first estimate loads kernels, and `asv run --quick` times no other.
-        self.time_estimate(case, estimator, depth)
+        self.time_estimate(estimator, depth)
 
-    def time_estimate(self, case: str, estimator: str, depth: int) -> None:
+    def time_estimate(self, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)
 
 
-class TorchTime(Time):
+class _TorchTime(_Time):
     """The same on the torch path, where compiled kernels take its place otherwise."""
 
-    metric = "seconds_torch"
+    metric = TORCH_TIME
 
-    def setup(self, case: str, estimator: str, depth: int) -> None:
-        super().setup(case, estimator, depth)
+    def setup(self, estimator: str, depth: int) -> None:
+        super().setup(estimator, depth)
         os.environ[kernel_choice.VARIABLE] = "torch"
+
+
+by_case(_Time, selection().timed_depths, globals())
+by_case(_TorchTime, selection().torch_depths, globals(), "_torch")

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pudle.data import Draw, SparseCodingDataset, check_options
 from pudle.data.atoms import normalize_rows, split_atoms
 from pudle.data.images import handwritten_digits
@@ -48,11 +45,3 @@ class Digits(SparseCodingDataset):
         random, images = self.generator(), handwritten_digits()[0]
         digits = normalize_rows(random.permutation(images.reshape(-1, 64)))
         return Draw(*split_atoms([digits], self.n_components, self.n_samples, random, "the digits"))
-
-    def labels(self) -> NDArray[np.int64]:
-        """Return which digit each observation is, shape (n,)."""
-        images, labels = handwritten_digits()
-        # All rows have unit norm, so an observation has a correlation of one with its own image and
-        # less with others.
-        correlations = self.draw().observations @ normalize_rows(images.reshape(-1, 64)).T
-        return labels[correlations.argmax(axis=1)]

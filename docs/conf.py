@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,6 @@ PAGES = {
 }
 GALLERY = ROOT / "docs" / "_build" / "gallery"
 html_extra_path = [str(GALLERY)]
-#: Where `make leaderboard` leaves its tables and badges.
-BOARD = ROOT / "build" / "leaderboard"
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
@@ -96,7 +93,6 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
         "python": _public_names,
         "commands": _commands,
         "gallery": _gallery,
-        "leaderboard": _leaderboard,
         "more": _more,
         "estimators": _estimators,
     }
@@ -172,16 +168,6 @@ def _more() -> str:
     return "\n".join(page for page in pages if page not in named and page != "index")
 
 
-def _leaderboard() -> str:
-    """Return the ranks that `pudle leaderboard` wrote, or what to do where it was not run."""
-    if not (BOARD / "leaderboard.md").is_file():
-        return (
-            "This copy of the site was built without the leaderboard: `make leaderboard site`"
-            " scores it first."
-        )
-    return re.sub(r"\]\(badges/", "](_build/badges/", (BOARD / "leaderboard.md").read_text())
-
-
 def _copied(profile: str) -> bool:
     return (GALLERY / "pages" / f"{profile}.html").is_file()
 
@@ -192,8 +178,6 @@ def collect(app: Any) -> None:
     for profile, path in PAGES.items():
         if path.is_file():
             (GALLERY / "pages" / f"{profile}.html").write_bytes(path.read_bytes())
-    if (BOARD / "badges").is_dir():
-        shutil.copytree(BOARD / "badges", ROOT / "docs" / "_build" / "badges", dirs_exist_ok=True)
 
 
 def leave_out_what_cannot_be_reached(app: Any) -> None:

@@ -2,20 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from pudle.estimator import (
-    Algorithm,
-    Contribution,
-    ImplicitEstimator,
-    Problem,
-    State,
-    through_minimizer,
-)
+from pudle.estimator import ActiveSystemEstimator
 
 
 @dataclass(frozen=True)
-class Analytic(ImplicitEstimator):
+class Analytic(ActiveSystemEstimator):
     r"""Implicit differentiation at the codes z_T, with an exact solve on their active set S.
 
     With H the Hessian of the smooth part and F the gradient of the inner objective on the active
@@ -47,10 +38,3 @@ class Analytic(ImplicitEstimator):
         ),
     )
     computes = "implicit"
-
-    def through_codes(
-        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
-    ) -> Contribution:
-        solution, diagnostics = problem.solve_active(state.codes, code_gradient)
-        work = {"solves": len(state.codes)} | diagnostics
-        return through_minimizer(problem, state.codes, solution), work

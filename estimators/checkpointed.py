@@ -8,11 +8,11 @@ from itertools import chain
 import torch
 
 from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
-from pudle.estimator import Algorithm, Estimate, Problem, SweepEstimator, check_options
+from pudle.estimator import Algorithm, CheckedOptions, Estimate, Problem, SweepEstimator
 
 
 @dataclass(frozen=True)
-class Checkpointed(SweepEstimator):
+class Checkpointed(CheckedOptions, SweepEstimator):
     r"""Exact gradient of the loss after T layers, memory traded for a second evaluation of every
     layer.
 
@@ -47,8 +47,6 @@ class Checkpointed(SweepEstimator):
         ),
     )
     computes = "unrolled"
-
-    __post_init__ = check_options
 
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]

@@ -5,20 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pudle.estimator import (
-    Algorithm,
-    Contribution,
-    ImplicitEstimator,
-    Problem,
-    State,
-    check_options,
-    through_minimizer,
-)
-from pudle.problems.linearized import conjugate_gradients
+from pudle.estimator import ActiveSystemEstimator, CheckedOptions, Contribution, Problem
+from pudle.problems.linearized import conjugate_gradients, norm
 
 
 @dataclass(frozen=True)
-class ConjugateGradient(ImplicitEstimator):
+class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
     r"""Implicit differentiation at the codes z_T, the system on their active set S solved by
     conjugate gradients.
 
@@ -68,43 +60,38 @@ class ConjugateGradient(ImplicitEstimator):
     )
     computes = "implicit"
 
-    __post_init__ = check_options
-
-    def through_codes(
-        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
-    ) -> Contribution:
-        system, active = problem.linearized(state.codes), problem.active(state.codes)
-        symmetric = problem.symmetric or system.is_symmetric()
+    def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        system, active = problem.linearized(codes), problem.active(codes)
         scale = (
             problem.lipschitz_bound
             if problem.symmetric
-            else system.norm_estimate ** (1 if symmetric else 2)
+            else system.norm_estimate ** (1 if system.symmetric else 2)
         )
-        rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
+        right = torch.where(active, right_hand_side, 0)
 
         def product(vectors: Tensor) -> Tensor:
-            image = torch.where(active, system.transposed(vectors.reshape(active.shape)), 0)
-            return (image if symmetric else system.product(image)).reshape(rows.shape)
+            image = torch.where(active, system.transposed(vectors), 0)
+            return image if system.symmetric else system.product(image)
 
         eps = torch.finfo(right.dtype).eps
         solved = conjugate_gradients(
             product,
-            (right if symmetric else system.product(right)).reshape(rows.shape),
-            rows,
+            right if system.symmetric else system.product(right),
+            active,
             tolerance=max(self.rtol, eps),
             iterations=self.iterations,
-            flat=rows.shape[1] * eps * scale,
+            flat=active.numel() // system.rows * eps * scale,
+            joint=problem.joint,
         )
-        solution = solved.solution.reshape(active.shape)
-        residual = float(solved.residuals.max())
-        if not symmetric:
+        solution, residual = solved.solution, float(solved.residuals.max())
+        if not system.symmetric:
             difference = torch.where(active, system.transposed(solution) - right, 0)
-            residual = float(difference.norm() / right.norm()) if right.any() else 0.0
-        return through_minimizer(problem, state.codes, solution), {
+            residual = norm(difference) / norm(right) if right.any() else 0.0
+        return solution, {
             "solves": system.rows,
             "iterations": solved.iterations,
             "vector_products": system.products,
-            "normal_equations": not symmetric,
+            "normal_equations": not system.symmetric,
             "largest_relative_residual": residual,
             "unconverged": int((~solved.converged).sum()),
         }

@@ -2,9 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from pudle.algorithms.requirements import DIFFERENTIABLE_LAYERS
 from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
 from pudle.estimator import Algorithm, Estimate, GradientEstimator, Problem
 
@@ -41,11 +43,13 @@ class DrMad(GradientEstimator):
     )
     computes = "approximate"
     consistent_for = ()
+    needs = (DIFFERENTIABLE_LAYERS,)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         (depth,) = check_depths([depth])
         step, first = algorithm.step_size(problem), algorithm.start(problem)
-        constants, last = [], first
+        constants: list[dict[str, Any]] = []
+        last = first
         with torch.no_grad():
             for _ in range(depth):
                 moving = last.tensors()

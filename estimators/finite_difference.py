@@ -9,7 +9,7 @@ import torch
 from pudle import streams
 from pudle.algorithms.unrolling import losses_at
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import Algorithm, CodesEstimator, Contribution, Problem, State, check_options
+from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, Problem, State
 
 #: Default steps. For smooth losses the cube root of the rounding unit, 6e-6 and 5e-3, is best;
 #: unrolled losses have kinks from the threshold, and a smaller step meets fewer of them.
@@ -17,7 +17,7 @@ STEPS = {torch.float64: 1e-6, torch.float32: 3e-3}
 
 
 @dataclass(frozen=True)
-class FiniteDifference(CodesEstimator):
+class FiniteDifference(CheckedOptions, CodesEstimator):
     r"""Central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)`, the algorithm's step
     held constant.
 
@@ -59,21 +59,25 @@ class FiniteDifference(CodesEstimator):
     references = ("Nocedal and Wright, Numerical Optimization, 2nd edition, section 8.1, 2006",)
     #: Along random directions ``stochastic``.
     computes = "unrolled"
+    #: It differentiates no layer.
+    needs = ()
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
         if self.directions:
             object.__setattr__(self, "computes", "stochastic")
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        size = problem.theta.numel()
+        super().check_supported(problem, algorithm)
+        size, most = problem.theta.numel(), self.max_evaluations
         count = min(self.directions or size, size)
-        if 2 * count + 1 > self.max_evaluations:
-            raise UnsupportedProblem(
-                f"finite_difference needs {2 * count + 1} loss evaluations for {count} directions"
-                f" of theta, above max_evaluations={self.max_evaluations}: raise that, give"
-                f" directions={(self.max_evaluations - 1) // 2} or fewer for the projection on"
-                " random ones, or use backprop, which computes the same without them"
+        if 2 * count + 1 > most:
+            raise UnsupportedProblem.lacking(
+                self.name,
+                f"at most max_evaluations={most} loss evaluations",
+                f"the {2 * count + 1} of {count} directions of theta",
+                f"raise that, give directions={(most - 1) // 2} or fewer for the projection on"
+                " random ones, or use backprop, which computes the same without them",
             )
 
     @torch.no_grad()
@@ -85,27 +89,24 @@ class FiniteDifference(CodesEstimator):
         basis = np.eye(theta.numel())
         if self.directions and self.directions < theta.numel():
             random = streams.generator(self.seed, "estimator finite_difference")
-            basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
-        directions = theta.new_tensor(basis.T).reshape(-1, *theta.shape)
+            basis = np.linalg.qr(random.standard_normal((theta.numel(), self.directions))).Q
+        directions = theta.new_tensor(basis.T).reshape(-1, *theta.shape).unbind()
         count = len(directions)
         gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
-        center = losses_at(problem, algorithm, theta, depths)
+        center = losses_at(problem, algorithm, [theta], depths)
         for direction in directions:
             above, below = (
-                losses_at(problem, algorithm, theta + move * direction, depths)
+                losses_at(problem, algorithm, [theta + move * direction], depths)
                 for move in (step, -step)
             )
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
             squares += ((above - 2 * center + below) / (2 * step)).square()
-        for depth, row, square in zip(
-            depths, gradient * (theta.numel() / count), squares, strict=True
-        ):
-            yield (
-                row,
-                {
-                    "layers": 2 * depth * (count + 1),
-                    "evaluations": 2 * count + 1,
-                    "directions": count,
-                    "asymmetry": float(square.sqrt()),
-                },
-            )
+        rows = (gradient * (theta.numel() / count)).unbind()
+        for depth, row, asymmetry in zip(depths, rows, squares.sqrt().tolist(), strict=True):
+            work = {
+                "layers": 2 * depth * (count + 1),
+                "evaluations": 2 * count + 1,
+                "directions": count,
+                "asymmetry": asymmetry,
+            }
+            yield row, work

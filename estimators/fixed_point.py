@@ -8,16 +8,16 @@ from torch import Tensor
 from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import (
     Algorithm,
+    CheckedOptions,
     Contribution,
     ImplicitEstimator,
     Problem,
     State,
-    check_options,
 )
 
 
 @dataclass(frozen=True)
-class FixedPointAdjoint(ImplicitEstimator):
+class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, \theta)`, by K terms of a
     Neumann series.
 
@@ -66,8 +66,6 @@ class FixedPointAdjoint(ImplicitEstimator):
     )
     computes = "approximate"
     consistent_for = ("lasso",)
-
-    __post_init__ = check_options
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

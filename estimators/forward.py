@@ -1,6 +1,5 @@
 """Forward-mode differentiation through all the layers."""
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pudle.algorithms.unrolling import codes_at, direct_gradients, directional_derivative
+from pudle.algorithms.unrolling import direct_gradients, directional_derivative, run_at
 from pudle.errors import UnsupportedProblem, first_line
-from pudle.estimator import Algorithm, CodesEstimator, Contribution, State, check_options
+from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, State
 from pudle.problems import FixedPoint, Problem
 
 #: Approximate number of tangent entries per chunk, directions times entries of theta and codes, so
@@ -19,7 +18,7 @@ CHUNK_ENTRIES = 1 << 19
 
 
 @dataclass(frozen=True)
-class Forward(CodesEstimator):
+class Forward(CheckedOptions, CodesEstimator):
     r"""Exact gradient of the loss after T layers, its Jacobian carried forward together with the
     codes.
 
@@ -58,15 +57,16 @@ class Forward(CodesEstimator):
     )
     computes = "unrolled"
 
-    __post_init__ = check_options
-
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        super().check_supported(problem, algorithm)
         count, code_entries = problem.theta.numel(), math.prod(problem.code_shape)
         if count * code_entries > self.max_jacobian_entries:
-            raise UnsupportedProblem(
-                f"forward carries a Jacobian of {count} x {code_entries} = {count * code_entries}"
-                f" entries here, above max_jacobian_entries={self.max_jacobian_entries}: raise"
-                " that, use fewer samples, or use backprop or checkpointed, which compute the same"
+            raise UnsupportedProblem.lacking(
+                self.name,
+                f"a Jacobian of at most max_jacobian_entries={self.max_jacobian_entries} entries",
+                f"{count} x {code_entries} = {count * code_entries}",
+                "raise that, use fewer samples, or use backprop or checkpointed, which compute the"
+                " same",
             )
 
     def gradients_at(
@@ -76,15 +76,17 @@ class Forward(CodesEstimator):
         pairs = [direct_gradients(problem, state.codes) for state in states]
 
         def contracted(theta: Tensor) -> Tensor:
-            moved = codes_at(problem, algorithm, theta, depths)
+            moved = run_at(problem, algorithm, [theta], depths)
             return torch.stack(
                 [
-                    (z * code_gradient).sum()
-                    for z, (_, code_gradient) in zip(moved, pairs, strict=True)
+                    (codes * code_gradient).sum()
+                    for (_, codes), (_, code_gradient) in zip(moved, pairs, strict=True)
                 ]
             )
 
-        derivative = functools.partial(directional_derivative, contracted, theta)
+        def derivative(direction: Tensor) -> Tensor:
+            return directional_derivative(contracted, theta, direction)
+
         count = theta.numel()
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
         directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)
@@ -92,7 +94,7 @@ class Forward(CodesEstimator):
             with torch.no_grad():
                 # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a
                 # scalar theta needs no batch.
-                rows = (
+                rows: Tensor = (
                     torch.func.vmap(derivative, chunk_size=chunk)(directions)
                     if theta.ndim
                     else derivative(directions[0])[None]
@@ -100,13 +102,15 @@ class Forward(CodesEstimator):
         except (RuntimeError, NotImplementedError) as error:
             if not isinstance(problem, FixedPoint):
                 raise
-            raise UnsupportedProblem(
-                f"forward cannot carry tangents through this step ({first_line(error)}): use"
-                " operations that torch can differentiate in forward mode, or backprop or"
-                " checkpointed, which compute the same"
+            raise UnsupportedProblem.lacking(
+                self.name,
+                "a step that torch can differentiate in forward mode",
+                f"this one ({first_line(error)})",
+                "use other operations, or backprop or checkpointed, which compute the same",
             ) from error
         layers = 1 + math.ceil(count / chunk)
-        for state, (direct, _), through_codes in zip(states, pairs, rows.T, strict=True):
+        columns = rows.unbind(1)
+        for state, (direct, _), through_codes in zip(states, pairs, columns, strict=True):
             work = {
                 "layers": layers * state.iteration,
                 "layers_differentiated": state.iteration,

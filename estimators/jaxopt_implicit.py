@@ -3,14 +3,14 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pudle import peers
-from pudle.estimator import check_options
+from pudle.estimator import CheckedOptions
+from pudle.peers import Array
 
 
 @dataclass(frozen=True)
-class JaxoptImplicit(peers.JaxImplicitPeer):
+class JaxoptImplicit(CheckedOptions, peers.JaxImplicitPeer):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by
     ``jaxopt.implicit_diff``.
 
@@ -42,19 +42,16 @@ class JaxoptImplicit(peers.JaxImplicitPeer):
     distributions = ("jax", "jaxlib", "jaxopt")
     instead = "fixed_point"
 
-    __post_init__ = check_options
-
-    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         solve = functools.partial(
             peers.require("jaxopt.linear_solve").solve_normal_cg,
             maxiter=self.iterations,
             tol=max(self.rtol, rounding),
         )
 
-        @peers.require("jaxopt").implicit_diff.custom_fixed_point(
-            functools.partial(peers.layer, nonnegative=nonnegative), solve=solve
+        layer = functools.partial(peers.layer, nonnegative=nonnegative)
+        implicit = peers.require("jaxopt").implicit_diff.custom_fixed_point(layer, solve=solve)
+        made: Callable[..., Array] = implicit(
+            lambda codes, dictionary, offset, observation, constants: codes
         )
-        def minimizer(codes, dictionary, offset, observation, constants):
-            return codes
-
-        return minimizer  # type: ignore[no-any-return]
+        return made

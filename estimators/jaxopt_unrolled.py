@@ -3,13 +3,27 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pudle import names, peers
 from pudle.algorithms import Algorithm, Fista
+from pudle.algorithms.requirements import Requirement
 from pudle.algorithms.unrolling import check_depths, direct_gradients
-from pudle.errors import UnsupportedProblem
 from pudle.estimator import Estimate, Problem
+from pudle.peers import Array
+from pudle.problems import SparseCoding
+
+PLAIN_LAYERS = Requirement(
+    "ISTA, or FISTA without restart",
+    lambda _, algorithm: (
+        None
+        if algorithm.name in ("fista", "ista") and not getattr(algorithm, "restart", False)
+        else names.text(algorithm)
+    ),
+)
+NAMED_LOSS = Requirement(
+    "a named loss",
+    lambda problem, _: "a function" if callable(getattr(problem, "loss", None)) else None,
+)
 
 
 @dataclass(frozen=True)
@@ -29,24 +43,11 @@ class JaxoptUnrolled(peers.Peer):
     references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
     computes = "unrolled"
     distributions = ("jax", "jaxlib", "jaxopt")
-    instead = "backprop"
-    cpu_only = True
-
-    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        if getattr(algorithm, "restart", False) or algorithm.name not in ("fista", "ista"):
-            raise UnsupportedProblem(
-                f"{self.name} runs ISTA, or FISTA without restart, not {names.text(algorithm)}: use"
-                " backprop"
-            )
-        if callable(getattr(problem, "loss", None)):
-            raise UnsupportedProblem(
-                f"{self.name} knows the named losses, not one that is a function: use backprop"
-            )
-        super().check_supported(problem, algorithm)
+    needs = (PLAIN_LAYERS, NAMED_LOSS, *peers.Peer.needs, peers.ON_CPU)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        assert isinstance(problem, SparseCoding)  # as `needs` says
         (depth,) = check_depths([depth])
-        self.check_supported(problem, algorithm)
         codes = algorithm.start(problem).codes
         if depth == 0:
             # JAXopt runs one iteration at least.
@@ -65,20 +66,29 @@ class JaxoptUnrolled(peers.Peer):
 # Bounded, because each depth compiles a program of its own. The step is an argument of it, so that
 # a case's seeds share one.
 @functools.lru_cache(maxsize=64)
-def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Callable[..., Any]:
+def _program(
+    depth: int, accelerated: bool, loss: object, nonnegative: bool
+) -> Callable[..., Array]:
     """Compile the gradient of the loss after `depth` iterations; the program also returns the
     codes.
     """
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
-    def smooth(codes, dictionary, observations, l2_penalty):
+    def smooth(codes: Array, dictionary: Array, observations: Array, l2_penalty: Array) -> Array:
         residual = codes @ dictionary.T - observations
         return 0.5 * (residual**2).sum() + 0.5 * l2_penalty * (codes**2).sum()
 
-    def prox(values, penalty, scale):
+    def prox(values: Array, penalty: Array, scale: Array) -> Array:
         return peers.soft(values, scale * penalty, nonnegative)
 
-    def value(dictionary, initial, observations, step, penalty, l2_penalty):
+    def value(
+        dictionary: Array,
+        initial: Array,
+        observations: Array,
+        step: Array,
+        penalty: Array,
+        l2_penalty: Array,
+    ) -> Array:
         solver = jaxopt.ProximalGradient(
             smooth,
             prox,
@@ -94,4 +104,5 @@ def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Cal
         total = smooth(codes, dictionary, observations, l2_penalty) + penalty * abs(codes).sum()
         return total / len(codes), codes
 
-    return jax.jit(jax.grad(value, has_aux=True))
+    compiled: Callable[..., Array] = jax.jit(jax.grad(value, has_aux=True))
+    return compiled

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pudle.errors import UnsupportedProblem
+from pudle.algorithms.requirements import DENSE_DICTIONARY
 from pudle.estimator import Algorithm, CodesEstimator, Contribution, State
 from pudle.problems import Problem, SparseCoding
 
@@ -38,18 +38,14 @@ class Noodl(CodesEstimator):
     )
     computes = "heuristic"
     consistent_for = ()
-
-    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        if not isinstance(problem, SparseCoding):
-            raise UnsupportedProblem(
-                f"{self.name} treats SparseCoding with a dense dictionary, not"
-                f" {type(problem).__name__}: use alternating"
-            )
+    needs = (DENSE_DICTIONARY,)
+    instead = "alternating"
 
     @torch.no_grad()
     def gradients_at(
-        self, problem: SparseCoding, algorithm: Algorithm, states: list[State]
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
+        assert isinstance(problem, SparseCoding)  # as `needs` says
         if algorithm.thresholding.proximal:
             warnings.warn(
                 "noodl's direction does not vanish at the generating dictionary under soft"

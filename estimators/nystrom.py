@@ -7,19 +7,11 @@ from torch import Tensor
 
 from pudle import streams
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import (
-    Algorithm,
-    Contribution,
-    ImplicitEstimator,
-    Problem,
-    State,
-    check_options,
-    through_minimizer,
-)
+from pudle.estimator import ActiveSystemEstimator, CheckedOptions, Contribution, Problem
 
 
 @dataclass(frozen=True)
-class Nystrom(ImplicitEstimator):
+class Nystrom(CheckedOptions, ActiveSystemEstimator):
     r"""Implicit differentiation at the codes z_T, with K columns of the Hessian in place of a
     solve.
 
@@ -76,18 +68,16 @@ class Nystrom(ImplicitEstimator):
     computes = "approximate"
     consistent_for = ("lasso",)
 
-    __post_init__ = check_options
-
-    def through_codes(
-        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
-    ) -> Contribution:
-        system, active = problem.linearized(state.codes), problem.active(state.codes)
-        if not (problem.symmetric or system.is_symmetric()):
-            raise UnsupportedProblem(
-                "nystrom approximates a symmetric matrix by its columns, and the Jacobian of this"
-                " step is none: use fixed_point, phantom or analytic"
+    def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        system, active = problem.linearized(codes), problem.active(codes)
+        if not system.symmetric:
+            raise UnsupportedProblem.lacking(
+                self.name,
+                "a symmetric matrix, which it approximates by columns",
+                "the Jacobian of this step",
+                "use fixed_point, phantom or analytic",
             )
-        rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
+        rows, right = active.reshape(system.rows, -1), torch.where(active, right_hand_side, 0)
         random = streams.generator(self.seed, "estimator nystrom")
         order = torch.as_tensor(random.permutation(rows.shape[1])).to(rows.device)
         # Places of the entries among those of their sample that are active, in the random order.
@@ -102,12 +92,8 @@ class Nystrom(ImplicitEstimator):
         scale = self.regularization * (
             problem.lipschitz_constant if problem.symmetric else system.norm_estimate
         )
-        solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale).reshape(
-            active.shape
-        )
-        return through_minimizer(problem, state.codes, solution), {
-            "vector_products": system.products
-        }
+        solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale)
+        return solution.reshape(active.shape), {"vector_products": system.products}
 
 
 def regularized_solution(
@@ -115,9 +101,13 @@ def regularized_solution(
 ) -> Tensor:
     """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p)."""
     small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
+    values: Tensor
+    vectors: Tensor
     values, vectors = torch.linalg.eigh((small + small.mT) / 2)
     kept = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
     root = 1 / torch.where(kept, values, torch.inf).sqrt()
+    left: Tensor
+    singular: Tensor
     left, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
     inside = torch.einsum("npk,np->nk", left, right)
     outside = right

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pudle import peers
+from pudle.peers import Array
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class OptimistixImplicit(peers.JaxImplicitPeer):
     #: Several p x p matrices for each.
     chunk = 500
 
-    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         adjoint = peers.require("optimistix").ImplicitAdjoint(
             linear_solver=peers.require("lineax").AutoLinearSolver(well_posed=False)
         )
 
-        def minimizer(*inputs):
+        def minimizer(*inputs: Array) -> Array:
             return adjoint.apply(_solve, _optimality, (*inputs, nonnegative), frozenset())[0]
 
         return minimizer
 
 
 # Optimistix requires that these two are global functions, which take everything as arguments.
-def _solve(inputs):
+def _solve(inputs: Array) -> Array:
     return inputs[0], None
 
 
-def _optimality(codes, residual, inputs):
+def _optimality(codes: Array, residual: Array, inputs: Array) -> Array:
     return peers.layer(codes, *inputs[1:6]) - codes

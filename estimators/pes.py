@@ -1,25 +1,16 @@
 """Persistent evolution strategies: antithetic smoothing with new perturbations every few layers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from pudle import streams
-from pudle.estimator import (
-    Algorithm,
-    CodesEstimator,
-    Contribution,
-    Problem,
-    State,
-    averaged_pairs,
-    check_options,
-)
+from pudle.estimator import CheckedOptions, SmoothingEstimator
 
 
 @dataclass(frozen=True)
-class Pes(CodesEstimator):
+class Pes(CheckedOptions, SmoothingEstimator):
     r"""Random central differences of the loss after T layers, theta perturbed anew in every segment
     of K layers.
 
@@ -70,46 +61,7 @@ class Pes(CodesEstimator):
     )
     computes = "stochastic"
 
-    __post_init__ = check_options
-
-    def gradients_at(
-        self, problem: Problem, algorithm: Algorithm, states: list[State]
-    ) -> Iterator[Contribution]:
-        theta, depths = problem.theta.detach(), [state.iteration for state in states]
-        segments = [self.segment_of(depth) for depth in depths]
-
-        @torch.no_grad()
-        def term(sample: int) -> Tensor:
-            # A stream for each sample: the first segments of a sample do not depend on how many
-            # follow.
-            random = streams.generator(self.seed, f"estimator pes {sample}")
-            drawn = theta.new_tensor(random.standard_normal((max(segments) + 1, *theta.shape)))
-            above, below = (
-                self.losses(problem, algorithm, theta + scale * drawn, depths)
-                for scale in (self.scale, -self.scale)
-            )
-            slopes = (above - below) / (2 * self.scale)
-            return slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
-
-        return averaged_pairs(map(term, range(self.samples)), depths)
-
-    def segment_of(self, depth: int) -> int:
-        """Return the index of the segment that holds the last of `depth` layers."""
-        return max(depth - 1, 0) // self.window
-
-    def losses(
-        self, problem: Problem, algorithm: Algorithm, thetas: Tensor, depths: Sequence[int]
-    ) -> Tensor:
-        """Return the loss at every depth, shape (len(depths),), where segment i runs at
-        ``thetas[i]``.
-        """
-        step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
-        state = algorithm.start(problem)
-        losses = {}
-        for depth in range(max(depths) + 1):
-            at = live[self.segment_of(depth)]
-            if depth:
-                state = algorithm.advance(at, state, step)
-            if depth in depths:
-                losses[depth] = at.outer_loss(state.codes)
-        return torch.stack([losses[depth] for depth in depths])
+    def generators(self) -> Iterator[np.random.Generator]:
+        # The first segments of a sample do not depend on how many follow.
+        for sample in range(self.samples):
+            yield streams.generator(self.seed, f"estimator pes {sample}")

@@ -8,16 +8,16 @@ from torch import Tensor
 from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import (
     Algorithm,
+    CheckedOptions,
     Contribution,
     ImplicitEstimator,
     Problem,
     State,
-    check_options,
 )
 
 
 @dataclass(frozen=True)
-class Phantom(ImplicitEstimator):
+class Phantom(CheckedOptions, ImplicitEstimator):
     r"""Phantom gradient by unrolling: K damped layers from the codes z_T, which are held constant
     at their start.
 
@@ -59,8 +59,6 @@ class Phantom(ImplicitEstimator):
     references = ("Geng, Zhang, Bai, Wang and Lin, On training implicit models, NeurIPS 2021",)
     computes = "approximate"
     consistent_for = ("lasso",)
-
-    __post_init__ = check_options
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

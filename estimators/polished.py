@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pudle.estimator import Algorithm, Contribution, Problem, State
-from pudle.estimators.analytic import Analytic
+from pudle.estimator import (
+    ActiveSystemEstimator,
+    Algorithm,
+    Contribution,
+    Diagnostics,
+    Problem,
+    State,
+)
 
 
 @dataclass(frozen=True)
-class Polished(Analytic):
+class Polished(ActiveSystemEstimator):
     r"""The gradient of `analytic` one Newton step beyond the codes z_T, on their active set S.
 
     With F the gradient of the inner objective on S, and H its Jacobian there,
@@ -33,7 +38,6 @@ class Polished(Analytic):
     """
 
     name = "polished"
-    aliases = ()
     references = (
         "Mairal, Bach and Ponce, Task-driven dictionary learning, IEEE Transactions on Pattern"
         " Analysis and Machine Intelligence 2012",
@@ -51,7 +55,7 @@ class Polished(Analytic):
 
 
 @torch.no_grad()
-def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, Diagnostics]:
     """Return the codes after a Newton step on their active set, and how many samples keep theirs,
     by reason.
     """
@@ -63,9 +67,10 @@ def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, dict[str, Any]
     step, solved = problem.solve_tangent(codes, slope(codes))
     after = codes - step
     flipped = (problem.piece(after) != problem.piece(codes)).reshape(rows, -1).any(1)
-    before, left = (slope(each).reshape(rows, -1).norm(dim=1) for each in (codes, after))
+    before: Tensor = slope(codes).reshape(rows, -1).norm(dim=1)
+    left: Tensor = slope(after).reshape(rows, -1).norm(dim=1)
     # What a solve leaves of F is what no solution has: rounding, unless the system is singular.
-    unsolved = left > torch.finfo(codes.dtype).eps ** 0.5 * before
+    unsolved: Tensor = left > torch.finfo(codes.dtype).eps ** 0.5 * before
     singular = ~flipped & unsolved & bool(solved["singular"])
     rising = ~flipped & ~singular & ~(left <= before)
     kept = (flipped | singular | rising).reshape(-1, *[1] * (codes.ndim - 1))

@@ -1,26 +1,17 @@
 """Antithetic Gaussian smoothing: a gradient from loss values alone."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from pudle import streams
-from pudle.algorithms.unrolling import losses_at
-from pudle.estimator import (
-    Algorithm,
-    CodesEstimator,
-    Contribution,
-    Problem,
-    State,
-    averaged_pairs,
-    check_options,
-)
+from pudle.estimator import CheckedOptions, SmoothingEstimator
 
 
 @dataclass(frozen=True)
-class Spsa(CodesEstimator):
+class Spsa(CheckedOptions, SmoothingEstimator):
     r"""Random central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)` along Gaussian
     directions.
 
@@ -75,21 +66,5 @@ class Spsa(CodesEstimator):
     )
     computes = "stochastic"
 
-    __post_init__ = check_options
-
-    def gradients_at(
-        self, problem: Problem, algorithm: Algorithm, states: list[State]
-    ) -> Iterator[Contribution]:
-        theta, depths = problem.theta.detach(), [state.iteration for state in states]
-        random = streams.generator(self.seed, "estimator spsa")
-
-        @torch.no_grad()
-        def term() -> Tensor:
-            direction = theta.new_tensor(random.standard_normal(theta.shape))
-            above, below = (
-                losses_at(problem, algorithm, theta + scale * direction, depths)
-                for scale in (self.scale, -self.scale)
-            )
-            return torch.tensordot((above - below) / (2 * self.scale), direction, dims=0)
-
-        return averaged_pairs((term() for _ in range(self.samples)), depths)
+    def generators(self) -> Iterator[np.random.Generator]:
+        return itertools.repeat(streams.generator(self.seed, "estimator spsa"))

@@ -7,13 +7,12 @@ from torch import Tensor
 
 from pudle import peers
 from pudle.algorithms import Ista
-from pudle.algorithms.unrolling import gradients
-from pudle.estimator import check_options
+from pudle.estimator import CheckedOptions
 from pudle.problems import SparseCoding
 
 
 @dataclass(frozen=True)
-class TorchdeqImplicit(peers.ImplicitPeer):
+class TorchdeqImplicit(CheckedOptions, peers.ImplicitPeer):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by a
     ``torchdeq`` model.
 
@@ -53,8 +52,6 @@ class TorchdeqImplicit(peers.ImplicitPeer):
     distributions = ("torchdeq",)
     instead = "fixed_point"
 
-    __post_init__ = check_options
-
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
     ) -> peers.Solved:
@@ -66,18 +63,16 @@ class TorchdeqImplicit(peers.ImplicitPeer):
             b_stop_mode="rel",
             b_tol=max(self.rtol, torch.finfo(codes.dtype).eps),
         )
-        records = []
-        with torch.enable_grad():
-            dictionary = problem.theta.detach().requires_grad_()
-            offset = torch.zeros_like(codes).requires_grad_()
-            live = problem.with_theta(dictionary)
+        records: list[dict[str, Tensor]] = []
 
+        def implicit(live: SparseCoding, offset: Tensor) -> Tensor:
             def image(points: Tensor) -> Tensor:
-                # The offset changes nothing; its gradient is the solution of the linear system.
                 return Ista().plain_layer(live, points, step, 0) + offset
 
-            (final,), _ = model(image, codes.clone(), backward_writer=records.append)
-            through_codes, solution = gradients(final, (dictionary, offset), code_gradient)
+            final: Tensor = model(image, codes.clone(), backward_writer=records.append)[0][0]
+            return final
+
+        through_codes, solution = peers.pull_back(problem, codes, code_gradient, implicit)
         iterations = int(records[0]["nstep"].max()) if records else 0
         work = {"layers_differentiated": 1, "solves": 1, "iterations": iterations}
-        return through_codes, solution, work
+        return peers.Solved(through_codes, solution, work)

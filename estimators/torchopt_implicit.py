@@ -7,19 +7,22 @@ import torch
 from torch import Tensor
 
 from pudle import peers
-from pudle.algorithms.unrolling import gradients
 from pudle.estimator import (
     Algorithm,
+    CheckedOptions,
     Contribution,
     ImplicitEstimator,
     Problem,
     State,
-    check_options,
 )
+from pudle.problems import SparseCoding
+
+#: A linear map of tuples of tensors.
+Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class TorchoptImplicit(peers.Peer, ImplicitEstimator):
+class TorchoptImplicit(CheckedOptions, peers.Peer, ImplicitEstimator):
     r"""Implicit differentiation at the codes z_T by ``torchopt.diff.implicit.custom_root``.
 
     The root is that of the inner objective's gradient restricted to the active set S of z_T,
@@ -58,41 +61,37 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
     distributions = ("torchopt",)
     instead = "conjugate_gradient"
 
-    __post_init__ = check_options
-
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        assert isinstance(problem, SparseCoding)  # as `needs` says
         codes, active, signs = state.codes, problem.active(state.codes), state.codes.sign()
         right = torch.where(active, code_gradient, 0)
+        solver = peers.require("torchopt.linear_solve").solve_normal_cg(
+            maxiter=self.iterations, rtol=max(self.rtol, torch.finfo(codes.dtype).eps)
+        )
         products = 0
 
         def optimality(solution: Tensor, dictionary: Tensor, offset: Tensor) -> Tensor:
-            # The offset changes nothing; its gradient is the solution of the linear system.
             slope = problem.with_theta(dictionary).smooth_gradient(torch.where(active, solution, 0))
             return torch.where(active, slope + problem.penalty * signs, solution) - offset
 
-        def solve(product: Callable, right_hand_side: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        def solve(product: Product, right_hand_side: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             def counted(vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
                 nonlocal products
                 products += 1
                 return product(vectors)
 
-            solve_normal_cg = peers.require("torchopt.linear_solve").solve_normal_cg
-            rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
-            return solve_normal_cg(maxiter=self.iterations, rtol=rtol)(counted, right_hand_side)
+            solution: tuple[Tensor, ...] = solver(counted, right_hand_side)
+            return solution
 
-        @peers.require("torchopt.diff.implicit").custom_root(
+        root = peers.require("torchopt.diff.implicit").custom_root(
             optimality, argnums=(1, 2), solve=solve
-        )
-        def solver(initial: Tensor, dictionary: Tensor, offset: Tensor) -> Tensor:
-            return initial
-
-        with torch.enable_grad(), peers.quiet():
-            dictionary = problem.theta.detach().requires_grad_()
-            offset = torch.zeros_like(codes).requires_grad_()
-            root = solver(codes.detach(), dictionary, offset)
-            through_codes, solution = gradients(root, (dictionary, offset), right)
+        )(lambda initial, dictionary, offset: initial)
+        with peers.quiet():
+            through_codes, solution = peers.pull_back(
+                problem, codes, right, lambda live, offset: root(codes, live.dictionary, offset)
+            )
         residual = torch.where(active, solution @ problem.hessian - right, 0)
         return through_codes, {
             "solves": 1,

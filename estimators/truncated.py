@@ -1,15 +1,12 @@
 """Backpropagation through the last layers only."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pudle.algorithms.unrolling import window_gradients
-from pudle.estimator import Algorithm, Estimate, Problem, WindowEstimator, check_options
-from pudle.validation import check_integer
+from pudle.estimator import CheckedOptions, WindowEstimator
 
 
 @dataclass(frozen=True)
-class Truncated(WindowEstimator):
+class Truncated(CheckedOptions, WindowEstimator):
     r"""Reverse mode through the last K layers; the codes that enter them are held constant.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_{T,K}^\top \partial_z \ell(z_T, \theta)
@@ -42,19 +39,3 @@ class Truncated(WindowEstimator):
     )
     computes = "truncated"
     consistent_for = ("lasso",)
-
-    __post_init__ = check_options
-
-    @staticmethod
-    def sweep_windows(
-        problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
-    ) -> Iterator[tuple[int, Estimate]]:
-        """Yield ``(window, estimate)`` for each window, in ascending order, from one forward and
-        one backward pass.
-        """
-        windows = sorted({check_integer("windows", window, 1) for window in windows})
-        for window, (gradient, codes) in zip(
-            windows, window_gradients(problem, algorithm, depth, windows), strict=True
-        ):
-            work = {"layers": depth, "layers_differentiated": min(window, depth)}
-            yield window, Estimate(gradient, codes, work)

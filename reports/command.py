@@ -1,6 +1,6 @@
 """`pudle report`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,18 +45,12 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
         " draw every figure into a file of its own, with its data as CSV; markdown then shows it."
     ),
 )
-@click.option(
-    "--index",
-    is_flag=True,
-    help="Write a page about every result in the folders RESULTS, with links to reports.",
-)
 def report_command(
     results: Sequence[str],
     profile: str,
     home: Path | None,
     out: Path | None,
     formats: Sequence[str],
-    index: bool,
 ) -> None:
     """Write the report as a page, as tables or as figures; several RESULTS stand side by side in
     one page.
@@ -71,63 +65,46 @@ def report_command(
       pudle report --profile default --format latex,pdf --out paper/
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
-      pudle report --index results/
     """
     # These import torch, which --help does not need.
-    from pudle.errors import InvalidArgument, UnreadableResult
-    from pudle.files import read_each, write_atomically
+    from pudle.errors import InvalidArgument
+    from pudle.files import write_atomically
     from pudle.measuring.provenance import results_home
-    from pudle.reports.compare.sides import folder_of, load_side
-    from pudle.reports.load import load
+    from pudle.reports.compare.sides import folder_of, load_sides
     from pudle.reports.page import page
     from pudle.reports.report import FIGURES, Report, Runs
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
-    damaged = []
-    reports, files = {}, {}
+    sides, damaged = load_sides(results, home, profile)
+    linked = [name for name in DRAWN if name in formats]
+    reports = {name: Report(side, linked) for name, side in sides.items()}
+    first, *others = reports.values()
+    made = Runs(reports) if others else first
+    texts: dict[str, Callable[[], str | bytes]] = {"markdown": made.markdown, "csv": made.csv}
+    texts |= {} if others else {"parquet": first.parquet, "latex": first.latex}
+    texts["html"] = partial(page.html, reports)
+    wanted = [name for name in ENDINGS if name in formats]
+    if lacking := [name for name in wanted if name not in texts]:
+        raise InvalidArgument(
+            f"--format {lacking[0]} is for one result: leave it out for several side by side"
+        )
+    several = len({*results}) > 1
+    own = results and not several and folder_of(results[0], profile)
+    folder = out or (own or home / profile) / f"report{'-runs' * several}"
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
-    if index:
-        folders = [Path(name) for name in results] or [home]
-        place = out or folders[0]
-        files[place / "index.html"] = page.index(folders, place, damaged)
-        shown = list(files)
-    else:
-        named = dict.fromkeys(results)
-        loaded = read_each(named, lambda name: (name, load_side(name, home, profile)), damaged)
-        if damaged and not loaded:
-            raise UnreadableResult("; ".join(damaged))
-        sides = dict(loaded) or {profile: load(home, profile)}
-        damaged += [line for side in sides.values() for line in side.damaged]
-        linked = [name for name in DRAWN if name in formats]
-        reports = {name: Report.of(side, linked) for name, side in sides.items()}
-        first, *others = reports.values()
-        made = Runs(reports) if others else first
-        own = len(named) == 1 and folder_of(results[0], profile)
-        folder = out or (own or home / profile) / f"report{'-runs' * (len(named) > 1)}"
-        for name, content in first.figure_files():
-            files[folder / FIGURES / name] = content
-        shown = [folder / FIGURES] if files else []
-        for name in (name for name in ENDINGS if name in formats):
-            make = partial(page.html, reports) if name == "html" else getattr(made, name, None)
-            if make is None:
-                raise InvalidArgument(
-                    f"--format {name} is for one result: leave it out for several side by side"
-                )
-            shown.append(folder / f"report.{ENDINGS[name]}")
-            files[shown[-1]] = make()
-    for path, content in files.items():
+    figures = {folder / FIGURES / name: content for name, content in first.figure_files()}
+    written = {folder / f"report.{ENDINGS[name]}": texts[name]() for name in wanted}
+    for path, content in (*figures.items(), *written.items()):
         write_atomically(path, content)
-    failed = dict.fromkeys(name for report in reports.values() for name in report.broken)
-    messages = [
-        f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report"
-    ][: len(failed)]
+    broken = dict.fromkeys(name for report in reports.values() for name in report.broken)
+    told = "something broke in {}: see 'Skipped, refused or failed' in the report"
+    messages = [told.format(", ".join(broken))] * bool(broken)
     messages += [pending_sentence(report.results) for report in reports.values()]
-    messages += [f"left out: {line}" for line in damaged]
-    for message in filter(None, messages):
+    for message in filter(None, messages + [f"left out: {line}" for line in damaged]):
         echo(message, err=True)
-    for path in shown:
+    for path in [folder / FIGURES] * bool(figures) + [*written]:
         echo(path)
-    if failed or damaged:
+    if broken or damaged:
         raise click.exceptions.Exit(2)

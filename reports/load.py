@@ -1,28 +1,29 @@
-"""Read the records of a run into `Results`: tables, and the errors and costs of each estimator.
+"""The results of a run as reports read them: tables, and the errors and costs of each estimator.
 
 `docs/schema.md` describes the columns and metrics of the tidy table, `Results.frame`.
 """
 
 import dataclasses
-import functools
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
 
-from pudle import names, paired, text
+from pudle import names, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
-from pudle.errors import MissingResults, SpecError, UnreadableResult
-from pudle.files import lies_at, read_each
+from pudle.errors import SpecError
 from pudle.measuring import contents
-from pudle.measuring.case import labels, problem_labels
-from pudle.measuring.contents import Artifact, CostRecord, Row, RunList, ScoreRecord
+from pudle.measuring.case import Case, labels, problem_labels
+from pudle.measuring.measured import curve, lines, measured, rounds, seeds_of
+from pudle.measuring.provenance import Origin
+from pudle.measuring.results.cost import CostRecord
+from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.stored import read_stored
 from pudle.reports.records import ExperimentRecord
 
 #: Metrics that are costs: measured once, for no seed and no target.
@@ -35,22 +36,36 @@ TITLES = {
     "code_error": "error of the codes",
     "support_error": "share of samples with a wrong sign",
 }
-
-#: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator,
-#: depth, seed, metric).
-COLUMNS = dict.fromkeys("case dataset algorithm loss target estimator".split(), "str")
-COLUMNS |= {"depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64"}
-COLUMNS |= dict.fromkeys("status reason commit machine profile".split(), "str")
-COLUMNS["at_floor"] = "bool"
-#: What `Results.records` have beside case and estimator.
-CLAIMS = ("status", "reason", "computes", "consistent_for")
-#: Columns of `Results.references`, numbers from ``bound`` on.
-REFERENCES = (
-    "case seed target status reason bound gradient_norm kkt_residual smallest_eigenvalue"
-    " condition_number dual_margin smallest_amplitude zero_codes uncertified samples step rho"
-).split()
+T = TypeVar("T")
+K = TypeVar("K")
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
+
+
+class Number(NamedTuple):
+    """A row of the tidy table, one for each case, target, estimator, depth, seed and metric."""
+
+    case: str
+    dataset: str
+    algorithm: str
+    loss: str
+    target: str | None
+    estimator: str
+    depth: int | None = None
+    seed: int | None = None
+    metric: str = ERRORS[0]
+    value: float = nan
+    status: str = "ok"
+    reason: str = ""
+    commit: str = ""
+    machine: str = ""
+    profile: str = ""
+    at_floor: bool = False
+
+
+#: Columns of `Results.frame`, the fields of a `Number`, with their pandas types.
+COLUMNS = dict.fromkeys(Number._fields, "str")
+COLUMNS |= {"depth": "Int64", "seed": "Int64", "value": "float64", "at_floor": "bool"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +73,22 @@ class Results:
     """Results of one profile."""
 
     profile: str
-    #: The tidy table; its columns are `COLUMNS`.
-    frame: pd.DataFrame
-    #: One row per (case, seed, target): status, reason, bound and the rest of the certificate.
-    references: pd.DataFrame
-    #: One mapping per selected (case, estimator), with `CLAIMS`; consistent_for has losses, or is
-    #: None for all.
-    records: Sequence[Row]
-    #: One row per time (metric, case, estimator, depth): seconds, a tuple ``samples`` of them by
-    #: round, and ``turns``, see `CostRecord`.
-    timings: pd.DataFrame
-    #: The selected cases by name, each with the ``problem`` that it shares with others and whether
-    #: its algorithm is ``differentiable``, and the selected estimators, in their order.
-    cases: Mapping[str, Row]
+    #: The rows of the tidy table.
+    rows: Sequence[Number]
+    #: The certificates by case, seed and target.
+    references: Mapping[tuple[str, int, str], ReferenceRow]
+    #: One for each selected case and estimator; the status of one that is not measured yet is
+    #: ``missing``.
+    records: Sequence[ScoreRecord]
+    #: The costs that were measured.
+    costs: Sequence[CostRecord]
+    #: The selected cases by name, and the selected estimators, in their order.
+    cases: Mapping[str, Case]
     estimators: tuple[str, ...]
     #: The provenances of the records, newest first.
-    provenances: Sequence[Row] = ()
+    provenances: Sequence[Origin] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: Sequence[str] = ()
-    #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
-    artifacts: Sequence[Artifact] = ()
     #: The record of each experiment. Where there are some, there may be no cases.
     experiments: Sequence[ExperimentRecord] = ()
     #: A line for each file that is damaged and therefore left out: it names the file and the
@@ -85,113 +96,97 @@ class Results:
     damaged: Sequence[str] = ()
 
     @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The tidy table; its columns are `COLUMNS`."""
+        return pd.DataFrame(self.rows, columns=[*COLUMNS]).astype(COLUMNS)
+
+    @cached_property
+    def numbers(self) -> Sequence[Number]:
+        """The rows of the tidy table that have a number."""
+        return [row for row in self.rows if row.status == "ok" and row.value == row.value]
+
+    @cached_property
     def labels(self) -> Mapping[str, text.Cell]:
         """What tables and titles call each case, by name."""
-        shown = labels(self.cases).items()
+        shown = labels(self.described).items()
         return {name: text.Cell(label, case=name * (label != name)) for name, label in shown}
+
+    @cached_property
+    def described(self) -> Mapping[str, Mapping[str, object]]:
+        """The fields of each case, and the problem that it shares with others."""
+        # What leads elsewhere is a problem of its own.
+        apart = {record.case.name for record in self.records if not record.proximal}
+        return {
+            name: vars(case) | {"problem": name if name in apart else case.problem}
+            for name, case in self.cases.items()
+        }
+
+    @cached_property
+    def solvers(self) -> set[str]:
+        """The cases whose algorithm has no layers that could be differentiated."""
+        return {record.case.name for record in self.records if not record.differentiable}
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
-        return self.cases[case]["targets"][0]
+        return self.cases[case].targets[0]
 
     def curve(
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
     ) -> Curve:
         """Return the errors of an estimator on a case, by default for the case's first target."""
-        return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
+        return self._curve(case, estimator, metric, target or self.target(case))
+
+    @cache  # noqa: B019  # a report asks again and again
+    def _curve(self, case: str, estimator: str, metric: str, target: str) -> Curve:
+        if not (record := self._records.get((case, estimator))):
+            return NO_CURVE
+        return curve(record, self._seeds(case, metric, target), metric, target)
 
     @cached_property
-    def _curves(self) -> Mapping[Any, Curve]:
-        curves = {}
-        # Costs have no target, and are in no group.
-        for key, every in self.numbers.groupby(["metric", "case", "target"]):
-            # A seed that was scored counts for each estimator, also for one that failed on it.
-            seeds = np.unique(every["seed"].to_numpy(int))
-            for estimator, part in every.groupby("estimator"):
-                depths, rows = np.unique(part["depth"].to_numpy(int), return_inverse=True)
-                columns = np.searchsorted(seeds, part["seed"].to_numpy(int))
-                values = np.full((len(depths), len(seeds)), np.nan)
-                at_floor = np.zeros(values.shape, bool)
-                values[rows, columns], at_floor[rows, columns] = part["value"], part["at_floor"]
-                curves[*key, estimator] = Curve(depths, seeds, values, at_floor)
-        return curves
+    def _records(self) -> Mapping[tuple[str, str], ScoreRecord]:
+        return {(record.case.name, record.estimator): record for record in self.records}
+
+    @cache  # noqa: B019
+    def _seeds(self, case: str, metric: str, target: str) -> list[int]:
+        of_case = [record for record in self.records if record.case.name == case]
+        return seeds_of(of_case, metric, target)
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The metrics that were measured, of those that a figure can show."""
+        measured = {row.metric for row in self.numbers}
+        return [metric for metric in TITLES if metric in measured] or ["relative_error"]
 
     def line(self, case: str, estimator: str, cost: str) -> Line:
         """Return a cost against depth; a cost is a metric."""
         return self._lines.get((cost, case, estimator), NO_LINE)
 
     @cached_property
-    def _lines(self) -> Mapping[Any, Line]:
-        costs = self.numbers[self.numbers["metric"].isin(COSTS)]
-        return {
-            key: Line(dict(zip(part["depth"], part["value"], strict=True)))
-            for key, part in costs.groupby(["metric", "case", "estimator"])
-        }
+    def _lines(self) -> Mapping[tuple[str, str, str], Line]:
+        return lines(self.costs)
 
     def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
         """Return the times of an estimator by round."""
         return self._rounds.get((metric, case, estimator), NO_ROUNDS)
 
     @cached_property
-    def _rounds(self) -> Mapping[Any, Rounds]:
-        # All that was timed in the same turns is compared with each other at each depth.
-        p_values = [np.empty(0)]
-        numbers = self.timings["samples"].map(len)
-        alike = ["metric", "depth", "turns", numbers[numbers > 1]]
-        for _, part in self.timings.groupby(alike):
-            taken = np.array([*part["samples"]])
-            one, other = np.triu_indices(len(taken), 1)
-            p_values.append(paired.compare(taken[one], taken[other]).p_value)
-        significance = paired.critical(np.concatenate(p_values))
-        rounds = {}
-        for key, part in self.timings.groupby(["metric", "case", "estimator"]):
-            # Those at one depth may have been measured later than others.
-            turns = part["turns"].iloc[-1]
-            part = part[part["turns"] == turns]
-            samples = dict(zip(part["depth"].astype(int), part["samples"], strict=True))
-            rounds[key] = Rounds(samples, turns, significance)
-        return rounds
-
-    @cached_property
-    def numbers(self) -> pd.DataFrame:
-        """The rows of the tidy table that have a number."""
-        return self.frame[self.frame["status"].eq("ok") & self.frame["value"].notna()]
+    def _rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
+        return rounds(self.costs)
 
     @cached_property
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """What answers rest on: the estimators of each case."""
-
-        return {
-            case: tuple(
-                Measured(
-                    name,
-                    self.curve(case, name),
-                    self.line(case, name, "seconds"),
-                    self.line(case, name, "memory_bytes"),
-                    self.rounds(case, name),
-                    facts["algorithm"],
-                    case,
-                    facts["differentiable"],
-                )
-                for name in self.estimators
-            )
-            for case, facts in self.cases.items()
-        }
+        return measured(self.records, self.costs)
 
     @cached_property
-    def problems(self) -> Sequence[tuple[str, tuple[Measured, ...]]]:
+    def problems(self) -> Sequence[tuple[str, list[Measured]]]:
         """What each problem is called, and what was measured on it: the estimators of its cases,
         which differ in the algorithm alone.
         """
-        groups, called = defaultdict(list), problem_labels(self.cases)
-        for name, case in self.cases.items():
-            groups[case["problem"]] += self.measured[name]
-        return [(called[problem], tuple(measured)) for problem, measured in groups.items()]
-
-    @property
-    def solved(self) -> bool:
-        """True if there is an algorithm that cannot be differentiated."""
-        return not all(case["differentiable"] for case in self.cases.values())
+        every = [each for measured in self.measured.values() for each in measured]
+        groups = grouped(every, lambda each: self.described[each.case]["problem"])
+        called = problem_labels(self.described)
+        return [(called[problem], measured) for problem, measured in groups.items()]
 
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
@@ -201,40 +196,37 @@ class Results:
 
     @cached_property
     def _limits(self) -> set[str]:
-        return set(self.references.loc[self.references["status"] == "limit", "case"])
+        return {case for (case, *_), row in self.references.items() if row.status == "limit"}
 
-    @cached_property
-    def bounds(self) -> Mapping[tuple[str, str], float]:
-        """The greatest bound over the seeds of each (case, target) whose references are certified
-        or a limit.
-        """
-        scored = self.references[self.references["status"].isin(("certified", "limit"))]
-        return scored[scored["bound"] > 0].groupby(["case", "target"])["bound"].max().to_dict()
-
-    def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind that have an error, as a table with the
-        column ``seed``.
+    def bound(self, case: str) -> float:
+        """Return the greatest bound over the seeds of a case's first target, zero if none of its
+        references is certified or a limit.
         """
         rows = [
-            {"seed": item.seed} | row
-            for item in self.artifacts
-            if (item.kind, item.case) == (kind, case)
-            for row in item.rows
+            self.references.get((case, seed, self.target(case))) for seed in self.cases[case].seeds
         ]
-        table = pd.DataFrame(rows, columns=["seed", "depth", "window", "relative_error"])
-        return table.dropna(subset="relative_error")
+        scored = [row for row in rows if row and row.status in ("certified", "limit")]
+        return max((row.bound or 0.0 for row in scored), default=0.0)
 
 
-# -- from files
+def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return rows by a key, in the order of their first appearance."""
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
-@functools.cache
-def parsed(spec: str) -> tuple[str, Mapping[str, Any]]:
+@cache
+def parsed(spec: str) -> tuple[str, Mapping[str, object]]:
     """Return name and options of a spec; other text counts as a name without options."""
     try:
         return names.parse(spec)
     except SpecError:
         return spec, {}
+
+
+# -- from records
 
 
 def load(home: Path, profile: str, commit: str = "") -> Results:
@@ -258,161 +250,124 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         If nothing is left because files are damaged or of an unknown version; the text names the
         files and the remedy.
     """
-    folder, remedy = home / profile, f"run `pudle run --profile {profile}`"
-    damaged = []
-
-    def read(kind: Any, places: Mapping[Any, str]) -> dict[Any, Any]:
-        """Return records by their identities, without the missing and the damaged ones."""
-        return {
-            identity: record
-            for identity, place in places.items()
-            for record in read_each(
-                filter(lies_at, [folder / place]),
-                functools.partial(kind.read, identity=identity),
-                damaged,
-            )
-        }
-
-    # A run with uncommitted changes stands for its commit only in what no other run measured, cases
-    # or experiments.
-    lists = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
-    run = RunList(commit=commit, dirty=False)
-    for place in lists:
-        for listed in read(RunList, {commit or None: place}).values():
-            for field in RunList.__struct_fields__:
-                setattr(run, field, getattr(listed, field) or getattr(run, field))
-    cases = {
-        (case.name, name): case for case, name in (run.selection.pairs if run.selection else ())
-    }
-    experiments = read(
-        ExperimentRecord,
-        {name: f"store/{place}" for name, place in sorted(run.experiments.items())},
-    )
-    keys = {(case, kind): key for case, kind, key in run.artifacts}
-    artifacts = read(
-        Artifact, {(case, kind): f"store/artifacts/{case}-{kind}.json" for case, kind in keys}
-    )
-    scores = read(
-        ScoreRecord,
-        {
-            (case, name): f"store/{place}"
-            for case, name, place in run.records
-            if (case, name) in cases
-        },
-    )
-    cells = {
-        tuple(cell): f"store/{place}" for *cell, place in run.costs if tuple(cell[1:3]) in cases
-    }
-    costs = read(CostRecord, cells)
-    notes = [f"Damaged and left out: {line}." for line in damaged]
-    if not scores and not experiments:
-        if damaged:
-            raise UnreadableResult("; ".join(damaged))
-        instead = f"{remedy} first"
-        if lies_at(home / "selection.json"):
-            instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
-        raise MissingResults(f"no results for profile {profile!r} under {folder}: {instead}")
-    current = [artifact for name, artifact in artifacts.items() if artifact.key == keys[name]]
-    if len(current) < len(artifacts):
-        notes.append(
-            f"Surfaces and curves that this run has not measured yet are left out: {remedy}."
-        )
-    if cases and not scores:
+    stored = read_stored(home, profile, ExperimentRecord, commit)
+    remedy = f"run `pudle run --profile {profile}`"
+    notes = [f"Damaged and left out: {line}." for line in stored.damaged]
+    if stored.cases and not stored.scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
-        cases, cells = {}, {}
-    if cells and not costs:
+        stored = dataclasses.replace(stored, cases={}, costs={}, estimators=())
+    if stored.costs and not any(stored.costs.values()):
         notes.append(f"Neither time nor memory is measured: {remedy} without --scores-only.")
-        cells = {}
-
-    for record in (*scores.values(), *costs.values()):
+        stored = dataclasses.replace(stored, costs={})
+    for record in (*stored.scores.values(), *filter(None, stored.costs.values())):
         # It holds at this commit, whichever commit first measured it.
-        record.provenance |= {"commit": commit} if commit else {}
+        record.provenance.commit = commit or record.provenance.commit
     provenances = sorted(
-        (record.provenance for record in (scores or experiments).values()),
-        key=lambda origin: origin["date"],
+        (record.provenance for record in (stored.scores or stored.experiments).values()),
+        key=lambda origin: origin.date,
         reverse=True,
     )
-    unmeasured = {"status": "missing", "reason": f"not measured yet: {remedy}"}
-    records, rows = [], []
-    described = {}
-    for (name, estimator), case in cases.items():
-        record = scores.get((name, estimator))
-        facts = {"problem": case.problem, "differentiable": True}
-        described.setdefault(name, dataclasses.asdict(case) | facts)
-        pair = {"case": name, "estimator": estimator, "leading": "relative_error"}
-        claims, origin = dict.fromkeys(CLAIMS) | unmeasured, provenances[0]
-        if record:
-            claims, origin = {key: getattr(record, key) for key in CLAIMS}, record.provenance
-            described[name]["differentiable"] = record.differentiable
-            if not record.proximal:
-                # What leads elsewhere is a problem of its own.
-                described[name]["problem"] = name
-        records.append(claims | pair)
-        # A record without scores is one row with its reason. Costs have records of their own.
-        scored = (record and record.scores) or [{"target": case.targets[0]} | claims]
-        rows += [row | pair | dict.fromkeys(COSTS) | _origin(origin) for row in scored]
-    for cell in cells:
-        row = dict(zip(("leading", "case", "estimator", "depth"), cell, strict=True))
-        record = scores.get(cell[1:3])
-        at = record.at(cell[3]) if record else {"status": "ok"}
-        if cost := costs.get(cell):
-            row |= {cell[0]: cost.value, "samples": tuple(cost.samples), "turns": cost.turns}
-            row |= {"status": cost.status, "reason": cost.reason} | _origin(cost.provenance)
-        elif at["status"] == "ok":
-            row |= unmeasured
-        else:
-            # A time has no number for the same reason as the scores.
-            row["status"] = "error" if at["status"] in BROKEN else "skipped"
-            row["reason"] = f"{at['status']}: {at['reason']}"
-        rows.append(row)
-    frame = _frame(rows, described).assign(profile=profile).astype(COLUMNS)
-    # All estimators of a case share its references.
-    references = pd.DataFrame(
-        [row | {"case": name} for (name, _), record in scores.items() for row in record.references],
-        columns=REFERENCES,
-    ).drop_duplicates(["case", "seed", "target"], ignore_index=True)
+    unmeasured, newest = f"not measured yet: {remedy}", provenances[0]
+    records = {
+        (name, estimator): stored.scores.get((name, estimator))
+        or _missing(case, estimator, unmeasured, newest)
+        for (name, estimator), case in stored.cases.items()
+    }
+    rows = [row for record in records.values() for row in _scores(record)]
+    rows += [
+        _cost(records[case, estimator], metric, depth, cost, unmeasured)
+        for (metric, case, estimator, depth), cost in stored.costs.items()
+    ]
     return Results(
         profile=profile,
-        frame=frame[[*COLUMNS]],
-        references=references.astype(dict.fromkeys(REFERENCES[5:], "float64")),
-        records=records,
-        timings=frame[frame["metric"].isin(TIMES) & frame["status"].eq("ok")].rename(
-            columns={"value": "seconds"}
-        ),
-        cases=described,
-        estimators=run.selection.estimators if run.selection and cases else (),
+        rows=[_certain(row)._replace(profile=profile) for row in rows],
+        references=_references(stored.scores.values()),
+        records=[*records.values()],
+        costs=[*filter(None, stored.costs.values())],
+        cases={case.name: case for case in stored.cases.values()},
+        estimators=stored.estimators,
         provenances=provenances,
         notes=notes,
-        artifacts=[artifact for artifact in current if artifact.case in described],
-        experiments=[*experiments.values()],
-        damaged=damaged,
+        experiments=[*stored.experiments.values()],
+        damaged=stored.damaged,
     )
 
 
-def _origin(provenance: Row) -> Row:
-    return {name: provenance.get(name) or "" for name in ("commit", "machine")}
+def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRecord:
+    """Return what stands for a record that is still to be measured."""
+    return ScoreRecord(
+        key="",
+        status="missing",
+        reason=reason,
+        provenance=newest,
+        case=case,
+        estimator=estimator,
+        computes="",
+        consistent_for=None,
+        scores=[],
+        references=[],
+        seconds=None,
+    )
 
 
-def _frame(rows: list[Row], cases: Mapping[str, Row]) -> pd.DataFrame:
-    """Return one row per metric, from rows with a column for each.
+def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], ReferenceRow]:
+    # All estimators of a case share its references: those of the first count.
+    references: dict[tuple[str, int, str], ReferenceRow] = {}
+    for record in records:
+        for row in record.references:
+            references.setdefault((record.case.name, row.seed, row.target), row)
+    return references
 
-    A metric that a problem does not have (signs of a smooth one) is absent. The leading one always
-    has a row, because that row carries the reason of a failure.
-    """
-    keys = [
-        "leading",
-        "samples",
-        "turns",
-        *(name for name in COLUMNS if name not in ("metric", "value")),
-    ]
-    wide = pd.DataFrame(rows, columns=[*keys, *ERRORS, *COSTS])
-    for name in ("dataset", "algorithm", "loss"):
-        wide[name] = [cases[case][name] for case in wide["case"]]
-    frame = wide.melt(keys, [*ERRORS, *COSTS], "metric", ignore_index=False)
-    frame = frame.sort_index(kind="stable").astype({"value": float})
-    leading = frame["metric"] == frame["leading"]
-    frame["at_floor"] = frame["at_floor"].eq(True) & leading
-    # A missing number must never count as a measured one.
-    blank = leading & frame["status"].eq("ok") & frame["value"].isna()
-    frame.loc[blank, ["status", "reason"]] = "error", "recorded as ok, without a value"
-    return frame[leading | frame["value"].notna()].reset_index(drop=True)
+
+def _row(record: ScoreRecord, origin: Origin) -> Number:
+    """Return a row without a number."""
+    case = record.case
+    place = case.name, case.dataset, case.algorithm, case.loss, None, record.estimator
+    return Number(*place, commit=origin.commit or "", machine=origin.machine or "")
+
+
+def _scores(record: ScoreRecord) -> Iterator[Number]:
+    """Yield the scores of a record; one without any has one row, with its reason."""
+    blank = _row(record, record.provenance)
+    if not record.scores:
+        target = record.case.targets[0]
+        yield blank._replace(target=target, status=record.status, reason=record.reason)
+    for score in record.scores:
+        row = blank._replace(
+            target=score.target,
+            depth=score.depth,
+            seed=score.seed,
+            status=score.status,
+            reason=score.reason,
+        )
+        for metric in ERRORS:
+            # A metric that a problem does not have, such as signs of a smooth one, is left out; the
+            # first carries the reason of a failure.
+            leads, value = metric == ERRORS[0], getattr(score, metric)
+            if value is not None:
+                yield row._replace(metric=metric, value=value, at_floor=leads and score.at_floor)
+            elif leads:
+                yield row
+
+
+def _cost(
+    record: ScoreRecord, metric: str, depth: int, cost: CostRecord | None, unmeasured: str
+) -> Number:
+    """Return the row of a cost, which may have no record."""
+    row = _row(record, cost.provenance if cost else Origin())._replace(metric=metric, depth=depth)
+    if cost:
+        value = nan if cost.value is None else cost.value
+        return row._replace(value=value, status=cost.status, reason=cost.reason)
+    at = contents.Verdict() if record.status == "missing" else record.at(depth)
+    if at.status == "ok":
+        return row._replace(status="missing", reason=unmeasured)
+    # A time has no number for the same reason as the scores.
+    status = "error" if at.status in BROKEN else "skipped"
+    return row._replace(status=status, reason=f"{at.status}: {at.reason}")
+
+
+def _certain(row: Number) -> Number:
+    """Return a row: a missing number must never count as a measured one."""
+    if row.status == "ok" and isnan(row.value):
+        return row._replace(status="error", reason="recorded as ok, without a value")
+    return row

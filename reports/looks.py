@@ -6,7 +6,7 @@ import colorsys
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 from pudle import names
 from pudle.reports.load import Results, parsed
@@ -26,7 +26,7 @@ UNKNOWN = ("#6f6f6f", (2, 4))
 #: Estimators that compute the same differ in their marker, an outline around the origin in a square
 #: of side two with y downwards, and in the shade that belongs to the marker. matplotlib's code of
 #: the same marker is the key.
-MARKERS = {
+MARKERS: dict[str | tuple[int, int, int], str] = {
     "o": "M0.9,0A0.9,0.9,0,1,1,-0.9,0A0.9,0.9,0,1,1,0.9,0Z",
     "s": "M-0.8,-0.8H0.8V0.8H-0.8Z",
     "^": "M0,-1L1,0.8H-1Z",
@@ -55,11 +55,11 @@ class Look:
     """Color, marker (a key of `MARKERS`) and dashes of an estimator in every figure."""
 
     color: str
-    marker: Any
+    marker: str | tuple[int, int, int]
     dashes: tuple[float, ...]
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """The look as a page has it: the marker is the data of an SVG path."""
         return {"color": self.color, "shape": MARKERS[self.marker], "dashes": self.dashes}
 
@@ -101,6 +101,7 @@ def looks(
     return {spec: made[spec] for spec in claims}
 
 
+@lru_cache(maxsize=16)
 def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
     trained = (item.estimator for item in results.experiments if item.estimator)
@@ -111,8 +112,8 @@ def looks_of(results: Results) -> dict[str, Look]:
         spec: getattr(registered.get(parsed(spec)[0]), "computes", None)
         for spec in [*results.estimators, *trained]
     }
-    for row in results.records:
-        claims[row["estimator"]] = row["computes"] or claims[row["estimator"]]
+    for record in results.records:
+        claims[record.estimator] = record.computes or claims[record.estimator]
     return looks(claims)
 
 

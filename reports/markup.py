@@ -1,8 +1,11 @@
 """Text, numbers and tables as Markdown, LaTeX and CSV; each escapes what it shows in one place."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import jinja2
 import pandas as pd
@@ -37,11 +40,34 @@ CODE = re.compile(r"(?<!`)(`[^`\\]+`)(?!`)")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of text by its columns; a `Cell` says more than its text."""
+
+    columns: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()) -> Table:
+        """Return rows as a table, by default with all their columns; what a row lacks is a dash."""
+        names = names or [*dict.fromkeys(chain.from_iterable(rows))]
+        return cls({name: [row.get(name, DASH) for row in rows] for name in names})
+
+    @property
+    def rows(self) -> Sequence[Sequence[str]]:
+        """The cells, row by row."""
+        return [*zip(*self.columns.values(), strict=True)]
+
+    def without(self, *names: str) -> Table:
+        """Return the table without some columns."""
+        kept = self.columns.items()
+        return Table({name: cells for name, cells in kept if name not in names})
+
+
 class Markdown(str):
     """Text that is Markdown already and is not escaped again."""
 
 
-def markdown(value: Any) -> Markdown:
+def markdown(value: object) -> Markdown:
     """Return a value as Markdown that shows it: all is escaped but code, and the best cell of a
     column is bold.
     """
@@ -51,27 +77,27 @@ def markdown(value: Any) -> Markdown:
     parts[::2] = [part.translate(MARKDOWN) for part in parts[::2]]
     parts[1::2] = [part.replace("|", "\\|") for part in parts[1::2]]
     shown = "".join(parts)
-    return Markdown(f"**{shown}**" if getattr(value, "best", False) else shown)
+    return Markdown(f"**{shown}**" if isinstance(value, Cell) and value.best else shown)
 
 
-def markdown_code(value: Any) -> Markdown:
+def markdown_code(value: object) -> Markdown:
     """Return a value as code, or as plain text where code could not hold it."""
     shown = " ".join(str(value).split())
     return markdown(f"`{shown}`" if CODE.fullmatch(f"`{shown}`") else shown)
 
 
-def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> Markdown:
-    """Return a table as Markdown, with the cells of the columns `code` as code."""
-    makers = [markdown_code if name in code else markdown for name in frame]
-    rows = [
-        [make(value) for make, value in zip(makers, row, strict=True)]
-        for row in frame.itertuples(index=False)
-    ]
-    lines = [map(markdown, frame), ["---"] * len(makers), *rows]
+def markdown_table(table: Table, code: Collection[str] | None = None) -> Markdown:
+    """Return a table as Markdown, with the cells of the columns `code` as code, by default those of
+    the first.
+    """
+    code = [*table.columns][:1] if code is None else code
+    makers = [markdown_code if name in code else markdown for name in table.columns]
+    rows = [[make(cell) for make, cell in zip(makers, row, strict=True)] for row in table.rows]
+    lines = [map(markdown, table.columns), ["---"] * len(makers), *rows]
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
-def render(template: str, **content: Any) -> str:
+def render(template: str, **content: object) -> str:
     """Return a text of a template, in which all that is no Markdown is shown as it is."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports"),
@@ -82,39 +108,41 @@ def render(template: str, **content: Any) -> str:
     return made.get_template(template).render(content).strip() + "\n"
 
 
-def csv(frame: pd.DataFrame, **options: Any) -> str:
+def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
     """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a
     formula.
     """
     texts = frame.select_dtypes(exclude=["number", "bool"]).map(_not_a_formula)
     shown = frame.assign(**texts).rename(columns=_not_a_formula)
-    return shown.to_csv(index=False, lineterminator="\n", **options)
+    written: str = shown.to_csv(index=False, lineterminator="\n", float_format=float_format)
+    return written
 
 
-def _not_a_formula(value: Any) -> Any:
+def _not_a_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def latex(value: Any) -> str:
+def latex(value: str) -> str:
     """Escape a value for LaTeX: details of a cell get lines of their own, and the best cell of a
     column is bold.
     """
-    if details := getattr(value, "details", ()):
-        lines = map(latex, (Cell(value.head, best=value.best), *details))
+    cell = Cell(value)
+    if cell.details:
+        lines = map(latex, (Cell(cell.head, best=cell.best), *cell.details))
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
-    shown = str(value).translate(LATEX).replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
-    return rf"\textbf{{{shown}}}" if getattr(value, "best", False) else shown
+    shown = cell.translate(LATEX).replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
+    return rf"\textbf{{{shown}}}" if cell.best else shown
 
 
-def latex_table(frame: pd.DataFrame, caption: str, label: str) -> str:
+def latex_table(table: Table, caption: str, label: str) -> str:
     """Return a table as LaTeX that is no wider than a line."""
-    shown = frame.map(latex).rename(columns=latex)
-    made = shown.to_latex(
+    shown = {latex(name): [*map(latex, cells)] for name, cells in table.columns.items()}
+    made: str = pd.DataFrame(shown).to_latex(
         index=False,
         caption=latex(caption),
         label=re.sub(r"[^A-Za-z0-9:_.-]+", "-", label),
         position="htbp",
-        column_format="l" * frame.shape[1],
+        column_format="l" * len(table.columns),
     )
     made = made.replace(
         r"\begin{tabular}", "\\par\\smallskip\\footnotesize\n\\pudlefit{%\n\\begin{tabular}"

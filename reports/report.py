@@ -5,12 +5,12 @@ page.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import log10, nan
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,12 +20,14 @@ from pudle.errors import InvalidArgument, MissingDependency
 from pudle.measuring.case import problem_labels
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
-from pudle.reports.answers import answers, answers_table, budgets, pairs_table
+from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import Section, experiments_pair, sections
-from pudle.reports.load import Results, Row
-from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, summarize
+from pudle.reports.load import Results
+from pudle.reports.markup import Table
+from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
+from pudle.text import DASH, Cell
 
 READING = (
     (
@@ -95,45 +97,69 @@ PREAMBLE = (
 FIGURES = "report_figures"
 
 
+class CaseTables(NamedTuple):
+    """What a report says of a case: its name, what a person calls it, a caption, sentences, and
+    tables.
+    """
+
+    name: str
+    label: Cell
+    caption: str
+    findings: str
+    rows: Sequence[Summary]
+    summary: Table
+    others: Table
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """Everything that a report shows, computed once from the results."""
 
     results: Results
-    #: See `summarize`.
-    summary: pd.DataFrame
-    #: Which algorithm and estimator to use for each problem.
-    answers: list[Row]
-    #: The sections about experiments.
-    experiments: list[Section]
-    #: What was skipped, refused or failed, with its reason.
-    problems: pd.DataFrame
-    #: Estimators and experiments with a measurement that broke.
-    broken: list[str]
-    #: What a reader has to know about the numbers, and where they come from.
-    notes: list[str]
-    facts: dict[str, str]
-    #: The question that the report answers.
-    title: str
     #: Formats (svg, pdf, png) in which every figure is written into a file of its own.
-    linked: Sequence[str]
+    linked: Sequence[str] = ()
 
-    @classmethod
-    def of(cls, results: Results, linked: Sequence[str] = ()) -> Report:
-        """Compute what is shown of some results."""
-        summary = summarize(results)
-        return cls(
-            results,
-            summary,
-            answers(results),
-            sections(results),
-            tables.problems_table(results),
-            tables.broken(results),
-            [*results.notes, *tables.repeated_draws(results)],
-            tables.provenance_table(results),
-            "Which gradient estimator to use" if results.cases else "What each gradient learns",
-            linked,
-        )
+    @cached_property
+    def summary(self) -> list[Summary]:
+        """The numbers of every estimator on every case."""
+        return summarize(self.results)
+
+    @cached_property
+    def answers(self) -> list[ProblemAnswer]:
+        """Which algorithm and estimator to use for each problem."""
+        return answers(self.results)
+
+    @cached_property
+    def experiments(self) -> list[Section]:
+        """The sections about experiments."""
+        return sections(self.results)
+
+    @cached_property
+    def problems(self) -> Table:
+        """What was skipped, refused or failed, with its reason."""
+        return tables.problems_table(self.results)
+
+    @cached_property
+    def broken(self) -> list[str]:
+        """Estimators and experiments with a measurement that broke."""
+        return tables.broken(self.results)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader has to know about the numbers."""
+        return [*self.results.notes, *tables.repeated_draws(self.results)]
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Where the numbers come from."""
+        return tables.provenance_table(self.results)
+
+    @property
+    def title(self) -> str:
+        """The question that the report answers."""
+        if self.results.cases:
+            return "Which gradient estimator to use"
+        return "What each gradient learns"
 
     def markdown(self) -> str:
         """Return the report as Markdown, whose images are the figures' files, where they are
@@ -158,13 +184,20 @@ class Report:
         """
         frame = self.results.frame
         if self.results.cases:
-            values = tables.summary_values(self.summary)
+            pairs = [(row.case, row.estimator) for row in self.summary]
+            columns = tables.summary_cells(self.summary).items()
+            values = pd.DataFrame(
+                {label: [cell.key for cell in cells] for label, cells in columns},
+                index=pd.MultiIndex.from_tuples(pairs),
+                dtype=float,
+            ).drop(columns="status")
             for label, measured in self.results.problems:
                 for each in measured:
                     values.loc[(each.case, each.estimator), "problem"] = label
-            for row, word in itertools.product(self.answers, ("best unrolled", "best")):
-                if source := row[word].source:
-                    values.loc[(source.case, source.estimator), "answer"] = word
+            for row in self.answers:
+                for word, chosen in (("best unrolled", row.unrolled), ("best", row.best)):
+                    if chosen.source:
+                        values.loc[(chosen.source.case, chosen.estimator), "answer"] = word
             errors = frame[frame["metric"] == "relative_error"]
             frame = frame.join(errors.join(values, on=["case", "estimator"])[values.columns])
         return markup.csv(frame)
@@ -172,10 +205,11 @@ class Report:
     def parquet(self) -> bytes:
         """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
         try:
-            return self.results.frame.to_parquet(engine="pyarrow", index=False)
+            written: bytes = self.results.frame.to_parquet(engine="pyarrow", index=False)
         except ImportError:
             remedy = "`pip install 'pudle[parquet]'`, or choose --format csv"
             raise MissingDependency(f"the format parquet needs pyarrow: {remedy}") from None
+        return written
 
     def latex(self) -> str:
         """Return answers, summaries and rates as tables, for a document that loads booktabs and
@@ -185,22 +219,24 @@ class Report:
         if self.results.cases:
             costs = CAPTION_COSTS.format_map(defaultdict(str, self.facts))
             costs *= bool(tables.where_timed(self.results))
-            chosen, label = pairs_table(self.answers), f"tab:answers-{profile}"
-            parts.append(markup.latex_table(chosen, CAPTION_ANSWERS + costs, label))
+            chosen = answers_table(self.results, self.answers).without("why")
+            caption = CAPTION_ANSWERS + costs
+            parts.append(markup.latex_table(chosen, caption, f"tab:answers-{profile}"))
             for case in self.by_case:
-                table = case["summary"].drop(columns=[f"time / {BASE}", "status"], errors="ignore")
-                caption = case["caption"] + CAPTION_CASE + costs
-                parts.append(markup.latex_table(table, caption, f"tab:{case['name']}"))
-            rates = tables.rates_table(self.results, self.summary)
-            for name, part in rates.groupby("case", sort=False):
-                part = part.drop(columns=["case", "remark"])
-                caption = f"Fitted and predicted rates on {name}. {CAPTION_RATES}"
-                parts.append(markup.latex_table(part, caption, f"tab:rates-{name}"))
+                table = case.summary.without(f"time / {BASE}", "status")
+                caption = case.caption + CAPTION_CASE + costs
+                parts.append(markup.latex_table(table, caption, f"tab:{case.name}"))
+            for case in self.by_case:
+                rates = tables.rates_table(self.results, case.rows)
+                if rates.rows:
+                    caption = f"Fitted and predicted rates on {case.label}. {CAPTION_RATES}"
+                    shown = rates.without("case", "remark")
+                    parts.append(markup.latex_table(shown, caption, f"tab:rates-{case.label}"))
         for section in self.experiments:
-            every = [table for block in section.blocks for table in block.tables]
-            for number, each in enumerate(every, 1):
+            every = [each for block in section.blocks for each in block.tables]
+            for number, (table, caption) in enumerate(every, 1):
                 label = f"tab:{section.anchor}-{number}-{profile}"
-                parts.append(markup.latex_table(*each, label))
+                parts.append(markup.latex_table(table, caption, label))
         return "\n".join(parts)
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
@@ -221,7 +257,7 @@ class Report:
     @property
     def reading(self) -> list[str]:
         """How to read the tables of cases."""
-        timed = any(line.measured for line in self.summary.get("torch", ()))
+        timed = any(row.torch.measured for row in self.summary)
         return [part.format(torch=TORCH if timed else NO_TORCH) for part in READING]
 
     @property
@@ -233,25 +269,25 @@ class Report:
         return f"{tables.scope(self.results)} {', '.join(filter(None, origin))}."
 
     @cached_property
-    def by_case(self) -> list[Row]:
-        """The tables of each case, with its name and a caption."""
+    def by_case(self) -> list[CaseTables]:
+        """The tables of each case."""
         made = []
-        # In their order: a case without rows has none.
-        for name, rows in self.summary.groupby("case", sort=False):
-            case, target = self.results.cases[name], self.results.target(name)
-            seeds = text.count(len(case["seeds"]), "seed")
+        for name, case in self.results.cases.items():
+            rows = [row for row in self.summary if row.case == name]
+            seeds = text.count(len(case.seeds), "seed")
             limit = ", scored against a limit" if self.results.badge(name) else ""
-            where = "{dataset}, {algorithm}, {loss} loss".format(**case)
+            where = f"{case.dataset}, {case.algorithm}, {case.loss} loss"
+            target = self.results.target(name)
             made.append(
-                {
-                    "name": name,
-                    "label": self.results.labels[name],
-                    "caption": f"{where}, against {target}, {seeds}{limit}",
-                    "findings": tables.findings(rows),
-                    "rows": rows,
-                    "summary": tables.summary_table(rows),
-                    "others": tables.other_targets_table(self.results, name),
-                }
+                CaseTables(
+                    name=name,
+                    label=self.results.labels[name],
+                    caption=f"{where}, against {target}, {seeds}{limit}",
+                    findings=tables.findings(rows),
+                    rows=rows,
+                    summary=tables.summary_table(rows),
+                    others=tables.other_targets_table(self.results, name),
+                )
             )
         return made
 
@@ -269,34 +305,42 @@ RUNS_READING = (
 )
 
 
+class Measure(NamedTuple):
+    """What is compared: depth and value of a number of the summary, how it is shown, and title and
+    text of the difference.
+    """
+
+    number: Callable[[Summary], tuple[float, float]]
+    show: Callable[[float], Cell]
+    title: str
+    difference: Callable[[float, float], Cell]
+
+
 def _times(before: float, after: float) -> float:
-    return after / before if before > 0 else math.nan
+    return after / before if before > 0 else nan
 
 
-def _more(before: float, after: float) -> text.Cell:
+def _decades(before: float, after: float) -> Cell:
+    return text.fixed(log10(_times(before, after) or nan), 2, sign="+")
+
+
+def _more(before: float, after: float) -> Cell:
     more = after - before
     sign = "+" if more > 0 else "-"
-    return text.Cell(sign + text.memory(abs(more)) if more else "0", key=more)
+    return Cell(sign + text.memory(abs(more)) if more else "0", key=more)
 
 
-#: What is compared: the column of the summary, that of its depth, how it is shown, and title and
-#: text of the difference.
 MEASURES = {
-    "error": (
-        "error",
-        "depth",
-        text.number,
-        "decades",
-        lambda *pair: text.fixed(math.log10(_times(*pair) or math.nan), 2, sign="+"),
+    "error": Measure(
+        lambda row: (row.deepest.depth, row.deepest.error.value), text.number, "decades", _decades
     ),
-    "time": (
-        "seconds",
-        "seconds_depth",
+    "time": Measure(
+        lambda row: row.measured.seconds.last,
         text.seconds,
         "times",
         lambda *pair: text.fixed(_times(*pair), 2),
     ),
-    "memory": ("memory", "memory_depth", text.memory, "more memory", _more),
+    "memory": Measure(lambda row: row.measured.memory.last, text.memory, "more memory", _more),
 }
 
 
@@ -323,52 +367,53 @@ class Runs:
 
     def csv(self) -> str:
         """Return all tidy tables as one, with the column ``run``."""
-        frames = {name: report.results.frame for name, report in self.reports.items()}
-        return markup.csv(_joined(frames))
+        frames = [report.results.frame.assign(run=name) for name, report in self.reports.items()]
+        return markup.csv(pd.concat(frames, ignore_index=True))
 
     def markdown(self) -> str:
         """Return the runs, their answers and their differences as Markdown."""
         return markup.render("runs.md.j2", runs=self, reading=RUNS_READING)
 
     @property
-    def problems(self) -> pd.DataFrame:
+    def problems(self) -> Table:
         """What was skipped, refused or failed in any run."""
         return _joined({name: report.problems for name, report in self.reports.items()})
 
     @property
-    def overview(self) -> pd.DataFrame:
+    def overview(self) -> Table:
         """One row per run: commit, date, machine and what it holds."""
         rows = []
         for name, report in self.reports.items():
             facts = {"Machine": "unknown", "Versions": ""} | report.facts
             row = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10]}
             row |= {key.lower(): facts[key] for key in ("Machine", "Processor", "Versions")}
-            for what in ("cases", "estimators", "experiments"):
-                row[what] = str(len(getattr(report.results, what)))
-            rows.append(row)
-        return pd.DataFrame(rows, dtype=object)
+            held = report.results
+            row |= {"cases": str(len(held.cases)), "estimators": str(len(held.estimators))}
+            rows.append(row | {"experiments": str(len(held.experiments))})
+        return Table.of(rows)
 
     @property
-    def answers(self) -> pd.DataFrame:
+    def answers(self) -> Table:
         """Which algorithm and estimator each run says to use, one row per problem of any run."""
-        answers = defaultdict(dict)
-        cases = {}
+        cases: dict[object, Mapping[str, object]] = {}
+        said: dict[object, dict[str, str]] = {}
         for name, report in self.reports.items():
-            cases |= {(case["problem"], key): case for key, case in report.results.cases.items()}
+            held = report.results.described
+            cases |= {(case["problem"], key): case for key, case in held.items()}
             for row in report.answers:
-                depth = f"{row['depth']} {row['best'].unit}{'s' * (row['depth'].key != 1)}"
-                use = f"{row['use']}: {row['error']}, {depth}, {row['time']}"
-                answers[report.results.cases[row["case"]]["problem"]][name] = use
+                depth = row.cells["depth"]
+                layers = f"{depth} {row.best.unit}{'s' * (depth.key != 1)}"
+                reached = f"{row.cells['error']}, {layers}, {row.cells['time']}"
+                use = f"{row.cells['use']}: {reached}"
+                said.setdefault(held[row.case]["problem"], {})[name] = use
         rows = [
-            {"problem": label} | answers[problem]
+            {"problem": label} | said.get(problem, {})
             for problem, label in problem_labels(cases).items()
         ]
-        return pd.DataFrame(rows, columns=["problem", *self.reports], dtype=object).fillna(
-            text.DASH
-        )
+        return Table.of(rows, ["problem", *self.reports])
 
     @property
-    def differences(self) -> pd.DataFrame:
+    def differences(self) -> Table:
         """Error, time and memory of every later run beside the first, one row per run, common case
         and estimator; numbers are compared only at the same depth.
         """
@@ -376,29 +421,29 @@ class Runs:
         rows = []
         for name, other in others:
             both = first.results.cases.keys() & other.results.cases.keys()
-            sides = [
-                {
-                    (row["case"], row["estimator"]): row
-                    for row in report.summary.to_dict("records")
-                    if row["case"] in both
-                }
+            one, two = (
+                {(row.case, row.estimator): row for row in report.summary if row.case in both}
                 for report in (first, other)
-            ]
-            for case, estimator in sides[0] | sides[1]:
-                one, two = (side.get((case, estimator), {"status": "absent"}) for side in sides)
-                row = {"case": first.results.labels[case], "estimator": estimator, "run": name}
-                for label, (value, depth, show, title, difference) in MEASURES.items():
-                    before, after = one.get(value, math.nan), two.get(value, math.nan)
+            )
+            for pair in one | two:
+                sides = one.get(pair), two.get(pair)
+                shown = {"case": first.results.labels[pair[0]], "estimator": pair[1], "run": name}
+                for label, measure in MEASURES.items():
+                    (depth, before), (other_depth, after) = (
+                        measure.number(row) if row else (nan, nan) for row in sides
+                    )
+                    difference = Cell(DASH)
                     # An estimator that one side lacks or did not time has no depth there.
-                    same = depth in one and one[depth] == two.get(depth)
-                    row |= {f"{label} before": show(before), label: show(after)}
-                    row[title] = difference(before, after) if same else text.Cell(text.DASH)
-                row["status"] = ", then ".join(dict.fromkeys((one["status"], two["status"])))
-                rows.append(row)
-        return pd.DataFrame(rows, dtype=object)
+                    if depth == other_depth:
+                        difference = measure.difference(before, after)
+                    shown[f"{label} before"] = measure.show(before)
+                    shown |= {label: measure.show(after), measure.title: difference}
+                statuses = dict.fromkeys(row.status if row else "absent" for row in sides)
+                rows.append(shown | {"status": ", then ".join(statuses)})
+        return Table.of(rows)
 
     @property
-    def experiments(self) -> pd.DataFrame:
+    def experiments(self) -> Table:
         """The experiments of every later run beside the first."""
         (_, first), *others = self.reports.items()
         return _joined(
@@ -406,7 +451,11 @@ class Runs:
         )
 
 
-def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _joined(tables: Mapping[str, Table]) -> Table:
     """Return a table of each run as one, with the column ``run``."""
-    named = [table.assign(run=name) for name, table in tables.items() if len(table.columns)]
-    return pd.concat(named or [pd.DataFrame()], ignore_index=True)
+    rows = [
+        dict(zip(table.columns, row, strict=True)) | {"run": name}
+        for name, table in tables.items()
+        for row in table.rows
+    ]
+    return Table.of(rows)

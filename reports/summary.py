@@ -4,17 +4,20 @@ Among them is how fast errors fall with depth, fitted where theory predicts it: 
 are right, and above rounding.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, exp, log, nan, sqrt
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtrit
 
 from pudle import text
-from pudle.answers import Curve
-from pudle.reports.load import TIMES, Results, Row, parsed
+from pudle.answers import Curve, Line, Measured
+from pudle.measuring.results.score import ScoreRecord
+from pudle.paired import Ratio
+from pudle.reports.load import TIMES, Results, grouped, parsed
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -29,87 +32,6 @@ FEWEST_SEEDS = 3
 CONFIDENCE = 0.95
 #: Estimator that acceleration compares with, and the one whose curve ends the window.
 BASE, WINDOW = "alternating", "backprop"
-
-COLUMNS = (
-    "case estimator seed theory slope rate predicted_rate acceleration first_depth last_depth"
-    " reason"
-).split()
-
-
-def summarize(results: Results) -> pd.DataFrame:
-    """Return one row of numbers per (case, estimator).
-
-    ``error`` (at the deepest measured ``depth``) and ``rate`` are medians over the seeds; columns
-    with ``_low`` and ``_high`` hold the least and the greatest. ``acceleration`` is the mean with
-    its confidence interval, see `confidence`. ``errors_by_seed`` holds the errors at that depth.
-    ``seconds`` and ``memory`` are those at the deepest depths at which they were measured. What
-    answers rest on is ``measured``; ``torch`` is the time without compiled kernels against depth.
-    """
-    fits = fit(results).groupby(["case", "estimator"])
-    rows = []
-    for record in results.records:
-        pair = case, estimator = record["case"], record["estimator"]
-        measured = results.measured[case][results.estimators.index(estimator)]
-        of_pair = fits.get_group(pair).to_dict("list")
-        theory, ratios = of_pair["theory"][0], of_pair["acceleration"]
-        reasons = zip(of_pair["reason"], of_pair["rate"], strict=True)
-        fitted = [reason for reason, rate in reasons if rate == rate]
-        row = record | {
-            "seeds": len(results.cases[case]["seeds"]),
-            "measured": measured,
-            "torch": results.line(case, estimator, "seconds_torch"),
-            "predicted": str(theory or ""),
-            "linear": bool(theory and theory.linear),
-            "seeds_fitted": len(fitted),
-            "seeds_accelerated": sum(ratio == ratio for ratio in ratios),
-            "rate_reason": next(filter(None, of_pair["reason"]), ""),
-            "crooked": any(fitted),
-        }
-        row |= deepest(measured.errors) | confidence("acceleration", ratios)
-        for name in ("rate", "predicted_rate", "first_depth", "last_depth"):
-            row |= spread(name, of_pair[name])
-        for name in TIMES:
-            one, base = (results.rounds(case, each, name) for each in (estimator, BASE))
-            # At the deepest depth at which both are timed.
-            depth = max(one.samples.keys() & base.samples.keys(), default=math.nan)
-            row[f"relative_{name}"] = one.ratio(depth, base, depth)
-        for name, line in (("seconds", measured.seconds), ("memory", measured.memory)):
-            depth = max(line.measured, default=math.nan)
-            row |= {name: line.measured.get(depth, math.nan), f"{name}_depth": depth}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def spread(name: str, values: Iterable[float]) -> Row:
-    """Return the median, least and greatest of values, without those that are NaN."""
-    numbers = [value for value in values if value == value] or [math.nan]
-    median = float(np.median(numbers))
-    return {name: median, f"{name}_low": min(numbers), f"{name}_high": max(numbers)}
-
-
-def confidence(name: str, values: Sequence[float]) -> Row:
-    """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3
-    seeds, see `spread`.
-    """
-    numbers = np.array([value for value in values if value == value])
-    if (n := len(numbers)) < FEWEST_SEEDS:
-        return spread(name, values)
-    mean = float(numbers.mean())
-    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * numbers.std(ddof=1) / math.sqrt(n)
-    return {name: mean, f"{name}_low": float(mean - half), f"{name}_high": float(mean + half)}
-
-
-def deepest(curve: Curve) -> Row:
-    """Summarize the errors at the deepest depth that has any."""
-    depth = max(curve.spread[:, 0], default=math.nan)
-    errors = {
-        seed: float(values[-1])
-        for seed, (depths, values) in curve.by_seed.items()
-        if depths[-1] == depth
-    }
-    at_floor = int(curve.at_floor[curve.depths == depth].sum())
-    counts = {"depth": depth, "errors_by_seed": errors, "seeds_at_floor": at_floor}
-    return counts | spread("error", errors.values())
 
 
 class NoFit(Exception):
@@ -130,7 +52,7 @@ class Law:
         return ("T " if self.linear else "") + ("floor", "ρᵀ", "ρ²ᵀ")[self.power]
 
 
-def law(case: Row, claims: Row) -> Law | None:
+def law(record: ScoreRecord) -> Law | None:
     """Return the decay that theory predicts for an estimator on a case, from what it ``computes``
     and is ``consistent_for``; None where theory predicts nothing.
 
@@ -139,24 +61,44 @@ def law(case: Row, claims: Row) -> Law | None:
     that error remains. An estimator that drops (part of) the correction keeps the first order on
     the lasso loss and a floor on any other.
     """
-    loss, consistent_for = case["loss"], claims["consistent_for"]
+    loss, consistent_for = record.case.loss, record.consistent_for
     if consistent_for is not None and loss not in consistent_for:
         return Law(0)
-    name, arguments = parsed(case["algorithm"])
+    name, arguments = parsed(record.case.algorithm)
     # The contraction factor rho is that of plain ISTA with soft thresholding, as FISTA's errors
     # oscillate, or the spectral radius of a problem's own step.
     ista = name == "ista" and arguments.keys() <= {"step"} and loss in ("lasso", "reconstruction")
-    if not (ista or name == "iteration") or claims["computes"] in (None, "stochastic"):
+    if not (ista or name == "iteration") or record.computes in ("", "stochastic"):
         return None
     complete = consistent_for is None or loss != "lasso" or "reconstruction" in consistent_for
     power = 2 if loss == "lasso" and complete else 1
     # The derivative of an unrolled curve accumulates one term per layer; that of the implicit one
     # does not.
-    return Law(power, linear=complete and claims["computes"] == "unrolled")
+    return Law(power, linear=complete and record.computes == "unrolled")
 
 
-def fit(results: Results) -> pd.DataFrame:
-    """Fit the decay of every estimator's error, one row per (case, estimator, seed).
+class Fit(NamedTuple):
+    """The decay of an estimator's error on one seed of a case."""
+
+    case: str
+    estimator: str
+    seed: int
+    theory: Law | None
+    #: What theory predicts for `rate`.
+    predicted_rate: float = nan
+    #: The exponential of the slope of log error per layer (of log error / T where the law has a
+    #: factor T), and the ratio of the slope to that of `BASE`.
+    rate: float = nan
+    acceleration: float = nan
+    #: Ends of the window.
+    first_depth: float = nan
+    last_depth: float = nan
+    #: Why there is no fit, or none that is geometric.
+    reason: str = ""
+
+
+def fit(results: Results) -> list[Fit]:
+    """Fit the decay of every estimator's error, once for each case, estimator and seed.
 
     All estimators of a case and seed share a window of depths. It begins where the signs of the
     codes become and stay right in every sample, and ends at the last depth where the error of
@@ -166,61 +108,57 @@ def fit(results: Results) -> pd.DataFrame:
     earlier ends there. Each is fitted on the later half of its depths in the window, because rates
     are limits that faster samples hide at first; its acceleration compares both slopes on these
     depths.
-
-    The columns: ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T
-    where the law has a factor T), ``rate`` its exponential, ``predicted_rate``, ``acceleration``
-    (ratio of the slope to that of `BASE`), the window used, and the ``reason`` where there is no
-    fit.
     """
-    laws = {
-        (row["case"], row["estimator"]): law(results.cases[row["case"]], row)
-        for row in results.records
-    }
-    rhos = results.references.set_index(["case", "seed", "target"])["rho"].to_dict()
-    rows = []
+    laws = {(each.case.name, each.estimator): law(each) for each in results.records}
+    fits = []
     for (case, estimator), theory in laws.items():
         # A base that keeps a floor has no slope to compare with.
         base = results.curve(case, BASE if laws.get((case, BASE)) != Law(0) else "")
-        for seed in results.cases[case]["seeds"]:
-            row = {"case": case, "estimator": estimator, "seed": seed, "theory": theory}
-            rho = rhos.get((case, seed, results.target(case)), math.nan)
+        for seed in results.cases[case].seeds:
+            fitted = Fit(case, estimator, seed, theory)
+            certificate = results.references.get((case, seed, results.target(case)))
+            rho = (certificate and certificate.rho) or 0.0
             if theory and theory.power and 0 < rho < 1:
-                row["predicted_rate"] = rho**theory.power
+                fitted = fitted._replace(predicted_rate=rho**theory.power)
             try:
-                errors, usable = _errors(results.curve(case, estimator), seed)
-                depths = _depths(results, case, seed, usable, theory)
-                slope, distance = _slope(errors, depths, theory.linear)
-                row |= {"slope": slope, "rate": math.exp(slope), "reason": ""}
-                row |= {"first_depth": depths[0], "last_depth": depths[-1]}
-                if distance > CROOKED:
-                    raise NoFit(
-                        f"not geometric: off the fitted line by up to {distance:.1f} decades"
-                    )
-                errors, _ = _errors(base, seed)
-                if all(errors.get(depth, 0) > ROUNDING for depth in depths):
-                    base_slope, distance = _slope(errors, depths)
-                    if base_slope < 0 and distance <= CROOKED:
-                        row["acceleration"] = slope / base_slope
+                fitted = _fitted(results, fitted, base)
             except NoFit as why:
-                row["reason"] = str(why)
-            rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+                fitted = fitted._replace(reason=str(why))
+            fits.append(fitted)
+    return fits
+
+
+def _fitted(results: Results, blank: Fit, base: Curve) -> Fit:
+    """Return the fit of one seed, compared with that of `base`, or say why there is none."""
+    seed, linear = blank.seed, bool(blank.theory and blank.theory.linear)
+    errors, usable = _errors(results.curve(blank.case, blank.estimator), seed)
+    depths = _depths(results, blank, usable)
+    slope, distance = _slope(errors, depths, linear)
+    fit = blank._replace(rate=exp(slope), first_depth=depths[0], last_depth=depths[-1])
+    if distance > CROOKED:
+        why = f"not geometric: off the fitted line by up to {distance:.1f} decades"
+        return fit._replace(reason=why)
+    errors, _ = _errors(base, seed)
+    if all(errors.get(depth, 0) > ROUNDING for depth in depths):
+        base_slope, distance = _slope(errors, depths)
+        if base_slope < 0 and distance <= CROOKED:
+            return fit._replace(acceleration=slope / base_slope)
+    return fit
 
 
 def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
     """Return the errors of a seed by depth, and the depths where they are above rounding and the
     bound.
     """
-    errors = dict(zip(*curve.by_seed.get(seed, ((), ())), strict=True))
+    errors = curve.by_seed.get(seed, {})
     floors = curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)]
     usable = [depth for depth in errors if errors[depth] > ROUNDING and depth not in floors]
     return errors, usable
 
 
-def _depths(
-    results: Results, case: str, seed: int, usable: Sequence[int], theory: Law | None
-) -> list[int]:
+def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
     """Return the depths to fit a curve on, of those that are usable, or say why there are none."""
+    case, _, seed, theory, *_ = blank
     if theory is None:
         raise NoFit("theory predicts no rate for this algorithm, loss or estimator")
     if not theory.power:
@@ -243,7 +181,7 @@ def _depths(
     if len(depths) < FEWEST_DEPTHS:
         few = text.count(len(depths), "depth")
         raise NoFit(f"above rounding and the bound at only {few} of the window")
-    return depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
+    return depths[-max(FEWEST_DEPTHS, ceil(len(depths) / 2)) :]
 
 
 def _slope(
@@ -256,26 +194,175 @@ def _slope(
     # In closed form around the means: a call of polyfit takes ten times as long.
     depth, middle = np.array(depths) - np.mean(depths), height.mean()
     slope = float(depth @ (height - middle) / (depth @ depth))
-    return slope, float(np.abs(height - middle - slope * depth).max() / math.log(10))
+    return slope, float(np.abs(height - middle - slope * depth).max() / log(10))
 
 
-def predicted_slopes(rows: pd.DataFrame) -> Iterator[Row]:
-    """Yield the slopes that theory predicts through the middle of the window, from the summary of a
-    case: their laws as labels, depths and heights.
+# -- summaries
+
+
+class Spread(NamedTuple):
+    """A middle value, and the ends of a range or an interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+    def shown(self, show: Callable[[float], str] = text.number) -> text.Cell:
+        """Return them as text."""
+        return text.between(*self, show)
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return the median, least and greatest of values, without those that are NaN."""
+    numbers = [value for value in values if value == value] or [nan]
+    return Spread(float(np.median(numbers)), min(numbers), max(numbers))
+
+
+def confidence(values: Sequence[float]) -> Spread:
+    """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3
+    seeds, see `spread`.
     """
-    fitted = rows.dropna(subset=["rate", "predicted_rate"])
-    for row in fitted[fitted["estimator"].isin([BASE, WINDOW])].to_dict("records"):
-        spread, last = row["measured"].errors.spread, row["last_depth_high"]
-        inside = spread[(spread[:, 0] >= row["first_depth_low"]) & (spread[:, 0] <= last)]
+    numbers = np.array([value for value in values if value == value])
+    if (n := len(numbers)) < FEWEST_SEEDS:
+        return spread(values)
+    mean = float(numbers.mean())
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * numbers.std(ddof=1) / sqrt(n)
+    return Spread(mean, float(mean - half), float(mean + half))
+
+
+class Deepest(NamedTuple):
+    """The errors at the deepest depth that has any."""
+
+    depth: float
+    by_seed: Mapping[int, float]
+    #: How many of them stand at the bound.
+    at_floor: int
+
+    @property
+    def error(self) -> Spread:
+        """Their median, least and greatest."""
+        return spread(self.by_seed.values())
+
+
+def deepest(curve: Curve) -> Deepest:
+    """Return the errors of a curve at its deepest depth."""
+    if not len(curve.spread):
+        return Deepest(nan, {}, 0)
+    depth = int(curve.spread[-1, 0])
+    by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
+    return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """The numbers of an estimator on a case, over that case's `seeds`."""
+
+    case: str
+    estimator: str
+    status: str
+    reason: str
+    seeds: int
+    #: What answers rest on, and the time without compiled kernels.
+    measured: Measured
+    torch: Line
+    #: One for each seed.
+    fits: Sequence[Fit]
+    #: Time over that of `BASE`, at the deepest depth at which both are timed; with and without
+    #: compiled kernels.
+    relative_seconds: Ratio
+    relative_torch: Ratio
+
+    @cached_property
+    def deepest(self) -> Deepest:
+        """The errors at the deepest measured depth."""
+        return deepest(self.measured.errors)
+
+    @property
+    def theory(self) -> Law | None:
+        """What theory predicts."""
+        return self.fits[0].theory
+
+    @property
+    def fitted(self) -> list[Fit]:
+        """The seeds with a rate."""
+        return [fit for fit in self.fits if fit.rate == fit.rate]
+
+    @property
+    def crooked(self) -> bool:
+        """Whether a curve is not geometric."""
+        return any(fit.reason for fit in self.fitted)
+
+    @property
+    def rate(self) -> Spread:
+        """The fitted rate."""
+        return spread(fit.rate for fit in self.fits)
+
+    @property
+    def predicted_rate(self) -> Spread:
+        """The rate that theory predicts."""
+        return spread(fit.predicted_rate for fit in self.fits)
+
+    @property
+    def acceleration(self) -> Spread:
+        """The mean ratio of the slope to that of `BASE`, see `confidence`."""
+        return confidence([fit.acceleration for fit in self.fits])
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """The least and the greatest depth of all fits."""
+        first = spread(fit.first_depth for fit in self.fits).low
+        return first, spread(fit.last_depth for fit in self.fits).high
+
+
+def summarize(results: Results) -> list[Summary]:
+    """Return the numbers of every estimator on every case."""
+    fits = grouped(fit(results), lambda each: (each.case, each.estimator))
+    rows = []
+    for record in results.records:
+        pair = case, estimator = record.case.name, record.estimator
+        ratios = []
+        for metric in TIMES:
+            one, base = (results.rounds(case, each, metric) for each in (estimator, BASE))
+            depth = max(one.samples.keys() & base.samples.keys(), default=nan)
+            ratios.append(one.ratio(depth, base, depth))
+        rows.append(
+            Summary(
+                *pair,
+                record.status,
+                record.reason,
+                len(record.case.seeds),
+                results.measured[case][results.estimators.index(estimator)],
+                results.line(case, estimator, "seconds_torch"),
+                fits[pair],
+                *ratios,
+            )
+        )
+    return rows
+
+
+class Guide(NamedTuple):
+    """A point of a line that theory predicts for an estimator, labeled by its law."""
+
+    label: str
+    estimator: str
+    x: float
+    y: float
+
+
+def predicted_slopes(rows: Iterable[Summary]) -> Iterator[Guide]:
+    """Yield the slopes that theory predicts through the middle of the window, from the summary of a
+    case.
+    """
+    for row in rows:
+        rate, (first, last) = row.predicted_rate.value, row.window
+        if row.estimator not in (BASE, WINDOW) or not row.fitted or not rate > 0:
+            continue
+        curve = row.measured.errors.spread
+        inside = curve[(curve[:, 0] >= first) & (curve[:, 0] <= last)]
         if len(inside) > 1:
-            anchor, error = inside[0, :2]
-            depths = np.linspace(anchor, last, 12)
-            # A little above the curve, so that both are seen.
-            heights = 3 * error * row["predicted_rate"] ** (depths - anchor)
-            heights *= depths / anchor if row["linear"] else 1
-            yield {
-                "label": row["predicted"],
-                "estimator": row["estimator"],
-                "x": depths,
-                "y": heights,
-            }
+            anchor, error = inside[0, :2].tolist()
+            for depth in np.linspace(anchor, last, 12).tolist():
+                # A little above the curve, so that both are seen.
+                height = 3 * error * rate ** (depth - anchor)
+                height *= depth / anchor if row.theory and row.theory.linear else 1
+                yield Guide(str(row.theory), row.estimator, depth, height)

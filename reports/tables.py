@@ -2,292 +2,328 @@
 one entry of `COLUMNS`.
 """
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from types import SimpleNamespace
-from typing import Any
+from math import inf, isinf, isnan, nan
+from typing import NamedTuple
 
-import pandas as pd
+from msgspec.structs import replace
 
 from pudle import text
-from pudle.answers import ERROR
+from pudle.answers import ERROR, Point
 from pudle.measuring import contents
-from pudle.reports.load import COSTS, Results
-from pudle.reports.summary import BASE, FEWEST_SEEDS, deepest, spread
+from pudle.measuring.results.score import ReferenceRow
+from pudle.reports.load import COSTS, Results, grouped
+from pudle.reports.markup import Table
+from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
+from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 #: How tables show rates, and ratios.
 RATE, RATIO = partial(text.fixed, digits=4), partial(text.fixed, digits=2)
 
-#: A row of `summary.summarize`, with what the estimator needs to `reach` the required error.
-Row = Any
+
+class Row(NamedTuple):
+    """What a column of the summary shows of an estimator on a case."""
+
+    numbers: Summary
+    #: What it needs to reach the required error.
+    reach: Point
+    #: The deepest depth at which any estimator has an error.
+    last: float
 
 
-def _error(row: Row) -> text.Cell:
-    if math.isnan(row.error):
-        return text.Cell(text.DASH)
-    measured = len(row.errors_by_seed)
-    some = "in part " if row.seeds_at_floor < measured else ""
+def _error(row: Row) -> Cell:
+    depth, by_seed, at_floor = row.numbers.deepest
+    if not by_seed:
+        return Cell(DASH)
+    measured, seeds = len(by_seed), row.numbers.seeds
+    some = "in part " if at_floor < measured else ""
     remarks = {
-        f"at depth {row.depth:.0f}": row.depth != row.last_depth_measured,
-        f"{measured} of {row.seeds} seeds": measured < row.seeds,
-        f"{some}at the bound": row.seeds_at_floor,
+        f"at depth {depth:.0f}": depth != row.last,
+        f"{measured} of {seeds} seeds": measured < seeds,
+        f"{some}at the bound": at_floor > 0,
     }
     details = [remark for remark, holds in remarks.items() if holds]
-    return text.Cell(between(vars(row), "error"), details=details)
+    return Cell(row.numbers.deepest.error.shown(), details=details)
 
 
-def _depth(row: Row) -> text.Cell:
-    _, by_seed, depth, *_ = row.reach
-    depths = by_seed.values()
-    if math.isinf(depth):
-        missed = sum(map(math.isinf, depths)) + row.seeds - len(depths)
-        some = f" in {missed} of {row.seeds} seeds" if missed < row.seeds else ""
-        return text.Cell(f"not reached{some}", key=math.inf)
+def _depth(row: Row) -> Cell:
+    depth, depths = row.reach.depth, row.reach.depths.values()
+    if isinf(depth):
+        seeds = row.numbers.seeds
+        missed = sum(map(isinf, depths)) + seeds - len(depths)
+        some = f" in {missed} of {seeds} seeds" if missed < seeds else ""
+        return Cell(f"not reached{some}", key=inf)
     ends = min(depths, default=depth), max(depths, default=depth)
     return text.between(depth, *ends, "{:.0f}".format, f"≤ {depth:.0f}")
 
 
-def _time(row: Row) -> text.Cell:
+def _time(row: Row) -> Cell:
     """Show the time to the required error, infinite beyond all depths with a known one."""
-    depth, seconds = row.reach.depth, row.reach.seconds
-    if math.isnan(seconds.value) and depth < math.inf and row.measured.seconds.measured:
-        return text.Cell("beyond the timed depths", key=math.inf)
-    quartiles, shown = row.measured.rounds.quartiles(depth), seconds.shown(text.seconds)
+    depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
+    if isnan(seconds.value) and depth < inf and source.seconds.measured:
+        return Cell("beyond the timed depths", key=inf)
+    quartiles, shown = source.rounds.quartiles(depth), seconds.shown(text.seconds)
     return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
-#: The columns of the summary in Markdown, LaTeX, CSV and the page, by label: what makes the cell of
-#: a row, whose key is its number for CSV and for sorting. In a label, ``{error}`` stands for the
-#: required error. A column without a value in any row of a case is left out there.
-COLUMNS: dict[str, Callable[[Row], str]] = {
-    "error at the deepest depth": _error,
-    "depth to {error}": _depth,
-    "time to {error}": _time,
-    f"time / {BASE}": lambda row: str(row.relative_seconds),
-    "torch path: time to {error}": lambda row: row.torch.at(row.reach.depth).shown(text.seconds),
-    f"torch path: time / {BASE}": lambda row: str(row.relative_seconds_torch),
-    "memory": lambda row: text.memory(row.memory),
-    "status": lambda row: row.status,
-}
+class Column(NamedTuple):
+    """A column of the summary, in Markdown, LaTeX, CSV and the page."""
+
+    #: In it, ``{error}`` stands for the required error.
+    label: str
+    #: Makes the cell of a row; its key is the number for CSV and for sorting.
+    cell: Callable[[Row], Cell]
 
 
-def _cells(part: pd.DataFrame, error: float) -> dict[str, list[str]]:
-    """Return the cells of the summary's columns by label."""
-    last = part["depth"].max()
-    rows = [
-        SimpleNamespace(**row, reach=row["measured"].reach(error), last_depth_measured=last)
-        for row in part.to_dict("records")
-    ]
+#: The columns of the summary. One without a value in any row of a case is left out there.
+COLUMNS = (
+    Column("error at the deepest depth", _error),
+    Column("depth to {error}", _depth),
+    Column("time to {error}", _time),
+    Column(f"time / {BASE}", lambda row: row.numbers.relative_seconds.shown),
+    Column(
+        "torch path: time to {error}",
+        lambda row: row.numbers.torch.at(row.reach.depth).shown(text.seconds),
+    ),
+    Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
+    Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
+    Column("status", lambda row: Cell(row.numbers.status)),
+)
+
+
+def summary_cells(rows: Sequence[Summary], error: float = ERROR) -> dict[str, list[Cell]]:
+    """Return the columns of the summary by their labels, for a required error."""
+    last = max((row.deepest.depth for row in rows if row.deepest.by_seed), default=nan)
+    shown = [Row(row, row.measured.reach(error), last) for row in rows]
     words = text.number(error, 1)
-    return {label.format(error=words): [*map(cell, rows)] for label, cell in COLUMNS.items()}
+    return {
+        column.label.format(error=words): [column.cell(row) for row in shown] for column in COLUMNS
+    }
 
 
-def summary_table(part: pd.DataFrame, error: float = ERROR) -> pd.DataFrame:
-    """Return the summary of one case as text, one row per estimator."""
-    columns = _cells(part, error).items()
-    table = {label: cells for label, cells in columns if set(cells) != {text.DASH}}
-    return pd.DataFrame({"estimator": part["estimator"].to_list()} | table, dtype=object)
+def summary_table(rows: Sequence[Summary], error: float = ERROR) -> Table:
+    """Return the summary of one case, one row per estimator."""
+    columns = summary_cells(rows, error).items()
+    shown = {label: cells for label, cells in columns if set(cells) != {DASH}}
+    return Table({"estimator": [row.estimator for row in rows], **shown})
 
 
-def summary_values(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers of the summary, one row per (case, estimator)."""
-    index = pd.MultiIndex.from_frame(summary[["case", "estimator"]])
-    cells = pd.DataFrame(_cells(summary, ERROR), index, dtype=object).drop(columns="status")
-    return cells.map(lambda cell: cell.key).astype(float)
+def rates_table(results: Results, rows: Iterable[Summary]) -> Table:
+    """Return fitted and predicted rates, one row per case and estimator that has a rate."""
+    made = []
+    for row in rows:
+        if number := len(row.fitted):
+            remarks = [f"{number} of {row.seeds} seeds"] * (number < row.seeds)
+            first, last = row.window
+            made.append(
+                {
+                    "case": results.labels[row.case],
+                    "estimator": row.estimator,
+                    "theory": str(row.theory),
+                    "predicted rate": row.predicted_rate.shown(RATE),
+                    "fitted rate": row.rate.shown(RATE),
+                    "depths": Cell(f"{first:.0f} to {last:.0f}", key=first),
+                    "acceleration": row.acceleration.shown(RATIO),
+                    "remark": ", ".join(remarks + ["not straight"] * row.crooked),
+                }
+            )
+    return Table.of(made, [] if made else ["case"])
 
 
-def between(
-    row: Mapping[str, Any], name: str, show: Callable[[float], text.Cell] = text.number
-) -> text.Cell:
-    """Return the middle value `name` of a summary's row with its range or interval over seeds."""
-    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], show)
-
-
-def rates_table(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
-    """Return fitted and predicted rates as text, one row per (case, estimator) that has a rate."""
-    rows = []
-    for row in summary[summary["seeds_fitted"] > 0].to_dict("records"):
-        some = f"{row['seeds_fitted']} of {row['seeds']} seeds"
-        remarks = [some] * (row["seeds_fitted"] < row["seeds"]) + ["not straight"] * row["crooked"]
-        first, last = row["first_depth_low"], row["last_depth_high"]
-        rows.append(
-            {
-                "case": results.labels[row["case"]],
-                "estimator": row["estimator"],
-                "theory": row["predicted"] or text.DASH,
-                "predicted rate": between(row, "predicted_rate", RATE),
-                "fitted rate": between(row, "rate", RATE),
-                "depths": text.Cell(f"{first:.0f} to {last:.0f}", key=first),
-                "acceleration": between(row, "acceleration", RATIO),
-                "remark": ", ".join(remarks),
-            }
-        )
-    return pd.DataFrame(rows, columns=None if rows else ["case"], dtype=object)
-
-
-def without_rate(summary: pd.DataFrame) -> str:
+def without_rate(rows: Iterable[Summary]) -> str:
     """Say how many rows of the summary have errors and no rate, and why."""
-    rows = summary[summary["error"].notna() & (summary["seeds_fitted"] == 0)]
-    whys = rows["rate_reason"].str.replace(r":.*", "", regex=True).value_counts()
-    shown = ", ".join(f"{why} ({number})" for why, number in whys.items())
-    return f"{text.count(len(rows), 'row')} without a rate left out: {shown}." if shown else ""
+    whys = Counter(
+        row.fits[0].reason.partition(":")[0]
+        for row in rows
+        if row.deepest.by_seed and not row.fitted
+    )
+    shown = ", ".join(f"{why} ({number})" for why, number in whys.most_common())
+    return f"{text.count(whys.total(), 'row')} without a rate left out: {shown}." if shown else ""
 
 
-def other_targets_table(results: Results, case: str) -> pd.DataFrame:
+def other_targets_table(results: Results, case: str) -> Table:
     """Return the errors at the deepest depth against each target of a case; empty if it has only
     one.
     """
-    names, targets = results.estimators, results.cases[case]["targets"]
-    table = {"estimator": names} | {
-        f"against {target}": [
-            between(deepest(results.curve(case, name, target=target)), "error") for name in names
+    targets = results.cases[case].targets
+    return Table.of(
+        [
+            {"estimator": name}
+            | {
+                f"against {target}": deepest(results.curve(case, name, target=target)).error.shown()
+                for target in targets
+            }
+            for name in results.estimators
+            if len(targets) > 1
         ]
-        for target in targets
-    }
-    return pd.DataFrame(table if len(targets) > 1 else {}, dtype=object)
+    )
 
 
-def problems_table(results: Results) -> pd.DataFrame:
+#: What problems are about, by metric: all scores of an estimate fail together.
+ACCOUNTS = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
+PROBLEMS = "case estimator what status depths seeds reason".split()
+
+
+def problems_table(results: Results) -> Table:
     """Return what was skipped, refused or failed, with its reason; one row per kind of failure, and
-    per experiment.
+    per experiment. What is not measured yet is no problem.
     """
-    # All scores of an estimate fail together: one metric represents them. What is not measured yet
-    # is no problem.
-    what = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
-    frame = results.frame[results.frame["metric"].isin(what)]
-    unscored = {(row["case"], row["estimator"]) for row in results.records if row["status"] != "ok"}
-    keys = ["case", "estimator", "metric", "status", "reason"]
-    rows = []
-    for key, part in frame[~frame["status"].isin(("ok", "missing"))].groupby(keys, sort=False):
-        case, estimator, metric, status, reason = key
+    unscored = {
+        (record.case.name, record.estimator) for record in results.records if record.status != "ok"
+    }
+    failures = [
+        row
+        for row in results.rows
+        if row.metric in ACCOUNTS and row.status not in ("ok", "missing")
         # If an estimator was not scored, its record gives a better reason for skipped timings.
-        if status != "skipped" or metric == "relative_error" or (case, estimator) not in unscored:
-            depths, seeds = (
-                text.numbers(part[name].dropna().tolist()) or "all" for name in ("depth", "seed")
-            )
-            rows.append(
-                (results.labels[case], estimator, what[metric], status, depths, seeds, reason)
-            )
-    rows += [
-        (results.labels[each.case], text.DASH, each.kind, each.status, "all", "all", each.reason)
-        for each in results.artifacts
-        if each.status in contents.BROKEN
+        if row.status != "skipped"
+        or row.metric == "relative_error"
+        or (row.case, row.estimator) not in unscored
     ]
-    rows += [
-        (
-            each.name,
-            each.estimator or each.options.get("baseline") or text.DASH,
-            each.study,
-            each.status,
-            str(each.options.get("depth", text.DASH)),
-            str(each.options.get("seed", text.DASH)),
-            each.reason,
-        )
-        for each in results.experiments
-        if each.status != "ok"
-    ]
-    columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
-    return pd.DataFrame(rows, columns=columns, dtype=object)
+    kinds = grouped(
+        failures, lambda row: (row.case, row.estimator, row.metric, row.status, row.reason)
+    )
+    rows: list[tuple[str, ...]] = []
+    for (case, estimator, metric, status, reason), failed in kinds.items():
+        depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
+        seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
+        what = results.labels[case], estimator, ACCOUNTS[metric], status
+        rows.append((*what, depths, seeds, reason))
+    for each in results.experiments:
+        if each.status != "ok":
+            method = each.estimator or each.options.get("baseline") or DASH
+            depth, seed = (str(each.options.get(name, DASH)) for name in ("depth", "seed"))
+            rows.append((each.name, str(method), each.study, each.status, depth, seed, each.reason))
+    return Table.of([dict(zip(PROBLEMS, row, strict=True)) for row in rows], PROBLEMS)
 
 
-#: Columns of the certificates: the field of a reference, which of the seeds is worst, the format.
+class Certificate(NamedTuple):
+    """A column of the certificates: which number, which of the seeds is worst, and its format."""
+
+    number: Callable[[ReferenceRow], float | None]
+    worst: Callable[[Sequence[float]], float]
+    show: Callable[[float], Cell] = text.number
+
+
+#: By label.
 CERTIFICATES = {
-    "bound": ("bound", "max", text.number),
-    "KKT residual": ("kkt_residual", "max", text.number),
-    "condition": ("condition_number", "max", text.number),
-    "dual margin": ("dual_margin", "min", text.number),
-    "smallest amplitude": ("smallest_amplitude", "min", text.number),
-    "all-zero codes": ("zero_codes", "max", text.percent),
+    "bound": Certificate(lambda each: each.bound, max),
+    "KKT residual": Certificate(lambda each: each.kkt_residual, max),
+    "condition": Certificate(lambda each: each.condition_number, max),
+    "dual margin": Certificate(lambda each: each.dual_margin, min),
+    "smallest amplitude": Certificate(lambda each: each.smallest_amplitude, min),
+    "all-zero codes": Certificate(lambda each: each.zero_codes, max, text.percent),
 }
 
 
-def references_table(results: Results) -> pd.DataFrame:
-    """Return the certificates, one row per (case, target), with the worst over the seeds."""
+def references_table(results: Results) -> Table:
+    """Return the certificates, one row per case and target, with the worst over the seeds."""
     rows = []
-    for (case, target), part in results.references.groupby(["case", "target"], sort=False):
-        counts = part["status"].value_counts(sort=False)
+    for (case, target), part in _certificates(results).items():
+        counts = Counter(each.status for each in part)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
-        row = {"case": results.labels[case], "target": target}
-        row["status"] = ", ".join(statuses) if len(counts) > 1 else counts.index[0]
-        for label, (name, which, show) in CERTIFICATES.items():
-            row[label] = show(part[name].agg(which))
-        failing, samples = part["uncertified"].sum(min_count=1), part["samples"].sum()
-        shown = text.Cell(f"{failing:.0f} of {samples:.0f}", key=failing)
-        row["uncertified samples"] = text.DASH if math.isnan(failing) else shown
+        status = ", ".join(statuses) if len(counts) > 1 else part[0].status
+        row = {"case": results.labels[case], "target": target, "status": status}
+        for label, (number, worst, show) in CERTIFICATES.items():
+            known = [value for value in map(number, part) if value is not None]
+            row[label] = show(worst(known) if known else nan)
+        failing = [each.uncertified for each in part if each.uncertified is not None]
+        samples = sum(each.samples or 0 for each in part)
+        share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))
+        row["uncertified samples"] = share if failing else DASH
         # It is the factor of a layer.
-        rho = part["rho"] if results.cases[case]["differentiable"] else []
-        row["rho"] = between(spread("rho", rho), "rho", RATE)
+        rho = [each.rho or nan for each in part if case not in results.solvers]
+        row["rho"] = spread(rho).shown(RATE)
         rows.append(row)
-    return pd.DataFrame(rows, dtype=object)
+    return Table.of(rows)
+
+
+def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]:
+    """Return the certificates of all seeds by case and target."""
+    groups = grouped(results.references.items(), lambda item: (item[0][0], item[0][2]))
+    return {key: [row for _, row in items] for key, items in groups.items()}
 
 
 def provenance_table(results: Results) -> dict[str, str]:
     """Return the origin of the numbers by what it says; several origins are listed."""
-    seeds = sorted({tuple(case["seeds"]) for case in results.cases.values()})
+    seeds = sorted({tuple(case.seeds) for case in results.cases.values()})
     rows = []
     for origin in results.provenances:
         # A plug-in's record may lack any but the date.
-        item = defaultdict(str, origin)
-        versions = [f"{name} {item[name]}" for name in VERSIONS if item[name]]
-        changed = " with uncommitted changes" if item["dirty"] else ""
+        versions = [(name, getattr(origin, name)) for name in VERSIONS]
+        changed = " with uncommitted changes" if origin.dirty else ""
+        sources = f"pudle {origin.pudle} {origin.sources}" if origin.sources else ""
         rows.append(
             {
                 "Profile": results.profile,
-                "Commit": (item["commit"] or "none")[:12] + changed,
-                "Sources": item["sources"] and f"pudle {item['pudle']} {item['sources']}",
-                "Newest record": results.provenances[0]["date"],
-                "Machine": item["machine"],
-                "System": item["system"],
-                "Processor": "{cpu}, {cores} cores, {memory_gib} GiB".format_map(item),
-                "Device": f"{item['device']} {item['accelerator'] or ''}".strip(),
-                "Threads": str(item["threads"]),
-                "Versions": ", ".join(versions),
-                "BLAS": item["blas"],
+                "Commit": (origin.commit or "none")[:12] + changed,
+                "Sources": sources,
+                "Newest record": results.provenances[0].date,
+                "Machine": origin.machine or "",
+                "System": origin.system or "",
+                "Processor": f"{origin.cpu}, {origin.cores} cores, {origin.memory_gib} GiB",
+                "Device": f"{origin.device} {origin.accelerator}".strip(),
+                "Threads": str(origin.threads),
+                "Versions": ", ".join(f"{name} {version}" for name, version in versions if version),
+                "BLAS": origin.blas or "",
                 "Seeds": "; ".join(map(text.numbers, seeds)),
                 "Estimators": ", ".join(results.estimators),
             }
         )
-    return {
-        name: shown
-        for name, values in pd.DataFrame(rows, dtype=object).items()
-        if (shown := text.listing([*filter(None, values.unique())]))
-    }
+    facts = {name: dict.fromkeys(str(row[name]) for row in rows if row[name]) for name in rows[0]}
+    return {name: text.listing([*values]) for name, values in facts.items() if values}
 
 
-def findings(rows: pd.DataFrame) -> str:
+def findings(rows: Sequence[Summary]) -> str:
     """Say, for the summary of a case, what holds whatever error is wanted."""
-    said, deepest = [], rows["depth"].max()
-    last = rows[rows["depth"] == deepest]
-    if len(last):
-        bound = last[last["seeds_at_floor"] == last["errors_by_seed"].map(len)]
-        best = last.loc[last["error"].idxmin()]
-        seeds = pd.DataFrame([*last["errors_by_seed"]], index=last["estimator"])
-        own = seeds.loc[best["estimator"]].dropna()
-        won = (own <= seeds[own.index].min()).sum()
-        some = f" (best in {won} of {len(own)} seeds)" if len(last) > 1 and len(own) > 1 else ""
-        which = f"`{best['estimator']}`, {text.number(best['error'])}{some}"
-        if len(bound) > 1:
-            names = text.listing([f"`{name}`" for name in bound["estimator"]])
-            which = f"{names}, all at the certified bound ({text.number(bound['error'].max())})"
-        said.append(f"Most accurate at depth {deepest:.0f}: {which}.")
-    floors = rows[rows["predicted"].eq("floor") & rows["error"].notna()]
-    if names := [f"`{row.estimator}` ({text.number(row.error)})" for row in floors.itertuples()]:
-        verb = "keeps" if len(names) == 1 else "keep"
-        said.append(f"{text.listing(names)} {verb} an error on this loss that no depth removes.")
-    squared = rows["predicted"].str.contains("ρ²ᵀ") & ~rows["crooked"]
-    faster = rows[rows["acceleration"].notna() & squared]
-    if ratios := [
-        f"`{row['estimator']}` {between(row, 'acceleration', RATIO)}"
-        for row in faster.to_dict("records")
-    ]:
-        fewest = faster["seeds_accelerated"].min()
+    scored = [row for row in rows if row.deepest.by_seed]
+    said = [_most_accurate(scored)] if scored else []
+    floors = [
+        f"`{row.estimator}` ({text.number(row.deepest.error.value)})"
+        for row in scored
+        if row.theory and not row.theory.power
+    ]
+    if floors:
+        verb = "keeps" if len(floors) == 1 else "keep"
+        said.append(f"{text.listing(floors)} {verb} an error on this loss that no depth removes.")
+    faster = [
+        row
+        for row in rows
+        if row.theory and row.theory.power == 2 and not row.crooked
+        if row.acceleration.value == row.acceleration.value
+    ]
+    if faster:
+        ratios = [f"`{row.estimator}` {row.acceleration.shown(RATIO)}" for row in faster]
+        fewest = min(
+            sum(fit.acceleration == fit.acceleration for fit in row.fits) for row in faster
+        )
         what = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
         basis = f"theory: 2; {what} over {text.count(fewest, 'seed')}"
         said.append(f"Rate of decay over that of `{BASE}` ({basis}): {text.listing(ratios)}.")
     return " ".join(said)
+
+
+def _most_accurate(scored: Sequence[Summary]) -> str:
+    """Say which estimators are the most accurate at the deepest depth, and on how many seeds."""
+    depth = max(row.deepest.depth for row in scored)
+    last = [row for row in scored if row.deepest.depth == depth]
+    bound = [row for row in last if row.deepest.at_floor == len(row.deepest.by_seed)]
+    if len(bound) > 1:
+        names = text.listing([f"`{row.estimator}`" for row in bound])
+        error = text.number(max(row.deepest.error.value for row in bound))
+        return f"Most accurate at depth {depth:.0f}: {names}, all at the certified bound ({error})."
+    best = min(last, key=lambda row: row.deepest.error.value)
+    own = best.deepest.by_seed
+    won = sum(
+        error <= min(row.deepest.by_seed.get(seed, inf) for row in last)
+        for seed, error in own.items()
+    )
+    some = f" (best in {won} of {len(own)} seeds)" if len(last) > 1 and len(own) > 1 else ""
+    error = text.number(best.deepest.error.value)
+    return f"Most accurate at depth {depth:.0f}: `{best.estimator}`, {error}{some}."
 
 
 # -- what a report rests on: how much was measured, what is still to be measured, and what broke
@@ -310,24 +346,21 @@ def some(names: Sequence[str]) -> str:
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order, and
-    the surfaces, curves and experiments that did.
+    the experiments that did.
     """
-    names = set(results.frame.loc[results.frame["status"].isin(contents.BROKEN), "estimator"])
-    others = [(each.kind, each.status) for each in results.artifacts]
-    others += [(each.name, each.status) for each in results.experiments]
+    names = {row.estimator for row in results.rows if row.status in contents.BROKEN}
     return [name for name in results.estimators if name in names] + [
-        name for name, status in others if status in contents.BROKEN
+        each.name for each in results.experiments if each.status in contents.BROKEN
     ]
 
 
 def pending_sentence(results: Results) -> str:
     """Say what is still to be measured, or return an empty text."""
-    missing = results.frame["status"] == "missing"
-    counts = results.frame[missing]["metric"].value_counts()
-    parts = [text.count(counts[name], *MEASURED[name]) for name in MEASURED if name in counts]
+    counts = Counter(row.metric for row in results.rows if row.status == "missing")
+    parts = [text.count(counts[name], *words) for name, words in MEASURED.items() if counts[name]]
     if not parts:
         return ""
-    scored = set(results.frame[~missing].query("metric == 'relative_error'")["estimator"])
+    scored = {record.estimator for record in results.records if record.status != "missing"}
     nowhere = [name for name in results.estimators if name not in scored]
     none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     return (
@@ -341,10 +374,10 @@ def scope(results: Results) -> str:
     experiments = text.count(len(results.experiments), "experiment")
     if not results.cases:
         return f"Rests on {experiments}."
-    scored = [row for row in results.records if row["status"] == "ok"]
-    estimators, cases = ({row[key] for row in scored} for key in ("estimator", "case"))
+    scored = [record for record in results.records if record.status == "ok"]
+    estimators, cases = {each.estimator for each in scored}, {each.case.name for each in scored}
     rests = f"{text.count(len(estimators), 'estimator')} and {text.count(len(cases), 'case')}"
-    if seeds := sorted({len(results.cases[name]["seeds"]) for name in cases}):
+    if seeds := sorted({len(results.cases[name].seeds) for name in cases}):
         least = f"{seeds[0]} to " if len(seeds) > 1 else ""
         rests += f" of {least}{text.count(seeds[-1], 'seed')}"
     if results.experiments:
@@ -353,7 +386,7 @@ def scope(results: Results) -> str:
         others = [name for name in trained if name not in known]
         rests += f", and {experiments}"
         rests += f", some of them with {some(others)}" if others else ""
-    unscored = {
+    unscored: dict[str, Sequence[str]] = {
         "with": [name for name in results.estimators if name not in estimators],
         "on": [label for name, label in results.labels.items() if name not in cases],
     }
@@ -365,12 +398,11 @@ def repeated_draws(results: Results) -> list[str]:
     """Say on which cases every seed draws the same problem: those whose certificates agree over the
     seeds.
     """
-    rows = results.references.dropna(subset=["gradient_norm"]).drop(columns="seed")
-    problems = rows.groupby(["case", "target"], sort=False)
     names = [
         results.labels[case]
-        for (case, _), part in problems
-        if 1 == len(part.drop_duplicates()) < len(part)
+        for (case, _), part in _certificates(results).items()
+        for drawn in [[repr(replace(each, seed=0)) for each in part if each.gradient_norm]]
+        if len({*drawn}) == 1 < len(drawn)
     ]
     where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
     what = "the range over the seeds says nothing about other problems there."
@@ -381,8 +413,8 @@ def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are
     none.
     """
-    costs = results.numbers[results.numbers["metric"].isin(COSTS)]
-    machines = [f"`{name}`" for name in sorted(costs["machine"].unique())]
+    names = {row.machine for row in results.numbers if row.metric in COSTS}
+    machines = [f"`{name}`" for name in sorted(names)]
     each = "it alone" if len(machines) == 1 else "each alone"
     sentence = (
         f"Times and memory are those of {text.listing(machines)} and hold for {each}; errors carry"

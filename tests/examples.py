@@ -5,7 +5,9 @@ import torch
 
 import pudle
 from pudle.measuring.case import Case
+from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
+from pudle.workers import Here
 
 PENALTY = 0.2
 #: A case that is measured within a second.
@@ -22,6 +24,15 @@ TINY = Case(
 def selected(*estimators, cases=(TINY,), depths=(1,), **changes):
     """Return a selection that tracks and times the same depths."""
     return Selection("quick", cases, estimators, depths, depths, **changes)
+
+
+def filled(selection, store, executor=None, **options):
+    """Fill a store with what a selection asks for, by default in this process, and return the
+    run.
+    """
+    run = Run(selection, store)
+    run.fill(executor or Here(), **options)
+    return run
 
 
 def sparse_arrays(seed=0, n=40, m=12, p=18, s=3):

@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 from click.testing import CliRunner
 from synthetic import write, write_experiments
 
@@ -18,7 +19,7 @@ def experiments(home, *records):
 
 def reported(home, records, **options):
     """Write scores and return the report of them."""
-    return Report.of(load(write(home, records, **options), "quick"))
+    return Report(load(write(home, records, **options), "quick"))
 
 
 def run_report(home, *arguments):
@@ -26,12 +27,17 @@ def run_report(home, *arguments):
     return CliRunner().invoke(report_command, ["--home", str(home), *arguments])
 
 
+def framed(table):
+    """Return a table of text as a data frame."""
+    return pd.DataFrame(table.columns, dtype=object)
+
+
 def headings(page):
     """Return the anchors of a page's sections, in order."""
     return re.findall(r'<h2 id="(\w+)"', page)
 
 
-def only(groups):
-    """Return the methods of the only group."""
-    (methods,) = groups.values()
+def only(study, results):
+    """Return the methods of the only group of a study."""
+    (methods,) = study.groups(results).values()
     return methods

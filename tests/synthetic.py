@@ -198,18 +198,6 @@ def write_run(folder, **content):
     edit(path, **content)
 
 
-def write_artifact(home, kind, rows, **changes):
-    """Lay out a surface or curve that was stored beside the scores."""
-    content = COMMON | {"kind": kind, "case": case()["name"], "seed": 0, "rows": rows}
-    content |= {"provenance": provenance()} | changes
-    path = home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}.json"
-    write_record(path, content)
-    run = json.loads((home / "quick" / "run.json").read_text())
-    listed = [*run.get("artifacts", []), [content["case"], kind, content["key"]]]
-    write_run(home / "quick", artifacts=listed)
-    return path
-
-
 def write_costs(
     home,
     estimators,
@@ -394,10 +382,6 @@ def write_every_kind(home):
     names = list(CURVES)[:2]
     write(home, [record(case(), estimator) for estimator in names])
     write_costs(home, names, [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
-    curve = [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS]
-    write_artifact(home, "jacobian_error", curve)
-    surface = [row | {"window": w, "status": "ok"} for row in curve for w in (1, 2)]
-    write_artifact(home, "window_surface", surface)
     write_experiments(
         home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")]
     )

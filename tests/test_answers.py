@@ -19,9 +19,9 @@ from pudle.answers import (
     Requirement,
     Rounds,
     answer,
+    budgets,
     closest,
     depth_to,
-    limits,
 )
 from pudle.reports.answers import answers
 from pudle.reports.report import Report
@@ -40,7 +40,7 @@ DEPTHS = np.array([1, 10, 100])
     ],
 )
 def test_the_depth_from_which_an_error_stays_reached(errors, expected):
-    assert depth_to(np.array([*errors], float), np.array([*errors.values()]), 1e-3) == expected
+    assert depth_to(errors, 1e-3) == expected
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
     specs, seeds = ["analytic", "alternating", "truncated(window=5)"], 3
     options = {"home": tmp_path, "costs": False, "losses": ["lasso"], "progress": False}
     results = pudle.benchmark(dataset, "fista", specs, depths=(10, 50, 200), **options)
-    (run,) = living_page.data(living_page.html(Report.of(results.results)))["runs"]
+    (run,) = living_page.data(living_page.html(Report(results.results)))["runs"]
     named = {
         (float(error["text"][2:]), use["text"], int(depth["text"].removeprefix("≤ ")))
         for ((_, use, error, depth, *_),) in run["answers"][""].values()
@@ -185,8 +185,8 @@ def test_of_those_that_take_the_same_time_the_smallest_comes_first():
 
 
 def test_round_limits_divide_what_was_measured():
-    (low, high) = limits([measured("small", [0.9], 1.0)], "seconds")
-    assert (low, high) == (5.0, 50.0)
+    limits = [each.seconds for each in budgets([measured("small", [0.9], 1.0)])]
+    assert [limit for limit in limits if limit < math.inf] == [5.0, 50.0]
 
 
 def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
@@ -196,7 +196,7 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
     for error, depths in ((1e-3, (2, 5, 10, 20, 50)), (1e-6, (2, 5, 10, 20))):
         options = {"home": tmp_path, "losses": ["linear"], "depths": depths, "progress": False}
         results = pudle.benchmark(*problem, names, seeds=1, **options)
-        report = Report.of(results.results)
+        report = Report(results.results)
         (of_report,) = answers(report.results, Requirement(error))
         (of_notebook,) = results.answers(error).to_dict("records")
         every = living_page.data(living_page.html(report))["runs"][0]["answers"][""]
@@ -205,11 +205,11 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
         advice = pudle.advise(*problem, error=error, **options)
         of_advice = advice.chosen or advice.closest
         use, _, depth, *_ = (cell["text"] if isinstance(cell, dict) else cell for cell in of_page)
-        assert {use, of_report["use"].head, of_notebook["estimator"], of_advice.name} == {
+        assert {use, of_report.cells["use"].head, of_notebook["estimator"], of_advice.name} == {
             "backprop"
         }
         at_most = "≤ " * of_notebook["reached"]
-        assert depth == of_report["depth"] == f"{at_most}{of_notebook['depth']:.0f}"
+        assert depth == of_report.cells["depth"] == f"{at_most}{of_notebook['depth']:.0f}"
         assert of_notebook["reached"] is bool(advice.chosen) is (error == 1e-3)
         # The advice measures more depths.
         assert 0.4 * of_notebook["depth"] < of_advice.depth <= of_notebook["depth"]

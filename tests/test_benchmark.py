@@ -92,9 +92,14 @@ def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(
     assert set(results.table["target"]) == {"limit"}
 
 
+def test_a_loss_that_no_dataset_of_the_profile_has_is_measured(tmp_path):
+    results = measured(tmp_path, "ridge(n_samples=3)", ["backprop"], losses=("linear",))
+    assert set(results.table["status"]) == {"ok"}
+
+
 def test_what_has_no_number_says_why(tmp_path):
     results = measured(tmp_path, {"mine": halving()}, losses=())
-    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: FixedPoint "
+    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: a proximal gradient"
     assert expected in repr(results) and expected in results._repr_html_()
 
 
@@ -106,6 +111,24 @@ def test_a_class_of_a_notebook_is_measured_in_memory_only(tmp_path, monkeypatch)
     chosen = (results.table.estimator == "halved") & (results.table.metric == "relative_error")
     # Half of nearly the exact gradient is nearly half of it away.
     assert results.table.loc[chosen, "value"].between(0.4, 0.7).all()
+
+
+@dataclass(frozen=True)
+class Short(pudle.Ista):
+    """An algorithm of this file alone, with half of ISTA's step."""
+
+    name = "short"
+
+    def step_size(self, problem):
+        return super().step_size(problem) / 2
+
+
+def test_times_and_memory_of_objects_that_no_spec_makes_are_measured_too(tmp_path):
+    problem = pudle.make_dataset(TINY.dataset).problem("lasso")
+    options = {"depths": DEPTHS[:1], "home": tmp_path, "progress": False}
+    results = pudle.benchmark({"mine": problem}, Short(), [Halved()], **options)
+    assert set(results.table["metric"]) >= {"relative_error", "seconds", "memory_bytes"}
+    assert set(results.table["status"]) == {"ok"} and not list(tmp_path.iterdir())
 
 
 def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch):
@@ -131,6 +154,10 @@ def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
         ({"depths": 5}, "depths=5 is no sequence: give one, such as"),
         ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
         ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),
+        (
+            {"estimators": [Halved(), type("Other", (Halved,), {})()]},
+            "estimators: two different things are called halved: give one of them another name",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_path):

@@ -1,16 +1,12 @@
-"""The command line: one clear line on stderr, nothing written on wrong usage, nothing lost when
-killed.
-"""
+"""The command line: one clear line on stderr, and nothing written on wrong usage."""
 
-import signal
 from pathlib import Path
 
 import pytest
 import repositories
 from asv.results import Results
-from commands import call, python, run, start
+from commands import call, python, run
 from filelock import FileLock
-from live import gone, wait_for
 from plugin import write_plugin
 
 from pudle.measuring.run import by_reason
@@ -36,6 +32,9 @@ WRONG = {
     "run --dataset image_patches(folder='../damaged')": "unreadable image, photograph.png",
     "run --only": "--only needs at least one --estimator",
     "list estimator": "unknown kind 'estimator' (did you mean 'estimators'?)",
+    "submit estimator.py:Mine": "`pudle submit` went with version",
+    "leaderboard": "compare with `pudle report A B`",
+    "report --index=results/": "several results in one page, and `asv publish` draws commits",
     "report": "run `pudle run --profile quick` first",
 }
 
@@ -54,40 +53,10 @@ def test_help_is_quick_because_it_does_not_import_torch():
     assert python(code).stdout.splitlines()[-1] == "False"
 
 
-def scores(home):
-    return {path: path.stat().st_mtime_ns for path in sorted(home.glob("quick/store/*-*/*.json"))}
-
-
-#: A small dataset of the user's own, and its two cases.
-DATASET = ["--dataset", "sparse_gaussian(n_samples=20)"]
-TINY = [*DATASET, "--case", "sparse_gaussian_n_samples_20-ista-*"]
-SMALL = ["--scores-only", *TINY, "--workers", "1"]
-
-
-@pytest.mark.slow
-def test_a_killed_run_keeps_what_was_finished_and_a_rerun_computes_the_rest(tmp_path):
-    home = tmp_path / "home"
-    arguments = ["run", *SMALL, "--home", home]
-    mark = str(tmp_path)
-    begun = start(*arguments, cwd=tmp_path, env={"PUDLE_TEST_MARK": mark})
-    wait_for(lambda: len(scores(home)) >= 2)
-    begun.send(signal.SIGKILL)
-    begun.wait()
-    assert gone(mark)
-    finished = scores(home)
-    assert 2 <= len(finished) < 8
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"{8 - len(finished)} of 8 scores computed now" in done.stdout
-    after = scores(home)
-    assert len(after) == 8
-    assert all(after[path] == time_ for path, time_ in finished.items())
-
-
 def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     (tmp_path / "quick").mkdir()
     with FileLock(tmp_path / "quick" / "lock"):
-        done = call("run", *SMALL, "--home", tmp_path)
+        done = call("run", "--scores-only", "--home", tmp_path)
     assert done.returncode == 2 and "another run is writing to" in done.stderr
 
 
@@ -106,8 +75,8 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
     case = "sparse_gaussian_n_samples_20-ista-lasso"
-    arguments = ["run", *DATASET, "--case", case, *"--depth 10 --only".split()]
-    arguments += "--estimator alternating --estimator raises --estimator refuses".split()
+    arguments = "run --dataset sparse_gaussian(n_samples=20) --depth 10 --only --case".split()
+    arguments += [case, *"--estimator alternating --estimator raises --estimator refuses".split()]
     done = run(*arguments, cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
     words = "sparse_gaussian(n_samples=20), ista, lasso"
@@ -121,10 +90,15 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     # asv's history has the same times, and asv itself reads it.
     (path,) = (repository / ".asv" / "quick" / "results").glob("*/*-existing*.json")
     history = Results.load(str(path))
-    timed = results.timings[results.timings["estimator"] == "alternating"]
-    parameters = [[repr(case)], ["'alternating'"], [str(int(depth)) for depth in timed["depth"]]]
-    times = history.get_result_value("timing.Time.time_estimate", parameters)
-    assert times == pytest.approx(timed["seconds"].tolist(), rel=1e-5)
+    timed = [
+        cost
+        for cost in results.costs
+        if (cost.estimator, cost.metric) == ("alternating", "seconds")
+    ]
+    parameters = [["'alternating'"], [str(cost.depth) for cost in timed]]
+    name = f"timing.{case.replace('-', '_')}.time_estimate"
+    times = history.get_result_value(name, parameters)
+    assert times == pytest.approx([cost.value for cost in timed], rel=1e-5)
     # A second run has nothing to do.
     again = run(*arguments, cwd=repository, path=plugin)
     assert "times and memories measured now" in done.stdout

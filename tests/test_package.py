@@ -109,35 +109,26 @@ def test_all_of_it_is_installed_under_its_one_name(tmp_path):
     assert not tops & {*FOLDERS, *(f"{name}.py" for name in FOLDERS)}
 
 
-class TestPublishing:
-    """What stands in several files says the same."""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RECIPE = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    def test_the_recipe_for_conda_needs_what_the_package_needs(self):
-        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
-        listed = dict(
-            re.findall(
-                r"^    - ([\w-]+) (>=?[\d.,<>=]+)$", recipe.partition("  run:")[2], re.MULTILINE
-            )
-        )
-        other = {"torch": "pytorch", "asv-runner": "asv_runner"}
-        needed = dict(
-            re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in self.project["dependencies"]
-        )
-        assert listed == {other.get(name, name): bounds for name, bounds in needed.items()}
+def test_the_recipe_for_conda_needs_what_the_package_needs():
+    line = re.compile(r"^    - ([\w-]+) (>=?[\d.,<>=]+)$", re.MULTILINE)
+    other = {"torch": "pytorch", "asv-runner": "asv_runner"}
+    needed = (re.fullmatch(r"([\w-]+)(.*)", each) for each in PROJECT["project"]["dependencies"])
+    assert dict(line.findall(RECIPE.partition("  run:")[2])) == {
+        other.get(name, name): bounds for name, bounds in (each.groups() for each in needed)
+    }
 
-    def test_versions_agree(self):
-        citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
-        assert (
-            citation["version"] == pudle.__version__
-            and f'version = "{pudle.__version__}"' in recipe
-        )
-        assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == pudle.__version__
+    assert f'version = "{pudle.__version__}"' in RECIPE
+    assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_tests_of_mutations_are_there():
-    chosen = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutmut"]
-    for path in chosen["pytest_add_cli_args_test_selection"]:
+    for path in PROJECT["tool"]["mutmut"]["pytest_add_cli_args_test_selection"]:
         assert (ROOT / path).exists(), path

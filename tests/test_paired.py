@@ -32,10 +32,10 @@ def test_equal_times_are_rarely_told_apart_and_slower_ones_are(rounds, tail):
     draw = np.random.default_rng([rounds, tail])
     drift = np.exp(np.cumsum(draw.normal(0, 0.3, (2000, rounds)), axis=1))
     times = [drift * np.exp(0.03 * draw.standard_t(tail, (2000, rounds))) for _ in "ab"]
-    told = paired.compare(*times).p_value <= paired.SIGNIFICANCE
+    told = paired.compare_many(*times).p_value <= paired.SIGNIFICANCE
     assert told.mean() <= paired.SIGNIFICANCE
     if rounds >= 10:
-        slower = paired.compare(1.3 * times[0], times[1])
+        slower = paired.compare_many(1.3 * times[0], times[1])
         assert ((slower.p_value <= paired.SIGNIFICANCE) & (slower.value > 1)).mean() >= 0.9
 
 

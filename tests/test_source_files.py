@@ -5,6 +5,7 @@ line, keyed by content.
 import dataclasses
 import importlib
 import os
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from examples import TINY
 
 import pudle
 from pudle import names
-from pudle.measuring.run import Task
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Work
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.
@@ -156,30 +158,6 @@ def test_what_cannot_be_used_is_one_line(spec, folder):
     assert WRONG[spec] in refusal(lambda: pudle.make_estimator(spec))
 
 
-def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(folder, monkeypatch):
-    spec, case = (
-        "lib/every.py:Estimator",
-        dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py"),
-    )
-    store = Store(folder / "store", "quick")
-
-    def keys():
-        return (
-            store.path(case, "backprop"),
-            store.path(TINY, spec),
-            store.reference_path(case, 0, "exact"),
-        )
-
-    before, builtin = keys(), store.path(TINY, "backprop")
-    (folder / "lib" / "every.py").write_text(EVERY + "\nADDED = 1\n")
-    assert not set(before) & set(keys()) and store.path(TINY, "backprop") == builtin
-    moved = folder / "moved"
-    (moved / "lib").mkdir(parents=True)
-    (moved / "lib" / "every.py").write_text(EVERY)
-    monkeypatch.chdir(moved)
-    assert keys() == before
-
-
 #: An estimator with files and a folder beside it.
 WITH_NEIGHBORS = """
 from dataclasses import dataclass
@@ -232,25 +210,36 @@ def test_modules_that_a_script_imported_stay_its_own(tmp_path, monkeypatch):
     assert sys.modules.pop("scales") is scales and scales.FACTOR == 2
 
 
-def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_neighbors(tmp_path, 2)
-    (tmp_path / "unused.py").write_text("")
-    store = Store(tmp_path / "store", "quick")
-    spec = names.text(pudle.make_estimator("mine.py"))
-    keys = {store.path(TINY, spec)}
-    files = Task("score", "", (TINY, spec), store, 1.0).input_files
+def test_the_bytes_of_files_are_in_keys_and_travel_and_their_place_is_not(folder, monkeypatch):
+    write_neighbors(folder, 2)
+    (folder / "unused.py").write_text("")
+    store, spec = Store(folder / "store", "quick"), names.text(pudle.make_estimator("mine.py"))
+
+    def keys():
+        # A case keeps the objects that its specs made.
+        case = dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py")
+        places = store.path(TINY, spec), store.path(case, "backprop"), store.path(TINY, "backprop")
+        return *places, store.reference_path(case, 0, "exact")
+
+    before = keys()
+    files = Work("", [Scores(TINY, spec)], store, 1.0, print).input_files
     sent = {path.name for path, travels in files if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
-    for name, text in (
-        ("scales.py", "FACTOR = 5\n"),
-        ("parts/late.py", "def times(theta):\n    return 5 * theta\n"),
+    shutil.copytree(folder, folder / "moved")
+    for name, text, changed in (
+        ("unused.py", "CHANGED = 1\n", ()),
+        ("scales.py", "FACTOR = 5\n", (0,)),
+        ("parts/late.py", "def times(theta):\n    return 5 * theta\n", (0,)),
+        ("lib/every.py", EVERY + "\nADDED = 1\n", (1, 3)),
     ):
-        (tmp_path / name).write_text(text)
-        keys.add(store.path(TINY, spec))
-    assert len(keys) == 3 and pudle.make_estimator("mine.py").factor == 5
-    (tmp_path / "unused.py").write_text("CHANGED = 1\n")
-    assert store.path(TINY, spec) in keys
+        last = keys()
+        (folder / name).write_text(text)
+        assert [old != new for old, new in zip(last, keys(), strict=True)] == [
+            number in changed for number in range(4)
+        ]
+    assert pudle.make_estimator("mine.py").factor == 5
+    monkeypatch.chdir(folder / "moved")
+    assert keys() == before
 
 
 def test_only_concrete_public_classes_of_the_file_itself_count(folder):

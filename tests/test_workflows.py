@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 from paths import ROOT
-from repositories import git
+from repositories import git, repository
 
 from pudle.sharing.plugin import rendered, write_plugin
 
@@ -61,11 +61,6 @@ def steps():
             yield from ((path, step) for step in job["steps"] if "run" in step)
 
 
-def script(path, name):
-    (text,) = [step["run"] for file, step in steps() if file == path and step.get("name") == name]
-    return text
-
-
 @pytest.mark.parametrize("step", [step for _, step in steps()], ids=lambda step: step["name"])
 def test_shell_of_every_step_parses_and_takes_its_values_from_variables(step):
     subprocess.run(["bash", "-n"], input=step["run"], text=True, check=True)
@@ -75,102 +70,82 @@ def test_shell_of_every_step_parses_and_takes_its_values_from_variables(step):
 
 @pytest.fixture
 def shell(tmp_path):
-    """Run a step as the runner does, with stand-ins for the programs it calls."""
-    programs, place = tmp_path / "programs", tmp_path / "place"
-    programs.mkdir()
+    """Run a step of the gate as the runner does, in a folder of its own, with a stand-in for a
+    program that it calls; return how it ended, the calls, and what it said.
+    """
+    place, calls = tmp_path / "place", tmp_path / "calls"
     place.mkdir()
-    calls = tmp_path / "calls"
 
-    def stand_in(name, body=""):
-        path = programs / name
-        path.write_text(STAND_IN + body)
-        path.chmod(0o755)
-
-    def run(text, **variables):
+    def run(step, stand_in=("true", ""), **variables):
+        name, body = stand_in
+        program = tmp_path / name
+        program.write_text(STAND_IN + body)
+        program.chmod(0o755)
         calls.write_text("")
         files = {name: tmp_path / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
-        environment = {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "CALLS": calls,
-            "HOME": tmp_path,
-            **files,
-        }
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": calls, "HOME": tmp_path}
+        (text,) = [each["run"] for file, each in steps() if file == GATE and each["name"] == step]
         done = subprocess.run(
             ["bash", *"--noprofile --norc -eo pipefail -c".split(), text],
             cwd=place,
             text=True,
             capture_output=True,
-            env=environment | variables,
+            env=environment | files | variables,
         )
-        said = {name: file.read_text() if file.exists() else "" for name, file in files.items()}
-        return done, calls.read_text().splitlines(), said
+        said = [file.read_text() if file.exists() else "" for file in files.values()]
+        return done, calls.read_text().splitlines(), *said
 
-    run.stand_in, run.place = stand_in, place
+    run.place = place
     return run
-
-
-@pytest.fixture
-def history(shell):
-    """Make a repository in which base and head each follow a common commit; return the three
-    commits.
-    """
-
-    git(shell.place, "init", "-q", "-b", "main")
-    git(shell.place, "commit", "-q", "--allow-empty", "-m", "common")
-    git(shell.place, "branch", "change")
-    git(shell.place, "commit", "-q", "--allow-empty", "-m", "base")
-    git(shell.place, "checkout", "-q", "change")
-    git(shell.place, "commit", "-q", "--allow-empty", "-m", "head")
-    return [git(shell.place, "rev-parse", name) for name in ("main~1", "main", "change")]
 
 
 WRITES_SUMMARY = 'mkdir -p gate && echo "the summary" > gate/summary.md\n'
 
 
-@pytest.mark.parametrize("status", [1, 2])
+@pytest.mark.parametrize(
+    "status, body, summary",
+    [(1, WRITES_SUMMARY, "the summary"), (2, "", "pudle compare came to no verdict")],
+)
 def test_compare_step_judges_from_the_commit_in_common_and_keeps_the_exit_code(
-    shell, history, status
+    shell, status, body, summary
 ):
-    common, base, head = history
-    shell.stand_in("pudle", (WRITES_SUMMARY if status < 2 else "") + f"exit {status}\n")
-    variables = {"BASE": base, "HEAD": head}
-    done, calls, said = shell(script(GATE, "Compare"), **variables)
+    repository(shell.place)
+    git(shell.place, "branch", "change")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "base")
+    base, common = (git(shell.place, "rev-parse", name) for name in ("HEAD", "HEAD~1"))
+    git(shell.place, "checkout", "-q", "change")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "head")
+    head = git(shell.place, "rev-parse", "HEAD")
+    pudle = "pudle", f"{body}exit {status}\n"
+    done, calls, output, said = shell("Compare", pudle, BASE=base, HEAD=head)
     assert done.returncode == 0, done.stderr
     assert calls == [
         f"pudle compare {common} {head} --run --profile quick --markdown gate/summary.md --csv"
         " gate/verdicts.csv"
     ]
-    assert said["GITHUB_OUTPUT"] == f"status={status}\n"
-    assert said["GITHUB_STEP_SUMMARY"].startswith(
-        "the summary" if status < 2 else "pudle compare came to no verdict"
-    )
-    done, _, _ = shell(script(GATE, "Verdict"), STATUS=str(status))
-    assert done.returncode == status
-
-
-def test_compare_step_says_when_the_history_is_too_short(shell, history):
-    done, calls, _ = shell(script(GATE, "Compare"), BASE="f" * 40, HEAD=history[2])
-    assert (done.returncode, calls) == (2, [])
-    assert "fetch-depth: 0" in done.stdout
+    assert output == f"status={status}\n" and said.startswith(summary)
+    assert shell("Verdict", STATUS=str(status))[0].returncode == status
+    # The history is too short.
+    done, calls, *_ = shell("Compare", pudle, BASE="f" * 40, HEAD=head)
+    assert (done.returncode, calls) == (2, []) and "fetch-depth: 0" in done.stdout
     # A step that ended without a verdict does not pass.
-    assert shell(script(GATE, "Verdict"), STATUS="")[0].returncode == 2
+    assert shell("Verdict", STATUS="")[0].returncode == 2
 
 
 @pytest.mark.parametrize(
     "comment, target", [("", "POST repos/a/b/issues/3"), ("17", "PATCH repos/a/b/issues")]
 )
 def test_comment_step_keeps_one_comment_up_to_date(shell, comment, target):
-    shell.stand_in("gh", f'case "$*" in *--jq*) echo "{comment}" ;; esac\n')
-    text, variables = script(GATE, "Comment"), {"GITHUB_REPOSITORY": "a/b", "NUMBER": "3"}
+    finds = "gh", f'case "$*" in *--jq*) echo "{comment}" ;; esac\n'
+    variables = {"GITHUB_REPOSITORY": "a/b", "NUMBER": "3"}
     # Without a summary nothing is posted.
-    assert shell(text, **variables)[1] == []
+    assert shell("Comment", finds, **variables)[1] == []
     (shell.place / "gate").mkdir()
     (shell.place / "gate" / "summary.md").write_text("the summary")
-    done, calls, _ = shell(text, **variables)
+    done, calls, *_ = shell("Comment", finds, **variables)
     assert done.returncode == 0
     end = f"/comments{'/' * bool(comment)}{comment} -F body=@gate/summary.md"
     assert calls[-1] == f"gh api --silent --method {target}{end}"
     # Where it may not write, it does not fail.
-    shell.stand_in("gh", "exit 1\n")
-    done, _, _ = shell(text, **variables)
+    done, *_ = shell("Comment", ("gh", "exit 1\n"), **variables)
     assert done.returncode == 0 and "::notice::" in done.stdout

@@ -6,7 +6,7 @@ import numpy as np
 import synthetic
 
 from pudle.files import write_record
-from pudle.measuring.contents import SCHEMA
+from pudle.measuring.contents import SCHEMA, Round
 from pudle.reports.compare import summary
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
@@ -84,11 +84,11 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 20])))
     rows = []
     for cell in itertools.product(CASES, ESTIMATORS, TIMED):
-        place = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"reason": ""}
+        place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
         for turn in range(rounds):
             disturbed = np.where(draw.random(2) < 0.05, 3.0, 1.0)
             base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * disturbed
-            rows.append(place | {"round": turn, "base": base, "head": head * ratio(cell)})
+            rows.append(Round(**place, round=turn, base=base, head=head * ratio(cell)))
     return rows
 
 

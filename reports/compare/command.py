@@ -2,12 +2,12 @@
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from pudle.measuring.commands import selection_options
+from pudle.measuring.options import Options
 from pudle.terminal import PATH, POSITIVE, check_device, echo, home_option, profile_option
 
 _file_option = functools.partial(click.option, type=PATH, metavar="FILE")
@@ -38,7 +38,8 @@ def compare_command(
     home: Path | None,
     markdown: Path | None,
     csv: Path | None,
-    **options: Any,
+    options: Options,
+    minutes: float | None,
 ) -> None:
     """Compare HEAD with BASE: fail where accuracy, time or memory got worse.
 
@@ -56,7 +57,7 @@ def compare_command(
       pudle compare old/.asv/quick .asv/quick
     """
     # These import torch and pandas, which --help can do without.
-    from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
+    from pudle.errors import InvalidArgument
     from pudle.files import lies_at, write_atomically
     from pudle.measuring.commits.pair import CommitPair
     from pudle.measuring.provenance import results_home
@@ -64,49 +65,41 @@ def compare_command(
     from pudle.reports.compare import judge, sides, summary
 
     source = click.get_current_context().get_parameter_source
-    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in options):
+    measured = (*vars(options), "minutes")
+    if not run and any(source(name) is ParameterSource.COMMANDLINE for name in measured):
         raise InvalidArgument(
             "--estimator, --only, those from --dataset to --device, and --minutes choose what --run"
             " measures: add --run"
         )
     # Before any commit is built.
-    if options["only"] and not options["estimators"]:
+    if options.only and not options.estimators:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
-    check_device(options["device"])
+    check_device(options.device)
     default_home = results_home()
     home, root = home or default_home, default_home.parent
-    limits = judge.Limits.of_repository(root)
-    names, together = (base, head), None
-    if folders := [name for name in names if sides.folder_of(name, profile)]:
-        if run:
-            raise InvalidArgument(
-                f"--run measures commits, and {folders[0]!r} is a folder with results: leave out"
-                " --run"
-            )
-    else:
-        pair = CommitPair(home, *(sides.commit_named(name) for name in names), profile)
-        if run:
-            pair.measure(root, functools.partial(echo, err=True), **options)
-        if lies_at(pair.rounds_path):
-            together = pair.read()
-    results = (
-        sides.load_pair(pair)
-        if together
-        else [sides.load_side(name, home, profile) for name in names]
-    )
-    # A verdict on what is left of a damaged result would be none.
-    if damaged := [line for side in results for line in side.damaged]:
-        raise UnreadableResult("; ".join(damaged))
-    if empty := [name for name, side in zip(names, results, strict=True) if not side.cases]:
-        raise MissingResults(
-            f"{empty[0]} holds experiments only, and only cases are judged: `pudle report` shows"
-            " both"
+    limits, names = judge.Limits.of_repository(root), (base, head)
+    folders = [name for name in names if sides.folder_of(name, profile)]
+    if run and folders:
+        raise InvalidArgument(
+            f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run"
         )
-    comparison = judge.compare(*results, limits, together)
+    pair = None
+    if not folders:
+        pair = CommitPair(home, sides.commit_named(base), sides.commit_named(head), profile)
+    if pair and run:
+        pair.measure(root, functools.partial(echo, err=True), options, minutes=minutes)
+    together = pair.read() if pair and lies_at(pair.rounds_path) else None
+    old, new = (
+        sides.load_pair(pair)
+        if pair and together
+        else (sides.load_side(name, home, profile) for name in names)
+    )
+    sides.check_judgeable({base: old, head: new})
+    comparison = judge.compare(old, new, limits, together)
     if markdown:
-        write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
+        write_atomically(markdown, summary.markdown(comparison, base, head, new.profile))
     if csv:
         write_atomically(csv, markup.csv(comparison.frame))
     echo(summary.plain(comparison))
-    if len(comparison.cells()):
+    if comparison.cells():
         raise click.exceptions.Exit(1)

@@ -1,29 +1,31 @@
 """Judge a result by an earlier one: one verdict per cell, by the rules in ``docs/gate.md``.
 
-The numbers of both sides stand in one table, one row per cell and seed, and the first rule that
-holds for a row gives its verdict, see `_judged`. `Limits` say how much worse an estimator may
-become.
+The numbers of both sides stand beside each other, a pair for each cell and seed. What became of
+them decides first, see `_Judge.by_status`, then how they differ, see `_Judge.by_growth`. `Limits`
+say how much worse an estimator may become.
 """
 
-import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import inf, isnan, nan
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, NamedTuple, Self
 
 import msgspec
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pudle import paired
 from pudle.errors import InvalidArgument
-from pudle.measuring.case import labels
-from pudle.measuring.commits.turns import CELL as PLACE
-from pudle.measuring.commits.turns import compare_rounds
-from pudle.measuring.contents import Rounds
+from pudle.measuring.case import Case, labels
+from pudle.measuring.commits.turns import Cell
+from pudle.measuring.contents import Round, Rounds
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import BROKEN, Results
+from pudle.reports.load import BROKEN, Results, grouped
+from pudle.reports.summary import spread
 from pudle.text import count
 
 #: Verdicts from the best to the worst; the last is that of cells which a time limit left out.
@@ -37,13 +39,8 @@ VERDICTS = (
     "regression",
     "left out",
 )
-#: What is judged, columns that identify a number, and columns of `Comparison.frame`.
+#: What is judged.
 METRICS = (*ERRORS, "seconds", "memory_bytes")
-PAIR = ["case", "estimator"]
-CELL = [*PAIR, "target", "depth", "metric"]
-KEY = [*CELL, "seed"]
-COLUMNS = [*KEY, "base", "head", "change", "limit", "p_value", "verdict", "rule", "reason"]
-P_VALUES = ["p_slower", "p_faster"]
 
 #: Provenance that must agree for errors to be the same bit for bit ...
 ARITHMETIC = "torch numpy blas threads device accelerator cpu".split()
@@ -52,6 +49,7 @@ ARITHMETIC = "torch numpy blas threads device accelerator cpu".split()
 ENVIRONMENT = ("device", "accelerator", "threads", "cpu")
 #: Provenance that is shown where the two sides differ in it.
 PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "asv_runner", "cores", "system")
+
 #: What a case is, whatever its name.
 DEFINITION = ("dataset", "algorithm", "loss", "dtype")
 
@@ -65,7 +63,7 @@ class _Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class ErrorLimit(_Limit):
+class ErrorLimit(_Limit, frozen=True):
     """How much an error may grow, where errors below `floor` count as equal to it.
 
     On one machine with one set of libraries errors are deterministic, and may grow by the factor
@@ -78,7 +76,7 @@ class ErrorLimit(_Limit):
     floor: Positive = 1e-14
 
 
-class CosineLimit(ErrorLimit):
+class CosineLimit(ErrorLimit, frozen=True):
     """The same of an error of second order: the same loss of accuracy is its square, and so is the
     floor.
     """
@@ -88,13 +86,13 @@ class CosineLimit(ErrorLimit):
     floor: Positive = 1e-28
 
 
-class CodeLimit(ErrorLimit):
+class CodeLimit(ErrorLimit, frozen=True):
     """The same of the error of codes."""
 
     floor: Positive = 1e-12
 
 
-class SupportLimit(ErrorLimit):
+class SupportLimit(ErrorLimit, frozen=True):
     """The same of a share of a few hundred samples: below a hundredth, one sample more or less
     would change it by a factor.
     """
@@ -102,7 +100,7 @@ class SupportLimit(ErrorLimit):
     floor: Positive = 0.01
 
 
-class MemoryLimit(_Limit):
+class MemoryLimit(_Limit, frozen=True):
     """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`,
     whichever allows more.
     """
@@ -111,7 +109,7 @@ class MemoryLimit(_Limit):
     mebibytes: Positive = 4.0
 
 
-class TimeLimit(_Limit):
+class TimeLimit(_Limit, frozen=True):
     """How much slower an estimate may become: by `ratio`, at the false discovery rate
     `significance`.
     """
@@ -120,7 +118,7 @@ class TimeLimit(_Limit):
     significance: Positive = 0.01
 
 
-class Limits(_Limit):
+class Limits(_Limit, frozen=True):
     """The thresholds of every metric."""
 
     relative_error: ErrorLimit = ErrorLimit()
@@ -135,8 +133,13 @@ class Limits(_Limit):
     # factor.
     floor_multiple: Positive = 10.0
 
+    def of_error(self, metric: str) -> ErrorLimit:
+        """Return the threshold of an error; one that has none of its own has the usual one."""
+        own = getattr(self, metric, None)
+        return own if isinstance(own, ErrorLimit) else ErrorLimit()
+
     @classmethod
-    def of(cls, table: Mapping[str, Any]) -> Self:
+    def of(cls, table: Mapping[str, object]) -> Self:
         """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a
         ``pyproject.toml``; unknown names and unusable values raise InvalidArgument.
         """
@@ -161,32 +164,87 @@ class Limits(_Limit):
         return cls.of(content.get("tool", {}).get("pudle", {}).get("compare", {}))
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """The verdicts of a comparison.
+# -- what is judged
 
-    Attributes
-    ----------
-    frame : DataFrame
-        One row per cell, see `CELL`, with the columns `COLUMNS`; the worst seed stands for all.
-    limits : Limits
-    differences : mapping
-        Parts of the environment that differ: name to those of base and of head.
-    notes : list of str
-        Sentences that a reader needs to judge the verdicts.
-    labels : mapping
-        What each case is called, by name.
+
+class Place(NamedTuple):
+    """What identifies a number."""
+
+    case: str
+    estimator: str
+    target: str | None
+    depth: int | None
+    metric: str
+    seed: int | None
+
+
+class Side(NamedTuple):
+    """A number and what became of it; without a status it was never measured."""
+
+    value: float = nan
+    status: str = ""
+    reason: str = ""
+
+
+#: Each number with its two sides, base and head.
+Pairs = dict[Place, list[Side]]
+
+
+class TimeChange(NamedTuple):
+    """A time over its rounds: the medians of both sides, how many times as long it takes, and the
+    p-values that it takes longer, and that it takes less; or the reason why it is missing.
     """
 
-    frame: pd.DataFrame
+    base: float
+    head: float
+    change: float
+    p_slower: float
+    p_faster: float
+    reason: str
+
+
+class Judged(NamedTuple):
+    """The verdict on a cell, which is that of its worst seed; the columns of the CSV."""
+
+    case: str
+    estimator: str
+    target: str | None
+    depth: int | None
+    metric: str
+    seed: int | None
+    base: float
+    head: float
+    change: float
+    limit: float
+    p_value: float
+    verdict: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The verdicts of a comparison."""
+
+    #: One for each cell.
+    rows: Sequence[Judged]
     limits: Limits
+    #: Parts of the environment that differ: name to those of base and of head.
     differences: Mapping[str, list[str]]
-    notes: list[str]
+    #: Sentences that a reader needs to judge the verdicts.
+    notes: Sequence[str]
+    #: What each case is called, by name.
     labels: Mapping[str, str]
 
-    def cells(self, verdict: str = "regression") -> pd.DataFrame:
+    def cells(self, verdict: str = "regression") -> list[Judged]:
         """Return the rows with a verdict."""
-        return self.frame[self.frame["verdict"] == verdict]
+        return [row for row in self.rows if row.verdict == verdict]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The verdicts as a table."""
+        types = {"depth": "Int64", "seed": "Int64"}
+        return pd.DataFrame(self.rows, columns=[*Judged._fields]).astype(types)
 
 
 def compare(
@@ -209,133 +267,233 @@ def compare(
     if len({version[:4] for version in differences.get("python", ())}) > 1:
         unequal.append("python")
     elsewhere = not differences.keys().isdisjoint(ARITHMETIC)
-    cells = _joined(sides, partial=together is not None and together.partial)
-    times = compare_rounds(together.rounds) if together else _repeats(base, head)
-    # A longer list of cases brings no more false alarms.
-    times[P_VALUES] = stats.false_discovery_control(times[P_VALUES].fillna(1.0), axis=0)
+    pairs = _side_by_side((base, head), partial=together is not None and together.partial)
+    times = _times(together.rounds if together else _repeats(base, head))
     if together:
-        cells = pd.concat([cells[cells["metric"] != "seconds"], times], ignore_index=True)
-    else:
-        cells = cells.merge(times, "left", [*PLACE, "metric"])
-    cells["redefined"] = cells["case"].map(_redefined(base.cases, head.cases))
-    cells = _judged(cells, limits, bool(unequal), elsewhere)
-    # The worst seed stands for its cell.
-    cells["verdict"] = pd.Categorical(cells["verdict"], VERDICTS, ordered=True)
-    cells = cells.sort_values(["verdict", "change"], ascending=False)
-    cells = cells.drop_duplicates(CELL).sort_values(CELL, ignore_index=True)[COLUMNS]
-    left_out = cells["verdict"] == "left out"
-    notes = [*_notes(sides, together, sum(left_out), elsewhere, unequal, len(times) > 0)]
-    called = labels({**head.cases, **base.cases})
-    return Comparison(cells[~left_out], limits, differences, notes, called)
+        pairs = {place: pair for place, pair in pairs.items() if place.metric != "seconds"}
+        for (case, estimator, depth), each in times.items():
+            old = Side(each.base, "error" if isnan(each.base) else "ok")
+            new = Side(each.head, "error" if each.reason else "ok", each.reason)
+            pairs[Place(case, estimator, None, depth, "seconds", None)] = [old, new]
+    redefined = _redefined(base.cases, head.cases)
+    judge = _Judge((base, head), limits, times, redefined, bool(unequal), elsewhere)
+    worst: dict[tuple[object, ...], Judged] = {}
+    for place, (old, new) in pairs.items():
+        # The worst seed stands for its cell.
+        row = judge.judged(place, old, new)
+        worst[place[:5]] = max(worst.get(place[:5], row), row, key=_badness)
+    judged = [row for row in worst.values() if row.verdict != "left out"]
+    left_out = len(worst) - len(judged)
+    notes = [*_notes(sides, together, left_out, elsewhere, unequal, len(times) > 0)]
+    called = labels({name: vars(case) for name, case in {**head.cases, **base.cases}.items()})
+    return Comparison(judged, limits, differences, notes, called)
 
 
-def _joined(sides: Mapping[str, Results], partial: bool) -> pd.DataFrame:
-    """Return the numbers of both sides in one table, one row per cell and seed, with the scales of
-    their references.
+def _badness(row: Judged) -> tuple[int, float]:
+    return VERDICTS.index(row.verdict), -inf if isnan(row.change) else row.change
+
+
+def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
+    """Return the numbers of both sides beside each other.
 
     What one side lacks has the status of its record, where that failed. What is missing counts as
     never measured, unless a time limit made that `partial`.
     """
-    absent = [] if partial else ["missing"]
-    base, head = (
-        side.frame.loc[
-            side.frame["metric"].isin(METRICS) & ~side.frame["status"].isin(absent),
-            [*KEY, "value", "status", "reason"],
-        ]
-        for side in sides.values()
-    )
-    cells = base.merge(head, "outer", KEY, suffixes=("_base", "_head"))
+    absent = () if partial else ("missing",)
+    numbers = [
+        {
+            Place(row.case, row.estimator, row.target, row.depth, row.metric, row.seed): Side(
+                row.value, row.status, row.reason
+            )
+            for row in side.rows
+            if row.metric in METRICS and row.status not in absent
+        }
+        for side in sides
+    ]
+    failed = [
+        {
+            (record.case.name, record.estimator): Side(nan, record.status, record.reason)
+            for record in side.records
+            if record.status not in ("ok", *absent)
+        }
+        for side in sides
+    ]
+    places = {**numbers[0], **numbers[1]}
     # Where one side's record failed as a whole, the other's cells say so one by one.
-    cells = cells[cells["depth"].notna() | ~cells.duplicated([*PAIR, "metric"], keep=False)]
-    for name, side in sides.items():
-        records = pd.DataFrame(side.records, columns=[*PAIR, "status", "reason"])
-        failed = records[~records["status"].isin(["ok", *absent])].set_index(PAIR)
-        failed = cells[PAIR].join(failed, on=PAIR)
-        for part in ("status", "reason"):
-            cells[f"{part}_{name}"] = cells[f"{part}_{name}"].fillna(failed[part]).fillna("")
-    references = pd.concat([side.references for side in sides.values()])
-    references = references.replace(math.inf, math.nan).astype({"seed": "Int64"})
-    scales = references.groupby(["case", "seed", "target"])[["bound", "gradient_norm"]].max()
-    cells = cells.join(scales, on=scales.index.names).fillna(dict.fromkeys(scales, 0.0))
-    return cells.rename(columns={"value_base": "base", "value_head": "head"})
-
-
-def _repeats(base: Results, head: Results) -> pd.DataFrame:
-    """Compare the times of two separate runs, as if they had been measured in turns."""
-    sides = (side.timings[side.timings["metric"] == "seconds"] for side in (base, head))
-    cells = pd.merge(*sides, on=PLACE, suffixes=("_base", "_head"))
-    rows = [
-        {name: getattr(cell, name) for name in PLACE} | {"base": old, "head": new, "reason": ""}
-        for cell in cells.itertuples()
-        for old, new in zip(cell.samples_base, cell.samples_head, strict=False)
-    ]
-    return compare_rounds(rows)[[*PLACE, "metric", "change", *P_VALUES]]
-
-
-def _judged(cells: pd.DataFrame, limits: Limits, unequal: bool, elsewhere: bool) -> pd.DataFrame:
-    """Return the rows with change, limit and verdict."""
-    metric, base, head = cells["metric"], cells["base"], cells["head"]
-    time, memory, error = metric == "seconds", metric == "memory_bytes", metric.isin(ERRORS)
-    # An error that has no threshold of its own has the usual one.
-    chosen = msgspec.to_builtins({name: getattr(limits, name, ErrorLimit()) for name in METRICS})
-    limited = pd.DataFrame(chosen).T
-    limited = limited.reindex(metric).set_index(cells.index)
-    limit = limited["elsewhere"].where(error & elsewhere, limited["ratio"])
-    # Errors below a floor are rounding. Without the memory of a process that estimates nothing, a
-    # memory can be zero.
-    bound = limits.floor_multiple * cells["bound"]
-    certified = {
-        "relative_error": bound,
-        "cosine_error": bound**2 / 2,
-        "absolute_error": bound * cells["gradient_norm"],
-        "memory_bytes": 1.0,
+    by_depth = {(place[:2], place.metric) for place in places if place.depth is not None}
+    return {
+        place: [
+            known.get(place) or lost.get(place[:2], Side())
+            for known, lost in zip(numbers, failed, strict=True)
+        ]
+        for place in places
+        if place.depth is not None or (place[:2], place.metric) not in by_depth
     }
-    floor = np.select([metric == name for name in certified], [*certified.values()])
-    floor = np.fmax(floor, limited["floor"])
-    change = (np.fmax(head, floor) / np.fmax(base, floor)).where(~time, cells["change"])
-    more = (head - base).abs() / 2**20
-    p_value = cells["p_slower"].where(change > limit, cells["p_faster"])
-    noise = p_value.map("a ratio within the noise (p = {:.2g})".format)
 
-    old, new = cells["status_base"], cells["status_head"]
-    was, now = old.eq("ok"), new.eq("ok")
-    says = (new + ": " + cells["reason_head"]).str.removesuffix(": ")
-    broke = new.isin(BROKEN) & ~old.isin(BROKEN)
-    rule = np.select([time, memory], ["time", "memory"], "accuracy")
-    times = change.map("{:.4g} times as much".format)
-    rules = [
-        ((old == "missing") | (new == "missing"), "left out", "", ""),
-        (cells["redefined"].notna(), "regression", "redefined", cells["redefined"]),
-        (old == "", "new", "new", says.where(new != "ok", "")),
-        (was & (new == ""), "regression", "vanished", "was ok, is no longer measured"),
-        (new == "", "unmeasured", "", old + " before, not measured now"),
-        (now & ~was, "improved", "status", "was " + old + ", is ok"),
-        (~now & (was | broke), "regression", "status", "was " + old + ", is " + says),
-        (~now, "unmeasured", "status", says),
-        (~error & unequal, "undecided", rule, "measured in different environments"),
-        (memory & (more <= limits.memory_bytes.mebibytes), "same", "", ""),
-        (change.between(1 / limit, limit) & ~error, "same", "", ""),
-        (time & (p_value > limits.seconds.significance), "undecided", rule, noise),
-        (change > limit, "regression", rule, times),
-        (change < 1 / limit, "improved", rule, times),
-        (((change - 1).abs() > ROUNDING) & (not elsewhere), "changed", rule, times),
-    ]
-    where, verdicts, names, reasons = zip(*rules, strict=True)
-    return cells.assign(
-        change=change,
-        limit=limit,
-        p_value=cells["p_slower"],
-        verdict=np.select(where, verdicts, "same"),
-        rule=np.select(where, names, ""),
-        reason=np.select(where, reasons, ""),
+
+def _repeats(base: Results, head: Results) -> list[Round]:
+    """Return the times of two separate runs, as if they had been measured in turns."""
+    before, after = (
+        {
+            (each.case, each.estimator, each.depth): each.samples
+            for each in side.costs
+            if each.metric == "seconds" and each.status == "ok"
+        }
+        for side in (base, head)
     )
+    return [
+        Round(case=case, estimator=estimator, depth=depth, round=turn, base=old, head=new)
+        for (case, estimator, depth), samples in before.items()
+        for turn, (old, new) in enumerate(
+            zip(samples, after.get((case, estimator, depth), ()), strict=False)
+        )
+    ]
 
 
-def _redefined(base: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, str]:
+def _times(rounds: Iterable[Round]) -> dict[Cell, TimeChange]:
+    """Compare times over their rounds; a longer list of them brings no more false alarms."""
+    changes = {}
+    for cell, some in grouped(rounds, lambda each: (each.case, each.estimator, each.depth)).items():
+        reason = next((each.reason for each in some if each.reason), "")
+        base, head = [each.base or nan for each in some], [each.head or nan for each in some]
+        ratio = paired.Ratio(nan, p_value=nan) if reason else paired.compare(head, base)
+        slower = ratio.p_value / 2 if ratio.value > 1 else 1 - ratio.p_value / 2
+        numbers = ratio.value, slower, 1 - slower
+        changes[cell] = TimeChange(spread(base).value, spread(head).value, *numbers, reason)
+    chances = np.reshape([(each.p_slower, each.p_faster) for each in changes.values()], (-1, 2))
+    chances = stats.false_discovery_control(np.nan_to_num(chances, nan=1.0), axis=0)
+    return {
+        cell: change._replace(p_slower=slower, p_faster=faster)
+        for (cell, change), (slower, faster) in zip(changes.items(), chances.tolist(), strict=True)
+    }
+
+
+# -- verdicts
+
+
+class Verdict(NamedTuple):
+    """A verdict, the name of the rule that it follows from, and the reason."""
+
+    verdict: str
+    rule: str = ""
+    reason: str = ""
+
+
+class Growth(NamedTuple):
+    """How many times as much a number is, what is allowed, and the p-values that a time is longer,
+    and that it is shorter; what is too `little` does not count.
+    """
+
+    rule: str
+    change: float
+    limit: float
+    p_slower: float = nan
+    p_faster: float = nan
+    little: bool = False
+
+
+@dataclass(frozen=True)
+class _Judge:
+    sides: Sequence[Results]
+    limits: Limits
+    times: Mapping[Cell, TimeChange]
+    #: Why a case's name has another meaning.
+    redefined: Mapping[str, str]
+    #: Whether the sides were measured in unequal environments, or where sums differ.
+    unequal: bool
+    elsewhere: bool
+
+    def judged(self, place: Place, old: Side, new: Side) -> Judged:
+        """Return a number with its verdict."""
+        grown = self.growth(place, old.value, new.value)
+        verdict = self.by_status(place.case, old, new) or self.by_growth(grown)
+        numbers = old.value, new.value, grown.change, grown.limit, grown.p_slower
+        return Judged(*place, *numbers, *verdict)
+
+    def growth(self, place: Place, old: float, new: float) -> Growth:
+        """Return how much a number has grown."""
+        if place.metric == "seconds":
+            limit = self.limits.seconds.ratio
+            each = self.times.get((place.case, place.estimator, place.depth or 0))
+            if each is None:
+                return Growth("time", nan, limit)
+            return Growth("time", each.change, limit, each.p_slower, each.p_faster)
+        if place.metric == "memory_bytes":
+            allowed = self.limits.memory_bytes
+            little = abs(new - old) / 2**20 <= allowed.mebibytes
+            # Without the memory of a process that estimates nothing, a memory can be zero.
+            return Growth("memory", _ratio(old, new, 1.0), allowed.ratio, little=little)
+        own = self.limits.of_error(place.metric)
+        limit = own.elsewhere if self.elsewhere else own.ratio
+        floor = max(self.rounding(place), own.floor)
+        return Growth("accuracy", _ratio(old, new, floor), limit)
+
+    def rounding(self, place: Place) -> float:
+        """Return the error up to which the reference's own bound makes errors equal."""
+        key = place.case, place.seed or 0, place.target or ""
+        known = [side.references[key] for side in self.sides if key in side.references]
+        bound = max((row.bound or 0.0 for row in known), default=0.0) * self.limits.floor_multiple
+        norm = max((row.gradient_norm or 0.0 for row in known), default=0.0)
+        floors = {
+            "relative_error": bound,
+            "cosine_error": bound**2 / 2,
+            "absolute_error": bound * norm,
+        }
+        return floors.get(place.metric, 0.0)
+
+    def by_status(self, case: str, before: Side, after: Side) -> Verdict | None:
+        """Return the verdict on a number that one side lacks or that has another meaning."""
+        old, new = before.status, after.status
+        if "missing" in (old, new):
+            return Verdict("left out")
+        if why := self.redefined.get(case):
+            return Verdict("regression", "redefined", why)
+        says = f"{new}: {after.reason}".removesuffix(": ")
+        if not old:
+            return Verdict("new", "new", says if new != "ok" else "")
+        if not new:
+            if old == "ok":
+                return Verdict("regression", "vanished", "was ok, is no longer measured")
+            return Verdict("unmeasured", "", f"{old} before, not measured now")
+        if new == "ok":
+            return None if old == "ok" else Verdict("improved", "status", f"was {old}, is ok")
+        if old == "ok" or (new in BROKEN and old not in BROKEN):
+            return Verdict("regression", "status", f"was {old}, is {says}")
+        return Verdict("unmeasured", "status", says)
+
+    def by_growth(self, grown: Growth) -> Verdict:
+        """Return the verdict on a number that both sides have."""
+        rule, change, limit, slower, faster, little = grown
+        cost = rule != "accuracy"
+        if cost and self.unequal:
+            return Verdict("undecided", rule, "measured in different environments")
+        if little or (cost and 1 / limit <= change <= limit):
+            return Verdict("same")
+        p_value = slower if change > limit else faster
+        if p_value > self.limits.seconds.significance:
+            noise = f"a ratio within the noise (p = {p_value:.2g})"
+            return Verdict("undecided", rule, noise)
+        times = f"{change:.4g} times as much"
+        if change > limit:
+            return Verdict("regression", rule, times)
+        if change < 1 / limit:
+            return Verdict("improved", rule, times)
+        if abs(change - 1) > ROUNDING and not self.elsewhere:
+            return Verdict("changed", rule, times)
+        return Verdict("same")
+
+
+def _ratio(old: float, new: float, floor: float) -> float:
+    """Return how many times as much a number is, where those below a floor are equal to it."""
+    # A number that is missing counts as the floor.
+    return float(np.fmax(new, floor) / np.fmax(old, floor))
+
+
+def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, str]:
     """Return what changed in each case that has one name and two meanings."""
     redefined = {}
     for name in base.keys() & head.keys():
-        parts = [(base[name][part], head[name][part]) for part in DEFINITION]
+        parts = [(getattr(base[name], part), getattr(head[name], part)) for part in DEFINITION]
         if changes := ", ".join(f"{old} became {new}" for old, new in parts if old != new):
             redefined[name] = f"the case has a new meaning ({changes}) and its old name: rename it"
     return redefined
@@ -346,7 +504,7 @@ def _differences(base: Results, head: Results) -> dict[str, list[str]]:
     sides = (base.provenances, head.provenances)
     parts = {
         name: [
-            ", ".join(dict.fromkeys(str(each.get(name) or "unknown") for each in side))
+            ", ".join(dict.fromkeys(str(getattr(each, name) or "unknown") for each in side))
             for side in sides
         ]
         for name in PROVENANCE
@@ -371,7 +529,7 @@ def _notes(
     for name, side in sides.items():
         lacking = together.lacking.get(name, {}) if together else {}
         yield from (f"Left out on {name}: {reason}" for reason in dict.fromkeys(lacking.values()))
-        if any(item.get("dirty") for item in side.provenances):
+        if any(item.dirty for item in side.provenances):
             yield f"{name} was measured with uncommitted changes: its numbers belong to no commit."
         yield from (f"{name}: {note}" for note in side.notes if not together)
     if elsewhere:

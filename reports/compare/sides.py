@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pudle.errors import InvalidArgument, MissingResults
+from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
+from pudle.files import lies_at, read_each
 from pudle.measuring.provenance import NoRepository, git
 from pudle.reports.load import Results, load
 
@@ -20,9 +22,7 @@ def folder_of(name: str, profile: str) -> Path | None:
     it is neither.
     """
     path = Path(name)
-    return next(
-        (folder for folder in (path, path / profile) if (folder / "selection.json").is_file()), None
-    )
+    return next((each for each in (path, path / profile) if lies_at(each / "run.json")), None)
 
 
 def commit_named(name: str) -> str:
@@ -60,6 +60,36 @@ def load_side(name: str, home: Path, profile: str) -> Results:
         ) from None
 
 
+def load_sides(
+    names: Iterable[str], home: Path, profile: str
+) -> tuple[dict[str, Results], list[str]]:
+    """Load what some names stand for, see `load_side`, without any the last run of the profile; the
+    damaged files have a line each, and hide nothing else.
+    """
+    damaged: list[str] = []
+    loaded = read_each(
+        dict.fromkeys(names), lambda name: (name, load_side(name, home, profile)), damaged
+    )
+    if damaged and not loaded:
+        raise UnreadableResult("; ".join(damaged))
+    sides = dict(loaded) or {profile: load(home, profile)}
+    return sides, [*damaged, *(line for side in sides.values() for line in side.damaged)]
+
+
+def check_judgeable(sides: Mapping[str, Results]) -> None:
+    """Refuse sides that are damaged, as a verdict on what is left would be none, or without
+    cases.
+    """
+    if damaged := [line for side in sides.values() for line in side.damaged]:
+        raise UnreadableResult("; ".join(damaged))
+    for name, side in sides.items():
+        if not side.cases:
+            raise MissingResults(
+                f"{name} holds experiments only, and only cases are judged: `pudle report` shows"
+                " both"
+            )
+
+
 def load_pair(pair: CommitPair) -> list[Results]:
     """Load both sides of two commits that were measured together; a side with nothing to measure
     has tables without rows.
@@ -72,5 +102,5 @@ def load_pair(pair: CommitPair) -> list[Results]:
             f" {pair.profile}`"
         )
     like = load_folder(measured[0])
-    empty = dataclasses.replace(like, frame=like.frame.iloc[:0], records=())
+    empty = dataclasses.replace(like, rows=(), records=())
     return [load_folder(folder) if folder in measured else empty for folder in folders]

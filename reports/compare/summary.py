@@ -1,12 +1,14 @@
 """A comparison as lines for a terminal, and as Markdown for a pull request."""
 
-import numpy as np
-import pandas as pd
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from math import inf, log
+from typing import NamedTuple
 
 from pudle import text
 from pudle.measuring.scoring import ERRORS
 from pudle.reports import markup
-from pudle.reports.compare.judge import METRICS, Comparison, ErrorLimit
+from pudle.reports.compare.judge import METRICS, Comparison, Judged
 
 #: Marks the comment, so that a later run can find and replace it.
 MARKER = "<!-- pudle-compare -->"
@@ -28,47 +30,59 @@ TITLES = {
 }
 
 
-def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str, str]]:
-    """Return one line per rule, estimator and case, which shows the worst of the cells that have
-    the verdict, in the first of the metrics.
-
-    Returns
-    -------
-    list of dict
-        With the keys ``what``, ``estimator``, ``case``, ``cells``, ``base``, ``head`` and
-        ``reason``.
+class Line(NamedTuple):
+    """What is said of the cells of one rule, estimator and case that have a verdict: the worst of
+    them.
     """
-    rows = comparison.cells(verdict)
-    # A change is a factor: half and double are equally large.
-    size = -np.log(rows["change"].where(rows["change"] > 0, np.inf)).abs()
-    rows = rows.assign(order=rows["metric"].map(METRICS.index), size=size)
-    rows = rows.sort_values(["order", "size"], kind="stable")
-    rows["case"] = rows["case"].map(comparison.labels)
-    return [_line(group) for _, group in rows.groupby(["rule", "estimator", "case"])]
+
+    what: str
+    estimator: str
+    case: str
+    cells: str
+    base: str
+    head: str
+    reason: str
 
 
-def _line(group: pd.DataFrame) -> dict[str, str]:
-    row = group.iloc[0]
-    metrics = [WORDS[name] for name in group["metric"].unique()]
+def lines(comparison: Comparison, verdict: str = "regression") -> list[Line]:
+    """Return a line for each rule, estimator and case, which shows the worst of the cells that have
+    the verdict, in the first of the metrics.
+    """
+    groups = defaultdict(list)
+    for row in comparison.cells(verdict):
+        groups[row.rule, row.estimator, comparison.labels[row.case]].append(row)
+    return [_line(case, groups[rule, name, case]) for rule, name, case in sorted(groups)]
+
+
+def _line(case: str, group: Sequence[Judged]) -> Line:
+    group = sorted(group, key=_rank)
+    row, metrics = group[0], [*dict.fromkeys(WORDS[row.metric] for row in group)]
     # Of several errors that grow together, one is enough.
     where = metrics[0] if row.rule == "accuracy" else text.listing(metrics)
-    where += "" if pd.isna(row.depth) else f" at depth {row.depth}"
-    where += "" if pd.isna(row.seed) else f", seed {row.seed}"
+    where += "" if row.depth is None else f" at depth {row.depth}"
+    where += "" if row.seed is None else f", seed {row.seed}"
     show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row.metric, text.number)
-    return {
-        "what": WORDS.get(row.rule, row.rule),
-        "estimator": row.estimator,
-        "case": row.case,
-        "cells": text.count(group["depth"].nunique() or 1, "depth"),
-        "base": show(row["base"]),
-        "head": show(row["head"]),
-        "reason": ": ".join(filter(None, [where, row.reason])),
-    }
+    depths = {row.depth for row in group} - {None}
+    return Line(
+        WORDS.get(row.rule, row.rule),
+        row.estimator,
+        case,
+        text.count(len(depths) or 1, "depth"),
+        show(row.base),
+        show(row.head),
+        ": ".join(filter(None, [where, row.reason])),
+    )
+
+
+def _rank(row: Judged) -> tuple[int, float]:
+    # A change is a factor: half and double are equally large.
+    size = abs(log(row.change)) if row.change > 0 else inf
+    return METRICS.index(row.metric), -size
 
 
 def verdict(comparison: Comparison) -> str:
     """Return the result of the comparison in one sentence."""
-    cells, counts = len(comparison.frame), comparison.frame["verdict"].value_counts()
+    cells, counts = len(comparison.rows), Counter(row.verdict for row in comparison.rows)
     failed = counts["regression"]
     others = ", ".join(f"{counts[name]} {name}" for name in TITLES if counts[name])
     start = f"{failed} of {cells} cells regressed" if failed else f"no regression in {cells} cells"
@@ -78,8 +92,8 @@ def verdict(comparison: Comparison) -> str:
 def plain(comparison: Comparison) -> str:
     """Return the comparison for a terminal or a log: regressions first, the verdict last."""
     said = [
-        f"regression: {line['what']} of {line['estimator']} on {line['case']} ({line['cells']}): "
-        f"{line['base']} -> {line['head']}; {line['reason']}"
+        f"regression: {line.what} of {line.estimator} on {line.case} ({line.cells}): "
+        f"{line.base} -> {line.head}; {line.reason}"
         for line in lines(comparison)
     ]
     said += [
@@ -107,17 +121,20 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
         profile=profile,
         comparison=comparison,
         limits=comparison.limits,
-        lines={name: lines(comparison, name) for name in ("regression", *TITLES)},
+        lines={
+            name: [line._asdict() for line in lines(comparison, name)]
+            for name in ("regression", *TITLES)
+        },
         titles=TITLES,
         differences=differences,
-        errors={WORDS[name]: getattr(comparison.limits, name, ErrorLimit()) for name in ERRORS},
+        errors={WORDS[name]: comparison.limits.of_error(name) for name in ERRORS},
     ).removesuffix("\n")
 
 
-def _table(rows: list[dict[str, str]]) -> markup.Markdown:
-    shown = pd.DataFrame(rows[:MOST_LINES], dtype=object)
+def _table(rows: Sequence[Mapping[str, str]]) -> markup.Markdown:
+    shown = markup.Table.of(rows[:MOST_LINES])
     more = len(rows) - MOST_LINES
     return markup.Markdown(
-        markup.markdown_table(shown, code=("estimator", "case"))
+        markup.markdown_table(shown, ("estimator", "case"))
         + (f"\n\n... and {more} more lines." if more > 0 else "")
     )

@@ -1,25 +1,22 @@
 """The figures about cases: one of the curves of each, and what was stored beside them."""
 
-import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import inf
 
 import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import NO_GUIDES, Axis, Figure, file_name
 from pudle.reports.load import TITLES, Results
-from pudle.reports.looks import Look, looks_of
-from pudle.reports.summary import predicted_slopes
+from pudle.reports.looks import looks_of
+from pudle.reports.summary import Spread, Summary, predicted_slopes
 
-#: Columns of costs, each with its metric and its unit.
-COSTS = {"ms": ("seconds", 1e-3), "mib": ("memory_bytes", 2.0**20)}
 TIME = Axis("ms", "time of one gradient (ms)", "log")
 MEMORY = Axis("mib", "added peak memory (MiB)")
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
 NEAR = 1e3
-#: The look of a curve that belongs to no estimator.
-PLAIN = Look("#6f6f6f", "o", ())
 
 #: Kinds of figures, in the order in which a report shows them, each with a sentence on how to read
 #: it.
@@ -37,9 +34,6 @@ KINDS = {
     "Error over depth and window": (
         "Truncated backpropagation: darker is more accurate. A window of at least as many layers "
         "as the depth is full backpropagation."
-    ),
-    "Burn-in": (
-        "Error of the unrolled Jacobian itself: above one it is worse than no Jacobian at all."
     ),
     "Fitted against predicted rates": (
         "On the diagonal a rate is as theory predicts. Bars reach from the least to the "
@@ -60,34 +54,38 @@ VIEWS = {
 }
 
 
-def figures(results: Results, summary: pd.DataFrame) -> list[Figure]:
+def figures(results: Results, summary: Sequence[Summary]) -> list[Figure]:
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
     made = [*across(results, summary)]
-    for name, figure in curves(results, summary, seeds(results)).items():
+    for case in results.cases:
+        figure = curves(results, summary, case, seeds(results, case))
         for kind, (file, x, y) in VIEWS.items():
             if y in figure.rows:
-                # Guides and levels are those of the axes that come first.
-                plain = {} if file == "error" else {"guides": NO_GUIDES, "levels": ()}
-                view = figure.view(x, y, kind=kind, name=file_name(file, name), **plain)
+                view = figure.view(x, y, kind=kind, name=file_name(file, case))
+                if file != "error":
+                    # Guides and levels are those of the axes that come first.
+                    view = replace(view, guides=NO_GUIDES, levels=())
                 made += [view] * bool(len(view.rows))
-        made += [*windows(results, name, figure.rows), *burn_in(results, name)]
+        made += windows(results, case)
     return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
 
-def overview(results: Results, summary: pd.DataFrame) -> Figure:
+def overview(results: Results, summary: Sequence[Summary]) -> Figure:
     """Return error against depth for the first dataset and algorithm, one panel per loss, as the
     README shows it.
     """
     first, *_ = results.cases.values()
     panels = [
-        figure.view("depth", title=f"{results.cases[name]['loss']} loss")
-        for name, figure in curves(results, summary, seeds(results)).items()
-        if all(results.cases[name][key] == first[key] for key in ("dataset", "algorithm"))
+        curves(results, summary, name, seeds(results, name)).view(
+            "depth", title=f"{case.loss} loss"
+        )
+        for name, case in results.cases.items()
+        if (case.dataset, case.algorithm) == (first.dataset, first.algorithm)
     ]
     return replace(
         panels[0],
         name="overview",
-        title=f"Error against depth on {first['dataset']}",
+        title=f"Error against depth on {first.dataset}",
         rows=pd.concat([panel.rows.assign(case=panel.case) for panel in panels]),
         panels=panels,
         case="",
@@ -95,81 +93,85 @@ def overview(results: Results, summary: pd.DataFrame) -> Figure:
     )
 
 
-def seeds(results: Results) -> pd.DataFrame:
-    """Return the errors of all cases against their first targets, a row per case, estimator, depth
-    and seed, and a column per metric, with the costs at that depth.
+#: What a row of errors is of.
+PLACE = "estimator", "depth", "seed"
+
+
+def seeds(results: Results, case: str) -> pd.DataFrame:
+    """Return the errors on a case against its first target, a row per estimator, depth and seed,
+    and a column per metric, with the costs at that depth.
     """
-    rows = results.numbers
-    targets = rows["case"].map({case: results.target(case) for case in results.cases})
-    chosen = rows[rows["metric"].isin(TITLES) & (rows["target"] == targets)]
-    keys = ["case", "estimator", "depth", "seed"]
-    table = chosen.pivot_table("value", keys, "metric", aggfunc="last").reset_index()
-    table = table.rename_axis(columns=None).astype({"depth": int, "seed": int})
-    if table.empty:
-        table["relative_error"] = math.nan
-    for column, (metric, unit) in COSTS.items():
-        cells = table.groupby(keys[:3]).indices
-        costs = {key: results.line(*key[:2], metric).inside(key[2]) / unit for key in cells}
-        table[column] = pd.MultiIndex.from_frame(table[keys[:3]]).map(costs)
-    return table
+    rows: dict[tuple[str, int, int], dict[str, str | float]] = {}
+    for metric in results.metrics:
+        for estimator in results.estimators:
+            for seed, errors in results.curve(case, estimator, metric).by_seed.items():
+                for depth, error in errors.items():
+                    place = estimator, depth, seed
+                    row: dict[str, str | float] = dict(zip(PLACE, place, strict=True))
+                    rows.setdefault(place, row)[metric] = error
+    costs: dict[tuple[str, int], dict[str, str | float]] = {
+        (each.estimator, depth): {
+            "ms": each.seconds.inside(depth) * 1e3,
+            "mib": each.memory.inside(depth) / 2**20,
+        }
+        for each in results.measured[case]
+        for depth in {depth for name, depth, _ in rows if name == each.estimator}
+    }
+    return pd.DataFrame([rows[place] | costs[place[:2]] for place in sorted(rows)])
 
 
-def curves(results: Results, summary: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Figure]:
-    """Return, per case, the errors in `scores` (see `seeds`) against depth, time and memory, with
+def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.DataFrame) -> Figure:
+    """Return the errors on a case in `scores` (see `seeds`) against depth, time and memory, with
     the slopes of theory and the bound.
     """
-    axes = [Axis(metric, title, "log") for metric, title in TITLES.items() if metric in scores]
-    groups = scores.groupby(["case", "estimator", "depth"], sort=False)
-    errors = groups[[axis.column for axis in axes]]
+    shown = [metric for metric in TITLES if metric in scores] or [*TITLES][:1]
+    columns = ["estimator", "depth", *shown, "ms", "mib"]
+    groups = scores.reindex(columns=columns).groupby(["estimator", "depth"], sort=False)
+    errors = groups[shown]
     ends = errors.min().add_suffix("_low"), errors.max().add_suffix("_high")
-    rows = pd.concat([errors.median(), *ends, groups[[*COSTS]].first()], axis=1).reset_index()
-    made, looks = {}, looks_of(results)
-    for case in results.cases:
-        part = rows[rows["case"] == case].drop(columns="case")
-        bound = results.bounds.get((case, results.target(case)), 0.0)
-        what = "estimated error of the limit" if results.badge(case) else "certified bound"
-        near = part["relative_error"].min() < NEAR * bound
-        laws = predicted_slopes(summary[summary["case"] == case])
-        slopes = pd.DataFrame(laws, columns=[*NO_GUIDES])
-        unit = "layers" if results.cases[case]["differentiable"] else "steps"
-        made[case] = Figure(
-            file_name("curves", case),
-            "Error against depth",
-            results.labels[case],
-            part,
-            (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
-            (*axes, MEMORY),
-            looks,
-            case=case,
-            guides=slopes.explode(["x", "y"], ignore_index=True),
-            levels=[(bound, f"{what} {text.number(bound)}")] * bool(near),
-        )
-    return made
+    rows = pd.concat([errors.median(), *ends, groups[["ms", "mib"]].first()], axis=1)
+    bound = results.bound(case)
+    what = "estimated error of the limit" if results.badge(case) else "certified bound"
+    least = min((each.error for of in results.measured[case] for each in of.points), default=inf)
+    slopes = predicted_slopes(row for row in summary if row.case == case)
+    unit = "steps" if case in results.solvers else "layers"
+    return Figure(
+        file_name("curves", case),
+        "Error against depth",
+        results.labels[case],
+        rows.reset_index(),
+        (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
+        (*(Axis(metric, TITLES[metric], "log") for metric in shown), MEMORY),
+        looks_of(results),
+        case=case,
+        guides=pd.DataFrame(slopes, columns=[*NO_GUIDES]),
+        levels=[(bound, f"{what} {text.number(bound)}")] * (least < NEAR * bound),
+    )
 
 
-def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]:
-    """Yield truncated backpropagation's errors over depth and window: those of the scores, or a
-    stored surface where that has more windows.
+def windows(results: Results, case: str) -> Iterator[Figure]:
+    """Yield truncated backpropagation's errors over depth and window, where at least two windows
+    were scored.
     """
-    sizes = rows["estimator"].str.extract(r"^truncated\(window=(\d+)\)$", expand=False)
-    scores = rows.assign(window=sizes).dropna(subset=["window"])
-    stored = results.artifact_rows("window_surface", case)
-    best = max(scores, stored, key=lambda rows: rows["window"].nunique())
-    groups = best.assign(window=pd.to_numeric(best["window"])).groupby(["depth", "window"])
-    data = groups["relative_error"].median().reset_index()
-    # A heat map of two windows shows nothing that the curves do not show.
-    if data["window"].nunique() < 3:
+    points = [
+        (int(depth), int(named[1]), median)
+        for name in results.estimators
+        if (named := re.fullmatch(r"truncated\(window=(\d+)\)", name))
+        for depth, median, *_ in results.curve(case, name).spread.tolist()
+    ]
+    if len({window for _, window, _ in points}) < 2:
         return
-    last = data["depth"].max()
+    last, *_ = max(points)
     words = "; ".join(
-        f"window {row.window} {text.number(row.relative_error)}"
-        for row in data[data["depth"] == last].itertuples()
+        f"window {window} {text.number(error)}"
+        for depth, window, error in sorted(points)
+        if depth == last
     )
     yield Figure(
         file_name("windows", case),
         "Error over depth and window",
         "Error over depth and window",
-        data,
+        pd.DataFrame(sorted(points), columns=["depth", "window", "relative_error"]),
         [Axis("depth", "depth (layers)", "ordinal")],
         [Axis("window", "window (layers differentiated)", "ordinal")],
         mark="cell",
@@ -180,54 +182,30 @@ def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]
     )
 
 
-def burn_in(results: Results, case: str) -> Iterator[Figure]:
-    """Yield the error of the unrolled Jacobian, where it is stored."""
-    rows = results.artifact_rows("jacobian_error", case)
-    if rows.empty:
-        return
-    ends = {"relative_error_low": "min", "relative_error_high": "max"}
-    data = rows.groupby("depth")["relative_error"].agg(relative_error="median", **ends)
-    errors = data["relative_error"]
-    peak = f"{text.number(errors.max())} at depth {errors.idxmax()}"
-    yield Figure(
-        file_name("burn-in", case),
-        "Burn-in",
-        "Burn-in: error of the unrolled Jacobian",
-        data.reset_index().assign(curve="Jacobian"),
-        [Axis("depth", "depth (layers)")],
-        [Axis("relative_error", "relative error of the Jacobian", "log")],
-        {"Jacobian": PLAIN},
-        series="curve",
-        case=case,
-        levels=[(1.0, "error of a Jacobian of zero")],
-        about=f"{results.labels[case]}: error of the unrolled Jacobian against depth, peak {peak}.",
-    )
-
-
-def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
+def across(results: Results, summary: Sequence[Summary]) -> Iterator[Figure]:
     """Yield the percentage of the error that each layer removes, fitted against predicted."""
-    data = summary.dropna(subset=["rate", "predicted_rate"])
-    if data.empty:
+    chosen = [row for row in summary if row.fitted and row.predicted_rate.value > 0]
+    rows = [
+        {"case": row.case, "estimator": row.estimator}
+        | _lost("predicted", row.predicted_rate)
+        | _lost("fitted", row.rate)
+        | {"hollow": row.crooked, "label": results.labels[row.case]}
+        for row in chosen
+    ]
+    if not rows:
         return
-    # The greater the factor that remains, the less a layer removes.
-    shares = {
-        f"{new}{end}": 100 * (1 - data[f"{old}{other}"])
-        for new, old in (("predicted", "predicted_rate"), ("fitted", "rate"))
-        for end, other in (("", ""), ("_low", "_high"), ("_high", "_low"))
-    }
-    rows = data[["case", "estimator"]].assign(**shares, hollow=data["crooked"])
-    rows["label"] = rows["case"].map(results.labels)
-    values = rows[["predicted", "fitted"]]
-    limits = [values.min(axis=None), values.max(axis=None)]
+    lost = [100 * (1 - rate.value) for row in chosen for rate in (row.rate, row.predicted_rate)]
+    limits = [min(lost), max(lost)]
     pairs = "; ".join(
-        f"{row.estimator} on {row.label} fitted {row.fitted:.2f}, predicted {row.predicted:.2f}"
-        for row in rows.itertuples()
+        f"{row['estimator']} on {row['label']} fitted {row['fitted']:.2f}, predicted"
+        f" {row['predicted']:.2f}"
+        for row in rows
     )
     yield Figure(
         "rates",
         "Fitted against predicted rates",
         "Fitted against predicted rates",
-        rows,
+        pd.DataFrame(rows),
         [Axis("predicted", "predicted: error lost per layer (%)")],
         [Axis("fitted", "fitted: error lost per layer (%)")],
         looks_of(results),
@@ -237,3 +215,11 @@ def across(results: Results, summary: pd.DataFrame) -> Iterator[Figure]:
         about=f"All cases: error lost per layer in percent. {pairs}.",
         tips={"label": "case"},
     )
+
+
+def _lost(name: str, rate: Spread) -> dict[str, float]:
+    """Return the percentage of the error that a layer removes: the greater the factor that remains,
+    the less it is.
+    """
+    middle, most, least = (100 * (1 - factor) for factor in rate)
+    return {name: middle, f"{name}_low": least, f"{name}_high": most}

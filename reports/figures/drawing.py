@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import pandas as pd
 import seaborn
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 
 if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
     from pudle.reports.figures.record import Figure
 
 #: Width and height of a panel in inches.
 SIZE = (6.0, 4.3)
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     # A folder of results may hold settings, which matplotlib reads.
     "text.usetex": False,
     # Text in an SVG or a PDF stays text that an editor can change.
@@ -34,7 +38,6 @@ STYLE = {
 }
 #: Metadata that would make the same figure differ from one run to the next.
 DATES = {"svg": "Date", "pdf": "CreationDate"}
-GUIDE = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
 def draw(*figures: Figure) -> Canvas:
@@ -45,43 +48,50 @@ def draw(*figures: Figure) -> Canvas:
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(SIZE[0] * len(figures), SIZE[1]), layout="constrained")
         panels = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-        legend = {}
+        named: dict[str, Artist] = {}
         for at, figure in zip(panels, figures, strict=True):
-            {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
-            x, y = figure.x[0], figure.y[0]
-            at.set(xlabel=x.title, ylabel=y.title)
+            _panel(at, figure)
             if len(figures) > 1:
                 at.set_title(figure.title, loc="left", parse_math=False)
                 at.label_outer()
-            if x.scale == "log":
-                at.set_xscale("log")
-            if y.scale == "log":
-                at.set_yscale("log")
-            # What is behind the rows does not squeeze them.
-            at.autoscale_view()
-            at.autoscale(False)
-            for height, label in figure.levels:
-                # Text outside of the axes would take their place.
-                if at.viewLim.containsy(height):
-                    at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-                    at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
-            for label, rows in figure.guides.groupby("label", sort=False):
-                at.plot(rows["x"], rows["y"], **GUIDE)
-                middle = rows[["x", "y"]].iloc[len(rows) // 2]
-                at.annotate(label, middle, xytext=(4, 4), textcoords="offset points")
             handles, names = at.get_legend_handles_labels()
-            legend |= dict(zip(names, handles, strict=True))
+            named |= dict(zip(names, handles, strict=True))
             if at.get_legend():
                 at.get_legend().remove()
-        if legend:
+        if named:
             # Above the panels, where it hides no curve; the figure grows by its further lines.
             columns = 2 * len(figures)
-            where = {"loc": "outside upper left", "ncols": columns, "handlelength": 3.6}
-            for name in canvas.legend(legend.values(), legend.keys(), **where).get_texts():
+            legend = canvas.legend(
+                named.values(), named, loc="outside upper left", ncols=columns, handlelength=3.6
+            )
+            for name in legend.get_texts():
                 # It is shown as it is: it may hold dollar signs.
                 name.set_parse_math(False)
-            canvas.set_figheight(SIZE[1] + 0.24 * ((len(legend) - 1) // columns))
+            canvas.set_figheight(SIZE[1] + 0.24 * ((len(named) - 1) // columns))
     return canvas
+
+
+def _panel(at: Axes, figure: Figure) -> None:
+    """Draw a figure with what stands behind its rows, but without its title and its legend."""
+    {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
+    x, y = figure.x[0], figure.y[0]
+    at.set(xlabel=x.title, ylabel=y.title)
+    if x.scale == "log":
+        at.set_xscale("log")
+    if y.scale == "log":
+        at.set_yscale("log")
+    # What is behind the rows does not squeeze them.
+    at.autoscale_view()
+    at.autoscale(False)
+    for height, label in figure.levels:
+        # Text outside of the axes would take their place.
+        if at.viewLim.containsy(height):
+            at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+            at.text(0.02, height, label, transform=at.get_yaxis_transform(), va="bottom")
+    for label, rows in figure.guides.groupby("label", sort=False):
+        at.plot(rows["x"], rows["y"], color="0.35", linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
+        middle = rows[["x", "y"]].iloc[len(rows) // 2]
+        at.annotate(label, middle, xytext=(4, 4), textcoords="offset points")
 
 
 def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
@@ -98,7 +108,7 @@ def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
     return re.sub(rb"<!--.*?-->", b"", buffer.getvalue()) if ending == "svg" else buffer.getvalue()
 
 
-def _lines(at: Any, figure: Figure) -> None:
+def _lines(at: Axes, figure: Figure) -> None:
     x, y, lines = figure.x[0].column, figure.y[0].column, figure.lines
     if not lines:
         return
@@ -128,19 +138,16 @@ def _lines(at: Any, figure: Figure) -> None:
             at.fill_between(rows[x], *ends, color=looks["color"][name], alpha=0.14, linewidth=0)
 
 
-def _points(at: Any, figure: Figure) -> None:
-    axes = {"xerr": figure.x[0].column, "yerr": figure.y[0].column}
+def _points(at: Axes, figure: Figure) -> None:
+    x, y = figure.x[0].column, figure.y[0].column
     for name, series in figure.lines.items():
         look = figure.looks[name]
         for hollow, rows in series.assign(hollow=series.get("hollow", False)).groupby("hollow"):
-            bars = {
-                bar: [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
-                for bar, column in axes.items()
-                if f"{column}_low" in rows
-            }
             at.errorbar(
-                *(rows[column] for column in axes.values()),
-                **bars,
+                rows[x],
+                rows[y],
+                _bars(rows, y),
+                _bars(rows, x),
                 marker=look.marker,
                 color=look.color,
                 linestyle="",
@@ -149,8 +156,15 @@ def _points(at: Any, figure: Figure) -> None:
             )
 
 
-def _cells(at: Any, figure: Figure) -> None:
-    value, x, y = figure.color, figure.x[0].column, figure.y[0].column
+def _bars(rows: pd.DataFrame, column: str) -> Any:
+    """Return how far bars reach down and up, None where there are none."""
+    if f"{column}_low" not in rows:
+        return None
+    return [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
+
+
+def _cells(at: Axes, figure: Figure) -> None:
+    value, x, y = figure.color or figure.y[0], figure.x[0].column, figure.y[0].column
     grid = figure.rows.pivot(index=y, columns=x, values=value.column)
     # Cividis is even in lightness, for color-blind readers and in gray.
     scale = {"label": value.title}

@@ -3,51 +3,61 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.learning.images import gray, signed
-from pudle.reports.learning.methods import Block, Gallery, Tile
-from pudle.reports.load import Results
+from pudle.reports.learning.galleries import Gallery, Tile
+from pudle.reports.learning.methods import Method
+from pudle.reports.learning.study import Block, Study
 from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
 
-NAME = "Which samples shaped an atom"
-READING = (
-    "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training"
-    " samples that shaped it most, with their weights, in the order in which the experiment stored"
-    " them."
-)
 MINUS = "\u2212"
 #: Numbers of the summary, and the sentence about each.
 SENTENCES = {
     "share": "The samples shown carry {:.0%} of what all samples contribute to an atom.",
     "cosine": "Their weighted sum has a cosine of {:.2f} with it.",
-    "purity": "On average {:.0%} of them share one label.",
-    "purity_by_chance": "Of as many samples drawn at random, {:.0%} do.",
     "residual": "All samples together reproduce the atoms with a relative error of {:.2g}.",
 }
 
 
-def blocks(results: Results, styles: Looks) -> Iterator[Block]:
-    """Yield title, conclusion and gallery of each experiment that says which samples shaped its
-    atoms.
-    """
-    for record in results.experiments:
-        if record.kind == "interpretation" and record.status == "ok":
-            title = f"{record.method}, {record.summary.get('dataset') or record.dataset}"
-            sentences = [
-                sentence.format(value)
-                for name, sentence in SENTENCES.items()
-                if not math.isnan(value := record.number(name))
-            ]
-            weights = pd.DataFrame(record.shown["weights"]).stack().rename_axis(["atom", "rank"])
-            data = weights.reset_index(name="weight")
-            data[["atom", "rank"]] += 1
-            shaped = Gallery(
-                "Samples that shaped an atom", f"{title}, {record.name}", [*_rows(record)], data
-            )
-            yield Block(title, " ".join(sentences), galleries=[shaped])
+class Interpretation(Study):
+    """Atoms, each beside the samples that shaped it."""
+
+    anchor = "interpretation"
+    name = "Which samples shaped an atom"
+    reading = (
+        "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the"
+        " training samples that shaped it most, with their weights, in the order in which the"
+        " experiment stored them."
+    )
+    kinds = ("interpretation",)
+
+    def title(self, record: ExperimentRecord) -> str:
+        return f"{record.method}, {record.summary.get('dataset') or record.dataset}"
+
+    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
+        """Return sentences and a gallery of each experiment."""
+        records = [record for method in methods for record in method.runs]
+        sentences = [
+            sentence.format(value)
+            for record in records
+            for name, sentence in SENTENCES.items()
+            if not math.isnan(value := record.number(name))
+        ]
+        galleries = [_gallery(title, record) for record in records]
+        return Block(title, " ".join(sentences), galleries=galleries)
+
+
+def _gallery(title: str, record: ExperimentRecord) -> Gallery:
+    rows = [
+        {"atom": atom + 1, "rank": rank + 1, "weight": weight}
+        for (atom, rank), weight in np.ndenumerate(record.shown["weights"])
+    ]
+    about = f"{title}, {record.name}"
+    return Gallery("Samples that shaped an atom", about, [*_rows(record)], pd.DataFrame(rows))
 
 
 def _rows(record: ExperimentRecord) -> Iterator[list[Tile]]:

@@ -3,107 +3,118 @@ data.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-
-import pandas as pd
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from pudle import text
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import Block, Method, cells, chance, charts, group, whole
-from pudle.reports.learning.optimizers import STUDY
-from pudle.reports.load import Results
+from pudle.reports.learning.methods import Method, chance
+from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
+from pudle.reports.records import ExperimentRecord
 
-NAME = "Dictionaries recovered"
-READING = (
-    "Error: distance between the learned dictionary and the one that made the data, after their"
-    " atoms are matched one to one; the relative error is this distance divided by the norm of the"
-    " latter. Time is that of the computation alone. An estimator has the same color and marker"
-    " throughout this page; its further methods have other dashes. The best of a column is bold."
-)
 ERROR, START = "dictionary_error", "start_dictionary_error"
-#: Columns of the table, see `cells`.
 COLUMNS = {
-    "error at start": (START, text.number, ""),
-    "error at end": (ERROR, text.number, "min"),
-    "relative error": ("relative_error", text.number, "min"),
-    "support recovered": ("support_recovery", lambda share: text.fixed(100 * share, 0, "%"), "max"),
-    "steps": ("steps", whole, ""),
-    "time": ("seconds", text.seconds, ""),
+    "error at start": Column(START),
+    "error at end": Column(ERROR, best=min),
+    "relative error": Column("relative_error", best=min),
+    "support recovered": Column(
+        "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
+    ),
+    "steps": Column("steps", whole),
+    "time": Column("seconds", text.seconds),
 }
+#: Methods by what distinguishes a part of them.
+Panels = Mapping[str, Sequence[Method]]
 
 
-def blocks(results: Results, styles: Looks) -> Iterator[Block]:
-    """Yield one block per dataset, with one chart per depth."""
-    for title, methods in recovered(results).items():
+class Recovery(Study):
+    """Trainings by dataset, and with them those of other packages, but for those of the study of
+    optimizers.
+    """
+
+    anchor = "recovery"
+    name = "Dictionaries recovered"
+    reading = (
+        "Error: distance between the learned dictionary and the one that made the data, after their"
+        " atoms are matched one to one; the relative error is this distance divided by the norm of"
+        " the latter. Time is that of the computation alone. An estimator has the same color and"
+        " marker throughout this page; its further methods have other dashes. The best of a column"
+        " is bold."
+    )
+    kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
+    outcome = Axis("relative_error", "relative error of the dictionary", "log")
+    time = "seconds"
+    #: Columns of the history that errors are drawn against.
+    against: ClassVar[tuple[str, ...]] = ("epoch", "seconds")
+    #: How a sentence names a panel.
+    where: ClassVar[str] = "At {}"
+
+    def shows(self, record: ExperimentRecord) -> bool:
+        return record.kind in self.kinds and record.study != "optimizers"
+
+    def title(self, record: ExperimentRecord) -> str:
+        return record.dataset
+
+    def panels(self, methods: Sequence[Method]) -> Panels:
+        """Return the methods by depth; other packages have none, and stand beside each."""
         depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-        panels = {
-            "" if depth is None else f"{depth} layers": {
-                method.label: method for method in methods if method.depth in (depth, None)
-            }
+        return {
+            "" if depth is None else f"{depth} layers": [
+                method for method in methods if method.depth in (depth, None)
+            ]
             for depth in depths or [None]
         }
+
+    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
+        """Return a table, and one chart per panel."""
+        panels = self.panels(methods)
+        known = {method for part in panels.values() for method in part}
+        shown = [method for method in methods if method in known]
+        axis = Axis(ERROR, "error of the dictionary", "log")
         figures = charts(
-            title,
-            panels,
-            styles,
-            x=("epoch", "seconds"),
-            y=Axis(ERROR, "error of the dictionary", "log"),
-            kind="Error of the dictionary",
+            title, panels, styles, x=self.against, y=axis, kind="Error of the dictionary"
         )
         caption = f"Recovery of the dictionary of {title}"
-        yield Block(title, answer(methods), [(table(methods), caption)], figures)
+        answer = self.answer(panels, shown)
+        return Block(title, answer, [(table(shown, COLUMNS), caption)], figures)
+
+    def answer(self, panels: Panels, methods: Sequence[Method]) -> str:
+        """Say which gradient recovers the dictionary best in each panel, and how certain that is,
+        and which other package.
+        """
+        sentences = [
+            f"{self.where.format(name)} {best[0].quoted} recovers best: {_fall(best)}."
+            for name, part in panels.items()
+            if (best := ranked(method for method in part if method.estimator))
+        ]
+        if baselines := ranked(method for method in methods if not method.estimator):
+            sentences.append(
+                f"Of the other packages {baselines[0].label} comes nearest, with an error of"
+                f" {text.number(baselines[0].median(ERROR))}."
+            )
+        return " ".join([*sentences, *chance(methods)])
 
 
-def recovered(results: Results) -> dict[str, list[Method]]:
-    """Return the trainings by dataset, and with them those of other packages; the study of
-    optimizers is left out.
-    """
-    records = (
-        item
-        for item in results.experiments
-        if item.kind in ("learning", "baseline") and item.study != STUDY
-    )
-    return group(records, lambda record: record.dataset)
+def ranked(methods: Iterable[Method]) -> list[Method]:
+    """Return the methods that have an error, the smallest first."""
+    known = [method for method in methods if not math.isnan(method.median(ERROR))]
+    return sorted(known, key=lambda method: method.median(ERROR))
 
 
-def table(methods: Sequence[Method]) -> pd.DataFrame:
-    """Return one row per method and depth: errors at the start and the end, support, steps and
-    time.
-    """
-    shown = pd.DataFrame(cells(methods, COLUMNS), dtype=object)
-    layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
-    shown.insert(1, "layers", layers)
-    shown["status"] = [method.status for method in methods]
-    if any(len(method.runs) > 1 for method in methods):
-        shown["seeds"] = [f"{len(method.runs)}" for method in methods]
-    return shown
-
-
-def answer(methods: Sequence[Method]) -> str:
-    """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
-    errors = {method: error for method in methods if not math.isnan(error := method.median(ERROR))}
-    ranked = sorted(errors, key=errors.__getitem__)
-    sentences = []
-    for depth in sorted({method.depth for method in ranked if method.depth is not None}):
-        best, *others = (method for method in ranked if method.depth == depth)
-        start, end = best.median(START), errors[best]
-        fall = f"its error falls from {text.number(start)} to {text.number(end)}"
-        if end >= start:
-            fall = f"but no gradient recovers anything: {fall.replace('falls', 'grows')}"
-        elif others:
-            second = errors[others[0]]
-            fall += f", that of {others[0].quoted} to {text.number(second)}"
-            if end > 0:
-                # Two that are as good as equal are not "1 times" apart.
-                digits = 2 if second >= 1.1 * end else 3
-                fall += f", {text.number(second / end, digits)} times as much"
-            if len(best.good) > 1 and others[0].spread(ERROR)[1] <= best.spread(ERROR)[2]:
-                fall += "; their seeds overlap, so that the order may be chance"
-        sentences.append(f"At {depth} layers {best.quoted} recovers best: {fall}.")
-    if baselines := [method for method in ranked if not method.estimator]:
-        sentences.append(
-            f"Of the other packages {baselines[0].label} comes nearest, with an error of"
-            f" {text.number(errors[baselines[0]])}."
-        )
-    return " ".join([*sentences, *chance(methods)])
+def _fall(best: Sequence[Method]) -> str:
+    """Return how the error of the best of some methods falls, beside that of the second."""
+    start, end = best[0].median(START), best[0].median(ERROR)
+    fall = f"its error falls from {text.number(start)} to {text.number(end)}"
+    if end >= start:
+        return f"but no gradient recovers anything: {fall.replace('falls', 'grows')}"
+    if len(best) > 1:
+        second = best[1].median(ERROR)
+        fall += f", that of {best[1].quoted} to {text.number(second)}"
+        if end > 0:
+            # Two that are as good as equal are not "1 times" apart.
+            digits = 2 if second >= 1.1 * end else 3
+            fall += f", {text.number(second / end, digits)} times as much"
+        if len(best[0].good) > 1 and best[1].spread(ERROR)[1] <= best[0].spread(ERROR)[2]:
+            fall += "; their seeds overlap, so that the order may be chance"
+    return fall

@@ -4,25 +4,59 @@ compared.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Axis, Figure, file_name
-from pudle.reports.learning import denoising, interpretation, optimizers, recovery
-from pudle.reports.learning.methods import Block, Method
+from pudle.reports.learning.denoising import Denoising
+from pudle.reports.learning.interpretation import Interpretation
+from pudle.reports.learning.methods import Method
+from pudle.reports.learning.optimizers import Optimizers
+from pudle.reports.learning.recovery import Recovery
+from pudle.reports.learning.study import Block, Study
 from pudle.reports.load import Results, parsed
-from pudle.reports.looks import looks, looks_of
+from pudle.reports.looks import Looks, looks, looks_of
+from pudle.reports.markup import Table
 from pudle.reports.records import ExperimentRecord
 
-#: Modules of the sections by their anchors: each has a name, says how to read it, and makes blocks.
-STUDIES = {
-    "recovery": recovery,
-    "optimizers": optimizers,
-    "denoising": denoising,
-    "interpretation": interpretation,
-}
+
+class Others(Study):
+    """Experiments of kinds that this version cannot draw."""
+
+    anchor = "others"
+    name = "Other experiments"
+    reading = "Experiments of kinds that this version cannot draw."
+    kinds = ()
+
+    def shows(self, record: ExperimentRecord) -> bool:
+        return record.kind not in BY_KIND
+
+    def title(self, record: ExperimentRecord) -> str:
+        return ""
+
+    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
+        """Return a table of the summaries."""
+        rows = [
+            {
+                "experiment": item.name,
+                "study": item.study,
+                "kind": item.kind,
+                "status": item.status,
+                "summary": "; ".join(f"{key}: {value}" for key, value in item.summary.items()),
+            }
+            for method in methods
+            for item in method.runs
+        ]
+        return Block("", tables=[(Table.of(rows), "Summaries of other experiments")])
+
+
+OTHERS = Others()
+STUDIES: tuple[Study, ...] = Recovery(), Optimizers(), Denoising(), Interpretation(), OTHERS
+#: The study of each kind of experiments; of several, the first.
+BY_KIND = {kind: study for study in reversed(STUDIES) for kind in study.kinds}
 
 
 class Section(NamedTuple):
@@ -37,39 +71,17 @@ class Section(NamedTuple):
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
     others = (item.method for item in results.experiments if not item.estimator)
-    styles = looks(dict.fromkeys(others), {}) | looks_of(results)
-    made = [
-        Section(anchor, study.NAME, study.READING, [*study.blocks(results, styles)])
-        for anchor, study in STUDIES.items()
-    ]
-    rows = [
-        {
-            "experiment": item.name,
-            "study": item.study,
-            "kind": item.kind,
-            "status": item.status,
-            "summary": "; ".join(f"{key}: {_shown(value)}" for key, value in item.summary.items())
-            or text.DASH,
-        }
-        for item in results.experiments
-        if item.kind not in (*MEASURES, "interpretation")
-    ]
-    if rows:
-        made.append(
-            Section(
-                "others",
-                "Other experiments",
-                "Experiments of kinds that this version cannot draw.",
-                [Block("", tables=[(pd.DataFrame(rows), "Summaries of other experiments")])],
-            )
+    styles = {**looks(dict.fromkeys(others), {}), **looks_of(results)}
+    return [
+        Section(
+            study.anchor,
+            study.name,
+            study.reading,
+            [study.block(title, methods, styles) for title, methods in groups.items()],
         )
-    return [section for section in made if section.blocks]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{', '.join(map(_shown, value[:5]))}{' ...' * (len(value) > 5)}"
-    return text.number(value, 4) if value is None or isinstance(value, float) else str(value)
+        for study in STUDIES
+        if (groups := study.groups(results))
+    ]
 
 
 def bought(results: Results) -> list[Figure]:
@@ -78,63 +90,47 @@ def bought(results: Results) -> list[Figure]:
 
     The error is the median scored at the training's depth, or at the next smaller one that was
     measured, on a case with the same kind of dataset, loss and algorithm. The note names these
-    cases, and counts trainings without one.
+    cases; trainings without one are left out.
     """
-    compared = {
-        title: [*each.method.unique()] for title, each in optimizers.optimized(results).items()
-    }
-    groups = (
-        (
-            Axis("relative_error", "relative error of the dictionary", "log"),
-            recovery.recovered(results) | compared,
-        ),
-        (Axis("psnr", "PSNR (dB)"), denoising.denoised(results)),
-    )
     figures = []
-    for outcome, title, methods in (
-        (outcome, *item) for outcome, group in groups for item in group.items()
-    ):
-        trained = [method for method in methods if method.estimator and method.good]
-        scores = [_errors(results, method) for method in trained]
-        rows = pd.DataFrame(
-            {
-                "method": method.label,
-                "estimator": method.estimator,
-                "depth": method.depth,
-                outcome.column: method.median(outcome.column),
-                "gradient_error": pd.Series(errors, dtype=float).median(),
-            }
-            for method, errors in zip(trained, scores, strict=True)
-        )
-        if trained:
-            rows = rows.dropna(subset=[outcome.column, "gradient_error"])
-        if rows.empty:
-            continue
-        listed = "; ".join(
-            f"{row['method']} {text.number(row['gradient_error'])} led to"
-            f" {text.number(row[outcome.column], 3)}"
-            for row in rows.to_dict("records")
-        )
-        left = len(trained) - len(rows)
-        scored = (results.cases[name] for errors in scores for name in errors)
-        where = dict.fromkeys(map("{dataset}, {algorithm}".format_map, scored))
-        note = f"Errors of gradients are those on {text.listing([*where])}."
-        none = f" {left} of {len(trained)} trainings have no case that scores their gradient."
-        figures.append(
-            Figure(
-                file_name("bought", title),
-                "What gradients buy",
-                title,
-                rows,
-                [Axis("gradient_error", "relative error of the gradient", "log")],
-                [outcome],
-                looks_of(results),
-                mark="point",
-                about=f"{title}: {listed}.",
-                note=note + none * bool(left),
-                tips={"method": "method"},
+    for study in STUDIES:
+        for title, methods in study.groups(results).items() if study.time else ():
+            scores = {method: _errors(results, method) for method in methods if method.good}
+            rows = pd.DataFrame(
+                {
+                    "method": method.label,
+                    "estimator": method.estimator,
+                    "depth": method.depth,
+                    study.outcome.column: method.median(study.outcome.column),
+                    "gradient_error": float(np.median([*errors.values()])),
+                }
+                for method, errors in scores.items()
+                if errors
+            ).dropna()
+            if rows.empty:
+                continue
+            listed = "; ".join(
+                f"{row['method']} {text.number(row['gradient_error'])} led to"
+                f" {text.number(row[study.outcome.column], 3)}"
+                for row in rows.to_dict("records")
             )
-        )
+            cases = (results.cases[name] for errors in scores.values() for name in errors)
+            where = dict.fromkeys(f"{case.dataset}, {case.algorithm}" for case in cases)
+            figures.append(
+                Figure(
+                    file_name("bought", title),
+                    "What gradients buy",
+                    title,
+                    rows,
+                    [Axis("gradient_error", "relative error of the gradient", "log")],
+                    [study.outcome],
+                    looks_of(results),
+                    mark="point",
+                    about=f"{title}: {listed}.",
+                    note=f"Errors of gradients are those on {text.listing([*where])}.",
+                    tips={"method": "method"},
+                )
+            )
     return figures
 
 
@@ -143,68 +139,53 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     error at the greatest measured depth that is none above the training's; without cases that have
     none, or none above it.
     """
-    options = method.good[0].options
-    depth = method.depth or options.get("depth")
+    record = method.good[0]
     errors = {}
     for name, case in results.cases.items():
         depths, values = results.curve(name, method.estimator).spread[:, :2].T
         # The same kind of problem, whatever the options of the dataset.
-        same = case["loss"] == options.get("loss") and all(
-            parsed(str(case[key]))[0] == parsed(str(options.get(key)))[0]
+        same = case.loss == record.options.get("loss") and all(
+            parsed(getattr(case, key))[0] == parsed(str(record.options.get(key)))[0]
             for key in ("dataset", "algorithm")
         )
-        if same and depth is not None and len(depths) and depths[0] <= depth <= depths[-1]:
-            errors[name] = values[depths <= depth][-1]
+        depth = record.depth or 0
+        if same and len(depths) and depths[0] <= depth <= depths[-1]:
+            errors[name] = float(values[depths <= depth][-1])
     return errors
 
 
-#: By kind: what experiments are compared by, its name in the summary, that of the time, and how
-#: values are formatted.
-RECOVERY = ("relative error of the dictionary", "relative_error", "seconds", text.number)
-MEASURES = {
-    "learning": RECOVERY,
-    "baseline": RECOVERY,
-    "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),
-}
-
-
-def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
-    """Return one row for each experiment of either result, with both values and their difference.
-
-    Errors are compared by their ratio, PSNR by the difference in decibels. Only statuses are
-    compared where the options or the images differ, and for kinds that are not in `MEASURES`.
+def experiments_pair(one: Results, two: Results) -> Table:
+    """Return one row for each experiment of either result, with both values of what its study
+    compares; only statuses where the options or the images differ, and for kinds of no study.
     """
     first, second = ({item.name: item for item in result.experiments} for result in (one, two))
-    rows = []
-    for name in first | second:
-        sides = [first.get(name), second.get(name)]
-        # One that is absent on a side is compared with itself.
-        old, new = sides[0] or sides[1], sides[1] or sides[0]
-        measure, number, time, show = MEASURES.get(old.kind, (text.DASH, "", "", text.number))
-        a, b, before, after = (
-            side.number(key) if side else math.nan for key in (number, time) for side in sides
-        )
-        status = ", then ".join(dict.fromkeys(side.status if side else "absent" for side in sides))
-        difference = text.Cell(text.DASH)
-        if differing := _differing(old, new):
-            status += f"; {differing}"
-        elif number == "psnr":
-            difference = show(b - a, sign="+")
-        elif a > 0 and not math.isnan(b):
-            difference = text.Cell(f"{text.number(b / a, 3)} times")
-        rows.append(
-            {
-                "experiment": name,
-                "measure": measure,
-                "before": show(a),
-                "after": show(b),
-                "difference": difference,
-                "time before": text.seconds(before),
-                "time": text.seconds(after),
-                "status": status,
-            }
-        )
-    return pd.DataFrame(rows, dtype=object)
+    rows = [_pair(name, first.get(name), second.get(name)) for name in first | second]
+    return Table.of(rows)
+
+
+def _pair(name: str, *sides: ExperimentRecord | None) -> dict[str, str]:
+    """Return the row of an experiment, which one side may lack."""
+    known = [each for each in sides if each]
+    study = BY_KIND.get(known[0].kind, OTHERS)
+    before, after, time_before, time = (
+        each.number(key) if each else math.nan
+        for key in (study.outcome.column, study.time)
+        for each in sides
+    )
+    status = ", then ".join(dict.fromkeys(each.status if each else "absent" for each in sides))
+    difference, differing = study.difference(before, after), _differing(known[0], known[-1])
+    if differing:
+        status, difference = f"{status}; {differing}", text.Cell(text.DASH)
+    return {
+        "experiment": name,
+        "measure": study.outcome.title,
+        "before": study.show(before),
+        "after": study.show(after),
+        "difference": difference,
+        "time before": text.seconds(time_before),
+        "time": text.seconds(time),
+        "status": status,
+    }
 
 
 def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:

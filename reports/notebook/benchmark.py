@@ -6,9 +6,9 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -16,16 +16,16 @@ from markupsafe import escape
 
 from pudle import names, text
 from pudle.answers import Requirement
-from pudle.data import Dataset
-from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
+from pudle.data import GivenProblems
+from pudle.errors import InvalidArgument, SpecError
 from pudle.files import write_atomically
-from pudle.measuring.case import slug
+from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import silent
-from pudle.measuring.provenance import NoRepository, installed_commit, repository, results_home
-from pudle.measuring.run import begin, fill, plan, plan_costs
-from pudle.measuring.selection import select
-from pudle.measuring.store import Store, locked
-from pudle.names import holding
+from pudle.measuring.options import Options
+from pudle.measuring.provenance import results_home
+from pudle.measuring.run import Run, store_of
+from pudle.measuring.selection import Selection, select
+from pudle.measuring.store import locked
 from pudle.problems import Problem
 from pudle.reports.answers import answers
 from pudle.reports.load import Results, load
@@ -35,15 +35,16 @@ from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
 from pudle.workers import Here
 
+T = TypeVar("T")
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
-class Answers(pd.DataFrame):
+class Answers(pd.DataFrame):  # type: ignore[misc]  # pandas states no types
     """A table of answers that is printed whole, however wide it is."""
 
     def __repr__(self) -> str:
-        return self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH)
+        return str(self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +91,9 @@ class BenchmarkResults:
         """
         rows = []
         for row in answers(self.results, Requirement(error, seconds, memory), algorithm):
-            beside = row["best unrolled"].values if self.results.solved else {}
+            beside = row.unrolled.values if self.results.solvers else {}
             beside = {f"unrolled_{name}": value for name, value in beside.items()}
-            rows.append({"problem": row["problem"]} | row["best"].values | beside)
+            rows.append({"problem": row.cells["problem"]} | row.best.values | beside)
         return Answers(rows)
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
@@ -103,7 +104,8 @@ class BenchmarkResults:
         """
         import seaborn
 
-        rows = self.results.numbers[self.results.numbers["metric"] == metric]
+        measured = self.table["status"].eq("ok") & self.table["metric"].eq(metric)
+        rows = self.table[measured].dropna(subset=["value"])
         if rows.empty:
             choices = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {choices}")
@@ -125,7 +127,7 @@ class BenchmarkResults:
         from pudle.reports.report import Report
 
         path = Path(path)
-        write_atomically(path, html({self.results.profile: Report.of(self.results)}))
+        write_atomically(path, html({self.results.profile: Report(self.results)}))
         return path
 
     @property
@@ -169,33 +171,6 @@ class BenchmarkResults:
         remarks = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks)
         what = f"{self._scope}. Median relative error of the gradient at the largest depth:"
         return f"<p>{escape(what)}</p>{self._errors.to_html()}{remarks}"
-
-
-@dataclass(frozen=True, eq=False)
-class GivenProblem(Dataset):
-    """A dataset of one problem, whatever the seed, named by its class and a number."""
-
-    given: Problem = field(repr=False, metadata={"spec": False})
-    losses: Any = field(metadata={"spec": False})
-    of: str
-    number: int
-    seed: int = 0
-
-    name = "given"
-
-    def problem(
-        self, loss: str = "", *, dtype: Any = torch.float64, device: Any = "cpu"
-    ) -> Problem:
-        """Return the problem in its own precision, if it lies on the device and has the loss."""
-        if loss and loss not in self.losses:
-            raise UnsupportedProblem(
-                f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"
-            )
-        if (place := self.given.theta.device).type != torch.device(device).type:
-            raise InvalidArgument(
-                f"{self.of} lies on {place}, not on {device}: move its tensors there"
-            )
-        return self.given
 
 
 def benchmark(
@@ -256,72 +231,53 @@ def benchmark(
         If something is neither a spec nor an object of the right kind, if two things have one name,
         or a number is out of range.
     """
-    for name, value in (("depths", depths), ("losses", losses)):
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
-    depths = [check_integer("depths", depth, 0) for depth in depths]
-    check_integer("seeds", seeds, 1)
-    check_positive("timeout", timeout)
-    objects: dict[tuple[str, str], Any] = {}
+    options = Options(
+        estimators=_specs("estimators", estimators),
+        only=True,
+        algorithms=_specs("algorithms", algorithms),
+        losses=_sequence("losses", losses),
+        depths=tuple(check_integer("depths", each, 0) for each in _sequence("depths", depths)),
+        seeds=check_integer("seeds", seeds, 1),
+        device=device,
+        timeout=check_positive("timeout", timeout),
+    )
     place = (Path(home) if home else results_home()).resolve()
-    axes = {"only": True, "losses": losses, "home": place, "depths": depths}
-    axes |= {"seeds": seeds, "timeout": timeout, "device": device}
-    for group, things in (("algorithms", algorithms), ("estimators", estimators)):
-        axes[group] = [_spec(group, each, objects) for each in _listed(things)]
-    named = isinstance(problems, Mapping)
-    given = problems if named else dict(enumerate(_listed(problems)))
-    cases = []
+    selection = _selection(problems, names.list_profiles()[profile], options, place)
+    used = *options.estimators, *options.algorithms, *(case.dataset for case in selection.cases)
+    apart = [spec for spec in _distinct(used) if not _is_made_by(spec)]
     with contextlib.ExitStack() as stack:
-        for name, each in given.items():
-            if single := isinstance(each, Problem):
-                loss = getattr(each, "loss", None)
-                losses_of = (loss if isinstance(loss, str) else "own",)
-                each = GivenProblem(each, losses_of, type(each).__name__, id(each))
-            axes["datasets"] = [_spec("datasets", each, objects)]
-            with holding(objects):
-                selection = select(names.list_profiles()[profile], **axes)
-            for case in selection.cases:
-                own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
-                # One problem is the same whatever the seed.
-                seen = case.seeds[: 1 if single else None]
-                cases.append(replace(case, name=own, seeds=seen))
-        if not cases:
-            raise InvalidArgument(
-                "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
-            )
-        if len({case.name for case in cases}) < len(cases):
-            raise InvalidArgument(
-                "problems: two have one name; give different ones as a mapping from names"
-            )
-        selection = replace(
-            selection, cases=tuple(cases), torch_depths=(), windows=(), jacobian_error=False
-        )
-        commit, dirty = "", False
-        with contextlib.suppress(NoRepository):
-            commit, dirty = installed_commit(repository(Path.cwd()))
-        if objects:
+        if apart:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
-        folder = place / profile
-        store = Store(folder / "store", profile, device, commit, dirty)
+        store, _ = store_of(selection, place)
+        folder = store.folder.parent
         show = stack.enter_context(progress_line()) if progress else silent
         # In this process: others could not make the objects that take part.
-        with holding(objects), locked(folder, "benchmark"), single_thread():
-            tasks = begin(store, selection)
-            fill(plan(tasks), executor=Here(), progress=show)
-            if costs:
-                fill(plan_costs(tasks), executor=Here(), progress=show)
-        notes = (f"Measured in memory only: no spec makes {spec}." for _, spec in objects)
-        return BenchmarkResults(load(place, profile), None if objects else folder, tuple(notes))
+        with locked(folder, "benchmark"), single_thread():
+            run = Run(selection, store)
+            run.begin()
+            run.fill(Here(), costs=costs, progress=show)
+        notes = (f"Measured in memory only: no spec makes {spec}." for spec in apart)
+        return BenchmarkResults(load(place, profile), None if apart else folder, tuple(notes))
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _spec(group: str, thing: Any, objects: dict[tuple[str, str], Any]) -> str:
-    """Return the spec of a thing; `objects` then has it if no spec makes it."""
+def _sequence(name: str, value: Sequence[T]) -> tuple[T, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
+    return tuple(value)
+
+
+def _specs(group: str, things: object) -> tuple[names.Spec[Any], ...]:
+    """Return the specs of things with their objects, or refuse what has none."""
+    return tuple(_spec(group, each) for each in _listed(things))
+
+
+def _spec(group: str, thing: object) -> names.Spec[Any]:
     if isinstance(thing, str):
-        return thing
+        return names.canonical(group, thing)
     kind = names.KINDS[group].base_class()
     if not isinstance(thing, kind) or not hasattr(thing, "name"):
         what = "problems" if group == "datasets" else group
@@ -329,12 +285,56 @@ def _spec(group: str, thing: Any, objects: dict[tuple[str, str], Any]) -> str:
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
             " or a list of them"
         )
-    spec = names.text(thing)
-    with contextlib.suppress(SpecError):
-        if names.make(group, spec) == thing:
-            return spec
-    if objects.setdefault((group, spec), thing) is not thing:
+    return names.canonical(group, thing)
+
+
+def _selection(problems: object, like: Selection, options: Options, home: Path) -> Selection:
+    """Return the selection of all problems; their cases have the names that a mapping gives
+    them.
+    """
+    named = isinstance(problems, Mapping)
+    given = problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
+    chosen, cases = like, dict[str, Case]()
+    for name, each in given.items():
+        if single := isinstance(each, Problem):
+            if (place := each.theta.device).type != torch.device(options.device).type:
+                raise InvalidArgument(
+                    f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
+                    " move its tensors there"
+                )
+            each = GivenProblems.of(each)
+        chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
+        for case in chosen.cases:
+            own = f"{name}-{slug(case.algorithm)}-{case.loss}" if named else case.name
+            if own in cases:
+                raise InvalidArgument(
+                    "problems: two have one name; give different ones as a mapping from names"
+                )
+            # One problem is the same whatever the seed.
+            cases[own] = replace(case, name=own, seeds=case.seeds[: 1 if single else None])
+    if not cases:
         raise InvalidArgument(
-            f"{group}: two different things are called {spec}: give one of them another name"
+            "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
         )
-    return spec
+    return replace(chosen, cases=tuple(cases.values()), torch_depths=())
+
+
+def _distinct(specs: Iterable[str]) -> list[names.Spec[Any]]:
+    """Return each spec once; two things that have one spec are refused."""
+    found: dict[tuple[str, str], names.Spec[Any]] = {}
+    for spec in specs:
+        assert isinstance(spec, names.Spec), "arguments and cases hold specs with their objects"
+        known = found.setdefault((spec.group, spec), spec)
+        if known.made is not spec.made and known.made != spec.made:
+            raise InvalidArgument(
+                f"{spec.group}: two different things are called {spec}: give one of them another"
+                " name"
+            )
+    return [*found.values()]
+
+
+def _is_made_by(spec: names.Spec[Any]) -> bool:
+    """Return whether the text of a spec makes its object."""
+    with contextlib.suppress(SpecError):
+        return bool(names.make(spec.group, str(spec)) == spec.made)
+    return False

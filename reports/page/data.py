@@ -15,17 +15,19 @@ import contextlib
 import gzip
 import itertools
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
 
+from pudle import answers as engine
 from pudle import text
-from pudle.answers import ERROR, Requirement, limits
+from pudle.answers import ERROR, Requirement
 from pudle.files import write_atomically
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
@@ -33,58 +35,91 @@ from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
 from pudle.reports.load import Results
-from pudle.reports.looks import looks_of
-from pudle.reports.report import Report, Reports, Runs
+from pudle.reports.markup import Table
+from pudle.reports.report import CaseTables, Report, Reports, Runs
+from pudle.text import Cell
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
 LIMIT = "Scored against the limit of the iteration, whose error is estimated, not certified"
-
-#: What a reader can require: by key the values with their words, the empty one is no limit.
-Wishes = Mapping[str, Mapping[str, float | None]]
-#: What several runs are compared by: word and title of the axis by column.
-TRENDS = {
-    "error": ("error", "relative error at the deepest depth"),
-    "ms": ("time", "time to the required error (ms)"),
-    "mib": ("memory", "memory there (MiB)"),
-}
 #: Cells of a matrix that have no number say why, in a matrix of no more cases than this.
 MOST_WORDS = 12
 
 
-def content(reports: Reports) -> dict[str, Any]:
+class Wishes(NamedTuple):
+    """What a reader can require, by its words: an error, None for the least, and limits of time and
+    memory, of which the empty one is none.
+    """
+
+    error: Mapping[str, float | None]
+    seconds: Mapping[str, float]
+    memory: Mapping[str, float]
+
+
+class PageTable(TypedDict):
+    """A table as the script reads it."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+class PageRun(TypedDict):
+    """What the page shows of one run."""
+
+    label: str
+    #: Whether its errors do not fit into a page.
+    condensed: bool
+    estimators: Sequence[str]
+    cases: Sequence[Mapping[str, object]]
+    #: The rows of the table of answers by the words of a requirement, by algorithm.
+    answers: Mapping[str, Mapping[str, Sequence[Sequence[object]]]]
+    charts: Sequence[Mapping[str, object]]
+    tables: Mapping[str, PageTable]
+
+
+class Content(TypedDict):
+    """Everything that the script shows."""
+
+    #: The words of the error that is required when the page opens.
+    error: str
+    wishes: Mapping[str, Sequence[str]]
+    answers: Mapping[str, object]
+    limit: str
+    runs: Sequence[PageRun]
+    charts: Sequence[Mapping[str, object]]
+    tables: Mapping[str, PageTable]
+
+
+def content(reports: Reports) -> Content:
     """Return everything that the script shows."""
     (name, first), *others = reports.items()
     wanted, why = wishes(reports.values()), "What has no number, and why"
     charts = [chart(figure, "#bought-figures") for figure in bought(first.results)]
-    side = Runs(reports) if others else first
-    shown = {"problems": table(side.problems, why)}
-    if others:
+    several = Runs(reports) if others else None
+    shown = {"problems": table((several or first).problems, why)}
+    if several:
         about = f"Every estimator on every case that a run has in common with {name}"
         shown |= {
-            "runs": table(side.overview, "Every run"),
-            "differences": table(side.differences, about),
-            "experiments": table(side.experiments, "Every experiment of two runs"),
+            "runs": table(several.overview, "Every run"),
+            "differences": table(several.differences, about),
+            "experiments": table(several.experiments, "Every experiment of two runs"),
         }
     for section in first.experiments:
         for place, block in enumerate(section.blocks):
             key = f"{section.anchor}-{place}"
             charts += [chart(figure, f"#figures-{key}") for figure in block.charts]
-            for number, (frame, caption) in enumerate(block.tables):
-                shown[f"{key}-{number}"] = table(frame, caption)
+            for number, (each, caption) in enumerate(block.tables):
+                shown[f"{key}-{number}"] = table(each, caption)
     return {
         "error": str(text.number(ERROR, 1)),
-        "wishes": {key: [*values] for key, values in wanted.items()},
+        "wishes": {key: [*values] for key, values in wanted._asdict().items()},
         "answers": {
             "caption": f"The cheapest gradient that is accurate enough ({text.STARRED})",
-            "columns": [*answers_table(first.results, [])],
+            "columns": [*answers_table(first.results, []).columns],
         },
         "limit": LIMIT,
-        "runs": [{"label": run, **_run(report, wanted)} for run, report in reports.items()],
-        "trends": {
-            case: [chart(figure, "#trends") for figure in figures]
-            for case, figures in (trends(reports) if others else {}).items()
-        },
+        "runs": [_run(label, report, wanted) for label, report in reports.items()],
         "charts": charts,
         "tables": shown,
     }
@@ -93,119 +128,124 @@ def content(reports: Reports) -> dict[str, Any]:
 def wishes(reports: Iterable[Report]) -> Wishes:
     """Return the errors, and the limits of time and memory, that a reader can choose."""
     measured = (case for report in reports for case in report.results.measured.values())
-    every = [each for case in measured for each in case]
-    return {
-        "error": {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
-        **{
-            cost: {"": math.inf} | {str(show(limit)): limit for limit in limits(every, cost)}
-            for cost, show in (("seconds", text.seconds), ("memory", text.memory))
-        },
-    }
+    limits = engine.budgets([each for case in measured for each in case])
+    seconds = [each.seconds for each in limits if each.seconds < inf]
+    memory = [each.memory for each in limits if each.memory < inf]
+    return Wishes(
+        {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
+        {"": inf} | {str(text.seconds(limit)): limit for limit in seconds},
+        {"": inf} | {str(text.memory(limit)): limit for limit in memory},
+    )
 
 
-def _run(report: Report, wanted: Wishes) -> dict[str, Any]:
+def _run(label: str, report: Report, wanted: Wishes) -> PageRun:
     """Return what the page shows of one run."""
     results, summary = report.results, report.summary
-    if not results.cases:
-        empty = dict.fromkeys(("budgets", "rates", "references"), table(pd.DataFrame(), ""))
-        return {"estimators": [], "cases": [], "answers": {}, "charts": [], "tables": empty}
-    scores = cases.seeds(results)
-    condensed = len(scores) > MOST_ERRORS
-    keys = ["case", "estimator", "depth", "seed", "relative_error", *cases.COSTS]
-    curves = cases.curves(results, summary, scores[keys] if condensed else scores)
-    height = 190 + 24 * len(results.estimators)
-    charts = [chart(figure, "#across", wide=True, height=height) for figure in overview(results)]
-    charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
-    algorithms = ["", *dict.fromkeys(case["algorithm"] for case in results.cases.values())]
-    shown = []
-    for each in report.by_case:
-        name = each["name"]
-        case, figure = results.cases[name], curves[name]
-        seeds = scores[scores["case"] == name].drop(columns="case")
-        others = *cases.windows(results, name, figure.rows), *cases.burn_in(results, name)
-        shown.append(
-            {
-                **{key: case[key] for key in ("name", "dataset", "algorithm", "loss")},
-                "badge": results.badge(name),
-                "label": each["label"],
-                "facts": f"{each['caption']}.",
-                "findings": each["findings"],
-                "tables": {
-                    words: table(
-                        tables.summary_table(each["rows"], error or ERROR).assign(
-                            reason=each["rows"]["reason"].to_list()
-                        ),
-                        f"Every estimator on {each['label']}",
-                    )
-                    for words, error in wanted["error"].items()
-                },
-                "figure": chart(figure, "#panels", **({} if condensed else {"seeds": seeds})),
-                "charts": [chart(other, "#case-figures") for other in others],
-            }
-        )
-    left = tables.without_rate(summary)
-    rates = f"Error per layer: predicted by theory and fitted. {left}"
+    charts, algorithms = [], [""] * bool(results.cases)
+    if results.cases:
+        height = 190 + 24 * len(results.estimators)
+        charts += [chart(each, "#across", wide=True, height=height) for each in overview(results)]
+        charts += [chart(figure, "#across") for figure in cases.across(results, summary)]
+        algorithms += dict.fromkeys(case.algorithm for case in results.cases.values())
+    every = [each for measured in results.measured.values() for each in measured]
+    condensed = sum(np.isfinite(each.errors.values).sum() for each in every) > MOST_ERRORS
+    rates = f"Error per layer: predicted by theory and fitted. {tables.without_rate(summary)}"
+    certificates = tables.references_table(results)
+    shown = {
+        "rates": table(tables.rates_table(results, summary), rates),
+        "references": table(certificates, "References, per case and target"),
+    }
+    for algorithm in algorithms or [""]:
+        which = budgets(results, algorithm)
+        shown[f"budgets{algorithm}"] = table(which, "Which estimator at which budget")
     return {
-        "condensed": condensed,
-        "estimators": list(results.estimators),
-        "cases": shown,
+        "label": label,
+        "condensed": bool(condensed),
+        "estimators": results.estimators,
+        "cases": [_case(report, each, wanted, bool(condensed)) for each in report.by_case],
         # The script shows those of the algorithm that its reader chooses.
         "answers": {algorithm: _answers(report, wanted, algorithm) for algorithm in algorithms},
         "charts": charts,
-        "tables": {
-            f"budgets{algorithm}": table(
-                budgets(results, algorithm), "Which estimator at which budget"
-            )
-            for algorithm in algorithms
-        }
-        | {
-            "rates": table(tables.rates_table(results, summary), rates),
-            "references": table(
-                tables.references_table(results), "References, per case and target"
-            ),
-        },
+        "tables": shown,
     }
 
 
-def _answers(report: Report, wanted: Wishes, algorithm: str) -> dict[str, list[list[Any]]]:
+def _case(report: Report, each: CaseTables, wanted: Wishes, condensed: bool) -> dict[str, object]:
+    """Return what the page shows of a case; `condensed` leaves out the single seeds."""
+    results, case = report.results, report.results.cases[each.name]
+    seeds = cases.seeds(results, each.name)
+    scores = seeds[["estimator", "depth", "relative_error", "ms", "mib"]] if condensed else seeds
+    figure = chart(cases.curves(results, report.summary, each.name, scores), "#panels")
+    if not condensed:
+        figure["seeds"] = seeds
+    reasons = {"reason": [row.reason for row in each.rows]}
+    return {
+        "name": each.name,
+        "dataset": case.dataset,
+        "algorithm": case.algorithm,
+        "loss": case.loss,
+        "badge": results.badge(each.name),
+        "label": each.label,
+        "facts": f"{each.caption}.",
+        "findings": each.findings,
+        "tables": {
+            words: table(
+                Table({**tables.summary_table(each.rows, error or ERROR).columns, **reasons}),
+                f"Every estimator on {each.label}",
+            )
+            for words, error in wanted.error.items()
+        },
+        "figure": figure,
+        "charts": [chart(other, "#case-figures") for other in cases.windows(results, each.name)],
+    }
+
+
+def _answers(
+    report: Report, wanted: Wishes, algorithm: str
+) -> dict[str, list[list[str | dict[str, object]]]]:
     """Return the rows of the table of answers to every requirement, of one algorithm if it is
     named.
     """
     results, made = report.results, {}
-    for choice in itertools.product(*(values.items() for values in wanted.values())):
-        words, values = zip(*choice, strict=True)
-        rows = answers(results, Requirement(*values), algorithm)
-        for row in rows:
-            about = "{dataset}, {loss} loss".format(**results.cases[row["case"]])
-            row["problem"] = text.Cell(row["problem"], details=[about])
-        shown = table(answers_table(results, rows), "")["rows"]
-        for row, cells in zip(rows, shown, strict=True):
-            cells[0]["badge"] = results.badge(row["case"])
-        made[",".join(words)] = shown
+    choices = itertools.product(wanted.error.items(), wanted.seconds.items(), wanted.memory.items())
+    for (error, least), (time, seconds), (size, memory) in choices:
+        rows = []
+        for row in answers(results, Requirement(least, seconds, memory), algorithm):
+            case = results.cases[row.case]
+            about = f"{case.dataset}, {case.loss} loss"
+            ((problem, *others),) = answers_table(results, [row]).rows
+            first = _facts(Cell(problem, details=[about]))
+            rows.append([first | {"badge": results.badge(row.case)}, *map(_cell, others)])
+        made[f"{error},{time},{size}"] = rows
     return made
 
 
-def encode(data: Any) -> str:
+def encode(data: object) -> str:
     """Return data as JSON, compressed, as text that a page may hold."""
     written = json.dumps(data, allow_nan=False, separators=(",", ":"), default=plain).encode()
     # No date: the same results make the same page.
     return base64.b64encode(gzip.compress(written, 6, mtime=0)).decode()
 
 
-def table(frame: pd.DataFrame, caption: str) -> dict[str, Any]:
+def table(shown: Table, caption: str) -> PageTable:
     """Return a table of text as data: its caption, columns and cells."""
-    rows = [[*map(_cell, row)] for row in frame.to_numpy()]
-    return {"caption": caption, "columns": frame.columns.tolist(), "rows": rows}
+    rows = [[*map(_cell, row)] for row in shown.rows]
+    return {"caption": caption, "columns": [*shown.columns], "rows": rows}
 
 
-def _cell(value: Any) -> Any:
-    """Return a cell as plain text, or with what else a table needs, see `text.Cell`."""
-    cell = text.Cell(value)
-    facts = {name: fact for name, fact in vars(cell).items() if fact and name != "key"}
-    head = facts.pop("head", "")
+def _cell(value: str) -> str | dict[str, object]:
+    """Return a cell as plain text, or with what else a table needs, see `Cell`."""
+    facts = _facts(Cell(value))
+    return facts if len(facts) > 1 else str(facts["text"])
+
+
+def _facts(cell: Cell) -> dict[str, object]:
+    facts = {
+        name: fact for name, fact in vars(cell).items() if fact and name not in ("head", "key")
+    }
     if cell.key is not None:
-        facts["key"] = "Infinity" if math.isinf(cell.key) else float(f"{cell.key:.6g}")
-    return {"text": head, **facts} if facts else head
+        facts["key"] = "Infinity" if isinf(cell.key) else float(f"{cell.key:.6g}")
+    return {"text": cell.head, **facts}
 
 
 # -- figures
@@ -216,25 +256,26 @@ def script() -> str:
     import vl_convert
 
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home / "pudle" / f"vega-{vl_convert.__version__}.js"
+    kept = home / "pudle" / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
     # Nothing but `</` could end a script element; in JavaScript's own strings it may be written so.
-    made = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
+    made = bundle.replace("</script", "<\\/script")
     # A page needs no cache, which may be read-only.
     with contextlib.suppress(OSError):
         write_atomically(kept, made)
     return made
 
 
-def chart(figure: Figure, host: str, **more: Any) -> dict[str, Any]:
+def chart(figure: Figure, host: str, **more: object) -> dict[str, object]:
     """Return a figure as the script reads it, to be drawn in the element `host`."""
     looks = {name: figure.looks[name].data for name in figure.lines}
     shown = {name: value for name, value in vars(figure).items() if name != "panels"}
     return shown | {"host": host, "height": 270, "about": figure.alt, "looks": looks} | more
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Return a part of a chart for JSON: an axis as its fields, and a table by its columns, which
     are left out where they hold nothing.
     """
@@ -244,96 +285,62 @@ def plain(value: Any) -> Any:
     return {name: [_short(each) for each in kept[name].tolist()] for name in kept}
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     """Return a number with six digits, None where there is none."""
     if not isinstance(value, float):
         return value
-    return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def reached(results: Results) -> pd.DataFrame:
-    """Return what every estimator needs to reach each error that a reader can choose."""
-    rows = [
-        (case, each.estimator, str(text.number(error, 1)), depth, seconds.value, memory.value)
-        for case, measured in results.measured.items()
-        for each, error in itertools.product(measured, filter(None, ERRORS))
-        for _, _, depth, seconds, memory in [each.reach(error)]
-    ]
-    columns = ["case", "estimator", "goal", "depth", "seconds", "memory"]
-    return pd.DataFrame(rows, columns=columns)
+    return float(f"{value:.6g}") if isfinite(value) else None
 
 
 def overview(results: Results) -> Iterator[Figure]:
     """Yield the time of every estimator to each of some errors over that of the fastest, on the
     cases with a certified reference, if any time is known.
     """
-    needs = reached(results)
-    limited = needs["case"].map(results.badge).astype(bool)
-    certified = needs[~limited].dropna(subset="depth")
-    if certified["seconds"].isna().all():
+    needs = [
+        (str(text.number(error, 1)), point)
+        for case, measured in results.measured.items()
+        for each, error in itertools.product(measured, filter(None, ERRORS))
+        if not results.badge(case) and not isnan((point := each.reach(error)).depth)
+    ]
+    fastest: dict[tuple[str, str], float] = {}
+    for goal, point in needs:
+        if point.seconds.value > 0:
+            cell = point.source.case, goal
+            fastest[cell] = min(point.seconds.value, fastest.get(cell, inf))
+    if not fastest:
         return
-    timed = certified["seconds"].where(certified["seconds"] > 0)
-    ratio = timed / timed.groupby([certified["case"], certified["goal"]]).transform("min")
-    finite, few = np.isfinite(certified["depth"]), certified["case"].nunique() <= MOST_WORDS
-    words = finite.map({True: "time?" * few, False: "not reached" * few})
-    rows = certified.assign(
-        ratio=ratio,
-        label=certified["case"].map(results.labels),
-        text=ratio.map(text.number).map(str).where(ratio.notna(), words),
-        layers=certified["depth"].astype(object).where(finite, "not reached"),
-        seconds=certified["seconds"].map(text.seconds).map(str),
-        memory=certified["memory"].map(text.memory).map(str),
-    )
+    few = len({point.source.case for _, point in needs}) <= MOST_WORDS
+    rows = []
+    for goal, point in needs:
+        seconds, case = point.seconds.value, point.source.case
+        ratio = seconds / fastest[case, goal] if seconds > 0 else nan
+        reached = point.depth < inf
+        words = ("time?" if reached else "not reached") * few
+        rows.append(
+            {
+                "case": case,
+                "estimator": point.source.estimator,
+                "goal": goal,
+                "seconds": str(text.seconds(seconds)),
+                "memory": str(text.memory(point.memory.value)),
+                "ratio": ratio,
+                "label": results.labels[case],
+                "text": words if isnan(ratio) else str(text.number(ratio)),
+                "layers": float(point.depth) if reached else "not reached",
+            }
+        )
     yield Figure(
         "time-to-error",
         "",
         "Time to the required error, over that of the fastest",
-        rows.drop(columns="depth"),
+        pd.DataFrame(rows),
         [Axis("label", "", "ordinal")],
         [Axis("estimator", "", "ordinal")],
         mark="cell",
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
         note="Where a cell is blank, nothing was measured."
-        + " Cases that are scored against a limit are left out." * bool(limited.any()),
+        + " Cases that are scored against a limit are left out."
+        * any(map(results.badge, results.cases)),
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},
     )
-
-
-def trends(reports: Reports) -> dict[str, list[Figure]]:
-    """Return, by case, the error at the deepest depth over the runs, and per machine the time and
-    the memory to each error that a reader can choose.
-    """
-    parts, looks, labels = [], {}, {}
-    for name, report in reports.items():
-        results = report.results
-        if results.cases:
-            looks |= looks_of(results)
-            labels |= results.labels
-            newest, costs = results.provenances[0], reached(results)
-            origin = {"run": name, "commit": (newest.get("commit") or "")[:12]}
-            origin |= {"date": newest["date"], "machine": newest.get("machine") or "unknown"}
-            costs = costs.assign(ms=costs["seconds"] * 1e3, mib=costs["memory"] / 2**20)
-            errors = report.summary[["case", "estimator", "error"]]
-            parts += [part.assign(**origin) for part in (errors, costs)]
-    if not parts:
-        return {}
-    points = pd.concat(parts).sort_values("date", kind="stable")
-    made = {case: [] for case in points["case"].unique()}
-    for column, (word, title) in TRENDS.items():
-        groups = ["case"] if column == "error" else ["case", "machine"]
-        for (case, *machines), part in points[points[column] > 0].groupby(groups, sort=False):
-            where = " on ".join([word, *machines])
-            made[case].append(
-                Figure(
-                    f"trend-{case}-{where}",
-                    "",
-                    f"{labels[case]}: {where}",
-                    part.dropna(axis="columns", how="all"),
-                    [Axis("run", "runs, from the oldest", "ordinal")],
-                    [Axis(column, title, "log")],
-                    looks,
-                    tips={key: key for key in ("commit", "date", "machine")},
-                )
-            )
-    return made

@@ -1,26 +1,18 @@
 """The page: one HTML file that carries its data, draws it in the browser, and loads nothing from
-anywhere. And the index, a page about every result in some folders: what each holds, when and where
-it was measured, and its report.
+anywhere.
 """
 
 import base64
 import hashlib
 import json
-import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
 
 import pudle
 from pudle import text
-from pudle.errors import MissingResults, UnreadableResult
-from pudle.files import lies_at, read_each
-from pudle.measuring.contents import Record, RunList
 from pudle.reports.figures import cases
 from pudle.reports.looks import looks_of
 from pudle.reports.page.data import content, encode, script
@@ -29,9 +21,6 @@ from pudle.reports.tables import pending_sentence, where_timed
 
 #: Rows of any table, and tables of cases, that are shown without a script; `report.csv` holds all.
 MOST_ROWS, MOST_CASES = 200, 20
-
-#: Name of the list of what a run holds; every result has one.
-LIST = "run.json"
 
 
 def html(reports: Reports) -> str:
@@ -50,12 +39,19 @@ def html(reports: Reports) -> str:
     own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [script(), f'(() => {{\n"use strict";\n{own}}})();']
     specs = json.loads(_template("vega.json"))
-    answers, picture = [], b""
+    answers, picture = dict(data["answers"]), b""
     if first.results.cases:
-        answers = data["runs"][0]["answers"][""][f"{data['error']},,"]
+        answers["rows"] = data["runs"][0]["answers"][""][f"{data['error']},,"]
         ((_, picture),) = cases.overview(first.results, first.summary).files(["svg"])
-    return rendered(
-        "page.html.j2",
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("pudle.reports.page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
+    made.filters |= {"pending": pending_sentence, "where_timed": where_timed}
+    return made.get_template("page.html.j2").render(
+        style=Markup(_template("style.css")),
         # The browser runs scripts of these very texts and no others, whoever puts them into the
         # page.
         digests=[_base64(hashlib.sha256(each.encode()).digest()) for each in scripts],
@@ -70,23 +66,11 @@ def html(reports: Reports) -> str:
         picture=_base64(picture),
         most_rows=MOST_ROWS,
         most_cases=MOST_CASES,
-        answers=data["answers"] | {"rows": answers},
+        answers=answers,
         content=data,
-        data=encode(data | {"specs": specs, "names": list(looks)}),
+        data=encode({**data, "specs": specs, "names": [*looks]}),
+        version=pudle.__version__,
     )
-
-
-def rendered(name: str, **values: Any) -> str:
-    """Return a template as a page."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("pudle.reports.page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    made.filters |= {"code": _code, "breakable": _breakable, "zip": zip}
-    made.filters |= {"pending": pending_sentence, "where_timed": where_timed}
-    style = Markup(_template("style.css"))
-    return made.get_template(name).render(style=style, version=pudle.__version__, **values)
 
 
 def _template(name: str) -> str:
@@ -105,63 +89,3 @@ def _code(value: str) -> Markup:
 def _breakable(name: str) -> Markup:
     """Allow a line break in a long name after a bracket or a comma within it."""
     return Markup(re.sub(r"(\w\(|,)(?=.)", r"\1<wbr>", str(escape(name))))
-
-
-# -- the index
-
-
-def index(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
-    """Return a page whose links are relative to the folder `base`, the newest result first.
-
-    A result whose list is damaged has a row that says so, and adds a line to `damaged`, as does a
-    folder that cannot be read.
-    """
-
-    def unreadable(error: OSError) -> None:
-        damaged.append(f"{error.filename} cannot be read ({error.strerror}): let it be read")
-
-    rows = [
-        _row(Path(place), base, damaged)
-        for folder in folders
-        for place, *names in sorted(os.walk(folder, onerror=unreadable))
-        # Unlike a pattern, this finds links that lead nowhere.
-        if LIST in (*names[0], *names[1])
-    ]
-    if not rows:
-        names = ", ".join(map(str, folders))
-        raise MissingResults(
-            f"no results under {names}: give folders in which some folder holds a {LIST}, as `pudle"
-            " run` makes"
-        )
-    rows.sort(key=lambda row: row["date"], reverse=True)
-    # A folder may have a name of bytes that are no text.
-    return rendered("index.html.j2", rows=text.all_printable(rows))
-
-
-def _row(place: Path, base: Path, damaged: list[str]) -> dict[str, Any]:
-    """Return what the page says of the results in a folder."""
-    facts = "date machine commit report note estimators cases experiments".split()
-    row = dict.fromkeys(facts, "") | {"folder": os.path.relpath(place, base)}
-    try:
-        listed = RunList.read(place / LIST)
-    except UnreadableResult as error:
-        damaged.append(str(error))
-        return row | {"note": str(error)}
-    store, report = place / "store", place / "report" / "report.html"
-    scores = [path for *_, name in listed.records if lies_at(path := store / name)]
-    trained = [path for name in listed.experiments.values() if lies_at(path := store / name)]
-    # What cannot be read is the report's to say.
-    records = read_each(scores + trained, Record.read, [])
-    newest = max((each.provenance for each in records), key=lambda each: each["date"], default={})
-    pairs = len(listed.selection.pairs) if listed.selection else 0
-    missing = f"{pairs - len(scores)} of {text.count(pairs, 'score')} still to be measured"
-    return row | {
-        "date": newest.get("date", ""),
-        "machine": newest.get("machine") or "",
-        "commit": listed.commit[:12],
-        "estimators": len({estimator for _, estimator, _ in listed.records}),
-        "cases": len({case for case, *_ in listed.records}),
-        "experiments": len(listed.experiments),
-        "report": quote(os.fsencode(os.path.relpath(report, base))) if report.is_file() else "",
-        "note": missing if len(scores) < pairs else "",
-    }

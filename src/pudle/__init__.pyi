@@ -36,6 +36,8 @@ from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training
 from .learning.matching import Matching as Matching
 from .learning.matching import match_atoms as match_atoms
+from .learning.options import TrainingOptions as TrainingOptions
+from .learning.run import Measure as Measure
 from .learning.sklearn_wrapper import UnrolledDictionaryLearning as UnrolledDictionaryLearning
 from .learning.training import LearningExperiment as LearningExperiment
 from .measuring.experiment import Experiment as Experiment
@@ -49,9 +51,9 @@ from .problems import Problem as Problem
 from .problems import Ridge as Ridge
 from .problems import SparseCoding as SparseCoding
 from .problems import ThresholdedConvolutionalSparseCoding as ThresholdedConvolutionalSparseCoding
-from .references.certified import Certificate as Certificate
-from .references.certified import Reference as Reference
 from .references.certified import reference as reference
+from .references.records import Certificate as Certificate
+from .references.records import Reference as Reference
 from .reports.notebook.benchmark import BenchmarkResults as BenchmarkResults
 from .reports.notebook.benchmark import benchmark as benchmark
 

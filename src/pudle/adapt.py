@@ -117,7 +117,9 @@ def _layer(run: Function, pull_back: Function) -> Function:
             return pull_back(len(inputs), *inputs, *weights)
 
     def layer(*inputs: Tensor) -> Any:
-        made = Foreign.apply(*inputs)
+        made = apply(*inputs)
         return made[0] if len(made) == 1 else made
 
+    # A function of torch's without types.
+    apply: Function = Foreign.apply
     return layer

@@ -8,15 +8,19 @@ was measured, see `Measured`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import floor, inf, isnan, log, log10, nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import paired, text
+from .paired import Array
+
+Whole = NDArray[np.int64]
 
 #: Relative error that is required unless another is asked for.
 ERROR = 1e-3
@@ -31,8 +35,6 @@ SAME_ERROR = 0.01
 #: Time and memory are extrapolated linearly beyond the deepest measured depth, up to this many
 #: times that depth.
 EXTRAPOLATION = 4.0
-#: Units of the limits that tables of budgets have.
-UNITS = {"seconds": 1.0, "memory": 2.0**20}
 
 
 # -- what was measured
@@ -44,30 +46,32 @@ class Curve:
     none.
     """
 
-    depths: np.ndarray
-    seeds: np.ndarray
-    values: np.ndarray
+    depths: Whole
+    seeds: Whole
+    values: Array
     #: Whether the value is the reference's bound, the error being smaller.
-    at_floor: np.ndarray
+    at_floor: NDArray[np.bool_]
 
     @cached_property
-    def by_seed(self) -> Mapping[int, tuple[np.ndarray, np.ndarray]]:
-        """The measured depths and values of each seed."""
-        return {
-            seed: (self.depths[rows], column[rows])
-            for seed, column in zip(self.seeds.tolist(), self.values.T, strict=True)
-            if (rows := ~np.isnan(column)).any()
-        }
+    def by_seed(self) -> Mapping[int, dict[int, float]]:
+        """The values by depth of each seed that has any."""
+        by_seed = {}
+        for seed, column in zip(self.seeds.tolist(), self.values.T.tolist(), strict=True):
+            pairs = zip(self.depths.tolist(), column, strict=True)
+            if known := {depth: value for depth, value in pairs if value == value}:
+                by_seed[seed] = known
+        return by_seed
 
     @cached_property
-    def spread(self) -> np.ndarray:
+    def spread(self) -> Array:
         """Depth, median, least and greatest value over the seeds, a row for each depth that has a
         value.
         """
         rows = ~np.isnan(self.values).all(axis=1)
         if not rows.any():
             return np.empty((0, 4))
-        ends = (of(self.values[rows], 1) for of in (np.nanmedian, np.nanmin, np.nanmax))
+        known = self.values[rows]
+        ends = np.nanmedian(known, 1), np.nanmin(known, 1), np.nanmax(known, 1)
         return np.column_stack((self.depths[rows], *ends))
 
 
@@ -92,7 +96,7 @@ class Line:
     measured: Mapping[int, float]
 
     @cached_property
-    def extended(self) -> tuple[np.ndarray, np.ndarray]:
+    def extended(self) -> tuple[Array, Array]:
         """Depths and costs, extended along the nearest two of them to both sides: from depth 0 to
         `EXTRAPOLATION` times the deepest one; fewer than two are not extended.
         """
@@ -106,6 +110,12 @@ class Line:
         first = max(values[0] - low * depths[0], 0.0)
         last = values[-1] + high * (EXTRAPOLATION - 1) * depths[-1]
         return np.array([0, *depths, EXTRAPOLATION * depths[-1]]), np.array([first, *values, last])
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """The deepest measured depth and the cost there, NaN where there is none."""
+        depth = max(self.measured, default=nan)
+        return depth, self.inside(depth)
 
     def at(self, depth: float) -> Cost:
         """Return the cost at a depth."""
@@ -144,27 +154,23 @@ class Rounds:
         ]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
-    def at(self, depth: float) -> np.ndarray:
+    def at(self, depth: float) -> list[float]:
         """Return the times at a depth, NaN in rounds without those that it lies between."""
-        return np.array([line.at(depth).value for line in self._lines])
+        return [line.at(depth).value for line in self._lines]
 
     @lru_cache(maxsize=4096)  # noqa: B019
-    def quartiles(self, depth: float) -> tuple[float, ...]:
+    def quartiles(self, depth: float) -> tuple[float, float]:
         """Return the quartiles of the times at a depth, between measured ones linear as the median
         is; NaN of too few.
         """
-        lines = (
-            Line(
-                {
-                    key: float(np.quantile(taken, share))
-                    for key, taken in self.samples.items()
-                    if len(taken) >= LEAST_ROUNDS
-                }
-            )
+        enough = {key: each for key, each in self.samples.items() if len(each) >= LEAST_ROUNDS}
+        low, high = (
+            Line({key: float(np.quantile(each, share)) for key, each in enough.items()})
             for share in (0.25, 0.75)
         )
-        return tuple(line.inside(depth) for line in lines)
+        return low.inside(depth), high.inside(depth)
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
         known = [
@@ -178,34 +184,17 @@ class Rounds:
 NO_ROUNDS = Rounds({})
 
 
-class Reach(NamedTuple):
-    """What an estimator needs to bring its error to a required one, at measured depths."""
-
-    source: Measured
-    #: Depth by seed, infinite where the error is not reached, and the one at which every seed has
-    #: it, NaN if nothing was measured.
-    depths: Mapping[int, float]
-    depth: float
-    #: Time and memory at the latter.
-    seconds: Cost
-    memory: Cost
-
-    @property
-    def error(self) -> float:
-        """The greatest error over the seeds there."""
-        return next(point.error for point in self.source.points if point.depth == self.depth)
-
-
 class Point(NamedTuple):
-    """The greatest error over the seeds of an estimator at a depth, and what it costs there where
-    that was measured, else NaN.
-    """
+    """A depth of an estimator: the greatest error over the seeds there, and time and memory."""
 
     source: Measured
-    depth: int
+    depth: float
     error: float
     seconds: Cost
     memory: Cost
+    #: Of one that is to reach an error: by seed the depth from which on the seed has it, infinite
+    #: where it is not reached.
+    depths: Mapping[int, float] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,10 +215,7 @@ class Measured:
 
     @cached_property
     def points(self) -> list[Point]:
-        """The errors by depth with their costs.
-
-        Time and memory are linear in depth, so a depth between two measured ones has a known cost.
-        """
+        """The measured errors by depth, with costs that are not extrapolated."""
         return [
             Point(
                 self,
@@ -242,26 +228,33 @@ class Measured:
         ]
 
     @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each error within many limits
-    def reach(self, error: float) -> Reach:
-        """Return what is needed to reach an error; the depth is infinite where it is not reached on
-        every seed.
+    def reach(self, error: float) -> Point:
+        """Return the measured depth from which on every seed has an error; it is infinite where the
+        error is not reached, and NaN where nothing was measured.
         """
-        depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
+        curve = self.errors
+        depths = {seed: depth_to(errors, error) for seed, errors in curve.by_seed.items()}
+        worst = curve.values.max(axis=1, initial=-inf).tolist()
         # Nothing is said about every seed at a depth where one has no error.
-        worst = self.errors.values.max(axis=1, initial=-inf)
-        whole = ~np.isnan(worst)
-        depth = depth_to(self.errors.depths[whole], worst[whole], error) if depths else nan
-        return Reach(self, depths, depth, self.seconds.at(depth), self.memory.at(depth))
+        pairs = zip(curve.depths.tolist(), worst, strict=True)
+        errors = {depth: value for depth, value in pairs if value == value}
+        depth = depth_to(errors, error) if depths else nan
+        costs = self.seconds.at(depth), self.memory.at(depth)
+        return Point(self, depth, errors.get(depth, nan), *costs, depths)
 
 
-def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
+def depth_to(errors: dict[int, float], error: float) -> float:
     """Return the first of ascending depths from which errors stay at or below a required one;
     infinite if they do not.
 
     Errors can fall in steps, so nothing is taken from between the measured depths.
     """
-    above = np.flatnonzero(errors > error)
-    return [*depths.tolist(), inf][above[-1] + 1 if len(above) else 0]
+    first = inf
+    for depth in reversed(errors):
+        if errors[depth] > error:
+            break
+        first = depth
+    return first
 
 
 # -- questions and answers
@@ -286,6 +279,10 @@ class Requirement:
         """Tell whether time and memory are within the limits; an unknown one is not."""
         pairs = (seconds, self.seconds), (memory, self.memory)
         return all(limit == inf or cost <= limit for cost, limit in pairs)
+
+    def allowed(self, points: Iterable[Point]) -> list[Point]:
+        """Return those of some points that are within the limits."""
+        return [each for each in points if self.allows(each.seconds.value, each.memory.value)]
 
     def __str__(self) -> str:
         parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
@@ -328,7 +325,7 @@ class Answer:
         return "layer" if self.source is None or self.source.differentiable else "step"
 
     @property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, str | float]:
         """What is chosen, reached and spent, as plain values."""
         return {
             "algorithm": self.source.algorithm if self.source else "",
@@ -383,18 +380,15 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     goal = requirement.error
     reaches = [] if goal is None else [each.reach(goal) for each in measured]
     possible = [each for each in reaches if each.depth < inf]
-    allowed = [each for each in possible if requirement.allows(each.seconds[0], each.memory[0])]
-    if allowed:
+    if allowed := requirement.allowed(possible):
         return _cheapest(allowed, requirement)
     first = 0 if requirement.limited else -1
     points = [point for each in measured for point in each.points[first:]]
-    best = closest(
-        [each for each in points if requirement.allows(each.seconds.value, each.memory.value)]
-    )
+    best = closest(requirement.allowed(points))
     if not best:
         nothing = "No measured gradient is within these limits."
         return Answer(requirement, nothing if points else "Nothing was scored here.")
-    within = text.count(max(point.depth for point in points), "layer")
+    within = text.count(int(max(point.depth for point in points)), "layer")
     if requirement.limited and (possible or goal is None):
         within = "these limits"
     reason = f"Most accurate within {within}."
@@ -407,7 +401,7 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     return Answer(requirement, reason, best.source, False, best.depth, best.error, *costs)
 
 
-def _cheapest(reaches: Sequence[Reach], requirement: Requirement) -> Answer:
+def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
     fastest = _fastest(reaches)
     # Of those that take the same time, the fastest of those that take the least memory.
     memory = [_price(each.memory) for each in fastest]
@@ -448,9 +442,9 @@ def closest(points: Sequence[Point]) -> Point | None:
     return min(_fastest(near), key=lambda point: point.error)
 
 
-def _fastest(some: Sequence[Any]) -> list[Any]:
-    """Return the fastest of some reaches or points, then those that a test over the rounds does not
-    tell from it, the faster ones first. What was not measured in rounds is taken at its word.
+def _fastest(some: Sequence[Point]) -> list[Point]:
+    """Return the fastest of some points, then those that a test over the rounds does not tell from
+    it, the faster ones first. What was not measured in rounds is taken at its word.
     """
     first, *others = sorted(some, key=lambda each: (_price(each.seconds), each.depth, each.error))
     fastest, rounds = [first], first.source.rounds
@@ -466,26 +460,23 @@ def _price(cost: Cost) -> float:
     return inf if isnan(cost.value) else cost.value
 
 
-def limits(measured: Collection[Measured], cost: str) -> list[float]:
-    """Return two round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
-    a power of ten of a unit.
-    """
-    positive = [
-        value
-        for each in measured
-        for point in each.points
-        if (value := getattr(point, cost).value / UNITS[cost]) > 0
-    ]
-    rounded = set()
-    for value in np.quantile(positive, (1 / 3, 2 / 3)) if positive else ():
-        power = 10.0 ** floor(log10(value))
-        rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(log(value / power / n))))
-    return [value * UNITS[cost] for value in sorted(rounded)]
-
-
-def budgets(measured: Sequence[Measured]) -> list[Requirement]:
+def budgets(measured: Collection[Measured]) -> list[Requirement]:
     """Return the requirements of a table of budgets: some errors, some times and some memories."""
+    points = [point for each in measured for point in each.points]
+    seconds = _round_limits([point.seconds.value for point in points])
+    mebibytes = _round_limits([point.memory.value / 2**20 for point in points])
     return [
         *map(Requirement, ERRORS),
-        *(Requirement(None, **{cost: each}) for cost in UNITS for each in limits(measured, cost)),
+        *(Requirement(None, seconds=limit) for limit in seconds),
+        *(Requirement(None, memory=limit * 2**20) for limit in mebibytes),
     ]
+
+
+def _round_limits(measured: Sequence[float]) -> list[float]:
+    """Return two limits that divide what was measured: 1, 2 or 5 times a power of ten."""
+    positive = [value for value in measured if value > 0]
+    rounded = set()
+    for value in np.quantile(positive, (1 / 3, 2 / 3)).tolist() if positive else ():
+        power = 10.0 ** floor(log10(value))
+        rounded.add(power * min((1, 2, 5, 10), key=lambda n: abs(log(value / power / n))))
+    return sorted(rounded)

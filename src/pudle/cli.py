@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, TextIO
+from importlib.resources import files
+from typing import TextIO
 
 import click
 
@@ -20,6 +19,15 @@ from .text import printable
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
 USAGE = 2
+SHARE = "share a results folder and compare with `pudle report A B`"
+#: Commands and options that went, and what serves instead.
+GONE = {
+    "submit": SHARE,
+    "leaderboard": SHARE,
+    "report --index": (
+        "`pudle report A B` shows several results in one page, and `asv publish` draws commits"
+    ),
+}
 
 
 @contextmanager
@@ -89,8 +97,8 @@ def summary(point: EntryPoint) -> str:
     package = names.owner(point)
     if package != names.PACKAGE:
         return f"A command of {package}."
-    place: Any = find_spec(point.module)
-    for node in ast.parse(Path(place.origin).read_text()).body:
+    folder, _, module = point.module.rpartition(".")
+    for node in ast.parse(files(folder).joinpath(f"{module}.py").read_text()).body:
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
             return (ast.get_docstring(node) or "").partition("\n\n")[0]
     return ""
@@ -132,7 +140,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        return fail(error.format_message() + hint)
+        return fail(gone(arguments or sys.argv[1:]) or error.format_message() + hint)
     except PudleError as error:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -144,6 +152,16 @@ def run(arguments: list[str] | None = None) -> int:
         with suppress(OSError):
             traceback.print_exc()
         return USAGE
+
+
+def gone(words: list[str]) -> str:
+    """Return what serves instead of a command or an option that was typed and went, if any was."""
+    typed = [word.partition("=")[0] for word in words]
+    for what, instead in GONE.items():
+        command, *options = what.split()
+        if typed[:1] == [command] and {*options} <= {*typed}:
+            return f"`pudle {what}` went with version {__version__}: {instead}"
+    return ""
 
 
 def _discard(stream: TextIO) -> None:

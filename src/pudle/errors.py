@@ -1,5 +1,7 @@
 """The exceptions of the package; the text of each is one line that tells the user what to do."""
 
+from typing import Self
+
 
 class PudleError(Exception):
     """Base class of the errors that pudle raises: one line that says what is wrong, where, and what
@@ -24,6 +26,11 @@ class UnsupportedProblem(PudleError, NotImplementedError):
     """
 
     status = "unsupported"
+
+    @classmethod
+    def lacking(cls, who: str, need: str, found: str, remedy: str) -> Self:
+        """Return the refusal of `who`, which needs something and found something else."""
+        return cls(f"{who} needs {need}, not {found}: {remedy}")
 
 
 class MissingDependency(PudleError):

@@ -2,28 +2,33 @@
 gradients of a mean over more samples than memory holds, batch by batch.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .algorithms import Algorithm as Algorithm
 from .algorithms import State as State
+from .algorithms.requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
 from .algorithms.unrolling import (
     check_depths,
     differentiable,
     direct_gradients,
     gradients,
+    losses_at,
+    segment_of,
     unrolled_gradients,
 )
 from .described import described
 from .errors import InvalidArgument, UnsupportedProblem
 from .problems import Problem as Problem
+from .validation import CheckedOptions as CheckedOptions
 from .validation import check_integer
-from .validation import check_options as check_options
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
 CLAIMS = {
@@ -36,8 +41,15 @@ CLAIMS = {
     "heuristic": "a descent direction from the literature that is the gradient of no loss",
 }
 
+#: What an estimator needs by its claim, unless it declares `needs` of its own.
+NEEDS = {claim: (DIFFERENTIABLE_LAYERS,) for claim in ("unrolled", "truncated")}
+
+#: What a method returns.
+Made = TypeVar("Made")
+#: Numbers about an estimate, by name.
+Diagnostics = Mapping[str, float]
 #: A gradient, or one part of it, with its diagnostics.
-Contribution = tuple[Tensor, dict[str, Any]]
+Contribution = tuple[Tensor, Diagnostics]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +69,7 @@ class Estimate:
 
     gradient: Tensor
     codes: Tensor
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Diagnostics = field(default_factory=dict)
 
     __repr__ = described
 
@@ -81,6 +93,11 @@ class GradientEstimator(ABC):
         The claim, one of the keys of `CLAIMS`; `pudle check` tests it.
     consistent_for : tuple of str or None
         The losses for which the error vanishes with depth; None means all.
+    needs : tuple of Requirement
+        What it needs of a problem and an algorithm, from `pudle.algorithms.requirements`; by
+        default what its claim needs. A call without is refused before the estimator sees it.
+    instead : str
+        The estimator to use where these do not offer it.
     """
 
     name: ClassVar[str]
@@ -88,6 +105,28 @@ class GradientEstimator(ABC):
     references: ClassVar[tuple[str, ...]] = ()
     computes: ClassVar[str]
     consistent_for: ClassVar[tuple[str, ...] | None] = None
+    instead: ClassVar[str] = "backprop"
+
+    @property
+    def needs(self) -> tuple[Requirement, ...]:
+        return NEEDS.get(getattr(self, "computes", ""), ())
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Let the methods of a subclass refuse what it cannot treat, before its own code runs."""
+        super().__init_subclass__(**options)
+        for name in {"estimate", "sweep"} & vars(cls).keys():
+            setattr(cls, name, _checked(getattr(cls, name)))
+
+    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        """Raise `UnsupportedProblem` where the estimator cannot treat this.
+
+        The base knows what is declared, and every call of `estimate` and `sweep` comes here first.
+        An estimator that has other reasons adds them, such as a budget.
+        """
+        algorithm.check_supported(problem)
+        # A class in the making may have no name yet.
+        who = getattr(self, "name", type(self).__name__)
+        check_needs(who, self.needs, self.instead, problem, algorithm)
 
     @abstractmethod
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
@@ -117,6 +156,19 @@ class GradientEstimator(ABC):
         return ""
 
 
+def _checked(method: Callable[..., Made]) -> Callable[..., Made]:
+    """Return an `estimate` or a `sweep` that first refuses what its estimator cannot treat."""
+
+    @functools.wraps(method)
+    def checked(
+        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
+    ) -> Made:
+        self.check_supported(problem, algorithm)
+        return method(self, problem, algorithm, *rest, **named)
+
+    return checked
+
+
 class SweepEstimator(GradientEstimator):
     """An estimator that implements `sweep`; a single depth is a sweep of length one."""
 
@@ -128,11 +180,6 @@ class CodesEstimator(SweepEstimator):
     """An estimator that starts from the codes z_T, which one forward pass without a graph gives for
     all depths.
     """
-
-    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        """Raise `UnsupportedProblem` where the estimator cannot treat this; by default it treats
-        everything.
-        """
 
     @abstractmethod
     def gradients_at(
@@ -148,7 +195,6 @@ class CodesEstimator(SweepEstimator):
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
     ) -> Iterator[Estimate]:
         depths = check_depths(depths)
-        self.check_supported(problem, algorithm)
         if not depths:
             return
         with torch.no_grad():
@@ -188,6 +234,25 @@ class ImplicitEstimator(CodesEstimator):
             yield direct + through_codes, diagnostics
 
 
+class ActiveSystemEstimator(ImplicitEstimator):
+    r"""An implicit estimator that solves :math:`H_{SS} v_S = (\partial_z \ell)_S` on the active set
+    S of the codes, H the derivative of the gradient F of the inner objective.
+    """
+
+    def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        """Return v, shape of the codes and zero off S, and the diagnostics; the exact solution
+        unless overridden.
+        """
+        solution, diagnostics = problem.solve_active(codes, right_hand_side)
+        return solution, {"solves": len(codes)} | diagnostics
+
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
+        solution, diagnostics = self.solve(problem, state.codes, code_gradient)
+        return through_minimizer(problem, state.codes, solution), diagnostics
+
+
 def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
     """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of
     the codes.
@@ -201,26 +266,52 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
     return -contracted
 
 
-def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[Contribution]:
-    """Yield, for every depth, the mean over antithetic pairs and what it cost.
+class SmoothingEstimator(CodesEstimator):
+    r"""The mean over antithetic pairs of central differences of the loss after T layers, along
+    Gaussian perturbations of theta.
 
-    A term has the estimates of one pair, shape (len(depths), *theta.shape). ``standard_error`` in
-    the diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
-    estimated from the terms.
+    A concrete class has as fields the number of pairs and the width of the perturbations, and maybe
+    a window: the number of layers after which theta is perturbed anew. ``standard_error`` in the
+    diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
+    estimated from the pairs.
     """
-    total: Any = 0.0
-    squares: Any = 0.0
-    count = 0
-    for term in terms:
-        total = total + term
-        squares = squares + term.reshape(len(depths), -1).square().sum(1)
-        count += 1
-    for depth, mean, square in zip(depths, total / count, squares / count, strict=True):
-        diagnostics: dict[str, Any] = {"layers": depth * (2 * count + 1), "evaluations": 2 * count}
-        if count > 1:
-            variance = (square - mean.square().sum()).clamp(min=0)
-            diagnostics["standard_error"] = float((variance / (count - 1)).sqrt())
-        yield mean, diagnostics
+
+    samples: int
+    scale: float
+    window: int | None = None
+
+    @abstractmethod
+    def generators(self) -> Iterator[np.random.Generator]:
+        """Yield the random generator of each pair."""
+
+    @torch.no_grad()
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
+        theta, depths = problem.theta.detach(), [state.iteration for state in states]
+        segments = [segment_of(depth, self.window) for depth in depths]
+        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
+        for _, random in zip(range(self.samples), self.generators(), strict=False):
+            drawn = theta.new_tensor(random.standard_normal((max(segments) + 1, *theta.shape)))
+            above, below = (
+                losses_at(problem, algorithm, theta + scale * drawn, depths, self.window)
+                for scale in (self.scale, -self.scale)
+            )
+            slopes = ((above - below) / (2 * self.scale)).reshape(-1, *(1,) * theta.ndim)
+            pairs = slopes * drawn.cumsum(0)[segments]
+            total += pairs
+            squares += pairs.reshape(len(depths), -1).square().sum(1)
+        means = (total / self.samples).unbind()
+        for depth, mean, square in zip(depths, means, squares / self.samples, strict=True):
+            work: dict[str, float] = {
+                "layers": depth * (2 * self.samples + 1),
+                "evaluations": 2 * self.samples,
+            }
+            if self.samples > 1:
+                # Rounding can make the variance of equal pairs negative.
+                variance = (square - mean.square().sum()).clamp(min=0)
+                work["standard_error"] = float((variance / (self.samples - 1)).sqrt())
+            yield mean, work
 
 
 class WindowEstimator(SweepEstimator):
@@ -270,16 +361,18 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
     """
     check_integer("size", size, 1)
     if not problem.per_sample:
-        raise UnsupportedProblem(
-            f"{type(problem).__name__} cannot be split into batches: it does not name the fields in"
-            " `per_sample`"
+        raise UnsupportedProblem.lacking(
+            "a batch",
+            "samples that stand apart",
+            type(problem).__name__,
+            "name the fields with one row per sample in its `per_sample`",
         )
-    fields = {
+    fields: dict[str, Tensor] = {
         name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None
     }
     for first in range(0, problem.code_shape[0], size):
-        rows = slice(first, first + size)
-        yield problem.with_samples(**{name: value[rows] for name, value in fields.items()})
+        last = first + size
+        yield problem.with_samples(**{name: value[first:last] for name, value in fields.items()})
 
 
 def mean_estimate(

@@ -11,14 +11,18 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from .errors import UnreadableResult, UnwritableFile, first_line
 from .text import all_printable
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 T = TypeVar("T")
+S = TypeVar("S")
 #: Bytes up to which the data that one option names travel to other machines and count by their
 #: contents; beyond, they lie where every machine finds them, and count by their size and time of
 #: change.
@@ -110,15 +114,16 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def strict(content: Any) -> Any:
+def strict(content: object) -> Any:
     """Return a content as JSON holds it: numpy's numbers become Python's, NaN and infinities None.
 
     TypeError, ValueError and AttributeError say that it holds something else.
     """
-    return json.loads(json.dumps(content, default=_plain), parse_constant=lambda _: None)
+    return json.loads(json.dumps(content, default=plain), parse_constant=lambda _: None)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> object:
+    """Return a record, or another value that JSON does not hold, as one that it does."""
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -149,7 +154,7 @@ def readable(path: Path, remedy: str, what: str = "cannot be read") -> Iterator[
         ) from None
 
 
-def write_record(path: Path, record: Any) -> None:
+def write_record(path: Path, record: object) -> None:
     """Write a dataclass or a msgspec Struct as indented JSON, atomically.
 
     The first line is the digest of all others, so that a reader notices whatever happens to them.
@@ -159,7 +164,7 @@ def write_record(path: Path, record: Any) -> None:
     write_atomically(path, f'{{\n "digest": "{digest}",{body}')
 
 
-def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = REMEDY) -> T:
+def read_record(path: Path, kind: type[T], identity: object = None, remedy: str = REMEDY) -> T:
     """Read what `write_record` wrote; with an `identity`, that of the record must be the same, as a
     whole file may have been copied to another's place. The texts of a Struct are made printable.
 
@@ -179,15 +184,16 @@ def read_record(path: Path, kind: type[T], identity: Any = None, remedy: str = R
         # A dataclass says what to measure: the paths in it may hold any character.
         if not dataclasses.is_dataclass(kind):
             stored = all_printable(stored)
-        record: Any = msgspec.convert(stored, kind)
-    if identity is not None and record.identity != identity:
+        record = msgspec.convert(stored, kind)
+    held: object = getattr(record, "identity", None)
+    if identity is not None and held != identity:
         raise UnreadableResult(
-            f"{path} holds the result of {record.identity!r}, not of {identity!r}: {remedy}"
+            f"{path} holds the result of {held!r}, not of {identity!r}: {remedy}"
         )
     return record
 
 
-def read_each(paths: Iterable[Any], read: Callable[[Any], T], damaged: list[str]) -> list[T]:
+def read_each(paths: Iterable[S], read: Callable[[S], T], damaged: list[str]) -> list[T]:
     """Read files, and add the error text of each that is damaged to a list, so that it does not
     hide the others.
     """
@@ -200,7 +206,9 @@ def read_each(paths: Iterable[Any], read: Callable[[Any], T], damaged: list[str]
     return contents
 
 
-def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, Any]:
+def read_arrays(
+    path: Path, names: Iterable[str], *, owner: Path | None = None
+) -> "dict[str, NDArray[Any]]":
     """Read named arrays from an .npz result file, or raise UnreadableResult if it is damaged or
     lacks one.
 

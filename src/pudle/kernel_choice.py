@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from .errors import InvalidArgument
 
@@ -66,7 +66,9 @@ def description() -> str:
     return f"numba {_version('numba')}" if choice() == "numba" else "torch"
 
 
-def compiled(**options: Any) -> Callable[[Function], Function]:
+def compiled(
+    *, nogil: bool = False, error_model: Literal["python", "numpy"] = "python"
+) -> Callable[[Function], Function]:
     """Return a decorator by which numba compiles a function and keeps the result in its cache.
 
     Multiplication and addition may become one instruction; nothing else may change the order or the
@@ -76,11 +78,12 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     import numba  # slow to import, and only needed where kernels are used
 
     def decorate(function: Function) -> Function:
-        dispatcher = numba.njit(fastmath={"contract"}, **options)(function)
+        compiler = numba.njit(fastmath={"contract"}, nogil=nogil, error_model=error_model)
+        dispatcher: Any = compiler(function)
         with contextlib.suppress(RuntimeError):
             dispatcher._cache = _cache_type()(function)
-        made: Function = dispatcher
-        return made
+        compiled: Function = dispatcher
+        return compiled
 
     return decorate
 
@@ -103,7 +106,7 @@ def _part(function: Function, **options: bool) -> Function:
 
 
 @functools.cache
-def _cache_type() -> Any:
+def _cache_type() -> type:
     """Return numba's cache of a function, kept outside the package, which survives a damaged file,
     and two processes that write to it at once.
 
@@ -121,25 +124,26 @@ def _cache_type() -> Any:
             key=lambda locator: "InTree" in locator.__name__,
         )
 
+    # numba states no types of what is called below.
     class Cache(caching.FunctionCache):
         _impl_class = Places
 
-        def load_overload(self, *arguments: Any) -> Any:
+        def load_overload(self, *arguments: object) -> object:
             try:
-                return super().load_overload(*arguments)
+                return super().load_overload(*arguments)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
-                self.flush()
+                self.flush()  # type: ignore[no-untyped-call]
                 return None
 
-        def save_overload(self, *arguments: Any) -> None:
+        def save_overload(self, *arguments: object) -> None:
             with open(self._py_func.__code__.co_filename, "rb") as lock:
                 # Some file systems know no locks.
                 with contextlib.suppress(OSError):
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
-                    super().save_overload(*arguments)
+                    super().save_overload(*arguments)  # type: ignore[no-untyped-call]
                 except Exception:  # noqa: BLE001  # as above: the index is read first
-                    self.flush()
-                    super().save_overload(*arguments)
+                    self.flush()  # type: ignore[no-untyped-call]
+                    super().save_overload(*arguments)  # type: ignore[no-untyped-call]
 
     return Cache

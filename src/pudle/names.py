@@ -24,11 +24,21 @@ from os import fsencode
 from os.path import abspath, join, relpath, splitext
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, get_args
 
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
 from .validation import type_hints
 
+if TYPE_CHECKING:
+    # Every room imports this module: what a spec makes is known here to type checkers alone.
+    from .algorithms import Algorithm
+    from .data import Dataset
+    from .estimator import GradientEstimator
+    from .learning.optimizers import Optimizer, Schedule
+    from .measuring.experiment import Experiment
+    from .measuring.selection import Selection
+
+T = TypeVar("T")
 #: The installed package whose entries no other may take the names of.
 PACKAGE = "pudle"
 #: How the names of modules begin that users' files become.
@@ -76,11 +86,47 @@ OTHERS = {
     "experiments": Kind("experiment", "pudle.measuring.experiment:Experiment"),
 }
 
-#: Objects that specs stand for, by group and spec; empty but within `holding`.
-_OBJECTS: dict[tuple[str, str], Any] = {}
-
 
 # Specs: text to name and options, and back
+
+
+class Spec(str, Generic[T]):
+    """The text of a spec with the object that it stands for, which is made once: when it is first
+    asked for, unless it is given.
+
+    The text is what is stored, compared and shown. In another process the object is made anew.
+    """
+
+    group: str
+
+    def __new__(cls, group: str, spec: str, made: T | None = None) -> Self:
+        self = super().__new__(cls, spec)
+        self.group = group
+        if made is not None:
+            self.made = made
+        return self
+
+    @functools.cached_property
+    def made(self) -> T:
+        """The object."""
+        made: T = make(self.group, str(self))
+        return made
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.group, str(self))
+
+
+def specs(group: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """Return texts as specs of a group; those that are specs keep their objects."""
+    return tuple(each if isinstance(each, Spec) else Spec(group, each) for each in texts)
+
+
+def canonical(group: str, thing: object) -> Spec[Any]:
+    """Return the canonical spec of an object, or of what a spec names, with the object; SpecError
+    says that it names nothing.
+    """
+    made = make(group, thing) if isinstance(thing, str) else thing
+    return Spec(group, text(made), made)
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -244,25 +290,10 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-@contextmanager
-def holding(objects: Mapping[tuple[str, str], Any]) -> Iterator[None]:
-    """Let specs stand for objects of Python code within this context, in this process and in copies
-    of it.
-
-    The keys are pairs: the group, such as ``estimators``, and the spec.
-    """
-    _OBJECTS.update(objects)
-    try:
-        yield
-    finally:
-        for key in objects:
-            del _OBJECTS[key]
-
-
 def make(group: str, spec: str) -> Any:
     """Make an object of a group, such as ``thresholding``, from a spec."""
-    if (group, spec) in _OBJECTS:
-        return _OBJECTS[group, spec]
+    if isinstance(spec, Spec):
+        return spec.made
     name, _ = parse(spec)
     if file := file_of(name):
         return build(spec, class_in(group, *file))
@@ -280,7 +311,7 @@ def make(group: str, spec: str) -> Any:
     )
 
 
-def make_estimator(spec: str) -> Any:
+def make_estimator(spec: str) -> "GradientEstimator":
     """Make an estimator from a spec: a name, which may be an alias from the literature, or a file
     of the user's own.
 
@@ -293,27 +324,32 @@ def make_estimator(spec: str) -> Any:
         If the spec is malformed, or its name is unknown (the text suggests the nearest name) or
         that of a broken plug-in, or the file cannot be used.
     """
-    return make("estimators", spec)
+    made: GradientEstimator = make("estimators", spec)
+    return made
 
 
-def make_dataset(spec: str) -> Any:
+def make_dataset(spec: str) -> "Dataset":
     """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
-    return make("datasets", spec)
+    made: Dataset = make("datasets", spec)
+    return made
 
 
-def make_algorithm(spec: str) -> Any:
+def make_algorithm(spec: str) -> "Algorithm":
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
-    return make("algorithms", spec)
+    made: Algorithm = make("algorithms", spec)
+    return made
 
 
-def make_optimizer(spec: str) -> Any:
+def make_optimizer(spec: str) -> "Optimizer":
     """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
-    return make("optimizers", spec)
+    made: Optimizer = make("optimizers", spec)
+    return made
 
 
-def make_schedule(spec: str) -> Any:
+def make_schedule(spec: str) -> "Schedule":
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
-    return make("schedules", spec)
+    made: Schedule = make("schedules", spec)
+    return made
 
 
 # Entry points
@@ -338,22 +374,22 @@ class _Defect(Exception):
     """A class or an entry cannot be used; the text says why, as the rest of a sentence."""
 
 
-def list_estimators() -> dict[str, Any]:
+def list_estimators() -> "dict[str, type[GradientEstimator]]":
     """Return every registered estimator as ``{name: class}``."""
     return dict(entries("estimators"))
 
 
-def list_datasets() -> dict[str, Any]:
+def list_datasets() -> "dict[str, type[Dataset]]":
     """Return every registered dataset as ``{name: class}``."""
     return dict(entries("datasets"))
 
 
-def list_profiles() -> dict[str, Any]:
+def list_profiles() -> "Mapping[str, Selection]":
     """Return every profile as ``{name: selection}``; the name of a broken one raises PudleError."""
     return entries("profiles")
 
 
-def list_experiments() -> dict[str, Any]:
+def list_experiments() -> "dict[str, Experiment]":
     """Return every experiment of every study as ``{name: experiment}``; each entry point of
     ``pudle.experiments`` is a study.
     """

@@ -4,12 +4,15 @@ apart.
 
 import random
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 from . import text
+
+Array = NDArray[np.float64]
 
 #: Share of comparisons called a difference that may be none, and the confidence of intervals.
 SIGNIFICANCE, CONFIDENCE = 0.05, 0.95
@@ -30,19 +33,35 @@ def order(turn: int, number: int) -> list[int]:
 
 class Ratio(NamedTuple):
     """One time over another: its center over the rounds, the 95 % interval of that, and the p-value
-    of no difference. Each is an array where many are compared at once.
+    of no difference.
     """
 
-    value: Any
-    low: Any = np.nan
-    high: Any = np.nan
-    p_value: Any = 1.0
+    value: float
+    low: float = np.nan
+    high: float = np.nan
+    p_value: float = 1.0
 
-    def __str__(self) -> str:
+    @property
+    def shown(self) -> text.Cell:
+        """The ratio with its interval as text."""
         return text.between(self.value, self.low, self.high, partial(text.number, digits=3))
 
 
-def compare(first: Any, second: Any) -> Ratio:
+class Ratios(NamedTuple):
+    """The same of many at once, an array each."""
+
+    value: Array
+    low: Array
+    high: Array
+    p_value: Array
+
+
+def compare(first: ArrayLike, second: ArrayLike) -> Ratio:
+    """Compare two things' times in the same rounds, see `compare_many`."""
+    return Ratio(*(float(each) for each in compare_many(first, second)))
+
+
+def compare_many(first: ArrayLike, second: ArrayLike) -> Ratios:
     r"""Compare times that were measured in the same rounds, which lie along the last axis.
 
     With x the n logarithms of the ratios, h of which are left when `TRIMMED` are cut on either
@@ -58,10 +77,12 @@ def compare(first: Any, second: Any) -> Ratio:
     Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for location",
     Sankhya A 25, 1963.
     """
-    logs = np.sort(np.log(np.divide(first, second)))
+    logs: Array = np.sort(np.log(np.divide(first, second)))
     n = logs.shape[-1]
     if n < 2:
-        return Ratio(np.exp(logs.sum(-1)) if n else np.nan)
+        unknown = np.full(logs.shape[:-1], np.nan)
+        value = np.exp(logs.sum(-1)) if n else unknown
+        return Ratios(value, unknown, unknown, np.ones_like(unknown))
     cut = int(TRIMMED * n)
     left, h = logs[..., cut : n - cut], n - 2 * cut
     center = left.mean(-1)
@@ -71,10 +92,10 @@ def compare(first: Any, second: Any) -> Ratio:
     with np.errstate(divide="ignore", invalid="ignore"):
         beyond = np.maximum(np.abs(center) - np.log(LEAST), 0.0)
         p_value = np.where(beyond == 0, 1.0, 2 * stdtr(h - 1, -beyond / error))
-    return Ratio(np.exp(center), np.exp(center - half), np.exp(center + half), p_value)
+    return Ratios(np.exp(center), np.exp(center - half), np.exp(center + half), p_value)
 
 
-def critical(p_values: Any) -> float:
+def critical(p_values: ArrayLike) -> float:
     """Return the p-value up to which comparisons are called differences, if this is done for all
     those on a page: of such differences the share `SIGNIFICANCE` is none, at most on average.
 
@@ -82,7 +103,7 @@ def critical(p_values: Any) -> float:
     ----------
     Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 57, 1995.
     """
-    ordered = np.sort(p_values)
+    ordered: Array = np.sort(p_values)
     if not len(ordered):
         return SIGNIFICANCE
     limits = SIGNIFICANCE * np.arange(1, len(ordered) + 1) / len(ordered)

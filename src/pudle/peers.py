@@ -10,20 +10,47 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import distributions
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, State
-from .algorithms.unrolling import gradients
-from .errors import MissingDependency, UnsupportedProblem
-from .estimator import Contribution, GradientEstimator, ImplicitEstimator
+from .algorithms.requirements import MINIMIZER, Requirement
+from .algorithms.unrolling import differentiable, gradients
+from .errors import MissingDependency
+from .estimator import Contribution, Diagnostics, GradientEstimator, ImplicitEstimator
 from .problems import Problem, SparseCoding
 
-#: The gradient through the codes, the solution of the linear systems, and the diagnostics.
-Solved = tuple[Tensor, Tensor, dict[str, Any]]
+#: An array of jax, whose types are known only where it is installed, or several of them.
+Array = Any
+
+#: A class derived from it may have another residual, which no library would see.
+PLAIN_SPARSE_CODING = Requirement(
+    "SparseCoding itself, in a dense dictionary",
+    lambda problem, _: None if type(problem) is SparseCoding else type(problem).__name__,
+)
+ONE_PENALTY = Requirement(
+    "one penalty for all atoms",
+    lambda problem, _: (
+        "one for each" if isinstance(getattr(problem, "penalty", None), Tensor) else None
+    ),
+)
+ON_CPU = Requirement(
+    "a problem on the CPU",
+    lambda problem, _: None if (device := problem.theta.device).type == "cpu" else f"on {device}",
+)
+
+
+class Solved(NamedTuple):
+    """What a library returns for the linear systems of an implicit gradient."""
+
+    #: The gradient through the codes, shape of the dictionary.
+    through_codes: Tensor
+    #: The solution of the linear systems, shape of the codes.
+    solution: Tensor
+    diagnostics: Diagnostics
 
 
 def require(module: str, extra: str = "peers") -> Any:
@@ -65,10 +92,7 @@ class Peer(GradientEstimator):
 
     #: The libraries that it calls, the one that it cannot do without last.
     distributions: ClassVar[tuple[str, ...]]
-    #: The estimator of this package that does the same and treats more.
-    instead: ClassVar[str]
-    #: Whether tensors on other devices are refused.
-    cpu_only: ClassVar[bool] = False
+    needs: tuple[Requirement, ...] = (PLAIN_SPARSE_CODING, ONE_PENALTY, MINIMIZER)
 
     def fingerprint(self) -> str:
         return str(versions(*self.distributions))
@@ -77,23 +101,8 @@ class Peer(GradientEstimator):
         """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where
         it is absent.
         """
-        if type(problem) is not SparseCoding:
-            refused = (
-                f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
-            )
-        elif not isinstance(problem.penalty, float):
-            refused = "treats one penalty for all atoms, not one for each: use"
-        elif not algorithm.thresholding.proximal:
-            refused = f"treats soft thresholding, not {algorithm.thresholding.name}: use"
-        elif self.cpu_only and (device := problem.theta.device).type != "cpu":
-            refused = (
-                f"computes on the CPU and the problem is on {device}: make the problem on the CPU,"
-                " or use"
-            )
-        else:
-            require(self.distributions[-1])
-            return
-        raise UnsupportedProblem(f"{self.name} {refused} {self.instead}")
+        super().check_supported(problem, algorithm)
+        require(self.distributions[-1])
 
 
 class ImplicitPeer(Peer, ImplicitEstimator):
@@ -107,7 +116,9 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     computes = "implicit"
 
     @abstractmethod
-    def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
+    def solve(
+        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
+    ) -> Solved:
         r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D
         \Phi)^\top v` as well.
         """
@@ -115,37 +126,57 @@ class ImplicitPeer(Peer, ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
+        assert isinstance(problem, SparseCoding)  # as `needs` says
         step = algorithm.step_size(problem)
-        through_codes, solution, diagnostics = self.solve(problem, step, state.codes, code_gradient)
+        solved = self.solve(problem, step, state.codes, code_gradient)
         with torch.enable_grad():
             leaf = state.codes.detach().requires_grad_()
             (carried,) = gradients(
-                algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solution
+                algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solved.solution
             )
-        residual = relative_residual(solution - carried - code_gradient, code_gradient)
-        return through_codes, {
-            "layers": state.iteration + diagnostics.get("layers_differentiated", 0),
-            **diagnostics,
+        residual = relative_residual(solved.solution - carried - code_gradient, code_gradient)
+        return solved.through_codes, {
+            "layers": state.iteration + solved.diagnostics.get("layers_differentiated", 0),
+            **solved.diagnostics,
             "largest_relative_residual": residual,
         }
+
+
+@torch.enable_grad()
+def pull_back(
+    problem: SparseCoding,
+    codes: Tensor,
+    weights: Tensor,
+    implicit: Callable[[SparseCoding, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient, in the dictionary, of codes that a torch library makes as an implicit
+    function, and the solution of its linear systems.
+
+    ``implicit(problem, offset)`` returns the codes. The offset, zero, is added to what vanishes
+    there or is mapped to itself: its gradient is the solution.
+    """
+    live, dictionary = differentiable(problem)
+    offset = torch.zeros_like(codes).requires_grad_()
+    through_codes, solution = gradients(implicit(live, offset), (dictionary, offset), weights)
+    return through_codes, solution
 
 
 class JaxImplicitPeer(ImplicitPeer):
     """Implicit differentiation by a library in jax, compiled once for each shape and precision."""
 
-    cpu_only = True
+    needs = (*Peer.needs, ON_CPU)
     #: Number of samples whose systems are in memory at a time.
     chunk: ClassVar[int] = sys.maxsize
 
     @abstractmethod
-    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         """Return the codes of one sample as a function of what `layer` takes but the last argument.
 
         Its derivative in the dictionary and the offset is that of the fixed point of `layer`.
         """
 
     @functools.cache  # noqa: B019  # estimators are few, and equal ones share what is compiled
-    def program(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+    def program(self, nonnegative: bool, rounding: float) -> Callable[..., Array]:
         """Compile the gradient through the implicit functions of all samples.
 
         It takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty, and
@@ -154,8 +185,14 @@ class JaxImplicitPeer(ImplicitPeer):
         """
         jax = require("jax")
 
-        def pull_back(dictionary, codes, observations, code_gradient, *constants):
-            def contracted(dictionary, offsets):
+        def pull_back(
+            dictionary: Array,
+            codes: Array,
+            observations: Array,
+            code_gradient: Array,
+            *constants: Array,
+        ) -> Array:
+            def contracted(dictionary: Array, offsets: Array) -> Array:
                 over_samples = jax.vmap(
                     self.minimizer(nonnegative, rounding), (0, None, 0, 0, None)
                 )
@@ -164,30 +201,38 @@ class JaxImplicitPeer(ImplicitPeer):
 
             return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
 
-        return jax.jit(pull_back)
+        compiled: Callable[..., Array] = jax.jit(pull_back)
+        return compiled
 
-    def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
+    def solve(
+        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
+    ) -> Solved:
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
         constants = step, problem.penalty, problem.l2_penalty
         tensors = codes, problem.observations, code_gradient
-        chunks = zip(*(each.split(self.chunk) for each in tensors), strict=True)
-        results = (
-            run_jax(program, problem.dictionary, *chunk, constants=constants) for chunk in chunks
+        chunks = zip(*(torch.split(each, self.chunk) for each in tensors), strict=True)
+        shares, solutions = zip(
+            *(
+                run_jax(program, problem.dictionary, *chunk, constants=constants)
+                for chunk in chunks
+            ),
+            strict=True,
         )
-        shares, solutions = zip(*results, strict=True)
-        return sum(shares), torch.cat(solutions), {"solves": len(codes)}
+        through_codes = functools.reduce(torch.add, shares)
+        return Solved(through_codes, torch.cat(solutions), {"solves": len(codes)})
 
 
 def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
     """Return the largest ratio over samples of the residual's norm to the right-hand side's; the
     norm where that is zero.
     """
-    scales = right_hand_side.norm(dim=1)
-    return float((residual.norm(dim=1) / torch.where(scales > 0, scales, 1)).max())
+    sizes: Tensor = residual.norm(dim=1)
+    scales: Tensor = right_hand_side.norm(dim=1)
+    return float((sizes / torch.where(scales > 0, scales, 1)).max())
 
 
 def run_jax(
-    program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()
+    program: Callable[..., Array], *tensors: Tensor, constants: Iterable[float | Tensor] = ()
 ) -> list[Tensor]:
     """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the
     tensors.
@@ -204,8 +249,13 @@ def run_jax(
 
 
 def layer(
-    codes: Any, dictionary: Any, offset: Any, observation: Any, constants: Any, nonnegative: bool
-) -> Any:
+    codes: Array,
+    dictionary: Array,
+    offset: Array,
+    observation: Array,
+    constants: Array,
+    nonnegative: bool,
+) -> Array:
     """Run one proximal gradient layer on one sample's arrays, and add an offset that is zero but
     has a derivative.
     """
@@ -214,7 +264,7 @@ def layer(
     return soft(codes - step * slope, step * penalty, nonnegative) + offset
 
 
-def soft(values: Any, threshold: Any, nonnegative: bool) -> Any:
+def soft(values: Array, threshold: Array, nonnegative: bool) -> Array:
     """Soft-threshold arrays of any library."""
     return (
         (values - threshold).clip(min=0)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from math import inf, isfinite
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import InvalidArgument
 from .text import count
@@ -16,33 +16,40 @@ from .text import count
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
 
-def check_integer(name: str, value: Any, minimum: int) -> int:
+
+def check_integer(name: str, value: object, minimum: int) -> int:
     """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least
     `minimum`.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if whole and value >= minimum:
-        return int(value)
-    what = "too small" if whole else "not an integer"
+    what = "not an integer"
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        if (number := int(value)) >= minimum:
+            return number
+        what = "too small"
     raise InvalidArgument(f"{name}={value!r} is {what}: give a whole number >= {minimum}")
 
 
-def check_positive(name: str, value: Any, *, allow_zero: bool = False, most: float = inf) -> float:
+def check_positive(
+    name: str, value: object, *, allow_zero: bool = False, most: float = inf
+) -> float:
     """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number, at
     most `most`.
     """
-    number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
-    if number and (value > 0 or (value == 0 and allow_zero)) and value <= most:
-        return float(value)
-    what = "out of range" if number else "not a finite number"
+    what = "not a finite number"
+    if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
+        number = float(value)
+        if (number > 0 or (number == 0 and allow_zero)) and number <= most:
+            return number
+        what = "out of range"
     limit = f" and <= {most}" if most < inf else ""
     raise InvalidArgument(
         f"{name}={value!r} is {what}: give a number {'>=' if allow_zero else '>'} 0{limit}"
     )
 
 
-def check_choice(name: str, value: Any, choices: Any) -> Any:
+def check_choice(name: str, value: T, choices: Collection[T]) -> T:
     """Return `value`, or raise InvalidArgument unless it is one of `choices`."""
     if value not in choices:
         raise InvalidArgument(
@@ -52,7 +59,7 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def type_hints(cls: Any) -> dict[str, Any]:
+def type_hints(cls: type) -> dict[str, Any]:
     """Return a class's annotations as types, made once: a survey asks for them for thousands of
     objects of a few classes.
     """
@@ -89,8 +96,8 @@ def check_options(
             most = 1 if name in ("density", "damping") else inf
             check_positive(name, value, allow_zero=name in may_be_zero, most=most)
     for name in below_one:
-        if getattr(record, name) >= 1:
-            raise InvalidArgument(f"{name}={getattr(record, name)}: give a number below 1")
+        if (value := getattr(record, name)) >= 1:
+            raise InvalidArgument(f"{name}={value}: give a number below 1")
     for name, bound in at_most.items():
         value, largest = getattr(record, name), getattr(record, str(bound), bound)
         if value > largest:
@@ -98,21 +105,27 @@ def check_options(
             raise InvalidArgument(f"{name}={value} is above {limit}: give at most that")
 
 
-def as_tensor(value: Any) -> Tensor:
+class CheckedOptions:
+    """A dataclass that refuses options out of range, see `check_options`, when it is made."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+def as_tensor(value: object) -> Tensor:
     """Return a tensor as it is, and an array or a data frame as a tensor, in the same memory unless
     it runs backwards or must not be written to, which torch refuses or warns of.
     """
     import numpy as np
     import torch
 
-    if not isinstance(value, torch.Tensor):
-        value = np.require(value, requirements="W")
-        if min(value.strides, default=0) < 0:
-            value = value.copy()
-    return torch.as_tensor(value)
+    if isinstance(value, torch.Tensor):
+        return value
+    array = np.require(value, requirements="W")
+    return torch.as_tensor(array.copy() if min(array.strides, default=0) < 0 else array)
 
 
-def check_tensor(name: str, value: Any, shape: str | None) -> Tensor:
+def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
     """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as
     ``"(n, m)"``, names.
 
@@ -150,7 +163,7 @@ def check_tensor(name: str, value: Any, shape: str | None) -> Tensor:
     raise InvalidArgument(f"{name} {problem}")
 
 
-def check_scalar(name: str, value: Any) -> Tensor:
+def check_scalar(name: str, value: object) -> Tensor:
     """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of
     one real number.
     """
@@ -174,8 +187,8 @@ def check_nonzero(name: str, tensor: Tensor) -> None:
 
 def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Raise InvalidArgument if two tensors differ in dtype or device."""
-    for kind in ("dtype", "device"):
-        mine, theirs = getattr(tensor, kind), getattr(other, kind)
+    pairs = {"dtype": (tensor.dtype, other.dtype), "device": (tensor.device, other.device)}
+    for kind, (mine, theirs) in pairs.items():
         if mine != theirs:
             raise InvalidArgument(
                 f"{name} and {other_name} differ in {kind} ({mine} and {theirs}): convert one, e.g."

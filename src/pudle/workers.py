@@ -22,7 +22,6 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -41,11 +40,13 @@ from signal import (
     strsignal,
 )
 from time import monotonic, sleep
-from typing import Any, NamedTuple, Self
-
-from msgspec import msgpack
+from typing import Any, Generic, NamedTuple, Self, TypeVar, TypeVarTuple
 
 from .errors import PudleError, first_line
+
+T = TypeVar("T")
+Key = TypeVar("Key")
+Arguments = TypeVarTuple("Arguments")
 
 #: One thread per process, whichever library does the arithmetic; jax reads NPROC.
 ONE_THREAD = dict.fromkeys(
@@ -61,8 +62,6 @@ MOST_WAITING = 1e6
 NOT_STARTED = 127
 #: Looks at a session: a process may start another one between the look and its end.
 ROUNDS = 3
-#: The most bytes that a copy may send.
-MOST_BYTES = 1 << 30
 #: Errors of a connection whose other end is closed.
 _CLOSED = EOFError, OSError
 #: More file descriptors than a supervisor has open.
@@ -72,7 +71,7 @@ MOST_OPEN = 4096
 class _Ending:
     """Something that is ended when its context is left."""
 
-    end: Callable[[], Any]
+    end: Callable[[], object]
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +99,7 @@ class Process(_Ending):
 
     def __init__(
         self,
-        target: Sequence[Any] | Callable[[], Any],
+        target: Sequence[str | Path] | Callable[[], object],
         outputs: Sequence[int] = (),
         *,
         cwd: Path | None = None,
@@ -113,28 +112,45 @@ class Process(_Ending):
         call = pickle.dumps(target) if callable(target) else [os.fspath(each) for each in target]
         with theirs, its_talk:
             _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
-        _send(self.connection, call, cwd or Path.cwd(), dict(env or os.environ), sys.path, module)
+        folder, variables = cwd or Path.cwd(), dict(env or os.environ)
+        _send(self.connection, _Request(call, folder, variables, sys.path, module))
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
         try:
             if self.code is None and self.connection.poll(timeout):
-                (self.code,) = _receive(self.connection)
+                self.code = _receive(self.connection)
         except _CLOSED:  # it was left, or the supervisor itself was killed
             self.code = -SIGKILL
+        return self.code
+
+    def died(self) -> int | None:
+        """Return the exit code of a process that has closed its connection, which it does last."""
+        self.wait(1.0)
+        self.end()
         return self.code
 
     def end(self) -> None:
         """End the process with all that it started, and wait for that."""
         if self.code is None:
             with suppress(OSError):
-                _send(self.connection)
+                _send(self.connection, None)
             self.wait()
         self.connection.close()
         self.talk.close()
 
 
-def _send(connection: Connection, *message: Any) -> None:
+class _Request(NamedTuple):
+    """What the supervisor is asked to start: a command, or a pickled call."""
+
+    call: list[str] | bytes
+    cwd: Path
+    env: dict[str, str]
+    path: list[str]
+    module: str
+
+
+def _send(connection: Connection, message: object) -> None:
     # The connection's own pickler would share the memory of tensors, which ends with a process.
     connection.send_bytes(pickle.dumps(message))
 
@@ -144,7 +160,7 @@ def _receive(connection: Connection) -> Any:
 
 
 def run(
-    command: Sequence[Any], *, cwd: Path | None = None, env: dict[str, str] | None = None
+    command: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, which has nothing to read, to its end and keep what it prints.
 
@@ -163,7 +179,7 @@ def run(
 
 
 @contextmanager
-def run_at_end(script: str, *arguments: Any) -> Generator[None]:
+def run_at_end(script: str, *arguments: str | Path) -> Generator[None]:
     """Run a shell script when the context is left, also if this process is killed meanwhile."""
     # The script waits for the end of its input, which is that of this process at the latest.
     command = ["sh", "-c", f"cat > /dev/null; {script}", "sh", *map(str, arguments)]
@@ -171,31 +187,30 @@ def run_at_end(script: str, *arguments: Any) -> Generator[None]:
         yield
 
 
-Function = Callable[..., Any]
-
-
-class Job(NamedTuple):
+class Job(NamedTuple, Generic[Key, T]):
     """A call for a worker, picklable, and the seconds that it may take.
 
     The caller knows it by its `key`, which stays here.
     """
 
-    function: Function
-    arguments: tuple[Any, ...]
+    function: Callable[..., T]
+    arguments: tuple[object, ...]
     timeout: float
-    key: Any = None
+    key: Key
 
 
-class Outcome(NamedTuple):
+class Outcome(NamedTuple, Generic[T]):
     """How a job ended: its result, or a status that is not ok with a reason, and the parts kept."""
 
-    result: Any
+    result: T
     status: str = "ok"
     reason: str = ""
     parts: Sequence[Any] = ()
 
 
-_Outcomes = Generator[tuple[Any, Outcome]]
+def _failed(status: str, reason: str, parts: Sequence[Any] = ()) -> Outcome[Any]:
+    # It fits any job: who reads a result has looked at the status.
+    return Outcome(None, status, reason, parts)
 
 
 class _OutOfTime(PudleError):
@@ -210,10 +225,10 @@ class _OutOfTime(PudleError):
 
 
 #: Tells a worker's parent the kind of a message, and its content.
-_TELL: ContextVar[Callable[[str, Any], None]] = ContextVar("tell", default=lambda *_: None)
+_TELL: ContextVar[Callable[[str, object], None]] = ContextVar("tell", default=lambda *_: None)
 
 
-def keep(part: Any) -> None:
+def keep(part: object) -> None:
     """Keep a part of the result of the job that is being carried out, should the rest fail."""
     _TELL.get()("part", part)
 
@@ -252,7 +267,7 @@ class Pool(_Ending):
         self.size, self.start = size, start
         self.idle: list[Process] = []
 
-    def run(self, jobs: Iterable[Job]) -> _Outcomes:
+    def run(self, jobs: Iterable[Job[Key, T]]) -> Generator[tuple[Key, Outcome[T]]]:
         """Yield the key and the outcome of every job, in the order in which they end."""
         busy: set[Process] = set()
         with ThreadPoolExecutor(self.size) as threads:
@@ -265,13 +280,14 @@ class Pool(_Ending):
                 for process in [*busy]:
                     process.connection.close()  # which ends it
 
-    def call(self, timeout: float, function: Function, *arguments: Any) -> Outcome:
+    def call(
+        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
+    ) -> Outcome[T]:
         """Carry out one job, and return its outcome."""
-        ((_, outcome),) = self.run([Job(function, arguments, timeout)])
+        ((_, outcome),) = self.run([Job(function, arguments, timeout, None)])
         return outcome
 
-    def _carry_out(self, job: Job, busy: set[Process]) -> Outcome:
-        parts = []
+    def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
         try:
             process = self.idle.pop()
         except IndexError:
@@ -282,25 +298,11 @@ class Pool(_Ending):
             )
         busy.add(process)
         try:
-            _send(process.talk, job.function, job.arguments)
-            deadline = monotonic() + START + job.timeout
-            while process.talk.poll(min(deadline - monotonic(), MOST_WAITING)):
-                kind, content = _receive(process.talk)
-                if kind == "started":
-                    deadline = monotonic() + job.timeout
-                elif kind == "part":
-                    parts.append(content)
-                else:
-                    self.idle.append(process)
-                    return content._replace(parts=parts)
-            process.end()
-            return Outcome(None, *failure(_OutOfTime(job.timeout)), parts)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            process.wait(1.0)
-            process.end()
-            return Outcome(None, *_death(process.code), parts)
+            return _answer(process, (job.function, job.arguments), job.timeout)
         finally:
             busy.discard(process)
+            if process.code is None:
+                self.idle.append(process)
 
     def end(self) -> None:
         # A worker ends by itself when nothing more comes.
@@ -311,22 +313,51 @@ class Pool(_Ending):
             process.end()
 
 
+def _answer(process: "Process | Copy[T]", message: object, timeout: float) -> Outcome[Any]:
+    """Return the outcome of a job that a process is sent, which is ended where it takes too
+    long.
+    """
+    parts: list[object] = []
+    try:
+        _send(process.talk, message)
+        deadline = monotonic() + START + timeout
+        while process.talk.poll(min(deadline - monotonic(), MOST_WAITING)):
+            kind, content = _receive(process.talk)
+            if kind == "started":
+                deadline = monotonic() + timeout
+            elif kind == "part":
+                parts.append(content)
+            else:
+                outcome: Outcome[Any] = content
+                return outcome._replace(parts=parts)
+        process.end()
+        return _failed(*failure(_OutOfTime(timeout)), parts)
+    except (EOFError, OSError, pickle.UnpicklingError):
+        return _failed(*_death(process.died()), parts)
+
+
 class Here:
     """This process as the only worker, for objects that no other could make: a job is out of time
     only when it keeps a part.
     """
 
-    def run(self, jobs: Iterable[Job]) -> _Outcomes:
+    def run(self, jobs: Iterable[Job[Key, T]]) -> Generator[tuple[Key, Outcome[T]]]:
         """Yield the key and the outcome of every job."""
         for job in jobs:
             yield job.key, _carried_out(job)
 
+    def call(
+        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
+    ) -> Outcome[T]:
+        """Carry out one job, and return its outcome."""
+        return _carried_out(Job(function, arguments, timeout, None))
 
-def _carried_out(job: Job) -> Outcome:
-    parts = []
+
+def _carried_out(job: Job[Key, T]) -> Outcome[T]:
+    parts: list[object] = []
     end = monotonic() + job.timeout
 
-    def keep_in_time(kind: str, content: Any) -> None:
+    def keep_in_time(kind: str, content: object) -> None:
         if kind == "part":
             parts.append(content)
             if monotonic() > end:
@@ -336,7 +367,7 @@ def _carried_out(job: Job) -> Outcome:
     try:
         return Outcome(job.function(*job.arguments), parts=parts)
     except Exception as error:  # noqa: BLE001  # whatever breaks in a job is its outcome
-        return Outcome(None, *failure(error), parts)
+        return _failed(*failure(error), parts)
     finally:
         _TELL.reset(token)
 
@@ -345,18 +376,29 @@ def work() -> None:
     """Carry out jobs of the process that asked for this one, until it closes the connection."""
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    tell = partial(_send, connection)
+    # Unpickling imports what is needed, which takes seconds.
+    _serve(connection, pickle.loads)
+
+
+def _serve(
+    connection: Connection, unpack: Callable[[bytes], tuple[Callable[..., object], Any]]
+) -> None:
+    """Carry out every job that comes, a function and its arguments when it is unpacked."""
+
+    def tell(kind: str, content: object) -> None:
+        # So it stays: the two ends may be of two commits.
+        _send(connection, (kind, content))
+
     _TELL.set(tell)
     with suppress(*_CLOSED):
         while True:
             job = connection.recv_bytes()
             try:
-                # Unpickling imports what is needed, which takes seconds.
-                function, arguments = pickle.loads(job)
+                function, arguments = unpack(job)
                 tell("started", None)
                 tell("done", Outcome(function(*arguments)))
             except BaseException as error:  # noqa: BLE001  # whatever ends a job is its outcome
-                tell("done", Outcome(None, *failure(error)))
+                tell("done", _failed(*failure(error)))
 
 
 def _death(code: int | None) -> tuple[str, str]:
@@ -386,12 +428,6 @@ def return_freed_memory(*, at_once: bool = False) -> None:
             library.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD
 
 
-def _set_on_linux(option: int, value: int) -> None:
-    """Set an option of this process, by its number, on a system that knows it."""
-    with suppress(AttributeError):
-        ctypes.CDLL(None).prctl(option, value)
-
-
 def limit_memory() -> None:
     """Let this process take no more than half of the machine's memory: what asks for more gets a
     MemoryError, and nothing else on the machine suffers.
@@ -401,15 +437,13 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-class Copy(_Ending):
+class Copy(_Ending, Generic[T]):
     """A copy of this process that calls a function whenever it is asked; it ends with this process,
     or when the context is left.
-
-    It may run anybody's code: what it sends, plain values and bytes, is not unpickled.
     """
 
-    def __init__(self, function: Function) -> None:
-        self.connection, theirs = Pipe()
+    def __init__(self, function: Callable[..., T]) -> None:
+        self.talk, theirs = Pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns of other threads, whose locks a copy would find locked: those here
             # only wait.
@@ -418,41 +452,21 @@ class Copy(_Ending):
             self.number = os.fork()
         if not self.number:
             try:
-                _set_on_linux(1, SIGKILL)  # PR_SET_PDEATHSIG
-                _TELL.set(lambda *_: None)
-                while True:
-                    arguments = _receive(theirs)
-                    try:
-                        content = _packed(function(*arguments))
-                    except (Exception, SystemExit) as error:  # noqa: BLE001  # is an outcome
-                        content = _packed(None, *failure(error))
-                    theirs.send_bytes(content)
+                with suppress(AttributeError):  # another system than Linux
+                    ctypes.CDLL(None).prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
+                _serve(theirs, lambda arguments: (function, pickle.loads(arguments)))
             finally:
                 # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
                 os._exit(1)
         theirs.close()
 
-    def ask(self, *arguments: Any, timeout: float = MOST_WAITING) -> Outcome:
+    def ask(self, *arguments: object, timeout: float = MOST_WAITING) -> Outcome[T]:
         """Return the outcome of a call, which ends the copy where it takes too long."""
-        try:
-            _send(self.connection, *arguments)
-            timeout = min(timeout, MOST_WAITING)
-            if self.connection.poll(timeout):
-                # Half a message may be all that comes.
-                late = threading.Timer(timeout, os.kill, (self.number, SIGKILL))
-                late.start()
-                try:
-                    return msgpack.decode(self.connection.recv_bytes(MOST_BYTES), type=Outcome)
-                finally:
-                    late.cancel()
-            self.end()
-            return Outcome(None, *failure(_OutOfTime(timeout)))
-        except _CLOSED:
-            return Outcome(None, *_death(self.end()))
+        return _answer(self, arguments, timeout)
 
     def end(self) -> int:
         """End the copy, if it has not ended, and return its exit code then."""
-        self.connection.close()
+        self.talk.close()
         if not self.number:
             return 0
         os.kill(self.number, SIGKILL)
@@ -460,40 +474,10 @@ class Copy(_Ending):
         self.number = 0
         return os.waitstatus_to_exitcode(status)
 
-
-def _packed(*outcome: Any) -> bytes:
-    # numpy's numbers become Python's.
-    return msgpack.encode(Outcome(*outcome), enc_hook=lambda value: value.item())
+    died = end
 
 
-def _children() -> set[int]:
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(number) for each in lists for number in each.read_text().split()}
-
-
-@contextmanager
-def adopting() -> Generator[None]:
-    """Kill, and wait for, all that processes of this context leave behind, also in sessions of
-    their own: on Linux they become children of this process.
-    """
-    others = _children()
-    _set_on_linux(36, 1)  # PR_SET_CHILD_SUBREAPER
-    try:
-        yield
-    finally:
-        while left := _children() - others:
-            for number in left:
-                os.kill(number, SIGKILL)
-                os.waitpid(number, 0)
-        _set_on_linux(36, 0)
-
-
-def children_seconds() -> float:
-    """Return the processor time of all that was waited for, as the system counts it."""
-    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-
-
-def run_in_copy(function: Function, *arguments: Any) -> Outcome:
+def run_in_copy(function: Callable[[*Arguments], T], *arguments: *Arguments) -> Outcome[T]:
     """Return the outcome of one call in a copy of this process."""
     with Copy(lambda: function(*arguments)) as copy:
         return copy.ask()
@@ -512,8 +496,8 @@ class _Control:
             if self.process is None or self.process.poll() is not None:
                 self.socket, theirs = socket.socketpair()
                 program = (
-                    f"import sys; sys.path[:] = {sys.path!r}; from pudle.workers import _supervise;"
-                    f" _supervise({theirs.fileno()}, {os.getpid()})"
+                    f"import sys; sys.path[:] = {sys.path!r}; from pudle import workers;"
+                    f" workers._Supervisor({theirs.fileno()}, {os.getpid()}).serve()"
                 )
                 # Ctrl-C in the terminal reaches this process alone, which decides.
                 with theirs:
@@ -536,7 +520,7 @@ class _Control:
         if self.process:
             self.socket.close()
             self.process.returncode = 0  # or it would warn that nobody waits for it
-        self.__init__()  # type: ignore[misc]
+        self.lock, self.process = threading.Lock(), None
 
 
 _CONTROL = _Control()
@@ -544,74 +528,79 @@ atexit.register(_CONTROL.close)
 os.register_at_fork(after_in_child=_CONTROL.forget)
 
 
-def _supervise(descriptor: int, parent: int) -> None:
-    """Start and end processes for a parent, at the other end of a socket, until it has ended."""
-    control = socket.socket(fileno=descriptor)
-    #: The number of each process by its connection.
-    processes: dict[Connection, int] = {}
+class _Supervisor:
+    """Starts and ends processes for a parent, at the other end of a socket, until it has ended."""
 
-    def conclude(connection: Connection, asked: bool) -> None:
+    def __init__(self, descriptor: int, parent: int) -> None:
+        self.control, self.parent = socket.socket(fileno=descriptor), parent
+        #: The number of each process by its connection.
+        self.processes: dict[Connection, int] = {}
+
+    def serve(self) -> None:
+        """Wait for requests, for connections that are closed, and for processes that end."""
+        woken, wake = socket.socketpair()
+        wake.setblocking(False)
+        set_wakeup_fd(wake.fileno())
+        signal(SIGCHLD, lambda *_: None)
+        signal(SIGALRM, self.check_parent)
+        signal(SIGINT, SIG_IGN)
+        signal(SIGTERM, SIG_IGN)
+        while True:
+            ready = wait([self.control, woken, *self.processes])
+            if self.control in ready:
+                self.start()
+            if woken in ready:
+                woken.recv(64)
+            for connection in [*self.processes]:
+                self.conclude(connection, asked=connection in ready)
+
+    def start(self) -> None:
+        """Start what the parent asks for, or end all where it has ended."""
+        message, descriptors, *_ = socket.recv_fds(self.control, 1, 8)
+        if not message:
+            self.finish()
+        first, *streams = descriptors
+        connection = Connection(first)
+        with suppress(*_CLOSED):  # the parent has just been killed
+            request: _Request = _receive(connection)
+            self.load(request.module)
+            self.processes[connection] = _forked(streams, request)
+        for stream in streams:
+            os.close(stream)
+
+    def load(self, module: str) -> None:
+        """Import a module, of this package alone: no other code may run here."""
+        if module.partition(".")[0] == __package__ and module not in sys.modules:
+            # This takes seconds, in which the parent may end.
+            setitimer(ITIMER_REAL, TICK, TICK)
+            with suppress(Exception):  # the process itself will say what is wrong
+                importlib.import_module(module)
+            setitimer(ITIMER_REAL, 0)
+
+    def conclude(self, connection: Connection, asked: bool) -> None:
         """Say that a process has ended, which it does now if that is `asked` for."""
-        process = processes[connection]
+        process = self.processes[connection]
         if asked:
             os.kill(process, SIGKILL)
         done, status = os.waitpid(process, 0 if asked else os.WNOHANG)
         if done:
             _end_session(process)
-            del processes[connection]
+            del self.processes[connection]
             with suppress(OSError), connection:
                 _send(connection, os.waitstatus_to_exitcode(status))
 
-    def finish() -> None:
+    def check_parent(self, *_: object) -> None:
+        if os.getppid() != self.parent:
+            self.finish()
+
+    def finish(self) -> None:
         """End all processes, and this one."""
-        for connection in [*processes]:
-            conclude(connection, asked=True)
+        for connection in [*self.processes]:
+            self.conclude(connection, asked=True)
         os._exit(0)
 
-    def check_parent(*_: object) -> None:
-        if os.getppid() != parent:
-            finish()
 
-    woken, wake = socket.socketpair()
-    wake.setblocking(False)
-    set_wakeup_fd(wake.fileno())
-    signal(SIGCHLD, lambda *_: None)
-    signal(SIGALRM, check_parent)
-    signal(SIGINT, SIG_IGN)
-    signal(SIGTERM, SIG_IGN)
-    while True:
-        ready = wait([control, woken, *processes])
-        if control in ready:
-            message, descriptors, *_ = socket.recv_fds(control, 1, 8)
-            if not message:
-                finish()
-            first, *streams = descriptors
-            connection = Connection(first)
-            with suppress(*_CLOSED):  # the parent has just been killed
-                *request, module = _receive(connection)
-                # None but this package's own modules may run here.
-                if module.partition(".")[0] == __package__ and module not in sys.modules:
-                    # This takes seconds, in which the parent may end.
-                    setitimer(ITIMER_REAL, TICK, TICK)
-                    with suppress(Exception):  # the process itself will say what is wrong
-                        importlib.import_module(module)
-                    setitimer(ITIMER_REAL, 0)
-                processes[connection] = _forked(streams, *request)
-            for stream in streams:
-                os.close(stream)
-        if woken in ready:
-            woken.recv(64)
-        for connection in [*processes]:
-            conclude(connection, asked=connection in ready)
-
-
-def _forked(
-    streams: Sequence[int],
-    call: list[str] | bytes,
-    cwd: Path,
-    env: dict[str, str],
-    path: list[str],
-) -> int:
+def _forked(streams: Sequence[int], request: _Request) -> int:
     """Return the number of a new process that does what is asked for."""
     if number := os.fork():
         return number
@@ -624,14 +613,14 @@ def _forked(
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
         os.closerange(3, MOST_OPEN)
-        os.chdir(cwd)
-        if isinstance(call, list):
-            os.execvpe(call[0], call, env)
+        os.chdir(request.cwd)
+        if isinstance(request.call, list):
+            os.execvpe(request.call[0], request.call, request.env)
         os.environ.clear()
-        os.environ.update(env)
-        sys.path[:] = path
+        os.environ.update(request.env)
+        sys.path[:] = request.path
         importlib.invalidate_caches()
-        pickle.loads(call)()
+        pickle.loads(request.call)()
         code = 0
     except OSError as error:
         os.write(2, f"{error.strerror or error}\n".encode())

@@ -26,7 +26,7 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero
             [
                 "Nothing meets the requirement (error 1e-3)",
                 "Closest: alternating with ",
-                "no training: there is no advice to try",
+                "No training: there is no advice to try",
             ],
         ),
     ],

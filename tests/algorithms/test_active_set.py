@@ -3,7 +3,6 @@ precision and certified gradients.
 """
 
 import dataclasses
-import functools
 
 import numpy as np
 import oracles
@@ -11,7 +10,7 @@ import pytest
 import tolerances
 import torch
 from comparisons import refusal
-from examples import arrays_of, penalty_selection, ridge_problem, sparse_problem
+from examples import arrays_of, penalty_selection, sparse_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +18,6 @@ import pudle
 from pudle import kernel_choice
 from pudle.algorithms import ActiveSet, CoordinateDescent
 from pudle.algorithms.algorithm import run_layers
-from pudle.algorithms.unrolling import differentiable
 from pudle.bench.cases import PROFILES
 
 #: Violation of the optimality conditions and rise of the objective that rounding explains, in
@@ -142,18 +140,10 @@ def test_the_kernel_takes_the_steps_of_the_torch_path(solver, shape, dtype):
     assert torch.allclose(later[5].codes, mine.at(12), rtol=0, atol=1e-5)
 
 
-def test_what_it_does_not_solve_is_refused():
+def test_it_needs_no_step():
     problem, solver = sparse_problem(), ActiveSet()
     pudle.make_estimator("analytic").estimate(problem, solver, 9)
     assert "lipschitz_constant" not in vars(problem)
-    for name in ("backprop", "forward"):
-        call = pudle.make_estimator(name).estimate
-        text = refusal(lambda call=call: call(problem, solver, 9), pudle.UnsupportedProblem)
-        assert "active_set solves" in text and "analytic" in text and "ista" in text
-    live, _ = differentiable(problem)
-    layer = functools.partial(solver.advance, live, solver.start(live), 1.0)
-    assert "analytic" in refusal(layer, pudle.UnsupportedProblem)
-    assert "ista" in refusal(lambda: solver.run(ridge_problem(), 3), pudle.UnsupportedProblem)
     assert "leave them out" in refusal(lambda: ActiveSet(step=0.1))
 
 

@@ -184,12 +184,10 @@ def test_every_door(algorithm, options, dtype, n, limit, tolerance, monkeypatch)
             return results
         states = algorithm.run(problem, 30, keep=range(25, 31)).states
         ordered = [states[t] for t in range(25, 31)]
-        windows = unrolling.window_gradients(problem, algorithm, 30, [1, 4, 29, 50])
         return [
             *results,
             states[30].codes,
             states[30].point,
-            *(gradient for gradient, _ in windows),
             *unrolling.reverse_accumulation(problem, algorithm, ordered, by),
             estimate("checkpointed", problem, algorithm, 30).gradient,
         ]

@@ -8,8 +8,10 @@ from comparisons import refusal
 import pudle
 from pudle import names
 from pudle.measuring.case import Case
-from pudle.measuring.measurement import measure
-from pudle.measuring.run import Task
+from pudle.measuring.options import Options
+from pudle.measuring.results.reference import CaseReference
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Work
 from pudle.measuring.selection import select
 from pudle.measuring.store import Store
 
@@ -89,12 +91,12 @@ def test_its_scores_are_those_of_the_closed_form(folder):
     case = Case(
         "own", "own.py", "iteration", "linear", seeds=(0, 1), depths=(3, 60), targets=("limit",)
     )
-    record = measure(case, "backprop", Store(folder / "store", "quick"))
+    record = Scores(case, "backprop").measure(Store(folder / "store", "quick"))
     assert record.status == "ok"
     # What is stored can be copied to another place.
     stored = [path.read_bytes() for path in (folder / "store").rglob("*") if path.is_file()]
     assert len(stored) == 3 and not any(str(folder).encode() in content for content in stored)
-    errors = {(row["seed"], row["depth"]): row["relative_error"] for row in record.scores}
+    errors = {(row.seed, row.depth): row.relative_error for row in record.scores}
     for seed in (0, 1):
         assert errors[seed, 3] == pytest.approx(2.0**-3, rel=1e-9)
         assert errors[seed, 60] < 1e-9
@@ -102,20 +104,17 @@ def test_its_scores_are_those_of_the_closed_form(folder):
 
 def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
     profile = names.list_profiles()["quick"]
-    chosen = select(profile, datasets=["own.py"], seeds=2)
+    chosen = select(profile, Options(datasets=("own.py",), seeds=2))
     assert {(case.algorithm, case.loss, case.targets) for case in chosen.cases} == {
         ("iteration", "square", ("limit",)),
         ("iteration", "linear", ("limit",)),
     }
-    with pytest.raises(
-        pudle.InvalidArgument,
-        match="wrong gives no problem but int: return one, such as pudle.FixedPoint",
+    for name, reason in (
+        ("wrong", "wrong gives no problem but int: return one, such as pudle.FixedPoint"),
+        ("unseeded", "another problem when it draws again with the same seed"),
     ):
-        select(profile, datasets=["own.py:wrong"])
-    with pytest.raises(
-        pudle.InvalidArgument, match="another problem when it draws again with the same seed"
-    ):
-        select(profile, datasets=["own.py:unseeded"])
+        with pytest.raises(pudle.InvalidArgument, match=reason):
+            select(profile, Options(datasets=(f"own.py:{name}",)))
 
 
 def test_a_path_is_part_of_the_key_and_travels(folder):
@@ -124,11 +123,8 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
     assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
     case = Case("table", names.text(dataset), "ista", "own", (0,), (1,))
     store = Store(folder / "store", "quick")
-    sent = {
-        path.name
-        for path, travels in Task("reference", "", (case, 0, "exact"), store, 1.0).input_files
-        if travels
-    }
+    files = Work("", [CaseReference(case, 0, "exact")], store, 1.0, print).input_files
+    sent = {path.name for path, travels in files if travels}
     assert sent == {"own.py", "rows.npy"}
     before = store.path(case, "backprop")
     np.save(folder / "rows.npy", np.ones((2, 3)))

@@ -1,6 +1,4 @@
-"""The approximations on fixed points: closed forms of a linear step, and a refusal where a method
-needs symmetry.
-"""
+"""The approximations on fixed points: closed forms of a linear step."""
 
 import numpy as np
 import pytest
@@ -68,10 +66,3 @@ def test_nystrom_at_full_rank_is_the_solve_of_a_symmetric_system():
     solution = np.linalg.solve(np.eye(SIZE) - SYMMETRIC, codes - TARGET + THETA)
     estimate = gradient("nystrom(rank=5, regularization=1e-9)", SYMMETRIC, 4)
     assert relative(estimate, codes + FORCING.T @ solution) < 1e-8
-
-
-def test_nystrom_refuses_a_system_that_is_not_symmetric():
-    with pytest.raises(
-        pudle.UnsupportedProblem, match="the Jacobian of this step is none: use fixed_point"
-    ):
-        gradient("nystrom", GENERAL, 4)

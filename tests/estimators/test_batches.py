@@ -4,7 +4,6 @@ and autograd.
 
 import pytest
 import torch
-from convolutions import replaced
 from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem
 
 import pudle
@@ -42,11 +41,6 @@ def test_batches_of_any_size_give_the_gradient_of_all_samples(kind):
 def test_what_cannot_be_split_or_joined_is_refused():
     problem, estimator = sparse_problem(), pudle.make_estimator("backprop")
 
-    class Whole(type(problem)):
-        per_sample = ()
-
-    with pytest.raises(pudle.UnsupportedProblem, match="Whole cannot be split into batches"):
-        next(split(replaced(problem, Whole), 3))
     with pytest.raises(pudle.InvalidArgument, match="size"):
         next(split(problem, 0))
     with pytest.raises(pudle.InvalidArgument, match="problems is empty"):

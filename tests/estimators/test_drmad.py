@@ -7,8 +7,8 @@ import pytest
 import tolerances
 from comparisons import relative
 from estimator_specs import VISIBLE, on
+from oracles import TINY, form_of
 
-from pudle.conformance.closed_forms import TINY
 from pudle.conformance.specimens import named, specimens
 
 DEPTH = 12
@@ -18,7 +18,8 @@ def derivative_on_the_line(specimen, direction):
     """Carry a tangent forward through layers that are linearized on the line, with steps into the
     complex plane.
     """
-    form, theta = specimen.form, specimen.form.theta + 1j * TINY * direction
+    form = form_of(specimen)
+    theta = form.theta + 1j * TINY * direction
     states = [form.state(depth) for depth in range(DEPTH + 1)]
     first, last = states[0], states[-1]
     tangents = np.zeros((2, *last.codes.shape))
@@ -42,7 +43,7 @@ def derivative_on_the_line(specimen, direction):
 )
 def test_layers_are_differentiated_on_the_line(specimen):
     gradient = on(specimen, "drmad", DEPTH).gradient.numpy()
-    assert relative(gradient, specimen.form.unrolled(DEPTH)) > VISIBLE, (
+    assert relative(gradient, form_of(specimen).unrolled(DEPTH)) > VISIBLE, (
         "the codes are not on the line"
     )
     direction = np.random.default_rng(0).standard_normal(gradient.shape)
@@ -57,7 +58,7 @@ def test_the_error_falls_as_one_over_the_depth_where_the_loss_keeps_its_derivati
     """
     specimen = named("ridge", "linear")
     errors = [
-        relative(on(specimen, "drmad", depth).gradient, specimen.form.unrolled(depth))
+        relative(on(specimen, "drmad", depth).gradient, form_of(specimen).unrolled(depth))
         for depth in (200, 400)
     ]
     assert 1.8 < errors[0] / errors[1] < 2.2

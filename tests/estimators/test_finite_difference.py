@@ -47,10 +47,7 @@ def test_asymmetry_reports_kinks(ridge):
     assert estimate("finite_difference", ridge, pudle.Ista()).diagnostics["asymmetry"] < 1e-5
 
 
-def test_too_many_evaluations_are_refused():
+def test_as_many_evaluations_as_the_budget_says_are_accepted():
     spec = "finite_difference(max_evaluations={})"
-    with pytest.raises(pudle.UnsupportedProblem, match="433.*=101.*directions=50 or.*backprop"):
-        estimate(spec.format(101), sparse_problem(), pudle.Ista())
-    accepted = spec.format("101, directions=50")
-    estimate(accepted, sparse_problem(), pudle.Ista(), 2)
+    estimate(spec.format("101, directions=50"), sparse_problem(), pudle.Ista(), 2)
     estimate(spec.format(3), ridge_problem(), pudle.Ista(), 2)

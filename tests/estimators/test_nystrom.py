@@ -7,9 +7,9 @@ import pytest
 import tolerances
 from comparisons import relative
 from estimator_specs import on
+from oracles import TINY, derivative, form_of
 
 from pudle import streams
-from pudle.conformance.closed_forms import TINY, derivative
 from pudle.conformance.specimens import specimens
 
 DEPTH = 60
@@ -17,7 +17,7 @@ DEPTH = 60
 
 def low_rank_gradient(specimen, rank, regularization, seed=0):
     """Return the estimate with plain inverses and pseudo-inverses, sample by sample."""
-    model, codes = specimen.form, specimen.form.codes(DEPTH)
+    model, codes = form_of(specimen), form_of(specimen).codes(DEPTH)
     matrix, penalty, l2_penalty = model.parts(model.theta)
     hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
     order = streams.generator(seed, "estimator nystrom").permutation(matrix.shape[1])
@@ -39,7 +39,7 @@ def low_rank_gradient(specimen, rank, regularization, seed=0):
         residual = (codes @ matrix.T - model.observations) @ matrix
         return ((residual + l2_penalty * codes + penalty * np.sign(codes)) * solution).sum()
 
-    return specimen.form.unrolled(DEPTH, 0) - derivative(contracted, model.theta)
+    return model.unrolled(DEPTH, 0) - derivative(contracted, model.theta)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Persistent evolution strategies: each sample in numpy, and its spread."""
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 from comparisons import relative
@@ -10,7 +11,7 @@ from pudle import streams
 from pudle.conformance.specimens import named
 
 SPECIMEN = named("sparse coding", "reconstruction")
-FORM = SPECIMEN.form
+FORM = oracles.form_of(SPECIMEN)
 
 
 def estimate(spec, depth=8):

@@ -3,19 +3,19 @@ in a limit.
 """
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 from comparisons import relative
 from estimator_specs import on
 
 import pudle
-from pudle.conformance.closed_forms import derivative
 from pudle.conformance.specimens import named
 
 #: Its codes converge to rounding within 600 layers, and the reconstruction loss keeps its
 #: derivative in them.
 SPECIMEN = named("square", "reconstruction")
-FORM = SPECIMEN.form
+FORM = oracles.form_of(SPECIMEN)
 DAMPINGS = pytest.mark.parametrize("count, damping", [(1, 0.5), (4, 0.7), (3, 1.0)])
 
 
@@ -44,7 +44,7 @@ def test_unrolling_is_the_derivative_of_the_damped_layers(count, damping):
             at = damping * layer(at, theta) + (1 - damping) * at
         return (at * slope_at(codes)).sum()
 
-    expected = SPECIMEN.form.unrolled(5, 0) + derivative(contracted, FORM.theta)
+    expected = FORM.unrolled(5, 0) + oracles.derivative(contracted, FORM.theta)
     actual = estimate(f"phantom(steps={count}, damping={damping})", 5)
     assert relative(actual, expected) < tolerances.COMPLEX_STEP
 
@@ -59,6 +59,8 @@ def test_neumann_form_is_the_damped_series(count, damping):
     for _ in range(count - 1):
         term = damping * (mask * term) @ contraction + (1 - damping) * term
         total = total + term
-    series = derivative(lambda theta: (layer(codes, theta) * damping * total).sum(), dictionary)
+    series = oracles.derivative(
+        lambda theta: (layer(codes, theta) * damping * total).sum(), dictionary
+    )
     actual = estimate(f"phantom_neumann(terms={count}, damping={damping})", 5)
-    assert relative(actual, SPECIMEN.form.unrolled(5, 0) + series) < tolerances.COMPLEX_STEP
+    assert relative(actual, FORM.unrolled(5, 0) + series) < tolerances.COMPLEX_STEP

@@ -3,6 +3,7 @@
 import torch
 from comparisons import relative
 from estimator_specs import on
+from oracles import form_of
 from tolerances import CLOSED_FORM
 
 from pudle import streams
@@ -14,7 +15,7 @@ def test_es_single_is_the_same_for_a_loss_at_the_end():
     estimate is this one.
     """
     specimen, scale = named("sparse coding", "reconstruction"), 0.05
-    form, total = specimen.form, 0.0
+    form, total = form_of(specimen), 0.0
     random = streams.generator(2, "estimator spsa")
     for _ in range(4):
         direction = random.standard_normal(form.theta.shape)

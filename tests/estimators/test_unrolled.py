@@ -1,18 +1,12 @@
-"""Backpropagation, forward mode and checkpointing compute one derivative; their costs differ."""
+"""Forward mode, where warnings are errors."""
 
 import warnings
 
-import pytest
 from estimator_specs import estimate
 from examples import sparse_problem
 from torch.autograd import forward_ad
 
 import pudle
-
-
-def test_forward_refuses_a_jacobian_beyond_its_budget():
-    with pytest.raises(pudle.UnsupportedProblem, match="155520 entries.*=1000.*use backprop"):
-        estimate("forward(max_jacobian_entries=1000)", sparse_problem(), pudle.Ista())
 
 
 def test_forward_mode_warns_of_nothing_where_warnings_are_errors(monkeypatch):

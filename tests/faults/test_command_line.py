@@ -106,12 +106,11 @@ def typed(tmp_path, monkeypatch, capfd):
     start.
     """
     from pudle.advising.search import Search
-    from pudle.conformance import command
+    from pudle.conformance import check_command
     from pudle.learning.denoising import DenoisingBaseline, DenoisingExperiment
     from pudle.learning.learner import Learner
     from pudle.measuring import run
     from pudle.measuring.commits.pair import CommitPair
-    from pudle.reports.leaderboard import submission
 
     def work(*_, **__):
         raise PudleError("this call would have worked")
@@ -120,15 +119,15 @@ def typed(tmp_path, monkeypatch, capfd):
     points = cli.points()
     monkeypatch.setattr(cli, "points", lambda: points)
     monkeypatch.setattr(run, "execute", work)
-    monkeypatch.setattr(command, "Pool", InThisProcess)
-    monkeypatch.setattr(command, "_check", work)
+    monkeypatch.setattr(check_command, "Pool", InThisProcess)
+    monkeypatch.setattr(check_command, "_check", work)
     begins = [
         (CommitPair, "measure"),
         (DenoisingExperiment, "run"),
         (DenoisingBaseline, "run"),
         (Learner, "fit"),
     ]
-    for kind, method in [*begins, (Search, "__init__"), (submission, "run_apart")]:
+    for kind, method in [*begins, (Search, "references")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)
     repository(tmp_path)

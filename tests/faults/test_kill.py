@@ -43,7 +43,7 @@ from pudle.workers import Job, Pool
 from busy_job import busy
 
 with Pool(2) as workers:
-    for _ in workers.run([Job(busy, (), math.inf)] * 2):
+    for _ in workers.run([Job(busy, (), math.inf, None)] * 2):
         pass
 """
 

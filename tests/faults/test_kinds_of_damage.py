@@ -21,15 +21,16 @@ from synthetic import edit, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays, read_record, write_record
+from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
-from pudle.learning.run import CHECKPOINT
 from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.contents import Artifact, CostRecord, Rounds, ScoreRecord
-from pudle.measuring.measurement import measure, stored_reference
-from pudle.measuring.run import survey
+from pudle.measuring.contents import Round, Rounds
+from pudle.measuring.results.cost import Cost, CostRecord
+from pudle.measuring.results.reference import CaseReference
+from pudle.measuring.results.score import ScoreRecord, Scores
+from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.leaderboard.submission import MANIFEST, Manifest, read_submission
 from pudle.reports.load import load
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.report import Report
@@ -38,11 +39,6 @@ NAME = "synthetic-ista-lasso"
 #: The files that a report reads, what each of them shows, and another file of the same kind.
 SHOWN = {
     "scores": (f"{NAME}/0-*.json", ("scores", NAME, "alternating"), f"{NAME}/1-*.json"),
-    "curve": (
-        "artifacts/*-jacobian_error.json",
-        ("jacobian_error", NAME),
-        "artifacts/*-window_surface.json",
-    ),
     "training": ("experiments/one-*.json", ("one",), "experiments/two-*.json"),
     "arrays": ("experiments/two-*.npz", ("two",), "experiments/three-*.npz"),
     "time": (
@@ -129,7 +125,7 @@ def check_line(line, path):
     """Check that a line names a file, says what is wrong with it, and what to do."""
     # Damaged arrays are named with the record that they belong to.
     assert str(path.with_suffix("")) in line and len(line.splitlines()) == 1, line
-    assert "delete " in line or "run `pudle submit` again" in line, line
+    assert "delete " in line, line
 
 
 def pudle(*arguments):
@@ -153,18 +149,15 @@ def home(whole, tmp_path):
 
 
 def shown(home):
-    """Return what a report shows: scores, times and memory with a value, curves and surfaces, and
-    experiments.
-    """
+    """Return what a report shows: scores, times and memory with a value, and experiments."""
     with bound_by_permissions():
         read = load(home, "quick")
     measured = read.frame[read.frame["status"].eq("ok")]
     costs = measured[measured["metric"].isin(["seconds", "memory_bytes"])]
-    scored = [row for row in read.records if row["status"] == "ok"]
+    scored = [record for record in read.records if record.status == "ok"]
     return {
-        *(("scores", row["case"], row["estimator"]) for row in scored),
+        *(("scores", record.case.name, record.estimator) for record in scored),
         *costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None),
-        *((item.kind, item.case) for item in read.artifacts),
         *((item.name,) for item in read.experiments),
     }
 
@@ -190,19 +183,14 @@ def test_a_report_names_the_file_and_shows_all_else(whole, home, name, damage):
     assert "Damaged and left out" in (home / "quick" / "report" / "report.md").read_text()
 
 
-def test_a_folder_that_cannot_be_read_hides_nothing_silently(whole, home):
-    """Neither surfaces, scores and experiments from a report, nor results from a list of them."""
+def test_a_folder_that_cannot_be_read_hides_nothing_silently(home):
     store = home / "quick" / "store"
-    for folder, lost in (("artifacts", 2), ("experiments", 3), (f"{NAME}/costs", 8)):
+    for folder, lost in (("experiments", 3), (f"{NAME}/costs", 8)):
         (store / folder).chmod(0)
         lines = pudle("report", "--home", home, "--format", "csv")
         named = [line for line in lines if line.startswith("left out: ")]
         assert len(named) == lost and all(str(store / folder) in line for line in named)
         (store / folder).chmod(0o755)
-    (home / "quick").chmod(0)
-    (line,) = pudle("report", "--index", home, whole, "--out", home.parent)
-    assert line.startswith(f"left out: {home / 'quick'} cannot be read")
-    (home / "quick").chmod(0o755)
 
 
 def leaves(content):
@@ -214,7 +202,7 @@ def leaves(content):
         yield from leaves(content[key]) if inner else [(content, key)]
 
 
-TYPES = {"scores": ScoreRecord, "curve": Artifact, "training": ExperimentRecord, "time": CostRecord}
+TYPES = {"scores": ScoreRecord, "training": ExperimentRecord, "time": CostRecord}
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -235,7 +223,7 @@ def test_no_value_of_a_field_costs_the_rest_of_a_report(home, name):
             except UnreadableResult:
                 within[key] = kept
     write_record(path, record)
-    report = Report.of(load(home, "quick"))
+    report = Report(load(home, "quick"))
     texts = report.markdown() + report.csv()
     assert not report.results.damaged and "".join(texts.split()).isprintable()
 
@@ -250,9 +238,9 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
     for path in lost:
         path.unlink()
     read = load(home, "quick")
-    assert not read.damaged and not Report.of(read).csv().isspace()
+    assert not read.damaged and not Report(read).csv().isspace()
     scored = [path for path in paths if path.parent.name == NAME and path not in lost]
-    shown_scores = [row for row in read.records if row["status"] == "ok"]
+    shown_scores = [record for record in read.records if record.status == "ok"]
     assert len(shown_scores) == len(scored) or not scored
 
 
@@ -292,17 +280,9 @@ def selection(folder):
 
 def rounds(folder):
     pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
-    row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": ""}
-    Rounds(rounds=[row | {"base": 1.0, "head": None}]).write(pair.rounds_path)
+    row = Round(case="one", estimator="backprop", depth=3, round=0, base=1.0)
+    Rounds(rounds=[row]).write(pair.rounds_path)
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
-
-
-def manifest(folder):
-    path = folder / "mine" / MANIFEST
-    path.parent.mkdir()
-    texts = ("mine", "estimator.py:Mine", "direct", "Ada <a@b.c>", "1", "2026-11-28")
-    write_record(path, Manifest(*texts, machine={}, files={}))
-    return path, lambda: read_submission(path.parent), "run `pudle submit` again"
 
 
 def checkpoint(folder):
@@ -312,11 +292,10 @@ def checkpoint(folder):
     return folder / CHECKPOINT, read, "delete it and start again"
 
 
-#: A selection and a manifest have no version.
+#: A selection has no version.
 SINGLE = {
     selection: DIGESTED,
     rounds: RECORDS,
-    manifest: DIGESTED,
     checkpoint: DIGESTED
     | {"another version": lambda path: path.write_bytes(b"pudle checkpoint 0 x\n")},
 }
@@ -336,16 +315,15 @@ def test_a_single_file_is_named(tmp_path, make, damage):
 # -- what a run measures again
 
 
-CHOSEN = selected("alternating", costs=("seconds",), jacobian_error=True)
+CHOSEN = selected("alternating", costs=("seconds",))
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A store with the scores, references, times and curve of one case."""
+    """A store with the scores, references and times of one case."""
     store = Store(tmp_path_factory.mktemp("measured"), "quick")
-    measure(TINY, "alternating", store)
-    store.write("cost", "seconds", TINY, "alternating", 1, value=1.0, samples=[1.0])
-    store.write("surface", "jacobian_error", TINY, (), rows=[{"depth": 1, "relative_error": 0.5}])
+    Scores(TINY, "alternating").measure(store)
+    Cost("seconds", TINY, "alternating", 1).write(store, value=1.0, samples=[1.0])
     return store.folder
 
 
@@ -354,15 +332,15 @@ def store(measured, tmp_path):
     return Store(shutil.copytree(measured, tmp_path / "store"), "quick")
 
 
-@pytest.mark.parametrize(
-    "kind, damage", table(dict.fromkeys(("score", "cost", "surface"), RECORDS))
-)
+@pytest.mark.parametrize("kind, damage", table(dict.fromkeys((Scores, Cost), RECORDS)))
 def test_a_run_measures_again_what_is_damaged(store, kind, damage):
-    tasks = survey(CHOSEN, store)
-    assert not any(task.missing for task in tasks)
-    RECORDS[damage](next(task.place.path for task in tasks if task.kind == kind))
+    run = Run(CHOSEN, store)
+    assert not any(map(run.is_missing, run.results))
+    (damaged,) = (each for each in run.results if isinstance(each, kind))
+    RECORDS[damage](run.place(damaged).path)
     with bound_by_permissions():
-        assert [task.kind for task in survey(CHOSEN, store) if task.missing] == [kind]
+        run = Run(CHOSEN, store)
+    assert [*filter(run.is_missing, run.results)] == [damaged]
 
 
 def of_another_seed(path):
@@ -374,15 +352,15 @@ REFERENCES = DAMAGES | {"missing": Path.unlink, "of another": of_another_seed}
 
 @pytest.mark.parametrize("name, damage", table({"reference": REFERENCES}))
 def test_a_damaged_reference_is_computed_again(store, name, damage):
-    path, place = store.reference_path(TINY, 0, "exact"), (TINY, 0, "exact")
-    stored = stored_reference(*place, store)
+    reference = CaseReference(TINY, 0, "exact")
+    path, stored = store.place(reference).path, reference.read(store)
     REFERENCES[damage](path)
     with bound_by_permissions():
         if damage == "a folder in its place":
             with pytest.raises(UnwritableFile, match=path.name):
-                stored_reference(*place, store)
+                reference.measure(store)
             return
-        computed, kept = stored_reference(*place, store), store.read_reference(*place)
+        computed, kept = reference.measure(store), reference.read(store)
     assert torch.equal(computed.gradient, stored.gradient) and computed.bound == stored.bound
     assert kept is not None and torch.equal(kept.gradient, stored.gradient)
 

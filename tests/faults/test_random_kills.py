@@ -42,7 +42,6 @@ REPORT = (*PUDLE, "report")
 FILES = {
     "references": ("store/references/*.npz", 3),
     "scores": (f"store/{CASE}/*.json", 2),
-    "surfaces": ("store/artifacts/*.json", 2),
     "memory": (f"store/{CASE}/costs/memory_bytes-*", 4),
     "time": (f"store/{CASE}/costs/seconds-*", 4),
     "experiments": ("store/experiments/*.json", 1),

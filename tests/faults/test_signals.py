@@ -22,22 +22,32 @@ FULL = Path("/dev/full")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_run_and_all_its_workers_with_one_line(number, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_a_run_and_all_its_workers_and_what_was_finished_stays(number, tmp_path):
     mark, path = f"mark-{uuid.uuid4().hex}", write_plugin(tmp_path / "plugin", ["sleeps"])
-    arguments = "run --scores-only --workers 2 --home home --only --estimator sleeps --case"
-    arguments += " sparse_gaussian-ista-*"
-    options = {"cwd": tmp_path, "path": path, "env": {"PUDLE_TEST_MARK": mark}}
-    started = commands.start(*arguments.split(), **options)
+    arguments = "run --scores-only --workers 2 --home home --only --estimator alternating --case"
+    arguments = [*arguments.split(), "sparse_gaussian-ista-lasso", "--estimator"]
+    options = {"cwd": tmp_path, "path": path}
+    started = commands.start(*arguments, "sleeps", **options, env={"PUDLE_TEST_MARK": mark})
     store = tmp_path / "home" / "quick" / "store"
-    # All references are there, so that the estimator sleeps.
-    wait_for(lambda: len(list(store.glob("references/*.npz"))) >= 6 and len(marked(mark)) >= 2)
+
+    def scores():
+        return {path: path.stat().st_mtime_ns for path in store.glob("*-lasso/*.json")}
+
+    wait_for(lambda: scores() and len(marked(mark)) >= 2)
     started.send(number)
     done = started.wait(60)
-    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
-    line = done.stderr.splitlines()[-1]
-    assert line.startswith("pudle: error: interrupted: ")
-    assert gone(mark) and not list(store.rglob(".*.tmp"))
+    assert gone(mark)
+    if number == signal.SIGKILL:
+        assert done.returncode == -number
+    else:
+        assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith("pudle: error: interrupted: ") and not list(store.rglob(".*.tmp"))
+    finished = scores()
+    done = commands.run(*arguments, "backprop", **options)
+    assert done.returncode == 0 and "1 of 2 scores computed now" in done.stdout, done.stderr
+    assert len(scores()) == 2 and finished.items() <= scores().items()
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this machine has no /dev/full")
@@ -84,12 +94,3 @@ def test_whatever_ends_the_program_early_is_no_success_and_no_regression(code, m
     line = fails("ends")
     assert f"a plug-in tried to end the program with sys.exit({code!r})" in line
     assert line.endswith("repair the plug-in")
-
-
-def test_an_estimator_that_ends_the_program_ends_no_training_with_success(
-    tmp_path, installed, fails
-):
-    installed(write_plugin(tmp_path / "plugin", ["quits"]))
-    dataset = "--dataset=sparse_gaussian(n_samples=10)"
-    line = fails("learn", dataset, "--estimator", "quits", "--out", "out")
-    assert "a plug-in tried to end the program with sys.exit(0)" in line

@@ -40,17 +40,18 @@ class TestFresh:
         values = np.random.default_rng(0).standard_normal((200, 12))
         np.save(tmp_path / "x.npy", values)
         np.save(tmp_path / "d.npy", planted(n_features=12).dictionary.numpy())
-        paths = f"path={str(tmp_path / 'x.npy')!r}, dictionary={str(tmp_path / 'd.npy')!r}"
-        spec = f"memory_mapped({paths}, n_samples=50)"
-        experiment = pudle.LearningExperiment(
-            spec, "lasso", "alternating", "ista", 3, epochs=2, batch=25, fresh=True
+        spec = (
+            f"memory_mapped(path='{tmp_path}/x.npy', dictionary='{tmp_path}/d.npy', n_samples=50)"
         )
+        options = {"estimator": "alternating", "depth": 3, "epochs": 2, "batch": 25, "fresh": True}
+        experiment = pudle.LearningExperiment(spec, **options)
         learner, problem, source = experiment.learner(), experiment.problem(), experiment.source()
         run = LearningRun(learner, problem, source=source)
         seen = [run.batch(step)[1]["observations"].numpy() for step in range(4)]
         for observations in seen:
-            at = [int(np.flatnonzero((values == row).all(1))[0]) for row in observations]
-            assert len(set(at)) == 25
+            assert (
+                len({int(np.flatnonzero((values == row).all(1))[0]) for row in observations}) == 25
+            )
         assert not np.array_equal(seen[0], seen[1])
         training = learner.fit(problem, source=source)
         assert training.steps == 4 and training.history.support_recovery.isna().all()

@@ -2,19 +2,16 @@
 
 import dataclasses
 import functools
-import io
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from comparisons import refusal
 from learning_helpers import OPTIMIZERS, assert_same, planted, untimed
 
 import pudle
 from pudle import Learner, LearningWarning
-from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.learning.run import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, header
+from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
 
 DATASET = (
     "sparse_gaussian(n_samples=90, n_features=12, n_components=18, n_nonzero_coefs=2,"
@@ -123,22 +120,3 @@ def test_a_training_that_diverged_is_returned_as_it_ended(tmp_path):
             )
         assert_same(ended, whole)
         assert not calls and (tmp_path / HISTORY_FILE).read_bytes() == before
-
-
-def test_a_checkpoint_of_something_else_is_refused_though_its_digest_fits(tmp_path):
-    learner, problem = Learner("alternating", "ista", 2, epochs=2, warm_start=True), planted()
-    learner.fit(problem, folder=tmp_path)
-    path = tmp_path / CHECKPOINT
-    payload = path.read_bytes().partition(b"\n")[2]
-    whole = torch.load(io.BytesIO(payload), weights_only=True)
-    kept = whole["optimizer"]["state"][0]
-    larger = {name: torch.zeros(3) if value.numel() > 1 else value for name, value in kept.items()}
-    contents = [whole | {name: {}} for name in whole.keys() - {"diverged"}]
-    contents += ["text", {}, whole | {"optimizer": whole["optimizer"] | {"state": {0: larger}}}]
-    for content in contents:
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        path.write_bytes(header(buffer.getvalue()) + buffer.getvalue())
-        with pytest.raises((UnreadableResult, InvalidArgument)) as caught:
-            dataclasses.replace(learner, epochs=3).fit(problem, folder=tmp_path, resume=True)
-        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

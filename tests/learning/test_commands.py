@@ -1,6 +1,5 @@
 """`pudle learn` and `pudle denoise`: files, resumption, and refusals of one line."""
 
-import dataclasses
 import json
 import sys
 
@@ -9,11 +8,11 @@ import pandas as pd
 import pytest
 from commands import call
 from learning_helpers import save_images, texture
-from PIL import Image
 
 import pudle
 from pudle import Learner
-from pudle.learning.run import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
+from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
+from pudle.reports.records import ExperimentRecord
 
 DATASET = (
     "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2,"
@@ -35,26 +34,28 @@ def run(tmp_path):
     return command
 
 
-def options_in(folder):
-    return json.loads((folder / "results.json").read_text())["options"]
+def stored(folder):
+    """The records that the folder of a command lists, by name."""
+    listed = json.loads((folder / "run.json").read_text())["experiments"]
+    return {name: ExperimentRecord.read(folder / "store" / place) for name, place in listed.items()}
 
 
-def test_files_resume_and_refusals(run, tmp_path):
+def test_files_resume_and_the_report(run, tmp_path):
     options, here = [*SMALL, "--optimizer", "sgd", "--out", "here"], tmp_path / "here"
     code, out, err = run(*options, "--epochs", "2")
     assert code == 0 and err == "", err
     assert "backprop with sgd: 6 steps" in out and "dictionary error" in out
-    pictures = {"curve.png", "dictionary.png"}
-    files = {CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, "results.json", *pictures}
+    files = {CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, "run.json", "store"}
     assert {path.name for path in here.iterdir()} == files
-    with Image.open(here / "dictionary.png") as image:
-        # 18 atoms of 4 x 4 in rows of 5, with lines between them.
-        assert image.size == (24, 19)
     assert run(*options, "--epochs", "4", "--resume")[0] == 0
     problem = pudle.LearningExperiment(DATASET).problem()
     whole = Learner("backprop", "ista", 5, "sgd", epochs=4, batch=20).fit(problem)
     np.testing.assert_array_equal(np.load(here / DICTIONARY_FILE), whole.dictionary.numpy())
-    assert options_in(here)["epochs"] == 4
+    (record,) = stored(here).values()
+    assert (record.kind, record.options["epochs"], record.summary["steps"]) == ("learning", 4, 12)
+    assert run("report", "here", "--format", "markdown")[0] == 0
+    report = (here / "report" / "report.md").read_text()
+    assert "## Dictionaries recovered" in report and "| `backprop` | 5 |" in report
 
 
 def test_a_divergence_keeps_the_history_and_ends_alike_when_resumed(run, tmp_path):
@@ -74,28 +75,23 @@ def test_a_warning_is_a_line_on_stderr(run):
 
 
 def test_a_training_can_start_where_another_ended(run, tmp_path):
-    options = [*SMALL, "--epochs", "2", "--optimizer", "sgd(learning_rate=0.05)"]
-    assert run(*options, "--out", "one")[0] == 0
+    start = np.random.default_rng(0).standard_normal((16, 18))
+    start /= np.linalg.norm(start, axis=0)
     # In the other order of bytes.
-    np.save(tmp_path / "start.npy", np.load(tmp_path / "one" / DICTIONARY_FILE).astype(">f8"))
-    assert run(*options, "--start", tmp_path / "start.npy", "--out", "two")[0] == 0
-    # Plain gradient descent keeps nothing but the dictionary, and both take the samples in the same
-    # order.
-    problem = pudle.LearningExperiment(DATASET).problem()
-    learner = Learner("backprop", "ista", 5, "sgd(learning_rate=0.05)", epochs=2, batch=20)
-    once = learner.fit(problem)
-    twice = learner.fit(dataclasses.replace(problem, dictionary=once.dictionary))
-    two = np.load(tmp_path / "two" / DICTIONARY_FILE)
-    np.testing.assert_array_equal(two, twice.dictionary.numpy())
+    np.save(tmp_path / "start.npy", start.astype(">f8"))
+    options = ["--epochs", "0", "--start", "start.npy", "--out", "here"]
+    assert run(*SMALL, *options)[0] == 0
+    np.testing.assert_allclose(np.load(tmp_path / "here" / DICTIONARY_FILE), start, rtol=1e-15)
 
 
 @pytest.mark.parametrize(
     "content, text",
     [
-        (None, "start='start.npy' cannot be read"),
-        (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "is not a whole array of numbers (.npy)"),
-        (np.ones((16, 17)), "of shape (16, 17): give finite real numbers of the shape (16, 18)"),
-        (np.ones((16, 18), dtype=complex), "holds complex128"),
+        (None, "start.npy cannot be read"),
+        (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "start.npy cannot be read"),
+        (np.ones((16, 17)), "give a file (.npy) of a dictionary of shape (16, 18)"),
+        (np.ones((16, 18), dtype=complex), "Cannot cast array data"),
+        (np.full((16, 18), np.nan), "NaN or infinite"),
         (np.ones((16, 18)) * (np.arange(18) > 0), "dictionary has an atom that is zero"),
     ],
 )
@@ -133,26 +129,29 @@ def denoising(tmp_path):
     return [*named, "--test-images", folder, "--out", tmp_path / "out"]
 
 
-def test_denoising_writes_a_table_and_pictures(run, denoising, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    monkeypatch.setitem(sys.modules, "bm3d", None)
-    more = ["--epochs", 1, "--baseline", "total variation", "--baseline", "BM3D"]
+def test_denoising_stores_every_method_and_the_report_shows_images(run, denoising, tmp_path):
+    out, more = tmp_path / "out", ["--epochs", 1, "--no-shifts", "--baseline", "total variation"]
     code, printed, err = run(*denoising, *more)
-    assert code == 0 and "BM3D is left out: install pudle[baselines]" in err
-    results = json.loads((out / "results.json").read_text())["results"]
-    assert list(results) == ["backprop, reconstruction, supervised", "total variation"]
-    assert options_in(out)["training"]["epochs"] == 1
-    for name, result in results.items():
-        (line,) = (line for line in printed.splitlines() if line.startswith(name))
-        assert f"{result['psnr']:.4g}" in line
-        assert (out / f"{name.replace(',', '').replace(' ', '-')}.png").exists()
-    assert list(pd.read_csv(out / "history.csv").step) == [0, 8]
-    with Image.open(out / "noisy.png") as image:
-        assert image.size == (70, 60)
-    assert (out / "filters.png").exists() and (out / "curve.png").exists()
+    assert code == 0 and err == ""
+    learned, other = stored(out).values()
+    assert (learned.name, learned.study) == ("denoising-small-backprop", "denoising")
+    assert learned.options["epochs"] == 1 and not learned.options["shifts"]
+    methods = ["backprop, reconstruction, supervised", "total variation"]
+    for record, method, line in zip((learned, other), methods, printed.splitlines(), strict=True):
+        assert line.startswith(f"{method}: ") and f" psnr {record.summary['psnr']:.4g}" in line
+        assert record.shown["denoised"].shape == (60, 70)
+    assert learned.shown["filters"].shape == (64, 9, 9)
+    assert list(pd.read_csv(out / HISTORY_FILE).step) == [0, 8]
     # Without an experiment, the step follows from the filters.
     text = "with algorithm='fista(step=0.05)', not 'fista'"
     assert text in run("denoise", *denoising[3:], "--resume")[2]
+
+
+def test_a_package_that_is_missing_is_left_out(run, denoising, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    code, printed, err = run(*denoising, "--epochs", 0, "--baseline", "BM3D")
+    assert code == 0 and "BM3D is left out: install pudle[baselines]" in err
+    assert list(stored(tmp_path / "out")) == ["denoising-small-backprop"]
 
 
 def test_denoising_refuses_torchrun(run, denoising, monkeypatch):

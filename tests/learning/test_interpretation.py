@@ -14,7 +14,6 @@ from pudle.learning.interpretation import (
     InterpretationExperiment,
     contributions,
     multipliers,
-    purity,
 )
 
 
@@ -69,8 +68,6 @@ def test_digits(tmp_path):
     # Where alternation converges, the explanation is exact up to the gradient that is left.
     assert summary["residual"] < 0.01
     assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
-    # Among four random digits the most frequent one appears 1.5 times on average.
-    assert summary["purity_by_chance"] < 0.5
     # All samples together make the atom; the training in the folder is resumed at its end.
     whole = explained(tmp_path, samples=200)
     observations = SMALL.training.problem().observations.numpy()
@@ -83,14 +80,8 @@ def test_digits(tmp_path):
     assert whole.summary["share"] == pytest.approx(1) and whole.summary["cosine"] > 0.9999
 
 
-def test_purity_counts_the_most_frequent_label():
-    labels = np.array([[1, 1, 1, 1], [1, 2, 1, 3], [0, 7, 7, 7], [4, 5, 6, 7]])
-    assert purity(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
-
-
-def test_a_dataset_without_labels_has_no_purity_and_the_reason_holds_the_warnings(tmp_path):
+def test_the_reason_holds_the_warnings(tmp_path):
     result = explained(tmp_path, dataset="image_patches(n_samples=20, n_components=24)", epochs=1)
-    assert "purity" not in result.summary
     assert "20 samples are fewer than the 24 atoms" in result.reason
 
 
@@ -98,16 +89,3 @@ def test_a_dataset_without_labels_has_no_purity_and_the_reason_holds_the_warning
 def test_datasets_without_small_images_are_refused(dataset, tmp_path):
     with pytest.raises(InvalidArgument, match="which are no square images: give one"):
         explained(tmp_path, dataset=dataset)
-
-
-def test_labels_are_those_of_the_images():
-    from sklearn.datasets import load_digits
-
-    dataset = pudle.make_dataset("digits(n_samples=300, n_components=20, seed=4)")
-    digits = load_digits()
-    images = digits.data - digits.data.mean(1, keepdims=True)
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    rows, labels = dataset.draw().observations[::20], dataset.labels()[::20]
-    distances = np.linalg.norm(images - rows[:, None], axis=2)
-    assert distances.min(1).max() < 1e-12
-    np.testing.assert_array_equal(digits.target[distances.argmin(1)], labels)

@@ -8,7 +8,7 @@ import torch
 from learning_helpers import Watched, assert_same, planted, untimed
 
 from pudle import Learner
-from pudle.learning.run import HISTORY
+from pudle.learning.run import HISTORY, Measure
 
 
 def test_an_epoch_is_every_sample_once_in_an_order_of_its_own():
@@ -44,15 +44,22 @@ def test_a_random_estimator_gets_new_directions_at_every_step():
     assert abs(float((first * second).sum() / first.norm() / second.norm())) < 0.5
 
 
-def test_a_history_has_its_columns_and_a_monitors_and_progress_is_reported_after_every_step():
-    calls, seen = [], []
+@dataclasses.dataclass
+class First(Measure):
+    """The first entry of the parameter; keeps the steps and the dictionaries that it saw."""
 
-    def monitor(theta):
-        seen.append(theta.clone())
-        return {"first": float(theta[0, 0])}
+    seen: list = dataclasses.field(default_factory=list)
 
+    def at(self, run):
+        dictionary = run.learned.dictionary
+        self.seen.append((run.counts.step, dictionary.clone()))
+        return {"first": float(dictionary[0, 0])}
+
+
+def test_a_history_has_its_columns_and_a_measures_and_progress_is_reported_after_every_step():
+    calls, first = [], First()
     learner = Learner(depth=2, epochs=2, batch=100, record_every=2)
-    training = learner.fit(planted(), progress=lambda *call: calls.append(call), monitor=monitor)
+    training = learner.fit(planted(), progress=lambda *call: calls.append(call), measures=[first])
     history = training.history
     assert tuple(history.columns) == (*HISTORY, "first")
     assert history.step.tolist() == [0, 2, 4, 6] and (history.seconds.diff().iloc[1:] > 0).all()
@@ -62,6 +69,8 @@ def test_a_history_has_its_columns_and_a_monitors_and_progress_is_reported_after
     assert [(done, total) for done, total, _ in calls] == [(step, 6) for step in range(1, 7)]
     last = history.iloc[-1]
     assert calls[-1][2] == f"loss {last.loss:.4g}, first {last['first']:.4g}"
+    steps, seen = zip(*first.seen, strict=True)
+    assert list(steps) == history.step.tolist()
     assert list(history["first"]) == [float(theta[0, 0]) for theta in seen]
     assert torch.equal(seen[-1], training.dictionary)
 
@@ -83,7 +92,7 @@ def test_budget_of_a_clock_and_its_resumption(tmp_path):
     problem, ticks = planted(n_samples=40), iter(range(10**6))
     options = {
         "clock": lambda: float(next(ticks)),
-        "monitor": lambda dictionary: {"one": 1.0},
+        "measures": [First()],
         "folder": tmp_path,
     }
     learner = Learner(depth=3, epochs=9, batch=10)
@@ -93,5 +102,5 @@ def test_budget_of_a_clock_and_its_resumption(tmp_path):
     assert list(stopped.history.step) == [0, 4, 5]
     assert learner.fit(problem, budget=5, resume=True, **options).steps == 5
     whole = learner.fit(problem, resume=True, **options)
-    assert whole.steps == 36 and whole.history.one.eq(1).all()
+    assert whole.steps == 36 and whole.history["first"].notna().all()
     assert torch.equal(whole.dictionary, learner.fit(problem).dictionary)

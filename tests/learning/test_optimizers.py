@@ -50,10 +50,10 @@ def test_a_line_search_sees_the_gradient_at_unit_atoms():
 
     def evaluated(t):
         run.theta.data.copy_(scaled + t * direction)
-        return run.evaluate(learner.estimator, run.batch(0))
+        return run.evaluate(learner.parts.estimator, *run.batch(0))
 
-    gradient, h = evaluated(0)[1], 1e-6
-    slope = (evaluated(h)[0] - evaluated(-h)[0]) / (2 * h)
+    gradient, h = evaluated(0).gradient, 1e-6
+    slope = (evaluated(h).loss - evaluated(-h).loss) / (2 * h)
     assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-6)
     # Nothing changes along an atom.
     assert float((gradient * scaled).sum(0).abs().max()) < 1e-12
@@ -78,7 +78,7 @@ def test_every_optimizer_lowers_the_loss_and_the_error(optimizer):
         ("constant", [1, 1, 1, 1, 1, 1]),
         ("step(every=2, factor=0.5)", [1, 1, 0.5, 0.5, 0.25, 0.25]),
         ("cosine", [(1 + np.cos(np.pi * epoch / 6)) / 2 for epoch in range(6)]),
-        ("cosine(final=0.01, period=2)", [1, 0.55, 0.1, 0.1, 0.1, 0.1]),
+        ("cosine(final=0.05)", [0.5 + (1 + np.cos(np.pi * epoch / 6)) / 4 for epoch in range(6)]),
     ],
 )
 def test_the_learning_rate_follows_the_schedule(schedule, expected):

@@ -11,7 +11,7 @@ import torch
 
 import pudle
 from pudle.learning.recovery_baselines import RecoveryBaseline
-from pudle.measuring import experiment
+from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.store import Store
 
 DATASET = (
@@ -22,7 +22,6 @@ DATASET = (
 BASELINES = {
     "sklearn": (RecoveryBaseline("scikit-learn", DATASET, epochs=15, batch=300), "sklearn"),
     "spams": (RecoveryBaseline("spams-bin", DATASET, epochs=60, batch=300), "spams"),
-    "sporco": (RecoveryBaseline("sporco", DATASET, epochs=300), "sporco"),
 }
 #: Share of the start's gradient along the sphere of unit atoms that is left at the end: 0.013 at
 #: most, against 0.054 at half the penalty and 0.10 at twice the penalty.
@@ -64,7 +63,8 @@ def test_it_recovers_and_ends_at_a_minimum_of_the_lasso_loss(baseline, tmp_path)
 
 def test_without_its_package_it_is_skipped_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "spams", None)
-    record = experiment.carry_out("2b-small-s3-spams", Store(tmp_path, "quick"))
+    experiment = CarriedExperiment.registered("2b-small-s3-spams")
+    record = experiment.measure(Store(tmp_path, "quick"))
     assert (record.status, record.rows) == ("skipped", [])
     assert record.reason == "install pudle[baselines]: spams is not installed"
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,7 +11,7 @@ from learning_helpers import Watched, planted
 
 import pudle
 from pudle import Learner, LearningWarning
-from pudle.learning.run import DICTIONARY_FILE, HISTORY_FILE
+from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
 
 
 @pytest.mark.parametrize(
@@ -50,32 +49,14 @@ def test_a_gradient_that_is_not_finite_ends_the_training(value, tmp_path):
     pd.testing.assert_frame_equal(written, training.history, check_dtype=False)
 
 
-@pytest.mark.parametrize(
-    "observations, alike",
-    [
-        (torch.arange(20.0).expand(50, 20), "samples"),
-        (torch.arange(50.0)[:, None].expand(50, 20), "entries of a sample"),
-        # One color per image.
-        (torch.arange(9.0).reshape(3, 3, 1, 1).expand(3, 3, 9, 9), "entries of a sample"),
-    ],
-)
-def test_constant_data_have_no_dictionary(observations, alike):
-    observations = observations.double()
-    if observations.ndim == 2:
-        problem = dataclasses.replace(
-            planted(n_samples=50), observations=observations, generating_codes=None
-        )
-    else:
-        filters = np.random.default_rng(2).standard_normal((4, observations.shape[1], 5, 5))
-        problem = pudle.ConvolutionalSparseCoding(
-            observations=observations, dictionary=torch.as_tensor(filters), penalty=0.1
-        )
-    assert f"constant (all {alike} are the same)" in refusal(lambda: Learner().fit(problem))
-
-
-def test_a_problem_without_a_dictionary_is_refused():
-    text = "a Ridge has no dictionary to learn: give a SparseCoding"
-    assert text in refusal(lambda: Learner().fit(ridge_problem()))
+def test_a_problem_that_nothing_can_be_learned_from_is_refused():
+    constant = torch.arange(20.0).double().expand(50, 20)
+    alike = dataclasses.replace(planted(n_samples=50), observations=constant, generating_codes=None)
+    for problem, text in (
+        (alike, "constant (all samples are the same)"),
+        (ridge_problem(), "a Ridge has no dictionary to learn: give a SparseCoding"),
+    ):
+        assert text in refusal(lambda problem=problem: Learner().fit(problem))
 
 
 @pytest.mark.parametrize(

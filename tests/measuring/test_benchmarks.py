@@ -7,24 +7,35 @@ import subprocess
 import sys
 
 import pytest
-from examples import TINY
+from examples import TINY, selected
+from plugin import write_plugin
 
+from pudle.bench.selected import _Cells
 from pudle.files import write_record
-from pudle.measuring.measurement import write_scores
-from pudle.measuring.selection import Selection
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Run
 from pudle.measuring.store import Store
+from pudle.reports.load import load
 
 CASE = dataclasses.replace(TINY, seeds=(0, 1, 2), depths=(1, 5))
-ESTIMATORS = ("alternating", "finite_difference", "backprop")
+#: A case with the name of a class of the other one.
+ALIKE = dataclasses.replace(CASE, name="tiny-torch")
+METRICS = ("relative_error", "cosine_error", "code_error")
+#: What works, what is a finding, what is not known here, and what breaks at depth 5.
+ESTIMATORS = ("alternating", "refuses", "absent", "raises")
+ACCURACY, TIME = "accuracy.tiny.track_{}", "timing.tiny.time_estimate"
+MEMORY = "memory.tiny.peakmem_estimate"
 
-#: Calls every cell as asv does, and prints what it returns or raises.
+#: Fills the store and calls every cell as asv does, and prints what it returns or raises.
 SCRIPT = """
 import itertools, json
 from asv_runner.discovery import disc_benchmarks
 import pudle.bench
 
-cells = {}
-for benchmark in disc_benchmarks(pudle.bench.__path__[0]):
+cells, benchmarks = {}, list(disc_benchmarks(pudle.bench.__path__[0]))
+assert len({benchmark.setup_cache_key for benchmark in benchmarks}) == 1
+assert benchmarks[0].do_setup_cache() is None
+for benchmark in benchmarks:
     instance = benchmark.func.__self__
     for parameters in itertools.product(*instance.params):
         try:
@@ -39,71 +50,79 @@ print(json.dumps(cells))
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quick")
-    limited = (("one_step", "large-*", "it would take long"),)
-    options = {"limited": limited, "torch_depths": (1,)}
-    selection = Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), **options)
-    write_record(folder / "selection.json", selection)
-    store = Store(folder / "store", "quick")
-    write_scores(CASE, "backprop", store, "timeout", "late")
-    write_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")
-    environment = os.environ | {"PUDLE_SELECTION": str(folder / "selection.json")}
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def cells(home):
+    far = "it would take long"
+    only = (("one_step", "large-*", far), *((name, "tiny", far) for name in ESTIMATORS[1:]))
+    selection = selected(
+        *ESTIMATORS,
+        "one_step",
+        cases=(CASE, ALIKE),
+        depths=(5, 7),
+        torch_depths=(5,),
+        limited=only,
+    )
+    write_record(home / "quick" / "selection.json", selection)
+    site = write_plugin(home / "plugin", ["refuses", "raises"])
+    environment = {
+        "PUDLE_SELECTION": str(home / "quick" / "selection.json"),
+        "PYTHONPATH": str(site),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", SCRIPT], env=os.environ | environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert store.read("score", CASE, "alternating").status == "ok"
-    return json.loads(done.stdout.splitlines()[-1]) | {
-        "record": store.read("score", CASE, "alternating")
-    }
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_asv_finds_these_benchmarks_and_no_others(cells):
-    metrics = ("relative_error", "cosine_error", "code_error", "status")
-    expected = {f"accuracy.Accuracy.track_{metric}" for metric in metrics}
-    expected |= {"memory.Memory.peakmem_estimate", "memory.ProblemAlone.peakmem_problem"}
-    expected |= {"timing.Time.time_estimate", "timing.TorchTime.time_estimate"}
-    assert {name.partition(" ")[0] for name in cells} == expected | {"record"}
+def test_asv_finds_the_cells_that_are_asked_for_and_no_others(cells):
+    """A class for each case, and a cell for each estimator and depth that are measured on it."""
+    expected = {f"memory.ProblemAlone.peakmem_problem {case.name}" for case in (CASE, ALIKE)}
+    for name, torch, estimators in (
+        ("tiny", "tiny_torch_", ESTIMATORS),
+        ("tiny_torch", "tiny_torch_torch", ESTIMATORS[:1]),
+    ):
+        functions = [f"timing.{each}.time_estimate" for each in (name, torch)]
+        functions += [f"accuracy.{name}.track_{metric}" for metric in (*METRICS, "status")]
+        functions.append(f"memory.{name}.peakmem_estimate")
+        expected |= {f"{function} {spec} 5" for function in functions for spec in estimators}
+    assert cells.keys() == expected
 
 
-@pytest.mark.parametrize("metric", ["relative_error", "cosine_error", "code_error"])
-def test_accuracy_is_the_median_over_seeds(cells, metric):
-    values = sorted(row[metric] for row in cells["record"].scores if row["depth"] == 5)
-    assert cells[f"accuracy.Accuracy.track_{metric} tiny alternating 5"] == values[1] > 0
-    assert (
-        "is not scored at depth 7" in cells[f"accuracy.Accuracy.track_{metric} tiny alternating 7"]
-    )
-
-
-def test_a_case_that_an_estimator_is_not_measured_on_is_skipped(cells):
-    skipped = [result for name, result in cells.items() if " one_step " in name]
-    assert len(skipped) == 11
-    assert set(skipped) == {
-        "NotImplementedError: one_step is not measured on tiny: it would take long"
-    }
+@pytest.mark.parametrize("metric", METRICS)
+def test_accuracy_is_the_median_over_seeds(cells, home, metric):
+    record = Scores(CASE, "alternating").read(Store(home / "quick" / "store", "quick"))
+    values = sorted(getattr(row, metric) for row in record.scores if row.depth == 5)
+    assert cells[f"{ACCURACY.format(metric)} alternating 5"] == values[1] > 0
 
 
 def test_statuses_are_codes(cells):
-    codes = [cells[f"accuracy.Accuracy.track_status tiny {name} 5"] for name in ESTIMATORS]
-    assert codes == [0.0, 2.0, 6.0]
+    codes = [cells[f"{ACCURACY.format('status')} {name} 5"] for name in ESTIMATORS]
+    assert codes[:2] == [0.0, 2.0] and codes[3] == 8.0
 
 
-def test_a_finding_is_skipped_and_what_broke_fails(cells):
-    names = (
-        "accuracy.Accuracy.track_relative_error tiny {} 5",
-        "timing.Time.time_estimate tiny {} 1",
-        "memory.Memory.peakmem_estimate tiny {} 1",
-    )
-    for name in names:
-        assert (
-            cells[name.format("finite_difference")]
-            == "NotImplementedError: unsupported: nothing to differ"
-        )
-        assert cells[name.format("backprop")] == "RuntimeError: timeout: late"
-    for name in (
-        *names[1:],
-        "timing.TorchTime.time_estimate tiny {} 1",
-        "memory.ProblemAlone.peakmem_problem tiny",
+@pytest.mark.parametrize("name", [ACCURACY.format("relative_error"), TIME, MEMORY])
+def test_a_finding_is_skipped_and_what_broke_fails(cells, name):
+    assert (name in (TIME, MEMORY)) == (cells[f"{name} alternating 5"] is None)
+    for estimator, reason in (
+        ("refuses", "NotImplementedError: unsupported: refuses: needs a smooth"),
+        ("absent", "NotImplementedError: unknown estimator 'absent'"),
+        ("raises", "RuntimeError: error: at depth 5: ZeroDivisionError: planted"),
     ):
-        assert cells[name.format("alternating")] is None
+        assert cells[f"{name} {estimator} 5"].startswith(reason)
+
+
+def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
+    """A report shows it, and `pudle run` goes on with it."""
+    chosen = selected("backprop", costs=("seconds",))
+    for name, value in (("selection", chosen), ("store", store)):
+        monkeypatch.setattr(f"pudle.bench.selected.{name}", lambda value=value: value)
+    _Cells().setup_cache()
+    frame = load(tmp_path, "quick").frame
+    assert set(frame["estimator"]) == {"backprop"} and set(frame["status"]) == {"ok"}
+    run = Run(chosen, store)
+    assert not any(map(run.is_missing, run.results))

@@ -1,25 +1,27 @@
-"""Times and memory: a cell is measured once, in a process of its own, and again when something it
+"""Times and memory: a cost is measured once, in a process of its own, and again when something it
 depends on changes.
 """
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-from examples import TINY, selected
+from examples import TINY, filled, selected
 from plugin import write_plugin
 
-from pudle.errors import MissingResults, UnwritableFile
-from pudle.measuring import costs, history, provenance, run, sources
-from pudle.measuring.contents import ScoreRecord
-from pudle.measuring.costs import cells, measure_memory, measure_times
-from pudle.measuring.measurement import measure
-from pudle.measuring.run import begin, execute, fill, plan_costs, survey, take_part
+from pudle.errors import UnwritableFile
+from pudle.measuring import history, provenance, sources
+from pudle.measuring.results import cost
+from pudle.measuring.results.cost import Cost, Turns
+from pudle.measuring.results.score import ScoreRow, Scores
+from pudle.measuring.run import Run, execute
 from pudle.measuring.store import Store
 from pudle.reports.load import load
+from pudle.workers import Pool
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
@@ -28,37 +30,48 @@ def scored(folder, *estimators, cases=(TINY,), **changes):
     """Return a selection, and a store with its scores."""
     selection = selected(*estimators, cases=cases, depths=(5,), **changes)
     store = Store(folder / "store", "quick")
-    for case, estimator in selection.pairs:
-        measure(case, estimator, store)
+    filled(selection, store, costs=False)
     return selection, store
+
+
+def measured(selection, store, **options):
+    """Measure what is missing as a run does, and return the records of the costs."""
+    with Pool(1) as pool:
+        run = filled(selection, store, pool, **options)
+    return [run.records[each] for each in run.costs]
 
 
 def pretend(store, estimator):
     """Store a score that is well, of an estimator that may break."""
-    row = {"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": ""}
+    row = ScoreRow(seed=0, depth=5, target="exact", status="ok", reason="")
     content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
-    store.write("score", TINY, estimator, scores=[row], **content)
+    Scores(TINY, estimator).write(store, scores=[row], **content)
 
 
 def planned(selection, store, **options):
-    return sum(plan_costs(survey(selection, store), **options), [])
+    return [each for stage in Run(selection, store).missing(**options) for each in stage.works]
+
+
+def seconds(*estimators):
+    return [Cost("seconds", TINY, name, 5) for name in estimators]
 
 
 @pytest.mark.slow
-def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
+def test_a_cost_is_measured_once_and_again_on_request(tmp_path):
     selection, store = scored(tmp_path, "alternating", "backprop", torch_depths=(5,))
-    wanted = cells(selection)
-    assert [cell[0] for cell in wanted] == [*METRICS] * 2
+    wanted = Run(selection, store).costs
+    assert [each.metric for each in wanted] == [*METRICS] * 2
     # An interrupted run has measured some of them.
-    measure_memory(*wanted[0], store)
-    assert [task.kind for task in planned(selection, store)] == ["cost", "times"]
-    fill(plan_costs(survey(selection, store)))
+    wanted[0].measure(store)
+    works = planned(selection, store)
+    assert [len(work.results) for work in works] == [1, 4]
+    records = measured(selection, store)
     assert planned(selection, store) == []
     assert len(planned(selection, store, again=True)) == 3
-    for cell in wanted:
-        record = store.read("cost", *cell)
-        assert record.status == "ok" and record.identity == (cell[0], "tiny", *cell[2:])
-        if cell[0] == "memory_bytes":
+    for each, record in zip(wanted, records, strict=True):
+        assert each.read(store) == record and record.status == "ok"
+        assert record.identity == (each.metric, "tiny", each.estimator, 5)
+        if each.metric == "memory_bytes":
             # The process alone, with torch in it, is some 200 MB; an estimate of twenty samples
             # needs next to nothing.
             assert record.value < 50e6 < record.baseline
@@ -73,9 +86,8 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     estimator, 68 for another.
     """
     estimators = ("analytic", "backprop", "forward", "conjugate_gradient")
-    selection, store = scored(tmp_path, *estimators, costs=("memory_bytes",))
-    fill(plan_costs(survey(selection, store)))
-    needed = {cell[2]: store.read("cost", *cell).value / 1e6 for cell in cells(selection)}
+    records = measured(*scored(tmp_path, *estimators, costs=("memory_bytes",)))
+    needed = {record.estimator: record.value / 1e6 for record in records}
     # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
     assert len(needed) == 4 and max(needed.values()) < 4, needed
 
@@ -95,15 +107,15 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         )
         for size in (1500, 12000)
     )
-    measured = []
+    peaks = []
     for cases in ((small,), (large, small)):
-        folder = tmp_path / f"{len(cases)}"
-        selection, store = scored(folder, "backprop", cases=cases, costs=("memory_bytes",))
-        # In this order, whichever name comes first, and in one process.
-        tasks = sorted(planned(selection, store), key=lambda task: -len(task.label))
-        measured.append(fill([tasks])["cost"][-1].value)
+        # In this order, and in one process.
+        scores = scored(
+            tmp_path / str(len(cases)), "backprop", cases=cases, costs=("memory_bytes",)
+        )
+        peaks.append(measured(*scores, workers=1)[-1].value)
     # Eight times as many samples take eight times as much; the rest is noise.
-    assert measured[1] == pytest.approx(measured[0], rel=0.1)
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -113,16 +125,16 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         ("raises", "error", "ZeroDivisionError: planted"),
     ],
 )
-def test_a_cell_that_breaks_costs_itself_alone(
+def test_a_cost_that_breaks_costs_itself_alone(
     tmp_path, store, installed, estimator, status, reason
 ):
     installed(write_plugin(tmp_path / "plugin", [estimator]))
-    selection = selected(estimator, depths=(5,), costs=("seconds",))
     pretend(store, estimator)
-    (record,) = measure_times(cells(selection), 60.0, store)
+    run = filled(selected(estimator, depths=(5,), costs=("seconds",)), store)
+    (record,) = (run.records[each] for each in run.costs)
     assert record.status == status and reason in record.reason and record.value is None
     # It is tried again.
-    assert len(planned(selection, store)) == 1
+    assert len(planned(run.selection, store)) == 1
 
 
 @pytest.mark.slow
@@ -136,64 +148,65 @@ def test_times_of_a_problem_are_those_of_the_same_rounds(tmp_path, installed):
     selection, store = scored(
         tmp_path, "alternating", cases=(TINY, fista, other), costs=("seconds",)
     )
-    fill(plan_costs(survey(selection, store)))
-    first = store.read("cost", *cells(selection)[0])
-    assert len(first.samples) >= costs.ROUNDS
-    turns = [store.read("cost", *cell).turns for cell in cells(selection)]
-    assert turns[0] == turns[1] != turns[2]
+    first, same, apart = measured(selection, store)
+    assert len(first.samples) >= cost.ROUNDS
+    assert first.turns == same.turns != apart.turns
     selection = dataclasses.replace(selection, estimators=("alternating", "backprop"))
     for estimator in ("backprop", "dies", "sleeps"):
         pretend(store, estimator)
-    fill(plan_costs(survey(selection, store)))
-    old, new, *_ = (store.read("cost", *cell) for cell in cells(selection))
+    old, new, *_ = measured(selection, store)
     assert old.turns == new.turns != first.turns
-    wanted = [("seconds", TINY, name, 5) for name in ("dies", "sleeps", "alternating")]
-    dead, hung, well = measure_times(wanted, 1.0, store)
+    dead, hung, well = Turns(seconds("dies", "sleeps", "alternating"), 1.0).measure(store)
     assert (dead.status, hung.status, well.status) == ("out-of-memory", "timeout", "ok")
-    assert len(well.samples) >= costs.ROUNDS
+    assert len(well.samples) >= cost.ROUNDS
     # A selection of times from several rounds is measured as a whole.
     assert len(planned(selection, store)) == 1
 
 
-def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(tmp_path, store, monkeypatch):
+def test_what_is_slower_beyond_doubt_is_measured_in_few_rounds(store, monkeypatch):
     taken = {"alternating": 0.001, "backprop": 0.0029, "one_step": 0.0031}
-    timer = lambda device: lambda metric, case, spec, depth: taken[spec]  # noqa: E731
-    monkeypatch.setattr(costs, "timer", timer)
-    monkeypatch.setattr(costs, "SECONDS", 0.0)
-    records = measure_times([("seconds", TINY, name, 5) for name in taken], 60.0, store)
+    timer = mock.Mock(seconds=lambda cost: taken[cost.estimator])
+    monkeypatch.setattr(cost, "Timer", lambda device: timer)
+    monkeypatch.setattr(cost, "SECONDS", 0.0)
+    records = Turns(seconds(*taken), 60.0).measure(store)
     rounds = [len(record.samples) for record in records]
-    assert rounds == [costs.ROUNDS, costs.ROUNDS, costs.FEWEST_ROUNDS]
+    assert rounds == [cost.ROUNDS, cost.ROUNDS, cost.FEWEST_ROUNDS]
+
+
+@pytest.mark.parametrize("rounds, bound", [(12, False), (0, True)], ids=["asked", "gpu"])
+def test_times_are_of_this_process_where_it_is_asked_or_uses_a_gpu(
+    store, monkeypatch, rounds, bound
+):
+    timer = mock.Mock(seconds=lambda cost: float(os.getpid()))
+    monkeypatch.setattr(cost, "Timer", lambda device: timer)
+    monkeypatch.setattr(cost, "is_bound", lambda device: bound)
+    monkeypatch.setattr(cost, "SECONDS", 0.0)
+    (record,) = Turns(seconds("alternating"), 60.0, rounds).measure(store)
+    assert record.samples == [os.getpid()] * (rounds or cost.ROUNDS)
 
 
 def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):
     selection, store = scored(tmp_path, "alternating", costs=("seconds",))
     (store.folder / TINY.name / "costs").touch()
     with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
-        fill(plan_costs(survey(selection, store)))
+        filled(selection, store)
 
 
 def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, store, monkeypatch):
     """A first version, a second, and the first again: its record is the older one, and the clock
     may be wrong as well.
     """
-    selection = selected("backprop")
-
-    def shown(version, error):
-        """Carry a run out, whose version of the estimator has this error at depth 5."""
-        monkeypatch.setattr(sources, "digest", lambda *_: version)
-        begin(store, selection)
-        record = store.read("score", TINY, "backprop") or measure(TINY, "backprop", store)
-        for row in record.scores:
-            row["relative_error"] = error
-        record.write(store.path(TINY, "backprop"))
+    result, errors = Scores(TINY, "backprop"), {"first": 0.1, "second": 0.2}
+    for version in [*errors] * 2:
+        monkeypatch.setattr(sources, "digest", lambda *_, version=version: version)
+        Run(selected("backprop"), store).begin()
+        if result.read(store) is None:
+            record = result.measure(store)
+            for row in record.scores:
+                row.relative_error = errors[version]
+            record.write(store.place(result).path)
         frame = load(tmp_path, "quick").frame
-        return set(frame[(frame.metric == "relative_error")]["value"])
-
-    assert shown("first", 0.1) == {0.1}
-    assert shown("second", 0.2) == {0.2}
-    monkeypatch.setattr(ScoreRecord, "write", lambda *_: None)
-    assert shown("first", 0.3) == {0.1}
-    assert shown("second", 0.3) == {0.2}
+        assert set(frame[frame.metric == "relative_error"]["value"]) == {errors[version]}
 
 
 @pytest.mark.slow
@@ -202,18 +215,18 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     history.
     """
     commit = provenance.git(Path.cwd(), "rev-parse", "HEAD")
-    monkeypatch.setattr(run, "installed_commit", lambda root: (commit, False))
+    monkeypatch.setattr("pudle.measuring.run.installed_commit", lambda root: (commit, False))
 
     def written(*estimators):
         selection = selected(*estimators, costs=("seconds",))
         execute(selection, home=tmp_path, workers=1)
         (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
         results = json.loads(path.read_text())["results"]
-        values, (_, names, _), *_ = results["timing.Time.time_estimate"]
+        values, (names, _), *_ = results["timing.tiny.time_estimate"]
         return path, dict(zip(names, values, strict=True))
 
     path, first = written("alternating", "one_step")
-    assert set(first) == {"'alternating'", "'one_step'"}
+    assert set(first) == {"'alternating'", "'one_step'"} and min(first.values()) > 0
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(history, "run_in_copy", mock.Mock(side_effect=KeyboardInterrupt))
         written("backprop")
@@ -225,22 +238,3 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
         path.write_text("damaged")
         with pytest.raises(AssertionError):
             written("backprop")
-
-
-def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
-    """Each cell begins the run unless it has begun; a report shows it, and a run goes on."""
-    folder, selection = tmp_path / "quick", selected("backprop")
-    take_part(store, selection, TINY, "backprop")
-    measure(TINY, "backprop", store)
-    begun = (folder / "run.json").stat().st_mtime_ns
-    take_part(store, selection, TINY, "backprop")
-    assert (folder / "run.json").stat().st_mtime_ns == begun
-    frame = load(tmp_path, "quick").frame
-    assert set(frame["estimator"]) == {"backprop"} and "ok" in set(frame["status"])
-    assert not survey(selection, store)[0].missing
-    # Of other sources it is another run.
-    monkeypatch.setattr(sources, "digest", lambda *_: "changed")
-    take_part(store, selection, TINY, "backprop")
-    assert (folder / "run.json").stat().st_mtime_ns != begun
-    with pytest.raises(MissingResults):
-        load(tmp_path, "quick")

@@ -3,12 +3,10 @@
 import pytest
 import torch
 from commands import call
-from examples import selected
+from examples import filled, selected
 
-from pudle.files import write_record
-from pudle.measuring.costs import cells
-from pudle.measuring.run import fill, plan, plan_costs, survey
 from pudle.measuring.store import Store
+from pudle.workers import Pool
 
 needs_cuda = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="this machine has no CUDA device"
@@ -20,26 +18,19 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
     """References in float64 on the CPU, the same errors, times and memory of the device."""
     estimators = ("alternating", "analytic", "backprop", "truncated(window=2)")
     selection = selected(*estimators, depths=(1, 5), device="cuda")
-    write_record(tmp_path / "selection.json", selection)
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
-    records = fill(plan(survey(selection, store)), workers=1)["score"]
-    assert {record.status for record in records} == {"ok"}
-    assert all(
-        record.provenance["device"] == "cuda" and record.provenance["accelerator"]
-        for record in records
-    )
-    on_host = {
-        record.estimator: record
-        for record in fill(plan(survey(selection, host)), workers=1)["score"]
-    }
-    for record in records:
-        for row, other in zip(record.scores, on_host[record.estimator].scores, strict=True):
-            assert row["relative_error"] == pytest.approx(other["relative_error"], rel=1e-6)
-    fill(plan_costs(survey(selection, store)), workers=1)
-    for cell in cells(selection):
-        record = store.read("cost", *cell)
+    with Pool(1) as pool:
+        run, other = filled(selection, store, pool), filled(selection, host, pool, costs=False)
+    for each in run.scores:
+        record = run.records[each]
         assert record.status == "ok", record.reason
-        assert record.value > 0 and (cell[0] == "seconds" or record.value < 1e6)
+        assert record.provenance.device == "cuda" and record.provenance.accelerator
+        for row, on_host in zip(record.scores, other.records[each].scores, strict=True):
+            assert row.relative_error == pytest.approx(on_host.relative_error, rel=1e-6)
+    for each in run.costs:
+        record = run.records[each]
+        assert record.status == "ok", record.reason
+        assert record.value > 0 and (each.metric == "seconds" or record.value < 1e6)
 
 
 @needs_cuda
@@ -50,6 +41,8 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
             "run --device cuda --scores-only --only --estimator backprop --dataset"
             " sparse_gaussian(n_samples=20) --depth 5"
         ),
+        "advise backprop --device cuda --dataset sparse_gaussian(n_samples=20) --error 0.1"
+        " --seeds 2",
         "learn --device cuda --dataset sparse_gaussian(n_samples=20) --epochs 2 --out learned",
         "denoise --device cuda --experiment denoising-small-backprop --budget 5 --out denoised",
     ],

@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 from clusters import Cluster, other_version
-from examples import selected
+from examples import filled, selected
 from live import wait_for
 from PIL import Image
 from plugin import write_plugin
@@ -17,8 +17,9 @@ from plugin import write_plugin
 from pudle import kernel_choice
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case
-from pudle.measuring.run import fill, plan, survey
+from pudle.measuring.run import Run
 from pudle.measuring.store import Store
+from pudle.workers import Pool
 
 pytest.importorskip("distributed", reason="install pudle[scale]")
 
@@ -65,6 +66,10 @@ def cluster(tmp_path):
         yield cluster
 
 
+def records(run):
+    return {each.estimator: run.records[each] for each in run.scores}
+
+
 def connected(scheduler, say=lambda line: None):
     from pudle.measuring.cluster import dask_cluster
 
@@ -91,29 +96,28 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
         Case("patches", patches, "ista", "lasso", (0,), (2,)),
         Case("table", "array(path='data.csv')", "lib/own.py:Slow", "lasso", (0,), (2,)),
     )
-    selection = selected("lib/own.py:Twice", cases=cases, windows=(1,), jacobian_error=True)
+    selection = selected("lib/own.py:Twice", cases=cases, costs=())
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
-    fill(plan(survey(selection, here)), workers=1)
-    with connected("local:2") as executor:
-        records = fill(plan(survey(selection, there)), executor=executor)
+    with Pool(1) as pool, connected("local:2") as executor:
+        filled(selection, here, pool)
+        run = filled(selection, there, executor)
     assert contents(here.folder) == contents(there.folder)
-    assert [record.status for record in records["score"]] == ["ok", "ok"]
-    assert plan(survey(selection, there)) == [[], []]
+    assert [record.status for record in run.records.values()] == ["ok", "ok"]
+    assert not any(stage.works for stage in Run(selection, there).missing())
 
 
 @pytest.mark.nightly
 def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path, store, installed):
     broken = ["sleeps", "dies", "leaves"]
     installed(write_plugin(tmp_path / "plugin", broken))
-    tasks = survey(selected(*broken, "one_step", timeout=3.0), store)
+    selection = selected(*broken, "one_step", timeout=3.0)
     with connected("local:2") as executor:
-        records = fill(plan(tasks), executor=executor)["score"]
-    by_name = {record.estimator: record for record in records}
+        by_name = records(filled(selection, store, executor, costs=False))
     statuses = {name: record.status for name, record in by_name.items()}
     failed = {"sleeps": "timeout", "dies": "out-of-memory", "leaves": "error"}
     assert statuses == failed | {"one_step": "ok"}
     assert "(Dask worker tcp://" in by_name["leaves"].reason
-    by_place = {(row["seed"], row["depth"]): row["status"] for row in by_name["leaves"].scores}
+    by_place = {(row.seed, row.depth): row.status for row in by_name["leaves"].scores}
     assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
 
 
@@ -121,7 +125,7 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
 def test_a_worker_with_another_version_is_refused_and_mixes_no_numbers(tmp_path, store, cluster):
     cluster.start_worker(PYTHONPATH=other_version(tmp_path / "other"))
     with connected(cluster.address) as executor, pytest.raises(PudleError) as refused:
-        fill(plan(survey(selected("alternating", "backprop"), store)), executor=executor)
+        filled(selected("alternating", "backprop"), store, executor, costs=False)
     assert "backprop on tiny" in str(refused.value)
     assert "install the same pudle, plug-ins and libraries there" in str(refused.value)
     # What does not depend on the changed file is kept.
@@ -147,8 +151,9 @@ def disturbed(tmp_path, cluster, disturb, patience=60):
 
     with connected(cluster.address) as executor:
         executor.client._timeout = patience
-        fill(plan(survey(selection, there)), executor=executor, progress=progress)
-    fill(plan(survey(selection, here)), workers=1)
+        filled(selection, there, executor, costs=False, progress=progress)
+    with Pool(1) as pool:
+        filled(selection, here, pool, costs=False)
     return here, there
 
 
@@ -239,8 +244,8 @@ def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkey
 @pytest.mark.nightly
 def test_jobs_that_slurm_starts_fill_the_store(slurm, store):
     with connected(f"slurm:{slurm}") as executor:
-        (record,) = fill(plan(survey(selected("backprop"), store)), executor=executor)["score"]
-    assert record.status == "ok"
+        run = filled(selected("backprop"), store, executor, costs=False)
+    assert records(run)["backprop"].status == "ok"
 
 
 @pytest.mark.parametrize(

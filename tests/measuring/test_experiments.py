@@ -4,15 +4,15 @@ else.
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from commands import call
-from examples import TINY, selected
+from examples import TINY, filled, selected
 from plugin import write_package
 from repositories import git
 
-from pudle.measuring.run import execute, fill, survey
+from pudle.measuring.run import Run, execute
 from pudle.reports.load import load
+from pudle.workers import Pool
 
 PLUGIN = """
 import os
@@ -96,26 +96,27 @@ def committed(text):
 
 @pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(store, planted):
-    fill([survey(selection(*STATUSES), store)], workers=2)
+    with Pool(2) as pool:
+        run = filled(selection(*STATUSES), store, pool)
+    records = {each.name: each.read(store) for each in run.experiments}
+    paths = {each.name: run.place(each).path for each in run.experiments}
     for name, (status, reason) in STATUSES.items():
-        record = store.read("experiment", name)
+        record = records[name]
         assert (record.status, record.study) == (status, "planted"), record.reason
         assert reason in record.reason
-    works, learned = (store.read("experiment", f"planted-{name}") for name in ("works", "learning"))
+    works, learned = records["planted-works"], records["planted-learning"]
     assert works.rows == [{"step": 0, "value": None}] and works.summary == {"value": 2.0}
-    path = store.place("experiment", "planted-works").path
-    with np.load(path.with_suffix(".npz")) as arrays:
-        assert np.array_equal(arrays["picture"], np.eye(2))
     assert [row["step"] for row in learned.rows] == [0, 1, 2, 3]
     assert (learned.kind, learned.arrays) == ("learning", ["dictionary"])
     # What a finished experiment kept for going on is not needed any more.
-    assert not store.place("experiment", "planted-learning").path.with_suffix("").exists()
+    assert not paths["planted-learning"].with_suffix("").exists()
     # What broke is tried again, and goes on from what it kept.
-    before = path.stat().st_mtime_ns
-    (resumes, works) = survey(selection("planted-resumes", "planted-works"), store)
-    assert resumes.missing and not works.missing
-    (record,) = fill([[resumes]])["experiment"]
-    assert record.status == "ok" and path.stat().st_mtime_ns == before
+    before = paths["planted-works"].stat().st_mtime_ns
+    run = Run(selection("planted-resumes", "planted-works"), store)
+    with Pool(1) as pool:
+        assert run.fill(pool) == run.experiments[:1]
+    assert [run.records[each].status for each in run.experiments] == ["ok", "ok"]
+    assert paths["planted-works"].stat().st_mtime_ns == before
 
 
 def test_what_holds_at_a_commit_is_known_later(planted):
@@ -132,7 +133,7 @@ def test_what_holds_at_a_commit_is_known_later(planted):
     both = [[item.name for item in side] for side in sides]
     assert both == [["planted-lacks", "planted-works"], ["planted-works"]]
     # The record names the commit that carried it out.
-    assert [side[-1].provenance["commit"] for side in sides] == [old, old]
+    assert [side[-1].provenance.commit for side in sides] == [old, old]
 
 
 def test_experiments_leave_what_is_known_of_cases_as_it_is(planted):

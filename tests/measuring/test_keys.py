@@ -11,7 +11,10 @@ from examples import TINY
 import pudle
 from pudle.kernel_choice import VARIABLE
 from pudle.measuring import provenance, sources
-from pudle.measuring.sources import ROOMS
+from pudle.measuring.results.cost import Cost
+from pudle.measuring.results.experiment import CarriedExperiment
+from pudle.measuring.results.reference import CaseReference
+from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
 
 ROOT = Path(pudle.__file__).parent
@@ -29,6 +32,8 @@ NEUTRAL = {
     "workers",
     "measuring/contents",
     "measuring/provenance",
+    "measuring/results/reference",
+    "measuring/results/result",
     "measuring/selection",
     "measuring/sources",
     "measuring/store",
@@ -47,11 +52,11 @@ def imported(path):
         yield each.removeprefix("pudle.").replace(".", "/")
 
 
-@pytest.mark.parametrize("kind", ROOMS)
+@pytest.mark.parametrize("kind", [Scores, Cost, CaseReference, CarriedExperiment])
 def test_rooms_hold_all_that_a_result_is_computed_with(kind):
     """Whatever a room imports is in a room as well, or changes no number; no command is in one."""
-    paths = sources.files(kind)
-    rooms = {*ROOMS[kind], *NEUTRAL}
+    paths = sources.files(kind.rooms)
+    rooms = {*kind.rooms, *NEUTRAL}
     outside = {
         module
         for path in paths.values()
@@ -59,14 +64,15 @@ def test_rooms_hold_all_that_a_result_is_computed_with(kind):
         if not any(module == room or module.startswith(f"{room}/") for room in rooms)
     }
     assert outside == set()
-    for room in ROOMS[kind]:
+    for room in kind.rooms:
         assert any(name == f"{room}.py" or name.startswith(f"{room}/") for name in paths), room
     assert not any("command" in name or "report" in name for name in paths)
 
 
 def test_a_class_counts_with_its_file_and_a_plugin_with_its_package(tmp_path, monkeypatch):
     def names(cls):
-        return sources.files("score", frozenset([cls])).keys() - sources.files("score").keys()
+        files = sources.files(Scores.rooms, frozenset([cls]))
+        return files.keys() - sources.files(Scores.rooms).keys()
 
     own = names(type(pudle.make_estimator("backprop")))
     assert {"pudle.estimators.backprop"} <= own <= {"pudle.estimators.backprop", "pudle.estimator"}
@@ -81,32 +87,30 @@ def test_a_class_counts_with_its_file_and_a_plugin_with_its_package(tmp_path, mo
     monkeypatch.delitem(sys.modules, "kept_plugin")
 
 
+RESULTS = {
+    type(result): result
+    for result in (
+        Scores(TINY, "truncated(window=3)"),
+        Cost("seconds", TINY, "truncated(window=3)", 5),
+        CaseReference(TINY, 0, "exact"),
+        CarriedExperiment("one", "of some", pudle.LearningExperiment(TINY.dataset, epochs=3)),
+    )
+}
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Return a function that gives the place of a result under some changes."""
+    """Return a function that gives the place of a result under some changes, of its own fields or
+    of those of its case or experiment.
+    """
     monkeypatch.setenv(VARIABLE, "torch")
 
-    def find(
-        kind,
-        profile="quick",
-        device="cpu",
-        estimator="truncated(window=3)",
-        metric="seconds",
-        depth=5,
-        seed=0,
-        target="exact",
-        **changes,
-    ):
-        case = dataclasses.replace(TINY, **changes)
-        what = {
-            "score": (case, estimator),
-            "cost": (metric, case, estimator, depth),
-            "reference": (case, seed, target),
-            "surface": ("curve", case, (1, 5)),
-            "experiment": (next(iter(pudle.names.list_experiments())),),
-        }
-        path, key, _ = Store(tmp_path, profile, device).place(kind, *what[kind])
-        return path, key
+    def find(kind, profile="quick", device="cpu", **changes):
+        result = RESULTS[kind]
+        own = {name: changes.pop(name) for name in vars(result).keys() & changes.keys()}
+        (inner,) = {"case", "experiment"} & vars(result).keys()
+        own[inner] = dataclasses.replace(getattr(result, inner), **changes)
+        return Store(tmp_path, profile, device).place(dataclasses.replace(result, **own))
 
     return find
 
@@ -124,7 +128,7 @@ CASE = (
     "kind, same, others",
     [
         (
-            "score",
+            Scores,
             (),
             (
                 {"seeds": (0, 2)},
@@ -137,7 +141,7 @@ CASE = (
             ),
         ),
         (
-            "cost",
+            Cost,
             ({"seeds": (0, 7)}, {"depths": (5, 9)}, {"name": "tiny"}, {"profile": "default"}),
             (
                 {"seeds": (1, 0)},
@@ -149,7 +153,7 @@ CASE = (
             ),
         ),
         (
-            "reference",
+            CaseReference,
             ({"algorithm": "fista"}, {"depths": (3,)}, {"name": "other"}),
             (
                 {"seed": 1},
@@ -158,8 +162,11 @@ CASE = (
                 *CASE[:3],
             ),
         ),
-        ("surface", (), ({"depths": (1, 6)}, *CASE)),
-        ("experiment", ({"profile": "default"},), ({"device": "cuda"},)),
+        (
+            CarriedExperiment,
+            ({"profile": "default"},),
+            ({"device": "cuda"}, {"name": "two"}, {"study": "another"}, {"epochs": 4}),
+        ),
     ],
 )
 def test_each_part_counts(place, kind, same, others):
@@ -169,23 +176,23 @@ def test_each_part_counts(place, kind, same, others):
 
 
 def test_kernels_machine_and_fingerprints_count(place, monkeypatch):
-    kinds = ("score", "cost", "surface", "experiment")
+    kinds = (Scores, Cost, CarriedExperiment)
     before = {kind: place(kind) for kind in kinds}
-    torch_path = place("cost", metric="seconds_torch")
+    torch_path = place(Cost, metric="seconds_torch")
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, "numba")
         assert not any(place(kind) == before[kind] for kind in kinds)
-        assert place("cost", metric="seconds_torch") == torch_path
+        assert place(Cost, metric="seconds_torch") == torch_path
     with monkeypatch.context() as patch:
-        patch.setattr("pudle.measuring.store.machine", lambda: {"cpu": "another"})
-        assert place("score") == before["score"] and place("cost") != before["cost"]
+        patch.setattr("pudle.measuring.results.cost.machine", lambda: {"cpu": "another"})
+        assert place(Scores) == before[Scores] and place(Cost) != before[Cost]
     for cls in (
         type(pudle.make_dataset(TINY.dataset)),
         type(pudle.make_estimator("truncated(window=3)")),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(cls, "fingerprint", lambda self: "another version")
-            assert place("score") != before["score"] and place("cost") != before["cost"]
+            assert place(Scores) != before[Scores] and place(Cost) != before[Cost]
 
 
 def test_every_source_counts_where_no_commit_says_what_was_measured(monkeypatch):

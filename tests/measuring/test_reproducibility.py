@@ -3,14 +3,16 @@ threads.
 """
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from pudle.files import write_record
+from pudle.measuring.run import Run
 from pudle.measuring.scoring import ERRORS
+from pudle.measuring.store import Store
 from pudle.names import list_profiles
 
 #: Largest difference between one and two threads: absolute, and relative for numbers above one.
@@ -19,47 +21,48 @@ from pudle.names import list_profiles
 BETWEEN_THREADS = 1e-12
 
 SCRIPT = """
-import json, sys
+import sys
 from pathlib import Path
 import torch
-from pudle.measuring.case import Case
-from pudle.measuring.measurement import measure
+from pudle.files import read_record
+from pudle.measuring.run import Run
+from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.workers import Here
 
+folder = Path(sys.argv[1])
 torch.set_num_threads(int(sys.argv[2]))
-store = Store(Path(sys.argv[1]), "quick")
-for case in json.loads(sys.argv[3]):
-    for estimator in json.loads(sys.argv[4]):
-        measure(Case(**case), estimator, store)
+selection = read_record(folder / "selection.json", Selection)
+Run(selection, Store(folder, "quick")).fill(Here(), costs=False)
 """
 
 
 def reduced():
-    """The quick profile's cases and estimators, with a tenth of the samples, one seed and three
-    depths.
-    """
+    """Return the quick profile with a tenth of the samples, one seed and three depths."""
     quick = list_profiles()["quick"]
+    cases = []
     for case in quick.cases:
         dataset = case.dataset.replace("n_samples=200", "n_samples=20")
         assert dataset != case.dataset
-        yield dataclasses.asdict(
-            dataclasses.replace(case, dataset=dataset, seeds=(0,), depths=(1, 10, 100))
-        )
+        small = {"dataset": dataset, "seeds": (0,), "depths": (1, 10, 100)}
+        cases.append(dataclasses.replace(case, **small))
+    return dataclasses.replace(quick, cases=tuple(cases), experiments=())
 
 
 def measured(folder, threads):
     """Measure in a new process, and return every number of the scores by its place."""
-    cases, estimators = json.dumps(list(reduced())), json.dumps(list_profiles()["quick"].estimators)
+    selection = reduced()
+    write_record(folder / "selection.json", selection)
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), cases, estimators]
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(threads)]
     subprocess.run(command, check=True, env=environment, timeout=900)
-    numbers = {}
-    for path in sorted(folder.glob("*/*.json")):
-        record = json.loads(path.read_text())
-        for row in record["scores"]:
-            place = (record["case"]["name"], record["estimator"], row["depth"], row["target"])
-            numbers |= {(*place, name): row[name] for name in (*ERRORS, "status")}
-    return numbers
+    run = Run(selection, Store(folder, "quick"))
+    return {
+        (each.case.name, each.estimator, row.depth, name): getattr(row, name)
+        for each in run.scores
+        for row in run.records[each].scores
+        for name in (*ERRORS, "status")
+    }
 
 
 @pytest.mark.nightly

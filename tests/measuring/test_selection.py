@@ -14,14 +14,25 @@ from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument
 from pudle.files import read_record, write_record
 from pudle.measuring.case import spec_slug
-from pudle.measuring.costs import cells
-from pudle.measuring.selection import Selection, select
+from pudle.measuring.options import Options
+from pudle.measuring.run import Run
+from pudle.measuring.selection import Selection
+from pudle.measuring.selection import select as selected
 from pudle.names import list_estimators, list_profiles, parse
 
 OTHER = dataclasses.replace(TINY, name="other", loss="reconstruction")
-PROFILE = Selection(
-    "quick", (TINY, OTHER), ("backprop",), (1,), (5,), 60.0, windows=(1, 2), jacobian_error=True
-)
+PROFILE = Selection("quick", (TINY, OTHER), ("backprop",), (1,), (5,), 60.0)
+
+
+def select(profile, **options):
+    return selected(profile, Options(**options))
+
+
+def costs(selection, store):
+    return {
+        (each.metric, each.case.name, each.estimator, each.depth)
+        for each in Run(selection, store).costs
+    }
 
 
 def test_a_selection_comes_back_as_it_was_written(tmp_path):
@@ -34,12 +45,13 @@ def test_a_selection_comes_back_as_it_was_written(tmp_path):
         PROFILE.case("third")
 
 
-def test_a_limited_estimator_is_measured_on_its_own_cases_alone():
+def test_a_limited_estimator_is_measured_on_its_own_cases_alone(store):
     profile = dataclasses.replace(
         PROFILE, estimators=("backprop", "forward"), limited=(("forward", "oth*", "too long"),)
     )
     assert profile.pairs == [(TINY, "backprop"), (OTHER, "backprop"), (OTHER, "forward")]
-    assert {cell[1:3] for cell in cells(profile)} == set(profile.pairs)
+    pairs = {(case.name, estimator) for case, estimator in profile.pairs}
+    assert {cell[1:3] for cell in costs(profile, store)} == pairs
     # What a user names is measured on all cases, and so is everything on cases that the user made.
     assert (
         len(select(profile, estimators=["forward"]).pairs)
@@ -55,9 +67,9 @@ def test_a_pair_that_cannot_be_is_planned_only_where_the_user_asks_for_the_algor
     assert len(select(profile, cases=["other"], algorithms=["fista"]).pairs) == 1
 
 
-def test_times_on_the_torch_path_are_taken_at_depths_of_their_own():
+def test_times_on_the_torch_path_are_taken_at_depths_of_their_own(store):
     profile = dataclasses.replace(PROFILE, cases=(TINY,), timed_depths=(1, 5), torch_depths=(5,))
-    times = {(cell[0], cell[-1]) for cell in cells(profile) if cell[0] != "memory_bytes"}
+    times = {(cell[0], cell[-1]) for cell in costs(profile, store) if cell[0] != "memory_bytes"}
     assert times == {("seconds", 1), ("seconds", 5), ("seconds_torch", 5)}
     # Depths that a user names take the place of both; a profile without such times gets none.
     assert (

@@ -9,8 +9,8 @@ import msgspec
 from examples import TINY, selected
 
 from pudle.measuring import sources
-from pudle.measuring.measurement import measure
-from pudle.measuring.run import execute, survey
+from pudle.measuring.results.score import Scores
+from pudle.measuring.run import Run, execute
 
 #: Records of the synthetic selection, and the processor seconds that a run with nothing to do may
 #: take.
@@ -25,20 +25,15 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(
     cases = [dataclasses.replace(TINY, name=f"case{number}", depths=depths) for number in range(12)]
     estimators = tuple(f"truncated(window={window})" for window in range(1, 11))
     selection = selected(*estimators, cases=tuple(cases), depths=depths, torch_depths=depths)
-    tasks = survey(selection, store)
-    assert len(tasks) == RECORDS
-    score = measure(cases[0], estimators[0], store)
-    cost = store.write("cost", *tasks[-1].what, value=1.0)
-    for task in tasks:
-        content = dict(task.place.of, key=task.place.key)
-        msgspec.structs.replace(cost if task.kind == "cost" else score, **content).write(
-            task.place.path
-        )
+    run = Run(selection, store)
+    assert len(run.results) == RECORDS
+    score, cost = run.scores[0].measure(store), run.costs[-1].write(store, value=1.0)
+    for each in run.results:
+        record, place = score if isinstance(each, Scores) else cost, run.place(each)
+        msgspec.structs.replace(record, key=place.key, **each.identity).write(place.path)
     digests = []
     original = sources.digest
     monkeypatch.setattr(sources, "digest", lambda *of: digests.append(of) or original(*of))
-    monkeypatch.setattr("pudle.measuring.run.installed_commit", lambda root: ("0" * 40, True))
-    monkeypatch.setattr("pudle.measuring.run.repository", lambda folder: tmp_path)
     monkeypatch.chdir(tmp_path)
     begun = time.process_time()
     summary = execute(selection, home=tmp_path, workers=1)

@@ -5,86 +5,73 @@ reason, and never broken.
 import dataclasses
 
 import pytest
-from examples import TINY, selected
+from examples import TINY, filled, selected
 
 from pudle import names
 from pudle.measuring.contents import BROKEN
-from pudle.measuring.measurement import measure
-from pudle.measuring.run import fill, plan, survey
+from pudle.measuring.results.reference import CaseReference
+from pudle.measuring.results.score import Scores
 from pudle.references.certified import MINIMIZER_TARGETS
 
-RIDGE = dataclasses.replace(TINY, dataset="ridge(n_samples=3, n_components=4)", loss="linear")
+HARD = "ista(thresholding='hard')"
+#: Changes of a case that does not fit then, and the reason.
 UNFIT = {
     "loss": (
-        dataclasses.replace(TINY, loss="linear"),
+        {"loss": "linear"},
         "sparse_gaussian has no loss 'linear': use lasso or reconstruction",
     ),
     "algorithm": (
-        dataclasses.replace(TINY, algorithm="iteration"),
-        "SparseCoding brings none: use ista or fista",
+        {"algorithm": "iteration"},
+        "iteration needs a FixedPoint, which brings its step, not SparseCoding: use ista or fista",
     ),
     "threshold": (
-        dataclasses.replace(TINY, algorithm="ista(thresholding='hard')", targets=("ghat", "exact")),
-        (
-            "hard thresholding leads to no minimizer of the inner problem, which target='exact'"
-            " rests on: use the target gstar, gtilde or limit"
-        ),
-    ),
-    "fading": (
-        dataclasses.replace(
-            TINY, algorithm="ista(thresholding='decaying(decay=0.9)')", targets=("exact", "ghat")
-        ),
-        "decaying thresholding leads to no minimizer of the inner problem, which target='ghat'",
+        {"algorithm": HARD, "targets": ("ghat", "exact")},
+        "hard thresholding leads to no minimizer of the inner problem, which target='exact' rests"
+        " on: use the target gstar, gtilde or limit",
     ),
     "target": (
-        dataclasses.replace(RIDGE, targets=("gstar",)),
+        {"dataset": "ridge(n_samples=3)", "loss": "linear", "targets": ("gstar",)},
         "target='gstar' is defined for sparse coding only",
     ),
     "data": (
-        dataclasses.replace(
-            TINY, dataset="digits(n_samples=9, n_components=9)", targets=("gtilde",)
-        ),
+        {"dataset": "digits(n_samples=9, n_components=9)", "targets": ("gtilde",)},
         "target='gtilde' needs generating_codes, which this problem lacks",
     ),
-    "step": (dataclasses.replace(TINY, dataset="logistic", loss="held_out"), "FixedPoint"),
+    "step": ({"dataset": "logistic", "loss": "held_out"}, "FixedPoint"),
 }
+
+
+def unfit(name):
+    changes, reason = UNFIT[name]
+    return dataclasses.replace(TINY, **changes), reason
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_does_not_fit_is_unsupported_with_the_reason(name, store):
-    case, reason = UNFIT[name]
-    record = measure(case, "backprop", store)
-    assert {row["status"] for row in record.scores} == {"unsupported"}
+    """A run breaks nothing, and leaves nothing to do."""
+    case, reason = unfit(name)
+    run = filled(selected("backprop", cases=(case,)), store)
+    record = run.records[run.scores[0]]
     assert record.status not in BROKEN
+    assert {row.status for row in record.scores} == {"unsupported"}
     assert reason in record.reason and "\n" not in record.reason
     assert len(record.scores) == len(case.seeds) * len(case.depths) * len(case.targets)
+    assert not any(stage.works for stage in run.missing())
 
 
 def test_a_target_that_fits_is_scored_beside_one_that_does_not(store):
-    case = dataclasses.replace(
-        TINY, targets=("exact", "gstar", "gtilde"), algorithm="ista(thresholding='hard')"
-    )
-    record = measure(case, "alternating", store)
-    statuses = {(row["target"], row["status"]) for row in record.scores}
+    targets = ("exact", "gstar", "gtilde")
+    case = dataclasses.replace(TINY, targets=targets, algorithm=HARD)
+    record = Scores(case, "alternating").measure(store)
+    statuses = {(row.target, row.status) for row in record.scores}
     assert statuses == {("exact", "unsupported"), ("gstar", "ok"), ("gtilde", "ok")}
 
 
-@pytest.mark.slow
-def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(store):
-    cases = tuple(
-        dataclasses.replace(case, name=name, seeds=(0,)) for name, (case, _) in UNFIT.items()
-    )
-    selection = selected("alternating", cases=cases, windows=(1, 2), jacobian_error=True)
-    records = fill(plan(survey(selection, store)))
-    assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
-    assert not any(plan(survey(selection, store)))
-
-
 def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(store):
-    assert measure(TINY, "alternating", store).status == "ok"
-    case, reason = UNFIT["threshold"]
-    assert store.read_reference(case, 0, "exact") is not None
-    record = measure(case, "alternating", store)
+    assert Scores(TINY, "alternating").measure(store).status == "ok"
+    case, reason = unfit("threshold")
+    assert CaseReference(case, 0, "exact").read(store) is not None
+    record = Scores(case, "alternating").measure(store)
     assert record.status == "unsupported" and reason in record.reason
 
 

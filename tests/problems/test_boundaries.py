@@ -36,20 +36,21 @@ def ones(*shape):
     [
         (convolutional, {"observations": ones(1, 2, 2, 20)}, "smaller than the 3 x 4 filters"),
         (convolutional, {"stride": 4}, "stride=4 leaves pixels that no filter reaches"),
-        (convolutional, {"dictionary": ones(3, 1, 3, 4)}, "second axes must agree"),
+        (convolutional, {"dictionary": ones(3, 1, 3, 4)}, "with c = 2, as in obs"),
         (convolutional, {"generating_codes": ones(1, 1, 2, 3)}, "generating_codes has shape"),
         (
             supervised,
             {"targets": ones(1, 2, 9, 12)},
-            "targets has shape (1, 2, 9, 12): it must be (3, 2, 9, 12) to fit the others",
+            "targets has shape (1, 2, 9, 12): give (n, c, H, W) with n = 3, as in observations (n,"
+            " c, H, W)",
         ),
         (thresholded, {"penalty": PENALTIES[:2]}, "one for each filter"),
         (thresholded, {"penalty": -PENALTIES}, "the smallest -0.2"),
-        (penalty_selection, {"held_out_design": ones(15, 11)}, "shapes do not fit"),
-        (penalty_selection, {"observations": ones(2, 20)}, "shapes do not fit"),
-        (penalty_selection, {"log_penalty": ones(5)}, "one for each"),
+        (penalty_selection, {"held_out_design": ones(15, 11)}, "(m2, p) with p = 12, as in design"),
+        (penalty_selection, {"observations": ones(2, 20)}, "held_out_observations has shape (6,"),
+        (penalty_selection, {"log_penalty": ones(5)}, "give (p,) with p = 12, as in design (m, p)"),
         (penalty_selection, {"log_penalty": 800 * ones()}, "zero or infinite"),
-        (ridge_problem, {"weights": ones(4)}, "weights (4,); give (n, m), (m, p) and (p,)"),
+        (ridge_problem, {"weights": ones(4)}, "(4,): give (p,) with p = 8, as in dictionary"),
         (ridge_problem, {"strength": -1.0}, "strength=-1.0 is out of range: give a number >= 0"),
         (
             ridge_problem,

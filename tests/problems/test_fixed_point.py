@@ -340,12 +340,7 @@ def test_what_has_no_limit_is_not_scored(step, words):
     assert score.status == "uncertified" and np.isnan(score.relative_error)
 
 
-def test_what_does_not_fit_an_iteration_is_refused(ridge):
-    for call, text in (
-        (lambda: pudle.Ista().run(nonsymmetric(), 2), "pudle.Iteration()"),
-        (lambda: ITERATION.run(ridge, 2), "use ista or fista"),
-    ):
-        assert text in refusal(call, pudle.UnsupportedProblem)
+def test_an_iteration_has_no_step_size_and_no_rule():
     assert pudle.Iteration(step=1.0) == ITERATION == pudle.make_algorithm("iteration")
     for options in ({"step": 0.5}, {"thresholding": "hard"}):
         assert "no step size" in refusal(lambda options=options: pudle.Iteration(**options))

@@ -16,11 +16,11 @@ REFUSED = [
     ({"dictionary": D.int()}, "dictionary has dtype int32", "dictionary.double()"),
     ({"observations": X.to_sparse()}, "observations is a sparse", "observations.to_dense()"),
     ({"dictionary": 0 * D}, "dictionary has only zeros", "give at least one entry"),
-    ({"dictionary": D.T}, "dictionary has shape (5, 3)", "atoms are columns"),
+    ({"dictionary": D.T}, "dictionary has shape (5, 3)", "(m, p) with m = 3, as in observations"),
     ({"observations": "photographs"}, "observations is a str", "shape (n, m)"),
     ({"dictionary": D.float()}, "dictionary and observations differ in dtype", "convert one"),
     ({"loss": "lsso"}, "loss='lsso'", "choose from lasso, reconstruction"),
-    ({"generating_codes": torch.ones(3, 5).double()}, "generating_codes", "must be (4, 5)"),
+    ({"generating_codes": torch.ones(3, 5).double()}, "generating_codes", "(n, p) with n = 4"),
 ]
 
 

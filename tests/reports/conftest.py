@@ -27,7 +27,7 @@ def timed_home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def timed(timed_home):
     """The report of these results."""
-    return Report.of(load(timed_home, "quick"))
+    return Report(load(timed_home, "quick"))
 
 
 @pytest.fixture(scope="session")

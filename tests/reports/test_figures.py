@@ -16,7 +16,6 @@ from synthetic import (
     record,
     scores,
     write,
-    write_artifact,
     write_costs,
 )
 
@@ -45,38 +44,22 @@ def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
 
 
 def kinds(home):
-    return {figure.kind: figure for figure in Report.of(load(home, "quick")).pictures}
+    return {figure.kind: figure for figure in Report(load(home, "quick")).pictures}
 
 
-def test_heat_map_needs_three_windows_and_takes_a_stored_surface_with_more(tmp_path):
+def test_a_heat_map_shows_the_scores_of_two_windows_and_more(tmp_path):
     records = [
         record(case(), f"truncated(window={window})", scores=scores(CURVES["alternating"]))
-        for window in (1, 5, 10)
+        for window in (5, 10, 1)
     ]
     kind = "Error over depth and window"
-    assert kind not in kinds(write(tmp_path / "two", records[:2]))
-    home = write(tmp_path / "three", records)
-    errors = kinds(home)[kind].rows.set_index(["depth", "window"])["relative_error"]
+    assert kind not in kinds(write(tmp_path / "one", records[:1]))
+    assert kind in kinds(write(tmp_path / "two", records[:2]))
+    rows = kinds(write(tmp_path / "three", records))[kind].rows
+    assert [*rows["window"].unique()] == [1, 5, 10]
+    errors = rows.set_index(["depth", "window"])["relative_error"]
     assert len(errors) == 3 * len(DEPTHS)
     assert errors[100, 10] == pytest.approx(0.5 * 0.955**100, rel=1e-5)
-    rows = [
-        {"depth": 10, "window": window, "relative_error": 1 / window, "status": "ok"}
-        for window in (1, 2, 4, 8)
-    ]
-    rows.append({"depth": 30, "window": 1, "relative_error": None, "status": "diverged"})
-    write_artifact(home, "window_surface", rows)
-    shown = kinds(home)[kind].rows
-    assert [*shown["window"]] == [1, 2, 4, 8] and set(shown["depth"]) == {10}
-
-
-def test_burn_in_is_drawn_where_it_is_stored(four):
-    for errors in ({9: None}, {1: 0.9, 5: 4.2, 20: 1.5, 50: 0.5, 100: 0.01}):
-        assert "Burn-in" not in kinds(four)
-        rows = [{"depth": depth, "relative_error": error} for depth, error in errors.items()]
-        write_artifact(four, "jacobian_error", rows)
-    write_artifact(four, "of a later version", [{"anything": 1}])
-    write_artifact(four, "jacobian_error", [], case="another")
-    assert "peak 4.2 at depth 5." in kinds(four)["Burn-in"].alt
 
 
 def test_every_figure_is_the_same_svg_pdf_png_and_csv_whenever_it_is_drawn(timed):
@@ -98,16 +81,11 @@ def test_every_figure_is_the_same_svg_pdf_png_and_csv_whenever_it_is_drawn(timed
 def test_files_of_figures_are_read_without_markup_collisions_or_unnamed_lines(tmp_path):
     """With the depths of the default profile, on both scales."""
     depths = [*PROFILES["default"].cases[0].depths]
-    windows, home = (1, 5, 20, 100), write(tmp_path, [record(case(), name) for name in CURVES])
+    names = [*CURVES, *(f"truncated(window={window})" for window in (1, 5, 20, 100))]
+    curve = scores(lambda depth, _: 1e-9 + depth / 1e14, depths=depths)
+    home = write(tmp_path, [record(case(), name, scores=curve) for name in names])
     write_costs(home, [*CURVES], [10.0**number for number in range(8)])
-    rows = [
-        {"depth": depth, "window": window, "relative_error": 1e-9 + depth / 1e14, "status": "ok"}
-        for depth in depths
-        for window in windows
-    ]
-    for kind in ("window_surface", "jacobian_error"):
-        write_artifact(home, kind, rows)
-    figures = Report.of(load(home, "quick")).pictures
+    figures = Report(load(home, "quick")).pictures
     assert {"Error over depth and window", "Error against time"} <= {each.kind for each in figures}
     for figure in figures:
         assert figure.guides["label"].all()

@@ -62,7 +62,7 @@ def test_notes_and_badges_of_references(tmp_path):
     ]
     home = write(tmp_path, records)
     write_costs(home, ["backprop"], [1.0, 2.0], names=["fixed"])
-    report = Report.of(load(home, "quick"))
+    report = Report(load(home, "quick"))
     markdown = report.markdown()
     said = "the range over the seeds says nothing about other problems there."
     assert f"- Every seed draws the same problem on `fixed`: {said}" in markdown
@@ -80,7 +80,7 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     report = reported(tmp_path, [record(item, "backprop") for item in cases], estimators=names)
     sentence = tables.pending_sentence(report.results)
     assert "still to be measured are 2 scores" in sentence and "`analytic`" in sentence
-    assert sentence in report.markdown() and report.problems.empty
+    assert sentence in report.markdown() and report.problems.rows == []
     done = run_report(tmp_path, "--format", "csv")
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")
 
@@ -116,7 +116,7 @@ def test_parquet_keeps_the_types_and_without_pyarrow_says_what_to_do(four, monke
     pytest.importorskip("pyarrow")
     done = run_report(four, "--format", "parquet")
     assert done.exit_code == 0, done.output
-    report = Report.of(load(four, "quick"))
+    report = Report(load(four, "quick"))
     pd.testing.assert_frame_equal(pd.read_parquet(done.stdout.strip()), report.results.frame)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependency, match=r"pip install 'pudle\[parquet\]'"):

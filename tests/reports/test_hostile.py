@@ -112,7 +112,7 @@ def html_is_text(written):
 
 
 def test_hostile_text_is_text_in_every_format_of_a_report(results):
-    report = Report.of(results)
+    report = Report(results)
     html_is_text(living_page.html(report))
     markdown_is_text(report.markdown())
     csv_is_text(report.csv())
@@ -130,14 +130,14 @@ def test_hostile_text_is_text_in_every_format_of_a_report(results):
 
 
 def test_hostile_text_is_text_in_every_format_of_a_comparison(results):
-    report = Report.of(results)
+    report = Report(results)
     html_is_text(living_page.html(report, report, names=HOSTILE[:2]))
     runs = Runs(dict.fromkeys(HOSTILE, report))
     markdown_is_text(runs.markdown())
     csv_is_text(runs.csv())
-    frame = results.frame.assign(value=results.frame["value"] * 2)
-    comparison = compare(results, dataclasses.replace(results, frame=frame))
-    assert len(comparison.cells())
+    rows = [row._replace(value=2 * row.value) for row in results.rows]
+    comparison = compare(results, dataclasses.replace(results, rows=rows))
+    assert comparison.cells()
     comments = (summary.markdown(comparison, text, text, "quick") for text in HOSTILE)
     markdown_is_text("\n\n".join(comments))
     csv_is_text(markup.csv(comparison.frame))

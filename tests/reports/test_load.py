@@ -20,15 +20,15 @@ from synthetic import (
     scores,
     training,
     write,
-    write_artifact,
     write_costs,
     write_experiments,
 )
 
 from pudle.errors import MissingResults
 from pudle.files import write_record
+from pudle.measuring.results.score import ReferenceRow
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import COLUMNS, COSTS, REFERENCES, load
+from pudle.reports.load import COLUMNS, COSTS, load
 
 MISSING = "not measured yet: run `pudle run --profile quick`"
 
@@ -60,12 +60,9 @@ def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
     path = home / "quick" / "run.json"
     listed = json.loads(path.read_text())["records"]
     edit(path, records=[[case()["name"], "other", listed[0][2]], *listed, ["a", *listed[0][1:]]])
-    write_artifact(home, "window_curve", [])
-    write_artifact(home, "window_curve", [], case="a-case-not-selected")
     results = load(home, "quick")
     errors = results.frame.query("metric == 'relative_error' and depth == 50 and seed == 0")
     assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
-    assert [artifact.case for artifact in results.artifacts] == [case()["name"]]
     assert not results.damaged and not results.notes
 
 
@@ -80,17 +77,18 @@ def test_records_references_and_machines_are_those_that_were_stored(tmp_path):
     ]
     names = ["backprop", "alternating", "analytic", "one_step"]
     results = load(write(tmp_path, records, estimators=names), "quick")
-    fields = ("estimator", "status", "reason", "consistent_for")
-    assert [tuple(row[name] for name in fields) for row in results.records] == [
+    assert [
+        (record.estimator, record.status, record.reason, record.consistent_for)
+        for record in results.records
+    ] == [
         ("backprop", "ok", "", None),
         ("alternating", "ok", "", ["lasso"]),
         ("analytic", "error", "x", None),
         ("one_step", "missing", MISSING, None),
     ]
-    stored = [{"case": case()["name"]} | row for row in references()]
-    assert results.references.to_dict("records") == [
-        {name: row[name] for name in REFERENCES} for row in stored
-    ]
+    assert results.references == {
+        (case()["name"], row["seed"], "exact"): ReferenceRow(**row) for row in references()
+    }
     machines = results.frame.groupby("estimator", sort=False)["machine"].unique()
     # What is not measured yet is put down to the newest.
     assert [*machines.explode()] == ["here", "there", "here", "here"]
@@ -132,7 +130,7 @@ def test_no_results_says_what_to_run(tmp_path):
 def test_a_time_has_its_samples_and_their_quartiles_where_they_are_enough(four):
     path = write_costs(four, ["backprop"], [1.0, 2.0])
     results = load(four, "quick")
-    assert results.timings["samples"].iloc[0] == (0.8, 0.9, 1.0, 1.1, 1.2)
+    assert results.costs[0].samples == [0.8, 0.9, 1.0, 1.1, 1.2]
     name = case()["name"]
     assert results.rounds(name, "backprop").quartiles(100) == pytest.approx((0.9, 1.1))
     for samples in ([], [1.0, 1.0]):
@@ -195,7 +193,7 @@ def test_a_record_that_holds_at_a_commit_bears_its_name_whichever_measured_it(fo
     write_at_commit(four, **{name: run[name] for name in ("records", "costs", "selection")})
     here = load(four, "quick", HEAD)
     assert set(here.frame["metric"]) >= {"relative_error", "seconds"}
-    assert set(here.frame["commit"]) == {HEAD} == {each["commit"] for each in here.provenances}
+    assert set(here.frame["commit"]) == {HEAD} == {each.commit for each in here.provenances}
     assert set(load(four, "quick").frame["commit"]) == {COMMIT}
     with pytest.raises(MissingResults, match="no results for profile 'quick'"):
         load(four, "quick", "e" * 40)

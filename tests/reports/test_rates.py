@@ -2,8 +2,9 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
-import msgspec
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -11,8 +12,9 @@ from stored_experiments import reported
 from synthetic import BOUND, CURVES, DEPTHS, RHO, case, record, scores
 
 from pudle import make_dataset
+from pudle.files import strict
 from pudle.measuring.case import Case
-from pudle.measuring.measurement import measure
+from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
 from pudle.reports import summary
 from pudle.reports.summary import Law, fit, law
@@ -26,7 +28,12 @@ def fitted(home, **changes):
         record(case(), name, scores=scores(curve, **support))
         for name, curve in (CURVES | changes).items()
     ]
-    return fit(reported(home, records).results).set_index(["estimator", "seed"])
+    return framed(reported(home, records)).set_index(["estimator", "seed"])
+
+
+def framed(report):
+    """Return the fits of a report as a data frame."""
+    return pd.DataFrame(fit(report.results))
 
 
 def test_rates_and_accelerations_are_those_of_the_curves(tmp_path):
@@ -73,18 +80,17 @@ def test_window_not_reached_is_the_reason_for_no_rate(tmp_path, support, reason)
 def test_the_interval_of_the_acceleration_is_student_s():
     values = [1.98, 2.01, 2.03]
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    interval = list(summary.confidence("x", values).values())
-    assert interval == pytest.approx([sum(values) / len(values), low, high])
+    assert summary.confidence(values) == pytest.approx((sum(values) / len(values), low, high))
     # Two seeds have a range.
-    assert summary.confidence("x", [1.9, 2.1]) == {"x": 2.0, "x_low": 1.9, "x_high": 2.1}
+    assert summary.confidence([1.9, 2.1]) == (2.0, 1.9, 2.1)
 
 
 def measured(tmp_path, step, dataset, seeds, depths, estimators):
     """Measure errors of dictionary learning, and return the fitted rates."""
     the_case = Case("measured", dataset, f"ista(step={step!r})", "lasso", seeds, depths)
     store = Store(tmp_path / "measured", "quick")
-    records = [msgspec.to_builtins(measure(the_case, name, store)) for name in estimators]
-    return fit(reported(tmp_path, records).results)
+    records = [strict(Scores(the_case, name).measure(store)) for name in estimators]
+    return framed(reported(tmp_path, records))
 
 
 def test_the_predicted_slope_is_the_measured_one_for_a_large_step(tmp_path):
@@ -98,8 +104,8 @@ def test_the_predicted_slope_is_the_measured_one_for_a_large_step(tmp_path):
     rates = measured(
         tmp_path, step, dataset, (0,), tuple(range(10, 130, 10)), ("alternating", "backprop")
     ).iloc[0]
-    assert rates["slope"] == pytest.approx(math.log(0.9), rel=0.02)
-    assert math.log(rates["predicted_rate"]) == pytest.approx(math.log(0.9), rel=0.02)
+    for name in ("rate", "predicted_rate"):
+        assert math.log(rates[name]) == pytest.approx(math.log(0.9), rel=0.02)
 
 
 @pytest.mark.slow
@@ -116,7 +122,7 @@ def test_acceleration_is_two_over_ten_seeds(tmp_path):
         covered = [
             low <= 2 <= high
             for three in itertools.combinations(ratios, 3)
-            for _, low, high in [summary.confidence("x", three).values()]
+            for _, low, high in [summary.confidence(three)]
         ]
         assert sum(covered) >= 0.9 * len(covered)
 
@@ -134,10 +140,9 @@ def test_acceleration_is_two_over_ten_seeds(tmp_path):
 def test_law(loss, algorithm, direct, unrolled, implicit):
     """Of an estimator that is consistent for the lasso loss alone, and of two that are for all."""
     claims = [("direct", ("lasso",)), ("unrolled", None), ("implicit", None), ("stochastic", None)]
+    the_case = SimpleNamespace(loss=loss, algorithm=algorithm)
     assert [
-        law(
-            {"loss": loss, "algorithm": algorithm}, {"computes": computes, "consistent_for": losses}
-        )
+        law(SimpleNamespace(case=the_case, computes=computes, consistent_for=losses))
         for computes, losses in claims
     ] == [direct, unrolled, implicit, None]
 
@@ -150,8 +155,8 @@ def test_floor_is_named_and_not_fitted(tmp_path):
     }
     records = [record(the_case, name, scores=scores(curve)) for name, curve in curves.items()]
     report = reported(tmp_path, records)
-    rates = fit(report.results).set_index(["estimator", "seed"])
+    rates = framed(report).set_index(["estimator", "seed"])
     assert rates.loc[("backprop", 0), "rate"] == pytest.approx(0.95, abs=1e-9)
     assert rates.loc["alternating", "rate"].isna().all() and rates["acceleration"].isna().all()
-    assert report.summary["predicted"].tolist() == ["floor", "T ρᵀ"]
+    assert [str(row.theory) for row in report.summary] == ["floor", "T ρᵀ"]
     assert "`alternating` (0.83) keeps an error on this loss" in findings(report.summary)

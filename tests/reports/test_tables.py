@@ -4,7 +4,7 @@ import io
 
 import pandas as pd
 import pytest
-from stored_experiments import reported
+from stored_experiments import framed, reported
 from synthetic import (
     CURVES,
     case,
@@ -14,7 +14,6 @@ from synthetic import (
     references,
     scores,
     write,
-    write_artifact,
     write_costs,
 )
 
@@ -26,13 +25,13 @@ from pudle.reports.report import Report
 
 
 def test_summary_counts_time_memory_and_spread(timed):
-    rows = timed.summary.set_index("estimator")
-    ratios = [rows.loc[name, "relative_seconds"].value for name in ("backprop", "alternating")]
+    rows = {row.estimator: row for row in timed.summary}
+    ratios = [rows[name].relative_seconds.value for name in ("backprop", "alternating")]
     assert ratios == pytest.approx([3.0, 1.0])
-    assert rows.loc["backprop", "memory"] == 2.0**21
-    spread = rows.loc["alternating", ["error", "error_low", "error_high"]].tolist()
-    assert spread == [0.5 * rho**300 for rho in (0.955, 0.95, 0.96)]
-    assert rows.loc["analytic", "seeds_at_floor"] == 2
+    assert rows["backprop"].measured.memory.last == (200, 2.0**21)
+    errors = tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
+    assert rows["alternating"].deepest.error == errors
+    assert rows["analytic"].deepest.at_floor == 2
 
 
 def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
@@ -43,18 +42,15 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
         record(case(), "backprop", status="diverged", reason=why, scores=rows),
         failure(case(), "analytic", "timeout", "not finished after 1 s"),
     ]
-    write(tmp_path, records)
-    write_artifact(tmp_path, "window_surface", [], status="timeout")
-    report = Report.of(load(tmp_path, "quick"))
-    assert report.broken == ["analytic", "window_surface"]
-    table = tables.summary_table(report.summary).set_index("estimator")
+    report = reported(tmp_path, records)
+    assert report.broken == ["analytic"]
+    table = framed(tables.summary_table(report.summary)).set_index("estimator")
     for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
         assert table.loc[name, "status"] == status
         assert not table.loc[name].drop("status").str.contains(r"\d", regex=True).any()
-    problems = report.problems.set_index("estimator")
+    problems = framed(report.problems).set_index("estimator")
     assert problems.loc["backprop", "reason"] == why
     assert problems.loc["analytic", "depths"] == "all"
-    assert problems.loc["–", "what"] == "window_surface"
     for picture in report.pictures:
         assert set(picture.rows["estimator"]) == {"alternating"}
 
@@ -66,7 +62,7 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     bad = record(case(), "backprop", scores=rows, references=certificates, **status)
     report = reported(tmp_path, [bad])
     assert not report.results.curve(case()["name"], "backprop").by_seed
-    row = tables.references_table(report.results).iloc[0]
+    row = framed(tables.references_table(report.results)).iloc[0]
     shown = [row[name] for name in ("status", "uncertified samples", "all-zero codes")]
     assert shown == ["uncertified", "12 of 30", "12%"]
     assert tables.broken(report.results) == [] and "Nothing was scored" in report.markdown()
@@ -81,11 +77,11 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
     two = case("two", targets=["ghat", "gstar"])
     second = record(two, "backprop", scores=both, references=references(target="ghat"))
     results = reported(tmp_path, [record(case(), "backprop"), second]).results
-    table = tables.other_targets_table(results, "two")
+    table = framed(tables.other_targets_table(results, "two"))
     (shown,) = table.to_dict("records")
     assert [*shown] == ["estimator", "against ghat", "against gstar"]
     assert shown["against gstar"].key == 2 * shown["against ghat"].key
-    assert tables.other_targets_table(results, case()["name"]).empty
+    assert tables.other_targets_table(results, case()["name"]).rows == []
 
 
 # -- answers and budgets
@@ -94,7 +90,7 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
 def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     memory = [2**21, 2**21, 2**24, 2**25]
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0], memory=memory)
-    cells = budgets(load(four, "quick")).iloc[0, 1:]
+    cells = framed(budgets(load(four, "quick"))).iloc[0, 1:]
     # Alternating reaches 1e-3 within 152 layers on every seed, and so at the measured depth of 200.
     assert cells["error 1e-3"] == "alternating, 2 s"
     # One of its seeds does not get to 1e-6; the other does at 250, beyond the timed depths.
@@ -122,17 +118,19 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     results = load(home, "quick")
     labels = ["synthetic-lasso", "synthetic-decaying-lasso", "synthetic-other"]
     first, elsewhere, last = answers(results)
-    assert [row["problem"] for row in (first, elsewhere, last)] == labels
-    assert (first["use"], first["case"]) == ("alternating, with solver", "synthetic-solver-lasso")
-    assert first["unrolled"].startswith("alternating, with fista, 4 s, error ≤ 1e-3, ≤ 200")
-    assert elsewhere["unrolled"] == last["unrolled"] == "the same"
-    assert [row["problem"] for row in answers(results, algorithm="ista")] == labels[::2]
-    assert answers(results, algorithm="ista")[0]["best"].seconds.value == 8
-    report = Report.of(results)
+    assert [row.cells["problem"] for row in (first, elsewhere, last)] == labels
+    assert first.cells["use"] == "alternating, with solver"
+    assert first.case == "synthetic-solver-lasso"
+    unrolled = "alternating, with fista, 4 s, error ≤ 1e-3, ≤ 200"
+    assert first.cells["best unrolled"].startswith(unrolled)
+    assert elsewhere.cells["best unrolled"] == last.cells["best unrolled"] == "the same"
+    one = answers(results, algorithm="ista")
+    assert [row.cells["problem"] for row in one] == labels[::2] and one[0].best.seconds.value == 8
+    report = Report(results)
     table = pd.read_csv(io.StringIO(report.csv()))
     of_case = table[table["metric"] == "relative_error"].groupby("case")
     # One of the algorithms has no layers.
-    assert [*tables.references_table(results)["rho"]].count("–") == 1
+    assert [*framed(tables.references_table(results))["rho"]].count("–") == 1
     assert "depth (steps)" in {figure.x[0].title for figure in report.pictures}
     told = of_case[["problem", "answer"]].first().loc["synthetic-fista-lasso"]
     assert told.tolist() == ["synthetic-lasso", "best unrolled"]

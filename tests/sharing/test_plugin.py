@@ -6,11 +6,10 @@ from types import SimpleNamespace
 
 import commands
 import pytest
-from click.testing import CliRunner
 from repositories import git
 
 from pudle.errors import InvalidArgument
-from pudle.sharing.plugin import init_plugin_command, write_plugin
+from pudle.sharing.plugin import write_plugin
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +89,14 @@ def test_its_gate_gets_pudle_from_where_it_is(tmp_path, monkeypatch):
         package = SimpleNamespace(read_text=lambda name: stated)
         monkeypatch.setattr("importlib.metadata.distribution", lambda name: package)
         folder = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        arguments = ["my_window", "--out", str(folder), *options]
-        done = CliRunner().invoke(init_plugin_command, arguments)
-        assert done.exit_code == 0, done.output
-        (written,) = tomllib.loads((folder / "pyproject.toml").read_text())["project"][
-            "dependencies"
-        ]
-        return written, "--pudle git+ADDRESS" in done.stderr
+        done = commands.call("init-plugin", "my_window", "--out", folder, *options, cwd=tmp_path)
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        return project["dependencies"], "--pudle git+ADDRESS" in done.stderr
 
-    monkeypatch.chdir(tmp_path)
     for stated, expected in installed.items():
-        assert needed(stated) == (expected, "file:" in stated)
-        for source, expected in given.items():
-            assert needed(stated, "--pudle", source) == (expected, False)
+        assert needed(stated) == ([expected], "file:" in stated)
+    for source, expected in given.items():
+        assert needed(stated, "--pudle", source) == ([expected], False)
 
 
 #: A change of the estimator's last lines, and what the gate says of it.

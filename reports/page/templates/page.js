@@ -171,8 +171,7 @@ async function showFigures() {
   const turn = (next) => set({ page: String(next) });
   const [panels, pager] = paged(chosen, Number(state.page), PANELS, "cases", turn);
   $("#panel-pages")?.replaceChildren(...pager);
-  const trends = DATA.trends[(item ?? chosen[0])?.name] ?? [];
-  const others = [...DATA.charts, ...run().charts, ...(item?.charts ?? []), ...trends];
+  const others = [...DATA.charts, ...run().charts, ...(item?.charts ?? [])];
   const work = [
     ...panels.map(({ figure, name }, place) =>
       [`panel ${place}`, "#panels", () => chartOf(figure, { open: name })]),

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
 from itertools import count, islice
 from math import ceil, floor, inf, isnan, nan
-from typing import Any
-
-import numpy as np
-import torch
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Self
 
 from .. import names, text
 from ..algorithms import Algorithm
@@ -24,22 +24,13 @@ from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback, silent
-from ..paired import SIGNIFICANCE, Ratio, compare
+from ..paired import SIGNIFICANCE, Ratio
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
-from ..references.certified import SCORED
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .search import (
-    CONFIDENCE,
-    MORE,
-    Candidate,
-    Draws,
-    Search,
-    candidates,
-    least_share,
-    tolerance_limit,
-)
+from .search import MORE, Candidate, Search, candidates
+from .tolerance import CONFIDENCE, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
 ERROR = 0.01
@@ -51,8 +42,8 @@ MISSES, ATTEMPTS = 0.05, 3
 #: A more careful choice has so many times the layers or, where none is required, so many times the
 #: error.
 DEEPER, WEAKER = 1.2, 1.5
-#: Rounds of the times on each of the first few seeds.
-ROUNDS, TIMED = 7, 3
+#: Rounds of the times that are compared at the end.
+ROUNDS = 20
 #: Steps of a short training, and its optimizer.
 STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
 #: What the errors are measured against.
@@ -62,7 +53,7 @@ ENOUGH = 0.8
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Candidate):
     """An estimator with an algorithm at a depth, tested on seeds that had no part in its choice.
 
     Attributes
@@ -86,8 +77,6 @@ class Choice:
         Whether the median is the bound of the references, the error being smaller.
     """
 
-    estimator: GradientEstimator
-    algorithm: Algorithm
     depth: int
     error: float
     seconds: float = nan
@@ -98,10 +87,16 @@ class Choice:
     median: float = nan
     at_bound: bool = False
 
+    @classmethod
+    def of(cls, candidate: Candidate, found: Answer) -> Self:
+        """Return the choice of a candidate by an answer."""
+        costs = found.seconds.value, found.memory.value
+        return cls(candidate.estimator, candidate.algorithm, int(found.depth), found.error, *costs)
+
     @property
-    def name(self) -> str:
-        """The spec of the estimator."""
-        return names.text(self.estimator)
+    def is_kept(self) -> bool:
+        """Whether nearly all seeds that it was tested on have at most the stated error."""
+        return self.seeds - self.kept <= MISSES * self.seeds
 
     @property
     def pair(self) -> str:
@@ -192,8 +187,8 @@ class Advice:
             )
         elif chosen := self.chosen:
             beside = "; no measurement of backprop reaches that error"
-            if base := self.base:
-                times, layers = self.base_ratio, text.count(base.depth, "layer")
+            if (base := self.base) and (ratio := self.base_ratio):
+                times, layers = ratio.shown, text.count(base.depth, "layer")
                 beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
                 beside *= base.pair != chosen.pair
             yield (
@@ -201,8 +196,8 @@ class Advice:
                 f"{f' at the {self.reference} bound,' * chosen.at_bound}"
                 f" {text.number(chosen.median)}), {chosen.costs}{beside}."
             )
-            if second := self.runner_up:
-                how = f"{self.next_ratio} times that time"
+            if (second := self.runner_up) and (ratio := self.next_ratio):
+                how = f"{ratio.shown} times that time"
                 how = "its time cannot be told apart from that" if self.tied else how
                 yield f"Next: {second}: {second.promise}, {how}."
             if isnan(chosen.share):
@@ -304,101 +299,80 @@ def advise(
     if error is seconds is memory is None:
         error = ERROR
     requirement = Requirement(error, seconds or inf, memory or inf)
-    draws = Draws(problem, algorithm, loss, device)
-    named = candidates(draws.algorithms, estimators)
-    if train and not isinstance(draws.problem(0), DictionaryProblem):
-        raise InvalidArgument(
-            f"a training learns a dictionary, and {draws.text} has none: ask for no training"
-        )
-    with single_thread():
+    with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
+        search = Search(problem, algorithm, loss, device, requirement, most_depth, Path(folder))
+        start = search.case.make_problem(0)
+        if train and not isinstance(start, DictionaryProblem):
+            raise InvalidArgument(
+                f"a training learns a dictionary, and {search.problem} has none: ask for none"
+            )
         progress(0, 4, "references of the first seeds")
-        search = Search(draws, requirement, most_depth)
-        status = check_scorable(search)
+        search.check_scorable()
         progress(1, 4, "all candidates on few seeds")
-        able = search.run(named)
-        advice = Advice(draws.text, requirement, reference=status, left_out=search.left_out)
+        able = search.run(candidates(search.algorithms, estimators))
+        used = {each.estimator.name for each in able.values()}
+        left_out = {name: why for name, why in search.failures.items() if name not in used}
+        advice = Advice(
+            search.problem,
+            requirement,
+            reference=search.status,
+            left_out=left_out,
+            training="No training: there is no advice to try." * train,
+        )
         progress(2, 4, "the best candidates on more seeds")
         best = search.refined(able)
         if not best:
             # What comes closest to the required error, whatever it costs.
-            near = answer(rows := search.measured(able, search.few), Requirement(error))
-            if near.source:
-                at = rows[near.source]
-                facts = int(near.depth), near.error, near.seconds.value, near.memory.value
-                advice = replace(advice, closest=Choice(at.estimator, at.algorithm, *facts))
-            return advice
-        tried = " and ".join(candidate.name for candidate in best)
-        progress(3, 4, f"{tried} on {seeds} new seeds")
-        tests = (range(start, start + seeds) for start in count(MORE, seeds))
-        tested = [verified(search, *each, tests) for each in best.items()]
-        advice = replace(
-            advice, unscorable=sum(truth.status not in SCORED for _, truth in draws.drawn.values())
-        )
-        kept = [each for each in tested if is_kept(each)]
+            near = answer(able, Requirement(error))
+            at = Choice.of(able[near.source], near) if near.source else None
+            return replace(advice, closest=at)
+        progress(3, 4, f"the best of these on {seeds} new seeds")
+        fresh = count(MORE)
+        tested = [verified(search, each, found, fresh, seeds) for each, found in best.items()]
+        advice = replace(advice, unscorable=search.unscorable)
+        kept = [each for each in tested if each.is_kept]
         if not kept:
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
-        advice = replace(advice, **compared(search, kept))
-        return with_training(advice, draws, progress) if train else advice
-
-
-def check_scorable(search: Search) -> str:
-    """Return the kind of the references; refuse a problem without any, with different kinds, or
-    with bounds above the required error.
-    """
-    draws, required = search.draws, search.requirement.error
-    if not search.few:
-        first, tried = draws.reference(0), text.count(len(draws.drawn), "seed")
-        raise InvalidArgument(
-            f"of {tried} none has a reference to score against: {first.status}: {first.reason}"
-        )
-    references = [draws.reference(seed) for seed in search.more]
-    kinds = sorted({each.status for each in references})
-    if len(kinds) > 1:
-        raise InvalidArgument(
-            f"references of different kinds ({', '.join(kinds)}) are not ranked together: fix the"
-            " loss"
-        )
-    bound = max(each.bound for each in references)
-    if required is not None and required < bound:
-        raise InvalidArgument(
-            f"error={required:g} is below the references' bound {bound:.1e}: allow more than that"
-        )
-    return kinds[0]
+        advice = compared(advice, search, kept)
+        if isinstance(start, DictionaryProblem) and train:
+            advice = with_training(advice, start)
+        return advice
 
 
 def verified(
-    search: Search, candidate: Candidate, chosen: Answer, tests: Iterator[range]
+    search: Search, candidate: Candidate, found: Answer, fresh: Iterator[int], number: int
 ) -> Choice:
-    """Test a candidate at the depth of an answer; where too many seeds exceed the error, a more
-    careful choice is tested anew.
+    """Test a candidate at the depth of an answer on a number of `fresh` seeds; where too many of
+    them exceed the error, a more careful choice is tested on others.
 
-    Each of the `tests` has seeds of its own, and half of the risk that is left, so that
-    all statements hold together with the confidence.
+    Each test has half of the risk that is left, so that all statements hold together with the
+    confidence.
     """
-    draws, depth, required = search.draws, int(chosen.depth), search.requirement.error
-    errors = draws.errors(candidate, search.more, [depth]).loc[depth]
-    # Errors that spread over many decades would make a tolerance limit useless; new seeds test it.
-    limit = np.clip(tolerance_limit(errors), errors.max(), 3 * errors.max())
-    stated = required or rounded_up(limit)
-    for number, drawn in enumerate(islice(tests, ATTEMPTS), 1):
-        seeds = draws.scorable(drawn)
-        errors = draws.errors(candidate, seeds, [depth]).loc[depth]
-        bounds = [draws.reference(seed).bound for seed in seeds]
-        # An error that is NaN keeps nothing.
-        kept, confidence = int((errors <= stated).sum()), 1 - (1 - CONFIDENCE) / 2**number
-        tested = Choice(
-            candidate.estimator,
-            candidate.algorithm,
-            depth,
-            stated,
+    required, risk = search.requirement.error, 1 - CONFIDENCE
+    chosen = Choice.of(candidate, found)
+    depth, stated = chosen.depth, chosen.error
+    if required is None and found.source:
+        # Errors that spread over many decades make a limit useless: new seeds test what is stated.
+        limit = tolerance_limit(found.source.errors.values[0])
+        stated = rounded_up(min(max(limit, stated), 3 * stated))
+    for _ in range(ATTEMPTS):
+        seeds, risk = [*search.references(islice(fresh, number))], risk / 2
+        measured = search.measure({chosen: [depth]}, seeds)[chosen].errors
+        # What has no error keeps nothing.
+        errors = [*measured.values.ravel().tolist(), *[inf] * (len(seeds) - measured.values.size)]
+        kept = sum(error <= stated for error in errors)
+        tested = replace(
+            chosen,
+            depth=depth,
+            error=stated,
             kept=kept,
             seeds=len(seeds),
-            share=nan if draws.single else least_share(kept, len(seeds), confidence),
-            median=float(errors.fillna(inf).median()),
-            at_bound=bool((errors <= bounds).mean() > 0.5),
+            share=nan if search.single else least_share(kept, len(seeds), 1 - risk),
+            median=median(errors),
+            at_bound=2 * int(measured.at_floor.sum()) > len(seeds),
         )
-        if is_kept(tested):
+        if tested.is_kept:
             break
         if required is None:
             stated = rounded_up(WEAKER * stated)
@@ -407,82 +381,66 @@ def verified(
     return tested
 
 
-def compared(search: Search, tested: Sequence[Choice]) -> dict[str, Any]:
-    """Return the fields of an advice about one or two choices and `BASE`, with times measured in
-    turns.
-
-    The first is chosen; but where both reach the required error, the faster one.
-    """
-    bases = [each for each in tested if each.name == BASE]
-    if not bases:
-        base = Candidate(names.make_estimator(BASE), search.draws.algorithms[0])
-        depth = search.needed(base, error := tested[0].error, 2)
-        if depth < inf:
-            bases = [Choice(base.estimator, base.algorithm, int(depth), error)]
-    rows, two = [*tested, *bases], len(tested) > 1
-    calls = [(Candidate(each.estimator, each.algorithm), each.depth) for each in rows]
-    taken = np.hstack([search.in_turns(calls, ROUNDS, seed).T for seed in search.more[:TIMED]])
-    rows = [
-        replace(each, seconds=median)
-        for each, median in zip(rows, np.median(taken, 1).tolist(), strict=True)
-    ]
-    first = 0
-    if two and search.requirement.error is not None:
-        # The search timed them on one problem and in fewer rounds.
-        ratio = compare(taken[1], taken[0])
-        first = int(ratio.value < 1 and ratio.p_value <= SIGNIFICANCE)
-    fields: dict[str, Any] = {"chosen": rows[first]}
-    if search.requirement.memory < inf:
-        fields["chosen"] = replace(rows[first], memory=search.memory_of(*calls[first]))
-    if two:
-        second = 1 - first
-        fields |= {"runner_up": rows[second], "next_ratio": compare(taken[second], taken[first])}
-    if bases:
-        fields |= {"base": rows[-1], "base_ratio": compare(taken[first], taken[-1])}
-    return fields
-
-
-def is_kept(tested: Choice) -> bool:
-    """Return whether nearly all new seeds have at most the stated error."""
-    return tested.seeds - tested.kept <= MISSES * tested.seeds
-
-
 def rounded_up(value: float) -> float:
     """Return a number rounded up to two digits."""
     return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}"))
 
 
-def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> Advice:
+def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice:
+    """Return the advice with one or two choices and `BASE`, whose times are measured in turns.
+
+    The first is chosen; but where both reach the required error, the faster one.
+    """
+    first, *others = tested
+    base = [each for each in tested if each.name == BASE][:1]
+    if not base:
+        at = Candidate(names.make_estimator(BASE), search.algorithms[0])
+        if depth := search.needed(at, first.error, ceil(first.depth / 4)):
+            base = [Choice(at.estimator, at.algorithm, depth, first.error)]
+    calls = {each: [each.depth] for each in (*tested, *base)}
+    rows = search.measure(calls, search.seeds[:1], search.costs, ROUNDS)
+    timed = {
+        each: replace(each, seconds=end.seconds.value, memory=end.memory.value)
+        for each, row in rows.items()
+        for end in row.points
+    }
+
+    def ratio(one: Choice, other: Choice) -> Ratio:
+        return rows[one].rounds.ratio(one.depth, rows[other].rounds, other.depth)
+
+    for second in others:
+        # The search timed them in fewer rounds.
+        faster = ratio(second, first)
+        if search.requirement.error and faster.value < 1 and faster.p_value <= SIGNIFICANCE:
+            first, second = second, first
+        advice = replace(advice, runner_up=timed[second], next_ratio=ratio(second, first))
+    for each in base:
+        advice = replace(advice, base=timed[each], base_ratio=ratio(first, each))
+    return replace(advice, chosen=timed[first])
+
+
+def with_training(advice: Advice, start: DictionaryProblem) -> Advice:
     """Return the advice with a sentence about two short trainings, of the advised estimator and of
     the runner-up.
 
     Both take the same number of steps from the same dictionary with the same optimizer. What counts
-    is by how much the outer loss has fallen, evaluated at the end with many more layers than either
-    has, and the processor time.
+    is by how much the outer loss has fallen, and the processor time.
     """
     pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
     if len(pair) < 2:
         return replace(advice, training="No training: there is no runner-up to compare with.")
-    start = draws.problem(0)
-    # The outer loss is evaluated after more layers.
-    deep = 4 * max(each.depth for each in pair)
-
-    def loss(problem: Any) -> float:
-        with torch.no_grad():
-            return float(problem.outer_loss(pair[0].algorithm.run(problem, deep).codes))
-
-    before, falls, results = loss(start), [], []
-    for number, each in enumerate(pair):
-        progress(number, 2, f"training with {each.name}")
-        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS)
+    falls, results = [], []
+    for each in pair:
+        # A loss is evaluated before its step.
+        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)
-            trained = learner.fit(start, clock=time.process_time)
-        falls.append(before - loss(replace(start, **start.fields_at(trained.theta))))
-        took = text.seconds(trained.history["seconds"].iloc[-1])
-        results.append(f"by {falls[-1]:.3g} with {each} in {took}")
+            history = learner.fit(start, clock=time.process_time).history
+        losses, took = history["loss"].dropna(), text.seconds(history["seconds"].iloc[-1])
+        falls.append(losses.iloc[0] - losses.iloc[-1])
+        results.append(f"from {losses.iloc[0]:.4g} by {falls[-1]:.3g} with {each} in {took}")
     # Nearly as much is as good.
     holds = falls[0] >= 0.95 * falls[1] and falls[0] > 0
     verdict = "holds" if holds else "does not hold in this training: prefer the other"
-    fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
+    fell = f"{STEPS} steps of {OPTIMIZER}: the loss fell {', and '.join(results)}"
     return replace(advice, training=f"{fell}: the advice {verdict}.")

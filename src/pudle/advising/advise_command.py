@@ -7,17 +7,17 @@ from click import BadParameter, argument, command, get_current_context, option
 
 from ..terminal import check_device, device_option, echo, progress_line
 
-UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+UNITS = {"KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def _bytes(value: str) -> float:
     """Read a size such as ``200MiB``."""
-    size = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMG]IB|B|)\s*", value.upper())
+    size = re.fullmatch(r"\s*(\d+\.?\d*)\s*(?:([KMG]I)?B)?\s*", value.upper())
     if not size:
         raise BadParameter(
             f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB"
         )
-    return float(size[1]) * UNITS[size[2]]
+    return float(size[1]) * UNITS.get(size[2], 1)
 
 
 @command("advise", context_settings={"show_default": True})
@@ -68,8 +68,6 @@ def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
     check_device(options["device"])
     with progress_line() as show:
         advice = advise(dataset, algorithm, progress=show, **options)
-    if options["train"] and not advice.chosen:
-        echo("no training: there is no advice to try", err=True)
     echo(advice)
     for name, reason in advice.left_out.items():
         echo(f"left out: {name}: {reason}", err=True)

@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..described import described
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument
 from ..names import make
 from ..problems import Problem
-from ..validation import check_alike, check_integer, check_positive
+from ..validation import check_integer, check_positive
+from .requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
 from .thresholding import Soft, Thresholding
 
 P = ParamSpec("P")
@@ -62,13 +62,13 @@ class State:
         """
         tensors = {}
         for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
+            value: object = getattr(self, each.name)
             if each.metadata.get("constant"):
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
                 tensors[each.name] = value
-            items = value.values() if isinstance(value, dict) else value
-            if isinstance(value, (tuple, list, dict)) and any(isinstance(i, Tensor) for i in items):
+            items = [*value.values()] if isinstance(value, dict) else value
+            if isinstance(items, tuple | list) and any(isinstance(item, Tensor) for item in items):
                 raise InvalidArgument(
                     f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
                     " give each tensor a field of its own, or stack them into one"
@@ -147,6 +147,10 @@ class Algorithm(ABC):
     #: Whether `advance` uses the step; otherwise a run computes none, and it is that of
     #: `plain_layer` alone.
     uses_step: ClassVar[bool] = True
+    #: What it needs of a problem; a problem that lacks it is refused.
+    needs: ClassVar[tuple[Requirement, ...]] = ()
+    #: The algorithm to use where that is lacking.
+    instead: ClassVar[str] = "ista"
 
     def __post_init__(self) -> None:
         if self.step is not None:
@@ -160,22 +164,13 @@ class Algorithm(ABC):
                 " 'decaying(decay=0.99)'"
             )
 
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        """Draw one with any options, in proportion to a drawn problem, for `pudle check`.
-
-        Parameters
-        ----------
-        random : Generator
-        problem : Problem
-        initial : Tensor
-            Codes of the problem's shape, for a warm start.
-        """
-        raise NotImplementedError(f"{cls.__name__} brings no specimen")
-
     @abstractmethod
     def advance(self, problem: Problem, state: State, step: float) -> State:
         """Run one layer."""
+
+    def check_supported(self, problem: Problem) -> None:
+        """Raise `UnsupportedProblem` where the problem lacks what the algorithm `needs`."""
+        check_needs(self.name, self.needs, self.instead, problem, self)
 
     def step_size(self, problem: Problem) -> float:
         """Return the step used on this problem.
@@ -201,16 +196,17 @@ class Algorithm(ABC):
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         """Return the state before the first layer: the given codes, else the algorithm's warm
         start, else zeros. Only the given codes are differentiated, if they require a gradient.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If the problem lacks what the algorithm needs.
         """
+        self.check_supported(problem)
         if initial is None and self.initial is not None:
             initial = self.initial.detach()
         codes = problem.initial_codes() if initial is None else initial
-        if codes.shape != problem.code_shape:
-            raise InvalidArgument(
-                f"initial has shape {tuple(codes.shape)}: codes here have shape"
-                f" {problem.code_shape}"
-            )
-        check_alike("initial", codes, problem.parameter, problem.theta)
+        problem.check_codes("initial", codes)
         return State(codes, codes)
 
     def run(
@@ -323,26 +319,26 @@ def run_layers(
 def is_recorded(problem: Problem, state: State) -> bool:
     """Return whether torch records or transforms what is computed from a problem and a state."""
     recording = torch.is_grad_enabled()
+    values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
         isinstance(each, Tensor) and ((recording and each.requires_grad) or is_wrapped(each))
-        for each in (state.codes, *vars(problem).values())
+        for each in values
     )
 
 
 def refuse_recorded(algorithm: Algorithm, problem: Problem, state: State) -> None:
     """Refuse to differentiate an algorithm that is not `differentiable`."""
     if not algorithm.differentiable and is_recorded(problem, state):
-        raise UnsupportedProblem(
-            f"{algorithm.name} solves the inner problem, and its steps are not differentiated: use"
-            " an implicit estimator such as analytic, or the algorithm ista"
-        )
+        check_needs("a derivative", [DIFFERENTIABLE_LAYERS], "", problem, algorithm)
 
 
 def is_wrapped(tensor: Tensor) -> bool:
     """Return whether a transformation such as vmap or forward-mode differentiation is at work on a
     tensor.
     """
+    # A function of torch's without types.
+    parts_of: Callable[[Tensor], Any] = torch.autograd.forward_ad.unpack_dual
     return (
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
+        or parts_of(tensor).tangent is not None
     )

@@ -2,20 +2,17 @@
 and hard thresholds of its own.
 """
 
-import copy
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.random import Generator
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..problems import Problem
 from ..validation import check_positive
 from .algorithm import Algorithm, State
-from .thresholding import Decaying, Hard, Soft, Thresholding
+from .thresholding import Hard, Thresholding
 
 #: One number for all samples, or one for each.
 Momentum = TypeVar("Momentum", float, Tensor, float | Tensor)
@@ -33,30 +30,6 @@ class Ista(Algorithm):
     """
 
     name = "ista"
-
-    @classmethod
-    def specimen(
-        cls, random: Generator, problem: Problem, initial: Tensor, largest: float = 1.9
-    ) -> Self:
-        """Draw a step up to `largest` / L, which is lowered to 1 / L for hard thresholding."""
-        # The first number is for an option of FISTA.
-        warm = random.random(2)[1] < 0.35
-        rule = random.choice(["soft", "soft", "decaying", "hard", "hard at"])
-        curvature = problem.lipschitz_constant
-        # Beyond 1/L hard thresholding need not converge: rounding grows from layer to layer.
-        largest = 1.0 if "hard" in rule else largest
-        step = random.uniform(0.2, largest) / curvature if random.random() < 0.6 else None
-        decay, cutoff = random.uniform(0.8, 0.99), random.uniform(0.5, 2)
-        size = 10 ** random.uniform(-1, 0.5)
-        penalty = torch.as_tensor(getattr(problem, "penalty", 0.0), dtype=torch.float64)
-        threshold = float(penalty.mean()) * cutoff * (step or 1 / curvature)
-        rules = {
-            "soft": Soft(),
-            "decaying": Decaying(decay),
-            "hard": Hard(),
-            "hard at": Hard(threshold or None),
-        }
-        return cls(step, rules[rule], initial=size * initial if warm else None)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
         codes = self.proximal_step(problem, state.point, step, state.iteration)
@@ -88,13 +61,6 @@ class Fista(Algorithm):
     restart: bool = False
 
     name = "fista"
-
-    @classmethod
-    def specimen(cls, random: Generator, problem: Problem, initial: Tensor) -> Self:
-        restart = copy.deepcopy(random).random() < 0.5
-        # Beyond 1/L acceleration need not converge.
-        plain = Ista.specimen(random, problem, initial, largest=1.0)
-        return cls(plain.step, plain.thresholding, restart, initial=plain.initial)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,22 +138,6 @@ class Noodl(Ista):
 
     name = "noodl"
 
-    @classmethod
-    def specimen(
-        cls, random: Generator, problem: Any, initial: Tensor, largest: float = 1.0
-    ) -> Self:
-        """Draw up to three updates that have a step or a threshold of their own."""
-        penalty = float(np.asarray(problem.penalty).mean())
-        bound = penalty * random.uniform(0.3, 2)
-        fractions = random.uniform(0.2, 1, random.integers(0, 4))
-        cutoffs = random.uniform(0.5, 2, random.integers(1, 4))
-        curvature = problem.lipschitz_constant
-        step = random.uniform(0.3, largest) / curvature if random.random() < 0.5 else None
-        cutoffs = cutoffs * penalty / curvature
-        last, *thresholds = cutoffs.tolist()
-        steps = tuple((fractions / curvature).tolist())
-        return cls(step, Hard(last), bound, steps, tuple(thresholds))
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.thresholding, Hard):
@@ -196,8 +146,7 @@ class Noodl(Ista):
                 " rule"
             )
         check_positive("lower_bound", self.lower_bound)
-        for name in ("steps", "thresholds"):
-            values = getattr(self, name)
+        for name, values in (("steps", self.steps), ("thresholds", self.thresholds)):
             if not isinstance(values, tuple | list):
                 raise InvalidArgument(
                     f"{name}={values!r} is not a tuple of numbers: write ({values},)"
@@ -233,4 +182,5 @@ class Noodl(Ista):
 
 def following(momentum: Momentum) -> Momentum:
     """Return ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2)) / 2``."""
-    return (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+    after: Momentum = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+    return after

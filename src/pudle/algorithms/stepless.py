@@ -4,17 +4,16 @@ it, and solvers of the lasso, which are not differentiated.
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument
 from ..problems import FixedPoint, Problem
 from ..problems.active_set import solve_active_systems
 from ..problems.l1 import DenseL1Problem
 from .algorithm import Algorithm, State, refuse_recorded
+from .requirements import DENSE_LASSO, OWN_STEP
 from .thresholding import Soft, Thresholding
 
 #: What counts as zero in a correlation of `ActiveSet`, in rounding units of its terms.
@@ -29,10 +28,6 @@ class Stepless(Algorithm):
     thresholding: Thresholding = field(
         default=Soft(), repr=False, compare=False, metadata={"spec": False}
     )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
-        return cls(initial=initial if random.random() < 0.35 else None)
 
     def __post_init__(self) -> None:
         # One is what `Iteration.step_size` returns.
@@ -57,26 +52,21 @@ class Iteration(Stepless):
 
     name = "iteration"
 
+    needs = (OWN_STEP,)
+    instead = "ista or fista"
+
     def step_size(self, problem: Problem) -> float:
         """Return one, or refuse a problem that brings no step."""
-        _own_step(problem)
+        self.check_supported(problem)
         return 1.0
 
     def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
-        return _own_step(problem).advance(codes)
+        assert isinstance(problem, FixedPoint)  # as `needs` says
+        return problem.advance(codes)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
-        codes = _own_step(problem).advance(state.codes)
+        codes = self.plain_layer(problem, state.codes, step, state.iteration)
         return State(codes, codes, iteration=state.iteration + 1)
-
-
-def _own_step(problem: Problem) -> FixedPoint:
-    if not isinstance(problem, FixedPoint):
-        raise UnsupportedProblem(
-            f"iteration runs the step that a FixedPoint brings, and {type(problem).__name__} brings"
-            " none: use ista or fista"
-        )
-    return problem
 
 
 @dataclass(frozen=True)
@@ -85,32 +75,27 @@ class LassoSolver(Stepless):
 
     differentiable = False
     uses_step = False
+    needs = (DENSE_LASSO,)
+    instead = "ista, or iteration on a FixedPoint"
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
-        """Return the state before the first step; entries outside the orthant begin on its border.
-
-        Raises
-        ------
-        UnsupportedProblem
-            If the problem is of another kind.
+        """Return the state before the first step; entries outside the orthant begin on its
+        border.
         """
-        if not isinstance(problem, DenseL1Problem):
-            raise UnsupportedProblem(
-                f"{self.name} solves problems with an l1 norm and a dense matrix, not"
-                f" {type(problem).__name__}: use {problem.default_algorithm}"
-            )
         codes = super().start(problem, initial).codes
+        assert isinstance(problem, DenseL1Problem)  # as `needs` says
         codes = codes.clamp(min=0) if problem.nonnegative else codes
         return State(codes, codes)
 
-    def advance(self, problem: Any, state: State, step: float) -> State:
+    def advance(self, problem: Problem, state: State, step: float) -> State:
         # Who calls it layer by layer would differentiate its decisions, and get NaN at some.
         refuse_recorded(self, problem, state)
+        assert isinstance(problem, DenseL1Problem)  # as `needs` says
         codes = self.improved(problem, state.codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
     @abstractmethod
-    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+    def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         """Return the codes after a step."""
 
 
@@ -147,11 +132,12 @@ class ActiveSet(LassoSolver):
 
     name = "active_set"
 
-    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+    def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         hessian = problem.hessian
         correlation = -problem.smooth_gradient(codes)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
-        scale = products + hessian.diagonal().max() * codes.norm(dim=1, keepdim=True)
+        sizes: Tensor = codes.norm(dim=1, keepdim=True)
+        scale = products + hessian.diagonal().max() * sizes
         rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
 
         signs = codes.sign()
@@ -212,12 +198,12 @@ class CoordinateDescent(LassoSolver):
 
     name = "coordinate_descent"
 
-    def improved(self, problem: Any, codes: Tensor) -> Tensor:
+    def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         codes, residual = codes.clone(), problem.residual(codes)
         # A zero atom has no curvature, and its code becomes zero.
         curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)
         thresholds = problem.penalty / curvatures
-        for j, atom in enumerate(problem.matrix.T):
+        for j, atom in enumerate(problem.matrix.unbind(1)):
             slope = residual @ atom + problem.l2_penalty * codes[:, j]
             values = codes[:, j] - slope / curvatures[j]
             after = self.thresholding(values, thresholds[j], 0, problem.nonnegative)

@@ -3,9 +3,9 @@ through its layers.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..problems.linearized import gradients as gradients  # estimators find it h
 from ..validation import check_integer
 from .algorithm import Algorithm, Dispatched, State, run_layers
 
+AnyProblem = TypeVar("AnyProblem", bound=Problem)
 #: A gradient and the codes at which it was taken.
 Evaluated = tuple[Tensor, Tensor]
 
@@ -25,16 +26,19 @@ def check_depths(depths: Sequence[int]) -> list[int]:
     return [check_integer("depth", depth, 0) for depth in depths]
 
 
-def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direction: Tensor) -> Any:
+def directional_derivative(
+    function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor
+) -> Tensor:
     """Return the derivative of a function along a direction, in forward mode."""
     with warnings.catch_warnings():
         # When torch loads its rules for this, some versions warn of what these use.
         warnings.filterwarnings("ignore", ".*torch.jit.script")
-        return torch.func.jvp(function, (at,), (direction,))[1]
+        derivative: Tensor = torch.func.jvp(function, (at,), (direction,))[1]
+        return derivative
 
 
 @torch.enable_grad()
-def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
+def differentiable(problem: AnyProblem) -> tuple[AnyProblem, Tensor]:
     """Return the problem at a new leaf theta, in which it is differentiable, and that leaf."""
     check_recording()
     theta = problem.theta.detach().requires_grad_()
@@ -139,18 +143,17 @@ def pull_back(
     state = state.mapped(lambda tensor: tensor.detach().requires_grad_())
     # One leaf for fields that share a tensor, so that the derivative flows through it once.
     leaves = {leaf: name for name, leaf in reversed(state.tensors().items())}
-    inputs, names = zip(*leaves.items(), strict=True)
     tensors = run_layers.plain(live, algorithm, state, layers, (), step)[layers].tensors()
     reached = [name for name in adjoints.state if tensors[name].requires_grad]
     # With theta among the outputs its sum starts from the later layers' share, in the order of
     # full backpropagation: cut into segments, the result stays the same to the last bit.
     theta_bar, *rest = torch.autograd.grad(
         [theta, *(tensors[name] for name in reached)],
-        [theta, *inputs],
+        [theta, *leaves],
         [adjoints.theta, *(adjoints.state[name] for name in reached)],
         materialize_grads=True,
     )
-    return Adjoints(theta_bar, dict(zip(names, rest, strict=True)))
+    return Adjoints(theta_bar, dict(zip(leaves.values(), rest, strict=True)))
 
 
 def reverse_accumulation(
@@ -181,41 +184,43 @@ def reverse_accumulation(
         yield adjoints.theta
 
 
-def window_gradients(
-    problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
-) -> Iterator[Evaluated]:
-    """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward
-    and one backward pass.
+def segment_of(depth: int, window: int | None) -> int:
+    """Return the index of the segment of `window` layers that holds the last of `depth` layers; all
+    are one segment without a window.
     """
-    starts = [max(depth - window, 0) for window in reversed(windows)]
-    with torch.no_grad():
-        trajectory = algorithm.run(problem, depth, keep=starts)
-    direct, code_gradient = direct_gradients(problem, trajectory.codes)
-    states = [trajectory.states[layer] for layer in (*starts, depth)]
-    for theta_bar in reverse_accumulation(problem, algorithm, states, code_gradient, direct):
-        yield theta_bar, trajectory.codes
+    return max(depth - 1, 0) // window if window else 0
 
 
-def codes_at(
-    problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
-) -> list[Tensor]:
-    """Return ``z_T(theta)`` for every depth T in `depths`, from one run, differentiable in theta.
+def run_at(
+    problem: Problem,
+    algorithm: Algorithm,
+    thetas: Iterable[Tensor],
+    depths: Sequence[int],
+    window: int | None = None,
+) -> list[tuple[Problem, Tensor]]:
+    """Return the problem and the codes at every depth, differentiable in theta, from one run with
+    each segment of layers at a theta of its own.
 
     The step is that of the unperturbed problem: it is a constant of the unrolled program.
     """
-    live, step = problem.with_theta(theta), algorithm.step_size(problem)
-    start = algorithm.start(live)
-    states = run_layers.plain(live, algorithm, start, max(depths), depths, step)
-    return [states[depth].codes for depth in depths]
+    step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
+    state, reached = algorithm.start(live[0]), {}
+    for depth in range(max(depths) + 1):
+        at = live[segment_of(depth, window)]
+        if depth:
+            state = algorithm.advance(at, state, step)
+        if depth in depths:
+            reached[depth] = at, state.codes
+    return [reached[depth] for depth in depths]
 
 
 def losses_at(
-    problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
+    problem: Problem,
+    algorithm: Algorithm,
+    thetas: Iterable[Tensor],
+    depths: Sequence[int],
+    window: int | None = None,
 ) -> Tensor:
-    """Return ``loss(z_T(theta), theta)`` for every depth T in `depths`, shape (len(depths),), from
-    one run.
-    """
-    live = problem.with_theta(theta)
-    return torch.stack(
-        [live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)]
-    )
+    """Return the loss at every depth of `run_at`, shape (len(depths),)."""
+    reached = run_at(problem, algorithm, thetas, depths, window)
+    return torch.stack([at.outer_loss(codes) for at, codes in reached])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
@@ -20,6 +21,7 @@ from ..validation import check_integer
 from .audit_layer import Layer, doubled, in_double, rms, varies
 from .audit_verdict import RESOLVED, Judge, Part
 
+Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.
 LAYERS = 5
 
@@ -103,15 +105,15 @@ class Audit:
 
 
 def audit(
-    layer: Any,
-    *inputs: Any,
+    layer: Function | Problem,
+    *inputs: object,
     wrt: int | str | Sequence[int | str] | None = 0,
-    loss: Callable[..., Any] | None = None,
-    residual: Callable[..., Any] | None = None,
-    step: Callable[..., Any] | None = None,
+    loss: Function | None = None,
+    residual: Function | None = None,
+    step: Function | None = None,
     directions: int = 10,
     seed: int = 0,
-    tighten: Callable[..., Any] | str | None = None,
+    tighten: Function | str | None = None,
 ) -> Audit:
     r"""Tell whether the gradient of a layer is right, and if not, what the mistake may be.
 
@@ -182,7 +184,7 @@ def audit(
     dtype = subject.parts[0].tensor.dtype
     with in_double(subject.module):
         exact = replace(subject, inputs=tuple(map(doubled, inputs)))
-        equation = ("residual", residual) if residual else step and ("step", step)
+        equation = ("residual", residual) if residual else ("step", step) if step else None
         judge = Judge(exact.reading_halves(), equation, directions, tighten)
         if single := not judge.runs():
             judge = replace(judge, layer=subject.reading_halves())
@@ -204,7 +206,7 @@ def audit(
 
 def _audit_problem(problem: Problem, **options: Any) -> Audit:
     """Audit a step of a problem's algorithm and its loss, as functions of state and theta."""
-    algorithm = make_algorithm(problem.default_algorithm)
+    algorithm: Algorithm = make_algorithm(problem.default_algorithm)
     size = algorithm.step_size(problem)
 
     def step(state: Tensor, theta: Tensor) -> Tensor:

@@ -1,21 +1,21 @@
 """A layer under audit, as a function of the inputs and the parameters whose gradients are in
-question, and derivatives along lines by differences: a ladder of steps, the noise of the values,
-and what is known after all.
+question.
 """
 
 import contextlib
 import inspect
 import itertools
-import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -24,19 +24,11 @@ from ..errors import InvalidArgument
 from ..peers import run_jax
 from ..streams import generator
 from ..validation import check_scalar
-from .explanations import ROUNDED, Array, distance
+from .explanations import ROUNDED, distance
 
-#: Steps of the ladder, as shares of the size of what is varied, each the one before by a ratio.
-RATIO = 8.0
-LADDER = 0.1 * RATIO ** -np.arange(8)
-#: Values from which noise is estimated, and their spacing: close, so that kinks hardly count.
-SAMPLES, SPACING = 9, 1.5e-8
-#: Order of the differences from which noise is estimated.
-ORDER = 5
-#: Standard deviations that a difference is trusted to.
-DEVIATIONS = 3.0
-#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
-BEYOND = 10.0
+T = TypeVar("T")
+#: Numbers, in float64.
+Array = NDArray[np.float64]
 #: Lines of code that a layer runs more often than this in one call are a loop.
 FEW_TIMES = 2
 #: Packages whose loops are none of a layer's.
@@ -69,10 +61,10 @@ class Layer:
     `symmetric` are the numbers of the parts that are varied as symmetric matrices.
     """
 
-    call: Callable[..., Any]
-    inputs: tuple[Any, ...]
+    call: Callable[..., object]
+    inputs: tuple[object, ...]
     wrt: tuple[int | str, ...]
-    loss: Callable[..., Any] | None
+    loss: Callable[..., object] | None
     seed: int
     symmetric: tuple[int, ...] = ()
 
@@ -85,29 +77,35 @@ class Layer:
     @cached_property
     def parts(self) -> list[Piece]:
         """The parts as they are given."""
-        given = dict(enumerate(self.inputs)) | dict(self.module.named_parameters())
+        given: dict[int | str, object] = dict(enumerate(self.inputs))
+        given |= self.module.named_parameters()
         start, found = 0, []
         for index, name in enumerate(self.wrt):
-            tensor: Any = given.get(name)
+            tensor = given.get(name)
             if not varies(tensor):
                 known = [repr(key) for key, each in given.items() if varies(each)]
                 raise InvalidArgument(
                     f"wrt={name!r} is no tensor of real or complex numbers among inputs and"
                     f" parameters: choose from {', '.join(known)}"
                 )
-            title = f"{'parameter' if isinstance(name, str) else 'input'} {name}"
-            with contextlib.suppress(ValueError, TypeError, IndexError):
-                named: Any = [*inspect.signature(self.call).parameters.values()]
-                if (parameter := named[name]).kind is parameter.POSITIONAL_OR_KEYWORD:
-                    title += f" ({parameter.name})"
             (real,) = reals(tensor.detach())
             span = slice(start, start := start + real.numel())
             size = rms(real.double())
             # A power of two leaves all digits as they are.
             unit = 2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0
             half, pairs = index in self.symmetric, tensor.is_complex()
-            found.append(Piece(index, title, real, span, unit, half, pairs))
+            found.append(Piece(index, self.title(name), real, span, unit, half, pairs))
         return found
+
+    def title(self, name: int | str) -> str:
+        """Return what to call an input or a parameter, with the layer's own name for an input."""
+        if isinstance(name, str):
+            return f"parameter {name}"
+        own = ""
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            named = [*inspect.signature(self.call).parameters.values()][name]
+            own = f" ({named.name})" * (named.kind is named.POSITIONAL_OR_KEYWORD)
+        return f"input {name}{own}"
 
     def reading_halves(self) -> "Layer":
         """Return the layer with the symmetric matrices marked of which it reads one half alone, or
@@ -156,7 +154,7 @@ class Layer:
         return max(distance(gradient[part.span], other[part.span]) for part in self.parts)
 
     @contextlib.contextmanager
-    def placed(self, theta: Tensor) -> Iterator[list[Any]]:
+    def placed(self, theta: Tensor) -> Iterator[list[object]]:
         """Yield the inputs with the parts in their place; parameters are exchanged meanwhile."""
         inputs = [*self.inputs]
         with contextlib.ExitStack() as afterwards:
@@ -165,12 +163,13 @@ class Layer:
                     inputs[name] = part
                 else:
                     path, _, last = name.rpartition(".")
-                    owner: Any = self.module.get_submodule(path)._parameters
+                    # Other tensors are no parameters.
+                    owner: dict[str, Any] = self.module.get_submodule(path)._parameters
                     afterwards.callback(owner.__setitem__, last, owner[last])
                     owner[last] = part
             yield inputs
 
-    def lost(self, outputs: Any, inputs: Sequence[Any]) -> Tensor:
+    def lost(self, outputs: object, inputs: Sequence[object]) -> Tensor:
         """Return the loss of what the layer returned."""
         if self.loss is None:
             pairs = zip(self.weights, reals(outputs), strict=True)
@@ -190,10 +189,10 @@ class Layer:
             for each in reals(self.outputs(self.theta))
         ]
 
-    def outputs(self, theta: Tensor) -> Any:
+    def outputs(self, theta: Tensor) -> object:
         """Return what the layer returns."""
 
-        def called(theta: Tensor) -> Any:
+        def called(theta: Tensor) -> object:
             with self.placed(theta) as inputs:
                 return self.call(*inputs)
 
@@ -206,7 +205,7 @@ class Layer:
 
     def value(self, theta: Tensor) -> float:
         """Return the loss as a number."""
-        return float(without_gradient(self.loss_at, theta))
+        return without_gradient(self.loss_at, theta).item()
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
@@ -228,13 +227,13 @@ class Layer:
         # Torch heeds a mark only where the gradient that comes in can be differentiated.
         one = leaf.new_ones(()).requires_grad_()
         (first,) = torch.autograd.grad(self.loss_at(leaf), leaf, one, create_graph=True)
-        graph, edge = set[Any]([None]), set[Any]([first.grad_fn])
+        graph, edge = set[object](), {*filter(None, [first.grad_fn])}
         while edge := edge - graph:
+            if any("Error" in node.name() for node in edge):
+                raise RuntimeError("marked with once_differentiable")
             graph |= edge
-            edge = {each for node in edge for each, _ in node.next_functions}
-        if any("Error" in node.name() for node in graph - {None}):
-            raise RuntimeError("marked with once_differentiable")
-        return float(gradients(first @ along, (leaf,))[0] @ along)
+            edge = {each for node in edge for each, _ in node.next_functions if each}
+        return (gradients(first @ along, (leaf,))[0] @ along).item()
 
     @cached_property
     def jacobians(self) -> tuple[Array, Array]:
@@ -243,14 +242,15 @@ class Layer:
         """
         theta = self.theta
 
-        def flat(outputs: Any) -> Tensor:
+        def flat(outputs: object) -> Tensor:
             return torch.cat([each.double().flatten() for each in reals(outputs)])
 
         def row(index: int) -> Array:
             return replace(self, loss=lambda made: flat(made)[index]).gradient(theta)
 
-        def column(along: Tensor) -> Any:
-            return sum(weight * flat(self.outputs(theta + h * along)) for h, weight in STENCIL)
+        def column(along: Tensor) -> Tensor:
+            terms = (weight * flat(self.outputs(theta + h * along)) for h, weight in STENCIL)
+            return sum(terms, theta.new_zeros(()))
 
         columns = torch.stack([column(each) for each in torch.eye(len(theta)).to(theta)], 1)
         return np.array([*map(row, range(len(columns)))]), columns.numpy(force=True)
@@ -262,8 +262,8 @@ class Layer:
         """
         counts = Counter[tuple[str, int]]()
 
-        def watch(frame: Any, event: str, argument: Any) -> Any:
-            name = frame.f_globals.get("__name__", "")
+        def watch(frame: FrameType, event: str, argument: object) -> Any:
+            name: str = frame.f_globals.get("__name__", "")
             if name.partition(".")[0] in PASSED_OVER:
                 # What jax runs is compiled.
                 counts[name, 0] += 2 * FEW_TIMES * (name == run_jax.__module__)
@@ -281,7 +281,7 @@ class Layer:
         return max(counts.values(), default=0) > FEW_TIMES
 
 
-def without_gradient(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
+def without_gradient(function: Callable[[Tensor], T], theta: Tensor) -> T:
     """Return what a function returns, without its gradient; a layer that registers hooks needs one
     meanwhile.
     """
@@ -289,10 +289,11 @@ def without_gradient(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
         return function(theta)
     with torch.enable_grad():
         made = function(theta.clone().requires_grad_())
-    return tree_map_only(Tensor, torch.detach, made)
+    made = tree_map_only(Tensor, torch.detach, made)
+    return made
 
 
-def reals(outputs: Any) -> list[Tensor]:
+def reals(outputs: object) -> list[Tensor]:
     """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
     found = [
         torch.view_as_real(each) if each.is_complex() else each
@@ -309,7 +310,7 @@ def reals(outputs: Any) -> list[Tensor]:
 
 def rms(values: Tensor) -> float:
     """Return the root of the mean square, NaN without any values."""
-    return float(values.square().mean() ** 0.5)
+    return (values.square().mean() ** 0.5).item()
 
 
 @contextlib.contextmanager
@@ -323,12 +324,12 @@ def in_double(module: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def varies(value: Any) -> bool:
+def varies(value: object) -> TypeGuard[Tensor]:
     """Return whether a value is a tensor of real or complex numbers."""
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
-def doubled(value: Any) -> Any:
+def doubled(value: object) -> object:
     """Return a tensor of real or complex numbers in double precision, anything else as it is."""
     if not varies(value):
         return value
@@ -341,72 +342,3 @@ def only_single(arrays: Sequence[Array]) -> bool:
     held = held[held != np.round(held)]
     with np.errstate(over="ignore"):
         return bool(held.size and (held == held.astype(np.float32)).all())
-
-
-# --- differences
-
-
-class Slope(NamedTuple):
-    """A derivative along a line.
-
-    Attributes
-    ----------
-    value, uncertainty : float
-        What one step of Richardson's extrapolation gives, at the steps where the neighbors in the
-        ladder and the noise leave least uncertain.
-    kink : float
-        How far the slopes on both sides are apart, zero if noise or curvature explain it; half of
-        it counts as uncertain.
-    steps, quotients : ndarray
-        The ladder, and its central difference quotients.
-    noise : float
-        Standard deviation of the noise in the function's values.
-    """
-
-    value: float
-    uncertainty: float
-    kink: float
-    steps: Array
-    quotients: Array
-    noise: float
-
-
-def slope(function: Callable[[float], float], noise: float, steps: Array = LADDER) -> Slope:
-    """Return the derivative of a function at zero by central differences over three steps or
-    more.
-    """
-    middle = function(0.0)
-    above, below = np.array([(function(step), function(-step)) for step in steps]).T
-    with np.errstate(invalid="ignore", over="ignore"):
-        quotients = (above - below) / (2 * steps)
-        bends = (above - 2 * middle + below) / steps
-        # The errors of a quotient fall with the square of the step, those of a bend with the step.
-        changes = np.diff(quotients)
-        values = quotients[1:-1] + changes[:-1] / (RATIO**2 - 1)
-        jumps = np.abs(RATIO * bends[2:] - bends[1:-1]) / (RATIO - 1)
-        jumps[jumps < (RATIO + 1) * DEVIATIONS * noise / steps[1:-1]] = 0
-        changes = np.abs(changes)
-        left = np.maximum(changes[:-1] / (RATIO**2 - 1), changes[1:])
-        left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
-    left[np.isnan(left)] = np.inf
-    best = left.argmin()
-    value, uncertainty, jump = values[best], left[best], jumps[best]
-    # A smaller one may be what is left of the curvature.
-    kink = jump if jump > 1e-3 * (abs(value) + jump) else 0.0
-    return Slope(value, uncertainty, kink, steps, quotients, noise)
-
-
-def noise_of(function: Callable[[float], float], precision: float) -> float:
-    """Return the standard deviation of the noise in a function's values, never below rounding to a
-    relative precision.
-
-    Differences of an order at which nothing is left of a smooth function have the variance of the
-    noise times a binomial coefficient.
-
-    References
-    ----------
-    Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 2011.
-    """
-    values = [function(index * SPACING) for index in range(SAMPLES)]
-    level = np.mean(np.diff(values, ORDER) ** 2) / math.comb(2 * ORDER, ORDER)
-    return max(precision * abs(values[0]), float(level**0.5))

@@ -1,41 +1,24 @@
-"""The implicit gradient of a layer whose output solves an equation, at its own solution refined,
-and what common mistakes make of a gradient, with and without an equation.
+"""What common mistakes make of a gradient, with and without an equation, and what they are
+called.
 """
 
 import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
-from ..algorithms import Iteration
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
-from ..errors import InvalidArgument, UnsupportedProblem, first_line
-from ..problems import FixedPoint
+from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
-from ..references.limits import Converging
-from ..streams import generator
 from ..text import count
-from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, doubled, reals, slope, varies
-from .explanations import EXACT, MULTIPLE, ROUNDED, SAME, Array, Mistakes, distance, likely, norm
+from .audit_equation import Equation
+from .audit_layer import Array, Piece, reals
+from .explanations import EXACT, MULTIPLE, ROUNDED, Mistakes, distance, likely, norm
 
-#: Most steps of Newton's method; a correction of this share of the solution is rounding.
-NEWTON, CONVERGED = 30, 1e-13
-#: A correction that no longer halves has converged if it is below this share of the solution.
-STALLED = 1e-7
-#: Newton's method stays near a start from which it converges: within twice its first step (Newton
-#: and Kantorovich); more than this share of the solution means another equation.
-BRANCH, NEARBY = 2.0, 0.5
-#: Sizes of a residual's Jacobian that need no other units, and the share of the solution by whose
-#: change the size is found.
-USUAL, SHIFT = (1e-3, 1e3), 1e-4
-#: A step that moves the layer's output by more than this share does not belong to it.
-FAR = 0.01
 #: Terms of a truncated series that are tried.
 TERMS = 60
 #: Shares of the system's norm between which a damping is looked for.
@@ -56,165 +39,6 @@ WEAK = (
     "is missing (",
     "wrong in entry",
 )
-
-
-class Implicit(NamedTuple):
-    """The equation, and gradients by the implicit function theorem.
-
-    Attributes
-    ----------
-    running : Converging
-        The equation as a fixed point.
-    returned : Tensor
-        The layer's solution.
-    line : Slope
-        Differences of the refined solution along a direction, which confirm `exact`.
-    bound : float
-        Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
-    moved : float
-        How far the refinement moved the solution, relative to it.
-    condition : float
-        Condition number of the linear system.
-    exact, at_returned : ndarray
-        The gradients at the refined one and there, with the entries of all parts in one vector.
-    along : ndarray
-        The direction.
-    """
-
-    running: Converging
-    returned: Tensor
-    line: Slope
-    bound: float
-    moved: float
-    condition: float
-    exact: Array
-    at_returned: Array
-    along: Array
-
-    @property
-    def solved(self) -> bool:
-        """True if the layer's solution is the refined one up to rounding."""
-        return self.moved <= SAME * self.condition
-
-
-@torch.no_grad()
-def implicit_of(
-    layer: Layer, given: str, function: Callable[..., Any], along: Tensor
-) -> Implicit | str:
-    """Return the implicit gradients of a layer by its equation, a `function` that is ``residual``
-    or ``step``, confirmed by differences of the refined solution along a direction, or why there
-    are none.
-    """
-    returned = tree_map(doubled, layer.outputs(layer.theta))
-    outputs = [each for each in tree_leaves(returned) if varies(each)]
-    double = replace(layer, inputs=tuple(map(doubled, layer.inputs)))
-    scale = size = 1.0
-    if any(each.is_complex() for each in outputs):
-        return f"{given} is for real outputs: let layer and {given} have torch.view_as_real of z"
-    if not sum(each.numel() for each in outputs):
-        return "the layer returns no entries"
-
-    def whole(state: Tensor) -> Any:
-        cut = iter(state.split([each.numel() for each in outputs]))
-        return tree_map(lambda each: next(cut).reshape_as(each) if varies(each) else each, returned)
-
-    def applied(state: Any, theta: Tensor) -> Tensor:
-        with double.placed(theta) as inputs:
-            try:
-                made = tree_leaves(function(whole(state), *inputs))
-            except Exception as error:
-                raise InvalidArgument(
-                    f"{given}(z, *inputs) fails where z is what the layer returns"
-                    f" ({first_line(error)}): let the layer return the z that {given} takes"
-                ) from error
-        after = torch.cat([each.flatten() for each in made if isinstance(each, Tensor)])
-        if after.shape != state.shape:
-            raise InvalidArgument(
-                f"{given} returns {after.numel()} entries where the layer returns {state.numel()}:"
-                " return as many"
-            )
-        return after
-
-    def advance(state: Any, theta: Tensor) -> Any:
-        after = applied(state, theta)
-        return state - after / scale if given == "residual" else after
-
-    def loss(state: Any, theta: Tensor) -> Tensor:
-        with double.placed(theta) as inputs:
-            return layer.lost(whole(state), inputs)
-
-    initial = torch.cat([each.flatten() for each in outputs])
-    if given == "residual":
-        # In units in which a step of the residual's size is one of the solution's.
-        drawn = generator(0, "size of a residual").standard_normal(len(initial))
-        shift = SHIFT * (initial.norm() or 1.0) * torch.as_tensor(drawn / norm(drawn))
-        above, below = (applied(initial + each, layer.theta) for each in (shift, -shift))
-        size = float((above - below).norm() / shift.norm()) / 2
-        if 0 < size < USUAL[0] or USUAL[1] < size < math.inf:
-            scale = 2.0 ** math.floor(math.log2(size))
-    running = Converging(FixedPoint(layer.theta, advance, loss, initial), Iteration(), 1.0)
-    codes = running.problem.initial_codes()
-    off = _share(running.layer(codes, 0) - codes, codes)
-    unsolved = (
-        f"the layer's output does not solve {given}, which moves it by {off:.1g} of its norm: is it"
-        f" {given}(z, *inputs), with the output as z?"
-    ) * (off > FAR)
-    try:
-        solution, steps = _refined(running, codes)
-        exact, diagnostics = running.gradient(solution, 0)
-        at_returned, _ = running.gradient(codes, 0)
-    except UnsupportedProblem as refused:
-        return unsolved or first_line(refused).partition("; use")[0]
-    moved = _share(solution - codes, solution)
-    if steps[-1] > STALLED:
-        return unsolved or (
-            "Newton's method does not converge from the solution that the layer returns"
-        )
-    if moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
-        return (
-            f"the solution nearby is {moved:.1g} of its norm away from what the layer returns:"
-            " another branch, or another equation"
-        )
-    condition = float(diagnostics["condition_number"])
-    rounding = torch.finfo(exact.dtype).eps
-    lost = max(rounding, rounding * scale / (size or 1.0), diagnostics["largest_relative_residual"])
-    bound = condition * (steps[-1] + float(lost))
-
-    def value(length: float) -> float:
-        moving = running.at(layer.theta + length * along)
-        return float(moving.problem.outer_loss(_refined(moving, solution)[0]))
-
-    line = slope(value, rounding * condition * abs(value(0.0)), LADDER[1:6])
-    claimed = float(exact @ along)
-    if line.kink:
-        return "the solution has a kink here: audit other inputs"
-    if not abs(claimed - line.value) <= (
-        BEYOND * line.uncertainty + ROUNDED * exact.norm() * along.norm()
-    ):
-        return (
-            f"differences of the solution give {line.value:.6g} where the gradients of {given}"
-            f" give {claimed:.6g}: audit {given} itself, or inputs farther from a kink"
-        )
-    arrays = [each.numpy(force=True) for each in (exact, at_returned, along)]
-    return Implicit(running, codes, line, bound, moved, condition, *arrays)
-
-
-def _share(change: Tensor, whole: Tensor) -> float:
-    return float(change.norm()) / (float(whole.norm()) or 1.0)
-
-
-def _refined(running: Converging, codes: Tensor) -> tuple[Tensor, list[float]]:
-    """Return what Newton's method makes of some codes, and its steps as shares of the solution, of
-    which the last one is not taken.
-    """
-    steps = list[float]()
-    while True:
-        newton, *_ = running.newton_step(codes, 0)
-        steps.append(_share(newton, codes))
-        stalled = len(steps) > 1 and not steps[-1] < steps[-2] / 2
-        if stalled or steps[-1] <= CONVERGED or len(steps) == NEWTON:
-            return codes, steps
-        codes = codes + newton
 
 
 def most_likely(
@@ -283,35 +107,33 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
         yield name, each.T
 
 
-def counting(matrix: Array) -> Array:
+def counting(matrix: Array) -> NDArray[np.bool_]:
     """Return which entries of a matrix are not zero."""
-    return np.abs(matrix) > ROUNDED * np.abs(matrix).max()
+    sizes = np.abs(matrix)
+    return sizes > ROUNDED * float(sizes.max())
 
 
 def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
     """Yield a matrix whose rows have factors of their own, if they are long enough to tell."""
-    squares = (expected**2).sum(1)
-    factors = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
+    squares: Array = (expected**2).sum(1)
+    factors: Array = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
     found = factors[squares > 0]
     if counting(expected).sum() >= 3 * len(found) and np.ptp(found) > 0.01 * np.abs(found).max():
         extent = f"{found.min():.3g} to {found.max():.3g}"
         yield f"each {what} has a factor of its own, {extent}", factors[:, None] * expected
 
 
-def of_equation(layer: Layer, implicit: Implicit, mine: Array, elsewhere: Tensor) -> Mistakes:
+def of_equation(equation: Equation, mine: Array, elsewhere: Tensor) -> Mistakes:
     """Yield the gradients in all parts that mistakes with an equation lead to, at the solution as
     returned; the layer may have kept what it returned `elsewhere`, or the Jacobian may be taken at
     an input.
     """
-    from scipy.optimize import minimize_scalar  # slow to import
-
-    running, codes = implicit.running, implicit.returned
-    problem: Any = running.problem
+    layer, problem, codes = equation.layer, equation.problem, equation.codes
     direct, weights = direct_gradients(problem, codes)
     system = problem.linearized(codes)
     with torch.enable_grad():
         live, theta = differentiable(problem)
-        after = replace(running, problem=live).layer(codes, 0)
+        after = replace(equation.running, problem=live).layer(codes, 0)
 
     def pulled(adjoint: Tensor) -> Array:
         (through,) = gradients(after, (theta,), adjoint.reshape(codes.shape), keep_graph=True)
@@ -338,36 +160,50 @@ def of_equation(layer: Layer, implicit: Implicit, mine: Array, elsewhere: Tensor
     yield f"the inverse is applied twice ({graph})", pulled(system.solve(adjoint)[0])
     # The loss is taken at the solution of this call.
     linear = replace(problem, loss=lambda z, theta: (weights * z).sum() + (direct * theta).sum())
-    again = replace(running, problem=linear)
+    again = replace(equation.running, problem=linear)
     earlier = [each.to(codes).reshape(1, -1) for each in reals(layer.outputs(elsewhere))]
     for each in (again, again.at(elsewhere)):
         stale, _ = each.gradient(torch.cat(earlier, 1), 0)
         yield "a stale solution, that of an earlier call", stale.numpy(force=True)
     if system.like.numel() <= MAX_DENSE:
-        matrix, eye = system.matrix.T, torch.eye(system.like.numel()).to(weights)
-
-        def solved(matrix: Tensor) -> Array:
-            return pulled(torch.linalg.lstsq(matrix, weights.reshape(-1, 1)).solution)
-
-        yield "the system has I + J in place of I - J", solved(2 * eye - matrix)
-        left, values, right = torch.linalg.svd(matrix)
-        for rank in range(1, len(values)):
-            if values[rank] > (1 - ROUNDED) * values[rank - 1]:
-                continue
-            along = (left.T @ weights.ravel())[:rank] / values[:rank]
-            what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
-            yield what, pulled(right[:rank].T @ along)
-        nearest = minimize_scalar(
-            lambda exponent: distance(solved(matrix + values[0] * 10**exponent * eye), mine),
-            bounds=DAMPINGS,
-            method="bounded",
-            options={"xatol": 1e-10, "maxiter": 80},
-        )
-        damping = values[0] * 10**nearest.x
-        what = f"the system is damped by {damping:.3g} times the identity"
-        yield what, solved(matrix + damping * eye)
+        yield from of_spectrum(system.matrix.T, weights, pulled, mine)
     term = total = weights
     for terms in range(2, TERMS + 1):
         term = term - system.transposed(term)
         total = total + term
-        yield f"a truncated series of {terms} terms in place of the solve", pulled(total)
+        yield f"{SERIES} of {terms} terms in place of the solve", pulled(total)
+
+
+def of_spectrum(
+    matrix: Tensor, weights: Tensor, pulled: Callable[[Tensor], Array], mine: Array
+) -> Mistakes:
+    """Yield the gradients that another matrix leads to: with a wrong sign, without its small
+    singular values, or damped.
+    """
+    from scipy.optimize import minimize_scalar  # slow to import
+
+    right_hand_side, eye = weights.reshape(-1, 1), torch.eye(len(matrix)).to(weights)
+
+    def solved(matrix: Tensor) -> Array:
+        return pulled(torch.linalg.lstsq(matrix, right_hand_side).solution)
+
+    def damped(exponent: float) -> Array:
+        return solved(matrix + values[0] * 10**exponent * eye)
+
+    yield "the system has I + J in place of I - J", solved(2 * eye - matrix)
+    decomposed: tuple[Tensor, Tensor, Tensor] = torch.linalg.svd(matrix)
+    left, values, right = decomposed
+    for rank in range(1, len(values)):
+        if values[rank] > (1 - ROUNDED) * values[rank - 1]:
+            continue
+        along = (left.T @ weights.ravel())[:rank] / values[:rank]
+        what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
+        yield what, pulled(right[:rank].T @ along)
+    nearest: float = minimize_scalar(
+        lambda exponent: distance(damped(exponent), mine),
+        bounds=DAMPINGS,
+        method="bounded",
+        options={"xatol": 1e-10, "maxiter": 80},
+    ).x
+    damping = float(values[0]) * 10**nearest
+    yield f"the system is damped by {damping:.3g} times the identity", damped(nearest)

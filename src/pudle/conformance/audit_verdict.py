@@ -5,42 +5,42 @@ mistake explains it.
 import contextlib
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, first_line
+from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..streams import generator
 from ..text import count, number
-from .audit_layer import BEYOND, LADDER, Layer, Piece, Slope, noise_of, only_single, reals, slope
+from .audit_differences import ALL, LADDER, SOME, Slope, directions, slope, slopes
+from .audit_equation import BEYOND, EPS, Equation
+from .audit_layer import Array, Layer, Piece, only_single, reals
 from .audit_mistakes import (
     SERIES,
     SINGLE,
-    implicit_of,
     most_likely,
     of_equation,
     of_jacobian,
     scaled,
     without_equation,
 )
-from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Array, Mistakes, distance, norm
+from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, distance, norm
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")
-#: Entries up to which all coordinates are looked at, and how many of more.
-ALL, SOME = 64, 4
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MOST = 256
-#: Differences that tell no more than this share of a gradient decide nothing, and two calls that
-#: differ by more are not one function. A backward solve to this usual tolerance loses it times the
-#: condition number, and at most the second share.
-RESOLVED, AT_MOST = 1e-3, 0.05
+#: A share of a gradient: differences that tell no more decide nothing, and two calls that differ by
+#: more are not one function.
+RESOLVED = 1e-3
+#: A backward solve to the usual tolerance loses it times the condition number, and at most this
+#: share of a gradient.
+AT_MOST = 0.05
 #: How a tighter option differs: a number of steps, a tolerance.
 MORE_STEPS, TIGHTER = 10, 1e-3
 #: Of a right gradient whose own derivative is not.
@@ -111,7 +111,7 @@ class Truth:
     """
 
     expected: Array
-    doubt: Any
+    doubt: Array | float
     size: float
     what: str
     line: Slope
@@ -143,9 +143,9 @@ class Judge:
     """
 
     layer: Layer
-    equation: tuple[str, Callable[..., Any]] | None
+    equation: tuple[str, Callable[..., object]] | None
     directions: int
-    tighten: Callable[..., Any] | str | None
+    tighten: Callable[..., object] | str | None
 
     def runs(self) -> bool:
         """Return whether the layer takes its inputs in this precision. The first call of all is
@@ -169,18 +169,8 @@ class Judge:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [self.judged(part, calls[0]) for part in layer.parts]
         apart = [layer.apart(each, calls[0]) for each in calls]
-        if (again := layer.apart(calls[2], calls[1])) > RESOLVED:
-            values = {layer.value(theta) for _ in range(CALLS)}
-            verdict = "wrong" if len(values) == 1 else "undecided"
-            named = f"not deterministic: two calls differ by {number(again)} of the gradient"
-            if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
-                named = "accumulated: each call adds to the gradient of the calls before"
-            return [
-                each
-                if each.verdict == "right"
-                else each._replace(verdict=verdict, mistakes=(named,))
-                for each in found
-            ]
+        if layer.apart(calls[2], calls[1]) > RESOLVED:
+            return self.unsteady(found, calls)
         if max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
             for part in layer.parts:
@@ -193,6 +183,24 @@ class Judge:
             return [each._replace(mistakes=(NO_SECOND,)) for each in found]
         return found
 
+    def judged(self, part: Piece, gradient: Array) -> Part:
+        """Return the verdict on the gradient in one part."""
+        return Question(self, part, gradient).verdict()
+
+    def unsteady(self, found: list[Part], calls: list[Array]) -> list[Part]:
+        """Return the verdicts where two calls differ."""
+        layer = self.layer
+        values = {layer.value(layer.theta) for _ in range(CALLS)}
+        verdict = "wrong" if len(values) == 1 else "undecided"
+        again = layer.apart(calls[2], calls[1])
+        named = f"not deterministic: two calls differ by {number(again)} of the gradient"
+        if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
+            named = "accumulated: each call adds to the gradient of the calls before"
+        return [
+            each if each.verdict == "right" else each._replace(verdict=verdict, mistakes=(named,))
+            for each in found
+        ]
+
     def loses_a_part(self) -> bool:
         """Return whether the gradient can be differentiated again, but not to what it changes by
         along a direction.
@@ -200,17 +208,15 @@ class Judge:
         layer, along = self.layer, self.drawn("second derivative")
 
         def first(length: float) -> float:
-            return layer.gradient(layer.theta + length * along) @ along.numpy(force=True)
+            return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
 
         with contextlib.suppress(Exception):
-            line = slope(first, np.finfo(float).eps * abs(first(0.0)), LADDER[3:6])
+            line = slope(first, EPS * abs(first(0.0)), LADDER[3:6])
             second = layer.second_derivative(along)
             doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
             return abs(second - line.value) > doubt and not line.kink
         # It says so itself.
         return False
-
-    # --- what is compared
 
     @cached_property
     def outputs(self) -> list[Array]:
@@ -223,6 +229,11 @@ class Judge:
         """True if the layer computes in float64."""
         double = all(part.tensor.dtype == torch.float64 for part in self.layer.parts)
         return double and not only_single(self.outputs)
+
+    @property
+    def rounding(self) -> float:
+        """Share of a gradient that the layer's precision may lose."""
+        return EXACT if self.precise else ROUNDED
 
     @cached_property
     def elsewhere(self) -> Tensor:
@@ -239,234 +250,250 @@ class Judge:
         drawn = generator(self.layer.seed, f"audit {purpose}").standard_normal(len(theta))
         return torch.as_tensor(drawn).to(theta)
 
-    def slopes(self, part: Piece, rows: Array) -> list[Slope]:
-        """Return the derivatives along directions in a part."""
-        refused = list[Exception]()
-
-        def value(row: Array, length: float) -> float:
-            moved = self.layer.theta.clone()
-            moved[part.span] += length * torch.as_tensor(row).to(moved)
-            try:
-                return self.layer.value(moved)
-            except Exception as error:  # noqa: BLE001
-                refused.append(error)
-                return math.nan
-
-        precision = torch.finfo(torch.float64 if self.precise else torch.float32).eps
-        noise = noise_of(partial(value, rows.sum(0) / len(rows) ** 0.5), precision)
-        found = [slope(partial(value, row), noise) for row in rows]
-        if refused and not any(math.isfinite(each.uncertainty) for each in found):
-            raise InvalidArgument(
-                f"the layer raises {type(refused[0]).__name__} where {part.name} is changed"
-                f" ({first_line(refused[0])}): reparametrize it, such as with a softmax inside, or"
-                " choose other inputs with wrt"
-            )
-        return found
-
-    def along(self, part: Piece, mine: Array) -> Array:
-        """Return the directions in which a part is varied, one a row."""
-        size = len(mine)
-        if size <= ALL:
-            return np.eye(size)
-        random = generator(self.layer.seed, f"audit directions {part.index}")
-        single = [*random.choice(size, SOME - 1, replace=False), np.abs(mine).argmax()]
-        rows = random.standard_normal((self.directions + SOME, size))
-        rows[self.directions :] = np.equal.outer(single, np.arange(size))
-        return rows
-
     @cached_property
-    def implicit(self) -> Any:
-        """The implicit gradient; why there is none; None where no equation is given."""
-        return self.equation and implicit_of(
-            self.layer, *self.equation, self.drawn("of an equation")
-        )
+    def solves(self) -> Equation | None:
+        """The equation that is given, with the implicit gradient, or UnsupportedProblem."""
+        along = self.drawn("of an equation")
+        return Equation(self.layer, *self.equation, along) if self.equation else None
 
-    # --- the verdict
 
-    def judged(self, part: Piece, gradient: Array) -> Part:
-        """Return the verdict on one part: ``right`` if the gradient agrees with the truth;
-        ``inexact`` with what the layer computes in place of its solution; ``wrong`` if the gap is
-        a common mistake's that no solver makes by stopping early, if tightening the solver leaves
-        it, or if it is more than the solver can explain; else ``undecided``.
-        """
-        mine = gradient[part.span]
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Whether a gradient is right in one part: ``right`` if it agrees with the truth; ``inexact``
+    with what the layer computes in place of its solution; ``wrong`` if the gap is a common
+    mistake's that no solver makes by stopping early, if tightening the solver leaves it, or if it
+    is more than the solver can explain; else ``undecided``.
+    """
+
+    judge: Judge
+    part: Piece
+    gradient: Array
+
+    def verdict(self) -> Part:
+        """Return the first verdict that a rule gives."""
+        return self.unknown() or self.compared() or self.solver()
+
+    def ruled(self, verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
+        """Return a verdict with its reasons."""
+        text = "; ".join(filter(None, reasons))
+        return Part(self.part.name, verdict, self.error, text, mistakes, self.truth)
+
+    # --- the rules
+
+    def unknown(self) -> Part | None:
+        """Nothing can be compared."""
+        name, mine = self.part.name, self.mine
         if bad := (~np.isfinite(mine)).sum():
-            return Part(part.name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
-        if not mine.size or isinstance(self.implicit, str):
-            why = f"has no truth: {self.implicit}" if mine.size else "has no entries"
-            return Part(part.name, "undecided", np.nan, why)
-        truths = self.truths(part, gradient)
-        truth = next(truths)
-        error = np.nan if truth.hidden else truth.error(mine)
-        off = f"is off by {number(error)} of its norm from {truth.what}"
+            return Part(name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
+        if not mine.size:
+            return Part(name, "undecided", np.nan, "has no entries")
+        try:
+            return self.ruled("undecided", self.truth.hidden) if self.truth.hidden else None
+        except UnsupportedProblem as refused:
+            why = first_line(refused).partition("; use")[0]
+            return Part(name, "undecided", np.nan, f"has no truth: {why}")
 
-        def ruled(verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
-            text = "; ".join(filter(None, reasons))
-            return Part(part.name, verdict, error, text, mistakes, truth)
-
-        if truth.hidden:
-            return ruled("undecided", truth.hidden)
+    def compared(self) -> Part | None:
+        """The gradient is the truth, or what the layer computes in its place, or one of single
+        precision, or that of a mistake which no solver makes.
+        """
+        truth, mine, error, off = self.truth, self.mine, self.error, self.off
         if truth.agrees(mine):
             if error > BEYOND * RESOLVED:
-                return ruled("undecided", off, "so no more can be told")
-            return ruled("right", f"agrees to {number(error)} with {truth.what}")
-        for computed in truths:
+                return self.ruled("undecided", off, "so no more can be told")
+            return self.ruled("right", f"agrees to {number(error)} with {truth.what}")
+        for computed in self.computed():
             if computed.agrees(mine):
-                return ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
+                return self.ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
         if error < ROUNDED:
-            if self.precise and only_single([mine]):
-                return ruled("wrong", off, mistakes=(SINGLE,))
-            return ruled("inexact", off, SINGLE_PATH)
-        slack = max(RESOLVED * (mine.size > 2), 3 * truth.interval)
-        common = self.common_mistakes(part, gradient, truth)
-        strong, mistakes = most_likely(truth.seen(mine), truth.expected, common, slack)
-        if not strong and max(len(gradient), sum(each.size for each in self.outputs)) <= MOST:
-            found, due = (each[:, part.span] for each in self.layer.jacobians)
-            strong, more = most_likely(found, due, self.by_jacobian(part, found, due), slack)
-            # With the zeros of a Jacobian a factor is met more easily.
-            more = tuple(each for each in more if not each.endswith(MULTIPLE))
-            mistakes = more if strong else (*mistakes, *more)[:2]
+            if self.judge.precise and only_single([mine]):
+                return self.ruled("wrong", off, mistakes=(SINGLE,))
+            return self.ruled("inexact", off, SINGLE_PATH)
+        strong, mistakes = self.likely
         if strong or (mistakes and error > truth.explained):
-            return ruled("wrong", off, mistakes=mistakes)
-        # A solver that stops early may be right: other hints would mislead.
-        series = tuple(each for each in mistakes if each.startswith(SERIES))
-        if self.tighten is not None:
-            layer = replace(self.layer, call=tightened(self.layer.call, self.tighten))
-            tight = replace(self, layer=layer, tighten=None)
-            moved = max(map(distance, tight.outputs, self.outputs))
-            after = (
-                tight.judged(part, layer.gradient(layer.theta)).error if moved > EXACT else error
-            )
+            return self.ruled("wrong", off, mistakes=mistakes)
+        return None
+
+    def solver(self) -> Part:
+        """A solver that stops early explains the gap, as a tighter one shows, or nothing does."""
+        judge, truth, error, off = self.judge, self.truth, self.error, self.off
+        _, mistakes = self.likely
+        if judge.tighten is not None:
+            layer = replace(judge.layer, call=tightened(judge.layer.call, judge.tighten))
+            tight = replace(judge, layer=layer, tighten=None)
+            moved, after = max(map(distance, tight.outputs, judge.outputs)), error
+            if moved > EXACT:
+                after = tight.judged(self.part, layer.gradient(layer.theta)).error
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
-                return ruled("inexact", off, says)
+                return self.ruled("inexact", off, says)
             if moved <= error / BEYOND:
-                return ruled("wrong", off, says, mistakes=mistakes)
-            return ruled("undecided", off, says)
+                return self.ruled("wrong", off, says, mistakes=mistakes)
+            return self.ruled("undecided", off, says)
+        # It may be right: other hints would mislead.
+        series = tuple(each for each in mistakes if each.startswith(SERIES))
         if error <= BEYOND * truth.interval:
-            return ruled("inexact", off, truth.early, mistakes=series)
+            return self.ruled("inexact", off, truth.early, mistakes=series)
         if error <= truth.explained:
-            return ruled("undecided", off, truth.remedy, mistakes=series)
-        return ruled("wrong", off, mistakes=mistakes)
+            return self.ruled("undecided", off, truth.remedy, mistakes=series)
+        return self.ruled("wrong", off, mistakes=mistakes)
 
-    def differences(self, part: Piece, gradient: Array) -> Truth:
+    # --- the claim, and the truths that it is compared with
+
+    @cached_property
+    def mine(self) -> Array:
+        """The gradient in the part."""
+        return self.gradient[self.part.span]
+
+    @cached_property
+    def error(self) -> float:
+        """Its distance from the truth."""
+        return np.nan if self.truth.hidden else self.truth.error(self.mine)
+
+    @property
+    def off(self) -> str:
+        return f"is off by {number(self.error)} of its norm from {self.truth.what}"
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What the gradient should be."""
+        equation = self.judge.solves
+        return self.by_theorem(equation) if equation else self.by_differences()
+
+    def computed(self) -> Iterator[Truth]:
+        """Yield what is right for what the layer computes, if that is not its solution."""
+        if equation := self.judge.solves:
+            at_codes = equation.at_codes[self.part.span]
+            yield replace(self.truth, expected=at_codes, what="that at the returned solution")
+            if not equation.solved:
+                differences = self.by_differences()
+                if not differences.agrees(self.truth.expected):
+                    yield differences
+
+    def by_differences(self) -> Truth:
         """Return what differences of the layer tell."""
-        mine = gradient[part.span]
-        rows = self.along(part, mine)
-        lines, claimed = self.slopes(part, rows), rows @ mine
-        values, doubt, kinks = np.array([each[:3] for each in lines]).T
+        judge, part, mine = self.judge, self.part, self.mine
+        rows = directions(judge.layer, part, judge.directions, int(np.abs(mine).argmax()))
+        precision = torch.finfo(torch.float64 if judge.precise else torch.float32).eps
+        lines, claimed = slopes(judge.layer, part, rows, precision), rows @ mine
+        values = np.array([each.value for each in lines])
+        doubt = np.array([each.uncertainty for each in lines])
         # An input that hardly counts is known as well as the loss.
-        least = EXACT * abs(self.layer.value(self.layer.theta))
+        least = EXACT * abs(judge.layer.value(judge.layer.theta))
         size = max(norm(values), norm(claimed), least)
         usable = doubt <= RESOLVED * size + lines[0].noise
         left = count((~usable).sum(), "direction")
         seen = f", {left} left out for kinks or noise" * (not usable.all())
         if len(mine) > ALL:
-            seen += f" ({self.directions} random directions, {SOME} of {len(mine)} coordinates)"
+            seen += f" ({judge.directions} random directions, {SOME} of {len(mine)} coordinates)"
         seen += " (symmetric changes alone)" * part.symmetric
         hidden = ""
         if 2 * usable.sum() < len(rows):
-            why, remedy = "noise", "a tighter solver" if self.precise else "float64"
-            if kinks.any():
+            why, remedy = "noise", "a tighter solver" if judge.precise else "float64"
+            if any(each.kink for each in lines):
                 why, remedy = "kinks", "an audit at other inputs"
             hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
         known = number(norm(doubt[usable]) / (size or 1.0))
         return Truth(
             values[usable],
-            BEYOND * doubt[usable] + (EXACT if self.precise else ROUNDED) * size,
+            BEYOND * doubt[usable] + judge.rounding * size,
             size,
             f"differences of the computed function, known to {known}{seen}",
             lines[0],
             claimed[0],
             rows[usable],
             hidden,
-            explained=np.inf if self.layer.has_loop else 0.0,
+            explained=np.inf if judge.layer.has_loop else 0.0,
             remedy="a solver in its loop may stop early, and then has other differences than its"
             " solution: give step=, residual= or tighten=",
         )
 
-    def truths(self, part: Piece, gradient: Array) -> Iterator[Truth]:
-        """Yield the truth, and then what is right for what the layer computes, if that is not its
-        solution.
-        """
-        if not (implicit := self.implicit):
-            yield self.differences(part, gradient)
-            return
-        expected, returned = implicit.exact[part.span], implicit.at_returned[part.span]
+    def by_theorem(self, equation: Equation) -> Truth:
+        """Return what the implicit function theorem tells."""
+        expected, returned = (each[self.part.span] for each in (equation.exact, equation.at_codes))
         # An input that hardly counts is known as well as all of the gradient.
-        size = max(norm(expected), ROUNDED * norm(implicit.exact)) or 1.0
-        moved, condition = implicit.moved, implicit.condition
+        size = max(norm(expected), ROUNDED * norm(equation.exact)) or 1.0
+        moved, condition = equation.moved, equation.condition
         interval = max(moved, distance(returned, expected, size))
         explained = BEYOND * max(interval, condition * moved)
-        if implicit.solved:
+        if equation.solved:
             explained = min(AT_MOST, RESOLVED * condition)
-        poor = " only, of an ill-conditioned system" * (implicit.bound > RESOLVED)
-        factor = number(distance(gradient[part.span], expected, size) / (moved or np.nan))
-        truth = Truth(
+        poor = " only, of an ill-conditioned system" * (equation.bound > RESOLVED)
+        factor = number(distance(self.mine, expected, size) / (moved or np.nan))
+        return Truth(
             expected,
-            (BEYOND * implicit.bound + (EXACT if self.precise else ROUNDED)) * size,
+            (BEYOND * equation.bound + self.judge.rounding) * size,
             size,
-            f"the implicit gradient, known to {number(implicit.bound)}{poor}",
-            implicit.line,
-            gradient @ implicit.along,
+            f"the implicit gradient, known to {number(equation.bound)}{poor}",
+            equation.line,
+            float(self.gradient @ equation.along),
             interval=interval,
             explained=explained,
             early=f"the layer's solution is off by {number(moved)} (factor {factor})",
             remedy="a backward solve that stops early may lose that much: give tighten=",
         )
-        yield truth
-        yield replace(truth, expected=returned, what="that at the returned solution")
-        if not implicit.solved:
-            differences = self.differences(part, gradient)
-            if not differences.agrees(expected):
-                yield differences
 
-    def common_mistakes(self, part: Piece, gradient: Array, truth: Truth) -> Mistakes:
-        """Yield what common mistakes make of the gradient in a part."""
-        seen = truth.seen(gradient[part.span])
-        layer, once = self.layer, gradient[part.span]
-        doubled = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
-        twice = doubled.gradient(layer.theta)[part.span]
-        if once.any() and distance(twice, once) < ROUNDED:
+    # --- the mistakes
+
+    @cached_property
+    def likely(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether there is a mistake that no solver makes, and the likeliest ones, at most two."""
+        judge, truth, span = self.judge, self.truth, self.part.span
+        seen = truth.seen(self.mine)
+        slack = max(RESOLVED * (self.mine.size > 2), 3 * truth.interval)
+        strong, mistakes = most_likely(seen, truth.expected, self.common(seen), slack)
+        if strong or max(len(self.gradient), sum(each.size for each in judge.outputs)) > MOST:
+            return strong, mistakes
+        found, due = (each[:, span] for each in judge.layer.jacobians)
+        strong, more = most_likely(found, due, self.by_jacobian(found, due), slack)
+        # With the zeros of a Jacobian a factor is met more easily.
+        more = tuple(each for each in more if not each.endswith(MULTIPLE))
+        return strong, more if strong else (*mistakes, *more)[:2]
+
+    def common(self, seen: Array) -> Mistakes:
+        """Yield what common mistakes make of the gradient in the part."""
+        judge, truth, layer, span = self.judge, self.truth, self.judge.layer, self.part.span
+        twice = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
+        doubled = twice.gradient(layer.theta)[span]
+        if self.mine.any() and distance(doubled, self.mine) < ROUNDED:
             yield "the backward pass does not multiply by the gradient that comes in", seen
-        elif distance(twice, 2 * once) > RESOLVED:
+        elif distance(doubled, 2 * self.mine) > RESOLVED:
             yield "the backward pass is not linear in the gradient that comes in", seen
-        if self.precise and only_single([once]) and truth.error(once) < BEYOND * RESOLVED:
+        if judge.precise and only_single([self.mine]) and self.error < BEYOND * RESOLVED:
             yield SINGLE, seen
         if truth.rows is not None and len(seen) > 1:
             # The entry whose change explains most of the gap.
-            columns = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
+            columns: Array = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
             aligned = (seen - truth.expected) @ columns
             entry = np.abs(aligned).argmax()
-            yield (
-                f"wrong in entry {entry} alone",
-                truth.expected + aligned[entry] * columns.T[entry],
-            )
-        yield from without_equation(part, self.outputs, seen, truth.expected)
-        if self.implicit:
-            for name, whole in of_equation(layer, self.implicit, gradient, self.elsewhere):
-                yield name, whole[part.span]
+            explained = truth.expected + aligned[entry] * columns.T[entry]
+            yield f"wrong in entry {entry} alone", explained
+        yield from without_equation(self.part, judge.outputs, seen, truth.expected)
+        if equation := judge.solves:
+            for name, whole in of_equation(equation, self.gradient, judge.elsewhere):
+                yield name, whole[span]
 
-    def by_jacobian(self, part: Piece, mine: Array, expected: Array) -> Mistakes:
-        """Yield what common mistakes make of the Jacobian in a part."""
+    def by_jacobian(self, mine: Array, expected: Array) -> Mistakes:
+        """Yield what common mistakes make of the Jacobian in the part."""
+        layer = self.judge.layer
         yield from of_jacobian(mine, expected)
-        for other in self.layer.parts:
-            exchanged = part.unit / other.unit * self.layer.jacobians[1][:, other.span]
+        for other in layer.parts:
+            exchanged = self.part.unit / other.unit * layer.jacobians[1][:, other.span]
             yield f"exchanged with the gradient in {other.name}", exchanged
-        if self.implicit:
-            problem = self.implicit.running.problem
-            system = problem.linearized(self.implicit.returned).matrix.numpy(force=True)
+        if equation := self.judge.solves:
+            system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
             what = "row of the equation's derivative in the input"
             for name, each in scaled(system @ mine, system @ expected, what):
                 yield name, np.linalg.solve(system, each)
 
 
-def tightened(layer: Any, tighten: Any) -> Any:
+def tightened(
+    layer: Callable[..., object], tighten: Callable[..., object] | str
+) -> Callable[..., object]:
     """Return a layer with a tighter option, or the one that was given."""
     if callable(tighten):
         return tighten
-    changed = copy.copy(layer)
-    value = getattr(layer, tighten, None)
+    value: object = getattr(layer, tighten, None)
     if keyword := value is None:
         value = getattr(inspect.signature(layer).parameters.get(tighten), "default", None)
     if not isinstance(value, int | float):
@@ -477,5 +504,6 @@ def tightened(layer: Any, tighten: Any) -> Any:
     value *= MORE_STEPS if isinstance(value, int) else TIGHTER
     if keyword:
         return partial(layer, **{tighten: value})
+    changed = copy.copy(layer)
     setattr(changed, tighten, value)
     return changed

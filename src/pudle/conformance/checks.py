@@ -6,63 +6,81 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from ..errors import MissingDependency, PudleError, UnsupportedProblem
-from ..estimator import Estimate
+from ..estimator import Estimate, GradientEstimator
 from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .explanations import Array, Mistakes, distance, explain
-from .specimens import Specimen
+from .records import Distance, Measured, Record, everything_refused
+from .specimens import Specimen, changed
+from .truth import array
+
+#: What a check measures.
+Measurements = Iterator[Measured | Distance]
 
 
 class Defect(Exception):
     """What is wrong with an estimator, perhaps with the number that shows it and its limit."""
 
+    def __init__(self, reason: str, measured: Measured | None = None) -> None:
+        super().__init__(reason)
+        self.measured = measured
 
-def require(condition: Any, reason: str, *numbers: float) -> tuple[float, ...]:
-    """Fail with a reason unless a condition holds; return what was measured, if anything: a number
-    and its limit.
+
+def require(condition: object, reason: str, *numbers: float) -> None:
+    """Fail with a reason unless a condition holds; `numbers` are what was measured, if anything: a
+    number and its limit.
     """
     if not condition:
-        raise Defect(reason, *numbers)
-    return numbers
+        raise Defect(reason, Measured(*numbers) if numbers else None)
 
 
 class Subject(NamedTuple):
-    """An estimator under check on a specimen, which is None for checks of the class alone."""
+    """An estimator under check on a specimen."""
 
-    estimator: Any
-    specimen: Any = None
+    estimator: GradientEstimator
+    specimen: Specimen
 
     @property
-    def claim(self) -> Any:
+    def claim(self) -> str:
         """What the estimator claims to compute, whatever that is."""
-        return getattr(self.estimator, "computes", None)
+        return getattr(self.estimator, "computes", "")
 
     @property
-    def options(self) -> set[str]:
-        """The names of the estimator's fields."""
-        return set(getattr(self.estimator, "__dataclass_fields__", ()))
+    def options(self) -> dict[str, Any]:
+        """The estimator's fields."""
+        names = getattr(self.estimator, "__dataclass_fields__", ())
+        return {name: getattr(self.estimator, name) for name in names}
 
-    def having(self, **options: Any) -> Subject:
+    def having(self, **options: int) -> Subject:
         """Return the same with other options."""
-        return Subject(replace(self.estimator, **options), self.specimen)
+        return Subject(changed(self.estimator, **options), self.specimen)
 
-    def estimate(self, depth: Any, *dtype: Any, **changes: Any) -> Any:
+    def estimate(
+        self,
+        depth: Any,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+        **changes: object,
+    ) -> Estimate:
         """Return an estimate in a dtype and on a device, perhaps of a changed problem."""
-        made = self.specimen.make(*dtype, **changes), self.specimen.make_algorithm(*dtype)
+        problem = self.specimen.make(dtype, device, **changes)
+        algorithm = self.specimen.make_algorithm(dtype, device)
         restart_clock()
-        return self.estimator.estimate(*made, depth)
+        return self.estimator.estimate(problem, algorithm, depth)
 
-    def gradient(self, depth: int, *dtype: Any) -> Array:
+    def gradient(self, depth: int) -> Array:
         """Return the gradient of an estimate."""
-        return gradient_of(self.estimate(depth, *dtype))
+        return gradient_of(self.estimate(depth))
 
-    def sweep(self, depths: Iterable[Any]) -> list[Estimate]:
+    def sweep(self, depths: Sequence[Any]) -> list[Estimate]:
         """Return the estimates of a sweep."""
         made = self.specimen.make(), self.specimen.make_algorithm()
         results = []
@@ -72,23 +90,6 @@ class Subject(NamedTuple):
         return results
 
 
-class Distance(NamedTuple):
-    """How far a gradient is from another, relative to the norm of that: reported, and held to no
-    limit.
-
-    The target is ``exact`` (that of the minimizer), ``unrolled`` or ``implicit``, the latter two at
-    the given depth.
-    """
-
-    target: str
-    depth: int
-    error: float
-
-
-#: What a check measures: numbers with their limits, and distances.
-Measurements = Iterator[tuple[float, ...] | Distance]
-
-
 def compare(
     what: str,
     mine: Array,
@@ -96,89 +97,59 @@ def compare(
     limit: float = 0.0,
     size: float | None = None,
     mistakes: Mistakes = (),
-) -> tuple[float, ...]:
+) -> Measured:
     """Fail unless an array is as close to an expected one, which `what` names, as a limit says."""
-    error = distance(mine, expected, size)
+    measured = Measured(distance(mine, expected, size), limit)
     # NaN must fail.
-    if not error <= limit:
-        raise Defect(explain(mine, expected, what, mistakes), error, limit)
-    return error, limit
+    if not measured.number <= limit:
+        raise Defect(explain(mine, expected, what, mistakes), measured)
+    return measured
 
 
-class Record(NamedTuple):
-    """The outcome of one check on one specimen.
-
-    Attributes
-    ----------
-    check : str
-        A name in `CHECKS`.
-    problem, loss, algorithm : str
-        The specimen; empty for checks that look only at the class.
-    status : {"passed", "failed", "refused"}
-        ``refused``: the estimator raised `UnsupportedProblem` and gave the reason.
-    number, limit : float or None
-        The measured number and its limit, for checks that measure.
-    reason : str
-        Why it failed or was refused, in one line; empty if it passed.
-    distances : tuple of Distance
-        What the claim ``approximate`` reports in place of a limit; empty for others.
-    place : str
-        Where the estimator raised an error: its kind, the file and the line; empty without one.
-    """
-
-    check: str
-    problem: str
-    loss: str
-    algorithm: str
-    status: str
-    number: float | None = None
-    limit: float | None = None
-    reason: str = ""
-    distances: tuple[Distance, ...] = ()
-    place: str = ""
-
-
-class Check(NamedTuple):
+@dataclass(frozen=True)
+class Check:
     """One property of estimators: a function that measures it, the specimens, and the subjects for
     which it is a question.
 
     With `few_samples`, a stochastic estimator takes two samples: the check needs no mean. With
-    `may_refuse`, an error that says what is missing and what to do passes.
+    `may_refuse`, an error that says what is missing and what to do passes. `quick` is how many
+    subjects ``--quick`` leaves, and `seconds` what one typically takes.
     """
 
     name: str
     description: str
     measure: Callable[[Subject], Measurements | None]
-    specimens: tuple[Specimen | None, ...] = (None,)
-    concerns: Callable[[Subject], bool] = lambda subject: True
+    specimens: tuple[Specimen, ...]
+    concerns: Callable[[Subject], bool]
     few_samples: bool = True
     may_refuse: bool = False
+    alone: bool = False
+    quick: int = 4
+    seconds: float = 0.01
 
-    def subjects(self, estimator: Any) -> list[Subject]:
-        """Return the estimator on each specimen that this check has for it."""
-        subjects = (Subject(estimator, specimen) for specimen in self.specimens)
-        return [*filter(self.concerns, subjects)]
+    def subjects(self, estimator: GradientEstimator, *, quick: bool = False) -> list[Subject]:
+        """Return the estimator on each specimen that this check has for it, or on few of these."""
+        every = [Subject(estimator, specimen) for specimen in self.specimens]
+        concerned = [*filter(self.concerns, every)]
+        apart = max(len(concerned) / self.quick, 1) if quick else 1
+        return [concerned[int(place * apart)] for place in range(int(len(concerned) / apart))]
 
-    def record(self, subject: Subject, status: str, *outcome: Any) -> Record:
-        """Return the record of an outcome."""
-        names = subject.specimen.names if subject.specimen else ("", "", "")
-        return Record(*(self.name, *names, status, *outcome))
+    def record(self, subject: Subject, status: str = "failed") -> Record:
+        """Return a record of this check."""
+        return Record(self.name, *(("",) * 3 if self.alone else subject.specimen.names), status)
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        status, reason, place = "failed", "", ""
-        numbers: Any = (None, None)
-        measured: list[Any] = []
+        few = self.few_samples and subject.claim == "stochastic" and "samples" in subject.options
+        record, found = self.record(subject, "passed"), list[Measured | Distance]()
         try:
-            few = self.few_samples and subject.claim == "stochastic"
-            few = few and "samples" in subject.options
-            measured += self.measure(subject.having(samples=2) if few else subject) or ()
-            pairs = [each for each in measured if not isinstance(each, Distance)]
-            status, numbers = "passed", max(pairs, default=numbers)
+            found += self.measure(subject.having(samples=2) if few else subject) or ()
+            numbers = max((each for each in found if isinstance(each, Measured)), default=None)
         except Defect as defect:
-            reason, *numbers = (*defect.args, None, None)[:3]
-            if subject.specimen and subject.specimen.drawn:
+            numbers, reason = defect.measured, str(defect)
+            if subject.specimen.drawn:
                 reason += f", on {subject.specimen}"
+            record = record._replace(status="failed", reason=reason)
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -186,26 +157,33 @@ class Check(NamedTuple):
             if failure(error)[0] == "out-of-memory":
                 # The next check would fill the memory as well.
                 raise
-            reason = str(error)
-            if self.may_refuse and isinstance(error, PudleError):
-                status, reason = "passed", ""
-            elif not isinstance(error, UnsupportedProblem):
-                text = " ".join(reason.split())[:200] or "an empty message"
-                advice = "raise UnsupportedProblem, saying what is missing, if this is not treated"
-                if "does not require grad" in reason:
-                    advice = "differentiate within torch.enable_grad(): callers may turn it off"
-                place = type(error).__name__ + _place(error, subject.estimator)
-                reason = f"raised {place}: {text}; {advice}"
-            elif "\n" in reason or len(reason.split()) < 5:
-                remedy = "say in one line what is missing and what to use instead"
-                reason = f"refuses with {reason!r}: {remedy}"
-            else:
-                status = "refused"
-        distances = tuple(each for each in measured if isinstance(each, Distance))
-        return self.record(subject, status, *numbers, reason, distances, place)
+            numbers = None
+            if not (self.may_refuse and isinstance(error, PudleError)):
+                record = _raised(record, error, subject)
+        if numbers:
+            record = record._replace(number=numbers.number, limit=numbers.limit)
+        distances = tuple(each for each in found if isinstance(each, Distance))
+        return record._replace(distances=distances)
 
 
-def _place(error: BaseException, estimator: Any) -> str:
+def _raised(record: Record, error: BaseException, subject: Subject) -> Record:
+    """Return the record of an error that an estimator raised: a refusal, if it is one."""
+    reason = str(error)
+    if not isinstance(error, UnsupportedProblem):
+        says = " ".join(reason.split())[:200] or "an empty message"
+        advice = "raise UnsupportedProblem, saying what is missing, if this is not treated"
+        if "does not require grad" in reason:
+            advice = "differentiate within torch.enable_grad(): callers may turn it off"
+        place = type(error).__name__ + _place(error, subject.estimator)
+        reason = f"raised {place}: {says}; {advice}"
+        return record._replace(status="failed", reason=reason, place=place)
+    if "\n" in reason or len(reason.split()) < 5:
+        remedy = "say in one line what is missing and what to use instead"
+        return record._replace(status="failed", reason=f"refuses with {reason!r}: {remedy}")
+    return record._replace(status="refused", reason=reason)
+
+
+def _place(error: BaseException, estimator: GradientEstimator) -> str:
     """Return the last line that an error passed in an estimator's file."""
     try:
         file = inspect.getfile(type(estimator))
@@ -216,24 +194,29 @@ def _place(error: BaseException, estimator: Any) -> str:
 
 
 CHECKS: dict[str, Check] = {}
+Measure = Callable[[Subject], Measurements | None]
 
 
-def register(*conditions: Any, **options: Any) -> Callable[[Any], Any]:
+def register(
+    specimens: Iterable[Specimen],
+    concerns: Callable[[Subject], bool] = lambda subject: True,
+    **options: Any,
+) -> Callable[[Measure], Measure]:
     """Register a function ``check_<name>``; the first sentence of its docstring is the description.
 
     The arguments are those of `Check` after `measure`.
     """
 
-    def add(measure: Any) -> Any:
+    def add(measure: Measure) -> Measure:
         name = measure.__name__.removeprefix("check_")
-        description = " ".join(measure.__doc__.split("\n\n")[0].split())
-        CHECKS[name] = Check(name, description, measure, *conditions, **options)
+        description = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
+        CHECKS[name] = Check(name, description, measure, tuple(specimens), concerns, **options)
         return measure
 
     return add
 
 
-def check(estimator: Any, names: tuple[str, ...] = ()) -> list[Record]:
+def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Record]:
     """Run all checks, or the named ones, on an estimator.
 
     Raises
@@ -246,17 +229,6 @@ def check(estimator: Any, names: tuple[str, ...] = ()) -> list[Record]:
     checks = [CHECKS[check_choice("check", name, CHECKS)] for name in names or CHECKS]
     records = [each(subject) for each in checks for subject in each.subjects(estimator)]
     return records + everything_refused(records)
-
-
-def everything_refused(records: list[Record]) -> list[Record]:
-    """Return a failure if every problem on which the claim was to be checked was refused, else
-    nothing.
-    """
-    claims = [record for record in records if record.check == "claim"]
-    if {record.status for record in claims} != {"refused"}:
-        return []
-    reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
-    return [Record("claim", "", "", "", "failed", reason=reason)]
 
 
 # --- shared by the checks
@@ -281,12 +253,12 @@ def gradient_of(result: Estimate) -> Array:
         not result.gradient.is_complex(),
         "the gradient is complex: return a real one, as the loss and theta are real",
     )
-    return result.gradient.double().numpy(force=True)
+    return array(result.gradient.double())
 
 
 def codes_of(result: Estimate) -> Array:
     """Return an estimate's codes as a float64 array with one row per sample."""
-    return result.codes.double().flatten(1).numpy(force=True)
+    return array(result.codes.double().flatten(1))
 
 
 def is_quotient(result: Estimate) -> bool:

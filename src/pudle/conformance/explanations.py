@@ -17,7 +17,7 @@ MULTIPLE = " times that, of a step size or a damping perhaps"
 #: What a gap of few roundings of float32 asks.
 SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
-# --- tolerances, relative to the Euclidean norm of the expected value, and depths
+# --- tolerances, relative to the Euclidean norm of the expected value
 
 #: The same numbers reached by the same operations in another order: a few hundred roundings of
 #: float64.
@@ -30,48 +30,8 @@ QUOTIENT = 1e-6
 #: The same on drawn problems, where kinks lie within the step and the gradient may be a difference
 #: of larger terms.
 QUOTIENT_DRAWN = 1e-3
-#: An implicit system solved iteratively, to a tolerance that the estimator chooses.
-SOLVED = 1e-6
-#: Condition number up to which its relative error is bounded at all.
-SOLVABLE = 1e8
-#: float32 has 6e-8 relative precision; sixty layers and the sum over the samples cost two digits.
-SINGLE = 2e-5
-#: The same on drawn problems, whose gradients may be differences of larger terms.
-SINGLE_DRAWN = 1e-2
-#: Twenty times 6e-8 times a condition number of 800.
-SINGLE_STIFF = 1e-3
-#: A difference quotient of a loss known to 6e-8, with a step that balances truncation: the cube
-#: root of the precision.
-SINGLE_QUOTIENT = 5e-2
-#: Error left after `DEEP` layers on the regular problems, where backpropagation through all layers
-#: is below 1e-7. A window of 50 layers still shows its floor, above 1e-5 for most problems.
-VANISHED = 1e-6
-#: Standard errors that the mean of a random gradient may be off by.
-STANDARD_ERRORS = 4.0
-#: Standard error, as a share of the gradient's norm, that is small enough to show a biased mean.
-RESOLVING = 0.1
 #: Below this distance, a float32 value in the computation is the likeliest cause.
 ROUNDED = 1e-5
-
-#: Two layers, where the first and the last differ in kind, and enough layers for most supports to
-#: change.
-SHALLOW = (2, 12)
-#: All depths up to here are checked one by one.
-EVERY = 130
-#: And these, where an estimator may have a limit of its own.
-FAR = (257, 401, 500, 1030)
-#: Deep enough for an implicit system on the support to be regular and for the codes to have nearly
-#: converged.
-SETTLED = 60
-#: For means over draws, which cost the most.
-AVERAGED = 8
-DEEP = 250
-#: Fewest and most draws of a random gradient. A bias of a few percent shows only after
-#: hundreds of draws.
-SEEDS, MOST_SEEDS = 16, 400
-#: Layers after which no more draws are made once the mean is resolved: a method with hundreds of
-#: runs per draw is slow.
-LAYERS = 20_000
 
 
 def norm(array: Array) -> float:
@@ -113,7 +73,7 @@ def likely(
 
 def _scale(mine: Array, expected: Array) -> float:
     """Return the multiple of the expected array that comes nearest."""
-    return (mine * expected).sum() / ((expected * expected).sum() or 1.0)
+    return float((mine * expected).sum() / ((expected * expected).sum() or 1.0))
 
 
 def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:

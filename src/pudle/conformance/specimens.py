@@ -1,31 +1,39 @@
-"""Specimens: problems with an algorithm to check estimators on, each with its closed form.
+"""Specimens: problems with an algorithm to check estimators on, from registered datasets and
+algorithms with drawn options.
 
-The named ones are small, regular and made by datasets. The drawn ones vary all options, sizes and
-depths that the classes of problems and algorithms can have, as their `specimen` methods draw them:
-an estimator that is wrong only for one sample, for long windows or for several channels is right on
-any short list of examples. Users may bring a loss, a thresholding rule and an algorithm with memory
-of their own, and so do draws. They are the same in every run, because their streams are named.
+The named ones are small and regular. The drawn ones vary what the list in docs/add_an_estimator.md
+names: an estimator that is wrong only for one sample, for long windows or for several channels is
+right on any short list of examples. What no dataset makes is added, see `CHANGES` and `brought`.
+All are the same in every run, because their streams are named.
 """
 
-import copy
+from __future__ import annotations
+
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
-from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.random import Generator
+from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from .. import problems
-from ..algorithms import Algorithm, Fista, Ista, Iteration, State
+from .. import names
+from ..algorithms import Algorithm, Fista, Noodl
+from ..algorithms.thresholding import Hard
+from ..errors import InvalidArgument
 from ..names import entries, make_algorithm, make_dataset
+from ..problems import FixedPoint, Problem
 from ..streams import generator
-from .closed_forms import ClosedForm, Squeeze, Steps, derived, own_losses
-from .explanations import EVERY, FAR, SHALLOW
+from . import brought
+from .truth import Truth
 
+T = TypeVar("T")
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
 #: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
 #: right shape.
@@ -51,26 +59,54 @@ NAMED = {
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
     ),
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
-    # For checks at great depth, where differences on a larger problem would take minutes.
+    # For great depths, and the one with more than some hundred samples.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
+    "many samples": "bernoulli_gaussian(n_samples=20000, n_features=3, n_components=4)",
 }
+PLAIN = "ista", "fista"
+#: Two layers, where the first and the last differ in kind, and enough layers for most supports to
+#: change.
+SHALLOW = 2, 12
+#: All depths up to here are checked one by one, and those where an estimator may have a limit of
+#: its own.
+EVERY_DEPTH, FAR = 130, (257, 401, 500, 1030)
+#: Entries of theta that count as few.
+FEW = 24
 
-#: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
-#: layers of a method that runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 1_200
+#: The fields of a problem or an algorithm by name.
+Fields = dict[str, Any]
 
 
-def options_of(owner: Any) -> dict[str, Any]:
+def options_of(owner: Problem | Algorithm) -> Fields:
     """Return the fields of a problem or an algorithm."""
-    return {field.name: getattr(owner, field.name) for field in fields(owner)}
+    # Every concrete one is a dataclass.
+    return {each.name: getattr(owner, each.name) for each in fields(cast(Any, owner))}
 
 
-def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
+def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
     """Return the tensors in the fields of a problem or an algorithm."""
     values = dict(vars(owner))
     for parts in vars(owner).values():
         values |= parts if isinstance(parts, dict) else {}
-    return {name: each for name, each in values.items() if isinstance(each, torch.Tensor)}
+    return {name: each for name, each in values.items() if isinstance(each, Tensor)}
+
+
+def changed(owner: T, **values: object) -> T:
+    """Return a problem, an algorithm or an estimator with other fields."""
+    made: T = replace(cast(Any, owner), **values)
+    return made
+
+
+def in_units(problem: Problem, ratio: float, rows: list[int] | slice = slice(None)) -> Fields:
+    """Return the fields that have some samples of a problem in other units."""
+    values = options_of(problem)
+    samples = {name: values[name] for name in problem.per_sample if values.get(name) is not None}
+    fields = {name: ratio * tensor[rows] for name, tensor in samples.items()}
+    if "log_penalty" in values:
+        fields["log_penalty"] = values["log_penalty"] + math.log(ratio)
+    elif "penalty" in values:
+        fields["penalty"] = ratio * values["penalty"]
+    return fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,22 +118,25 @@ class Specimen:
     problem, loss, algorithm : str
         What tables call them.
     original : Problem
-    algorithm_for : callable
+        It is copied for every use.
+    algorithm_on : callable
         Makes the algorithm, for a problem and the codes of a warm start.
-    drawn : bool
-        Whether it is drawn: then gradients are compared along two random directions, because all
-        directions of a large problem take long.
+    drawn : str
+        What was drawn, if anything.
     scattered : bool
         Whether each tensor is a part of a larger one, or lies in memory by columns: no estimator
         may rely on what lies where.
+    depths : list of int
+        Depths in no order, one of them twice.
     """
 
     problem: str
     loss: str
     algorithm: str
-    original: Any
-    algorithm_for: Callable[[Any, torch.Tensor], Any]
-    drawn: bool = False
+    original: Problem
+    algorithm_on: Callable[[Problem, Tensor], Algorithm]
+    depths: Sequence[int] = (SHALLOW[1], 0, *SHALLOW)
+    drawn: str = ""
     scattered: bool = False
 
     @property
@@ -106,248 +145,300 @@ class Specimen:
         return self.problem, self.loss, self.algorithm
 
     def __str__(self) -> str:
-        """Return the names, and for a drawn specimen shapes and options."""
-        detail = f": {self.original}, {self.make_algorithm()}" if self.drawn else ""
+        """Return the names, and what was drawn."""
+        detail = f": {self.drawn}, {names.text(self.make_algorithm())}" if self.drawn else ""
         return " / ".join(self.names) + detail
 
     @cached_property
-    def initial(self) -> torch.Tensor:
+    def initial(self) -> Tensor:
         """Codes that a warm start begins with."""
         random = generator(0, f"conformance warm start {self.problem}")
         return torch.tensor(random.standard_normal(self.original.code_shape))
 
-    def make(self, *dtype: Any, **changes: Any) -> Any:
+    def make(
+        self, dtype: torch.dtype = torch.float64, device: str = "cpu", **values: object
+    ) -> Problem:
         """Return a copy of the problem, of a dtype and on a device, perhaps with other fields."""
-        return self._copied(self.original, *dtype, **changes)
+        return self._copied(self.original, dtype, device, values)
 
-    def make_algorithm(self, *dtype: Any) -> Any:
+    def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return a copy of the algorithm, of a dtype and on a device."""
-        return self._copied(self.algorithm_for(self.original, self.initial), *dtype)
+        return self._copied(self.algorithm_on(self.original, self.initial), dtype, device, {})
 
-    def _copied(
-        self, owner: Any, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
-    ) -> Any:
+    def _copied(self, owner: T, dtype: torch.dtype, device: str, values: Fields) -> T:
         """Return a problem or an algorithm with new tensors, which no estimator can spoil for the
         next call.
         """
 
-        def new(tensor: torch.Tensor) -> torch.Tensor:
+        def new(tensor: Tensor) -> Tensor:
             tensor = tensor.to(device, dtype, copy=True)
             if not self.scattered or tensor.ndim < 2:
                 return tensor
             columns = tensor.mT.contiguous()
             return (torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns).mT
 
-        return replace(owner, **tree_map_only(torch.Tensor, new, options_of(owner)) | changes)
+        copies = tree_map_only(Tensor, new, options_of(cast(Any, owner)))
+        return changed(owner, **copies | values)
 
     @cached_property
-    def form(self) -> Any:
-        """The same problem and algorithm in numpy."""
-        problem, directions = self.make(), None
-        if self.drawn:
-            random = generator(0, f"conformance directions {self.problem}")
-            directions = random.standard_normal((2, problem.theta.numel()))
-            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-            directions = directions.reshape(2, *problem.theta.shape)
-        form = Steps if isinstance(problem, problems.FixedPoint) else ClosedForm
-        return form(problem, self.make_algorithm(), directions)
+    def truth(self) -> Truth:
+        """The codes and gradients that are right."""
+        return Truth(self.make(), self.make_algorithm())
 
-    @cached_property
-    def depths(self) -> list[int]:
-        """Depths in no order, one of them twice.
-
-        For drawn specimens they are a great one, as the size of the problem permits, a very small
-        one, and one of any magnitude.
-        """
-        if self.problem == "tiny":
-            return [*range(EVERY + 1), *FAR]
-        if not self.drawn:
-            return [SHALLOW[1], 0, *SHALLOW]
-        form, random = self.form, generator(0, f"conformance depths {self.problem}")
-        largest = int(np.clip(min(WORK // form.work, LAYERS // form.theta.size), 12, DEEPEST))
-        great, small = largest ** random.uniform(0.6, 1), random.integers(0, 3)
-        depths = [*map(int, (great, small, largest ** random.random()))]
-        return [*depths, int(random.choice(depths))]
+    @property
+    def few(self) -> bool:
+        """Tell whether theta has few entries, and no rule jumps: what differences can find."""
+        theta, algorithm = self.original.theta, self.make_algorithm()
+        jumps = isinstance(algorithm.thresholding, Hard)
+        return theta.numel() <= FEW and algorithm.differentiable and not jumps
 
 
 @cache
 def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
     """Return the specimen of a named problem, one of its losses and a named algorithm."""
-    original = make_dataset(NAMED[problem]).problem(loss)
-    return Specimen(problem, loss, algorithm, original, lambda *_: make_algorithm(algorithm))
+    original, made = make_dataset(NAMED[problem]).problem(loss), make_algorithm(algorithm)
+    depths = [*range(EVERY_DEPTH + 1), *FAR] if problem == "tiny" else Specimen.depths
+    return Specimen(problem, loss, algorithm, original, lambda *_: made, depths)
 
 
-def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Specimen, ...]:
-    """Return the named problems, or all but the tiny one, with each of their losses and each of the
-    algorithms.
+def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Specimen, ...]:
+    """Return the named problems, or all but those for great depths and many samples, with each of
+    their losses and each of the algorithms.
     """
     return tuple(
         named(problem, loss, algorithm)
-        for problem in problems or [name for name in NAMED if name != "tiny"]
+        for problem in problems or [*NAMED][:-2]
         for loss in make_dataset(NAMED[problem]).losses
         for algorithm in algorithms
     )
 
 
-PLAIN = ("ista", "fista")
 #: Every problem, loss and plain algorithm.
 GRID = specimens(algorithms=PLAIN)
 
 # --- the drawn specimens
 
-#: Entries of the codes for each of theta that small ones have at most.
-MOST = 20_000
-#: Number of draws, of those of each other algorithm, and of those that one is chosen from.
-DRAWS, OWN_DRAWS, TRIALS = 135, 5, 12
-DENSE = ("sparse coding", problems.SparseCoding)
-OTHERS = (
-    ("convolutional", problems.ConvolutionalSparseCoding),
-    ("learned penalties", problems.ThresholdedConvolutionalSparseCoding),
-    ("penalty", problems.PenaltySelection),
-    ("ridge", problems.Ridge),
-    ("iterations", problems.FixedPoint),
-)
+#: The most entries of the codes, and of the codes for each of theta.
+MOST_CODES, MOST = 5_000, 500_000
+#: What great depths are lowered to keep: these entries times the layers.
+WORK = 10_000_000
+#: The datasets of a round, those with the most options more often, and the rounds.
+OWN = "iteration"
+SPARSE, IMAGES, LEARNED = "bernoulli_gaussian", "convolutional", "noisy_crops"
+SELECTION = "penalty_selection"
+DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES, "equilibrium", SPARSE]
+DATASETS += ["ridge", SELECTION, SELECTION, IMAGES, OWN, LEARNED, SPARSE]
+ROUNDS, OTHERS = 7, 4
+#: Algorithms by name, those of users among them, and those that are drawn most often.
+ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
+USUAL = "ista", "ista", "fista", "fista", "heavy_ball", "relaxed"
+#: Thresholding rules, with a place for a threshold, one that a user has written, and derived
+#: classes.
+RULES = "soft", "decaying(decay=0.8)", "decaying(decay=0.97)", "hard", "hard(threshold={})"
+OWN_RULE = "own"
+DERIVED = "", "", "", "", "derived", "apart"
+#: What the options of datasets are drawn from, by name.
+OPTIONS: dict[str, Sequence[object]] = {
+    "n_samples": (1, 1, 2, 3, 7, 17, 40, 65, 130, 300),
+    "n_features": (1, 2, 3, 5, 8, 12),
+    "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
+    "n_nonzero_coefs": (1,),
+    "size": (2, 4, 6, 9),
+    "kernel": (1, 2, 3, 4),
+    "stride": (1, 2, 3),
+    "channels": (1, 2, 3),
+    "penalty": (0.02, 0.1, 0.3),
+    "penalty_fraction": (0.05, 0.3),
+    "l2_penalty": (0.0, 0.3),
+    "nonnegative": (False, True),
+    "weighted": (False, True),
+    "supervised": (False, True),
+    "learned_penalties": (True,),
+    "observations": ("random",),
+    "kappa": (3.0, 10.0),
+}
 
 
-@dataclass(frozen=True, eq=False)
-class _Moving(State):
-    previous: Any = None
-    latest: Any = None
+@dataclass
+class Draw:
+    """Draws options one after the other, each such that it meets options that it has not met
+    before: mistakes often need two.
+
+    Attributes
+    ----------
+    random : Generator
+    met : set
+        Pairs of options that have met in earlier draws.
+    chosen : list
+        The options of this draw.
+    """
+
+    random: Generator
+    met: set[object]
+    chosen: list[object] = field(default_factory=list)
+
+    def pick(self, name: str, choices: Sequence[T]) -> T:
+        """Draw an option from some choices."""
+
+        def new_pairs(place: int) -> int:
+            return sum((other, (name, place)) not in self.met for other in self.chosen)
+
+        best: int = max(self.random.permutation(len(choices)).tolist(), key=new_pairs)
+        self.chosen.append((name, best))
+        return choices[best]
+
+    def flip(self, name: str) -> bool:
+        """Draw whether an option is taken."""
+        return self.pick(name, (False, True))
+
+    def keep(self) -> None:
+        """Keep the pairs of this draw."""
+        self.met.update(itertools.combinations(self.chosen, 2))
 
 
-class HeavyBall(Fista):
-    """An algorithm as users write it: its layers read nothing but a memory beside the codes."""
-
-    name = "heavy_ball"
-
-    def step_size(self, problem: Any) -> float:
-        return self.step or 0.7 * super().step_size(problem)
-
-    def start(self, problem: Any, initial: torch.Tensor | None = None) -> State:
-        codes = super().start(problem, initial).codes
-        return _Moving(codes, codes, previous=codes, latest=codes)
-
-    def advance(self, problem: Any, state: Any, step: float) -> State:
-        latest, iteration = state.latest, state.iteration
-        inertia = 0.5 * (latest - state.previous)
-        moved = latest - step * problem.smooth_gradient(latest) + inertia
-        codes = problem.prox(moved, step, self.thresholding, iteration)
-        return _Moving(codes, codes, iteration=iteration + 1, previous=latest, latest=codes)
+def _factors(random: Generator, *shape: int) -> Tensor:
+    """Draw numbers around one."""
+    return torch.tensor(np.exp(0.4 * random.standard_normal(shape)))
 
 
-class Relaxed(Ista):
-    """One without a memory, whose layers are not the plain ones."""
-
-    name = "relaxed"
-
-    def advance(self, problem: Any, state: State, step: float) -> State:
-        codes = 0.8 * super().advance(problem, state, step).codes + 0.2 * state.codes
-        return State(codes, codes, iteration=state.iteration + 1)
+def _observations(problem: Any, random: Generator) -> Tensor:
+    """Return samples of which the last counts much; of images, samples that are not square."""
+    samples: Tensor = problem.observations
+    if samples.ndim > 2:
+        return samples[..., 1:]
+    return torch.cat([samples[:-1], 10 * samples[-1:]])
 
 
-class Solver(HeavyBall):
-    """One whose layers the user has written without derivatives."""
-
-    name = "solver"
-    differentiable = False
+def _penalties(problem: Any, random: Generator) -> Tensor:
+    """Return a penalty for each atom or filter."""
+    return torch.as_tensor(problem.penalty).flatten() * _factors(random, problem.code_shape[1])
 
 
-USUAL = (Ista, Fista, HeavyBall, Relaxed)
+#: What is added to a problem, by the name of the field, where the field takes it.
+CHANGES: dict[str, Callable[[Any, Generator], object]] = {
+    "generating_dictionary": lambda problem, random: [None, 0.9 * problem.dictionary][
+        random.integers(2)
+    ],
+    "generating_codes": lambda problem, random: _factors(random, *problem.code_shape),
+    "observations": _observations,
+    "dictionary": lambda problem, random: problem.dictionary * _factors(random, 1),
+    "penalty": _penalties,
+    "log_penalty": lambda problem, random: problem.log_penalty - _factors(random, 1)[0],
+    "nonnegative": lambda problem, random: not problem.nonnegative,
+    "l2_penalty": lambda problem, random: 0.3,
+    "targets": lambda problem, random: problem.observations.roll(1, -1),
+    "loss": lambda problem, random: brought.own_loss,
+    "theta": lambda problem, random: problem.theta + 0.1,
+}
 
 
-#: A weight of a network that is trained beside.
-OUTSIDE = torch.ones((), requires_grad=True)
+def _added(draw: Draw, problem: Problem) -> tuple[Problem, str]:
+    """Return a problem with some of what no dataset makes, and what that is."""
+    told = ""
+    for name, change in CHANGES.items():
+        if name in options_of(problem) and draw.flip(f"another {name}"):
+            with suppress(InvalidArgument):
+                problem = changed(problem, **{name: change(problem, draw.random)})
+                told += f", another {name}"
+    unit = draw.pick("unit", (1.0, 1.0, 2.0**-10, 2.0**13))
+    return changed(problem, **in_units(problem, unit)), f"{told}, in units of {unit:g}"
 
 
-def own_loss(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Return a loss as users write it."""
-    return OUTSIDE * own_losses(codes, theta).mean()
+def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str, str]:
+    """Draw a problem of a dataset, its loss and what it is made of."""
+    if name == OWN:
+        return brought.own_iteration(draw.random), "function", OWN
+    cls = entries("datasets")[name]
+    taken = [each.name for each in names.options(cls) if each.name in OPTIONS]
+    dataset = cls(**{each: draw.pick(each, OPTIONS[each]) for each in taken}, seed=seed)
+    loss = draw.pick("loss", dataset.losses)
+    problem, told = _added(draw, dataset.problem(loss))
+    codes = math.prod(problem.code_shape)
+    if codes > MOST_CODES or codes * problem.theta.numel() > MOST:
+        raise InvalidArgument(f"{names.text(dataset)} is too large")
+    loss = "function" if callable(getattr(problem, "loss", "")) else loss
+    return problem, loss, names.text(dataset) + told
 
 
-def _draw(index: int, trial: int, name: str, problem_class: Any, algorithm: Any = None) -> Specimen:
-    random = generator(index, f"conformance draw {trial}")
-    problem = problem_class.specimen(random)
-    if random.random() < 0.12 and hasattr(problem, "penalty"):
-        # Some algorithms know their own kinds alone.
-        apart = not algorithm and random.random() < 0.5
-        problem = derived(problem_class, apart)(**options_of(problem))
-    scattered = random.random() < 0.35
-    losses: Any = ("lasso", "reconstruction", own_loss)
-    if getattr(problem, "loss", "") in losses:
-        problem = replace(problem, loss=losses[random.choice(3, p=[0.35, 0.35, 0.3])])
-    if problem.default_algorithm == "iteration":
-        algorithm = Iteration
-    elif algorithm is None:
-        algorithm = USUAL[random.choice(4, p=[0.35, 0.35, 0.15, 0.15])]
-    own_rule = random.random() < 0.25 and hasattr(problem, "penalty") and algorithm in USUAL
+@dataclass(frozen=True)
+class Proportions:
+    """An algorithm whose numbers are in proportion to a problem: its step to 1/L, its thresholds to
+    the penalty, and its warm start to some codes.
+    """
 
-    def make(problem: Any, initial: torch.Tensor) -> Any:
-        drawn = algorithm.specimen(copy.deepcopy(random), problem, initial)
-        return replace(drawn, thresholding=Squeeze()) if own_rule else drawn
+    cls: type[Algorithm]
+    step: float | None
+    rule: str
+    restart: bool
+    warm: float
 
-    loss = getattr(problem, "loss", "linear")
-    loss = "function" if callable(loss) else loss
-    return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, True, scattered)
-
-
-#: All kinds by turns, those with the most options more often.
-TURNS = [*OTHERS, DENSE, *OTHERS[:3], DENSE, *OTHERS[:2], DENSE, DENSE]
-#: Other algorithms that bring a specimen.
-ALGORITHMS = [
-    cls
-    for cls in (HeavyBall, Solver, *entries("algorithms").values())
-    if cls not in (Ista, Fista, Iteration)
-    and cls.specimen.__qualname__ != Algorithm.specimen.__qualname__
-]
+    def __call__(self, problem: Problem, initial: Tensor) -> Algorithm:
+        """Return the algorithm for a problem and the codes of a warm start."""
+        taken = [each.name for each in names.options(self.cls)]
+        unit = 1 / problem.lipschitz_constant if "step" in taken else 1.0
+        penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
+        threshold = 1.2 * penalty * unit
+        rule = brought.Squeeze() if self.rule == OWN_RULE else self.rule.format(threshold)
+        values: Fields = {
+            "step": self.step and self.step * unit,
+            "thresholding": rule,
+            "restart": self.restart,
+            "initial": self.warm * initial if self.warm else None,
+        }
+        if issubclass(self.cls, Noodl):
+            # It has higher thresholds in place of a warm start, and maybe updates of its own.
+            higher = 1 + self.warm
+            values |= {"thresholding": Hard(higher * threshold), "initial": None}
+            values["lower_bound"] = higher * penalty
+            if self.restart:
+                values |= {"steps": (0.5 * unit,), "thresholds": (threshold, 0.5 * threshold)}
+        return self.cls(**{name: values[name] for name in (*taken, "initial") if name in values})
 
 
-def _pairs(specimen: Specimen) -> set[Any]:
-    """Return the kinds of values that fields have, two by two."""
-    owner, algorithm = specimen.original, specimen.make_algorithm()
-    values = {"": type(owner), "class": type(algorithm), "scattered": specimen.scattered}
-    for each in (owner, algorithm, algorithm.thresholding):
-        values |= options_of(each)
-    kind = specimen.problem.partition("#")[0]
-    return set(combinations([f"{kind}{name} {_kind(value)}" for name, value in values.items()], 2))
-
-
-def _kind(value: Any) -> Any:
-    """Return what kind of option a value is, or of a tensor whether its first axis is long."""
-    if isinstance(value, torch.Tensor):
-        value = len(value) if value.ndim else 0
-    if isinstance(value, int | float):
-        return math.ceil(min(value, 2)) + (value > 64)
-    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+def _specimen(draw: Draw, index: int, dataset: str, algorithm: str) -> Specimen:
+    """Draw a specimen of a dataset and of an algorithm, or a usual one if there is no name."""
+    problem, loss, told = _problem(draw, dataset, index)
+    if isinstance(problem, FixedPoint):
+        algorithm = problem.default_algorithm
+    cls = ALGORITHMS[algorithm or draw.pick("algorithm", USUAL)]
+    if not algorithm and "penalty" in dir(problem) and (kind := draw.pick("class", DERIVED)):
+        derived = brought.derived(type(problem), kind == "apart")
+        problem, told = derived(**options_of(problem)), f"{told}, a class {kind}"
+    rule = draw.pick("rule", (*RULES, OWN_RULE))
+    # Beyond 1/L neither acceleration nor hard thresholding need converge.
+    slow = "hard" in rule or issubclass(cls, Fista | Noodl)
+    step = draw.pick("step", (None, None, 0.4, 0.9, 0.9 if slow else 1.5))
+    warm = draw.pick("warm", (0.0, 0.0, 0.2, 2.0))
+    work = math.prod(problem.code_shape) * problem.theta.numel()
+    great = min(draw.pick("depth", (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
+    depths = [great, int(draw.random.integers(3)), int(great ** draw.random.random())]
+    scattered = draw.flip("scattered")
+    return Specimen(
+        f"{dataset} #{index}",
+        loss,
+        cls.name,
+        problem,
+        Proportions(cls, step, rule, draw.flip("restart"), warm),
+        [*depths, depths[index % 3]],
+        told + ", scattered in memory" * scattered,
+        scattered,
+    )
 
 
 def _drawn() -> Iterator[Specimen]:
-    """Yield of a few draws the one that brings the most pairs of options not met before: mistakes
-    often need two.
-    """
-    turns = [TURNS[index % len(TURNS)] for index in range(DRAWS)]
-    met: set[Any] = set()
-    for index, turn in enumerate(turns + [(*DENSE, cls) for cls in OWN_DRAWS * ALGORITHMS]):
-        draws = [_draw(index, trial, *turn) for trial in range(TRIALS)]
-        best = max(draws, key=lambda each: len(_pairs(each) - met))
-        met |= _pairs(best)
-        yield best
+    """Yield specimens of all datasets, and of the algorithms that are not usual."""
+    turns = [(dataset, "") for dataset in DATASETS * ROUNDS]
+    others = [name for name in ALGORITHMS if name not in (*USUAL, "iteration")]
+    turns += [(SPARSE, name) for name in others * OTHERS]
+    met: dict[str, set[object]] = {dataset: set() for dataset in DATASETS}
+    for index, (dataset, algorithm) in enumerate(turns):
+        random, specimen = generator(index, "conformance draw"), None
+        while specimen is None:
+            draw = Draw(random, met[dataset])
+            with suppress(InvalidArgument):
+                specimen = _specimen(draw, index, dataset, algorithm)
+            draw.keep()
+        yield specimen
 
 
 DRAWN = tuple(_drawn())
-#: Those with few entries in their codes or theta, and half of these with samples of their own.
-SMALL = tuple(
-    each
-    for each in DRAWN
-    if np.prod(each.original.code_shape) * each.original.theta.numel() <= MOST
-)
-#: A few of them, of all kinds that take a warm start.
-FEW = tuple(each for each in SMALL if "Noodl" not in str(each))[2::7]
-#: Those whose theta has so few entries that whole gradients are known, but for rules that jump.
-WHOLE = tuple(
-    replace(each, drawn=False)
-    for each in SMALL
-    if each.original.theta.numel() <= 24
-    and each.make_algorithm().differentiable
-    and "Hard" not in str(each)
-)
-SAMPLED = tuple(each for each in SMALL if each.original.per_sample)[::2]

@@ -13,6 +13,7 @@ from .dataset import (
     SparseCodingDataset,
     ToTensor,
 )
+from .given import GivenProblems
 
 __all__ = [
     "PATH",
@@ -21,6 +22,7 @@ __all__ = [
     "ConvolutionalDataset",
     "Dataset",
     "Draw",
+    "GivenProblems",
     "SparseCodingDataset",
     "ToTensor",
     "check_options",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
 import numpy as np
 import torch
@@ -95,6 +95,11 @@ class Dataset(ABC):
             for name in path_options(self)
             if (path := getattr(self, name)) is not None
         }
+
+    def reseeded(self, seed: int) -> Self:
+        """Return the dataset with another seed."""
+        made: Any = self
+        return cast(Self, dataclasses.replace(made, seed=seed))
 
     def generator(self, purpose: str = "") -> Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the

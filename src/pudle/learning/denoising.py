@@ -2,35 +2,52 @@
 with other packages' methods on the same noisy images.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import skimage
 import torch
-from torch import Tensor
 
 from .. import names
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import (
+    Experiment,
+    ExperimentResult,
+    Plain,
+    ProgressCallback,
+    Stored,
+    silent,
+)
 from ..peers import require, versions
+from ..problems import ConvolutionalSparseCoding
+from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice, check_integer, check_positive
 from . import images
+from .matching import Array
+from .run import LearningRun, Measure
 from .training import LearningExperiment, result_of
 
 #: Side in pixels of the pictures of a test image that a result keeps.
 PICTURE = 160
 
-Denoiser = Callable[..., np.ndarray]
+#: Returns an image without its noise.
+Denoiser = Callable[[Array], Array]
 
 
 def denoise(
-    image: np.ndarray, problem: Any, algorithm: Any, depth: int, *, shifts: bool = False
-) -> np.ndarray:
+    image: Array,
+    problem: DictionaryProblem,
+    algorithm: Algorithm,
+    depth: int,
+    *,
+    shifts: bool = False,
+) -> Array:
     """Denoise an image: remove its mean, code it, synthesize an image from the codes, and add the
     mean again.
 
@@ -43,38 +60,66 @@ def denoise(
     leaves a pattern with the stride's period. For the shifts the image is extended by ``stride -
     1`` pixels, mirrored at its borders.
     """
-    mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
+    assert isinstance(problem, ConvolutionalSparseCoding)
+    mean, surplus = float(image.mean()), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
-    fields = dict.fromkeys(("targets", "generating_dictionary", "generating_codes"))
     # One shift after the other: all at once would need more memory, and more time because they
     # would not fit in cache.
-    for down, right in np.ndindex(surplus + 1, surplus + 1):
+    for down, right in itertools.product(range(surplus + 1), repeat=2):
         margins = (down, surplus - down), (right, surplus - right)
         view = np.pad(image - mean, margins, mode="symmetric")[None, None]
-        observations = problem.dictionary.new_tensor(view)
-        noisy = replace(problem, observations=observations, **fields)
+        noisy = replace(problem, observations=problem.dictionary.new_tensor(view), targets=None)
         with torch.no_grad():
             made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
         total += made.astype(float)[down : down + height, right : right + width]
-    return total / (surplus + 1) ** 2 + mean
+    denoised: Array = total / (surplus + 1) ** 2 + mean
+    return denoised
 
 
+@dataclass(frozen=True, eq=False)
+class ValidationPsnr(Measure):
+    """The mean PSNR in dB of held-out images, each given without and with noise."""
+
+    held_out: Sequence[tuple[Array, Array]]
+
+    def at(self, run: LearningRun) -> dict[str, float]:
+        algorithm, depth = run.options.parts.algorithm, run.options.depth
+        try:
+            values = [
+                images.psnr(clean, denoise(noisy, run.learned, algorithm, depth))
+                for clean, noisy in self.held_out
+            ]
+        except InvalidArgument:
+            # The algorithm's step is too long for these filters: the training is about to end as
+            # diverged.
+            values = []
+        return {"psnr": float(np.mean(values)) if values else math.nan}
+
+
+@dataclass(frozen=True)
 class DenoisingTest(Experiment):
-    """Denoise the images of a folder, with the same noise for every method."""
+    """Denoise the images of a folder, with the same noise for every method.
+
+    Attributes
+    ----------
+    test_images : str, optional
+        Folder of images to test on [default: $PUDLE_TEST_IMAGES]. Where neither is given, it is one
+        of the photographs that ship inside scikit-learn, as with ``"scikit-learn"``.
+    sigma : float
+        Noise standard deviation, on the 0-255 scale.
+    """
 
     kind: ClassVar[str] = "denoising"
 
-    test_images: str | None
-    sigma: float
+    test_images: str | None = None
+    sigma: float = 25.0
 
     @property
     def test_folder(self) -> str:
         """Source of the test images."""
         return images.resolve(self.test_images, "PUDLE_TEST_IMAGES")
 
-    def pairs(
-        self, clean: images.Images, note: str = ""
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pairs(self, clean: images.Images, note: str = "") -> Iterator[tuple[Array, Array]]:
         """Yield images without and with noise, which depends on the name and the note."""
         for name, integers in clean.items():
             image = integers / np.iinfo(integers.dtype).max
@@ -82,14 +127,14 @@ class DenoisingTest(Experiment):
 
     def evaluate(
         self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
-    ) -> tuple[dict[str, Any], Any]:
+    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
         """Denoise the test images, and return a summary and pictures of the first image.
 
         The methods are named by the end of their columns: ``""`` and, for an average over shifts,
         ``_shifted``; the means of PSNR and SSIM are NaN for one that is not given.
         """
-        rows = []
-        first: dict[str, np.ndarray] = {}
+        rows: list[dict[str, float]] = []
+        first: dict[str, Array] = {}
         for clean, noisy in self.pairs(tested):
             row = {
                 "noisy_psnr": images.psnr(clean, noisy, clip=False),
@@ -104,43 +149,51 @@ class DenoisingTest(Experiment):
             rows.append(row)
             first = first or shown
             progress(len(rows), len(tested), "test images")
-        top, left = (max(side - PICTURE, 0) // 2 for side in first["clean"].shape)
-        pictures = {
-            name: image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
-            for name, image in first.items()
-        }
         folder = self.test_folder
-        return {key: np.mean([row[key] for row in rows]) for key in rows[0]} | {
+        summary: dict[str, Plain] = {
+            key: float(np.mean([row[key] for row in rows])) for key in rows[0]
+        }
+        summary |= {
             "sigma": self.sigma,
             "images": len(rows),
             "test_images": "scikit-learn's" if folder == images.SAMPLES else Path(folder).name,
-        }, pictures
+        }
+        return summary, {name: _picture(image) for name, image in first.items()}
+
+
+def _picture(image: Array) -> Stored:
+    """Return the middle of an image."""
+    top, left = (max(side - PICTURE, 0) // 2 for side in image.shape)
+    return image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class DenoisingExperiment(DenoisingTest):
     """Learn filters from noisy crops of training images, and denoise test images with them.
 
-    The dataset of `training` is a spec of `noisy_crops`, without folder, noise and seed.
-    `training_images` and `test_images` are folders, or ``"scikit-learn"`` for the photographs that
-    ship inside it, one to learn from and one to test on; by default the folders in the environment
-    variables ``PUDLE_TRAINING_IMAGES`` and ``PUDLE_TEST_IMAGES``, or else scikit-learn's
-    photographs. No test image may be a training or validation image.
+    The training stops after `budget` seconds. The schedule follows the training's epochs: a cosine
+    that the budget cuts off never reaches its small rates, so choose epochs that fit into the
+    budget. No test image may be a training or validation image.
 
-    `sigma` is the noise standard deviation in training and tests, on the 0-255 scale. `validation`
-    is the number of images held out of the training images; any positive number holds out the right
-    quarter of the sample photograph, and with zero, ``psnr`` in the history is NaN. `shifts` says
-    whether to test with an average over all shifts of the grid too.
-
-    The training stops after `budget` seconds, which are processor seconds on the CPU. The schedule
-    follows the training's epochs: a cosine that the budget cuts off never reaches its small rates,
-    so choose epochs that fit into the budget.
+    Attributes
+    ----------
+    training : LearningExperiment
+        The training of the filters. Its dataset is a spec of `noisy_crops`, without folder, noise
+        and seed.
+    training_images : str, optional
+        Folder of images to learn from [default: $PUDLE_TRAINING_IMAGES]. Where neither is given, it
+        is one of the photographs that ship inside scikit-learn, as with ``"scikit-learn"``.
+    budget : float, optional
+        Seconds for the training, of the processor on the CPU.
+    validation : int
+        Images held out of the training images. Any positive number holds out the right quarter of
+        the sample photograph, and with zero, ``psnr`` in the history is NaN.
+    shifts : bool
+        Average over all shifts of the grid as well.
     """
 
-    training: LearningExperiment
+    training: LearningExperiment = field(kw_only=True)
     training_images: str | None = None
-    test_images: str | None = None
-    sigma: float = 25.0
     budget: float | None = 900.0
     validation: int = 5
     shifts: bool = True
@@ -150,7 +203,7 @@ class DenoisingExperiment(DenoisingTest):
         """Name of the method in tables."""
         traits = ("supervised", "learned_penalties")
         shown = [trait.replace("_", " ") for trait in traits if getattr(self.crops, trait)]
-        return ", ".join([self.training.estimator, self.training.loss, *shown])
+        return ", ".join([f"{self.training.estimator}", self.training.loss, *shown])
 
     @property
     def crops(self) -> Any:
@@ -170,7 +223,9 @@ class DenoisingExperiment(DenoisingTest):
     def fingerprint(self) -> str:
         return " ".join(images.source(folder).fingerprint() for folder in self.folders)
 
-    def problem(self, device: str = "cpu") -> tuple[Any, images.Images, images.Images]:
+    def problem(
+        self, device: str = "cpu"
+    ) -> tuple[DictionaryProblem, images.Images, images.Images]:
         """Draw the noisy crops to learn from, and return them with the validation and the test
         images.
 
@@ -198,9 +253,14 @@ class DenoisingExperiment(DenoisingTest):
         return noisy.problem(device, images=learned), validation, tested
 
     def run(
-        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent, **options: Any
+        self,
+        folder: Path,
+        device: str = "cpu",
+        progress: ProgressCallback = silent,
+        *,
+        resume: bool | None = None,
     ) -> ExperimentResult:
-        """Learn the filters and test them.
+        """Learn the filters and test them; `resume` is as in `LearningExperiment.train`.
 
         Rows are those of `Training.history`, with ``psnr``, the mean over the validation images in
         dB. The summary holds ``method``, ``sigma``, ``images`` (number of test images),
@@ -210,61 +270,53 @@ class DenoisingExperiment(DenoisingTest):
         and, where they are learned, the ``penalties`` (p,). The reason holds the warnings, if any.
         The filters of a training that diverged are not tested.
         """
-        learner, (problem, validation, tested) = self.training.learner(), self.problem(device)
-        held_out = [*self.pairs(validation, " held out")]
-
-        def denoiser(theta: Tensor) -> Any:
-            return partial(
-                denoise,
-                problem=replace(problem, **problem.fields_at(theta)),
-                algorithm=learner.algorithm,
-                depth=learner.depth,
-            )
-
-        def monitor(theta: Tensor) -> dict[str, float]:
-            try:
-                denoised = denoiser(theta)
-                values = [images.psnr(clean, denoised(noisy)) for clean, noisy in held_out]
-            except InvalidArgument:
-                # The algorithm's step is too long for these filters: the training is about to end
-                # as diverged.
-                values = []
-            return {"psnr": float(np.mean(values)) if values else math.nan}
-
+        problem, validation, tested = self.problem(device)
+        measure = ValidationPsnr([*self.pairs(validation, " held out")])
         training = self.training.train(
-            problem, folder, device, progress, monitor=monitor, budget=self.budget, **options
+            *(problem, folder, device, progress),
+            resume=resume,
+            measures=[measure],
+            budget=self.budget,
         )
-        summary = {
+        summary: dict[str, Plain] = {
             "method": self.method,
-            "training_seconds": training.history.seconds.iloc[-1],
+            "training_seconds": training.rows[-1]["seconds"],
         }
-        arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
-        if (penalty := problem.fields_at(training.theta).get("penalty")) is not None:
-            arrays["penalties"] = penalty.flatten().cpu().numpy()
+        arrays: dict[str, Stored] = {"filters": training.dictionary[:, 0].cpu().numpy()}
+        fields = problem.fields_at(training.theta)
+        if "penalty" in fields:
+            arrays["penalties"] = fields["penalty"].flatten().cpu().numpy()
         if training.status != "diverged":
-            methods = {"": denoiser(training.theta)}
+            with_filters = partial(
+                denoise,
+                problem=replace(problem, **fields),
+                algorithm=self.training.parts.algorithm,
+                depth=self.training.depth,
+            )
+            methods: dict[str, Denoiser] = {"": with_filters}
             if self.shifts:
-                methods["_shifted"] = partial(methods[""], shifts=True)
+                methods["_shifted"] = partial(with_filters, shifts=True)
             results, pictures = self.evaluate(methods, tested, progress)
             summary, arrays = summary | results, pictures | arrays
         return result_of(training, summary, arrays)
 
 
-def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
+def _wavelet(noisy: Array, deviation: float) -> Array:
     require("pywt", "baselines")
-    return skimage.restoration.denoise_wavelet(
+    denoised: Array = images.SKIMAGE.restoration.denoise_wavelet(
         noisy, deviation, "sym4", method="BayesShrink", rescale_sigma=False
     )
+    return denoised
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
-METHODS: dict[str, Denoiser] = {
+METHODS: dict[str, Callable[[Array, float], Array]] = {
     "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
-    "non-local means": lambda noisy, deviation: skimage.restoration.denoise_nl_means(
+    "non-local means": lambda noisy, deviation: images.SKIMAGE.restoration.denoise_nl_means(
         noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, sigma=deviation
     ),
     "wavelet": _wavelet,
-    "total variation": lambda noisy, deviation: skimage.restoration.denoise_tv_chambolle(
+    "total variation": lambda noisy, deviation: images.SKIMAGE.restoration.denoise_tv_chambolle(
         noisy, weight=deviation
     ),
 }
@@ -275,18 +327,19 @@ class DenoisingBaseline(DenoisingTest):
     """Denoise the test images with a method of another package, which is given the noise's standard
     deviation.
 
-    The field `baseline` is one of `METHODS`; the others are as in `DenoisingExperiment`.
-
     Sources: Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain
     collaborative filtering", IEEE Trans. Image Processing 2007. Buades, Coll and Morel, "A
     non-local algorithm for image denoising", CVPR 2005. Chang, Yu and Vetterli, "Adaptive wavelet
     thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total variation
     minimization", J. Mathematical Imaging and Vision 2004.
+
+    Attributes
+    ----------
+    baseline : str
+        One of `METHODS`.
     """
 
-    baseline: str
-    test_images: str | None = None
-    sigma: float = 25.0
+    baseline: str = field(kw_only=True)
 
     def __post_init__(self) -> None:
         check_choice("baseline", self.baseline, METHODS)
@@ -305,8 +358,10 @@ class DenoisingBaseline(DenoisingTest):
         no training.
         """
         deviation = check_positive("sigma", self.sigma) / 255
-        method = partial(METHODS[self.baseline], deviation=deviation)
-        summary, pictures = self.evaluate(
-            {"": method}, images.images_to_test(self.test_folder), progress
-        )
+
+        def denoised(noisy: Array) -> Array:
+            return METHODS[self.baseline](noisy, deviation)
+
+        tested = images.images_to_test(self.test_folder)
+        summary, pictures = self.evaluate({"": denoised}, tested, progress)
         return ExperimentResult([], {"method": self.baseline} | summary, pictures)

@@ -2,7 +2,6 @@
 measured, and how filters and other small images are shown.
 """
 
-import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -12,9 +11,11 @@ from typing import Any
 import numpy as np
 import skimage
 
+from ..data.images import ImageDataset
 from ..errors import InvalidArgument
 from ..names import make_dataset
 from ..streams import generator
+from .matching import Array
 
 #: Used like a folder: the photographs that ship inside scikit-learn, one to learn from and one to
 #: test on.
@@ -24,10 +25,16 @@ TRAINING_SAMPLE, TEST_SAMPLE = "china.jpg", "flower.jpg"
 #: direction.
 WINDOW = 11
 
-Images = Mapping[str, np.ndarray]
+#: An image as integers, and images by file name.
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
+Images = Mapping[str, Pixels]
 
 
-def add_noise(image: np.ndarray, name: str, sigma: float) -> np.ndarray:
+#: scikit-image, whose functions have no types.
+SKIMAGE: Any = skimage
+
+
+def add_noise(image: Array, name: str, sigma: float) -> Array:
     """Add white Gaussian noise to an image with values in [0, 1], without clipping.
 
     The noise depends on the image's file name alone; `sigma` is its standard deviation on the 0-255
@@ -37,16 +44,16 @@ def add_noise(image: np.ndarray, name: str, sigma: float) -> np.ndarray:
     return image + sigma / 255 * noise
 
 
-def psnr(clean: np.ndarray, image: np.ndarray, *, clip: bool = True) -> float:
+def psnr(clean: Array, image: Array, *, clip: bool = True) -> float:
     """Return the peak signal-to-noise ratio in dB of an image with values in [0, 1], clipped to
     them by default; infinite for equal images.
     """
     image = image.clip(0, 1) if clip else image
     with np.errstate(divide="ignore"):
-        return float(skimage.metrics.peak_signal_noise_ratio(clean, image, data_range=1))
+        return float(SKIMAGE.metrics.peak_signal_noise_ratio(clean, image, data_range=1))
 
 
-def ssim(clean: np.ndarray, image: np.ndarray) -> float:
+def ssim(clean: Array, image: Array) -> float:
     """Return the structural similarity of an image, clipped to values in [0, 1], with the options
     of its authors.
 
@@ -54,7 +61,7 @@ def ssim(clean: np.ndarray, image: np.ndarray) -> float:
     2004.
     """
     return float(
-        skimage.metrics.structural_similarity(
+        SKIMAGE.metrics.structural_similarity(
             clean,
             image.clip(0, 1),
             data_range=1,
@@ -76,12 +83,14 @@ def resolve(folder: str | None, variable: str) -> str:
     return chosen if chosen == SAMPLES else str(Path(chosen).expanduser().resolve())
 
 
-def source(folder: str) -> Any:
+def source(folder: str) -> ImageDataset:
     """Return a dataset whose `images` and `fingerprint` are those of a folder, or of the sample
     photographs.
     """
-    dataset = make_dataset("noisy_crops")
-    return dataset if folder == SAMPLES else dataclasses.replace(dataset, folder=folder)
+    option = "" if folder == SAMPLES else f"(folder={folder!r})"
+    dataset: Any = make_dataset(f"noisy_crops{option}")
+    source: ImageDataset = dataset
+    return source
 
 
 def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
@@ -89,7 +98,7 @@ def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
 
     Of the sample photograph the right quarter is held out, or nothing.
     """
-    images = source(folder).images()
+    images: Images = source(folder).images()
     if folder == SAMPLES:
         picture = images[TRAINING_SAMPLE]
         if not held_out:
@@ -113,7 +122,7 @@ def images_to_test(folder: str) -> Images:
     """Return the test images of a folder, or refuse one that is smaller than the window of the
     structural similarity.
     """
-    images = source(folder).images()
+    images: Images = source(folder).images()
     if folder == SAMPLES:
         images = {TEST_SAMPLE: images[TEST_SAMPLE]}
     check_sizes(images, WINDOW, "window of SSIM")
@@ -133,12 +142,12 @@ def check_sizes(images: Images, least: int, owner: str) -> None:
 # -- how they are shown
 
 
-def gray(image: np.ndarray) -> np.ndarray:
+def gray(image: Array) -> Pixels:
     """Return an image with values in [0, 1] as uint8."""
     return np.round(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8)
 
 
-def signed(image: np.ndarray) -> np.ndarray:
+def signed(image: Array) -> Pixels:
     """Return an image as uint8, scaled to its own greatest magnitude; zero becomes the gray level
     128.
     """
@@ -146,29 +155,23 @@ def signed(image: np.ndarray) -> np.ndarray:
     return np.round(128 + 127 * (image / (np.abs(image).max(initial=0.0) or 1.0))).astype(np.uint8)
 
 
-def roughness(filters: np.ndarray) -> np.ndarray:
-    """Return the energy of the differences between neighbors over the energy of each filter;
-    infinite for zeros.
+def mosaic(filters: Array) -> Pixels:
+    """Return filters (p, k, k) side by side as uint8, from smooth to rough and 256 at most.
+
+    Each is scaled to its own greatest magnitude; zero is gray in all of them. Roughness is the
+    energy of the differences between neighbors over the energy of a filter.
     """
     filters = np.nan_to_num(filters)
     energy = (filters**2).sum((1, 2))
     differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))
-    return np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
-
-
-def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return filters (p, k, k) side by side as uint8, from smooth to rough and 256 at most, and
-    their indices in that order.
-
-    Each is scaled to its own greatest magnitude; zero is gray in all of them.
-    """
-    order = np.argsort(roughness(filters), kind="stable")[:256]
+    roughness = np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
+    order = np.argsort(roughness, kind="stable")[:256]
     columns = math.ceil(math.sqrt(len(order)))
-    sheet = skimage.util.montage(
+    sheet: Pixels = SKIMAGE.util.montage(
         [*map(signed, filters[order])],
         fill=255,
         grid_shape=(math.ceil(len(order) / columns), columns),
         padding_width=1,
     )
     # Without the padding around the whole sheet.
-    return sheet[1:-1, 1:-1], order
+    return sheet[1:-1, 1:-1]

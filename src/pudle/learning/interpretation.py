@@ -12,11 +12,9 @@ import torch
 from numpy.linalg import norm
 
 from ..errors import InvalidArgument
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
-from ..names import make_algorithm, make_dataset
-from ..streams import generator
+from ..measuring.experiment import Experiment, ExperimentResult, Plain, ProgressCallback, silent
 from ..validation import check_options
-from .matching import float64_array
+from .matching import Array, float64_array
 from .training import LearningExperiment, result_of
 
 #: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are
@@ -24,7 +22,7 @@ from .training import LearningExperiment, result_of
 LEAST_RIDGE = 1e-6
 
 
-def contributions(codes: np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
+def contributions(codes: Array, ridge: float | Array) -> Array:
     """Return the weights by which a dictionary is a combination of samples, given their codes.
 
     The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimizer of
@@ -41,10 +39,11 @@ def contributions(codes: np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
     from scipy import linalg  # slow to import, and a list of experiments does without
 
     gram = codes.T @ codes + np.diag(np.broadcast_to(ridge, codes.shape[1]))
-    return linalg.solve(gram, codes.T, assume_a="pos").T
+    weights: Array = linalg.solve(gram, codes.T, assume_a="pos").T
+    return weights
 
 
-def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def multipliers(observations: Array, dictionary: Array, codes: Array) -> Array:
     """Return the ridge that explains a dictionary learned under unit norms, shape (p,).
 
     Where learning by alternation converges, the direct gradient ``G = D Z^T Z - X^T Z`` of the
@@ -54,7 +53,8 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
     not small. Shapes are X (n, m), D (m, p) and Z (n, p).
     """
     descent = observations.T @ codes - dictionary @ (codes.T @ codes)
-    return (dictionary * descent).sum(0) / np.square(dictionary).sum(0)
+    ridge: Array = (dictionary * descent).sum(0) / np.square(dictionary).sum(0)
+    return ridge
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,7 @@ class InterpretationExperiment(Experiment):
           belong to;
         - ``share``: the share of the shown samples in the sum of ``|W[i, j]| |x_i|``, a mean over
           the shown atoms; ``cosine``: that between an atom and the weighted sum of its shown
-          samples;
-        - where the dataset has ``labels()``, ``purity``: the share of the most frequent label among
-          an atom's samples, and ``purity_by_chance``: the same for as many random samples.
+          samples.
         """
         check_options(self)
         plan = self.training
@@ -105,7 +103,7 @@ class InterpretationExperiment(Experiment):
         training = plan.train(problem, folder, device, progress)
         learned = replace(problem, dictionary=training.dictionary)
         with torch.no_grad():
-            codes = make_algorithm(plan.algorithm).run(learned, plan.depth).codes
+            codes = plan.parts.algorithm.run(learned, plan.depth).codes
         x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         residual = norm(x.T @ weights - d) / norm(d)
@@ -116,31 +114,17 @@ class InterpretationExperiment(Experiment):
         top = np.argsort(-amounts, kind="stable")[:, : self.samples]
         top_weights, top_amounts = (np.take_along_axis(each, top, 1) for each in (weights, amounts))
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
-        summary = {
+        summary: dict[str, Plain] = {
             "method": f"{plan.estimator}, {plan.loss}",
             "dataset": plan.dataset,
-            "residual": residual,
-            "share": np.mean(top_amounts.sum(1) / amounts.sum(1)),
-            "cosine": np.mean((partial * d).sum(0) / norm(partial, axis=0)),
-            "seconds": training.history.seconds.iloc[-1],
+            "residual": float(residual),
+            "share": float(np.mean(top_amounts.sum(1) / amounts.sum(1))),
+            "cosine": float(np.mean((partial * d).sum(0) / norm(partial, axis=0))),
+            "seconds": training.rows[-1]["seconds"],
         }
-        dataset = make_dataset(plan.dataset)
-        if hasattr(dataset, "labels"):
-            labels = replace(dataset, seed=plan.seed).labels()
-            random, count = generator(plan.seed, "interpretation labels"), top.shape[1]
-            drawn = [random.choice(len(labels), count, replace=False) for _ in range(2000)]
-            summary["purity"] = purity(labels[top])
-            summary["purity_by_chance"] = purity(labels[np.stack(drawn)])
         pictures = {
             "atoms": d.T.reshape(-1, side, side),
             "samples": x[top].reshape(*top.shape, side, side),
             "weights": top_weights,
         }
         return result_of(training, summary, pictures)
-
-
-def purity(labels: np.ndarray) -> float:
-    """Return the share of the most frequent label in a row, as a mean over rows."""
-    from scipy import stats
-
-    return float(np.mean(stats.mode(labels, axis=1).count / labels.shape[1]))

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 
+#: An array of floats, of any shape.
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
 
 @dataclass(frozen=True, eq=False)
 class Matching:
@@ -25,13 +28,18 @@ class Matching:
         ``|D P S - D*|_F``, P and S being that order and those signs, and the same over ``|D*|_F``.
     """
 
-    places: np.ndarray
-    signs: np.ndarray
+    places: np.ndarray[tuple[int], np.dtype[np.intp]]
+    signs: Array
     error: float
     relative_error: float
 
+    @property
+    def errors(self) -> dict[str, float]:
+        """The errors by the names of their columns in a history."""
+        return {"dictionary_error": self.error, "relative_error": self.relative_error}
 
-def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -> Matching:
+
+def match_atoms(learned: Tensor | Array, generating: Tensor | Array) -> Matching:
     """Pair the atoms of two dictionaries by optimal assignment.
 
     Over all permutations P and signs S this minimizes ``|D P S - D*|_F^2 = sum_j |d_P(j)|^2 +
@@ -71,7 +79,7 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
     return Matching(places, signs, error, error / float(np.linalg.norm(target)))
 
 
-def float64_array(values: Tensor | np.ndarray) -> np.ndarray:
+def float64_array(values: Tensor | Array) -> Array:
     """Return a tensor of any device, or an array, as a float64 array."""
     return np.asarray(
         values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64

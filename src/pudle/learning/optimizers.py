@@ -44,7 +44,7 @@ class Sgd(Optimizer):
     name = "sgd"
     momentum = 0.0
 
-    def make(self, theta):
+    def make(self, theta: Tensor) -> optim.Optimizer:
         return optim.SGD([theta], self.learning_rate, self.momentum)
 
 
@@ -86,7 +86,7 @@ class Adam(Optimizer):
     name = "adam"
     weight_decay = 0.0
 
-    def make(self, theta):
+    def make(self, theta: Tensor) -> optim.Optimizer:
         return optim.Adam(
             [theta],
             self.learning_rate,
@@ -130,7 +130,7 @@ class Lbfgs(Optimizer):
     name = "lbfgs"
     searches = True
 
-    def make(self, theta):
+    def make(self, theta: Tensor) -> optim.Optimizer:
         # The learner decides when to stop; absolute tolerances would stop early where gradients are
         # small.
         return optim.LBFGS(
@@ -149,11 +149,8 @@ class Schedule(ABC):
 
     #: Name in specs.
     name: ClassVar[str]
-
-    @property
-    def needs_epochs(self) -> bool:
-        """Return whether the rate in an epoch depends on the total number of epochs."""
-        return False
+    #: Whether the rate in an epoch depends on the total number of epochs.
+    needs_epochs: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
@@ -168,7 +165,7 @@ class Constant(Schedule):
 
     name = "constant"
 
-    def make(self, optimizer, epochs):
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
         return ConstantLR(optimizer, factor=1.0)
 
 
@@ -184,34 +181,20 @@ class Step(Schedule):
         check_integer("every", self.every, 1)
         check_positive("factor", self.factor, most=1)
 
-    def make(self, optimizer, epochs):
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
         return StepLR(optimizer, self.every, self.factor)
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Lower the rate along half a cosine to `final` >= 0 over `period` epochs (default: all), and
-    keep it there.
-    """
+    """Lower the rate along half a cosine to `final` >= 0 over all epochs."""
 
     final: float = 0.0
-    period: int | None = None
     name = "cosine"
+    needs_epochs = True
 
     def __post_init__(self) -> None:
-        check_options(self, may_be_zero=("final",))
+        check_positive("final", self.final, allow_zero=True)
 
-    @property
-    def needs_epochs(self) -> bool:
-        return self.period is None
-
-    def make(self, optimizer, epochs):
-        return _HalfCosine(optimizer, self.period or max(epochs, 1), self.final)
-
-
-class _HalfCosine(CosineAnnealingLR):
-    """torch's cosine, which would rise again after its period."""
-
-    def step(self, epoch: int | None = None) -> None:
-        if self.last_epoch < self.T_max:
-            super().step(epoch)
+    def make(self, optimizer: optim.Optimizer, epochs: int) -> LRScheduler:
+        return CosineAnnealingLR(optimizer, max(epochs, 1), self.final)

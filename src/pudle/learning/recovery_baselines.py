@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from .. import peers
 from ..errors import UnsupportedProblem
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import Experiment, ExperimentResult, Plain, ProgressCallback, silent
 from ..names import make_dataset
 from ..streams import generator
 from ..validation import check_options
-from .matching import match_atoms
+from .matching import Array, float64_array, match_atoms
 from .training import LearningExperiment
 
 
@@ -56,9 +56,9 @@ class RecoveryBaseline(Experiment):
         CPU, and for a dataset without a generating dense dictionary.
         """
         problem = LearningExperiment(self.dataset, seed=self.seed).problem()
-        generating = problem.generating_dictionary
-        dense = getattr(generating, "ndim", 0) == 2
-        if device != "cpu" or not dense or not isinstance(problem.penalty, float):
+        generating, penalty = problem.generating_dictionary, problem.penalty
+        dense = problem.dictionary.ndim == 2
+        if generating is None or not isinstance(penalty, float) or not dense or device != "cpu":
             raise UnsupportedProblem(
                 f"{self.package} recovers generating dense dictionaries, with one penalty,"
                 f" on the CPU: not {self.dataset!r} on {device}; give a dataset such as"
@@ -66,9 +66,9 @@ class RecoveryBaseline(Experiment):
             )
         check_options(self, least={"epochs": 0})
         rows: list[dict[str, float]] = []
-        dictionary, seconds = problem.dictionary.numpy(), 0.0
+        dictionary, seconds = float64_array(problem.dictionary), 0.0
         passes = PACKAGES[self.package](
-            self, problem.observations.numpy(), dictionary.copy(), problem.penalty
+            self, float64_array(problem.observations), dictionary.copy(), penalty
         )
         with threadpool_limits(1):
             for epoch in range(self.epochs + 1):
@@ -76,34 +76,25 @@ class RecoveryBaseline(Experiment):
                     begun = time.process_time()
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
-                if not np.isfinite(dictionary).all():
-                    return ExperimentResult(
-                        rows,
-                        status="diverged",
-                        reason=f"the dictionary is not finite after {epoch} passes",
-                    )
                 # The packages bound an atom's norm by one; an atom that no code uses may be zero,
                 # and stays so.
                 norms = np.linalg.norm(dictionary, axis=0)
                 dictionary = dictionary / np.maximum(norms, np.finfo(float).tiny)
                 matching = match_atoms(dictionary, generating)
-                errors = {
-                    "dictionary_error": matching.error,
-                    "relative_error": matching.relative_error,
-                }
-                rows.append({"epoch": epoch, "seconds": seconds, **errors})
+                rows.append({"epoch": epoch, "seconds": seconds, **matching.errors})
                 progress(epoch, self.epochs, f"relative error {matching.relative_error:.4g}")
-        summary = {f"start_{name}": rows[0][name] for name in errors} | errors
-        effort = {"method": self.package, "seconds": seconds, "epochs": self.epochs}
-        return ExperimentResult(rows, summary | effort, {"dictionary": dictionary})
+        summary: dict[str, Plain] = {f"start_{name}": rows[0][name] for name in matching.errors}
+        summary |= {**matching.errors, "seconds": seconds}
+        summary |= {"method": self.package, "epochs": self.epochs}
+        return ExperimentResult(rows, summary, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:
         return f"{make_dataset(self.dataset).fingerprint()} {peers.versions(self.package)}"
 
 
 def _sklearn(
-    baseline: RecoveryBaseline, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-) -> Iterator[np.ndarray]:
+    baseline: RecoveryBaseline, observations: Array, dictionary: Array, penalty: float
+) -> Iterator[Array]:
     """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block
     coordinate descent on the atoms.
 
@@ -133,8 +124,8 @@ def _sklearn(
 
 
 def _spams(
-    baseline: RecoveryBaseline, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-) -> Iterator[np.ndarray]:
+    baseline: RecoveryBaseline, observations: Array, dictionary: Array, penalty: float
+) -> Iterator[Array]:
     """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order
     of its own.
 
@@ -159,27 +150,6 @@ def _spams(
         yield dictionary
 
 
-def _sporco(
-    _: RecoveryBaseline, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-) -> Iterator[np.ndarray]:
-    """SPORCO's batch dictionary learning: ADMM steps for codes and atoms in turn, one of each per
-    pass over all samples.
-
-    In the first passes the codes have not converged, so that the atoms leave a good start before
-    they return to it.
-
-    Source: Wohlberg, "SPORCO: A Python package for standard and convolutional sparse
-    representations", SciPy 2017.
-    """
-    learning = peers.require("sporco.dictlrn.bpdndl", "baselines").BPDNDictLearn
-    options = learning.Options({"MaxMainIter": 1, "Verbose": False})
-    learner = learning(dictionary, observations.T, penalty, options)
-    while True:
-        with peers.quiet():
-            learner.solve()
-        yield learner.getdict()
-
-
 #: By distribution: functions that yield the dictionary (m, p) after each pass over observations
 #: (n, m), without end, from a first dictionary on.
-PACKAGES = {"scikit-learn": _sklearn, "spams-bin": _spams, "sporco": _sporco}
+PACKAGES = {"scikit-learn": _sklearn, "spams-bin": _spams}

@@ -1,55 +1,105 @@
-"""The steps of a training: batches, updates of the dictionary, the rows of the history, and the
-files that it keeps in its folder, from which it continues.
-"""
+"""The steps of a training: batches, updates of the dictionary, and the rows of the history."""
+
+from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import msgspec
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
 from .. import names
+from ..data import SparseCodingDataset
 from ..errors import InvalidArgument
-from ..files import lies_at, opened, readable, write_atomically
+from ..estimator import GradientEstimator
+from ..problems import Problem
+from ..problems.l1 import DictionaryProblem
 from ..streams import generator
 from ..validation import as_tensor
 from .matching import float64_array, match_atoms
+from .options import TrainingOptions
 from .processes import Processes
 
-#: Function of the outer parameter, detached, that returns further columns of the history, always
-#: the same ones. The problem's `fields_at` reads the dictionary, and the penalties where they are
-#: learned, from the parameter.
-Monitor = Callable[[Tensor], Mapping[str, float]]
-
-CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
-#: Version of the checkpoint's content.
-SCHEMA = 4
-#: Columns of a history.
+Row = dict[str, int | float]
+#: Columns of every history.
 HISTORY = (
     "epoch step seconds learning_rate loss gradient_norm dictionary_error relative_error"
     " support_recovery moved"
 ).split()
-#: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the
-#: schedule.
-_STATE: dict[str, Any] = {"step": int, "weight": int, "rows": list[dict[str, Any]], "diverged": str}
-_STATE |= dict.fromkeys(("seconds", "rate", "loss_sum", "norm_sum"), float)
 #: Fields of a problem that an estimator does not see.
 _HIDDEN = dict.fromkeys(("generating_dictionary", "generating_codes"))
 
 
+class Measure(ABC):
+    """Something that is measured at every row of a history, such as the PSNR of held-out images."""
+
+    @abstractmethod
+    def at(self, run: LearningRun) -> dict[str, float]:
+        """Return numbers of a run at its current step by the names of their columns, always the
+        same ones; its time does not count as the training's.
+
+        What is measured follows from the run's `problem`, its `theta`, the problem `learned` there,
+        and the `options`.
+        """
+
+
+class Recovery(Measure):
+    """The distance to the generating dictionary, and to the supports of the codes that generated
+    the last batch, after the atoms are matched; nothing where they are not known.
+    """
+
+    def at(self, run: LearningRun) -> dict[str, float]:
+        generating = run.problem.generating_dictionary
+        if generating is None:
+            return {}
+        matching = match_atoms(run.dictionary, generating)
+        if not run.last_codes:
+            return matching.errors
+        own, codes = (each != 0 for each in run.last_codes)
+        learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
+        counts = torch.stack([(own & learned).sum(), own.sum() + learned.sum()])
+        run.processes.add(counts)
+        common, sizes = counts.tolist()
+        return matching.errors | {"support_recovery": 2 * common / max(sizes, 1)}
+
+
 class Diverged(Exception):
     """A step gave values from which no further step can be computed."""
+
+
+class Counts(msgspec.Struct):
+    """The plain values that change while a training runs."""
+
+    step: int = 0
+    seconds: float = 0.0
+    #: Learning rate of the last step.
+    rate: float = math.nan
+    #: Why no further step can be taken; empty as long as one can.
+    diverged: str = ""
+    #: Sums over the samples seen since the last row of the history, and their number.
+    loss_sum: float = 0.0
+    norm_sum: float = 0.0
+    weight: int = 0
+    rows: list[Row] = []
+
+
+class Evaluation(NamedTuple):
+    """Loss and gradient of a batch, the gradient's norm, and the codes of the samples that this
+    process treats.
+    """
+
+    loss: float
+    gradient: Tensor
+    norm: float
+    codes: Tensor
 
 
 @dataclass(eq=False)
@@ -58,26 +108,23 @@ class LearningRun:
 
     Parameters
     ----------
-    learner : Learner
+    options : TrainingOptions
     problem : SparseCoding or ConvolutionalSparseCoding
-    monitor, clock, source, processes
+        The problem as the training was given it.
+    measures, clock, source, processes
         As in `Learner.fit`.
     """
 
-    learner: Any
-    problem: Any
-    monitor: Monitor | None = None
+    options: TrainingOptions
+    problem: DictionaryProblem
+    measures: Sequence[Measure] = ()
     clock: Callable[[], float] = time.perf_counter
-    source: Any = None
+    source: SparseCodingDataset | None = None
     processes: Processes = Processes()
 
-    step, seconds, rate, diverged = 0, 0.0, math.nan, ""
-    #: Sums over the samples seen since the last row of the history, and their number.
-    loss_sum, norm_sum, weight = 0.0, 0.0, 0
-    _evaluated = False
-
     def __post_init__(self) -> None:
-        dictionary, learner = self.problem.dictionary, self.learner
+        self.counts = Counts()
+        dictionary, options, parts = self.problem.dictionary, self.options, self.options.parts
         # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
         self.axes = (0,) if dictionary.ndim == 2 else (1, 2, 3)
         norms = vector_norm(dictionary, dim=self.axes, keepdim=True)
@@ -87,18 +134,19 @@ class LearningRun:
             )
         self.start = replace(self.problem, dictionary=(dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        self.optimizer = learner.optimizer.make(self.theta)
-        self.schedule = learner.schedule.make(self.optimizer, learner.epochs)
+        self.optimizer = parts.optimizer.make(self.theta)
+        self.schedule = parts.schedule.make(self.optimizer, options.epochs)
         samples = len(self.problem.observations)
-        self.batch_size = min(learner.batch or samples, samples)
+        self.batch_size = min(options.batch or samples, samples)
         self.steps_per_epoch = math.ceil(samples / self.batch_size)
-        self.total = learner.epochs * self.steps_per_epoch
-        self.rows: list[dict[str, float]] = []
+        self.total = options.epochs * self.steps_per_epoch
+        #: Whether the algorithm ran on a batch without refusing it.
+        self.evaluated = False
         #: Generating codes and codes of the last batch, as far as this process has them.
-        self._last: tuple[Tensor, Tensor] | None = None
+        self.last_codes: tuple[Tensor, ...] = ()
         #: The codes that each of the problem's samples starts from; None where all start alike.
         self.codes = (
-            learner.algorithm.start(self.problem).codes.clone() if learner.warm_start else None
+            parts.algorithm.start(self.problem).codes.clone() if options.warm_start else None
         )
 
     @property
@@ -106,224 +154,22 @@ class LearningRun:
         """The current dictionary, a view of the parameter."""
         return self.problem.dictionary_of(self.theta.detach())
 
-    def places(self, step: int) -> Tensor:
-        """Return which of the problem's samples a step takes, the first step being 0."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        total, first = len(self.problem.observations), index * self.batch_size
-        if self.batch_size == total:
-            return torch.arange(total)
-        return _sample_order(self.learner.seed, epoch, total)[first : first + self.batch_size]
-
-    def batch(self, step: int) -> tuple[int, dict[str, Tensor]]:
-        """Return the number of samples of a step, counted from 0, over all processes, and of those
-        that this process treats the observations, the targets, the generating codes and the codes
-        to start from, as far as there are any.
-
-        A batch is a function of the seed, the step and the codes, so that a training can be
-        resumed.
-        """
-        problem, samples = self.problem, self.batch_size
-        rows: Any
-        if self.source is None:
-            places = self.places(step)
-            samples = len(places)
-            rows = places[self.processes.part(samples)]
-            fields = {name: getattr(problem, name) for name in problem.per_sample}
-            fields["initial"] = self.codes
-        else:
-            rows = self.processes.part(samples)
-            random = generator(self.learner.seed, f"learner fresh {step}")
-            generating = problem.generating_dictionary
-            if generating is not None:
-                generating = float64_array(generating)
-            observations, codes = self.source.samples(generating, samples, random)
-            fields = {"observations": observations, "generating_codes": codes}
-        return samples, {
-            name: as_tensor(values[rows]).to(problem.observations)
-            for name, values in fields.items()
-            if values is not None
-        }
-
-    def advance(self) -> None:
-        """Take one step, or set `diverged` to the reason why it failed; the parameter then stays
-        the last good one.
-        """
-        begun = self.clock()
-        samples, tensors = batch = self.batch(self.step)
-        before = self.theta.detach().clone()
-        estimator = self.learner.estimator
-        if hasattr(estimator, "seed"):
-            # Random directions that are drawn only once would confine the learning to their span.
-            random = generator(self.learner.seed, f"learner estimator {self.step}")
-            estimator = replace(estimator, seed=int(random.integers(2**31)))
-        evaluations = []
-
-        def closure() -> float:
-            loss, self.theta.grad, codes = self.evaluate(estimator, batch)
-            evaluations.append((loss, float(vector_norm(self.theta.grad)), codes))
-            return loss
-
-        try:
-            self.optimizer.step(closure)
-            norms = self._norms(self.dictionary, "an atom is zero, NaN or infinite after it")
-        except Diverged as error:
-            self.theta.data.copy_(before)
-            self.diverged = f"diverged in step {self.step + 1} of {self.total}: {error}"
-            return
-        self.dictionary.div_(norms)
-        if self.codes is not None:
-            # The codes of all processes' samples, because another may treat them next time.
-            known = self.codes.new_zeros(samples, *self.codes.shape[1:])
-            known[self.processes.part(samples)] = evaluations[-1][2]
-            self.processes.add(known)
-            self.codes[self.places(self.step)] = known
-        self.rate = self.optimizer.param_groups[0]["lr"]
-        self.step += 1
-        if self.step % self.steps_per_epoch == 0:
-            self.schedule.step()
-        # A line search evaluates at several dictionaries; the first is the one the step starts
-        # from.
-        loss, norm, codes = evaluations[0]
-        self.loss_sum += samples * loss
-        self.norm_sum += samples * norm
-        self.weight += samples
-        if "generating_codes" in tensors:
-            self._last = tensors["generating_codes"], codes
-        self.seconds += self.clock() - begun
-
-    def evaluate(self, estimator: Any, batch: Any) -> tuple[float, Tensor, Tensor]:
-        """Return loss and gradient of a batch at the current parameter, and the codes of the
-        samples of this process.
-
-        For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the
-        gradient is that of this function, ``(I - u u^T) g / |d|`` for every atom, g being the
-        estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``.
-        """
-        theta, problem, learner = self.theta.detach().clone(), self.problem, self.learner
-        dictionary, searches = problem.dictionary_of(theta), learner.optimizer.searches
-        if searches:
-            norms = self._norms(
-                dictionary, "the line search came to an atom that is zero, NaN or infinite"
-            )
-            dictionary /= norms
-        samples, tensors = batch
-        own, loss, failure = len(tensors["observations"]), 0.0, ""
-        gradient = torch.zeros_like(theta)
-        codes = [theta.new_zeros(0, *problem.code_shape[1:])]
-        size = learner.chunk or max(own, 1)
-        try:
-            for first in range(0, own, size):
-                fields = {name: tensor[first : first + size] for name, tensor in tensors.items()}
-                initial = fields.pop("initial", learner.algorithm.initial)
-                algorithm = replace(learner.algorithm, initial=initial)
-                part = replace(problem, **fields | problem.fields_at(theta) | _HIDDEN)
-                estimate = estimator.estimate(part, algorithm, learner.depth)
-                # Losses are means over samples, so that a chunk counts by its size.
-                share = len(estimate.codes) / samples
-                with torch.no_grad():
-                    loss += share * float(part.outer_loss(estimate.codes))
-                gradient.add_(estimate.gradient.detach(), alpha=share)
-                codes.append(estimate.codes)
-        except InvalidArgument as error:
-            # At the start the user's argument is wrong; later the learning has led to such a
-            # dictionary.
-            if not self._evaluated:
-                raise
-            failure = str(error)
-        self._evaluated = True
-        # In a step that fails for one process, all must stop.
-        sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=theta.device)
-        self.processes.add(sums, gradient)
-        loss, failures = sums.tolist()
-        if failures:
-            failure = failure or "it failed for the samples of another process"
-        elif not math.isfinite(loss):
-            failure = "the loss is not finite: lower the learning rate or the algorithm's step"
-        elif not gradient.isfinite().all():
-            failure = "the gradient has entries that are NaN or infinite: lower the learning rate"
-        if failure:
-            raise Diverged(failure)
-        atoms = problem.dictionary_of(gradient)
-        if searches or learner.optimizer.tangent:
-            atoms -= dictionary * (dictionary * atoms).sum(self.axes, keepdim=True)
-        if searches:
-            atoms /= norms
-        return loss, gradient, torch.cat(codes)
-
-    def record(self) -> None:
-        """Add a row to the history, with means over the steps since the last one."""
-        generating, weight = self.problem.generating_dictionary, self.weight or math.nan
-        row = dict.fromkeys(HISTORY, math.nan) | {
-            "epoch": self.step / self.steps_per_epoch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "learning_rate": self.rate,
-            "loss": self.loss_sum / weight,
-            "gradient_norm": self.norm_sum / weight,
-            "moved": float(vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
-        }
-        if generating is not None:
-            matching = match_atoms(self.dictionary, generating)
-            row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
-            if self._last:
-                own, codes = (each != 0 for each in self._last)
-                learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
-                counts = torch.stack([(own & learned).sum(), own.sum() + learned.sum()])
-                self.processes.add(counts)
-                common, sizes = counts.tolist()
-                row["support_recovery"] = 2 * common / max(sizes, 1)
-        if self.monitor:
-            row |= self.monitor(self.theta.detach())
-        self.rows.append(row)
-        self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
-
-    def state(self) -> dict[str, Any]:
-        """Return all that changes while a training runs, as tensors and plain values."""
-        codes = {} if self.codes is None else {"codes": self.codes.to_sparse()}
-        return (
-            {name: getattr(self, name) for name in _STATE}
-            | codes
-            | {
-                "theta": self.theta.detach(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-            }
-        )
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned; whatever else it is raises an error."""
-        vars(self).update({name: msgspec.convert(state[name], _STATE[name]) for name in _STATE})
-        own = self.state()
-        groups = (each["optimizer"]["param_groups"] for each in (state, own))
-        for theirs, mine in ((state["schedule"], own["schedule"]), *zip(*groups, strict=True)):
-            if _kinds(theirs) != _kinds(mine):
-                raise ValueError("it is of another optimizer or schedule")
-        self.theta.data.copy_(state["theta"])
-        if self.codes is not None:
-            self.codes.copy_(state["codes"].to_dense())
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        sizes = {
-            value.numel()
-            for kept in self.optimizer.state.values()
-            for value in kept.values()
-            if isinstance(value, Tensor)
-        }
-        if sizes - {1, self.theta.numel()}:
-            raise ValueError("it is of an optimizer of another parameter")
-        self._evaluated = self.step > 0
+    @property
+    def learned(self) -> DictionaryProblem:
+        """The problem at the current parameter."""
+        return replace(self.problem, **self.problem.fields_at(self.theta.detach()))
 
     @functools.cached_property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, object]:
         """All that the steps depend on, so that a checkpoint is never continued as another
         training.
         """
-        configuration = self.learner.describe()
-        if not self.learner.schedule.needs_epochs:
+        configuration: dict[str, object] = {**self.options.describe()}
+        if not self.options.parts.schedule.needs_epochs:
             del configuration["epochs"]
         del configuration["fresh"]
-        if source := self.source:
-            configuration["source"] = names.text(source) if hasattr(source, "name") else str(source)
+        if self.source:
+            configuration["source"] = names.text(self.source)
         digest = hashlib.sha256()
         for field in fields(self.problem):
             name, value = field.name, getattr(self.problem, field.name)
@@ -334,74 +180,198 @@ class LearningRun:
                 configuration[name] = value
         return configuration | {"data": digest.hexdigest()[:16]}
 
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint, the history and the dictionary, each whole or not at all."""
-        content, dictionary = io.BytesIO(), io.BytesIO()
-        torch.save({"configuration": self.configuration, **self.state()}, content)
-        np.save(dictionary, self.dictionary.cpu().numpy())
-        payload = content.getvalue()
-        write_atomically(folder / CHECKPOINT, header(payload) + payload)
-        write_atomically(folder / HISTORY_FILE, pd.DataFrame(self.rows).to_csv(index=False))
-        write_atomically(folder / DICTIONARY_FILE, dictionary.getvalue())
+    def places(self, step: int) -> Tensor:
+        """Return which of the problem's samples a step takes, the first step being 0."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        total, first = len(self.problem.observations), index * self.batch_size
+        if self.batch_size == total:
+            return torch.arange(total)
+        return _sample_order(self.options.seed, epoch, total)[first : first + self.batch_size]
 
-    def begin(self, folder: Path, *, resume: bool) -> None:
-        """Continue from the checkpoint in a folder, or refuse one that holds a checkpoint.
+    def batch(self, step: int) -> tuple[int, dict[str, Tensor]]:
+        """Return the number of samples of a step, counted from 0, over all processes, and of those
+        that this process treats the observations, the targets, the generating codes and the codes
+        to start from, as far as there are any.
 
-        To continue, one that is missing, damaged, or of other options or data is refused.
+        A batch is a function of the seed, the step and the codes, so that a training can be
+        resumed.
         """
-        path = folder / CHECKPOINT
-        if lies_at(path) is not resume:
-            raise InvalidArgument(
-                f"{folder} holds no checkpoint to resume: start without resuming first"
-                if resume
-                else f"{folder} holds a training already: resume it, or give another folder"
-            )
-        if not resume:
+        problem, samples = self.problem, self.batch_size
+        if self.source is None:
+            places = self.places(step)
+            samples = len(places)
+            rows = places[self.processes.part(samples)]
+            every = {name: getattr(problem, name) for name in problem.per_sample}
+            every["initial"] = self.codes
+            batch = {name: each[rows] for name, each in every.items() if each is not None}
+        else:
+            random = generator(self.options.seed, f"learner fresh {step}")
+            generating = problem.generating_dictionary
+            known = None if generating is None else float64_array(generating)
+            observations, codes = self.source.samples(known, samples, random)
+            part = self.processes.part(samples)
+            batch = {"observations": as_tensor(observations[part])}
+            if codes is not None:
+                batch["generating_codes"] = as_tensor(codes[part])
+        return samples, {name: each.to(problem.observations) for name, each in batch.items()}
+
+    def advance(self) -> None:
+        """Take one step, or count it as `diverged`; the parameter then stays the last good one."""
+        begun, counts = self.clock(), self.counts
+        samples, batch = self.batch(counts.step)
+        before = self.theta.detach().clone()
+        estimator = self.options.parts.estimator
+        if hasattr(estimator, "seed"):
+            # Random directions that are drawn only once would confine the learning to their span.
+            random = generator(self.options.seed, f"learner estimator {counts.step}")
+            # Concrete estimators are dataclasses, though their base is none.
+            estimator = replace(cast(Any, estimator), seed=int(random.integers(2**31)))
+        evaluations: list[Evaluation] = []
+
+        def closure() -> float:
+            evaluations.append(self.evaluate(estimator, samples, batch))
+            self.theta.grad = evaluations[-1].gradient
+            return evaluations[-1].loss
+
+        try:
+            self.optimizer.step(closure)
+            norms = self._norms(self.dictionary, "an atom is zero, NaN or infinite after it")
+        except Diverged as error:
+            self.theta.data.copy_(before)
+            counts.diverged = f"diverged in step {counts.step + 1} of {self.total}: {error}"
             return
-        remedy = "delete it and start again"
-        with readable(path, remedy), opened(path) as file:
-            first, _, payload = file.read().partition(b"\n")
-            if first + b"\n" != header(payload):
-                raise OSError("it is damaged or written by another version of the suite")
-            content = torch.load(io.BytesIO(payload), self.theta.device, weights_only=True)
-            stored, now = dict(content["configuration"]), self.configuration
-        for name in sorted(stored | now):
-            if stored.get(name) != now.get(name):
-                difference = (
-                    "other data or another start"
-                    if name == "data"
-                    else f"{name}={stored.get(name)!r}, not {now.get(name)!r}"
-                )
-                raise InvalidArgument(
-                    f"{folder} holds a training with {difference}: resume it with the options"
-                    " and data it was started with, or give another folder"
-                )
-        with readable(path, remedy):
-            self.set_state(content)
-        if self.step > self.total:
-            raise InvalidArgument(
-                f"{folder} holds {self.step} steps, more than the {self.total} of"
-                f" epochs={self.learner.epochs}: give more epochs, or another folder"
+        self.dictionary.div_(norms)
+        if self.codes is not None:
+            # The codes of all processes' samples, because another may treat them next time.
+            known = self.codes.new_zeros(samples, *self.codes.shape[1:])
+            known[self.processes.part(samples)] = evaluations[-1].codes
+            self.processes.add(known)
+            self.codes[self.places(counts.step)] = known
+        counts.rate = float(self.optimizer.param_groups[0]["lr"])
+        counts.step += 1
+        if counts.step % self.steps_per_epoch == 0:
+            self.schedule.step()
+        # A line search evaluates at several dictionaries; the first is the one the step starts
+        # from.
+        first = evaluations[0]
+        counts.loss_sum += samples * first.loss
+        counts.norm_sum += samples * first.norm
+        counts.weight += samples
+        if "generating_codes" in batch:
+            self.last_codes = batch["generating_codes"], first.codes
+        counts.seconds += self.clock() - begun
+
+    def evaluate(
+        self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor]
+    ) -> Evaluation:
+        """Evaluate a batch at the current parameter.
+
+        For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the
+        gradient is that of this function, ``(I - u u^T) g / |d|`` for every atom, g being the
+        estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``.
+        """
+        theta, optimizer = self.theta.detach().clone(), self.options.parts.optimizer
+        dictionary = self.problem.dictionary_of(theta)
+        if optimizer.searches:
+            norms = self._norms(
+                dictionary, "the line search came to an atom that is zero, NaN or infinite"
             )
+            dictionary /= norms
+        loss, gradient, codes = self._estimate(estimator, samples, batch, theta)
+        atoms = self.problem.dictionary_of(gradient)
+        if optimizer.searches or optimizer.tangent:
+            atoms -= dictionary * (dictionary * atoms).sum(self.axes, keepdim=True)
+        if optimizer.searches:
+            atoms /= norms
+        return Evaluation(loss, gradient, float(vector_norm(gradient)), codes)
+
+    def _estimate(
+        self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor], theta: Tensor
+    ) -> tuple[float, Tensor, Tensor]:
+        """Return loss, gradient and codes of a batch at a parameter, or raise `Diverged`."""
+        own, loss, failure = len(batch["observations"]), 0.0, ""
+        gradient = torch.zeros_like(theta)
+        codes = [theta.new_zeros(0, *self.problem.code_shape[1:])]
+        size = self.options.chunk or max(own, 1)
+        try:
+            for first in range(0, own, size):
+                algorithm = self.options.parts.algorithm
+                chunk = {name: each[first : first + size] for name, each in batch.items()}
+                if (initial := chunk.pop("initial", None)) is not None:
+                    algorithm = replace(algorithm, initial=initial)
+                changes = chunk | self.problem.fields_at(theta) | _HIDDEN
+                part = replace(self.problem, **changes)
+                estimate = estimator.estimate(part, algorithm, self.options.depth)
+                # Losses are means over samples, so that a chunk counts by its size.
+                share = len(estimate.codes) / samples
+                with torch.no_grad():
+                    loss += share * float(part.outer_loss(estimate.codes))
+                gradient.add_(estimate.gradient.detach(), alpha=share)
+                codes.append(estimate.codes)
+        except InvalidArgument as error:
+            # At the start the user's argument is wrong; later the learning has led to such a
+            # dictionary.
+            if not self.evaluated:
+                raise
+            failure = str(error)
+        self.evaluated = True
+        return self._summed(loss, gradient, failure), gradient, torch.cat(codes)
+
+    def _summed(self, loss: float, gradient: Tensor, failure: str) -> float:
+        """Sum loss and gradient over the processes, and return the loss; in a step that fails for
+        one process, all raise `Diverged`.
+        """
+        sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=gradient.device)
+        self.processes.add(sums, gradient)
+        total, failures = map(float, sums)
+        if failures:
+            failure = failure or "it failed for the samples of another process"
+        elif not math.isfinite(total):
+            failure = "the loss is not finite: lower the learning rate or the algorithm's step"
+        elif not gradient.isfinite().all():
+            failure = "the gradient has entries that are NaN or infinite: lower the learning rate"
+        if failure:
+            raise Diverged(failure)
+        return total
+
+    def record(self) -> None:
+        """Add a row to the history, with means over the steps since the last one."""
+        counts, weight = self.counts, self.counts.weight or math.nan
+        row = dict.fromkeys(HISTORY, math.nan) | {
+            "epoch": counts.step / self.steps_per_epoch,
+            "step": counts.step,
+            "seconds": counts.seconds,
+            "learning_rate": counts.rate,
+            "loss": counts.loss_sum / weight,
+            "gradient_norm": counts.norm_sum / weight,
+            "moved": float(vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
+        }
+        for measure in (Recovery(), *self.measures):
+            row |= measure.at(self)
+        counts.rows.append(row)
+        counts.loss_sum, counts.norm_sum, counts.weight = 0.0, 0.0, 0
 
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
         """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
-        norms = vector_norm(dictionary, dim=self.axes, keepdim=True)
+        norms: Tensor = vector_norm(dictionary, dim=self.axes, keepdim=True)
         if not (norms.isfinite() & (norms > 0)).all():
             raise Diverged(f"{otherwise}: lower the learning rate")
         return norms
 
 
-def _kinds(values: Mapping[str, Any]) -> dict[str, type]:
-    """Return the types of some values, a whole number being a number like others."""
-    return {name: float if type(value) is int else type(value) for name, value in values.items()}
-
-
-def header(payload: bytes) -> bytes:
-    """Return the first line of a checkpoint: its version, and a digest that vouches for every field
-    of its content.
-    """
-    return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}\n".encode()
+def learnable(problem: Problem) -> DictionaryProblem:
+    """Return a problem, or refuse one that no dictionary can be learned from."""
+    if not isinstance(problem, DictionaryProblem):
+        raise InvalidArgument(
+            f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a"
+            " ConvolutionalSparseCoding"
+        )
+    x = problem.observations
+    if len(x) > 1 and (x == x[:1]).all():
+        raise InvalidArgument(
+            "observations are constant (all samples are the same): there is no dictionary to learn"
+        )
+    return problem
 
 
 @functools.lru_cache(maxsize=2)

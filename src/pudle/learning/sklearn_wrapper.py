@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Self
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -18,13 +18,19 @@ from ..problems import SparseCoding
 from ..references.certified import reference
 from ..validation import check_integer, check_positive
 from .learner import Learner, LearningWarning
+from .matching import Array
 from .optimizers import Optimizer, Schedule
 from .run import LearningRun
 
 
 # scikit-learn has its own text form of an estimator, and compares by identity.
 @dataclass(repr=False, eq=False)
-class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class UnrolledDictionaryLearning(
+    # scikit-learn has no types.
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """Learn a dictionary through unrolled sparse coding, and code observations with it.
 
     ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers,
@@ -44,7 +50,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     loss, nonnegative
         As in `pudle.SparseCoding`.
     estimator, algorithm, depth, optimizer, schedule, epochs, batch
-        As in `pudle.Learner`; specs and plain values are easy to search over.
+        As in `pudle.TrainingOptions`; specs and plain values are easy to search over.
     random_state : int, RandomState or None
         Seed of the first dictionary, whose atoms are samples with a little noise added, and of the
         sample order.
@@ -100,10 +106,11 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def _checked(self, X: Any, reset: bool) -> np.ndarray:
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+    def _checked(self, X: Any, reset: bool) -> Array:
+        checked: Array = validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+        return checked
 
-    def _begin(self, X: np.ndarray) -> None:
+    def _begin(self, X: Array) -> None:
         """Draw the seed of the learner and the first dictionary: samples of unit norm, with noise
         so that no two atoms are alike.
         """
@@ -118,25 +125,26 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         chosen = random.permutation(np.flatnonzero(norms > 0))[:atoms]
         start = dictionary[:, : len(chosen)]
         start[:] = X[chosen].T / norms[chosen] + 0.1 * start
-        self.components_ = (dictionary / np.linalg.norm(dictionary, axis=0)).astype(X.dtype).T
+        unit = dictionary / np.linalg.norm(dictionary, axis=0)
+        self.components_: Array = unit.astype(X.dtype).T
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None) -> "UnrolledDictionaryLearning":
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
         those of `Learner.fit`.
         """
-        X = self._checked(X, reset=True)
-        self._begin(X)
-        training = self._learner().fit(self._problem(X))
+        samples = self._checked(X, reset=True)
+        self._begin(samples)
+        training = self._learner(self._seed).fit(self._problem(samples))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
         self.n_steps_ = training.steps
-        self.error_ = training.history.loss.dropna().to_numpy()
+        self.error_: Array = np.array([row["loss"] for row in training.rows[1:]])
         self.n_iter_ = len(self.error_)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None) -> "UnrolledDictionaryLearning":
         """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that
         come in parts.
 
@@ -145,27 +153,26 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         its state. `epochs`, `batch` and `schedule` play no role.
         """
         first = not hasattr(self, "components_")
-        X = self._checked(X, reset=first)
+        samples = self._checked(X, reset=first)
         if first:
-            self._begin(X)
+            self._begin(samples)
             self.error_, self.n_iter_, self.n_steps_ = np.empty(0), 0, 0
         # The seed of an estimator's directions moves on.
-        seed = self._seed + self.n_steps_
-        learner = self._learner(seed=seed, batch=None, schedule="constant")
-        run = LearningRun(learner, self._problem(X))
+        learner = self._learner(self._seed + self.n_steps_)
+        run = LearningRun(replace(learner, batch=None, schedule="constant"), self._problem(samples))
         if self._optimizer_state:
             run.optimizer.load_state_dict(self._optimizer_state)
         run.advance()
-        if run.diverged:
+        if run.counts.diverged:
             warnings.warn(
-                f"{run.diverged}; the dictionary before this call is kept",
+                f"{run.counts.diverged}; the dictionary before this call is kept",
                 LearningWarning,
                 stacklevel=2,
             )
             return self
         self.components_ = run.dictionary.numpy().T.copy()
         self._optimizer_state = run.optimizer.state_dict()
-        self.error_ = np.append(self.error_, run.loss_sum / run.weight)
+        self.error_ = np.append(self.error_, run.counts.loss_sum / run.counts.weight)
         self.n_iter_ += 1
         self.n_steps_ += 1
         return self
@@ -174,7 +181,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
         problem = self._problem(self._checked(X, reset=False))
-        algorithm = self._learner().algorithm
+        algorithm = self._learner(0).parts.algorithm
         if algorithm.thresholding.proximal:
             # The same for every loss; this target's gradient is the cheapest.
             tensor = reference(problem, "ghat").codes
@@ -184,22 +191,26 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         codes = tensor.to(problem.theta.dtype).numpy()
         return scipy.sparse.csr_array(codes) if self.sparse_output else codes
 
-    def inverse_transform(self, codes: Any) -> np.ndarray:
+    def inverse_transform(self, codes: Any) -> Array:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples,
         n_features).
         """
         check_is_fitted(self)
         return np.asarray(codes @ self.components_)
 
-    def _learner(self, **changes: Any) -> Any:
-        options = {
-            field.name: getattr(self, field.name)
-            for field in fields(Learner)
-            if hasattr(self, field.name)
-        }
-        return Learner(**options | {"seed": self._seed} | changes)
+    def _learner(self, seed: int) -> Learner:
+        return Learner(
+            self.estimator,
+            self.algorithm,
+            self.depth,
+            self.optimizer,
+            self.schedule,
+            self.epochs,
+            self.batch,
+            seed,
+        )
 
-    def _problem(self, X: np.ndarray) -> SparseCoding:
+    def _problem(self, X: Array) -> SparseCoding:
         # Copies: torch would share memory, warns of read-only arrays, and refuses reversed ones.
         return SparseCoding(
             observations=torch.tensor(X.copy()),

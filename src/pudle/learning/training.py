@@ -1,174 +1,184 @@
 """Learning experiments: a training described by plain values, the options of `pudle learn`."""
 
-from __future__ import annotations
-
-import hashlib
-import io
 import time
-import tokenize
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..data import Dataset, SparseCodingDataset
 from ..errors import InvalidArgument
+from ..files import readable, state_of
 from ..measuring.case import DTYPES
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import (
+    Experiment,
+    ExperimentResult,
+    Plain,
+    ProgressCallback,
+    Stored,
+    silent,
+)
 from ..names import make_dataset
+from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice
-
-# Lists of experiments do without pandas: what imports it is imported where it is used.
-if TYPE_CHECKING:
-    from .learner import Learner, Training
+from .checkpoint import CHECKPOINT
+from .images import Images
+from .learner import Learner, LearningWarning, Training
+from .options import TrainingOptions
+from .processes import Processes
+from .run import Measure, learnable
 
 
 @dataclass(frozen=True)
-class LearningExperiment(Experiment):
-    """A training, with its options as specs and numbers.
+class OnDataset(Experiment):
+    """What is learned from.
 
     Attributes
     ----------
-    dataset, loss, seed
-        Spec of the dataset, its outer loss, and the seed of the dataset and of the sample order.
-    estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk, fresh,
-    warm_start
-        As in `pudle.Learner`.
+    dataset : str
+        Dataset with the observations and the first dictionary.
+    loss : str
+        Outer loss.
+    """
+
+    dataset: str
+    loss: str = "lasso"
+
+
+@dataclass(frozen=True)
+class LearningExperiment(TrainingOptions, OnDataset):
+    """A training, with its options as specs and numbers: `dataset`, `loss`, those of
+    `pudle.TrainingOptions`, and these.
+
+    Attributes
+    ----------
     dtype : {"float64", "float32"}
-        Precision.
+        Precision, float64 or float32.
     start : str, optional
-        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier
-        training; by default the training starts at the dataset's dictionary.
+        File (.npy) of the dictionary to start at, the dataset's by default. It is such as the
+        ``dictionary.npy`` of an earlier training.
     """
 
     kind: ClassVar[str] = "learning"
 
-    dataset: str
-    loss: str = "lasso"
-    estimator: str = "backprop"
-    algorithm: str = "ista"
-    depth: int = 50
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    epochs: int = 100
-    batch: int | None = None
-    seed: int = 0
-    record_every: int | None = None
-    chunk: int | None = None
     dtype: str = "float64"
     start: str | None = None
-    fresh: bool = False
-    warm_start: bool = False
 
     def learner(self) -> Learner:
         """Return the learner."""
-        from .learner import Learner
+        return Learner(**{each.name: getattr(self, each.name) for each in fields(TrainingOptions)})
 
-        return Learner(**{field.name: getattr(self, field.name) for field in fields(Learner)})
-
-    def problem(self, device: str = "cpu", **options: Any) -> Any:
+    def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
 
-        A dataset without the loss is refused, and so is a `start` without a dictionary of that
-        shape.
+        A dataset without the loss or without a dictionary to learn is refused, and so is a `start`
+        without a dictionary of that shape.
         """
         check_choice("dtype", self.dtype, DTYPES)
         dataset = make_dataset(self.dataset)
         check_choice("loss", self.loss, dataset.losses)
-        dataset = replace(dataset, seed=self.seed)
-        problem = dataset.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
-        if self.start is None or not hasattr(problem, "dictionary"):
+        drawn: Any = dataset.reseeded(self.seed)
+        problem = learnable(
+            drawn.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
+        )
+        if self.start is None:
             return problem
-        shape, content = tuple(problem.dictionary.shape), io.BytesIO(_read(self.start))
-        try:
-            start = np.lib.format.read_array(content, allow_pickle=False)
-        except (ValueError, tokenize.TokenError):
-            raise InvalidArgument(
-                f"start={self.start!r} is not a whole array of numbers (.npy)"
-            ) from None
-        if start.shape != shape or start.dtype.kind not in "fiu" or not np.isfinite(start).all():
-            raise InvalidArgument(
-                f"start={self.start!r} holds {start.dtype} of shape {start.shape}: give finite real"
-                f" numbers of the shape {shape} of the dataset's dictionary"
-            )
-        # In this machine's byte order.
-        start = start.astype(np.float64)
+        shape = tuple(problem.dictionary.shape)
+        with readable(Path(self.start), f"give a file (.npy) of a dictionary of shape {shape}"):
+            array = np.load(self.start, allow_pickle=False)
+            start = array.astype(np.float64, casting="same_kind").reshape(shape)
         return replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
-    def source(self) -> Any:
+    def source(self) -> SparseCodingDataset | None:
         """Return what fresh samples are drawn from, or None if the training takes the problem's
         own.
         """
-        dataset = make_dataset(self.dataset) if self.fresh else None
-        if self.fresh and not hasattr(dataset, "samples"):
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} has no fresh samples to draw: use one such as"
-                " sparse_gaussian"
-            )
-        return dataset
+        if not self.fresh:
+            return None
+        dataset = make_dataset(self.dataset)
+        if isinstance(dataset, SparseCodingDataset):
+            return dataset
+        raise InvalidArgument(
+            f"dataset {self.dataset!r} has no fresh samples to draw: use one such as"
+            " sparse_gaussian"
+        )
 
     def train(
-        self, problem: Any, folder: Path, device: str, progress: ProgressCallback, **options: Any
+        self,
+        problem: DictionaryProblem,
+        folder: Path,
+        device: str,
+        progress: ProgressCallback,
+        *,
+        resume: bool | None = None,
+        processes: Processes | None = None,
+        measures: Sequence[Measure] = (),
+        budget: float | None = None,
     ) -> Training:
-        """Learn from a problem on the device; `options` go to `Learner.fit`.
+        """Learn from a problem on the device, with further arguments as in `Learner.fit`.
 
         By default a training in the folder is resumed. On the CPU, seconds are processor seconds of
         the process, which do not change when the machine is busy with other work. The training's
         reason holds its warnings where it would be empty.
         """
-        from .learner import LearningWarning
-        from .run import CHECKPOINT
-
-        options = {
-            "resume": (folder / CHECKPOINT).exists(),
-            "clock": time.process_time if device == "cpu" else time.perf_counter,
-            "source": self.source(),
-        } | options
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
-            training = self.learner().fit(problem, folder=folder, progress=progress, **options)
+            training = self.learner().fit(
+                problem,
+                folder=folder,
+                resume=(folder / CHECKPOINT).exists() if resume is None else resume,
+                progress=progress,
+                measures=measures,
+                clock=time.process_time if device == "cpu" else time.perf_counter,
+                budget=budget,
+                source=self.source(),
+                processes=processes,
+            )
         texts = (f"{each.message}" for each in caught if each.category is LearningWarning)
         return replace(training, reason=training.reason or "; ".join(texts))
 
     def run(
-        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent, **options: Any
+        self,
+        folder: Path,
+        device: str = "cpu",
+        progress: ProgressCallback = silent,
+        *,
+        resume: bool | None = None,
+        processes: Processes | None = None,
     ) -> ExperimentResult:
-        """Learn the dictionary.
+        """Learn the dictionary; `resume` and `processes` are as in `train`.
 
         Rows are those of `Training.history`. The summary holds the first and the last
         ``dictionary_error``, ``relative_error`` and ``loss`` (the first with the prefix
         ``start_``), and ``support_recovery``, ``steps`` and ``seconds``. The array ``dictionary``
         is the learned one. The reason holds the warnings, if any.
         """
-        training = self.train(self.problem(device), folder, device, progress, **options)
-        history, names = training.history, ["dictionary_error", "relative_error", "loss"]
+        problem = self.problem(device)
+        training = self.train(problem, folder, device, progress, resume=resume, processes=processes)
         # The first row has no loss yet: the second has that of the start.
-        start = history[names].bfill().iloc[0].add_prefix("start_")
-        end = history[[*names, "support_recovery", "seconds"]].iloc[-1]
-        return result_of(
-            training, {**start, **end}, {"dictionary": training.dictionary.cpu().numpy()}
-        )
+        start = training.rows[0] | {"loss": training.rows[:2][-1]["loss"]}
+        end, errors = training.rows[-1], ("dictionary_error", "relative_error", "loss")
+        summary: dict[str, Plain] = {f"start_{name}": start[name] for name in errors}
+        summary |= {name: end[name] for name in (*errors, "support_recovery", "seconds")}
+        return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
-        start = f" {hashlib.sha256(_read(self.start)).hexdigest()}" if self.start else ""
-        return f"{make_dataset(self.dataset).fingerprint()}{start}"
+        dataset: Dataset = make_dataset(self.dataset)
+        if self.start is None:
+            return dataset.fingerprint()
+        with readable(Path(self.start), "give another one"):
+            return f"{dataset.fingerprint()} {state_of(Path(self.start))}"
 
 
 def result_of(
-    training: Training, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    training: Training, summary: Mapping[str, Plain], arrays: Mapping[str, Stored]
 ) -> ExperimentResult:
     """Return the result of an experiment whose history, number of steps, status and reason are
     those of a training.
     """
     status = "diverged" if training.status == "diverged" else "ok"
-    rows, summary = training.history.to_dict("records"), {**summary, "steps": training.steps}
-    return ExperimentResult(rows, summary, arrays, status, training.reason)
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"start={path!r} cannot be read: {error.strerror}") from None
+    summary = {**summary, "steps": training.steps}
+    return ExperimentResult(training.rows, summary, arrays, status, training.reason)

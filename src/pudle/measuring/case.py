@@ -1,6 +1,5 @@
 """A case: a named problem that estimators are measured on."""
 
-import dataclasses
 import hashlib
 import os
 import re
@@ -16,9 +15,11 @@ import torch
 
 from .. import names
 from ..algorithms import Algorithm
+from ..data import Dataset
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references.certified import TARGETS, Reference, reference
+from ..references.certified import reference
+from ..references.records import TARGETS, Reference
 from ..validation import check_choice, check_integer
 
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255
@@ -85,12 +86,20 @@ class Case:
                     check_integer(f"case {self.name}: {name}", value, 0)
             object.__setattr__(self, name, values)
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
+        for name in ("dataset", "algorithm"):
+            (spec,) = names.specs(f"{name}s", [getattr(self, name)])
+            object.__setattr__(self, name, spec)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
 
     @property
-    def problem(self) -> tuple[Any, ...]:
+    def problem(self) -> tuple[str, str, tuple[int, ...], tuple[str, ...], str]:
         """What is solved: cases with the same one differ in the algorithm and in the depths."""
         return self.dataset, self.loss, self.seeds, self.targets, self.dtype
+
+    @property
+    def objects(self) -> tuple[Dataset, Algorithm]:
+        """The dataset and the algorithm."""
+        return names.make_dataset(self.dataset), names.make_algorithm(self.algorithm)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""
@@ -99,9 +108,7 @@ class Case:
             raise UnsupportedProblem(
                 f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}"
             )
-        return dataclasses.replace(dataset, seed=seed).problem(
-            self.loss, dtype=DTYPES[self.dtype], device=device
-        )
+        return dataset.reseeded(seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
 
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from ..errors import InvalidArgument, PudleError, first_line
 from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import Job, Outcome, Pool
-from .run import MOST_COMPILING, WORK, Task
-from .store import RECORDS
+from .results.result import RecordedResult
+from .run import MOST_COMPILING, Outcomes, Work
 
 #: Seconds in which a scheduler must answer, and between two looks for one that was lost.
 ANSWER, TICK = 30, 0.25
@@ -62,26 +62,26 @@ class DaskCluster:
     address: str
     resources: Mapping[str, float]
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Task, Outcome], None, None]:
-        """Yield the task of every job and its outcome, in the order in which they end."""
-        waiting: list[Task] = [job.key for job in jobs][::-1]
-        running: dict[Future, Task] = {}
+    def run(self, jobs: Iterable[Job[Work, Any]]) -> Outcomes:
+        """Yield the work of every job and its outcome, in the order in which they end."""
+        waiting: list[Work] = [job.key for job in jobs][::-1]
+        running: dict[Future, Work] = {}
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         try:
             while waiting or running:
                 threads = sum(worker["nthreads"] for worker in self._workers())
                 while waiting and len(running) < max(LEAST_AHEAD, AHEAD * threads):
-                    task = waiting.pop()
-                    if task.kind == "kernels":
-                        # Every worker compiles its own.
-                        yield task, Outcome(None)
+                    work = waiting.pop()
+                    if not work.results:
+                        # Every worker compiles its own kernels.
+                        yield work, Outcome(None)
                         continue
-                    future = self._submit(task)
-                    running[future] = task
+                    future = self._submit(work)
+                    running[future] = work
                     future.add_done_callback(ended.put)
                 if running:
                     future = ended.get()
-                    task = running.pop(future)
+                    work = running.pop(future)
                     if future.cancelled():
                         # The scheduler was lost, and knows nothing of its tasks once it is back.
                         # Dask's client connects again by itself, and closes when that takes too
@@ -93,9 +93,9 @@ class DaskCluster:
                                     " results are kept; start it again and run again to continue"
                                 )
                             time.sleep(TICK)
-                        waiting.append(task)
+                        waiting.append(work)
                     else:
-                        yield task, self._outcome(task, future)
+                        yield work, self._outcome(work, future)
         finally:
             if self.client.status == "running":
                 self.client.cancel([*running])
@@ -106,8 +106,8 @@ class DaskCluster:
             return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
         return []
 
-    def _submit(self, task: Task) -> Future:
-        """Hand a task over, together with the files that it reads, each of which travels once."""
+    def _submit(self, work: Work) -> Future:
+        """Hand work over, together with the files that it reads, each of which travels once."""
         workers = self._workers()
         declared = {name for worker in workers for name in worker["resources"]}
         for name in self.resources.keys() - declared if workers else ():
@@ -115,9 +115,11 @@ class DaskCluster:
                 f"no worker of {self.address} declares the resource {name!r}, which a task needs:"
                 f" start workers with --resources '{name}=...'"
             )
-        files = [(path, True) for path in task.references if path.exists()]
+        (result,), store = work.results, work.store
+        references = [store.place(each).path for each in result.references]
+        files = [(path, True) for path in references if path.exists()]
         sent = []
-        for path, travels in (*files, *task.input_files):
+        for path, travels in (*files, *work.input_files):
             file = (str(path), path.read_bytes() if travels else None)
             digest = hashlib.sha256(pickle.dumps(file)).hexdigest()
             # The same content is the same future, and is kept while a task needs it. A task rather
@@ -126,20 +128,20 @@ class DaskCluster:
             sent.append(self.client.submit(tuple, file, key=key, retries=RETRIES))
         return self.client.submit(
             _fulfill,
-            task,
-            task.place.key,
+            work,
+            store.place(result).key,
             self.client.id,
             os.getcwd(),
             kernel_choice.choice(),
             *sent,
-            key=f"pudle-{task.kind}-{uuid.uuid4().hex}",
+            key=f"pudle-{type(result).__name__}-{uuid.uuid4().hex}",
             resources={**self.resources, **({"cpu": 1} if "cpu" in declared else {})},
             retries=RETRIES,
             pure=False,
         )
 
-    def _outcome(self, task: Task, future: Future) -> Outcome:
-        """Return how a task ended, once the store has what it wrote."""
+    def _outcome(self, work: Work, future: Future) -> Outcome[Any]:
+        """Return how work ended, once the store has what it wrote."""
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
             tried, last = error.allowed_failures + 1, error.last_worker.address
@@ -147,11 +149,11 @@ class DaskCluster:
             return Outcome(None, "error", reason)
         if error:
             raise PudleError(
-                f"a Dask worker cannot carry out {task.label} ({type(error).__name__}:"
+                f"a Dask worker cannot carry out {work.label} ({type(error).__name__}:"
                 f" {first_line(error)}): install the same pudle, plug-ins and libraries there, or"
                 " stop it; finished results are kept, run again to continue"
             )
-        outcome = future.result()
+        outcome: Outcome[Any] = future.result()
         if outcome.status != "ok":
             return outcome
         record, files = outcome.result
@@ -165,9 +167,9 @@ _THREAD, _LOCK = threading.local(), threading.Lock()
 
 
 def _fulfill(
-    task: Task, key: str, run: str, cwd: str, kernels_chosen: str, *files: File
-) -> Outcome:
-    """Return the outcome of a task, whose result is its record and its files, on a Dask worker.
+    work: Work, key: str, run: str, cwd: str, kernels_chosen: str, *files: File
+) -> Outcome[Any]:
+    """Return the outcome of work, whose result is its record and its files, on a Dask worker.
 
     All files lie below a folder of the `run` that stands for the root; `cwd` is the folder that
     paths in specs are seen from.
@@ -185,38 +187,41 @@ def _fulfill(
                 here.symlink_to(path)
     if not hasattr(_THREAD, "pool"):
         _THREAD.pool = Pool(1)
-    store = replace(task.store, folder=Path(f"{root}{task.store.folder}"))
-    task = replace(task, store=store)
-    # Loading what a task needs is not its own work, which has a limit.
-    outcome = _THREAD.pool.call(MOST_COMPILING, _prepare, task, key, root + cwd, kernels_chosen)
-    # A busy machine says nothing about what it would measure: the task is out of time.
+    pool: Pool = _THREAD.pool
+    work = replace(work, store=replace(work.store, folder=Path(f"{root}{work.store.folder}")))
+    # Loading what work needs is not the work itself, which has a limit.
+    outcome = pool.call(MOST_COMPILING, _prepare, work, key, root + cwd, kernels_chosen)
+    # A busy machine says nothing about what it would measure: the work is out of time.
     if outcome.status != "timeout":
         # A plug-in may be broken on this machine alone.
         if why := outcome.result or outcome.reason:
             raise PudleError(f"{worker.address} would not measure the same: {why}")
-        outcome = _THREAD.pool.call(task.timeout, _carry_out, task, root)
-    if outcome.status == "ok":
-        return outcome
+        done = pool.call(work.timeout, _carry_out, work, root)
+        if done.status == "ok":
+            return done
+        outcome = Outcome("", *done[1:])
     return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker.address})")
 
 
-def _prepare(task: Task, key: str, cwd: str, kernels_chosen: str) -> str:
-    """Go to the working folder and compile kernels; say why a task is refused, if it is."""
+def _prepare(work: Work, key: str, cwd: str, kernels_chosen: str) -> str:
+    """Go to the working folder and compile kernels; say why work is refused, if it is."""
     os.makedirs(cwd, exist_ok=True)
     os.chdir(cwd)
     os.environ[kernel_choice.VARIABLE] = kernels_chosen
     kernels.prepare()
-    same = task.place.key == key
+    same = work.store.place(work.results[0]).key == key
     return "" if same else "its key differs, by the sources, a library or a file"
 
 
-def _carry_out(task: Task, root: str) -> tuple[Any, list[File]]:
-    """Carry out a task, and return its record, if it has one, and the files that it wrote."""
-    result, path = WORK[task.kind](*task.what, task.store), task.place.path
+def _carry_out(work: Work, root: str) -> tuple[object, list[File]]:
+    """Carry out work, and return its record, if it has one, and the files that it wrote."""
+    (result,), store = work.results, work.store
+    record, path = result.measure(store), store.place(result).path
     # The record comes last: one that exists has all that it speaks of.
-    written = dict.fromkeys((path.with_suffix(".npz"), path))
-    return result if task.kind in RECORDS else None, [
-        (str(each).removeprefix(root), each.read_bytes()) for each in written if each.exists()
+    return record if isinstance(result, RecordedResult) else None, [
+        (str(each).removeprefix(root), each.read_bytes())
+        for each in result.written(path)
+        if each.exists()
     ]
 
 

@@ -1,12 +1,13 @@
 """`pudle run` and `pudle list`, and the options that choose what is measured."""
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -25,14 +26,18 @@ from ..terminal import (
     profile_option,
     progress_bar,
 )
+from .options import Options
 
 KINDS = (*names.KINDS, "problems", "cases", "experiments")
 #: The columns of classes.
 COLUMNS = ("name", "computes", "options", "also called", "origin")
 Row = tuple[Any, ...]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def several(name: str, metavar: str | None, text: str, kind: Any = None) -> Any:
+def several(
+    name: str, metavar: str | None, text: str, kind: click.ParamType[int] | None = None
+) -> Callable[[F], F]:
     """Return an option that can be given several times; its values have the plural of its name."""
     plural = f"{name}es" if name == "loss" else f"{name}s"
     text = f"{text}; repeatable."
@@ -40,7 +45,7 @@ def several(name: str, metavar: str | None, text: str, kind: Any = None) -> Any:
 
 
 _POSITIVE = click.IntRange(min=1)
-#: See `pudle.measuring.selection.select`.
+#: The fields of `Options` as options of commands.
 _OPTIONS = (
     several("estimator", "SPEC", "Measure this estimator as well"),
     click.option(
@@ -66,15 +71,23 @@ _OPTIONS = (
     several("case", "GLOB", "Measure only cases whose name matches"),
     device_option,
 )
+_NAMES = {each.name for each in dataclasses.fields(Options)}
 
 
-def selection_options(command: Any) -> Any:
-    """Add the options that choose what is measured to a command; those that are not given are empty
-    tuples, or None for the two numbers.
+def selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose what is measured to a command, which gets them as one record,
+    its argument `options`.
     """
+
+    @functools.wraps(command)
+    def with_record(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in _NAMES & given.keys()}
+        command(options=Options(**chosen), **given)
+
+    with_options: Callable[..., None] = with_record
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        with_options = option(with_options)
+    return with_options
 
 
 @click.command("run")
@@ -116,7 +129,7 @@ def run_command(
     again: bool,
     scheduler: str | None,
     home: Path | None,
-    **options: Any,
+    options: Options,
 ) -> None:
     """Measure accuracy, time and memory.
 
@@ -141,7 +154,7 @@ def run_command(
     from ..peers import require
     from .selection import select
 
-    selection = select(names.list_profiles()[profile], home=home, **options)
+    selection = select(names.list_profiles()[profile], options, home)
     from .run import MOST_NAMES, by_reason, execute
 
     if not (scheduler and scores_only):
@@ -164,7 +177,7 @@ def run_command(
                 logged = time.monotonic()
                 echo(f"{done}/{total}: {line}", err=True)
 
-        folder, counts, findings, failed = execute(
+        summary = execute(
             selection,
             home=home,
             workers=workers,
@@ -173,14 +186,14 @@ def run_command(
             progress=show,
             cluster=cluster,
         )
-    echo(f"{', '.join(counts)}; results in {folder}")
-    for finding in findings:
+    echo(f"{', '.join(summary.counts)}; results in {summary.folder}")
+    for finding in summary.findings:
         echo(f"  {finding}")
-    reasons = by_reason(failed)
+    reasons = by_reason(summary.broken)
     if (more := len(reasons) - MOST_NAMES) > 0:
         reasons[MOST_NAMES:] = [f"and {more} more, which `pudle report` lists"]
     plugins = names.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
-    if number := len(failed) + len(plugins):
+    if number := len(summary.broken) + len(plugins):
         raise PudleError(f"{number} broken: {'; '.join([*reasons, *plugins])}")
 
 

@@ -2,24 +2,18 @@
 and pictures.
 """
 
-import hashlib
-import io
-import shutil
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from ..files import write_atomically
-from ..names import list_experiments
-from ..workers import failure
-from .contents import BROKEN, ExperimentRecord, Row
-from .store import Store
-
+#: A number or a text in a table.
+Plain = str | int | float | bool | None
+#: An array of any shape and type.
+Stored = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 #: Called with the steps done, the steps in all, and one line about the current step.
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -47,13 +41,14 @@ class ExperimentResult:
         Why the status is not ``ok``; empty where it is.
     """
 
-    rows: list[Row]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Plain]]
+    summary: Mapping[str, Plain] = field(default_factory=dict)
+    arrays: Mapping[str, Stored] = field(default_factory=dict)
     status: str = "ok"
     reason: str = ""
 
 
+@dataclass(frozen=True)
 class Experiment(ABC):
     """One thing to carry out, described by plain values: subclasses are frozen dataclasses.
 
@@ -94,37 +89,3 @@ class Experiment(ABC):
         of files that are read.
         """
         return ""
-
-
-def carry_out(name: str, store: Store) -> ExperimentRecord:
-    """Carry out an experiment, or continue an interrupted one, and write its record to the store.
-
-    Whatever it raises becomes a status with a reason.
-    """
-    start = time.perf_counter()
-    folder = store.place("experiment", name).path.with_suffix("")
-    try:
-        result = list_experiments()[name].run(folder, store.device)
-    except (Exception, SystemExit) as error:  # noqa: BLE001
-        # Whatever breaks in one experiment is a result to report.
-        result = ExperimentResult([], {}, {}, *failure(error))
-    record = write_experiment(name, store, result, time.perf_counter() - start)
-    if result.status not in BROKEN:
-        shutil.rmtree(folder, ignore_errors=True)
-    return record
-
-
-def write_experiment(
-    name: str, store: Store, result: ExperimentResult, seconds: float
-) -> ExperimentRecord:
-    """Write the result of an experiment atomically, the arrays first: a record that exists has its
-    arrays, which lie beside it (.npz).
-    """
-    content = vars(result) | {"arrays": sorted(result.arrays), "seconds": seconds}
-    if result.arrays:
-        buffer, arrays = io.BytesIO(), dict[str, Any](result.arrays)
-        np.savez_compressed(buffer, **arrays)
-        path = store.confirmed("experiment", name).path.with_suffix(".npz")
-        write_atomically(path, buffer.getvalue())
-        content["arrays_digest"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-    return store.write("experiment", name, **content)

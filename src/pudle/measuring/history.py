@@ -7,7 +7,6 @@ times and memory are the stored ones.
 """
 
 import ast
-import contextlib
 import hashlib
 import io
 import itertools
@@ -15,17 +14,17 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import names
-from ..errors import UnreadableResult
 from ..files import write_atomically
 from ..workers import run_in_copy
-from .contents import CostRecord, RunList, ScoreRecord
+from .contents import RunList
 from .provenance import git
+from .results.experiment import ExperimentRecord
 from .selection import SELECTION_VARIABLE
+from .stored import Stored, read_stored
 
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
@@ -82,16 +81,12 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
-    stored = dict(_stored(folder))
+    stored = read_stored(folder.parent, folder.name, ExperimentRecord)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         function = get_benchmark_from_name(benchmark_dir, name).func
-        values = [
-            _looked_up(function, stored, *cell)
-            if benchmark["type"] == "track"
-            else stored.get((function.__self__.metric, *cell), math.nan)
-            for cell in itertools.product(*parameters)
-        ]
+        look_up = _tracked if benchmark["type"] == "track" else _measured
+        values = [look_up(stored, function, *cell) for cell in itertools.product(*parameters)]
         # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in values]
         counts = [1 if each else None for each in samples]
@@ -100,34 +95,30 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     content.save(configuration.results_dir)
 
 
-def _looked_up(function: Any, stored: Any, *cell: Any) -> float | None:
+def _tracked(stored: Stored[Any], function: Any, estimator: str, depth: int) -> float | None:
     """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
     where it fails.
     """
-    *pair, depth = cell
     try:
-        function.__self__.look_up(stored[*pair], depth)
-        return float(function(*cell))
+        function.__self__.look_up(stored.scores[function.__self__.case.name, estimator], depth)
+        return float(function(estimator, depth))
     except (NotImplementedError, KeyError):
         return math.nan
     except RuntimeError:
         return None
 
 
-def _stored(folder: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield the stored scores by case and estimator, and the costs by metric and parameters, with
-    samples for times, and None where something broke.
+def _measured(stored: Stored[Any], function: Any, *cell: Any) -> float | list[float] | None:
+    """Return the samples of a time, or a peak with the process that it is measured in; NaN where a
+    cell is skipped or not measured, None where it fails.
     """
-    run = RunList.read(folder / "run.json")
-    for *pair, place in run.records:
-        with contextlib.suppress(UnreadableResult):
-            yield tuple(pair), ScoreRecord.read(folder / "store" / place)
-    for metric, *cell, place in run.costs:
-        with contextlib.suppress(UnreadableResult):
-            record = CostRecord.read(folder / "store" / place)
-            value = record.samples or record.value
-            if record.value is not None and record.baseline is not None:
-                value = record.value + record.baseline
-                yield ("baseline", record.case), record.baseline
-            skipped = record.status == "skipped"
-            yield (metric, *cell), math.nan if skipped else value
+    if (metric := function.__self__.metric) == "baseline":
+        (case,) = cell
+        records = (each for each in stored.costs.values() if each and each.case == case)
+        return next((each.baseline for each in records if each.baseline is not None), math.nan)
+    record = stored.costs.get((metric, function.__self__.case.name, *cell))
+    if record is None or record.status == "skipped":
+        return math.nan
+    if record.value is not None and record.baseline is not None:
+        return record.value + record.baseline
+    return record.samples or record.value

@@ -8,9 +8,9 @@ import re
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
+from msgspec import Struct, structs
 
 import pudle
 
@@ -23,6 +23,32 @@ from .sources import digest_of
 PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {
     name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")
 }
+
+
+class Origin(Struct, kw_only=True):
+    """Where a result comes from: the machine, the versions, and what was measured there."""
+
+    pudle: str = ""
+    python: str = ""
+    torch: str = ""
+    numpy: str = ""
+    asv: str = ""
+    asv_runner: str = ""
+    blas: str | None = None
+    machine: str | None = None
+    system: str | None = None
+    cpu: str = ""
+    cores: int | None = None
+    memory_gib: float | None = None
+    threads: int | None = None
+    device: str = ""
+    kernels: str = ""
+    accelerator: str = ""
+    commit: str | None = None
+    dirty: bool = False
+    sources: str = ""
+    date: str = ""
+    profile: str = ""
 
 
 class NoRepository(PudleError):
@@ -97,36 +123,40 @@ def source_digest() -> str:
 
 
 @cache
-def machine() -> dict[str, Any]:
-    """Return what a reader needs to judge the numbers: machine, versions, threads."""
+def machine() -> Origin:
+    """Return what a reader needs to judge the numbers: machine and versions."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     file = Path("/proc/cpuinfo")
     described = file.read_text() if file.exists() else ""
     cpu = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
-    return {
-        "pudle": pudle.__version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "asv", "asv_runner")},
-        "blas": blas[1] if blas else "unknown",
-        "machine": platform.node(),
-        "system": f"{platform.system()} {platform.release()}",
-        "cpu": cpu[1] if cpu else platform.processor() or "unknown",
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-    }
+    return Origin(
+        pudle=pudle.__version__,
+        python=platform.python_version(),
+        torch=version("torch"),
+        numpy=version("numpy"),
+        asv=version("asv"),
+        asv_runner=version("asv_runner"),
+        blas=blas[1] if blas else "unknown",
+        machine=platform.node(),
+        system=f"{platform.system()} {platform.release()}",
+        cpu=cpu[1] if cpu else platform.processor() or "unknown",
+        cores=os.cpu_count(),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    )
 
 
-def provenance(device: str, commit: str = "", dirty: bool = False) -> dict[str, Any]:
+def provenance(device: str, profile: str, commit: str = "", dirty: bool = False) -> Origin:
     """Return the provenance to keep with a result."""
-    return {
-        **machine(),
-        "threads": torch.get_num_threads(),
-        "device": device,
-        "kernels": description(),
-        "accelerator": torch.cuda.get_device_name() if device.startswith("cuda") else "",
-        "commit": commit,
-        "dirty": dirty,
+    return structs.replace(
+        machine(),
+        threads=torch.get_num_threads(),
+        device=device,
+        kernels=description(),
+        accelerator=torch.cuda.get_device_name() if device.startswith("cuda") else "",
+        commit=commit,
+        dirty=dirty,
         # Where no commit says what was measured, this does.
-        "sources": "" if commit and not dirty else source_digest(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        sources="" if commit and not dirty else source_digest(),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        profile=profile,
+    )

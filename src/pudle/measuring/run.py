@@ -1,104 +1,88 @@
-"""A run: a task for every result that a selection asks for, with what the store has of it, and how
-workers here or on a cluster fill in what is missing.
+"""The one engine: what a selection asks for, what its store has of it, and how workers, here or on
+a cluster, fill in what is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Protocol, TypeVar, cast
 
-from .. import names, text
+import torch
+
+from .. import kernel_choice, names, text
 from ..algorithms import kernels
+from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import files_in, is_large, write_record
-from ..workers import ONE_THREAD, Job, Outcome, Pool
+from ..workers import ONE_THREAD, Here, Job, Outcome, Pool, Process
 from . import sources
-from .case import DTYPES, Case, labels
-from .contents import BROKEN, RunList
-from .costs import cells, measure_memory, measure_times
-from .experiment import ProgressCallback, carry_out, silent
+from .case import DTYPES, labels
+from .contents import BROKEN, Record, RunList, Verdict
+from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
-from .measurement import measure, stored_reference, write_scores
+from .measured import measured
 from .provenance import NoRepository, installed_commit, repository, results_home
+from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns, start_for_memories
+from .results.experiment import CarriedExperiment
+from .results.reference import CaseReference
+from .results.result import RecordedResult, Result
+from .results.score import Scores
 from .selection import Selection
-from .store import RECORDS, Place, Store, locked, objects
-from .surfaces import measure_surface
+from .store import Place, Store, locked
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
-#: What a worker does for a task, by kind.
-WORK: dict[str, Callable[..., Any]] = {
-    "kernels": kernels.prepare,
-    "reference": stored_reference,
-    "score": measure,
-    "surface": measure_surface,
-    "cost": measure_memory,
-    "times": measure_times,
-    "experiment": carry_out,
-}
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
+R = TypeVar("R", bound=Record)
+#: Work and how it ended.
+Outcomes = Generator["tuple[Work, Outcome[object]]"]
 
 
-@dataclass(eq=False)
-class Task:
-    """A result that is asked for: its kind, the text to show when it is there, what the function
-    that works for it is called with before the store, the seconds that it may take, and its record,
-    if there is one.
+class Executor(Protocol):
+    """What runs jobs: the workers of this machine, of a cluster, or this process."""
 
-    One of kind ``times`` has no record but those of its `members`.
+    def run(self, jobs: Iterable[Job[Work, object]]) -> Outcomes:
+        """Yield the key and the outcome of every job, in the order in which they end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One call for a worker, and the results that it brings: one, the times of a problem, or none
+    where kernels are compiled.
     """
 
-    kind: str
     label: str
-    what: tuple[Any, ...]
+    results: Sequence[Result[object]]
     store: Store
     timeout: float
-    record: Any = None
-    members: Sequence[Task] = ()
-
-    @functools.cached_property
-    def place(self) -> Place:
-        """The file of the result, and its key: the digest of all that the result depends on."""
-        return self.store.place(self.kind, *self.what)
+    #: What is called, with the store as its last argument.
+    call: Callable[..., object]
+    arguments: tuple[object, ...] = ()
 
     @property
-    def missing(self) -> bool:
-        """Tell whether there is no record, or one of something that broke: it is tried again."""
-        return self.record is None or self.record.status in BROKEN
-
-    @property
-    def references(self) -> list[Path]:
-        """The references that the task reads."""
-        most = {"score": None, "surface": 1}.get(self.kind, 0)
-        case = self.case
-        places = itertools.product(case.seeds[:most], case.targets[:most]) if case else ()
-        return [self.store.reference_path(case, *place) for place in places]
-
-    @property
-    def case(self) -> Any:
-        """The case that is measured, or None."""
-        return next((each for each in self.what if isinstance(each, Case)), None)
+    def job(self) -> Job[Work, object]:
+        """The call with its limit."""
+        return Job(self.call, (*self.arguments, self.store), self.timeout, self)
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
-        """The files of the user that the task reads, each with whether it is small enough to travel
+        """The files of the user that the work reads, each with whether it is small enough to travel
         to another machine.
 
         They are the files that specs name classes in, and those that options name, such as the data
         of a dataset.
         """
         files: dict[Path, bool] = {}
-        estimator = self.what[1] if self.kind == "score" else ""
-        for each in objects(self.case, estimator) if self.case else ():
+        for each in itertools.chain(*(result.needed for result in self.results)):
             for cls in sources.classes(each):
                 files |= dict.fromkeys(names.files_of(cls.__module__), True)
             for name in names.path_options(each):
@@ -108,165 +92,335 @@ class Task:
                     files |= dict.fromkeys([path] if large else files_in(path), not large)
         return [(path.absolute(), travels) for path, travels in files.items()]
 
-    def planned(self) -> Task:
-        """Let the store take the result, and references that it lacks, only under the keys that
-        they have now.
+    def concluded(self, outcome: Outcome[object]) -> list[object]:
+        """Return what came of each result or, where nothing did, a record that says why."""
+        if outcome.status == "ok":
+            return outcome.result if isinstance(outcome.result, list) else [outcome.result]
+        recorded = (each for each in self.results if isinstance(each, RecordedResult))
+        return [each.failed(self.store, outcome) for each in recorded]
+
+
+def _compile(dtypes: tuple[torch.dtype, ...], store: Store) -> None:
+    kernels.prepare(dtypes)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Work that can be carried out side by side, once the stage before it is done.
+
+    Attributes
+    ----------
+    works : list of Work
+    alone : int or None
+        Number of fresh processes of this machine that must carry it out, because times and memories
+        depend on the machine and on what else a process has done; None where any worker can.
+    start : callable or None
+        What starts such a process, if it is a special one.
+    """
+
+    works: list[Work]
+    alone: int | None = None
+    start: Callable[[], Process] | None = None
+
+
+@dataclass(eq=False)
+class Run:
+    """All that a selection asks for, and what a store has of it.
+
+    Attributes
+    ----------
+    selection : Selection
+    store : Store
+    rounds : int
+        Number of rounds of times in this process, 0 for as many as tell them apart, in copies.
+    records : dict
+        The record of each result, None where there is none that is whole and up to date.
+    """
+
+    selection: Selection
+    store: Store
+    rounds: int = 0
+    records: dict[RecordedResult[Record], Record | None] = field(init=False, default_factory=dict)
+    _places: dict[Result[object], Place] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in self.results:
+            self.records[each] = each.read_at(self.place(each))
+
+    # -- what is asked for
+
+    @cached_property
+    def scores(self) -> list[Scores]:
+        """The scores of every case with every estimator that is measured on it."""
+        return list(itertools.starmap(Scores, self.selection.pairs))
+
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """Times and memories at the timed depths."""
+        chosen = self.selection
+        # Without kernels, every time is one of the torch path.
+        with_kernels = TIME in chosen.costs and kernel_choice.choice() != "torch"
+        both = chosen.torch_depths if with_kernels else ()
+        return [
+            Cost(metric, case, estimator, depth)
+            for case, estimator in chosen.pairs
+            for depth in chosen.timed_depths
+            for metric in (*chosen.costs, *[TORCH_TIME] * (depth in both))
+            # No answer lies at depths that are not scored.
+            if depth in case.depths
+        ]
+
+    @cached_property
+    def experiments(self) -> list[CarriedExperiment]:
+        """The experiments."""
+        return list(map(CarriedExperiment.registered, self.selection.experiments))
+
+    @property
+    def results(self) -> list[RecordedResult[Record]]:
+        """All that is asked for."""
+        return [*self.scores, *self.costs, *self.experiments]
+
+    @cached_property
+    def _called(self) -> dict[str, str]:
+        return labels({case.name: vars(case) for case in self.selection.cases})
+
+    def label(self, result: Result[object]) -> str:
+        """Return what lines of progress call a result."""
+        return result.label(self._called)
+
+    def place(self, result: Result[object]) -> Place:
+        """Return the file of a result and its key, as they are when the run begins: what changes
+        meanwhile is refused.
         """
-        keys = {each.place.key for each in self.members or [self]}
-        keys |= {path.stem for path in self.references}
-        self.store = replace(self.store, planned=frozenset(keys))
-        return self
+        if result not in self._places:
+            self._places[result] = self.store.place(result)
+        return self._places[result]
 
-    def concluded(self, outcome: Outcome) -> Any:
-        """Return the result or, of a task that failed, the record that says so, written here."""
-        result, status, reason, parts = outcome
-        if self.members:
-            result = result or [each.concluded(outcome) for each in self.members]
-            for each, record in zip(self.members, result, strict=True):
-                each.record = record
-        if status != "ok":
-            if self.kind == "score":
-                case, estimator = self.what
-                result = write_scores(case, estimator, self.store, status, reason, parts)
-            elif self.kind in RECORDS:
-                result = self.store.write(self.kind, *self.what, status=status, reason=reason)
-        self.record = result
-        return result
+    def record(self, result: RecordedResult[R]) -> R | None:
+        """Return the record of a result, if there is one."""
+        # What lies there is what the result read, or wrote.
+        return cast(R | None, self.records[result])
 
+    def is_missing(self, result: RecordedResult[Record]) -> bool:
+        """Tell whether there is no record, or one of something that broke: it is tried again."""
+        record = self.records[result]
+        return record is None or record.status in BROKEN
 
-def survey(selection: Selection, store: Store) -> list[Task]:
-    """Return a task for every result of a selection; a damaged file counts as missing."""
-    limit, called = selection.timeout, labels({case.name: vars(case) for case in selection.cases})
-    tasks = [
-        Task("score", f"{pair[1]} on {called[pair[0].name]}", pair, store, limit)
-        for pair in selection.pairs
-    ]
-    surfaces = [
-        ("window_surface", case, selection.windows) for case in selection.cases if selection.windows
-    ]
-    if selection.jacobian_error:
-        # The Jacobian of the codes does not depend on the outer loss: the first case stands for
-        # all.
-        alike = {
-            (case.dataset, case.algorithm, case.seeds, case.dtype): case
-            for case in reversed(selection.cases)
-        }
-        surfaces += [("jacobian_error", case, ()) for case in reversed(alike.values())]
-    tasks += [
-        Task("surface", f"{what[0]} of {called[what[1].name]}", what, store, limit)
-        for what in surfaces
-        if what[1].make_algorithm().differentiable
-    ]
-    for cell in cells(selection):
-        metric, case, estimator, depth = cell
-        what = "memory" if metric == "memory_bytes" else "time"
-        label = f"{what} of {estimator} on {called[case.name]} at depth {depth}"
-        tasks.append(Task("cost", label, cell, store, limit))
-    tasks += [
-        Task("experiment", name, (name,), store, selection.experiment_timeout)
-        for name in selection.experiments
-    ]
-    for task in tasks:
-        task.record = store.read_at(task.kind, task.place)
-    return tasks
+    # -- what is missing
 
+    def missing(self, *, costs: bool = True, again: bool = False) -> Iterator[Stage]:
+        """Yield the work that is left, stage by stage: each is planned when those before it are
+        done. All costs are measured if `again`, and none without `costs`.
+        """
+        scores = [each for each in self.scores if self.is_missing(each)]
+        first = self._references(scores)
+        if scores:
+            # One process compiles the kernels while the others do what takes none.
+            dtypes = {DTYPES[each.case.dtype] for each in scores}
+            work = Work("kernels", [], self.store, MOST_COMPILING, _compile, (tuple(dtypes),))
+            first.insert(0, work)
+        yield Stage(first)
+        yield Stage(self._works(scores, self.selection.timeout))
+        if costs:
+            able = [each for each in self.costs if self._is_measurable(each)]
+            memories = [each for each in able if each.metric == MEMORY]
+            # In new processes, because memory that scores have given back would hide what a
+            # gradient takes.
+            left = [each for each in memories if again or self.is_missing(each)]
+            works = self._works(left, self.selection.timeout)
+            yield Stage(works, alone=os.cpu_count(), start=start_for_memories)
+            yield Stage(self._times(able, again), alone=1)
+        experiments = [each for each in self.experiments if self.is_missing(each)]
+        yield Stage(self._works(experiments, self.selection.experiment_timeout))
 
-def plan(tasks: Iterable[Task]) -> list[list[Task]]:
-    """Return those of a survey's tasks whose scores and surfaces are missing, in stages, after what
-    they need.
-    """
-    missing = [
-        task.planned() for task in tasks if task.missing and task.kind in ("score", "surface")
-    ]
-    # Every estimator of a case needs its references: in the same stage, two workers would both
-    # compute them.
-    references: dict[Path, Task] = {}
-    for task in {task.case: task for task in missing if task.kind == "score"}.values():
-        for what in itertools.product([task.case], task.case.seeds, task.case.targets):
-            label = f"reference of {task.label.partition(' on ')[2]}, seed {what[1]}"
-            reference = Task("reference", label, what, task.store, task.timeout)
-            if task.store.read_reference(*what) is None:
-                references.setdefault(reference.place.path, reference)
-    # One process compiles the kernels while the others do what takes none. What is short comes
-    # last: all end together.
-    first = [task for task in missing if task.what[0] == "jacobian_error"]
-    if missing:
-        dtypes = {DTYPES[task.case.dtype] for task in missing}
-        first.insert(0, Task("kernels", "kernels", (dtypes,), missing[0].store, MOST_COMPILING))
-    return [[*first, *references.values()], [task for task in missing if task not in first]]
+    def _works(self, results: Iterable[Result[object]], timeout: float) -> list[Work]:
+        works = []
+        for each in results:
+            store = self._planned([each, *each.references])
+            works.append(Work(self.label(each), [each], store, timeout, each.measure))
+        return works
 
+    def _planned(self, results: Iterable[Result[object]]) -> Store:
+        """Return the store, which takes these results alone, under the keys of the plan."""
+        return replace(self.store, planned=frozenset(self.place(each).key for each in results))
 
-def plan_costs(tasks: Sequence[Task], *, again: bool = False) -> list[list[Task]]:
-    """Return the tasks that measure the missing costs of a survey, or all if `again`, of estimates
-    whose scores are ok.
+    def _references(self, scores: Iterable[Scores]) -> list[Work]:
+        """Return the work of the references that scores lack.
 
-    Memory is measured before time, which one process measures at a time. The times of all cases
-    of one problem are measured as a whole, also where one is missing: only those of the same rounds
-    can be compared.
-    """
-    scores = {task.what: task.record for task in tasks if task.kind == "score"}
-    memory, times = [], defaultdict(list)
-    for task in tasks:
-        if task.kind == "cost":
-            metric, *pair, depth = task.what
-            record = scores[tuple(pair)]
-            if record and record.at(depth)["status"] == "ok":
-                if metric != "memory_bytes":
-                    times[task.case.problem].append(task)
-                elif again or task.missing:
-                    memory.append(task.planned())
-    together = []
-    for members in times.values():
-        turns = {task.record.turns for task in members if task.record and task.record.value}
-        if again or len(turns) > 1 or any(task.missing for task in members):
-            first = members[0]
-            on = (task.label.partition(" on ")[2].rpartition(" at depth ")[0] for task in members)
-            label = f"times on {text.listing([*dict.fromkeys(on)])}"
-            what = ([task.what for task in members], first.timeout)
-            task = Task("times", label, what, first.store, math.inf, members=members)
-            together.append(task.planned())
-    return [memory, together]
+        Every estimator of a case needs them: in the same stage, two workers would both compute
+        them.
+        """
+        lacking: dict[Path, CaseReference] = {}
+        for each in {score.case: score for score in scores}.values():
+            for reference in each.references:
+                if reference.read(self.store) is None:
+                    lacking.setdefault(self.place(reference).path, reference)
+        return self._works(lacking.values(), self.selection.timeout)
 
+    def _is_measurable(self, cost: Cost) -> bool:
+        """Tell whether the score at the depth of a cost is ok."""
+        record = self.record(Scores(cost.case, cost.estimator))
+        return record is not None and record.at(cost.depth).status == "ok"
 
-def fill(
-    stages: list[list[Task]],
-    workers: int = 1,
-    *,
-    executor: Any = None,
-    progress: ProgressCallback = silent,
-) -> dict[str, list[Any]]:
-    """Carry out tasks, one stage after the other, and return their results by kind of task.
-
-    They run in `workers` processes of this machine, or where another `executor` runs them: a
-    `Pool`, or what runs jobs as it does. A process that runs out of time or memory, or crashes,
-    costs its own task only, and of that the depths that are left: its record says so.
-    """
-    total, done = sum(map(len, stages)), 0
-    results = defaultdict(list)
-    with contextlib.ExitStack() as stack:
-        executor = executor or stack.enter_context(Pool(workers))
-        for stage in stages:
-            jobs = [
-                Job(
-                    WORK[task.kind],
-                    task.what if task.kind == "kernels" else (*task.what, task.store),
-                    task.timeout,
-                    task,
+    def _times(self, costs: Iterable[Cost], again: bool) -> list[Work]:
+        """Return the work of times, which are measured together for all cases of a problem, also
+        where one is missing: only those of the same rounds can be compared.
+        """
+        problems = defaultdict(list)
+        for each in costs:
+            if each.metric != MEMORY:
+                problems[each.case.problem].append(each)
+        works = []
+        for members in problems.values():
+            kept = [self.record(each) for each in members]
+            turns = {record.turns for record in kept if record and record.value}
+            if again or len(turns) > 1 or any(map(self.is_missing, members)):
+                cases = dict.fromkeys(self._called[each.case.name] for each in members)
+                works.append(
+                    Work(
+                        f"times on {text.listing([*cases])}",
+                        members,
+                        self._planned(members),
+                        math.inf,
+                        Turns(members, self.selection.timeout, self.rounds).measure,
+                    )
                 )
-                for task in stage
-            ]
-            outcomes = stack.enter_context(contextlib.closing(executor.run(jobs)))
-            for task, outcome in outcomes:
-                done += 1
-                results[task.kind].append(task.concluded(outcome))
-                progress(done, total, task.label)
-    return results
+        return works
+
+    # -- filling
+
+    def fill(
+        self,
+        executor: Executor,
+        *,
+        workers: int | None = None,
+        costs: bool = True,
+        again: bool = False,
+        progress: ProgressCallback = silent,
+    ) -> list[Result[object]]:
+        """Measure what is missing, and return what was measured now.
+
+        Scores and experiments run where the executor runs them. Costs run in fresh processes of
+        this machine, `workers` of them for memories, unless the executor is this process. A process
+        that runs out of time or memory, or crashes, costs its own work only, and of that the depths
+        that are left: the record says so.
+        """
+        measured: list[Result[object]] = []
+        for stage in self.missing(costs=costs, again=again):
+            with contextlib.ExitStack() as stack:
+                runs = executor
+                if stage.alone and not isinstance(executor, Here):
+                    number = min(stage.alone, workers or stage.alone)
+                    runs = stack.enter_context(Pool(number, stage.start))
+                outcomes = runs.run([work.job for work in stage.works])
+                stack.enter_context(contextlib.closing(outcomes))
+                for done, (work, outcome) in enumerate(outcomes, 1):
+                    measured += work.results
+                    for result, record in zip(work.results, work.concluded(outcome), strict=False):
+                        # A reference has no record.
+                        if isinstance(result, RecordedResult) and isinstance(record, Record):
+                            self.records[result] = record
+                    progress(done, len(stage.works), work.label)
+        return measured
+
+    # -- the folder
+
+    @property
+    def folder(self) -> Path:
+        """The profile's folder."""
+        return self.store.folder.parent
+
+    def begin(self) -> None:
+        """Freeze the selection and write down which files hold its results, for the folder and for
+        the commit.
+
+        It is written first, so that it holds for a run that is interrupted; what a run of
+        experiments, or of cases alone, does not select stays listed.
+        """
+        frozen, store = self.folder / "selection.json", self.store
+        if self.selection.cases or not frozen.exists():
+            write_record(frozen, self.selection)
+        # A run with uncommitted changes must not pass for the commit it started from.
+        named = self.folder / "runs" / f"{store.commit}{'-dirty' * store.dirty}.json"
+        for path in (self.folder / "run.json", *[named] * bool(store.commit)):
+            run = RunList(commit=store.commit, dirty=store.dirty)
+            # One that is damaged or of an older version begins anew.
+            with contextlib.suppress(UnreadableResult):
+                run = RunList.read(path)
+                run.commit, run.dirty = store.commit, store.dirty
+            if self.selection.cases:
+                run.selection = self.selection
+                run.records = [
+                    (each.case.name, each.estimator, self._place(each)) for each in self.scores
+                ]
+                run.costs = [
+                    (each.metric, each.case.name, each.estimator, each.depth, self._place(each))
+                    for each in self.costs
+                ]
+            run.experiments |= {each.name: self._place(each) for each in self.experiments}
+            run.write(path)
+
+    def _place(self, result: Result[object]) -> str:
+        return self.place(result).path.relative_to(self.store.folder).as_posix()
+
+    # -- what became of it
+
+    def counts(self, measured: Sequence[Result[object]], where: str = "") -> list[str]:
+        """Return how much of what was asked for was measured now, and where costs were."""
+        parts = self._counted(self.scores, measured, "scores computed")
+        if costs := len(set(self.costs).intersection(measured)):
+            counted = text.count(costs, "time or memory", "times and memories")
+            parts.append(f"{counted} measured now{where}")
+        return parts + self._counted(self.experiments, measured, "experiments carried out")
+
+    def _counted(
+        self,
+        results: Sequence[RecordedResult[Record]],
+        measured: Sequence[Result[object]],
+        what: str,
+    ) -> list[str]:
+        """Return how many results of a total are new, and how many of these have which status."""
+        new = set(results).intersection(measured)
+        statuses = Counter(record.status for each in new if (record := self.records[each]))
+        some = [f"{number} {status}" for status, number in sorted(statuses.items())]
+        return [f"{len(new)} of {len(results)} {what} now", *some] if results else []
+
+    def measured(self) -> Mapping[str, tuple[Measured, ...]]:
+        """Return what answers rest on, by the names of cases."""
+        scores = filter(None, map(self.record, self.scores))
+        return measured(scores, [*filter(None, map(self.record, self.costs))])
+
+    def failures(self, *, costs: bool = True) -> list[tuple[RecordedResult[Record], Verdict]]:
+        """Return the results that have no number, and why."""
+        some = [*self.scores, *(self.costs if costs else ()), *self.experiments]
+        failed = []
+        for each in some:
+            record = self.records[each]
+            if record and record.status != "ok":
+                failed.append((each, Verdict(record.status, record.reason)))
+        return failed
 
 
-class RunSummary(NamedTuple):
-    """The profile's folder; how much was measured now; a line for each reason that lies in the
-    problem why results have no number; and the name and the reason of each result where something
-    broke.
+def store_of(selection: Selection, home: Path | None) -> tuple[Store, Path | None]:
+    """Return the store of a selection in a home, by default the repository's, and the root of the
+    repository around the working folder, if there is one.
+
+    Outside any repository results have no commit; the version and the digest of the sources label
+    them everywhere. PudleError says that the installed package is not the checkout's.
+    """
+    root, commit, dirty = None, "", False
+    with contextlib.suppress(NoRepository):
+        root = repository(Path.cwd())
+        commit, dirty = installed_commit(root)
+    folder = (home or results_home()).resolve() / selection.profile
+    return Store(folder / "store", selection.profile, selection.device, commit, dirty), root
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What came of a run: the profile's folder; how much was measured now; a line for each reason
+    that lies in the problem why results have no number; and the name and the reason of each result
+    where something broke.
     """
 
     folder: Path
@@ -283,74 +437,39 @@ def execute(
     scores_only: bool = False,
     again: bool = False,
     progress: ProgressCallback = silent,
-    cluster: contextlib.AbstractContextManager[Any] | None = None,
+    cluster: contextlib.AbstractContextManager[Executor] | None = None,
 ) -> RunSummary:
     """Carry out a run, in `workers` processes of this machine, at most and by default one per core;
     with a `cluster`, see `pudle.measuring.cluster.dask_cluster`, scores and experiments run there.
 
-    Outside any repository results have no commit, and no history is written; the version and the
-    digest of the sources label them everywhere. A run is refused, before anything is written, if
-    the installed package is not the checkout's, or another run holds the profile's folder.
+    A run is refused, before anything is written, if the installed package is not the checkout's, or
+    another run holds the profile's folder. Outside any repository no history is written.
     """
     cores = os.cpu_count() or 1
     workers = min(workers or cores, cores)
-    root, commit, dirty = None, "", False
-    with contextlib.suppress(NoRepository):
-        root = repository(Path.cwd())
-        commit, dirty = installed_commit(root)
-    folder = (home or results_home()).resolve() / selection.profile
-    store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
-    with locked(folder, "run"):
-        tasks = begin(store, selection)
+    store, root = store_of(selection, home)
+    with locked(store.folder.parent, "run"):
+        run = Run(selection, store)
+        run.begin()
         os.environ.update(ONE_THREAD)
         with cluster or Pool(workers) as executor:
-            fill_here = functools.partial(fill, executor=executor, progress=progress)
-            records = fill_here(plan(tasks))
-            if not scores_only:
-                # On this machine, because on others they could not be compared with those stored;
-                # in new processes, because memory that scores have given back would hide what a
-                # gradient takes.
-                stages = plan_costs(tasks, again=again)
-                for stage, processes in zip(stages, (workers, 1), strict=True):
-                    measured = fill([stage], processes, progress=progress)
-                    records["cost"] += itertools.chain(measured["cost"], *measured["times"])
-            missing = [
-                each.planned() for each in tasks if each.kind == "experiment" and each.missing
-            ]
-            records["experiment"] = fill_here([missing])["experiment"]
-        # A case without kernels has no time on the torch path beside its own: that is nothing to
-        # tell.
+            measured = run.fill(
+                executor, workers=workers, costs=not scores_only, again=again, progress=progress
+            )
         failed = [
-            (task, f"{task.record.status}: {task.record.reason}")
-            for task in tasks
-            if task.record
-            and task.record.status != "ok"
-            and (task.record.status, task.what[0]) != ("skipped", "seconds_torch")
-            and not (scores_only and task.kind == "cost")
+            (run.label(each), f"{why.status}: {why.reason}", why.status in BROKEN)
+            for each, why in run.failures(costs=not scores_only)
+            # A case without kernels has no time on the torch path beside its own: that is nothing
+            # to tell.
+            if (why.status, why.reason) != ("skipped", NO_KERNEL)
         ]
-        # Nobody asked for the surfaces that a case cannot have.
-        findings = by_reason(
-            (task.label, why) for task, why in failed if not task.missing and task.kind != "surface"
-        )
-        broken = [(task.label, why) for task, why in failed if task.missing]
+        broken = [(label, why) for label, why, broke in failed if broke]
         # Numbers of uncommitted code have no place in a history of commits.
-        if root and selection.cases and not scores_only and not dirty:
-            broken += update_history(folder, root, commit)
+        if root and selection.cases and not scores_only and not store.dirty:
+            broken += update_history(run.folder, root, store.commit)
     here = " on this machine, not on the cluster" if cluster else ""
-    costs = text.count(len(records["cost"]), "time or memory", "times and memories")
-    counts = [
-        *_counted(records["score"], len(selection.pairs), "scores computed"),
-        *([f"{costs} measured now{here}"] if records["cost"] else []),
-        *_counted(records["experiment"], len(selection.experiments), "experiments carried out"),
-    ]
-    return RunSummary(folder, counts, findings, broken)
-
-
-def _counted(records: Sequence[Any], total: int, what: str) -> list[str]:
-    """Return how many records of a total are new, and how many of these have which status."""
-    statuses = Counter(record.status for record in records)
-    some = [f"{number} {status}" for status, number in sorted(statuses.items())]
-    return [f"{len(records)} of {total} {what} now", *some] if total else []
+    findings = by_reason((label, why) for label, why, broke in failed if not broke)
+    return RunSummary(run.folder, run.counts(measured, here), findings, broken)
 
 
 def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
@@ -368,55 +487,15 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
     return texts
 
 
-def begin(store: Store, selection: Selection) -> list[Task]:
-    """Freeze a selection and write down which files hold its results, for the folder and for the
-    commit; return its tasks, which say what is there already.
-
-    It is written first, so that it holds for a run that is interrupted; what a run of experiments,
-    or of cases alone, does not select stays listed.
+def write_apart(
+    folder: Path, carried_out: Iterable[tuple[CarriedExperiment, ExperimentResult]], device: str
+) -> None:
+    """Write results of experiments, which need not be registered, into a folder of their own, which
+    `pudle report` reads like that of a run.
     """
-    folder, tasks = store.folder.parent, survey(selection, store)
-    frozen = folder / "selection.json"
-    if selection.cases or not frozen.exists():
-        write_record(frozen, selection)
-
-    def places(kind: str) -> list[Any]:
-        return [
-            (
-                *(getattr(each, "name", each) for each in task.what),
-                task.place.path.relative_to(store.folder).as_posix(),
-            )
-            for task in tasks
-            if task.kind == kind
-        ]
-
-    # A run with uncommitted changes must not pass for the commit it started from.
-    named = folder / "runs" / f"{store.commit}{'-dirty' * store.dirty}.json"
-    for path in (folder / "run.json", *[named] * bool(store.commit)):
-        run = RunList(commit=store.commit, dirty=store.dirty)
-        # One that is damaged or of an older version begins anew.
-        with contextlib.suppress(UnreadableResult):
-            run = RunList.read(path)
-            run.commit, run.dirty = store.commit, store.dirty
-        if selection.cases:
-            run.selection, run.records, run.costs = selection, places("score"), places("cost")
-            run.artifacts = [
-                (task.case.name, task.what[0], task.place.key)
-                for task in tasks
-                if task.kind == "surface"
-            ]
-        run.experiments |= dict(places("experiment"))
-        run.write(path)
-    return tasks
-
-
-def take_part(store: Store, selection: Selection, case: Case, estimator: str) -> None:
-    """Begin a run, for a result that is measured outside `execute`, unless one that holds it has
-    begun.
-    """
-    place = str(store.path(case, estimator).relative_to(store.folder))
-    with contextlib.suppress(UnreadableResult):
-        run = RunList.read(store.folder.parent / "run.json")
-        if (case.name, estimator, place) in run.records:
-            return
-    begin(store, selection)
+    store = Store(folder / "store", folder.name, device)
+    listed = RunList(commit="", dirty=False)
+    for carried, result in carried_out:
+        carried.conclude(store, result)
+        listed.experiments[carried.name] = carried.file(carried.key(store))
+    listed.write(folder / "run.json")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from ..estimator import Estimate
-from ..references.certified import SCORED, Reference
+from ..references.records import SCORED, Reference
 
 NAN = float("nan")
 

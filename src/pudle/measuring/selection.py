@@ -4,20 +4,24 @@ file; and the cases that options make of a profile's: datasets x algorithms x lo
 
 import fnmatch
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from .. import names
+from ..data import Dataset
 from ..errors import InvalidArgument, PudleError, first_line
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from .case import Case, short, spec_slug
+from .options import Options
 from .provenance import results_home
+
+T = TypeVar("T")
 
 #: Environment variable that names the file of a frozen selection; without it a plain `asv run`
 #: measures the quick profile.
@@ -40,7 +44,7 @@ class Selection:
         Depths at which asv tracks the accuracy, and those at which costs are measured where they
         are scored.
     costs : tuple of str
-        Costs to measure, see `pudle.measuring.costs.Cell`.
+        Costs to measure, see `pudle.measuring.results.cost.Cost`.
     torch_depths : tuple of int
         Those of the timed depths at which times are measured on the torch path as well, where
         kernels take its place otherwise. There a time is linear in the depth, so that a few of them
@@ -49,13 +53,8 @@ class Selection:
         Seconds that one estimator may take on one case, and that one experiment may take.
     device : str
         ``cpu`` or ``cuda``.
-    windows : tuple of int
-        Windows of the error surface of `truncated` over depth and window; without any, no surface
-        is measured.
-    jacobian_error : bool
-        Whether to measure the error of the unrolled Jacobian over depth.
     experiments : tuple of str
-        Names of the experiments to carry out, see `pudle.measuring.experiment`.
+        Names of the experiments to carry out, see `pudle.Experiment`.
     limited : tuple of triples of str
         An estimator, a pattern of names of cases, and a reason: an estimator that is named here is
         measured only on cases that match a pattern of its own, and on none that matches one that
@@ -71,11 +70,12 @@ class Selection:
     costs: tuple[str, ...] = ("memory_bytes", "seconds")
     torch_depths: tuple[int, ...] = ()
     device: str = "cpu"
-    windows: tuple[int, ...] = ()
-    jacobian_error: bool = False
     experiments: tuple[str, ...] = ()
     experiment_timeout: float = 4 * 3600.0
     limited: tuple[tuple[str, str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "estimators", names.specs("estimators", self.estimators))
 
     @property
     def pairs(self) -> list[tuple[Case, str]]:
@@ -107,74 +107,67 @@ class Selection:
         return cases[name]
 
 
-def select(
-    profile: Selection,
-    *,
-    estimators: Iterable[str] = (),
-    only: bool = False,
-    cases: Collection[str] = (),
-    experiments: Collection[str] = (),
-    device: str = "cpu",
-    timeout: float | None = None,
-    home: Path | None = None,
-    **axes: Any,
-) -> Selection:
-    """Return the selection of a profile, changed by the options of `pudle run`.
+def select(profile: Selection, options: Options, home: Path | None = None) -> Selection:
+    """Return the selection of a profile, changed by options; installed plug-ins are measured too,
+    unless the options name the only estimators.
 
-    `estimators`, and installed plug-ins, are added to the profile's unless `only`. The `axes`, see
-    `crossed`, take the place of the profile's; `cases` are patterns of names of those to keep, in
-    the profile or as changed. Without named experiments, those of the profile stay, unless the
-    options change anything else. With named experiments, cases stay only if the options change
-    them. `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs.
     `home` is the folder of the results, from which paths in names are seen. Patterns that match
     nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
     """
-    named = [*map(_named, estimators)]
-    if only and not named:
+    named = [*map(_named, options.estimators)]
+    if options.only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
-    chosen = named if only else (*profile.estimators, *plugins(), *named)
-    depths = tuple(sorted(set(axes.get("depths", ()))))
-    own = {case.name: case for case in profile.cases}
-    # A published name selects its case also where the options change it, and so give it another
-    # name.
-    published = not axes.get("datasets") and all(fnmatch.filter(own, pattern) for pattern in cases)
-    kept = _matching(cases, own, "--case", "") if published else own
-    if crosses := any(axes.values()):
-        kept = crossed(kept.values(), home or results_home(), **axes)
-    if not published:
-        hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
-        kept = _matching(cases, kept, "--case", hint)
-    narrowed = only or cases or crosses
+    chosen = named if options.only else (*profile.estimators, *plugins(), *named)
+    kept = _cases(profile, options, home or results_home())
+    narrowed = bool(options.only or options.cases or options.crosses)
     carried_out = () if narrowed else profile.experiments
-    if experiments:
+    if options.experiments:
         every = names.list_experiments()
         hint = f"experiment: `pudle list experiments` lists all {len(every)} of them"
-        carried_out = tuple(_matching(experiments, every, "--experiment", hint))
+        carried_out = tuple(_matching(options.experiments, every, "--experiment", hint))
         kept = kept if narrowed else {}
+    depths = tuple(sorted(set(options.depths)))
     return replace(
         profile,
         cases=tuple(kept.values()),
         estimators=tuple(dict.fromkeys(chosen)),
         experiments=carried_out,
-        device=device,
+        device=options.device,
         tracked_depths=depths or profile.tracked_depths,
         timed_depths=depths or profile.timed_depths,
         torch_depths=profile.torch_depths and (depths or profile.torch_depths),
-        timeout=timeout or profile.timeout,
-        experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
+        timeout=options.timeout or profile.timeout,
+        experiment_timeout=max(options.timeout or 0.0, profile.experiment_timeout),
         # What a user names is measured wherever the user asks.
         limited=tuple(
             each
             for each in profile.limited
-            if not axes.get("algorithms")
-            and (each[1].startswith("!") or not (crosses or each[0] in named))
+            if not options.algorithms
+            and (each[1].startswith("!") or not (options.crosses or each[0] in named))
         ),
     )
 
 
+def _cases(profile: Selection, options: Options, home: Path) -> dict[str, Case]:
+    """Return the cases that options leave of a profile, or make of them, by name."""
+    own = {case.name: case for case in profile.cases}
+    # A published name selects its case also where the options change it, and so give it another
+    # name.
+    published = not options.datasets and all(
+        fnmatch.filter(own, pattern) for pattern in options.cases
+    )
+    kept = _matching(options.cases, own, "--case", "") if published else own
+    if options.crosses:
+        kept = crossed(kept.values(), options, home)
+    if published:
+        return kept
+    hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
+    return _matching(options.cases, kept, "--case", hint)
+
+
 def _matching(
-    patterns: Collection[str], items: dict[str, Any], option: str, hint: str
-) -> dict[str, Any]:
+    patterns: Collection[str], items: dict[str, T], option: str, hint: str
+) -> dict[str, T]:
     """Return the items whose name matches a pattern, all if there is none; each pattern must
     match a name.
     """
@@ -189,14 +182,14 @@ def _named(spec: str) -> str:
     """Return the canonical spec of an estimator that the user names, or refuse one that cannot be
     stored under it.
     """
-    made = names.make_estimator(spec)
+    named = names.canonical("estimators", spec)
     try:
-        made.fingerprint()
-        return names.text(made)
+        named.made.fingerprint()
     except Exception as error:
         raise InvalidArgument(
             f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package"
         ) from error
+    return named
 
 
 def plugins() -> Iterator[str]:
@@ -212,42 +205,12 @@ def plugins() -> Iterator[str]:
                 print(f"plug-in {name} needs arguments: {hint}", file=sys.stderr)
 
 
-def crossed(
-    cases: Collection[Case],
-    home: Path,
-    *,
-    datasets: Sequence[str] = (),
-    algorithms: Sequence[str] = (),
-    losses: Sequence[str] = (),
-    depths: Sequence[int] = (),
-    targets: Sequence[str] = (),
-    seeds: int | None = None,
-    samples: int | None = None,
-) -> dict[str, Case]:
-    """Return a profile's cases by name, with some axes in place of theirs; pairs that do not fit
-    are there, to be reported.
+def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, Case]:
+    """Return cases by name, with the axes that options name in place of theirs; pairs that do not
+    fit are there, to be reported.
 
     A case that the profile has, at whatever depths, keeps its name there. Any other gets one that
-    says what it is.
-
-    Parameters
-    ----------
-    cases : collection of Case
-    home : Path
-        Folder of the results, from which paths in names are seen.
-    datasets, algorithms : sequence of str
-        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that
-        its problem brings.
-    losses : sequence of str
-        Outer losses; without any, a dataset that is named has all of its own.
-    depths : sequence of int
-    targets : sequence of str
-        Targets of the references; without any, ``exact`` where the minimizer is known and sought,
-        else ``limit``.
-    seeds : int, optional
-        Number of seeds: 0 to seeds - 1.
-    samples : int, optional
-        Number of samples of every dataset that has the option ``n_samples``.
+    says what it is; `home` is the folder of the results, from which paths in names are seen.
 
     Raises
     ------
@@ -255,74 +218,93 @@ def crossed(
         If a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has the
         option ``n_samples``.
     """
-    bases = list(cases)
-    if datasets:
-        # A profile of experiments alone has no cases.
-        like = [*cases, *names.list_profiles()["quick"].cases][0]
-        # All are made before the first is drawn: wrong usage shows at once.
-        sized = [_sized(spec, samples) for spec in datasets]
-        bases = [case for dataset in sized for case in _cases_on(dataset, like)]
-    rules = [names.text(names.make_algorithm(spec)) for spec in algorithms]
-    own, drafts = {(case.problem, case.algorithm): case.name for case in cases}, []
-    for case in bases:
-        spec = names.text(_sized(case.dataset, samples)) if samples else case.dataset
-        for rule, loss in product(rules or [case.algorithm], losses or [case.loss]):
-            proximal = names.make_algorithm(rule).thresholding.proximal
-            leads = proximal or {*MINIMIZER_TARGETS}.isdisjoint(case.targets)
-            drafts.append(
-                Case(
-                    case.name,
-                    spec,
-                    rule,
-                    loss,
-                    tuple(range(seeds)) if seeds else case.seeds,
-                    tuple(depths) or case.depths,
-                    tuple(targets) or (case.targets if leads else ("limit",)),
-                    case.dtype,
-                )
-            )
-    chosen = {case.dataset: names.make_dataset(case.dataset) for case in drafts}
-    offered = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
-    for loss in losses:
-        if loss not in offered:
-            hint = f"{names.nearest(loss, offered)}: the datasets here have {', '.join(offered)}"
-            raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
-    if samples and not any(hasattr(dataset, "n_samples") for dataset in chosen.values()):
-        raise InvalidArgument(f"--samples is no option of {', '.join(chosen)}: none has n_samples")
+    drafts = _drafts(cases, options)
+    _check_offered(drafts, options)
+    own = {(case.problem, case.algorithm): case.name for case in cases}
     results: dict[str, Case] = {}
     for case in drafts:
-        name = own.get((case.problem, case.algorithm), "")
-        if not name:
-            made = {case.dataset: chosen[case.dataset], case.algorithm: case.make_algorithm()}
-            parts = [spec_slug(spec, home, names.path_options(each)) for spec, each in made.items()]
-            parts += [case.loss, *targets, *[f"{seeds}_seeds"] * bool(seeds)]
-            name = short("-".join(parts))
+        name = own.get((case.problem, case.algorithm), "") or _made_name(case, options, home)
+        if name in own.values() and (case.problem, case.algorithm) not in own:
             # The profile's name for another case keeps its meaning.
-            name += "-added" if name in own.values() else ""
+            name += "-added"
         results.setdefault(name, replace(case, name=name))
     return results
 
 
-def _sized(spec: str, samples: int | None) -> Any:
+def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
+    """Return the crossed cases, which have the names of those that they come from."""
+    bases = list(cases)
+    if options.datasets:
+        # A profile of experiments alone has no cases.
+        like = [*cases, *names.list_profiles()["quick"].cases][0]
+        # All are made before the first is drawn: wrong usage shows at once.
+        sized = [_sized(spec, options.samples) for spec in options.datasets]
+        bases = [case for dataset in sized for case in _cases_on(dataset, like)]
+    rules: list[str] = [names.canonical("algorithms", spec) for spec in options.algorithms]
+    drafts = []
+    for case in bases:
+        dataset = _sized(case.dataset, options.samples) if options.samples else case.dataset
+        for rule, loss in product(rules or [case.algorithm], options.losses or [case.loss]):
+            proximal = names.make_algorithm(rule).thresholding.proximal
+            leads = proximal or {*MINIMIZER_TARGETS}.isdisjoint(case.targets)
+            draft = replace(
+                case,
+                dataset=dataset,
+                algorithm=rule,
+                loss=loss,
+                seeds=tuple(range(options.seeds)) if options.seeds else case.seeds,
+                depths=options.depths or case.depths,
+                targets=options.targets or (case.targets if leads else ("limit",)),
+            )
+            drafts.append(draft)
+    return drafts
+
+
+def _check_offered(cases: Collection[Case], options: Options) -> None:
+    """Refuse a loss that no dataset of the cases has, and a number of samples that none takes."""
+    chosen = {case.dataset: names.make_dataset(case.dataset) for case in cases}
+    offered = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
+    for loss in options.losses:
+        if loss not in offered:
+            hint = f"{names.nearest(loss, offered)}: the datasets here have {', '.join(offered)}"
+            raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
+    if options.samples and not any(hasattr(dataset, "n_samples") for dataset in chosen.values()):
+        raise InvalidArgument(f"--samples is no option of {', '.join(chosen)}: none has n_samples")
+
+
+def _made_name(case: Case, options: Options, home: Path) -> str:
+    """Return a name for a case that says what it is."""
+    made = names.make_dataset(case.dataset), case.make_algorithm()
+    specs = zip((case.dataset, case.algorithm), made, strict=True)
+    parts = [spec_slug(spec, home, names.path_options(each)) for spec, each in specs]
+    parts += [case.loss, *options.targets]
+    if options.seeds:
+        parts.append(f"{options.seeds}_seeds")
+    return short("-".join(parts))
+
+
+def _sized(spec: str, samples: int | None) -> names.Spec[Dataset]:
     """Return a dataset with the number of samples that is given, if it has such an option."""
-    made = names.make_dataset(spec)
-    return replace(made, n_samples=samples) if samples and hasattr(made, "n_samples") else made
+    made: Any = names.make_dataset(spec)
+    if samples and hasattr(made, "n_samples"):
+        made = replace(made, n_samples=samples)
+    return names.Spec("datasets", names.text(made), made)
 
 
-def _cases_on(made: Any, like: Case) -> list[Case]:
+def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
 
     It is drawn once, so that an empty folder or an unreadable file is refused before anything is
     measured. A dataset of a user's file is drawn twice: a process that draws another problem would
     score it by a wrong reference.
     """
-    spec = names.text(made)
+    made = dataset.made
     try:
         problem = made.problem(made.losses[0])
-        if names.origin(type(made)) and not _alike(problem, made.problem(made.losses[0])):
+        if names.origin(type(made)) and not alike(problem, made.problem(made.losses[0])):
             raise InvalidArgument(
-                f"dataset {spec} gives another problem when it draws again with the same seed: draw"
-                " from a generator that is made with it, such as"
+                f"dataset {dataset} gives another problem when it draws again with the same seed:"
+                " draw from a generator that is made with it, such as"
                 " torch.Generator().manual_seed(seed)"
             )
     except PudleError:
@@ -330,18 +312,18 @@ def _cases_on(made: Any, like: Case) -> list[Case]:
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InvalidArgument(
-            f"dataset {spec} cannot be drawn ({reason}): repair it, or leave it out"
+            f"dataset {dataset} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error
     like = replace(
         like,
-        dataset=spec,
+        dataset=dataset,
         algorithm=problem.default_algorithm,
         targets=(default_target(problem),),
     )
     return [replace(like, loss=loss) for loss in made.losses]
 
 
-def _alike(one: Problem, other: Problem) -> bool:
+def alike(one: Problem, other: Problem) -> bool:
     """Return whether two problems have the same parameter, the same first layer and the same loss
     after it.
     """

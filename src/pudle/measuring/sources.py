@@ -1,7 +1,7 @@
 """Which source files a stored result rests on, and a digest of their contents.
 
-A stored result holds as long as none of these changes: rooms of this package, which this module
-lists and which are taken whole, commands aside; the file of each class that takes part; of a
+A stored result holds as long as none of these changes: rooms of this package, which its kind names
+and which are taken whole, commands aside; the file of each class that takes part; of a
 plug-in, the whole package; and of a user's file, those that it imports from its folder. A report or
 a command is in no room of a score.
 """
@@ -13,46 +13,22 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pudle
 
 from .. import names
 
-#: What gradients and references rest on: rooms of this package, folders or files.
-GRADIENTS = (
-    "algorithms",
-    "data",
-    "estimator",
-    "kernel_choice",
-    "peers",
-    "problems",
-    "references",
-    "streams",
-    "threads",
-    "measuring/case",
-)
-SCORES = (*GRADIENTS, "measuring/measurement", "measuring/scoring")
-#: By kind of result.
-ROOMS = {
-    "reference": GRADIENTS,
-    "score": SCORES,
-    "surface": (*SCORES, "measuring/surfaces"),
-    "cost": (*GRADIENTS, "measuring/costs"),
-    "experiment": (*SCORES, "learning", "measuring/experiment"),
-}
 
-
-def digest(kind: str, *parts: Any) -> str:
+def digest(rooms: tuple[str, ...], *parts: object) -> str:
     """Return a digest of all source files that a result depends on.
 
-    `kind` is one of `ROOMS`, and `parts` are the objects that the result is computed from, such as
-    an estimator and a dataset.
+    `rooms` are folders or files of this package, and `parts` are the objects that the result is
+    computed from, such as an estimator and a dataset.
     """
-    return digest_of_classes(kind, frozenset(cls for part in parts for cls in classes(part)))
+    return digest_of_classes(rooms, frozenset(cls for part in parts for cls in classes(part)))
 
 
-def classes(part: Any) -> Iterator[type]:
+def classes(part: object) -> Iterator[type]:
     """Yield the classes of an object and of the objects in its fields.
 
     A field such as ``optimizer="adam"`` counts as the object that its spec makes.
@@ -66,12 +42,12 @@ def classes(part: Any) -> Iterator[type]:
             yield from classes(value)
 
 
-def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
-    """Return the source files that a kind of result and some classes rest on, by lasting name."""
+def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[str, Path]:
+    """Return the source files that some rooms and classes rest on, by lasting name."""
     root = Path(inspect.getfile(pudle)).parent
     paths = {
         path.relative_to(root).as_posix(): path
-        for room in ROOMS[kind]
+        for room in rooms
         for path in (*root.glob(f"{room}.py"), *(root / room).rglob("*.py"))
         if "command" not in path.stem
     }
@@ -84,8 +60,8 @@ def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
 
 
 @functools.cache
-def digest_of_classes(kind: str, parts: frozenset[type]) -> str:
-    """Return the digest of a kind of result and some classes, until the cache is cleared that of
+def digest_of_classes(rooms: tuple[str, ...], parts: frozenset[type]) -> str:
+    """Return the digest of some rooms and classes, until the cache is cleared that of
     the files as they were at first.
     """
     shown = []
@@ -93,7 +69,7 @@ def digest_of_classes(kind: str, parts: frozenset[type]) -> str:
         # A class without a file, as one typed into an interpreter, has only its name.
         file = names.origin(cls)
         shown.append(f"{names.shown_path(file) if file else cls.__module__}.{cls.__qualname__}")
-    return f"{digest_of(files(kind, parts))} {' '.join(sorted(shown))}"
+    return f"{digest_of(files(rooms, parts))} {' '.join(sorted(shown))}"
 
 
 def digest_of(files: Mapping[str, Path]) -> str:

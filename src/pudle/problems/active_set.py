@@ -41,11 +41,11 @@ def groups_by_size(hessian: Tensor, active: Tensor) -> Groups:
     The largest sizes come first. At most `WORKSPACE` entries of matrices are yielded at once.
     """
     sizes = active.sum(1)
-    for size in torch.unique(sizes).flip(0).tolist():
-        if size:
-            for rows in (sizes == size).nonzero().squeeze(1).split(max(WORKSPACE // size**2, 1)):
-                indices = active[rows].nonzero()[:, 1].reshape(len(rows), size)
-                yield rows, indices, hessian[indices[:, :, None], indices[:, None, :]]
+    different: list[int] = torch.unique(sizes).flip(0).tolist()
+    for size in filter(None, different):
+        for rows in torch.split((sizes == size).nonzero().squeeze(1), max(WORKSPACE // size**2, 1)):
+            indices = active[rows].nonzero()[:, 1].reshape(len(rows), size)
+            yield rows, indices, hessian[indices[:, :, None], indices[:, None, :]]
 
 
 def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> ActiveSystems:
@@ -58,6 +58,8 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     """
     solution = torch.zeros_like(right_hand_side)
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
+    values: Tensor
+    vectors: Tensor
     for rows, indices, matrices in groups_by_size(hessian, active):
         values, vectors = torch.linalg.eigh(matrices)
         cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]
@@ -109,6 +111,6 @@ def solve_by_cholesky(
     for samples in (order[:FIRST_ROUND], order[FIRST_ROUND:]):
         beyond = samples[bounds[samples] > largest]
         for _, _, matrices in groups_by_size(hessian, active[beyond]):
-            values = torch.linalg.eigvalsh(matrices)
+            values: Tensor = torch.linalg.eigvalsh(matrices)
             largest = max(largest, float((values[:, -1] / values[:, 0]).max()))
     return solution, largest, singular

@@ -2,13 +2,11 @@
 with the filters.
 """
 
-import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, fold, pad, pixel_unshuffle, unfold
@@ -17,8 +15,7 @@ from ..errors import InvalidArgument, UnsupportedProblem
 from ..streams import generator
 from ..validation import check_integer
 from .l1 import DictionaryProblem
-from .linearized import Solution, conjugate_gradients
-from .problem import drawn
+from .linearized import Array, Solution, conjugate_gradients
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
 #: L.
@@ -64,7 +61,7 @@ def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
     if _is_slow(images) and torch.is_grad_enabled():
         # What differentiates a convolution in its images is a transposed convolution.
         patches = unfold(images, kernel, padding=padding, stride=stride)
-        return (filters.flatten(1) @ patches).unflatten(2, codes)
+        return (filters.flatten(1) @ patches).reshape(len(images), len(filters), *codes)
     return conv2d(images, filters, stride=stride, padding=padding)
 
 
@@ -129,39 +126,16 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     stride: int = 1
     targets: Tensor | None = None
 
-    axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw filters and images that are not necessarily square."""
-        kernel = random.integers(1, 5, 2)
-        image = kernel + random.integers(0, 6, 2)
-        n, channels, filters = map(int, random.integers(1, [random.choice([6, 6, 300]), 4, 4]))
-        stride = int(random.integers(1, kernel.min() + 1))
-        dictionary = drawn(random, filters, channels, *kernel) * 10 ** random.uniform(-0.5, 0.5)
-        observations = drawn(random, n, channels, *image)
-        targets = observations + 0.3 * drawn(random, n, channels, *image)
-        problem = cls(
-            observations=observations,
-            dictionary=dictionary,
-            targets=targets if random.random() < 0.5 else None,
-            penalty=1.0,
-            stride=stride,
-        )
-        return dataclasses.replace(
-            problem,
-            **problem.drawn_options(random, dictionary, drawn(random, *problem.code_shape)),
-            nonnegative=random.random() < 0.3,
-        )
+    axes = {
+        "observations": "(n, c, H, W)",
+        "dictionary": "(p, c, k, l)",
+        "targets": "(n, c, H, W)",
+        "generating_dictionary": "(p, c, k, l)",
+        "generating_codes": "(n, p, h, w)",
+    }
 
     def _check_sizes(self) -> None:
-        _, channels, *image = self.observations.shape
-        _, filter_channels, *kernel = self.dictionary.shape
-        if filter_channels != channels:
-            raise InvalidArgument(
-                f"dictionary has {filter_channels} channels and observations {channels}: their"
-                " second axes must agree"
-            )
+        image, kernel = self.observations.shape[2:], self.dictionary.shape[2:]
         if image[0] < kernel[0] or image[1] < kernel[1]:
             raise InvalidArgument(
                 f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x"
@@ -172,6 +146,8 @@ class ConvolutionalSparseCoding(DictionaryProblem):
                 f"stride={self.stride} leaves pixels that no filter reaches: give at most"
                 f" {min(kernel)}, the filters' size"
             )
+        if self.generating_codes is not None:
+            self.check_codes("generating_codes", self.generating_codes)
 
     @functools.cached_property
     def geometry(self) -> Geometry:
@@ -214,24 +190,20 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             return values.flatten(1)
 
         if size <= MAX_DENSE:
-            largest = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))[-1]
-        else:
-            operator = LinearOperator(
-                (size, size),
-                matvec=lambda vector: square(torch.as_tensor(vector)).tolist()[0],
-                dtype=float,
-            )
-            # Random, because filters of zero mean nearly cancel a constant image.
-            start = generator(0, "curvature of a convolution").standard_normal(size)
-            (largest,) = eigsh(
-                operator,
-                1,
-                which="LA",
-                v0=start,
-                tol=LIPSCHITZ_TOLERANCE,
-                return_eigenvectors=False,
-            )
-        return float(largest) + self.l2_penalty
+            values: Tensor = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))
+            return float(values[-1]) + self.l2_penalty
+
+        def matvec(vector: Array) -> list[float]:
+            image: list[list[float]] = square(torch.as_tensor(vector)).tolist()
+            return image[0]
+
+        operator = LinearOperator((size, size), matvec=matvec, dtype=float)
+        # Random, because filters of zero mean nearly cancel a constant image.
+        start = generator(0, "curvature of a convolution").standard_normal(size)
+        largest: Array = eigsh(
+            operator, 1, which="LA", v0=start, tol=LIPSCHITZ_TOLERANCE, return_eigenvectors=False
+        )
+        return float(largest[0]) + self.l2_penalty
 
     @functools.cached_property
     def lipschitz_bound(self) -> float:
@@ -257,10 +229,12 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         phases = pixel_unshuffle(blocks, stride)
         # Eight frequencies per degree: the bound is at most 17 % too large.
         grid = [8 * max(taps - 1, 1) for taps in (down, across)]
-        transform = torch.fft.rfft2(phases, s=grid).permute(2, 3, 1, 0)
+        spectrum: Tensor = torch.fft.rfft2(phases, s=grid)
+        transform = spectrum.permute(2, 3, 1, 0)
         if p < phases.shape[1]:
             transform = transform.mH
-        largest = float(torch.linalg.eigvalsh(transform @ transform.mH)[..., -1].max())
+        values: Tensor = torch.linalg.eigvalsh(transform @ transform.mH)
+        largest = float(values[..., -1].max())
         for taps, samples in zip((down, across), grid, strict=True):
             largest /= math.cos(math.pi * (taps - 1) / samples)
         return largest + self.l2_penalty
@@ -362,14 +336,6 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
 
     parameter = "theta"
 
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        problem: Any = super().specimen(random)
-        factors = np.exp(0.3 * random.standard_normal(len(problem.dictionary)))
-        return dataclasses.replace(
-            problem, penalty=problem.penalty.flatten() * torch.tensor(factors)
-        )
-
     def _check_penalty(self) -> Tensor:
         return self._penalty_of_each("filter", len(self.dictionary)).reshape(-1, 1, 1)
 
@@ -383,4 +349,4 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
         return {"dictionary": self.dictionary_of(theta), "penalty": theta[:, -1, None, None].exp()}
 
     def dictionary_of(self, theta: Tensor) -> Tensor:
-        return theta[:, :-1].unflatten(1, self.dictionary.shape[1:])
+        return theta[:, :-1].reshape(self.dictionary.shape)

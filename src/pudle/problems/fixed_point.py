@@ -4,16 +4,15 @@ both.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..validation import check_alike, check_scalar, check_tensor
-from .linearized import Solution
-from .problem import Problem, drawn, drawn_sizes
+from .linearized import Solution, norm
+from .problem import Problem
 
 #: A state as the user's functions see it.
 UserState = Any
@@ -87,70 +86,29 @@ class FixedPoint(Problem):
     def __post_init__(self) -> None:
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in ("step", "loss", "solution"):
-            function = getattr(self, name)
+            function: object = getattr(self, name)
             if not callable(function) and (name, function) != ("solution", None):
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
-        named = isinstance(self.initial, Mapping)
         initial = {}
         for name, value in _parts(self.initial).items():
-            text = f"initial[{name!r}]" if named else "initial"
+            text = f"initial[{name!r}]" if name else "initial"
             initial[name] = check_tensor(text, value, None)
             check_alike(text, initial[name], "theta", self.theta)
         if not initial:
             raise InvalidArgument("initial is empty: give at least one tensor")
+        named = isinstance(self.initial, Mapping)
         object.__setattr__(self, "initial", initial if named else initial[""])
 
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw a step that couples all entries of a state of any form, with a Jacobian that is not
-        symmetric, and a cubic loss.
-        """
-        (n, k), shape = drawn_sizes(random, 9, 6), drawn_sizes(random, 9, 6)
-        # Some contract slowly, some have large states, and some states stay zero.
-        pull, size = map(
-            float, random.choice([(0.4, 1.0), (0.49999, 0.02), (0.4, 0.0)], p=[0.5, 0.3, 0.2])
-        )
-        if random.random() < 0.4:
-            n, k = 30, 21
-
-        def sized(*shape: int) -> Tensor:
-            return size * drawn(random, *shape)
-
-        forms: list[UserState] = [
-            sized(n, k),
-            sized(k, 2, n),
-            sized(k),
-            # So many that a set of the names has their order by chance alone.
-            {name: sized(k) for name in ("velocity", "mass", "angle", "charge")}
-            | {"position": sized(n, k)},
-        ]
-        theta = sized(*shape[: random.integers(4)])
-        unit = float(random.choice([1, 1e-9]))
-
-        def flat(state: UserState) -> Tensor:
-            return torch.cat([part.flatten() for part in _parts(state).values()])
-
-        def step(state: UserState, theta: Tensor) -> UserState:
-            entries, shifts = flat(state), inputs.to(theta) @ theta.flatten()
-            moved = (pull * (entries + entries.roll(1)) + shifts).tanh()
-            return problem.unpack(moved.reshape(problem.code_shape))
-
-        def loss(state: UserState, theta: Tensor) -> Tensor:
-            seen = flat(state)[: len(inputs) - unseen]
-            return unit * (((seen + 0.5) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
-
-        problem = cls(theta, step, loss, forms[random.integers(4)])
-        inputs = drawn(random, len(flat(problem.initial)), theta.numel())
-        # Sometimes theta reaches what the loss sees a layer later.
-        unseen = len(inputs) // 2 * int(random.integers(2))
-        inputs[: unseen and -unseen] = 0
-        return problem
+    @property
+    def _initial(self) -> dict[str, Tensor]:
+        """The parts of the initial state by their names."""
+        return {"": self.initial} if isinstance(self.initial, Tensor) else dict(self.initial)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
         if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
             return tuple(self.initial.shape)
-        return 1, sum(tensor.numel() for tensor in _parts(self.initial).values())
+        return 1, sum(tensor.numel() for tensor in self._initial.values())
 
     def initial_codes(self) -> Tensor:
         return self.pack(self.initial).detach()
@@ -159,38 +117,40 @@ class FixedPoint(Problem):
         """Return a state as codes; refuse one that differs from the initial state in names, shapes
         or dtype.
         """
-        parts, initial = _parts(state), _parts(self.initial)
+        parts, initial, tensors = _parts(state), self._initial, []
         if list(parts) != list(initial):
             raise InvalidArgument(
                 f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
                 " its like"
             )
-        for name, tensor in parts.items():
-            due = initial[name].shape, self.theta.dtype
-            if not isinstance(tensor, Tensor) or (tensor.shape, tensor.dtype) != due:
+        for name, part in parts.items():
+            shape, dtype = initial[name].shape, self.theta.dtype
+            if not isinstance(part, Tensor) or (part.shape, part.dtype) != (shape, dtype):
                 raise InvalidArgument(
                     f"the step or the solution returns a state{f'[{name!r}]' if name else ''} as"
-                    f" {_kind(tensor)} where {tuple(due[0])} of {due[1]} is due: keep the shape,"
-                    " and convert data with .to(theta)"
+                    f" {_kind(part)} where {tuple(shape)} of {dtype} is due: keep the shape, and"
+                    " convert data with .to(theta)"
                 )
+            tensors.append(part.reshape(1, -1))
         if isinstance(state, Tensor) and state.shape == self.code_shape:
             return state
-        return torch.cat([tensor.reshape(1, -1) for tensor in parts.values()], 1)
+        return torch.cat(tensors, 1)
 
     def unpack(self, codes: Tensor) -> UserState:
         """Return codes as a state: a tensor, or a mapping from names to tensors."""
         if isinstance(self.initial, Tensor):
             return codes.reshape(self.initial.shape)
-        cut = codes.split([tensor.numel() for tensor in self.initial.values()], 1)
+        parts = self.initial.items()
+        cut = torch.split(codes, [tensor.numel() for _, tensor in parts], 1)
         return {
             name: part.reshape(tensor.shape)
-            for (name, tensor), part in zip(self.initial.items(), cut, strict=True)
+            for (name, tensor), part in zip(parts, cut, strict=True)
         }
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
         version = codes._version
-        after = self.pack(self._called("step", codes))
+        after = self.pack(self._called("step", self.step, codes))
         if codes._version != version:
             raise InvalidArgument(
                 "step changes the state that it is given in place: return a new one, e.g. z + d,"
@@ -199,14 +159,16 @@ class FixedPoint(Problem):
         return after
 
     def outer_loss(self, codes: Tensor) -> Tensor:
-        return check_scalar("loss", self._called("loss", codes))
+        return check_scalar("loss", self._called("loss", self.loss, codes))
 
-    def _called(self, name: str, codes: Tensor) -> Any:
+    def _called(
+        self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor
+    ) -> UserState:
         """Call a user's function; a clash of dtypes, which references in float64 run into first, is
         refused with the remedy.
         """
         try:
-            return getattr(self, name)(self.unpack(codes), self.theta)
+            return function(self.unpack(codes), self.theta)
         except RuntimeError as error:
             if "dtype" not in str(error) and "same type" not in str(error):
                 raise
@@ -237,9 +199,9 @@ class FixedPoint(Problem):
         """
         solution, diagnostics = self.linearized(codes).solve(right_hand_side)
         # The derivative of a loss that is stationary there is rounding, which has no solution.
-        norm, size = float(right_hand_side.norm()), float(self.outer_loss(codes).detach().abs())
+        right, size = norm(right_hand_side), float(self.outer_loss(codes).detach().abs())
         residual = diagnostics["largest_relative_residual"]
-        residual *= norm / (max(norm, size / (float(codes.norm()) or 1.0)) or 1.0)
+        residual *= right / (max(right, size / (norm(codes) or 1.0)) or 1.0)
         diagnostics["largest_relative_residual"] = residual
         if not residual <= torch.finfo(codes.dtype).eps ** 0.5:
             raise UnsupportedProblem(
@@ -252,14 +214,16 @@ class FixedPoint(Problem):
 
     def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         # Of a state that has converged no more is left than rounding, which may have no solution.
-        rounding = torch.finfo(codes.dtype).eps * float(codes.norm())
+        rounding = torch.finfo(codes.dtype).eps * norm(codes)
         return self.linearized(codes).solve(right_hand_side, transposed=False, negligible=rounding)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise UnsupportedProblem(
-            "FixedPoint lacks an inner objective, its Lipschitz constant and its proximal map,"
-            " because it is given by its step: run it with pudle.Iteration(), and differentiate it"
-            " with backprop, analytic or another estimator that needs no more than the step"
+        raise UnsupportedProblem.lacking(
+            "a proximal gradient layer",
+            "an inner objective, its Lipschitz constant and its proximal map",
+            "a FixedPoint, which is given by its step",
+            "run it with pudle.Iteration(), and differentiate it with backprop, analytic or another"
+            " estimator that needs no more than the step",
         )
 
     smooth_gradient = prox = _refuse
@@ -269,12 +233,12 @@ class FixedPoint(Problem):
         self._refuse()
 
 
-def _parts(state: UserState) -> dict[str, Any]:
+def _parts(state: UserState) -> dict[str, object]:
     """Return the parts of a state by their names; of one tensor the name is empty."""
     return dict(state) if isinstance(state, Mapping) else {"": state}
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
     if isinstance(value, Mapping):

@@ -2,13 +2,12 @@
 with a matrix, sparse coding in a dense dictionary and the choice of the lasso's penalty.
 """
 
-import dataclasses
 import functools
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from ..validation import (
 )
 from .active_set import solve_by_cholesky
 from .linearized import Solution
-from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
+from .problem import Problem, ThresholdingRule
 
 
 class L1Problem(Problem):
@@ -98,18 +97,21 @@ class DenseL1Problem(L1Problem):
     @functools.cached_property
     @single_thread()
     def lipschitz_constant(self) -> float:
-        return float(torch.linalg.eigvalsh(self._smaller_gram())[-1]) + self.l2_penalty
+        values: Tensor = torch.linalg.eigvalsh(self._smaller_gram())
+        return float(values[-1]) + self.l2_penalty
 
     @single_thread()
     def is_lipschitz(self, constant: float) -> bool:
-        computed = vars(self)
-        if "lipschitz_constant" in computed or computed.get("_certified") == constant:
-            return computed.get("lipschitz_constant", constant) <= constant
+        computed: dict[str, object] = vars(self)
+        if "lipschitz_constant" in computed:
+            return self.lipschitz_constant <= constant
+        if computed.get("_certified") == constant:
+            return True
         # ``c I - A A^T`` has a Cholesky factor if all eigenvalues are below c: ten times cheaper
         # than the eigenvalues.
         gram = self._smaller_gram().neg_()
         gram.diagonal().add_(constant - self.l2_penalty)
-        certified = not torch.linalg.cholesky_ex(gram).info
+        certified = not int(torch.linalg.cholesky_ex(gram).info)
         if certified:
             computed["_certified"] = constant
         return certified
@@ -164,8 +166,8 @@ class DictionaryProblem(L1Problem):
 
     parameter = "dictionary"
     per_sample = ("observations", "targets", "generating_codes")
-    #: Axes of the observations, of the dictionary and of the codes, for error texts.
-    axes: ClassVar[tuple[str, str, str]]
+    #: Axes of the fields that hold tensors.
+    axes: ClassVar[Mapping[str, str]]
 
     def dictionary_of(self, theta: Tensor) -> Tensor:
         """Return the dictionary within a value of the parameter, as a view; here it is the whole
@@ -183,18 +185,8 @@ class DictionaryProblem(L1Problem):
             return LOSSES[self.loss](self, codes)
         return check_scalar("loss", self.loss(codes, self.theta))
 
-    def drawn_options(
-        self, random: np.random.Generator, dictionary: Tensor, codes: Tensor
-    ) -> dict[str, Any]:
-        """Draw a penalty, a share of the largest useful one, an l2_penalty, a share of L, and
-        whether the generating dictionary and codes are given.
-        """
-        largest = float(self.smooth_gradient(self.initial_codes()).abs().max())
-        options: dict[str, Any] = {"penalty": largest * 10 ** random.uniform(-2.5, -0.2)}
-        if random.random() < 0.4:
-            options["l2_penalty"] = self.lipschitz_constant * random.uniform(0.01, 0.5)
-        truth = {"generating_dictionary": dictionary, "generating_codes": codes}
-        return options | {name: each for name, each in truth.items() if random.random() < 0.4}
+    def _check_sizes(self) -> None:
+        """Refuse sizes that letters alone do not tell to be wrong; there are none here."""
 
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)
@@ -203,10 +195,10 @@ class DictionaryProblem(L1Problem):
         """Return one penalty for each part of the dictionary, shape (count,), from one number or
         from a tensor.
         """
-        penalty: Any = self.penalty
-        if isinstance(penalty, Real):
-            penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
-        penalty = check_tensor("penalty", penalty, None).flatten()
+        given: object = self.penalty
+        if isinstance(given, Real):
+            given = self.dictionary.new_tensor(check_positive("penalty", given))
+        penalty = check_tensor("penalty", given, None).flatten()
         check_alike("penalty", penalty, "dictionary", self.dictionary)
         if len(penalty) not in (1, count) or not (penalty > 0).all():
             raise InvalidArgument(
@@ -216,27 +208,14 @@ class DictionaryProblem(L1Problem):
         return penalty.expand(count)
 
     def __post_init__(self) -> None:
-        x = self._convert("observations", self.axes[0])
-        d = self._convert("dictionary", self.axes[1])
-        self._check_sizes()
-        check_nonzero("dictionary", d)
+        self._convert(**self.axes)
+        check_nonzero("dictionary", self.dictionary)
         object.__setattr__(self, "penalty", self._check_penalty())
         l2_penalty = check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
         object.__setattr__(self, "l2_penalty", l2_penalty)
         if not callable(self.loss):
             check_choice("loss", self.loss, LOSSES)
-        shapes = {
-            "targets": tuple(x.shape),
-            "generating_dictionary": tuple(d.shape),
-            "generating_codes": self.code_shape,
-        }
-        for (name, shape), axes in zip(shapes.items(), self.axes, strict=True):
-            if getattr(self, name) is not None:
-                self._convert(name, axes, shape)
-
-    @abstractmethod
-    def _check_sizes(self) -> None:
-        """Refuse observations and a dictionary that do not fit each other."""
+        self._check_sizes()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -282,46 +261,12 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     Zou and Hastie, "Regularization and variable selection via the elastic net", JRSS B 2005.
     """
 
-    axes = "(n, m)", "(m, p)", "(n, p)"
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw mostly few samples, sometimes thousands, or hundreds of atoms or features."""
-        n, m, p = drawn_sizes(random, 40, 10, 14)
-        if (extreme := random.random()) < 0.15:
-            n, (m, p) = int(300 * 100 ** random.random() ** 0.5), random.integers(2, (6, 12))
-        elif extreme < 0.3:
-            n, p = int(random.integers(1, 4)), int(60 * 6 ** random.random())
-            m, p = map(int, random.permutation([4500 / p * random.uniform(0.3, 1), p]))
-        nonnegative = random.random() < 0.3
-        # Atoms have norms of all magnitudes, and differ in them.
-        atoms = drawn(random, m, p) * 10 ** random.uniform(-1.3, 0.7)
-        codes = drawn(random, n, p) * torch.tensor(random.random((n, p)) < 0.3)
-        codes = codes.abs() if nonnegative else codes
-        # Often in usual units, sometimes in any.
-        unit = 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 1, 5]))
-        x = unit * (codes @ atoms.T + 0.1 * drawn(random, n, m))
-        if n > 1 and random.random() < 0.3:
-            # A sample counts for nothing, or much.
-            x[-1] *= random.choice([0, 10])
-        problem = cls(
-            observations=x,
-            dictionary=atoms * (1 + 0.1 * drawn(random, m, p)),
-            penalty=1.0,
-            nonnegative=nonnegative,
-        )
-        options = problem.drawn_options(random, atoms, codes)
-        if random.random() < 0.3:
-            options["penalty"] *= torch.tensor(random.uniform(0.3, 2, p))
-        return dataclasses.replace(problem, **options)
-
-    def _check_sizes(self) -> None:
-        x, d = tuple(self.observations.shape), tuple(self.dictionary.shape)
-        if d[0] != x[1]:
-            raise InvalidArgument(
-                f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as"
-                f" observations has columns ({x[1]}); atoms are columns, samples are rows"
-            )
+    axes = {
+        "observations": "(n, m)",
+        "dictionary": "(m, p)",
+        "generating_dictionary": "(m, p)",
+        "generating_codes": "(n, p)",
+    }
 
     def _check_penalty(self) -> float | Tensor:
         if isinstance(self.penalty, Tensor | np.ndarray):
@@ -383,58 +328,25 @@ class PenaltySelection(DenseL1Problem):
     loss: ClassVar[str] = "held_out"
 
     def __post_init__(self) -> None:
-        axes = {
-            "observations": "(n, m)",
-            "design": "(m, p)",
-            "held_out_observations": "(n, m2)",
-            "held_out_design": "(m2, p)",
-        }
-        (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (
-            self._convert(*item).shape for item in axes.items()
-        )
-        check_nonzero("design", self.design)
+        self._convert(observations="(n, m)")
         theta = torch.as_tensor(self.log_penalty)
         if theta.ndim == 0 and theta is not self.log_penalty:
             # A Python number stands for a scalar tensor of the problem's dtype.
             object.__setattr__(self, "log_penalty", theta.to(self.observations))
-        theta = self._convert("log_penalty", "(p,)" if theta.ndim else "()")
-        weights = theta.detach().exp()
+        self._convert(
+            observations="(n, m)",
+            design="(m, p)",
+            held_out_observations="(n, m2)",
+            held_out_design="(m2, p)",
+            log_penalty="(p,)" if theta.ndim else "()",
+        )
+        check_nonzero("design", self.design)
+        weights = self.penalty.detach()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(
                 "log_penalty has entries whose exponential is zero or infinite: give the natural"
                 " logarithm of the penalty"
             )
-        if rows != m or held_out != (n, held_out_rows) or held_out_p != p:
-            given = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in axes)
-            raise InvalidArgument(
-                f"shapes do not fit: {given}; give (n, m), (m, p), (n, m2) and (m2, p)"
-            )
-        if theta.ndim and len(theta) != p:
-            raise InvalidArgument(
-                f"log_penalty has shape {tuple(theta.shape)}: give one number for all entries of a"
-                f" code, or ({p},), one for each"
-            )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw regressions with one penalty for each entry of the codes, or one for all."""
-        n, m, p, held_out = drawn_sizes(random, 30, 12, 9, 6)
-        # Of whole blocks one sample is left, which counts for much.
-        n = random.choice([n, n, 257])
-        designs = drawn(random, m + held_out, p)
-        designs *= 10 ** (random.uniform(-1, 1) * random.choice([1, 1, 5]))
-        data = drawn(random, n, m + held_out)
-        data[-1] *= random.choice([1, 10])
-        largest = np.abs(data[:, :m].numpy() @ designs[:m].numpy()).max()
-        penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * drawn(random, p)
-        return cls(
-            observations=data[:, :m],
-            design=designs[:m],
-            log_penalty=penalty if random.random() < 0.6 else penalty[0],
-            held_out_observations=data[:, m:],
-            held_out_design=designs[m:],
-            nonnegative=random.random() < 0.3,
-        )
 
     @property
     def penalty(self) -> Tensor:  # type: ignore[override]  # a field in other problems

@@ -3,10 +3,12 @@ symmetric or not, and many symmetric ones at once, by conjugate gradients.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,8 +22,9 @@ MAX_DENSE = 256
 RESTART, MAX_RESTARTS, HELP = 100, 20, 0.9
 
 Product = Callable[[Tensor], Tensor]
-#: The solution of a linear system, and diagnostics of it by name.
-Solution = tuple[Tensor, dict[str, Any]]
+Array = npt.NDArray[np.float64]
+#: The solution of a linear system, and numbers about it by name.
+Solution = tuple[Tensor, dict[str, float]]
 
 
 class Linearized:
@@ -40,10 +43,15 @@ class Linearized:
         Where it is linearized.
     joint : bool
         Whether all samples form one system.
+    known_symmetric : bool
+        Whether A is known to be symmetric.
     """
 
-    def __init__(self, function: Product, codes: Tensor, *, joint: bool) -> None:
+    def __init__(
+        self, function: Product, codes: Tensor, *, joint: bool, known_symmetric: bool = False
+    ) -> None:
         self.shape, self.like = codes.shape, codes.detach()
+        self._known_symmetric = known_symmetric
         self.rows = 1 if joint else len(codes)
         self.products = 0
         self._function = function
@@ -69,10 +77,11 @@ class Linearized:
             If torch cannot differentiate the map twice.
         """
         if not self._twice_differentiable:
-            raise UnsupportedProblem(
-                "the product of a Jacobian with a vector needs a step that torch can differentiate"
-                " twice, which this one is not: use analytic or fixed_point, which need the"
-                " transposed product alone"
+            raise UnsupportedProblem.lacking(
+                "the product of a Jacobian with a vector",
+                "a step that torch can differentiate twice",
+                "this one",
+                "use analytic or fixed_point, which need the transposed product alone",
             )
         return self._product(vectors)
 
@@ -96,22 +105,25 @@ class Linearized:
         except RuntimeError:
             return False
 
-    def is_symmetric(self) -> bool:
-        """Return whether A looks symmetric."""
-        return self._is_transpose(self.transposed, "symmetry of a Jacobian")
+    @functools.cached_property
+    def symmetric(self) -> bool:
+        """Whether A is known to be symmetric, or looks so."""
+        purpose = "symmetry of a Jacobian"
+        return self._known_symmetric or self._is_transpose(self.transposed, purpose)
 
     def _is_transpose(self, product: Product, purpose: str) -> bool:
         """Return whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
         u, w = self._random(purpose)
         image_w, image_u = product(w), self.transposed(u)
-        size = u.norm() * image_w.norm() + w.norm() * image_u.norm()
-        rounding = self._rounding / self.like.numel() ** 0.5
+        size = norm(u) * norm(image_w) + norm(w) * norm(image_u)
+        rounding = self._rounding / math.sqrt(self.like.numel())
         return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
-    def _random(self, purpose: str) -> Tensor:
+    def _random(self, purpose: str) -> tuple[Tensor, Tensor]:
         """Return two random vectors."""
-        drawn = streams.generator(0, purpose).standard_normal((2, *self.shape))
-        return torch.as_tensor(drawn).to(self.like)
+        drawn: Array = streams.generator(0, purpose).standard_normal((2, *self.shape))
+        vectors = torch.as_tensor(drawn).to(self.like)
+        return vectors[0], vectors[1]
 
     def solve(
         self, right_hand_side: Tensor, *, transposed: bool = True, negligible: float = 0.0
@@ -128,36 +140,38 @@ class Linearized:
             solution, ``condition_number``, of a singular matrix that on its range, for GMRES the
             lower estimate ``|A^T| |v| / |r|``, and ``vector_products``.
         """
-        norm = float(right_hand_side.norm())
+        size = norm(right_hand_side)
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
-        if norm and self.like.numel() <= MAX_DENSE:
+        if size and self.like.numel() <= MAX_DENSE:
             matrix, right = self.matrix.T if transposed else self.matrix, right_hand_side.ravel()
-            values = torch.linalg.svdvals(matrix)
+            values: Tensor = torch.linalg.svdvals(matrix)
             rank = int((values > self._rounding * values[0]).sum())
             condition = float(values[0] / values[rank - 1])
             singular = rank < len(matrix)
             if singular:
-                flat = torch.linalg.pinv(matrix, rtol=self._rounding) @ right
+                inverse: Tensor = torch.linalg.pinv(matrix, rtol=self._rounding)
+                flat = inverse @ right
             else:
                 flat = torch.linalg.solve(matrix, right)
-            solution, residual = flat.reshape(self.shape), float((matrix @ flat - right).norm())
-        elif norm > negligible:
+            solution, residual = flat.reshape(self.shape), norm(matrix @ flat - right)
+        elif size > negligible:
             apply = self.transposed if transposed else self.product
             solution = self._gmres(apply, right_hand_side, negligible)
-            condition = max(1.0, float(solution.norm()) / norm * self.norm_estimate)
-            residual = float((apply(solution) - right_hand_side).norm())
+            condition = max(1.0, norm(solution) / size * self.norm_estimate)
+            residual = norm(apply(solution) - right_hand_side)
         return solution, {
             "solves": 1,
             "singular": int(singular),
             "condition_number": condition,
-            "largest_relative_residual": residual / norm if norm else 0.0,
+            "largest_relative_residual": residual / size if size else 0.0,
             "vector_products": self.products,
         }
 
     @property
     def _rounding(self) -> float:
         """What counts as zero, relative to the largest singular value or eigenvalue of A."""
-        return torch.finfo(self.like.dtype).eps ** 0.75
+        rounding: float = torch.finfo(self.like.dtype).eps ** 0.75
+        return rounding
 
     @functools.cached_property
     def matrix(self) -> Tensor:
@@ -168,8 +182,8 @@ class Linearized:
     @functools.cached_property
     def norm_estimate(self) -> float:
         """``|A^T w| / |w|`` for a random w: the size of A, never above its norm."""
-        random = self._random("norm of a Jacobian")[0]
-        return float(self.transposed(random).norm() / random.norm())
+        random, _ = self._random("norm of a Jacobian")
+        return norm(self.transposed(random)) / norm(random)
 
     def spectral_radius(self) -> float | None:
         """Return the largest modulus of the eigenvalues of ``I - A`` other than one; None where no
@@ -177,7 +191,7 @@ class Linearized:
         """
         if self.like.numel() > MAX_DENSE:
             return None
-        values = torch.linalg.eigvals(self.matrix)
+        values: Tensor = torch.linalg.eigvals(self.matrix)
         zero = values.abs() <= self._rounding * values.abs().max()
         return float(torch.where(zero, 0, 1 - values).abs().max())
 
@@ -185,31 +199,35 @@ class Linearized:
         """Return the solution by restarted GMRES, which goes on while a restart helps."""
         from scipy.sparse.linalg import LinearOperator, gmres  # slow to import
 
-        def flat(tensor: Tensor) -> Any:
+        def flat(tensor: Tensor) -> Array:
             return tensor.detach().cpu().double().numpy().ravel()
 
-        def tensor_of(vector: Any) -> Tensor:
+        def tensor_of(vector: Array) -> Tensor:
             return torch.as_tensor(vector.reshape(self.shape)).to(self.like)
 
+        def matvec(vector: Array) -> Array:
+            return flat(apply(tensor_of(vector)))
+
         size = self.like.numel()
-        operator = LinearOperator(
-            (size, size), matvec=lambda vector: flat(apply(tensor_of(vector))), dtype=float
-        )
-        stop = max(
-            10 * torch.finfo(self.like.dtype).eps * float(right_hand_side.norm()), negligible
-        )
+        operator = LinearOperator((size, size), matvec=matvec, dtype=float)
+        stop = max(10 * torch.finfo(self.like.dtype).eps * norm(right_hand_side), negligible)
         solution, residual = torch.zeros_like(right_hand_side), right_hand_side
         for _ in range(MAX_RESTARTS):
-            change, _ = gmres(
+            change: Array = gmres(
                 operator, flat(residual), restart=min(RESTART, size), maxiter=1, rtol=0, atol=stop
-            )
+            )[0]
             better = solution + tensor_of(change)
             left = right_hand_side - apply(better)
-            if not left.norm() < HELP * residual.norm():
+            if not norm(left) < HELP * norm(residual):
                 # What is left has no solution: it may be rounding.
                 break
             solution, residual = better, left
         return solution
+
+
+def norm(tensor: Tensor) -> float:
+    """Return the Euclidean norm of all entries."""
+    return float(tensor.norm())
 
 
 def check_recording() -> None:
@@ -264,13 +282,15 @@ class KrylovSolution(NamedTuple):
         from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only needed here
 
         conditions = torch.ones(len(self.lengths), dtype=torch.float64)
-        arrays = (each.double().cpu().numpy() for each in (self.lengths, self.ratios))
-        for sample, (a, b) in enumerate(zip(*arrays, strict=True)):
-            a, b = a[a > 0], b[: max(np.count_nonzero(a) - 1, 0)]
+        lengths: Array = self.lengths.double().cpu().numpy()
+        ratios: Array = self.ratios.double().cpu().numpy()
+        for sample in range(len(lengths)):
+            a: Array = lengths[sample][lengths[sample] > 0]
+            b: Array = ratios[sample][: max(len(a) - 1, 0)]
             if len(a):
                 diagonal = 1 / a
                 diagonal[1:] += b / a[:-1]
-                values = eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])
+                values: Array = eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])
                 conditions[sample] = values[-1] / values[0]
         return conditions.to(self.solution)
 
@@ -283,23 +303,26 @@ def conjugate_gradients(
     tolerance: float,
     iterations: int,
     flat: float,
+    joint: bool = False,
 ) -> KrylovSolution:
     """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero
     outside the active set S.
 
-    `product` multiplies each sample by its symmetric positive semi-definite H. All tensors have the
-    codes' shape. A sample stops when its residual is at most `tolerance` times r, at a direction in
-    which the curvature of H is at most `flat`, where H is singular, or after `iterations`.
+    `product` multiplies each sample by its symmetric positive semi-definite H; all samples are one
+    if `joint`. All tensors have the codes' shape. A sample stops when its residual is at most
+    `tolerance` times r, at a direction in which the curvature of H is at most `flat`, where H is
+    singular, or after `iterations`.
     """
+    rows = 1 if joint else len(active)
 
     def restricted(vectors: Tensor) -> Tensor:
-        return torch.where(active, product(vectors.reshape(active.shape)), 0).flatten(1)
+        return torch.where(active, product(vectors.reshape(active.shape)), 0).reshape(rows, -1)
 
     def squared_norm(vectors: Tensor) -> Tensor:
         return vectors.square().sum(1, keepdim=True)
 
-    right = torch.where(active, right, 0).flatten(1)
-    scale = right.norm(dim=1, keepdim=True)
+    right = torch.where(active, right, 0).reshape(rows, -1)
+    scale: Tensor = right.norm(dim=1, keepdim=True)
     # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
     right = right / torch.where(scale > 0, scale, 1)
     best = solution = torch.zeros_like(right)
@@ -324,9 +347,10 @@ def conjugate_gradients(
         lengths.append(length)
         ratios.append(ratio)
         running = running & (squared > tolerance**2)
+    left: Tensor = (right - restricted(best)).norm(dim=1)
     return KrylovSolution(
         solution=(scale * best).reshape(active.shape),
-        residuals=(right - restricted(best)).norm(dim=1),
+        residuals=left,
         converged=(best_squared <= tolerance**2).squeeze(1),
         iterations=len(lengths) - 1,
         lengths=torch.cat(lengths, 1),

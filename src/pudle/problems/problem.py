@@ -3,12 +3,11 @@ and an outer loss.
 """
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..described import described
@@ -21,28 +20,15 @@ from .linearized import Linearized, Solution
 ThresholdingRule = Callable[[Tensor, float | Tensor, int, bool], Tensor]
 
 
-def drawn_sizes(random: np.random.Generator, *largest: int) -> list[int]:
-    """Draw sizes: often 1, or else of any magnitude; sometimes one is that of another."""
-    sizes = [1 if random.random() < 0.2 else int(each ** random.random() + 0.5) for each in largest]
-    if random.random() < 0.3:
-        first, second = random.permutation(len(sizes))[:2]
-        sizes[first] = sizes[second] = min(sizes[first], sizes[second])
-    return sizes
-
-
-def drawn(random: np.random.Generator, *shape: int) -> Tensor:
-    """Draw a tensor of standard normal numbers."""
-    return torch.tensor(random.standard_normal(shape))
-
-
 class _FieldNamedByParameter:
     """An attribute that a field of the same name takes the place of."""
 
-    def __get__(self, problem: Any, owner: type) -> Tensor:
+    def __get__(self, problem: "Problem | None", owner: type) -> Tensor:
         if problem is None:
             # A dataclass takes an attribute of the class for the default of a field.
             raise AttributeError("theta belongs to an object")
-        return getattr(problem, problem.parameter)
+        theta: Tensor = getattr(problem, problem.parameter)
+        return theta
 
 
 class Problem(ABC):
@@ -82,11 +68,6 @@ class Problem(ABC):
 
     #: Outer parameter: gradients are taken with respect to it.
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        """Draw a problem of any size and with any options, for `pudle check`."""
-        raise NotImplementedError(f"{cls.__name__} brings no specimen")
 
     def with_theta(self, theta: Tensor) -> Self:
         """Return a copy at another value of the parameter.
@@ -209,7 +190,9 @@ class Problem(ABC):
 
     def linearized(self, codes: Tensor) -> Linearized:
         """Return the derivative of `stationarity` in the codes, by products with vectors."""
-        return Linearized(self.stationarity, codes, joint=self.joint)
+        return Linearized(
+            self.stationarity, codes, joint=self.joint, known_symmetric=self.symmetric
+        )
 
     def piece(self, codes: Tensor) -> Tensor:
         """Return what is constant where the penalty is smooth: the active set, and its signs for
@@ -221,17 +204,34 @@ class Problem(ABC):
         """Return all-zero codes with the parameter's dtype and device."""
         return self.theta.new_zeros(self.code_shape)
 
-    def _convert(self, name: str, axes: str, shape: tuple[int, ...] | None = None) -> Tensor:
-        """Check the field `name`, store it as a tensor with the dtype and device of the
-        observations, and return it.
-
-        `axes`, such as ``"(n, m)"``, gives the number of axes and names them in error texts.
+    def check_codes(self, name: str, codes: Tensor) -> None:
+        """Refuse codes, which `name` names, of another shape, dtype or device than the problem's
+        own.
         """
-        tensor = check_tensor(name, getattr(self, name), axes)
-        object.__setattr__(self, name, tensor)
-        check_alike(name, tensor, "observations", self.observations)
-        if shape is not None and tensor.shape != shape:
+        if codes.shape != self.code_shape:
             raise InvalidArgument(
-                f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others"
+                f"{name} has shape {tuple(codes.shape)}: codes here have shape {self.code_shape}"
             )
-        return tensor
+        check_alike(name, codes, self.parameter, self.theta)
+
+    def _convert(self, **axes: str) -> None:
+        """Store the fields named as tensors with the dtype and device of the observations, and
+        refuse those that do not fit each other; a field that is None stays so.
+
+        The axes of each, such as ``dictionary="(m, p)"``, have the same size where they have the
+        same letter.
+        """
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, shape in axes.items():
+            if getattr(self, name) is None:
+                continue
+            tensor = check_tensor(name, getattr(self, name), shape)
+            object.__setattr__(self, name, tensor)
+            check_alike(name, tensor, "observations", self.observations)
+            for letter, size in zip(re.findall(r"\w+", shape), tensor.shape, strict=True):
+                due, owner = sizes.setdefault(letter, (size, f"{name} {shape}"))
+                if size != due:
+                    raise InvalidArgument(
+                        f"{name} has shape {tuple(tensor.shape)}: give {shape} with"
+                        f" {letter} = {due}, as in {owner}"
+                    )

@@ -2,16 +2,14 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_positive
 from .linearized import Solution
-from .problem import Problem, ThresholdingRule, drawn, drawn_sizes
+from .problem import Problem, ThresholdingRule
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -55,32 +53,14 @@ class Ridge(Problem):
     per_sample = ("observations",)
 
     def __post_init__(self) -> None:
-        x, d = self._convert("observations", "(n, m)"), self._convert("dictionary", "(m, p)")
-        c = self._convert("weights", "(p,)")
+        self._convert(observations="(n, m)", dictionary="(m, p)", weights="(p,)", theta="()")
         if self.theta is None:
-            object.__setattr__(self, "theta", x.new_zeros(()))
-        self._convert("theta", "()")
-        if d.shape != (x.shape[1], len(c)):
-            raise InvalidArgument(
-                f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)},"
-                f" weights {tuple(c.shape)}; give (n, m), (m, p) and (p,)"
-            )
+            object.__setattr__(self, "theta", self.observations.new_zeros(()))
         check_positive("strength", self.strength, allow_zero=True)
         if self.extreme_eigenvalues[0] <= 0:
             raise InvalidArgument(
                 "strength + theta leaves the inner problem flat: give a larger strength"
             )
-
-    @classmethod
-    def specimen(cls, random: np.random.Generator) -> Self:
-        n, m, p = drawn_sizes(random, *random.choice([(1000, 9, 7), (5, 90, 400)]))
-        return cls(
-            observations=drawn(random, n, m),
-            dictionary=drawn(random, m, p),
-            weights=drawn(random, p),
-            theta=0.1 * (random.random() < 0.6) * drawn(random).clamp(-1, 5),
-            strength=random.uniform(0.2, 2),
-        )
 
     @property
     def code_shape(self) -> tuple[int, int]:
@@ -95,7 +75,7 @@ class Ridge(Problem):
     @functools.cached_property
     def extreme_eigenvalues(self) -> tuple[float, float]:
         """Smallest and largest eigenvalue of the Hessian."""
-        values = torch.linalg.eigvalsh(self.hessian.detach())
+        values: Tensor = torch.linalg.eigvalsh(self.hessian.detach())
         return float(values[0]), float(values[-1])
 
     @property
@@ -122,5 +102,5 @@ class Ridge(Problem):
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         smallest, largest = self.extreme_eigenvalues
-        solution = torch.linalg.solve(self.hessian.detach(), right_hand_side.T).T
-        return solution, {"condition_number": largest / smallest, "singular": 0}
+        solution: Tensor = torch.linalg.solve(self.hessian.detach(), right_hand_side.T)
+        return solution.T, {"condition_number": largest / smallest, "singular": 0}

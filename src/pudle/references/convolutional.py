@@ -45,16 +45,16 @@ class ConvolutionalModel(LinearModel):
         )
 
     def synthesize(self, codes: Tensor) -> Tensor:
-        return self.problem.synthesize(codes.unflatten(1, self.map_shape)).flatten(1)
+        return self.problem.synthesize(torch.unflatten(codes, 1, self.map_shape)).flatten(1)
 
     def correlate(self, residual: Tensor) -> Tensor:
-        images = residual.unflatten(1, self.problem.observations.shape[1:])
+        images = torch.unflatten(residual, 1, self.problem.observations.shape[1:])
         return self.problem.adjoint(images).flatten(1)
 
     @torch.enable_grad()
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
         filters = self.problem.dictionary.detach().requires_grad_()
-        maps = codes.unflatten(1, self.map_shape)
+        maps = torch.unflatten(codes, 1, self.map_shape)
         images = self.problem.with_theta(filters).synthesize(maps).flatten(1)
         return torch.autograd.grad(images, filters, residual)[0]
 

@@ -35,7 +35,8 @@ CHUNK = 4096
 
 def row_norms(matrix: Tensor) -> Tensor:
     """Return the Euclidean norms of a matrix's rows."""
-    return matrix.norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(matrix, dim=1)
+    return norms
 
 
 class LinearModel(ABC):
@@ -203,7 +204,7 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     """
     chunks = [
         _solve_chunk(model, model.correlate(rows), penalty, nonnegative)
-        for rows in model.observations.split(CHUNK)
+        for rows in torch.split(model.observations, CHUNK)
     ]
     parts, iterations = zip(*chunks, strict=True)
     codes = torch.cat(parts)

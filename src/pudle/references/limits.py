@@ -229,24 +229,30 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         zero_codes=float((codes == 0).reshape(len(moving), -1).all(1).double().mean()),
         iterations=layers,
     )
-    status, reason = "limit", ""
+    flaw = ""
     if certificate.uncertified and problem.joint:
-        reason = f"the derivative of the state has the condition number {condition:.1e}"
+        flaw = f"the derivative of the state has the condition number {condition:.1e}"
     elif certificate.uncertified:
-        reason = (
+        flaw = (
             f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers,"
             f" {singular} have a singular active system, {int((left & ~moving).sum())} leave their"
             " active set"
         )
-    elif bound >= 1:
-        status = "degenerate"
+    elif not bound >= 1 and algorithm.thresholding.proximal:
+        flaw = _disagreement(running, refined, gradient)
+    return Reference(gradient, refined, "limit", bound, certificate, *_status(problem, bound, flaw))
+
+
+def _status(problem: Problem, bound: float, flaw: str) -> tuple[str, str]:
+    """Return the status of a limit whose gradient has a bound, and the reason for it."""
+    if flaw:
+        return "uncertified", f"{NO_LIMIT}{flaw}"
+    if bound >= 1:
         reason = "the gradient at the limit is zero: relative errors have no meaning"
-        reason += "; pudle.audit(problem) tells whether the step has lost one" * problem.joint
-    elif algorithm.thresholding.proximal:
-        reason = _disagreement(running, refined, gradient)
-    if reason and status == "limit":
-        status, reason = "uncertified", f"{NO_LIMIT}{reason}"
-    return Reference(gradient, refined, "limit", bound, certificate, status, reason)
+        if problem.joint:
+            reason += "; pudle.audit(problem) tells whether the step has lost one"
+        return "degenerate", reason
+    return "limit", ""
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""What leaves this machine: repositories for plug-ins, and results handed in to the leaderboard."""
+"""What leaves this machine: repositories for plug-ins."""

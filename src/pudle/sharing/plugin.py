@@ -1,6 +1,5 @@
 """`pudle init-plugin`: write the repository of a plug-in from the templates beside this file."""
 
-import json
 import keyword
 import sys
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+import msgspec
 
 from ..errors import InvalidArgument
 from ..files import write_atomically
@@ -114,15 +114,22 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
     return written
 
 
+class Origin(msgspec.Struct):
+    """What an installer noted of where it got a package from."""
+
+    url: str = ""
+    vcs_info: dict[str, str] = {}
+
+
 def installed_from() -> str:
     """Return the address of the commit or of the folder that pudle was installed from; empty for an
     index.
     """
     stated = metadata.distribution("pudle").read_text("direct_url.json")
-    origin = json.loads(stated or '{"url": ""}')
-    if version := origin.get("vcs_info"):
-        return f"{version['vcs']}+{origin['url']}@{version['commit_id']}"
-    return str(origin["url"])
+    origin = msgspec.json.decode(stated or "{}", type=Origin)
+    if version := origin.vcs_info:
+        return f"{version['vcs']}+{origin.url}@{version['commit_id']}"
+    return origin.url
 
 
 def requirement(source: str) -> str:

@@ -13,6 +13,7 @@ from pudle import kernel_choice
 from pudle.errors import MissingResults, PudleError, SpecError
 from pudle.measuring.commits import pair, script, turns
 from pudle.measuring.commits.pair import Side, _request_at, timed_cells
+from pudle.measuring.options import Options
 from pudle.workers import Outcome
 
 
@@ -55,15 +56,13 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     # Memory is measured, and times are not: those are taken in turns.
     costs = (side.folder / "store" / case / "costs").iterdir()
     assert {path.name.partition("-")[0] for path in costs} == {"memory_bytes"}
-    # No verdict depends on surfaces, and they take longer than the scores.
-    assert not (side.folder / "store" / "artifacts").exists()
     cells = [cells[0], (case, "no_such_estimator", 10)]
     with side.pool() as one, side.pool() as other:
         timers = {"base": side.timer(one), "head": side.timer(other)}
         rounds = turns.time_in_turns(timers, cells)
-    timed = [row for row in rounds if row["estimator"] == "one_step"]
-    assert len(timed) == 2 and all(row["base"] > 0 and row["head"] > 0 for row in timed)
-    (reason,) = (row["reason"] for row in rounds if row["estimator"] == "no_such_estimator")
+    timed = [row for row in rounds if row.estimator == "one_step"]
+    assert len(timed) == 2 and all(row.base > 0 and row.head > 0 for row in timed)
+    (reason,) = (row.reason for row in rounds if row.estimator == "no_such_estimator")
     assert reason.startswith("unknown estimator 'no_such_estimator'")
 
 
@@ -108,8 +107,8 @@ def test_both_commits_call_a_file_alike(asked, tmp_path, monkeypatch):
 def test_a_commit_measures_what_it_has_of_what_is_asked_for(asked):
     some = asked(estimators=["one_step", "no_such"], only=True, cases=[CASE, "no_such*"])
     assert [case.name for case in some.cases] == [CASE] and some.estimators == ("one_step",)
-    # No verdict depends on surfaces, experiments and times of one commit alone.
-    assert (some.windows, some.experiments, some.costs) == ((), (), ("memory_bytes",))
+    # No verdict depends on experiments and on times of one commit alone.
+    assert (some.experiments, some.costs) == ((), ("memory_bytes",))
     crossed = asked(
         datasets=["digits", "no_such"], algorithms=["fista"], losses=["lasso"], seeds=2, depths=[3]
     )
@@ -160,9 +159,9 @@ def requested(tmp_path, monkeypatch):
     monkeypatch.setattr(Side, "call", call)
     both = pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick")
 
-    def requested(sides=(), **options):
+    def requested(sides=(), minutes=None, **options):
         ends.update(sides)
-        both.measure(tmp_path, lambda line: None, **options)
+        both.measure(tmp_path, lambda line: None, Options(**options), minutes=minutes)
         return measured
 
     return requested
@@ -215,5 +214,5 @@ def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path
     (root / "new.py").write_text("")
     monkeypatch.chdir(root / "lib")
     specs = ["kept.py", "../new.py", f"{tmp_path}/other.py"]
-    request = _request_at(tree, root, "quick", {"estimators": specs})
-    assert request["estimators"] == ["lib/kept.py", f"{root}/new.py", f"{tmp_path}/other.py"]
+    request = _request_at(tree, root, "quick", Options(specs))
+    assert request["estimators"] == ("lib/kept.py", f"{root}/new.py", f"{tmp_path}/other.py")

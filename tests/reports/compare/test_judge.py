@@ -16,7 +16,7 @@ from two_sides import (
 )
 
 from pudle.reports.compare import summary
-from pudle.reports.compare.judge import COLUMNS, Limits
+from pudle.reports.compare.judge import Judged, Limits
 
 COSTS = len(CASES) * len(ESTIMATORS) * len(TIMED)
 CELLS = COSTS * 2 + len(CASES) * len(ESTIMATORS) * len(DEPTHS) * len(summary.ERRORS)
@@ -107,15 +107,15 @@ def redefined(side):
 
 def test_unchanged_results_pass(judge):
     comparison = judge()
-    assert list(comparison.frame.columns) == COLUMNS
-    assert len(comparison.frame) == CELLS and set(comparison.frame["verdict"]) == {"same"}
+    assert tuple(comparison.frame.columns) == Judged._fields
+    assert len(comparison.rows) == CELLS and {row.verdict for row in comparison.rows} == {"same"}
     assert comparison.differences == {}
 
 
 def test_unchanged_repeats_raise_no_false_alarm(judge):
-    alarms = [judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"] for seed in range(10)]
-    assert all(set(metrics) <= {"seconds"} for metrics in alarms)
-    assert sum(len(metrics) > 0 for metrics in alarms) <= 1
+    alarms = [judge(rounds=turns(noise=0.3, seed=seed)).cells() for seed in range(10)]
+    assert {row.metric for rows in alarms for row in rows} <= {"seconds"}
+    assert sum(len(rows) > 0 for rows in alarms) <= 1
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_unchanged_repeats_raise_no_false_alarm(judge):
 )
 def test_what_got_worse_is_named(judge, change, what, reason):
     line = only(judge(change))
-    assert (line["what"], line["estimator"], line["case"]) == (what, "backprop", CASES[0])
-    assert reason in line["reason"]
+    assert (line.what, line.estimator, line.case) == (what, "backprop", CASES[0])
+    assert reason in line.reason
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_what_got_worse_is_named(judge, change, what, reason):
     ],
 )
 def test_what_is_within_the_thresholds_passes(judge, change, limits):
-    assert judge(change, limits=Limits.of(limits)).cells().empty
+    assert judge(change, limits=Limits.of(limits)).cells() == []
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,14 @@ def test_the_verdict_depends_on_both_sides(judge, change, change_base, verdict, 
 
 def test_whole_estimators_and_cases_that_vanish_or_change_are_named(judge):
     lines = summary.lines(judge(without_estimator))
-    assert [(line["what"], line["estimator"], line["case"]) for line in lines] == [
+    assert [(line.what, line.estimator, line.case) for line in lines] == [
         ("cell vanished", "backprop", name) for name in CASES
     ]
-    assert "time and memory" in lines[0]["reason"]
-    assert {line["case"] for line in summary.lines(judge(without_case))} == {CASES[0]}
+    assert "time and memory" in lines[0].reason
+    assert {line.case for line in summary.lines(judge(without_case))} == {CASES[0]}
     lines = summary.lines(judge(redefined))
-    assert {line["what"] for line in lines} == {"case redefined"}
-    assert "ista became fista" in lines[0]["reason"]
+    assert {line.what for line in lines} == {"case redefined"}
+    assert "ista became fista" in lines[0].reason
 
 
 def test_where_numbers_come_from_is_said(judge):

@@ -36,16 +36,15 @@ def sides(tmp_path):
 
 def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
     whole = compare(*sides)
-    assert "vanished" in set(whole.cells("regression")["rule"])
+    assert "vanished" in {row.rule for row in whole.cells()}
     judged = compare(*sides, together=Rounds(rounds=[], partial=True))
-    regressions = judged.cells("regression")
-    assert set(regressions["rule"]) == {"accuracy"}
-    assert set(regressions["estimator"]) == {"backprop"}
+    regressions = {(row.rule, row.estimator) for row in judged.cells()}
+    assert regressions == {("accuracy", "backprop")}
     # One record, and one more memory.
     left_out = len(DEPTHS) * len(ERRORS) + 1
     assert f"left out times, and {left_out} other cells" in judged.notes[0]
-    timed = (whole.frame["metric"] == "seconds").sum()
-    assert len(judged.frame) == len(whole.frame) - timed - left_out
+    timed = sum(row.metric == "seconds" for row in whole.rows)
+    assert len(judged.rows) == len(whole.rows) - timed - left_out
 
 
 def test_no_time_is_begun_after_the_limit():

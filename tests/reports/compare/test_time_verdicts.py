@@ -22,22 +22,21 @@ ONE = (CASES[1], "alternating", 100)
 )
 def test_a_slower_estimator_is_distinguished_from_noise(judge, ratio, options, verdict, number):
     cells = judge(rounds=turns(ratio, **options)).cells(verdict)
-    assert len(cells) == number and set(cells["metric"]) <= {"seconds"}
+    assert len(cells) == number and {row.metric for row in cells} <= {"seconds"}
     if verdict == "regression":
-        slower = cells[["case", "estimator", "depth"]].itertuples(index=False, name=None)
-        assert all(ratio(cell) > 1 for cell in slower)
+        assert all(ratio((row.case, row.estimator, row.depth)) > 1 for row in cells)
 
 
 def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(judge):
     rounds = turns(noise=0.0)
     cell = (CASES[0], "backprop", 10)
-    broken = [row for row in rounds if (row["case"], row["estimator"], row["depth"]) == cell]
+    broken = [row for row in rounds if (row.case, row.estimator, row.depth) == cell]
     for row in broken:
-        row |= {"head": None, "reason": "ValueError: broken"}
-    assert "ValueError: broken" in only(judge(rounds=rounds))["reason"]
+        row.head, row.reason = None, "ValueError: broken"
+    assert "ValueError: broken" in only(judge(rounds=rounds)).reason
     for row in broken:
-        row["base"] = None
-    assert judge(rounds=rounds).cells().empty
+        row.base = None
+    assert judge(rounds=rounds).cells() == []
 
 
 def test_two_separate_runs_are_judged_by_their_repeats(judge):
@@ -50,9 +49,9 @@ def test_two_separate_runs_are_judged_by_their_repeats(judge):
         return plant
 
     comparison = judge(times(1.5))
-    assert {line["estimator"] for line in summary.lines(comparison)} == {"backprop"}
+    assert {line.estimator for line in summary.lines(comparison)} == {"backprop"}
     assert any("separate runs" in note for note in comparison.notes)
-    assert judge(times(1.2)).cells().empty
+    assert judge(times(1.2)).cells() == []
     # One repeat cannot show it, whatever the ratio, but the cells are undecided and not the same.
     few = judge(times(2.0, 1), times(1.0, 1))
     assert len(few.cells("undecided")) == len(CASES) * len(TIMED)

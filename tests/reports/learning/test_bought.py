@@ -31,7 +31,7 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
         {f"{name}, lasso loss": 0.5 * math.exp(-50 * rate) for name, rate in rates.items()},
         rel=1e-4,
     )
-    page = html(Report.of(results))
+    page = html(Report(results))
     (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
     assert drawn["rows"]["method"] == list(rows.index)
     assert "are those on sparse_gaussian(n_samples=7), " in drawn["note"]

@@ -6,12 +6,11 @@ import pytest
 from stored_experiments import experiments, only
 from synthetic import baseline, training
 
-from pudle.reports.learning import methods
-from pudle.reports.learning.recovery import recovered
+from pudle.reports.learning.recovery import Recovery
 
 
 def grouped(home, *records):
-    return only(recovered(experiments(home, *records)))
+    return only(Recovery(), experiments(home, *records))
 
 
 def test_trainings_that_differ_in_their_seed_are_one_method(tmp_path):
@@ -43,23 +42,12 @@ def test_methods_are_labeled_by_what_distinguishes_them(tmp_path):
     ]
     first, *others = grouped(tmp_path, *records, baseline("sk", "scikit-learn"))
     assert [method.label for method in others] == [
-        "backprop, ridge loss, a=1",
-        "backprop, lasso loss, a=2",
-        "backprop, ridge loss, a=2",
+        "backprop, ridge loss, ista(step=0.2, a=1)",
+        "backprop, lasso loss, ista(step=0.2, a=2)",
+        "backprop, ridge loss, ista(step=0.2, a=2)",
         "scikit-learn",
     ]
-    assert first.quoted == "`backprop` (lasso loss, a=1)" and others[3].quoted == "scikit-learn"
-
-
-@pytest.mark.parametrize(
-    "specs, expected",
-    [
-        (["adam(rate=0.1)", "adam(rate=0.2)"], ["rate=0.1", "rate=0.2"]),
-        (["adam(rate=0.1)", "sgd(rate=0.1)"], ["adam", "sgd"]),
-        (["adam(a=1, b=2)", "adam(a=1, b=3)", "sgd"], ["adam(b=2)", "adam(b=3)", "sgd"]),
-        (["adam", "adam(b=3)"], ["adam", "b=3"]),
-        (["not a spec", "sgd"], ["not a spec", "sgd"]),
-    ],
-)
-def test_specs_are_shortened_to_what_differs(specs, expected):
-    assert list(methods.shortened(specs).values()) == expected
+    assert (
+        first.quoted == "`backprop` (lasso loss, ista(step=0.2, a=1))"
+        and others[3].quoted == "scikit-learn"
+    )

@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
-from stored_experiments import experiments, only
+from stored_experiments import experiments, framed
 from synthetic import baseline, training
 
 from pudle import text
-from pudle.reports.learning import recovery
-from pudle.reports.learning.methods import POINTS
 from pudle.reports.learning.sections import sections
+from pudle.reports.learning.study import POINTS
 from pudle.reports.report import Report
 
 
 def answer(home, *records):
     """Return the conclusion on experiments of one dataset."""
-    return recovery.answer(only(recovery.recovered(experiments(home, *records))))
+    (section,) = sections(experiments(home, *records))
+    return section.blocks[0].answer
 
 
 def pictures(home, *records):
@@ -42,17 +42,18 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     ]
     dead = training("dead", "analytic", 9.0, status="diverged", reason="no")
     results = experiments(tmp_path, *records, dead)
-    methods = only(recovery.recovered(results))
-    table = recovery.table(methods).set_index(["method", "layers"])
+    (section,) = sections(results)
+    (block,) = section.blocks
+    table = framed(block.tables[0][0]).set_index(["method", "layers"])
     for column in ("error at end", "relative error", "support recovered"):
         best = {place for place, cell in table[column].items() if cell.best}
         assert best == {("backprop", "50"), ("analytic", "50")}
     slow, fast, shown, _ = (text.number(5 * np.exp(-50 * rate)) for rate in rates.values())
     assert table.loc[("alternating", "25"), "error at end"] == slow
-    report = Report.of(results)
+    report = Report(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
     for told in ("At 25 layers `backprop` recovers best", fast, slow, "4.5 times"):
-        assert told in recovery.answer(methods)
+        assert told in block.answer
 
 
 def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(tmp_path):

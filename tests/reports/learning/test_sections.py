@@ -2,15 +2,15 @@
 
 from living_page import data, html, texts
 from parsed_page import ParsedPage
-from stored_experiments import experiments, headings, run_report
+from stored_experiments import experiments, framed, headings, run_report
 from synthetic import experiment, training
 
-from pudle.reports.learning import recovery
+from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 
 
 def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
-    report = Report.of(experiments(tmp_path, training("one"), training("two", "alternating")))
+    report = Report(experiments(tmp_path, training("one"), training("two", "alternating")))
     page = html(report)
     assert headings(page) == ["recovery", "problems", "provenance"]
     assert 'id="answers"' not in page and "2 experiments" in page
@@ -22,11 +22,11 @@ def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
 
 
 def test_kinds_of_plug_ins_are_listed_with_their_summaries(tmp_path):
-    summary = {"gap": 0.25, "note": "<b>", "none": None, "long": [*range(9)], "flag": True}
+    summary = {"gap": 0.25, "note": "<b>", "none": None, "long": [0, 1, 2], "flag": True}
     odd = experiment("odd", "spectral", "strangers", summary=summary)
-    page = html(Report.of(experiments(tmp_path, odd)))
+    page = html(Report(experiments(tmp_path, odd)))
     assert headings(page) == ["others", "problems", "provenance"]
-    shown = "gap: 0.25; note: <b>; none: –; long: 0, 1, 2, 3, 4 ...; flag: True"
+    shown = "gap: 0.25; note: <b>; none: None; long: [0, 1, 2]; flag: True"
     assert shown in set(texts(data(page)))
 
 
@@ -41,7 +41,7 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
     problems = set(texts(data(page)["tables"]["problems"]))
     assert {"install bm3d", "not finished after 9 s", "BM3D"} <= problems
     # In the table of its group it has a row without any number.
-    (methods,) = recovery.recovered(results).values()
-    (row,) = recovery.table(methods).to_dict("records")
-    assert (row["status"], row["error at end"], row["steps"]) == ("timeout", "–", "–")
+    (section,) = sections(results)
+    (row,) = framed(section.blocks[0].tables[0][0]).to_dict("records")
+    assert row == {"method": "backprop", "layers": "25", "status": "timeout"}
     assert "denoising" not in headings(page)

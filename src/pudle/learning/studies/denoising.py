@@ -58,12 +58,14 @@ def _family(
         trainings["backprop"], dataset=training.dataset.replace(")", ", learned_penalties=True)")
     )
     experiments: dict[str, Experiment] = {
-        f"{prefix}-{name}": DenoisingExperiment(each, images, images, budget=budget)
+        f"{prefix}-{name}": DenoisingExperiment(
+            images, training=each, training_images=images, budget=budget
+        )
         for name, each in trainings.items()
     }
     for method in METHODS:
         name = method.lower().replace(" ", "-")
-        experiments[f"{prefix}-{name}"] = DenoisingBaseline(method, images)
+        experiments[f"{prefix}-{name}"] = DenoisingBaseline(images, baseline=method)
     return experiments
 
 

@@ -149,7 +149,7 @@ _NOODL |= {
 }
 
 #: Other packages on the same data. Batches are so large that the first one uses every atom, see
-#: `recovery_baselines`. SPORCO needs more passes, because each is a single step.
+#: `recovery_baselines`.
 _BASELINES = {
     f"{name}-{short}": RecoveryBaseline(package, dataset, epochs, batch=batch)
     for name, dataset, passes, batch in (
@@ -162,7 +162,6 @@ _BASELINES = {
     for short, package, epochs in (
         ("sklearn", "scikit-learn", passes),
         ("spams", "spams-bin", 2 * passes),
-        ("sporco", "sporco", max(2 * passes, 100)),
     )
 }
 

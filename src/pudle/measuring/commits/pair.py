@@ -6,8 +6,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from ... import names
 from ...errors import MissingResults, PudleError, SpecError
 from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
-from ..contents import Rounds, RunList, ScoreRecord
+from ..contents import Rounds
+from ..options import Options
 from ..provenance import git
+from ..results.experiment import ExperimentRecord
+from ..results.score import ScoreRecord
 from ..selection import Selection
 from ..store import locked
+from ..stored import read_stored
 from . import script
-from .turns import CELL, ROUNDS, Cell, time_in_turns
+from .turns import ROUNDS, Cell, time_in_turns
 
 #: Share of a time limit that the scores and memory of one side may take; times take what is left.
 SHARE = 0.35
@@ -62,7 +66,7 @@ class Side:
         """Return a pool of one worker, which calls this commit's own functions."""
         return Pool(1, self._start)
 
-    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome:
+    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome[Any]:
         """Let the worker call a function; whatever ends it but time is an error."""
         outcome = pool.call(timeout, *what)
         if outcome.status not in ("ok", "timeout"):
@@ -86,11 +90,9 @@ class Side:
 
 def scored(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
-    if not (folder / "run.json").exists():
-        return []
-    listed = RunList.read(folder / "run.json").records
-    paths = [folder / "store" / place for *_, place in listed]
-    return [ScoreRecord.read(path) for path in paths if path.exists()]
+    with contextlib.suppress(MissingResults):
+        return [*read_stored(folder.parent, folder.name, ExperimentRecord).scores.values()]
+    return []
 
 
 def timed_cells(side: Side) -> list[Cell]:
@@ -99,7 +101,7 @@ def timed_cells(side: Side) -> list[Cell]:
         (*record.identity, depth)
         for record in scored(side.folder)
         for depth in read_record(side.selection, Selection).timed_depths
-        if record.at(depth)["status"] == "ok"
+        if record.at(depth).status == "ok"
     ]
 
 
@@ -141,14 +143,13 @@ class CommitPair:
         self,
         root: Path,
         log: Callable[[str], None],
+        options: Options,
         *,
         minutes: float | None = None,
-        **options: Any,
     ) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
-        `log` gets one line about each step, and the options are those of
-        `pudle.measuring.selection.select`; of files of the repository that specs name, each side
+        `log` gets one line about each step; of files of the repository that specs name, each side
         has its commit's version. What a side lacks is left out, and so is what is not measured
         after about so many `minutes`, building aside. A commit that cannot be built or measured is
         an error, and so are a spec or a pattern that names nothing at either commit, and another
@@ -208,11 +209,11 @@ class CommitPair:
             }
             log(f"times of {len(cells)} cells, {ROUNDS} rounds")
             rounds = time_in_turns(timers, cells, until)
-            cut |= len({tuple(map(row.get, CELL)) for row in rounds}) < len(cells)
+            cut |= len({(row.case, row.estimator, row.depth) for row in rounds}) < len(cells)
             Rounds(rounds=rounds, partial=cut, lacking=lacking).write(self.rounds_path)
 
 
-def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _request_at(tree: Path, root: Path, profile: str, options: Options) -> dict[str, Any]:
     """Return a request of a profile whose specs name the files of a checkout."""
 
     def seen(file: Path) -> Path:
@@ -223,15 +224,16 @@ def _request_at(tree: Path, root: Path, profile: str, options: Mapping[str, Any]
         versioned = file.relative_to(root) if file.is_relative_to(root) else None
         return versioned if versioned and (tree / versioned).is_file() else file
 
-    request = {"profile": profile, **options}
+    request = {"profile": profile, **asdict(options)}
     for kind in script.GROUPS:
-        request[kind] = []
-        for spec in options.get(kind, ()):
+        specs = []
+        for spec in getattr(options, kind):
             paths = []
             # A dataset that only a commit has is left as it is.
             with contextlib.suppress(SpecError):
                 paths = names.path_options(names.make_dataset(spec)) if kind == "datasets" else []
-            request[kind].append(names.placed(spec, seen, paths))
+            specs.append(names.placed(spec, seen, paths))
+        request[kind] = tuple(specs)
     return request
 
 

@@ -1,5 +1,7 @@
 """What each of two commits does itself: a worker of its Python calls these functions by name, which
 are then that commit's own.
+
+A request is plain values, because the two commits may have different classes.
 """
 
 import dataclasses
@@ -12,19 +14,25 @@ from typing import Any
 from ... import names
 from ...errors import first_line
 from ...files import read_record
-from .. import costs
+from ..options import Options
+from ..results.cost import MEMORY, TIME, Cost, Timer
 from ..run import execute
 from ..selection import Selection, select
 
 #: What a request names by specs.
 GROUPS = ("estimators", "datasets", "algorithms")
+Request = Mapping[str, Any]
 
 
-def lacking(request: Mapping[str, Any]) -> dict[str, str]:
+def options_of(request: Request) -> Options:
+    """Return the options in a request, which has the name of a profile beside them."""
+    known = {each.name for each in dataclasses.fields(Options)}
+    return Options(**{name: value for name, value in request.items() if name in known})
+
+
+def lacking(request: Request) -> dict[str, str]:
     """Return the reason for each name that cannot be loaded, and for each requested spec or pattern
     that names nothing.
-
-    A request is the arguments of `select`, and the name of a profile.
     """
     reasons: dict[str, str] = {}
     for group in names.KINDS:
@@ -45,33 +53,32 @@ def lacking(request: Mapping[str, Any]) -> dict[str, str]:
     return reasons
 
 
-def measure(request: Mapping[str, Any], home: Path) -> None:
+def measure(request: Request, home: Path) -> None:
     """Measure scores and memory of what the commit has of what is requested, if it has some of each
     kind.
     """
-    absent, options = lacking(request), dict(request)
+    absent, options = lacking(request), options_of(request)
     # No verdict depends on the rest of a profile, and times are taken in turns.
     profile = dataclasses.replace(
-        names.list_profiles()[options.pop("profile")],
-        windows=(),
-        jacobian_error=False,
-        experiments=(),
-        costs=("memory_bytes",),
+        names.list_profiles()[request["profile"]], experiments=(), costs=(MEMORY,)
     )
+    present: dict[str, Any] = {}
     for group in (*GROUPS, "cases"):
-        options[group] = [each for each in request.get(group, ()) if each not in absent]
-        needed = group != "estimators" or request.get("only")
-        if needed and request.get(group) and not options[group]:
+        asked = getattr(options, group)
+        present[group] = tuple(each for each in asked if each not in absent)
+        needed = group != "estimators" or options.only
+        if needed and asked and not present[group]:
             return
     # Both sides call files alike, as seen from their checkouts.
-    execute(select(profile, home=Path(), **options), home=home)
+    execute(select(profile, dataclasses.replace(options, **present), Path()), home=home)
 
 
-_read, _timer = functools.cache(read_record), functools.cache(costs.timer)
+_read, _timer = functools.cache(read_record), functools.cache(Timer)
 
 
 def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     """Return the seconds of a cell; other commits time so many `calls`."""
-    case, *what = cell
-    selection = _read(path, Selection)
-    return _timer(selection.device)("seconds", selection.case(case), *what)
+    case, estimator, depth = cell
+    selection: Selection = _read(path, Selection)
+    timer: Timer = _timer(selection.device)
+    return timer.seconds(Cost(TIME, selection.case(case), estimator, depth))

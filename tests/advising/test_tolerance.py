@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pudle.advising.search import least_share, tolerance_limit
+from pudle.advising.tolerance import least_share, tolerance_limit
 
 #: One-sided factors for confidence 0.95: Natrella, Experimental Statistics (NBS Handbook 91), table
 #: A-7.

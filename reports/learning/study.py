@@ -1,0 +1,209 @@
+"""What a page says of one study of trainings: the interface of the studies, and what their blocks
+are made of.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pudle import text
+from pudle.reports.figures.record import Axis, Figure, Picture, file_name
+from pudle.reports.learning.galleries import Gallery
+from pudle.reports.learning.methods import Method, group
+from pudle.reports.load import Results
+from pudle.reports.looks import Look, Looks
+from pudle.reports.markup import Table
+from pudle.reports.records import ExperimentRecord
+from pudle.text import Cell
+
+#: Horizontal axes, by column of the history.
+LABELS = {"epoch": "epochs", "step": "steps", "seconds": "seconds of computation"}
+#: Seconds are on a log scale if the longest training takes this many times as long as the shortest.
+WIDE = 20
+#: Dashes of an estimator's second, third and fourth method; the first has the estimator's own.
+VARIANTS = ((), (1, 1), (5, 1), (3, 1, 1, 1))
+#: The greatest number of points that a curve is drawn with.
+POINTS = 120
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Part of a section: its conclusion, tables with their captions, charts and images on one
+    dataset or noise level.
+    """
+
+    heading: str
+    answer: str = ""
+    tables: Sequence[tuple[Table, str]] = ()
+    charts: Sequence[Figure] = ()
+    galleries: Sequence[Gallery] = ()
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The charts, one per column of the history, and the images as figures for files."""
+        return [
+            figure.view(
+                axis.column,
+                name=file_name(figure.name.replace("{x}", axis.column)),
+                title=f"{figure.title}, against {axis.title}",
+            )
+            for figure in self.charts
+            for axis in figure.x
+        ] + [*self.galleries]
+
+
+class Study(ABC):
+    """One kind of experiments, and what a page says of them: a subclass per study.
+
+    Attributes
+    ----------
+    anchor, name, reading : str
+        Anchor and title of the section, and how to read it.
+    kinds : tuple of str
+        Kinds of the experiments, which say what rows, summary and arrays these have.
+    outcome : Axis
+        What its experiments are compared by: a number of the summary.
+    time : str
+        The number of the summary that says how long one took; empty for a study that compares
+        nothing.
+    """
+
+    anchor: ClassVar[str]
+    name: ClassVar[str]
+    reading: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
+    outcome: ClassVar[Axis] = Axis("", text.DASH)
+    time: ClassVar[str] = ""
+
+    def shows(self, record: ExperimentRecord) -> bool:
+        """Return whether an experiment belongs to the study."""
+        return record.kind in self.kinds and record.status == "ok"
+
+    @abstractmethod
+    def title(self, record: ExperimentRecord) -> str:
+        """Return what names the data of an experiment: those with one title are compared."""
+
+    @abstractmethod
+    def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
+        """Return what a page says of the methods on the same data."""
+
+    def groups(self, results: Results) -> dict[str, list[Method]]:
+        """Return the methods of the study by their titles."""
+        return group(filter(self.shows, results.experiments), self.title)
+
+    def show(self, value: float) -> Cell:
+        """Return a value of the outcome as text."""
+        return text.number(value)
+
+    def difference(self, before: float, after: float) -> Cell:
+        """Return how a value of the outcome differs from an earlier one."""
+        known = before > 0 and not math.isnan(after)
+        return Cell(f"{text.number(after / before, 3)} times" if known else text.DASH)
+
+
+def whole(value: float) -> str:
+    """Return a number of steps, rounded up."""
+    return f"{math.ceil(value - 1e-9)}" if math.isfinite(value) else text.DASH
+
+
+class Column(NamedTuple):
+    """A column of a table of methods: a number of the summary, the function that formats it, and
+    that which chooses the best, if one is.
+    """
+
+    number: str
+    show: Callable[[float], str] = text.number
+    best: Callable[[Iterable[float]], float] | None = None
+
+
+def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
+    """Return one row per method, without empty columns: its label and layers, medians and ranges
+    over the seeds, its status and the number of seeds where one has several.
+    """
+    layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
+    shown: dict[str, list[str]] = {
+        "method": [Cell(method.label, method.estimator) for method in methods],
+        "layers": layers,
+    }
+    for heading, (name, show, choose) in columns.items():
+        spreads = [method.spread(name) for method in methods]
+        known = [median for median, _, _ in spreads if not math.isnan(median)]
+        best = choose(known) if choose and known else math.nan
+        # What is printed alike is marked alike.
+        shown[heading] = [
+            Cell(text.between(*spread, show), best=show(spread[0]) == show(best) != text.DASH)
+            for spread in spreads
+        ]
+    shown["status"] = [method.status for method in methods]
+    if any(len(method.runs) > 1 for method in methods):
+        shown["seeds"] = [f"{len(method.runs)}" for method in methods]
+    return Table({name: cells for name, cells in shown.items() if {*cells} != {text.DASH}})
+
+
+def charts(
+    title: str,
+    panels: Mapping[str, Sequence[Method]],
+    styles: Looks,
+    *,
+    x: Sequence[str],
+    y: Axis,
+    kind: str,
+) -> list[Figure]:
+    """Return the history of a column, that of `y`, as one figure per panel; methods without a curve
+    of several points are left out.
+
+    `title` names the data, and a panel's name says what distinguishes it.
+    """
+    # Of each estimator or other package, its methods in the order of their appearance.
+    numbers: dict[str, list[str]] = defaultdict(list)
+    made = []
+    for panel, methods in panels.items():
+        looks: dict[str, Look] = {}
+        parts = []
+        for method in methods:
+            owner, label = method.estimator or method.runs[0].method, method.label
+            if label not in numbers[owner]:
+                numbers[owner].append(label)
+            data = _drawn(method, y)
+            if len(data) > 1:
+                variant = VARIANTS[numbers[owner].index(label) % len(VARIANTS)]
+                looks[label] = replace(styles[owner], dashes=variant or styles[owner].dashes)
+                places = np.linspace(0, len(data) - 1, min(len(data), POINTS)).round().astype(int)
+                parts.append(data.iloc[places].assign(method=label, estimator=owner))
+        if not parts:
+            continue
+        rows = pd.concat(parts).astype({"step": int})
+        ends = rows.groupby("method")["seconds"].max()
+        wide = ends.max() / WIDE > ends.min()
+        made.append(
+            Figure(
+                f"{kind.lower()}-{{x}}-{title}-{panel}",
+                kind,
+                ", ".join(filter(None, (title, panel))),
+                rows,
+                [
+                    Axis(each, LABELS[each], "log" if wide and each == "seconds" else "linear")
+                    for each in x
+                    if rows[each].notna().all()
+                ],
+                [y],
+                looks,
+                series="method",
+                tips={"step": "step"},
+            )
+        )
+    return made
+
+
+def _drawn(method: Method, y: Axis) -> pd.DataFrame:
+    """Return the curve of a method as far as the axis can show it."""
+    if not method.good:
+        return pd.DataFrame()
+    data = method.curve(y.column)
+    return data[data[f"{y.column}_low"] > 0] if y.scale == "log" else data

@@ -1,0 +1,213 @@
+"""The equation that the output of a layer solves, and the implicit gradient at its own solution
+refined.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..algorithms import Iteration
+from ..errors import InvalidArgument, UnsupportedProblem, first_line
+from ..problems import FixedPoint
+from ..references.limits import Converging
+from ..streams import generator
+from .audit_differences import LADDER, Slope, slope
+from .audit_layer import Layer, doubled, varies
+from .explanations import ROUNDED, SAME, norm
+
+#: Most steps of Newton's method; a correction of this share of the solution is rounding.
+NEWTON, CONVERGED = 30, 1e-13
+#: A correction that no longer halves has converged if it is below this share of the solution.
+STALLED = 1e-7
+#: Newton's method stays near a start from which it converges: within twice its first step (Newton
+#: and Kantorovich); more than this share of the solution means another equation.
+BRANCH, NEARBY = 2.0, 0.5
+#: Sizes of a residual's Jacobian that need no other units, and the share of the solution by whose
+#: change the size is found.
+USUAL, SHIFT = (1e-3, 1e3), 1e-4
+#: A step that moves the layer's output by more than this share does not belong to it.
+FAR = 0.01
+#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
+BEYOND = 10.0
+#: Rounding in float64.
+EPS = float(np.finfo(float).eps)
+
+
+class Equation:
+    """The equation that the output z of a layer solves, ``residual(z, *inputs)``, which is zero, or
+    ``step(z, *inputs)``, which is z, and the gradients by the implicit function theorem, confirmed
+    by differences of the refined solution along a direction.
+
+    Attributes
+    ----------
+    problem, running : FixedPoint, Converging
+        The equation as a fixed point.
+    codes : Tensor
+        The layer's solution.
+    exact, at_codes : ndarray
+        The gradients at the refined one and there, with the entries of all parts in one vector.
+    line : Slope
+        Differences of the refined solution along the direction `along`.
+    bound : float
+        Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
+    moved : float
+        How far the refinement moved the solution, relative to it.
+    condition : float
+        Condition number of the linear system.
+
+    Raises
+    ------
+    UnsupportedProblem
+        If there are no such gradients; the text says why.
+    """
+
+    def __init__(
+        self, layer: Layer, name: str, function: Callable[..., object], along: Tensor
+    ) -> None:
+        self.layer, self.name, self.function = layer, name, function
+        self.double = replace(layer, inputs=tuple(map(doubled, layer.inputs)))
+        self.returned = tree_map(doubled, layer.outputs(layer.theta))
+        self.outputs = [each for each in tree_leaves(self.returned) if varies(each)]
+        if any(each.is_complex() for each in self.outputs):
+            raise UnsupportedProblem(
+                f"{name} is for real outputs: let layer and {name} have torch.view_as_real of z"
+            )
+        initial = torch.cat([each.flatten() for each in self.outputs])
+        if not len(initial):
+            raise UnsupportedProblem("the layer returns no entries")
+        self.size, self.unit = self.size_at(initial), 1.0
+        if 0 < self.size < USUAL[0] or USUAL[1] < self.size < math.inf:
+            self.unit = 2.0 ** math.floor(math.log2(self.size))
+        self.problem = FixedPoint(layer.theta, self.step, self.loss, initial)
+        self.running = Converging(self.problem, Iteration(), 1.0)
+        self.codes = self.problem.initial_codes()
+        self.differentiate(along)
+
+    def whole(self, state: Tensor) -> object:
+        """Return a state, a vector, in the form of what the layer returns."""
+        cut = iter(torch.split(state, [each.numel() for each in self.outputs]))
+        return tree_map(
+            lambda each: next(cut).reshape_as(each) if varies(each) else each, self.returned
+        )
+
+    def applied(self, state: Tensor, theta: Tensor) -> Tensor:
+        """Return what the function makes of a state."""
+        with self.double.placed(theta) as inputs:
+            try:
+                made = tree_leaves(self.function(self.whole(state), *inputs))
+            except Exception as error:
+                raise InvalidArgument(
+                    f"{self.name}(z, *inputs) fails where z is what the layer returns"
+                    f" ({first_line(error)}): let the layer return the z that {self.name} takes"
+                ) from error
+        after = torch.cat([each.flatten() for each in made if isinstance(each, Tensor)])
+        if after.shape != state.shape:
+            raise InvalidArgument(
+                f"{self.name} returns {after.numel()} entries where the layer returns"
+                f" {state.numel()}: return as many"
+            )
+        return after
+
+    @torch.no_grad()
+    def size_at(self, state: Tensor) -> float:
+        """Return how much a residual changes with the solution."""
+        if self.name == "step":
+            return 1.0
+        drawn = generator(0, "size of a residual").standard_normal(len(state))
+        shift = SHIFT * (state.norm() or 1.0) * torch.as_tensor(drawn / norm(drawn))
+        above, below = (self.applied(state + each, self.layer.theta) for each in (shift, -shift))
+        return float((above - below).norm() / shift.norm()) / 2
+
+    def step(self, state: Tensor, theta: Tensor) -> Tensor:
+        """Advance a state; of a residual, in units in which a step of its size is one of the
+        solution's.
+        """
+        after = self.applied(state, theta)
+        return after if self.name == "step" else state - after / self.unit
+
+    def loss(self, state: Tensor, theta: Tensor) -> Tensor:
+        with self.double.placed(theta) as inputs:
+            return self.layer.lost(self.whole(state), inputs)
+
+    @torch.no_grad()
+    def differentiate(self, along: Tensor) -> None:
+        """Refine the solution, and find the gradients."""
+        running, codes = self.running, self.codes
+        try:
+            solution, steps = refined(running, codes)
+            exact, diagnostics = running.gradient(solution, 0)
+            at_codes, _ = running.gradient(codes, 0)
+            if steps[-1] > STALLED:
+                raise UnsupportedProblem(
+                    "Newton's method does not converge from the solution that the layer returns"
+                )
+        except UnsupportedProblem as refused:
+            if (off := share(running.layer(codes, 0) - codes, codes)) > FAR:
+                raise UnsupportedProblem(
+                    f"the layer's output does not solve {self.name}, which moves it by {off:.1g} of"
+                    f" its norm: is it {self.name}(z, *inputs), with the output as z?"
+                ) from refused
+            raise
+        self.moved = share(solution - codes, solution)
+        if self.moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
+            raise UnsupportedProblem(
+                f"the solution nearby is {self.moved:.1g} of its norm away from what the layer"
+                " returns: another branch, or another equation"
+            )
+        self.condition = float(diagnostics["condition_number"])
+        rounding = max(EPS, EPS * self.unit / (self.size or 1.0))
+        left = max(rounding, float(diagnostics["largest_relative_residual"]))
+        self.bound = self.condition * (steps[-1] + left)
+        self.line = self.confirmed(solution, exact, along)
+        arrays = (each.numpy(force=True) for each in (exact, at_codes, along))
+        self.exact, self.at_codes, self.along = arrays
+
+    @property
+    def solved(self) -> bool:
+        """True if the layer's solution is the refined one up to rounding."""
+        return self.moved <= SAME * self.condition
+
+    def confirmed(self, solution: Tensor, exact: Tensor, along: Tensor) -> Slope:
+        """Return differences of the loss at refined solutions along a direction, if they say what
+        the exact gradient says.
+        """
+
+        def value(length: float) -> float:
+            moving = self.running.at(self.layer.theta + length * along)
+            return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+
+        line = slope(value, EPS * self.condition * abs(value(0.0)), LADDER[1:6])
+        if line.kink:
+            raise UnsupportedProblem("the solution has a kink here: audit other inputs")
+        claimed, doubt = float(exact @ along), ROUNDED * float(exact.norm() * along.norm())
+        if not abs(claimed - line.value) <= BEYOND * line.uncertainty + doubt:
+            raise UnsupportedProblem(
+                f"differences of the solution give {line.value:.6g} where the gradients of"
+                f" {self.name} give {claimed:.6g}: audit {self.name} itself, or inputs farther from"
+                " a kink"
+            )
+        return line
+
+
+def share(change: Tensor, whole: Tensor) -> float:
+    """Return the norm of a change, relative to that of the whole."""
+    return float(change.norm()) / (float(whole.norm()) or 1.0)
+
+
+def refined(running: Converging, codes: Tensor) -> tuple[Tensor, list[float]]:
+    """Return what Newton's method makes of some codes, and its steps as shares of the solution, of
+    which the last one is not taken.
+    """
+    steps = list[float]()
+    while True:
+        newton, *_ = running.newton_step(codes, 0)
+        steps.append(share(newton, codes))
+        stalled = len(steps) > 1 and not steps[-1] < steps[-2] / 2
+        if stalled or steps[-1] <= CONVERGED or len(steps) == NEWTON:
+            return codes, steps
+        codes = codes + newton

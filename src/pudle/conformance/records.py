@@ -1,0 +1,74 @@
+"""What checks found, as records that need no torch: the program prints them while a worker makes
+them.
+"""
+
+from typing import NamedTuple
+
+
+class Measured(NamedTuple):
+    """A number that a check measures, and its limit."""
+
+    number: float
+    limit: float
+
+
+class Distance(NamedTuple):
+    """How far a gradient is from another, relative to the norm of that: reported, and held to no
+    limit.
+
+    The target is ``exact`` (that of the minimizer), ``unrolled`` or ``implicit``, the latter two at
+    the given depth.
+    """
+
+    target: str
+    depth: int
+    error: float
+
+
+class Record(NamedTuple):
+    """The outcome of one check on one specimen.
+
+    Attributes
+    ----------
+    check : str
+        A name in `CHECKS`.
+    problem, loss, algorithm : str
+        The specimen; empty for checks that look only at the class.
+    status : {"passed", "failed", "refused"}
+        ``refused``: the estimator raised `UnsupportedProblem` and gave the reason.
+    number, limit : float or None
+        The measured number and its limit, for checks that measure.
+    reason : str
+        Why it failed or was refused, in one line; empty if it passed.
+    distances : tuple of Distance
+        What the claim ``approximate`` reports in place of a limit; empty for others.
+    place : str
+        Where the estimator raised an error: its kind, the file and the line; empty without one.
+    """
+
+    check: str
+    problem: str
+    loss: str
+    algorithm: str
+    status: str
+    number: float | None = None
+    limit: float | None = None
+    reason: str = ""
+    distances: tuple[Distance, ...] = ()
+    place: str = ""
+
+    @property
+    def title(self) -> str:
+        """The check and the specimen, as ``-k`` looks into them."""
+        return f"{self.check}[{'-'.join(filter(None, self[1:4]))}]"
+
+
+def everything_refused(records: list[Record]) -> list[Record]:
+    """Return a failure if every problem on which the claim was to be checked was refused, else
+    nothing.
+    """
+    claims = [record for record in records if record.check == "claim"]
+    if {record.status for record in claims} != {"refused"}:
+        return []
+    reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
+    return [Record("claim", "", "", "", "failed", reason=reason)]

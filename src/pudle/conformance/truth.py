@@ -1,0 +1,148 @@
+"""The truth that estimators are compared with, by torch alone: plain layers, automatic
+differentiation through them, and dense implicit solves, all in float64.
+
+No estimator and no kernel is used. Tests hold it to closed forms in numpy, on every specimen.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, State
+from ..algorithms.algorithm import run_layers
+from ..errors import UnsupportedProblem
+from ..problems import Problem
+from ..problems.linearized import gradients
+from ..references import certified
+from .explanations import Array
+
+#: Singular values up to this share of the largest count as zero.
+SINGULAR = 1e-12
+#: Condition number up to which an implicit system is solved to the tolerance of its check.
+REGULAR = 1e3
+#: Layers after which codes count as converged where no reference is known.
+CONVERGED = 1000
+
+
+class Implicit(NamedTuple):
+    """A gradient of the implicit function theorem, and the largest condition number of its systems
+    on the active sets.
+    """
+
+    gradient: Array
+    condition: float = 1.0
+
+
+def array(tensor: Tensor) -> Array:
+    """Return a tensor as an array."""
+    return tensor.numpy(force=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Codes and gradients of an algorithm on a problem."""
+
+    problem: Problem
+    algorithm: Algorithm
+
+    @cached_property
+    def step(self) -> float:
+        """The step, which is a constant of the layers."""
+        return self.algorithm.step_size(self.problem)
+
+    def run(self, problem: Problem, state: State, layers: int) -> State:
+        """Return the state after some layers from another, on the problem at some theta."""
+        return run_layers.plain(problem, self.algorithm, state, layers, (), self.step)[layers]
+
+    @cache  # noqa: B019  # specimens are few, and live as long as the process
+    @torch.no_grad()
+    def state(self, depth: int) -> State:
+        """Return the state after `depth` layers."""
+        return self.run(self.problem, self.algorithm.start(self.problem), depth)
+
+    def codes(self, depth: int) -> Array:
+        """Return the codes after `depth` layers, one row per sample."""
+        return array(self.state(depth).codes.flatten(1))
+
+    @cached_property
+    @torch.no_grad()
+    def scale(self) -> float:
+        """The size of the parts of a gradient, which may nearly cancel: the loss at the start per
+        size of theta, all without signs.
+        """
+        theta, codes = self.problem.theta.detach(), self.state(0).codes
+        loss = float(self.problem.with_theta(theta.abs()).outer_loss(codes.abs()).abs())
+        return loss / (float(theta.norm()) or 1.0)
+
+    @cache  # noqa: B019
+    @torch.enable_grad()
+    def unrolled(self, depth: int, window: int | None = None) -> Array:
+        """Return the gradient through the last `window` layers, or all; a window of 0 leaves the
+        direct part.
+        """
+        layers = depth if window is None else min(window, depth)
+        theta = self.problem.theta.detach().requires_grad_()
+        live = self.problem.with_theta(theta)
+        codes = self.run(live, self.state(depth - layers), layers).codes
+        return array(gradients(live.outer_loss(codes), (theta,))[0])
+
+    @cache  # noqa: B019
+    @torch.enable_grad()
+    def implicit(self, depth: int, *, ahead: bool = False) -> Implicit:
+        """Return the gradient of the implicit function theorem at the codes of a depth, from
+        minimum-norm solves on their active sets, or on those of the plain layer `ahead` of them.
+        """
+        problem, codes = self.problem, self.state(depth).codes
+        theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
+        live, last = problem.with_theta(theta), codes
+        loss, slope = live.outer_loss(leaf), live.stationarity(leaf)
+        if ahead and hasattr(live, "penalty"):
+            last = self.algorithm.plain_layer(problem, codes, self.step, depth)
+            # Signs that the codes do not have yet.
+            slope = slope + live.penalty * (problem.piece(last) - problem.piece(codes))
+        (right,) = gradients(loss, (leaf,), keep_graph=True)
+        solution, condition = self._solve(slope, leaf, problem.active(last), right)
+        (gradient,) = gradients(loss - (slope * solution).sum(), (theta,))
+        return Implicit(array(gradient), condition)
+
+    def _solve(
+        self, slope: Tensor, leaf: Tensor, active: Tensor, right: Tensor
+    ) -> tuple[Tensor, float]:
+        """Solve the transposed systems of the derivative of `slope` in `leaf` on the active sets;
+        return the solution and the largest condition number.
+        """
+        rows = 1 if self.problem.joint else len(leaf)
+        mask, right = active.reshape(rows, -1), right.reshape(rows, -1)
+        # Rows depend on no other row: one product differentiates an entry in all rows.
+        matrices = torch.stack(
+            [
+                gradients(slope, (leaf,), unit.expand_as(mask).reshape_as(leaf), keep_graph=True)[0]
+                for unit in torch.eye(mask.shape[1]).to(leaf)
+            ],
+            -1,
+        ).reshape(rows, *mask.shape[1:] * 2)
+        if self.problem.joint:
+            # The derivative of a contraction and the identity, whose difference is regular.
+            return torch.linalg.solve(matrices, right).reshape_as(leaf), 1.0
+        matrices = matrices * (mask[:, :, None] & mask[:, None, :])
+        found = torch.linalg.lstsq(
+            matrices, (mask * right)[..., None], rcond=SINGULAR, driver="gelsd"
+        )
+        values, last = found.singular_values, (mask.sum(1, keepdim=True) - 1).clamp(min=0)
+        conditions = torch.where(mask.any(1), values[:, 0] / values.gather(1, last)[:, 0], 1)
+        return found.solution.reshape_as(leaf), float(conditions.max())
+
+    @cached_property
+    def limit(self) -> Array:
+        """The gradient at the minimizer or the fixed point: certified, or checked by central
+        differences, where there is such a reference.
+        """
+        with suppress(UnsupportedProblem):
+            reference = certified.reference(self.problem, algorithm=self.algorithm)
+            if reference.status in certified.SCORED:
+                return array(reference.gradient)
+        return self.implicit(CONVERGED).gradient

@@ -1,0 +1,105 @@
+"""The files that a training keeps in its folder, from which it continues: the checkpoint, the
+history and the dictionary.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from ..errors import InvalidArgument
+from ..files import lies_at, opened, readable, write_atomically
+from .run import Counts, LearningRun
+
+CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
+#: Version of the checkpoint's content.
+SCHEMA = 4
+
+
+def state(run: LearningRun) -> dict[str, Any]:
+    """Return all that changes while a training runs, as tensors and plain values."""
+    codes = {} if run.codes is None else {"codes": run.codes.to_sparse()}
+    return {
+        **msgspec.structs.asdict(run.counts),
+        **codes,
+        "theta": run.theta.detach(),
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+    }
+
+
+def restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
+    """Continue from what `state` returned; whatever else it is raises an error."""
+    run.counts = msgspec.convert({name: stored[name] for name in Counts.__struct_fields__}, Counts)
+    run.theta.data.copy_(stored["theta"])
+    if run.codes is not None:
+        run.codes.copy_(stored["codes"].to_dense())
+    run.optimizer.load_state_dict(stored["optimizer"])
+    run.schedule.load_state_dict(stored["schedule"])
+    run.evaluated = run.counts.step > 0
+
+
+def save(run: LearningRun, folder: Path) -> None:
+    """Write the checkpoint, the history and the dictionary, each whole or not at all."""
+    import pandas as pd  # lists of experiments do without
+
+    content, dictionary = io.BytesIO(), io.BytesIO()
+    torch.save({"configuration": run.configuration, **state(run)}, content)
+    np.save(dictionary, run.dictionary.cpu().numpy())
+    payload = content.getvalue()
+    write_atomically(folder / CHECKPOINT, header(payload) + payload)
+    write_atomically(folder / HISTORY_FILE, pd.DataFrame(run.counts.rows).to_csv(index=False))
+    write_atomically(folder / DICTIONARY_FILE, dictionary.getvalue())
+
+
+def begin(run: LearningRun, folder: Path, *, resume: bool) -> None:
+    """Continue from the checkpoint in a folder, or refuse one that holds a checkpoint.
+
+    To continue, one that is missing, damaged, or of other options or data is refused.
+    """
+    path = folder / CHECKPOINT
+    if lies_at(path) is not resume:
+        raise InvalidArgument(
+            f"{folder} holds no checkpoint to resume: start without resuming first"
+            if resume
+            else f"{folder} holds a training already: resume it, or give another folder"
+        )
+    if not resume:
+        return
+    remedy = "delete it and start again"
+    with readable(path, remedy), opened(path) as file:
+        first, _, payload = file.read().partition(b"\n")
+        if first + b"\n" != header(payload):
+            raise OSError("it is damaged or written by another version of the suite")
+        content = torch.load(io.BytesIO(payload), run.theta.device, weights_only=True)
+        stored, now = dict(content["configuration"]), run.configuration
+    for name in sorted(stored | now):
+        if stored.get(name) != now.get(name):
+            difference = (
+                "other data or another start"
+                if name == "data"
+                else f"{name}={stored.get(name)!r}, not {now.get(name)!r}"
+            )
+            raise InvalidArgument(
+                f"{folder} holds a training with {difference}: resume it with the options"
+                " and data it was started with, or give another folder"
+            )
+    with readable(path, remedy):
+        restore(run, content)
+    if run.counts.step > run.total:
+        raise InvalidArgument(
+            f"{folder} holds {run.counts.step} steps, more than the {run.total} of"
+            f" epochs={run.options.epochs}: give more epochs, or another folder"
+        )
+
+
+def header(payload: bytes) -> bytes:
+    """Return the first line of a checkpoint: its version, and a digest that vouches for every field
+    of its content.
+    """
+    return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}\n".encode()

@@ -1,0 +1,122 @@
+"""The options of a training, declared once: the learner, the experiments and the commands have the
+fields of `TrainingOptions`, and the commands' help texts are the first sentences on each field.
+"""
+
+import inspect
+import re
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import NamedTuple
+
+from .. import names
+from ..algorithms import Algorithm
+from ..errors import InvalidArgument
+from ..estimator import GradientEstimator
+from ..validation import check_options
+from .optimizers import Optimizer, Schedule
+
+#: A field in a numpydoc docstring: its name and the text on it.
+_FIELD = re.compile(r"^(\w+) : .*\n((?:    .*(?:\n|$))+)", re.MULTILINE)
+
+
+class Parts(NamedTuple):
+    """The objects that the specs of a training stand for."""
+
+    estimator: GradientEstimator
+    algorithm: Algorithm
+    optimizer: Optimizer
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a dictionary is learned.
+
+    Parameters
+    ----------
+    estimator : GradientEstimator or str
+        Gradient estimator, such as ``truncated(window=20)``. One with a seed gets a new seed at
+        every step, drawn from the training's.
+    algorithm : Algorithm or str
+        Unrolled algorithm, such as ``ista(step=0.2)``.
+    depth : int
+        Number of unrolled layers, >= 0.
+    optimizer : Optimizer or str
+        Optimizer: sgd, momentum, adam, adamw or lbfgs, such as ``adam(learning_rate=1e-3)``.
+    schedule : Schedule or str
+        Learning rate by epoch: constant, step or cosine, such as ``step(every=100)``.
+    epochs : int
+        Passes over the samples, >= 0.
+    batch : int, optional
+        Samples per step, all of them by default. An epoch's last batch holds the rest.
+    seed : int
+        Seed of the sample order and, in an experiment, of the dataset. The order is drawn anew for
+        every epoch.
+    record_every : int, optional
+        Steps between rows of the history, an epoch by default.
+    chunk : int, optional
+        Samples that the estimator gets at once, the whole batch by default. The gradients of the
+        chunks are averaged: the step is the same up to rounding, and memory is that of one chunk.
+        Chunks that fit into the processor's cache also save time. One Lipschitz constant is
+        computed per chunk.
+    fresh : bool
+        Draw new samples for every step instead of taking the problem's own in turn: online
+        learning. They come from the dataset, a synthetic one or an array on disk that may be larger
+        than memory. An epoch has as many steps as without.
+    warm_start : bool
+        Start each sample from the codes that it had before, since the dictionary has moved little
+        meanwhile. A checkpoint holds these codes as well.
+    """
+
+    estimator: GradientEstimator | str = "backprop"
+    algorithm: Algorithm | str = "ista"
+    depth: int = 50
+    optimizer: Optimizer | str = "adam"
+    schedule: Schedule | str = "constant"
+    epochs: int = 100
+    batch: int | None = None
+    seed: int = 0
+    record_every: int | None = None
+    chunk: int | None = None
+    fresh: bool = False
+    warm_start: bool = False
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The estimator, the algorithm, the optimizer and the schedule, made once."""
+        return Parts(
+            *(
+                names.make(f"{name}s", value) if isinstance(value, str) else value
+                for name in Parts._fields
+                for value in [getattr(self, name)]
+            )
+        )
+
+    def check(self) -> None:
+        """Refuse numbers out of range, a spec that cannot be read, and a warm start with fresh
+        samples.
+        """
+        check_options(self, least={"depth": 0, "epochs": 0})
+        if self.warm_start and self.fresh:
+            raise InvalidArgument(
+                "warm_start=True starts from the codes that a sample had before, but with"
+                " fresh=True no sample comes twice: leave out one of the two"
+            )
+        _ = self.parts
+
+    def describe(self) -> dict[str, str | int | bool | None]:
+        """Return the options as plain values, the parts as canonical specs."""
+        parts = {name: names.text(part) for name, part in self.parts._asdict().items()}
+        return {each.name: getattr(self, each.name) for each in fields(TrainingOptions)} | parts
+
+
+def summaries(cls: type) -> dict[str, str]:
+    """Return the first sentence that the docstrings of a class and of its bases have on each of its
+    fields, as a help text.
+    """
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        for name, text in _FIELD.findall(inspect.cleandoc(each.__doc__ or "")):
+            sentence = re.split(r"\.(?:\s|$)", text, maxsplit=1)[0]
+            found[name] = " ".join(sentence.replace("``", "`").split())
+    return found

@@ -1,0 +1,114 @@
+"""From records to what answers rest on: the errors of an estimator on a case against depth, and
+what they cost.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
+
+import numpy as np
+
+from .. import paired
+from ..answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
+from .results.cost import MEMORY, TIME, CostRecord
+from .results.score import ScoreRecord, ScoreRow
+
+#: The case and the estimator of a record.
+Pair = tuple[str, str]
+
+
+def number(row: ScoreRow, metric: str) -> float | None:
+    """Return a score's number of a metric, None where it has none."""
+    value: float | None = getattr(row, metric)
+    usable = row.status == "ok" and value is not None and isfinite(value)
+    return value if usable else None
+
+
+def seeds_of(records: Iterable[ScoreRecord], metric: str, target: str) -> list[int]:
+    """Return the seeds that have a number of a metric in any of the records of a case: each counts
+    for every estimator, also for one that failed on it.
+    """
+    rows = (row for record in records for row in record.scores if row.target == target)
+    return sorted({row.seed for row in rows if number(row, metric) is not None})
+
+
+def curve(record: ScoreRecord, seeds: Sequence[int], metric: str, target: str) -> Curve:
+    """Return the numbers of a metric over depths and seeds."""
+    rows = [row for row in record.scores if row.target == target]
+    known = [(row, value) for row in rows if (value := number(row, metric)) is not None]
+    depths = sorted({row.depth for row, _ in known})
+    values = np.full((len(depths), len(seeds)), np.nan)
+    at_floor = np.zeros(values.shape, bool)
+    for row, value in known:
+        place = depths.index(row.depth), seeds.index(row.seed)
+        values[place], at_floor[place] = value, row.at_floor and metric == "relative_error"
+    return Curve(np.array(depths, int), np.array(seeds, int), values, at_floor)
+
+
+def lines(costs: Iterable[CostRecord]) -> dict[tuple[str, str, str], Line]:
+    """Return costs against depth, by metric, case and estimator."""
+    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    for cost in costs:
+        if cost.status == "ok" and cost.value is not None:
+            values[cost.metric, cost.case, cost.estimator][cost.depth] = cost.value
+    return {key: Line(dict(sorted(by_depth.items()))) for key, by_depth in values.items()}
+
+
+def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
+    """Return times by round, by metric, case and estimator. They differ where the test over all of
+    them together says so.
+    """
+    timed = [cost for cost in costs if cost.status == "ok" and cost.samples]
+    # All that was timed in the same turns is compared with each other at each depth.
+    alike: dict[tuple[str, int, str, int], list[Sequence[float]]] = defaultdict(list)
+    for cost in timed:
+        alike[cost.metric, cost.depth, cost.turns, len(cost.samples)].append(cost.samples)
+    p_values = [np.empty(0)]
+    for (*_, count), taken in alike.items():
+        if count > 1:
+            one, other = np.triu_indices(len(taken), 1)
+            samples = np.array(taken)
+            p_values.append(paired.compare_many(samples[one], samples[other]).p_value)
+    significance = paired.critical(np.concatenate(p_values))
+    groups: dict[tuple[str, str, str], list[CostRecord]] = defaultdict(list)
+    for cost in sorted(timed, key=lambda cost: cost.depth):
+        groups[cost.metric, cost.case, cost.estimator].append(cost)
+    # Those at one depth may have been measured later than others.
+    return {
+        key: Rounds(
+            {cost.depth: tuple(cost.samples) for cost in some if cost.turns == some[-1].turns},
+            some[-1].turns,
+            significance,
+        )
+        for key, some in groups.items()
+    }
+
+
+def measured(
+    scores: Iterable[ScoreRecord], costs: Collection[CostRecord]
+) -> Mapping[str, tuple[Measured, ...]]:
+    """Return what was measured of the estimators of each case, by the names of cases, against the
+    first target of each.
+    """
+    by_case: dict[str, list[ScoreRecord]] = defaultdict(list)
+    for record in scores:
+        by_case[record.case.name].append(record)
+    by_line, by_round = lines(costs), rounds(costs)
+    found = {}
+    for name, records in by_case.items():
+        target = records[0].case.targets[0]
+        seeds = seeds_of(records, "relative_error", target)
+        found[name] = tuple(
+            Measured(
+                record.estimator,
+                curve(record, seeds, "relative_error", target),
+                by_line.get((TIME, name, record.estimator), NO_LINE),
+                by_line.get((MEMORY, name, record.estimator), NO_LINE),
+                by_round.get((TIME, name, record.estimator), NO_ROUNDS),
+                record.case.algorithm,
+                name,
+                all(each.differentiable for each in records),
+            )
+            for record in records
+        )
+    return found

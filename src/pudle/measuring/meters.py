@@ -1,0 +1,107 @@
+"""The one timer and the one meter of memory for all times and peaks that this package tells."""
+
+import contextlib
+import functools
+import resource
+import sys
+import time
+import timeit
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ..algorithms import Algorithm, kernels
+from ..algorithms.unrolling import directional_derivative
+from ..estimator import GradientEstimator, split
+from ..problems import Problem
+from .case import Case
+
+Clock = Callable[[], float]
+
+
+def clock(device: str) -> Clock:
+    """Return the clock of a device: on the CPU that of the processor, which stands still while
+    other work has it, where one thread works; that of a GPU waits until all queued work is done.
+    """
+
+    def gpu() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    alone = torch.get_num_threads() == 1
+    return gpu if device.startswith("cuda") else time.process_time if alone else time.perf_counter
+
+
+def sample(call: Callable[[], object], clock: Clock) -> float:
+    """Return the seconds of the fastest of as many calls as take two milliseconds together, of one
+    where that takes longer: other work on the machine only ever adds to a time. There is no
+    garbage collection meanwhile.
+    """
+    taken: list[float] = []
+    while sum(taken) < 0.002:
+        # Of a call that the clock cannot see there is still an end.
+        taken.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
+    return min(taken)
+
+
+def peak_memory(call: Callable[[], object], device: str) -> tuple[int, int]:
+    """Return the bytes that a call takes at its peak beyond those taken before, and these.
+
+    On the CPU the peak is that of this process, which should be a new copy that makes no other
+    call: the system keeps the peak of a whole life. On a GPU it is that of torch's memory.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before, before
+    before = _peak_of_process()
+    call()
+    # Less than a page cannot be told from nothing.
+    return max(_peak_of_process() - before, resource.getpagesize()), before
+
+
+def _peak_of_process() -> int:
+    """Return the peak of this process's memory in bytes."""
+    # macOS counts bytes, and other systems count KiB.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
+    """Return the problem of a case's first seed, with its Lipschitz constant computed where needed,
+    and the algorithm.
+    """
+    # Cases of one problem share it.
+    problem = _drawn(replace(case, name="any", algorithm="any", depths=(0,)), device)
+    algorithm = case.make_algorithm()
+    algorithm.step_size(problem)
+    return problem, algorithm
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(case: Case, device: str) -> Problem:
+    # The cache would keep the problem before until this one is drawn.
+    _drawn.cache_clear()
+    problem = case.make_problem(case.seeds[0], device)
+    # At the first gradient of each kind torch imports parts of itself: copies then have them.
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * one, one, torch.ones(1))
+    torch.func.vmap(lambda tangent: directional_derivative(torch.sin, one.detach(), tangent))(
+        torch.ones(1, 1)
+    )
+    return problem
+
+
+def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:
+    """Estimate on one sample, so that the code that this needs lies in memory.
+
+    Pages of libraries count as memory of a process once they are used, and some are imported at
+    their first use: 20 to 70 MB, which the first estimate would seem to need.
+    """
+    # One sample may be too little work for the kernels.
+    kernels.prepare((problem.theta.dtype,))
+    # Whatever fails will fail again, where it is kept.
+    with contextlib.suppress(Exception):
+        estimator.estimate(next(split(problem, 1)), algorithm, min(depth, 2))

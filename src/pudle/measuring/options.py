@@ -1,0 +1,59 @@
+"""What to measure, as commands and Python say it: one record for `pudle run`, `pudle compare --run`
+and `pudle.benchmark`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure in place of a profile's choice, or beside it.
+
+    Attributes
+    ----------
+    estimators : tuple of str
+        Specs of estimators to measure beside the profile's.
+    only : bool
+        Whether to measure these estimators alone.
+    datasets, algorithms, losses : tuple of str
+        Specs of datasets and algorithms, and names of outer losses, which are crossed. A dataset
+        that is named without an algorithm is run with ISTA, or with the step that its problem
+        brings; without a loss, it has all of its own.
+    targets : tuple of str
+        Targets of the references; without any, ``exact`` where the minimizer is known and sought,
+        else ``limit``.
+    depths : tuple of int
+        Numbers of layers.
+    seeds : int, optional
+        Number of seeds: 0 to seeds - 1.
+    samples : int, optional
+        Number of samples of every dataset that has the option ``n_samples``.
+    cases : tuple of str
+        Patterns of names of the cases to keep, of the profile or as changed.
+    experiments : tuple of str
+        Patterns of names of the experiments to carry out. Without any, those of the profile stay
+        unless the other options change something; with some, cases stay only if they do.
+    device : {"cpu", "cuda"}
+    timeout : float, optional
+        Seconds that one estimator may take on one case, and experiments where it exceeds theirs.
+    """
+
+    estimators: tuple[str, ...] = ()
+    only: bool = False
+    datasets: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    depths: tuple[int, ...] = ()
+    seeds: int | None = None
+    samples: int | None = None
+    cases: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+    device: str = "cpu"
+    timeout: float | None = None
+
+    @property
+    def crosses(self) -> bool:
+        """Tell whether the cases become others than the profile's."""
+        named = self.datasets or self.algorithms or self.losses or self.targets or self.depths
+        return bool(named or self.seeds or self.samples)

@@ -1,0 +1,288 @@
+"""A time or a memory of one estimate, measured in copies of a process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ... import kernel_choice, paired
+from ...algorithms import kernels
+from ...errors import MissingDependency
+from ...estimator import Estimate
+from ...workers import (
+    ONE_THREAD,
+    Copy,
+    Here,
+    Outcome,
+    Process,
+    return_freed_memory,
+    run_in_copy,
+    work,
+)
+from ..case import DTYPES, Case, slug
+from ..contents import Amount, Record, Whole
+from ..meters import clock, drawn, peak_memory, sample, touch
+from ..provenance import machine
+from .reference import GRADIENTS
+from .result import EstimatorResult
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+#: Why a time on the torch path is skipped where that path is the only one.
+NO_KERNEL = "no kernel applies here: the time is that of the torch path"
+#: Rounds of the times of a problem at least. A depth gets more, up to so many, and until all have
+#: taken some seconds, while the ends of an estimator's interval are further apart than this ratio.
+ROUNDS, MOST_ROUNDS, SECONDS, WIDE = 10, 40, 6.0, 1.25
+#: After so many rounds no more of a time that is so many times that of the fastest estimator at the
+#: deepest depth: no noise explains that, and no answer needs to tell the two apart.
+FEWEST_ROUNDS, SLOWER = 3, 3.0
+#: The metric of a memory, that of a time, and that of a time without kernels.
+MEMORY, TIME, TORCH_TIME = "memory_bytes", "seconds", "seconds_torch"
+
+
+class CostRecord(Record, kw_only=True):
+    """A time or memory of one estimator on one case at one depth."""
+
+    identity = property(attrgetter("metric", "case", "estimator", "depth"))
+    metric: str
+    case: str
+    estimator: str
+    depth: Whole
+    value: Amount | None = None
+    #: A time in each round, and a text that is the same for all that was measured in these rounds:
+    #: only then the k-th time of one can be compared with that of another.
+    samples: list[Amount] = []
+    turns: str = ""
+    #: The memory of the process without the estimate.
+    baseline: float | None = None
+
+
+@dataclass(frozen=True)
+class Cost(EstimatorResult[CostRecord]):
+    """A metric of one estimate of an estimator (a spec) at a depth: ``memory_bytes``, ``seconds``,
+    or ``seconds_torch``, the time without kernels.
+
+    It depends on the machine, and on the case as far as one estimate does: its first seed is what
+    is measured.
+    """
+
+    metric: str
+    case: Case
+    estimator: str
+    depth: int
+
+    rooms = (*GRADIENTS, "measuring/results/cost", "measuring/meters")
+    record = CostRecord
+
+    def label(self, called: Mapping[str, str]) -> str:
+        what = "memory" if self.metric == MEMORY else "time"
+        return f"{what} of {self.estimator} on {called[self.case.name]} at depth {self.depth}"
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        facts = {"metric": self.metric, "estimator": self.estimator}
+        return facts | {"depth": self.depth, "case": self.case.name}
+
+    def context(self, store: Store) -> object:
+        path = "torch" if self.metric == TORCH_TIME else kernel_choice.description()
+        case = self.case
+        problem = case.dataset, case.loss, case.dtype, case.algorithm, case.seeds[0]
+        return store.device, path, machine(), self.identity, problem
+
+    def file(self, key: str) -> str:
+        stem = f"{self.metric}-{slug(self.estimator)}-{self.depth}"
+        return f"{self.case.name}/costs/{stem}-{key}.json"
+
+    def measure(self, store: Store) -> CostRecord:
+        """Measure a memory in a copy of this process; times are measured together, see `Turns`."""
+        prepare([self], store)
+
+        def peak() -> dict[str, int]:
+            # In the copy alone: it would make every later time of this process longer.
+            return_freed_memory(at_once=store.device == "cpu")
+            warnings.simplefilter("ignore", UserWarning)
+            what = (*drawn(self.case, store.device), self.depth)
+            touch(self.made, *what)
+            estimate = functools.partial(self.made.estimate, *what)
+            value, baseline = peak_memory(estimate, store.device)
+            return {"value": value, "baseline": baseline}
+
+        if is_bound(store.device):
+            return self.conclude(store, Here().call(math.inf, peak))
+        return self.conclude(store, run_in_copy(peak))
+
+    def failed(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
+        return self.conclude(store, outcome)
+
+    def conclude(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
+        """Write what was measured, or why nothing was."""
+        said = {"status": outcome.status, "reason": outcome.reason}
+        write = functools.partial(self.write, store, **outcome.result or said)
+        # In a copy as well: the name of a GPU is part of the record, and who asks for it can no
+        # longer be copied. What ends that copy is not the estimate: here its error is told.
+        if store.device == "cpu" or run_in_copy(write).status != "ok":
+            return write()
+        written = self.read(store)
+        assert written, "what a copy has written lies in the store"
+        return written
+
+
+def start_for_memories() -> Process:
+    """Start a worker that measures memories alone, and gives memory back as soon as it is free:
+    blocks that stay in the heap would serve later estimates.
+    """
+    return Process(_measure_memories, env=os.environ | ONE_THREAD, module=__name__)
+
+
+def _measure_memories() -> None:
+    return_freed_memory(at_once=True)
+    work()
+
+
+def is_bound(device: str) -> bool:
+    """Tell whether this process uses a GPU already, which a copy of it then could not."""
+    # torch declares no types here.
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return device.startswith("cuda") and initialized
+
+
+def prepare(costs: Sequence[Cost], store: Store) -> None:
+    """Load and compute here all that costs of one problem have in common: copies then have it."""
+    kernels.prepare((DTYPES[costs[0].case.dtype],))
+    for cost in costs:
+        store.place(cost)
+        # A copy of a process that uses CUDA could not use it.
+        if store.device == "cpu":
+            drawn(cost.case, store.device)
+    # Last, because an estimate would use again, and seem not to need, whatever this process has
+    # freed before.
+    return_freed_memory()
+
+
+class Timer:
+    """What measures the seconds of costs, in a process that measures nothing else."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.chosen = device, kernel_choice.choice()
+        self._warm = functools.lru_cache(maxsize=64)(self._called_once)
+
+    def _called_once(self, cost: Cost, path: str) -> Callable[[], Estimate]:
+        """Return the call that is timed, after a first one."""
+        problem, algorithm = drawn(cost.case, self.device)
+        if path != self.chosen and not kernels.is_plain(problem):
+            raise MissingDependency(NO_KERNEL)
+        estimate = functools.partial(cost.made.estimate, problem, algorithm, cost.depth)
+        # The first call fills caches, and may compile for this depth.
+        estimate()
+        return estimate
+
+    def seconds(self, cost: Cost) -> float:
+        """Return the seconds of one estimate."""
+        # What an estimator advises its caller is no line of a run's log.
+        warnings.simplefilter("ignore", UserWarning)
+        path = "torch" if cost.metric == TORCH_TIME else self.chosen
+        os.environ[kernel_choice.VARIABLE] = path
+        taken = sample(self._warm(cost, path), clock(self.device))
+        # A copy that waits for its turn holds little.
+        return_freed_memory()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        return taken
+
+
+class Turns:
+    """Times of one problem, measured in turns.
+
+    Each estimator has a copy of this process, which is asked for one time at each depth in every
+    round. Those at one depth follow each other, so that the k-th times of two estimators are of the
+    same moment. A copy that dies, or takes longer than the `timeout`, costs its estimator that
+    depth alone. With `rounds` there are exactly so many, in this process, which is quicker;
+    without, as many as tell the times apart.
+    """
+
+    def __init__(self, costs: Sequence[Cost], timeout: float, rounds: int = 0) -> None:
+        self.costs, self.timeout, self.rounds = costs, timeout, rounds
+        depths = sorted({cost.depth for cost in costs})
+        #: The costs that are still measured, by depth.
+        self.groups = [[cost for cost in costs if cost.depth == depth] for depth in depths]
+        self.taken: dict[Cost, list[float]] = {cost: [] for cost in costs}
+        self.failures: dict[Cost, Outcome[Any]] = {}
+        self._copies: dict[str, Copy[float]] = {}
+
+    def measure(self, store: Store) -> list[CostRecord]:
+        """Measure the times, and write their records."""
+        prepare(self.costs, store)
+        start, timer = time.monotonic(), Timer(store.device)
+        with contextlib.ExitStack() as stack:
+            for turn in range(self.rounds or MOST_ROUNDS):
+                self._take(turn, timer, stack)
+                if self.rounds:
+                    continue
+                if turn + 1 == FEWEST_ROUNDS:
+                    self._leave_out_slow()
+                if turn + 1 >= ROUNDS:
+                    late = time.monotonic() > start + SECONDS
+                    self.groups = [
+                        group for group in self.groups if group and not late and self._wide(group)
+                    ]
+                if not any(self.groups):
+                    break
+        turns = uuid.uuid4().hex
+        return [cost.conclude(store, self._outcome(cost, turns)) for cost in self.costs]
+
+    def _take(self, turn: int, timer: Timer, stack: contextlib.ExitStack) -> None:
+        """Take one time of each cost that is still measured."""
+        for group in self.groups:
+            for cost in [group[number] for number in paired.order(turn, len(group))]:
+                outcome = self._asked(cost, timer, stack)
+                if outcome.status == "ok":
+                    self.taken[cost].append(outcome.result)
+                else:
+                    self.failures[cost] = outcome
+                    group.remove(cost)
+
+    def _asked(self, cost: Cost, timer: Timer, stack: contextlib.ExitStack) -> Outcome[Any]:
+        if self.rounds or is_bound(timer.device):
+            return Here().call(self.timeout, timer.seconds, cost)
+        copy = self._copies.get(cost.estimator)
+        if copy is None or not copy.number:
+            copy = stack.enter_context(Copy(lambda number: timer.seconds(self.costs[number])))
+            self._copies[cost.estimator] = copy
+        # By its number: what a cost is of may have been made here alone.
+        return copy.ask(self.costs.index(cost), timeout=self.timeout)
+
+    def _leave_out_slow(self) -> None:
+        """End the rounds of what is much slower than the fastest, and of times of the torch path:
+        no answer rests on these where there are kernels.
+        """
+        medians = {cost: np.median(self.taken[cost]) for group in self.groups for cost in group}
+        slow = SLOWER * min((medians[cost] for cost in self.groups[-1]), default=np.inf)
+        self.groups = [
+            [cost for cost in group if medians[cost] <= slow and cost.metric != TORCH_TIME]
+            for group in self.groups
+        ]
+
+    def _wide(self, group: Sequence[Cost]) -> bool:
+        """Return whether noise hides how the times of a depth lie to each other."""
+        samples = np.array([self.taken[cost] for cost in group])
+        ratios = paired.compare_many(samples, np.median(samples, axis=0))
+        return bool((ratios.high > WIDE * ratios.low).any())
+
+    def _outcome(self, cost: Cost, turns: str) -> Outcome[Any]:
+        if failure := self.failures.get(cost):
+            return failure
+        taken = self.taken[cost]
+        return Outcome({"value": float(np.median(taken)), "samples": taken, "turns": turns})

@@ -1,0 +1,125 @@
+"""What an experiment brought: its history, its summary and its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import numpy as np
+
+from ... import names
+from ...files import plain, write_atomically
+from ...workers import failure
+from ..contents import BROKEN, Plain, Record
+from ..experiment import Experiment, ExperimentResult
+from .result import RecordedResult
+from .score import Scores
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+
+class ExperimentRecord(Record, kw_only=True):
+    """The result of one experiment; the digest is that of the file of its arrays."""
+
+    identity = property(attrgetter("name"))
+    kind: str
+    study: str
+    name: str
+    options: dict[str, Plain]
+    summary: dict[str, Plain] = {}
+    rows: list[dict[str, Plain]] = []
+    arrays: list[str] = []
+    arrays_digest: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class CarriedExperiment(RecordedResult[ExperimentRecord]):
+    """An experiment that is carried out, by its name; it is the same in all profiles."""
+
+    name: str
+    study: str = field(compare=False)
+    experiment: Experiment = field(compare=False)
+
+    rooms = (*Scores.rooms, "learning", "measuring/experiment", "measuring/results/experiment")
+    record = ExperimentRecord
+
+    def label(self, called: Mapping[str, str]) -> str:
+        return self.name
+
+    @classmethod
+    def registered(cls, name: str) -> Self:
+        """Return the registered experiment of that name."""
+        studies = names.entries("experiments").items()
+        study, members = next(each for each in studies if name in each[1])
+        return cls(name, study, members[name])
+
+    @property
+    def objects(self) -> tuple[object, ...]:
+        return (self.experiment,)
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        facts = {"name": self.name, "study": self.study, "kind": self.experiment.kind}
+        return facts | {"options": plain(self.experiment)}
+
+    def context(self, store: Store) -> object:
+        return store.device, store.kernels, self.identity
+
+    def file(self, key: str) -> str:
+        # Whatever a package calls its experiment, the file stays in its folder.
+        return f"experiments/{quote(self.name, safe='')}-{key}.json"
+
+    def written(self, path: Path) -> list[Path]:
+        return [path.with_suffix(".npz"), path]
+
+    def measure(self, store: Store) -> ExperimentRecord:
+        """Carry out the experiment, or continue an interrupted one, and write its record.
+
+        Whatever it raises becomes a status with a reason.
+        """
+        start = time.perf_counter()
+        folder = store.place(self).path.with_suffix("")
+        try:
+            result = self.experiment.run(folder, store.device)
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # Whatever breaks in one experiment is a result to report.
+            status, reason = failure(error)
+            result = ExperimentResult([], {}, {}, status, reason)
+        record = self.conclude(store, result, time.perf_counter() - start)
+        if result.status not in BROKEN:
+            shutil.rmtree(folder, ignore_errors=True)
+        return record
+
+    def conclude(
+        self, store: Store, result: ExperimentResult, seconds: float | None = None
+    ) -> ExperimentRecord:
+        """Write a result atomically, the arrays first: a record that exists has its arrays, which
+        lie beside it (.npz).
+        """
+        digest = ""
+        if result.arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **dict[str, Any](result.arrays))
+            content = buffer.getvalue()
+            write_atomically(store.confirmed(self).path.with_suffix(".npz"), content)
+            digest = hashlib.sha256(content).hexdigest()
+        return self.write(
+            store,
+            status=result.status,
+            reason=result.reason,
+            rows=result.rows,
+            summary=result.summary,
+            arrays=sorted(result.arrays),
+            arrays_digest=digest,
+            seconds=seconds,
+        )

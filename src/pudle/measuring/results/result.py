@@ -1,0 +1,153 @@
+"""What the kinds of results have in common: a key, a file, and a record with its origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from ... import names
+from ...errors import UnreadableResult
+from ...files import plain
+from ...workers import Outcome
+from .. import sources
+from ..contents import SCHEMA, Record
+from ..provenance import provenance
+
+if TYPE_CHECKING:
+    from ...estimator import GradientEstimator
+    from ..case import Case
+    from ..store import Place, Store
+    from .reference import CaseReference
+
+T = TypeVar("T", covariant=True)
+R = TypeVar("R", bound=Record, covariant=True)
+
+
+class Result(ABC, Generic[T]):
+    """Something that is measured once and kept in one file of a store.
+
+    Those that are equal are the same result: concrete ones are frozen dataclasses, whose fields say
+    what the result is of.
+
+    Attributes
+    ----------
+    rooms : tuple of str
+        The rooms of this package, folders or files, that it rests on.
+    """
+
+    rooms: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def label(self, called: Mapping[str, str]) -> str:
+        """Return what a line of progress calls it; `called` has the labels of cases by name."""
+
+    @property
+    @abstractmethod
+    def objects(self) -> tuple[object, ...]:
+        """What it is computed with: the sources and the data of these count."""
+
+    @property
+    def needed(self) -> tuple[object, ...]:
+        """What a worker must have of it, also where that is of no weight."""
+        return self.objects
+
+    @abstractmethod
+    def context(self, store: Store) -> object:
+        """Return what else it depends on, as plain values and records."""
+
+    @abstractmethod
+    def file(self, key: str) -> str:
+        """Return its file below the store's folder, under a key."""
+
+    @abstractmethod
+    def read(self, store: Store) -> T | None:
+        """Return what the store has of it that is whole and up to date."""
+
+    @abstractmethod
+    def measure(self, store: Store) -> T:
+        """Measure it, write it to the store, and return it; called in a worker."""
+
+    @property
+    def references(self) -> Sequence[CaseReference]:
+        """The references that it reads."""
+        return ()
+
+    def key(self, store: Store) -> str:
+        """Return the digest of all that it depends on."""
+        data = [_fingerprint(each) for each in self.objects]
+        parts = SCHEMA, sources.digest(self.rooms, *self.objects), data, self.context(store)
+        text = json.dumps(parts, sort_keys=True, default=plain)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def written(self, path: Path) -> list[Path]:
+        """Return the files that it consists of, that at `path` last."""
+        return [path]
+
+
+def _fingerprint(part: object) -> str:
+    fingerprint: Callable[[], str] = getattr(part, "fingerprint", str)
+    return fingerprint()
+
+
+class RecordedResult(Result[R]):
+    """A result that is kept as a record in JSON.
+
+    Attributes
+    ----------
+    record : type
+        Type of the record.
+    """
+
+    # The type of a class variable cannot be a parameter of the class.
+    record: ClassVar[type[Any]]
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, object]:
+        """The fields of its record that say what it is of."""
+
+    def read(self, store: Store) -> R | None:
+        return self.read_at(store.place(self))
+
+    def read_at(self, place: Place) -> R | None:
+        """Return the record at a place, if it is whole and has its key."""
+        with suppress(UnreadableResult):
+            record: R = self.record.read(place.path)
+            if record.key == place.key:
+                return record
+        return None
+
+    def write(self, store: Store, /, **content: object) -> R:
+        """Write its record atomically and return it; without a content it says only its status and
+        reason.
+        """
+        place = store.confirmed(self)
+        origin = provenance(store.device, store.profile, store.commit, store.dirty)
+        record: R = self.record(key=place.key, provenance=origin, **self.identity, **content)
+        record.write(place.path)
+        return record
+
+    def failed(self, store: Store, outcome: Outcome[object]) -> R:
+        """Write, and return, the record of an attempt that brought no result."""
+        return self.write(store, status=outcome.status, reason=outcome.reason)
+
+
+class EstimatorResult(RecordedResult[R]):
+    """A result of an estimator (a spec) on a case."""
+
+    case: Case
+    estimator: str
+
+    @property
+    def made(self) -> GradientEstimator:
+        """The estimator."""
+        return names.make_estimator(self.estimator)
+
+    @property
+    def objects(self) -> tuple[object, ...]:
+        return (*self.case.objects, self.made)

@@ -1,0 +1,300 @@
+"""The scores of one estimator on one case, at all its depths and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from ...algorithms import Algorithm
+from ...errors import UnsupportedProblem
+from ...estimator import Estimate, GradientEstimator
+from ...files import strict
+from ...problems import Problem
+from ...references.records import Reference
+from ...workers import Outcome, failure, keep
+from ..case import Case, slug
+from ..contents import BROKEN, Plain, Record, Status, Verdict, Whole, worst
+from ..scoring import Score, failed, score
+from .reference import GRADIENTS, CaseReference
+from .result import EstimatorResult
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+
+class ScoreRow(Struct, kw_only=True):
+    """A `pudle.Score` at a seed, a depth and a target; what has no number is None."""
+
+    seed: Whole
+    depth: Whole
+    target: str
+    relative_error: float | None = None
+    absolute_error: float | None = None
+    cosine_error: float | None = None
+    code_error: float | None = None
+    support_error: float | None = None
+    at_floor: bool = False
+    status: Status
+    reason: str
+    diagnostics: dict[str, Plain] = {}
+
+    @property
+    def verdict(self) -> Verdict:
+        """Its status and its reason."""
+        return Verdict(self.status, self.reason)
+
+
+class ReferenceRow(Struct, kw_only=True):
+    """The certificate of a reference, with the step of the case's algorithm and the contraction
+    factor rho that follows; what is not finite is None.
+    """
+
+    seed: Whole
+    target: str
+    status: str
+    reason: str
+    bound: float | None = None
+    gradient_norm: float | None = None
+    step: float | None = None
+    rho: float | None = None
+    samples: float | None = None
+    uncertified: float | None = None
+    kkt_residual: float | None = None
+    smallest_eigenvalue: float | None = None
+    largest_eigenvalue: float | None = None
+    condition_number: float | None = None
+    dual_margin: float | None = None
+    smallest_amplitude: float | None = None
+    code_error: float | None = None
+    zero_codes: float | None = None
+    iterations: float | None = None
+
+    @classmethod
+    def of(cls, reference: Reference, seed: int, step: float) -> ReferenceRow:
+        """Return the row of a reference."""
+        certificate = reference.certificate
+        # With a large step the fastest direction overshoots, and its error can fall more slowly
+        # than that of the slowest one.
+        extremes = (certificate.smallest_eigenvalue, certificate.largest_eigenvalue)
+        rho = max(abs(1 - step * value) for value in extremes)
+        return cls(
+            seed=seed,
+            target=reference.target,
+            status=reference.status,
+            reason=reference.reason,
+            bound=reference.bound,
+            gradient_norm=float(reference.gradient.norm()),
+            step=step,
+            rho=rho if rho <= 1 else None,
+            **dataclasses.asdict(certificate),
+        )
+
+
+class ScoreRecord(Record, kw_only=True):
+    """The scores of one estimator on one case, and the certificates of their references."""
+
+    identity = property(attrgetter("case.name", "estimator"))
+    case: Case
+    estimator: str
+    computes: str
+    consistent_for: list[str] | None
+    #: Whether the case's algorithm leads to the minimizer, as others do, and whether its iterations
+    #: can be differentiated.
+    proximal: bool = True
+    differentiable: bool = True
+    scores: list[ScoreRow]
+    references: list[ReferenceRow]
+    seconds: float | None
+
+    def at(self, depth: int, target: str | None = None) -> Verdict:
+        """Return status and reason at one depth (and target), or those of the whole record where it
+        has no such depth.
+
+        An estimator that diverges at a large depth still has a time and a peak memory at smaller
+        ones.
+        """
+        rows = [
+            row.verdict
+            for row in self.scores
+            if row.depth == depth and target in (None, row.target)
+        ]
+        return worst(rows or [Verdict(self.status, self.reason)])
+
+
+class Part(NamedTuple):
+    """What one depth or the references of one seed add to a record."""
+
+    scores: Sequence[ScoreRow] = ()
+    references: Sequence[ReferenceRow] = ()
+
+
+@dataclass(frozen=True)
+class Scores(EstimatorResult[ScoreRecord]):
+    """The scores of an estimator (a spec) on a case."""
+
+    case: Case
+    estimator: str
+
+    rooms = (*GRADIENTS, "measuring/results/score", "measuring/scoring")
+    record = ScoreRecord
+
+    def label(self, called: Mapping[str, str]) -> str:
+        return f"{self.estimator} on {called[self.case.name]}"
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        return {"case": self.case, "estimator": self.estimator}
+
+    def context(self, store: Store) -> object:
+        return store.device, store.kernels, self.identity, store.profile
+
+    def file(self, key: str) -> str:
+        return f"{self.case.name}/{slug(self.estimator)}-{key}.json"
+
+    @property
+    def references(self) -> Sequence[CaseReference]:
+        places = itertools.product([self.case], self.case.seeds, self.case.targets)
+        return list(itertools.starmap(CaseReference, places))
+
+    def measure(self, store: Store) -> ScoreRecord:
+        """Score the estimator at all depths and seeds, and write the record.
+
+        Whatever the estimator raises becomes a status with a reason; it never becomes a number. The
+        scores of each depth are kept as they come, for `failed` if this process does not live to
+        write the record.
+        """
+        start, outcome = time.perf_counter(), Verdict()
+        parts = []
+        with warnings.catch_warnings():
+            # What an estimator advises its caller is no line of a run's log.
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                for part in self._parts(store):
+                    keep(part)
+                    parts.append(part)
+            except UnsupportedProblem as error:
+                # Dataset, loss, algorithm and targets do not fit, which is no estimator's fault.
+                outcome = Verdict(*failure(error))
+        return self._conclude(store, outcome, parts, time.perf_counter() - start)
+
+    def failed(self, store: Store, outcome: Outcome[object]) -> ScoreRecord:
+        """Write the record of the parts that an attempt kept, with its status for every score that
+        lacks.
+        """
+        return self._conclude(store, Verdict(outcome.status, outcome.reason), outcome.parts)
+
+    def _conclude(
+        self, store: Store, outcome: Verdict, parts: Iterable[Part], seconds: float | None = None
+    ) -> ScoreRecord:
+        kept = list(parts)
+        scores = [row for part in kept for row in part.scores]
+        have = {(row.seed, row.depth, row.target) for row in scores}
+        places = itertools.product(self.case.seeds, self.case.depths, self.case.targets)
+        missing = [place for place in places if place not in have]
+        status, reason = outcome
+        if have and missing:
+            reason = f"at depth {missing[0][1]}: {reason}"
+        scores += [_row(*place, failed(status, reason)) for place in missing]
+        made, algorithm = self.made, self.case.make_algorithm()
+        status, reason = worst(row.verdict for row in scores)
+        return self.write(
+            store,
+            seconds=seconds,
+            computes=made.computes,
+            consistent_for=made.consistent_for,
+            proximal=algorithm.thresholding.proximal,
+            differentiable=algorithm.differentiable,
+            scores=scores,
+            references=[row for part in kept for row in part.references],
+            status=status,
+            reason=reason,
+        )
+
+    def _parts(self, store: Store) -> Iterator[Part]:
+        """Yield the references of each seed, then the scores of each depth against them."""
+        case = self.case
+        for seed in case.seeds:
+            problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
+            step = algorithm.step_size(problem)
+            truths: dict[str, Reference | Score] = {}
+            for target in case.targets:
+                try:
+                    truths[target] = CaseReference(case, seed, target).measure(store)
+                except UnsupportedProblem as error:
+                    refusal, truths[target] = error, failed(*failure(error))
+            references = [truth for truth in truths.values() if isinstance(truth, Reference)]
+            if not references:
+                raise refusal
+            yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
+            results = attempt(self.made, problem, algorithm, case.depths)
+            for depth, result in zip(case.depths, results, strict=True):
+                yield Part(
+                    [_row(seed, depth, target, result, truth) for target, truth in truths.items()]
+                )
+
+
+def _row(
+    seed: int,
+    depth: int,
+    target: str,
+    result: Estimate | Score,
+    truth: Reference | Score | None = None,
+) -> ScoreRow:
+    """Return a row of scores; what cannot be scored or stored becomes an error."""
+    diagnostics: dict[str, Plain] = {}
+    if isinstance(truth, Score):
+        result = truth
+    elif isinstance(result, Estimate) and truth:
+        try:
+            diagnostics = strict(dict(result.diagnostics))
+            result = score(result, truth)
+        except Exception as error:  # noqa: BLE001  # a plug-in may return anything
+            result = failed(
+                "error",
+                f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to"
+                " numbers or texts",
+            )
+    values = dataclasses.asdict(result)
+    return ScoreRow(seed=seed, depth=depth, target=target, diagnostics=diagnostics, **values)
+
+
+def attempt(
+    estimator: GradientEstimator,
+    problem: Problem,
+    algorithm: Algorithm,
+    depths: tuple[int, ...],
+) -> Iterator[Estimate | Score]:
+    """Yield one estimate per depth; after a failure, the same failed score for every depth that is
+    left.
+
+    After a refusal the depths that are left get a sweep of their own, because an active system can
+    be singular at small depths only.
+    """
+    left = depths
+    while left:
+        try:
+            estimates = iter(estimator.sweep(problem, algorithm, left))
+            while left:
+                estimate = next(estimates)
+                if not isinstance(estimate, Estimate):
+                    raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
+                yield estimate
+                left = left[1:]
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # Anything a plug-in raises is a result, with its reason.
+            status, reason = failure(error)
+            if isinstance(error, StopIteration):
+                reason = f"sweep ended before depth {left[0]}"
+            elif status in BROKEN:
+                reason = f"at depth {left[0]}: {reason}"
+            number = 1 if status == "unsupported" else len(left)
+            yield from [failed(status, reason)] * number
+            left = left[number:]
