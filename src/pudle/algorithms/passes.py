@@ -50,7 +50,8 @@ def norms(matrices: Tensor) -> Tensor:
     """Return the Frobenius norms of matrices, shape (k, m, p), in double precision: in single
     precision squares may underflow.
     """
-    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
+    made: Tensor = torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
+    return made
 
 
 #: Codes and point of some samples.
