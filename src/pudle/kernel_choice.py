@@ -101,6 +101,8 @@ def inlined(function: Function) -> Function:
 def _part(function: Function, **options: bool) -> Function:
     import numba  # as above
 
+    # Python never calls it: what would let it do so takes long to compile.
+    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     made: Function = numba.njit(fastmath={"contract"}, error_model="numpy", **options)(function)
     return made
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined, part
+from ..problems.compiled import zero
 
 #: Largest number of layers that share a list of atoms.
 GROUP = 32
@@ -176,22 +177,31 @@ def _threshold(values: Vector, threshold: float, hard: bool, nonnegative: bool) 
 
 @part
 def _list_atoms(
-    codes: Vector, point: Vector, atoms: Indices, listed: Entries[int, bool]
+    codes: Vector,
+    point: Vector,
+    atoms: Indices,
+    listed: Entries[int, bool],
+    tape: Matrix,
+    point_tape: Matrix,
+    at: int,
 ) -> int:
-    """List the atoms at which codes or point are not zero; return how many."""
+    """Begin a list with the atoms at which codes or point are not zero, which become row `at` of
+    the tape; return how many.
+    """
     size = 0
     for j in range(len(codes)):
         # Written without a branch, which would be mispredicted, and kept if the count goes on.
         atoms[size] = j
         listed[j] = (codes[j] != 0) | (point[j] != 0)
         size += listed[j]
+    for a in range(size):
+        tape[at, a] = codes[atoms[a]]
+        point_tape[at, a] = point[atoms[a]]
     return size
 
 
 @part
-def _keep(
-    codes: Vector, point: Vector, kept: Cube, kept_points: Cube, place: int, i: int
-) -> None:
+def _keep(codes: Vector, point: Vector, kept: Cube, kept_points: Cube, place: int, i: int) -> None:
     """Write sample i's state to the states that are kept."""
     for j in range(len(codes)):
         kept[place, i, j] = codes[j]
@@ -235,14 +245,17 @@ def _extrapolate(
 @inlined
 def _record(
     codes: Vector,
+    point: Vector,
     atoms: Indices,
     size: int,
     tape: Matrix,
+    point_tape: Matrix,
     at: int,
     later: int,
+    accelerated: bool,
 ) -> tuple[int, int]:
-    """Write the listed codes to row `later` of the tape; return how many are not zero, and how many
-    differ from those in row `at`.
+    """Write a layer's listed entries to row `later` of the tape; return how many codes are not zero
+    there, and how many differ from those in row `at`.
     """
     on_list, changed = 0, 0
     for a in range(size):
@@ -250,6 +263,9 @@ def _record(
         on_list += value != 0
         changed += value != tape[at, a]
         tape[later, a] = value
+    if accelerated:
+        for a in range(size):
+            point_tape[later, a] = point[atoms[a]]
     return on_list, changed
 
 
@@ -296,16 +312,15 @@ def _run_sample(
     recorded, place = len(program.tops) > 0, 0
     while keep[place] < offset:
         place += 1
-    group, at, begin, active, size, still = -1, -1, 0, 0, 0, False
+    group, at, begin, active, size, still = -1, -1, zero(), zero(), zero(), False
     for t in range(offset, depth + 1):
         # A layer with many entries fewer than its group's list begins a new group.
         if t == offset or 2 * active < size or (recorded and t - bounds[group] == GROUP):
             if recorded or t == offset:
                 group, at = group + 1, at + 1
             atoms, bounds[group], begin = lists[group], t, at
-            active = size = sizes[group] = _list_atoms(codes, point, atoms, listed)
-            _record(codes, atoms, size, code_tape, at, at)
-            _record(point, atoms, size, point_tape, at, at)
+            size = _list_atoms(codes, point, atoms, listed, code_tape, point_tape, at)
+            active = sizes[group] = size
         if place < len(keep) and keep[place] == t:
             _keep(codes, point, kept_codes, kept_points, place, i)
             place += 1
@@ -314,15 +329,15 @@ def _run_sample(
         later = at + 1 if recorded else at
         if still and thresholds[t] == thresholds[t - 1]:
             # The last layer changed nothing, bit for bit: nor does this one.
-            _record(codes, atoms, size, code_tape, at, later)
+            _record(codes, point, atoms, size, code_tape, point_tape, at, later, accelerated)
             at = later
             continue
         _gradient_step(products, row, program.gram, point, atoms, size, point_tape, at, values)
         _threshold(values, thresholds[t], program.hard, program.nonnegative)
         active = _extrapolate(values, codes, point, program.pulls[t + 1], accelerated)
-        on_list, changed = _record(codes, atoms, size, code_tape, at, later)
-        if accelerated:
-            _record(point, atoms, size, point_tape, at, later)
+        on_list, changed = _record(
+            codes, point, atoms, size, code_tape, point_tape, at, later, accelerated
+        )
         still = changed == 0 and on_list == active and not accelerated
         if on_list < active:
             size = _extend_list(
@@ -371,7 +386,8 @@ def _add_to_columns(
     y and adjoints u.
     """
     columns, columns_bar, products_bar = program.columns, program.columns_bar, program.products_bar
-    layers, length, images, weights = len(adjoints), columns.shape[1], space.images, space.weights
+    layers, length, order = len(adjoints), columns.shape[1], space.order
+    images, weights = space.images, space.weights
     for t in range(layers):
         for a in range(size):
             products_bar[0, row, atoms[a]] += adjoints[t, a]
@@ -393,7 +409,7 @@ def _add_to_columns(
     for a in range(size):
         for t in range(layers):
             weights[0, 2 * t], weights[0, 2 * t + 1] = -adjoints[t, a], -points[start + t, a]
-        _subtract_rows(columns_bar[atoms[a]], length, images, space.order, weights, 0, 2 * layers)
+        _subtract_rows(columns_bar[atoms[a]], length, images, order, weights, zero(), 2 * layers)
 
 
 @part
@@ -583,9 +599,7 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
 
 
 @compiled(error_model="numpy")
-def run_layers(
-    program: Program, codes: NDArray[np.float64], points: NDArray[np.float64]
-) -> None:
+def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.float64]) -> None:
     """Run the layers of a program for some samples from codes and points, shape (r, p), then pull
     adjoints back through them from each depth.
     """

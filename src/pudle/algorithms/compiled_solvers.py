@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel_choice import Cube, Indices, Matrix, Vector, compiled, inlined, part
+from ..problems.compiled import zero
 from .stepless import ROUNDING
 
 
@@ -168,7 +169,7 @@ def _run_sample(
     atoms, codes, signs, slope = support.atoms, support.codes, support.signs, support.slope
     dtype = hessian.dtype.type
     unit, bound = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
-    k, place, done, whole, unfit = 0, 0, False, False, False
+    k, place, done, whole, unfit = zero(), 0, False, False, False
     for j in range(len(penalties)):
         bound = max(bound, abs(products[i, j]))
         if start[i, j] != 0:

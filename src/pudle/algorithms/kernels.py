@@ -103,9 +103,7 @@ def apply(
     return not is_dense(problem, algorithm.run(problem, 1, initial=state.point).codes, False)
 
 
-def _is_known(
-    problem: Problem, algorithm: Algorithm, state: State
-) -> TypeGuard[SparseCoding]:
+def _is_known(problem: Problem, algorithm: Algorithm, state: State) -> TypeGuard[SparseCoding]:
     """Return whether problem, algorithm and rule are this package's own, and what all samples have
     in common is the same for each.
     """

@@ -110,7 +110,7 @@ class Pass:
         for _ in range(depth):
             last = self.momenta[-1]
             self.momenta.append(following(last) if self.accelerated else last)
-        # The factor c of each layer's extrapolation y = z + c (z - z_before), zero before the first.
+        # Each layer extrapolates to y = z + c (z - z_before); c is zero before the first.
         self.pulls = [0.0, *((now - 1) / later for now, later in pairwise(self.momenta))]
         new, (m, p), n, count = problem.theta, problem.theta.shape, problem.code_shape[0], len(tops)
         self.asked = {*keep, depth}
@@ -179,7 +179,9 @@ class Pass:
         those that nothing needs an empty pair.
         """
         problem, iteration = chunk.problem, self.state.iteration
-        z, y = (each[chunk.rows].detach().contiguous() for each in (self.state.codes, self.state.point))
+        z, y = (
+            each[chunk.rows].detach().contiguous() for each in (self.state.codes, self.state.point)
+        )
         states = [(z, y)]
         for layer in range(self.depth + 1):
             if layer in self.kept:

@@ -7,6 +7,14 @@ from ..kernel_choice import Matrix, Vector, compiled, part
 
 
 @part
+def zero() -> int:
+    """Return zero. For the constant itself, as for any other number, numba would compile once more
+    what it is given to.
+    """
+    return abs(0)
+
+
+@part
 def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
     """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
     half is given.
@@ -102,7 +110,7 @@ def solve_with_bounds(
     eps = np.finfo(hessian.dtype).eps
     factor, inverse = np.empty((size, size), hessian.dtype), np.empty((size, size), hessian.dtype)
     for i in range(n):
-        k = 0
+        k = zero()
         for j in range(p):
             if active[i, j]:
                 indices[k], v[k] = j, right[i, j]

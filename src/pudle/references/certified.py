@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -168,9 +169,7 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
 
 
 @solve.register
-def _solve_dictionary(
-    problem: SparseCoding | ConvolutionalSparseCoding, target: str
-) -> Reference:
+def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
     if target == "exact" and callable(problem.loss):
         raise UnsupportedProblem(
             "reference: no bound is known for a loss that is a function: use target='limit', whose"
@@ -188,7 +187,11 @@ def _solve_dictionary(
             " target='ghat'"
         )
     problem = exactly(problem)
-    model, codes, dictionary = _model(problem), problem.generating_codes, problem.generating_dictionary
+    model, codes, dictionary = (
+        _model(problem),
+        problem.generating_codes,
+        problem.generating_dictionary,
+    )
     if target == "gtilde" and codes is not None:
         zero = float((codes == 0).flatten(1).all(1).double().mean())
         gradient, error = lasso_gradient(model, codes.flatten(1), codes.new_zeros(len(codes)))
