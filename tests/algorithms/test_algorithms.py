@@ -54,41 +54,64 @@ def test_a_warm_start_is_data_and_no_part_of_a_spec():
     assert "differ in dtype" in text
 
 
-class TestRunRefusals:
-    """Bad input that is only noticed when an algorithm runs on a problem."""
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)], ids=str)
+def test_given_step_where_the_constant_is_not_known(shape):
+    """The largest singular value is 2 by construction: with the l2 penalty L = 5. Eigenvalues are
+    for refusals alone.
+    """
+    dictionary = torch.eye(*shape, dtype=torch.float64) / 2
+    dictionary[0, 0] = 2
+    data = {
+        "observations": torch.ones(2, shape[0], dtype=torch.float64),
+        "dictionary": dictionary,
+    }
+    problem = pudle.SparseCoding(**data, penalty=0.1, l2_penalty=1.0)
+    assert pudle.Ista(step=0.399).step_size(problem) == 0.399
+    assert "lipschitz_constant" not in vars(problem)
+    with pytest.raises(pudle.InvalidArgument, match="step=0.401 is above 2/L=0.4,"):
+        pudle.Ista(step=0.401).step_size(problem)
 
-    @pytest.mark.parametrize("shape", [(3, 5), (5, 3)], ids=str)
-    def test_given_step_where_the_constant_is_not_known(self, shape):
-        """The largest singular value is 2 by construction: with the l2 penalty L = 5. Eigenvalues
-        are for refusals alone.
-        """
-        dictionary = torch.eye(*shape, dtype=torch.float64) / 2
-        dictionary[0, 0] = 2
-        data = {
-            "observations": torch.ones(2, shape[0], dtype=torch.float64),
-            "dictionary": dictionary,
-        }
-        problem = pudle.SparseCoding(**data, penalty=0.1, l2_penalty=1.0)
-        assert pudle.Ista(step=0.399).step_size(problem) == 0.399
-        assert "lipschitz_constant" not in vars(problem)
-        with pytest.raises(pudle.InvalidArgument, match="step=0.401 is above 2/L=0.4,"):
-            pudle.Ista(step=0.401).step_size(problem)
 
-    @pytest.mark.parametrize(
-        "call, words",
-        [
-            (lambda problem: pudle.Ista(step=0.0), "give a number > 0"),
-            (lambda problem: pudle.Ista(step=float("nan")), "give a number > 0"),
-            (lambda problem: pudle.Ista(step=True), "give a number > 0"),
-            (lambda problem: pudle.Ista(step=9.0).run(problem, 3), "give a smaller step"),
-            (lambda problem: pudle.Ista().run(problem, True), "depth=True is not an integer"),
-            (lambda problem: pudle.Ista().run(problem, 5, keep=[6]), "lies outside 0..5"),
-            (lambda problem: pudle.Ista().run(problem, 5).at(3), "run again with keep=(3,)"),
-            (
-                lambda problem: pudle.Ista().run(problem, 1, initial=torch.zeros(40, 17).double()),
-                "initial has shape (40, 17): codes here have shape (40, 18)",
-            ),
-        ],
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda problem: pudle.Ista(step=9.0).run(problem, 3), "give a smaller step"),
+        (lambda problem: pudle.Ista().run(problem, True), "depth=True is not an integer"),
+        (lambda problem: pudle.Ista().run(problem, 5, keep=[6]), "lies outside 0..5"),
+        (lambda problem: pudle.Ista().run(problem, 5).at(3), "run again with keep=(3,)"),
+        (
+            lambda problem: pudle.Ista().run(problem, 1, initial=torch.zeros(40, 17).double()),
+            "initial has shape (40, 17): codes here have shape (40, 18)",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_problem_is_refused(call, words):
+    assert words in refusal(lambda: call(sparse_problem()))
+
+
+@pytest.mark.parametrize(
+    "spec, words",
+    [
+        ("ista(step=0.0)", "give a number > 0"),
+        ("ista(step=True)", "give a number > 0"),
+        ("ista(thresholding='sfot')", "did you mean 'soft'"),
+        ("ista(thresholding=3)", "no thresholding rule"),
+        ("ista(thresholding='decaying(decay=1.0)')", "use soft"),
+        ("ista(initial=3)", "no argument 'initial'"),
+        ("fista(restart=1)", "restart=1"),
+        ("noodl(thresholding='soft')", "is not hard, as NOODL's is: use ista with this rule"),
+        ("noodl(lower_bound=0)", "lower_bound=0 is out of range"),
+        ("noodl(steps=(0.1, -1))", "steps=-1 is out of range"),
+        ("noodl(thresholds=0.1)", "thresholds=0.1 is not a tuple of numbers: write (0.1,)"),
+    ],
+)
+def test_wrong_options_are_refused(spec, words):
+    assert words in refusal(lambda: pudle.make_algorithm(spec))
+
+
+@pytest.mark.parametrize("options", [{"step": 0.5}, {"thresholding": "hard"}])
+@pytest.mark.parametrize("stepless", [pudle.Iteration, pudle.ActiveSet])
+def test_what_has_no_step_takes_none(stepless, options):
+    assert "has no step size and no thresholding rule: leave them out" in refusal(
+        lambda: stepless(**options)
     )
-    def test_one_line_names_argument_and_remedy(self, call, words):
-        assert words in refusal(lambda: call(sparse_problem()))

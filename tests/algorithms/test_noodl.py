@@ -49,19 +49,6 @@ def test_codes_are_those_of_the_paper(depth, choice, monkeypatch):
         assert trajectory.states[layer].iteration == layer
 
 
-@pytest.mark.parametrize(
-    "spec, text",
-    [
-        ("noodl(thresholding='soft')", "is not hard, as NOODL's is: use ista with this rule"),
-        ("noodl(lower_bound=0)", "lower_bound=0 is out of range"),
-        ("noodl(steps=(0.1, -1))", "steps=-1 is out of range"),
-        ("noodl(thresholds=0.1)", "thresholds=0.1 is not a tuple of numbers: write (0.1,)"),
-    ],
-)
-def test_wrong_options_are_refused(spec, text):
-    assert text in refusal(lambda: pudle.make_algorithm(spec))
-
-
 def test_a_warm_start_is_refused():
     problem = sparse_problem()
     start = problem.initial_codes()

@@ -5,7 +5,6 @@ leave.
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
 
 import pudle
 from pudle import names
@@ -39,20 +38,6 @@ def test_values_entry_by_entry(rule, nonnegative, iteration):
     values[0, :4] = 0.25, -0.25, 0.3, 0.0
     mine = rule(torch.tensor(values), 0.25, iteration, nonnegative)
     assert np.abs(mine.numpy() - expected(rule, values, 0.25, iteration, nonnegative)).max() < 1e-15
-
-
-@pytest.mark.parametrize(
-    "spec, says",
-    [
-        ("ista(thresholding='sfot')", "did you mean 'soft'"),
-        ("ista(thresholding=3)", "no thresholding rule"),
-        ("ista(thresholding='decaying(decay=1.0)')", "use soft"),
-        ("fista(restart=1)", "restart=1"),
-        ("ista(initial=3)", "no argument 'initial'"),
-    ],
-)
-def test_refusals(spec, says):
-    assert says in refusal(lambda: pudle.make_algorithm(spec))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -4,7 +4,6 @@ import pytest
 import torch
 from comparisons import relative
 from estimator_specs import estimate
-from examples import ridge_problem, sparse_problem
 from tolerances import DIFFERENCE_QUOTIENT
 
 import pudle
@@ -45,9 +44,3 @@ def test_asymmetry_reports_kinks(ridge):
     assert actual.diagnostics["asymmetry"] == pytest.approx(threshold**2 / 2, rel=1e-3)
     assert float(actual.gradient) == pytest.approx(-(threshold**2) / 2, rel=1e-3)
     assert estimate("finite_difference", ridge, pudle.Ista()).diagnostics["asymmetry"] < 1e-5
-
-
-def test_as_many_evaluations_as_the_budget_says_are_accepted():
-    spec = "finite_difference(max_evaluations={})"
-    estimate(spec.format("101, directions=50"), sparse_problem(), pudle.Ista(), 2)
-    estimate(spec.format(3), ridge_problem(), pudle.Ista(), 2)

@@ -285,7 +285,7 @@ def test_reverse_mode_is_enough(spec):
 @pytest.mark.parametrize("spec", ["conjugate_gradient", "forward"])
 def test_others_say_what_is_missing(spec):
     text = refusal(lambda: estimate(spec, ONCE, ITERATION, 3), pudle.UnsupportedProblem)
-    assert "differentiate" in text and ("use analytic" in text or "backprop" in text)
+    assert "differentiate" in text and ", not this one" in text
 
 
 @pytest.mark.parametrize("which", PROBLEMS)
@@ -342,8 +342,6 @@ def test_what_has_no_limit_is_not_scored(step, words):
 
 def test_an_iteration_has_no_step_size_and_no_rule():
     assert pudle.Iteration(step=1.0) == ITERATION == pudle.make_algorithm("iteration")
-    for options in ({"step": 0.5}, {"thresholding": "hard"}):
-        assert "no step size" in refusal(lambda options=options: pudle.Iteration(**options))
 
 
 @pytest.mark.parametrize(
