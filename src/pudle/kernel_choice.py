@@ -28,7 +28,7 @@ class Entries(Protocol[Place, Entry]):
     """An array as compiled code uses it, one entry at a time."""
 
     @property
-    def dtype(self) -> np.dtype[np.float64]: ...
+    def dtype(self) -> np.dtype[Any]: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
@@ -98,7 +98,7 @@ def inlined(function: Function) -> Function:
     return _part(function, forceinline=True)
 
 
-def _part(function: Function, **options: bool) -> Function:
+def _part(function: Function, **options: Any) -> Function:
     import numba  # as above
 
     # Python never calls it: what would let it do so takes long to compile.

@@ -111,10 +111,10 @@ class Space(NamedTuple):
     passed: NDArray[np.float64]
     left: NDArray[np.float64]
     outer: NDArray[np.float64]
-    images: Matrix
+    images: NDArray[np.float64]
     weights: Matrix
     #: The adjoints of the codes and of those one layer earlier for each depth, between two groups.
-    carried: Cube
+    carried: NDArray[np.float64]
 
 
 @part
@@ -650,7 +650,8 @@ def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.
             for g in range(group, -1, -1):
                 _pull_group(program, row, tape, g, space)
         for k in range(count):
-            for j in tape.atoms[0, : tape.sizes[0]]:
+            for a in range(tape.sizes[0]):
+                j = tape.atoms[0][a]
                 # Without extrapolation there is nothing but the point.
                 adjoints[k, 1, row, j] = carried[1 if program.accelerated else 0, j, k]
                 adjoints[k, 0, row, j] = carried[0, j, k] if program.accelerated else 0

@@ -31,7 +31,7 @@ class Support(NamedTuple):
     column: Vector
 
 
-@part
+@inlined
 def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
     """Add atom j to the k atoms of a support; return whether it is independent of them."""
     atoms, inverse, column = support.atoms, support.inverse, support.column
@@ -50,10 +50,11 @@ def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
             inverse[a, b] += weight * column[b]
         inverse[a, k] = inverse[k, a] = -weight
     atoms[k], inverse[k, k] = j, 1 / pivot
-    return pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
+    apart: bool = pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
+    return apart
 
 
-@part
+@inlined
 def _leave(a: int, k: int, support: Support) -> None:
     """Remove the atom at place a of k, which the last one takes."""
     atoms, inverse = support.atoms, support.inverse
@@ -83,7 +84,7 @@ def _correlate(
     """Set the correlations of sample i's residual with all atoms; return the squared norm of its
     codes.
     """
-    square = hessian.dtype.type(0)
+    square: float = hessian.dtype.type(0)
     for j in range(len(hessian)):
         correlation[j] = products[i, j]
     for a in range(k):
@@ -104,7 +105,7 @@ def _set_slope(
     slope: Vector,
 ) -> float:
     """Set the slope on a support; return its largest magnitude."""
-    error = correlation.dtype.type(0)
+    error: float = correlation.dtype.type(0)
     for a in range(k):
         slope[a] = correlation[atoms[a]] - penalties[atoms[a]] * signs[a]
         error = max(error, abs(slope[a]))

@@ -12,7 +12,6 @@ lose digits, or that is not finite; in single precision the kernels first try ag
 import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
-from types import NotImplementedType
 from typing import TypeGuard
 
 import numpy as np
@@ -135,14 +134,14 @@ def _run_layers(
     depth: int,
     keep: Collection[int],
     step: float,
-) -> dict[int, State] | NotImplementedType:
+) -> dict[int, State] | None:
     if is_recorded(problem, state):
-        return NotImplemented
+        return None
     if type(algorithm) in (ActiveSet, CoordinateDescent):
         return _solve(problem, algorithm, state, depth, keep, step)
     if not apply(problem, algorithm, state, depth, 1):
-        return NotImplemented
-    return run_and_pull(problem, algorithm, state, depth, keep).states or NotImplemented
+        return None
+    return run_and_pull(problem, algorithm, state, depth, keep).states or None
 
 
 @single_thread()
@@ -153,10 +152,10 @@ def _solve(
     depth: int,
     keep: Collection[int],
     step: float,
-) -> dict[int, State] | NotImplementedType:
+) -> dict[int, State] | None:
     """Run a solver's steps; those of samples that come to dependent atoms on the torch path."""
     if choice() == "torch" or not _computable(problem.observations, problem.matrix, state.codes):
-        return NotImplemented
+        return None
     from .compiled_solvers import descend, run_active_sets  # numba is slow to import
 
     solve = run_active_sets if type(algorithm) is ActiveSet else descend
@@ -184,21 +183,19 @@ def _solve(
 
 @torch.no_grad()
 @single_thread()
-def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | NotImplementedType:
+def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | None:
     """Return the mean of ``r z^T``, with r = D z - x."""
-    return problem.residual(codes).T @ codes / len(codes) if is_plain(problem) else NotImplemented
+    return problem.residual(codes).T @ codes / len(codes) if is_plain(problem) else None
 
 
 @torch.no_grad()
 @single_thread()
-def _direct_gradients(
-    problem: SparseCoding, codes: Tensor
-) -> tuple[Tensor, Tensor] | NotImplementedType:
+def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return as well the derivative in the codes: the mean of ``D^T r``; the lasso adds its
     penalties'.
     """
     if not is_plain(problem):
-        return NotImplemented
+        return None
     residual = problem.residual(codes)
     direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
     if problem.loss == "lasso":
@@ -212,13 +209,13 @@ def _full_gradients(
     algorithm: Algorithm,
     depths: Sequence[int],
     start: State | None = None,
-) -> Iterator[Evaluated] | NotImplementedType:
+) -> Iterator[Evaluated] | None:
     """Yield gradient and codes at each depth: where the kernels lose digits, from them in double
     precision, if that helps, or by autograd.
     """
     state = start or algorithm.start(problem)
     if not apply(problem, algorithm, state, max(depths, default=0)):
-        return NotImplemented
+        return None
     dtype = problem.theta.dtype
     # The Gram matrices' derivatives of all depths fit the memory of one pass.
     size = max(1, LARGEST_PASS // problem.code_shape[1] ** 2)
@@ -255,9 +252,9 @@ def _pull_back(
     layers: int,
     step: float,
     adjoints: Adjoints,
-) -> Adjoints | NotImplementedType:
+) -> Adjoints | None:
     if not apply(problem, algorithm, state, layers):
-        return NotImplemented
+        return None
     codes_bar = adjoints.state["codes"]
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
     for fine, fine_state in _precisions(problem, state):
@@ -272,7 +269,7 @@ def _pull_back(
             if state.point is state.codes:
                 back = {"codes": of_codes + of_point}
             return Adjoints(theta_bar.to(codes_bar.dtype), back)
-    return NotImplemented
+    return None
 
 
 def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import Matrix, Vector, compiled, part
+from ..kernel_choice import Matrix, Vector, compiled, inlined, part
 
 
 @part
@@ -14,7 +14,7 @@ def zero() -> int:
     return abs(0)
 
 
-@part
+@inlined
 def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
     """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
     half is given.
@@ -25,10 +25,11 @@ def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
         squares += matrix[a, a] * matrix[a, a]
         for b in range(a + 1, k):
             squares += 2 * matrix[a, b] * matrix[a, b]
-    return trace / k + np.sqrt(max(squares - trace * trace / k, 0.0) * (k - 1) / k)
+    bound: float = trace / k + np.sqrt(max(squares - trace * trace / k, 0.0) * (k - 1) / k)
+    return bound
 
 
-@part
+@inlined
 def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
     """Replace the upper half of a matrix by its Cholesky factor U, with ``U^T U`` the matrix;
     return whether all pivots are above `smallest`.
@@ -46,7 +47,7 @@ def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
     return True
 
 
-@part
+@inlined
 def _substitute(factor: Matrix, k: int, v: Vector) -> None:
     """Solve ``U^T U v = r`` in place of r."""
     for a in range(k):
@@ -60,9 +61,9 @@ def _substitute(factor: Matrix, k: int, v: Vector) -> None:
         v[a] = total / factor[a, a]
 
 
-@part
+@inlined
 def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
-    """Write the inverse of ``U^T``, then the upper half of that of ``U^T U`` in place of U."""
+    """Write the inverse of ``U^T``."""
     for a in range(k):
         for b in range(k):
             inverse[a, b] = 0
@@ -75,15 +76,19 @@ def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
             weight = factor[a, c]
             for b in range(a + 1):
                 inverse[c, b] -= weight * inverse[a, b]
-    # The sum over the rows w of U^{-T} of w^T w.
+
+
+@inlined
+def _square(inverse: Matrix, k: int, product: Matrix) -> None:
+    """Write the upper half of the inverse of ``U^T U``: sum w^T w over the rows w of U^{-T}."""
     for a in range(k):
         for b in range(a, k):
-            factor[a, b] = 0
+            product[a, b] = 0
     for c in range(k):
         for a in range(c + 1):
             weight = inverse[c, a]
             for b in range(a, c + 1):
-                factor[a, b] += weight * inverse[c, b]
+                product[a, b] += weight * inverse[c, b]
 
 
 @compiled(nogil=True)
@@ -128,4 +133,5 @@ def solve_with_bounds(
             for a in range(k):
                 solution[i, indices[a]] = v[a]
             _invert(factor, k, inverse)
+            _square(inverse, k, factor)
             bounds[i] = bound * _largest_eigenvalue_bound(factor, k)
