@@ -151,8 +151,7 @@ class Pass:
             states = self._run_dense(chunk)
             if len(states) <= self.depth:
                 self._run_sparse(chunk, len(states) - 1, *states[-1])
-                entries = (self.codes[-1, chunk.rows] != 0).sum(1)
-                drifted |= self.rounds and bool((entries > len(self.columns.T)).any())
+                drifted |= self.rounds and self._overfull(self.codes[-1, chunk.rows])
             # One depth after another, so that its adjoints stay in the cache.
             for k in range(len(self.tops)):
                 self._pull_dense(chunk, k, states)
@@ -163,6 +162,10 @@ class Pass:
         magnitudes = (norms(through_gram) + norms(through_products)).tolist()
         gradients = through_gram.add_(through_products)
         return Pulled({} if drifted else self._states(), gradients, magnitudes, self.returned)
+
+    def _overfull(self, codes: Tensor) -> bool:
+        """Return whether codes have more entries than there are features."""
+        return bool(((codes != 0).sum(1) > len(self.problem.dictionary)).any())
 
     def _chunk(self, rows: slice) -> Chunk:
         observations = self.problem.observations[rows].detach().contiguous()
@@ -202,8 +205,8 @@ class Pass:
             y = torch.sub(y, slope, out=slope)
             after = self.rule(y, self.threshold, iteration + layer, problem.nonnegative)
             if self.accelerated:
-                moved = torch.sub(after, z, out=y)
-                y = torch.add(after, moved, alpha=self.pulls[layer + 1], out=y)
+                torch.sub(after, z, out=y)
+                torch.add(after, y, alpha=self.pulls[layer + 1], out=y)
             else:
                 y = after
             z = after
