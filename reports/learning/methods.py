@@ -125,7 +125,7 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
         if first.kind == "learning":
             parts = [PARTS[part].format(first.options.get(part)) for part in differing]
             parts += [WARM] * bool(first.options.get("warm_start"))
-            solver = names.entries("algorithms").get(parsed(first.options["algorithm"])[0])
+            solver = names.entries("algorithms").get(parsed(str(first.options["algorithm"]))[0])
             label = ", ".join([first.estimator, *parts])
             depth = first.depth if getattr(solver, "differentiable", True) else None
         made.append(Method(label, first.estimator, depth, [first, *others]))
