@@ -203,11 +203,9 @@ class CodesEstimator(SweepEstimator):
         for state, (gradient, diagnostics) in zip(
             states, self.gradients_at(problem, algorithm, states), strict=True
         ):
-            yield Estimate(
-                gradient,
-                state.codes,
-                {"layers": state.iteration, "layers_differentiated": 0, **diagnostics},
-            )
+            about = {"layers": state.iteration, "layers_differentiated": 0}
+            about |= algorithm.diagnose(problem, state.codes)
+            yield Estimate(gradient, state.codes, about | diagnostics)
 
 
 class ImplicitEstimator(CodesEstimator):
