@@ -203,7 +203,7 @@ class CodesEstimator(SweepEstimator):
         for state, (gradient, diagnostics) in zip(
             states, self.gradients_at(problem, algorithm, states), strict=True
         ):
-            about = {"layers": state.iteration, "layers_differentiated": 0}
+            about: dict[str, float] = {"layers": state.iteration, "layers_differentiated": 0}
             about |= algorithm.diagnose(problem, state.codes)
             yield Estimate(gradient, state.codes, about | diagnostics)
 
