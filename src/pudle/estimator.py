@@ -203,9 +203,13 @@ class CodesEstimator(SweepEstimator):
         for state, (gradient, diagnostics) in zip(
             states, self.gradients_at(problem, algorithm, states), strict=True
         ):
-            about: dict[str, float] = {"layers": state.iteration, "layers_differentiated": 0}
-            about |= algorithm.diagnose(problem, state.codes)
-            yield Estimate(gradient, state.codes, about | diagnostics)
+            about = {
+                "layers": state.iteration,
+                "layers_differentiated": 0,
+                **algorithm.diagnose(problem, state.codes),
+                **diagnostics,
+            }
+            yield Estimate(gradient, state.codes, about)
 
 
 class ImplicitEstimator(CodesEstimator):

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import pudle
 from pudle import kernel_choice
-from pudle.algorithms import Fista, Ista, kernels, unrolling
+from pudle.algorithms import Fista, Ista, kernels, passes, unrolling
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 from pudle.problems.l1 import LOSSES
 from pudle.references.records import exactly
@@ -127,7 +127,7 @@ def test_gradients_of_any_problem(
     )
     assume(all(relative(a, b) < DOUBLE for (a, _), (b, _) in zip(moved, expected, strict=True)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "DENSE", dense)
+        patch.setattr(passes, "DENSE", dense)
         actual = list(unrolling.unrolled_gradients(problem, algorithm, depths, window))
     for (gradient, codes), (true_gradient, true_codes) in zip(actual, expected, strict=True):
         assert relative(gradient, true_gradient) < DOUBLE
@@ -280,7 +280,7 @@ def test_chunks_do_not_matter(monkeypatch):
     """Where many layers are dense, few samples at a time bound the memory."""
     problem = draw_problem(0, 50, 12, 20, penalty=1e-4)
     whole = estimate("backprop", problem, Fista(), 30).gradient
-    monkeypatch.setattr(kernels, "CHUNK_BYTES", 7 * 30 * 20 * 16)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 7 * 30 * 20 * 16)
     assert relative(estimate("backprop", problem, Fista(), 30).gradient, whole) < 1e-12
 
 
