@@ -3,7 +3,7 @@ one group.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -85,14 +85,6 @@ class Method:
         ends = {f"{name}_low": (name, "min"), f"{name}_high": (name, "max")}
         merged = steps.agg(**{each: (each, "median") for each in places[1:]}, **ends)
         return merged[steps.size() == len(histories)].reset_index()
-
-
-def chance(methods: Sequence[Method]) -> list[str]:
-    """Return a sentence on how certain an order of methods is, where each has one seed."""
-    trained = [method for method in methods if method.estimator]
-    if len(trained) < 2 or any(len(method.runs) > 1 for method in methods):
-        return []
-    return ["Each training ran with one seed only: small differences may be chance."]
 
 
 def group(

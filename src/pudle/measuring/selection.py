@@ -210,7 +210,8 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     fit are there, to be reported.
 
     A case that the profile has, at whatever depths, keeps its name there, and with other seeds adds
-    their number to it. Any other gets one that says what it is; `home` is the folder of the results, from which paths in names are seen.
+    their number to it. Any other gets one that says what it is; `home` is the folder of the
+    results, from which paths in names are seen.
 
     Raises
     ------
