@@ -21,6 +21,7 @@ from pudle.errors import PudleError, SpecError
 from pudle.files import read_record
 from pudle.measuring.case import DTYPES, Case
 from pudle.measuring.contents import BROKEN, Verdict
+from pudle.measuring.history import configure
 from pudle.measuring.meters import drawn
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.results.cost import Cost
@@ -33,6 +34,8 @@ from pudle.workers import Pool
 
 from .cases import PROFILES
 
+#: The checkout that holds this file, in a plain `asv run`.
+ROOT = Path(__file__).resolve().parents[1]
 #: Seconds that filling the store may take before the first cell: those of a whole run.
 MOST_FILLING = 7 * 24 * 3600.0
 
@@ -56,10 +59,9 @@ def store() -> Store:
     chosen, label, path = selection(), ("", False), os.environ.get(SELECTION_VARIABLE)
     folder = Path(path or "").parent
     if not path:
-        root = Path(__file__).resolve().parents[1]
-        folder = root / ".asv" / chosen.profile
+        folder = ROOT / ".asv" / chosen.profile
         with contextlib.suppress(PudleError):
-            label = installed_commit(root)
+            label = installed_commit(ROOT)
     return Store(folder / "store", chosen.profile, chosen.device, *label)
 
 
@@ -125,6 +127,8 @@ class _Cells:
         with locked(run.folder, "run"):
             if SELECTION_VARIABLE not in os.environ:
                 run.begin()
+                # For `asv publish`, as after `pudle run`.
+                configure(run.folder, ROOT, str(ROOT / "bench"))
             with Pool(os.cpu_count() or 1) as pool:
                 run.fill(pool)
 

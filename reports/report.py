@@ -147,7 +147,8 @@ class Report:
     @cached_property
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
-        return [*self.results.notes, *tables.repeated_draws(self.results)]
+        draws, left = tables.repeated_draws(self.results), tables.unfinished(self.results)
+        return [*self.results.notes, *draws, *left]
 
     @cached_property
     def facts(self) -> dict[str, str]:

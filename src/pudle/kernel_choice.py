@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -108,6 +109,14 @@ def _part(function: Function, **options: Any) -> Function:
 
 
 @functools.cache
+def announce() -> None:
+    """Say once in a process why its first call takes so long."""
+    logging.getLogger("pudle").warning(
+        "pudle: compiling kernels, which takes some seconds at the first call and is kept"
+    )
+
+
+@functools.cache
 def _cache_type() -> type:
     """Return numba's cache of a function, kept outside the package, which survives a damaged file,
     and two processes that write to it at once.
@@ -132,10 +141,13 @@ def _cache_type() -> type:
 
         def load_overload(self, *arguments: object) -> object:
             try:
-                return super().load_overload(*arguments)  # type: ignore[no-untyped-call]
+                loaded: object = super().load_overload(*arguments)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
                 self.flush()  # type: ignore[no-untyped-call]
-                return None
+                loaded = None
+            if loaded is None:
+                announce()
+            return loaded
 
         def save_overload(self, *arguments: object) -> None:
             with open(self._py_func.__code__.co_filename, "rb") as lock:

@@ -245,6 +245,10 @@ class Algorithm(ABC):
         states |= {own + iteration: state for iteration, state in rest.items()}
         return Trajectory(states[depth].codes, depth, states)
 
+    def diagnose(self, problem: Problem, codes: Tensor) -> Mapping[str, float]:
+        """Return numbers about a run that led to these codes, by name; none unless overridden."""
+        return {}
+
     def later_layers(self) -> tuple[int, "Algorithm"]:
         """Return how many layers this algorithm has of its own before those of another, and that
         other; none before its own unless overridden.

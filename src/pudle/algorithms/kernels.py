@@ -35,6 +35,9 @@ from .unrolling import Adjoints, Evaluated
 LARGEST_PASS = 1 << 20
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
+#: Largest ratio of the same kind for the loss's derivative in the codes, times that of its gradient
+#: through the layers: the rounding of its terms may grow on the way through them.
+LARGEST_ROUNDING = 1e6
 #: Least number of products of codes and dictionary entries for which the kernels are called, what a
 #: layer of the torch path costs in these, however small it is, and what one sample's layer costs
 #: the kernels, per byte of a number. The first layers are dense.
@@ -230,8 +233,15 @@ def _full_gradients(
             )
             pulled = zip(states.items(), gradients.unbind(), magnitudes, strict=False)
             for (depth, at), through_codes, magnitude in pulled:
-                gradient = unrolling.direct_gradient(fine, at.codes) + through_codes
-                if _keeps_digits(gradient, magnitude, dtype):
+                direct, slope = unrolling.direct_gradients(fine, at.codes)
+                gradient = direct + through_codes
+                # How much larger what cancels in the slope is than what is left of it.
+                terms = float(fine.observations.norm() * fine.dictionary.norm()) / len(slope)
+                left = float((slope * (at.codes != 0)).norm())
+                rounding = magnitude * (terms / left if left else math.inf) if magnitude else 0.0
+                if _keeps_digits(gradient, magnitude, dtype) and _keeps_digits(
+                    gradient, rounding, dtype, LARGEST_ROUNDING
+                ):
                     results[depth] = gradient.to(dtype), at.codes.to(dtype)
             missing = [depth for depth in batch if depth not in results]
             if not missing:
@@ -272,13 +282,15 @@ def _pull_back(
     return None
 
 
-def _keeps_digits(gradient: Tensor, magnitude: float, dtype: torch.dtype) -> bool:
+def _keeps_digits(
+    gradient: Tensor, magnitude: float, dtype: torch.dtype, largest: float = LARGEST_CANCELLATION
+) -> bool:
     """Return whether terms with norms of the sum `magnitude`, of which a gradient is made, leave
     enough digits for a dtype.
     """
     norm = float(norms(gradient[None]))
     spare = torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps
-    return math.isfinite(norm) and magnitude <= LARGEST_CANCELLATION * spare * norm
+    return math.isfinite(norm) and magnitude <= largest * spare * norm
 
 
 def _precisions(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCoding, State]]:

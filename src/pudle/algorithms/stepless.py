@@ -3,6 +3,7 @@ it, and solvers of the lasso, which are not differentiated.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -94,9 +95,29 @@ class LassoSolver(Stepless):
         codes = self.improved(problem, state.codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
+    def diagnose(self, problem: Problem, codes: Tensor) -> Mapping[str, float]:
+        """Count the ``unfinished`` samples, whose codes are not those of a minimizer."""
+        assert isinstance(problem, DenseL1Problem)  # as `needs` says
+        slope, excess, scale = _violations(problem, codes.detach())
+        left = torch.maximum(slope.abs(), excess.clamp(min=0)).amax(1, keepdim=True)
+        return {"unfinished": int((left > torch.finfo(codes.dtype).eps ** 0.5 * scale).sum())}
+
     @abstractmethod
     def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         """Return the codes after a step."""
+
+
+def _violations(problem: DenseL1Problem, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how far codes are from a minimizer's: the slope of the objective on their support; by
+    how much correlations exceed the penalty off it; and, per sample, the size of the terms of both.
+    """
+    correlation, signs = -problem.smooth_gradient(codes), codes.sign()
+    products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
+    sizes: Tensor = codes.norm(dim=1, keepdim=True)
+    scale = products + problem.hessian.diagonal().max() * sizes
+    slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
+    excess = (correlation if problem.nonnegative else correlation.abs()) - problem.penalty
+    return slope, torch.where(codes == 0, excess, -torch.inf), scale
 
 
 @dataclass(frozen=True)
@@ -133,18 +154,10 @@ class ActiveSet(LassoSolver):
     name = "active_set"
 
     def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
-        hessian = problem.hessian
-        correlation = -problem.smooth_gradient(codes)
-        products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
-        sizes: Tensor = codes.norm(dim=1, keepdim=True)
-        scale = products + hessian.diagonal().max() * sizes
+        hessian, correlation = problem.hessian, -problem.smooth_gradient(codes)
+        slope, excess, scale = _violations(problem, codes)
         rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
-
-        signs = codes.sign()
-        slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
         settled = slope.abs().amax(1, keepdim=True) <= rounding
-        excess = (correlation if problem.nonnegative else correlation.abs()) - problem.penalty
-        excess = torch.where(codes == 0, excess, -torch.inf)
         most, entering = excess.max(1, keepdim=True)
         enters = settled & (most > rounding)
         done = settled & ~enters

@@ -45,6 +45,7 @@ class ScoreRow(Struct, kw_only=True):
     code_error: float | None = None
     support_error: float | None = None
     at_floor: bool = False
+    unfinished: Whole = 0
     status: Status
     reason: str
     diagnostics: dict[str, Plain] = {}
