@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import ClassVar
 
 import torch
 
+from pudle.algorithms import kernels
 from pudle.errors import PudleError, SpecError
 from pudle.files import read_record
-from pudle.measuring.case import Case
+from pudle.measuring.case import DTYPES, Case
 from pudle.measuring.contents import BROKEN, Verdict
 from pudle.measuring.history import configure
 from pudle.measuring.meters import drawn
@@ -89,6 +91,23 @@ def require_ok(verdict: Verdict) -> None:
     status, reason = verdict
     if status != "ok":
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
+
+
+def prepare() -> None:
+    """Load what every cell needs and would take a second to load itself: the code that draws
+    problems and computes gradients, and the digests of sources that results are found by.
+    """
+    kernels.prepare({DTYPES[case.dtype] for case in selection().cases})
+    for case, estimator in selection().pairs:
+        # What is broken fails in its own cells.
+        with contextlib.suppress(Exception):
+            drawn(case, selection().device)
+            store().place(Scores(case, estimator))
+
+
+# The process that asv forks all cells from imports the benchmarks first.
+if "run_server" in sys.argv:
+    prepare()
 
 
 class _Cells:

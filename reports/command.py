@@ -24,7 +24,7 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
 
 def _depths(context: click.Context, option: click.Parameter, value: str | None) -> list[int]:
     """Split whole numbers joined by commas, and refuse others."""
-    return [click.INT.convert(each, option, context) for each in (value or "").split(",") if each]
+    return [click.INT(each, option, context) for each in (value or "").split(",") if each]
 
 
 @click.command("report")

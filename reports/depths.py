@@ -1,6 +1,6 @@
 """Errors at some depths as tables for a paper: one per case, with a row per estimator."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ CAPTION = (
 )
 
 
-def error_texts(report: Report, depths: Sequence[int]) -> Mapping[str, Callable[[], str]]:
+def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str | bytes]]:
     """Return what makes the tables as text, by format; a depth that a case lacks is refused.
 
     Without `depths` all that were measured are shown.

@@ -154,7 +154,7 @@ class Report:
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
         draws, left = tables.repeated_draws(self.results), tables.unfinished(self.results)
-        return [*self.results.notes, *draws, *left]
+        return [*self.results.notes, *tables.failed_checks(self.results), *draws, *left]
 
     @cached_property
     def caveats(self) -> list[str]:

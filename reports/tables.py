@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from pudle import text
 from pudle.answers import ERROR, Point
 from pudle.measuring import contents
+from pudle.measuring.checked import FAILED
 from pudle.measuring.results.score import ReferenceRow
 from pudle.reports.load import Results, grouped
 from pudle.reports.markup import Table
@@ -90,7 +91,9 @@ COLUMNS = (
     ),
     Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
     Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
-    Column("status", lambda row: Cell(row.numbers.status)),
+    Column(
+        "status", lambda row: Cell(row.numbers.status, details=[*filter(None, [row.numbers.check])])
+    ),
 )
 
 
@@ -407,6 +410,12 @@ def repeated_draws(results: Results) -> list[str]:
     where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
     what = "the range over the seeds says nothing about other problems there."
     return [f"{where}: {what}"] if names else []
+
+
+def failed_checks(results: Results) -> list[str]:
+    """Say which plug-ins are no answer, because they failed their check."""
+    failed = [name for name, verdict in results.checks.items() if verdict == FAILED]
+    return [f"{some(failed)} failed `pudle check`, and is no answer."] if failed else []
 
 
 def unfinished(results: Results) -> list[str]:

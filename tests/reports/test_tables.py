@@ -19,8 +19,10 @@ from synthetic import (
     write,
     write_costs,
     write_experiments,
+    write_run,
 )
 
+from pudle.measuring import checked
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
@@ -57,6 +59,27 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     assert problems.loc["analytic", "depths"] == "all"
     for picture in report.pictures:
         assert set(picture.rows["estimator"]) == {"alternating"}
+
+
+def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    curves = dict.fromkeys(("passed", "new"), CURVES["analytic"]) | {"failed": lambda *_: 1e-4}
+    plugins = [record(case(), name, scores=scores(curve)) for name, curve in curves.items()]
+    home = write(tmp_path, [record(case(), "alternating"), *plugins])
+    stored = {"failed": ("a", "not checked"), "passed": ("b", "not checked")}
+    write_run(home / "quick", plugins=stored | {"new": ("c", "not checked")})
+    assert Report(load(home, "quick")).answers[0].best.estimator == "failed"
+    checked.remember({"a": ["claim[ridge-linear-ista]"], "b": []})
+    report = Report(load(home, "quick"))
+    words = ["", checked.CHECKED, checked.NOT_CHECKED, checked.FAILED]
+    assert [row.check for row in report.summary] == words
+    assert report.answers[0].best.estimator == "passed"
+    assert "`failed` failed `pudle check`, and is no answer." in report.notes
+    # Nothing was timed, and two reach the error at the same depth.
+    assert "with the least depth, because nothing was timed" in report.markdown()
+    assert "Least depth to an error of 1e-3, as has `new`" in report.answers[0].best.reason
 
 
 def test_what_a_solver_leaves_unsolved_at_the_deepest_depth_is_a_note(tmp_path):
