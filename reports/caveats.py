@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from math import isinf, nan
 
-from pudle import names, text
+from pudle import text
+from pudle.measuring.checked import NOT_CHECKED
 from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.summary import WINDOW, Summary
 from pudle.reports.tables import some
@@ -67,9 +68,6 @@ def _accuracy(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
 
 
 def _plugins(results: Results) -> Iterator[str]:
-    own = {each.name for each in names.points("estimators") if names.owner(each) == names.PACKAGE}
-    if others := [name for name in results.estimators if parsed(name)[0] not in own]:
-        yield (
-            f"{some(others)} are no part of pudle: their numbers are as good as what `pudle check`"
-            " says of them."
-        )
+    unchecked = [name for name, verdict in results.checks.items() if verdict == NOT_CHECKED]
+    if unchecked:
+        yield f"{some(unchecked)} did not go through `pudle check`: what they claim is not tested."
