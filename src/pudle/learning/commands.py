@@ -204,8 +204,8 @@ def denoise_command(
     study, chosen = _named(DenoisingExperiment, experiment or "denoising-backprop", "denoising")
     # The experiment's step is short enough for photographs; filters of smoother images grow so much
     # alike that it has to follow from them.
-    training = {} if experiment else {"algorithm": "fista"}
-    training |= _given(options, LearningExperiment)
+    own = {} if experiment else {"algorithm": "fista"}
+    training = own | _given(options, LearningExperiment)
     given = _given(options, DenoisingExperiment)
     chosen = replace(chosen, training=replace(chosen.training, **training), **given)
     # The budget counts processor seconds, which would add up over threads.
