@@ -15,7 +15,7 @@ from pudle.answers import ERROR, Point
 from pudle.measuring import contents
 from pudle.measuring.checked import FAILED
 from pudle.measuring.results.score import ReferenceRow
-from pudle.reports.load import COSTS, Results, grouped
+from pudle.reports.load import Results, grouped
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
 from pudle.text import DASH, Cell
@@ -438,7 +438,7 @@ def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are
     none.
     """
-    names = {row.machine for row in results.numbers if row.metric in COSTS}
+    names = {each.provenance.cpu or str(each.provenance.machine) for each in results.costs}
     machines = [f"`{name}`" for name in sorted(names)]
     each = "it alone" if len(machines) == 1 else "each alone"
     sentence = (

@@ -3,7 +3,7 @@ one group.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -87,14 +87,6 @@ class Method:
         return merged[steps.size() == len(histories)].reset_index()
 
 
-def chance(methods: Sequence[Method]) -> list[str]:
-    """Return a sentence on how certain an order of methods is, where each has one seed."""
-    trained = [method for method in methods if method.estimator]
-    if len(trained) < 2 or any(len(method.runs) > 1 for method in methods):
-        return []
-    return ["Each training ran with one seed only: small differences may be chance."]
-
-
 def group(
     records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]
 ) -> dict[str, list[Method]]:
@@ -125,7 +117,7 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
         if first.kind == "learning":
             parts = [PARTS[part].format(first.options.get(part)) for part in differing]
             parts += [WARM] * bool(first.options.get("warm_start"))
-            solver = names.entries("algorithms").get(parsed(first.options["algorithm"])[0])
+            solver = names.entries("algorithms").get(parsed(str(first.options["algorithm"]))[0])
             label = ", ".join([first.estimator, *parts])
             depth = first.depth if getattr(solver, "differentiable", True) else None
         made.append(Method(label, first.estimator, depth, [first, *others]))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pudle import text
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import WARM, Method, chance
+from pudle.reports.learning.methods import WARM, Method
 from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
@@ -102,7 +102,7 @@ class Recovery(Study):
                 f"Of the other packages {baselines[0].label} comes nearest, with an error of"
                 f" {text.number(baselines[0].median(ERROR))}."
             )
-        return " ".join([*sentences, *chance(methods)])
+        return " ".join(sentences)
 
 
 def ranked(methods: Iterable[Method]) -> list[Method]:

@@ -1,9 +1,12 @@
 """Tables, answers and budgets, on results whose numbers are known because the tests make them."""
 
+import dataclasses
 import io
 
 import pandas as pd
 import pytest
+from living_page import html
+from parsed_page import ParsedPage
 from stored_experiments import framed, reported
 from synthetic import (
     CURVES,
@@ -13,8 +16,10 @@ from synthetic import (
     record,
     references,
     scores,
+    training,
     write,
     write_costs,
+    write_experiments,
     write_run,
 )
 
@@ -167,3 +172,26 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     assert "depth (steps)" in {figure.x[0].title for figure in report.pictures}
     told = of_case[["problem", "answer"]].first().loc["synthetic-fista-lasso"]
     assert told.tolist() == ["synthetic-lasso", "best unrolled"]
+
+
+def test_what_not_to_rely_on_is_one_list(tmp_path):
+    """One seed, estimated times, bad conditions, what is not reached, truncation and plug-ins."""
+    one = case(seeds=[0])
+    names = ("backprop", "alternating", "truncated(window=10)", "mine")
+    rows = [{**references()[0], "condition_number": 3e5}]
+    records = [record(one, name, references=rows) for name in names]
+    write(tmp_path, records)
+    write_experiments(tmp_path, [training("one"), training("two", "alternating")])
+    results = dataclasses.replace(load(tmp_path, "quick"), checks={"mine": checked.NOT_CHECKED})
+    report = Report(results)
+    told = " ".join(report.caveats)
+    for words in (
+        "One seed alone on",
+        "Each training ran with one seed only",
+        "Condition numbers of codes are up to 3",
+        "What truncation costs: on",
+        "`mine` did not go through `pudle check`",
+    ):
+        assert words in told, (words, told)
+    assert all(line in report.markdown() for line in report.caveats)
+    ParsedPage(html(report)).check()

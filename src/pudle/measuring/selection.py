@@ -210,8 +210,9 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     """Return cases by name, with the axes that options name in place of theirs; pairs that do not
     fit are there, to be reported.
 
-    A case that the profile has, at whatever depths, keeps its name there. Any other gets one that
-    says what it is; `home` is the folder of the results, from which paths in names are seen.
+    A case that the profile has, at whatever depths, keeps its name there, and with other seeds adds
+    their number to it. Any other gets one that says what it is; `home` is the folder of the
+    results, from which paths in names are seen.
 
     Raises
     ------
@@ -222,9 +223,17 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     drafts = _drafts(cases, options)
     _check_offered(drafts, options)
     own = {(case.problem, case.algorithm): case.name for case in cases}
+    unseeded = {
+        (replace(case, seeds=(0,)).problem, case.algorithm): f"{case.name}-{options.seeds}_seeds"
+        for case in cases
+    }
     results: dict[str, Case] = {}
     for case in drafts:
-        name = own.get((case.problem, case.algorithm), "") or _made_name(case, options, home)
+        name = (
+            own.get((case.problem, case.algorithm))
+            or unseeded.get((replace(case, seeds=(0,)).problem, case.algorithm))
+            or _made_name(case, options, home)
+        )
         if name in own.values() and (case.problem, case.algorithm) not in own:
             # The profile's name for another case keeps its meaning.
             name += "-added"
