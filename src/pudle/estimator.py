@@ -206,7 +206,7 @@ class CodesEstimator(SweepEstimator):
             about = {
                 "layers": state.iteration,
                 "layers_differentiated": 0,
-                **algorithm.diagnose(problem, state.codes),
+                **algorithm.diagnose(problem, trajectory.states[state.iteration]),
                 **diagnostics,
             }
             yield Estimate(gradient, state.codes, about)

@@ -245,8 +245,8 @@ class Algorithm(ABC):
         states |= {own + iteration: state for iteration, state in rest.items()}
         return Trajectory(states[depth].codes, depth, states)
 
-    def diagnose(self, problem: Problem, codes: Tensor) -> Mapping[str, float]:
-        """Return numbers about a run that led to these codes, by name; none unless overridden."""
+    def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
+        """Return numbers about a run that led to a state, by name; none unless overridden."""
         return {}
 
     def later_layers(self) -> tuple[int, "Algorithm"]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import Cube, Indices, Matrix, Vector, compiled, inlined, part
+from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined, part
 from ..problems.compiled import zero
 from .stepless import ROUNDING
 
@@ -162,6 +162,7 @@ def _run_sample(
     start: Matrix,
     keep: Indices,
     kept: Cube,
+    solved: Entries[tuple[int, int], bool],
     largest: float,
     correlation: Vector,
     support: Support,
@@ -181,6 +182,7 @@ def _run_sample(
         while place < len(keep) and (done or keep[place] == step):
             for a in range(k):
                 kept[place, i, atoms[a]] = codes[a]
+            solved[place, i] = done
             place += 1
         if unfit or place == len(keep):
             break
@@ -211,9 +213,11 @@ def run_active_sets(
     start: Matrix,
     keep: Indices,
     codes: Cube,
+    solved: Entries[tuple[int, int], bool],
 ) -> NDArray[np.bool_]:
     """Run active-set steps from the codes `start`, shape (n, p), and write the codes after the
-    steps `keep`, ascending, to `codes`, which are zero.
+    steps `keep`, ascending, to `codes`, which are zero, and which samples are known to be solved
+    there to `solved`, which is false.
 
     Return which samples came to dependent atoms: their results are void.
     """
@@ -234,6 +238,7 @@ def run_active_sets(
             start,
             keep,
             codes,
+            solved,
             largest,
             space[4],
             support,
@@ -273,6 +278,7 @@ def descend(
     start: Matrix,
     keep: Indices,
     codes: Cube,
+    solved: Entries[tuple[int, int], bool],
 ) -> NDArray[np.bool_]:
     """Run coordinate descent, with arguments and result as `run_active_sets`."""
     n, p = products.shape

@@ -26,7 +26,7 @@ from . import unrolling
 from .algorithm import Algorithm, State, is_recorded, is_wrapped, run_layers
 from .ista import Fista, Ista
 from .passes import is_dense, norms, run_and_pull
-from .stepless import ActiveSet, CoordinateDescent
+from .stepless import ActiveSet, CoordinateDescent, SolverState
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
 
@@ -164,6 +164,7 @@ def _solve(
     solve = run_active_sets if type(algorithm) is ActiveSet else descend
     hessian, kept = problem.hessian, sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
+    solved = torch.zeros(codes.shape[:2], dtype=torch.bool)
     unfit = solve(
         hessian.numpy(),
         problem.adjoint(problem.observations).numpy(),
@@ -172,15 +173,19 @@ def _solve(
         state.codes.contiguous().numpy(),
         np.array(kept),
         codes.numpy(),
+        solved.numpy(),
     )
     if unfit.any():
         part = problem.with_samples(observations=problem.observations[unfit])
         first = state.mapped(lambda tensor: tensor[unfit])
         rest = run_layers.plain(part, algorithm, first, depth, kept, step)
         codes[:, unfit] = torch.stack([rest[layer].codes for layer in kept])
+        solved[:, unfit] = False
     return {
-        layer: State(z, z, iteration=state.iteration + layer) if layer else state
-        for layer, z in zip(kept, codes.unbind(), strict=True)
+        layer: SolverState(z, z, iteration=state.iteration + layer, solved=known)
+        if layer
+        else state
+        for layer, z, known in zip(kept, codes.unbind(), solved.unbind(), strict=True)
     }
 
 
@@ -231,12 +236,13 @@ def _full_gradients(
             states, gradients, magnitudes, _ = run_and_pull(
                 fine, algorithm, fine_state, tops[-1], tops, tops
             )
+            largest = float(fine.observations.norm() * fine.dictionary.norm())
             pulled = zip(states.items(), gradients.unbind(), magnitudes, strict=False)
             for (depth, at), through_codes, magnitude in pulled:
                 direct, slope = unrolling.direct_gradients(fine, at.codes)
                 gradient = direct + through_codes
                 # How much larger what cancels in the slope is than what is left of it.
-                terms = float(fine.observations.norm() * fine.dictionary.norm()) / len(slope)
+                terms = largest / len(slope)
                 left = float((slope * (at.codes != 0)).norm())
                 rounding = magnitude * (terms / left if left else math.inf) if magnitude else 0.0
                 if _keeps_digits(gradient, magnitude, dtype) and _keeps_digits(
