@@ -2,11 +2,11 @@
 refined.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -14,9 +14,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
+from ..problems.linearized import MAX_DENSE
 from ..references.limits import Converging
 from ..streams import generator
-from .audit_differences import LADDER, Slope, slope
+from ..text import number
+from .audit_differences import BEYOND, DEVIATIONS, EPS, rounding_of, slope
 from .audit_layer import Layer, doubled, varies
 from .explanations import ROUNDED, SAME, norm
 
@@ -32,10 +34,10 @@ BRANCH, NEARBY = 2.0, 0.5
 USUAL, SHIFT = (1e-3, 1e3), 1e-4
 #: A step that moves the layer's output by more than this share does not belong to it.
 FAR = 0.01
-#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
-BEYOND = 10.0
-#: Rounding in float64.
-EPS = float(np.finfo(float).eps)
+#: Condition of a system that float64 hardly solves.
+POOR = 1e8
+#: Share of the input from which differences of refined solutions start.
+NEAR = 2.0**-4
 
 
 class Equation:
@@ -51,8 +53,6 @@ class Equation:
         The layer's solution.
     exact, at_codes : ndarray
         The gradients at the refined one and there, with the entries of all parts in one vector.
-    line : Slope
-        Differences of the refined solution along the direction `along`.
     bound : float
         Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
     moved : float
@@ -152,6 +152,13 @@ class Equation:
                     f"the layer's output does not solve {self.name}, which moves it by {off:.1g} of"
                     f" its norm: is it {self.name}(z, *inputs), with the output as z?"
                 ) from refused
+            if codes.numel() <= MAX_DENSE:
+                system = self.problem.linearized(codes).matrix
+                if (condition := float(torch.linalg.cond(system))) > POOR:
+                    raise UnsupportedProblem(
+                        f"the system of {self.name} has the condition {number(condition)}: inputs"
+                        " in other units would tell"
+                    ) from refused
             raise
         self.moved = share(solution - codes, solution)
         if self.moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
@@ -160,38 +167,42 @@ class Equation:
                 " returns: another branch, or another equation"
             )
         self.condition = float(diagnostics["condition_number"])
-        rounding = max(EPS, EPS * self.unit / (self.size or 1.0))
-        left = max(rounding, float(diagnostics["largest_relative_residual"]))
-        self.bound = self.condition * (steps[-1] + left)
-        self.line = self.confirmed(solution, exact, along)
-        arrays = (each.numpy(force=True) for each in (exact, at_codes, along))
-        self.exact, self.at_codes, self.along = arrays
+        # As with other roundings, and from a solution that is off as far as this one may be.
+        near, size = solution + running.newton_step(solution, 0)[0], float(exact.norm()) or 1.0
+        changed = running.gradient(near, 0)[0].numpy(force=True)
+        again = rounding_of(lambda: running.gradient(near, 0)[0].numpy(force=True), changed)
+        change = norm(changed - exact.numpy(force=True))
+        self.bound = max(BEYOND * EPS, (DEVIATIONS * again + change) / size)
+        self.confirm(solution, exact, along)
+        self.exact, self.at_codes = exact.numpy(force=True), at_codes.numpy(force=True)
 
     @property
     def solved(self) -> bool:
         """True if the layer's solution is the refined one up to rounding."""
         return self.moved <= SAME * self.condition
 
-    def confirmed(self, solution: Tensor, exact: Tensor, along: Tensor) -> Slope:
-        """Return differences of the loss at refined solutions along a direction, if they say what
-        the exact gradient says.
+    def confirm(self, solution: Tensor, exact: Tensor, along: Tensor) -> None:
+        """Compare differences of the loss at refined solutions along a direction with the exact
+        gradient.
         """
 
         def value(length: float) -> float:
             moving = self.running.at(self.layer.theta + length * along)
-            return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+            with contextlib.suppress(UnsupportedProblem):
+                return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+            return math.nan
 
-        line = slope(value, EPS * self.condition * abs(value(0.0)), LADDER[1:6])
+        noise = CONVERGED * self.condition * max(abs(value(0.0)), abs(value(NEAR)))
+        line = slope(value, NEAR, noise, EPS)
         if line.kink:
             raise UnsupportedProblem("the solution has a kink here: audit other inputs")
         claimed, doubt = float(exact @ along), ROUNDED * float(exact.norm() * along.norm())
-        if not abs(claimed - line.value) <= BEYOND * line.uncertainty + doubt:
+        if abs(claimed - line.value) > BEYOND * line.uncertainty + doubt:
             raise UnsupportedProblem(
                 f"differences of the solution give {line.value:.6g} where the gradients of"
                 f" {self.name} give {claimed:.6g}: audit {self.name} itself, or inputs farther from"
                 " a kink"
             )
-        return line
 
 
 def share(change: Tensor, whole: Tensor) -> float:
