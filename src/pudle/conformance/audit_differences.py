@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_map_only
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
 from .audit_layer import Array, Layer, Piece
-from .explanations import norm
 
 #: Rounding in float64.
 EPS = float(np.finfo(float).eps)
@@ -31,8 +30,9 @@ BEYOND = 10.0
 #: Values from which noise is estimated, their spacing in roundings, and the order of differences at
 #: which nothing else is left of them.
 SAMPLES, SPACING, ORDER = 17, 2.0**13, 5
-#: How often a number is computed with other roundings.
-ROUNDINGS = 4
+#: How often a number is computed with other roundings, by how much operands move then, at most, so
+#: that some of it is left in the numbers, and the share of this that is rounding.
+ROUNDINGS, MOVED, SHARE = 4, 2 * EPS, 0.25
 #: Standard deviations that a difference is trusted to; a kink has about so many times its noise.
 DEVIATIONS, BENDING = 3.0, 22.0
 #: Entries up to which all coordinates are looked at, and how many of more.
@@ -96,7 +96,7 @@ def extrapolated(taken: Array, middle: float, noise: float, precision: float) ->
         rounded = np.fmax(noise, precision * np.fmax(np.abs(above), np.abs(below)))
         doubt = DEVIATIONS * (rounded / steps)[1:-1]
         jumps = visible(jumps, BENDING * doubt, RESOLVED * reach)
-        left = np.maximum(apart, np.append(0, apart[:-1]) / RATIO**2) + doubt + jumps / 2
+        left = np.maximum(np.maximum(apart, np.append(0, apart[:-1]) / RATIO**2), doubt) + jumps / 2
         left[np.isnan(left)] = np.inf
         resolved = left <= np.maximum(RESOLVED * reach, BEYOND * doubt)
         best = np.where(reach > 0, left / reach, left).argmin()
@@ -160,16 +160,17 @@ class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not tensor.is_floating_point():
             return tensor
         # Constants in single precision are exact, as a rule.
-        return tensor * (1 + EPS * torch.randn_like(tensor))
+        return tensor * (1 + torch.empty_like(tensor).uniform_(-MOVED, MOVED))
 
 
-def rounding_of(function: Callable[[], Array], exact: Array | float) -> float:
-    """Return how far rounding moves what a function computes, root mean square of its norm."""
+def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
+    """Return how far rounding moves what a function computes, root mean square in each entry."""
     with torch.random.fork_rng(devices=[]), Roughly():  # type: ignore[no-untyped-call]  # as above
         torch.default_generator.manual_seed(0)
-        # The norm of many entries varies little.
-        moved = [norm(function() - exact) for _ in range(1 + ROUNDINGS // np.size(exact))]
-    return float(np.mean(np.square(moved)) ** 0.5)
+        # What many entries tell together varies little.
+        moved = [function() - exact for _ in range(1 + ROUNDINGS // exact.size)]
+    spread: Array = SHARE * np.mean(np.square(moved), axis=0) ** 0.5
+    return spread
 
 
 def directions(layer: Layer, part: Piece, number: int, largest: int) -> Array:
@@ -206,7 +207,8 @@ def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> tuple[li
     random = generator(layer.seed, f"noise {part.index}")
     signs = random.choice([-1.0, 1.0], len(entries))
     noise = noise_of(partial(value, signs * np.where(entries > 0, entries, 1.0)), precision)
-    noise = max(noise, rounding_of(lambda: np.array(value(signs, 0.0)), value(signs, 0.0)))
+    loss = np.array(value(signs, 0.0))
+    noise = max(noise, float(rounding_of(lambda: np.array(value(signs, 0.0)), loss)))
     # Of a coordinate its entry, or what the others are; that of random directions as well.
     sizes = np.maximum(1.0, np.abs(rows @ theta[part.span]) / (rows**2).sum(1))
     sizes = 2.0 ** np.floor(np.log2(sizes))

@@ -3,10 +3,12 @@ refined.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -18,8 +20,8 @@ from ..problems.linearized import MAX_DENSE
 from ..references.limits import Converging
 from ..streams import generator
 from ..text import number
-from .audit_differences import BEYOND, DEVIATIONS, EPS, rounding_of, slope
-from .audit_layer import Layer, doubled, varies
+from .audit_differences import BEYOND, EPS, FIRST, rounding_of, slope
+from .audit_layer import Array, Layer, doubled, varies
 from .explanations import ROUNDED, SAME, norm
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
@@ -37,7 +39,7 @@ FAR = 0.01
 #: Condition of a system that float64 hardly solves.
 POOR = 1e8
 #: Share of the input from which differences of refined solutions start.
-NEAR = 2.0**-4
+NEAR = 2.0**-10
 
 
 class Equation:
@@ -53,8 +55,8 @@ class Equation:
         The layer's solution.
     exact, at_codes : ndarray
         The gradients at the refined one and there, with the entries of all parts in one vector.
-    bound : float
-        Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
+    bound : ndarray
+        How far `exact` may be off: what is left of the refinement, and rounding.
     moved : float
         How far the refinement moved the solution, relative to it.
     condition : float
@@ -167,14 +169,15 @@ class Equation:
                 " returns: another branch, or another equation"
             )
         self.condition = float(diagnostics["condition_number"])
-        # As with other roundings, and from a solution that is off as far as this one may be.
-        near, size = solution + running.newton_step(solution, 0)[0], float(exact.norm()) or 1.0
-        changed = running.gradient(near, 0)[0].numpy(force=True)
-        again = rounding_of(lambda: running.gradient(near, 0)[0].numpy(force=True), changed)
-        change = norm(changed - exact.numpy(force=True))
-        self.bound = max(BEYOND * EPS, (DEVIATIONS * again + change) / size)
+
+        def again() -> Array:
+            newton, *_ = running.newton_step(solution, 0)
+            return running.gradient(solution + newton, 0)[0].numpy(force=True)
+
+        self.exact, self.at_codes = (each.numpy(force=True) for each in (exact, at_codes))
+        changed = again()
+        self.bound = np.abs(changed - self.exact) + BEYOND * rounding_of(again, changed)
         self.confirm(solution, exact, along)
-        self.exact, self.at_codes = exact.numpy(force=True), at_codes.numpy(force=True)
 
     @property
     def solved(self) -> bool:
@@ -186,13 +189,15 @@ class Equation:
         gradient.
         """
 
+        @functools.cache
         def value(length: float) -> float:
             moving = self.running.at(self.layer.theta + length * along)
             with contextlib.suppress(UnsupportedProblem):
                 return float(moving.problem.outer_loss(refined(moving, solution)[0]))
             return math.nan
 
-        noise = CONVERGED * self.condition * max(abs(value(0.0)), abs(value(NEAR)))
+        reach = max(abs(value(0.0)), abs(value(FIRST * NEAR)) / (FIRST * NEAR))
+        noise = CONVERGED * self.condition * reach
         line = slope(value, NEAR, noise, EPS)
         if line.kink:
             raise UnsupportedProblem("the solution has a kink here: audit other inputs")

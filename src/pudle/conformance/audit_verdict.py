@@ -440,6 +440,7 @@ class Question:
         # An input that hardly counts is known as well as all of the gradient.
         size = max(norm(expected), ROUNDED * norm(equation.exact)) or 1.0
         moved, condition = equation.moved, equation.condition
+        known = max(2 * BEYOND * EPS, norm(equation.bound[self.part.span]) / size)
         interval = max(moved, distance(returned, expected, size))
         explained = BEYOND * max(interval, condition * moved)
         if equation.solved:
@@ -447,10 +448,10 @@ class Question:
         factor = number(distance(self.mine, expected, size) / (moved or np.nan))
         return Truth(
             expected,
-            (BEYOND * equation.bound + self.judge.rounding) * size,
+            (BEYOND * known + self.judge.rounding) * size,
             size,
-            f"the implicit gradient, exact to {number(equation.bound)}",
-            equation.bound,
+            f"the implicit gradient, exact to {number(known)}",
+            known,
             poor=f"a system with the condition {number(condition)}: inputs in other units would"
             " tell",
             interval=interval,
