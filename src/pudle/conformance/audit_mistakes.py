@@ -106,7 +106,9 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
         yield f"{what} (through a mean, a sum or a norm)", mine
     elif 0 < 3 * rank <= min(mine.shape):
         yield "a term is missing (a mean, a norm or a projection)", mine
-    values, places = np.unique(np.round(expected[due] / expected.max(), 9), return_inverse=True)
+    values, places = np.unique(
+        np.round(expected[due] / np.abs(expected).max(), 9), return_inverse=True
+    )
     if 2 * len(values) <= len(places):
         means = np.bincount(places, mine[due]) / np.bincount(places)
         exchanged = 0 * expected

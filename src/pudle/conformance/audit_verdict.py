@@ -503,7 +503,7 @@ class Question:
         """Yield what common mistakes make of the Jacobian in the part."""
         layer = self.judge.layer
         yield from of_jacobian(mine, expected)
-        samples = max(1, *self.part.tensor.shape[:1])
+        samples = (*self.part.tensor.shape, 1)[0]
         if samples > 1 and len(mine) % samples == 0:
             # The derivative of each sample's outputs in its own inputs.
             blocks = expected.reshape(samples, len(mine) // samples, samples, -1)
