@@ -262,6 +262,8 @@ class Summary:
     status: str
     reason: str
     seeds: int
+    #: What `pudle check` found of a plug-in; empty for another estimator.
+    check: str
     #: What answers rest on, and the time without compiled kernels.
     measured: Measured
     torch: Line
@@ -331,6 +333,7 @@ def summarize(results: Results) -> list[Summary]:
                 record.status,
                 record.reason,
                 len(record.case.seeds),
+                results.checks.get(estimator, ""),
                 results.measured[case][results.estimators.index(estimator)],
                 results.line(case, estimator, "seconds_torch"),
                 fits[pair],

@@ -13,7 +13,7 @@ from pudle import text
 from pudle.learning.images import gray, mosaic, psnr
 from pudle.reports.figures.record import Axis
 from pudle.reports.learning.galleries import Gallery, Tile
-from pudle.reports.learning.methods import Method, chance
+from pudle.reports.learning.methods import Method
 from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
@@ -105,7 +105,7 @@ def answer(ranked: Sequence[Method]) -> str:
             f"The best of the gradients is {trained[0].quoted},"
             f" {top - _best(trained[0]):.2f} dB behind."
         )
-    return " ".join([*sentences, *chance(ranked)])
+    return " ".join(sentences)
 
 
 def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:

@@ -133,12 +133,12 @@ def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
     }
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
-        known = [median for median, _, _ in spreads if not math.isnan(median)]
+        known = [each.value for each in spreads if not math.isnan(each.value)]
         best = choose(known) if choose and known else math.nan
         # What is printed alike is marked alike.
         shown[heading] = [
-            Cell(text.between(*spread, show), best=show(spread[0]) == show(best) != text.DASH)
-            for spread in spreads
+            Cell(each.shown(show), best=show(each.value) == show(best) != text.DASH)
+            for each in spreads
         ]
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):

@@ -105,6 +105,8 @@ class RunList(StoredFile, kw_only=True):
     costs: list[tuple[str, str, str, Whole, str]] = []
     #: Place by name.
     experiments: dict[str, str] = {}
+    #: Of each estimator that is a plug-in the key, and what `pudle check` had found.
+    plugins: dict[str, tuple[str, str]] = {}
 
 
 class Round(Struct, kw_only=True):

@@ -1,6 +1,7 @@
 """How far an estimate is from a reference, or why that cannot be said."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -30,6 +31,8 @@ class Score:
     at_floor : bool
         Whether the relative error stands at the reference's bound because the true error is
         smaller.
+    unfinished : int
+        Number of samples that a solver had not solved at this depth, as far as it is known.
     status : str
         One of `pudle.measuring.contents.STATUSES`.
     reason : str
@@ -42,6 +45,7 @@ class Score:
     code_error: float = NAN
     support_error: float = NAN
     at_floor: bool = False
+    unfinished: int = 0
     status: str = "ok"
     reason: str = ""
 
@@ -53,7 +57,9 @@ class Score:
             for name in ERRORS
             if not math.isnan(getattr(self, name))
         )
-        return f"Score({numbers}{', at the bound of the reference' if self.at_floor else ''})"
+        floor = ", at the bound of the reference" * self.at_floor
+        left = f", {self.unfinished} samples unfinished" * (self.unfinished > 0)
+        return f"Score({numbers}{floor}{left})"
 
 
 #: Names of the errors of a score, for stores and reports: a new one is a field above and a row in
@@ -109,6 +115,8 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
     )
     code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
+    said: object = estimate.diagnostics
+    unfinished = said.get("unfinished") if isinstance(said, Mapping) else 0
     return Score(
         relative_error=shown,
         absolute_error=shown * norm,
@@ -118,4 +126,5 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             (codes.sign() != reference.codes.sign()).flatten(1).any(1).double().mean()
         ),
         at_floor=error <= reference.bound,
+        unfinished=unfinished if isinstance(unfinished, int) else 0,
     )

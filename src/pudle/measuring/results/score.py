@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from msgspec import Struct
+from torch import Tensor
 
 from ...algorithms import Algorithm
-from ...errors import UnsupportedProblem
+from ...errors import InvalidArgument, UnsupportedProblem
 from ...estimator import Estimate, GradientEstimator
 from ...files import strict
 from ...problems import Problem
+from ...references.probe import why_another
 from ...references.records import Reference
 from ...workers import Outcome, failure, keep
 from ..case import Case, slug
@@ -42,6 +45,7 @@ class ScoreRow(Struct, kw_only=True):
     code_error: float | None = None
     support_error: float | None = None
     at_floor: bool = False
+    unfinished: Whole = 0
     status: Status
     reason: str
     diagnostics: dict[str, Plain] = {}
@@ -76,6 +80,8 @@ class ReferenceRow(Struct, kw_only=True):
     code_error: float | None = None
     zero_codes: float | None = None
     iterations: float | None = None
+    #: Numbers of the problem, see `pudle.references.probe`.
+    probe: list[float | None] = []
 
     @classmethod
     def of(cls, reference: Reference, seed: int, step: float) -> ReferenceRow:
@@ -94,6 +100,7 @@ class ReferenceRow(Struct, kw_only=True):
             gradient_norm=float(reference.gradient.norm()),
             step=step,
             rho=rho if rho <= 1 else None,
+            probe=[*reference.probe],
             **dataclasses.asdict(certificate),
         )
 
@@ -234,6 +241,9 @@ class Scores(EstimatorResult[ScoreRecord]):
             if not references:
                 raise refusal
             yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
+            for each in references:
+                if why := why_another(each.probe, problem, case.probed(each.target)):
+                    truths[each.target] = failed("error", why)
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
                 yield Part(
@@ -286,6 +296,10 @@ def attempt(
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
+                if left is depths and estimator.computes != "stochastic":
+                    _check_repeats(
+                        estimate, next(iter(estimator.sweep(problem, algorithm, left[:1])))
+                    )
                 yield estimate
                 left = left[1:]
         except (Exception, SystemExit) as error:  # noqa: BLE001
@@ -298,3 +312,16 @@ def attempt(
             number = 1 if status == "unsupported" else len(left)
             yield from [failed(status, reason)] * number
             left = left[number:]
+
+
+def _check_repeats(one: Estimate, other: Estimate) -> None:
+    """Refuse two estimates of the same whose gradients differ by more than rounding."""
+    gradient = one.gradient
+    # What is no gradient is refused where it is scored.
+    if isinstance(gradient, Tensor) and gradient.is_floating_point():
+        moved = float((gradient - other.gradient).norm() / gradient.norm())
+        if moved > torch.finfo(gradient.dtype).eps ** 0.5:
+            raise InvalidArgument(
+                f"its gradient changes by {moved:.1e} when it is asked again: draw from a seed of"
+                ' its own, or set computes = "stochastic"'
+            )
