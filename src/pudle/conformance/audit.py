@@ -13,7 +13,7 @@ from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
-from ..text import count, number
+from ..text import number
 from ..validation import check_integer
 from .audit_differences import RESOLVED
 from .audit_layer import Layer, doubled, in_double, rms, varies
@@ -32,12 +32,9 @@ class Audit:
     ----------
     parts : tuple of Part
         The verdict on each input and parameter, the worst first, the others as they are given.
-    unseen : int
-        Number of the module's other parameters.
     """
 
     parts: tuple[Part, ...]
-    unseen: int = 0
 
     @property
     def verdict(self) -> str:
@@ -66,8 +63,6 @@ class Audit:
         label = "note" if worst.verdict == "right" else "likely mistake"
         lines += [f"{label}: {self.mistake}"] if self.mistake else []
         lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
-        if self.unseen:
-            lines += [f"{count(self.unseen, 'parameter')} not audited: name them in wrt"]
         return "\n  ".join(lines)
 
 
@@ -142,8 +137,8 @@ def audit(
         return _audit_problem(layer, directions=directions, seed=seed)
     named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, named, loss, seed)
-    learned = [name for name, each in subject.module.named_parameters() if each.requires_grad]
     if wrt is None:
+        learned = [name for name, each in subject.module.named_parameters() if each.requires_grad]
         numbers = [index for index, each in enumerate(inputs) if varies(each)]
         subject = replace(subject, wrt=(*numbers, *learned))
     if not subject.wrt:
@@ -156,8 +151,7 @@ def audit(
         if single := not judge.runs():
             judge = replace(judge, layer=subject.reading_halves())
         parts, gradient = judge(), judge.layer.gradient(subject.theta)
-    unseen = len({*learned} - {*subject.wrt})
-    found = Audit(worst_first(parts), unseen)
+    found = Audit(worst_first(parts))
     if found.verdict != "right" or single or dtype == torch.float64:
         return found
     worst, *others = found.parts

@@ -173,17 +173,16 @@ def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
     return spread
 
 
-def directions(layer: Layer, part: Piece, number: int, largest: int) -> Array:
+def directions(layer: Layer, part: Piece, number: int) -> Array:
     """Return the directions in which a part is varied, one a row: all coordinates, or so many
-    random directions and a few coordinates, the one of the `largest` entry among them.
+    random directions and a few coordinates.
     """
     size = part.tensor.numel()
     if size <= ALL:
         return np.eye(size)
     random = generator(layer.seed, f"audit directions {part.index}")
-    single = [*random.choice(size, SOME - 1, replace=False), largest]
     rows = random.standard_normal((number + SOME, size))
-    rows[number:] = np.equal.outer(single, np.arange(size))
+    rows[number:] = np.equal.outer(random.choice(size, SOME, replace=False), np.arange(size))
     return rows
 
 

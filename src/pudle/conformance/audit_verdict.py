@@ -37,8 +37,6 @@ from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, dista
 VERDICTS = ("wrong", "undecided", "inexact", "right")
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MOST = 256
-#: Condition of inputs that is said to be poor.
-POOR = 1e3
 #: A backward solve to the usual tolerance loses it times the condition number, and at most this
 #: share of a gradient.
 AT_MOST = 0.05
@@ -168,7 +166,9 @@ class Judge:
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [self.judged(part, calls[0]) for part in layer.parts]
-        if self.moves():
+        # Such as with a clock, not from what an earlier call has left.
+        same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
+        if not same and 2 * self.values > CALLS:
             text = f"cannot be told: {CALLS} calls with the same inputs return different outputs"
             return [each._replace(verdict="undecided", text=text, mistakes=()) for each in found]
         apart = [layer.apart(each, calls[0]) for each in calls]
@@ -188,9 +188,8 @@ class Judge:
 
     def told(self, condition: float) -> str:
         """Return what hides a truth where the values have so many times the noise of rounding."""
-        poor = f" of poorly conditioned inputs (condition {number(condition)})"
         remedy = "step=, residual= or inputs in other units" if self.precise else "float64"
-        return f"noise{poor * (condition > POOR)}: {remedy} would tell"
+        return f"noise, with inputs of the condition {number(condition)}: {remedy} would tell"
 
     def judged(self, part: Piece, gradient: Array) -> Part:
         """Return the verdict on the gradient in one part."""
@@ -199,22 +198,20 @@ class Judge:
     def unsteady(self, found: list[Part], calls: list[Array]) -> list[Part]:
         """Return the verdicts where two calls differ."""
         layer = self.layer
+        verdict = "wrong" if self.values == 1 else "undecided"
         again = layer.apart(calls[2], calls[1])
         named = f"not deterministic: two calls differ by {number(again)} of the gradient"
         if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
             named = "accumulated: each call adds to the gradient of the calls before"
         return [
-            each if each.verdict == "right" else each._replace(verdict="wrong", mistakes=(named,))
+            each if each.verdict == "right" else each._replace(verdict=verdict, mistakes=(named,))
             for each in found
         ]
 
-    def moves(self) -> bool:
-        """Return whether the layer returns something else at each call, such as with a clock."""
-        layer = self.layer
-        now = [each.double().numpy(force=True) for each in reals(layer.outputs(layer.theta))]
-        if max(map(distance, now, self.outputs)) <= self.rounding:
-            return False
-        return 2 * len({layer.value(layer.theta) for _ in range(CALLS)}) > CALLS
+    @cached_property
+    def values(self) -> int:
+        """How many different values as many calls with the same inputs return."""
+        return len({self.layer.value(self.layer.theta) for _ in range(CALLS)})
 
     def loses_a_part(self) -> bool:
         """Return whether the gradient can be differentiated again, but not to what it changes by
@@ -233,11 +230,15 @@ class Judge:
         # It says so itself.
         return False
 
-    @cached_property
-    def outputs(self) -> list[Array]:
-        """What the layer returns."""
+    def returned(self) -> list[Array]:
+        """Return what the layer returns."""
         made = reals(self.layer.outputs(self.layer.theta))
         return [each.double().numpy(force=True) for each in made]
+
+    @cached_property
+    def outputs(self) -> list[Array]:
+        """What the layer returns first."""
+        return self.returned()
 
     @cached_property
     def precise(self) -> bool:
@@ -402,7 +403,7 @@ class Question:
     def by_differences(self) -> Truth:
         """Return what differences of the layer tell."""
         judge, part, layer = self.judge, self.part, self.judge.layer
-        rows = directions(layer, part, judge.directions, int(np.abs(self.mine).argmax()))
+        rows = directions(layer, part, judge.directions)
         precision = EPS if judge.precise else float(torch.finfo(torch.float32).eps)
         lines, noise = slopes(layer, part, rows, precision)
         loss = abs(layer.value(layer.theta))
@@ -445,7 +446,6 @@ class Question:
         explained = BEYOND * max(interval, condition * moved)
         if equation.solved:
             explained = min(AT_MOST, RESOLVED * condition)
-        factor = number(distance(self.mine, expected, size) / (moved or np.nan))
         return Truth(
             expected,
             (BEYOND * known + self.judge.rounding) * size,
@@ -456,7 +456,7 @@ class Question:
             " tell",
             interval=interval,
             explained=explained,
-            early=f"the layer's solution is off by {number(moved)} (factor {factor})",
+            early=f"the layer's solution is off by {number(moved)}",
         )
 
     # --- the mistakes
