@@ -26,6 +26,7 @@ from synthetic import (
 from pudle.errors import MissingDependency
 from pudle.reports import tables
 from pudle.reports.load import load
+from pudle.reports.page import data
 from pudle.reports.report import Report
 
 
@@ -134,6 +135,14 @@ def test_images_of_the_markdown_are_files_beside_it(tmp_path, formats, shown):
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (out / "report.md").read_text())
     assert {Path(image).suffix for image in images} == shown
     assert all((out / image).is_file() for image in images)
+
+
+def test_a_page_without_the_library_of_figures_says_why(monkeypatch, tmp_path):
+    """Where memory is limited, as by batch systems, the library aborts its process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(data, "BUNDLE", "import os; os.abort()")
+    assert "may not have the memory that it needs here; raise `ulimit -v`" in data.script()
+    assert not list(tmp_path.rglob("*.js"))
 
 
 def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):

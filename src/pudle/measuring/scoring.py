@@ -10,6 +10,8 @@ from ..estimator import Estimate
 from ..references.records import SCORED, Reference
 
 NAN = float("nan")
+#: What is larger, or whose error is, has diverged: floats do not hold its square.
+LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,18 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             return failed("diverged", reason)
     gradient, codes = tensors
     size, norm = float(gradient.norm()), float(reference.gradient.norm())
-    if not math.isfinite(size):
-        return failed(
-            "diverged", "the norm of the gradient exceeds float64: its errors have no meaning"
-        )
     error = float((gradient - reference.gradient).norm()) / norm
+    code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
+    if not max(size, error, error * norm, code_error) <= LARGEST:
+        return failed(
+            "diverged", f"gradient or codes exceed {LARGEST:g}: their errors have no meaning"
+        )
     shown = max(error, reference.bound)
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.
     cosine = (
         float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
     )
-    code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
     said: object = estimate.diagnostics
     unfinished = said.get("unfinished") if isinstance(said, Mapping) else 0
     return Score(

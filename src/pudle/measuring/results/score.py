@@ -24,7 +24,18 @@ from ...references.probe import why_another
 from ...references.records import Reference
 from ...workers import Outcome, failure, keep
 from ..case import Case, slug
-from ..contents import BROKEN, Plain, Record, Status, Verdict, Whole, worst
+from ..contents import (
+    BROKEN,
+    Error,
+    Plain,
+    Record,
+    Share,
+    Size,
+    Status,
+    Verdict,
+    Whole,
+    worst,
+)
 from ..scoring import Score, failed, score
 from .reference import GRADIENTS, CaseReference
 from .result import EstimatorResult
@@ -39,11 +50,11 @@ class ScoreRow(Struct, kw_only=True):
     seed: Whole
     depth: Whole
     target: str
-    relative_error: float | None = None
-    absolute_error: float | None = None
-    cosine_error: float | None = None
-    code_error: float | None = None
-    support_error: float | None = None
+    relative_error: Error | None = None
+    absolute_error: Error | None = None
+    cosine_error: Error | None = None
+    code_error: Error | None = None
+    support_error: Share | None = None
     at_floor: bool = False
     unfinished: Whole = 0
     status: Status
@@ -65,21 +76,21 @@ class ReferenceRow(Struct, kw_only=True):
     target: str
     status: str
     reason: str
-    bound: float | None = None
-    gradient_norm: float | None = None
-    step: float | None = None
-    rho: float | None = None
-    samples: float | None = None
-    uncertified: float | None = None
-    kkt_residual: float | None = None
+    bound: Size | None = None
+    gradient_norm: Size | None = None
+    step: Size | None = None
+    rho: Share | None = None
+    samples: Size | None = None
+    uncertified: Size | None = None
+    kkt_residual: Size | None = None
     smallest_eigenvalue: float | None = None
     largest_eigenvalue: float | None = None
     condition_number: float | None = None
     dual_margin: float | None = None
     smallest_amplitude: float | None = None
-    code_error: float | None = None
-    zero_codes: float | None = None
-    iterations: float | None = None
+    code_error: Size | None = None
+    zero_codes: Share | None = None
+    iterations: Size | None = None
     #: Numbers of the problem, see `pudle.references.probe`.
     probe: list[float | None] = []
 
