@@ -82,7 +82,7 @@ def check_command(
     timeout: float,
     everything: bool,
 ) -> None:
-    """Check that an estimator does what it claims.
+    """Check that an estimator does what it claims, in two to five minutes, or seconds with --quick.
 
     Its gradients are compared with gradients that are computed without any estimator. Its code runs
     in a process of its own, with your permissions: check only files you trust. A check that ends
