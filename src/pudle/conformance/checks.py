@@ -13,17 +13,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import MissingDependency, PudleError, UnsupportedProblem
+from ..errors import MissingDependency, UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .explanations import Array, Mistakes, distance, explain
 from .records import Distance, Measured, Record, everything_refused
-from .specimens import Specimen, changed
+from .specimens import Specimen, changed, options_of
 from .truth import array
 
 #: What a check measures.
 Measurements = Iterator[Measured | Distance]
+Measure = Callable[["Subject"], Measurements | None]
+#: With ``--quick``, one of so many subjects is left.
+QUICK = 7
 
 
 class Defect(Exception):
@@ -56,25 +59,21 @@ class Subject(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """The estimator's fields."""
-        names = getattr(self.estimator, "__dataclass_fields__", ())
-        return {name: getattr(self.estimator, name) for name in names}
+        dataclass = hasattr(self.estimator, "__dataclass_fields__")
+        return options_of(self.estimator) if dataclass else {}
 
     def having(self, **options: int) -> Subject:
-        """Return the same with other options."""
+        """Return the same with other options, where it has them."""
+        options = {name: value for name, value in options.items() if name in self.options}
         return Subject(changed(self.estimator, **options), self.specimen)
 
     def estimate(
-        self,
-        depth: Any,
-        dtype: torch.dtype = torch.float64,
-        device: str = "cpu",
-        **changes: object,
+        self, depth: Any, dtype: torch.dtype = torch.float64, **changes: object
     ) -> Estimate:
-        """Return an estimate in a dtype and on a device, perhaps of a changed problem."""
-        problem = self.specimen.make(dtype, device, **changes)
-        algorithm = self.specimen.make_algorithm(dtype, device)
+        """Return an estimate in a dtype, perhaps of a changed problem."""
+        problem, algorithm = self.specimen.made(dtype)
         restart_clock()
-        return self.estimator.estimate(problem, algorithm, depth)
+        return self.estimator.estimate(changed(problem, **changes), algorithm, depth)
 
     def gradient(self, depth: int) -> Array:
         """Return the gradient of an estimate."""
@@ -82,9 +81,8 @@ class Subject(NamedTuple):
 
     def sweep(self, depths: Sequence[Any]) -> list[Estimate]:
         """Return the estimates of a sweep."""
-        made = self.specimen.make(), self.specimen.make_algorithm()
         results = []
-        for result in self.estimator.sweep(*made, list(depths)):
+        for result in self.estimator.sweep(*self.specimen.made(), list(depths)):
             restart_clock()
             results.append(result)
         return results
@@ -110,46 +108,35 @@ def compare(
 class Check:
     """One property of estimators: a function that measures it, the specimens, and the subjects for
     which it is a question.
-
-    With `few_samples`, a stochastic estimator takes two samples: the check needs no mean. With
-    `may_refuse`, an error that says what is missing and what to do passes. `quick` is how many
-    subjects ``--quick`` leaves, and `seconds` what one typically takes.
     """
 
     name: str
     description: str
-    measure: Callable[[Subject], Measurements | None]
+    measure: Measure
     specimens: tuple[Specimen, ...]
     concerns: Callable[[Subject], bool]
-    few_samples: bool = True
-    may_refuse: bool = False
-    alone: bool = False
-    quick: int = 4
-    seconds: float = 0.01
 
     def subjects(self, estimator: GradientEstimator, *, quick: bool = False) -> list[Subject]:
-        """Return the estimator on each specimen that this check has for it, or on few of these."""
-        every = [Subject(estimator, specimen) for specimen in self.specimens]
-        concerned = [*filter(self.concerns, every)]
-        apart = max(len(concerned) / self.quick, 1) if quick else 1
-        return [concerned[int(place * apart)] for place in range(int(len(concerned) / apart))]
+        """Return the estimator on each specimen that this check has for it, or on few of these;
+        a random one takes two samples, which show a defect as well.
+        """
+        every = [Subject(estimator, specimen).having(samples=2) for specimen in self.specimens]
+        return [*filter(self.concerns, every)][:: QUICK if quick else 1]
 
     def record(self, subject: Subject, status: str = "failed") -> Record:
         """Return a record of this check."""
-        return Record(self.name, *(("",) * 3 if self.alone else subject.specimen.names), status)
+        return Record(self.name, *subject.specimen.names, status)
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        few = self.few_samples and subject.claim == "stochastic" and "samples" in subject.options
-        record, found = self.record(subject, "passed"), list[Measured | Distance]()
+        found = list[Measured | Distance]()
         try:
-            found += self.measure(subject.having(samples=2) if few else subject) or ()
-            numbers = max((each for each in found if isinstance(each, Measured)), default=None)
+            found += self.measure(subject) or ()
         except Defect as defect:
-            numbers, reason = defect.measured, str(defect)
-            if subject.specimen.drawn:
-                reason += f", on {subject.specimen}"
-            record = record._replace(status="failed", reason=reason)
+            drawn = f", on {subject.specimen}" * bool(subject.specimen.drawn)
+            number, limit = defect.measured or (None, None)
+            failed = self.record(subject)._replace(number=number, limit=limit)
+            return failed._replace(reason=f"{defect}{drawn}")
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -157,13 +144,11 @@ class Check:
             if failure(error)[0] == "out-of-memory":
                 # The next check would fill the memory as well.
                 raise
-            numbers = None
-            if not (self.may_refuse and isinstance(error, PudleError)):
-                record = _raised(record, error, subject)
-        if numbers:
-            record = record._replace(number=numbers.number, limit=numbers.limit)
+            return _raised(self.record(subject), error, subject)
         distances = tuple(each for each in found if isinstance(each, Distance))
-        return record._replace(distances=distances)
+        passed = self.record(subject, "passed")._replace(distances=distances)
+        worst = max((each for each in found if isinstance(each, Measured)), default=None)
+        return passed._replace(number=worst.number, limit=worst.limit) if worst else passed
 
 
 def _raised(record: Record, error: BaseException, subject: Subject) -> Record:
@@ -175,11 +160,10 @@ def _raised(record: Record, error: BaseException, subject: Subject) -> Record:
         if "does not require grad" in reason:
             advice = "differentiate within torch.enable_grad(): callers may turn it off"
         place = type(error).__name__ + _place(error, subject.estimator)
-        reason = f"raised {place}: {says}; {advice}"
-        return record._replace(status="failed", reason=reason, place=place)
+        return record._replace(reason=f"raised {place}: {says}; {advice}", place=place)
     if "\n" in reason or len(reason.split()) < 5:
         remedy = "say in one line what is missing and what to use instead"
-        return record._replace(status="failed", reason=f"refuses with {reason!r}: {remedy}")
+        return record._replace(reason=f"refuses with {reason!r}: {remedy}")
     return record._replace(status="refused", reason=reason)
 
 
@@ -194,23 +178,18 @@ def _place(error: BaseException, estimator: GradientEstimator) -> str:
 
 
 CHECKS: dict[str, Check] = {}
-Measure = Callable[[Subject], Measurements | None]
 
 
 def register(
     specimens: Iterable[Specimen],
     concerns: Callable[[Subject], bool] = lambda subject: True,
-    **options: Any,
 ) -> Callable[[Measure], Measure]:
-    """Register a function ``check_<name>``; the first sentence of its docstring is the description.
-
-    The arguments are those of `Check` after `measure`.
-    """
+    """Register a function ``check_<name>``, whose docstring begins with the description."""
 
     def add(measure: Measure) -> Measure:
         name = measure.__name__.removeprefix("check_")
         description = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
-        CHECKS[name] = Check(name, description, measure, tuple(specimens), concerns, **options)
+        CHECKS[name] = Check(name, description, measure, tuple(specimens), concerns)
         return measure
 
     return add
