@@ -10,7 +10,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..algorithms import Algorithm, Ista, State
+from ..algorithms import Ista, State
 from ..algorithms.thresholding import Soft
 from ..problems import FixedPoint, Problem
 from ..problems.fixed_point import UserState
@@ -69,9 +69,6 @@ class HeavyBall(Ista):
         return Moving(after, after, iteration=iteration + 1, previous=codes)
 
 
-ALGORITHMS: dict[str, type[Algorithm]] = {HeavyBall.name: HeavyBall}
-
-
 class Bounded(L1Problem):
     """What a derived class changes of a problem: three times the loss, and bounded codes."""
 
@@ -107,8 +104,7 @@ def own_iteration(random: Generator) -> FixedPoint:
     def drawn(*shape: int) -> Tensor:
         return torch.tensor(random.standard_normal(shape))
 
-    n = [1, 3, 6, 24][random.integers(4)]
-    theta = drawn(*random.integers(1, 4, random.integers(4)))
+    theta, n = drawn(*random.integers(1, 4, random.integers(4))), int(random.integers(1, 9))
     # So many names that a set of them has their order by chance alone.
     named = {name: drawn(n) for name in ("velocity", "mass", "angle", "charge")}
     initial: UserState = [drawn(n), drawn(2, 2, n), named | {"position": drawn(n, n)}][

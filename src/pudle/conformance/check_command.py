@@ -72,19 +72,12 @@ class Step(NamedTuple):
     metavar="SECONDS",
     help="Time that one estimate may take.",
 )
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="Print every check on every problem, including those that passed.",
-)
 def check_command(
     targets: tuple[str, ...],
     quick: bool,
     expression: str,
     last_failed: bool,
     timeout: float,
-    everything: bool,
 ) -> None:
     """Check that an estimator does what it claims.
 
@@ -113,7 +106,7 @@ def check_command(
             records = _carry_out(pool, timeout, target, title, again or steps, quick)
             _remember(key, known, records)
             descriptions = {step.unfinished.check: step.description for step in plan}
-            failed |= print_result(title, descriptions, records, everything)
+            failed |= print_result(title, descriptions, records)
     if failed:
         click.get_current_context().exit(FAILED)
 
@@ -234,9 +227,7 @@ def _check(target: str, name: str, index: int, quick: bool) -> Record:
     return record
 
 
-def print_result(
-    title: str, descriptions: dict[str, str], records: list[Record], everything: bool
-) -> bool:
+def print_result(title: str, descriptions: dict[str, str], records: list[Record]) -> bool:
     """Print what one estimator's checks gave: a line for each check, then the failures and
     refusals. Return whether there are failures.
     """
@@ -246,28 +237,29 @@ def print_result(
             worst = max(own, key=lambda record: (record.status == "failed", record.number or 0.0))
             lines.append(f"{name}: {_verdict(own)}{_numbers(worst)}: {description}")
     for record in records:
-        place = ", ".join(record[1:4])
         lines += [
-            f"{place}, depth {depth}: relative distance {error:.2g} from the {target} gradient"
+            f"{_where(record)}, depth {depth}: relative distance {error:.2g} from the {target}"
+            " gradient"
             for target, depth, error in record.distances
         ]
         # One line stands for all errors from one line of code, and for all refusals in one way.
-        cause = record.place or (record.reason if record.status == "refused" else record.check)
-        alike.setdefault(f"{record.status}: {cause}", []).append(record)
-    shown = 0
-    for group in alike.values():
-        first, once = group[0], group[0].place or group[0].status == "refused"
-        few = group[: 0 if first.status == "passed" else 1 if once else FEW]
-        for record in group if everything else few:
-            number = f" ({len(group)} alike)" * bool(record.place and not everything)
-            where = ", " + " / ".join(record[1:4]) if record.problem else ""
-            told = f"{record.check}{where}{number}{_numbers(record)}: {record.reason}"
-            lines.append(f"{record.status}: {told}")
-            shown += record.status != "passed"
-    if (left := sum(record.status != "passed" for record in records) - shown) > 0:
-        lines.append(f"{left} more like these are printed with --all")
+        once = record.place or record.reason * (record.status == "refused")
+        alike.setdefault(f"{record.status} {once or record.check}", []).append(record)
+    for first, *others in alike.values():
+        few = [first, *others[: 0 if first.place or first.status == "refused" else FEW - 1]]
+        more = f" ({len(others)} more like it)" if len(others) >= len(few) else ""
+        lines += [
+            f"{record.status}: {record.check}, {_where(record)}{more}{_numbers(record)}:"
+            f" {record.reason}"
+            for record in few
+            if record.status != "passed"
+        ]
     echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
     return any(record.status == "failed" for record in records)
+
+
+def _where(record: Record) -> str:
+    return " / ".join(record[1:4])
 
 
 def _verdict(records: list[Record]) -> str:

@@ -5,21 +5,27 @@ registered, and how all of them run.
 from __future__ import annotations
 
 import inspect
+import pickle
+import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import MissingDependency, UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
+from ..problems import Problem
 from ..validation import check_choice
 from ..workers import failure, restart_clock
+from .brought import OUTSIDE
 from .explanations import Array, Mistakes, distance, explain
 from .records import Distance, Measured, Record, everything_refused
-from .specimens import Specimen, changed, options_of
+from .specimens import Specimen, changed, options_of, tensors_of
 from .truth import array
 
 #: What a check measures.
@@ -67,25 +73,81 @@ class Subject(NamedTuple):
         options = {name: value for name, value in options.items() if name in self.options}
         return Subject(changed(self.estimator, **options), self.specimen)
 
-    def estimate(
-        self, depth: Any, dtype: torch.dtype = torch.float64, **changes: object
-    ) -> Estimate:
-        """Return an estimate in a dtype, perhaps of a changed problem."""
+    def estimates(
+        self, depths: Sequence[Any], *, sweep: bool = False, dtype: torch.dtype = torch.float64
+    ) -> list[Estimate]:
+        """Return the estimates at some depths, by a call for each or by a sweep, which grad mode
+        must not matter to; fail if one has not the form that it must have, or anything changes.
+        """
         problem, algorithm = self.specimen.made(dtype)
-        restart_clock()
-        return self.estimator.estimate(changed(problem, **changes), algorithm, depth)
+        tensors = {"a weight of the user's loss": OUTSIDE}
+        tensors |= tensors_of(problem) | tensors_of(algorithm)
+        results, method = list[Estimate](), self.estimator.estimate
+        with torch.no_grad() if sweep else torch.enable_grad():
+            before = _watched(tensors)
+            each = (method(problem, algorithm, depth) for depth in depths)
+            # A generator that pauses inside a context would leave its mode with the caller.
+            for result in self.estimator.sweep(problem, algorithm, depths) if sweep else each:
+                restart_clock()
+                for what, state in _watched(tensors).items():
+                    require(state == before[what], f"changes {what}")
+                _require_form(result, problem)
+                results.append(result)
+        return results
+
+    def estimate(self, depth: Any, dtype: torch.dtype = torch.float64) -> Estimate:
+        """Return an estimate in a dtype."""
+        return self.estimates([depth], dtype=dtype)[0]
 
     def gradient(self, depth: int) -> Array:
         """Return the gradient of an estimate."""
         return gradient_of(self.estimate(depth))
 
-    def sweep(self, depths: Sequence[Any]) -> list[Estimate]:
-        """Return the estimates of a sweep."""
-        results = []
-        for result in self.estimator.sweep(*self.specimen.made(), list(depths)):
-            restart_clock()
-            results.append(result)
-        return results
+
+def _watched(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """Return all that no estimator may change, with what to do in place of that."""
+    own = "theta.detach().requires_grad_()"
+    drawn = np.random.get_state(), random.getstate()  # noqa: NPY002
+    states: dict[str, object] = {
+        "the random state of torch, numpy or random: use pudle.streams.generator": (
+            torch.get_rng_state().numpy().tobytes(),
+            pickle.dumps(drawn),
+        ),
+        "the grad mode: use torch.enable_grad() around no yield": torch.is_grad_enabled(),
+        "the default dtype or the number of threads": (
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+        ),
+    }
+    for name, tensor in tensors.items():
+        values = tensor._version, array(tensor).tobytes()
+        states[f"{name}, be it only for a moment: problems are immutable"] = values
+        states[f"{name}.requires_grad: use problem.with_theta({own})"] = tensor.requires_grad
+        states[f"{name}.grad: use torch.autograd.grad on {own}"] = (
+            tensor.is_leaf and tensor.grad is not None
+        )
+    return states
+
+
+def _require_form(result: object, problem: Problem) -> None:
+    """Fail unless gradient and codes are finite tensors without a graph, like theta and the codes
+    of a problem.
+    """
+    if not isinstance(result, Estimate):
+        raise Defect(f"estimate returned a {type(result).__name__}: return pudle.Estimate")
+    theta, values = problem.theta, {"gradient": result.gradient, "codes": result.codes}
+    for (name, value), shape in zip(values.items(), (theta.shape, problem.code_shape), strict=True):
+        if not isinstance(value, Tensor):
+            raise Defect(f"{name} is a {type(value).__name__}: return a tensor")
+        mine, wanted = (tuple(value.shape), value.dtype), (tuple(shape), theta.dtype)
+        follow = "follow the problem's tensors"
+        require(mine == wanted, f"{name} has shape and dtype {mine} instead of {wanted}: {follow}")
+        require(not value.requires_grad, f"{name} still has a graph: return {name}.detach()")
+        bad = int((~value.isfinite()).sum())
+        what = f"{bad} of {value.numel()} entries of the {name} are NaN or infinite"
+        require(not bad, f"{what}: refuse with a reason", bad, 0)
+        own = value.data_ptr() != theta.data_ptr() or not value.numel()
+        require(own, f"{name} shares its memory with theta: return a tensor of its own")
 
 
 def compare(
@@ -213,25 +275,8 @@ def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Rec
 # --- shared by the checks
 
 
-def require_finite(result: Estimate, depth: int) -> None:
-    """Fail if the gradient or the codes have entries that are NaN or infinite."""
-    for name, tensor in (("gradient", result.gradient), ("codes", result.codes)):
-        bad = int((~tensor.isfinite()).sum())
-        require(
-            not bad,
-            f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite at depth {depth}:"
-            " refuse with a reason",
-            bad,
-            0,
-        )
-
-
 def gradient_of(result: Estimate) -> Array:
-    """Return an estimate's gradient as a float64 array, or fail if it is complex."""
-    require(
-        not result.gradient.is_complex(),
-        "the gradient is complex: return a real one, as the loss and theta are real",
-    )
+    """Return an estimate's gradient as a float64 array."""
     return array(result.gradient.double())
 
 

@@ -23,14 +23,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from .. import names
-from ..algorithms import Algorithm, Fista, Noodl
+from ..algorithms import ActiveSet, Algorithm, CoordinateDescent, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard, Soft, Thresholding
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import entries, make_algorithm, make_dataset
 from ..problems import FixedPoint, Problem
 from ..problems.l1 import L1Problem
 from ..streams import generator
-from . import brought
+from .brought import HeavyBall, Squeeze, derived, own_iteration, own_loss
 from .explanations import distance
 from .truth import Truth, array
 
@@ -127,11 +127,11 @@ class Specimen:
         They are copied for every use.
     depths : list of int
         Depths in no order, one of them twice.
+    scattered, flagged : bool
+        Whether each tensor is a part of a larger one, or lies in memory by columns, and whether it
+        requires a gradient: no estimator may rely on that.
     drawn : str
         What was drawn, if anything.
-    scattered : bool
-        Whether each tensor is a part of a larger one, or lies in memory by columns: no estimator
-        may rely on what lies where.
     """
 
     problem: str
@@ -139,8 +139,9 @@ class Specimen:
     algorithm: str
     originals: tuple[Problem, Algorithm]
     depths: Sequence[int] = (SHALLOW[1], 0, *SHALLOW)
-    drawn: str = ""
     scattered: bool = False
+    flagged: bool = False
+    drawn: str = ""
 
     @property
     def original(self) -> Problem:
@@ -153,9 +154,8 @@ class Specimen:
         return self.problem, self.loss, self.algorithm
 
     def __str__(self) -> str:
-        """Return the names, and what was drawn."""
-        detail = f": {self.drawn}, {names.text(self.originals[1])}" if self.drawn else ""
-        return " / ".join(self.names) + detail
+        """Return what was drawn, or the names."""
+        return self.drawn or " / ".join(self.names)
 
     def made(self, dtype: torch.dtype = torch.float64) -> tuple[Problem, Algorithm]:
         """Return the problem and the algorithm in a dtype, with new tensors, which no estimator can
@@ -164,20 +164,24 @@ class Specimen:
 
         def new(tensor: Tensor) -> Tensor:
             tensor = tensor.to(dtype, copy=True)
-            if not self.scattered or tensor.ndim < 2:
-                return tensor
-            columns = tensor.mT.contiguous()
-            return (torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns).mT
+            if self.scattered and tensor.ndim > 1:
+                columns = tensor.mT.contiguous()
+                columns = (
+                    torch.stack([columns, columns], -1)[..., 1] if len(tensor) % 2 else columns
+                )
+                tensor = columns.mT
+            return tensor.requires_grad_(self.flagged)
 
-        problem, algorithm = (
-            changed(each, **tree_map_only(Tensor, new, options_of(each))) for each in self.originals
-        )
-        return problem, algorithm
+        def copied(owner: T) -> T:
+            return changed(owner, **tree_map_only(Tensor, new, options_of(owner)))
+
+        problem, algorithm = self.originals
+        return copied(problem), copied(algorithm)
 
     @cached_property
     def truth(self) -> Truth:
         """The codes and gradients that are right."""
-        problem, algorithm = self.made()
+        problem, algorithm = replace(self, flagged=False).made()
         return Truth(problem, algorithm, problem)
 
     @property
@@ -225,11 +229,11 @@ WORK = 10_000_000
 OWN, SPARSE, IMAGES = "iteration", "bernoulli_gaussian", "convolutional"
 LEARNED, SELECTION = "noisy_crops", "penalty_selection"
 DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES]
-DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE]
-ROUNDS, OTHERS = 7, 4
-#: Algorithms by name, those of users among them, and those that are drawn most often.
-ALGORITHMS: dict[str, type[Algorithm]] = brought.ALGORITHMS | entries("algorithms")
-USUAL = "ista", "fista", "ista", "fista", "heavy_ball"
+DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE, SPARSE]
+ROUNDS = 6
+#: Algorithms by name, one of users among them, and those that are drawn most often.
+ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
+USUAL = "ista", "fista", "heavy_ball"
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[object]] = {
     "n_samples": (1, 1, 2, 3, 7, 17, 40, 65, 130, 300),
@@ -261,10 +265,12 @@ class Draw:
     random : Generator
     met : set
         Pairs of options that have met in earlier draws; those of this one are added.
+    told : str
+        What is drawn; options are added.
     """
 
-    def __init__(self, random: Generator, met: set[object]) -> None:
-        self.random, self.met = random, met
+    def __init__(self, random: Generator, met: set[object], told: str) -> None:
+        self.random, self.met, self.told = random, met, told
         self.chosen: list[object] = []
 
     def pick(self, name: str, choices: Sequence[T]) -> T:
@@ -277,6 +283,7 @@ class Draw:
         best = max(places, key=lambda place: len(pairs(place) - self.met))
         self.met |= pairs(best)
         self.chosen.append((name, best))
+        self.told += f", {name}={choices[best]}"
         return choices[best]
 
     def factors(self, *shape: int) -> Tensor:
@@ -302,83 +309,77 @@ CHANGES: dict[str, Callable[[Any, Draw], object]] = {
     "nonnegative": lambda problem, draw: not problem.nonnegative,
     "l2_penalty": lambda problem, draw: 0.3,
     "targets": lambda problem, draw: problem.observations.roll(1, -1),
-    "loss": lambda problem, draw: brought.own_loss,
+    "loss": lambda problem, draw: own_loss,
     "theta": lambda problem, draw: problem.theta + 0.1,
 }
 
 
-def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str, str]:
-    """Draw a problem of a dataset and its loss, and say what it is made of."""
+def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
+    """Draw a problem of a dataset and its loss."""
     if name == OWN:
-        return brought.own_iteration(draw.random), "function", OWN
+        return own_iteration(draw.random), "function"
     cls = entries("datasets")[name]
     taken = [each.name for each in names.options(cls) if each.name in OPTIONS]
     dataset = cls(**{each: draw.pick(each, OPTIONS[each]) for each in taken}, seed=seed)
-    loss, told = draw.pick("loss", dataset.losses), names.text(dataset)
+    loss = draw.pick("loss", dataset.losses)
     problem = dataset.problem(loss)
     for each, change in CHANGES.items():
         if each in options_of(problem) and draw.pick(f"another {each}", (False, True)):
             with suppress(InvalidArgument):
                 problem = changed(problem, **{each: change(problem, draw)})
-                told += f", another {each}"
-    if isinstance(problem, L1Problem) and draw.pick("class", (False, False, False, True)):
-        problem = brought.derived(type(problem))(**options_of(problem))
-        told += ", a derived class"
-    unit = draw.pick("unit", (1.0, 1.0, 2.0**-10, 2.0**13))
+    if isinstance(problem, L1Problem) and draw.pick("derived", (False, False, False, True)):
+        problem = derived(type(problem))(**options_of(problem))
     codes, size = math.prod(problem.code_shape), problem.theta.numel()
     if codes > MOST_CODES or size > MOST_THETA or codes * size > MOST:
-        raise InvalidArgument(f"{names.text(dataset)} is too large")
+        raise InvalidArgument("this problem is too large")
     loss = "function" if callable(getattr(problem, "loss", "")) else loss
-    return in_units(problem, unit), loss, f"{told}, in units of {unit:g}"
+    return in_units(problem, draw.pick("unit", (1.0, 1.0, 2.0**-10, 2.0**13))), loss
 
 
-def _algorithm(draw: Draw, cls: type[Algorithm], problem: Problem) -> Algorithm:
-    """Draw the options of an algorithm, in proportion to a problem: its step to 1/L, its thresholds
-    to the penalty.
+def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
+    """Draw an algorithm with options in proportion to a problem: its step to 1/L, its thresholds to
+    the penalty.
     """
-    taken = {each.name for each in names.options(cls)} | {"initial"}
-    unit = 1 / problem.lipschitz_constant if "step" in taken else 1.0
+    warm = draw.pick("warm", (0.0, 0.0, 0.2, 2.0))
+    initial = warm * torch.tensor(draw.random.standard_normal(problem.code_shape))
+    if isinstance(problem, FixedPoint):
+        return Iteration(initial=initial if warm else None)
+    cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
+    unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
-    jump = Hard(1.2 * penalty * unit)
-    rules = Soft(), Decaying(0.8), Decaying(0.97), Hard(), jump, brought.Squeeze()
+    rules = Soft(), Decaying(0.8), Decaying(0.97), Hard(), Hard(1.2 * penalty * unit), Squeeze()
     rule: Thresholding = draw.pick("rule", rules)
     # Beyond 1/L neither acceleration nor hard thresholding need converge.
-    slow = isinstance(rule, Hard) or issubclass(cls, Fista | Noodl)
+    slow = isinstance(rule, Hard) or issubclass(cls, Fista)
     step = draw.pick("step", (None, None, 0.4, 0.9, 0.9 if slow else 1.5))
-    warm = draw.pick("warm", (0.0, 0.0, 0.2, 2.0))
-    initial = torch.tensor(draw.random.standard_normal(problem.code_shape))
     values: Fields = {
         "step": step and step * unit,
         "thresholding": rule,
         "restart": draw.pick("restart", (False, True)),
-        "initial": warm * initial if warm else None,
+        "initial": initial if warm else None,
     }
-    if issubclass(cls, Noodl):
-        # It has higher thresholds in place of a warm start.
-        values |= {"thresholding": in_units(jump, 1 + warm), "initial": None}
-        values["lower_bound"] = (1 + warm) * penalty
-    return cls(**{name: value for name, value in values.items() if name in taken})
+    taken = {each.name for each in names.options(cls)} | {"initial"}
+    algorithm = cls(**{name: value for name, value in values.items() if name in taken})
+    algorithm.check_supported(problem)
+    return algorithm
 
 
-def _specimen(draw: Draw, index: int, dataset: str, algorithm: str) -> Specimen:
-    """Draw a specimen of a dataset and of an algorithm, or a usual one if there is no name."""
-    problem, loss, told = _problem(draw, dataset, index)
-    if isinstance(problem, FixedPoint):
-        algorithm = problem.default_algorithm
-    cls = ALGORITHMS[algorithm or draw.pick("algorithm", USUAL)]
-    made = _algorithm(draw, cls, problem)
+def _specimen(draw: Draw, index: int, dataset: str) -> Specimen:
+    """Draw a specimen of a dataset."""
+    problem, loss = _problem(draw, dataset, index)
+    algorithm = _algorithm(draw, problem)
     work = math.prod(problem.code_shape) * problem.theta.numel()
     great = min(draw.pick("depth", (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
     depths = [great, int(draw.random.integers(3)), int(great ** draw.random.random())]
-    scattered = draw.pick("scattered", (False, True))
     specimen = Specimen(
         f"{dataset} #{index}",
         loss,
-        cls.name,
-        (problem, made),
+        algorithm.name,
+        (problem, algorithm),
         [*depths, depths[index % 3]],
-        told + ", scattered in memory" * scattered,
-        scattered,
+        draw.pick("scattered", (False, True)),
+        draw.pick("flagged", (False, True)),
+        draw.told,
     )
     if specimen.jumps and not _steady(specimen):
         raise InvalidArgument("a code lies on a threshold, where rounding decides")
@@ -402,16 +403,13 @@ def _steady(specimen: Specimen) -> bool:
 
 
 def _drawn() -> Iterator[Specimen]:
-    """Yield specimens of all datasets, and of the algorithms that are not usual."""
-    turns = [(dataset, "") for dataset in DATASETS * ROUNDS]
-    others = [name for name in ALGORITHMS if name not in (*USUAL, "iteration")]
-    turns += [(SPARSE, name) for name in others * OTHERS]
+    """Yield specimens of all datasets."""
     met: dict[str, set[object]] = {dataset: set() for dataset in DATASETS}
-    for index, (dataset, algorithm) in enumerate(turns):
+    for index, dataset in enumerate(DATASETS * ROUNDS):
         random, specimen = generator(index, "conformance draw"), None
         while specimen is None:
-            with suppress(InvalidArgument):
-                specimen = _specimen(Draw(random, met[dataset]), index, dataset, algorithm)
+            with suppress(InvalidArgument, UnsupportedProblem):
+                specimen = _specimen(Draw(random, met[dataset], dataset), index, dataset)
         yield specimen
 
 
