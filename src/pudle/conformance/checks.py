@@ -89,10 +89,10 @@ class Subject(NamedTuple):
             # A generator that pauses inside a context would leave its mode with the caller.
             for result in self.estimator.sweep(problem, algorithm, depths) if sweep else each:
                 restart_clock()
-                for what, state in _watched(tensors).items():
-                    require(state == before[what], f"changes {what}")
                 _require_form(result, problem)
                 results.append(result)
+                for what, state in _watched(tensors).items():
+                    require(state == before[what], f"changes {what}")
         return results
 
     def estimate(self, depth: Any, dtype: torch.dtype = torch.float64) -> Estimate:

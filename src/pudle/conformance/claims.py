@@ -165,7 +165,7 @@ def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
         condition = max(each.condition for each in found)
         says = _singular(result)
         require(
-            found[0].condition < SINGULAR or says,
+            specimen.drawn or found[0].condition < SINGULAR or says,
             "the systems are singular: say so by `condition_number` or a residual in diagnostics",
         )
         if condition >= SOLVABLE or says:
@@ -224,10 +224,12 @@ def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
     """Return through how many of the last layers the claimed derivative goes, or fail if a
     truncated estimate does not say, or says another number than was asked for.
     """
-    if subject.claim != "truncated":
-        return depth * (subject.claim != "direct")
     used = result.diagnostics.get("layers_differentiated")
     says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
+    if subject.claim != "truncated":
+        whole = depth * (subject.claim != "direct")
+        require(used in (None, 0, whole), f"{says}, which the claim contradicts")
+        return whole
     if not isinstance(used, int) or not 0 <= used <= depth:
         raise Defect(f"{says}: report the window in use")
     asked = min(subject.options.get("window", used), depth)
