@@ -38,7 +38,6 @@ from .specimens import (
     DRAWN,
     EVERY_DEPTH,
     GRID,
-    PLAIN,
     SHALLOW,
     Specimen,
     changed,
@@ -85,7 +84,7 @@ FEW = tuple(each for each in DRAWN if each.few)
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers. An
 #: approximation may have the wrong sign in an entry, and so in all where there are few.
 FALLING = (
-    *specimens("square", "elastic net", "convolutional", "penalty", "ridge", algorithms=PLAIN),
+    *(each for each in GRID if each.problem != "sparse coding"),
     *(each for each in FEW if each.original.joint and each.original.theta.numel() > 3),
 )
 #: Losses that change by the square of a unit, as codes and penalties do by it.
@@ -137,21 +136,18 @@ def check_claim(subject: Subject) -> Measurements:
             yield compare(what, gradient_of(result), expected, limit, size)
 
 
-@register(GRID + DRAWN)
+@register((*GRID, *(each for each in DRAWN if each.originals[1].differentiable)))
 def check_single_precision(subject: Subject) -> Measurements:
     """float32 gives what float64 gives, to the accuracy of float32."""
-    specimen = subject.specimen
-    single, double = (subject.estimate(4, dtype) for dtype in (torch.float32, torch.float64))
-    solves = subject.claim in ("implicit", "approximate")
+    specimen, double = subject.specimen, subject.estimate(2)
+    quotient, solves = is_quotient(double), subject.claim in ("implicit", "approximate")
     # No claim is made about singular systems, in which single precision counts other ranks, nor of
     # a quotient with a kink within its step.
-    if solves and specimen.truth.implicit(4).condition > REGULAR:
+    if quotient and specimen.drawn or solves and specimen.truth.implicit(2).condition > REGULAR:
         return
-    if is_quotient(double) and specimen.drawn:
-        return
-    limit = SINGLE_DRAWN if specimen.drawn else SINGLE_QUOTIENT if is_quotient(double) else SINGLE
-    expected = gradient_of(double)
-    size = _size(expected, specimen, 4, SINGLE / limit)
+    limit = SINGLE_DRAWN if specimen.drawn else SINGLE_QUOTIENT if quotient else SINGLE
+    single, expected = subject.estimate(2, torch.float32), gradient_of(double)
+    size = _size(expected, specimen, 2, SINGLE / limit)
     yield compare("the gradient in float64", gradient_of(single), expected, limit, size)
     yield compare("the codes in float64", codes_of(single), codes_of(double), limit)
 
@@ -431,7 +427,7 @@ def check_consistency(subject: Subject) -> Measurements:
         for each in DRAWN
         if each.original.per_sample and each.loss not in ("function", "linear")
     ),
-    lambda subject: subject.claim not in ("stochastic", "heuristic"),
+    lambda subject: subject.claim == "approximate",
 )
 def check_samples(subject: Subject) -> Measurements:
     """The last sample counts twice where it stands twice, and in other units the gradient changes

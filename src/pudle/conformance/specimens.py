@@ -55,6 +55,10 @@ NAMED = {
         "convolutional(n_samples=3, size=6, n_components=2, kernel=3, density=0.3, noise=0.3,"
         " penalty=0.1, seed=6)"
     ),
+    "nonnegative": (
+        "convolutional(n_samples=2, size=6, n_components=2, kernel=3, density=0.3, noise=0.1,"
+        " penalty=0.1, nonnegative=True, seed=6)"
+    ),
     "penalty": (
         "penalty_selection(n_samples=7, n_features=11, held_out=5, n_components=6,"
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
@@ -229,11 +233,11 @@ WORK = 10_000_000
 OWN, SPARSE, IMAGES = "iteration", "bernoulli_gaussian", "convolutional"
 LEARNED, SELECTION = "noisy_crops", "penalty_selection"
 DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES]
-DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE, SPARSE]
-ROUNDS = 6
+DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE, SELECTION, LEARNED]
+ROUNDS = 7
 #: Algorithms by name, one of users among them, and those that are drawn most often.
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
-USUAL = "ista", "fista", "heavy_ball"
+USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[object]] = {
     "n_samples": (1, 1, 2, 3, 7, 17, 40, 65, 130, 300),
@@ -333,7 +337,7 @@ def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
     if codes > MOST_CODES or size > MOST_THETA or codes * size > MOST:
         raise InvalidArgument("this problem is too large")
     loss = "function" if callable(getattr(problem, "loss", "")) else loss
-    return in_units(problem, draw.pick("unit", (1.0, 1.0, 2.0**-10, 2.0**13))), loss
+    return in_units(problem, draw.pick("unit", (1.0, 1.0, 2.0**-26, 2.0**13))), loss
 
 
 def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
