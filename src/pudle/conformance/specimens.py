@@ -337,7 +337,7 @@ def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
     if codes > MOST_CODES or size > MOST_THETA or codes * size > MOST:
         raise InvalidArgument("this problem is too large")
     loss = "function" if callable(getattr(problem, "loss", "")) else loss
-    return in_units(problem, draw.pick("unit", (1.0, 1.0, 2.0**-26, 2.0**13))), loss
+    return problem, loss
 
 
 def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
@@ -372,6 +372,9 @@ def _specimen(draw: Draw, index: int, dataset: str) -> Specimen:
     """Draw a specimen of a dataset."""
     problem, loss = _problem(draw, dataset, index)
     algorithm = _algorithm(draw, problem)
+    if problem.per_sample:
+        unit = draw.pick("unit", (1.0, 1.0, 2.0**-26, 2.0**13))
+        problem, algorithm = in_units(problem, unit), in_units(algorithm, unit)
     work = math.prod(problem.code_shape) * problem.theta.numel()
     great = min(draw.pick("depth", (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
     depths = [great, int(draw.random.integers(3)), int(great ** draw.random.random())]
