@@ -18,7 +18,7 @@ from pudle.algorithms import thresholding
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.conformance import check_command
 from pudle.conformance.claims import TINY
-from pudle.conformance.specimens import DRAWN, GRID, named, specimens
+from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named, specimens
 from pudle.conformance.truth import Implicit
 from pudle.estimator import through_minimizer
 from pudle.estimators.analytic import Analytic
@@ -67,6 +67,12 @@ def test_every_planted_defect_is_caught(check, name):
     # A failure of the estimator as a whole, such as refusing every problem.
     records = conformance.check(estimator, names=(check,))
     assert words in [record.reason for record in records if record.status == "failed"][-1]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_choice_of_the_list_is_drawn(name):
+    drawn = " ".join(f"{specimen}," for specimen in DRAWN)
+    assert [each for each in OPTIONS[name] if f" {name}={each}," not in drawn] == []
 
 
 def test_options_are_drawn_in_pairs():
@@ -252,7 +258,7 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
     fixed = {(name, field) for name in STEPLESS for field in ("step", "thresholding")}
     fixed.add(("FixedPoint", "solution"))
     # No estimator sees what codes are compared with.
-    values |= dict.fromkeys(((name, field) for name, field in expected if "generating" in field), "12")
+    values |= dict.fromkeys((each for each in expected if "generating" in each[1]), "12")
     assert {each for each in expected if len(values.get(each, ())) < 2} == fixed
 
 

@@ -180,25 +180,24 @@ class Check:
 
     def subjects(self, estimator: GradientEstimator, *, quick: bool = False) -> list[Subject]:
         """Return the estimator on each specimen that this check has for it, or on few of these;
-        a random one takes two samples, which show a defect as well.
+        a random one takes three samples: divided by another number, an average of few shows it.
         """
-        every = [Subject(estimator, specimen).having(samples=2) for specimen in self.specimens]
+        every = [Subject(estimator, specimen).having(samples=3) for specimen in self.specimens]
         return [*filter(self.concerns, every)][:: QUICK if quick else 1]
 
-    def record(self, subject: Subject, status: str = "failed") -> Record:
-        """Return a record of this check."""
-        return Record(self.name, *subject.specimen.names, status)
+    def record(self, subject: Subject) -> Record:
+        """Return a record of this check, which has failed until it passes."""
+        return Record(self.name, *subject.specimen.names, "failed")
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        found = list[Measured | Distance]()
+        record = self.record(subject)
         try:
-            found += self.measure(subject) or ()
+            found = [*(self.measure(subject) or ())]
         except Defect as defect:
-            drawn = f", on {subject.specimen}" * bool(subject.specimen.drawn)
             number, limit = defect.measured or (None, None)
-            failed = self.record(subject)._replace(number=number, limit=limit)
-            return failed._replace(reason=f"{defect}{drawn}")
+            drawn = f", on {subject.specimen}" * bool(subject.specimen.drawn)
+            return record._replace(number=number, limit=limit, reason=f"{defect}{drawn}")
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -206,11 +205,11 @@ class Check:
             if failure(error)[0] == "out-of-memory":
                 # The next check would fill the memory as well.
                 raise
-            return _raised(self.record(subject), error, subject)
+            return _raised(record, error, subject)
         distances = tuple(each for each in found if isinstance(each, Distance))
-        passed = self.record(subject, "passed")._replace(distances=distances)
-        worst = max((each for each in found if isinstance(each, Measured)), default=None)
-        return passed._replace(number=worst.number, limit=worst.limit) if worst else passed
+        numbers = [each for each in found if isinstance(each, Measured)]
+        number, limit = max(numbers, default=(None, None))
+        return record._replace(status="passed", number=number, limit=limit, distances=distances)
 
 
 def _raised(record: Record, error: BaseException, subject: Subject) -> Record:

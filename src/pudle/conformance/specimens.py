@@ -239,25 +239,23 @@ ROUNDS = 7
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
 #: What the options of datasets are drawn from, by name.
-OPTIONS: dict[str, Sequence[object]] = {
+OPTIONS: dict[str, Sequence[Any]] = {
+    "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
     "n_samples": (1, 1, 2, 3, 7, 17, 40, 65, 130, 300),
     "n_features": (1, 2, 3, 5, 8, 12),
-    "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
     "n_nonzero_coefs": (1,),
     "size": (2, 4, 6, 9),
     "kernel": (1, 2, 3, 4),
     "stride": (1, 2, 3),
     "channels": (1, 2, 3),
     "penalty": (0.02, 0.1, 0.3),
-    "penalty_fraction": (0.05, 0.3),
-    "l2_penalty": (0.0, 0.3),
-    "nonnegative": (False, True),
     "weighted": (False, True),
-    "supervised": (False, True),
     "learned_penalties": (True,),
     "observations": ("random",),
     "kappa": (3.0, 10.0),
 }
+#: The most that some options come to for all atoms together.
+LARGEST = {"n_samples": 5_000, "n_features": 320}
 
 
 class Draw:
@@ -323,8 +321,13 @@ def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
     if name == OWN:
         return own_iteration(draw.random), "function"
     cls = entries("datasets")[name]
-    taken = [each.name for each in names.options(cls) if each.name in OPTIONS]
-    dataset = cls(**{each: draw.pick(each, OPTIONS[each]) for each in taken}, seed=seed)
+    taken, values = {each.name for each in names.options(cls)}, Fields()
+    for each, choices in OPTIONS.items():
+        if each in taken:
+            most = LARGEST.get(each, 0) // values.get("n_components", 1)
+            fitting = [choice for choice in choices if not most or choice <= most]
+            values[each] = draw.pick(each, fitting)
+    dataset = cls(**values, seed=seed)
     loss = draw.pick("loss", dataset.losses)
     problem = dataset.problem(loss)
     for each, change in CHANGES.items():
