@@ -93,7 +93,7 @@ def check_command(
     """
     with Pool(1) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = {target: _made(pool, target) for target in targets}
+        titles = {target: _call(pool, START, _title, target) for target in targets}
         failed = False
         for target, title in titles.items():
             plan = _call(pool, max(timeout, START), _plan, target, quick)
@@ -140,15 +140,6 @@ def _call(
     if outcome.status != "ok":
         raise InvalidArgument(outcome.reason)
     return outcome.result
-
-
-def _made(pool: Pool, target: str) -> str:
-    """Return the spec of the estimator that a target names."""
-    try:
-        return _call(pool, START, _title, target)
-    except InvalidArgument as error:
-        about = "" if target in str(error) else f"{target} cannot be made: "
-        raise InvalidArgument(f"{about}{error}") from error
 
 
 def _carry_out(

@@ -58,7 +58,7 @@ VANISHED = 1e-6
 #: Standard errors that the mean of a random gradient may be off by.
 STANDARD_ERRORS = 5.0
 #: Standard error, as a share of the gradient's norm, that is small enough to show a biased mean.
-RESOLVING = 0.02
+RESOLVING = 0.01
 #: float32 has 6e-8 relative precision; layers and the sum over the samples cost two digits.
 SINGLE = 2e-5
 #: The same on drawn problems, whose gradients may be differences of larger terms.
@@ -320,9 +320,8 @@ def check_direction(subject: Subject) -> Measurements:
             # One of the direct part alone may be zero: it says that codes do not depend on theta.
             if not mine.any() and not truth.unrolled(depth, 0).any():
                 continue
-        size = norm(mine) or 1.0
         cosines = [
-            (mine * target).sum() / size / norm(target)
+            (mine * target).sum() / (norm(mine) * norm(target) or 1.0)
             for target in targets.values()
             if target.any()
         ]

@@ -110,7 +110,7 @@ def in_units(owner: T, ratio: float, rows: list[int] | slice = slice(None)) -> T
     for name, value in values.items():
         if name in (*getattr(owner, "per_sample", ()), "initial") and value is not None:
             values[name] = ratio * value[rows]
-        elif name in ("penalty", "threshold", "lower_bound") and value is not None:
+        elif name in ("penalty", "threshold") and value is not None:
             values[name] = ratio * value
         elif name == "log_penalty":
             values[name] = value + math.log(ratio)

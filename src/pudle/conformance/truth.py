@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from .explanations import Array
 
 #: Singular values up to this share of the largest count as zero.
 SINGULAR = 1e-12
+#: No singular value is called smaller.
+LEAST = 1e-200
 #: Condition number up to which an implicit system is solved to the tolerance of its check.
 REGULAR = 1e3
 #: Layers after which codes count as converged where no reference is known.
@@ -125,25 +128,21 @@ class Truth:
         return the solution and the largest condition number.
         """
         rows = 1 if self.problem.joint else len(leaf)
-        mask, right = active.reshape(rows, -1), right.reshape(rows, -1)
+        mask, rights = active.reshape(rows, -1), right.reshape(rows, -1)
         # Rows depend on no other row: one product differentiates an entry in all rows.
-        matrices = torch.stack(
-            [
-                gradients(slope, (leaf,), unit.expand_as(mask).view_as(leaf), keep_graph=True)[0]
-                for unit in torch.eye(mask.shape[1]).to(leaf)
-            ],
-            -1,
-        ).reshape(rows, *mask.shape[1:] * 2)
-        if self.problem.joint:
-            # The derivative of a contraction and the identity, whose difference is regular.
-            return torch.linalg.solve(matrices, right).view_as(leaf), 1.0
-        matrices = matrices * (mask[:, :, None] & mask[:, None, :])
-        found = torch.linalg.lstsq(
-            matrices, (mask * right)[..., None], rcond=SINGULAR, driver="gelsd"
-        )
-        values, last = found.singular_values, (mask.sum(1, keepdim=True) - 1).clamp(min=0)
-        conditions = torch.where(mask.any(1), values[:, 0] / values.gather(1, last)[:, 0], 1)
-        return found.solution.view_as(leaf), float(conditions.max())
+        columns = [
+            gradients(slope, (leaf,), unit.expand_as(mask).reshape_as(leaf), keep_graph=True)[0]
+            for unit in torch.eye(mask.shape[1]).to(leaf)
+        ]
+        matrices = torch.stack([column.reshape(rows, -1) for column in columns], -1)
+        solution, condition = torch.zeros_like(rights), 1.0
+        for row, on in enumerate(mask):
+            if on.any():
+                system = array(matrices[row][on][:, on]), array(rights[row][on])
+                found, _, _, sizes = np.linalg.lstsq(*system, rcond=SINGULAR)
+                solution[row, on] = torch.from_numpy(found)
+                condition = max(condition, sizes[0] / max(sizes[-1], LEAST))
+        return solution.reshape_as(leaf), float(condition)
 
     @cached_property
     def limit(self) -> Array:
