@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report site links test nightly kernels peers growth mutation coverage vulnerabilities lint clean
+.PHONY: report site links test nightly kernels peers mutation coverage vulnerabilities lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -40,10 +40,6 @@ kernels: $(VENV)/installed-test
 peers: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines]'
 	$(BIN)/python -m pytest tests/speed/test_peers.py --benchmark-only --benchmark-quiet --benchmark-timer=time.process_time -q
-
-# Exponents of time and memory, printed, and docs/images/growth.svg.
-growth: $(VENV)/installed-test
-	PYTHONPATH=tests $(BIN)/python tests/speed/growth.py
 
 # Changes to the core that no test notices: in build/mutation `mutmut results` lists them, `mutmut show NAME` shows one.
 mutation: $(VENV)/installed-test

@@ -258,6 +258,7 @@ DEFAULT = Selection(
         "2a-small-T25-*",
         "2a-small-T50-*",
         "2a-small-exact-*n",
+        "2a-small-warm-fista25-*n",
         "2a-small-[ns]*",
         "2b-small-s3-*",
         "2b-medium-s10-*",
@@ -283,6 +284,7 @@ PAPER = replace(
     experiments=_experiments(
         "2a-T*",
         "2a-exact-*",
+        "2a-warm-*",
         "2b-s[124]0-*",
         "optimizers-*",
         "denoising-[abntw]*",

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import ClassVar
 
 import torch
 
+from pudle.algorithms import kernels
 from pudle.errors import PudleError, SpecError
 from pudle.files import read_record
-from pudle.measuring.case import Case
+from pudle.measuring.case import DTYPES, Case
 from pudle.measuring.contents import BROKEN, Verdict
+from pudle.measuring.history import configure
 from pudle.measuring.meters import drawn
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.results.cost import Cost
@@ -31,6 +34,8 @@ from pudle.workers import Pool
 
 from .cases import PROFILES
 
+#: The checkout that holds this file, in a plain `asv run`.
+ROOT = Path(__file__).resolve().parents[1]
 #: Seconds that filling the store may take before the first cell: those of a whole run.
 MOST_FILLING = 7 * 24 * 3600.0
 
@@ -54,10 +59,9 @@ def store() -> Store:
     chosen, label, path = selection(), ("", False), os.environ.get(SELECTION_VARIABLE)
     folder = Path(path or "").parent
     if not path:
-        root = Path(__file__).resolve().parents[1]
-        folder = root / ".asv" / chosen.profile
+        folder = ROOT / ".asv" / chosen.profile
         with contextlib.suppress(PudleError):
-            label = installed_commit(root)
+            label = installed_commit(ROOT)
     return Store(folder / "store", chosen.profile, chosen.device, *label)
 
 
@@ -89,6 +93,23 @@ def require_ok(verdict: Verdict) -> None:
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
 
 
+def prepare() -> None:
+    """Load what every cell needs and would take a second to load itself: the code that draws
+    problems and computes gradients, and the digests of sources that results are found by.
+    """
+    kernels.prepare({DTYPES[case.dtype] for case in selection().cases})
+    for case, estimator in selection().pairs:
+        # What is broken fails in its own cells.
+        with contextlib.suppress(Exception):
+            drawn(case, selection().device)
+            store().place(Scores(case, estimator))
+
+
+# The process that asv forks all cells from imports the benchmarks first.
+if "run_server" in sys.argv:
+    prepare()
+
+
 class _Cells:
     """What all benchmarks share: a cell is an estimator at a depth, on the case of the class."""
 
@@ -106,6 +127,8 @@ class _Cells:
         with locked(run.folder, "run"):
             if SELECTION_VARIABLE not in os.environ:
                 run.begin()
+                # For `asv publish`, as after `pudle run`.
+                configure(run.folder, ROOT, str(ROOT / "bench"))
             with Pool(os.cpu_count() or 1) as pool:
                 run.fill(pool)
 

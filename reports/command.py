@@ -13,13 +13,18 @@ ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex",
 #: Formats of figures.
 DRAWN = ("svg", "pdf", "png")
 FORMATS = (*ENDINGS, *DRAWN)
-DEFAULT = "html,markdown,csv"
+DEFAULT = ("html", "markdown", "csv")
 
 
 def _formats(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
     """Split names joined by commas, and refuse unknown ones."""
-    choice, names = click.Choice(FORMATS), ",".join(values or [DEFAULT]).split(",")
+    choice, names = click.Choice(FORMATS), ",".join(values).split(",") * bool(values)
     return [choice.convert(name.strip(), option, context) for name in names]
+
+
+def _depths(context: click.Context, option: click.Parameter, value: str | None) -> list[int]:
+    """Split whole numbers joined by commas, and refuse others."""
+    return [click.INT(each, option, context) for each in (value or "").split(",") if each]
 
 
 @click.command("report")
@@ -41,9 +46,25 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
     callback=_formats,
     metavar="NAME,...",
     help=(
-        f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {DEFAULT}]. svg, pdf and png"
-        " draw every figure into a file of its own, with its data as CSV; markdown then shows it."
+        f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {','.join(DEFAULT)}]. svg,"
+        " pdf and png draw every figure into a file of its own, with its data as CSV; markdown then"
+        " shows it."
     ),
+)
+@click.option(
+    "--table",
+    "table",
+    type=click.Choice(["error"]),
+    help=(
+        "Write errors at some depths alone, a table per case with a row per estimator, as Markdown,"
+        " CSV and LaTeX, or those of them that --format names."
+    ),
+)
+@click.option(
+    "--depths",
+    callback=_depths,
+    metavar="N,...",
+    help="Depths of that table [default: all that were measured].",
 )
 def report_command(
     results: Sequence[str],
@@ -51,6 +72,8 @@ def report_command(
     home: Path | None,
     out: Path | None,
     formats: Sequence[str],
+    table: str | None,
+    depths: Sequence[int],
 ) -> None:
     """Write the report as a page, as tables or as figures; several RESULTS stand side by side in
     one page.
@@ -63,6 +86,7 @@ def report_command(
     Examples:
       pudle report
       pudle report --profile default --format latex,pdf --out paper/
+      pudle report --table error --depths 50,100,200
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
@@ -71,23 +95,28 @@ def report_command(
     from pudle.files import write_atomically
     from pudle.measuring.provenance import results_home
     from pudle.reports.compare.sides import folder_of, load_sides
+    from pudle.reports.depths import error_texts
     from pudle.reports.page import page
     from pudle.reports.report import FIGURES, Report, Runs
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
     sides, damaged = load_sides(results, home, profile)
-    linked = [name for name in DRAWN if name in formats]
+    linked = [name for name in DRAWN if name in formats and not table]
     reports = {name: Report(side, linked) for name, side in sides.items()}
     first, *others = reports.values()
     made = Runs(reports) if others else first
     texts: dict[str, Callable[[], str | bytes]] = {"markdown": made.markdown, "csv": made.csv}
     texts |= {} if others else {"parquet": first.parquet, "latex": first.latex}
     texts["html"] = partial(page.html, reports)
-    wanted = [name for name in ENDINGS if name in formats]
+    if table:
+        texts = error_texts(first, depths)
+    chosen = formats or (texts if table else DEFAULT)
+    wanted = [name for name in ENDINGS if name in chosen]
     if lacking := [name for name in wanted if name not in texts]:
         raise InvalidArgument(
-            f"--format {lacking[0]} is for one result: leave it out for several side by side"
+            f"--format {lacking[0]} is none of {' and '.join(texts)}, which there are for"
+            f" {f'--table {table}' if table else 'several results side by side'}"
         )
     several = len({*results}) > 1
     own = results and not several and folder_of(results[0], profile)
@@ -95,7 +124,8 @@ def report_command(
     # Everything is made before anything is written, so that an error leaves the last report as it
     # was.
     figures = {folder / FIGURES / name: content for name, content in first.figure_files()}
-    written = {folder / f"report.{ENDINGS[name]}": texts[name]() for name in wanted}
+    stem = f"{table}s" if table else "report"
+    written = {folder / f"{stem}.{ENDINGS[name]}": texts[name]() for name in wanted}
     for path, content in (*figures.items(), *written.items()):
         write_atomically(path, content)
     broken = dict.fromkeys(name for report in reports.values() for name in report.broken)

@@ -18,6 +18,7 @@ from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, R
 from pudle.errors import SpecError
 from pudle.measuring import contents
 from pudle.measuring.case import Case, labels, problem_labels
+from pudle.measuring.checked import FAILED
 from pudle.measuring.measured import curve, lines, measured, rounds, seeds_of
 from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
@@ -94,6 +95,8 @@ class Results:
     #: A line for each file that is damaged and therefore left out: it names the file and the
     #: remedy.
     damaged: Sequence[str] = ()
+    #: What `pudle check` found of each plug-in.
+    checks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -181,9 +184,14 @@ class Results:
     @cached_property
     def problems(self) -> Sequence[tuple[str, list[Measured]]]:
         """What each problem is called, and what was measured on it: the estimators of its cases,
-        which differ in the algorithm alone.
+        which differ in the algorithm alone. One that failed its check is no answer.
         """
-        every = [each for measured in self.measured.values() for each in measured]
+        every = [
+            each
+            for measured in self.measured.values()
+            for each in measured
+            if self.checks.get(each.estimator) != FAILED
+        ]
         groups = grouped(every, lambda each: self.described[each.case]["problem"])
         called = problem_labels(self.described)
         return [(called[problem], measured) for problem, measured in groups.items()]
@@ -290,6 +298,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes=notes,
         experiments=[*stored.experiments.values()],
         damaged=stored.damaged,
+        checks=stored.checks,
     )
 
 

@@ -112,7 +112,11 @@ def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
     """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a
     formula.
     """
-    texts = frame.select_dtypes(exclude=["number", "bool"]).map(_not_a_formula)
+    texts = {
+        # Most texts repeat.
+        name: column.map({value: _not_a_formula(value) for value in column.unique()})
+        for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()
+    }
     shown = frame.assign(**texts).rename(columns=_not_a_formula)
     written: str = shown.to_csv(index=False, lineterminator="\n", float_format=float_format)
     return written

@@ -21,6 +21,7 @@ from pudle.measuring.case import problem_labels
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
+from pudle.reports.caveats import caveats
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import Section, experiments_pair, sections
@@ -30,6 +31,11 @@ from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summa
 from pudle.text import DASH, Cell
 
 READING = (
+    (
+        "Names: `sparse_gaussian` is the model of the paper on PUDLE, few atoms per sample with"
+        " amplitudes from 1 to 2; `image_patches` are patches of photographs, `digits` scanned"
+        " digits."
+    ),
     (
         "Error: relative error of the gradient, as the median over seeds, with the range over the"
         f" seeds in brackets. Depth to {text.number(ERROR, 1)}: the least measured depth from which"
@@ -147,7 +153,13 @@ class Report:
     @cached_property
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
-        return [*self.results.notes, *tables.repeated_draws(self.results)]
+        draws, left = tables.repeated_draws(self.results), tables.unfinished(self.results)
+        return [*self.results.notes, *tables.failed_checks(self.results), *draws, *left]
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """What a reader should not rely on."""
+        return caveats(self.results, self.summary)
 
     @cached_property
     def facts(self) -> dict[str, str]:

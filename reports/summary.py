@@ -151,7 +151,7 @@ def _errors(curve: Curve, seed: int) -> tuple[dict[int, float], list[int]]:
     bound.
     """
     errors = curve.by_seed.get(seed, {})
-    floors = curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)]
+    floors = {*curve.depths[curve.at_floor[:, curve.seeds == seed].any(axis=1)].tolist()}
     usable = [depth for depth in errors if errors[depth] > ROUNDING and depth not in floors]
     return errors, usable
 
@@ -173,7 +173,7 @@ def _depths(results: Results, blank: Fit, usable: Sequence[int]) -> list[int]:
         raise NoFit(f"window not reached: signs wrong in {share} of samples at depth {wrong[-1]}")
     # Depth 0 has no logarithm, and no layer.
     first, last = min(depth for depth in signs if depth > wrong[-1]), max(above, default=0)
-    window = [depth for depth in leading if first <= depth <= last]
+    window = {depth for depth in leading if first <= depth <= last}
     if len(window) < FEWEST_DEPTHS:
         few = text.count(len(window), "measured depth")
         raise NoFit(f"window too short: {few} where a fit needs {FEWEST_DEPTHS}")
@@ -262,6 +262,8 @@ class Summary:
     status: str
     reason: str
     seeds: int
+    #: What `pudle check` found of a plug-in; empty for another estimator.
+    check: str
     #: What answers rest on, and the time without compiled kernels.
     measured: Measured
     torch: Line
@@ -331,6 +333,7 @@ def summarize(results: Results) -> list[Summary]:
                 record.status,
                 record.reason,
                 len(record.case.seeds),
+                results.checks.get(estimator, ""),
                 results.measured[case][results.estimators.index(estimator)],
                 results.line(case, estimator, "seconds_torch"),
                 fits[pair],

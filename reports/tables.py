@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from pudle import text
 from pudle.answers import ERROR, Point
 from pudle.measuring import contents
+from pudle.measuring.checked import FAILED
 from pudle.measuring.results.score import ReferenceRow
-from pudle.reports.load import COSTS, Results, grouped
+from pudle.reports.load import Results, grouped
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
 from pudle.text import DASH, Cell
@@ -90,7 +91,9 @@ COLUMNS = (
     ),
     Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
     Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
-    Column("status", lambda row: Cell(row.numbers.status)),
+    Column(
+        "status", lambda row: Cell(row.numbers.status, details=[*filter(None, [row.numbers.check])])
+    ),
 )
 
 
@@ -409,11 +412,33 @@ def repeated_draws(results: Results) -> list[str]:
     return [f"{where}: {what}"] if names else []
 
 
+def failed_checks(results: Results) -> list[str]:
+    """Say which plug-ins are no answer, because they failed their check."""
+    failed = [name for name, verdict in results.checks.items() if verdict == FAILED]
+    return [f"{some(failed)} failed `pudle check`, and is no answer."] if failed else []
+
+
+def unfinished(results: Results) -> list[str]:
+    """Say on which cases a solver leaves samples unsolved at the deepest depth."""
+    left: dict[str, int] = {}
+    for record in results.records:
+        name, last = record.case.name, record.case.depths[-1]
+        most = max((row.unfinished for row in record.scores if row.depth == last), default=0)
+        left[name] = max(most, left.get(name, 0))
+    return [
+        f"{results.labels[name]}: after {results.cases[name].depths[-1]} steps up to"
+        f" {text.count(number, 'sample')} of a seed are not solved, which the errors there show:"
+        " give more steps."
+        for name, number in left.items()
+        if number
+    ]
+
+
 def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are
     none.
     """
-    names = {row.machine for row in results.numbers if row.metric in COSTS}
+    names = {each.provenance.cpu or str(each.provenance.machine) for each in results.costs}
     machines = [f"`{name}`" for name in sorted(names)]
     each = "it alone" if len(machines) == 1 else "each alone"
     sentence = (

@@ -61,8 +61,7 @@ print(json.dumps({{
     "top": [name for name in {folders!r} if importlib.util.find_spec(name)],
     "missing": [name for name in packages if importlib.util.find_spec(name) is None],
     "points": len(distribution("pudle").entry_points),
-    "templates": sum(path.is_file() for path in
-                     files("pudle.sharing").joinpath("templates").rglob("*.j2")),
+    "templates": sum(path.is_file() for path in files("pudle.reports").rglob("templates/*")),
     "typed": files("pudle").joinpath("py.typed").is_file(),
 }}))
 """

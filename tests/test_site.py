@@ -62,7 +62,7 @@ def test_every_public_name_and_command_is_explained(site):
         value = getattr(value, "assert_gradient", value)
         assert name == "__version__" or f'id="{value.__module__}.{value.__name__}"' in names, name
     commands = (site / "commands.html").read_text()
-    for name in ("run", "report", "compare", "check", "init-plugin"):
+    for name in ("run", "report", "compare", "check"):
         assert f"Usage: pudle {name}" in commands
 
 

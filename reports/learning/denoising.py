@@ -13,7 +13,7 @@ from pudle import text
 from pudle.learning.images import gray, mosaic, psnr
 from pudle.reports.figures.record import Axis
 from pudle.reports.learning.galleries import Gallery, Tile
-from pudle.reports.learning.methods import Method, chance
+from pudle.reports.learning.methods import Method
 from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
@@ -44,7 +44,7 @@ class Denoising(Study):
     reading = (
         "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are"
         " denoised and averaged. The pictures show parts of one image, with shifts where a method"
-        " has them, each with the PSNR of that part, and the learned filters from smooth to rough,"
+        " has them, each with the PSNR of that part, and the learned filters,"
         " each scaled to its own greatest magnitude with zero in gray."
     )
     kinds = ("denoising",)
@@ -105,7 +105,7 @@ def answer(ranked: Sequence[Method]) -> str:
             f"The best of the gradients is {trained[0].quoted},"
             f" {top - _best(trained[0]):.2f} dB behind."
         )
-    return " ".join([*sentences, *chance(ranked)])
+    return " ".join(sentences)
 
 
 def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
@@ -141,7 +141,7 @@ def filter_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
         if filters.size:
             sheet = mosaic(filters)
             size = "{} filters of {} by {} pixels".format(*filters.shape)
-            alt = f"The {size} that {method.label} learned, from smooth to rough."
+            alt = f"The {size} that {method.label} learned."
             tiles.append(Tile(sheet, [method.label, size], alt, method.estimator, enlarged=True))
             rows.append({"method": method.label, "filters": len(filters)})
     return Gallery("Learned filters", title, [tiles], pd.DataFrame(rows)) if tiles else None

@@ -2,22 +2,25 @@
 one group.
 """
 
-import math
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from pudle import text
+from pudle import names, text
+from pudle.reports.load import parsed
 from pudle.reports.records import ExperimentRecord
+from pudle.reports.summary import Spread, spread
 
 #: Options that distinguish trainings on one dataset with one estimator and depth, in the order in
 #: which a label has them, and how it shows their values.
 PARTS = {"loss": "{} loss", "algorithm": "{}", "optimizer": "{}", "schedule": "{}"} | {
     name: f"{name} {{}}" for name in ("batch", "epochs", "dtype")
 }
+#: What a title says of trainings in which each sample starts from its codes of the step before;
+#: where it says nothing, codes start alike in every step, at zero as a rule.
+WARM = "from the last codes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +28,19 @@ class Method:
     """Experiments that differ in nothing but their seed.
 
     The label holds the estimator and the options that distinguish the method from the others of its
-    group, or the name of another package, whose estimator is empty.
+    group, or the name of another package, whose estimator is empty. What solves for the codes has
+    no depth.
     """
 
     label: str
     estimator: str
     depth: int | None
     runs: list[ExperimentRecord]
+
+    @property
+    def warm(self) -> bool:
+        """Whether each sample starts from its codes of the step before."""
+        return bool(self.runs[0].options.get("warm_start"))
 
     @property
     def good(self) -> list[ExperimentRecord]:
@@ -53,17 +62,15 @@ class Method:
             return self.label
         return f"`{self.estimator}`" + (f" ({rest.removeprefix(', ')})" if rest else "")
 
-    def spread(self, name: str) -> tuple[float, float, float]:
+    def spread(self, name: str) -> Spread:
         """Return the median, least and greatest value over the seeds of a number of the summary,
         NaN if no seed has it.
         """
-        values = [run.number(name) for run in self.good]
-        known = [value for value in values if not math.isnan(value)] or [math.nan]
-        return statistics.median(known), min(known), max(known)
+        return spread(run.number(name) for run in self.good)
 
     def median(self, name: str) -> float:
-        """Return the median over the seeds of a number of the summary, NaN if no seed has it."""
-        return self.spread(name)[0]
+        """Return the median over the seeds of a number of the summary."""
+        return self.spread(name).value
 
     def curve(self, name: str) -> pd.DataFrame:
         """Return the median over the seeds of a column of the history, by step, and the least and
@@ -78,14 +85,6 @@ class Method:
         ends = {f"{name}_low": (name, "min"), f"{name}_high": (name, "max")}
         merged = steps.agg(**{each: (each, "median") for each in places[1:]}, **ends)
         return merged[steps.size() == len(histories)].reset_index()
-
-
-def chance(methods: Sequence[Method]) -> list[str]:
-    """Return a sentence on how certain an order of methods is, where each has one seed."""
-    trained = [method for method in methods if method.estimator]
-    if len(trained) < 2 or any(len(method.runs) > 1 for method in methods):
-        return []
-    return ["Each training ran with one seed only: small differences may be chance."]
 
 
 def group(
@@ -117,12 +116,14 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
         label, depth = first.method, None
         if first.kind == "learning":
             parts = (PARTS[part].format(first.options.get(part)) for part in differing)
-            label, depth = ", ".join([first.estimator, *parts]), first.depth
+            solver = names.entries("algorithms").get(parsed(str(first.options["algorithm"]))[0])
+            label = ", ".join([first.estimator, *parts])
+            depth = first.depth if getattr(solver, "differentiable", True) else None
         made.append(Method(label, first.estimator, depth, [first, *others]))
-    counts = Counter((method.label, method.depth) for method in made)
+    counts = Counter((method.label, method.depth, method.warm) for method in made)
     labeled = (
         replace(method, label=f"{method.label}, {method.runs[0].name}")
-        if counts[method.label, method.depth] > 1
+        if counts[method.label, method.depth, method.warm] > 1
         else method
         for method in made
     )

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pudle import text
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import Method, chance
+from pudle.reports.learning.methods import WARM, Method
 from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
 from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
@@ -38,7 +38,9 @@ class Recovery(Study):
     reading = (
         "Error: distance between the learned dictionary and the one that made the data, after their"
         " atoms are matched one to one; the relative error is this distance divided by the norm of"
-        " the latter. Time is that of the computation alone. An estimator has the same color and"
+        " the latter. Time is that of the computation alone. In every step the codes start"
+        " from zero, or where it is said from those that each sample had in the step before: only"
+        " trainings with the same start are compared. An estimator has the same color and"
         " marker throughout this page; its further methods have other dashes. The best of a column"
         " is bold."
     )
@@ -57,14 +59,21 @@ class Recovery(Study):
         return record.dataset
 
     def panels(self, methods: Sequence[Method]) -> Panels:
-        """Return the methods by depth; other packages have none, and stand beside each."""
-        depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-        return {
-            "" if depth is None else f"{depth} layers": [
-                method for method in methods if method.depth in (depth, None)
-            ]
-            for depth in depths or [None]
-        }
+        """Return the methods by start and depth. Beside each stand other packages, and of the same
+        start those that solve for the codes.
+        """
+        places = dict.fromkeys((each.warm, each.depth) for each in methods if each.estimator)
+        layered = {warm for warm, depth in places if depth is not None}
+        made = {}
+        for warm, depth in places:
+            if depth is not None or warm not in layered:
+                name = "solved codes" if depth is None else f"{depth} layers"
+                made[f"{name}, {WARM}" if warm else name] = [
+                    each
+                    for each in methods
+                    if not each.estimator or (each.warm == warm and each.depth in (depth, None))
+                ]
+        return made or {"": methods}
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
         """Return a table, and one chart per panel."""
@@ -93,7 +102,7 @@ class Recovery(Study):
                 f"Of the other packages {baselines[0].label} comes nearest, with an error of"
                 f" {text.number(baselines[0].median(ERROR))}."
             )
-        return " ".join([*sentences, *chance(methods)])
+        return " ".join(sentences)
 
 
 def ranked(methods: Iterable[Method]) -> list[Method]:
@@ -112,9 +121,9 @@ def _fall(best: Sequence[Method]) -> str:
         second = best[1].median(ERROR)
         fall += f", that of {best[1].quoted} to {text.number(second)}"
         if end > 0:
-            # Two that are as good as equal are not "1 times" apart.
-            digits = 2 if second >= 1.1 * end else 3
-            fall += f", {text.number(second / end, digits)} times as much"
-        if len(best[0].good) > 1 and best[1].spread(ERROR)[1] <= best[0].spread(ERROR)[2]:
+            ratio = second / end
+            times = f"{text.number(ratio, 2 if ratio >= 1.1 else 3)} times as much"
+            fall += f", {times if ratio >= 1.01 else 'as good as equal'}"
+        if len(best[0].good) > 1 and best[1].spread(ERROR).low <= best[0].spread(ERROR).high:
             fall += "; their seeds overlap, so that the order may be chance"
     return fall

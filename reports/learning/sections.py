@@ -90,17 +90,21 @@ def bought(results: Results) -> list[Figure]:
 
     The error is the median scored at the training's depth, or at the next smaller one that was
     measured, on a case with the same kind of dataset, loss and algorithm. The note names these
-    cases; trainings without one are left out.
+    cases; trainings without one are left out, and so are those that start from the last codes,
+    because gradients are scored from codes that start anew.
     """
     figures = []
     for study in STUDIES:
         for title, methods in study.groups(results).items() if study.time else ():
-            scores = {method: _errors(results, method) for method in methods if method.good}
+            scores = {
+                each: _errors(results, each) for each in methods if each.good and not each.warm
+            }
             rows = pd.DataFrame(
                 {
                     "method": method.label,
                     "estimator": method.estimator,
-                    "depth": method.depth,
+                    "depth": method.runs[0].depth,
+                    "loss": method.runs[0].options.get("loss"),
                     study.outcome.column: method.median(study.outcome.column),
                     "gradient_error": float(np.median([*errors.values()])),
                 }
@@ -110,7 +114,8 @@ def bought(results: Results) -> list[Figure]:
             if rows.empty:
                 continue
             listed = "; ".join(
-                f"{row['method']} {text.number(row['gradient_error'])} led to"
+                f"{row['method']}, {row['depth']} layers, {row['loss']} loss:"
+                f" {text.number(row['gradient_error'])} led to"
                 f" {text.number(row[study.outcome.column], 3)}"
                 for row in rows.to_dict("records")
             )
@@ -128,7 +133,7 @@ def bought(results: Results) -> list[Figure]:
                     mark="point",
                     about=f"{title}: {listed}.",
                     note=f"Errors of gradients are those on {text.listing([*where])}.",
-                    tips={"method": "method"},
+                    tips={"method": "method", "depth": "layers", "loss": "loss"},
                 )
             )
     return figures

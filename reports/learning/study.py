@@ -123,22 +123,28 @@ class Column(NamedTuple):
 
 
 def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
-    """Return one row per method, without empty columns: its label and layers, medians and ranges
-    over the seeds, its status and the number of seeds where one has several.
+    """Return one row per method, without empty columns: its label and layers, where its codes start
+    if some start from the last ones, medians and ranges over the seeds, its status and the number
+    of seeds where one has several.
     """
     layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
     shown: dict[str, list[str]] = {
         "method": [Cell(method.label, method.estimator) for method in methods],
         "layers": layers,
     }
+    if any(method.warm for method in methods):
+        shown["codes start at"] = [
+            ("zero", "last codes")[method.warm] if method.estimator else text.DASH
+            for method in methods
+        ]
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
-        known = [median for median, _, _ in spreads if not math.isnan(median)]
+        known = [each.value for each in spreads if not math.isnan(each.value)]
         best = choose(known) if choose and known else math.nan
         # What is printed alike is marked alike.
         shown[heading] = [
-            Cell(text.between(*spread, show), best=show(spread[0]) == show(best) != text.DASH)
-            for spread in spreads
+            Cell(each.shown(show), best=show(each.value) == show(best) != text.DASH)
+            for each in spreads
         ]
     shown["status"] = [method.status for method in methods]
     if any(len(method.runs) > 1 for method in methods):

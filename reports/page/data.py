@@ -16,10 +16,12 @@ import gzip
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -38,6 +40,7 @@ from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.report import CaseTables, Report, Reports, Runs
 from pudle.text import Cell
+from pudle.workers import run
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
@@ -250,18 +253,37 @@ def _facts(cell: Cell) -> dict[str, object]:
 
 # -- figures
 
+BUNDLE = (
+    "import pathlib, sys, vl_convert; "
+    "pathlib.Path(sys.argv[1]).write_text(vl_convert.javascript_bundle(), encoding='utf-8')"
+)
+WHY_NO_FIGURES = (
+    "No figure: Vega-Lite may not have the memory that it needs here; raise `ulimit -v` and report"
+    " again"
+)
+NO_FIGURES = """globalThis.vegaEmbed = async (place) => {
+  place.textContent = %s;
+  return { view: { finalize() {}, data() {}, async runAsync() {}, async toSVG() { return ""; },
+    async toImageURL() { return "data:,"; } } };
+};"""
+
 
 def script() -> str:
-    """Return the script that defines ``vegaEmbed``, as text that may stand inside a page."""
-    import vl_convert
-
+    """Return the script that defines ``vegaEmbed``, as text that may stand inside a page; where it
+    cannot be made, one that says so in the place of each figure.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept = home / "pudle" / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
-    # Nothing but `</` could end a script element; in JavaScript's own strings it may be written so.
-    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
-    made = bundle.replace("</script", "<\\/script")
+    with TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle.js"
+        # In a process of its own, which it aborts where it may not reserve gigabytes of addresses.
+        if code := run([sys.executable, "-c", BUNDLE, bundle]).returncode:
+            return NO_FIGURES % json.dumps(f"{WHY_NO_FIGURES} (exit code {code}).")
+        # Nothing but `</` could end a script element; in JavaScript's own strings it may be written
+        # so.
+        made = bundle.read_text(encoding="utf-8").replace("</script", "<\\/script")
     # A page needs no cache, which may be read-only.
     with contextlib.suppress(OSError):
         write_atomically(kept, made)

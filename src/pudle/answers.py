@@ -417,7 +417,8 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
     error = requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
     if isnan(best.seconds.value):
-        reason = f"Least depth {goal}; its time there is not known."
+        same = f", as has {text.listing([f'`{name}`' for name in ties])}" if ties else ""
+        reason = f"Least depth {goal}{same}; its time there is not known."
     elif not ties:
         reason = f"Fastest {goal}."
     else:
@@ -451,7 +452,9 @@ def _fastest(some: Sequence[Point]) -> list[Point]:
     for each in others:
         ratio = rounds.ratio(first.depth, each.source.rounds, each.depth)
         faster = ratio.value < 1 and ratio.p_value <= rounds.significance
-        if each.seconds.value < inf and rounds.samples and not faster:
+        known = each.seconds.value < inf and rounds.samples and not faster
+        # Where nothing is timed, depth alone tells them apart.
+        if known or (isnan(first.seconds.value) and each.depth == first.depth):
             fastest.append(each)
     return fastest
 

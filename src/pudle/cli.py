@@ -24,6 +24,11 @@ SHARE = "share a results folder and compare with `pudle report A B`"
 GONE = {
     "submit": SHARE,
     "leaderboard": SHARE,
+    "init-plugin": (
+        "a plug-in is a file and ten lines of pyproject.toml, see docs/add_an_estimator.md,"
+        " and .github/workflows/gate.yml judges its pull requests, see docs/gate.md"
+    ),
+    "denoise --baseline": "other packages' methods are experiments, `pudle run --experiment NAME`",
     "report --index": (
         "`pudle report A B` shows several results in one page, and `asv publish` draws commits"
     ),

@@ -203,11 +203,13 @@ class CodesEstimator(SweepEstimator):
         for state, (gradient, diagnostics) in zip(
             states, self.gradients_at(problem, algorithm, states), strict=True
         ):
-            yield Estimate(
-                gradient,
-                state.codes,
-                {"layers": state.iteration, "layers_differentiated": 0, **diagnostics},
-            )
+            about = {
+                "layers": state.iteration,
+                "layers_differentiated": 0,
+                **algorithm.diagnose(problem, trajectory.states[state.iteration]),
+                **diagnostics,
+            }
+            yield Estimate(gradient, state.codes, about)
 
 
 class ImplicitEstimator(CodesEstimator):

@@ -1,20 +1,48 @@
 """The choice between compiled kernels and the plain torch path, and how kernels are compiled."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from .errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Name of the environment variable that chooses, and what it may be.
 VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 Function = TypeVar("Function", bound=Callable[..., object])
+Place = TypeVar("Place", contravariant=True)
+Entry = TypeVar("Entry")
 _version = functools.cache(version)
+
+
+class Entries(Protocol[Place, Entry]):
+    """An array as compiled code uses it, one entry at a time."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: Place, /) -> Entry: ...
+    def __setitem__(self, place: Place, entry: Entry, /) -> None: ...
+
+
+#: Arrays with one axis, two and three, whichever their precision.
+Vector = Entries[int, float]
+Matrix = Entries[tuple[int, int], float]
+Cube = Entries[tuple[int, int, int], float]
+#: Whole numbers, such as those of atoms.
+Indices = Entries[int, int]
 
 
 def choice() -> str:
@@ -61,6 +89,33 @@ def compiled(
     return decorate
 
 
+def part(function: Function) -> Function:
+    """Compile a part of `compiled` functions, in whose caches it is kept."""
+    return _part(function)
+
+
+def inlined(function: Function) -> Function:
+    """Compile a part that costs less than a call."""
+    return _part(function, forceinline=True)
+
+
+def _part(function: Function, **options: Any) -> Function:
+    import numba  # as above
+
+    # Python never calls it: what would let it do so takes long to compile.
+    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    made: Function = numba.njit(fastmath={"contract"}, error_model="numpy", **options)(function)
+    return made
+
+
+@functools.cache
+def announce() -> None:
+    """Say once in a process why its first call takes so long."""
+    logging.getLogger("pudle").warning(
+        "pudle: compiling kernels, which takes some seconds at the first call and is kept"
+    )
+
+
 @functools.cache
 def _cache_type() -> type:
     """Return numba's cache of a function, kept outside the package, which survives a damaged file,
@@ -86,10 +141,13 @@ def _cache_type() -> type:
 
         def load_overload(self, *arguments: object) -> object:
             try:
-                return super().load_overload(*arguments)  # type: ignore[no-untyped-call]
+                loaded: object = super().load_overload(*arguments)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
                 self.flush()  # type: ignore[no-untyped-call]
-                return None
+                loaded = None
+            if loaded is None:
+                announce()
+            return loaded
 
         def save_overload(self, *arguments: object) -> None:
             with open(self._py_func.__code__.co_filename, "rb") as lock:

@@ -186,3 +186,20 @@ def test_coordinate_descent_converges(drawn):
     assert (values >= best - 1e-12 * values[0]).all()
     problem = dataclasses.replace(problem, l2_penalty=problem.lipschitz_constant)
     assert violations(problem, solver.run(problem, 100).codes).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    "solver, depths", [(ActiveSet, (0, 3, ENOUGH)), (CoordinateDescent, (0, 3000))]
+)
+def test_samples_that_are_not_solved_are_counted(solver, depths):
+    """Against the codes of the certified reference."""
+    problem = sparse_problem(penalty=0.05)
+    truth, counts = pudle.reference(problem), []
+    for depth in depths:
+        estimate = pudle.make_estimator("analytic").estimate(problem, solver(), depth)
+        wrong = int(((estimate.codes - truth.codes).abs().amax(1) > 1e-5).sum())
+        score = pudle.score(estimate, truth)
+        counts.append(estimate.diagnostics["unfinished"])
+        assert counts[-1] == score.unfinished == wrong
+        assert (f"{wrong} samples unfinished" in repr(score)) == (wrong > 0)
+    assert counts[0] == len(truth.codes) > counts[-1] == 0

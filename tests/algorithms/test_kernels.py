@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import pudle
 from pudle import kernel_choice
-from pudle.algorithms import Fista, Ista, kernels, unrolling
+from pudle.algorithms import Fista, Ista, kernels, passes, unrolling
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 from pudle.problems.l1 import LOSSES
 from pudle.references.records import exactly
@@ -127,7 +127,7 @@ def test_gradients_of_any_problem(
     )
     assume(all(relative(a, b) < DOUBLE for (a, _), (b, _) in zip(moved, expected, strict=True)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "DENSE", dense)
+        patch.setattr(passes, "DENSE", dense)
         actual = list(unrolling.unrolled_gradients(problem, algorithm, depths, window))
     for (gradient, codes), (true_gradient, true_codes) in zip(actual, expected, strict=True):
         assert relative(gradient, true_gradient) < DOUBLE
@@ -257,11 +257,30 @@ def test_cancellation_is_noticed_in_any_unit(scale):
     assert relative(gradient.double(), expected) < SINGLE
 
 
+@pytest.mark.parametrize(
+    "seed, n, algorithm, depth, window",
+    [
+        (34, 5, Fista(thresholding=Decaying(decay=0.9)), 10, None),
+        (97, 5, Fista(thresholding=Hard()), 10, None),
+        (47, 7, Ista(thresholding=Decaying(decay=0.9)), 3, None),
+        (53, 4, Ista(), 10, 3),
+    ],
+)
+def test_a_loss_whose_slope_cancels_keeps_its_digits(seed, n, algorithm, depth, window):
+    """With a tiny penalty the products of the slope are 1e11 times as large as the slope."""
+    problem = draw_problem(seed, n, 1, 3, coherence=0.9, penalty=1e-11, nonnegative=True)
+    (gradient, _), (expected, _) = (
+        path(lambda: next(unrolling.unrolled_gradients(problem, algorithm, [depth], window)))
+        for path in (lambda run: run(), by_autograd)
+    )
+    assert relative(gradient, expected) < DOUBLE
+
+
 def test_chunks_do_not_matter(monkeypatch):
     """Where many layers are dense, few samples at a time bound the memory."""
     problem = draw_problem(0, 50, 12, 20, penalty=1e-4)
     whole = estimate("backprop", problem, Fista(), 30).gradient
-    monkeypatch.setattr(kernels, "CHUNK_BYTES", 7 * 30 * 20 * 16)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 7 * 30 * 20 * 16)
     assert relative(estimate("backprop", problem, Fista(), 30).gradient, whole) < 1e-12
 
 

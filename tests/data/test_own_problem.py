@@ -18,7 +18,9 @@ from pudle.measuring.store import Store
 #: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that
 #: are made otherwise.
 OWN = """
+import os
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -52,9 +54,37 @@ def wrong(n_samples: int = 3):
     return n_samples
 
 
-def unseeded(n_samples: int = 3):
-    draw = torch.randn(n_samples, 3, dtype=torch.float64)
-    return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3).double(), penalty=0.1)
+def contraction(factor, goal=1.0):
+    return pudle.FixedPoint(
+        torch.tensor(0.5, dtype=torch.float64),
+        lambda z, theta: 0.5 * factor() * z + theta,
+        lambda z, theta: (z - goal).square().sum(),
+        torch.zeros(1, dtype=torch.float64),
+    )
+
+
+def unseeded():
+    factor = float(torch.rand(()))
+    return contraction(lambda: factor)
+
+
+def of_the_process():
+    factor = float(torch.rand((), generator=torch.Generator().manual_seed(os.getpid())))
+    return contraction(lambda: factor)
+
+
+def at_each_call():
+    return contraction(lambda: float(torch.rand(())))
+
+
+def counted():
+    calls = count()
+    return contraction(lambda: 1 / (1 + next(calls)))
+
+
+def of_the_folder():
+    goal = float(Path("goal").read_text())
+    return contraction(lambda: 1.0, goal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +139,34 @@ def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
         ("iteration", "square", ("limit",)),
         ("iteration", "linear", ("limit",)),
     }
-    for name, reason in (
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
         ("wrong", "wrong gives no problem but int: return one, such as pudle.FixedPoint"),
         ("unseeded", "another problem when it draws again with the same seed"),
-    ):
-        with pytest.raises(pudle.InvalidArgument, match=reason):
-            select(profile, Options(datasets=(f"own.py:{name}",)))
+        ("of_the_process", "another problem when it draws again with the same seed"),
+        ("at_each_call", "whenever it is asked: leave random draws, clocks and counters out"),
+        ("counted", "whenever it is asked: leave random draws, clocks and counters out"),
+    ],
+)
+def test_a_problem_that_is_not_the_same_each_time_is_refused(name, reason):
+    with pytest.raises(pudle.InvalidArgument, match=reason):
+        select(names.list_profiles()["quick"], Options(datasets=(f"own.py:{name}",)))
+
+
+def test_no_gradient_is_scored_against_the_reference_of_another_problem(folder):
+    """A file that reads what no option names draws the same in one folder, and not in the next."""
+    store, records = Store(folder / "store", "quick"), {}
+    case = Case("own", "own.py:of_the_folder", "iteration", "own", (0,), (60,), ("limit",))
+    for goal, estimator in (("2", "backprop"), ("2", "analytic"), ("3", "one_step")):
+        (folder / "goal").write_text(goal)
+        records[estimator] = Scores(case, estimator).measure(store)
+    assert records["backprop"].status == records["analytic"].status == "ok"
+    assert records["backprop"].references[0].probe == records["analytic"].references[0].probe
+    assert records["one_step"].status == "error"
+    assert "name the files that it reads in its options" in records["one_step"].reason
 
 
 def test_a_path_is_part_of_the_key_and_travels(folder):

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import time
 from pathlib import Path
 
 import commands
@@ -17,7 +18,7 @@ import pytest
 import torch
 from examples import TINY, selected
 from repositories import git, repository
-from synthetic import edit, write_every_kind
+from synthetic import CURVES, case, edit, record, scores, write, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays, read_record, write_record
@@ -226,6 +227,40 @@ def test_no_value_of_a_field_costs_the_rest_of_a_report(home, name):
     report = Report(load(home, "quick"))
     texts = report.markdown() + report.csv()
     assert not report.results.damaged and "".join(texts.split()).isprintable()
+
+
+IMPOSSIBLE = {
+    "scores": [("scores", "relative_error", -0.5), ("scores", "relative_error", 1e308)]
+    + [("scores", "support_error", 1.5), ("references", "bound", -1e-12)]
+    + [("references", "rho", 2.0)],
+    "time": [("", "value", -1.0), ("", "value", 1e308), ("", "baseline", -1.0)],
+}
+
+
+@pytest.mark.parametrize(
+    "name, place, field, value", [(name, *each) for name in IMPOSSIBLE for each in IMPOSSIBLE[name]]
+)
+def test_a_value_that_cannot_be_costs_its_record_alone(whole, home, name, place, field, value):
+    pattern, shows, _ = SHOWN[name]
+    (path,) = (home / "quick" / "store").glob(pattern)
+    record = json.loads(path.read_text())
+    (record[place][0] if place else record)[field] = value
+    del record["digest"]
+    write_record(path, record)
+    (line,) = load(home, "quick").damaged
+    assert str(path) in line and field in line
+    assert shown(whole) - shown(home) == {shows}
+
+
+def test_a_record_of_very_many_depths_is_read_in_time_in_proportion(tmp_path):
+    """A look at all depths for each of them would take a minute."""
+    depths = range(1, 50_001)
+    long = case(depths=[*depths], seeds=[0])
+    rows = scores(CURVES["backprop"], depths=depths, seeds=[0])
+    write(tmp_path, [record(long, "backprop", scores=rows)])
+    read, start = load(tmp_path, "quick"), time.process_time()
+    assert len(Report(read).summary[0].measured.errors.depths) == len(depths)
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from examples import TINY, selected
+from paths import ROOT
 from plugin import write_plugin
 
 from pudle.bench.selected import _Cells
@@ -117,7 +118,7 @@ def test_a_finding_is_skipped_and_what_broke_fails(cells, name):
 
 
 def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
-    """A report shows it, and `pudle run` goes on with it."""
+    """A report shows it, `pudle run` goes on with it, and `asv publish` finds its configuration."""
     chosen = selected("backprop", costs=("seconds",))
     for name, value in (("selection", chosen), ("store", store)):
         monkeypatch.setattr(f"pudle.bench.selected.{name}", lambda value=value: value)
@@ -126,3 +127,8 @@ def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, store, monkeypatch):
     assert set(frame["estimator"]) == {"backprop"} and set(frame["status"]) == {"ok"}
     run = Run(chosen, store)
     assert not any(map(run.is_missing, run.results))
+    configuration = json.loads((run.folder / "asv.conf.json").read_text())
+    places = {
+        name: (run.folder / configuration[name]).resolve() for name in ("repo", "benchmark_dir")
+    }
+    assert places == {"repo": ROOT, "benchmark_dir": ROOT / "bench"}

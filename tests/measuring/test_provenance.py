@@ -1,6 +1,7 @@
 """Provenance: a result never carries a commit that it was not measured at."""
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import pytest
 import repositories
 
 import pudle
-from pudle.measuring.provenance import PACKAGE_FOLDERS, NoRepository, installed_commit, repository
+from pudle.measuring.provenance import (
+    PACKAGE_FOLDERS,
+    NoRepository,
+    git,
+    installed_commit,
+    repository,
+)
 
 
 @pytest.fixture
@@ -55,3 +62,39 @@ def test_git_that_cannot_run_or_refuses_is_one_line(tmp_path, monkeypatch):
     program.unlink()
     with pytest.raises(NoRepository, match="git cannot be run \\(No such file or directory\\)"):
         repository(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "setting, value, command",
+    [
+        ("core.fsmonitor", "{program}", "status"),
+        ("core.hooksPath", "{folder}", "status"),
+        ("filter.a=b.clean", "{program}", "status"),
+        ("gpg.program", "{program}", "show"),
+    ],
+)
+def test_no_program_runs_that_a_repository_names(setting, value, command, checkout, tmp_path):
+    """Somebody's archive may hold a repository, in whose folder a run is started."""
+    program, ran, file = tmp_path / "post-index-change", tmp_path / "ran", checkout / "file"
+    attributes = checkout / ".gitattributes"
+    attributes.write_text("file filter=a=b\n")
+    file.write_text("1")
+    repositories.git(checkout, "add", ".")
+    commit = repositories.git(checkout, "cat-file", "commit", "HEAD")
+    signature = "\ngpgsig -----BEGIN PGP SIGNATURE-----\n -----END PGP SIGNATURE-----\n\n"
+    (tmp_path / "signed").write_text(commit.replace("\n\n", signature, 1))
+    signed = repositories.git(checkout, "hash-object", "-wt", "commit", str(tmp_path / "signed"))
+    repositories.git(checkout, "update-ref", "HEAD", signed)
+    program.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    program.chmod(0o755)
+    repositories.git(checkout, "config", "log.showSignature", "true")
+    value = value.format(program=program, folder=tmp_path)
+    repositories.git(checkout, "config", setting, value)
+    file.write_text("2")
+    os.utime(attributes, (0, 0))
+    installed_commit(checkout)
+    git(checkout, "show", "--no-patch")
+    assert not ran.exists()
+    # It would have, and the change is seen nevertheless.
+    repositories.git(checkout, command)
+    assert ran.exists() and installed_commit(checkout)[1]

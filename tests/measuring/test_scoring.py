@@ -1,6 +1,7 @@
 """Scores: the formulas, the floors, and what has no score."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from examples import sparse_problem
 
 import pudle
+from pudle.measuring.results.score import attempt
 from pudle.measuring.scoring import ERRORS, Score
 from pudle.references.certified import Certificate
 
@@ -117,7 +119,7 @@ def test_not_finite_is_diverged(reference, where, bad):
 def test_overflowing_norm_is_diverged(reference):
     """Finite entries whose norm is infinite give an infinite error and a meaningless cosine."""
     score = scored(reference, torch.full_like(reference.gradient, 1e200))
-    check_unscored(score, "diverged", "the norm of the gradient exceeds float64")
+    check_unscored(score, "diverged", "gradient or codes exceed 1e+150")
 
 
 @pytest.mark.parametrize("where", ["gradient", "codes"])
@@ -161,3 +163,32 @@ def test_text_of_a_score_has_its_numbers_or_its_reason():
     assert numbers == "Score(relative_error=0.123, at the bound of the reference)"
     failed = Score(status="diverged", reason="it is infinite")
     assert repr(failed) == "Score(diverged: it is infinite)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restless(pudle.GradientEstimator):
+    """Backpropagation with a part that grows from call to call."""
+
+    part: float
+    calls: itertools.count = dataclasses.field(default_factory=itertools.count)
+    name, computes = "restless", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        estimate = pudle.make_estimator("backprop").estimate(problem, algorithm, depth)
+        scale = 1 + self.part * next(self.calls)
+        return dataclasses.replace(estimate, gradient=scale * estimate.gradient)
+
+
+class Random(Restless):
+    computes = "stochastic"
+
+
+@pytest.mark.parametrize(
+    "estimator, status",
+    [(Restless(1e-3), "error"), (Restless(1e-14), "ok"), (Random(1e-3), "ok")],
+)
+def test_a_gradient_that_changes_from_call_to_call_is_no_score_unless_it_says_so(estimator, status):
+    first, second = attempt(estimator, sparse_problem(), pudle.Ista(), (2, 3))
+    assert getattr(second, "status", "ok") == status
+    if status == "error":
+        assert 'or set computes = "stochastic"' in first.reason

@@ -132,7 +132,7 @@ def test_an_option_alone_changes_the_profiles_own_cases():
     slug = "sparse_gaussian_n_samples_20_n_features_10_n_components_15_n_nonzero_coefs_2"
     changed = [f"{slug}-fista-lasso", f"{slug}-fista-reconstruction"]
     assert names(select(PROFILE, algorithms=["fista"])) == changed
-    assert all(name.endswith("-3_seeds") for name in names(select(PROFILE, seeds=3)))
+    assert names(select(PROFILE, seeds=3)) == [f"{case.name}-3_seeds" for case in PROFILE.cases]
     assert "(n_samples=7," in select(PROFILE, samples=7).cases[0].dataset
     taken = dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso")
     added = select(dataclasses.replace(PROFILE, cases=(taken,)), datasets=["sparse_gaussian"])

@@ -25,7 +25,7 @@ from examples import (
 import pudle
 from pudle import SparseCoding
 from pudle.references import lasso
-from pudle.references.certified import _finish, default_target, solve
+from pudle.references.certified import _finish, default_target
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
@@ -102,8 +102,8 @@ def test_a_target_that_the_problem_has_not_is_refused(problem, target, words):
 
 def test_kinds_without_an_exact_solution_are_refused():
     written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
-    for problem in (object(), thresholded(), written):
-        text = refusal(lambda problem=problem: solve(problem, "exact"), pudle.UnsupportedProblem)
+    for problem in (thresholded(), written):
+        text = refusal(lambda p=problem: pudle.reference(p, "exact"), pudle.UnsupportedProblem)
         assert "use target='limit'" in text
 
 

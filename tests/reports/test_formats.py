@@ -26,6 +26,7 @@ from synthetic import (
 from pudle.errors import MissingDependency
 from pudle.reports import tables
 from pudle.reports.load import load
+from pudle.reports.page import data
 from pudle.reports.report import Report
 
 
@@ -134,3 +135,38 @@ def test_images_of_the_markdown_are_files_beside_it(tmp_path, formats, shown):
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (out / "report.md").read_text())
     assert {Path(image).suffix for image in images} == shown
     assert all((out / image).is_file() for image in images)
+
+
+def test_a_page_without_the_library_of_figures_says_why(monkeypatch, tmp_path):
+    """Where memory is limited, as by batch systems, the library aborts its process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(data, "BUNDLE", "import os; os.abort()")
+    assert "may not have the memory that it needs here; raise `ulimit -v`" in data.script()
+    assert not list(tmp_path.rglob("*.js"))
+
+
+def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
+    """A row per estimator, with median and range over the seeds, in three formats and with what the
+    report says of rates.
+    """
+    write(tmp_path, [record(case(), name) for name in ("alternating", "backprop")])
+    done = run_report(tmp_path, "--table", "error", "--depths", "10,100", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert [*map(Path, done.stdout.split())] == [
+        tmp_path / f"errors.{ending}" for ending in ("md", "csv", "tex")
+    ]
+    low, middle, high = (0.5 * RHO[seed] ** 100 for seed in SEEDS)
+    rows = pd.read_csv(tmp_path / "errors.csv").set_index(["estimator", "depth"])
+    assert rows.loc[("alternating", 100), ["value", "low", "high"]].tolist() == pytest.approx(
+        [middle, low, high], rel=1e-12
+    )
+    assert len(rows) == 4
+    findings = tables.findings(Report(load(tmp_path, "quick")).summary)
+    markdown, latex = ((tmp_path / f"errors.{end}").read_text() for end in ("md", "tex"))
+    assert "Rate of decay over that of" in findings and findings in markdown
+    assert "| estimator | 10 | 100 |" in markdown and "estimator & 10 & 100" in latex
+    assert "Rate of decay over that of" in latex
+    refused = run_report(tmp_path, "--table", "error", "--depths", "11")
+    assert "--depths 11 was not measured on" in str(refused.exception)
+    refused = run_report(tmp_path, "--table", "error", "--format", "html")
+    assert "--format html is none of markdown and csv and latex" in str(refused.exception)

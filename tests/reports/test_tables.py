@@ -1,9 +1,12 @@
 """Tables, answers and budgets, on results whose numbers are known because the tests make them."""
 
+import dataclasses
 import io
 
 import pandas as pd
 import pytest
+from living_page import html
+from parsed_page import ParsedPage
 from stored_experiments import framed, reported
 from synthetic import (
     CURVES,
@@ -13,10 +16,14 @@ from synthetic import (
     record,
     references,
     scores,
+    training,
     write,
     write_costs,
+    write_experiments,
+    write_run,
 )
 
+from pudle.measuring import checked
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
@@ -53,6 +60,37 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     assert problems.loc["analytic", "depths"] == "all"
     for picture in report.pictures:
         assert set(picture.rows["estimator"]) == {"alternating"}
+
+
+def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    curves = dict.fromkeys(("passed", "new"), CURVES["analytic"]) | {"failed": lambda *_: 1e-4}
+    plugins = [record(case(), name, scores=scores(curve)) for name, curve in curves.items()]
+    home = write(tmp_path, [record(case(), "alternating"), *plugins])
+    stored = {"failed": ("a", "not checked"), "passed": ("b", "not checked")}
+    write_run(home / "quick", plugins=stored | {"new": ("c", "not checked")})
+    assert Report(load(home, "quick")).answers[0].best.estimator == "failed"
+    checked.remember({"a": ["claim[ridge-linear-ista]"], "b": []})
+    report = Report(load(home, "quick"))
+    words = ["", checked.CHECKED, checked.NOT_CHECKED, checked.FAILED]
+    assert [row.check for row in report.summary] == words
+    assert report.answers[0].best.estimator == "passed"
+    assert "`failed` failed `pudle check`, and is no answer." in report.notes
+    # Nothing was timed, and two reach the error at the same depth.
+    assert "with the least depth, because nothing was timed" in report.markdown()
+    assert "Least depth to an error of 1e-3, as has `new`" in report.answers[0].best.reason
+
+
+def test_what_a_solver_leaves_unsolved_at_the_deepest_depth_is_a_note(tmp_path):
+    rows = scores(CURVES["analytic"])
+    for row in rows:
+        row["unfinished"] = {300: row["seed"], 250: 9}.get(row["depth"], 10)
+    solved = [record(case(name="solved"), "analytic", scores=scores(CURVES["analytic"]))]
+    report = reported(tmp_path, [record(case(), "analytic", scores=rows), *solved])
+    (note,) = (note for note in report.notes if "not solved" in note)
+    assert note.startswith("synthetic-ista-lasso: after 300 steps up to 2 samples of a seed")
 
 
 def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
@@ -134,3 +172,26 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
     assert "depth (steps)" in {figure.x[0].title for figure in report.pictures}
     told = of_case[["problem", "answer"]].first().loc["synthetic-fista-lasso"]
     assert told.tolist() == ["synthetic-lasso", "best unrolled"]
+
+
+def test_what_not_to_rely_on_is_one_list(tmp_path):
+    """One seed, estimated times, bad conditions, what is not reached, truncation and plug-ins."""
+    one = case(seeds=[0])
+    names = ("backprop", "alternating", "truncated(window=10)", "mine")
+    rows = [{**references()[0], "condition_number": 3e5}]
+    records = [record(one, name, references=rows) for name in names]
+    write(tmp_path, records)
+    write_experiments(tmp_path, [training("one"), training("two", "alternating")])
+    results = dataclasses.replace(load(tmp_path, "quick"), checks={"mine": checked.NOT_CHECKED})
+    report = Report(results)
+    told = " ".join(report.caveats)
+    for words in (
+        "One seed alone on",
+        "Each training ran with one seed only",
+        "Condition numbers of codes are up to 3",
+        "What truncation costs: on",
+        "`mine` did not go through `pudle check`",
+    ):
+        assert words in told, (words, told)
+    assert all(line in report.markdown() for line in report.caveats)
+    ParsedPage(html(report)).check()

@@ -21,11 +21,12 @@ from ..measuring.case import Case
 from ..measuring.results.cost import MEMORY, TIME
 from ..measuring.results.reference import CaseReference
 from ..measuring.run import Run
-from ..measuring.selection import Selection, alike
+from ..measuring.selection import Selection
 from ..measuring.store import Store
 from ..peers import Peer
 from ..problems import Problem
 from ..references.certified import default_target
+from ..references.probe import probe, why_another
 from ..references.records import SCORED, Reference
 from ..validation import check_choice
 from ..workers import Here
@@ -190,7 +191,7 @@ class Search:
             targets=(default_target(first, self.algorithms[0]),),
         )
         self.store = Store(folder, "advice", first.theta.device.type)
-        self.single = alike(first, given.draw(1, loss))
+        self.single = not why_another(probe(first), given.draw(1, loss))
         if not isinstance(made, Problem):
             # Seeds without a reference are left aside, also where they draw the same.
             pair = (CaseReference(self.case, seed, *self.case.targets) for seed in (0, 1))

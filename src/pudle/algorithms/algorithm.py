@@ -245,6 +245,10 @@ class Algorithm(ABC):
         states |= {own + iteration: state for iteration, state in rest.items()}
         return Trajectory(states[depth].codes, depth, states)
 
+    def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
+        """Return numbers about a run that led to a state, by name; none unless overridden."""
+        return {}
+
     def later_layers(self) -> tuple[int, "Algorithm"]:
         """Return how many layers this algorithm has of its own before those of another, and that
         other; none before its own unless overridden.
@@ -271,20 +275,20 @@ class Dispatched(Generic[P, R]):
     """A function whose first argument is a problem, and faster ways for some types of problems.
 
     The function knows none of them: a module that has one adds it to `faster`. A faster way that
-    returns NotImplemented declines, and the function itself is called. Subclasses
-    of a type take the function itself, because what they override is not known.
+    returns None declines, and the function itself is called. Subclasses of a type take the
+    function itself, because what they override is not known.
     """
 
     def __init__(self, plain: Callable[P, R]) -> None:
         self.plain = plain
         #: Faster ways, by the type of the problem.
-        self.faster: dict[type, Callable[..., Any]] = {}
+        self.faster: dict[type, Callable[..., R | None]] = {}
         functools.update_wrapper(self, plain)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if faster := self.faster.get(type(args[0])):
-            result: R = faster(*args, **kwargs)
-            if result is not NotImplemented:
+            result = faster(*args, **kwargs)
+            if result is not None:
                 return result
         return self.plain(*args, **kwargs)
 

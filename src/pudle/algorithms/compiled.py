@@ -1,5 +1,5 @@
 """Layers of sparse coding and their adjoints on active sets, compiled by numba. Only
-`kernels` imports this module.
+`passes` imports this module.
 
 Samples are independent of each other: each runs through all layers, forward and back, while its
 data are in the cache. With G the Hessian of the smooth part, b = D^T x and eta the step, a layer is
@@ -18,71 +18,112 @@ Within a layer, rows of arrays are named by an index: numba counts the reference
 an array, which takes longer than the work on a few entries.
 """
 
-from collections import namedtuple
-from typing import Any
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import compiled
+from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined, part
+from ..problems.compiled import zero
 
 #: Largest number of layers that share a list of atoms.
 GROUP = 32
 #: Vectors on a list are filled up with zeros to a multiple of this, for vector instructions.
 LANES = 16
 
-#: What is run, for some samples, and where the results go.
-#:
-#: Layers from `offset` on: eta G (p, p) and eta b (r, p); all layers' thresholds; the extrapolation
-#: (a_t - 1) / a_{t+1} behind each; eta; n; the weights of the l1 norm and of half the squared l2
-#: norm in the outer loss beyond what G contains; whether the rule is hard, codes are non-negative,
-#: and the point is extrapolated.
-#:
-#: The states after the layers `keep`, ascending, are written to `codes` and `points`, shape
-#: (layers, n, p), points only if they are not the codes; `first` is the index there of the first
-#: sample.
-#:
-#: From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
-#: `given`, from those in codes and point that `adjoints`, shape (depths, 2, r, p), has for the last
-#: layer. Those before the first layer are left there, at least on the support of the state. To
-#: `gram_bar` (p, p, depths) and `products_bar` (depths, r, p) the derivatives of the loss are
-#: added, summed over the samples, in eta G and in eta b; only the sum of gram_bar and its transpose
-#: is used. Where samples are few, the columns (p, m) of what it stands for, D (G_bar + G_bar^T),
-#: are cheaper than a matrix for all pairs of atoms: if `columns`, those of D, are not empty, there
-#: is one depth, and `columns_bar` is used in place of gram_bar.
-Program = namedtuple(
-    "Program",
-    "offset gram products thresholds pulls step samples l1_weight l2_weight hard nonnegative"
-    " accelerated keep codes points first tops given adjoints gram_bar products_bar columns"
-    " columns_bar",
-)
 
-#: What one sample leaves behind. The t-th of these layers lies in row t + g of `codes` and `points`
-#: if group g of layers contains it, as entries at ``atoms[g, :sizes[g]]``. Group g reaches from
-#: layer bounds[g] to bounds[g + 1], which lies in both groups. `listed` says of each atom whether
-#: the last list has it.
-Tape = namedtuple("Tape", "codes points atoms sizes bounds listed")
+class Program(NamedTuple):
+    """What is run, for some samples, and where the results go.
 
-#: Where the vectors and matrices of a group are written, so that no sample allocates memory.
-#: `order` holds the numbers from zero on, `carried` the adjoints of the codes and of those one
-#: layer earlier for each depth, between two groups.
-Space = namedtuple(
-    "Space",
-    "order local square residual current before moved passed left outer images weights carried",
-)
+    From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
+    `given`, from those in codes and point that `adjoints` has for the last layer. To `gram_bar` and
+    `products_bar` the derivatives of the loss are added, summed over the samples, in eta G and in
+    eta b; only the sum of gram_bar and its transpose is used. Where samples are few, the columns
+    (p, m) of what it stands for, D (G_bar + G_bar^T), are cheaper than a matrix for all pairs of
+    atoms: if `columns`, those of D, are not empty, there is one depth, and `columns_bar` is used in
+    place of gram_bar.
+    """
 
-#: For the parts of what is compiled, in whose cache they are kept.
-_compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
+    #: Number of layers that were run before.
+    offset: int
+    #: eta G (p, p) and eta b (r, p).
+    gram: Matrix
+    products: Matrix
+    #: All layers' thresholds, and the extrapolation (a_t - 1) / a_{t+1} behind each.
+    thresholds: Vector
+    pulls: Vector
+    #: eta, and the number n of all samples.
+    step: float
+    samples: float
+    #: Weights of the l1 norm and of half the squared l2 norm in the outer loss beyond what G
+    #: contains.
+    l1_weight: float
+    l2_weight: float
+    #: Whether the rule is hard, codes are non-negative, and the point is extrapolated.
+    hard: bool
+    nonnegative: bool
+    accelerated: bool
+    #: The states after the layers `keep`, ascending, are written to `codes` and `points`, shape
+    #: (layers, n, p), points only if they are not the codes; `first` is the index there of the
+    #: first sample.
+    keep: Indices
+    codes: Cube
+    points: Cube
+    first: int
+    tops: Indices
+    given: bool
+    #: Shape (depths, 2, r, p); those before the first layer are left there, at least on the support
+    #: of the state.
+    adjoints: NDArray[np.float64]
+    #: Shapes (p, p, depths) and (depths, r, p).
+    gram_bar: Cube
+    products_bar: Cube
+    columns: Matrix
+    columns_bar: Entries[int, Vector]
 
 
-@_compiled
+class Tape(NamedTuple):
+    """What one sample leaves behind."""
+
+    #: The t-th of these layers lies in row t + g if group g of layers contains it, as entries at
+    #: ``atoms[g][:sizes[g]]``.
+    codes: Matrix
+    points: Matrix
+    atoms: Entries[int, Indices]
+    sizes: Indices
+    #: Group g reaches from layer bounds[g] to bounds[g + 1], which lies in both groups.
+    bounds: Indices
+    #: Whether the last list has each of the atoms.
+    listed: Entries[int, bool]
+
+
+class Space(NamedTuple):
+    """Where the vectors and matrices of a group are written, so that no sample allocates memory."""
+
+    #: The numbers from zero on.
+    order: Indices
+    local: Matrix
+    square: NDArray[np.float64]
+    residual: Vector
+    current: Vector
+    before: Vector
+    moved: NDArray[np.float64]
+    passed: NDArray[np.float64]
+    left: NDArray[np.float64]
+    outer: NDArray[np.float64]
+    images: NDArray[np.float64]
+    weights: Matrix
+    #: The adjoints of the codes and of those one layer earlier for each depth, between two groups.
+    carried: NDArray[np.float64]
+
+
+@part
 def _subtract_rows(
-    total: NDArray[Any],
+    total: Vector,
     size: int,
-    matrix: NDArray[Any],
-    rows: NDArray[Any],
-    weights: NDArray[Any],
+    matrix: Matrix,
+    rows: Indices,
+    weights: Matrix,
     of: int,
     count: int,
 ) -> None:
@@ -116,8 +157,8 @@ def _subtract_rows(
             total[j] -= wa * matrix[a, j]
 
 
-@_compiled
-def _threshold(values: NDArray[Any], threshold: float, hard: bool, nonnegative: bool) -> None:
+@part
+def _threshold(values: Vector, threshold: float, hard: bool, nonnegative: bool) -> None:
     """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules'
     own.
     """
@@ -134,14 +175,130 @@ def _threshold(values: NDArray[Any], threshold: float, hard: bool, nonnegative: 
             values[j] = v - min(max(v, -threshold), threshold)
 
 
-@_compiled
-def _run_sample(
-    program: Any,
+@part
+def _list_atoms(
+    codes: Vector,
+    point: Vector,
+    atoms: Indices,
+    listed: Entries[int, bool],
+    tape: Matrix,
+    point_tape: Matrix,
+    at: int,
+) -> int:
+    """Begin a list with the atoms at which codes or point are not zero, which become row `at` of
+    the tape; return how many.
+    """
+    size = 0
+    for j in range(len(codes)):
+        # Written without a branch, which would be mispredicted, and kept if the count goes on.
+        atoms[size] = j
+        listed[j] = (codes[j] != 0) | (point[j] != 0)
+        size += listed[j]
+    for a in range(size):
+        tape[at, a] = codes[atoms[a]]
+        point_tape[at, a] = point[atoms[a]]
+    return size
+
+
+@part
+def _keep(codes: Vector, point: Vector, kept: Cube, kept_points: Cube, place: int, i: int) -> None:
+    """Write sample i's state to the states that are kept."""
+    for j in range(len(codes)):
+        kept[place, i, j] = codes[j]
+        kept_points[place, i, j] = point[j]
+
+
+@inlined
+def _gradient_step(
+    products: Matrix,
     row: int,
-    codes: NDArray[Any],
-    point: NDArray[Any],
-    values: NDArray[Any],
-    tape: Any,
+    gram: Matrix,
+    point: Vector,
+    atoms: Indices,
+    size: int,
+    tape: Matrix,
+    at: int,
+    values: Vector,
+) -> None:
+    """Set the values ``y + eta (b - G y)`` for a point y that is listed in row `at` of the tape."""
+    for j in range(len(values)):
+        values[j] = point[j] + products[row, j]
+    _subtract_rows(values, len(values), gram, atoms, tape, at, size)
+
+
+@inlined
+def _extrapolate(
+    values: Vector, codes: Vector, point: Vector, pull: float, accelerated: bool
+) -> int:
+    """Make thresholded values the codes, and set the point behind them; return how many codes are
+    not zero.
+    """
+    active = 0
+    for j in range(len(codes)):
+        point[j] = values[j] + pull * (values[j] - codes[j]) if accelerated else values[j]
+        codes[j] = values[j]
+    for j in range(len(codes)):
+        active += codes[j] != 0
+    return active
+
+
+@inlined
+def _record(
+    codes: Vector,
+    point: Vector,
+    atoms: Indices,
+    size: int,
+    tape: Matrix,
+    point_tape: Matrix,
+    at: int,
+    later: int,
+    accelerated: bool,
+) -> tuple[int, int]:
+    """Write a layer's listed entries to row `later` of the tape; return how many codes are not zero
+    there, and how many differ from those in row `at`.
+    """
+    on_list, changed = 0, 0
+    for a in range(size):
+        value = codes[atoms[a]]
+        on_list += value != 0
+        changed += value != tape[at, a]
+        tape[later, a] = value
+    if accelerated:
+        for a in range(size):
+            point_tape[later, a] = point[atoms[a]]
+    return on_list, changed
+
+
+@part
+def _extend_list(
+    codes: Vector,
+    point: Vector,
+    atoms: Indices,
+    listed: Entries[int, bool],
+    size: int,
+    tape: Matrix,
+    point_tape: Matrix,
+    begin: int,
+    at: int,
+) -> int:
+    """Add the atoms that a group does not list yet, from its layer in row `begin` of the tape on;
+    return how many are listed now.
+
+    The point's entries lie where the codes' or those of the codes before do.
+    """
+    for j in range(len(codes)):
+        if codes[j] != 0 and not listed[j]:
+            listed[j], atoms[size] = True, j
+            for earlier in range(begin, at):
+                tape[earlier, size] = point_tape[earlier, size] = 0
+            tape[at, size], point_tape[at, size] = codes[j], point[j]
+            size += 1
+    return size
+
+
+@part
+def _run_sample(
+    program: Program, row: int, codes: Vector, point: Vector, values: Vector, tape: Tape
 ) -> int:
     """Run one sample through the layers; return the index of its last group.
 
@@ -150,89 +307,57 @@ def _run_sample(
     """
     products, thresholds, accelerated = program.products, program.thresholds, program.accelerated
     keep, kept_codes, kept_points = program.keep, program.codes, program.points
-    offset, depth, p, i = program.offset, len(thresholds), len(codes), program.first + row
+    offset, depth, i = program.offset, len(thresholds), program.first + row
     code_tape, point_tape, lists, sizes, bounds, listed = tape
     recorded, place = len(program.tops) > 0, 0
     while keep[place] < offset:
         place += 1
-    group, at, begin, active, size, still = -1, -1, 0, 0, 0, False
+    group, at, begin, active, size, still = -1, -1, zero(), zero(), zero(), False
     for t in range(offset, depth + 1):
-        # A layer with many entries fewer than its group's list begins a new group, whose list has
-        # the entries at which codes or point are not zero.
+        # A layer with many entries fewer than its group's list begins a new group.
         if t == offset or 2 * active < size or (recorded and t - bounds[group] == GROUP):
             if recorded or t == offset:
                 group, at = group + 1, at + 1
-            atoms, bounds[group], begin, size = lists[group], t, at, 0
-            for j in range(p):
-                # Written without a branch, which would be mispredicted, and kept if the count goes
-                # on.
-                atoms[size] = j
-                listed[j] = (codes[j] != 0) | (point[j] != 0)
-                size += listed[j]
-            for a in range(size):
-                code_tape[at, a], point_tape[at, a] = codes[atoms[a]], point[atoms[a]]
+            atoms, bounds[group], begin = lists[group], t, at
+            size = _list_atoms(codes, point, atoms, listed, code_tape, point_tape, at)
             active = sizes[group] = size
         if place < len(keep) and keep[place] == t:
-            for j in range(p):
-                kept_codes[place, i, j] = codes[j]
-            if accelerated:
-                for j in range(p):
-                    kept_points[place, i, j] = point[j]
+            _keep(codes, point, kept_codes, kept_points, place, i)
             place += 1
         if t == depth:
             break
         later = at + 1 if recorded else at
         if still and thresholds[t] == thresholds[t - 1]:
             # The last layer changed nothing, bit for bit: nor does this one.
-            for a in range(size):
-                code_tape[later, a] = code_tape[at, a]
+            _record(codes, point, atoms, size, code_tape, point_tape, at, later, accelerated)
             at = later
             continue
-        for j in range(p):
-            values[j] = point[j] + products[row, j]
-        _subtract_rows(values, p, program.gram, atoms, point_tape, at, size)
+        _gradient_step(products, row, program.gram, point, atoms, size, point_tape, at, values)
         _threshold(values, thresholds[t], program.hard, program.nonnegative)
-        pull = program.pulls[t + 1]
-        for j in range(p):
-            point[j] = values[j] + pull * (values[j] - codes[j]) if accelerated else values[j]
-            codes[j] = values[j]
-        active, on_list, changed = 0, 0, 0
-        for j in range(p):
-            active += codes[j] != 0
-        for a in range(size):
-            value = codes[atoms[a]]
-            on_list += value != 0
-            changed += value != code_tape[at, a]
-            code_tape[later, a] = value
-        if accelerated:
-            for a in range(size):
-                point_tape[later, a] = point[atoms[a]]
+        active = _extrapolate(values, codes, point, program.pulls[t + 1], accelerated)
+        on_list, changed = _record(
+            codes, point, atoms, size, code_tape, point_tape, at, later, accelerated
+        )
         still = changed == 0 and on_list == active and not accelerated
         if on_list < active:
-            # Add the atoms that the group does not list yet. The point's entries lie where the
-            # codes' or those of the codes before do.
-            for j in range(p):
-                if codes[j] != 0 and not listed[j]:
-                    listed[j], atoms[size] = True, j
-                    for earlier in range(begin, later):
-                        code_tape[earlier, size] = point_tape[earlier, size] = 0
-                    code_tape[later, size], point_tape[later, size] = codes[j], point[j]
-                    size += 1
+            size = _extend_list(
+                codes, point, atoms, listed, size, code_tape, point_tape, begin, later
+            )
         at, sizes[group] = later, size
     bounds[group + 1] = depth
     return group
 
 
-@_compiled
-def _matrix(buffer: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+@part
+def _matrix(buffer: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
     """Return the beginning of a buffer as a matrix without gaps, as products of matrices need."""
     return buffer[: rows * columns].reshape(rows, columns)
 
 
-@_compiled
+@part
 def _outer(
-    points: NDArray[Any], start: int, adjoints: NDArray[Any], size: int, space: Any
-) -> NDArray[Any]:
+    points: Matrix, start: int, adjoints: NDArray[np.float64], size: int, space: Space
+) -> NDArray[np.float64]:
     """Return the sum of ``y u^T`` over some layers, and in one more row minus the sum of the
     adjoints u.
     """
@@ -246,22 +371,23 @@ def _outer(
     return outer
 
 
-@_compiled
+@part
 def _add_to_columns(
-    program: Any,
+    program: Program,
     row: int,
-    points: NDArray[Any],
+    points: Matrix,
     start: int,
-    adjoints: NDArray[Any],
-    atoms: NDArray[Any],
+    adjoints: NDArray[np.float64],
+    atoms: Indices,
     size: int,
-    space: Any,
+    space: Space,
 ) -> None:
     """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points
     y and adjoints u.
     """
     columns, columns_bar, products_bar = program.columns, program.columns_bar, program.products_bar
-    layers, length, images, weights = len(adjoints), columns.shape[1], space.images, space.weights
+    layers, length, order = len(adjoints), columns.shape[1], space.order
+    images, weights = space.images, space.weights
     for t in range(layers):
         for a in range(size):
             products_bar[0, row, atoms[a]] += adjoints[t, a]
@@ -283,94 +409,23 @@ def _add_to_columns(
     for a in range(size):
         for t in range(layers):
             weights[0, 2 * t], weights[0, 2 * t + 1] = -adjoints[t, a], -points[start + t, a]
-        _subtract_rows(columns_bar[atoms[a]], length, images, space.order, weights, 0, 2 * layers)
+        _subtract_rows(columns_bar[atoms[a]], length, images, order, weights, zero(), 2 * layers)
 
 
-@_compiled
-def _pull_group(program: Any, row: int, tape: Any, g: int, space: Any) -> None:
-    """Pull all depths of one sample back through the layers of group g; their adjoints between two
-    groups are in `space`.
+@part
+def _add_to_gram(
+    gram_bar: Cube,
+    products_bar: Cube,
+    row: int,
+    outer: NDArray[np.float64],
+    atoms: Indices,
+    size: int,
+    k: int,
+    count: int,
+) -> None:
+    """Subtract a group's sums from the derivatives in eta G and eta b, for the depths from the k-th
+    on.
     """
-    gram, products, pulls = program.gram, program.products, program.pulls
-    one = gram.dtype.type(1)
-    zero = one - one
-    code_tape, point_tape, lists, sizes, bounds, _ = tape
-    offset, tops, bottom, size, atoms = program.offset, program.tops, bounds[g], sizes[g], lists[g]
-    k = 0
-    while k < len(tops) and tops[k] <= bottom:
-        k += 1
-    count = len(tops) - k
-    if count == 0:
-        return
-    high, padded = min(tops[-1], bounds[g + 1]), -(-size // LANES) * LANES
-    local, residual, carried = space.local, space.residual, space.carried
-    current, before, moved = space.current, space.before, space.moved
-    # A row for each atom of the list, a column for each depth; that of a single one is filled up.
-    flat = size * count if count > 1 else padded
-    passed = _matrix(space.passed, high - bottom, flat)
-    # Adjoints of several depths pass a layer by a product with 1 - eta G on the list.
-    transfer, several = _matrix(space.square, size, size), _matrix(moved, size, count)
-    for a in range(size):
-        for b in range(size):
-            local[a, b] = gram[atoms[a], atoms[b]]
-            if count > 1:
-                transfer[a, b] = (one if a == b else zero) - local[a, b]
-        for b in range(size, padded):
-            local[a, b] = zero
-    for i in range(flat):
-        current[i] = before[i] = zero
-    for a in range(size):
-        for q in range(count):
-            i, j = a * count + q, atoms[a]
-            current[i], before[i] = carried[0, j, k + q], carried[1, j, k + q]
-            carried[0, j, k + q] = carried[1, j, k + q] = zero
-    for t in range(high - 1, bottom - 1, -1):
-        after, of = t + 1 - offset + g, t - bottom
-        for q in range(count):
-            if tops[k + q] != t + 1 or program.given:
-                continue
-            for a in range(size):
-                residual[a] = products[row, atoms[a]]
-            _subtract_rows(residual, padded, local, space.order, code_tape, after, size)
-            for a in range(size):
-                value = code_tape[after, a]
-                slope = (
-                    program.l1_weight * (one if value > zero else -one)
-                    + program.l2_weight * value
-                    - residual[a] / program.step
-                )
-                current[a * count + q] = slope / program.samples
-        for i in range(flat):
-            passed[of, i] = zero
-        for a in range(size):
-            if code_tape[after, a] != zero:
-                for i in range(a * count, (a + 1) * count):
-                    passed[of, i] = current[i]
-        if count > 1:
-            np.dot(transfer, passed[of].reshape(size, count), several)
-        else:
-            for i in range(padded):
-                moved[i] = passed[of, i]
-            _subtract_rows(moved, padded, local, space.order, passed, of, size)
-        if program.accelerated:
-            # Before the first layer, the adjoints of codes and point are left apart.
-            pull = pulls[t] if t > offset else -one
-            for i in range(flat):
-                current[i] = before[i] + (one + pull) * moved[i]
-                before[i] = -pull * moved[i]
-        else:
-            for i in range(flat):
-                current[i] = moved[i]
-    for a in range(size):
-        for q in range(count):
-            i = a * count + q
-            carried[0, atoms[a], k + q], carried[1, atoms[a], k + q] = current[i], before[i]
-    start = bottom - offset + g
-    if len(program.columns):
-        _add_to_columns(program, row, point_tape, start, passed, atoms, size, space)
-        return
-    gram_bar, products_bar = program.gram_bar, program.products_bar
-    outer = _outer(point_tape, start, passed, size, space)
     # Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
     # to the upper one.
     for a in range(size):
@@ -383,8 +438,168 @@ def _pull_group(program: Any, row: int, tape: Any, g: int, space: Any) -> None:
             products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
 
 
+@part
+def _restrict_gram(
+    gram: Matrix,
+    atoms: Indices,
+    size: int,
+    padded: int,
+    local: Matrix,
+    transfer: NDArray[np.float64],
+    count: int,
+) -> None:
+    """Write eta G on a list of atoms to `local`, whose rows are filled up with zeros; for several
+    depths, 1 - eta G to `transfer`.
+    """
+    one = gram.dtype.type(1)
+    zero = one - one
+    for a in range(size):
+        for b in range(size):
+            local[a, b] = gram[atoms[a], atoms[b]]
+            if count > 1:
+                transfer[a, b] = (one if a == b else zero) - local[a, b]
+        for b in range(size, padded):
+            local[a, b] = zero
+
+
+@part
+def _exchange(
+    carried: Cube,
+    atoms: Indices,
+    size: int,
+    k: int,
+    count: int,
+    current: Vector,
+    before: Vector,
+) -> None:
+    """Exchange the adjoints that are carried between groups with those at a list of atoms, for the
+    depths from the k-th on.
+    """
+    for a in range(size):
+        for q in range(count):
+            i, j = a * count + q, atoms[a]
+            current[i], carried[0, j, k + q] = carried[0, j, k + q], current[i]
+            before[i], carried[1, j, k + q] = carried[1, j, k + q], before[i]
+
+
+@part
+def _begin_depth(
+    program: Program,
+    row: int,
+    codes: Matrix,
+    at: int,
+    atoms: Indices,
+    size: int,
+    padded: int,
+    count: int,
+    q: int,
+    space: Space,
+) -> None:
+    """Set the q-th of `count` adjoints to the derivative of the loss in the codes of row `at`."""
+    products, residual, current = program.products, space.residual, space.current
+    one = residual.dtype.type(1)
+    zero = one - one
+    for a in range(size):
+        residual[a] = products[row, atoms[a]]
+    _subtract_rows(residual, padded, space.local, space.order, codes, at, size)
+    for a in range(size):
+        value = codes[at, a]
+        slope = (
+            program.l1_weight * (one if value > zero else -one)
+            + program.l2_weight * value
+            - residual[a] / program.step
+        )
+        current[a * count + q] = slope / program.samples
+
+
+@inlined
+def _restrict(
+    codes: Matrix,
+    at: int,
+    size: int,
+    count: int,
+    current: Vector,
+    passed: NDArray[np.float64],
+    of: int,
+) -> None:
+    """Write the adjoints to row `of` of those that pass a layer, zero where the codes after it
+    are.
+    """
+    zero = codes.dtype.type(0)
+    for i in range(passed.shape[1]):
+        passed[of, i] = zero
+    for a in range(size):
+        if codes[at, a] != zero:
+            for i in range(a * count, (a + 1) * count):
+                passed[of, i] = current[i]
+
+
+@inlined
+def _pull_extrapolation(
+    moved: Vector, pull: float, current: Vector, before: Vector, flat: int, accelerated: bool
+) -> None:
+    """Pull adjoints of a point back to the codes that it lies behind, and to those before these."""
+    one = current.dtype.type(1)
+    for i in range(flat):
+        if accelerated:
+            current[i] = before[i] + (one + pull) * moved[i]
+            before[i] = -pull * moved[i]
+        else:
+            current[i] = moved[i]
+
+
+@part
+def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) -> None:
+    """Pull all depths of one sample back through the layers of group g; their adjoints between two
+    groups are in `space`.
+    """
+    gram, pulls, local, order = program.gram, program.pulls, space.local, space.order
+    one = gram.dtype.type(1)
+    codes, points, lists, sizes, bounds, _ = tape
+    offset, tops, bottom, size, atoms = program.offset, program.tops, bounds[g], sizes[g], lists[g]
+    k = 0
+    while k < len(tops) and tops[k] <= bottom:
+        k += 1
+    count = len(tops) - k
+    if count == 0:
+        return
+    high, padded = min(tops[-1], bounds[g + 1]), -(-size // LANES) * LANES
+    current, before, moved = space.current, space.before, space.moved
+    # A row for each atom of the list, a column for each depth; that of a single one is filled up.
+    flat = size * count if count > 1 else padded
+    passed = _matrix(space.passed, high - bottom, flat)
+    # Adjoints of several depths pass a layer by a product with 1 - eta G on the list.
+    transfer, several = _matrix(space.square, size, size), _matrix(moved, size, count)
+    _restrict_gram(gram, atoms, size, padded, local, transfer, count)
+    for i in range(flat):
+        current[i] = before[i] = one - one
+    _exchange(space.carried, atoms, size, k, count, current, before)
+    for t in range(high - 1, bottom - 1, -1):
+        after, of = t + 1 - offset + g, t - bottom
+        for q in range(count):
+            if tops[k + q] == t + 1 and not program.given:
+                _begin_depth(program, row, codes, after, atoms, size, padded, count, q, space)
+        _restrict(codes, after, size, count, current, passed, of)
+        if count > 1:
+            np.dot(transfer, passed[of].reshape(size, count), several)
+        else:
+            for i in range(padded):
+                moved[i] = passed[of, i]
+            _subtract_rows(moved, padded, local, order, passed, of, size)
+        # Before the first layer, the adjoints of codes and point are left apart.
+        pull = pulls[t] if t > offset else -one
+        _pull_extrapolation(moved, pull, current, before, flat, program.accelerated)
+    _exchange(space.carried, atoms, size, k, count, current, before)
+    start = bottom - offset + g
+    if len(program.columns):
+        _add_to_columns(program, row, points, start, passed, atoms, size, space)
+    else:
+        outer = _outer(points, start, passed, size, space)
+        _add_to_gram(program.gram_bar, program.products_bar, row, outer, atoms, size, k, count)
+
+
 @compiled(error_model="numpy")
-def run_layers(program: Any, codes: NDArray[Any], points: NDArray[Any]) -> None:
+def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.float64]) -> None:
     """Run the layers of a program for some samples from codes and points, shape (r, p), then pull
     adjoints back through them from each depth.
     """
@@ -431,17 +646,19 @@ def run_layers(program: Any, codes: NDArray[Any], points: NDArray[Any]) -> None:
                 carried[0, j, 0] = of_codes + (one + pull) * of_point
                 carried[1, j, 0] = -pull * of_point
             adjoints[0, :, row] = 0
-        for g in range(group, -1, -1):
-            _pull_group(program, row, tape, g, space)
+        if count:
+            for g in range(group, -1, -1):
+                _pull_group(program, row, tape, g, space)
         for k in range(count):
-            for j in tape.atoms[0, : tape.sizes[0]]:
+            for a in range(tape.sizes[0]):
+                j = tape.atoms[0][a]
                 # Without extrapolation there is nothing but the point.
                 adjoints[k, 1, row, j] = carried[1 if program.accelerated else 0, j, k]
                 adjoints[k, 0, row, j] = carried[0, j, k] if program.accelerated else 0
 
 
 @compiled(error_model="numpy")
-def restrict(adjoint: NDArray[Any], codes: NDArray[Any], total: NDArray[Any]) -> None:
+def restrict(adjoint: Matrix, codes: Matrix, total: Matrix) -> None:
     """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape
     (r, p).
     """

@@ -6,25 +6,35 @@ rounding adds up in it cannot spoil the codes, because each step starts from cor
 computed anew.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import compiled
+from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined, part
+from ..problems.compiled import zero
 from .stepless import ROUNDING
 
 
-@compiled(error_model="numpy")
-def _enter(
-    hessian: NDArray[Any],
-    j: int,
-    atoms: NDArray[Any],
-    k: int,
-    inverse: NDArray[Any],
-    column: NDArray[Any],
-) -> Any:
+class Support(NamedTuple):
+    """The support S of a sample's codes, of k atoms, as the first k entries of vectors."""
+
+    atoms: Indices
+    codes: Vector
+    signs: Vector
+    #: Minus the derivative of the objective in the codes, and the step to its minimizer for these
+    #: signs.
+    slope: Vector
+    direction: Vector
+    #: That of H_SS, and a vector that is written when an atom enters.
+    inverse: Matrix
+    column: Vector
+
+
+@inlined
+def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
     """Add atom j to the k atoms of a support; return whether it is independent of them."""
+    atoms, inverse, column = support.atoms, support.inverse, support.column
     for a in range(k):
         column[a] = 0
     for b in range(k):
@@ -40,12 +50,14 @@ def _enter(
             inverse[a, b] += weight * column[b]
         inverse[a, k] = inverse[k, a] = -weight
     atoms[k], inverse[k, k] = j, 1 / pivot
-    return pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
+    apart: bool = pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
+    return apart
 
 
-@compiled(error_model="numpy")
-def _leave(a: int, atoms: NDArray[Any], k: int, inverse: NDArray[Any]) -> None:
+@inlined
+def _leave(a: int, k: int, support: Support) -> None:
     """Remove the atom at place a of k, which the last one takes."""
+    atoms, inverse = support.atoms, support.inverse
     # Arithmetic of slices would take as long to compile as all the rest.
     for b in range(k):
         if b != a:
@@ -59,107 +71,217 @@ def _leave(a: int, atoms: NDArray[Any], k: int, inverse: NDArray[Any]) -> None:
         inverse[b, a] = inverse[b, k - 1]
 
 
-@compiled(error_model="numpy", nogil=True)
-def run_active_sets(
-    hessian: NDArray[Any],
-    products: NDArray[Any],
-    penalties: NDArray[Any],
-    nonnegative: bool,
-    start: NDArray[Any],
-    keep: NDArray[Any],
-    codes: NDArray[Any],
-) -> NDArray[Any]:
-    """Run active-set steps from the codes `start`, shape (n, p), and write the codes after the
-    steps `keep`, ascending, to `codes`, which are zero.
-
-    Return which samples came to dependent atoms: their results are void.
+@inlined
+def _correlate(
+    hessian: Matrix,
+    products: Matrix,
+    i: int,
+    atoms: Indices,
+    codes: Vector,
+    k: int,
+    correlation: Vector,
+) -> float:
+    """Set the correlations of sample i's residual with all atoms; return the squared norm of its
+    codes.
     """
-    n, p = products.shape
+    square: float = hessian.dtype.type(0)
+    for j in range(len(hessian)):
+        correlation[j] = products[i, j]
+    for a in range(k):
+        weight, atom = codes[a], atoms[a]
+        square += weight * weight
+        for j in range(len(hessian)):
+            correlation[j] -= weight * hessian[atom, j]
+    return square
+
+
+@inlined
+def _set_slope(
+    correlation: Vector,
+    penalties: Vector,
+    atoms: Indices,
+    signs: Vector,
+    k: int,
+    slope: Vector,
+) -> float:
+    """Set the slope on a support; return its largest magnitude."""
+    error: float = correlation.dtype.type(0)
+    for a in range(k):
+        slope[a] = correlation[atoms[a]] - penalties[atoms[a]] * signs[a]
+        error = max(error, abs(slope[a]))
+    return error
+
+
+@inlined
+def _most_violating(
+    correlation: Vector, penalties: Vector, nonnegative: bool, rounding: float
+) -> tuple[int, float]:
+    """Return the atom whose correlation exceeds its penalty most, -1 for none, and by how much."""
+    entering, excess = -1, rounding
+    for j in range(len(penalties)):
+        beyond = correlation[j] if nonnegative else abs(correlation[j])
+        if beyond - penalties[j] > excess:
+            entering, excess = j, beyond - penalties[j]
+    return entering, excess
+
+
+@inlined
+def _move(k: int, support: Support) -> tuple[int, bool]:
+    """Move to the minimizer for these signs, or to the first entries that become zero and leave the
+    support; return its size, and whether the step was whole.
+    """
+    codes, signs, slope = support.codes, support.signs, support.slope
+    direction, inverse = support.direction, support.inverse
+    for a in range(k):
+        direction[a] = 0
+    for b in range(k):
+        weight = slope[b]
+        for a in range(k):
+            direction[a] += weight * inverse[b, a]
+    length = inverse.dtype.type(1)
+    for a in range(k):
+        if direction[a] * signs[a] < 0:
+            length = min(length, -codes[a] / direction[a])
+    for a in range(k - 1, -1, -1):
+        crosses = direction[a] * signs[a] < 0 and -codes[a] / direction[a] <= length
+        codes[a] += length * direction[a]
+        if crosses or codes[a] * signs[a] <= 0:
+            _leave(a, k, support)
+            k -= 1
+            codes[a], signs[a] = codes[k], signs[k]
+    return k, length == 1
+
+
+@part
+def _run_sample(
+    i: int,
+    hessian: Matrix,
+    products: Matrix,
+    penalties: Vector,
+    nonnegative: bool,
+    start: Matrix,
+    keep: Indices,
+    kept: Cube,
+    solved: Entries[tuple[int, int], bool],
+    largest: float,
+    correlation: Vector,
+    support: Support,
+) -> bool:
+    """Run the steps of sample i; return whether it came to dependent atoms."""
+    atoms, codes, signs, slope = support.atoms, support.codes, support.signs, support.slope
     dtype = hessian.dtype.type
-    unit, largest = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
-    for j in range(p):
-        largest = max(largest, hessian[j, j])
-    unfit = np.zeros(n, np.bool_)
-    atoms, inverse = np.empty(p + 1, np.int64), np.empty((p + 1, p + 1), hessian.dtype)
-    space = np.empty((6, p + 1), hessian.dtype)
-    z, signs, slope, direction = space[0], space[1], space[2], space[3]
-    correlation, column = space[4], space[5]
-    for i in range(n):
-        k, place, done, whole, bound = 0, 0, False, False, dtype(0)
-        for j in range(p):
-            bound = max(bound, abs(products[i, j]))
-            if start[i, j] != 0:
-                unfit[i] |= not _enter(hessian, j, atoms, k, inverse, column)
-                z[k], signs[k] = start[i, j], np.sign(start[i, j])
-                k += 1
-        for step in range(keep[-1] + 1):
-            while place < len(keep) and (done or keep[place] == step):
-                for a in range(k):
-                    codes[place, i, atoms[a]] = z[a]
-                place += 1
-            if unfit[i] or place == len(keep):
-                break
-            for j in range(p):
-                correlation[j] = products[i, j]
-            error = square = dtype(0)
+    unit, bound = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
+    k, place, done, whole, unfit = zero(), 0, False, False, False
+    for j in range(len(penalties)):
+        bound = max(bound, abs(products[i, j]))
+        if start[i, j] != 0:
+            unfit = not _enter(hessian, j, k, support) or unfit
+            codes[k], signs[k] = start[i, j], np.sign(start[i, j])
+            k += 1
+    for step in range(keep[-1] + 1):
+        while place < len(keep) and (done or keep[place] == step):
             for a in range(k):
-                weight, atom = z[a], atoms[a]
-                square += weight * weight
-                for j in range(p):
-                    correlation[j] -= weight * hessian[atom, j]
-            for a in range(k):
-                slope[a] = correlation[atoms[a]] - penalties[atoms[a]] * signs[a]
-                error = max(error, abs(slope[a]))
-            rounding = unit * (bound + largest * np.sqrt(square))
-            # A whole step ends at the minimizer, unless rounding has spoiled the inverse.
-            unfit[i] |= whole and error > rounding
-            if error <= rounding:
-                entering, excess = -1, rounding
-                for j in range(p):
-                    beyond = correlation[j] if nonnegative else abs(correlation[j])
-                    if beyond - penalties[j] > excess:
-                        entering, excess = j, beyond - penalties[j]
-                done = entering < 0
-                if done:
-                    continue
-                unfit[i] = not _enter(hessian, entering, atoms, k, inverse, column)
-                z[k], signs[k] = 0, np.sign(correlation[entering])
-                slope[k] = signs[k] * excess
-                k += 1
-            for a in range(k):
-                direction[a] = 0
-            for b in range(k):
-                weight = slope[b]
-                for a in range(k):
-                    direction[a] += weight * inverse[b, a]
-            length = dtype(1)
-            for a in range(k):
-                if direction[a] * signs[a] < 0:
-                    length = min(length, -z[a] / direction[a])
-            whole = length == 1
-            for a in range(k - 1, -1, -1):
-                crosses = direction[a] * signs[a] < 0 and -z[a] / direction[a] <= length
-                z[a] += length * direction[a]
-                if crosses or z[a] * signs[a] <= 0:
-                    _leave(a, atoms, k, inverse)
-                    k -= 1
-                    z[a], signs[a] = z[k], signs[k]
+                kept[place, i, atoms[a]] = codes[a]
+            solved[place, i] = done
+            place += 1
+        if unfit or place == len(keep):
+            break
+        square = _correlate(hessian, products, i, atoms, codes, k, correlation)
+        error = _set_slope(correlation, penalties, atoms, signs, k, slope)
+        rounding = unit * (bound + largest * np.sqrt(square))
+        # A whole step ends at the minimizer, unless rounding has spoiled the inverse.
+        unfit = whole and error > rounding
+        if error <= rounding:
+            entering, excess = _most_violating(correlation, penalties, nonnegative, rounding)
+            done = entering < 0
+            if done:
+                continue
+            unfit = not _enter(hessian, entering, k, support)
+            codes[k], signs[k] = 0, np.sign(correlation[entering])
+            slope[k] = signs[k] * excess
+            k += 1
+        k, whole = _move(k, support)
     return unfit
 
 
 @compiled(error_model="numpy", nogil=True)
-def descend(
-    hessian: NDArray[Any],
-    products: NDArray[Any],
-    penalties: NDArray[Any],
+def run_active_sets(
+    hessian: Matrix,
+    products: Matrix,
+    penalties: Vector,
     nonnegative: bool,
-    start: NDArray[Any],
-    keep: NDArray[Any],
-    codes: NDArray[Any],
-) -> NDArray[Any]:
+    start: Matrix,
+    keep: Indices,
+    codes: Cube,
+    solved: Entries[tuple[int, int], bool],
+) -> NDArray[np.bool_]:
+    """Run active-set steps from the codes `start`, shape (n, p), and write the codes after the
+    steps `keep`, ascending, to `codes`, which are zero, and which samples are known to be solved
+    there to `solved`, which is false.
+
+    Return which samples came to dependent atoms: their results are void.
+    """
+    n, p = products.shape
+    largest = hessian.dtype.type(0)
+    for j in range(p):
+        largest = max(largest, hessian[j, j])
+    unfit, atoms = np.zeros(n, np.bool_), np.empty(p + 1, np.int64)
+    inverse, space = np.empty((p + 1, p + 1), hessian.dtype), np.empty((6, p + 1), hessian.dtype)
+    support = Support(atoms, space[0], space[1], space[2], space[3], inverse, space[5])
+    for i in range(n):
+        unfit[i] = _run_sample(
+            i,
+            hessian,
+            products,
+            penalties,
+            nonnegative,
+            start,
+            keep,
+            codes,
+            solved,
+            largest,
+            space[4],
+            support,
+        )
+    return unfit
+
+
+@inlined
+def _minimize_each(
+    hessian: Matrix,
+    penalties: Vector,
+    nonnegative: bool,
+    codes: Vector,
+    correlation: Vector,
+) -> None:
+    """Minimize over one entry of a sample's codes after another."""
+    p, tiny = len(codes), np.finfo(hessian.dtype).tiny
+    for a in range(p):
+        curvature = max(hessian[a, a], tiny)
+        value, threshold = codes[a] + correlation[a] / curvature, penalties[a] / curvature
+        after = max(value - threshold, 0)
+        if not nonnegative:
+            after += min(value + threshold, 0)
+        change = after - codes[a]
+        if change != 0:
+            codes[a] = after
+            for j in range(p):
+                correlation[j] -= change * hessian[a, j]
+
+
+@compiled(error_model="numpy", nogil=True)
+def descend(
+    hessian: Matrix,
+    products: Matrix,
+    penalties: Vector,
+    nonnegative: bool,
+    start: Matrix,
+    keep: Indices,
+    codes: Cube,
+    solved: Entries[tuple[int, int], bool],
+) -> NDArray[np.bool_]:
     """Run coordinate descent, with arguments and result as `run_active_sets`."""
     n, p = products.shape
-    tiny = np.finfo(hessian.dtype).tiny
     correlation, z = np.empty(p, hessian.dtype), np.empty(p, hessian.dtype)
     for i in range(n):
         for j in range(p):
@@ -177,15 +299,5 @@ def descend(
                 if z[a] != 0:
                     for j in range(p):
                         correlation[j] -= z[a] * hessian[a, j]
-            for a in range(p):
-                curvature = max(hessian[a, a], tiny)
-                value, threshold = z[a] + correlation[a] / curvature, penalties[a] / curvature
-                after = max(value - threshold, 0)
-                if not nonnegative:
-                    after += min(value + threshold, 0)
-                change = after - z[a]
-                if change != 0:
-                    z[a] = after
-                    for j in range(p):
-                        correlation[j] -= change * hessian[a, j]
+            _minimize_each(hessian, penalties, nonnegative, z, correlation)
     return np.zeros(n, np.bool_)

@@ -3,6 +3,7 @@ it, and solvers of the lasso, which are not differentiated.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -69,6 +70,13 @@ class Iteration(Stepless):
         return State(codes, codes, iteration=state.iteration + 1)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class SolverState(State):
+    """The state of a solver that knows of some samples, shape (n,), that they are solved."""
+
+    solved: Tensor = field(kw_only=True)
+
+
 @dataclass(frozen=True)
 class LassoSolver(Stepless):
     """A solver of least squares with an l1 norm, in a dense matrix; it is not differentiated."""
@@ -94,9 +102,37 @@ class LassoSolver(Stepless):
         codes = self.improved(problem, state.codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
+    def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
+        """Count the ``unfinished`` samples, whose codes are not those of a minimizer."""
+        assert isinstance(problem, DenseL1Problem)  # as `needs` says
+        codes, observations = state.codes.detach(), problem.observations
+        if isinstance(state, SolverState) and (unknown := ~state.solved).sum() < len(codes):
+            if not unknown.any():
+                return {"unfinished": 0}
+            codes, observations = codes[unknown], observations[unknown]
+            problem = problem.with_samples(observations=observations)
+        slope, excess = _violations(problem, codes, -problem.smooth_gradient(codes))
+        left = torch.maximum(slope.abs(), excess).amax(1)
+        # No correlation, and no part of it, is larger than these.
+        steepest = problem.hessian.diagonal().max()
+        sizes = steepest.sqrt() * observations.norm(dim=1) + steepest * codes.norm(dim=1)
+        return {"unfinished": int((left > torch.finfo(codes.dtype).eps ** 0.5 * sizes).sum())}
+
     @abstractmethod
     def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         """Return the codes after a step."""
+
+
+def _violations(
+    problem: DenseL1Problem, codes: Tensor, correlation: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return how far codes are from a minimizer's: the slope of the objective on their support, and
+    by how much correlations exceed the penalty off it.
+    """
+    signs = codes.sign()
+    slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
+    excess = (correlation if problem.nonnegative else correlation.abs()) - problem.penalty
+    return slope, torch.where(codes == 0, excess, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -133,18 +169,13 @@ class ActiveSet(LassoSolver):
     name = "active_set"
 
     def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
-        hessian = problem.hessian
-        correlation = -problem.smooth_gradient(codes)
+        hessian, correlation = problem.hessian, -problem.smooth_gradient(codes)
+        slope, excess = _violations(problem, codes, correlation)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
         sizes: Tensor = codes.norm(dim=1, keepdim=True)
         scale = products + hessian.diagonal().max() * sizes
         rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
-
-        signs = codes.sign()
-        slope = torch.where(signs == 0, 0, correlation - problem.penalty * signs)
         settled = slope.abs().amax(1, keepdim=True) <= rounding
-        excess = (correlation if problem.nonnegative else correlation.abs()) - problem.penalty
-        excess = torch.where(codes == 0, excess, -torch.inf)
         most, entering = excess.max(1, keepdim=True)
         enters = settled & (most > rounding)
         done = settled & ~enters

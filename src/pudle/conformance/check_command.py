@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import click
-import msgspec
 from rich.markup import escape
 
 from .. import conformance, names
-from ..errors import InvalidArgument, MissingDependency, UnwritableFile
-from ..files import write_atomically
+from ..errors import InvalidArgument, MissingDependency
+from ..measuring import checked
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
 from ..workers import Pool, limit_memory
@@ -101,10 +98,13 @@ def check_command(
             if not steps:
                 raise InvalidArgument(f"-k {expression!r} matches none of {len(plan)} checks")
             key = names.placed(target, Path.absolute)
-            known = _failures().get(key, [])
+            known = checked.failures().get(key, [])
             again = [step for step in steps if last_failed and step.unfinished.title in known]
             records = _carry_out(pool, timeout, target, title, again or steps, quick)
-            _remember(key, known, records)
+            # Some checks alone say nothing good about the estimator.
+            whole = len(records) >= len(plan) or any(each.status == "failed" for each in records)
+            own = [_call(pool, START, _key, target)] * whole
+            _remember([key, *own], records)
             descriptions = {step.unfinished.check: step.description for step in plan}
             failed |= print_result(title, descriptions, records)
     if failed:
@@ -167,31 +167,25 @@ def _carry_out(
     return records + everything_refused(records)
 
 
-def _cache() -> Path:
-    """Return the file that holds what failed last."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "pudle" / "failed_checks.json"
-
-
-def _failures() -> dict[str, list[str]]:
-    """Return the titles of the checks that failed when they last ran, by spec."""
-    with suppress(OSError, RuntimeError, msgspec.MsgspecError):
-        return msgspec.json.decode(_cache().read_bytes(), type=dict[str, list[str]])
-    return {}
-
-
-def _remember(key: str, known: list[str], records: list[Record]) -> None:
-    """Keep what failed now, and what failed before and did not run; where nothing can be written,
-    nothing is kept.
-    """
+def _remember(keys: Iterable[str], records: list[Record]) -> None:
+    """Keep, under each key, what failed now, and what failed before and did not run."""
     ran = {record.title for record in records}
     failed = [record.title for record in records if record.status == "failed"]
-    failures = _failures() | {key: [*(title for title in known if title not in ran), *failed]}
-    with suppress(RuntimeError, UnwritableFile):
-        write_atomically(_cache(), msgspec.json.encode(failures))
+    known = checked.failures()
+    checked.remember(
+        {
+            key: [*(title for title in known.get(key, []) if title not in ran), *failed]
+            for key in keys
+        }
+    )
 
 
 _make = functools.cache(names.make_estimator)
+
+
+def _key(target: str) -> str:
+    """Return the key of the estimator that a target names."""
+    return checked.key_of(_make(target))
 
 
 def _title(target: str) -> str:

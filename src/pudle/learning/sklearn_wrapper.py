@@ -1,12 +1,10 @@
-"""Unrolled dictionary learning with scikit-learn's interface, for pipelines and searches."""
+"""Dictionary learning with scikit-learn's interface, for pipelines and searches."""
 
 import math
-import warnings
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
@@ -17,10 +15,9 @@ from ..estimator import GradientEstimator
 from ..problems import SparseCoding
 from ..references.certified import reference
 from ..validation import check_integer, check_positive
-from .learner import Learner, LearningWarning
+from .learner import Learner
 from .matching import Array
 from .optimizers import Optimizer, Schedule
-from .run import LearningRun
 
 
 # scikit-learn has its own text form of an estimator, and compares by identity.
@@ -31,15 +28,16 @@ class UnrolledDictionaryLearning(
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """Learn a dictionary through unrolled sparse coding, and code observations with it.
+    """Learn a dictionary through sparse coding, and code observations with it.
 
-    ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers,
-    over atoms of unit norm. ``transform`` returns the codes to which the layers converge, solved
-    for exactly; where the thresholding rule leads elsewhere than to the minimizer of the inner
-    problem, those after `depth` layers. ``fit`` checks the constructor's arguments.
+    ``fit`` minimizes the mean over samples of the outer loss of the codes, over atoms of unit norm.
+    By default codes are solved for exactly and the gradient is exact. With layers such as
+    ``algorithm="fista", estimator="backprop", depth=30`` they are unrolled. ``transform`` returns
+    the codes to which the layers converge, solved for exactly; where the thresholding rule leads
+    elsewhere than to the minimizer of the inner problem, those after `depth` layers. ``fit`` checks
+    the constructor's arguments. The first ``fit`` on a machine compiles kernels for some seconds.
 
-    Names are those of scikit-learn's ``MiniBatchDictionaryLearning`` where both have the same
-    thing.
+    Names are those of scikit-learn's ``DictionaryLearning`` where both have the same thing.
 
     Parameters
     ----------
@@ -50,12 +48,12 @@ class UnrolledDictionaryLearning(
     loss, nonnegative
         As in `pudle.SparseCoding`.
     estimator, algorithm, depth, optimizer, schedule, epochs, batch
-        As in `pudle.TrainingOptions`; specs and plain values are easy to search over.
+        As in `pudle.TrainingOptions`; specs and plain values are easy to search over. Of
+        ``active_set`` the depth bounds the changes of one sample's support. L-BFGS is for full
+        batches: with a `batch`, give one such as ``adam(learning_rate=0.01, tangent=True)``.
     random_state : int, RandomState or None
         Seed of the first dictionary, whose atoms are samples with a little noise added, and of the
         sample order.
-    sparse_output : bool
-        Whether ``transform`` returns a ``scipy.sparse.csr_array`` instead of an array.
 
     Attributes
     ----------
@@ -63,21 +61,18 @@ class UnrolledDictionaryLearning(
         Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in
         this package.
     error_ : array, shape (n_iter_,)
-        Mean outer loss of every epoch, each batch evaluated before its step. After ``partial_fit``:
-        of every call.
+        Mean outer loss of every epoch, each batch evaluated before its step.
     n_iter_, n_steps_, n_features_in_ : int
-        Number of epochs, or of calls of ``partial_fit``, of steps, and of the features seen in
-        ``fit``.
+        Number of epochs, of steps, and of the features seen in ``fit``.
     history_, status_ : DataFrame, str
-        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``. ``partial_fit`` does not
-        set them.
+        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``.
 
     Examples
     --------
     >>> from sklearn.datasets import load_digits
     >>> from pudle import UnrolledDictionaryLearning
     >>> X = load_digits().data / 16
-    >>> learner = UnrolledDictionaryLearning(32, epochs=5, batch=200, random_state=0).fit(X)
+    >>> learner = UnrolledDictionaryLearning(32, epochs=5, random_state=0).fit(X)
     >>> learner.transform(X).shape
     (1797, 32)
     """
@@ -86,16 +81,15 @@ class UnrolledDictionaryLearning(
     _: KW_ONLY
     alpha: float = 0.1
     loss: str = "lasso"
-    estimator: str | GradientEstimator = "backprop"
-    algorithm: str | Algorithm = "fista"
-    depth: int = 30
-    optimizer: str | Optimizer = "adam(learning_rate=0.01)"
+    estimator: str | GradientEstimator = "analytic"
+    algorithm: str | Algorithm = "active_set"
+    depth: int = 1000
+    optimizer: str | Optimizer = "lbfgs"
     schedule: str | Schedule = "constant"
     epochs: int = 20
-    batch: int | None = 256
+    batch: int | None = None
     nonnegative: bool = False
     random_state: Any = None
-    sparse_output: bool = False
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -110,13 +104,10 @@ class UnrolledDictionaryLearning(
         checked: Array = validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
         return checked
 
-    def _begin(self, X: Array) -> None:
-        """Draw the seed of the learner and the first dictionary: samples of unit norm, with noise
-        so that no two atoms are alike.
+    def _begin(self, X: Array, random: np.random.RandomState) -> None:
+        """Draw the first dictionary: samples of unit norm, with noise so that no two atoms are
+        alike.
         """
-        random = check_random_state(self.random_state)
-        self._seed = int(random.randint(2**31 - 1))
-        self._optimizer_state: dict[str, Any] = {}
         features = X.shape[1]
         atoms = features if self.n_components is None else self.n_components
         check_integer("n_components", atoms, 1)
@@ -135,46 +126,15 @@ class UnrolledDictionaryLearning(
         those of `Learner.fit`.
         """
         samples = self._checked(X, reset=True)
-        self._begin(samples)
-        training = self._learner(self._seed).fit(self._problem(samples))
+        random = check_random_state(self.random_state)
+        learner = self._learner(int(random.randint(2**31 - 1)))
+        self._begin(samples, random)
+        training = learner.fit(self._problem(samples))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
         self.n_steps_ = training.steps
         self.error_: Array = np.array([row["loss"] for row in training.rows[1:]])
         self.n_iter_ = len(self.error_)
-        return self
-
-    def partial_fit(self, X: Any, y: Any = None) -> "UnrolledDictionaryLearning":
-        """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that
-        come in parts.
-
-        The first call makes the first dictionary from its samples. Later ones, also those after
-        ``fit``, continue from the dictionary; between calls of ``partial_fit`` the optimizer keeps
-        its state. `epochs`, `batch` and `schedule` play no role.
-        """
-        first = not hasattr(self, "components_")
-        samples = self._checked(X, reset=first)
-        if first:
-            self._begin(samples)
-            self.error_, self.n_iter_, self.n_steps_ = np.empty(0), 0, 0
-        # The seed of an estimator's directions moves on.
-        learner = self._learner(self._seed + self.n_steps_)
-        run = LearningRun(replace(learner, batch=None, schedule="constant"), self._problem(samples))
-        if self._optimizer_state:
-            run.optimizer.load_state_dict(self._optimizer_state)
-        run.advance()
-        if run.counts.diverged:
-            warnings.warn(
-                f"{run.counts.diverged}; the dictionary before this call is kept",
-                LearningWarning,
-                stacklevel=2,
-            )
-            return self
-        self.components_ = run.dictionary.numpy().T.copy()
-        self._optimizer_state = run.optimizer.state_dict()
-        self.error_ = np.append(self.error_, run.counts.loss_sum / run.counts.weight)
-        self.n_iter_ += 1
-        self.n_steps_ += 1
         return self
 
     def transform(self, X: Any) -> Any:
@@ -188,15 +148,15 @@ class UnrolledDictionaryLearning(
         else:
             with torch.no_grad():
                 tensor = algorithm.run(problem, self.depth).codes
-        codes = tensor.to(problem.theta.dtype).numpy()
-        return scipy.sparse.csr_array(codes) if self.sparse_output else codes
+        return tensor.to(problem.theta.dtype).numpy()
 
     def inverse_transform(self, codes: Any) -> Array:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples,
         n_features).
         """
         check_is_fitted(self)
-        return np.asarray(codes @ self.components_)
+        observations: Array = codes @ self.components_
+        return observations
 
     def _learner(self, seed: int) -> Learner:
         return Learner(

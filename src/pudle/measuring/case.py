@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..data import Dataset
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
 from ..references.certified import reference
+from ..references.probe import probe
 from ..references.records import TARGETS, Reference
 from ..validation import check_choice, check_integer
 
@@ -120,9 +121,16 @@ class Case:
         """
         problem, algorithm = self.make_problem(seed), self.make_algorithm()
         try:
-            return reference(problem, target, algorithm).of_spec(self.dataset)
+            truth = reference(problem, target, algorithm).of_spec(self.dataset)
         except InvalidArgument as error:
             raise UnsupportedProblem(str(error)) from error
+        return replace(truth, probe=probe(problem, self.probed(target)))
+
+    def probed(self, target: str) -> Algorithm | None:
+        """Return the algorithm whose layers tell the problem of a reference from others, None for
+        that of the problem.
+        """
+        return self.make_algorithm() if target == "limit" else None
 
 
 def labels(cases: Cases) -> dict[Any, str]:

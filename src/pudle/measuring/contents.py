@@ -36,6 +36,10 @@ SCHEMA: Literal[4] = 4
 #: Whole numbers that floats hold, and what costs are possible.
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
+#: Errors, whose squares floats hold, sizes of other kinds, and shares.
+Error = Annotated[float, Meta(ge=0, le=1e150)]
+Size = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 #: What a text, a number or a table in JSON is.
 Plain = str | int | float | bool | None | list[Any] | dict[str, Any]
 
@@ -105,6 +109,8 @@ class RunList(StoredFile, kw_only=True):
     costs: list[tuple[str, str, str, Whole, str]] = []
     #: Place by name.
     experiments: dict[str, str] = {}
+    #: Of each estimator that is a plug-in the key, and what `pudle check` had found.
+    plugins: dict[str, tuple[str, str]] = {}
 
 
 class Round(Struct, kw_only=True):

@@ -42,8 +42,22 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
     if path.is_file() and path.read_text() == state():
         return []
     benchmarks = names.entries("benchmarks")["asv"].__path__[0]
-    # asv works in the folder of its configuration, which can therefore be copied elsewhere with all
-    # that it names; its folders there are asv's default ones. Environments exist already.
+    configure(folder, root, benchmarks)
+    seconds = git(root, "show", "--no-patch", "--format=%ct", commit)
+    # In a copy, because the benchmarks read their selection when they are imported.
+    outcome = run_in_copy(_write, folder, benchmarks, commit, 1000 * int(seconds))
+    if outcome.status != "ok":
+        return [("asv's history of commits was not written", outcome.reason)]
+    write_atomically(path, state())
+    return []
+
+
+def configure(folder: Path, root: Path, benchmarks: str) -> None:
+    """Write asv's configuration for a folder of results of the repository at `root`.
+
+    asv works in the folder of its configuration, which can therefore be copied elsewhere with all
+    that it names; its folders there are asv's default ones. Environments exist already.
+    """
     content = {
         "version": 1,
         "project": "pudle",
@@ -53,13 +67,6 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
         "benchmark_dir": os.path.relpath(benchmarks, folder),
     }
     write_atomically(folder / "asv.conf.json", json.dumps(content, indent=1))
-    seconds = git(root, "show", "--no-patch", "--format=%ct", commit)
-    # In a copy, because the benchmarks read their selection when they are imported.
-    outcome = run_in_copy(_write, folder, benchmarks, commit, 1000 * int(seconds))
-    if outcome.status != "ok":
-        return [("asv's history of commits was not written", outcome.reason)]
-    write_atomically(path, state())
-    return []
 
 
 def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:

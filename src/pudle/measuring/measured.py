@@ -39,8 +39,9 @@ def curve(record: ScoreRecord, seeds: Sequence[int], metric: str, target: str) -
     depths = sorted({row.depth for row, _ in known})
     values = np.full((len(depths), len(seeds)), np.nan)
     at_floor = np.zeros(values.shape, bool)
+    rows_of, columns_of = ({key: at for at, key in enumerate(keys)} for keys in (depths, seeds))
     for row, value in known:
-        place = depths.index(row.depth), seeds.index(row.seed)
+        place = rows_of[row.depth], columns_of[row.seed]
         values[place], at_floor[place] = value, row.at_floor and metric == "relative_error"
     return Curve(np.array(depths, int), np.array(seeds, int), values, at_floor)
 

@@ -55,9 +55,24 @@ class NoRepository(PudleError):
     """There is no git repository, or it has no commit to label results with."""
 
 
+#: Settings that keep git from running what a repository names, such as one from an archive of
+#: others: hooks, monitors, and programs for signatures.
+_OFF = {"core.fsmonitor": "false", "core.hooksPath": os.devnull, "log.showSignature": "false"}
+
+
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder and return what it prints."""
-    done = run(["git", "-C", folder, *arguments])
+    """Run git in a folder, without programs that only the repository's own settings name, and
+    return what it prints.
+    """
+    listed = run(["git", "-C", folder, "config", "--list", "--show-scope", "--name-only"]).stdout
+    scopes = [line.partition("\t") for line in listed.splitlines()]
+    own = [name for scope, _, name in scopes if scope in ("local", "worktree")]
+    settings = dict.fromkeys((name for name in own if name.startswith("filter.")), "") | _OFF
+    # Not as options: a name may hold "=". Without protocols, git fetches nothing that is missing.
+    given = {"GIT_ALLOW_PROTOCOL": "none", "GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        given |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    done = run(["git", "-C", folder, *arguments], env=os.environ | given)
     why = done.stderr.strip().partition("\n")[0]
     if done.returncode == NOT_STARTED:
         raise NoRepository(f"git cannot be run ({why}): a history of commits needs it; install git")
@@ -110,7 +125,9 @@ def installed_commit(root: Path) -> tuple[str, bool]:
                     f"the installed pudle differs from the checkout at {root} ({name}): results"
                     " would carry the wrong commit; run `pip install -e .` there first"
                 )
-    changes = git(root, "status", "--porcelain", "--untracked-files=no")
+    # Submodules have settings of their own.
+    looked = ("--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    changes = git(root, "status", *looked)
     return git(root, "rev-parse", "HEAD"), bool(changes)
 
 

@@ -25,6 +25,7 @@ from ..files import files_in, is_large, write_record
 from ..workers import ONE_THREAD, Here, Job, Outcome, Pool, Process
 from . import sources
 from .case import DTYPES, labels
+from .checked import is_plugin, key_of, verdict
 from .contents import BROKEN, Record, RunList, Verdict
 from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
@@ -350,6 +351,9 @@ class Run:
                 run.commit, run.dirty = store.commit, store.dirty
             if self.selection.cases:
                 run.selection = self.selection
+                made = {each: names.make_estimator(each) for each in self.selection.estimators}
+                keys = {each: key_of(one) for each, one in made.items() if is_plugin(type(one))}
+                run.plugins = {each: (key, verdict(key)) for each, key in keys.items()}
                 run.records = [
                     (each.case.name, each.estimator, self._place(each)) for each in self.scores
                 ]

@@ -1,6 +1,7 @@
 """How far an estimate is from a reference, or why that cannot be said."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -9,6 +10,8 @@ from ..estimator import Estimate
 from ..references.records import SCORED, Reference
 
 NAN = float("nan")
+#: What is larger, or whose error is, has diverged: floats do not hold its square.
+LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Score:
     at_floor : bool
         Whether the relative error stands at the reference's bound because the true error is
         smaller.
+    unfinished : int
+        Number of samples that a solver had not solved at this depth, as far as it is known.
     status : str
         One of `pudle.measuring.contents.STATUSES`.
     reason : str
@@ -42,6 +47,7 @@ class Score:
     code_error: float = NAN
     support_error: float = NAN
     at_floor: bool = False
+    unfinished: int = 0
     status: str = "ok"
     reason: str = ""
 
@@ -53,7 +59,9 @@ class Score:
             for name in ERRORS
             if not math.isnan(getattr(self, name))
         )
-        return f"Score({numbers}{', at the bound of the reference' if self.at_floor else ''})"
+        floor = ", at the bound of the reference" * self.at_floor
+        left = f", {self.unfinished} samples unfinished" * (self.unfinished > 0)
+        return f"Score({numbers}{floor}{left})"
 
 
 #: Names of the errors of a score, for stores and reports: a new one is a field above and a row in
@@ -97,18 +105,20 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             return failed("diverged", reason)
     gradient, codes = tensors
     size, norm = float(gradient.norm()), float(reference.gradient.norm())
-    if not math.isfinite(size):
-        return failed(
-            "diverged", "the norm of the gradient exceeds float64: its errors have no meaning"
-        )
     error = float((gradient - reference.gradient).norm()) / norm
+    code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
+    if not max(size, error, error * norm, code_error) <= LARGEST:
+        return failed(
+            "diverged", f"gradient or codes exceed {LARGEST:g}: their errors have no meaning"
+        )
     shown = max(error, reference.bound)
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.
     cosine = (
         float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
     )
-    code_error = float((codes - reference.codes).flatten(1).norm(dim=1).mean())
+    said: object = estimate.diagnostics
+    unfinished = said.get("unfinished") if isinstance(said, Mapping) else 0
     return Score(
         relative_error=shown,
         absolute_error=shown * norm,
@@ -118,4 +128,5 @@ def score(estimate: Estimate, reference: Reference) -> Score:
             (codes.sign() != reference.codes.sign()).flatten(1).any(1).double().mean()
         ),
         at_floor=error <= reference.bound,
+        unfinished=unfinished if isinstance(unfinished, int) else 0,
     )

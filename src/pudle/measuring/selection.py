@@ -3,6 +3,7 @@ file; and the cases that options make of a profile's: datasets x algorithms x lo
 """
 
 import fnmatch
+import math
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -10,14 +11,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from .. import names
 from ..data import Dataset
 from ..errors import InvalidArgument, PudleError, first_line
-from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
+from ..references.probe import Probe, probe, why_another
+from ..workers import Pool
 from .case import Case, short, spec_slug
+from .checked import is_plugin
 from .options import Options
 from .provenance import results_home
 
@@ -197,7 +198,7 @@ def plugins() -> Iterator[str]:
     on stderr.
     """
     for name, cls in names.list_estimators().items():
-        if cls.__module__.partition(".")[0] != names.PACKAGE:
+        if is_plugin(cls):
             try:
                 yield names.text(cls())
             except (TypeError, PudleError):
@@ -209,8 +210,9 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     """Return cases by name, with the axes that options name in place of theirs; pairs that do not
     fit are there, to be reported.
 
-    A case that the profile has, at whatever depths, keeps its name there. Any other gets one that
-    says what it is; `home` is the folder of the results, from which paths in names are seen.
+    A case that the profile has, at whatever depths, keeps its name there, and with other seeds adds
+    their number to it. Any other gets one that says what it is; `home` is the folder of the
+    results, from which paths in names are seen.
 
     Raises
     ------
@@ -221,9 +223,17 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     drafts = _drafts(cases, options)
     _check_offered(drafts, options)
     own = {(case.problem, case.algorithm): case.name for case in cases}
+    unseeded = {
+        (replace(case, seeds=(0,)).problem, case.algorithm): f"{case.name}-{options.seeds}_seeds"
+        for case in cases
+    }
     results: dict[str, Case] = {}
     for case in drafts:
-        name = own.get((case.problem, case.algorithm), "") or _made_name(case, options, home)
+        name = (
+            own.get((case.problem, case.algorithm))
+            or unseeded.get((replace(case, seeds=(0,)).problem, case.algorithm))
+            or _made_name(case, options, home)
+        )
         if name in own.values() and (case.problem, case.algorithm) not in own:
             # The profile's name for another case keeps its meaning.
             name += "-added"
@@ -295,18 +305,21 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
 
     It is drawn once, so that an empty folder or an unreadable file is refused before anything is
-    measured. A dataset of a user's file is drawn twice: a process that draws another problem would
-    score it by a wrong reference.
+    measured. A dataset of a user's file is drawn again, here and in another process: one that draws
+    another problem would score it by a wrong reference.
     """
     made = dataset.made
     try:
         problem = made.problem(made.losses[0])
-        if names.origin(type(made)) and not alike(problem, made.problem(made.losses[0])):
-            raise InvalidArgument(
-                f"dataset {dataset} gives another problem when it draws again with the same seed:"
-                " draw from a generator that is made with it, such as"
-                " torch.Generator().manual_seed(seed)"
-            )
+        if names.origin(type(made)):
+            known = probe(problem)
+            why = why_another(known, problem) or _why_redrawn(known, dataset)
+            if not why:
+                with Pool(1) as pool:
+                    outcome = pool.call(math.inf, _why_redrawn, known, str(dataset))
+                why = outcome.result or outcome.reason
+            if why:
+                raise InvalidArgument(f"dataset {dataset}: {why}")
     except PudleError:
         raise
     except Exception as error:
@@ -323,12 +336,7 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     return [replace(like, loss=loss) for loss in made.losses]
 
 
-def alike(one: Problem, other: Problem) -> bool:
-    """Return whether two problems have the same parameter, the same first layer and the same loss
-    after it.
-    """
-    said = []
-    for each in (one, other):
-        layer = names.make_algorithm(each.default_algorithm).run(each, 1).codes
-        said.append((each.theta, layer, each.outer_loss(layer)))
-    return all(map(torch.equal, *said))
+def _why_redrawn(known: Probe, spec: str) -> str:
+    """Return why a dataset does not draw the problem of a probe, an empty text where it does."""
+    made = names.make_dataset(spec)
+    return why_another(known, made.problem(made.losses[0]))

@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 from ..errors import MissingResults, UnreadableResult
 from ..files import lies_at, read_each
 from .case import Case
+from .checked import NOT_CHECKED, verdict
 from .contents import RunList, StoredFile
 from .results.cost import CostRecord
 from .results.experiment import ExperimentRecord
@@ -36,6 +37,8 @@ class Stored(Generic[Experiment]):
     #: The costs that the run lists; None for one that is not measured.
     costs: Mapping[CostCell, CostRecord | None]
     experiments: Mapping[str, Experiment]
+    #: What `pudle check` found of each plug-in, at the latest when it was run.
+    checks: Mapping[str, str]
     #: A line for each damaged file, with the remedy.
     damaged: list[str]
 
@@ -92,6 +95,10 @@ def read_stored(
         experiments=_read(kind, store, dict(sorted(run.experiments.items())), damaged),
         scores=_read(ScoreRecord, store, scores, damaged),
         costs=dict.fromkeys(costs) | _read(CostRecord, store, costs, damaged),
+        checks={
+            name: said if (now := verdict(key)) == NOT_CHECKED else now
+            for name, (key, said) in run.plugins.items()
+        },
         damaged=damaged,
     )
     if not stored.scores and not stored.experiments:

@@ -1,15 +1,21 @@
 """Cholesky solutions of small systems that differ from sample to sample, compiled by numba."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import compiled
+from ..kernel_choice import Matrix, Vector, compiled, inlined, part
 
 
-@compiled(nogil=True)
-def _largest_eigenvalue_bound(matrix: NDArray[Any], k: int) -> Any:
+@part
+def zero() -> int:
+    """Return zero. For the constant itself, as for any other number, numba would compile once more
+    what it is given to.
+    """
+    return abs(0)
+
+
+@inlined
+def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
     """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
     half is given.
     """
@@ -19,16 +25,79 @@ def _largest_eigenvalue_bound(matrix: NDArray[Any], k: int) -> Any:
         squares += matrix[a, a] * matrix[a, a]
         for b in range(a + 1, k):
             squares += 2 * matrix[a, b] * matrix[a, b]
-    return trace / k + np.sqrt(max(squares - trace * trace / k, 0.0) * (k - 1) / k)
+    bound: float = trace / k + np.sqrt(max(squares - trace * trace / k, 0.0) * (k - 1) / k)
+    return bound
+
+
+@inlined
+def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
+    """Replace the upper half of a matrix by its Cholesky factor U, with ``U^T U`` the matrix;
+    return whether all pivots are above `smallest`.
+    """
+    for a in range(k):
+        if not matrix[a, a] > smallest:
+            return False
+        pivot = np.sqrt(matrix[a, a])
+        for b in range(a, k):
+            matrix[a, b] /= pivot
+        for c in range(a + 1, k):
+            weight = matrix[a, c]
+            for b in range(c, k):
+                matrix[c, b] -= weight * matrix[a, b]
+    return True
+
+
+@inlined
+def _substitute(factor: Matrix, k: int, v: Vector) -> None:
+    """Solve ``U^T U v = r`` in place of r."""
+    for a in range(k):
+        v[a] /= factor[a, a]
+        for b in range(a + 1, k):
+            v[b] -= factor[a, b] * v[a]
+    for a in range(k - 1, -1, -1):
+        total = v[a]
+        for b in range(a + 1, k):
+            total -= factor[a, b] * v[b]
+        v[a] = total / factor[a, a]
+
+
+@inlined
+def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
+    """Write the inverse of ``U^T``."""
+    for a in range(k):
+        for b in range(k):
+            inverse[a, b] = 0
+        inverse[a, a] = 1
+    # Row a of U^{-T} needs the rows before it.
+    for a in range(k):
+        for b in range(a + 1):
+            inverse[a, b] /= factor[a, a]
+        for c in range(a + 1, k):
+            weight = factor[a, c]
+            for b in range(a + 1):
+                inverse[c, b] -= weight * inverse[a, b]
+
+
+@inlined
+def _square(inverse: Matrix, k: int, product: Matrix) -> None:
+    """Write the upper half of the inverse of ``U^T U``: sum w^T w over the rows w of U^{-T}."""
+    for a in range(k):
+        for b in range(a, k):
+            product[a, b] = 0
+    for c in range(k):
+        for a in range(c + 1):
+            weight = inverse[c, a]
+            for b in range(a, c + 1):
+                product[a, b] += weight * inverse[c, b]
 
 
 @compiled(nogil=True)
 def solve_with_bounds(
-    hessian: NDArray[Any],
-    active: NDArray[Any],
-    right: NDArray[Any],
-    solution: NDArray[Any],
-    bounds: NDArray[Any],
+    hessian: Matrix,
+    active: NDArray[np.bool_],
+    right: Matrix,
+    solution: Matrix,
+    bounds: Vector,
 ) -> None:
     """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the
     condition number of H_SS.
@@ -46,10 +115,10 @@ def solve_with_bounds(
     eps = np.finfo(hessian.dtype).eps
     factor, inverse = np.empty((size, size), hessian.dtype), np.empty((size, size), hessian.dtype)
     for i in range(n):
-        k = 0
+        k = zero()
         for j in range(p):
             if active[i, j]:
-                indices[k] = j
+                indices[k], v[k] = j, right[i, j]
                 k += 1
         if k == 0:
             continue
@@ -59,50 +128,10 @@ def solve_with_bounds(
         bound = _largest_eigenvalue_bound(factor, k)
         bounds[i] = np.inf
         # A pivot is at least the smallest eigenvalue.
-        smallest, regular = k * eps * bound, True
-        for a in range(k):
-            regular = factor[a, a] > smallest
-            if not regular:
-                break
-            pivot = np.sqrt(factor[a, a])
-            for b in range(a, k):
-                factor[a, b] /= pivot
-            for c in range(a + 1, k):
-                weight = factor[a, c]
-                for b in range(c, k):
-                    factor[c, b] -= weight * factor[a, b]
-        if not regular:
-            continue
-        for a in range(k):
-            v[a] = right[i, indices[a]]
-        for a in range(k):
-            v[a] /= factor[a, a]
-            for b in range(a + 1, k):
-                v[b] -= factor[a, b] * v[a]
-        # Rows of U^{-T} U^{T} = 1: row a of U^{-T} needs the rows before it.
-        for a in range(k):
-            inverse[a, :k] = 0
-            inverse[a, a] = 1
-        for a in range(k):
-            for b in range(a + 1):
-                inverse[a, b] /= factor[a, a]
-            for c in range(a + 1, k):
-                weight = factor[a, c]
-                for b in range(a + 1):
-                    inverse[c, b] -= weight * inverse[a, b]
-        for a in range(k - 1, -1, -1):
-            total = v[a]
-            for b in range(a + 1, k):
-                total -= factor[a, b] * v[b]
-            v[a] = total / factor[a, a]
-            solution[i, indices[a]] = v[a]
-        # The upper half of H_SS^{-1}, the sum over the rows w of U^{-T} of w^T w, in place of the
-        # factor.
-        for a in range(k):
-            factor[a, a:k] = 0
-        for c in range(k):
-            for a in range(c + 1):
-                weight = inverse[c, a]
-                for b in range(a, c + 1):
-                    factor[a, b] += weight * inverse[c, b]
-        bounds[i] = bound * _largest_eigenvalue_bound(factor, k)
+        if _factorize(factor, k, k * eps * bound):
+            _substitute(factor, k, v)
+            for a in range(k):
+                solution[i, indices[a]] = v[a]
+            _invert(factor, k, inverse)
+            _square(inverse, k, factor)
+            bounds[i] = bound * _largest_eigenvalue_bound(factor, k)

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,23 +23,25 @@ from ..problems import (
     Problem,
     Ridge,
     SparseCoding,
-    ThresholdedConvolutionalSparseCoding,
 )
+from ..problems.linearized import norm
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
 from .lasso import (
     KKT_TOLERANCE,
     ROUNDING,
     DenseModel,
+    LinearModel,
     implicit_gradient,
     lasso_gradient,
     row_norms,
     solve_lasso,
+    spectral_norm,
 )
 from .limits import Converging, limit_reference
 from .records import MINIMIZER_TARGETS as MINIMIZER_TARGETS
 from .records import SCORED as SCORED
-from .records import TARGETS, Certificate, Reference, exactly
+from .records import TARGETS, Certificate, Reference, T, exactly
 
 #: Largest distance, relative to the gradient, between the derivative of a user's solution and the
 #: implicit one.
@@ -88,13 +89,13 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     """Return ``exact`` where an exact solution is known and the algorithm leads there, else
     ``limit``.
     """
-    unsolved = callable(getattr(problem, "loss", None))
     if isinstance(problem, FixedPoint):
-        unsolved = problem.solution is None
-    elif _solver(problem) in (solve.dispatch(object), _solve_thresholded):
-        unsolved = True
-    leads_elsewhere = algorithm and not algorithm.thresholding.proximal
-    return "limit" if unsolved or leads_elsewhere else "exact"
+        solved = problem.solution is not None
+    else:
+        solved = _solver(problem) is not solve.dispatch(object)
+        solved = solved and not callable(getattr(problem, "loss", None))
+    leads_there = algorithm is None or algorithm.thresholding.proximal
+    return "exact" if solved and leads_there else "limit"
 
 
 def _solver(problem: Problem) -> Callable[..., Reference]:
@@ -148,14 +149,14 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
     with torch.no_grad():
         residual = float(problem.stationarity(codes).abs().max())
     implicit, diagnostics = Converging(problem, Iteration(), 1.0).gradient(codes, 0)
-    condition, norm = float(diagnostics["condition_number"]), float(gradient.norm())
-    error, reason = float((gradient - implicit).norm()) + condition * ROUNDING * norm, ""
+    condition, size = float(diagnostics["condition_number"]), norm(gradient)
+    error, reason = norm(gradient - implicit) + condition * ROUNDING * size, ""
     if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
         reason = (
             f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"
             " use target='limit'"
         )
-    elif not error <= AGREEMENT * norm:
+    elif not error <= AGREEMENT * size:
         reason = (
             f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
             " another derivative than the solution; pudle.audit(problem) tells whether it is wrong,"
@@ -168,15 +169,7 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
 
 
 @solve.register
-def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: str) -> Reference:
-    raise UnsupportedProblem(
-        f"reference: target={target!r} is not known for {type(problem).__name__}: use"
-        " target='limit', or learn a penalty by PenaltySelection"
-    )
-
-
-@solve.register(SparseCoding | ConvolutionalSparseCoding)
-def _solve_dictionary(problem: Any, target: str) -> Reference:
+def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
     if target == "exact" and callable(problem.loss):
         raise UnsupportedProblem(
             "reference: no bound is known for a loss that is a function: use target='limit', whose"
@@ -194,16 +187,18 @@ def _solve_dictionary(problem: Any, target: str) -> Reference:
             " target='ghat'"
         )
     problem = exactly(problem)
-    kind = DenseModel if isinstance(problem, SparseCoding) else ConvolutionalModel
-    model = kind(problem)
-    if target == "gtilde":
-        codes = problem.generating_codes
+    model, codes, dictionary = (
+        _model(problem),
+        problem.generating_codes,
+        problem.generating_dictionary,
+    )
+    if target == "gtilde" and codes is not None:
         zero = float((codes == 0).flatten(1).all(1).double().mean())
         gradient, error = lasso_gradient(model, codes.flatten(1), codes.new_zeros(len(codes)))
         return _finish(gradient, error, codes, target, Certificate(len(codes), zero_codes=zero))
     at = model
-    if target == "gstar":
-        at = kind(dataclasses.replace(problem, dictionary=problem.generating_dictionary))
+    if target == "gstar" and dictionary is not None:
+        at = _model(dataclasses.replace(problem, dictionary=dictionary))
     solution = solve_lasso(at, problem.penalty, problem.nonnegative)
     penalized = target != "exact" or problem.loss == "lasso"
     if problem.targets is None and penalized:
@@ -214,6 +209,10 @@ def _solve_dictionary(problem: Any, target: str) -> Reference:
         )
     codes = solution.codes.reshape(problem.code_shape)
     return _finish(gradient, error, codes, target, solution.certificate, solution.reason)
+
+
+def _model(problem: SparseCoding | ConvolutionalSparseCoding) -> LinearModel:
+    return DenseModel(problem) if isinstance(problem, SparseCoding) else ConvolutionalModel(problem)
 
 
 @solve.register
@@ -233,7 +232,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     active = codes != 0
     residual = codes @ design.T - problem.held_out_observations
     v, linear_residual = model.solve_refined(active, (residual @ design) * active)
-    spectral = float(torch.linalg.matrix_norm(design, 2))
+    spectral = spectral_norm(design)
     sizes = row_norms(problem.held_out_observations) + 2 * row_norms(residual)
     held_out_sizes = len(design) ** 0.5 * spectral * sizes
     model_sizes = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
@@ -264,7 +263,7 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         return solution, (row_norms(right - solution @ hessian) + rounding) / smallest
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
-    right_sizes = torch.linalg.matrix_norm(dictionary, 2) * row_norms(problem.observations)
+    right_sizes = spectral_norm(dictionary) * row_norms(problem.observations)
     right = problem.observations @ dictionary
     codes, code_errors = solve_refined(right, right_sizes)
     sensitivity, sensitivity_error = solve_refined(weights[None, :], weights.norm())
@@ -281,7 +280,7 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
     return _finish(gradient, float(errors.mean()), codes, target, certificate)
 
 
-def _exactly(problem: Any, target: str) -> Any:
+def _exactly(problem: T, target: str) -> T:
     """Return the problem in float64 on the CPU, or refuse any target but the exact gradient."""
     if target != "exact":
         raise InvalidArgument(
@@ -302,11 +301,11 @@ def _finish(
     """Return the reference with its relative bound, and with a status that follows from the
     certificate and the bound.
     """
-    norm, status = float(gradient.norm()), "certified"
-    bound = error / norm if norm > 0 else math.inf
+    size, status = norm(gradient), "certified"
+    bound = error / size if size > 0 else math.inf
     if certificate.uncertified:
         status = "uncertified"
-    elif not math.isfinite(norm):
+    elif not math.isfinite(size):
         # Division by an infinite norm would make every error zero.
         status, bound = "uncertified", math.inf
         reason = (

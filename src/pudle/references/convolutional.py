@@ -40,9 +40,11 @@ class ConvolutionalModel(LinearModel):
         )
         self.summands = len(self.observations) * positions + self.values
         # One reference asks several times for the eigenvalues of the same active set.
-        self.spectrum = functools.cache(
-            lambda *indices: torch.linalg.eigvalsh(self.active_hessian(torch.tensor(indices)))
-        )
+        self.spectrum = functools.cache(self._spectrum)
+
+    def _spectrum(self, *indices: int) -> Tensor:
+        values: Tensor = torch.linalg.eigvalsh(self.active_hessian(torch.tensor(indices)))
+        return values
 
     def synthesize(self, codes: Tensor) -> Tensor:
         return self.problem.synthesize(torch.unflatten(codes, 1, self.map_shape)).flatten(1)
@@ -59,7 +61,7 @@ class ConvolutionalModel(LinearModel):
         return torch.autograd.grad(images, filters, residual)[0]
 
     def active_hessians(self, active: Tensor) -> Groups:
-        for row in active.any(1).nonzero():
+        for row in active.any(1).nonzero().unbind():
             indices = active[row].nonzero()[:, 1]
             yield row, indices[None], self.active_hessian(indices)[None]
 
@@ -67,7 +69,7 @@ class ConvolutionalModel(LinearModel):
         small = active.sum(1) <= self.max_active
         solution, singular = self.solve_definite(active, right)
         smallest, condition = right.new_full((len(right),), torch.inf), right.new_ones(len(right))
-        for row in (small & active.any(1)).nonzero():
+        for row in (small & active.any(1)).nonzero().unbind():
             indices = active[row].nonzero()[:, 1]
             values = self.spectrum(*indices.tolist())
             smallest[row], condition[row] = values[0], values[-1] / values[0]

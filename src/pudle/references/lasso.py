@@ -39,6 +39,11 @@ def row_norms(matrix: Tensor) -> Tensor:
     return norms
 
 
+def spectral_norm(matrix: Tensor) -> float:
+    """Return the largest singular value."""
+    return float(torch.linalg.matrix_norm(matrix, 2))
+
+
 class LinearModel(ABC):
     """A linear model ``A z ~ x`` with A linear in a parameter, and ``l2_penalty/2 |z|^2`` in the
     smooth part.
@@ -144,8 +149,8 @@ class DenseModel(LinearModel):
         self.l2_penalty = problem.l2_penalty
         self.hessian = problem.hessian
         self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
-        self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
-        self.column_norms = self.matrix.norm(dim=0)
+        self.spectral_norm = spectral_norm(self.matrix)
+        self.column_norms = row_norms(self.matrix.T)
         self.overlap = 1.0
         self.summands = len(self.observations) + self.values
 

@@ -1,7 +1,7 @@
 """Records: which gradient a reference is, its value, and the evidence for it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -101,6 +101,8 @@ class Reference:
         zero).
     reason : str
         Why the reference is not scored against; empty otherwise.
+    probe : sequence of float
+        Numbers of its problem, see `pudle.references.probe`; empty where it was not stored.
     """
 
     gradient: Tensor
@@ -110,6 +112,7 @@ class Reference:
     certificate: Certificate
     status: str = "certified"
     reason: str = ""
+    probe: Sequence[float] = ()
 
     __repr__ = described
 

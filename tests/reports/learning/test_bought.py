@@ -19,6 +19,7 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
     others = [
         training("ridge", options={"loss": "ridge"}),
         training("unscored", "truncated(window=3)"),
+        training("warm", options={"warm_start": True}),
     ]
     write_experiments(tmp_path, [*trainings, *others, denoising("d", "BM3D")])
     results = load(tmp_path, "quick")

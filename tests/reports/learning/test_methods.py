@@ -7,6 +7,7 @@ from stored_experiments import experiments, only
 from synthetic import baseline, training
 
 from pudle.reports.learning.recovery import Recovery
+from pudle.reports.learning.sections import sections
 
 
 def grouped(home, *records):
@@ -51,3 +52,30 @@ def test_methods_are_labeled_by_what_distinguishes_them(tmp_path):
         first.quoted == "`backprop` (lasso loss, ista(step=0.2, a=1))"
         and others[3].quoted == "scikit-learn"
     )
+
+
+def test_trainings_are_compared_with_those_of_the_same_start(tmp_path):
+    """Warm starts are named in every row, title and sentence, and stand beside no cold ones; a
+    solver stands beside the layers of its own start.
+    """
+    solved = {"algorithm": "active_set", "depth": 100}
+    records = [
+        training(f"{name}-{warm}", name, options={"warm_start": warm} | options)
+        for name, options in (("backprop", {}), ("analytic", solved))
+        for warm in (False, True)
+    ]
+    results = experiments(tmp_path, *records)
+    methods = only(Recovery(), results)
+    assert [method.depth for method in methods] == [25, 25, None, None]
+    panels = Recovery().panels(methods)
+    assert {name: [method.label for method in part] for name, part in panels.items()} == {
+        "25 layers": ["backprop, ista", "analytic, active_set"],
+        "25 layers, from the last codes": ["backprop, ista", "analytic, active_set"],
+    }
+    (section,) = sections(results)
+    (block,) = section.blocks
+    starts = block.tables[0][0].columns["codes start at"]
+    assert starts == ["zero", "last codes"] * 2
+    assert "At 25 layers, from the last codes `" in block.answer
+    titles = {figure.title.partition(", ")[2] for figure in block.charts}
+    assert titles == {*panels}

@@ -41,6 +41,8 @@ _SIZES: dict[str, dict[str, Any]] = {"": _FAST, "-small": {"dataset": _FAR_SMALL
 #: The paper's Adam, and the same without the gradient's part along the atoms
 #: (`docs/results/recovery.md`).
 _ADAMS = {"": _FAR.optimizer, "-tangent": "adam(learning_rate=1e-3, tangent=True)"}
+#: Layers that start from the codes of the step before, as the solver below does.
+_WARM = (("fista", 25), ("ista(step=0.2)", 25), ("ista(step=0.2)", 100))
 #: Gradients of the minimizer itself: every sample is solved to the end, from its codes of the step
 #: before. None needs as many active-set steps as this.
 _EXACT: dict[str, Any] = {
@@ -82,6 +84,17 @@ _LEARNED = (
         for suffix, optimizer in _ADAMS.items()
         for depth in (25, 50, 100)
         for estimator, loss in GRADIENTS
+    }
+    | {
+        f"2a{size}-warm-{algorithm.partition('(')[0]}{depth}-reconstruction{suffix}": replace(
+            _FAR,
+            loss="reconstruction",
+            optimizer=optimizer,
+            **changes | {"algorithm": algorithm, "depth": depth, "warm_start": True},
+        )
+        for size, changes in _SIZES.items()
+        for suffix, optimizer in _ADAMS.items()
+        for algorithm, depth in _WARM
     }
     | {
         f"2a{size}-exact-{loss}{suffix}": replace(

@@ -67,7 +67,7 @@ class CostRecord(Record, kw_only=True):
     samples: list[Amount] = []
     turns: str = ""
     #: The memory of the process without the estimate.
-    baseline: float | None = None
+    baseline: Amount | None = None
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,31 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from msgspec import Struct
+from torch import Tensor
 
 from ...algorithms import Algorithm
-from ...errors import UnsupportedProblem
+from ...errors import InvalidArgument, UnsupportedProblem
 from ...estimator import Estimate, GradientEstimator
 from ...files import strict
 from ...problems import Problem
+from ...references.probe import why_another
 from ...references.records import Reference
 from ...workers import Outcome, failure, keep
 from ..case import Case, slug
-from ..contents import BROKEN, Plain, Record, Status, Verdict, Whole, worst
+from ..contents import (
+    BROKEN,
+    Error,
+    Plain,
+    Record,
+    Share,
+    Size,
+    Status,
+    Verdict,
+    Whole,
+    worst,
+)
 from ..scoring import Score, failed, score
 from .reference import GRADIENTS, CaseReference
 from .result import EstimatorResult
@@ -36,12 +50,13 @@ class ScoreRow(Struct, kw_only=True):
     seed: Whole
     depth: Whole
     target: str
-    relative_error: float | None = None
-    absolute_error: float | None = None
-    cosine_error: float | None = None
-    code_error: float | None = None
-    support_error: float | None = None
+    relative_error: Error | None = None
+    absolute_error: Error | None = None
+    cosine_error: Error | None = None
+    code_error: Error | None = None
+    support_error: Share | None = None
     at_floor: bool = False
+    unfinished: Whole = 0
     status: Status
     reason: str
     diagnostics: dict[str, Plain] = {}
@@ -61,21 +76,23 @@ class ReferenceRow(Struct, kw_only=True):
     target: str
     status: str
     reason: str
-    bound: float | None = None
-    gradient_norm: float | None = None
-    step: float | None = None
-    rho: float | None = None
-    samples: float | None = None
-    uncertified: float | None = None
-    kkt_residual: float | None = None
+    bound: Size | None = None
+    gradient_norm: Size | None = None
+    step: Size | None = None
+    rho: Share | None = None
+    samples: Size | None = None
+    uncertified: Size | None = None
+    kkt_residual: Size | None = None
     smallest_eigenvalue: float | None = None
     largest_eigenvalue: float | None = None
     condition_number: float | None = None
     dual_margin: float | None = None
     smallest_amplitude: float | None = None
-    code_error: float | None = None
-    zero_codes: float | None = None
-    iterations: float | None = None
+    code_error: Size | None = None
+    zero_codes: Share | None = None
+    iterations: Size | None = None
+    #: Numbers of the problem, see `pudle.references.probe`.
+    probe: list[float | None] = []
 
     @classmethod
     def of(cls, reference: Reference, seed: int, step: float) -> ReferenceRow:
@@ -94,6 +111,7 @@ class ReferenceRow(Struct, kw_only=True):
             gradient_norm=float(reference.gradient.norm()),
             step=step,
             rho=rho if rho <= 1 else None,
+            probe=[*reference.probe],
             **dataclasses.asdict(certificate),
         )
 
@@ -234,6 +252,9 @@ class Scores(EstimatorResult[ScoreRecord]):
             if not references:
                 raise refusal
             yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
+            for each in references:
+                if why := why_another(each.probe, problem, case.probed(each.target)):
+                    truths[each.target] = failed("error", why)
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
                 yield Part(
@@ -286,6 +307,10 @@ def attempt(
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
+                if left is depths and estimator.computes != "stochastic":
+                    _check_repeats(
+                        estimate, next(iter(estimator.sweep(problem, algorithm, left[:1])))
+                    )
                 yield estimate
                 left = left[1:]
         except (Exception, SystemExit) as error:  # noqa: BLE001
@@ -298,3 +323,16 @@ def attempt(
             number = 1 if status == "unsupported" else len(left)
             yield from [failed(status, reason)] * number
             left = left[number:]
+
+
+def _check_repeats(one: Estimate, other: Estimate) -> None:
+    """Refuse two estimates of the same whose gradients differ by more than rounding."""
+    gradient = one.gradient
+    # What is no gradient is refused where it is scored.
+    if isinstance(gradient, Tensor) and gradient.is_floating_point():
+        moved = float((gradient - other.gradient).norm() / gradient.norm())
+        if moved > torch.finfo(gradient.dtype).eps ** 0.5:
+            raise InvalidArgument(
+                f"its gradient changes by {moved:.1e} when it is asked again: draw from a seed of"
+                ' its own, or set computes = "stochastic"'
+            )

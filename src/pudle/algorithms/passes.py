@@ -1,0 +1,327 @@
+"""Layers of sparse coding, and back through them, for some samples at a time: by dense products
+first, then by compiled code. Only `kernels` imports this module.
+
+With G the Hessian of the smooth part, b = D^T x and eta the step, the layer ``z' = S(y + eta (b - G
+y))`` depends on the dictionary D through eta G and eta b alone. Their derivatives are summed over
+layers and samples, and turned into one in D at the end, or at once where samples are few. Codes are
+dense in the first layers only; there a product with all of G is faster than one with some of its
+rows.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..problems import SparseCoding
+from ..problems.l1 import gram as symmetric
+from ..threads import single_thread
+from . import unrolling
+from .algorithm import Algorithm, State
+from .ista import Fista, following
+from .thresholding import Hard
+
+#: Number of samples that are treated together, and memory that they may take if all layers are
+#: dense. Sums over samples are in the order of these chunks.
+CHUNK, CHUNK_BYTES = 250, 1 << 27
+#: Share of non-zero code entries above which a chunk's layer is a dense product.
+DENSE = 0.38
+#: Number of a gradient's layers, over all samples, per atom, up to which no matrix for pairs of
+#: atoms is made.
+COLUMNWISE = 5
+#: Number of layers through which rounding in single precision may add up in directions that no
+#: layer changes, those of codes with more entries than features.
+SAFE_DEPTH = 200
+
+
+def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
+    """Return whether the layer after a point is a dense product."""
+    features, atoms = problem.dictionary.shape
+    active = int(np.count_nonzero(point.detach().numpy() != 0))
+    # The first layer leads from all-zero codes to dense ones.
+    return active >= DENSE * len(point) * min(atoms, 2 * features) or (from_zero and not active)
+
+
+def norms(matrices: Tensor) -> Tensor:
+    """Return the Frobenius norms of matrices, shape (k, m, p), in double precision: in single
+    precision squares may underflow.
+    """
+    made: Tensor = torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
+    return made
+
+
+#: Codes and point of some samples.
+Pair = tuple[Tensor, Tensor]
+
+
+class Chunk(NamedTuple):
+    """Samples that are treated together."""
+
+    rows: slice
+    problem: SparseCoding
+    #: eta b, and the derivatives of the loss in it for each depth.
+    products: Tensor
+    products_bar: Tensor
+    #: Adjoints of codes and point for each depth, at the layer that has been reached.
+    carried: Tensor
+
+
+class Pulled(NamedTuple):
+    """What a pass through layers and back gives."""
+
+    #: The states that were kept, none if rounding has grown from layer to layer.
+    states: dict[int, State]
+    #: Derivatives in D through the layers up to each depth, shape (depths, m, p).
+    gradients: Tensor
+    #: Sums of the norms of the two terms that each of them is made of.
+    magnitudes: list[float]
+    #: Adjoints of codes and point at the first state, shape (1, 2, n, p); empty unless they were
+    #: given for the last.
+    adjoints: Tensor
+
+
+class Pass:
+    """A pass through the layers after a state, and back to it from the depths `tops`, which ascend.
+
+    `adjoints`, shape (1, 2, n, p), takes the place of the loss's derivatives in the codes, and in
+    the point, at the last layer, the only one of `tops` then.
+    """
+
+    def __init__(
+        self,
+        problem: SparseCoding,
+        algorithm: Algorithm,
+        state: State,
+        depth: int,
+        keep: Collection[int],
+        tops: Sequence[int],
+        adjoints: Tensor | None,
+    ) -> None:
+        self.step, self.rule = algorithm.step_size(problem), algorithm.thresholding
+        self.problem = problem = problem.with_theta(problem.theta.detach().contiguous())
+        self.state, self.depth, self.tops, self.given = state, depth, tops, adjoints is not None
+        self.threshold = self.step * float(problem.penalty)
+        self.accelerated = isinstance(algorithm, Fista)
+        self.momenta = [float(state.momentum)]
+        for _ in range(depth):
+            last = self.momenta[-1]
+            self.momenta.append(following(last) if self.accelerated else last)
+        # Each layer extrapolates to y = z + c (z - z_before); c is zero before the first.
+        self.pulls = [0.0, *((now - 1) / later for now, later in pairwise(self.momenta))]
+        new, (m, p), n, count = problem.theta, problem.theta.shape, problem.code_shape[0], len(tops)
+        self.asked = {*keep, depth}
+        self.kept = sorted(self.asked - {0})
+        self.codes = new.new_empty(len(self.kept), n, p)
+        self.points = torch.empty_like(self.codes) if self.accelerated else self.codes
+        self.returned = new.new_empty(0) if adjoints is None else adjoints.clone()
+        # Two products with the dictionary are cheaper than one with G; and they keep their rounding
+        # in its row space: on the complement, no layer pulls it back.
+        self.thin = p > 2 * m
+        self.rounds = new.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
+        # Codes of few samples concern few pairs of atoms.
+        self.columnwise = count == 1 and n * depth < COLUMNWISE * p
+        self.by_columns, atoms = self.thin or self.columnwise, 0 if self.columnwise else p
+        self.columns = problem.dictionary.T.contiguous()
+        self.columns_bar = new.new_zeros(count if self.by_columns else 0, p, m)
+        # Depths are the last axis in memory for compiled code, the first for dense products.
+        self.gram_bar = self.dense_bar = new.new_zeros(atoms, atoms, count).movedim(2, 0)
+        if count != 1 and not self.by_columns:
+            self.dense_bar = new.new_zeros(count, p, p)
+        self.theta_bar = new.new_zeros(count, m, p)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """The product eta G."""
+        made = symmetric(self.problem.dictionary).mul_(self.step)
+        made.diagonal().add_(self.step * self.problem.l2_penalty)
+        return made
+
+    def run(self) -> Pulled:
+        """Run all samples through the layers and back."""
+        n, p = self.problem.code_shape
+        layer_bytes = max(self.depth, 1) * p * self.codes.itemsize * (1 + self.accelerated)
+        size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if self.tops else 4 * CHUNK
+        drifted = False
+        for first in range(0, n, size):
+            chunk = self._chunk(slice(first, first + size))
+            states = self._run_dense(chunk)
+            if len(states) <= self.depth:
+                self._run_sparse(chunk, len(states) - 1, *states[-1])
+                drifted |= self.rounds and self._overfull(self.codes[-1, chunk.rows])
+            # One depth after another, so that its adjoints stay in the cache.
+            for k in range(len(self.tops)):
+                self._pull_dense(chunk, k, states)
+            self.theta_bar += chunk.problem.observations.T @ chunk.products_bar
+            if self.given:
+                self.returned[:, :, chunk.rows] = chunk.carried
+        through_gram, through_products = self._through_gram(), self.theta_bar.mul_(self.step)
+        magnitudes = (norms(through_gram) + norms(through_products)).tolist()
+        gradients = through_gram.add_(through_products)
+        return Pulled({} if drifted else self._states(), gradients, magnitudes, self.returned)
+
+    def _overfull(self, codes: Tensor) -> bool:
+        """Return whether codes have more entries than there are features."""
+        return bool(((codes != 0).sum(1) > len(self.problem.dictionary)).any())
+
+    def _chunk(self, rows: slice) -> Chunk:
+        observations = self.problem.observations[rows].detach().contiguous()
+        part = self.problem.with_samples(observations=observations)
+        products = part.adjoint(observations).mul_(self.step)
+        carried = products.new_zeros(len(self.tops), 2, *products.shape)
+        if self.given:
+            carried.copy_(self.returned[:, :, rows])
+        products_bar = products.new_zeros(len(self.tops), *products.shape)
+        return Chunk(rows, part, products, products_bar, carried)
+
+    def _run_dense(self, chunk: Chunk) -> list[Pair]:
+        """Return codes and points up to the first layer at which they are sparse, or the last; of
+        those that nothing needs an empty pair.
+        """
+        problem, iteration = chunk.problem, self.state.iteration
+        z, y = (
+            each[chunk.rows].detach().contiguous() for each in (self.state.codes, self.state.point)
+        )
+        states = [(z, y)]
+        for layer in range(self.depth + 1):
+            if layer in self.kept:
+                place = self.kept.index(layer)
+                self.codes[place, chunk.rows], self.points[place, chunk.rows] = z, y
+            # Counting takes a tenth of a layer's time.
+            counted = layer < 16 or layer % 8 == 0
+            if layer == self.depth or (counted and not is_dense(problem, y, from_zero=layer == 0)):
+                break
+            if not self.tops:
+                states[-1] = z.new_empty(0), z.new_empty(0)
+            slope = (
+                problem.smooth_gradient(y).mul_(self.step)
+                if self.thin or self.rounds
+                else torch.addmm(chunk.products, y, self.gram, beta=-1)
+            )
+            # Nothing is kept that only this layer needs: y becomes the values, then the point.
+            y = torch.sub(y, slope, out=slope)
+            after = self.rule(y, self.threshold, iteration + layer, problem.nonnegative)
+            if self.accelerated:
+                torch.sub(after, z, out=y)
+                torch.add(after, y, alpha=self.pulls[layer + 1], out=y)
+            else:
+                y = after
+            z = after
+            states.append((z, y))
+        return states
+
+    def _run_sparse(self, chunk: Chunk, done: int, codes: Tensor, point: Tensor) -> None:
+        """Run the layers after those that are `done`, and pull back through them."""
+        from . import compiled  # numba is slow to import
+
+        problem, first = self.problem, self.state.iteration
+        number, lasso = self.gram.numpy().dtype.type, problem.loss == "lasso"
+        cutoffs = [self.rule.cutoff(self.threshold, first + layer) for layer in range(self.depth)]
+        nothing = problem.theta.new_empty(0, 0)
+        program = compiled.Program(
+            offset=done,
+            gram=self.gram.numpy(),
+            products=chunk.products.numpy(),
+            thresholds=np.array(cutoffs, number),
+            pulls=np.array(self.pulls, number),
+            step=number(self.step),
+            samples=number(len(problem.observations)),
+            l1_weight=number(problem.penalty if lasso else 0),
+            l2_weight=number(0 if lasso else -problem.l2_penalty),
+            hard=isinstance(self.rule, Hard),
+            nonnegative=problem.nonnegative,
+            accelerated=self.accelerated,
+            keep=np.array(self.kept, np.int64),
+            codes=self.codes.numpy(),
+            points=self.points.numpy(),
+            first=chunk.rows.start,
+            tops=np.array(self.tops, np.int64),
+            given=self.given,
+            adjoints=chunk.carried.numpy(),
+            gram_bar=self.gram_bar.movedim(0, 2).numpy(),
+            products_bar=chunk.products_bar.numpy(),
+            columns=(self.columns if self.columnwise else nothing).numpy(),
+            columns_bar=(self.columns_bar[0] if self.columnwise else nothing).numpy(),
+        )
+        compiled.run_layers(program, codes.contiguous().numpy(), point.contiguous().numpy())
+
+    def _pull_dense(self, chunk: Chunk, k: int, states: Sequence[Pair]) -> None:
+        """Pull back from the k-th depth through the dense layers."""
+        from . import compiled  # as above
+
+        top, pulls, products_bar = self.tops[k], self.pulls, chunk.products_bar[k].numpy()
+        current, of_point = chunk.carried[k].unbind()
+        if not self.given and top < len(states):
+            # The mean over this part of the samples, as a part of that over all.
+            share = len(current) / len(self.problem.observations)
+            current = unrolling.direct_gradients(chunk.problem, states[top][0])[1] * share
+        last = min(top, len(states) - 1)
+        current, before = current + (1 + pulls[last]) * of_point, -pulls[last] * of_point
+        # From zero codes the derivative in G through the first layer is zero.
+        warm = bool(states[0][1].any())
+        for t in range(last - 1, -1, -1):
+            compiled.restrict(current.numpy(), states[t + 1][0].numpy(), products_bar)
+            images = current @ self.columns if self.by_columns else current
+            if t or warm:
+                self._add(k, states[t][1], current, images)
+            if t == 0 and not self.given:
+                break
+            if self.thin:
+                kept = 1 - self.step * self.problem.l2_penalty
+                moved = torch.addmm(current, images, self.columns.T, beta=kept, alpha=-self.step)
+            else:
+                moved = torch.addmm(current, current, self.gram, alpha=-1)
+            if t == 0:
+                chunk.carried[k, 0], chunk.carried[k, 1] = before, moved
+            elif self.accelerated:
+                current, before = before + (1 + pulls[t]) * moved, -pulls[t] * moved
+            else:
+                current = moved
+
+    def _add(self, k: int, point: Tensor, adjoint: Tensor, images: Tensor) -> None:
+        """Subtract ``y u^T`` from the derivative in eta G, for points y and adjoints u as rows;
+        `images` holds D u where columns are summed, else u.
+        """
+        if self.by_columns:
+            self.columns_bar[k].addmm_(adjoint.T, point @ self.columns, alpha=-1)
+            self.columns_bar[k].addmm_(point.T, images, alpha=-1)
+        else:
+            self.dense_bar[k].addmm_(point.T, images, alpha=-1)
+
+    def _through_gram(self) -> Tensor:
+        """Return the derivatives in D through eta G, shape (depths, m, p)."""
+        if self.dense_bar is not self.gram_bar:
+            self.gram_bar = self.dense_bar.add_(self.gram_bar)
+        # eta D^T D depends on D through both factors.
+        pairwise = self.columns_bar.mT
+        if not self.columnwise and "gram" in vars(self):
+            both = (self.gram_bar + self.gram_bar.mT).numpy()
+            of_pairs = torch.from_numpy(self.problem.dictionary.numpy() @ both)
+            pairwise = pairwise + of_pairs if self.thin else of_pairs
+        return pairwise.mul_(self.step)
+
+    def _states(self) -> dict[int, State]:
+        states = {0: self.state} if 0 in self.asked else {}
+        for layer, z, y in zip(self.kept, self.codes.unbind(), self.points.unbind(), strict=True):
+            states[layer] = State(z, y, self.momenta[layer], self.state.iteration + layer)
+        return states
+
+
+@torch.no_grad()
+@single_thread()
+def run_and_pull(
+    problem: SparseCoding,
+    algorithm: Algorithm,
+    state: State,
+    depth: int,
+    keep: Collection[int],
+    tops: Sequence[int] = (),
+    adjoints: Tensor | None = None,
+) -> Pulled:
+    """Run `depth` layers from a state, keeping those in `keep` and the last, and pull back to it as
+    `Pass` says.
+    """
+    return Pass(problem, algorithm, state, depth, keep, tops, adjoints).run()

@@ -1,0 +1,56 @@
+"""What `pudle check` last found, kept in the user's folder for caches."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from .. import names
+from ..errors import UnwritableFile
+from ..estimator import GradientEstimator
+from ..files import write_atomically
+from . import sources
+
+#: What a report says of a plug-in.
+CHECKED, FAILED, NOT_CHECKED = "checked", "failed its check", "not checked"
+
+
+def _cache() -> Path:
+    """Return the file that holds what failed last."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "pudle" / "failed_checks.json"
+
+
+def failures() -> dict[str, Sequence[str]]:
+    """Return the titles of the checks that failed when they last ran, by the spec and by the key of
+    an estimator; none of one that passed.
+    """
+    with suppress(OSError, RuntimeError, msgspec.MsgspecError):
+        return msgspec.json.decode(_cache().read_bytes(), type=dict[str, Sequence[str]])
+    return {}
+
+
+def remember(failed: dict[str, Sequence[str]]) -> None:
+    """Keep which checks failed; where nothing can be written, nothing is kept."""
+    with suppress(RuntimeError, UnwritableFile):
+        write_atomically(_cache(), msgspec.json.encode(failures() | failed))
+
+
+def key_of(estimator: GradientEstimator) -> str:
+    """Return the digest of an estimator: its options, its sources, and its fingerprint."""
+    parts = names.text(estimator), sources.digest((), estimator), estimator.fingerprint()
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def verdict(key: str) -> str:
+    """Return what is known of the estimator of a key."""
+    failed = failures().get(key)
+    return NOT_CHECKED if failed is None else FAILED if failed else CHECKED
+
+
+def is_plugin(cls: type) -> bool:
+    """Tell whether a class comes from elsewhere than this package."""
+    return cls.__module__.partition(".")[0] != names.PACKAGE

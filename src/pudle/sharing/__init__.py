@@ -1,1 +1,0 @@
-"""What leaves this machine: repositories for plug-ins."""
