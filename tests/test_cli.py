@@ -35,6 +35,7 @@ WRONG = {
     "submit estimator.py:Mine": "`pudle submit` went with version",
     "leaderboard": "compare with `pudle report A B`",
     "init-plugin my_window": "see docs/add_an_estimator.md",
+    "denoise --baseline=BM3D": "`pudle run --experiment NAME`",
     "report --index=results/": "several results in one page, and `asv publish` draws commits",
     "report": "run `pudle run --profile quick` first",
 }

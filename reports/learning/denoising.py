@@ -44,7 +44,7 @@ class Denoising(Study):
     reading = (
         "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are"
         " denoised and averaged. The pictures show parts of one image, with shifts where a method"
-        " has them, each with the PSNR of that part, and the learned filters from smooth to rough,"
+        " has them, each with the PSNR of that part, and the learned filters,"
         " each scaled to its own greatest magnitude with zero in gray."
     )
     kinds = ("denoising",)
@@ -61,9 +61,6 @@ class Denoising(Study):
 
     def show(self, value: float) -> text.Cell:
         return decibels(value)
-
-    def difference(self, before: float, after: float) -> text.Cell:
-        return decibels(after - before, sign="+")
 
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
         """Return a table, the PSNR while training, and images."""
@@ -141,7 +138,7 @@ def filter_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
         if filters.size:
             sheet = mosaic(filters)
             size = "{} filters of {} by {} pixels".format(*filters.shape)
-            alt = f"The {size} that {method.label} learned, from smooth to rough."
+            alt = f"The {size} that {method.label} learned."
             tiles.append(Tile(sheet, [method.label, size], alt, method.estimator, enlarged=True))
             rows.append({"method": method.label, "filters": len(filters)})
     return Gallery("Learned filters", title, [tiles], pd.DataFrame(rows)) if tiles else None

@@ -18,8 +18,8 @@ from pudle.reports.summary import Spread, spread
 PARTS = {"loss": "{} loss", "algorithm": "{}", "optimizer": "{}", "schedule": "{}"} | {
     name: f"{name} {{}}" for name in ("batch", "epochs", "dtype")
 }
-#: What a label and a title say of trainings in which each sample starts from its codes of the step
-#: before; where they say nothing, codes start alike in every step, at zero as a rule.
+#: What a title says of trainings in which each sample starts from its codes of the step before;
+#: where it says nothing, codes start alike in every step, at zero as a rule.
 WARM = "from the last codes"
 
 
@@ -115,16 +115,15 @@ def _methods(records: list[ExperimentRecord]) -> list[Method]:
     for first, *others in runs.values():
         label, depth = first.method, None
         if first.kind == "learning":
-            parts = [PARTS[part].format(first.options.get(part)) for part in differing]
-            parts += [WARM] * bool(first.options.get("warm_start"))
+            parts = (PARTS[part].format(first.options.get(part)) for part in differing)
             solver = names.entries("algorithms").get(parsed(str(first.options["algorithm"]))[0])
             label = ", ".join([first.estimator, *parts])
             depth = first.depth if getattr(solver, "differentiable", True) else None
         made.append(Method(label, first.estimator, depth, [first, *others]))
-    counts = Counter((method.label, method.depth) for method in made)
+    counts = Counter((method.label, method.depth, method.warm) for method in made)
     labeled = (
         replace(method, label=f"{method.label}, {method.runs[0].name}")
-        if counts[method.label, method.depth] > 1
+        if counts[method.label, method.depth, method.warm] > 1
         else method
         for method in made
     )

@@ -121,9 +121,9 @@ def _fall(best: Sequence[Method]) -> str:
         second = best[1].median(ERROR)
         fall += f", that of {best[1].quoted} to {text.number(second)}"
         if end > 0:
-            # Two that are as good as equal are not "1 times" apart.
-            digits = 2 if second >= 1.1 * end else 3
-            fall += f", {text.number(second / end, digits)} times as much"
+            ratio = second / end
+            times = f"{text.number(ratio, 2 if ratio >= 1.1 else 3)} times as much"
+            fall += f", {times if ratio >= 1.01 else 'as good as equal'}"
         if len(best[0].good) > 1 and best[1].spread(ERROR).low <= best[0].spread(ERROR).high:
             fall += "; their seeds overlap, so that the order may be chance"
     return fall

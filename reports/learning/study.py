@@ -101,11 +101,6 @@ class Study(ABC):
         """Return a value of the outcome as text."""
         return text.number(value)
 
-    def difference(self, before: float, after: float) -> Cell:
-        """Return how a value of the outcome differs from an earlier one."""
-        known = before > 0 and not math.isnan(after)
-        return Cell(f"{text.number(after / before, 3)} times" if known else text.DASH)
-
 
 def whole(value: float) -> str:
     """Return a number of steps, rounded up."""
@@ -123,14 +118,20 @@ class Column(NamedTuple):
 
 
 def table(methods: Sequence[Method], columns: Mapping[str, Column]) -> Table:
-    """Return one row per method, without empty columns: its label and layers, medians and ranges
-    over the seeds, its status and the number of seeds where one has several.
+    """Return one row per method, without empty columns: its label and layers, where its codes start
+    if some start from the last ones, medians and ranges over the seeds, its status and the number
+    of seeds where one has several.
     """
     layers = [text.DASH if method.depth is None else f"{method.depth}" for method in methods]
     shown: dict[str, list[str]] = {
         "method": [Cell(method.label, method.estimator) for method in methods],
         "layers": layers,
     }
+    if any(method.warm for method in methods):
+        shown["codes start at"] = [
+            ("zero", "last codes")[method.warm] if method.estimator else text.DASH
+            for method in methods
+        ]
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
         known = [each.value for each in spreads if not math.isnan(each.value)]

@@ -28,6 +28,7 @@ GONE = {
         "a plug-in is a file and ten lines of pyproject.toml, see docs/add_an_estimator.md,"
         " and .github/workflows/gate.yml judges its pull requests, see docs/gate.md"
     ),
+    "denoise --baseline": "other packages' methods are experiments, `pudle run --experiment NAME`",
     "report --index": (
         "`pudle report A B` shows several results in one page, and `asv publish` draws commits"
     ),

@@ -65,11 +65,11 @@ def test_sample_photographs():
     assert list(images_to_test(SAMPLES)) == [TEST_SAMPLE] and TEST_SAMPLE != TRAINING_SAMPLE
 
 
-def test_filters_are_sorted_and_scaled_each_by_itself():
+def test_filters_are_scaled_each_by_itself():
     flat, wave = np.ones((4, 4)), np.tile([1.0, 1, -1, -1], (4, 1))
     checks = np.indices((4, 4)).sum(0) % 2 * 2.0 - 1
     sheet = mosaic(np.array([100 * checks, np.zeros((4, 4)), 1e-3 * wave, flat]))
     tiles = [sheet[down : down + 4, right : right + 4] for down in (0, 5) for right in (0, 5)]
-    # From smooth to rough: flat, wave, checks, and zeros at the end.
-    assert [set(tile.ravel()) for tile in tiles] == [{255}, {1, 255}, {1, 255}, {128}]
-    assert len({*tiles[1][0]}) == 2 and (tiles[1] == tiles[1][0]).all()
+    # Checks, zeros, wave and flat.
+    assert [set(tile.ravel()) for tile in tiles] == [{1, 255}, {128}, {1, 255}, {255}]
+    assert len({*tiles[2][0]}) == 2 and (tiles[2] == tiles[2][0]).all()

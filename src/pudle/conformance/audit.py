@@ -1,13 +1,10 @@
 """Tell whether the gradient of a layer is right, and if not, what the mistake may be."""
 
 import contextlib
-import html
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +13,11 @@ from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
-from ..text import count, number
+from ..text import number
 from ..validation import check_integer
+from .audit_differences import RESOLVED
 from .audit_layer import Layer, doubled, in_double, rms, varies
-from .audit_verdict import RESOLVED, Judge, Part
+from .audit_verdict import Judge, Part
 
 Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.
@@ -33,13 +31,10 @@ class Audit:
     Attributes
     ----------
     parts : tuple of Part
-        The verdict on each input and parameter, the worst first.
-    unseen : int
-        Number of the module's other parameters.
+        The verdict on each input and parameter, the worst first, the others as they are given.
     """
 
     parts: tuple[Part, ...]
-    unseen: int = 0
 
     @property
     def verdict(self) -> str:
@@ -68,46 +63,13 @@ class Audit:
         label = "note" if worst.verdict == "right" else "likely mistake"
         lines += [f"{label}: {self.mistake}"] if self.mistake else []
         lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
-        if self.unseen:
-            lines += [f"{count(self.unseen, 'parameter')} not audited: name them in wrt"]
         return "\n  ".join(lines)
-
-    def _repr_html_(self) -> str:
-        drawing = io.StringIO()
-        self.figure().savefig(drawing, format="svg")
-        text = drawing.getvalue()
-        return f"<pre>{html.escape(repr(self))}</pre>{text[text.index('<svg') :]}"
-
-    def figure(self) -> Any:
-        """Return a matplotlib figure: how far central differences along one direction are from the
-        derivative that they lead to, against their step, with the noise floor and the gradient
-        under audit.
-        """
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        axes.set(
-            xscale="log",
-            yscale="log",
-            title=self.parts[0].name,
-            xlabel="step, relative to the input",
-            ylabel="distance from the derivative",
-        )
-        if truth := self.parts[0].truth:
-            line = truth.line
-            gap = max(abs(truth.claimed - line.value), line.uncertainty)
-            axes.plot(line.steps, np.abs(line.quotients - line.value), "o-", label="differences")
-            axes.plot(line.steps, line.noise / line.steps, ":", label="noise floor")
-            axes.axhline(gap, color="C3", label="the layer's gradient")
-            axes.legend()
-        return figure
 
 
 def audit(
     layer: Function | Problem,
     *inputs: object,
-    wrt: int | str | Sequence[int | str] | None = 0,
+    wrt: int | str | Sequence[int | str] | None = None,
     loss: Function | None = None,
     residual: Function | None = None,
     step: Function | None = None,
@@ -137,7 +99,7 @@ def audit(
         What it is called with. It is audited in float64 if it follows the dtype of its inputs.
     wrt : int, str or sequence of them, optional
         The inputs, by number, and the parameters of a module, by name, whose gradients are meant;
-        None means all inputs of numbers, and all parameters that require gradients.
+        by default all inputs of numbers, and all parameters that require gradients.
     loss : callable, optional
         ``loss(output)`` or ``loss(output, *inputs)``, a scalar tensor; by default a random
         combination of the outputs.
@@ -175,8 +137,8 @@ def audit(
         return _audit_problem(layer, directions=directions, seed=seed)
     named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
     subject = Layer(layer, inputs, named, loss, seed)
-    learned = [name for name, each in subject.module.named_parameters() if each.requires_grad]
     if wrt is None:
+        learned = [name for name, each in subject.module.named_parameters() if each.requires_grad]
         numbers = [index for index, each in enumerate(inputs) if varies(each)]
         subject = replace(subject, wrt=(*numbers, *learned))
     if not subject.wrt:
@@ -189,8 +151,7 @@ def audit(
         if single := not judge.runs():
             judge = replace(judge, layer=subject.reading_halves())
         parts, gradient = judge(), judge.layer.gradient(subject.theta)
-    unseen = len({*learned} - {*subject.wrt})
-    found = Audit(tuple(sorted(parts, key=Part.rank)), unseen)
+    found = Audit(worst_first(parts))
     if found.verdict != "right" or single or dtype == torch.float64:
         return found
     worst, *others = found.parts
@@ -226,4 +187,10 @@ def _audit_problem(problem: Problem, **options: Any) -> Audit:
         for function in (step, loss)
         for part in audit(function, state, problem.theta, wrt=(0, 1), **options).parts
     ]
-    return Audit(tuple(sorted(parts, key=Part.rank)))
+    return Audit(worst_first(parts))
+
+
+def worst_first(parts: list[Part]) -> tuple[Part, ...]:
+    """Return the verdicts with the worst one first, the others in their order."""
+    worst = min(parts, key=Part.rank)
+    return (worst, *(each for each in parts if each is not worst))

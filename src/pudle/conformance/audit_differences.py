@@ -1,28 +1,40 @@
-"""Derivatives of a layer's loss along directions by differences: a ladder of steps, the noise of
-the values, and what is known after all.
+"""Derivatives of a layer's loss along directions by differences, whose steps follow what the loss
+does there, and how far each may be off.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
 from .audit_layer import Array, Layer, Piece
 
-#: Steps of the ladder, as shares of the size of what is varied, each the one before by a ratio.
-RATIO = 8.0
-LADDER: Array = 0.1 * RATIO ** -np.arange(8.0)
-#: Values from which noise is estimated, and their spacing: close, so that kinks hardly count.
-SAMPLES, SPACING = 9, 1.5e-8
-#: Order of the differences from which noise is estimated.
-ORDER = 5
-#: Standard deviations that a difference is trusted to.
-DEVIATIONS = 3.0
+#: Rounding in float64.
+EPS = float(np.finfo(float).eps)
+#: The first step, as a share of what is varied, each later one is smaller by a ratio, and there are
+#: no more than so many: to the rounding of what is far smaller than the rest. Powers of two are
+#: added without rounding.
+FIRST, RATIO, LEAST, MOST = 0.125, 8.0, 4, 20
+#: A derivative that is known to this share of the largest slope seen is a derivative.
+RESOLVED = 1e-3
+#: Times its uncertainty that a difference is beyond doubt.
+BEYOND = 10.0
+#: Values from which noise is estimated, their spacing in roundings, and the order of differences at
+#: which nothing else is left of them.
+SAMPLES, SPACING, ORDER = 17, 2.0**13, 5
+#: How often a number is computed with other roundings, by how much operands move then, at most, so
+#: that some of it is left in the numbers, and the share of this that is rounding.
+ROUNDINGS, MOVED, SHARE = 4, 2 * EPS, 0.25
+#: Standard deviations that a difference is trusted to; a kink has about so many times its noise.
+DEVIATIONS, BENDING = 3.0, 22.0
 #: Entries up to which all coordinates are looked at, and how many of more.
 ALL, SOME = 64, 4
 
@@ -31,59 +43,90 @@ Line = Callable[[float], float]
 
 
 class Slope(NamedTuple):
-    """A derivative along a line.
-
-    Attributes
-    ----------
-    value, uncertainty : float
-        What one step of Richardson's extrapolation gives, at the steps where the neighbors in the
-        ladder and the noise leave least uncertain.
-    kink : float
-        How far the slopes on both sides are apart, zero if noise or curvature explain it; half of
-        it counts as uncertain.
-    steps, quotients : ndarray
-        The ladder, and its central difference quotients.
-    noise : float
-        Standard deviation of the noise in the function's values.
+    """A derivative along a line, how far it may be off, whether this is all that a larger step and
+    a smaller one say too, and whether it differs on both sides.
     """
 
-    value: float
-    uncertainty: float
-    kink: float
-    steps: Array
-    quotients: Array
-    noise: float
+    value: float = math.nan
+    uncertainty: float = math.inf
+    resolved: bool = False
+    kink: bool = False
 
 
-def slope(function: Line, noise: float, steps: Array = LADDER) -> Slope:
-    """Return the derivative of a function at zero by central differences over three steps or
-    more.
+def slope(function: Line, size: float, noise: float, precision: float) -> Slope:
+    """Return the derivative of a function at zero by central differences.
+
+    The steps fall until noise leaves nothing to win; `size` is that of what is varied, `noise` the
+    standard deviation of that in the values near zero, elsewhere at least their rounding to a
+    relative precision.
     """
-    middle = function(0.0)
-    pairs = np.array([(function(step), function(-step)) for step in steps])
-    above, below = pairs[:, 0], pairs[:, 1]
-    with np.errstate(invalid="ignore", over="ignore"):
+    middle, step = function(0.0), FIRST * size
+    taken, best = list[tuple[float, float, float]](), Slope()
+    while len(taken) < MOST:
+        taken.append((step, function(step), function(-step)))
+        step /= RATIO
+        if len(taken) >= LEAST:
+            best = extrapolated(np.array(taken).T, middle, noise, precision)
+            if best.resolved and DEVIATIONS * noise / step >= best.uncertainty:
+                break
+    return best
+
+
+def extrapolated(taken: Array, middle: float, noise: float, precision: float) -> Slope:
+    """Return the derivative from one step of Richardson's extrapolation where it is known best
+    relative to the slopes seen up to there.
+
+    The claim to be tested has no say in it. How far the value may be off is what the neighbors in
+    the ladder and the noise leave, and half of what the slopes on both sides differ by: a function
+    with a pole or a kink within a step shows it there. A step that contradicts a larger one is in
+    noise, or in what only looks smooth from afar.
+    """
+    steps, above, below = taken
+    with np.errstate(all="ignore"):
         quotients = (above - below) / (2 * steps)
+        values = quotients[1:] + np.diff(quotients) / (RATIO**2 - 1)
+        # What is left falls with the step at least.
+        apart = np.abs(np.diff(values)) * RATIO / (RATIO - 1)
+        # The slope on one side less that on the other, without what is linear and cubic in a step.
         bends = (above - 2 * middle + below) / steps
-        # The errors of a quotient fall with the square of the step, those of a bend with the step.
-        changes = np.diff(quotients)
-        values = quotients[1:-1] + changes[:-1] / (RATIO**2 - 1)
-        jumps = np.abs(RATIO * bends[2:] - bends[1:-1]) / (RATIO - 1)
-        jumps[jumps < (RATIO + 1) * DEVIATIONS * noise / steps[1:-1]] = 0
-        changes = np.abs(changes)
-        left = np.maximum(changes[:-1] / (RATIO**2 - 1), changes[1:])
-        left = left + DEVIATIONS * noise / steps[1:-1] + jumps / 2
-    left[np.isnan(left)] = np.inf
-    best = left.argmin()
-    value, uncertainty, jump = (float(each[best]) for each in (values, left, jumps))
-    # A smaller one may be what is left of the curvature.
-    kink = jump if jump > 1e-3 * (abs(value) + jump) else 0.0
-    return Slope(value, uncertainty, kink, steps, quotients, noise)
+        bends = (RATIO * bends[1:] - bends[:-1]) / (RATIO - 1)
+        jumps = np.abs(RATIO**3 * bends[1:] - bends[:-1]) / (RATIO**3 - 1)
+        reach = np.fmax(np.abs(above - middle), np.abs(below - middle)) / steps
+        reach = np.fmax.accumulate(reach)[1:-1]
+        rounded = np.fmax(noise, precision * np.fmax(np.abs(above), np.abs(below)))
+        doubt = DEVIATIONS * (rounded / steps)[1:-1]
+        jumps = visible(jumps, BENDING * doubt, RESOLVED * reach)
+        left = np.maximum(np.maximum(apart, np.append(0, apart[:-1]) / RATIO**2), doubt) + jumps / 2
+        left[np.isnan(left)] = np.inf
+        resolved = left <= np.maximum(RESOLVED * reach, BEYOND * doubt)
+        best = np.where(reach > 0, left / reach, left).argmin()
+        values = values[:-1]
+        others = np.abs(values - values[best])
+        against = others[resolved & (others > BEYOND * (left + left[best]))]
+    uncertainty = max(left[best], *against, 0.0)
+    known = bool(resolved[best] and not against.size)
+    return Slope(
+        float(values[best]), float(uncertainty), known, bool(jumps[best] > BENDING * doubt[best])
+    )
+
+
+def visible(jumps: Array, noise: Array, little: Array) -> Array:
+    """Return the jumps of a slope from the largest step to the smallest: one that was seen is still
+    there where noise hides it.
+    """
+    last, found = 0.0, list[float]()
+    for jump, hidden, least in zip(jumps, noise, little, strict=True):
+        if jump > max(hidden, least):
+            last = jump
+        else:
+            last = min(last, hidden) if hidden > least else 0.0
+        found.append(last)
+    return np.array(found)
 
 
 def noise_of(function: Line, precision: float) -> float:
-    """Return the standard deviation of the noise in a function's values, never below rounding to a
-    relative precision.
+    """Return the standard deviation of the noise in a function's values near zero, never below
+    rounding to a relative precision.
 
     Differences of an order at which nothing is left of a smooth function have the variance of the
     noise times a binomial coefficient.
@@ -92,44 +135,90 @@ def noise_of(function: Line, precision: float) -> float:
     ----------
     Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 2011.
     """
-    values = [function(index * SPACING) for index in range(SAMPLES)]
+    values = [function(index * SPACING * precision) for index in range(SAMPLES)]
     level = np.mean(np.diff(values, ORDER) ** 2) / math.comb(2 * ORDER, ORDER)
-    return max(precision * abs(values[0]), float(level**0.5))
+    return float(np.fmax(precision * abs(values[0]), level**0.5))
 
 
-def directions(layer: Layer, part: Piece, number: int, largest: int) -> Array:
+# A class of torch's without types.
+class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Arithmetic whose operands are off by a rounding at random, other than of what is changed in
+    place or seen through another tensor: it shows what rounding does inside a solver, which is the
+    same for inputs close by.
+    """
+
+    def __torch_dispatch__(
+        self, function: Any, types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        schema = function._schema
+        if not any(each.alias_info for each in (*schema.arguments, *schema.returns)):
+            args = tree_map_only(Tensor, self.rounded, args)
+        return function(*args, **kwargs or {})
+
+    @staticmethod
+    def rounded(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        # Constants in single precision are exact, as a rule.
+        return tensor * (1 + torch.empty_like(tensor).uniform_(-MOVED, MOVED))
+
+
+def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
+    """Return how far rounding moves what a function computes, root mean square in each entry."""
+    with torch.random.fork_rng(devices=[]), Roughly():  # type: ignore[no-untyped-call]  # as above
+        torch.default_generator.manual_seed(0)
+        # What many entries tell together varies little.
+        moved = [function() - exact for _ in range(1 + ROUNDINGS // exact.size)]
+    spread: Array = SHARE * np.mean(np.square(moved), axis=0) ** 0.5
+    return spread
+
+
+def directions(layer: Layer, part: Piece, number: int) -> Array:
     """Return the directions in which a part is varied, one a row: all coordinates, or so many
-    random directions and a few coordinates, the one of the `largest` entry among them.
+    random directions and a few coordinates.
     """
     size = part.tensor.numel()
     if size <= ALL:
         return np.eye(size)
     random = generator(layer.seed, f"audit directions {part.index}")
-    single = [*random.choice(size, SOME - 1, replace=False), largest]
     rows = random.standard_normal((number + SOME, size))
-    rows[number:] = np.equal.outer(single, np.arange(size))
+    rows[number:] = np.equal.outer(random.choice(size, SOME, replace=False), np.arange(size))
     return rows
 
 
-def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> list[Slope]:
-    """Return the derivatives of a layer's loss along directions in a part."""
+def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> tuple[list[Slope], float]:
+    """Return the derivatives of a layer's loss along directions in a part, and the noise of the
+    loss.
+    """
     refused = list[Exception]()
+    theta = layer.theta.numpy(force=True)
+    entries = np.abs(theta[part.span])
 
     def value(row: Array, length: float) -> float:
-        moved = layer.theta.clone()
-        moved[part.span] += length * torch.as_tensor(row).to(moved)
+        moved = theta.copy()
+        moved[part.span] += length * row
         try:
-            return layer.value(moved)
+            return layer.value(torch.as_tensor(moved))
         except Exception as error:  # noqa: BLE001
             refused.append(error)
             return math.nan
 
-    noise = noise_of(partial(value, rows.sum(0) / len(rows) ** 0.5), precision)
-    found = [slope(partial(value, row), noise) for row in rows]
+    random = generator(layer.seed, f"noise {part.index}")
+    signs = random.choice([-1.0, 1.0], len(entries))
+    noise = noise_of(partial(value, signs * np.where(entries > 0, entries, 1.0)), precision)
+    loss = np.array(value(signs, 0.0))
+    noise = max(noise, float(rounding_of(lambda: np.array(value(signs, 0.0)), loss)))
+    # Of a coordinate its entry, or what the others are; that of random directions as well.
+    sizes = np.maximum(1.0, np.abs(rows @ theta[part.span]) / (rows**2).sum(1))
+    sizes = 2.0 ** np.floor(np.log2(sizes))
+    found = [
+        slope(partial(value, row), size, noise, precision)
+        for row, size in zip(rows, sizes, strict=True)
+    ]
     if refused and not any(math.isfinite(each.uncertainty) for each in found):
         raise InvalidArgument(
             f"the layer raises {type(refused[0]).__name__} where {part.name} is changed"
             f" ({first_line(refused[0])}): reparametrize it, such as with a softmax inside, or"
             " choose other inputs with wrt"
         )
-    return found
+    return found, noise

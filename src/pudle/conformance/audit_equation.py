@@ -2,6 +2,8 @@
 refined.
 """
 
+import contextlib
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +16,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
+from ..problems.linearized import MAX_DENSE
 from ..references.limits import Converging
 from ..streams import generator
-from .audit_differences import LADDER, Slope, slope
-from .audit_layer import Layer, doubled, varies
+from ..text import number
+from .audit_differences import BEYOND, EPS, FIRST, rounding_of, slope
+from .audit_layer import Array, Layer, doubled, varies
 from .explanations import ROUNDED, SAME, norm
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
@@ -32,10 +36,10 @@ BRANCH, NEARBY = 2.0, 0.5
 USUAL, SHIFT = (1e-3, 1e3), 1e-4
 #: A step that moves the layer's output by more than this share does not belong to it.
 FAR = 0.01
-#: Times an interval, or a difference its uncertainty, that a gap is beyond doubt.
-BEYOND = 10.0
-#: Rounding in float64.
-EPS = float(np.finfo(float).eps)
+#: Condition of a system that float64 hardly solves.
+POOR = 1e8
+#: Share of the input from which differences of refined solutions start.
+NEAR = 2.0**-10
 
 
 class Equation:
@@ -51,10 +55,8 @@ class Equation:
         The layer's solution.
     exact, at_codes : ndarray
         The gradients at the refined one and there, with the entries of all parts in one vector.
-    line : Slope
-        Differences of the refined solution along the direction `along`.
-    bound : float
-        Error of `exact`, relative to its norm: what is left of the refinement, and rounding.
+    bound : ndarray
+        How far `exact` may be off: what is left of the refinement, and rounding.
     moved : float
         How far the refinement moved the solution, relative to it.
     condition : float
@@ -152,6 +154,13 @@ class Equation:
                     f"the layer's output does not solve {self.name}, which moves it by {off:.1g} of"
                     f" its norm: is it {self.name}(z, *inputs), with the output as z?"
                 ) from refused
+            if codes.numel() <= MAX_DENSE:
+                system = self.problem.linearized(codes).matrix
+                if (condition := float(torch.linalg.cond(system))) > POOR:
+                    raise UnsupportedProblem(
+                        f"the system of {self.name} has the condition {number(condition)}: inputs"
+                        " in other units would tell"
+                    ) from refused
             raise
         self.moved = share(solution - codes, solution)
         if self.moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
@@ -160,38 +169,45 @@ class Equation:
                 " returns: another branch, or another equation"
             )
         self.condition = float(diagnostics["condition_number"])
-        rounding = max(EPS, EPS * self.unit / (self.size or 1.0))
-        left = max(rounding, float(diagnostics["largest_relative_residual"]))
-        self.bound = self.condition * (steps[-1] + left)
-        self.line = self.confirmed(solution, exact, along)
-        arrays = (each.numpy(force=True) for each in (exact, at_codes, along))
-        self.exact, self.at_codes, self.along = arrays
+
+        def again() -> Array:
+            newton, *_ = running.newton_step(solution, 0)
+            return running.gradient(solution + newton, 0)[0].numpy(force=True)
+
+        self.exact, self.at_codes = (each.numpy(force=True) for each in (exact, at_codes))
+        changed = again()
+        self.bound = np.abs(changed - self.exact) + BEYOND * rounding_of(again, changed)
+        self.confirm(solution, exact, along)
 
     @property
     def solved(self) -> bool:
         """True if the layer's solution is the refined one up to rounding."""
         return self.moved <= SAME * self.condition
 
-    def confirmed(self, solution: Tensor, exact: Tensor, along: Tensor) -> Slope:
-        """Return differences of the loss at refined solutions along a direction, if they say what
-        the exact gradient says.
+    def confirm(self, solution: Tensor, exact: Tensor, along: Tensor) -> None:
+        """Compare differences of the loss at refined solutions along a direction with the exact
+        gradient.
         """
 
+        @functools.cache
         def value(length: float) -> float:
             moving = self.running.at(self.layer.theta + length * along)
-            return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+            with contextlib.suppress(UnsupportedProblem):
+                return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+            return math.nan
 
-        line = slope(value, EPS * self.condition * abs(value(0.0)), LADDER[1:6])
+        reach = max(abs(value(0.0)), abs(value(FIRST * NEAR)) / (FIRST * NEAR))
+        noise = CONVERGED * self.condition * reach
+        line = slope(value, NEAR, noise, EPS)
         if line.kink:
             raise UnsupportedProblem("the solution has a kink here: audit other inputs")
         claimed, doubt = float(exact @ along), ROUNDED * float(exact.norm() * along.norm())
-        if not abs(claimed - line.value) <= BEYOND * line.uncertainty + doubt:
+        if abs(claimed - line.value) > BEYOND * line.uncertainty + doubt:
             raise UnsupportedProblem(
                 f"differences of the solution give {line.value:.6g} where the gradients of"
                 f" {self.name} give {claimed:.6g}: audit {self.name} itself, or inputs farther from"
                 " a kink"
             )
-        return line
 
 
 def share(change: Tensor, whole: Tensor) -> float:

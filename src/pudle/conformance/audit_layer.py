@@ -29,8 +29,9 @@ from .explanations import ROUNDED, distance
 T = TypeVar("T")
 #: Numbers, in float64.
 Array = NDArray[np.float64]
-#: Lines of code that a layer runs more often than this in one call are a loop.
-FEW_TIMES = 2
+#: Lines of code that run more often than this in one call are a loop, and functions that a layer
+#: calls more often than that.
+FEW_TIMES, MANY_TIMES = 2, 20
 #: Packages whose loops are none of a layer's.
 PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
 #: Steps and weights of a difference quotient of fourth order.
@@ -103,7 +104,10 @@ class Layer:
             return f"parameter {name}"
         own = ""
         with contextlib.suppress(ValueError, TypeError, IndexError):
-            named = [*inspect.signature(self.call).parameters.values()][name]
+            # A module's call and the apply of a function do not tell.
+            owner = getattr(self.call, "__self__", self.call)
+            parameters = inspect.signature(getattr(owner, "forward", self.call)).parameters.values()
+            named = [each for each in parameters if each.name != "ctx"][name]
             own = f" ({named.name})" * (named.kind is named.POSITIONAL_OR_KEYWORD)
         return f"input {name}{own}"
 
@@ -145,7 +149,7 @@ class Layer:
         for part in self.parts:
             moved = part.unit * theta[part.span].view_as(part.tensor)
             moved = (moved + moved.mT) / 2 if part.symmetric else moved
-            moved = torch.empty_like(part.tensor).copy_(moved)
+            moved = dense(torch.empty_like(part.tensor).copy_(moved))
             found.append(torch.view_as_complex(moved) if part.complex else moved)
         return found
 
@@ -249,27 +253,31 @@ class Layer:
             return replace(self, loss=lambda made: flat(made)[index]).gradient(theta)
 
         def column(along: Tensor) -> Tensor:
+            along = along * torch.where(theta == 0, 1.0, theta.abs())
             terms = (weight * flat(self.outputs(theta + h * along)) for h, weight in STENCIL)
-            return sum(terms, theta.new_zeros(()))
+            return sum(terms, theta.new_zeros(())) / along.sum()
 
         columns = torch.stack([column(each) for each in torch.eye(len(theta)).to(theta)], 1)
         return np.array([*map(row, range(len(columns)))]), columns.numpy(force=True)
 
     @cached_property
     def has_loop(self) -> bool:
-        """True if the forward pass runs a line of code, other than of torch, several times:
-        it may be a solver that stops early.
+        """True if the forward pass goes through a line of code, other than of torch, several times
+        in one call of its function, or calls a function many times: it may be a solver that stops
+        early.
         """
-        counts = Counter[tuple[str, int]]()
+        counts = Counter[tuple[object, int]]()
 
         def watch(frame: FrameType, event: str, argument: object) -> Any:
             name: str = frame.f_globals.get("__name__", "")
             if name.partition(".")[0] in PASSED_OVER:
                 # What jax runs is compiled.
-                counts[name, 0] += 2 * FEW_TIMES * (name == run_jax.__module__)
+                counts[name, 0] += MANY_TIMES**2 * (name == run_jax.__module__)
                 return None
             if event == "line":
-                counts[frame.f_code.co_filename, frame.f_lineno] += 1
+                counts[frame, frame.f_lineno] += MANY_TIMES
+            elif event == "call":
+                counts[frame.f_code, 0] += FEW_TIMES
             return watch
 
         before = sys.gettrace()
@@ -278,7 +286,23 @@ class Layer:
             self.outputs(self.theta)
         finally:
             sys.settrace(before)
-        return max(counts.values(), default=0) > FEW_TIMES
+        return max(counts.values(), default=0) > FEW_TIMES * MANY_TIMES
+
+
+class Dense(torch.autograd.Function):
+    """Nothing, with a gradient that may be sparse, such as an embedding's."""
+
+    @staticmethod
+    def forward(ctx: object, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient.to_dense()
+
+
+# A function of torch's without types.
+dense: Callable[[Tensor], Tensor] = Dense.apply
 
 
 def without_gradient(function: Callable[[Tensor], T], theta: Tensor) -> T:

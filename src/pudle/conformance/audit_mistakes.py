@@ -23,6 +23,8 @@ from .explanations import EXACT, MULTIPLE, ROUNDED, Mistakes, distance, likely, 
 TERMS = 60
 #: Shares of the system's norm between which a damping is looked for.
 DAMPINGS = (-7.0, 1.0)
+#: Factors of the Jacobian that are tried, and what such a mistake is called.
+SHARES, FACTOR = (-1.5, 1.5), "J in place of I - J"
 #: Single precision as a mistake.
 SINGLE = "float32 inside the backward pass"
 #: Mistakes that may be a solver's that stops early.
@@ -32,7 +34,9 @@ WEAK = (
     SINGLE,
     MULTIPLE,
     "is damped by",
+    FACTOR,
     "a part of the batch",
+    "another value",
     "a factor of its own",
     "not linear",
     "not zero",
@@ -101,7 +105,15 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
         what = "how an output depends on other entries of the input is missing"
         yield f"{what} (through a mean, a sum or a norm)", mine
     elif 0 < 3 * rank <= min(mine.shape):
-        yield f"a term is missing (a mean, a norm or a projection), of rank {rank}", mine
+        yield "a term is missing (a mean, a norm or a projection)", mine
+    values, places = np.unique(
+        np.round(expected[due] / np.abs(expected).max(), 9), return_inverse=True
+    )
+    if 2 * len(values) <= len(places):
+        means = np.bincount(places, mine[due]) / np.bincount(places)
+        exchanged = 0 * expected
+        exchanged[due] = means[places]
+        yield "another value of the forward pass (before an activation, not after)", exchanged
     yield from scaled(mine, expected, "output")
     for name, each in scaled(mine.T, expected.T, "entry of the input"):
         yield name, each.T
@@ -125,8 +137,7 @@ def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
 
 def of_equation(equation: Equation, mine: Array, elsewhere: Tensor) -> Mistakes:
     """Yield the gradients in all parts that mistakes with an equation lead to, at the solution as
-    returned; the layer may have kept what it returned `elsewhere`, or the Jacobian may be taken at
-    an input.
+    returned; the layer may have kept what it returned `elsewhere`.
     """
     layer, problem, codes = equation.layer, equation.problem, equation.codes
     direct, weights = direct_gradients(problem, codes)
@@ -148,14 +159,11 @@ def of_equation(equation: Equation, mine: Array, elsewhere: Tensor) -> Mistakes:
         yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
         yield "the path through the solution is missing", direct.numpy(force=True)
         yield "the path through the solution with the wrong sign", pulled(-adjoint)
-    given = zip((each.name for each in layer.parts), layer.at(layer.theta), strict=True)
-    for name, point in (("zero", 0 * codes), *given):
-        if point.numel() == codes.numel():
-            # The equation need not be defined there.
-            with contextlib.suppress(UnsupportedProblem, RuntimeError):
-                other, _ = problem.linearized(point.to(codes).reshape(codes.shape)).solve(weights)
-                what = f"the Jacobian of the equation is taken at {name}, not at the solution"
-                yield what, pulled(other)
+    # The equation need not be defined there.
+    with contextlib.suppress(UnsupportedProblem, RuntimeError):
+        other, _ = problem.linearized(0 * codes).solve(weights)
+        what = "the Jacobian of the equation is taken at zero, not at the solution"
+        yield what, pulled(other)
     graph = "the gradient of the solver is kept in the graph: run it under torch.no_grad()"
     yield f"the inverse is applied twice ({graph})", pulled(system.solve(adjoint)[0])
     # The loss is taken at the solution of this call.
@@ -187,10 +195,6 @@ def of_spectrum(
     def solved(matrix: Tensor) -> Array:
         return pulled(torch.linalg.lstsq(matrix, right_hand_side).solution)
 
-    def damped(exponent: float) -> Array:
-        return solved(matrix + values[0] * 10**exponent * eye)
-
-    yield "the system has I + J in place of I - J", solved(2 * eye - matrix)
     decomposed: tuple[Tensor, Tensor, Tensor] = torch.linalg.svd(matrix)
     left, values, right = decomposed
     for rank in range(1, len(values)):
@@ -199,11 +203,25 @@ def of_spectrum(
         along = (left.T @ weights.ravel())[:rank] / values[:rank]
         what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
         yield what, pulled(right[:rank].T @ along)
-    nearest: float = minimize_scalar(
-        lambda exponent: distance(damped(exponent), mine),
-        bounds=DAMPINGS,
-        method="bounded",
-        options={"xatol": 1e-10, "maxiter": 80},
-    ).x
-    damping = float(values[0]) * 10**nearest
-    yield f"the system is damped by {damping:.3g} times the identity", damped(nearest)
+    size = float(values[0])
+
+    def damped(exponent: float) -> Tensor:
+        return matrix + size * 10**exponent * eye
+
+    def shared(share: float) -> Tensor:
+        return eye - share * (eye - matrix)
+
+    def nearest(system: Callable[[float], Tensor], bounds: tuple[float, float]) -> float:
+        found: float = minimize_scalar(
+            lambda number: distance(solved(system(number)), mine),
+            bounds=bounds,
+            method="bounded",
+            options={"xatol": 1e-10, "maxiter": 80},
+        ).x
+        return found
+
+    exponent, share = nearest(damped, DAMPINGS), nearest(shared, SHARES)
+    damping = f"the system is damped by {size * 10**exponent:.3g} times the identity"
+    yield damping, solved(damped(exponent))
+    sign = "+" if share < 0 else "-"
+    yield f"the system has I {sign} {abs(share):.3g} {FACTOR}", solved(shared(share))

@@ -5,6 +5,7 @@ mistake explains it.
 import contextlib
 import copy
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..streams import generator
-from ..text import count, number
-from .audit_differences import ALL, LADDER, SOME, Slope, directions, slope, slopes
-from .audit_equation import BEYOND, EPS, Equation
+from ..text import number
+from .audit_differences import ALL, BEYOND, EPS, RESOLVED, SOME, directions, slope, slopes
+from .audit_equation import Equation
 from .audit_layer import Array, Layer, Piece, only_single, reals
 from .audit_mistakes import (
     SERIES,
@@ -35,9 +37,6 @@ from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, dista
 VERDICTS = ("wrong", "undecided", "inexact", "right")
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MOST = 256
-#: A share of a gradient: differences that tell no more decide nothing, and two calls that differ by
-#: more are not one function.
-RESOLVED = 1e-3
 #: A backward solve to the usual tolerance loses it times the condition number, and at most this
 #: share of a gradient.
 AT_MOST = 0.05
@@ -48,6 +47,8 @@ NO_SECOND = (
     "no second derivative: differentiated again, the gradient loses a part without an error; write"
     " the backward pass in what torch differentiates, or mark it with once_differentiable"
 )
+#: Entries that are named one by one.
+FEW = 5
 #: Calls in which a random layer returns the same value at most by rare chance.
 CALLS = 20
 #: How far away the layer is called to see whether it remembers a call.
@@ -94,34 +95,31 @@ class Truth:
         What errors are relative to.
     what : str
         What it is called.
-    line : Slope
-        Differences along one direction.
-    claimed : float
-        The derivative along it as the layer says.
+    known : float
+        How far it is off at most itself, relative to the size.
     rows : ndarray or None
         The directions.
-    hidden : str
-        What hides it; empty if it can be told.
+    hidden, poor : str
+        That not all that counts was seen, empty if it was, and why no more is known.
     interval : float
         How much the error of the layer's solution changes.
     explained : float
         Error up to which a solver that stops early may be to blame.
-    early, remedy : str
-        How far the layer's solution is off, and what would decide.
+    early : str
+        How far the layer's solution is off.
     """
 
     expected: Array
     doubt: Array | float
     size: float
     what: str
-    line: Slope
-    claimed: float
+    known: float
     rows: Array | None = None
     hidden: str = ""
+    poor: str = ""
     interval: float = 0.0
     explained: float = 0.0
     early: str = ""
-    remedy: str = ""
 
     def seen(self, gradient: Array) -> Array:
         """Return what is compared of a gradient."""
@@ -168,6 +166,11 @@ class Judge:
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [self.judged(part, calls[0]) for part in layer.parts]
+        # Such as with a clock, not from what an earlier call has left.
+        same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
+        if not same and 2 * self.values > CALLS:
+            text = f"cannot be told: {CALLS} calls with the same inputs return different outputs"
+            return [each._replace(verdict="undecided", text=text, mistakes=()) for each in found]
         apart = [layer.apart(each, calls[0]) for each in calls]
         if layer.apart(calls[2], calls[1]) > RESOLVED:
             return self.unsteady(found, calls)
@@ -183,6 +186,11 @@ class Judge:
             return [each._replace(mistakes=(NO_SECOND,)) for each in found]
         return found
 
+    def told(self, condition: float) -> str:
+        """Return what hides a truth where the values have so many times the noise of rounding."""
+        remedy = "step=, residual= or inputs in other units" if self.precise else "float64"
+        return f"noise, with inputs of the condition {number(condition)}: {remedy} would tell"
+
     def judged(self, part: Piece, gradient: Array) -> Part:
         """Return the verdict on the gradient in one part."""
         return Question(self, part, gradient).verdict()
@@ -190,8 +198,7 @@ class Judge:
     def unsteady(self, found: list[Part], calls: list[Array]) -> list[Part]:
         """Return the verdicts where two calls differ."""
         layer = self.layer
-        values = {layer.value(layer.theta) for _ in range(CALLS)}
-        verdict = "wrong" if len(values) == 1 else "undecided"
+        verdict = "wrong" if self.values == 1 else "undecided"
         again = layer.apart(calls[2], calls[1])
         named = f"not deterministic: two calls differ by {number(again)} of the gradient"
         if layer.apart(calls[2] - calls[1], calls[1] - calls[0]) < ROUNDED:
@@ -200,6 +207,11 @@ class Judge:
             each if each.verdict == "right" else each._replace(verdict=verdict, mistakes=(named,))
             for each in found
         ]
+
+    @cached_property
+    def values(self) -> int:
+        """How many different values as many calls with the same inputs return."""
+        return len({self.layer.value(self.layer.theta) for _ in range(CALLS)})
 
     def loses_a_part(self) -> bool:
         """Return whether the gradient can be differentiated again, but not to what it changes by
@@ -211,18 +223,22 @@ class Judge:
             return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
 
         with contextlib.suppress(Exception):
-            line = slope(first, EPS * abs(first(0.0)), LADDER[3:6])
+            line = slope(first, 1.0, EPS * abs(first(0.0)), EPS)
             second = layer.second_derivative(along)
             doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
-            return abs(second - line.value) > doubt and not line.kink
+            return line.resolved and abs(second - line.value) > doubt
         # It says so itself.
         return False
 
-    @cached_property
-    def outputs(self) -> list[Array]:
-        """What the layer returns."""
+    def returned(self) -> list[Array]:
+        """Return what the layer returns."""
         made = reals(self.layer.outputs(self.layer.theta))
         return [each.double().numpy(force=True) for each in made]
+
+    @cached_property
+    def outputs(self) -> list[Array]:
+        """What the layer returns first."""
+        return self.returned()
 
     @cached_property
     def precise(self) -> bool:
@@ -288,10 +304,11 @@ class Question:
         if not mine.size:
             return Part(name, "undecided", np.nan, "has no entries")
         try:
-            return self.ruled("undecided", self.truth.hidden) if self.truth.hidden else None
+            unseen = not self.truth.expected.size
         except UnsupportedProblem as refused:
             why = first_line(refused).partition("; use")[0]
             return Part(name, "undecided", np.nan, f"has no truth: {why}")
+        return Part(name, "undecided", np.nan, self.truth.hidden) if unseen else None
 
     def compared(self) -> Part | None:
         """The gradient is the truth, or what the layer computes in its place, or one of single
@@ -299,8 +316,10 @@ class Question:
         """
         truth, mine, error, off = self.truth, self.mine, self.error, self.off
         if truth.agrees(mine):
-            if error > BEYOND * RESOLVED:
-                return self.ruled("undecided", off, "so no more can be told")
+            if truth.hidden:
+                return self.ruled("undecided", truth.hidden)
+            if error + truth.known > RESOLVED:
+                return self.ruled("undecided", off, f"no more can be told from {truth.poor}")
             return self.ruled("right", f"agrees to {number(error)} with {truth.what}")
         for computed in self.computed():
             if computed.agrees(mine):
@@ -335,8 +354,19 @@ class Question:
         if error <= BEYOND * truth.interval:
             return self.ruled("inexact", off, truth.early, mistakes=series)
         if error <= truth.explained:
-            return self.ruled("undecided", off, truth.remedy, mistakes=series)
+            return self.ruled("undecided", off, self.solvers_part(), mistakes=series)
         return self.ruled("wrong", off, mistakes=mistakes)
+
+    def solvers_part(self) -> str:
+        """Return what would have to hold for the gradient to be right, and what would tell."""
+        option = option_of(self.judge.layer.call)
+        tighten = f"tighten={option!r}" if option else "tighten="
+        if self.judge.equation:
+            return f"right only if its backward solve stops early: {tighten} would tell"
+        return (
+            f"right only if a solver in its loop ends some {number(self.error)} of the solution's"
+            f" norm away from it: {tighten}, step= or residual= would tell"
+        )
 
     # --- the claim, and the truths that it is compared with
 
@@ -348,7 +378,7 @@ class Question:
     @cached_property
     def error(self) -> float:
         """Its distance from the truth."""
-        return np.nan if self.truth.hidden else self.truth.error(self.mine)
+        return self.truth.error(self.mine)
 
     @property
     def off(self) -> str:
@@ -372,40 +402,37 @@ class Question:
 
     def by_differences(self) -> Truth:
         """Return what differences of the layer tell."""
-        judge, part, mine = self.judge, self.part, self.mine
-        rows = directions(judge.layer, part, judge.directions, int(np.abs(mine).argmax()))
-        precision = torch.finfo(torch.float64 if judge.precise else torch.float32).eps
-        lines, claimed = slopes(judge.layer, part, rows, precision), rows @ mine
+        judge, part, layer = self.judge, self.part, self.judge.layer
+        rows = directions(layer, part, judge.directions)
+        precision = EPS if judge.precise else float(torch.finfo(torch.float32).eps)
+        lines, noise = slopes(layer, part, rows, precision)
+        loss = abs(layer.value(layer.theta))
         values = np.array([each.value for each in lines])
         doubt = np.array([each.uncertainty for each in lines])
         # An input that hardly counts is known as well as the loss.
-        least = EXACT * abs(judge.layer.value(judge.layer.theta))
-        size = max(norm(values), norm(claimed), least)
-        usable = doubt <= RESOLVED * size + lines[0].noise
-        left = count((~usable).sum(), "direction")
-        seen = f", {left} left out for kinks or noise" * (not usable.all())
-        if len(mine) > ALL:
-            seen += f" ({judge.directions} random directions, {SOME} of {len(mine)} coordinates)"
-        seen += " (symmetric changes alone)" * part.symmetric
-        hidden = ""
-        if 2 * usable.sum() < len(rows):
-            why, remedy = "noise", "a tighter solver" if judge.precise else "float64"
-            if any(each.kink for each in lines):
-                why, remedy = "kinks", "an audit at other inputs"
-            hidden = f"cannot be told from {why}{seen}: {remedy} would tell"
-        known = number(norm(doubt[usable]) / (size or 1.0))
+        size = max(norm(values[doubt < np.abs(values)]), EXACT * loss)
+        seen = [each.resolved for each in lines] & (doubt <= RESOLVED * size)
+        left, many = np.flatnonzero(~seen), len(self.mine) > ALL
+        text = " (symmetric changes alone)" * part.symmetric
+        if many:
+            text += f" ({judge.directions} random directions, {SOME} of {len(rows.T)} coordinates"
+            text += f", {len(left)} of them left out for kinks or noise)" if left.size else ")"
+        poor = judge.told(noise / (precision * (loss or 1.0)))
+        if any(lines[each].kink for each in left):
+            poor = "a kink: an audit at other inputs would tell"
+        where = "" if many else f" in {places(left, part.tensor.shape)}"
+        known = norm(doubt[seen]) / (size or 1.0)
         return Truth(
-            values[usable],
-            BEYOND * doubt[usable] + judge.rounding * size,
+            values[seen],
+            # What a backward pass loses, it loses of the largest entries.
+            BEYOND * doubt[seen] + judge.rounding * norm(np.fmax(np.abs(values), doubt)),
             size,
-            f"differences of the computed function, known to {known}{seen}",
-            lines[0],
-            claimed[0],
-            rows[usable],
-            hidden,
-            explained=np.inf if judge.layer.has_loop else 0.0,
-            remedy="a solver in its loop may stop early, and then has other differences than its"
-            " solution: give step=, residual= or tighten=",
+            f"differences of what it computes, exact to {number(known)}{text}",
+            known,
+            rows[seen],
+            f"cannot be told{where} from {poor}" * (len(left) > many * len(rows) / 2),
+            poor,
+            explained=np.inf if layer.has_loop else 0.0,
         )
 
     def by_theorem(self, equation: Equation) -> Truth:
@@ -414,23 +441,22 @@ class Question:
         # An input that hardly counts is known as well as all of the gradient.
         size = max(norm(expected), ROUNDED * norm(equation.exact)) or 1.0
         moved, condition = equation.moved, equation.condition
+        known = max(2 * BEYOND * EPS, norm(equation.bound[self.part.span]) / size)
         interval = max(moved, distance(returned, expected, size))
         explained = BEYOND * max(interval, condition * moved)
         if equation.solved:
             explained = min(AT_MOST, RESOLVED * condition)
-        poor = " only, of an ill-conditioned system" * (equation.bound > RESOLVED)
-        factor = number(distance(self.mine, expected, size) / (moved or np.nan))
         return Truth(
             expected,
-            (BEYOND * equation.bound + self.judge.rounding) * size,
+            (BEYOND * known + self.judge.rounding) * size,
             size,
-            f"the implicit gradient, known to {number(equation.bound)}{poor}",
-            equation.line,
-            float(self.gradient @ equation.along),
+            f"the implicit gradient, exact to {number(known)}",
+            known,
+            poor=f"a system with the condition {number(condition)}: inputs in other units would"
+            " tell",
             interval=interval,
             explained=explained,
-            early=f"the layer's solution is off by {number(moved)} (factor {factor})",
-            remedy="a backward solve that stops early may lose that much: give tighten=",
+            early=f"the layer's solution is off by {number(moved)}",
         )
 
     # --- the mistakes
@@ -477,6 +503,12 @@ class Question:
         """Yield what common mistakes make of the Jacobian in the part."""
         layer = self.judge.layer
         yield from of_jacobian(mine, expected)
+        samples = (*self.part.tensor.shape, 1)[0]
+        if samples > 1 and len(mine) % samples == 0:
+            # The derivative of each sample's outputs in its own inputs.
+            blocks = expected.reshape(samples, len(mine) // samples, samples, -1)
+            mean = np.einsum("iaib->ab", blocks) / samples
+            yield "the derivative is averaged over the batch", np.kron(np.eye(samples), mean)
         for other in layer.parts:
             exchanged = self.part.unit / other.unit * layer.jacobians[1][:, other.span]
             yield f"exchanged with the gradient in {other.name}", exchanged
@@ -485,6 +517,23 @@ class Question:
             what = "row of the equation's derivative in the input"
             for name, each in scaled(system @ mine, system @ expected, what):
                 yield name, np.linalg.solve(system, each)
+
+
+def places(entries: NDArray[np.int_], shape: tuple[int, ...]) -> str:
+    """Return where entries of a tensor stand, the first few of many."""
+    found = [str([*map(int, np.unravel_index(each, shape))]) for each in entries[:FEW]]
+    more = len(entries) - len(found)
+    return ", ".join(found) + f" and {more} more entries" * (more > 0)
+
+
+def option_of(layer: Callable[..., object]) -> str:
+    """Return the attribute or the keyword of a layer that most likely makes its solver tighter."""
+    options = dict(getattr(layer, "__dict__", {}))
+    with contextlib.suppress(TypeError, ValueError):
+        parameters = inspect.signature(layer).parameters
+        options |= {name: each.default for name, each in parameters.items()}
+    named = [name for name, each in options.items() if type(each) in (int, float)]
+    return next(filter(re.compile("tol|eps|iter|steps|depth").search, named), "")
 
 
 def tightened(

@@ -6,28 +6,26 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.progress import TimeRemainingColumn
 
 from .. import names
-from ..errors import InvalidArgument, MissingDependency, PudleError, UnreadableResult
+from ..errors import InvalidArgument, PudleError, UnreadableResult
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback
 from ..measuring.results.experiment import CarriedExperiment
 from ..measuring.run import write_apart
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
 from ..text import count
 from ..validation import type_hints
-from .denoising import DenoisingBaseline, DenoisingExperiment
+from .denoising import DenoisingExperiment
 from .options import summaries
 from .processes import launched, number_launched
 from .training import LearningExperiment
 
-Carried = tuple[CarriedExperiment, ExperimentResult]
+E = TypeVar("E", bound=Experiment)
 
 experiment_option = click.option(
     "--experiment", help="Start from a named experiment; other options replace its values."
@@ -69,14 +67,15 @@ def _options(cls: type[Experiment], *, defaults: bool = True) -> list[click.Para
     return found
 
 
-def _named(kind: type | UnionType, name: str, noun: str) -> tuple[str, Any]:
+def _named(kind: type[E], name: str, noun: str) -> tuple[str, E]:
     """Return the study and the experiment of that kind and name."""
     for study, experiments in names.entries("experiments").items():
         if isinstance(found := experiments.get(name), kind):
             return study, found
     raise InvalidArgument(
         f"unknown {noun} experiment {name!r}{names.nearest(name, names.list_experiments())}:"
-        " `pudle list experiments` lists all of them"
+        " `pudle list experiments` lists all with their kinds, and `pudle run --experiment NAME`"
+        " carries out any"
     )
 
 
@@ -100,15 +99,14 @@ def _carry_out(title: str, run: Callable[[ProgressCallback], ExperimentResult]) 
     return result
 
 
-def _finish(carried_out: list[Carried], out: Path, device: str) -> None:
-    """Write the results, and raise PudleError for a training that diverged."""
-    write_apart(out, carried_out, device)
-    for _, result in carried_out:
-        if result.status != "ok":
-            raise PudleError(
-                f"{result.reason}; the history up to there is in {out}, and --resume leads no"
-                " further: start in another folder"
-            )
+def _finish(carried: CarriedExperiment, result: ExperimentResult, out: Path, device: str) -> None:
+    """Write the result, and raise PudleError for a training that diverged."""
+    write_apart(out, [(carried, result)], device)
+    if result.status != "ok":
+        raise PudleError(
+            f"{result.reason}; the history up to there is in {out}, and --resume leads no further:"
+            " start in another folder"
+        )
 
 
 @click.command("learn", params=_options(LearningExperiment))
@@ -169,7 +167,7 @@ def learn_command(
         took = f"{count(ended['steps'], 'step')} in {ended['seconds']:.1f} s"
         echo(f"{title}: {took}{shown}; results in {out}")
         carried = CarriedExperiment(experiment or title, study, chosen)
-        _finish([(carried, result)], out, own_device)
+        _finish(carried, result, out, own_device)
 
 
 @click.command("denoise", params=_options(DenoisingExperiment))
@@ -177,34 +175,23 @@ def learn_command(
 @resume_option
 @out_option
 @device_option
-@click.option(
-    "--baseline",
-    "baselines",
-    multiple=True,
-    metavar="METHOD",
-    help="Another package's method: BM3D, non-local means, wavelet or total variation; repeatable.",
-)
 def denoise_command(
-    experiment: str | None,
-    baselines: list[str],
-    out: Path,
-    resume: bool,
-    device: str,
-    **options: Any,
+    experiment: str | None, out: Path, resume: bool, device: str, **options: Any
 ) -> None:
     """Learn filters from noisy images and denoise others with them.
 
     Without --experiment the options change those of the experiment `denoising-backprop`, but for
     its algorithm: `fista`, whose step follows from the filters, runs on every image. Without
     folders the two photographs that ship inside scikit-learn are used, one to learn from and one to
-    test on. Every method gets the same noisy images. The folder receives the history (history.csv,
-    with the PSNR on images held out of the training images), the filters (dictionary.npy), the
+    test on. Other packages' methods on the same noisy images are experiments of `pudle run`, such
+    as `denoising-bm3d`. The folder receives the history (history.csv, with the PSNR on images held
+    out of the training images), the filters (dictionary.npy), the
     options and results, which `pudle report` shows with the filters and a test image, and a
     checkpoint. Each row of the history costs one validation.
 
     \b
     Examples:
-      pudle denoise --experiment denoising-small-backprop --baseline wavelet --out one
+      pudle denoise --experiment denoising-small-backprop --out one
       pudle denoise --training-images BSD432 --test-images BSD68 --estimator alternating --out two
       pudle denoise --training-images SMALL --dataset 'noisy_crops(size=64)' --out three
     """
@@ -214,45 +201,23 @@ def denoise_command(
         raise InvalidArgument(
             "denoise learns in one process: start it without torchrun, or learn with `pudle learn`"
         )
-    study, chosen = _denoising(experiment, options)
-    others = [
-        DenoisingBaseline(chosen.test_images, chosen.sigma, baseline=name) for name in baselines
-    ]
+    study, chosen = _named(DenoisingExperiment, experiment or "denoising-backprop", "denoising")
+    # The experiment's step is short enough for photographs; filters of smoother images grow so much
+    # alike that it has to follow from them.
+    own = {} if experiment else {"algorithm": "fista"}
+    training = own | _given(options, LearningExperiment)
+    given = _given(options, DenoisingExperiment)
+    chosen = replace(chosen, training=replace(chosen.training, **training), **given)
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
     check_device(device)
     result = _carry_out(
         chosen.method, lambda progress: chosen.run(out, device, progress, resume=resume)
     )
-    carried_out = [(CarriedExperiment(experiment or chosen.method, study, chosen), result)]
-    for other in others:
-        try:
-            result = _carry_out(other.baseline, partial(other.run, out, device))
-        except MissingDependency as error:
-            echo(f"pudle: {other.baseline} is left out: {error}", err=True)
-        else:
-            carried_out.append((CarriedExperiment(other.baseline, study, other), result))
-    for _, result in carried_out:
-        known = (
-            f"{name} {value:.4g}"
-            for name, value in result.summary.items()
-            if isinstance(value, float) and not math.isnan(value)
-        )
-        echo(f"{result.summary['method']}: {', '.join(known)}")
-    _finish(carried_out, out, device)
-
-
-def _denoising(name: str | None, options: Mapping[str, Any]) -> tuple[str, DenoisingExperiment]:
-    """Return a study and the experiment of that name with options in place of its own."""
-    kinds = DenoisingExperiment | DenoisingBaseline
-    study, chosen = _named(kinds, name or "denoising-backprop", "denoising")
-    if isinstance(chosen, DenoisingBaseline):
-        raise InvalidArgument(
-            f"experiment {name!r} learns nothing: give --baseline {chosen.baseline!r}"
-        )
-    # The experiment's step is short enough for photographs; filters of smoother images grow so much
-    # alike that it has to follow from them.
-    training = {} if name else {"algorithm": "fista"}
-    training |= _given(options, LearningExperiment)
-    given = _given(options, DenoisingExperiment)
-    return study, replace(chosen, training=replace(chosen.training, **training), **given)
+    known = (
+        f"{name} {value:.4g}"
+        for name, value in result.summary.items()
+        if isinstance(value, float) and not math.isnan(value)
+    )
+    echo(f"{chosen.method}: {', '.join(known)}")
+    _finish(CarriedExperiment(experiment or chosen.method, study, chosen), result, out, device)

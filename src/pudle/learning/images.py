@@ -156,21 +156,16 @@ def signed(image: Array) -> Pixels:
 
 
 def mosaic(filters: Array) -> Pixels:
-    """Return filters (p, k, k) side by side as uint8, from smooth to rough and 256 at most.
+    """Return filters (p, k, k) side by side as uint8, 256 at most.
 
-    Each is scaled to its own greatest magnitude; zero is gray in all of them. Roughness is the
-    energy of the differences between neighbors over the energy of a filter.
+    Each is scaled to its own greatest magnitude; zero is gray in all of them.
     """
-    filters = np.nan_to_num(filters)
-    energy = (filters**2).sum((1, 2))
-    differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))
-    roughness = np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
-    order = np.argsort(roughness, kind="stable")[:256]
-    columns = math.ceil(math.sqrt(len(order)))
+    shown = [*map(signed, filters[:256])]
+    columns = math.ceil(math.sqrt(len(shown)))
     sheet: Pixels = SKIMAGE.util.montage(
-        [*map(signed, filters[order])],
+        shown,
         fill=255,
-        grid_shape=(math.ceil(len(order) / columns), columns),
+        grid_shape=(math.ceil(len(shown) / columns), columns),
         padding_width=1,
     )
     # Without the padding around the whole sheet.

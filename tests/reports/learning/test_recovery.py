@@ -62,6 +62,8 @@ def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(t
     packages = [baseline("sk", "scikit-learn"), baseline("slow", "spams", rate=0.01)]
     close = answer(tmp_path / "b", *seeds(backprop=0.05, alternating=0.045), *packages)
     assert "their seeds overlap" in close and "scikit-learn comes nearest" in close
+    equal = [training(name, name, rate=0.05) for name in ("backprop", "alternating")]
+    assert "as good as equal" in answer(tmp_path / "d", *equal)
     assert "no gradient recovers anything" in answer(tmp_path / "c", training("one", rate=-0.01))
 
 
