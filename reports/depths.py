@@ -48,7 +48,8 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
 
     def csv() -> str:
         rows = [
-            {"case": name, "estimator": estimator, "depth": depth, **spread._asdict()}
+            {"case": name, "estimator": estimator, "depth": depth}
+            | dict(zip(("median", "least", "greatest"), spread, strict=True))
             for name, found in spreads.items()
             for estimator, row in found.items()
             for depth, spread in row.items()
