@@ -186,9 +186,11 @@ def directions(layer: Layer, part: Piece, number: int) -> Array:
     return rows
 
 
-def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> tuple[list[Slope], float]:
+def slopes(
+    layer: Layer, part: Piece, rows: Array, precision: float, share: float = 1.0
+) -> tuple[list[Slope], float]:
     """Return the derivatives of a layer's loss along directions in a part, and the noise of the
-    loss.
+    loss; all steps are a share of the usual ones.
     """
     refused = list[Exception]()
     theta = layer.theta.numpy(force=True)
@@ -210,7 +212,7 @@ def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> tuple[li
     noise = max(noise, float(rounding_of(lambda: np.array(value(signs, 0.0)), loss)))
     # Of a coordinate its entry, or what the others are; that of random directions as well.
     sizes = np.maximum(1.0, np.abs(rows @ theta[part.span]) / (rows**2).sum(1))
-    sizes = 2.0 ** np.floor(np.log2(sizes))
+    sizes = share * 2.0 ** np.floor(np.log2(sizes))
     found = [
         slope(partial(value, row), size, noise, precision)
         for row, size in zip(rows, sizes, strict=True)
