@@ -155,7 +155,6 @@ def of_equation(equation: Equation, mine: Array, elsewhere: Tensor) -> Mistakes:
     if direct.any():
         yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
         yield "the path through the solution is missing", direct.numpy(force=True)
-        yield "the path through the solution with the wrong sign", pulled(-adjoint)
     # The equation need not be defined there.
     with contextlib.suppress(UnsupportedProblem, RuntimeError):
         other, _ = problem.linearized(0 * codes).solve(weights)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..streams import generator
 from ..text import number
-from .audit_differences import ALL, BEYOND, EPS, RESOLVED, SOME, directions, slope, slopes
+from .audit_differences import ALL, BEYOND, EPS, RESOLVED, directions, slope, slopes
 from .audit_equation import Equation
 from .audit_layer import Array, Layer, Piece, only_single, reals
 from .audit_mistakes import (
@@ -415,7 +415,7 @@ class Question:
             yield replace(self.truth, expected=at_codes, what="that at the returned solution")
             if not equation.solved:
                 differences = self.by_differences()
-                if not differences.agrees(self.truth.expected):
+                if not (differences.hidden or differences.agrees(self.truth.expected)):
                     yield differences
 
     def by_differences(self) -> Truth:
@@ -433,13 +433,12 @@ class Question:
         left, many = np.flatnonzero(~seen), len(self.mine) > ALL
         text = " (symmetric changes alone)" * part.symmetric
         if many:
-            text += f" ({judge.directions} random directions, {SOME} of {len(rows.T)} coordinates"
-            text += f", {len(left)} of them left out for kinks or noise)" if left.size else ")"
+            text += f" in {len(rows)} directions, {len(left)} of them left out for kinks or noise"
         poor = judge.told(noise / (precision * (loss or 1.0)))
         if any(lines[each].kink for each in left):
             poor = "a kink: an audit at other inputs would tell"
         where = [[*map(int, np.unravel_index(each, part.tensor.shape))] for each in left[:FEW]]
-        places = "" if many else f" in {', '.join(map(str, where))}{', ...' * (len(left) > FEW)}"
+        places = "" if many else f" in {', '.join(map(str, where))}{' ...' * (len(left) > FEW)}"
         known = norm(doubt[seen]) / (size or 1.0)
         return Truth(
             values[seen],
@@ -471,8 +470,7 @@ class Question:
             size,
             f"the implicit gradient, exact to {number(known)}",
             known,
-            poor=f"a system with the condition {number(condition)}: inputs in other units would"
-            " tell",
+            poor=self.judge.told(condition),
             interval=interval,
             explained=explained,
             early=f"the layer's solution is off by {number(moved)}",
