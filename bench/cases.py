@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pudle import names
+from pudle.answers import ERRORS
 from pudle.learning.studies import denoising, interpretation, optimizers, recovery
 from pudle.measuring.case import Case
 from pudle.measuring.selection import Selection
@@ -226,6 +227,7 @@ def _experiments(*patterns: str) -> Texts:
 
 QUICK = Selection(
     profile="quick",
+    timed_errors=ERRORS,
     cases=_cases(QUICK_DEPTHS, 3, 200, CORE) + _cases(STEPS, 3, 200, CORE, solver=SOLVER),
     limited=NOT_SOLVED,
     estimators=NAMED_ESTIMATORS,
@@ -246,6 +248,7 @@ def _all_cases(samples: int) -> tuple[Case, ...]:
 
 DEFAULT = Selection(
     profile="default",
+    timed_errors=ERRORS,
     cases=_all_cases(500),
     limited=LIMITED,
     estimators=ESTIMATORS,

@@ -26,7 +26,7 @@ class ProblemAnswer(NamedTuple):
     #: The best one among the algorithms that can be differentiated.
     unrolled: Answer
     #: What the table of answers says, by its `COLUMNS`: ``use`` is the estimator with its
-    #: algorithm, and * follows what is extrapolated.
+    #: algorithm, and * follows what is estimated.
     cells: dict[str, Cell]
 
 

@@ -285,6 +285,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     rows += [
         _cost(records[case, estimator], metric, depth, cost, unmeasured)
         for (metric, case, estimator, depth), cost in stored.costs.items()
+        if depth in stored.timed_depths
     ]
     return Results(
         profile=profile,

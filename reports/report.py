@@ -44,8 +44,9 @@ READING = (
         " over the seeds."
     ),
     (
-        "Time to it: between timed depths, time is taken as linear; * marks an extrapolation,"
-        f" which goes up to {EXTRAPOLATION:g} times the deepest timed depth. Brackets hold the"
+        "Time to it: each estimator is timed at the depths of answers as well. * marks a time that"
+        " is estimated, linearly, from those at other depths, up to"
+        f" {EXTRAPOLATION:g} times the deepest, and takes part in no test. Brackets hold the"
         " quartiles over rounds, in each of which all estimators and algorithms of a problem are"
         " timed; brackets of a ratio hold its 95% interval. Two times are distinguishable by"
         " Student's t test on the logarithms of their ratios over the rounds, whose most extreme"

@@ -55,9 +55,9 @@ def estimate_or_skip(name, problem, algorithm, depth):
         pytest.skip(str(refused))
 
 
-def on(specimen, spec, depth, **changes):
+def on(specimen, spec, depth):
     """Make the estimator of a spec and estimate on a specimen of the checks."""
-    return Subject(pudle.make_estimator(spec), specimen).estimate(depth, **changes)
+    return Subject(pudle.make_estimator(spec), specimen).estimate(depth)
 
 
 def at_minimizer(problem):

@@ -14,7 +14,6 @@ OPTIMIZERS = (
     "sgd",
     "momentum",
     "adam(learning_rate=0.01)",
-    "adamw(learning_rate=0.01)",
     "lbfgs",
 )
 

@@ -16,7 +16,7 @@ import pudle
 from pudle import problems
 from pudle.algorithms import State
 from pudle.algorithms.thresholding import Hard
-from pudle.conformance.brought import Squeeze
+from pudle.conformance.brought import Bounded, Squeeze
 from pudle.conformance.truth import array
 
 #: Step into the complex plane.
@@ -61,12 +61,17 @@ class ClosedForm:
     @cached_property
     def kind(self):
         """The class of the problem, or the one that it is derived from."""
-        return getattr(self.problem, "kind", type(self.problem))
+        return type(self.problem).__bases__[1] if self.derived else type(self.problem)
+
+    @property
+    def derived(self):
+        """Whether the problem is of a class of the checks, with bounded codes and another loss."""
+        return isinstance(self.problem, Bounded)
 
     @cached_property
     def bound(self):
         """The largest magnitude of a code entry, for each sample."""
-        return flat(self.problem.bound) if hasattr(self.problem, "bound") else np.inf
+        return flat(self.problem.bound) if self.derived else np.inf
 
     @cached_property
     def theta(self):
@@ -307,7 +312,7 @@ class Steps(ClosedForm):
 def form_of(specimen):
     """Return the problem and the algorithm of a specimen in numpy."""
     kind = Steps if isinstance(specimen.original, pudle.FixedPoint) else ClosedForm
-    return kind(specimen.make(), specimen.make_algorithm())
+    return kind(specimen.truth.problem, specimen.truth.algorithm)
 
 
 def half_squares(residual):

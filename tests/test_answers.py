@@ -157,9 +157,17 @@ def test_the_fastest_is_told_by_a_test_over_rounds(change, ties):
     chosen = answer(every, Requirement(1e-3))
     assert (chosen.estimator, chosen.ties) == ("faster", ties)
     assert ("not distinguishable" in chosen.reason) == bool(ties)
-    # At other depths the same rounds tell.
-    ratio = every[1].rounds.ratio(100, every[1].rounds, 50)
-    assert ratio.value == pytest.approx(2, rel=0.02) and ratio.p_value < 1e-6
+    # At depths of their own the same rounds tell; where one is estimated, nothing does.
+    ratio = every[1].rounds.ratio(100, every[1].rounds, 1)
+    assert ratio.value == pytest.approx(100, rel=0.02) and ratio.p_value < 1e-6
+    guess = dataclasses.replace(every[0], rounds=Rounds({}), seconds=Line({50: 55.5, 150: 167.0}))
+    ratio = guess.rounds.ratio(100, every[1].rounds, 100)
+    assert ratio.p_value == 1 and math.isnan(guess.rounds.quartiles(100)[0])
+    assert guess.time(100) == (pytest.approx(111.25), True)
+    chosen = answer([guess, every[1]], Requirement(1e-3))
+    assert (chosen.estimator, chosen.ties, chosen.seconds.estimated) == ("faster", (), False)
+    alone = answer([guess], Requirement(1e-3)).cells
+    assert alone["time"] == "111 s*"
 
 
 def test_the_best_pair_is_chosen_and_ties_of_another_algorithm_are_named_with_it():

@@ -62,9 +62,6 @@ class Denoising(Study):
     def show(self, value: float) -> text.Cell:
         return decibels(value)
 
-    def difference(self, before: float, after: float) -> text.Cell:
-        return decibels(after - before, sign="+")
-
     def block(self, title: str, methods: list[Method], styles: Looks) -> Block:
         """Return a table, the PSNR while training, and images."""
         figures = charts(

@@ -161,7 +161,7 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
 
 def experiments_pair(one: Results, two: Results) -> Table:
     """Return one row for each experiment of either result, with both values of what its study
-    compares; only statuses where the options or the images differ, and for kinds of no study.
+    compares; the status says where the options or the images differ, so that they cannot be.
     """
     first, second = ({item.name: item for item in result.experiments} for result in (one, two))
     rows = [_pair(name, first.get(name), second.get(name)) for name in first | second]
@@ -178,15 +178,13 @@ def _pair(name: str, *sides: ExperimentRecord | None) -> dict[str, str]:
         for each in sides
     )
     status = ", then ".join(dict.fromkeys(each.status if each else "absent" for each in sides))
-    difference, differing = study.difference(before, after), _differing(known[0], known[-1])
-    if differing:
-        status, difference = f"{status}; {differing}", text.Cell(text.DASH)
+    if differing := _differing(known[0], known[-1]):
+        status = f"{status}; {differing}"
     return {
         "experiment": name,
         "measure": study.outcome.title,
         "before": study.show(before),
         "after": study.show(after),
-        "difference": difference,
         "time before": text.seconds(time_before),
         "time": text.seconds(time),
         "status": status,

@@ -101,11 +101,6 @@ class Study(ABC):
         """Return a value of the outcome as text."""
         return text.number(value)
 
-    def difference(self, before: float, after: float) -> Cell:
-        """Return how a value of the outcome differs from an earlier one."""
-        known = before > 0 and not math.isnan(after)
-        return Cell(f"{text.number(after / before, 3)} times" if known else text.DASH)
-
 
 def whole(value: float) -> str:
     """Return a number of steps, rounded up."""

@@ -7,7 +7,6 @@ was measured, see `Measured`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -79,14 +78,16 @@ NO_CURVE = Curve(*np.empty((2, 0), int), *np.empty((2, 0, 0), bool))
 
 
 class Cost(NamedTuple):
-    """A time or a memory, NaN where it is not known, and whether it is extrapolated."""
+    """A time or a memory, NaN where it is not known, and whether it is estimated: a memory beyond
+    the measured depths, and a time at any depth that was not timed.
+    """
 
     value: float
-    extrapolated: bool = False
+    estimated: bool = False
 
     def shown(self, show: Callable[[float], text.Cell]) -> text.Cell:
-        """Return it as a text, with * where it is extrapolated."""
-        return text.starred(show(self.value), self.extrapolated)
+        """Return it as a text, with * where it is estimated."""
+        return text.starred(show(self.value), self.estimated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,47 +138,30 @@ NO_LINE = Line({})
 class Rounds:
     """Times that were measured in turns with others: one for each round at each depth.
 
-    The k-th one can be compared with the k-th of another estimator, at any depth, if `turns` is the
-    same. Times differ where the p-value is at most `significance`, see `paired.critical`.
+    The k-th one can be compared with the k-th of another estimator, at another depth as well, if
+    `turns` is the same. Times differ where the p-value is at most `significance`, see
+    `paired.critical`.
     """
 
-    samples: Mapping[int, Sequence[float]]
+    samples: Mapping[float, Sequence[float]]
     turns: str = ""
     significance: float = paired.SIGNIFICANCE
 
-    @cached_property
-    def _lines(self) -> list[Line]:
-        # Of some depths there are fewer rounds.
-        return [
-            Line(dict(zip(self.samples, taken, strict=True)))
-            for taken in itertools.zip_longest(*self.samples.values(), fillvalue=nan)
-        ]
-
-    @lru_cache(maxsize=4096)  # noqa: B019  # a page asks for each depth within many limits
-    def at(self, depth: float) -> list[float]:
-        """Return the times at a depth, NaN in rounds without those that it lies between."""
-        return [line.at(depth).value for line in self._lines]
-
-    @lru_cache(maxsize=4096)  # noqa: B019
     def quartiles(self, depth: float) -> tuple[float, float]:
-        """Return the quartiles of the times at a depth, between measured ones linear as the median
-        is; NaN of too few.
+        """Return the quartiles of the times at a depth; NaN where it was not timed, or in too few
+        rounds.
         """
-        enough = {key: each for key, each in self.samples.items() if len(each) >= LEAST_ROUNDS}
-        low, high = (
-            Line({key: float(np.quantile(each, share)) for key, each in enough.items()})
-            for share in (0.25, 0.75)
-        )
-        return low.inside(depth), high.inside(depth)
+        taken = self.samples.get(depth, ())
+        if len(taken) < LEAST_ROUNDS:
+            return nan, nan
+        low, high = np.quantile(taken, (0.25, 0.75)).tolist()
+        return low, high
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def ratio(self, depth: float, other: Rounds, other_depth: float) -> paired.Ratio:
         """Return the time at a depth over that of another estimator at its own depth."""
-        known = [
-            pair
-            for pair in zip(self.at(depth), other.at(other_depth), strict=False)
-            if not isnan(sum(pair)) and self.turns == other.turns
-        ]
+        pairs = zip(self.samples.get(depth, ()), other.samples.get(other_depth, ()), strict=False)
+        known = [*pairs] if self.turns == other.turns else []
         return paired.compare(*np.reshape(known, (-1, 2)).T)
 
 
@@ -213,9 +197,13 @@ class Measured:
     #: Whether the algorithm's iterations can be differentiated.
     differentiable: bool = True
 
+    def time(self, depth: float) -> Cost:
+        """Return the time at a depth."""
+        return Cost(self.seconds.at(depth).value, depth not in self.seconds.measured)
+
     @cached_property
     def points(self) -> list[Point]:
-        """The measured errors by depth, with costs that are not extrapolated."""
+        """The measured errors by depth, with costs within the measured depths."""
         return [
             Point(
                 self,
@@ -239,7 +227,7 @@ class Measured:
         pairs = zip(curve.depths.tolist(), worst, strict=True)
         errors = {depth: value for depth, value in pairs if value == value}
         depth = depth_to(errors, error) if depths else nan
-        costs = self.seconds.at(depth), self.memory.at(depth)
+        costs = self.time(depth), self.memory.at(depth)
         return Point(self, depth, errors.get(depth, nan), *costs, depths)
 
 
@@ -339,7 +327,7 @@ class Answer:
 
     @property
     def cells(self) -> dict[str, text.Cell]:
-        """What it reaches and costs, as a row of a table; * marks what is extrapolated."""
+        """What it reaches and costs, as a row of a table; * marks what is estimated."""
         error, depth = text.number(self.error, 1 if self.reached else 2), text.fixed(self.depth, 0)
         if self.reached:
             # Less may do: between the measured depths nothing is known.
@@ -397,7 +385,7 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
         reason = (
             f"No estimator reaches {shown} on every seed within {within}; this one comes closest."
         )
-    costs = best.source.seconds.at(best.depth), best.source.memory.at(best.depth)
+    costs = best.source.time(best.depth), best.source.memory.at(best.depth)
     return Answer(requirement, reason, best.source, False, best.depth, best.error, *costs)
 
 
@@ -445,16 +433,17 @@ def closest(points: Sequence[Point]) -> Point | None:
 
 def _fastest(some: Sequence[Point]) -> list[Point]:
     """Return the fastest of some points, then those that a test over the rounds does not tell from
-    it, the faster ones first. What was not measured in rounds is taken at its word.
+    it, the faster ones first. A time that is estimated, or was not measured in rounds, is taken at
+    its word.
     """
     first, *others = sorted(some, key=lambda each: (_price(each.seconds), each.depth, each.error))
     fastest, rounds = [first], first.source.rounds
     for each in others:
         ratio = rounds.ratio(first.depth, each.source.rounds, each.depth)
         faster = ratio.value < 1 and ratio.p_value <= rounds.significance
-        known = each.seconds.value < inf and rounds.samples and not faster
+        tested = first.depth in rounds.samples and each.depth in each.source.rounds.samples
         # Where nothing is timed, depth alone tells them apart.
-        if known or (isnan(first.seconds.value) and each.depth == first.depth):
+        if (tested and not faster) or (isnan(first.seconds.value) and each.depth == first.depth):
             fastest.append(each)
     return fastest
 

@@ -5,7 +5,7 @@ from math import isfinite, isnan
 from typing import Any, Self
 
 DASH = "–"
-STARRED = "* extrapolated beyond the measured depths"
+STARRED = "* estimated from the costs at other depths"
 
 
 def printable(text: str) -> str:
@@ -94,9 +94,9 @@ def percent(share: float) -> Cell:
     return shown if shown == DASH else Cell(f"{shown}%", key=shown.key)
 
 
-def starred(shown: Cell, extrapolated: bool) -> Cell:
-    """Mark a value that is extrapolated beyond the measured depths."""
-    return Cell(f"{shown}*", key=shown.key) if extrapolated and shown != DASH else shown
+def starred(shown: Cell, estimated: bool) -> Cell:
+    """Mark a value that is estimated from others."""
+    return Cell(f"{shown}*", key=shown.key) if estimated and shown != DASH else shown
 
 
 def seconds(value: float) -> Cell:

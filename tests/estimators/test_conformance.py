@@ -22,7 +22,7 @@ VARIANTS = (
 #: Checks that take seconds for each estimator, and the estimators for which every run of the tests
 #: carries them out; of the others such a run takes a fifth,
 #: and none of another library. All are nightly.
-LONG = {"claim", "mean", "consistency", "samples", "approximation", "repeatable"}
+LONG = {"claim", "mean", "consistency", "samples", "direction", "repeatable"}
 ALWAYS = {"alternating"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]

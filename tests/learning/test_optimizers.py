@@ -16,7 +16,6 @@ from pudle.learning.run import LearningRun
     [
         ("adam(learning_rate=0.01, epsilon=1e-3)", False),
         ("adam(learning_rate=0.01, epsilon=1e-3, tangent=True)", True),
-        ("adamw(learning_rate=0.01, epsilon=1e-3, tangent=True, weight_decay=0)", True),
     ],
 )
 def test_a_step_of_adam_against_numpy(optimizer, tangent):

@@ -21,7 +21,8 @@ from pudle.measuring.results.score import ScoreRow, Scores
 from pudle.measuring.run import Run, execute
 from pudle.measuring.store import Store
 from pudle.reports.load import load
-from pudle.workers import Pool
+from pudle.reports.report import Report
+from pudle.workers import Here, Pool
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
@@ -78,6 +79,26 @@ def test_a_cost_is_measured_once_and_again_on_request(tmp_path):
         else:
             assert record.value == pytest.approx(float(np.median(record.samples)))
             assert min(record.samples) > 0
+
+
+def test_times_are_taken_at_the_depths_that_answers_name_as_well(tmp_path):
+    """In the same rounds, and listed with the others."""
+    case = dataclasses.replace(TINY, depths=(1, 50, 200, 400), seeds=(0,))
+    selection = selected(
+        "backprop", cases=(case,), depths=(1,), timed_errors=(1e-1, 1e-8), costs=("seconds",)
+    )
+    run = Run(selection, Store(tmp_path / "quick" / "store", "quick"), rounds=3)
+    run.begin()
+    assert {each.depth for each in run.costs} == {1}
+    run.fill(Here())
+    (known,) = run.measured()["tiny"]
+    named = {int(known.reach(error).depth) for error in selection.timed_errors}
+    assert named <= {50, 200, 400} and {each.depth for each in run.costs} == {1, *named}
+    (timed,) = Report(load(tmp_path, "quick")).results.measured["tiny"]
+    assert timed.rounds.samples.keys() == {1, *named} == timed.seconds.measured.keys()
+    # Answers are timed, and there is nothing left to do.
+    assert not any(timed.reach(error).seconds.estimated for error in selection.timed_errors)
+    assert not any(stage.works for stage in Run(selection, run.store).missing())
 
 
 @pytest.mark.slow

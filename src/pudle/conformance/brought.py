@@ -1,20 +1,21 @@
-"""What users bring and no dataset makes: a loss, a rule, algorithms with a memory, derived problems
+"""What users bring and no dataset makes: a loss, a rule, algorithms of their own, derived problems
 and iterations on states of any form.
 """
 
-from collections import ChainMap
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..algorithms import Algorithm, Fista, Ista, State
+from ..algorithms import Ista, State
 from ..algorithms.thresholding import Soft
 from ..problems import FixedPoint, Problem
 from ..problems.fixed_point import UserState
+from ..problems.l1 import L1Problem
+from ..problems.problem import ThresholdingRule
 
 #: A weight of a network that is trained beside.
 OUTSIDE = torch.ones((), requires_grad=True)
@@ -45,80 +46,54 @@ class Squeeze(Soft):
 
 @dataclass(frozen=True, eq=False)
 class Moving(State):
-    """A memory of two iterates, from which the next is made."""
+    """The codes, and those of the layer before, from which the next are made."""
 
     previous: Tensor | None = None
-    latest: Tensor | None = None
 
 
-class HeavyBall(Fista):
-    """An algorithm whose layers read nothing but a memory beside the codes."""
+class HeavyBall(Ista):
+    """An algorithm whose layers need a memory beside the codes."""
 
     name = "heavy_ball"
 
-    def step_size(self, problem: Problem) -> float:
-        return self.step or 0.7 * super().step_size(problem)
-
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         codes = super().start(problem, initial).codes
-        return Moving(codes, codes, previous=codes, latest=codes)
+        return Moving(codes, codes, previous=codes)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
-        assert isinstance(state, Moving) and state.latest is not None
-        latest, iteration = state.latest, state.iteration
-        inertia = 0.5 * (latest - cast(Tensor, state.previous))
-        moved = latest - step * problem.smooth_gradient(latest) + inertia
-        codes = problem.prox(moved, step, self.thresholding, iteration)
-        return Moving(codes, codes, iteration=iteration + 1, previous=latest, latest=codes)
+        assert isinstance(state, Moving) and state.previous is not None
+        codes, iteration = state.codes, state.iteration
+        inertia = 0.4 * (codes - state.previous)
+        moved = codes - 0.7 * step * problem.smooth_gradient(codes) + inertia
+        after = problem.prox(moved, step, self.thresholding, iteration)
+        return Moving(after, after, iteration=iteration + 1, previous=codes)
 
 
-class Relaxed(Ista):
-    """An algorithm without a memory, whose layers are not the plain ones."""
+class Bounded(L1Problem):
+    """What a derived class changes of a problem: three times the loss, and bounded codes."""
 
-    name = "relaxed"
-
-    def advance(self, problem: Problem, state: State, step: float) -> State:
-        codes = 0.8 * super().advance(problem, state, step).codes + 0.2 * state.codes
-        return State(codes, codes, iteration=state.iteration + 1)
-
-
-class Solver(HeavyBall):
-    """An algorithm whose layers the user has written without derivatives."""
-
-    name = "solver"
-    differentiable = False
-
-
-ALGORITHMS: dict[str, type[Algorithm]] = {cls.name: cls for cls in (HeavyBall, Relaxed, Solver)}
-
-
-@cache
-def derived(kind: type[Problem], apart: bool) -> type[Problem]:
-    """Return a class of problems that is derived from one with a penalty, or has its parts and
-    stands `apart` from all: three times the loss, and bounded codes.
-    """
-    # The parts that it changes are called with a problem that need not be of this kind.
-    parts: Any = kind
-
-    def bound(self: Problem) -> Tensor:
-        # It depends on neither theta nor L.
+    @property
+    def bound(self) -> Tensor:
+        """The largest magnitude of a code entry, which depends on neither theta nor L."""
         axes = (*range(1, self.observations.ndim),)
         return 0.3 * self.observations.abs().amax(axes, keepdim=True)
 
-    def outer_loss(self: Problem, codes: Tensor) -> Any:
-        return 3 * parts.outer_loss(self, codes)
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return 3 * super().outer_loss(codes)  # type: ignore[safe-super]  # it stands before one
 
-    def prox(self: Problem, *given: object) -> Any:
-        return parts.prox(self, *given).clamp(-bound(self), bound(self))
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
+        return super().prox(values, step, thresholding, iteration).clamp(-self.bound, self.bound)
 
-    def active(self: Problem, codes: Tensor) -> Any:
-        return parts.active(self, codes) & (codes.abs() < (1 - 1e-9) * bound(self))
+    def active(self, codes: Tensor) -> Tensor:
+        return super().active(codes) & (codes.abs() < (1 - 1e-9) * self.bound)
 
-    base = Problem if apart else kind
-    others = [dict(vars(cls)) for cls in kind.__mro__ if cls not in base.__mro__]
-    changed: dict[str, object] = {"kind": kind, "bound": property(bound)}
-    changed |= {"outer_loss": outer_loss, "prox": prox, "active": active}
-    return type("Derived", (base,), dict(ChainMap(changed, *others)))
+
+@cache
+def derived(kind: type[L1Problem]) -> Any:
+    """Return a class of problems that is derived from one with a penalty."""
+    return type("Derived", (Bounded, kind), {})
 
 
 def own_iteration(random: Generator) -> FixedPoint:
@@ -127,12 +102,9 @@ def own_iteration(random: Generator) -> FixedPoint:
     """
 
     def drawn(*shape: int) -> Tensor:
-        return scale * torch.tensor(random.standard_normal(shape))
+        return torch.tensor(random.standard_normal(shape))
 
-    # Some contract slowly, some states are large, and some stay zero.
-    pull, scale = [(0.4, 1.0), (0.4, 1.0), (0.49999, 0.02), (0.4, 0.0)][random.integers(4)]
-    n, unit = [1, 3, 6, 24][random.integers(4)], [1.0, 1e-9][random.integers(2)]
-    theta = drawn(*random.integers(1, 4, random.integers(4)))
+    theta, n = drawn(*random.integers(1, 4, random.integers(4))), int(random.integers(1, 9))
     # So many names that a set of them has their order by chance alone.
     named = {name: drawn(n) for name in ("velocity", "mass", "angle", "charge")}
     initial: UserState = [drawn(n), drawn(2, 2, n), named | {"position": drawn(n, n)}][
@@ -145,16 +117,12 @@ def own_iteration(random: Generator) -> FixedPoint:
 
     def step(state: UserState, theta: Tensor) -> UserState:
         entries, shifts = flat(state), inputs.to(theta) @ theta.flatten()
-        moved = (pull * (entries + entries.roll(1)) + shifts).tanh()
+        moved = (0.4 * (entries + entries.roll(1)) + shifts).tanh()
         return problem.unpack(moved.reshape(problem.code_shape))
 
     def loss(state: UserState, theta: Tensor) -> Tensor:
-        seen = flat(state)[: len(inputs) - unseen]
-        return unit * (((seen + 0.5) ** 3).sum() / 3 + 0.1 * (theta**2).sum())
+        return ((flat(state) + 0.5) ** 3).sum() / 3 + 0.1 * (theta**2).sum()
 
     problem = FixedPoint(theta, step, loss, initial)
     inputs = torch.tensor(random.standard_normal((len(flat(initial)), theta.numel())))
-    # Sometimes theta reaches what the loss sees a layer later.
-    unseen = len(inputs) // 2 * int(random.integers(2))
-    inputs[: unseen and -unseen] = 0
     return problem

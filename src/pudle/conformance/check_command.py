@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import re
 from collections.abc import Callable, Iterable
@@ -28,19 +27,21 @@ FAILED = 1
 FEW = 4
 #: Seconds in which a process must have started and made an estimator.
 START = 120.0
-#: How many times as long as backprop a method takes that runs a pass for every entry of theta.
-SLOWEST = 4
+#: Processor time of a step of backprop, and how many times as long a method takes that runs a pass
+#: for every entry of theta.
+SECONDS, SLOWEST = 0.05, 4
+#: What may stand between the words of an expression.
+OPERATORS = "and", "or", "not"
 
 
 class Step(NamedTuple):
     """One check on one specimen: what to say if it does not come to its end, the index of the
-    subject, what is checked, and the processor time that it typically takes.
+    subject, and what is checked.
     """
 
     unfinished: Record
     number: int
     description: str
-    seconds: float
 
 
 @click.command("check")
@@ -68,19 +69,12 @@ class Step(NamedTuple):
     metavar="SECONDS",
     help="Time that one estimate may take.",
 )
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="Print every check on every problem, including those that passed.",
-)
 def check_command(
     targets: tuple[str, ...],
     quick: bool,
     expression: str,
     last_failed: bool,
     timeout: float,
-    everything: bool,
 ) -> None:
     """Check that an estimator does what it claims.
 
@@ -94,14 +88,13 @@ def check_command(
       pudle check 'truncated(window=10)'
       pudle check 'my_estimators.py:Mine(window=3)' --quick -k 'claim and not ridge'
     """
-    matches = matcher(expression)
     with Pool(1) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = {target: _made(pool, target) for target in targets}
+        titles = {target: _call(pool, START, _title, target) for target in targets}
         failed = False
         for target, title in titles.items():
             plan = _call(pool, max(timeout, START), _plan, target, quick)
-            steps = [step for step in plan if matches(step.unfinished.title)]
+            steps = [step for step in plan if matches(expression, step.unfinished.title)]
             if not steps:
                 raise InvalidArgument(f"-k {expression!r} matches none of {len(plan)} checks")
             key = names.placed(target, Path.absolute)
@@ -112,39 +105,27 @@ def check_command(
             whole = len(records) >= len(plan) or any(each.status == "failed" for each in records)
             own = [_call(pool, START, _key, target)] * whole
             _remember([key, *own], records)
-            failed |= print_result(title, plan, records, everything)
+            descriptions = {step.unfinished.check: step.description for step in plan}
+            failed |= print_result(title, descriptions, records)
     if failed:
         click.get_current_context().exit(FAILED)
 
 
-def matcher(expression: str) -> Callable[[str], bool]:
-    """Return what tells whether an expression of words, and, or, not and parentheses holds for a
-    text.
+def matches(expression: str, text: str) -> bool:
+    """Return whether an expression of words, and, or, not and parentheses holds for a text; an
+    empty one does.
     """
-    words: list[str] = []
 
-    def numbered(found: re.Match[str]) -> str:
-        if (word := found[0].lower()) in ("and", "or", "not"):
-            return word
-        words.append(word)
-        return f"_{len(words) - 1}"
+    def told(found: re.Match[str]) -> str:
+        word = found[0].lower()
+        return word if word in OPERATORS else str(word in text.lower())
 
-    def holds(node: ast.expr, text: str) -> bool:
-        match node:
-            case ast.BoolOp(op, values):
-                return (all if isinstance(op, ast.And) else any)(holds(v, text) for v in values)
-            case ast.UnaryOp(ast.Not(), operand):
-                return not holds(operand, text)
-            case ast.Name(name):
-                return words[int(name[1:])] in text.lower()
-        raise InvalidArgument(f"-k {expression!r}: {wrong}")
-
-    wrong = "join words by and, or, not and parentheses, as in 'claim and not ridge'"
     try:
-        parsed = ast.parse(re.sub(r"[^\s()]+", numbered, expression) or "True", mode="eval").body
-    except SyntaxError:
+        # Nothing is left but True, False, the operators and parentheses.
+        return bool(eval(re.sub(r"[^\s()]+", told, expression) or "True", {"__builtins__": {}}))
+    except (SyntaxError, TypeError):
+        wrong = "join words by and, or, not and parentheses, as in 'claim and not ridge'"
         raise InvalidArgument(f"-k {expression!r}: {wrong}") from None
-    return lambda text: not words or holds(parsed, text)
 
 
 def _call(
@@ -161,21 +142,12 @@ def _call(
     return outcome.result
 
 
-def _made(pool: Pool, target: str) -> str:
-    """Return the spec of the estimator that a target names."""
-    try:
-        return _call(pool, START, _title, target)
-    except InvalidArgument as error:
-        about = "" if target in str(error) else f"{target} cannot be made: "
-        raise InvalidArgument(f"{about}{error}") from error
-
-
 def _carry_out(
     pool: Pool, timeout: float, target: str, title: str, steps: list[Step], quick: bool
 ) -> list[Record]:
     """Carry out steps, and show how far they are."""
     records: list[Record] = []
-    least = max(sum(step.seconds for step in steps), 1.0)
+    least = max(SECONDS * len(steps), 1.0)
     times = f"about {least:.0f} s, {SLOWEST} times that with a pass for every entry of theta"
     echo(f"checking {title}: {count(len(steps), 'step')}, {times}", err=True)
     with progress_bar(transient=True) as progress:
@@ -227,7 +199,7 @@ def _title(target: str) -> str:
 def _plan(target: str, quick: bool) -> list[Step]:
     """Return the steps of the checks."""
     return [
-        Step(check.record(subject, "failed"), index, check.description, check.seconds)
+        Step(check.record(subject), index, check.description)
         for check in conformance.CHECKS.values()
         for index, subject in enumerate(check.subjects(_make(target), quick=quick))
     ]
@@ -240,54 +212,45 @@ def _check(target: str, name: str, index: int, quick: bool) -> Record:
     return record
 
 
-def print_result(title: str, plan: list[Step], records: list[Record], everything: bool) -> bool:
+def print_result(title: str, descriptions: dict[str, str], records: list[Record]) -> bool:
     """Print what one estimator's checks gave: a line for each check, then the failures and
     refusals. Return whether there are failures.
     """
-    import pandas
-
-    frame = pandas.DataFrame(records).astype({"number": float, "limit": float})
-    frame["failed"] = frame.status == "failed"
-    failed, refused = frame[frame.failed], frame[frame.status == "refused"]
-    # A failure is worse than any number below its limit.
-    worst = frame.sort_values(["failed", "number"], na_position="first")
-    worst = worst.drop_duplicates("check", keep="last").set_index("check")
-    table = pandas.crosstab(frame.check, frame.status).join(worst[["number", "limit"]])
-    descriptions = {step.unfinished.check: step.description for step in plan}
-    table["what is checked"] = [descriptions[name] for name in table.index]
-    table = table.loc[frame.check.unique()].set_index("what is checked", append=True)
-    lines = [title, table.to_string(na_rep="", float_format="{:.3g}".format)]
-    distances = {
-        (*record[1:4], target, f"at depth {depth}"): error
-        for record in records
-        for target, depth, error in record.distances
-    }
-    if distances:
-        apart = pandas.Series(distances).unstack(sort=False)
-        lines += ["Relative distance, which the claim leaves open, from the gradient"]
-        lines += [apart.to_string(float_format="{:.2g}".format)]
-    # One line stands for all errors from one line of code.
-    cause = failed.place.where(failed.place != "", failed.check)
-    alike = failed.groupby(cause).check
-    few = failed[alike.cumcount() <= (FEW - 1) * (failed.place == "")]
-    shown = frame if everything else pandas.concat([refused.drop_duplicates("reason"), few])
-    alike = alike.transform("size")
-    lines += [
-        _line(records[index], 0 if everything else alike.get(index, 0)) for index in shown.index
-    ]
-    if (left_out := len(failed) + len(refused) - len(shown)) > 0:
-        lines.append(f"{left_out} more like these are printed with --all")
-    totals, order = frame.status.value_counts(), ("passed", "refused", "failed")
-    verdict = ", ".join(f"{totals[status]} {status}" for status in order if status in totals)
-    echo("\n".join([*lines, f"{title}: {verdict}"]))
-    return len(failed) > 0
+    lines, alike = [title], dict[str, list[Record]]()
+    for name, description in descriptions.items():
+        if own := [record for record in records if record.check == name]:
+            worst = max(own, key=lambda record: (record.status == "failed", record.number or 0.0))
+            lines.append(f"{name}: {_verdict(own)}{_numbers(worst)}: {description}")
+    for record in records:
+        lines += [
+            f"{_where(record)}, depth {depth}: relative distance {error:.2g} from the {target}"
+            " gradient"
+            for target, depth, error in record.distances
+        ]
+        # One line stands for all errors from one line of code, and for all refusals in one way.
+        once = record.place or record.reason * (record.status == "refused")
+        alike.setdefault(f"{record.status} {once or record.check}", []).append(record)
+    for first, *others in alike.values():
+        few = [first, *others[: 0 if first.place or first.status == "refused" else FEW - 1]]
+        left = len(others) + 1 - len(few)
+        for record in few if first.status != "passed" else ():
+            more = f" ({left} more like it)" * (left > 0 and record is few[-1])
+            told = f"{record.check}, {_where(record)}{more}{_numbers(record)}: {record.reason}"
+            lines.append(f"{record.status}: {told}")
+    echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
+    return any(record.status == "failed" for record in records)
 
 
-def _line(record: Record, alike: int) -> str:
-    """Return the line of a record, and of so many from the same line of code."""
-    place = f", {record.problem} / {record.loss} / {record.algorithm}" if record.problem else ""
-    if record.place and alike:
-        place += f" ({alike} alike)"
+def _where(record: Record) -> str:
+    return " / ".join(record[1:4])
+
+
+def _verdict(records: list[Record]) -> str:
+    statuses = [record.status for record in records]
+    order = ("passed", "refused", "failed")
+    return ", ".join(f"{statuses.count(each)} {each}" for each in order if each in statuses)
+
+
+def _numbers(record: Record) -> str:
     measured = [f"{each:.3g}" for each in (record.number, record.limit) if each is not None]
-    numbers = f" ({', limit '.join(measured)})" if measured else ""
-    return f"{record.status}: {record.check}{place}{numbers}: {record.reason}"
+    return f" ({', limit '.join(measured)})" if measured else ""

@@ -5,25 +5,34 @@ registered, and how all of them run.
 from __future__ import annotations
 
 import inspect
+import pickle
+import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from ..errors import MissingDependency, PudleError, UnsupportedProblem
+from ..errors import MissingDependency, UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
+from ..problems import Problem
 from ..validation import check_choice
 from ..workers import failure, restart_clock
+from .brought import OUTSIDE
 from .explanations import Array, Mistakes, distance, explain
 from .records import Distance, Measured, Record, everything_refused
-from .specimens import Specimen, changed
+from .specimens import Specimen, changed, options_of, tensors_of
 from .truth import array
 
 #: What a check measures.
 Measurements = Iterator[Measured | Distance]
+Measure = Callable[["Subject"], Measurements | None]
+#: With ``--quick``, one of so many subjects is left.
+QUICK = 7
 
 
 class Defect(Exception):
@@ -56,38 +65,89 @@ class Subject(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """The estimator's fields."""
-        names = getattr(self.estimator, "__dataclass_fields__", ())
-        return {name: getattr(self.estimator, name) for name in names}
+        dataclass = hasattr(self.estimator, "__dataclass_fields__")
+        return options_of(self.estimator) if dataclass else {}
 
     def having(self, **options: int) -> Subject:
-        """Return the same with other options."""
+        """Return the same with other options, where it has them."""
+        options = {name: value for name, value in options.items() if name in self.options}
         return Subject(changed(self.estimator, **options), self.specimen)
 
-    def estimate(
-        self,
-        depth: Any,
-        dtype: torch.dtype = torch.float64,
-        device: str = "cpu",
-        **changes: object,
-    ) -> Estimate:
-        """Return an estimate in a dtype and on a device, perhaps of a changed problem."""
-        problem = self.specimen.make(dtype, device, **changes)
-        algorithm = self.specimen.make_algorithm(dtype, device)
-        restart_clock()
-        return self.estimator.estimate(problem, algorithm, depth)
+    def estimates(
+        self, depths: Sequence[Any], *, sweep: bool = False, dtype: torch.dtype = torch.float64
+    ) -> list[Estimate]:
+        """Return the estimates at some depths, by a call for each or by a sweep, which grad mode
+        must not matter to; fail if one has not the form that it must have, or anything changes.
+        """
+        problem, algorithm = self.specimen.made(dtype)
+        tensors = {"a weight of the user's loss": OUTSIDE}
+        tensors |= tensors_of(problem) | tensors_of(algorithm)
+        results, method = list[Estimate](), self.estimator.estimate
+        with torch.no_grad() if sweep else torch.enable_grad():
+            before = _watched(tensors)
+            each = (method(problem, algorithm, depth) for depth in depths)
+            # A generator that pauses inside a context would leave its mode with the caller.
+            for result in self.estimator.sweep(problem, algorithm, depths) if sweep else each:
+                restart_clock()
+                _require_form(result, problem)
+                results.append(result)
+                for what, state in _watched(tensors).items():
+                    require(state == before[what], f"changes {what}")
+        return results
+
+    def estimate(self, depth: Any, dtype: torch.dtype = torch.float64) -> Estimate:
+        """Return an estimate in a dtype."""
+        return self.estimates([depth], dtype=dtype)[0]
 
     def gradient(self, depth: int) -> Array:
         """Return the gradient of an estimate."""
         return gradient_of(self.estimate(depth))
 
-    def sweep(self, depths: Sequence[Any]) -> list[Estimate]:
-        """Return the estimates of a sweep."""
-        made = self.specimen.make(), self.specimen.make_algorithm()
-        results = []
-        for result in self.estimator.sweep(*made, list(depths)):
-            restart_clock()
-            results.append(result)
-        return results
+
+def _watched(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """Return all that no estimator may change, with what to do in place of that."""
+    own = "theta.detach().requires_grad_()"
+    drawn = np.random.get_state(), random.getstate()  # noqa: NPY002
+    states: dict[str, object] = {
+        "the random state of torch, numpy or random: use pudle.streams.generator": (
+            torch.get_rng_state().numpy().tobytes(),
+            pickle.dumps(drawn),
+        ),
+        "the grad mode: use torch.enable_grad() around no yield": torch.is_grad_enabled(),
+        "the default dtype or the number of threads": (
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+        ),
+    }
+    for name, tensor in tensors.items():
+        values = tensor._version, array(tensor).tobytes()
+        states[f"{name}, be it only for a moment: problems are immutable"] = values
+        states[f"{name}.requires_grad: use problem.with_theta({own})"] = tensor.requires_grad
+        states[f"{name}.grad: use torch.autograd.grad on {own}"] = (
+            tensor.is_leaf and tensor.grad is not None
+        )
+    return states
+
+
+def _require_form(result: object, problem: Problem) -> None:
+    """Fail unless gradient and codes are finite tensors without a graph, like theta and the codes
+    of a problem.
+    """
+    if not isinstance(result, Estimate):
+        raise Defect(f"estimate returned a {type(result).__name__}: return pudle.Estimate")
+    theta, values = problem.theta, {"gradient": result.gradient, "codes": result.codes}
+    for (name, value), shape in zip(values.items(), (theta.shape, problem.code_shape), strict=True):
+        if not isinstance(value, Tensor):
+            raise Defect(f"{name} is a {type(value).__name__}: return a tensor")
+        mine, wanted = (tuple(value.shape), value.dtype), (tuple(shape), theta.dtype)
+        follow = "follow the problem's tensors"
+        require(mine == wanted, f"{name} has shape and dtype {mine} instead of {wanted}: {follow}")
+        require(not value.requires_grad, f"{name} still has a graph: return {name}.detach()")
+        bad = int((~value.isfinite()).sum())
+        what = f"{bad} of {value.numel()} entries of the {name} are NaN or infinite"
+        require(not bad, f"{what}: refuse with a reason", bad, 0)
+        own = value.data_ptr() != theta.data_ptr() or not value.numel()
+        require(own, f"{name} shares its memory with theta: return a tensor of its own")
 
 
 def compare(
@@ -110,46 +170,34 @@ def compare(
 class Check:
     """One property of estimators: a function that measures it, the specimens, and the subjects for
     which it is a question.
-
-    With `few_samples`, a stochastic estimator takes two samples: the check needs no mean. With
-    `may_refuse`, an error that says what is missing and what to do passes. `quick` is how many
-    subjects ``--quick`` leaves, and `seconds` what one typically takes.
     """
 
     name: str
     description: str
-    measure: Callable[[Subject], Measurements | None]
+    measure: Measure
     specimens: tuple[Specimen, ...]
     concerns: Callable[[Subject], bool]
-    few_samples: bool = True
-    may_refuse: bool = False
-    alone: bool = False
-    quick: int = 4
-    seconds: float = 0.01
 
     def subjects(self, estimator: GradientEstimator, *, quick: bool = False) -> list[Subject]:
-        """Return the estimator on each specimen that this check has for it, or on few of these."""
-        every = [Subject(estimator, specimen) for specimen in self.specimens]
-        concerned = [*filter(self.concerns, every)]
-        apart = max(len(concerned) / self.quick, 1) if quick else 1
-        return [concerned[int(place * apart)] for place in range(int(len(concerned) / apart))]
+        """Return the estimator on each specimen that this check has for it, or on few of these;
+        a random one takes three samples: divided by another number, an average of few shows it.
+        """
+        every = [Subject(estimator, specimen).having(samples=3) for specimen in self.specimens]
+        return [*filter(self.concerns, every)][:: QUICK if quick else 1]
 
-    def record(self, subject: Subject, status: str = "failed") -> Record:
-        """Return a record of this check."""
-        return Record(self.name, *(("",) * 3 if self.alone else subject.specimen.names), status)
+    def record(self, subject: Subject) -> Record:
+        """Return a record of this check, which has failed until it passes."""
+        return Record(self.name, *subject.specimen.names, "failed")
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
-        few = self.few_samples and subject.claim == "stochastic" and "samples" in subject.options
-        record, found = self.record(subject, "passed"), list[Measured | Distance]()
+        record = self.record(subject)
         try:
-            found += self.measure(subject.having(samples=2) if few else subject) or ()
-            numbers = max((each for each in found if isinstance(each, Measured)), default=None)
+            found = [*(self.measure(subject) or ())]
         except Defect as defect:
-            numbers, reason = defect.measured, str(defect)
-            if subject.specimen.drawn:
-                reason += f", on {subject.specimen}"
-            record = record._replace(status="failed", reason=reason)
+            number, limit = defect.measured or (None, None)
+            drawn = f", on {subject.specimen}" * bool(subject.specimen.drawn)
+            return record._replace(number=number, limit=limit, reason=f"{defect}{drawn}")
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -157,13 +205,11 @@ class Check:
             if failure(error)[0] == "out-of-memory":
                 # The next check would fill the memory as well.
                 raise
-            numbers = None
-            if not (self.may_refuse and isinstance(error, PudleError)):
-                record = _raised(record, error, subject)
-        if numbers:
-            record = record._replace(number=numbers.number, limit=numbers.limit)
+            return _raised(record, error, subject)
         distances = tuple(each for each in found if isinstance(each, Distance))
-        return record._replace(distances=distances)
+        numbers = [each for each in found if isinstance(each, Measured)]
+        number, limit = max(numbers, default=(None, None))
+        return record._replace(status="passed", number=number, limit=limit, distances=distances)
 
 
 def _raised(record: Record, error: BaseException, subject: Subject) -> Record:
@@ -175,11 +221,10 @@ def _raised(record: Record, error: BaseException, subject: Subject) -> Record:
         if "does not require grad" in reason:
             advice = "differentiate within torch.enable_grad(): callers may turn it off"
         place = type(error).__name__ + _place(error, subject.estimator)
-        reason = f"raised {place}: {says}; {advice}"
-        return record._replace(status="failed", reason=reason, place=place)
+        return record._replace(reason=f"raised {place}: {says}; {advice}", place=place)
     if "\n" in reason or len(reason.split()) < 5:
         remedy = "say in one line what is missing and what to use instead"
-        return record._replace(status="failed", reason=f"refuses with {reason!r}: {remedy}")
+        return record._replace(reason=f"refuses with {reason!r}: {remedy}")
     return record._replace(status="refused", reason=reason)
 
 
@@ -194,23 +239,18 @@ def _place(error: BaseException, estimator: GradientEstimator) -> str:
 
 
 CHECKS: dict[str, Check] = {}
-Measure = Callable[[Subject], Measurements | None]
 
 
 def register(
     specimens: Iterable[Specimen],
     concerns: Callable[[Subject], bool] = lambda subject: True,
-    **options: Any,
 ) -> Callable[[Measure], Measure]:
-    """Register a function ``check_<name>``; the first sentence of its docstring is the description.
-
-    The arguments are those of `Check` after `measure`.
-    """
+    """Register a function ``check_<name>``, whose docstring begins with the description."""
 
     def add(measure: Measure) -> Measure:
         name = measure.__name__.removeprefix("check_")
         description = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
-        CHECKS[name] = Check(name, description, measure, tuple(specimens), concerns, **options)
+        CHECKS[name] = Check(name, description, measure, tuple(specimens), concerns)
         return measure
 
     return add
@@ -234,25 +274,8 @@ def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Rec
 # --- shared by the checks
 
 
-def require_finite(result: Estimate, depth: int) -> None:
-    """Fail if the gradient or the codes have entries that are NaN or infinite."""
-    for name, tensor in (("gradient", result.gradient), ("codes", result.codes)):
-        bad = int((~tensor.isfinite()).sum())
-        require(
-            not bad,
-            f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite at depth {depth}:"
-            " refuse with a reason",
-            bad,
-            0,
-        )
-
-
 def gradient_of(result: Estimate) -> Array:
-    """Return an estimate's gradient as a float64 array, or fail if it is complex."""
-    require(
-        not result.gradient.is_complex(),
-        "the gradient is complex: return a real one, as the loss and theta are real",
-    )
+    """Return an estimate's gradient as a float64 array."""
     return array(result.gradient.double())
 
 

@@ -2,14 +2,13 @@
 `consistent_for` say.
 """
 
-import functools
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from scipy import stats
+from torch import Tensor
 
-from ..algorithms.thresholding import Hard
 from ..estimator import Estimate
 from ..streams import generator
 from .checks import (
@@ -22,9 +21,7 @@ from .checks import (
     is_quotient,
     register,
     require,
-    require_finite,
 )
-from .contract import DIFFERENT
 from .explanations import (
     EXACT,
     QUOTIENT,
@@ -39,10 +36,7 @@ from .explanations import (
 from .records import Distance, Measured
 from .specimens import (
     DRAWN,
-    EVERY_DEPTH,
-    FAR,
     GRID,
-    PLAIN,
     SHALLOW,
     Specimen,
     changed,
@@ -50,46 +44,38 @@ from .specimens import (
     named,
     specimens,
 )
-from .truth import REGULAR
+from .truth import REGULAR, Truth, array
 
 # --- tolerances, relative to the Euclidean norm of the expected value, and depths
 
 #: An implicit system solved iteratively, to a tolerance that the estimator chooses.
 SOLVED = 1e-6
 #: Condition number up to which its relative error is bounded at all.
-SOLVABLE = 1e8
-#: float32 has 6e-8 relative precision; sixty layers and the sum over the samples cost two digits.
-SINGLE = 2e-5
-#: The same on drawn problems, whose gradients may be differences of larger terms.
-SINGLE_DRAWN = 1e-2
-#: Twenty times 6e-8 times a condition number of 800.
-SINGLE_STIFF = 1e-3
-#: A difference quotient of a loss known to 6e-8, with a step that balances truncation: the cube
-#: root of the precision.
-SINGLE_QUOTIENT = 5e-2
+SOLVABLE, SINGULAR = 1e8, 1e13
 #: Error left after `DEEP` layers on the regular problems, where backpropagation through all layers
 #: is below 1e-7. A window of 50 layers still shows its floor, above 1e-5 for most problems.
 VANISHED = 1e-6
 #: Standard errors that the mean of a random gradient may be off by.
-STANDARD_ERRORS = 4.0
+STANDARD_ERRORS = 5.0
 #: Standard error, as a share of the gradient's norm, that is small enough to show a biased mean.
-RESOLVING = 0.1
-
+RESOLVING = 0.01
+#: float32 has 6e-8 relative precision; layers and the sum over the samples cost two digits.
+SINGLE = 2e-5
+#: The same on drawn problems, whose gradients may be differences of larger terms.
+SINGLE_DRAWN = 1e-2
+#: A difference quotient of a loss known to 6e-8, with a step that balances truncation: the cube
+#: root of the precision.
+SINGLE_QUOTIENT = 5e-2
 #: Deep enough for an implicit system on the support to be regular and for the codes to have nearly
 #: converged.
 SETTLED = 60
-#: For means over draws, which cost the most.
-AVERAGED = 8
-DEEP = 250
+#: For means over draws, which cost the most, where layers far back count.
+AVERAGED = 40
+DEEP, SAMPLED = 250, 25
 #: Layers that a method runs which has one pass for every entry of theta.
 LAYERS = 1_200
-#: Fewest and most draws of a random gradient. A bias of a few percent shows only after
-#: hundreds of draws.
+#: Fewest and most draws of a random gradient.
 SEEDS, MOST_SEEDS = 16, 400
-#: Layers after which no more draws are made once the mean is resolved: a method with hundreds of
-#: runs per draw is slow.
-RESOLVED_LAYERS = 20_000
-
 #: Claims that name a single vector.
 KNOWN = "direct", "unrolled", "truncated", "implicit"
 #: Drawn ones of few entries of theta, with memory, warm starts and every kind.
@@ -97,48 +83,166 @@ FEW = tuple(each for each in DRAWN if each.few)
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers. An
 #: approximation may have the wrong sign in an entry, and so in all where there are few.
 FALLING = (
-    *specimens("square", "elastic net", "convolutional", "penalty", "ridge", algorithms=PLAIN),
+    *(each for each in GRID if each.problem != "sparse coding"),
     *(each for each in FEW if each.original.joint and each.original.theta.numel() > 3),
 )
-#: Drawn ones whose algorithm leads to the minimizer, and a lasso to its own gradient.
-LEADING = tuple(
-    each
-    for each in FEW
-    if each.make_algorithm().thresholding.proximal
-    and getattr(each.original, "targets", None) is None
-)
-#: With so many samples that some take them by batches.
-MANY = tuple(each for each in FEW if each.original.code_shape[0] > 64)
+#: Losses that change by the square of a unit, as codes and penalties do by it.
+SQUARED = "lasso", "reconstruction", "held_out"
 #: With small steps, so that layers far back still count.
 TINY = (named("tiny", "reconstruction", "ista(step=0.01)"),)
-#: For means.
-VARIED = specimens("elastic net", algorithms=("fista",)) + FEW[::3] + MANY + TINY
+
+#: The gradient that a claim names, of a truth at a depth.
+Right = Callable[[Truth, int], Array]
 
 
-def _denoising(specimen: Specimen) -> Specimen:
-    """Return a problem whose loss has targets of its own."""
-    problem = specimen.original
-    return replace(specimen, original=changed(problem, targets=-problem.observations))
+@register((*GRID, *DRAWN, *TINY))
+def check_claim(subject: Subject) -> Measurements:
+    """Codes, and gradients of exact claims, are the right ones at all depths, from `estimate` and
+    `sweep`.
+    """
+    specimen, depths = subject.specimen, subject.specimen.depths
+    if specimen.drawn and subject.claim == "truncated":
+        random = generator(0, f"conformance window {specimen.problem}")
+        window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
+        subject = subject.having(window=window)
+    if specimen.drawn:
+        # A method may say that it runs many passes, such as one for every entry of theta.
+        said = subject.estimate(depths[1]).diagnostics
+        passes = max(said.get("evaluations", 1), said.get("directions", 1), 1)
+        depths = [min(depth, max(int(LAYERS / passes), SHALLOW[0])) for depth in depths]
+    # Where no vector is named, an estimate and a sweep are all that there is to compare.
+    few = depths[1:3] if subject.claim in KNOWN else depths[:4]
+    alone = {depth: subject.estimate(depth) for depth in few}
+    swept = subject.estimates(depths, sweep=True)
+    require(
+        len(swept) == len(depths),
+        f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}",
+    )
+    for depth, result in [*zip(depths, swept, strict=True), *alone.items()]:
+        what, codes = f"the codes at depth {depth}", specimen.truth.codes(depth)
+        mistakes = _mistaken_codes(specimen.truth, depth)
+        yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
+        if subject.claim in KNOWN:
+            yield from _exact(subject, result, depth)
+    # A solver ends anywhere within its tolerance: the last bits of its input decide.
+    limit = SOLVED if subject.claim == "implicit" else SAME
+    for depth, result in zip(depths, swept, strict=True):
+        if depth in alone:
+            what, expected = f"the gradient of estimate at depth {depth}", gradient_of(alone[depth])
+            size = _size(expected, specimen, depth, SAME / EXACT)
+            yield compare(what, gradient_of(result), expected, limit, size)
 
 
-def _alike(specimen: Specimen, difference: float) -> Specimen:
-    """Return a problem of which two atoms are nearly parallel, with few zeros in its codes."""
-    problem = specimen.original
-    atoms = problem.theta.clone()
-    atoms[:, 1] = (1 - difference) * atoms[:, 0] + difference * atoms[:, 1]
-    return replace(specimen, original=changed(problem, dictionary=atoms, penalty=0.02))
+@register((*GRID, *(each for each in DRAWN if each.originals[1].differentiable)))
+def check_single_precision(subject: Subject) -> Measurements:
+    """float32 gives what float64 gives, to the accuracy of float32."""
+    specimen, double = subject.specimen, subject.estimate(2)
+    quotient, solves = is_quotient(double), subject.claim in ("implicit", "approximate")
+    # No claim is made about singular systems, in which single precision counts other ranks, nor of
+    # a quotient with a kink within its step.
+    if quotient and specimen.drawn or solves and specimen.truth.implicit(2).condition > REGULAR:
+        return
+    limit = SINGLE_DRAWN if specimen.drawn else SINGLE_QUOTIENT if quotient else SINGLE
+    single, expected = subject.estimate(2, torch.float32), gradient_of(double)
+    size = _size(expected, specimen, 2, SINGLE / limit)
+    yield compare("the gradient in float64", gradient_of(single), expected, limit, size)
+    yield compare("the codes in float64", codes_of(single), codes_of(double), limit)
 
 
-DENOISING = tuple(map(_denoising, specimens("convolutional")))
-#: Condition numbers of 800, whose square exceeds float32, and of 10 million.
-STIFF, STIFFER = (
-    tuple(_alike(each, difference) for each in specimens("square")) for difference in (0.12, 1e-3)
-)
+def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
+    """Compare a gradient with the one that is claimed, which is a single vector."""
+    specimen, share, limit = subject.specimen, ROUNDED, EXACT
+    truth = specimen.truth
+    if subject.claim == "implicit":
+        found = [truth.implicit(depth), truth.implicit(depth, ahead=True)]
+        condition = max(each.condition for each in found)
+        says, residual = _singular(result), "largest_relative_residual" in result.diagnostics
+        require(
+            specimen.drawn or found[0].condition < SINGULAR or says or residual,
+            "the systems are singular: say so by `condition_number` or a residual in diagnostics",
+        )
+        if condition >= SOLVABLE or says:
+            return
+        what, limit = "the implicit gradient", SOLVED * max(1.0, condition / 1e3)
+        right = _nearest(gradient_of(result), truth, depth)
+    else:
+        window = _window_used(subject, result, depth)
+        what = f"the derivative through {window} of {depth} layers"
+        right = lambda truth, depth: truth.unrolled(depth, window)  # noqa: E731
+        if not window and subject.claim == "direct":
+            what = "the direct part"
+        elif not truth.algorithm.differentiable:
+            what = "differentiates an algorithm that is not differentiable: refuse it"
+            require(is_quotient(result), what)
+            return
+    if is_quotient(result):
+        if specimen.jumps:
+            # Of many codes one jumps within the step of the quotient.
+            return
+        # Its rounding is that of the loss, whatever the size of the gradient.
+        limit, share = (QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
+    expected = right(truth, depth)
+    size, mistakes = _size(expected, specimen, depth, share), _mistakes(truth, depth, right)
+    yield compare(f"{what} at depth {depth}", gradient_of(result), expected, limit, size, mistakes)
 
 
-def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mistakes:
+def _singular(result: Estimate) -> bool:
+    """Return whether an estimate says that its systems are singular or that it has not solved
+    them, be it by a large number or in words.
+    """
+    said = result.diagnostics
+    return (
+        bool(said.get("singular") or said.get("unconverged"))
+        or said.get("condition_number", 0.0) > SOLVABLE
+        or said.get("largest_relative_residual", 0.0) > SOLVED
+    )
+
+
+def _nearest(mine: Array, truth: Truth, depth: int) -> Right:
+    """Return which of the gradients that an implicit estimator may stand for is the nearest."""
+    # That of the layer's fixed point has the layer's active set; one step of a better method may
+    # lead beyond the codes, to the exact gradient.
+    rights: list[Right] = [
+        lambda truth, depth: truth.implicit(depth).gradient,
+        lambda truth, depth: truth.implicit(depth, ahead=True).gradient,
+        lambda truth, depth: truth.limit,
+    ]
+    for right in rights:
+        if distance(mine, right(truth, depth)) < SOLVED:
+            return right
+    return rights[0]
+
+
+def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
+    """Return through how many of the last layers the claimed derivative goes, or fail if a
+    truncated estimate does not say, or says another number than was asked for.
+    """
+    used = result.diagnostics.get("layers_differentiated")
+    says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
+    if subject.claim != "truncated":
+        whole = depth * (subject.claim != "direct")
+        require(used in (None, 0, whole), f"{says}, which the claim contradicts")
+        return whole
+    if not isinstance(used, int) or not 0 <= used <= depth:
+        raise Defect(f"{says}: report the window in use")
+    asked = min(subject.options.get("window", used), depth)
+    require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
+    return used
+
+
+def _size(gradient: Array, specimen: Specimen, depth: int, share: float = ROUNDED) -> float:
+    """Return the size that errors of a gradient are relative to: its norm, or more where its parts
+    nearly cancel; a `share` of the size of the parts is the least.
+    """
+    return max(norm(gradient), share * specimen.truth.scale(depth)) or 1.0
+
+
+# --- the names of mistakes
+
+
+def _mistakes(truth: Truth, depth: int, right: Right) -> Mistakes:
     """Yield the gradients that common mistakes lead to, the cheap ones first."""
-    truth, n = specimen.truth, len(specimen.truth.codes(0))
+    n, before, expected = len(truth.codes(0)), max(depth - 1, 0), right(truth, depth)
     full, direct = truth.unrolled(depth), truth.unrolled(depth, 0)
     implicit = truth.implicit(depth).gradient
     yield f"a sum over the {n} samples, not a mean", n * expected
@@ -148,255 +252,123 @@ def mistaken_gradients(specimen: Specimen, depth: int, expected: Array) -> Mista
     yield "the implicit gradient on the support of the last codes", implicit
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
     yield "transposed", expected.T
-    earlier = truth.implicit(max(depth - 1, 0)).gradient
-    yield "the implicit gradient at the codes of an earlier layer", earlier
-    for window in range(depth - 1, 0, -1) if depth <= SHALLOW[1] else ():
+    yield "the gradient at the last but one iterate", right(truth, before)
+    for name, other in _mistaken(truth):
+        yield name, right(other, depth)
+    if truth.problem.parameter == "dictionary":
+        theta, gradient = truth.problem.theta, torch.tensor(expected)
+        units = theta / _by_atom(theta.square()).sqrt()
+        tangent = gradient - units * _by_atom(units * gradient)
+        yield "the gradient on the sphere of atoms of unit norm", array(tangent)
+    for window in range(before, 0, -1) if depth <= SHALLOW[1] else ():
         yield (
             f"the derivative through the last {window} layers alone",
             truth.unrolled(depth, window),
         )
 
 
-def _mistaken_codes(specimen: Specimen, depth: int) -> Mistakes:
-    """Yield the codes of other layers."""
+def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
+    """Yield the codes of other layers, and those that common mistakes lead to."""
     for layer in (max(depth - 1, 0), depth + 1):
-        yield f"those of layer {layer}", specimen.truth.codes(layer)
+        yield f"those of layer {layer}", truth.codes(layer)
+    for name, other in _mistaken(truth):
+        yield name, other.codes(depth)
 
 
-@register((*GRID, *DRAWN, *TINY, *STIFFER, *specimens("many samples")), quick=24, seconds=0.06)
-def check_claim(subject: Subject) -> Measurements:
-    """Codes, and gradients of exact claims, are the right ones at all depths, from `estimate` and
-    `sweep`.
+def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
+    """Yield what is the truth if a part of the problem or of the algorithm is forgotten:
+    everywhere, in the layers or in the loss alone, or in the derivatives alone.
     """
-    specimen, depths = subject.specimen, subject.specimen.depths
-    if specimen.drawn and subject.claim == "truncated" and "window" in subject.options:
-        random = generator(0, f"conformance window {specimen.problem}")
-        window = max(int(random.choice([1, depths[0] - 1, depths[2], 1000])), 1)
-        subject = subject.having(window=window)
-    alone = {depth: subject.estimate(depth) for depth in depths[1:3]}
-    if specimen.drawn:
-        most = max(LAYERS // max(map(_passes, alone.values())), SHALLOW[1])
-        depths = [depth if depth in alone else min(depth, most) for depth in depths]
-    if subject.claim not in KNOWN:
-        # The two are all that there is to compare.
-        alone |= {depth: subject.estimate(depth) for depth in depths[:4]}
-    swept = subject.sweep(depths)
-    require(
-        len(swept) == len(depths),
-        f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}",
-    )
-    for depth, result in [*zip(depths, swept, strict=True), *alone.items()]:
-        require_finite(result, depth)
-        what, codes = f"the codes at depth {depth}", specimen.truth.codes(depth)
-        mistakes = _mistaken_codes(specimen, depth)
-        yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
-        yield from _exact(subject, result, depth)
-    for depth, result in zip(depths, swept, strict=True):
-        if depth in alone:
-            yield _same(subject, alone[depth], result, depth)
+    problem = truth.problem
+    algorithm = changed(truth.algorithm, step=truth.step)
+    others = {}
+    if getattr(problem, "l2_penalty", 0.0):
+        others["l2_penalty is forgotten"] = changed(problem, l2_penalty=0.0)
+    if problem.parameter == "dictionary":
+        units = problem.theta / _by_atom(problem.theta.square()).sqrt()
+        others["atoms are taken to have unit norm"] = problem.with_theta(units)
+    for name, other in others.items():
+        for layers, loss in ((other, other), (other, problem), (problem, other)):
+            yield name, Truth(layers, algorithm, loss)
+            yield name, Truth(layers, algorithm, loss, truth)
+    if algorithm.initial is not None:
+        cold = Truth(problem, changed(algorithm, initial=None), problem)
+        yield "the start, initial, is ignored", cold
 
 
-def _passes(result: Estimate) -> int:
-    """Return how many passes a method says that it runs, such as one for every entry of theta."""
-    said = result.diagnostics
-    return int(max(said.get("evaluations", 1), said.get("directions", 1), 1))
+def _by_atom(entries: Tensor) -> Tensor:
+    """Return the sums over the entries of each atom or filter."""
+    return entries.sum(0 if entries.ndim == 2 else (1, 2, 3), keepdim=True)
 
 
-def _same(subject: Subject, alone: Estimate, swept: Estimate, depth: int) -> Measured:
-    """Compare a depth of a sweep with the estimate at it."""
-    said, others = (
-        [each.diagnostics.get(name) for name in ("layers", "layers_differentiated")]
-        for each in (swept, alone)
-    )
-    require(said == others, f"a sweep says {said} layers, and estimate {others}")
-    what, expected = f"the gradient of estimate at depth {depth}", gradient_of(alone)
-    size = _size(expected, subject.specimen, SAME / EXACT)
-    # A solver ends anywhere within its tolerance: the last bits of its input decide.
-    limit = SOLVED if subject.claim == "implicit" else SAME
-    return compare(what, gradient_of(swept), expected, limit, size)
+# --- what is left open
 
 
-def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
-    """Compare a gradient with the one that is claimed, if the claim names a single vector."""
-    specimen, mine, share = subject.specimen, gradient_of(result), ROUNDED
-    if subject.claim == "implicit":
-        expected = _implicit(subject, result, mine, depth)
-    elif subject.claim in KNOWN:
-        expected = _through_layers(subject, result, depth)
-    else:
-        return
-    if not expected:
-        return
-    what, right, limit = expected
-    if is_quotient(result):
-        if isinstance(specimen.truth.algorithm.thresholding, Hard):
-            # Of many codes one jumps within the step of the quotient.
-            return
-        # Its rounding is that of the loss, whatever the size of the gradient.
-        limit, share = (QUOTIENT, ROUNDED) if specimen in GRID else (QUOTIENT_DRAWN, 1.0)
-    size, mistakes = _size(right, specimen, share), mistaken_gradients(specimen, depth, right)
-    yield compare(f"{what} at depth {depth}", mine, right, limit, size, mistakes)
-
-
-#: What a gradient is called that a claim names, the gradient, and how near others have to come.
-Expected = tuple[str, Array, float]
-
-
-def _implicit(subject: Subject, result: Estimate, mine: Array, depth: int) -> Expected | None:
-    """Return the nearest implicit gradient, unless the systems are singular, or the estimate says
-    itself that it has not solved them.
+@register(FALLING, lambda subject: subject.claim in ("approximate", "heuristic"))
+def check_direction(subject: Subject) -> Measurements:
+    """An approximation is within 90 degrees of a gradient that it may stand for, and a heuristic of
+    the direct part: a step against it lowers the loss.
     """
-    truth, off = subject.specimen.truth, functools.partial(distance, mine)
-    # That of the layer's fixed point has the layer's active set.
-    found = [truth.implicit(depth), truth.implicit(depth, ahead=True)]
-    condition = max(each.condition for each in found)
-    solved = result.diagnostics.get("largest_relative_residual", 0.0) <= SOLVED
-    if condition >= SOLVABLE or not solved:
-        return None
-    limit, right = SOLVED * max(1.0, condition / 1e3), [each.gradient for each in found]
-    if min(map(off, right)) > limit:
-        # One step of a better method may lead beyond the codes, to the exact gradient.
-        right.append(truth.limit)
-    return "the implicit gradient", min(right, key=off), limit
-
-
-def _through_layers(subject: Subject, result: Estimate, depth: int) -> Expected | None:
-    """Return the derivative through the layers that are claimed, unless there is none."""
-    truth = subject.specimen.truth
-    if subject.claim == "direct":
-        window = _window_used(subject, result, depth)
-        return "the direct part", truth.unrolled(depth, window), EXACT
-    if not truth.algorithm.differentiable:
-        what = "differentiates an algorithm that is not differentiable: refuse it"
-        require(is_quotient(result), what)
-        return None
-    window = _window_used(subject, result, depth)
-    what = f"the derivative through {window} of {depth} layers"
-    return what, truth.unrolled(depth, window), EXACT
-
-
-def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
-    """Return through how many of the last layers the claimed derivative goes, or fail if a
-    truncated estimate does not say, or says another number than was asked for.
-    """
-    used = result.diagnostics.get("layers_differentiated")
-    whole = depth * (subject.claim != "direct")
-    if subject.claim != "truncated" and used in (None, 0):
-        return whole
-    says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
-    if not isinstance(used, int) or not 0 <= used <= depth:
-        raise Defect(f"{says}: report the window in use")
-    asked = used if subject.claim == "truncated" else whole
-    asked = min(subject.options.get("window", asked), depth)
-    require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
-    return used
-
-
-def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
-    """Return the size that errors of a gradient are relative to: its norm, or more where its parts
-    nearly cancel; a `share` of the size of the parts is the least.
-    """
-    return max(norm(gradient), share * specimen.truth.scale) or 1.0
-
-
-@register(GRID + DENOISING, lambda subject: subject.claim == "heuristic")
-def check_descent(subject: Subject) -> Measurements:
-    """A heuristic is within 90 degrees of the direct part: a step against it lowers the loss.
-
-    Nothing more can be required of a vector that is the gradient of no loss. Its own tests check
-    its formula.
-    """
-    for depth in SHALLOW:
-        # Where the loss depends on theta through the codes alone, no direction lowers it at fixed
-        # codes.
-        direct = subject.specimen.truth.unrolled(depth, 0)
-        yield _angle(subject.gradient(depth), {"direct": direct}, depth)
-
-
-def _angle(mine: Array, targets: dict[str, Array], depth: int) -> Measured:
-    """Fail unless one minus the largest cosine to a target that is not zero is below one."""
-    size = norm(mine) or 1.0
-    cosines = [
-        (mine * target).sum() / size / norm(target) for target in targets.values() if target.any()
-    ]
-    measured = Measured(1 - max(cosines, default=1.0), 1.0)
-    require(
-        measured.number < 1,
-        f"at depth {depth} the cosine to the gradients {', '.join(targets)} is"
-        f" {1 - measured.number:.3g}: a step against it lowers none of the losses",
-        *measured,
-    )
-    return measured
-
-
-@register(FALLING, lambda subject: subject.claim == "approximate", seconds=0.3)
-def check_approximation(subject: Subject) -> Measurements:
-    """An approximation is within 90 degrees of a gradient that it may stand for."""
     depths, truth = (*SHALLOW, SETTLED, DEEP), subject.specimen.truth
-    for depth, result in zip(depths, subject.sweep(depths), strict=True):
-        mine, unrolled = gradient_of(result), truth.unrolled(depth)
-        implicit = truth.implicit(depth).gradient
-        targets = {"exact": truth.limit, "unrolled": unrolled, "implicit": implicit}
-        for name, target in targets.items():
-            yield Distance(name, depth, distance(mine, target))
-        # One of the direct part alone may be zero: it says that codes do not depend on theta.
-        if mine.any() or truth.unrolled(depth, 0).any():
-            yield _angle(mine, targets, depth)
+    for depth, result in zip(depths, subject.estimates(depths, sweep=True), strict=True):
+        mine, targets = gradient_of(result), {"direct": truth.unrolled(depth, 0)}
+        if subject.claim == "approximate":
+            targets = {"exact": truth.limit, "unrolled": truth.unrolled(depth)}
+            targets["implicit"] = truth.implicit(depth).gradient
+            for name, target in targets.items():
+                yield Distance(name, depth, distance(mine, target))
+            # One of the direct part alone may be zero: it says that codes do not depend on theta.
+            if not mine.any() and not truth.unrolled(depth, 0).any():
+                continue
+        cosines = [
+            (mine * target).sum() / (norm(mine) * norm(target) or 1.0)
+            for target in targets.values()
+            if target.any()
+        ]
+        measured = Measured(1 - max(cosines, default=1.0), 1.0)
+        require(
+            measured.number < 1,
+            f"at depth {depth} the cosine to the gradients {', '.join(targets)} is"
+            f" {1 - measured.number:.3g}: a step against it lowers none of the losses",
+            *measured,
+        )
+        yield measured
 
 
 @register(
-    DIFFERENT + VARIED,
+    specimens("elastic net", "convolutional", "penalty", "ridge", algorithms=("fista",))
+    + FEW[::3]
+    + TINY,
     lambda subject: subject.claim == "stochastic",
-    few_samples=False,
-    quick=2,
-    seconds=0.5,
 )
 def check_mean(subject: Subject) -> Measurements:
-    """The mean of a random gradient over seeds is the unrolled gradient or the direct part, with
-    two samples as well.
-    """
+    """The mean of a random gradient over seeds is the unrolled gradient or the direct part."""
     require(
         "seed" in subject.options,
         "a stochastic estimator needs a field `seed`: without it the draws cannot be repeated or"
         " averaged",
     )
-    if subject.specimen in DIFFERENT:
-        yield _mean(subject, AVERAGED, RESOLVED_LAYERS)
-    if "samples" in subject.options:
-        # An average that is divided by another number than that of its terms shows most with few.
-        subject = subject.having(samples=2)
-    random = generator(0, f"conformance mean {subject.specimen.problem}")
-    depth = int(random.choice([12, 8, 3, 2, 1, 0])) if subject.specimen in VARIED else AVERAGED
-    yield _mean(subject, EVERY_DEPTH if subject.specimen in TINY else depth)
-
-
-def _mean(subject: Subject, depth: int, least: int = 0) -> Measured:
-    """Compare the mean over seeds with the two gradients that it may be; after at least so many
-    layers it must be resolved.
-    """
-    truth = subject.specimen.truth
+    truth, specimen = subject.specimen.truth, subject.specimen
+    random = generator(0, f"conformance mean {specimen.problem}")
+    depth = AVERAGED if specimen in TINY else int(random.choice([8, 3, 2, 1, 0]))
     targets = np.stack([truth.unrolled(depth), truth.unrolled(depth, 0)]).reshape(2, -1)
-    if subject.specimen.loss != "lasso" and _claims_consistency(subject):
+    if specimen.loss != "lasso" and _claims_consistency(subject):
         targets[1] = targets[0]
-    size = _size(targets[0], subject.specimen)
+    size = _size(targets[0], specimen, depth)
     # The mean is compared along the targets and along two random directions.
-    random = np.random.default_rng(0).standard_normal((2, targets.shape[1]))
-    axes = np.array([*targets[targets.any(1)], *random])
+    axes = np.array([*targets[targets.any(1)], *random.standard_normal((2, targets.shape[1]))])
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    draws = _draws(subject, depth, least, axes, RESOLVING * size)
-    spread, mean, expected = stats.sem(draws), np.mean(draws, axis=0), targets @ axes.T
+    draws, expected = list[Array](), targets @ axes.T
+    for seed in range(MOST_SEEDS):
+        draws.append(axes @ subject.having(seed=seed).gradient(depth).ravel())
+        if len(draws) >= SEEDS and stats.sem(draws).max() < RESOLVING * size:
+            break
+    spread, mean = stats.sem(draws), np.mean(draws, axis=0)
     # A mean that does not vary is held to the accuracy of a difference quotient.
     scale = np.maximum(spread, QUOTIENT * size / STANDARD_ERRORS)
-    worst, largest = (np.abs(mean - expected) / scale).max(1).min(), spread.max() / size
+    worst = float((np.abs(mean - expected) / scale).max(1).min())
     # Of few draws the standard error itself is a draw.
-    limit = stats.t.isf(stats.norm.sf(STANDARD_ERRORS * (1.0 if least else 1.5)), len(draws) - 1)
-    require(
-        not least or worst >= limit or largest < RESOLVING,
-        f"after {len(draws)} seeds the standard error is still {largest:.2g} of the size of the"
-        " gradient, which hides any bias: check it with more samples",
-        largest,
-        RESOLVING,
-    )
+    limit = float(stats.t.isf(stats.norm.sf(STANDARD_ERRORS), len(draws) - 1))
     require(
         worst < limit,
         f"the mean over {len(draws)} seeds at depth {depth} is {worst:.3g} standard errors from the"
@@ -405,22 +377,7 @@ def _mean(subject: Subject, depth: int, least: int = 0) -> Measured:
         worst,
         limit,
     )
-    return Measured(float(worst), float(limit))
-
-
-def _draws(subject: Subject, depth: int, least: int, axes: Array, resolved: float) -> list[Array]:
-    """Return the products of random gradients with some axes, of so many seeds that their mean is
-    resolved, or the most.
-    """
-    draws, layers_run = list[Array](), 0.0
-    for seed in range(MOST_SEEDS):
-        result = subject.having(seed=seed).estimate(depth)
-        draws.append(axes @ gradient_of(result).ravel())
-        layers_run += result.diagnostics.get("layers", depth * _passes(result))
-        enough = len(draws) >= (SEEDS if least else MOST_SEEDS // 4) and layers_run >= least
-        if enough and stats.sem(draws).max() < resolved:
-            break
-    return draws
+    yield Measured(worst, limit)
 
 
 def _claims_consistency(subject: Subject) -> bool:
@@ -428,39 +385,21 @@ def _claims_consistency(subject: Subject) -> bool:
     return losses is None or subject.specimen.loss in losses
 
 
-@register(
-    FALLING + LEADING,
-    lambda subject: (
-        (subject.specimen in FALLING or subject.claim == "approximate")
-        and subject.claim != "stochastic"
-        and _claims_consistency(subject)
-    ),
-    seconds=0.2,
-)
+@register(FALLING, lambda subject: subject.claim != "stochastic" and _claims_consistency(subject))
 def check_consistency(subject: Subject) -> Measurements:
     """The error against the certified reference vanishes with depth for the losses in
     `consistent_for`.
     """
-    truth = subject.specimen.truth
-    deep = DEEP * (1 if subject.specimen in FALLING else 4)
-    left = distance(truth.codes(deep), truth.codes(2 * deep))
-    if left > VANISHED / 10 or truth.implicit(deep).condition > REGULAR:
-        # Some drawn ones are slower.
-        return
-    if "window" in subject.options:
-        # A claim holds for all options, and shows at the shorter ones.
-        subject = subject.having(window=50)
-    # A sweep is often cheaper than two estimates, and another check holds the two to agree.
-    earlier, error = (
-        distance(gradient_of(each), truth.limit) for each in subject.sweep([deep // 2, deep])
-    )
-    if VANISHED <= error < earlier / 4:
-        # It falls: a slower one is given more layers.
-        earlier, deep = error, 4 * deep
-        error = distance(subject.gradient(deep), truth.limit)
+    truth, error = subject.specimen.truth, np.inf
+    # A claim holds for all options, and shows at the shorter windows.
+    subject = subject.having(window=50)
+    for depth in (DEEP, 4 * DEEP):
+        # A slower one is given more layers.
+        if error >= VANISHED:
+            earlier, error = error, distance(subject.gradient(depth), truth.limit)
     require(
         error < VANISHED,
-        f"relative error {error:.2g} at depth {deep}, {earlier:.2g} before:"
+        f"relative error {error:.2g} at depth {depth}, {earlier:.2g} before:"
         " it does not vanish, though consistent_for is"
         f" {subject.estimator.consistent_for or 'None (every loss)'}",
         error,
@@ -470,60 +409,30 @@ def check_consistency(subject: Subject) -> Measurements:
 
 
 @register(
-    (each for each in DRAWN if each.original.per_sample),
-    lambda subject: subject.claim not in ("stochastic", "heuristic"),
-    seconds=0.03,
+    (
+        each
+        for each in DRAWN
+        if each.original.per_sample and each.loss not in ("function", "linear")
+    ),
+    lambda subject: subject.claim == "approximate",
 )
 def check_samples(subject: Subject) -> Measurements:
-    """The last sample counts twice where it stands twice, in other units: the gradient changes by
-    the square of their ratio (the ratio itself for a linear loss), the codes by the ratio.
+    """The last sample counts twice where it stands twice, and in other units the gradient changes
+    by the square of their ratio.
     """
-    # Deeper than the usual windows: samples may influence each other from some layer on.
-    depth, specimen, problem = 25, subject.specimen, subject.specimen.original
-    random = generator(0, f"conformance units {specimen.problem}")
+    rows = [*range(subject.specimen.original.code_shape[0]), -1]
     # A power of two, so that no product with it is rounded.
-    ratio = 1.0 if specimen.loss == "function" else float(2.0 ** random.choice([-40, 3, 40]))
+    ratio = 2.0**40
 
     def estimate(rows: list[int], ratio: float) -> Estimate:
-        other = specimen.make(**in_units(problem, ratio, rows))
-        algorithm = specimen.algorithm_on(other, ratio * specimen.initial[rows])
-        return subject.estimator.estimate(other, algorithm, depth)
+        problem, algorithm = subject.specimen.made()
+        made = in_units(problem, ratio, rows), in_units(algorithm, ratio, rows)
+        # Deeper than the usual windows: samples may influence each other from some layer on.
+        return subject.estimator.estimate(*made, SAMPLED)
 
-    rows = [*range(len(specimen.initial)), -1]
     whole, last, second = estimate(rows[:-1], 1.0), estimate([-1], 1.0), estimate(rows, ratio)
     limit = SOLVED if is_quotient(whole) or subject.claim == "implicit" else EXACT
-    what = f"{ratio:g} times the codes in other units"
-    yield compare(what, codes_of(second), ratio * codes_of(whole)[rows], limit)
-    factor = ratio ** (1 + (specimen.loss != "linear"))
-    parts = gradient_of(whole), gradient_of(last) / len(rows)
-    expected = factor * (parts[0] * (1 - 1 / len(rows)) + parts[1])
-    what = f"{factor:g} times the gradient in other units, with the last sample twice"
-    size = factor * max(_size(part, specimen) for part in parts)
-    yield compare(what, gradient_of(second), expected, limit, size)
-
-
-@register(specimens("square", algorithms=PLAIN) + STIFF + TINY + DRAWN, quick=6, seconds=0.02)
-def check_single_precision(subject: Subject) -> Measurements:
-    """float32 gives what float64 gives, to the accuracy of float32, and to a few digits on drawn
-    problems.
-    """
-    specimen, size = subject.specimen, None
-    exact = specimen in GRID
-    depth = FAR[0] if specimen in TINY else SETTLED if exact else 4
-    solves = subject.claim in ("implicit", "approximate")
-    if solves and specimen.truth.implicit(depth).condition > REGULAR:
-        # No claim is made about singular systems, in which single precision counts other ranks.
-        return
-    single, double = (subject.estimate(depth, dtype) for dtype in (torch.float32, torch.float64))
-    expected, quotient = gradient_of(double), is_quotient(double)
-    limit = SINGLE_QUOTIENT if quotient else SINGLE
-    if not exact:
-        if quotient:
-            # In float32 a quotient has two digits, and none where a kink lies within the step.
-            return
-        # Where the parts of a gradient cancel, it is as accurate as they are: to SINGLE of their
-        # size.
-        limit = SINGLE_STIFF if specimen in STIFF else SINGLE_DRAWN
-        size = _size(expected, specimen, SINGLE / limit)
-    yield compare("the gradient in float64", gradient_of(single), expected, limit, size)
-    yield compare("the codes in float64", codes_of(single), codes_of(double), limit)
+    parts = gradient_of(whole) * (1 - 1 / len(rows)), gradient_of(last) / len(rows)
+    size = ratio**2 * max(_size(part, subject.specimen, SAMPLED) for part in parts)
+    what = f"{ratio**2:g} times the gradient in other units, with the last sample twice"
+    yield compare(what, gradient_of(second), ratio**2 * (parts[0] + parts[1]), limit, size)

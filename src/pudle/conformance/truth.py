@@ -7,8 +7,9 @@ No estimator and no kernel is used. Tests hold it to closed forms in numpy, on e
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from .explanations import Array
 
 #: Singular values up to this share of the largest count as zero.
 SINGULAR = 1e-12
+#: No singular value is called smaller.
+LEAST = 1e-200
 #: Condition number up to which an implicit system is solved to the tolerance of its check.
 REGULAR = 1e3
 #: Layers after which codes count as converged where no reference is known.
@@ -44,10 +47,16 @@ def array(tensor: Tensor) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Codes and gradients of an algorithm on a problem."""
+    """Codes and gradients of an algorithm on a problem.
+
+    For what a mistake leads to, the outer loss may be that of another problem, and the codes may be
+    those of another truth.
+    """
 
     problem: Problem
     algorithm: Algorithm
+    outer: Problem
+    reached: Self | None = None
 
     @cached_property
     def step(self) -> float:
@@ -62,21 +71,24 @@ class Truth:
     @torch.no_grad()
     def state(self, depth: int) -> State:
         """Return the state after `depth` layers."""
+        if self.reached:
+            return self.reached.state(depth)
         return self.run(self.problem, self.algorithm.start(self.problem), depth)
 
     def codes(self, depth: int) -> Array:
         """Return the codes after `depth` layers, one row per sample."""
         return array(self.state(depth).codes.flatten(1))
 
-    @cached_property
+    @cache  # noqa: B019
     @torch.no_grad()
-    def scale(self) -> float:
-        """The size of the parts of a gradient, which may nearly cancel: the loss at the start per
-        size of theta, all without signs.
+    def scale(self, depth: int) -> float:
+        """Return the size of the parts of a gradient, which may nearly cancel: the loss at the
+        start or at a depth per size of theta, all without signs.
         """
-        theta, codes = self.problem.theta.detach(), self.state(0).codes
-        loss = float(self.problem.with_theta(theta.abs()).outer_loss(codes.abs()).abs())
-        return loss / (float(theta.norm()) or 1.0)
+        theta = self.problem.theta.detach()
+        outer = self.problem.with_theta(theta.abs())
+        losses = [outer.outer_loss(self.state(at).codes.abs()).abs() for at in (0, depth)]
+        return float(max(losses)) / (float(theta.norm()) or 1.0)
 
     @cache  # noqa: B019
     @torch.enable_grad()
@@ -88,7 +100,7 @@ class Truth:
         theta = self.problem.theta.detach().requires_grad_()
         live = self.problem.with_theta(theta)
         codes = self.run(live, self.state(depth - layers), layers).codes
-        return array(gradients(live.outer_loss(codes), (theta,))[0])
+        return array(gradients(self.outer.with_theta(theta).outer_loss(codes), (theta,))[0])
 
     @cache  # noqa: B019
     @torch.enable_grad()
@@ -99,7 +111,7 @@ class Truth:
         problem, codes = self.problem, self.state(depth).codes
         theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
         live, last = problem.with_theta(theta), codes
-        loss, slope = live.outer_loss(leaf), live.stationarity(leaf)
+        loss, slope = self.outer.with_theta(theta).outer_loss(leaf), live.stationarity(leaf)
         if ahead and hasattr(live, "penalty"):
             last = self.algorithm.plain_layer(problem, codes, self.step, depth)
             # Signs that the codes do not have yet.
@@ -116,25 +128,21 @@ class Truth:
         return the solution and the largest condition number.
         """
         rows = 1 if self.problem.joint else len(leaf)
-        mask, right = active.reshape(rows, -1), right.reshape(rows, -1)
+        mask, rights = active.reshape(rows, -1), right.reshape(rows, -1)
         # Rows depend on no other row: one product differentiates an entry in all rows.
-        matrices = torch.stack(
-            [
-                gradients(slope, (leaf,), unit.expand_as(mask).reshape_as(leaf), keep_graph=True)[0]
-                for unit in torch.eye(mask.shape[1]).to(leaf)
-            ],
-            -1,
-        ).reshape(rows, *mask.shape[1:] * 2)
-        if self.problem.joint:
-            # The derivative of a contraction and the identity, whose difference is regular.
-            return torch.linalg.solve(matrices, right).reshape_as(leaf), 1.0
-        matrices = matrices * (mask[:, :, None] & mask[:, None, :])
-        found = torch.linalg.lstsq(
-            matrices, (mask * right)[..., None], rcond=SINGULAR, driver="gelsd"
-        )
-        values, last = found.singular_values, (mask.sum(1, keepdim=True) - 1).clamp(min=0)
-        conditions = torch.where(mask.any(1), values[:, 0] / values.gather(1, last)[:, 0], 1)
-        return found.solution.reshape_as(leaf), float(conditions.max())
+        columns = [
+            gradients(slope, (leaf,), unit.expand_as(mask).reshape_as(leaf), keep_graph=True)[0]
+            for unit in torch.eye(mask.shape[1]).to(leaf)
+        ]
+        matrices = torch.stack([column.reshape(rows, -1) for column in columns], -1)
+        solution, condition = torch.zeros_like(rights), 1.0
+        for row, on in enumerate(mask):
+            if on.any():
+                system = array(matrices[row][on][:, on]), array(rights[row][on])
+                found, _, _, sizes = np.linalg.lstsq(*system, rcond=SINGULAR)
+                solution[row, on] = torch.from_numpy(found)
+                condition = max(condition, sizes[0] / max(sizes[-1], LEAST))
+        return solution.reshape_as(leaf), float(condition)
 
     @cached_property
     def limit(self) -> Array:

@@ -29,7 +29,7 @@ class Optimizer(ABC):
 
     def __post_init__(self) -> None:
         decays = [name for name in ("momentum", "decay1", "decay2") if hasattr(self, name)]
-        check_options(self, may_be_zero=(*decays, "weight_decay"), below_one=decays)
+        check_options(self, may_be_zero=decays, below_one=decays)
 
     @abstractmethod
     def make(self, theta: Tensor) -> optim.Optimizer:
@@ -84,29 +84,9 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     tangent: bool = False
     name = "adam"
-    weight_decay = 0.0
 
     def make(self, theta: Tensor) -> optim.Optimizer:
-        return optim.Adam(
-            [theta],
-            self.learning_rate,
-            (self.decay1, self.decay2),
-            self.epsilon,
-            self.weight_decay,
-            decoupled_weight_decay=True,
-        )
-
-
-@dataclass(frozen=True)
-class AdamW(Adam):
-    """Adam with decoupled `weight_decay` >= 0 (Loshchilov and Hutter, ICLR 2019).
-
-    The decay shortens an atom before the step is added. The atom is then scaled back to unit norm,
-    so that the only effect is a step that turns it a little further.
-    """
-
-    weight_decay: float = 0.01
-    name = "adamw"
+        return optim.Adam([theta], self.learning_rate, (self.decay1, self.decay2), self.epsilon)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class TrainingOptions:
     depth : int
         Number of unrolled layers, >= 0.
     optimizer : Optimizer or str
-        Optimizer: sgd, momentum, adam, adamw or lbfgs, such as ``adam(learning_rate=1e-3)``.
+        Optimizer: sgd, momentum, adam or lbfgs, such as ``adam(learning_rate=1e-3)``.
     schedule : Schedule or str
         Learning rate by epoch: constant, step or cosine, such as ``step(every=100)``.
     epochs : int

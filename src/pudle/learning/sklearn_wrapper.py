@@ -1,7 +1,7 @@
 """Dictionary learning with scikit-learn's interface, for pipelines and searches."""
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -159,16 +159,9 @@ class UnrolledDictionaryLearning(
         return observations
 
     def _learner(self, seed: int) -> Learner:
-        return Learner(
-            self.estimator,
-            self.algorithm,
-            self.depth,
-            self.optimizer,
-            self.schedule,
-            self.epochs,
-            self.batch,
-            seed,
-        )
+        own = self.get_params(deep=False)
+        options = {each.name for each in fields(Learner)} & own.keys()
+        return Learner(**{name: own[name] for name in options}, seed=seed)
 
     def _problem(self, X: Array) -> SparseCoding:
         # Copies: torch would share memory, warns of read-only arrays, and refuses reversed ones.

@@ -142,11 +142,13 @@ class Run:
     store: Store
     rounds: int = 0
     records: dict[RecordedResult[Record], Record | None] = field(init=False, default_factory=dict)
+    #: Whether the files of the folder say what is measured.
+    begun: bool = field(init=False, default=False)
     _places: dict[Result[object], Place] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for each in self.results:
-            self.records[each] = each.read_at(self.place(each))
+            self.record(each)
 
     # -- what is asked for
 
@@ -155,9 +157,24 @@ class Run:
         """The scores of every case with every estimator that is measured on it."""
         return list(itertools.starmap(Scores, self.selection.pairs))
 
-    @cached_property
+    @property
     def costs(self) -> list[Cost]:
-        """Times and memories at the timed depths."""
+        """Times and memories at the timed depths, and times at those that answers name, as far as
+        the scores are known.
+        """
+        chosen, cases = self.selection, {case.name: case for case in self.selection.cases}
+        scored = measured(filter(None, map(self.record, self.scores)), [])
+        named = {
+            Cost(TIME, cases[each.case], each.estimator, int(depth))
+            for each in itertools.chain(*scored.values())
+            for depth in (each.reach(error).depth for error in chosen.timed_errors)
+            if TIME in chosen.costs and depth < math.inf
+        }
+        timed = set(self._timed)
+        return [*self._timed, *(each for each in sorted(named, key=repr) if each not in timed)]
+
+    @cached_property
+    def _timed(self) -> list[Cost]:
         chosen = self.selection
         # Without kernels, every time is one of the torch path.
         with_kernels = TIME in chosen.costs and kernel_choice.choice() != "torch"
@@ -199,12 +216,14 @@ class Run:
 
     def record(self, result: RecordedResult[R]) -> R | None:
         """Return the record of a result, if there is one."""
+        if result not in self.records:
+            self.records[result] = result.read_at(self.place(result))
         # What lies there is what the result read, or wrote.
         return cast(R | None, self.records[result])
 
     def is_missing(self, result: RecordedResult[Record]) -> bool:
         """Tell whether there is no record, or one of something that broke: it is tried again."""
-        record = self.records[result]
+        record = self.record(result)
         return record is None or record.status in BROKEN
 
     # -- what is missing
@@ -308,6 +327,9 @@ class Run:
         """
         measured: list[Result[object]] = []
         for stage in self.missing(costs=costs, again=again):
+            if self.begun:
+                # The scores say at which depths there are times as well.
+                self.begin()
             with contextlib.ExitStack() as stack:
                 runs = executor
                 if stage.alone and not isinstance(executor, Here):
@@ -338,6 +360,7 @@ class Run:
         It is written first, so that it holds for a run that is interrupted; what a run of
         experiments, or of cases alone, does not select stays listed.
         """
+        self.begun = True
         frozen, store = self.folder / "selection.json", self.store
         if self.selection.cases or not frozen.exists():
             write_record(frozen, self.selection)
@@ -385,7 +408,7 @@ class Run:
     ) -> list[str]:
         """Return how many results of a total are new, and how many of these have which status."""
         new = set(results).intersection(measured)
-        statuses = Counter(record.status for each in new if (record := self.records[each]))
+        statuses = Counter(record.status for each in new if (record := self.record(each)))
         some = [f"{number} {status}" for status, number in sorted(statuses.items())]
         return [f"{len(new)} of {len(results)} {what} now", *some] if results else []
 
@@ -399,7 +422,7 @@ class Run:
         some = [*self.scores, *(self.costs if costs else ()), *self.experiments]
         failed = []
         for each in some:
-            record = self.records[each]
+            record = self.record(each)
             if record and record.status != "ok":
                 failed.append((each, Verdict(record.status, record.reason)))
         return failed

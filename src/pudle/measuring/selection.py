@@ -60,6 +60,9 @@ class Selection:
         An estimator, a pattern of names of cases, and a reason: an estimator that is named here is
         measured only on cases that match a pattern of its own, and on none that matches one that
         follows ``!``.
+    timed_errors : tuple of float
+        Errors that answers ask for: each estimator is timed at the depths from which on it has
+        them as well.
     """
 
     profile: str
@@ -74,6 +77,7 @@ class Selection:
     experiments: tuple[str, ...] = ()
     experiment_timeout: float = 4 * 3600.0
     limited: tuple[tuple[str, str, str], ...] = ()
+    timed_errors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "estimators", names.specs("estimators", self.estimators))

@@ -1,4 +1,4 @@
-"""Study of optimizers: five of them, and Adam along the sphere, with five gradients.
+"""Study of optimizers: four of them, and Adam along the sphere, with five gradients.
 
 Each optimizer has learning rates a factor of about three apart, the same for every gradient, so
 that the best rate of each gradient can be found.
@@ -23,7 +23,6 @@ RATES = {
     "momentum": ("1e-1", "3e-1", "1", "3"),
     "adam": _SMALL_RATES,
     "adam_tangent": _SMALL_RATES,
-    "adamw": _SMALL_RATES,
     "lbfgs": ("1e-1", "3e-1", "1"),
 }
 #: Mini-batches: ten steps an epoch.
@@ -70,6 +69,6 @@ EXPERIMENTS = {
     # Without L-BFGS: the curvature pairs of different batches do not belong to one function.
     for gradient in ("alternating-lasso", "backprop-reconstruction")
     for name, rates in RATES.items()
-    if name not in ("lbfgs", "adamw")
+    if name != "lbfgs"
     for rate in rates
 }
