@@ -50,8 +50,9 @@ def test_wrong_usage_is_one_line_and_writes_nothing(line, repository):
     assert [entry.name for entry in repository.iterdir()] == [".git"]
 
 
-def test_help_is_quick_because_it_does_not_import_torch():
-    code = "import sys, pudle.cli\npudle.cli.run(['run', '--help'])\nprint('torch' in sys.modules)"
+@pytest.mark.parametrize("line", ["run --help", "check nope"])
+def test_help_and_a_wrong_name_are_quick_because_they_do_not_import_torch(line):
+    code = f"import sys, pudle.cli\npudle.cli.run({line.split()})\nprint('torch' in sys.modules)"
     assert python(code).stdout.splitlines()[-1] == "False"
 
 

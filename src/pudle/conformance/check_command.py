@@ -232,13 +232,11 @@ def print_result(title: str, descriptions: dict[str, str], records: list[Record]
         alike.setdefault(f"{record.status} {once or record.check}", []).append(record)
     for first, *others in alike.values():
         few = [first, *others[: 0 if first.place or first.status == "refused" else FEW - 1]]
-        more = f" ({len(others)} more like it)" if len(others) >= len(few) else ""
-        lines += [
-            f"{record.status}: {record.check}, {_where(record)}{more}{_numbers(record)}:"
-            f" {record.reason}"
-            for record in few
-            if record.status != "passed"
-        ]
+        left = len(others) + 1 - len(few)
+        for record in few if first.status != "passed" else ():
+            more = f" ({left} more like it)" * (left > 0 and record is few[-1])
+            told = f"{record.check}, {_where(record)}{more}{_numbers(record)}: {record.reason}"
+            lines.append(f"{record.status}: {told}")
     echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
     return any(record.status == "failed" for record in records)
 

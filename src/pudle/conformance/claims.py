@@ -156,9 +156,9 @@ def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
     if subject.claim == "implicit":
         found = [truth.implicit(depth), truth.implicit(depth, ahead=True)]
         condition = max(each.condition for each in found)
-        says = _singular(result)
+        says, residual = _singular(result), "largest_relative_residual" in result.diagnostics
         require(
-            specimen.drawn or found[0].condition < SINGULAR or says,
+            specimen.drawn or found[0].condition < SINGULAR or says or residual,
             "the systems are singular: say so by `condition_number` or a residual in diagnostics",
         )
         if condition >= SOLVABLE or says:

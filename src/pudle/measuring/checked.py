@@ -5,14 +5,18 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .. import names
 from ..errors import UnwritableFile
-from ..estimator import GradientEstimator
 from ..files import write_atomically
 from . import sources
+
+if TYPE_CHECKING:
+    # `pudle check` refuses a name without waiting for torch.
+    from ..estimator import GradientEstimator
 
 #: What a report says of a plug-in.
 CHECKED, FAILED, NOT_CHECKED = "checked", "failed its check", "not checked"
@@ -39,7 +43,7 @@ def remember(failed: dict[str, Sequence[str]]) -> None:
         write_atomically(_cache(), msgspec.json.encode(failures() | failed))
 
 
-def key_of(estimator: GradientEstimator) -> str:
+def key_of(estimator: "GradientEstimator") -> str:
     """Return the digest of an estimator: its options, its sources, and its fingerprint."""
     parts = names.text(estimator), sources.digest((), estimator), estimator.fingerprint()
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
