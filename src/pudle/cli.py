@@ -1,6 +1,7 @@
 """The `pudle` command. Its subcommands are entry points, so that the core need not import them."""
 
 import ast
+import logging
 import os
 import signal
 import sys
@@ -125,6 +126,8 @@ def main() -> None:
     """Run the command line; an error is one line on stderr and exit code 2."""
     # SIGTERM, by which schedulers and containers end a program, lets it clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Commands show their progress, and their workers would each announce that they compile.
+    logging.getLogger("pudle").setLevel(logging.ERROR)
     sys.exit(run())
 
 

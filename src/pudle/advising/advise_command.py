@@ -53,8 +53,8 @@ def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
 
     Candidates are the named estimators, or all that are installed; a name such as `truncated`
     stands for all its windows, which are searched. The answer is tested on seeds that had no part
-    in the choice. The exit code is 0 with an advice, 1 if nothing meets the requirement, which then
-    says what comes closest, and 2 for wrong usage.
+    in the choice, which takes some minutes in all. The exit code is 0 with an advice, 1 if nothing
+    meets the requirement, which then says what comes closest, and 2 for wrong usage.
 
     \b
     Examples:

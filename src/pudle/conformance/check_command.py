@@ -76,7 +76,7 @@ def check_command(
     last_failed: bool,
     timeout: float,
 ) -> None:
-    """Check that an estimator does what it claims.
+    """Check that an estimator does what it claims, in two to five minutes, or seconds with --quick.
 
     Its gradients are compared with gradients that are computed without any estimator. Its code runs
     in a process of its own, with your permissions: check only files you trust. A check that ends

@@ -18,23 +18,11 @@ from .run import Counts, LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
 #: Version of the checkpoint's content.
-SCHEMA = 4
+SCHEMA = 5
 
 
-def state(run: LearningRun) -> dict[str, Any]:
-    """Return all that changes while a training runs, as tensors and plain values."""
-    codes = {} if run.codes is None else {"codes": run.codes.to_sparse()}
-    return {
-        **msgspec.structs.asdict(run.counts),
-        **codes,
-        "theta": run.theta.detach(),
-        "optimizer": run.optimizer.state_dict(),
-        "schedule": run.schedule.state_dict(),
-    }
-
-
-def restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
-    """Continue from what `state` returned; whatever else it is raises an error."""
+def _restore(run: LearningRun, stored: Mapping[str, Any]) -> None:
+    """Continue from what `save` stored; whatever else it is raises an error."""
     run.counts = msgspec.convert({name: stored[name] for name in Counts.__struct_fields__}, Counts)
     run.theta.data.copy_(stored["theta"])
     if run.codes is not None:
@@ -49,7 +37,15 @@ def save(run: LearningRun, folder: Path) -> None:
     import pandas as pd  # lists of experiments do without
 
     content, dictionary = io.BytesIO(), io.BytesIO()
-    torch.save({"configuration": run.configuration, **state(run)}, content)
+    state = {
+        **msgspec.structs.asdict(run.counts),
+        "configuration": run.configuration,
+        "theta": run.theta.detach(),
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        "codes": None if run.codes is None else run.codes.to_sparse(),
+    }
+    torch.save(state, content)
     np.save(dictionary, run.dictionary.cpu().numpy())
     payload = content.getvalue()
     write_atomically(folder / CHECKPOINT, header(payload) + payload)
@@ -90,7 +86,7 @@ def begin(run: LearningRun, folder: Path, *, resume: bool) -> None:
                 " and data it was started with, or give another folder"
             )
     with readable(path, remedy):
-        restore(run, content)
+        _restore(run, content)
     if run.counts.step > run.total:
         raise InvalidArgument(
             f"{folder} holds {run.counts.step} steps, more than the {run.total} of"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..data import SparseCodingDataset
-from ..errors import InvalidArgument, PudleError
+from ..errors import InvalidArgument
 from ..measuring.experiment import ProgressCallback, silent
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
@@ -140,8 +140,8 @@ class Learner(TrainingOptions):
         processes : Processes, optional
             The processes that share this training, see `pudle.learning.processes`. Each calls `fit`
             with the same arguments and returns the same training. The steps are those of one
-            process, up to rounding. The first one keeps the folder, reports progress and warns. A
-            folder can be resumed by another number of processes.
+            process, up to rounding. All read the folder, and the first one writes it, reports
+            progress and warns. A folder can be resumed by another number of processes.
 
         Raises
         ------
@@ -173,7 +173,10 @@ class Learner(TrainingOptions):
             )
         run = LearningRun(self, problem, measures, clock, source, processes)
         kept = None if folder is None or processes.rank else Path(folder)
-        _begin_alike(run, kept, resume)
+        if folder:
+            # All read the checkpoint, before the first writes one: it waits for them in its first
+            # step.
+            checkpoint.begin(run, Path(folder), resume=resume)
         if not run.counts.rows:
             run.record()
         for _ in _steps(run, budget, kept, save_seconds):
@@ -188,20 +191,6 @@ class Learner(TrainingOptions):
         if kept:
             checkpoint.save(run, kept)
         return _concluded(run)
-
-
-def _begin_alike(run: LearningRun, folder: Path | None, resume: bool) -> None:
-    """Begin or continue a training, as the first process does: all refuse alike."""
-    refusal = None
-    try:
-        if folder:
-            checkpoint.begin(run, folder, resume=resume)
-    except PudleError as error:
-        refusal = error
-    if refusal := run.processes.first_of(refusal):
-        raise refusal
-    if run.processes.size > 1:
-        checkpoint.restore(run, run.processes.first_of(checkpoint.state(run)))
 
 
 def _steps(
