@@ -155,7 +155,9 @@ class Report:
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
         draws, left = tables.repeated_draws(self.results), tables.unfinished(self.results)
-        return [*self.results.notes, *tables.failed_checks(self.results), *draws, *left]
+        plugins = tables.failed_checks(self.results)
+        plugins += tables.without_kernels(self.results, self.summary)
+        return [*self.results.notes, *plugins, *draws, *left]
 
     @cached_property
     def caveats(self) -> list[str]:

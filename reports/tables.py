@@ -21,6 +21,8 @@ from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
 from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
+#: Kernels that gain less than this are none.
+SAME_TIME = 1.1
 #: How tables show rates, and ratios.
 RATE, RATIO = partial(text.fixed, digits=4), partial(text.fixed, digits=2)
 
@@ -90,6 +92,7 @@ COLUMNS = (
         lambda row: row.numbers.torch.at(row.reach.depth).shown(text.seconds),
     ),
     Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
+    Column("gain by kernels", lambda row: RATIO(row.numbers.gain)),
     Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
     Column(
         "status", lambda row: Cell(row.numbers.status, details=[*filter(None, [row.numbers.check])])
@@ -410,6 +413,15 @@ def repeated_draws(results: Results) -> list[str]:
     where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
     what = "the range over the seeds says nothing about other problems there."
     return [f"{where}: {what}"] if names else []
+
+
+def without_kernels(results: Results, rows: Iterable[Summary]) -> list[str]:
+    """Say which plug-ins gain nothing from kernels."""
+    plain = dict.fromkeys(
+        row.estimator for row in rows if row.gain < SAME_TIME and row.estimator in results.checks
+    )
+    fair = "compare it with the times of the others on the torch path, not with those of kernels"
+    return [f"{some([*plain])} runs on torch's layers: {fair}."] if plain else []
 
 
 def failed_checks(results: Results) -> list[str]:

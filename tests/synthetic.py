@@ -204,12 +204,14 @@ def write_costs(
     seconds,
     memory=None,
     names=("synthetic-ista-lasso",),
+    torch=None,
 ):
     """Lay out times, of five samples each, and memory at two depths as a run does: None is a
     failure, NaN is skipped.
     """
     folder, listed = home / "quick", []
-    for metric, values in (("seconds", seconds), ("memory_bytes", memory or [])):
+    measured = {"seconds": seconds, "memory_bytes": memory or [], "seconds_torch": torch or []}
+    for metric, values in measured.items():
         cells = list(itertools.product(names, estimators, [100, 200])) if values else []
         for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
             failed = "error" if value is None else "skipped" if math.isnan(value) else ""

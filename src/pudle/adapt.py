@@ -29,8 +29,8 @@ def from_jax(function: Function) -> Function:
     Parameters
     ----------
     function : callable
-        ``function(*arrays)`` returns an array or a tuple of arrays, of real numbers. If it takes
-        long, give ``jax.jit(function)``.
+        ``function(*arrays)`` returns an array or a tuple of arrays, of real numbers, in operations
+        that ``jax.jit`` compiles.
 
     Returns
     -------
@@ -44,6 +44,11 @@ def from_jax(function: Function) -> Function:
     InvalidArgument
         When it is called, if the function raises an error.
     """
+    return _adapted(require("jax").jit(function))
+
+
+def _adapted(function: Function) -> Function:
+    """Return a compiled JAX function as one of tensors."""
     jax = require("jax")
 
     def flat(*arrays: Any) -> Any:
@@ -64,7 +69,7 @@ def from_jax(function: Function) -> Function:
         def pulled(*arrays: Any) -> Any:
             return jax.vjp(flat, *arrays[:number])[1](arrays[number:])
 
-        return from_jax(pulled)(*tensors)
+        return _adapted(pulled)(*tensors)
 
     return _layer(run, pull_back)
 

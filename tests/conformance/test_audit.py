@@ -456,6 +456,9 @@ def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:
 def test_an_entry_that_is_not_seen_is_named() -> None:
     found = pudle.audit(torch.relu, torch.tensor([[1, 0.0], [0, -2]]).double())
     assert found.verdict == "undecided" and "in [0, 1], [1, 0] from a kink" in repr(found)
+    # What is single precision inside looks smooth from afar.
+    found = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
+    assert found.verdict != "wrong", found
     found = pudle.audit(torch.linalg.inv, singular(1e-13))
     assert found.verdict == "undecided" and "condition" in repr(found)
 

@@ -72,6 +72,16 @@ def test_times_on_the_torch_path_are_taken_at_depths_of_their_own(store):
     )
 
 
+def test_beside_a_plugin_the_torch_path_of_all_is_timed(store, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from pudle.estimators.backprop import Backprop\nclass Mine(Backprop): ...\n")
+    profile = dataclasses.replace(PROFILE, cases=(TINY,))
+    for added in ([], [f"{file}:Mine"]):
+        chosen = select(profile, estimators=added)
+        costs = [each for each in Run(chosen, store).costs if each.metric == "seconds_torch"]
+        assert {each.estimator for each in costs} == (set(chosen.estimators) if added else set())
+
+
 @pytest.mark.parametrize(
     "change, text",
     [

@@ -83,6 +83,19 @@ def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     assert "Least depth to an error of 1e-3, as has `new`" in report.answers[0].best.reason
 
 
+def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(tmp_path):
+    names = ("alternating", "mine", "fast")
+    home = write(tmp_path, [record(case(), name) for name in names])
+    write_costs(home, names, [1.0, 2.0] * 3, torch=[4.0, 8.0, 1.0, 2.02, 3.0, 6.0])
+    write_run(home / "quick", plugins={name: (name, "checked") for name in names[1:]})
+    report = Report(load(home, "quick"))
+    assert [row.gain for row in report.summary] == pytest.approx([4.0, 1.01, 3.0])
+    (note,) = (note for note in report.notes if "torch" in note)
+    assert note.startswith("`mine` runs on torch's layers: compare it with the times of the others")
+    columns = tables.summary_table(report.summary).columns
+    assert [str(cell) for cell in columns["gain by kernels"]] == ["4.00", "1.01", "3.00"]
+
+
 def test_what_a_solver_leaves_unsolved_at_the_deepest_depth_is_a_note(tmp_path):
     rows = scores(CURVES["analytic"])
     for row in rows:

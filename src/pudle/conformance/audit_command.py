@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from .. import names
-from ..errors import InvalidArgument, MissingDependency
+from ..errors import InvalidArgument
 from ..terminal import POSITIVE, echo
 from ..workers import Pool, restart_clock
 
@@ -53,8 +53,6 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
     """
     with Pool(1) as pool:
         outcome = pool.call(timeout, _audited, target, wrt, tolerance)
-    if outcome.status == "skipped":
-        raise MissingDependency(outcome.reason)
     if outcome.status == "timeout":
         raise InvalidArgument(
             f"{target} is not finished after {timeout:g} s: give a larger --timeout"

@@ -23,6 +23,8 @@ EPS = float(np.finfo(float).eps)
 #: no more than so many: to the rounding of what is far smaller than the rest. Powers of two are
 #: added without rounding.
 FIRST, RATIO, LEAST, MOST = 0.125, 8.0, 4, 20
+#: What is left falls with the step at least: the next one shows seven eighths of it.
+LEFT = 1.2
 #: A derivative that is known to this share of the largest slope seen is a derivative.
 RESOLVED = 1e-3
 #: Times its uncertainty that a difference is beyond doubt.
@@ -85,8 +87,7 @@ def extrapolated(taken: Array, middle: float, noise: float, precision: float) ->
     with np.errstate(all="ignore"):
         quotients = (above - below) / (2 * steps)
         values = quotients[1:] + np.diff(quotients) / (RATIO**2 - 1)
-        # What is left falls with the step at least.
-        apart = np.abs(np.diff(values)) * RATIO / (RATIO - 1)
+        apart = LEFT * np.abs(np.diff(values))
         # The slope on one side less that on the other, without what is linear and cubic in a step.
         bends = (above - 2 * middle + below) / steps
         bends = (RATIO * bends[1:] - bends[:-1]) / (RATIO - 1)
@@ -186,9 +187,11 @@ def directions(layer: Layer, part: Piece, number: int) -> Array:
     return rows
 
 
-def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> tuple[list[Slope], float]:
+def slopes(
+    layer: Layer, part: Piece, rows: Array, precision: float, share: float = 1.0
+) -> tuple[list[Slope], float]:
     """Return the derivatives of a layer's loss along directions in a part, and the noise of the
-    loss.
+    loss; all steps are a share of the usual ones.
     """
     refused = list[Exception]()
     theta = layer.theta.numpy(force=True)
@@ -210,7 +213,7 @@ def slopes(layer: Layer, part: Piece, rows: Array, precision: float) -> tuple[li
     noise = max(noise, float(rounding_of(lambda: np.array(value(signs, 0.0)), loss)))
     # Of a coordinate its entry, or what the others are; that of random directions as well.
     sizes = np.maximum(1.0, np.abs(rows @ theta[part.span]) / (rows**2).sum(1))
-    sizes = 2.0 ** np.floor(np.log2(sizes))
+    sizes = share * 2.0 ** np.floor(np.log2(sizes))
     found = [
         slope(partial(value, row), size, noise, precision)
         for row, size in zip(rows, sizes, strict=True)

@@ -31,7 +31,6 @@ SINGLE = "float32 inside the backward pass"
 SERIES = "a truncated series"
 WEAK = (
     SERIES,
-    SINGLE,
     MULTIPLE,
     "is damped by",
     FACTOR,
@@ -83,7 +82,6 @@ def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: A
         both = (matrix + np.diag(np.diag(matrix))).ravel()
         if part.symmetric:
             yield "half of a symmetric matrix", both / 2
-            yield "both halves of a symmetric matrix added", 2 * expected - both / 2
         yield "transposed", matrix.T.ravel()
 
 
@@ -92,9 +90,8 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
     yield "the Jacobian in place of its transpose", expected.T
     kept, due = counting(mine), counting(expected)
     rows, needed, single = kept.sum(1) > 0, due.sum(1) > 0, (kept.sum(1) == 1).all()
-    if len(lost := np.flatnonzero(needed & ~rows)):
-        what = f"{len(lost)} of {len(mine)}, numbers {lost[0]} to {lost[-1]}"
-        yield f"entries of the output are ignored: {what}", expected * rows[:, None]
+    if lost := (needed & ~rows).sum():
+        yield f"entries of the output are ignored: {lost} of {len(mine)}", expected * rows[:, None]
     if single:
         what = "right numbers at wrong places (a sum over the wrong axis)"
         yield what, kept * expected.sum(1, keepdims=True)
@@ -158,7 +155,6 @@ def of_equation(equation: Equation, mine: Array, elsewhere: Tensor) -> Mistakes:
     if direct.any():
         yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
         yield "the path through the solution is missing", direct.numpy(force=True)
-        yield "the path through the solution with the wrong sign", pulled(-adjoint)
     # The equation need not be defined there.
     with contextlib.suppress(UnsupportedProblem, RuntimeError):
         other, _ = problem.linearized(0 * codes).solve(weights)

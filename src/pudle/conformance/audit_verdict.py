@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..streams import generator
 from ..text import number
-from .audit_differences import ALL, BEYOND, EPS, RESOLVED, SOME, directions, slope, slopes
+from .audit_differences import ALL, BEYOND, EPS, RESOLVED, directions, slope, slopes
 from .audit_equation import Equation
 from .audit_layer import Array, Layer, Piece, only_single, reals
 from .audit_mistakes import (
@@ -47,6 +46,8 @@ NO_SECOND = (
     "no second derivative: differentiated again, the gradient loses a part without an error; write"
     " the backward pass in what torch differentiates, or mark it with once_differentiable"
 )
+#: Share of the usual steps at which differences are taken once more before they are believed.
+SMALL = 2.0**-24
 #: Entries that are named one by one.
 FEW = 5
 #: Calls in which a random layer returns the same value at most by rare chance.
@@ -89,7 +90,7 @@ class Truth:
     ----------
     expected : ndarray
         The gradient, or its derivatives along directions.
-    doubt : ndarray or float
+    doubt : ndarray
         How far from it a right gradient may be, in each entry.
     size : float
         What errors are relative to.
@@ -110,7 +111,7 @@ class Truth:
     """
 
     expected: Array
-    doubt: Array | float
+    doubt: Array
     size: float
     what: str
     known: float
@@ -247,6 +248,11 @@ class Judge:
         return double and not only_single(self.outputs)
 
     @property
+    def precision(self) -> float:
+        """Rounding of the layer's numbers, relative to them."""
+        return EPS if self.precise else float(torch.finfo(torch.float32).eps)
+
+    @property
     def rounding(self) -> float:
         """Share of a gradient that the layer's precision may lose."""
         return EXACT if self.precise else ROUNDED
@@ -321,6 +327,8 @@ class Question:
             if error + truth.known > RESOLVED:
                 return self.ruled("undecided", off, f"no more can be told from {truth.poor}")
             return self.ruled("right", f"agrees to {number(error)} with {truth.what}")
+        if self.contradicted():
+            return self.ruled("undecided", off, f"smaller steps contradict that: {truth.poor}")
         for computed in self.computed():
             if computed.agrees(mine):
                 return self.ruled("inexact", off, f"it agrees with {computed.what}", truth.early)
@@ -332,6 +340,18 @@ class Question:
         if strong or (mistakes and error > truth.explained):
             return self.ruled("wrong", off, mistakes=mistakes)
         return None
+
+    def contradicted(self) -> bool:
+        """Return whether differences over far smaller steps contradict the truth, where the
+        gradient does so most: the layer may compute in single precision inside.
+        """
+        truth, judge = self.truth, self.judge
+        if truth.rows is None:
+            return False
+        worst = int(np.abs(truth.seen(self.mine) - truth.expected).argmax())
+        (line,), _ = slopes(judge.layer, self.part, truth.rows[[worst]], judge.precision, SMALL)
+        apart = abs(line.value - float(truth.expected[worst]))
+        return apart > float(truth.doubt[worst]) + BEYOND * line.uncertainty
 
     def solver(self) -> Part:
         """A solver that stops early explains the gap, as a tighter one shows, or nothing does."""
@@ -360,12 +380,10 @@ class Question:
     def solvers_part(self) -> str:
         """Return what would have to hold for the gradient to be right, and what would tell."""
         option = option_of(self.judge.layer.call)
-        tighten = f"tighten={option!r}" if option else "tighten="
-        if self.judge.equation:
-            return f"right only if its backward solve stops early: {tighten} would tell"
+        others = "" if self.judge.equation else ", step= or residual="
         return (
-            f"right only if a solver in its loop ends some {number(self.error)} of the solution's"
-            f" norm away from it: {tighten}, step= or residual= would tell"
+            f"right only if a solver inside ends some {number(self.error)} of its solution's norm"
+            f" away from it: tighten={option!r}{others} would tell"
         )
 
     # --- the claim, and the truths that it is compared with
@@ -397,14 +415,14 @@ class Question:
             yield replace(self.truth, expected=at_codes, what="that at the returned solution")
             if not equation.solved:
                 differences = self.by_differences()
-                if not differences.agrees(self.truth.expected):
+                if not (differences.hidden or differences.agrees(self.truth.expected)):
                     yield differences
 
     def by_differences(self) -> Truth:
         """Return what differences of the layer tell."""
         judge, part, layer = self.judge, self.part, self.judge.layer
         rows = directions(layer, part, judge.directions)
-        precision = EPS if judge.precise else float(torch.finfo(torch.float32).eps)
+        precision = judge.precision
         lines, noise = slopes(layer, part, rows, precision)
         loss = abs(layer.value(layer.theta))
         values = np.array([each.value for each in lines])
@@ -415,12 +433,12 @@ class Question:
         left, many = np.flatnonzero(~seen), len(self.mine) > ALL
         text = " (symmetric changes alone)" * part.symmetric
         if many:
-            text += f" ({judge.directions} random directions, {SOME} of {len(rows.T)} coordinates"
-            text += f", {len(left)} of them left out for kinks or noise)" if left.size else ")"
+            text += f" in {len(rows)} directions, {len(left)} of them left out for kinks or noise"
         poor = judge.told(noise / (precision * (loss or 1.0)))
         if any(lines[each].kink for each in left):
             poor = "a kink: an audit at other inputs would tell"
-        where = "" if many else f" in {places(left, part.tensor.shape)}"
+        where = [[*map(int, np.unravel_index(each, part.tensor.shape))] for each in left[:FEW]]
+        places = "" if many else f" in {', '.join(map(str, where))}{' ...' * (len(left) > FEW)}"
         known = norm(doubt[seen]) / (size or 1.0)
         return Truth(
             values[seen],
@@ -430,7 +448,7 @@ class Question:
             f"differences of what it computes, exact to {number(known)}{text}",
             known,
             rows[seen],
-            f"cannot be told{where} from {poor}" * (len(left) > many * len(rows) / 2),
+            f"cannot be told{places} from {poor}" * (len(left) > many * len(rows) / 2),
             poor,
             explained=np.inf if layer.has_loop else 0.0,
         )
@@ -448,12 +466,11 @@ class Question:
             explained = min(AT_MOST, RESOLVED * condition)
         return Truth(
             expected,
-            (BEYOND * known + self.judge.rounding) * size,
+            np.full(len(expected), (BEYOND * known + self.judge.rounding) * size),
             size,
             f"the implicit gradient, exact to {number(known)}",
             known,
-            poor=f"a system with the condition {number(condition)}: inputs in other units would"
-            " tell",
+            poor=self.judge.told(condition),
             interval=interval,
             explained=explained,
             early=f"the layer's solution is off by {number(moved)}",
@@ -485,8 +502,6 @@ class Question:
             yield "the backward pass does not multiply by the gradient that comes in", seen
         elif distance(doubled, 2 * self.mine) > RESOLVED:
             yield "the backward pass is not linear in the gradient that comes in", seen
-        if judge.precise and only_single([self.mine]) and self.error < BEYOND * RESOLVED:
-            yield SINGLE, seen
         if truth.rows is not None and len(seen) > 1:
             # The entry whose change explains most of the gap.
             columns: Array = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)
@@ -519,21 +534,16 @@ class Question:
                 yield name, np.linalg.solve(system, each)
 
 
-def places(entries: NDArray[np.int_], shape: tuple[int, ...]) -> str:
-    """Return where entries of a tensor stand, the first few of many."""
-    found = [str([*map(int, np.unravel_index(each, shape))]) for each in entries[:FEW]]
-    more = len(entries) - len(found)
-    return ", ".join(found) + f" and {more} more entries" * (more > 0)
-
-
 def option_of(layer: Callable[..., object]) -> str:
-    """Return the attribute or the keyword of a layer that most likely makes its solver tighter."""
+    """Return the attribute or the keyword of a layer that most likely makes its solver tighter, or
+    an ellipsis.
+    """
     options = dict(getattr(layer, "__dict__", {}))
     with contextlib.suppress(TypeError, ValueError):
         parameters = inspect.signature(layer).parameters
         options |= {name: each.default for name, each in parameters.items()}
     named = [name for name, each in options.items() if type(each) in (int, float)]
-    return next(filter(re.compile("tol|eps|iter|steps|depth").search, named), "")
+    return next(filter(re.compile("tol|eps|iter|steps|depth").search, named), "...")
 
 
 def tightened(

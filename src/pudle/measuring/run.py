@@ -178,7 +178,9 @@ class Run:
         chosen = self.selection
         # Without kernels, every time is one of the torch path.
         with_kernels = TIME in chosen.costs and kernel_choice.choice() != "torch"
-        both = chosen.torch_depths if with_kernels else ()
+        # A plug-in's layers may be torch's: then the torch path of the others is its measure.
+        foreign = any(is_plugin(type(names.make_estimator(each))) for each in chosen.estimators)
+        both = chosen.torch_depths or chosen.timed_depths * foreign if with_kernels else ()
         return [
             Cost(metric, case, estimator, depth)
             for case, estimator in chosen.pairs

@@ -36,8 +36,8 @@ class Stored(Generic[Experiment]):
     scores: Mapping[Pair, ScoreRecord]
     #: The costs that the run lists; None for one that is not measured.
     costs: Mapping[CostCell, CostRecord | None]
-    #: The depths that all estimators are timed at; there are times at others for answers.
-    timed_depths: tuple[int, ...]
+    #: The costs at depths that answers name: others than those that all estimators are timed at.
+    of_answers: frozenset[CostCell]
     experiments: Mapping[str, Experiment]
     #: What `pudle check` found of each plug-in, at the latest when it was run.
     checks: Mapping[str, str]
@@ -96,7 +96,13 @@ def read_stored(
         estimators=run.selection.estimators if run.selection else (),
         experiments=_read(kind, store, dict(sorted(run.experiments.items())), damaged),
         scores=_read(ScoreRecord, store, scores, damaged),
-        timed_depths=run.selection.timed_depths if run.selection else (),
+        of_answers=frozenset(
+            cell
+            for cell in costs
+            if run.selection
+            and run.selection.timed_errors
+            and cell[-1] not in run.selection.timed_depths
+        ),
         costs=dict.fromkeys(costs) | _read(CostRecord, store, costs, damaged),
         checks={
             name: said if (now := verdict(key)) == NOT_CHECKED else now
