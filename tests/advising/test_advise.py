@@ -19,6 +19,8 @@ from pudle.advising.search import candidates, suitable
 from pudle.answers import NO_CURVE, Line, Measured, Requirement, Rounds
 from pudle.datasets.ridge import RidgeRegression
 from pudle.errors import InvalidArgument
+from pudle.estimators.alternating import Alternating
+from pudle.measuring import checked
 from pudle.measuring.results import cost
 
 KAPPA = 8
@@ -194,6 +196,19 @@ def test_candidates_are_deterministic_and_families_are_searched():
     assert named["truncated(window=16)"].window == 16 and "fixed_point(terms=2)" in named
     (one,) = candidates([pudle.Ista()], ["truncated(window=30)"])
     assert one.estimator.window == 30
+
+
+class Mine(Alternating):
+    name = "mine"
+
+
+def test_a_plugin_that_failed_its_check_takes_no_part(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    mine = Mine()
+    assert [each.estimator for each in candidates([pudle.Ista()], [mine])] == [mine]
+    checked.remember({checked.key_of(mine): ["claim[ridge-linear-ista]"]})
+    with pytest.raises(InvalidArgument, match="failed `pudle check`: mend what it names"):
+        candidates([pudle.Ista()], [mine])
 
 
 def test_without_an_algorithm_the_best_pair_is_advised_and_its_line_of_python_runs():
