@@ -16,6 +16,7 @@ from scipy.optimize import bisect
 from scipy.sparse.linalg import cg
 
 import pudle
+from pudle.conformance.audit_mistakes import most_likely
 from pudle.measuring.case import Case
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
@@ -591,3 +592,10 @@ def test_a_second_derivative_that_is_marked_as_none_is_not_told() -> None:
     for layer in (exp(lambda d, z: d * z), marked):
         found = pudle.audit(layer, BATCH)
         assert (found.verdict, found.mistake) == ("right", "")
+
+
+@pytest.mark.parametrize("size, names", [(1, ()), (3, ("a truncated series of 7 terms",))])
+def test_a_mistake_whose_number_is_fitted_explains_no_single_number(size, names) -> None:
+    mine = np.linspace(0.7, 0.9, size)
+    mistakes = [("a truncated series of 7 terms", mine)]
+    assert most_likely(mine, 1.01 * mine[::-1], mistakes, 1e-2) == (False, names)

@@ -27,13 +27,12 @@ DAMPINGS = (-7.0, 1.0)
 SHARES, FACTOR = (-1.5, 1.5), "J in place of I - J"
 #: Single precision as a mistake.
 SINGLE = "float32 inside the backward pass"
-#: Mistakes that may be a solver's that stops early.
 SERIES = "a truncated series"
+#: Mistakes with a number that is fitted: it explains fewer entries than three, whatever they are.
+FITTED = (SERIES, MULTIPLE, "is damped by", FACTOR)
+#: Mistakes that may be a solver's that stops early.
 WEAK = (
-    SERIES,
-    MULTIPLE,
-    "is damped by",
-    FACTOR,
+    *FITTED,
     "a part of the batch",
     "another value",
     "a factor of its own",
@@ -47,13 +46,13 @@ WEAK = (
 def most_likely(
     mine: Array, expected: Array, mistakes: Mistakes, slack: float
 ) -> tuple[bool, tuple[str, ...]]:
-    """Return whether there is a mistake that no solver makes, and the likeliest ones, at most two;
-    any factor explains fewer entries than three.
+    """Return whether there is a mistake that no solver makes, and the likeliest ones, at most
+    two.
     """
     found = {name: left for left, name in likely(mine, expected, mistakes, slack)}
     most = 3 * min(found.values(), default=0.0) + EXACT
     names = [name for name, left in found.items() if left <= most]
-    names = [name for name in names if mine.size > 2 or not name.endswith(MULTIPLE)]
+    names = [name for name in names if mine.size > 2 or not any(each in name for each in FITTED)]
     strong = [name for name in names if not any(weak in name for weak in WEAK)]
     return bool(strong), tuple(strong or names)[:2]
 
