@@ -113,7 +113,8 @@ def report_command(
         texts = error_texts(first, depths)
     chosen = formats or (texts if table else DEFAULT)
     wanted = [name for name in ENDINGS if name in chosen]
-    if lacking := [name for name in wanted if name not in texts]:
+    # A table has no figures.
+    if lacking := [name for name in (chosen if table else wanted) if name not in texts]:
         raise InvalidArgument(
             f"--format {lacking[0]} is none of {' and '.join(texts)}, which there are for"
             f" {f'--table {table}' if table else 'several results side by side'}"

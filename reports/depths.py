@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.reports import markup
 from pudle.reports.markup import Table
@@ -29,7 +30,9 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
             {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
             for estimator, row in spreads[name].items()
         ]
-        return cases[name].caption + CAPTION + cases[name].findings, Table.of(rows)
+        _, *others = report.results.cases[name].targets
+        left = f" Errors against {text.listing(others)} are in report.md." if others else ""
+        return cases[name].caption + CAPTION + cases[name].findings + left, Table.of(rows)
 
     def markdown() -> str:
         parts = []

@@ -265,7 +265,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
         stored = dataclasses.replace(stored, cases={}, costs={}, estimators=())
     if stored.costs and not any(stored.costs.values()):
-        notes.append(f"Neither time nor memory is measured: {remedy} without --scores-only.")
+        again = "run the command again without --scores-only"
+        notes.append(f"Neither time nor memory is measured: {again}.")
         stored = dataclasses.replace(stored, costs={})
     for record in (*stored.scores.values(), *filter(None, stored.costs.values())):
         # It holds at this commit, whichever commit first measured it.

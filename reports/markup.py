@@ -134,7 +134,11 @@ def latex(value: str) -> str:
     if cell.details:
         lines = map(latex, (Cell(cell.head, best=cell.best), *cell.details))
         return rf"\pudlelines{{{NEXT_LINE.join(lines)}}}"
-    shown = cell.translate(LATEX).replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
+    shown = (
+        re.sub("`([^`]+)`", r"\\texttt{\1}", cell.translate(LATEX))
+        .replace("ρ²ᵀ", r"$\rho^{2T}$")
+        .replace("ρᵀ", r"$\rho^T$")
+    )
     return rf"\textbf{{{shown}}}" if cell.best else shown
 
 

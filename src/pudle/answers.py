@@ -402,16 +402,15 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
         f"{f'{of.algorithm} + ' * (of.algorithm != best.source.algorithm)}{of.estimator}"
         for of in (each.source for each in fastest if each is not best)
     ]
-    error = requirement.error or 0.0
+    tied, error = [f"`{name}`" for name in ties], requirement.error or 0.0
     goal = f"to an error of {text.number(error, 1)}"
     if isnan(best.seconds.value):
-        same = f", as has {text.listing([f'`{name}`' for name in ties])}" if ties else ""
+        same = f", as {'has' if len(ties) == 1 else 'have'} {text.listing(tied)}" if ties else ""
         reason = f"Least depth {goal}{same}; its time there is not known."
     elif not ties:
         reason = f"Fastest {goal}."
     else:
-        names = [f"`{name}`" for name in ties]
-        some = names if len(names) <= 2 else [names[0], text.count(len(names) - 1, "other")]
+        some = tied if len(tied) <= 2 else [tied[0], text.count(len(tied) - 1, "other")]
         which = "Among" if best is fastest[0] else "Least memory of"
         reason = (
             f"{which} the fastest {goal}; not distinguishable in time from {text.listing(some)}."
