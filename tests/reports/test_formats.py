@@ -168,5 +168,7 @@ def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
     assert "Rate of decay over that of" in latex
     refused = run_report(tmp_path, "--table", "error", "--depths", "11")
     assert "--depths 11 was not measured on" in str(refused.exception)
-    refused = run_report(tmp_path, "--table", "error", "--format", "html")
-    assert "--format html is none of markdown and csv and latex" in str(refused.exception)
+    assert "`" in findings and "`" not in latex
+    for ending in ("html", "pdf"):
+        refused = run_report(tmp_path, "--table", "error", "--format", ending)
+        assert f"--format {ending} is none of markdown and csv and latex" in str(refused.exception)
