@@ -11,9 +11,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined, part
+from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined
 from ..problems.compiled import zero
 from .stepless import ROUNDING
+
+
+class Systems(NamedTuple):
+    """What is solved, for n samples, and where the results go."""
+
+    hessian: Matrix
+    #: The correlations of the atoms with the observations, shape (n, p).
+    products: Matrix
+    penalties: Vector
+    nonnegative: bool
+    #: The first codes, shape (n, p).
+    start: Matrix
+    #: The codes after the steps `keep`, ascending, are written to `codes`, which are zero, and
+    #: which samples are known to be solved there to `solved`, which is false.
+    keep: Indices
+    codes: Cube
+    solved: Entries[tuple[int, int], bool]
 
 
 class Support(NamedTuple):
@@ -152,22 +169,13 @@ def _move(k: int, support: Support) -> tuple[int, bool]:
     return k, length == 1
 
 
-@part
+@inlined
 def _run_sample(
-    i: int,
-    hessian: Matrix,
-    products: Matrix,
-    penalties: Vector,
-    nonnegative: bool,
-    start: Matrix,
-    keep: Indices,
-    kept: Cube,
-    solved: Entries[tuple[int, int], bool],
-    largest: float,
-    correlation: Vector,
-    support: Support,
+    i: int, systems: Systems, largest: float, correlation: Vector, support: Support
 ) -> bool:
     """Run the steps of sample i; return whether it came to dependent atoms."""
+    hessian, products, penalties = systems.hessian, systems.products, systems.penalties
+    start, keep, nonnegative = systems.start, systems.keep, systems.nonnegative
     atoms, codes, signs, slope = support.atoms, support.codes, support.signs, support.slope
     dtype = hessian.dtype.type
     unit, bound = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
@@ -181,8 +189,8 @@ def _run_sample(
     for step in range(keep[-1] + 1):
         while place < len(keep) and (done or keep[place] == step):
             for a in range(k):
-                kept[place, i, atoms[a]] = codes[a]
-            solved[place, i] = done
+                systems.codes[place, i, atoms[a]] = codes[a]
+            systems.solved[place, i] = done
             place += 1
         if unfit or place == len(keep):
             break
@@ -205,23 +213,12 @@ def _run_sample(
 
 
 @compiled(error_model="numpy", nogil=True)
-def run_active_sets(
-    hessian: Matrix,
-    products: Matrix,
-    penalties: Vector,
-    nonnegative: bool,
-    start: Matrix,
-    keep: Indices,
-    codes: Cube,
-    solved: Entries[tuple[int, int], bool],
-) -> NDArray[np.bool_]:
-    """Run active-set steps from the codes `start`, shape (n, p), and write the codes after the
-    steps `keep`, ascending, to `codes`, which are zero, and which samples are known to be solved
-    there to `solved`, which is false.
+def run_active_sets(systems: Systems) -> NDArray[np.bool_]:
+    """Run active-set steps.
 
     Return which samples came to dependent atoms: their results are void.
     """
-    n, p = products.shape
+    (n, p), hessian = systems.products.shape, systems.hessian
     largest = hessian.dtype.type(0)
     for j in range(p):
         largest = max(largest, hessian[j, j])
@@ -229,20 +226,7 @@ def run_active_sets(
     inverse, space = np.empty((p + 1, p + 1), hessian.dtype), np.empty((6, p + 1), hessian.dtype)
     support = Support(atoms, space[0], space[1], space[2], space[3], inverse, space[5])
     for i in range(n):
-        unfit[i] = _run_sample(
-            i,
-            hessian,
-            products,
-            penalties,
-            nonnegative,
-            start,
-            keep,
-            codes,
-            solved,
-            largest,
-            space[4],
-            support,
-        )
+        unfit[i] = _run_sample(i, systems, largest, space[4], support)
     return unfit
 
 
@@ -270,27 +254,21 @@ def _minimize_each(
 
 
 @compiled(error_model="numpy", nogil=True)
-def descend(
-    hessian: Matrix,
-    products: Matrix,
-    penalties: Vector,
-    nonnegative: bool,
-    start: Matrix,
-    keep: Indices,
-    codes: Cube,
-    solved: Entries[tuple[int, int], bool],
-) -> NDArray[np.bool_]:
-    """Run coordinate descent, with arguments and result as `run_active_sets`."""
-    n, p = products.shape
+def descend(systems: Systems) -> NDArray[np.bool_]:
+    """Run coordinate descent, which comes to no dependent atoms and knows no sample to be solved;
+    return as `run_active_sets`.
+    """
+    (n, p), hessian, products = systems.products.shape, systems.hessian, systems.products
+    penalties, keep = systems.penalties, systems.keep
     correlation, z = np.empty(p, hessian.dtype), np.empty(p, hessian.dtype)
     for i in range(n):
         for j in range(p):
-            z[j] = start[i, j]
+            z[j] = systems.start[i, j]
         place = 0
         for step in range(keep[-1] + 1):
             if keep[place] == step:
                 for j in range(p):
-                    codes[place, i, j] = z[j]
+                    systems.codes[place, i, j] = z[j]
                 place += 1
             # Anew in each step, so that rounding does not add up.
             for j in range(p):
@@ -299,5 +277,5 @@ def descend(
                 if z[a] != 0:
                     for j in range(p):
                         correlation[j] -= z[a] * hessian[a, j]
-            _minimize_each(hessian, penalties, nonnegative, z, correlation)
+            _minimize_each(hessian, penalties, systems.nonnegative, z, correlation)
     return np.zeros(n, np.bool_)

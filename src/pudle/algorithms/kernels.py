@@ -159,22 +159,23 @@ def _solve(
     """Run a solver's steps; those of samples that come to dependent atoms on the torch path."""
     if choice() == "torch" or not _computable(problem.observations, problem.matrix, state.codes):
         return None
-    from .compiled_solvers import descend, run_active_sets  # numba is slow to import
+    from . import compiled_solvers  # numba is slow to import
 
-    solve = run_active_sets if type(algorithm) is ActiveSet else descend
     hessian, kept = problem.hessian, sorted({*keep, depth})
     codes = hessian.new_zeros(len(kept), *state.codes.shape)
     solved = torch.zeros(codes.shape[:2], dtype=torch.bool)
-    unfit = solve(
-        hessian.numpy(),
-        problem.adjoint(problem.observations).numpy(),
-        (hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
-        problem.nonnegative,
-        state.codes.contiguous().numpy(),
-        np.array(kept),
-        codes.numpy(),
-        solved.numpy(),
+    systems = compiled_solvers.Systems(
+        hessian=hessian.numpy(),
+        products=problem.adjoint(problem.observations).numpy(),
+        penalties=(hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
+        nonnegative=problem.nonnegative,
+        start=state.codes.contiguous().numpy(),
+        keep=np.array(kept),
+        codes=codes.numpy(),
+        solved=solved.numpy(),
     )
+    active = type(algorithm) is ActiveSet
+    unfit = (compiled_solvers.run_active_sets if active else compiled_solvers.descend)(systems)
     if unfit.any():
         part = problem.with_samples(observations=problem.observations[unfit])
         first = state.mapped(lambda tensor: tensor[unfit])
