@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import isinf, nan
 
 from pudle import text
+from pudle.answers import ERROR
 from pudle.measuring.checked import NOT_CHECKED
 from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.summary import WINDOW, Summary
@@ -34,9 +35,10 @@ def _costs(results: Results) -> Iterator[str]:
     if depths := sorted({row.depth or 0 for row in results.numbers if row.metric in TIMES}):
         shown = ", ".join(map(str, depths))
         yield (
-            f"Times are measured at the depths {shown}; those at other depths are estimates. Time"
-            " and memory are those of one seed, and what else ran on the machine meanwhile is not"
-            " recorded: ratios, which were measured in turns, hold better than seconds."
+            f"Times are measured at the depths {shown} and at those of answers; all others are"
+            " estimates. Time and memory are those of one seed, and what else ran on the machine"
+            " meanwhile is not recorded: ratios, which were measured in turns, hold better than"
+            " seconds."
         )
 
 
@@ -51,7 +53,7 @@ def _accuracy(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
             f" {some([results.labels[case] for case in ill])}: a little other data has other"
             " gradients there."
         )
-    if any(isinf(row.measured.reach(1e-3).depth) for row in rows):
+    if any(isinf(row.measured.reach(ERROR).depth) for row in rows):
         yield "What is not reached is not reached at the measured depths: more layers may do."
     errors = {(row.case, row.estimator): row.deepest.error.value for row in rows}
     costs = [
