@@ -83,7 +83,7 @@ def looks(
         builtins = {
             name: kind.computes
             for name, kind in names.list_estimators().items()
-            if kind.__module__.startswith("pudle.")
+            if not names.is_plugin(kind)
         }
     taken = set()
     made = {}

@@ -15,7 +15,6 @@ import contextlib
 import gzip
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -30,7 +29,7 @@ import pandas as pd
 from pudle import answers as engine
 from pudle import text
 from pudle.answers import ERROR, Requirement
-from pudle.files import write_atomically
+from pudle.files import cache_folder, write_atomically
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.figures import cases
@@ -272,8 +271,7 @@ def script() -> str:
     """Return the script that defines ``vegaEmbed``, as text that may stand inside a page; where it
     cannot be made, one that says so in the place of each figure.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home / "pudle" / f"vega-{version('vl-convert-python')}.js"
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:

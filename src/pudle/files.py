@@ -59,6 +59,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         ) from None
 
 
+def cache_folder() -> Path:
+    """Return this package's place in the user's folder for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pudle"
+
+
 def opened(path: Path) -> BufferedReader:
     """Open a regular file, or raise OSError: a pipe is waited for, and a device has no end."""
     if not stat.S_ISREG(path.stat().st_mode):

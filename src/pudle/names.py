@@ -652,6 +652,11 @@ def class_in(group: str, path: Path, name: str = "") -> type:
     return classes[name]
 
 
+def is_plugin(cls: type) -> bool:
+    """Tell whether a class comes from elsewhere than this package."""
+    return cls.__module__.partition(".")[0] != PACKAGE
+
+
 def origin(cls: type) -> Path | None:
     """Return the user's file that a class was loaded from, or None for a class of a package."""
     return next(iter(files_of(cls.__module__)), None)

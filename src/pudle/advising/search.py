@@ -18,7 +18,7 @@ from ..data import Dataset, GivenProblems
 from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
 from ..measuring.case import Case
-from ..measuring.checked import FAILED, is_plugin, key_of, verdict
+from ..measuring.checked import FAILED, key_of, verdict
 from ..measuring.results.cost import MEMORY, TIME
 from ..measuring.results.reference import CaseReference
 from ..measuring.run import Run
@@ -104,7 +104,7 @@ def candidates(
                         f"estimator {str(spec)!r} is {spec.made.computes}: no error can be stated"
                         " for it; leave it out"
                     )
-                if is_plugin(type(spec.made)) and verdict(key_of(spec.made)) == FAILED:
+                if names.is_plugin(type(spec.made)) and verdict(key_of(spec.made)) == FAILED:
                     raise InvalidArgument(
                         f"estimator {str(spec)!r} failed `pudle check`: mend what it names, or"
                         " leave the estimator out"

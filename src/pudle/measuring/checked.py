@@ -1,7 +1,6 @@
 """What `pudle check` last found, kept in the user's folder for caches."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 
 from .. import names
 from ..errors import UnwritableFile
-from ..files import write_atomically
+from ..files import cache_folder, write_atomically
 from . import sources
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ CHECKED, FAILED, NOT_CHECKED = "checked", "failed its check", "not checked"
 
 def _cache() -> Path:
     """Return the file that holds what failed last."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "pudle" / "failed_checks.json"
+    return cache_folder() / "failed_checks.json"
 
 
 def failures() -> dict[str, Sequence[str]]:
@@ -53,8 +51,3 @@ def verdict(key: str) -> str:
     """Return what is known of the estimator of a key."""
     failed = failures().get(key)
     return NOT_CHECKED if failed is None else FAILED if failed else CHECKED
-
-
-def is_plugin(cls: type) -> bool:
-    """Tell whether a class comes from elsewhere than this package."""
-    return cls.__module__.partition(".")[0] != names.PACKAGE

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from ..files import read_record, write_record
 from .provenance import Origin
+from .scoring import LARGEST
 from .selection import Selection
 
 #: What may become of a measurement, from good to bad; the index of a status is the code that asv's
@@ -36,8 +37,8 @@ SCHEMA: Literal[4] = 4
 #: Whole numbers that floats hold, and what costs are possible.
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
-#: Errors, whose squares floats hold, sizes of other kinds, and shares.
-Error = Annotated[float, Meta(ge=0, le=1e150)]
+#: Errors, sizes of other kinds, and shares.
+Error = Annotated[float, Meta(ge=0, le=LARGEST)]
 Size = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 #: What a text, a number or a table in JSON is.

@@ -21,11 +21,12 @@ from .. import kernel_choice, names, text
 from ..algorithms import kernels
 from ..answers import Measured
 from ..errors import UnreadableResult
+from ..estimator import GradientEstimator
 from ..files import files_in, is_large, write_record
 from ..workers import ONE_THREAD, Here, Job, Outcome, Pool, Process
 from . import sources
 from .case import DTYPES, labels
-from .checked import is_plugin, key_of, verdict
+from .checked import key_of, verdict
 from .contents import BROKEN, Record, RunList, Verdict
 from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
@@ -174,13 +175,18 @@ class Run:
         return [*self._timed, *(each for each in sorted(named, key=repr) if each not in timed)]
 
     @cached_property
+    def _plugins(self) -> dict[str, GradientEstimator]:
+        made = {each: names.make_estimator(each) for each in self.selection.estimators}
+        return {each: one for each, one in made.items() if names.is_plugin(type(one))}
+
+    @cached_property
     def _timed(self) -> list[Cost]:
         chosen = self.selection
         # Without kernels, every time is one of the torch path.
         with_kernels = TIME in chosen.costs and kernel_choice.choice() != "torch"
         # A plug-in's layers may be torch's: then the torch path of the others is its measure.
-        foreign = any(is_plugin(type(names.make_estimator(each))) for each in chosen.estimators)
-        both = chosen.torch_depths or chosen.timed_depths * foreign if with_kernels else ()
+        on_torch = chosen.torch_depths or (chosen.timed_depths if self._plugins else ())
+        both = on_torch if with_kernels else ()
         return [
             Cost(metric, case, estimator, depth)
             for case, estimator in chosen.pairs
@@ -376,8 +382,7 @@ class Run:
                 run.commit, run.dirty = store.commit, store.dirty
             if self.selection.cases:
                 run.selection = self.selection
-                made = {each: names.make_estimator(each) for each in self.selection.estimators}
-                keys = {each: key_of(one) for each, one in made.items() if is_plugin(type(one))}
+                keys = {each: key_of(plugin) for each, plugin in self._plugins.items()}
                 run.plugins = {each: (key, verdict(key)) for each, key in keys.items()}
                 run.records = [
                     (each.case.name, each.estimator, self._place(each)) for each in self.scores

@@ -18,7 +18,6 @@ from ..references.certified import MINIMIZER_TARGETS, default_target
 from ..references.probe import Probe, probe, why_another
 from ..workers import Pool
 from .case import Case, short, spec_slug
-from .checked import is_plugin
 from .options import Options
 from .provenance import results_home
 
@@ -202,7 +201,7 @@ def plugins() -> Iterator[str]:
     on stderr.
     """
     for name, cls in names.list_estimators().items():
-        if is_plugin(cls):
+        if names.is_plugin(cls):
             try:
                 yield names.text(cls())
             except (TypeError, PudleError):

@@ -54,7 +54,7 @@ def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[
     for cls in parts:
         for base in cls.__mro__:
             # Not those from, say, torch.
-            if base is cls or any(_top(each) == names.PACKAGE for each in base.__mro__):
+            if base is cls or not all(map(names.is_plugin, base.__mro__)):
                 paths |= _files_of(base)
     return paths
 
@@ -86,7 +86,7 @@ def _files_of(cls: type) -> dict[str, Path]:
     """
     if own := names.files_of(cls.__module__):
         return {names.shown_path(path): path for path in own}
-    name = cls.__module__ if _top(cls) == names.PACKAGE else _top(cls)
+    name = cls.__module__.partition(".")[0] if names.is_plugin(cls) else cls.__module__
     module = sys.modules.get(name)
     file, roots = getattr(module, "__file__", None), getattr(module, "__path__", ())
     return ({name: Path(file)} if file and not roots else {}) | {
@@ -94,7 +94,3 @@ def _files_of(cls: type) -> dict[str, Path]:
         for root in roots
         for path in Path(root).rglob("*.py")
     }
-
-
-def _top(cls: type) -> str:
-    return cls.__module__.partition(".")[0]
