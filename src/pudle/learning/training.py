@@ -23,7 +23,7 @@ from ..measuring.experiment import (
 )
 from ..names import make_dataset
 from ..problems.l1 import DictionaryProblem
-from ..validation import check_choice
+from ..validation import check_choice, check_integer
 from .checkpoint import CHECKPOINT
 from .gradient_error import GradientError, along
 from .images import Images
@@ -114,7 +114,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
     def errors(self) -> list[Measure]:
         """Return what measures the error of the gradient, if it is to be measured."""
         every = self.gradient_error
-        return [] if every is None else [GradientError(every)]
+        return [] if every is None else [GradientError(check_integer("gradient_error", every, 1))]
 
     def train(
         self,
