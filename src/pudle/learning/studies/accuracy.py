@@ -6,6 +6,8 @@ from ..training import LearningExperiment
 
 #: Perturbation of the first dictionary.
 STARTS = {"far": 0.1, "near": 0.005}
+#: Passes over the samples until no gradient learns much more.
+EPOCHS = {"lasso": 200, "reconstruction": 600}
 #: Estimators by their names here and the depths that give gradients from a third to a thousandth
 #: off, with their specs.
 ESTIMATORS = {
@@ -24,12 +26,12 @@ EXPERIMENTS = {
         "active_set" if name == "exact" else "ista(step=0.2)",
         depth,
         "adam(learning_rate=1e-3)",
-        epochs=200,
+        epochs=epochs,
         seed=seed,
-        gradient_error=10,
+        gradient_error=epochs // 20,
     )
     for start, perturbation in STARTS.items()
-    for loss in ("lasso", "reconstruction")
+    for loss, epochs in EPOCHS.items()
     for name, (estimator, depths) in ESTIMATORS.items()
     for depth in depths
     for seed in range(3)
