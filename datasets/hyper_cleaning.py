@@ -48,7 +48,8 @@ class Scores:
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows.double()
         self.lengths = self.rows.norm(dim=1)
-        self.largest = float(torch.linalg.matrix_norm(self.rows, 2)) ** 2 / len(rows)
+        spectral: Tensor = torch.linalg.matrix_norm(self.rows, 2)
+        self.largest = float(spectral) ** 2 / len(rows)
 
     def softmax_near(self, weights: Tensor, radius: float) -> tuple[Tensor, Tensor]:
         """Return the softmax s of each row, and a bound in a ball around some weights on the
@@ -63,11 +64,13 @@ class Scores:
     def curvature(self, weights: Tensor, radius: float) -> float:
         """Return the largest curvature of the mean loss in a ball around some weights."""
         scaled = self.rows * self.softmax_near(weights, radius)[1][:, None].sqrt()
-        return float(torch.linalg.matrix_norm(scaled, 2)) ** 2 / len(scaled)
+        spectral: Tensor = torch.linalg.matrix_norm(scaled, 2)
+        return float(spectral) ** 2 / len(scaled)
 
     def terms(self, size: float) -> float:
         """Return the size of the terms of the mean loss's gradient for weights of some size."""
-        return self.largest**0.5 * (2**0.5 + self.largest**0.5 * size / 2)
+        root: float = self.largest**0.5
+        return root * (2**0.5 + root * size / 2)
 
 
 @dataclass(frozen=True)
@@ -184,5 +187,10 @@ class HyperCleaning(ArraysDataset):
 
         theta, initial = np.zeros(len(a)), np.zeros((a.shape[1], classes))
         return StronglyConvex(
-            tensor(theta), objective, validation_loss, tensor(initial), lambda _: 2 * RIDGE, constants
+            tensor(theta),
+            objective,
+            validation_loss,
+            tensor(initial),
+            lambda _: 2 * RIDGE,
+            constants,
         )

@@ -12,7 +12,6 @@ from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
 from pudle.problems import Constants, StronglyConvex
 
-
 #: A radius beyond all data.
 LARGEST = 1e300
 #: Largest third derivative of the logistic loss.
@@ -25,24 +24,27 @@ class Margins:
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows.double()
         self.lengths = self.rows.norm(dim=1)
-        self.largest = float(torch.linalg.matrix_norm(self.rows, 2)) ** 2 / len(rows)
+        spectral: Tensor = torch.linalg.matrix_norm(self.rows, 2)
+        self.largest = float(spectral) ** 2 / len(rows)
 
     def curvatures(self, weights: Tensor, radius: float) -> Tensor:
         """Return the largest curvature of each row's loss in a ball around some weights, which is
         no less than its third derivative there.
         """
         margins = (self.rows @ weights.double()).abs() - self.lengths * min(radius, LARGEST)
-        values = margins.clamp(min=0).sigmoid()
+        values: Tensor = margins.clamp(min=0).sigmoid()
         return values * (1 - values)
 
     def curvature(self, weights: Tensor, radius: float) -> float:
         """Return the largest curvature of the mean loss in a ball around some weights."""
         scaled = self.rows * self.curvatures(weights, radius)[:, None].sqrt()
-        return float(torch.linalg.matrix_norm(scaled, 2)) ** 2 / len(scaled)
+        spectral: Tensor = torch.linalg.matrix_norm(scaled, 2)
+        return float(spectral) ** 2 / len(scaled)
 
     def terms(self, size: float) -> float:
         """Return the size of the terms of the mean loss's gradient for weights of some size."""
-        return self.largest**0.5 * (1 + self.largest**0.5 * size / 4)
+        root: float = self.largest**0.5
+        return root * (1 + root * size / 4)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A quadratic bilevel problem: both objectives are quadratic, so that all is known in closed form."""
+"""A quadratic bilevel problem: its gradient is known in closed form."""
 
 from dataclasses import dataclass
 

@@ -91,8 +91,9 @@ class StronglyConvex(StateProblem):
         ``modulus(theta) -> float``, a lower bound mu > 0 of the curvature of g, such as the weight
         of a squared norm.
     constants : callable, optional
-        ``constants(state, theta, adjoint, radius) -> pudle.Constants``. With them the reference is certified;
-        without, its bound is an estimate from differences, and the reference a ``limit``.
+        ``constants(state, theta, adjoint, radius) -> pudle.Constants``. With them the reference is
+        certified; without, its bound is an estimate from differences, and the reference a
+        ``limit``.
 
     Raises
     ------
@@ -178,7 +179,9 @@ class StronglyConvex(StateProblem):
         first: Array = streams.generator(0, "Lanczos").standard_normal(size)
         which = "LA" if largest else "SA"
         try:
-            (value,) = eigsh(operator, 1, which=which, v0=first, tol=LANCZOS, return_eigenvectors=False)
+            (value,) = eigsh(
+                operator, 1, which=which, v0=first, tol=LANCZOS, return_eigenvectors=False
+            )
         except ArpackNoConvergence:
             # A random direction has less curvature than the largest, and more than the smallest.
             return float(first @ product(first) / (first @ first))
