@@ -34,6 +34,7 @@ from .estimator import GradientEstimator as GradientEstimator
 from .estimator import MeanEstimate as MeanEstimate
 from .estimator import mean_estimate as mean_estimate
 from .estimator import split as split
+from .learning.gradient_error import GradientError as GradientError
 from .learning.learner import Learner as Learner
 from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training
