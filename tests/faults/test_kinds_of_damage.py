@@ -293,11 +293,11 @@ def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypa
     path, beside = (last, home / "quick") if name == LISTS[0] else (of_commit, commit)
     RECORDS[damage](path)
     out = home / "out"
-    options = ["--home", home, "--out", out, "--format", "csv"]
+    options = ["--home", home, "--out", out]
     (line,) = pudle("report", beside, whole / "quick", *options)
     assert line.startswith("left out: ")
     check_line(line, path)
-    assert NAME in (out / "report.csv").read_text()
+    assert NAME in (out / "report.html").read_text()
     # Alone, nothing is left to show.
     (line,) = pudle("report", *([commit] if path is of_commit else []), "--home", home)
     assert line.startswith("pudle: error: ")
