@@ -105,7 +105,7 @@ def report_command(
     linked = [name for name in DRAWN if name in formats and not table]
     reports = {name: Report(side, linked) for name, side in sides.items()}
     first, *others = reports.values()
-    texts: dict[str, Callable[[], str]] = {"html": partial(page.html, reports)}
+    texts: dict[str, Callable[[], str | bytes]] = {"html": partial(page.html, reports)}
     if not others:
         texts |= {"markdown": first.markdown, "csv": first.csv, "latex": first.latex}
     if table:

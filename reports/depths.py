@@ -17,7 +17,7 @@ CAPTION = (
 )
 
 
-def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str]]:
+def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str | bytes]]:
     """Return what makes the tables as text, by format; a depth that a case lacks is refused.
 
     Without `depths` all that were measured are shown.
