@@ -30,6 +30,7 @@ from .explanations import (
     SAME,
     Array,
     Mistakes,
+    apart,
     distance,
     norm,
 )
@@ -208,7 +209,7 @@ def _nearest(mine: Array, truth: Truth, depth: int) -> Right:
         lambda truth, depth: truth.limit,
     ]
     for right in rights:
-        if distance(mine, right(truth, depth)) < SOLVED:
+        if apart(mine, right(truth, depth)) < SOLVED:
             return right
     return rights[0]
 

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 #: A mistake, and the gradient or the codes that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
-MULTIPLE = " times that, of a step size or a damping perhaps"
+MULTIPLE = " times that, perhaps of a step size, a damping, a count or another loss"
 #: What a gap of few roundings of float32 asks.
 SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
@@ -49,6 +49,13 @@ def distance(mine: Array, expected: Array, size: float | None = None) -> float:
     return norm(mine - expected) / (size or 1.0)
 
 
+def apart(mine: Array, other: Array) -> float:
+    """Return the distance relative to the norm of the other, or to the own one if that is zero, so
+    that no unit matters.
+    """
+    return distance(mine, other, norm(other) or norm(mine))
+
+
 def likely(
     mine: Array, expected: Array, mistakes: Mistakes = (), slack: float = 0.0
 ) -> Iterator[tuple[float, str]]:
@@ -57,17 +64,18 @@ def likely(
     """
     error, scale = distance(mine, expected), _scale(mine, expected)
     multiples = {
+        "zero": 0 * expected,
         "negated": -expected,
         "a factor 1/2 too many": expected / 2,
         "a factor 1/2 is missing": 2 * expected,
     }
     enough, found = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error)), False
     for mistake, candidate in itertools.chain(multiples.items(), mistakes):
-        if (left := distance(mine, candidate)) < enough:
+        if (left := apart(mine, candidate)) < enough:
             found = True
             yield left, mistake
     # Every number is a multiple of another.
-    if not found and expected.size > 1 and (left := distance(mine, scale * expected)) < enough:
+    if not found and expected.size > 1 and (left := apart(mine, scale * expected)) < enough:
         yield left, f"{scale:.10g}{MULTIPLE}"
 
 
