@@ -1,10 +1,10 @@
-"""Errors at some depths as tables for a paper: one per case, with a row per estimator."""
+"""Errors at some depths as tables for a paper: one per case and target, a row per estimator."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.reports import markup
 from pudle.reports.markup import Table
@@ -17,44 +17,64 @@ CAPTION = (
 )
 
 
+class ErrorTable(NamedTuple):
+    """The errors on a case against one of its targets: of every estimator at each depth."""
+
+    case: CaseTables
+    target: str
+    caption: str
+    errors: dict[str, dict[int, Spread]]
+
+    @property
+    def shown(self) -> Table:
+        """The errors as text."""
+        return Table.of(
+            [
+                {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
+                for estimator, row in self.errors.items()
+            ]
+        )
+
+
 def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str | bytes]]:
     """Return what makes the tables as text, by format; a depth that a case lacks is refused.
 
     Without `depths` all that were measured are shown.
     """
-    cases = {each.name: each for each in report.by_case}
-    spreads = {name: _spreads(report, each, depths) for name, each in cases.items()}
-
-    def shown(name: str) -> tuple[str, Table]:
-        rows = [
-            {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
-            for estimator, row in spreads[name].items()
-        ]
-        _, *others = report.results.cases[name].targets
-        left = f" Errors against {text.listing(others)} are in report.md." if others else ""
-        return cases[name].caption + CAPTION + cases[name].findings + left, Table.of(rows)
+    every = [
+        ErrorTable(
+            each,
+            target,
+            # The sentences are about the first target.
+            report.caption(each.name, target) + CAPTION + each.findings * (not place),
+            _errors(report, each, target, depths),
+        )
+        for each in report.by_case
+        for place, target in enumerate(report.results.cases[each.name].targets)
+    ]
 
     def markdown() -> str:
         parts = []
-        for name, case in cases.items():
-            caption, table = shown(name)
-            parts.append(f"## {case.label}\n\n{caption}\n\n{markup.markdown_table(table)}\n")
+        for each in every:
+            case, target, caption, _ = each
+            table = markup.markdown_table(each.shown)
+            parts.append(f"## {case.label}, against {target}\n\n{caption}\n\n{table}\n")
         return "\n".join(parts)
 
     def latex() -> str:
         parts = [PREAMBLE]
-        for name, case in cases.items():
-            caption, table = shown(name)
-            label = f"tab:errors-{name}"
-            parts.append(markup.latex_table(table, f"{case.label}: {caption}", label))
+        for each in every:
+            case, target, caption, _ = each
+            label = f"tab:errors-{case.name}-{target}"
+            parts.append(markup.latex_table(each.shown, f"{case.label}: {caption}", label))
         return "\n".join(parts)
 
     def csv() -> str:
         rows = [
-            {"case": name, "estimator": estimator, "depth": depth}
+            {"case": case.name, "target": target, "estimator": estimator, "depth": depth}
             | dict(zip(("median", "least", "greatest"), spread, strict=True))
-            for name, found in spreads.items()
-            for estimator, row in found.items()
+            for case, target, _, errors in every
+            for estimator, row in errors.items()
             for depth, spread in row.items()
         ]
         return markup.csv(pd.DataFrame(rows))
@@ -62,21 +82,23 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
     return {"markdown": markdown, "csv": csv, "latex": latex}
 
 
-def _spreads(
-    report: Report, case: CaseTables, depths: Sequence[int]
+def _errors(
+    report: Report, case: CaseTables, target: str, depths: Sequence[int]
 ) -> dict[str, dict[int, Spread]]:
     """Return median and range of every estimator at the depths of a case."""
-    measured = report.results.cases[case.name].depths
+    results = report.results
+    measured = results.cases[case.name].depths
     if lacking := sorted({*depths} - {*measured}):
         known = ", ".join(map(str, measured))
         raise InvalidArgument(
             f"--depths {lacking[0]} was not measured on {case.label}: it has {known}"
         )
+    curves = {name: results.curve(case.name, name, target=target) for name in results.estimators}
     return {
-        row.estimator: {
+        name: {
             int(depth): Spread(*spread)
-            for depth, *spread in row.measured.errors.spread.tolist()
+            for depth, *spread in curve.spread.tolist()
             if depth in (depths or measured)
         }
-        for row in case.rows
+        for name, curve in curves.items()
     }

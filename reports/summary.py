@@ -269,10 +269,10 @@ class Summary:
     torch: Line
     #: One for each seed.
     fits: Sequence[Fit]
-    #: Time over that of `BASE`, at the deepest depth at which both are timed; with and without
-    #: compiled kernels.
-    relative_seconds: Ratio
-    relative_torch: Ratio
+    #: Time over that of `BASE`, and the deepest depth at which both are timed, where it was taken;
+    #: with and without compiled kernels.
+    relative_seconds: tuple[Ratio, float]
+    relative_torch: tuple[Ratio, float]
 
     @cached_property
     def deepest(self) -> Deepest:
@@ -335,7 +335,7 @@ def summarize(results: Results) -> list[Summary]:
         for metric in TIMES:
             one, base = (results.rounds(case, each, metric) for each in (estimator, BASE))
             depth = max(one.samples.keys() & base.samples.keys(), default=nan)
-            ratios.append(one.ratio(depth, base, depth))
+            ratios.append((one.ratio(depth, base, depth), depth))
         rows.append(
             Summary(
                 *pair,

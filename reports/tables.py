@@ -15,6 +15,7 @@ from pudle.answers import ERROR, Point
 from pudle.measuring import contents
 from pudle.measuring.checked import FAILED
 from pudle.measuring.results.score import ReferenceRow
+from pudle.paired import Ratio
 from pudle.reports.load import Results, grouped
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
@@ -72,6 +73,11 @@ def _time(row: Row) -> Cell:
     return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
+def _relative(ratio: Ratio, depth: float, last: float) -> Cell:
+    """Show a ratio of times, and its depth where that is not the last."""
+    return Cell(ratio.shown, details=[f"at depth {depth:.0f}"] * (ratio.value > 0 and depth < last))
+
+
 class Column(NamedTuple):
     """A column of the summary, in Markdown, LaTeX, CSV and the page."""
 
@@ -86,12 +92,14 @@ COLUMNS = (
     Column("error at the deepest depth", _error),
     Column("depth to {error}", _depth),
     Column("time to {error}", _time),
-    Column(f"time / {BASE}", lambda row: row.numbers.relative_seconds.shown),
+    Column(f"time / {BASE}", lambda row: _relative(*row.numbers.relative_seconds, row.last)),
     Column(
         "torch path: time to {error}",
         lambda row: row.numbers.torch.at(row.reach.depth).shown(text.seconds),
     ),
-    Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
+    Column(
+        f"torch path: time / {BASE}", lambda row: _relative(*row.numbers.relative_torch, row.last)
+    ),
     Column("gain by kernels", lambda row: RATIO(row.numbers.gain)),
     Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
     Column(
@@ -420,14 +428,14 @@ def without_kernels(results: Results, rows: Iterable[Summary]) -> list[str]:
     plain = dict.fromkeys(
         row.estimator for row in rows if row.gain < SAME_TIME and row.estimator in results.checks
     )
-    fair = "compare it with the times of the others on the torch path, not with those of kernels"
-    return [f"{some([*plain])} runs on torch's layers: {fair}."] if plain else []
+    fair = "compare with the times of the others on the torch path, not with those of kernels"
+    return [f"On torch's layers: {some([*plain])}; {fair}."] if plain else []
 
 
 def failed_checks(results: Results) -> list[str]:
     """Say which plug-ins are no answer, because they failed their check."""
     failed = [name for name, verdict in results.checks.items() if verdict == FAILED]
-    return [f"{some(failed)} failed `pudle check`, and is no answer."] if failed else []
+    return [f"No answer, because `pudle check` failed: {some(failed)}."] if failed else []
 
 
 def unfinished(results: Results) -> list[str]:
