@@ -26,6 +26,7 @@ from synthetic import (
 from pudle.measuring import checked
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
+from pudle.reports.depths import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -39,6 +40,12 @@ def test_summary_counts_time_memory_and_spread(timed):
     errors = tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
     assert rows["alternating"].deepest.error == errors
     assert rows["analytic"].deepest.at_floor == 2
+
+
+def test_a_ratio_of_times_names_its_depth(timed):
+    """Times end at depth 200, and errors at 300."""
+    shown = tables.summary_table(timed.summary).columns["time / alternating"]
+    assert {cell.details for cell in shown} == {("at depth 200",)}
 
 
 def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
@@ -137,6 +144,11 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
     (shown,) = table.to_dict("records")
     assert [*shown] == ["estimator", "against ghat", "against gstar"]
     assert shown["against gstar"].key == 2 * shown["against ghat"].key
+    texts = error_texts(Report(results), [100])
+    rows = pd.read_csv(io.StringIO(texts["csv"]()), index_col=["case", "target"])
+    assert rows.loc[("two", "gstar"), "median"] == 2 * rows.loc[("two", "ghat"), "median"]
+    for ending in ("markdown", "latex"):
+        assert texts[ending]().count("against gstar, 3 seeds") == 1
     assert tables.other_targets_table(results, case()["name"]).rows == []
 
 
