@@ -374,11 +374,8 @@ def pending_sentence(results: Results) -> str:
     parts = [text.count(counts[name], *words) for name, words in MEASURED.items() if counts[name]]
     if not parts:
         return ""
-    scored = {record.estimator for record in results.records if record.status != "missing"}
-    nowhere = [name for name in results.estimators if name not in scored]
-    none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     return (
-        f"This run is unfinished: still to be measured are {text.listing(parts)}.{none}"
+        f"This run is unfinished: still to be measured are {text.listing(parts)}."
         " The command that started it goes on where it stopped."
     )
 

@@ -34,6 +34,8 @@ OTHER_VERSION = "is not what this version of pudle reads"
 MOST_UNPACKED = 1 << 26
 #: How a record begins.
 _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
+#: What a text that is not printable has in JSON; large files without it are read fast.
+_MAYBE_UNPRINTABLE = re.compile(rb"[\\\x7f-\xff]")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -185,11 +187,11 @@ def read_record(path: Path, kind: type[T], identity: object = None, remedy: str 
         if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
             raise ValueError("it was changed or cut" if head else "it has no digest")
     with readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
-        stored = msgspec.json.decode(content)
         # A dataclass says what to measure: the paths in it may hold any character.
-        if not dataclasses.is_dataclass(kind):
-            stored = all_printable(stored)
-        record = msgspec.convert(stored, kind)
+        if dataclasses.is_dataclass(kind) or not _MAYBE_UNPRINTABLE.search(content):
+            record = msgspec.json.decode(content, type=kind)
+        else:
+            record = msgspec.convert(all_printable(msgspec.json.decode(content)), kind)
     held: object = getattr(record, "identity", None)
     if identity is not None and held != identity:
         raise UnreadableResult(

@@ -70,16 +70,13 @@ def in_common(records: list[Record]) -> list[str]:
     """Return the options that all draws that failed have, and few of those that passed; none where
     one draw alone failed.
     """
-    options = [{*record.drawn.split(", ")} for record in records if record.drawn]
-    statuses = [record.status for record in records if record.drawn]
     failed, passed = (
-        [each for each, status in zip(options, statuses, strict=True) if status == wanted]
-        for wanted in ("failed", "passed")
+        [{*each.drawn.split(", ")} for each in records if each.drawn and each.status == status]
+        for status in ("failed", "passed")
     )
+    common = set.intersection(*failed) if len(failed) > 1 else ()
     return sorted(
-        each
-        for each in (set.intersection(*failed) if len(failed) > 1 else ())
-        if 2 * sum(each in other for other in passed) < len(passed)
+        each for each in common if 2 * sum(each in other for other in passed) < len(passed)
     )
 
 

@@ -252,8 +252,14 @@ class Scores(EstimatorResult[ScoreRecord]):
             if not references:
                 raise refusal
             yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
+            # Most references of a problem have the same probe.
+            targets = {tuple(each.probe): each.target for each in references}
+            whys = {
+                known: why_another(known, problem, case.probed(target))
+                for known, target in targets.items()
+            }
             for each in references:
-                if why := why_another(each.probe, problem, case.probed(each.target)):
+                if why := whys[tuple(each.probe)]:
                     truths[each.target] = failed("error", why)
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
