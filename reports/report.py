@@ -24,7 +24,7 @@ from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.caveats import caveats
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.sections import Section, experiments_pair, sections
+from pudle.reports.learning.sections import Section, bought, experiments_pair, sections
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
@@ -262,6 +262,7 @@ class Report:
             figures = self.pictures + [figure for block in blocks for figure in block.pictures]
             if self.results.cases:
                 figures.append(cases.overview(self.results, self.summary))
+            figures += bought(self.results)
             for figure in figures:
                 yield from figure.files((*self.linked, "csv"))
 
