@@ -1,7 +1,6 @@
 """Errors at some depths as tables for a paper: one per case and target, a row per estimator."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
@@ -17,64 +16,51 @@ CAPTION = (
 )
 
 
-class ErrorTable(NamedTuple):
-    """The errors on a case against one of its targets: of every estimator at each depth."""
-
-    case: CaseTables
-    target: str
-    caption: str
-    errors: dict[str, dict[int, Spread]]
-
-    @property
-    def shown(self) -> Table:
-        """The errors as text."""
-        return Table.of(
-            [
-                {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
-                for estimator, row in self.errors.items()
-            ]
-        )
-
-
 def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str | bytes]]:
     """Return what makes the tables as text, by format; a depth that a case lacks is refused.
 
     Without `depths` all that were measured are shown.
     """
-    every = [
-        ErrorTable(
-            each,
-            target,
-            # The sentences are about the first target.
-            report.caption(each.name, target) + CAPTION + each.findings * (not place),
-            _errors(report, each, target, depths),
-        )
+    errors = {
+        (each.name, target): _errors(report, each, target, depths)
         for each in report.by_case
-        for place, target in enumerate(report.results.cases[each.name].targets)
-    ]
+        for target in report.results.cases[each.name].targets
+    }
+
+    def shown() -> Iterator[tuple[str, str, Table, str]]:
+        """Yield title, caption and table of each, and what a document calls it."""
+        cases = {each.name: each for each in report.by_case}
+        for (name, target), found in errors.items():
+            rows = [
+                {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
+                for estimator, row in found.items()
+            ]
+            # The sentences are about the first target.
+            said = cases[name].findings * (target == report.results.target(name))
+            caption = report.caption(name, target) + CAPTION + said
+            yield cases[name].label, caption, Table.of(rows), f"tab:errors-{name}-{target}"
 
     def markdown() -> str:
-        parts = []
-        for each in every:
-            case, target, caption, _ = each
-            table = markup.markdown_table(each.shown)
-            parts.append(f"## {case.label}, against {target}\n\n{caption}\n\n{table}\n")
-        return "\n".join(parts)
+        return "\n".join(
+            f"## {title}\n\n{caption}\n\n{markup.markdown_table(table)}\n"
+            for title, caption, table, _ in shown()
+        )
 
     def latex() -> str:
-        parts = [PREAMBLE]
-        for each in every:
-            case, target, caption, _ = each
-            label = f"tab:errors-{case.name}-{target}"
-            parts.append(markup.latex_table(each.shown, f"{case.label}: {caption}", label))
-        return "\n".join(parts)
+        return "\n".join(
+            [PREAMBLE]
+            + [
+                markup.latex_table(table, f"{title}: {caption}", label)
+                for title, caption, table, label in shown()
+            ]
+        )
 
     def csv() -> str:
         rows = [
-            {"case": case.name, "target": target, "estimator": estimator, "depth": depth}
+            {"case": case, "target": target, "estimator": estimator, "depth": depth}
             | dict(zip(("median", "least", "greatest"), spread, strict=True))
-            for case, target, _, errors in every
-            for estimator, row in errors.items()
+            for (case, target), found in errors.items()
+            for estimator, row in found.items()
             for depth, spread in row.items()
         ]
         return markup.csv(pd.DataFrame(rows))

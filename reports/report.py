@@ -116,7 +116,6 @@ class CaseTables(NamedTuple):
     findings: str
     rows: Sequence[Summary]
     summary: Table
-    others: Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +306,6 @@ class Report:
                     findings=tables.findings(rows),
                     rows=rows,
                     summary=tables.summary_table(rows),
-                    others=tables.other_targets_table(self.results, name),
                 )
             )
         return made

@@ -244,15 +244,6 @@ class Deepest(NamedTuple):
         return spread(self.by_seed.values())
 
 
-def deepest(curve: Curve) -> Deepest:
-    """Return the errors of a curve at its deepest depth."""
-    if not len(curve.spread):
-        return Deepest(nan, {}, 0)
-    depth = int(curve.spread[-1, 0])
-    by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
-    return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
-
-
 @dataclass(frozen=True, eq=False)
 class Summary:
     """The numbers of an estimator on a case, over that case's `seeds`."""
@@ -277,7 +268,12 @@ class Summary:
     @cached_property
     def deepest(self) -> Deepest:
         """The errors at the deepest measured depth."""
-        return deepest(self.measured.errors)
+        curve = self.measured.errors
+        if not len(curve.spread):
+            return Deepest(nan, {}, 0)
+        depth = int(curve.spread[-1, 0])
+        by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
+        return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
 
     @property
     def gain(self) -> float:

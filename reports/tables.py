@@ -18,7 +18,7 @@ from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
 from pudle.reports.load import Results, grouped
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
+from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, spread
 from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
@@ -158,26 +158,12 @@ def without_rate(rows: Iterable[Summary]) -> str:
     return f"{text.count(whys.total(), 'row')} without a rate left out: {shown}." if shown else ""
 
 
-def other_targets_table(results: Results, case: str) -> Table:
-    """Return the errors at the deepest depth against each target of a case; empty if it has only
-    one.
-    """
-    targets = results.cases[case].targets
-    return Table.of(
-        [
-            {"estimator": name}
-            | {
-                f"against {target}": deepest(results.curve(case, name, target=target)).error.shown()
-                for target in targets
-            }
-            for name in results.estimators
-            if len(targets) > 1
-        ]
-    )
-
-
-#: What problems are about, by metric: all scores of an estimate fail together.
-ACCOUNTS = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
+#: What is measured, by metric, as one and as several; all scores of an estimate fail together.
+MEASURED = {
+    "relative_error": ("score", "scores"),
+    "seconds": ("time", "times"),
+    "memory_bytes": ("memory", "memories"),
+}
 PROBLEMS = "case estimator what status depths seeds reason".split()
 
 
@@ -191,7 +177,7 @@ def problems_table(results: Results) -> Table:
     failures = [
         row
         for row in results.rows
-        if row.metric in ACCOUNTS and row.status not in ("ok", "missing")
+        if row.metric in MEASURED and row.status not in ("ok", "missing")
         # If an estimator was not scored, its record gives a better reason for skipped timings.
         if row.status != "skipped"
         or row.metric == "relative_error"
@@ -204,7 +190,7 @@ def problems_table(results: Results) -> Table:
     for (case, estimator, metric, status, reason), failed in kinds.items():
         depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
         seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
-        what = results.labels[case], estimator, ACCOUNTS[metric], status
+        what = results.labels[case], estimator, MEASURED[metric][0], status
         rows.append((*what, depths, seeds, reason))
     for each in results.experiments:
         if each.status != "ok":
@@ -342,12 +328,6 @@ def _most_accurate(scored: Sequence[Summary]) -> str:
 
 # -- what a report rests on: how much was measured, what is still to be measured, and what broke
 
-#: What is measured, by metric, as one and as several.
-MEASURED = {
-    "relative_error": ("score", "scores"),
-    "seconds": ("time", "times"),
-    "memory_bytes": ("memory", "memories"),
-}
 #: Most names in a sentence.
 MOST_NAMES = 4
 
@@ -392,11 +372,7 @@ def scope(results: Results) -> str:
         least = f"{seeds[0]} to " if len(seeds) > 1 else ""
         rests += f" of {least}{text.count(seeds[-1], 'seed')}"
     if results.experiments:
-        known = "", *results.estimators
-        trained = dict.fromkeys(item.estimator for item in results.experiments)
-        others = [name for name in trained if name not in known]
         rests += f", and {experiments}"
-        rests += f", some of them with {some(others)}" if others else ""
     unscored: dict[str, Sequence[str]] = {
         "with": [name for name in results.estimators if name not in estimators],
         "on": [label for name, label in results.labels.items() if name not in cases],

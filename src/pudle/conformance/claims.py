@@ -208,10 +208,8 @@ def _nearest(mine: Array, truth: Truth, depth: int) -> Right:
         lambda truth, depth: truth.implicit(depth, ahead=True).gradient,
         lambda truth, depth: truth.limit,
     ]
-    for right in rights:
-        if apart(mine, right(truth, depth)) < SOLVED:
-            return right
-    return rights[0]
+    near = (right for right in rights if apart(mine, right(truth, depth)) < SOLVED)
+    return next(near, rights[0])
 
 
 def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
