@@ -21,24 +21,23 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
 
     Without `depths` all that were measured are shown.
     """
-    errors = {
-        (each.name, target): _errors(report, each, target, depths)
-        for each in report.by_case
-        for target in report.results.cases[each.name].targets
-    }
+    every = [
+        (case, target, _errors(report, case, target, depths))
+        for case in report.by_case
+        for target in report.results.cases[case.name].targets
+    ]
 
     def shown() -> Iterator[tuple[str, str, Table, str]]:
         """Yield title, caption and table of each, and what a document calls it."""
-        cases = {each.name: each for each in report.by_case}
-        for (name, target), found in errors.items():
+        for case, target, found in every:
             rows = [
                 {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
                 for estimator, row in found.items()
             ]
             # The sentences are about the first target.
-            said = cases[name].findings * (target == report.results.target(name))
-            caption = report.caption(name, target) + CAPTION + said
-            yield cases[name].label, caption, Table.of(rows), f"tab:errors-{name}-{target}"
+            said = case.findings * (target == report.results.target(case.name))
+            caption = report.caption(case.name, target) + CAPTION + said
+            yield case.label, caption, Table.of(rows), f"tab:errors-{case.name}-{target}"
 
     def markdown() -> str:
         return "\n".join(
@@ -57,9 +56,9 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
 
     def csv() -> str:
         rows = [
-            {"case": case, "target": target, "estimator": estimator, "depth": depth}
+            {"case": case.name, "target": target, "estimator": estimator, "depth": depth}
             | dict(zip(("median", "least", "greatest"), spread, strict=True))
-            for (case, target), found in errors.items()
+            for case, target, found in every
             for estimator, row in found.items()
             for depth, spread in row.items()
         ]

@@ -27,9 +27,8 @@ from pudle.measuring.scoring import ERRORS
 from pudle.measuring.stored import read_stored
 from pudle.reports.records import ExperimentRecord
 
-#: Metrics that are costs: measured once, for no seed and no target.
+#: Metrics that are times: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
-COSTS = (*TIMES, "memory_bytes")
 #: Metrics that a figure's vertical axis can show, with its title.
 TITLES = {
     "relative_error": "relative error of the gradient",
@@ -335,8 +334,7 @@ def _row(record: ScoreRecord, origin: Origin, profile: str) -> Number:
     """Return a row without a number."""
     case = record.case
     place = case.name, case.dataset, case.algorithm, case.loss, None, record.estimator
-    commit, machine = origin.commit or "", origin.machine or ""
-    return Number(*place, commit=commit, machine=machine, profile=profile)
+    return Number(*place, commit=origin.commit or "", machine=origin.machine or "", profile=profile)
 
 
 def _scores(record: ScoreRecord, profile: str) -> Iterator[Number]:

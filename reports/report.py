@@ -289,8 +289,8 @@ class Report:
         case = self.results.cases[name]
         seeds = text.count(len(case.seeds), "seed")
         limit = ", scored against a limit" if self.results.badge(name) else ""
-        where = f"{case.dataset}, {case.algorithm}, {case.loss} loss"
-        return f"{where}, against {target}, {seeds}{limit}"
+        measured = f"{case.loss} loss, against {target}, {seeds}{limit}"
+        return f"{case.dataset}, {case.algorithm}, {measured}"
 
     @cached_property
     def by_case(self) -> list[CaseTables]:

@@ -106,10 +106,9 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
             for metric in results.metrics
         }
         rows = pd.DataFrame(errors).dropna(how="all").rename_axis(["seed", "depth"]).reset_index()
-        rows.insert(0, "estimator", each.estimator)
-        rows["ms"] = rows["depth"].map(each.seconds.inside) * 1e3
-        rows["mib"] = rows["depth"].map(each.memory.inside) / 2**20
-        frames.append(rows)
+        ms = 1e3 * rows["depth"].map(each.seconds.inside)
+        mib = rows["depth"].map(each.memory.inside) / 2**20
+        frames.append(rows.assign(estimator=each.estimator, ms=ms, mib=mib))
     return pd.concat(frames).sort_values(["estimator", "depth", "seed"], ignore_index=True)
 
 

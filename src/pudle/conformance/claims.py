@@ -87,8 +87,6 @@ FALLING = (
     *(each for each in GRID if each.problem != "sparse coding"),
     *(each for each in FEW if each.original.joint and each.original.theta.numel() > 3),
 )
-#: Losses that change by the square of a unit, as codes and penalties do by it.
-SQUARED = "lasso", "reconstruction", "held_out"
 #: With small steps, so that layers far back still count.
 TINY = (named("tiny", "reconstruction", "ista(step=0.01)"),)
 

@@ -220,17 +220,19 @@ def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Sp
     )
 
 
-#: Nonnegative codes in a dense dictionary, which no dataset has.
-ONE_SIDED = tuple(
-    replace(
-        each,
-        problem="one-sided",
-        originals=(changed(each.original, nonnegative=True), each.originals[1]),
-    )
-    for each in specimens("elastic net", algorithms=PLAIN)
+#: Every problem, loss and plain algorithm, and nonnegative codes in a dense dictionary, which no
+#: dataset has.
+GRID = (
+    *specimens(algorithms=PLAIN),
+    *(
+        replace(
+            each,
+            problem="one-sided",
+            originals=(changed(each.original, nonnegative=True), each.originals[1]),
+        )
+        for each in specimens("elastic net", algorithms=PLAIN)
+    ),
 )
-#: Every problem, loss and plain algorithm.
-GRID = (*specimens(algorithms=PLAIN), *ONE_SIDED)
 
 # --- the drawn specimens
 

@@ -157,7 +157,6 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
         residual = float(problem.stationarity(codes).abs().max())
     implicit, diagnostics = Converging(problem, Iteration(), 1.0).gradient(codes, 0)
     condition, size = float(diagnostics["condition_number"]), norm(gradient)
-    radius = problem.linearized(codes).spectral_radius() or 0.0
     error, reason = norm(gradient - implicit) + condition * ROUNDING * size, ""
     if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
         reason = (
@@ -170,7 +169,7 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
             " another derivative than the solution; pudle.audit(problem) tells whether it is wrong,"
             " or use target='limit'"
         )
-    elif radius > 1:
+    elif (radius := problem.linearized(codes).spectral_radius() or 0.0) > 1:
         reason = (
             "the step leads away from solution(theta), where the spectral radius of its derivative"
             f" is {radius:.3g}: damp the step"

@@ -255,13 +255,12 @@ class Scores(EstimatorResult[ScoreRecord]):
             yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
             # Most references of a problem have the same probe.
             targets = {tuple(each.probe): each.target for each in references}
-            whys = {
-                known: why_another(known, problem, case.probed(target))
-                for known, target in targets.items()
-            }
-            for each in references:
-                if why := whys[tuple(each.probe)]:
-                    truths[each.target] = failed("error", why)
+            for known, target in targets.items():
+                if why := why_another(known, problem, case.probed(target)):
+                    other = failed("error", why)
+                    truths |= {
+                        each.target: other for each in references if [*each.probe] == [*known]
+                    }
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
                 yield Part(
