@@ -64,7 +64,6 @@ def likely(
     """
     error, scale = distance(mine, expected), _scale(mine, expected)
     multiples = {
-        "zero": 0 * expected,
         "negated": -expected,
         "a factor 1/2 too many": expected / 2,
         "a factor 1/2 is missing": 2 * expected,
@@ -74,8 +73,13 @@ def likely(
         if (left := apart(mine, candidate)) < enough:
             found = True
             yield left, mistake
-    # Every number is a multiple of another.
-    if not found and expected.size > 1 and (left := apart(mine, scale * expected)) < enough:
+    # Every number is a multiple of another, and zero of all.
+    if (
+        not found
+        and expected.size > 1
+        and mine.any()
+        and (left := apart(mine, scale * expected)) < enough
+    ):
         yield left, f"{scale:.10g}{MULTIPLE}"
 
 
@@ -95,6 +99,8 @@ def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) ->
     error, scale = distance(mine, expected), _scale(mine, expected)
     for _, mistake in likely(mine, expected, mistakes):
         return f"{mistake}, instead of {what}"
+    if not mine.any():
+        return f"zero, instead of {what}"
     if error < ROUNDED:
         return f"off by {error:.0e} from {what}: {SINGLE_PATH}"
     cosine = scale * norm(expected) / (norm(mine) or 1.0)
