@@ -34,8 +34,6 @@ OTHER_VERSION = "is not what this version of pudle reads"
 MOST_UNPACKED = 1 << 26
 #: How a record begins.
 _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
-#: What a text that is not printable has in JSON; large files without it are read fast.
-_MAYBE_UNPRINTABLE = re.compile(rb"[\\\x7f-\xff]")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -188,7 +186,8 @@ def read_record(path: Path, kind: type[T], identity: object = None, remedy: str 
             raise ValueError("it was changed or cut" if head else "it has no digest")
     with readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
         # A dataclass says what to measure: the paths in it may hold any character.
-        if dataclasses.is_dataclass(kind) or not _MAYBE_UNPRINTABLE.search(content):
+        plainly = b"\\" not in content and content.replace(b"\n", b"").decode().isprintable()
+        if plainly or dataclasses.is_dataclass(kind):
             record = msgspec.json.decode(content, type=kind)
         else:
             record = msgspec.convert(all_printable(msgspec.json.decode(content)), kind)

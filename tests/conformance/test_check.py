@@ -207,10 +207,11 @@ def test_mistakes_have_the_same_name_in_all_units(unit):
     mistakes = [("nothing", 0 * expected), ("the other", other)]
     for mine, name in (
         (other, "the other"),
-        (0 * expected, "zero"),
+        (0 * expected, "nothing"),
         (3 * expected, "3 times that"),
     ):
         assert explain(mine, expected, "it", mistakes).startswith(name)
+    assert explain(0 * expected, expected, "it") == "zero, instead of it"
     assert "nothing" not in explain(other[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
 
 
