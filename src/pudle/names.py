@@ -401,15 +401,15 @@ def points(group: str) -> list[EntryPoint]:
     sorted by name.
     """
     return sorted(
-        _points(tuple(sys.path)).select(group=f"{PACKAGE}.{group}"),
+        _select(tuple(sys.path))(group=f"{PACKAGE}.{group}"),
         key=lambda point: (owner(point) != PACKAGE, point.name, owner(point)),
     )
 
 
 @functools.cache
-def _points(path: tuple[str, ...]) -> EntryPoints:
+def _select(path: tuple[str, ...]) -> Callable[..., EntryPoints]:
     # All groups are found at once, because each search reads a file of every installed package.
-    return entry_points()
+    return entry_points().select
 
 
 def owner(point: EntryPoint) -> str:
