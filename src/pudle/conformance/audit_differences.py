@@ -2,6 +2,7 @@
 does there, and how far each may be off.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
@@ -148,20 +148,34 @@ class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
     same for inputs close by.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch would import its compiler, for a second, and call it for each operation.
+        return False
+
     def __torch_dispatch__(
         self, function: Any, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
-        schema = function._schema
-        if not any(each.alias_info for each in (*schema.arguments, *schema.returns)):
-            args = tree_map_only(Tensor, self.rounded, args)
+        if makes_anew(function):
+            args = [*map(rounded, args)]
         return function(*args, **kwargs or {})
 
-    @staticmethod
-    def rounded(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        # Constants in single precision are exact, as a rule.
-        return tensor * (1 + torch.empty_like(tensor).uniform_(-MOVED, MOVED))
+
+@functools.cache
+def makes_anew(function: Any) -> bool:
+    """Return whether nothing that an operation takes or returns shares its memory."""
+    schema = function._schema
+    return not any(each.alias_info for each in (*schema.arguments, *schema.returns))
+
+
+def rounded(operand: Any) -> Any:
+    """Return an operand with its tensors of real numbers off by a rounding."""
+    if isinstance(operand, list):
+        return [*map(rounded, operand)]
+    if not isinstance(operand, Tensor) or not operand.is_floating_point():
+        return operand
+    # Constants in single precision are exact, as a rule.
+    return torch.empty_like(operand).uniform_(1 - MOVED, 1 + MOVED).mul_(operand)
 
 
 def rounding_of(function: Callable[[], Array], exact: Array) -> Array:

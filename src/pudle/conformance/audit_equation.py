@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
-from ..problems.linearized import MAX_DENSE
+from ..problems.linearized import MAX_DENSE, Linearized
 from ..references.limits import Converging
 from ..streams import generator
 from ..text import number
@@ -40,6 +40,20 @@ FAR = 0.01
 POOR = 1e8
 #: Share of the input from which differences of refined solutions start.
 NEAR = 2.0**-10
+#: The layer's solution and the refined one.
+STATES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Remembering(FixedPoint):
+    """A fixed point that linearizes its step once at each of the states looked at last."""
+
+    @functools.cached_property
+    def _remembered(self) -> Callable[[Tensor], Linearized]:
+        return functools.lru_cache(STATES)(super().linearized)
+
+    def linearized(self, codes: Tensor) -> Linearized:
+        return self._remembered(codes)
 
 
 class Equation:
@@ -85,7 +99,7 @@ class Equation:
         self.size, self.unit = self.size_at(initial), 1.0
         if 0 < self.size < USUAL[0] or USUAL[1] < self.size < math.inf:
             self.unit = 2.0 ** math.floor(math.log2(self.size))
-        self.problem = FixedPoint(layer.theta, self.step, self.loss, initial)
+        self.problem = Remembering(layer.theta, self.step, self.loss, initial)
         self.running = Converging(self.problem, Iteration(), 1.0)
         self.codes = self.problem.initial_codes()
         self.differentiate(along)

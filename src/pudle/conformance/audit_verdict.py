@@ -48,6 +48,8 @@ NO_SECOND = (
 )
 #: Share of the usual steps at which differences are taken once more before they are believed.
 SMALL = 2.0**-24
+#: Step of a difference quotient that mostly settles whether a second derivative is right.
+CLOSE = 2.0**-10
 #: Entries that are named one by one.
 FEW = 5
 #: Calls in which a random layer returns the same value at most by rare chance.
@@ -224,8 +226,11 @@ class Judge:
             return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
 
         with contextlib.suppress(Exception):
-            line = slope(first, 1.0, EPS * abs(first(0.0)), EPS)
             second = layer.second_derivative(along)
+            quotient = (first(CLOSE) - first(-CLOSE)) / (2 * CLOSE)
+            if abs(second - quotient) <= RESOLVED * abs(second):
+                return False
+            line = slope(first, 1.0, EPS * abs(first(0.0)), EPS)
             doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
             return line.resolved and abs(second - line.value) > doubt
         # It says so itself.
