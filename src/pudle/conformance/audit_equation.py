@@ -96,9 +96,7 @@ class Equation:
         initial = torch.cat([each.flatten() for each in self.outputs])
         if not len(initial):
             raise UnsupportedProblem("the layer returns no entries")
-        self.size, self.unit = self.size_at(initial), 1.0
-        if 0 < self.size < USUAL[0] or USUAL[1] < self.size < math.inf:
-            self.unit = 2.0 ** math.floor(math.log2(self.size))
+        self.unit = self.unit_at(initial)
         self.problem = Remembering(layer.theta, self.step, self.loss, initial)
         self.running = Converging(self.problem, Iteration(), 1.0)
         self.codes = self.problem.initial_codes()
@@ -130,14 +128,16 @@ class Equation:
         return after
 
     @torch.no_grad()
-    def size_at(self, state: Tensor) -> float:
-        """Return how much a residual changes with the solution."""
+    def unit_at(self, state: Tensor) -> float:
+        """Return the unit of a residual, which changes as much as the solution in it."""
         if self.name == "step":
             return 1.0
         drawn = generator(0, "size of a residual").standard_normal(len(state))
         shift = SHIFT * (state.norm() or 1.0) * torch.as_tensor(drawn / norm(drawn))
-        above, below = (self.applied(state + each, self.layer.theta) for each in (shift, -shift))
-        return float((above - below).norm() / shift.norm()) / 2
+        shifted, here = (self.applied(each, self.layer.theta) for each in (state + shift, state))
+        size = float((shifted - here).norm() / shift.norm())
+        unusual = 0 < size < USUAL[0] or USUAL[1] < size < math.inf
+        return 2.0 ** math.floor(math.log2(size)) if unusual else 1.0
 
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
         """Advance a state; of a residual, in units in which a step of its size is one of the
@@ -172,8 +172,8 @@ class Equation:
                 system = self.problem.linearized(codes).matrix
                 if (condition := float(torch.linalg.cond(system))) > POOR:
                     raise UnsupportedProblem(
-                        f"the system of {self.name} has the condition {number(condition)}: inputs"
-                        " in other units would tell"
+                        f"the system of {self.name} has the condition {number(condition)}, too much"
+                        f" for float64; inputs in other units, or no {self.name}=, may tell"
                     ) from refused
             raise
         self.moved = share(solution - codes, solution)

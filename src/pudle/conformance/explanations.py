@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 #: A mistake, and the gradient or the codes that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
-MULTIPLE = " times that, of a step size or a damping perhaps"
+MULTIPLE = " times what is right (a step size or a damping perhaps)"
 #: What a gap of few roundings of float32 asks.
 SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
