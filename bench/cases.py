@@ -129,8 +129,8 @@ UNBIASED = (
 )
 KAPPA = 100
 #: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst
-#: step for unrolling. Problems given by their step alone, for which no exact solver is known: two
-#: of the bilevel field, and a deep-equilibrium layer.
+#: step for unrolling. Smooth problems of the bilevel field. A deep-equilibrium layer, given by its
+#: step alone, for which no exact solver is known.
 OTHERS = tuple(
     Case(
         f"{name}-{rule.partition('(')[0]}-{loss}",
@@ -150,8 +150,10 @@ OTHERS = tuple(
             "linear",
             "exact",
         ),
-        ("logistic", "logistic", "iteration", "held_out", "limit"),
-        ("logistic_features", "logistic(per_feature=True)", "iteration", "held_out", "limit"),
+        ("logistic", "logistic", "iteration", "held_out", "exact"),
+        ("logistic_features", "logistic(per_feature=True)", "iteration", "held_out", "exact"),
+        ("quadratic", "quadratic", "gradient_descent", "quadratic", "exact"),
+        ("hyper_cleaning", "hyper_cleaning", "gradient_descent", "validation", "exact"),
         ("equilibrium", "equilibrium", "iteration", "cross_entropy", "limit"),
     )
 )

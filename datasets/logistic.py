@@ -1,6 +1,6 @@
 """Choice of the regularization of a logistic regression by its loss on held-out data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,30 +9,61 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
-from pudle.problems import FixedPoint
+from pudle.data.dataset import PATH
+from pudle.problems import Constants, StronglyConvex
+
+#: A radius beyond all data.
+LARGEST = 1e300
+#: Largest third derivative of the logistic loss.
+THIRD_DERIVATIVE = 1 / (6 * 3**0.5)
+
+
+class Margins:
+    """Rows of features, and bounds on the curvature of their mean logistic loss."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows.double()
+        self.lengths = self.rows.norm(dim=1)
+        spectral: Tensor = torch.linalg.matrix_norm(self.rows, 2)
+        self.largest = float(spectral) ** 2 / len(rows)
+
+    def curvatures(self, weights: Tensor, radius: float) -> Tensor:
+        """Return the largest curvature of each row's loss in a ball around some weights, which is
+        no less than its third derivative there.
+        """
+        margins = (self.rows @ weights.double()).abs() - self.lengths * min(radius, LARGEST)
+        values: Tensor = margins.clamp(min=0).sigmoid()
+        return values * (1 - values)
+
+    def curvature(self, weights: Tensor, radius: float) -> float:
+        """Return the largest curvature of the mean loss in a ball around some weights."""
+        scaled = self.rows * self.curvatures(weights, radius)[:, None].sqrt()
+        spectral: Tensor = torch.linalg.matrix_norm(scaled, 2)
+        return float(spectral) ** 2 / len(scaled)
+
+    def terms(self, size: float) -> float:
+        """Return the size of the terms of the mean loss's gradient for weights of some size."""
+        root: float = self.largest**0.5
+        return root * (1 + root * size / 4)
 
 
 @dataclass(frozen=True)
 class LogisticRegression(ArraysDataset):
-    r"""The standard task of bilevel optimization: `pudle.FixedPoint` of gradient descent on a
-    logistic regression.
+    r"""The standard task of bilevel optimization: `pudle.StronglyConvex` of a logistic regression.
 
-    On breast_cancer, which comes with scikit-learn: 569 tumors with 30 features, standardized on
-    the training half, labels
-    :math:`y = \pm 1`, no intercept. The outer parameter is the logarithm of the regularization, one
-    number or one for each feature,
+    On breast_cancer, which comes with scikit-learn (569 tumors with 30 features), or on a file;
+    features are standardized on the training half, labels are :math:`y = \pm 1`, and there is no
+    intercept. The outer parameter is the logarithm of the regularization, one number or one for
+    each feature,
 
     .. math:: w(\theta) = \arg\min_w \frac{1}{n} \sum_i \log(1 + e^{-y_i x_i^\top w})
         + \frac12 \sum_j e^{\theta_j} w_j^2 ,
 
-    and the outer loss is the mean logistic loss on the other half. A step is one of gradient
-    descent of size
-    :math:`\eta = 1/L`, with :math:`L = \lambda_{\max}(X^\top X) / 4n + \max_j e^{\theta_j}` at the
-    theta where the gradient is taken. Its Jacobian is symmetric, with spectral radius :math:`\rho =
-    1 - \eta \mu`, where
-    :math:`\mu \ge \min_j e^{\theta_j}` is the smallest curvature at the solution. States and
-    implicit gradients converge as
-    :math:`\rho^T`, unrolled ones as :math:`T \rho^T`; one through K layers keeps an error of order
+    and the outer loss is the mean logistic loss on the other half. The curvature is at least
+    :math:`\mu = \min_j e^{\theta_j}` and at most
+    :math:`L = \lambda_{\max}(X^\top X) / 4n + \max_j e^{\theta_j}`. With steps of size 1/L states
+    and implicit gradients converge as :math:`\rho^T` for :math:`\rho = 1 - \mu / L`, unrolled ones
+    as :math:`T \rho^T`; one through K layers keeps an error of order
     :math:`\rho^K`. The direct part is zero. With H the Hessian at the solution and g the gradient
     of the outer loss in w,
 
@@ -45,14 +76,17 @@ class LogisticRegression(ArraysDataset):
     penalty : float
         The value of :math:`e^\theta` at which the gradient is taken, > 0.
     per_feature : bool
-        Whether each feature has a regularization of its own (all equal at first): theta then has 30
-        entries, not one.
+        Whether each feature has a regularization of its own (all equal at first): theta then has as
+        many entries as there are features, not one.
+    path : str, optional
+        A file of the svmlight format with two classes, such as ijcnn1's.
     seed : int
         Seed of the split.
     """
 
     penalty: float = 0.1
     per_feature: bool = False
+    path: str | None = field(default=None, metadata=PATH)
     seed: int = 0
 
     name = "logistic"
@@ -68,30 +102,62 @@ class LogisticRegression(ArraysDataset):
     def __post_init__(self) -> None:
         check_options(self)
 
-    def make(self, loss: str, tensor: ToTensor) -> FixedPoint:
-        from sklearn.datasets import load_breast_cancer  # slow to import, and only needed here
-
-        tumors: tuple[FloatArray, NDArray[np.int64]] = load_breast_cancer(return_X_y=True)
-        features, labels = tumors
+    def draw(self) -> tuple[FloatArray, FloatArray]:
+        """Return the training and the held-out rows, each times its label: the loss depends on x
+        and y through their product alone.
+        """
+        features, labels = self._arrays()
         order = self.generator().permutation(len(features))
-        half = len(order) // 2
-        rows = order[:half]
-        features = (features - features[rows].mean(0)) / features[rows].std(0)
-        # A row times its label: the loss depends on x and y through their product alone.
-        signed = (2.0 * labels - 1)[:, None] * features
-        curvature = float(np.linalg.norm(signed[rows], 2)) ** 2 / (4 * half)
-        training, held_out = tensor(signed[rows]), tensor(signed[order[half:]])
-        # Rounded as the data are.
-        step_size = float(tensor(np.array(1 / (curvature + self.penalty))))
+        rows, others = np.split(order, [len(order) // 2])
+        # A feature that is the same in all training rows stays as it is.
+        scale = features[rows].std(0)
+        features = (features - features[rows].mean(0)) / np.where(scale > 0, scale, 1)
+        signed = (2.0 * (labels == labels.max()) - 1)[:, None] * features
+        return signed[rows], signed[others]
 
-        def step(weights: Tensor, theta: Tensor) -> Tensor:
-            data = training.to(theta)
-            slope = -(torch.sigmoid(-data @ weights) @ data) / len(data) + theta.exp() * weights
-            return weights - step_size * slope
+    def _arrays(self) -> tuple[FloatArray, NDArray[np.float64]]:
+        from sklearn.datasets import load_breast_cancer, load_svmlight_file  # slow to import
+
+        if self.path is None:
+            tumors: tuple[FloatArray, FloatArray] = load_breast_cancer(return_X_y=True)
+            return tumors
+        features, labels = load_svmlight_file(self.path)
+        return features.toarray(), labels
+
+    def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
+        training, held_out = map(tensor, self.draw())
+
+        def objective(weights: Tensor, theta: Tensor) -> Tensor:
+            penalty = (theta.exp() * weights.square()).sum() / 2
+            return softplus(-(training.to(theta) @ weights)).mean() + penalty
 
         def held_out_loss(weights: Tensor, theta: Tensor) -> Tensor:
-            return softplus(-held_out.to(theta) @ weights).mean()
+            return softplus(-(held_out.to(theta) @ weights)).mean()
 
-        count = features.shape[1]
+        inside, outside = Margins(training), Margins(held_out)
+
+        def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
+            penalties, size = theta.exp(), float(weights.norm())
+            strongest, reached = float(penalties.max()), penalties * (weights.abs() + radius)
+            third = inside.curvatures(weights, radius).clamp(max=THIRD_DERIVATIVE)
+            change = (third * inside.lengths * (inside.rows @ v.double())).norm()
+            return Constants(
+                gradient=inside.largest / 4 + strongest,
+                hessian=float(change) * (inside.largest / len(training)) ** 0.5,
+                outer=outside.curvature(weights, radius),
+                cross=float((penalties * v).abs().max() if theta.ndim else strongest * v.norm()),
+                cross_norm=float(reached.max() if theta.ndim else strongest * (size + radius)),
+                terms=strongest * size + inside.terms(size),
+                outer_terms=outside.terms(size),
+            )
+
+        count = training.shape[1]
         theta = np.log(np.full(count if self.per_feature else (), self.penalty))
-        return FixedPoint(tensor(theta), step, held_out_loss, tensor(np.zeros(count)))
+        return StronglyConvex(
+            tensor(theta),
+            objective,
+            held_out_loss,
+            tensor(np.zeros(count)),
+            lambda theta: theta.exp().min(),
+            constants,
+        )

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.reports.figures.record import Axis, Figure, file_name
+from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.denoising import Denoising
 from pudle.reports.learning.interpretation import Interpretation
 from pudle.reports.learning.methods import Method
 from pudle.reports.learning.optimizers import Optimizers
 from pudle.reports.learning.recovery import Recovery
-from pudle.reports.learning.study import Block, Study
+from pudle.reports.learning.study import GRADIENT, Block, Study
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
@@ -55,6 +55,8 @@ class Others(Study):
 
 OTHERS = Others()
 STUDIES: tuple[Study, ...] = Recovery(), Optimizers(), Denoising(), Interpretation(), OTHERS
+#: How a note names the steps of a training, where errors of gradients were measured on them.
+ALONG = "the trainings' own steps"
 #: The study of each kind of experiments; of several, the first.
 BY_KIND = {kind: study for study in reversed(STUDIES) for kind in study.kinds}
 
@@ -88,17 +90,16 @@ def bought(results: Results) -> list[Figure]:
     """Return one figure per dataset: for each training the error of its gradient, and what it led
     to.
 
-    The error is the median scored at the training's depth, or at the next smaller one that was
-    measured, on a case with the same kind of dataset, loss and algorithm. The note names these
-    cases; trainings without one are left out, and so are those that start from the last codes,
-    because gradients are scored from codes that start anew.
+    The error is the median along the training where it was measured. Elsewhere it is the median
+    scored at the training's depth, or at the next smaller one that was measured, on a case with the
+    same kind of dataset, loss and algorithm; trainings without one are left out, and so are those
+    that start from the last codes, because gradients are scored from codes that start anew. The
+    note says which it is.
     """
     figures = []
     for study in STUDIES:
         for title, methods in study.groups(results).items() if study.time else ():
-            scores = {
-                each: _errors(results, each) for each in methods if each.good and not each.warm
-            }
+            scores = {each: _errors(results, each) for each in methods if each.good}
             rows = pd.DataFrame(
                 {
                     "method": method.label,
@@ -119,15 +120,18 @@ def bought(results: Results) -> list[Figure]:
                 f" {text.number(row[study.outcome.column], 3)}"
                 for row in rows.to_dict("records")
             )
-            cases = (results.cases[name] for errors in scores.values() for name in errors)
-            where = dict.fromkeys(f"{case.dataset}, {case.algorithm}" for case in cases)
+            cases = {name: results.cases.get(name) for errors in scores.values() for name in errors}
+            where = dict.fromkeys(
+                f"{case.dataset}, {case.algorithm}" if case else name
+                for name, case in cases.items()
+            )
             figures.append(
                 Figure(
                     file_name("bought", title),
                     "What gradients buy",
                     title,
                     rows,
-                    [Axis("gradient_error", "relative error of the gradient", "log")],
+                    [GRADIENT],
                     [study.outcome],
                     looks_of(results),
                     mark="point",
@@ -140,10 +144,14 @@ def bought(results: Results) -> list[Figure]:
 
 
 def _errors(results: Results, method: Method) -> dict[str, float]:
-    """Return, by case that scores gradients of the kind of problem that a training solves, the
-    error at the greatest measured depth that is none above the training's; without cases that have
-    none, or none above it.
+    """Return the median error along a training, if it was measured. Otherwise return, by case that
+    scores gradients of the kind of problem that the training solves, the error at the greatest
+    measured depth that is none above the training's; without cases that have none, or none above
+    it.
     """
+    along = method.median("gradient_error")
+    if not math.isnan(along) or method.warm:
+        return {} if math.isnan(along) else {ALONG: along}
     record = method.good[0]
     errors = {}
     for name, case in results.cases.items():

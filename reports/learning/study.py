@@ -2,6 +2,7 @@
 are made of.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -26,6 +27,8 @@ from pudle.text import Cell
 LABELS = {"epoch": "epochs", "step": "steps", "seconds": "seconds of computation"}
 #: Seconds are on a log scale if the longest training takes this many times as long as the shortest.
 WIDE = 20
+#: The error of the gradient along a training, where it was measured.
+GRADIENT = Axis("gradient_error", "relative error of the gradient", "log")
 #: Dashes of an estimator's second, third and fourth method; the first has the estimator's own.
 VARIANTS = ((), (1, 1), (5, 1), (3, 1, 1, 1))
 #: The greatest number of points that a curve is drawn with.
@@ -156,22 +159,23 @@ def charts(
     y: Axis,
     kind: str,
 ) -> list[Figure]:
-    """Return the history of a column, that of `y`, as one figure per panel; methods without a curve
-    of several points are left out.
+    """Return the history of a column, that of `y`, and of the gradient's error where it was
+    measured, as one figure per panel; methods without a curve of several points are left out.
 
     `title` names the data, and a panel's name says what distinguishes it.
     """
     # Of each estimator or other package, its methods in the order of their appearance.
     numbers: dict[str, list[str]] = defaultdict(list)
     made = []
-    for panel, methods in panels.items():
+    curves = {kind: y, GRADIENT.title.capitalize(): GRADIENT}
+    for (named, axis), (panel, methods) in itertools.product(curves.items(), panels.items()):
         looks: dict[str, Look] = {}
         parts = []
         for method in methods:
             owner, label = method.estimator or method.runs[0].method, method.label
             if label not in numbers[owner]:
                 numbers[owner].append(label)
-            data = _drawn(method, y)
+            data = _drawn(method, axis)
             if len(data) > 1:
                 variant = VARIANTS[numbers[owner].index(label) % len(VARIANTS)]
                 looks[label] = replace(styles[owner], dashes=variant or styles[owner].dashes)
@@ -184,8 +188,8 @@ def charts(
         wide = ends.max() / WIDE > ends.min()
         made.append(
             Figure(
-                f"{kind.lower()}-{{x}}-{title}-{panel}",
-                kind,
+                f"{named.lower()}-{{x}}-{title}-{panel}",
+                named,
                 ", ".join(filter(None, (title, panel))),
                 rows,
                 [
@@ -193,7 +197,7 @@ def charts(
                     for each in x
                     if rows[each].notna().all()
                 ],
-                [y],
+                [axis],
                 looks,
                 series="method",
                 tips={"step": "step"},

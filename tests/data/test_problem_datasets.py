@@ -64,8 +64,8 @@ def test_a_penalty_above_the_largest_correlation_leaves_nothing():
     assert not pudle.reference(above).codes.any()
 
 
-class TestFixedPoints:
-    """Families that are made through `pudle.FixedPoint` alone."""
+class TestStates:
+    """Families whose inner problems users could give by functions."""
 
     @staticmethod
     def halves():
@@ -83,7 +83,7 @@ class TestFixedPoints:
         spec = f"logistic(per_feature={per_feature})"
         problem, (training, held) = pudle.make_dataset(spec).problem(), self.halves()
         reference = pudle.reference(problem)
-        assert reference.status == "limit" and reference.bound < 1e-9, reference.reason
+        assert reference.status == "certified" and reference.bound < 1e-9, reference.reason
         n, penalty = len(training), 0.1
         # Rows are label times features: all labels are one, and half of them turned around for
         # scikit-learn's sake.

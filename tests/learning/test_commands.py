@@ -108,6 +108,14 @@ def test_a_start_that_is_no_dictionary_is_refused(content, text, run, tmp_path):
     [
         (["learn"], "--dataset is missing"),
         ([*SMALL, "--algorithm", "ista(step=3.0)"], "step=3.0 is above 2/L"),
+        (
+            [*SMALL, "--gradient-error", 0],
+            "gradient_error=0 is too small: give a whole number >= 1",
+        ),
+        (
+            [*SMALL, "--algorithm", "ista(thresholding='hard')", "--gradient-error", 1],
+            "needs the exact one, which is not known",
+        ),
         (["learn", "--experiment", "2a-T25-backprp-lasso"], "mean '2a-T25-backprop-lasso'"),
         (["denoise", "--experiment", "denoising-wavelet"], "`pudle run --experiment NAME` carries"),
         (["denoise", "--validation", -1], "validation=-1 is too small"),

@@ -37,7 +37,7 @@ UNFIT = {
         {"dataset": "digits(n_samples=9, n_components=9)", "targets": ("gtilde",)},
         "target='gtilde' needs generating_codes, which this problem lacks",
     ),
-    "step": ({"dataset": "logistic", "loss": "held_out"}, "FixedPoint"),
+    "step": ({"dataset": "equilibrium", "loss": "cross_entropy"}, "FixedPoint"),
 }
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedProblem
-from ..problems import FixedPoint, Problem, SparseCoding
+from ..problems import Problem, SparseCoding, StronglyConvex
 from ..problems.l1 import DenseL1Problem
+from ..problems.state import StateProblem
 
 if TYPE_CHECKING:
     from .algorithm import Algorithm
@@ -68,4 +69,5 @@ MINIMIZER = Requirement(
 )
 DENSE_DICTIONARY = problem_of(SparseCoding, "sparse coding in a dense dictionary")
 DENSE_LASSO = problem_of(DenseL1Problem, "an l1 norm and a dense matrix")
-OWN_STEP = problem_of(FixedPoint, "a FixedPoint, which brings its step")
+OWN_STEP = problem_of(StateProblem, "a FixedPoint, which brings its step")
+SMOOTH = problem_of(StronglyConvex, "a StronglyConvex, whose objective is smooth")

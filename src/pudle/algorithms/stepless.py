@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..problems import FixedPoint, Problem
+from ..problems import Problem
 from ..problems.active_set import solve_active_systems
 from ..problems.l1 import DenseL1Problem
+from ..problems.state import StateProblem
 from .algorithm import Algorithm, State, refuse_recorded
 from .requirements import DENSE_LASSO, OWN_STEP
 from .thresholding import Soft, Thresholding
@@ -62,7 +63,7 @@ class Iteration(Stepless):
         return 1.0
 
     def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
-        assert isinstance(problem, FixedPoint)  # as `needs` says
+        assert isinstance(problem, StateProblem)  # as `needs` says
         return problem.advance(codes)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:

@@ -13,9 +13,9 @@ from torch import Tensor
 from ..algorithms import Ista, State
 from ..algorithms.thresholding import Soft
 from ..problems import FixedPoint, Problem
-from ..problems.fixed_point import UserState
 from ..problems.l1 import L1Problem
 from ..problems.problem import ThresholdingRule
+from ..problems.state import UserState
 
 #: A weight of a network that is trained beside.
 OUTSIDE = torch.ones((), requires_grad=True)

@@ -47,7 +47,7 @@ class Measure(ABC):
         same ones; its time does not count as the training's.
 
         What is measured follows from the run's `problem`, its `theta`, the problem `learned` there,
-        and the `options`.
+        the `options`, and the `last` step, if there was one yet.
         """
 
 
@@ -61,9 +61,10 @@ class Recovery(Measure):
         if generating is None:
             return {}
         matching = match_atoms(run.dictionary, generating)
-        if not run.last_codes:
+        last = run.last
+        if last is None or "generating_codes" not in last.batch:
             return matching.errors
-        own, codes = (each != 0 for each in run.last_codes)
+        own, codes = last.batch["generating_codes"] != 0, last.codes != 0
         learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
         counts = torch.stack([(own & learned).sum(), own.sum() + learned.sum()])
         run.processes.add(counts)
@@ -92,13 +93,26 @@ class Counts(msgspec.Struct):
 
 
 class Evaluation(NamedTuple):
-    """Loss and gradient of a batch, the gradient's norm, and the codes of the samples that this
-    process treats.
+    """Loss of a batch, the estimate of its gradient, what the optimizer receives of that and its
+    norm, and the codes of the samples that this process treats.
     """
 
     loss: float
+    estimate: Tensor
     gradient: Tensor
     norm: float
+    codes: Tensor
+
+
+class Step(NamedTuple):
+    """A step that was taken: its number, from 0, the parameter and the batch of this process that
+    it started from, with the estimate of the gradient and the codes there.
+    """
+
+    number: int
+    theta: Tensor
+    batch: dict[str, Tensor]
+    estimate: Tensor
     codes: Tensor
 
 
@@ -142,8 +156,8 @@ class LearningRun:
         self.total = options.epochs * self.steps_per_epoch
         #: Whether the algorithm ran on a batch without refusing it.
         self.evaluated = False
-        #: Generating codes and codes of the last batch, as far as this process has them.
-        self.last_codes: tuple[Tensor, ...] = ()
+        #: The last step that was taken here, since the start or a resume.
+        self.last: Step | None = None
         #: The codes that each of the problem's samples starts from; None where all start alike.
         self.codes = (
             parts.algorithm.start(self.problem).codes.clone() if options.warm_start else None
@@ -158,6 +172,12 @@ class LearningRun:
     def learned(self) -> DictionaryProblem:
         """The problem at the current parameter."""
         return replace(self.problem, **self.problem.fields_at(self.theta.detach()))
+
+    def seen(self, batch: dict[str, Tensor], theta: Tensor) -> DictionaryProblem:
+        """Return the problem of a batch at a parameter, as the estimator sees it."""
+        changes = batch | self.problem.fields_at(theta) | _HIDDEN
+        changes.pop("initial", None)
+        return replace(self.problem, **changes)
 
     @functools.cached_property
     def configuration(self) -> dict[str, object]:
@@ -188,19 +208,20 @@ class LearningRun:
             return torch.arange(total)
         return _sample_order(self.options.seed, epoch, total)[first : first + self.batch_size]
 
-    def batch(self, step: int) -> tuple[int, dict[str, Tensor]]:
+    def batch(self, step: int, processes: Processes | None = None) -> tuple[int, dict[str, Tensor]]:
         """Return the number of samples of a step, counted from 0, over all processes, and of those
-        that this process treats the observations, the targets, the generating codes and the codes
-        to start from, as far as there are any.
+        that this process, or another, treats the observations, the targets, the generating codes
+        and the codes to start from, as far as there are any.
 
         A batch is a function of the seed, the step and the codes, so that a training can be
         resumed.
         """
         problem, samples = self.problem, self.batch_size
+        processes = processes or self.processes
         if self.source is None:
             places = self.places(step)
             samples = len(places)
-            rows = places[self.processes.part(samples)]
+            rows = places[processes.part(samples)]
             every = {name: getattr(problem, name) for name in problem.per_sample}
             every["initial"] = self.codes
             batch = {name: each[rows] for name, each in every.items() if each is not None}
@@ -209,7 +230,7 @@ class LearningRun:
             generating = problem.generating_dictionary
             known = None if generating is None else float64_array(generating)
             observations, codes = self.source.samples(known, samples, random)
-            part = self.processes.part(samples)
+            part = processes.part(samples)
             batch = {"observations": as_tensor(observations[part])}
             if codes is not None:
                 batch["generating_codes"] = as_tensor(codes[part])
@@ -247,18 +268,17 @@ class LearningRun:
             known[self.processes.part(samples)] = evaluations[-1].codes
             self.processes.add(known)
             self.codes[self.places(counts.step)] = known
+        # A line search evaluates at several dictionaries; the first is the one the step starts
+        # from.
+        first = evaluations[0]
+        self.last = Step(counts.step, before, batch, first.estimate, first.codes)
         counts.rate = float(self.optimizer.param_groups[0]["lr"])
         counts.step += 1
         if counts.step % self.steps_per_epoch == 0:
             self.schedule.step()
-        # A line search evaluates at several dictionaries; the first is the one the step starts
-        # from.
-        first = evaluations[0]
         counts.loss_sum += samples * first.loss
         counts.norm_sum += samples * first.norm
         counts.weight += samples
-        if "generating_codes" in batch:
-            self.last_codes = batch["generating_codes"], first.codes
         counts.seconds += self.clock() - begun
 
     def evaluate(
@@ -277,13 +297,14 @@ class LearningRun:
                 dictionary, "the line search came to an atom that is zero, NaN or infinite"
             )
             dictionary /= norms
-        loss, gradient, codes = self._estimate(estimator, samples, batch, theta)
+        loss, estimate, codes = self._estimate(estimator, samples, batch, theta)
+        gradient = estimate.clone()
         atoms = self.problem.dictionary_of(gradient)
         if optimizer.searches or optimizer.tangent:
             atoms -= dictionary * (dictionary * atoms).sum(self.axes, keepdim=True)
         if optimizer.searches:
             atoms /= norms
-        return Evaluation(loss, gradient, float(vector_norm(gradient)), codes)
+        return Evaluation(loss, estimate, gradient, float(vector_norm(gradient)), codes)
 
     def _estimate(
         self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor], theta: Tensor
@@ -297,10 +318,9 @@ class LearningRun:
             for first in range(0, own, size):
                 algorithm = self.options.parts.algorithm
                 chunk = {name: each[first : first + size] for name, each in batch.items()}
-                if (initial := chunk.pop("initial", None)) is not None:
+                if (initial := chunk.get("initial")) is not None:
                     algorithm = replace(algorithm, initial=initial)
-                changes = chunk | self.problem.fields_at(theta) | _HIDDEN
-                part = replace(self.problem, **changes)
+                part = self.seen(chunk, theta)
                 estimate = estimator.estimate(part, algorithm, self.options.depth)
                 # Losses are means over samples, so that a chunk counts by its size.
                 share = len(estimate.codes) / samples

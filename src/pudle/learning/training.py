@@ -23,8 +23,9 @@ from ..measuring.experiment import (
 )
 from ..names import make_dataset
 from ..problems.l1 import DictionaryProblem
-from ..validation import check_choice
+from ..validation import check_choice, check_integer
 from .checkpoint import CHECKPOINT
+from .gradient_error import GradientError, along
 from .images import Images
 from .learner import Learner, LearningWarning, Training
 from .options import TrainingOptions
@@ -60,12 +61,16 @@ class LearningExperiment(TrainingOptions, OnDataset):
     start : str, optional
         File (.npy) of the dictionary to start at, the dataset's by default. It is such as the
         ``dictionary.npy`` of an earlier training.
+    gradient_error : int, optional
+        Measure the error of the gradient against the exact one every so many steps, rounded up to
+        rows of the history; never by default. See `pudle.GradientError`.
     """
 
     kind: ClassVar[str] = "learning"
 
     dtype: str = "float64"
     start: str | None = None
+    gradient_error: int | None = None
 
     def learner(self) -> Learner:
         """Return the learner."""
@@ -106,6 +111,11 @@ class LearningExperiment(TrainingOptions, OnDataset):
             " sparse_gaussian"
         )
 
+    def errors(self) -> list[Measure]:
+        """Return what measures the error of the gradient, if it is to be measured."""
+        every = self.gradient_error
+        return [] if every is None else [GradientError(check_integer("gradient_error", every, 1))]
+
     def train(
         self,
         problem: DictionaryProblem,
@@ -131,7 +141,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
                 folder=folder,
                 resume=(folder / CHECKPOINT).exists() if resume is None else resume,
                 progress=progress,
-                measures=measures,
+                measures=[*measures, *self.errors()],
                 clock=time.process_time if device == "cpu" else time.perf_counter,
                 budget=budget,
                 source=self.source(),
@@ -176,9 +186,9 @@ class LearningExperiment(TrainingOptions, OnDataset):
 def result_of(
     training: Training, summary: Mapping[str, Plain], arrays: Mapping[str, Stored]
 ) -> ExperimentResult:
-    """Return the result of an experiment whose history, number of steps, status and reason are
-    those of a training.
+    """Return the result of an experiment whose history, number of steps, errors of the gradient,
+    status and reason are those of a training.
     """
     status = "diverged" if training.status == "diverged" else "ok"
-    summary = {**summary, "steps": training.steps}
+    summary = {**summary, "steps": training.steps, **along(training.rows)}
     return ExperimentResult(training.rows, summary, arrays, status, training.reason)

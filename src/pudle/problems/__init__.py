@@ -7,8 +7,10 @@ from .fixed_point import FixedPoint
 from .l1 import L1Problem, PenaltySelection, SparseCoding
 from .problem import Problem
 from .ridge import Ridge
+from .strongly_convex import Constants, StronglyConvex
 
 __all__ = [
+    "Constants",
     "ConvolutionalSparseCoding",
     "FixedPoint",
     "L1Problem",
@@ -16,5 +18,6 @@ __all__ = [
     "Problem",
     "Ridge",
     "SparseCoding",
+    "StronglyConvex",
     "ThresholdedConvolutionalSparseCoding",
 ]

@@ -9,17 +9,13 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, UnsupportedProblem, first_line
-from ..validation import check_alike, check_scalar, check_tensor
+from ..errors import InvalidArgument, UnsupportedProblem
 from .linearized import Solution, norm
-from .problem import Problem
-
-#: A state as the user's functions see it.
-UserState = Any
+from .state import StateProblem, UserState
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FixedPoint(Problem):
+class FixedPoint(StateProblem):
     r"""The state that an iteration converges to, and a loss of it.
 
     The inner problem is the fixed point :math:`z = \Phi(z, \theta)` of a step :math:`\Phi`, run by
@@ -79,73 +75,7 @@ class FixedPoint(Problem):
     initial: Tensor | Mapping[str, Tensor]
     solution: Callable[[Tensor], UserState] | None = None
 
-    parameter = "theta"
-    joint = True
-    default_algorithm = "iteration"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
-        for name in ("step", "loss", "solution"):
-            function: object = getattr(self, name)
-            if not callable(function) and (name, function) != ("solution", None):
-                raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
-        initial = {}
-        for name, value in _parts(self.initial).items():
-            text = f"initial[{name!r}]" if name else "initial"
-            initial[name] = check_tensor(text, value, None)
-            check_alike(text, initial[name], "theta", self.theta)
-        if not initial:
-            raise InvalidArgument("initial is empty: give at least one tensor")
-        named = isinstance(self.initial, Mapping)
-        object.__setattr__(self, "initial", initial if named else initial[""])
-
-    @property
-    def _initial(self) -> dict[str, Tensor]:
-        """The parts of the initial state by their names."""
-        return {"": self.initial} if isinstance(self.initial, Tensor) else dict(self.initial)
-
-    @property
-    def code_shape(self) -> tuple[int, ...]:
-        if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
-            return tuple(self.initial.shape)
-        return 1, sum(tensor.numel() for tensor in self._initial.values())
-
-    def initial_codes(self) -> Tensor:
-        return self.pack(self.initial).detach()
-
-    def pack(self, state: UserState) -> Tensor:
-        """Return a state as codes; refuse one that differs from the initial state in names, shapes
-        or dtype.
-        """
-        parts, initial, tensors = _parts(state), self._initial, []
-        if list(parts) != list(initial):
-            raise InvalidArgument(
-                f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
-                " its like"
-            )
-        for name, part in parts.items():
-            shape, dtype = initial[name].shape, self.theta.dtype
-            if not isinstance(part, Tensor) or (part.shape, part.dtype) != (shape, dtype):
-                raise InvalidArgument(
-                    f"the step or the solution returns a state{f'[{name!r}]' if name else ''} as"
-                    f" {_kind(part)} where {tuple(shape)} of {dtype} is due: keep the shape, and"
-                    " convert data with .to(theta)"
-                )
-            tensors.append(part.reshape(1, -1))
-        if isinstance(state, Tensor) and state.shape == self.code_shape:
-            return state
-        return torch.cat(tensors, 1)
-
-    def unpack(self, codes: Tensor) -> UserState:
-        """Return codes as a state: a tensor, or a mapping from names to tensors."""
-        if isinstance(self.initial, Tensor):
-            return codes.reshape(self.initial.shape)
-        parts = self.initial.items()
-        cut = torch.split(codes, [tensor.numel() for _, tensor in parts], 1)
-        return {
-            name: part.reshape(tensor.shape)
-            for (name, tensor), part in zip(parts, cut, strict=True)
-        }
+    functions = ("step", "loss", "solution")
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
@@ -157,28 +87,6 @@ class FixedPoint(Problem):
                 " not z += d"
             )
         return after
-
-    def outer_loss(self, codes: Tensor) -> Tensor:
-        return check_scalar("loss", self._called("loss", self.loss, codes))
-
-    def _called(
-        self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor
-    ) -> UserState:
-        """Call a user's function; a clash of dtypes, which references in float64 run into first, is
-        refused with the remedy.
-        """
-        try:
-            return function(self.unpack(codes), self.theta)
-        except RuntimeError as error:
-            if "dtype" not in str(error) and "same type" not in str(error):
-                raise
-            raise InvalidArgument(
-                f"{name} mixes dtypes in {self.theta.dtype} ({first_line(error)}): convert the data"
-                " that it holds with .to(theta), because references are computed in float64"
-            ) from error
-
-    def active(self, codes: Tensor) -> Tensor:
-        return torch.ones_like(codes, dtype=torch.bool)
 
     def stationarity(self, codes: Tensor) -> Tensor:
         """Return ``z - Phi(z)``, zero at a fixed point."""
@@ -231,16 +139,3 @@ class FixedPoint(Problem):
     @property
     def lipschitz_constant(self) -> float:
         self._refuse()
-
-
-def _parts(state: UserState) -> dict[str, object]:
-    """Return the parts of a state by their names; of one tensor the name is empty."""
-    return dict(state) if isinstance(state, Mapping) else {"": state}
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
-    if isinstance(value, Mapping):
-        return f"a mapping with {', '.join(map(str, value))}"
-    return f"a {type(value).__name__}"

@@ -23,6 +23,7 @@ from ..problems import (
     Problem,
     Ridge,
     SparseCoding,
+    StronglyConvex,
 )
 from ..problems.linearized import norm
 from ..validation import check_choice
@@ -42,6 +43,7 @@ from .limits import Converging, limit_reference
 from .records import MINIMIZER_TARGETS as MINIMIZER_TARGETS
 from .records import SCORED as SCORED
 from .records import TARGETS, Certificate, Reference, T, exactly
+from .strongly_convex import strongly_convex_reference
 
 #: Largest distance, relative to the gradient, between the derivative of a user's solution and the
 #: implicit one.
@@ -75,6 +77,9 @@ def reference(
     target = check_choice("target", target or default_target(problem, algorithm), TARGETS)
     if target != "limit":
         return _solver(problem)(problem, target)
+    if isinstance(problem, StronglyConvex):
+        # Whatever converges there has one limit.
+        return strongly_convex_reference(problem, target)
     if algorithm is None:
         if not isinstance(problem, FixedPoint):
             raise InvalidArgument(
@@ -91,6 +96,8 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     """
     if isinstance(problem, FixedPoint):
         solved = problem.solution is not None
+    elif isinstance(problem, StronglyConvex):
+        solved = problem.constants is not None
     else:
         solved = _solver(problem) is not solve.dispatch(object)
         solved = solved and not callable(getattr(problem, "loss", None))
@@ -166,6 +173,17 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )
     return _finish(gradient, error, codes, target, certificate, reason)
+
+
+@solve.register
+def _solve_strongly_convex(problem: StronglyConvex, target: str) -> Reference:
+    problem = _exactly(problem, target)
+    if problem.constants is None:
+        raise UnsupportedProblem(
+            "reference: no exact solution is certified for StronglyConvex without constants=: use"
+            " target='limit', whose error is estimated, or give them"
+        )
+    return strongly_convex_reference(problem, target)
 
 
 @solve.register

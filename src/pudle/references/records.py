@@ -60,7 +60,10 @@ class Certificate:
     zero_codes : float
         Share of samples whose code is all zero.
     iterations : int
-        Largest number of accelerated iterations that a sample took.
+        Largest number of accelerated iterations that a sample took, or of Newton steps.
+    modulus : float or None
+        The lower bound of the curvature that a `StronglyConvex` claims and `smallest_eigenvalue`
+        does not refute: nothing proves it.
     """
 
     samples: int
@@ -74,6 +77,7 @@ class Certificate:
     code_error: float = 0.0
     zero_codes: float = 0.0
     iterations: int = 0
+    modulus: float | None = None
 
     __repr__ = described
 

@@ -91,6 +91,7 @@ class ReferenceRow(Struct, kw_only=True):
     code_error: Size | None = None
     zero_codes: Share | None = None
     iterations: Size | None = None
+    modulus: Size | None = None
     #: Numbers of the problem, see `pudle.references.probe`.
     probe: list[float | None] = []
 

@@ -1,0 +1,196 @@
+"""Weights of training images, some of whose labels are wrong, by the loss on images with right
+ones.
+"""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
+from pudle.data.dataset import PATH
+from pudle.errors import InvalidArgument
+from pudle.problems import Constants, StronglyConvex
+
+Labels = NDArray[np.int64]
+
+#: Weight of the squared norm, as in the literature: the curvature is at least twice this.
+RIDGE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images (n, m) with their labels (n,), and which of these were drawn anew."""
+
+    images: FloatArray
+    labels: Labels
+    wrong: NDArray[np.bool_]
+
+    def at(self, rows: NDArray[np.int64]) -> Self:
+        """Return some of them."""
+        return type(self)(self.images[rows], self.labels[rows], self.wrong[rows])
+
+
+#: A radius beyond all data.
+LARGEST = 1e300
+#: Largest third derivative of log-sum-exp along a unit vector u: the third central moment of the
+#: entries of u, whose range R is at most sqrt(2), and which is at most R^3/(6 sqrt(3)).
+THIRD_DERIVATIVE = 2 * 2**0.5 / (6 * 3**0.5)
+
+
+class Scores:
+    """Rows of features, and bounds on the curvature of their mean cross entropy."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows.double()
+        self.lengths = self.rows.norm(dim=1)
+        spectral: Tensor = torch.linalg.matrix_norm(self.rows, 2)
+        self.largest = float(spectral) ** 2 / len(rows)
+
+    def softmax_near(self, weights: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+        """Return the softmax s of each row, and a bound in a ball around some weights on the
+        largest eigenvalue of its Hessian, ``diag(s) - s s^T``: at most the largest entry of s, the
+        trace, and 1/2. The third derivative is at most sqrt(2) times that.
+        """
+        softmax = (self.rows @ weights.double()).softmax(1)
+        reach = self.lengths * min(radius, LARGEST)
+        trace = 1 - softmax.square().sum(1) + reach
+        return softmax, torch.minimum(softmax.amax(1) + reach / 2, trace).clamp(max=0.5)
+
+    def curvature(self, weights: Tensor, radius: float) -> float:
+        """Return the largest curvature of the mean loss in a ball around some weights."""
+        scaled = self.rows * self.softmax_near(weights, radius)[1][:, None].sqrt()
+        spectral: Tensor = torch.linalg.matrix_norm(scaled, 2)
+        return float(spectral) ** 2 / len(scaled)
+
+    def terms(self, size: float) -> float:
+        """Return the size of the terms of the mean loss's gradient for weights of some size."""
+        root: float = self.largest**0.5
+        return root * (2**0.5 + root * size / 2)
+
+
+@dataclass(frozen=True)
+class HyperCleaning(ArraysDataset):
+    r"""Data hyper-cleaning: softmax regression in which each training image has a learned weight.
+
+    .. math:: g(W, \theta) = \frac1n \sum_i \sigma(\theta_i) \, \mathrm{CE}(W^\top a_i, y_i)
+              + 0.2 \, \lVert W \rVert^2, \qquad
+              f(W) = \frac1m \sum_j \mathrm{CE}(W^\top b_j, y_j)
+
+    with sigma the logistic function and images a (training, a share of whose labels is drawn anew)
+    and b (validation). The images are the 1,797 digits of 8 x 8 pixels that come with scikit-learn,
+    or others from a file. Every theta has curvature of at least 0.4. The gradient is taken at
+    theta = 0.
+
+    Parameters
+    ----------
+    n_samples, n_validation : int
+        Numbers of training and of validation images; the others are for tests.
+    corruption : float
+        Share of the training labels that are drawn anew, in [0, 1).
+    path : str, optional
+        An .npz file with arrays ``images``, a row for each, and ``labels``, whole numbers from 0,
+        such as MNIST's; the images are divided by their largest entry.
+    seed : int
+        Seed of the split and of the labels.
+    """
+
+    n_samples: int = 1000
+    n_validation: int = 400
+    corruption: float = 0.5
+    path: str | None = field(default=None, metadata=PATH)
+    seed: int = 0
+
+    name = "hyper_cleaning"
+    references = (
+        "Franceschi, Donini, Frasconi and Pontil, Forward and reverse gradient-based hyperparameter"
+        " optimization, ICML 2017",
+        "Shaban, Cheng, Hatch and Boots, Truncated back-propagation for bilevel optimization,"
+        " AISTATS 2019",
+    )
+    losses = ("validation",)
+
+    def __post_init__(self) -> None:
+        check_options(self, may_be_zero=("corruption",), below_one=("corruption",))
+
+    def draw(self) -> tuple[Images, Images, Images]:
+        """Return the images for training, for validation, and those that are left, for tests."""
+        images, labels = self._arrays()
+        random, used = self.generator(), self.n_samples + self.n_validation
+        if used > len(images):
+            raise InvalidArgument(
+                f"n_samples={self.n_samples} and n_validation={self.n_validation} are more than the"
+                f" {len(images)} images: give fewer"
+            )
+        order = random.permutation(len(images))
+        noisy, wrong = labels.copy(), np.zeros(len(images), bool)
+        count = round(self.corruption * self.n_samples)
+        drawn = random.choice(order[: self.n_samples], count, replace=False)
+        wrong[drawn], noisy[drawn] = True, random.integers(labels.max() + 1, size=count)
+        parts = np.split(order, [self.n_samples, used])
+        training, validation, test = map(Images(images, noisy, wrong).at, parts)
+        return training, validation, test
+
+    def _arrays(self) -> tuple[FloatArray, Labels]:
+        if self.path is None:
+            from sklearn.datasets import load_digits  # slow to import, and only needed here
+
+            digits: tuple[FloatArray, Labels] = load_digits(return_X_y=True)
+            images, labels = digits
+        else:
+            with np.load(self.path) as arrays:
+                images, labels = arrays["images"].astype(float), arrays["labels"].astype(np.int64)
+            images = images.reshape(len(images), -1)
+        return images / images.max(), labels
+
+    def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
+        training, validation, _ = self.draw()
+        classes = int(max(training.labels.max(), validation.labels.max())) + 1
+        a, b = tensor(training.images), tensor(validation.images)
+        labels, right = (
+            torch.as_tensor(each.labels).to(a.device) for each in (training, validation)
+        )
+        inside, outside = Scores(a), Scores(b)
+
+        def objective(weights: Tensor, theta: Tensor) -> Tensor:
+            losses = cross_entropy(a.to(theta) @ weights, labels, reduction="none")
+            return (theta.sigmoid() * losses).mean() + RIDGE * weights.square().sum()
+
+        def validation_loss(weights: Tensor, theta: Tensor) -> Tensor:
+            return cross_entropy(b.to(theta) @ weights, right)
+
+        def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
+            weight, size, count = theta.double().sigmoid(), float(weights.norm()), len(a)
+            change = weight * (1 - weight)
+            softmax, curvatures = inside.softmax_near(weights, radius)
+            along = inside.lengths * (inside.rows @ v.double()).norm(dim=1)
+            third = (2**0.5 * curvatures).clamp(max=THIRD_DERIVATIVE)
+            reach = curvatures * inside.lengths * min(radius, LARGEST)
+            softmax[torch.arange(count), labels] -= 1
+            rows = change * (softmax.norm(dim=1) + reach).clamp(max=2**0.5)
+            shared, strongest = (inside.largest / count) ** 0.5, float(weight.max())
+            return Constants(
+                gradient=2 * RIDGE + strongest * inside.largest / 2,
+                hessian=float((weight * third * along).norm()) * shared,
+                outer=outside.curvature(weights, radius),
+                cross=float((change * curvatures * along).norm()) / count,
+                cross_norm=min(
+                    float((rows * inside.lengths).norm()) / count, float(rows.max()) * shared
+                ),
+                terms=2 * RIDGE * size + strongest * inside.terms(size),
+                outer_terms=outside.terms(size),
+            )
+
+        theta, initial = np.zeros(len(a)), np.zeros((a.shape[1], classes))
+        return StronglyConvex(
+            tensor(theta),
+            objective,
+            validation_loss,
+            tensor(initial),
+            lambda _: 2 * RIDGE,
+            constants,
+        )

@@ -1,0 +1,138 @@
+"""Problems whose codes are a state of the user's own: one tensor, or several with names."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, first_line
+from ..validation import check_alike, check_scalar, check_tensor
+from .problem import Problem
+
+#: A state as the user's functions see it.
+UserState = Any
+
+
+class StateProblem(Problem):
+    """A problem that users give by functions of a state and theta.
+
+    The codes that algorithms and estimators exchange are the state as one tensor: itself if it is
+    one tensor with two axes or more, samples first; else a vector or named tensors flattened into
+    one row, shape (1, N). See `pack` and `unpack`.
+    """
+
+    theta: Tensor
+    loss: Callable[[UserState, Tensor], Tensor]
+    initial: Tensor | Mapping[str, Tensor]
+
+    parameter = "theta"
+    joint = True
+    default_algorithm = "iteration"
+    #: The fields that hold functions; one whose default is None may be left out.
+    functions: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
+        for name in self.functions:
+            function: object = getattr(self, name)
+            left_out = function is None and vars(type(self)).get(name, ...) is None
+            if not callable(function) and not left_out:
+                raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
+        initial = {}
+        for name, value in _parts(self.initial).items():
+            text = f"initial[{name!r}]" if name else "initial"
+            initial[name] = check_tensor(text, value, None)
+            check_alike(text, initial[name], "theta", self.theta)
+        if not initial:
+            raise InvalidArgument("initial is empty: give at least one tensor")
+        named = isinstance(self.initial, Mapping)
+        object.__setattr__(self, "initial", initial if named else initial[""])
+
+    @property
+    def _initial(self) -> dict[str, Tensor]:
+        """The parts of the initial state by their names."""
+        return {"": self.initial} if isinstance(self.initial, Tensor) else dict(self.initial)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
+            return tuple(self.initial.shape)
+        return 1, sum(tensor.numel() for tensor in self._initial.values())
+
+    def initial_codes(self) -> Tensor:
+        return self.pack(self.initial).detach()
+
+    def pack(self, state: UserState) -> Tensor:
+        """Return a state as codes; refuse one that differs from the initial state in names, shapes
+        or dtype.
+        """
+        parts, initial, tensors = _parts(state), self._initial, []
+        if list(parts) != list(initial):
+            raise InvalidArgument(
+                f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
+                " its like"
+            )
+        for name, part in parts.items():
+            shape, dtype = initial[name].shape, self.theta.dtype
+            if not isinstance(part, Tensor) or (part.shape, part.dtype) != (shape, dtype):
+                raise InvalidArgument(
+                    f"the step or the solution returns a state{f'[{name!r}]' if name else ''} as"
+                    f" {_kind(part)} where {tuple(shape)} of {dtype} is due: keep the shape, and"
+                    " convert data with .to(theta)"
+                )
+            tensors.append(part.reshape(1, -1))
+        if isinstance(state, Tensor) and state.shape == self.code_shape:
+            return state
+        return torch.cat(tensors, 1)
+
+    def unpack(self, codes: Tensor) -> UserState:
+        """Return codes as a state: a tensor, or a mapping from names to tensors."""
+        if isinstance(self.initial, Tensor):
+            return codes.reshape(self.initial.shape)
+        parts = self.initial.items()
+        cut = torch.split(codes, [tensor.numel() for _, tensor in parts], 1)
+        return {
+            name: part.reshape(tensor.shape)
+            for (name, tensor), part in zip(parts, cut, strict=True)
+        }
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return check_scalar("loss", self._called("loss", self.loss, codes))
+
+    def _called(
+        self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor
+    ) -> UserState:
+        """Call a user's function; a clash of dtypes, which references in float64 run into first, is
+        refused with the remedy.
+        """
+        try:
+            return function(self.unpack(codes), self.theta)
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "same type" not in str(error):
+                raise
+            raise InvalidArgument(
+                f"{name} mixes dtypes in {self.theta.dtype} ({first_line(error)}): convert the data"
+                " that it holds with .to(theta), because references are computed in float64"
+            ) from error
+
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
+    @abstractmethod
+    def advance(self, codes: Tensor) -> Tensor:
+        """Return the codes after one step of the problem's own iteration."""
+
+
+def _parts(state: UserState) -> dict[str, object]:
+    """Return the parts of a state by their names; of one tensor the name is empty."""
+    return dict(state) if isinstance(state, Mapping) else {"": state}
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
+    if isinstance(value, Mapping):
+        return f"a mapping with {', '.join(map(str, value))}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,233 @@
+"""A smooth and strongly convex inner objective, and a loss of its minimizer."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import streams
+from ..errors import InvalidArgument
+from ..validation import check_positive, check_scalar
+from .linearized import MAX_DENSE, Array, Solution, conjugate_gradients
+from .problem import ThresholdingRule
+from .state import StateProblem, UserState
+
+#: Iterations of conjugate gradients, times the number of unknowns: rounding delays them.
+ITERATIONS = 4
+#: How far an eigenvalue by Lanczos's method may be off, relative to it.
+LANCZOS = 1e-3
+
+
+@dataclass(frozen=True)
+class Constants:
+    r"""What bounds the error of a computed gradient.
+
+    For inner objective g and outer loss f, a state z, an adjoint v and a radius, these hold in the
+    ball of that radius around z, which holds the minimizer. Where z, v or the radius makes no
+    difference, constants for all may be given.
+
+    Attributes
+    ----------
+    gradient : float
+        Largest curvature of g: Lipschitz constant of :math:`\partial_z g`.
+    hessian : float
+        Lipschitz constant of :math:`z \mapsto \partial_{zz} g(z) \, v`, such as that of the Hessian
+        times the norm of v; zero where g is quadratic.
+    outer : float
+        Lipschitz constant of :math:`\partial_z f`.
+    cross : float
+        Lipschitz constant of :math:`z \mapsto C(z)^\top v`, with
+        :math:`C = \partial_\theta \partial_z g`.
+    cross_norm : float
+        Largest spectral norm of C, or a bound on it such as its Frobenius norm.
+    terms, outer_terms : float
+        Norm at z of :math:`\partial_z g` and of :math:`\partial_z f` with all terms of their sums
+        replaced by their sizes: what rounding is in proportion to.
+    direct : float
+        Lipschitz constant of :math:`\partial_\theta f` in z, zero where f does not depend on theta.
+    """
+
+    gradient: float
+    hessian: float
+    outer: float
+    cross: float
+    cross_norm: float
+    terms: float
+    outer_terms: float
+    direct: float = 0.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StronglyConvex(StateProblem):
+    r"""The minimizer of a smooth, strongly convex objective, and a loss of it.
+
+    .. math:: z(\theta) = \arg\min_z g(z, \theta), \qquad \partial_{zz} g \ge \mu(\theta) I,
+              \qquad \ell(\theta) = f(z(\theta), \theta).
+
+    These are the inner problems of most of bilevel optimization: regularized regression, weights
+    of training samples, meta-learning. With H the Hessian of g, and C its cross derivative
+    :math:`\partial_\theta \partial_z g`, the gradient is
+
+    .. math:: G = \partial_\theta f - C^\top v, \qquad H v = \partial_z f .
+
+    Parameters
+    ----------
+    theta : Tensor
+        The outer parameter, of any shape; the gradient has this shape.
+    objective : callable
+        ``objective(state, theta) -> scalar tensor``, the inner objective g, which torch can
+        differentiate twice. Make it follow the dtype of theta, by ``data.to(theta)``: references
+        are computed in float64.
+    loss : callable
+        ``loss(state, theta) -> scalar tensor``, the outer loss f.
+    initial : Tensor or mapping from names to tensors
+        The state before the first step.
+    modulus : callable
+        ``modulus(theta) -> float``, a lower bound mu > 0 of the curvature of g, such as the weight
+        of a squared norm.
+    constants : callable, optional
+        ``constants(state, theta, adjoint, radius) -> pudle.Constants``. With them the reference is
+        certified; without, its bound is an estimate from differences, and the reference a
+        ``limit``.
+
+    Raises
+    ------
+    InvalidArgument
+        If a tensor is no finite floating tensor, or dtypes or devices differ; where they are first
+        called, if the objective or the loss is no scalar, or the modulus not positive.
+
+    References
+    ----------
+    Pedregosa, "Hyperparameter optimization with approximate gradient", ICML 2016. Ghadimi and Wang,
+    "Approximation methods for bilevel programming", 2018.
+    """
+
+    theta: Tensor
+    objective: Callable[[UserState, Tensor], Tensor]
+    loss: Callable[[UserState, Tensor], Tensor]
+    initial: Tensor | Mapping[str, Tensor]
+    modulus: Callable[[Tensor], float | Tensor]
+    constants: Callable[[UserState, Tensor, UserState, float], Constants] | None = None
+
+    symmetric = True
+    default_algorithm = "gradient_descent"
+    functions = ("objective", "loss", "modulus", "constants")
+
+    def with_theta(self, theta: Tensor) -> Self:
+        # The step is a constant of the unrolled program, and so is the momentum.
+        _ = self.lipschitz_constant, self.curvature
+        return super().with_theta(theta)
+
+    @functools.cached_property
+    def curvature(self) -> float:
+        """The modulus mu at theta: a lower bound of the curvature, as it is claimed."""
+        value = self.modulus(self.theta.detach())
+        number = float(value) if isinstance(value, Tensor) else value
+        return check_positive("modulus(theta)", number)
+
+    @functools.cached_property
+    def lipschitz_constant(self) -> float:
+        """The largest curvature: by the constants, or else that at the initial state, by Lanczos's
+        method.
+        """
+        codes = self.initial_codes()
+        if self.constants:
+            return self.constants_at(codes).gradient
+        return max(self.extreme_curvature(codes, largest=True) * (1 + LANCZOS), self.curvature)
+
+    def constants_at(
+        self, codes: Tensor, adjoint: Tensor | None = None, radius: float = math.inf
+    ) -> Constants:
+        """Return the constants for some codes, an adjoint (by default zero) and a radius."""
+        assert self.constants is not None  # asked by who has looked
+        adjoint = torch.zeros_like(codes) if adjoint is None else adjoint
+        states = self.unpack(codes), self.theta.detach(), self.unpack(adjoint), radius
+        found = self.constants(*states)
+        if not isinstance(found, Constants):
+            raise InvalidArgument(
+                f"constants gives a {type(found).__name__}: return pudle.Constants(...)"
+            )
+        return found
+
+    def extreme_curvature(self, codes: Tensor, *, largest: bool) -> float:
+        """Return an extreme eigenvalue of the Hessian of g at some codes: exactly if the matrix is
+        small, else by Lanczos's method, which comes from within.
+        """
+        system = self.linearized(codes)
+        if not self.smooth_gradient(codes).isfinite().all():
+            raise InvalidArgument(
+                "the objective's derivative is NaN or infinite at a state that was reached: repair"
+                " it, or start elsewhere"
+            )
+        if codes.numel() <= MAX_DENSE:
+            values: Tensor = torch.linalg.eigvalsh(system.matrix)
+            return float(values[-1 if largest else 0])
+        from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh  # slow to import
+
+        def product(vector: Array) -> Array:
+            direction = torch.as_tensor(vector.reshape(codes.shape)).to(codes)
+            image: Array = system.transposed(direction).detach().cpu().double().numpy()
+            return image.ravel()
+
+        size = codes.numel()
+        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        first: Array = streams.generator(0, "Lanczos").standard_normal(size)
+        which = "LA" if largest else "SA"
+        try:
+            (value,) = eigsh(
+                operator, 1, which=which, v0=first, tol=LANCZOS, return_eigenvectors=False
+            )
+        except ArpackNoConvergence:
+            # A random direction has less curvature than the largest, and more than the smallest.
+            return float(first @ product(first) / (first @ first))
+        return float(value)
+
+    def objective_at(self, codes: Tensor) -> Tensor:
+        """Return the inner objective g at some codes."""
+        return check_scalar("objective", self._called("objective", self.objective, codes))
+
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        gradient: Tensor = torch.func.grad(self.objective_at)(codes)
+        return gradient
+
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
+        return values
+
+    def advance(self, codes: Tensor) -> Tensor:
+        """Return the codes after a step of gradient descent of size 1/L."""
+        return codes - self.smooth_gradient(codes) / self.lipschitz_constant
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes)
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
+        """Solve ``H v = r`` with the Hessian of g, as one system: by the dense matrix if it is
+        small, else by conjugate gradients.
+        """
+        system = self.linearized(codes)
+        if codes.numel() <= MAX_DENSE:
+            return system.solve(right_hand_side)
+        eps = torch.finfo(codes.dtype).eps
+        solved = conjugate_gradients(
+            system.transposed,
+            right_hand_side,
+            self.active(codes),
+            tolerance=eps,
+            iterations=ITERATIONS * codes.numel(),
+            flat=0.0,
+            joint=True,
+        )
+        return solved.solution, {
+            "solves": 1,
+            "singular": 0,
+            "condition_number": float(solved.condition_numbers[0]),
+            "largest_relative_residual": float(solved.residuals[0]),
+            "vector_products": system.products,
+        }

@@ -1,0 +1,239 @@
+"""References and bounds of smooth, strongly convex inner problems, against closed forms,
+differences and extended precision.
+"""
+
+import dataclasses
+import functools
+import re
+import tempfile
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from comparisons import refusal, relative
+
+import pudle
+from pudle.algorithms.unrolling import direct_gradients
+from pudle.references.strongly_convex import error_bound, gradient_at
+
+SPECS = {
+    "quadratic": "quadratic(n_samples=60, n_inner=20, n_outer=4, kappa={kappa}, seed={seed})",
+    "logistic": "logistic(penalty={penalty}, seed={seed})",
+    "logistic_features": "logistic(penalty={penalty}, per_feature=True, seed={seed})",
+    "hyper_cleaning": "hyper_cleaning(path={path!r}, n_samples=40, n_validation=30, seed={seed})",
+}
+DRAWS = [(name, seed) for name in SPECS for seed in range(5)]
+SLOW = [(name, seed) for name in SPECS for seed in range(20)]
+
+
+@functools.cache
+def images():
+    """Write images of six pixels in three classes, which overlap; return the path."""
+    random = np.random.default_rng(3)
+    labels = np.arange(90) % 3
+    pixels = random.uniform(0, 200, (90, 2, 3)) + 90 * np.eye(3)[labels][:, None]
+    path = Path(tempfile.mkdtemp()) / "images.npz"
+    np.savez(path, images=pixels.astype(np.uint8), labels=labels)
+    return str(path)
+
+
+@functools.cache
+def drawn(name, seed):
+    """Return a problem at a theta that is not the dataset's own, and its reference."""
+    options = {"kappa": (3, 30, 300)[seed % 3], "penalty": (1.0, 0.1, 0.01)[seed % 3]}
+    spec = SPECS[name].format(seed=seed, path=images(), **options)
+    problem = pudle.make_dataset(spec).problem()
+    random = torch.tensor(np.random.default_rng([seed, 5]).standard_normal(problem.theta.shape))
+    problem = dataclasses.replace(problem, theta=problem.theta + random / 2)
+    return problem, pudle.reference(problem)
+
+
+def value(problem, theta):
+    """Return the loss at the minimizer for another theta, by a dense Newton method of its own."""
+    state = problem.initial.clone()
+
+    def objective(flat):
+        return problem.objective(flat.reshape(state.shape), theta)
+
+    flat = state.ravel()
+    for _ in range(60):
+        slope, hessian = torch.func.grad(objective)(flat), torch.func.hessian(objective)(flat)
+        step = torch.linalg.solve(hessian, slope)
+        while step.norm() > 1e-6 and objective(flat - step) > objective(flat):
+            step = step / 2
+        flat = flat - step
+        if step.norm() <= 1e-13 * flat.norm():
+            break
+    return float(problem.loss(flat.reshape(state.shape), theta))
+
+
+def richardson(function, step):
+    """Return the derivative at zero by central differences at three steps, extrapolated."""
+    first = [(function(h) - function(-h)) / (2 * h) for h in (step, step / 2, step / 4)]
+    second = [(4 * fine - coarse) / 3 for coarse, fine in zip(first, first[1:], strict=False)]
+    return (16 * second[1] - second[0]) / 15
+
+
+@pytest.mark.parametrize("name, seed", [each for each in DRAWS if each[1] < 3])
+def test_richardson_differences_of_the_exact_loss(name, seed):
+    problem, reference = drawn(name, seed)
+    assert reference.status == "certified", reference.reason
+    direction = reference.gradient / reference.gradient.norm()
+    slope = richardson(lambda h: value(problem, problem.theta + h * direction), 0.005)
+    assert slope == pytest.approx(float(reference.gradient.norm()), rel=1e-8)
+
+
+def test_a_quadratic_problem_has_its_closed_form():
+    problem, reference = drawn("quadratic", 0)
+    theta, zero = problem.theta, torch.zeros(20).double()
+    grad, hessian = torch.func.grad, torch.func.hessian
+    curvature = hessian(problem.objective)(zero, theta)
+    cross = torch.func.jacrev(grad(problem.objective), 1)(zero, theta)
+    minimizer = -torch.linalg.solve(curvature, grad(problem.objective)(zero, theta))
+    v = torch.linalg.solve(curvature, grad(problem.loss)(minimizer, theta))
+    expected = grad(problem.loss, 1)(minimizer, theta) - cross.T @ v
+    assert relative(reference.gradient, expected) < 1e-11
+    assert relative(reference.codes[0], minimizer) < 1e-11
+
+
+def points(problem):
+    """Yield states and adjoints on the way to the minimizer, with exact and with poor adjoints."""
+    algorithm = pudle.GradientDescent()
+    slowness = problem.lipschitz_constant / problem.curvature
+    for number in range(10):
+        state = algorithm.run(problem, round(number * slowness / 3) + number).codes
+        _, outside = direct_gradients(problem, state)
+        exact = problem.solve_active(state, outside)[0]
+        yield state, exact if number % 2 else exact * (1 + 0.5**number)
+
+
+def ratios(name, seed):
+    """Return bounds on state, adjoint and gradient, each divided by the true error."""
+    problem, reference = drawn(name, seed)
+    adjoint = problem.solve_active(reference.codes, direct_gradients(problem, reference.codes)[1])[
+        0
+    ]
+    for state, v in points(problem):
+        bound = error_bound(problem, state, v)
+        gradient = gradient_at(problem, state, v)
+        yield (
+            bound.state / float((state - reference.codes).norm()),
+            bound.adjoint / float((v - adjoint).norm()),
+            bound.gradient / float((gradient - reference.gradient).norm()),
+        )
+
+
+@pytest.mark.parametrize("name, seed", DRAWS)
+def test_bounds_hold_and_are_no_hundred_times_the_error_in_most(name, seed):
+    found = np.array([*ratios(name, seed)])
+    assert (found >= 1).all(), found
+    assert np.median(found[:, 2]) < 100
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name, seed", SLOW)
+def test_bounds_hold_in_twenty_draws(name, seed):
+    found = np.array([*ratios(name, seed)])
+    assert (found >= 1).all(), found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_bound_holds_at_the_reference_in_extended_precision(seed):
+    """Logistic regression with two features and a penalty for each, in fifty digits."""
+    random = np.random.default_rng([seed, 9])
+    rows, held = random.standard_normal((12, 2)), random.standard_normal((9, 2))
+    base = pudle.make_dataset("logistic(per_feature=True)")
+    dataset = dataclasses.replace(base)
+    object.__setattr__(dataset, "draw", lambda: (rows, held))
+    penalties = np.array([-1.0, -3.0 - seed / 2])
+    problem = dataclasses.replace(dataset.problem(), theta=torch.tensor(penalties))
+    reference = pudle.reference(problem)
+    with mpmath.workdps(50):
+        x, y, t = (mpmath.matrix(each.tolist()) for each in (rows, held, penalties))
+        pull = [mpmath.e ** t[0], mpmath.e ** t[1]]
+
+        def slope(a, b):
+            w, n = (a, b), x.rows
+            shares = [1 / (1 + mpmath.e ** (x[i, 0] * a + x[i, 1] * b)) for i in range(n)]
+            return [
+                pull[j] * w[j] - sum(s * x[i, j] for i, s in enumerate(shares)) / n for j in (0, 1)
+            ]
+
+        w = mpmath.findroot(slope, reference.codes[0].tolist())
+        shares = [1 / (1 + mpmath.e ** (x[i, 0] * w[0] + x[i, 1] * w[1])) for i in range(12)]
+        hessian = mpmath.diag(pull)
+        for j in (0, 1):
+            for k in (0, 1):
+                hessian[j, k] += (
+                    sum(s * (1 - s) * x[i, j] * x[i, k] for i, s in enumerate(shares)) / 12
+                )
+        others = [1 / (1 + mpmath.e ** (y[i, 0] * w[0] + y[i, 1] * w[1])) for i in range(9)]
+        outside = mpmath.matrix(
+            [-sum(s * y[i, j] for i, s in enumerate(others)) / 9 for j in (0, 1)]
+        )
+        v = mpmath.lu_solve(hessian, outside)
+        true = [-pull[j] * w[j] * v[j] for j in (0, 1)]
+        error = mpmath.norm([mpmath.mpf(float(reference.gradient[j])) - true[j] for j in (0, 1)])
+        assert error <= reference.bound * mpmath.norm(true)
+        assert reference.bound < 1e-9
+
+
+def one(**changes):
+    """Return a small problem, with changes."""
+    fields = {
+        "theta": torch.tensor([1.0, 2.0]).double(),
+        "objective": lambda z, theta: (z - theta).square().sum() + z.exp().sum() / 10,
+        "loss": lambda z, theta: z.square().sum(),
+        "initial": torch.zeros(2).double(),
+        "modulus": lambda theta: 2.0,
+    }
+    return pudle.StronglyConvex(**fields | changes)
+
+
+def test_without_constants_it_is_a_limit_with_an_estimate_of_its_error():
+    problem = one()
+    assert pudle.reference(problem).target == "limit"
+    reference = pudle.reference(problem)
+    assert reference.status == "limit" and 0 < reference.bound < 1e-10
+    with pytest.raises(pudle.UnsupportedProblem, match="constants="):
+        pudle.reference(problem, target="exact")
+    theta = problem.theta
+    expected = reference.codes[0] * 4 / (2 + reference.codes[0].exp() / 10)
+    assert relative(reference.gradient, expected) < 1e-12
+    assert theta.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"modulus": lambda theta: 3.0}, "modulus.theta.=3 is above the curvature 2.2"),
+        ({"objective": lambda z, theta: (z * theta).sin().sum()}, "not convex"),
+        ({"loss": lambda z, theta: (z - 9).log().sum()}, "NaN or infinite"),
+    ],
+)
+def test_a_false_claim_is_uncertified_with_one_line(changes, reason):
+    reference = pudle.reference(one(**changes))
+    assert reference.status == "uncertified"
+    assert "\n" not in reference.reason
+    assert re.search(reason, reference.reason), reference.reason
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"modulus": lambda theta: 0.0}, "modulus.theta.=0.0 is out of range"),
+        ({"modulus": 2.0}, "modulus is a float: give a function"),
+        ({"objective": lambda z, theta: z}, "objective returns"),
+        ({"objective": lambda z, theta: (z.sum() - 9).sqrt()}, "NaN or infinite"),
+        ({"constants": lambda *_: 3.0, "modulus": lambda theta: 2.0}, "constants gives a float"),
+        (
+            {"objective": lambda z, theta: (torch.eye(2) @ (z - theta)).square().sum()},
+            "convert the data",
+        ),
+    ],
+)
+def test_what_is_no_problem_is_refused_with_one_line(changes, reason):
+    text = refusal(lambda: pudle.reference(one(**changes)))
+    assert re.search(reason, text), text
