@@ -251,7 +251,7 @@ SMOOTH = ["quadratic", "logistic"] * 4
 #: Algorithms by name, one of users among them, and those that are drawn most often.
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
-FOR_SMOOTH = GradientDescent, Accelerated, NewtonCg, Iteration
+FOR_SMOOTH = GradientDescent, Accelerated, NewtonCg, Ista
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[Any]] = {
     "n_components": (1, 2, 3, 5, 8, 14, 60, 150),

@@ -200,10 +200,6 @@ class StronglyConvex(StateProblem):
     ) -> Tensor:
         return values
 
-    def advance(self, codes: Tensor) -> Tensor:
-        """Return the codes after a step of gradient descent of size 1/L."""
-        return codes - self.smooth_gradient(codes) / self.lipschitz_constant
-
     def stationarity(self, codes: Tensor) -> Tensor:
         return self.smooth_gradient(codes)
 
