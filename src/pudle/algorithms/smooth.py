@@ -113,7 +113,10 @@ class NewtonCg(Stepless):
     def advance(self, problem: Problem, state: State, step: float) -> State:
         refuse_recorded(self, problem, state)
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        codes = newton_step(problem, state.codes)
+        codes, size = state.codes, problem.lipschitz_constant * norm(state.codes)
+        # What is solved up to rounding stays where it is.
+        if not norm(problem.smooth_gradient(codes)) <= torch.finfo(codes.dtype).eps * size:
+            codes = newton_step(problem, codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
@@ -140,7 +143,9 @@ def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
         joint=True,
     )
     direction = solved.solution
-    for _ in range(HALVINGS):
+    # Close to the minimizer what a whole step does not improve is rounding.
+    close = size <= torch.finfo(codes.dtype).eps ** 0.5 * problem.lipschitz_constant * norm(codes)
+    for _ in range(1 if close else HALVINGS):
         after = codes - direction
         if norm(problem.smooth_gradient(after)) < size:
             return after
