@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy.fft import idctn
 
 from pudle.data import PATH, ConvolutionalDataset, Draw, FloatArray, check_options
 from pudle.data.atoms import normalize
@@ -95,6 +94,8 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         size, signs = self.kernel, 1 + self.nonnegative
         filters: FloatArray = np.empty((-(-self.n_components // signs), signs, size, size))
         if self.start == "cosine":
+            from scipy.fft import idctn  # slow to import, and only needed here
+
             # The lowest frequencies first; equals stay in the order of their indices.
             frequencies = sorted(np.ndindex(size, size), key=lambda pair: np.dot(pair, pair))
             for place, frequency in enumerate(frequencies[: len(filters)]):

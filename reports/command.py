@@ -9,7 +9,7 @@ import click
 from pudle.terminal import PATH, echo, home_option, profile_option
 
 #: Endings of the files by format, in the order in which they are written; the page comes last.
-ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
+ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
 #: Formats of figures.
 DRAWN = ("svg", "pdf", "png")
 FORMATS = (*ENDINGS, *DRAWN)
@@ -76,7 +76,7 @@ def report_command(
     depths: Sequence[int],
 ) -> None:
     """Write the report as a page, as tables or as figures; several RESULTS stand side by side in
-    one page.
+    one page alone.
 
     RESULTS are folders with results, or commits whose results are in the home folder. The command
     prints the path of each file, the page's last. It exits with 2 if a measurement broke or a file
@@ -97,7 +97,7 @@ def report_command(
     from pudle.reports.compare.sides import folder_of, load_sides
     from pudle.reports.depths import error_texts
     from pudle.reports.page import page
-    from pudle.reports.report import FIGURES, Report, Runs
+    from pudle.reports.report import FIGURES, Report
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
@@ -105,13 +105,12 @@ def report_command(
     linked = [name for name in DRAWN if name in formats and not table]
     reports = {name: Report(side, linked) for name, side in sides.items()}
     first, *others = reports.values()
-    made = Runs(reports) if others else first
-    texts: dict[str, Callable[[], str | bytes]] = {"markdown": made.markdown, "csv": made.csv}
-    texts |= {} if others else {"parquet": first.parquet, "latex": first.latex}
-    texts["html"] = partial(page.html, reports)
+    texts: dict[str, Callable[[], str | bytes]] = {"html": partial(page.html, reports)}
+    if not others:
+        texts |= {"markdown": first.markdown, "csv": first.csv, "latex": first.latex}
     if table:
         texts = error_texts(first, depths)
-    chosen = formats or (texts if table else DEFAULT)
+    chosen = formats or (texts if table or others else DEFAULT)
     wanted = [name for name in ENDINGS if name in chosen]
     # A table has no figures.
     if lacking := [name for name in (chosen if table else wanted) if name not in texts]:

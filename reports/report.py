@@ -1,6 +1,5 @@
-"""The report of one run in its formats: Markdown, CSV, Parquet, LaTeX, every figure; and of several
-runs side by side, of commits, of machines, or of anything else that has results. `page` makes the
-page.
+"""The report of one run in its formats: Markdown, CSV, LaTeX, every figure; and the differences of
+several runs, of commits, of machines, or of anything else that has results. `page` makes the page.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import pandas as pd
 
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
-from pudle.errors import InvalidArgument, MissingDependency
-from pudle.measuring.case import problem_labels
+from pudle.errors import InvalidArgument
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
@@ -217,15 +215,6 @@ class Report:
             frame = frame.join(errors.join(values, on=["case", "estimator"])[values.columns])
         return markup.csv(frame)
 
-    def parquet(self) -> bytes:
-        """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
-        try:
-            written: bytes = self.results.frame.to_parquet(engine="pyarrow", index=False)
-        except ImportError:
-            remedy = "`pip install 'pudle[parquet]'`, or choose --format csv"
-            raise MissingDependency(f"the format parquet needs pyarrow: {remedy}") from None
-        return written
-
     def latex(self) -> str:
         """Return answers, summaries and rates as tables, for a document that loads booktabs and
         graphicx.
@@ -381,15 +370,6 @@ class Runs:
                     f" {first} holds {tables.some(others)} and {name} holds {tables.some(names)}"
                 )
 
-    def csv(self) -> str:
-        """Return all tidy tables as one, with the column ``run``."""
-        frames = [report.results.frame.assign(run=name) for name, report in self.reports.items()]
-        return markup.csv(pd.concat(frames, ignore_index=True))
-
-    def markdown(self) -> str:
-        """Return the runs, their answers and their differences as Markdown."""
-        return markup.render("runs.md.j2", runs=self, reading=RUNS_READING)
-
     @property
     def problems(self) -> Table:
         """What was skipped, refused or failed in any run."""
@@ -407,26 +387,6 @@ class Runs:
             row |= {"cases": str(len(held.cases)), "estimators": str(len(held.estimators))}
             rows.append(row | {"experiments": str(len(held.experiments))})
         return Table.of(rows)
-
-    @property
-    def answers(self) -> Table:
-        """Which algorithm and estimator each run says to use, one row per problem of any run."""
-        cases: dict[object, Mapping[str, object]] = {}
-        said: dict[object, dict[str, str]] = {}
-        for name, report in self.reports.items():
-            held = report.results.described
-            cases |= {(case["problem"], key): case for key, case in held.items()}
-            for row in report.answers:
-                depth = row.cells["depth"]
-                layers = f"{depth} {row.best.unit}{'s' * (depth.key != 1)}"
-                reached = f"{row.cells['error']}, {layers}, {row.cells['time']}"
-                use = f"{row.cells['use']}: {reached}"
-                said.setdefault(held[row.case]["problem"], {})[name] = use
-        rows = [
-            {"problem": label} | said.get(problem, {})
-            for problem, label in problem_labels(cases).items()
-        ]
-        return Table.of(rows, ["problem", *self.reports])
 
     @property
     def differences(self) -> Table:

@@ -187,7 +187,8 @@ def read_record(path: Path, kind: type[T], identity: object = None, remedy: str 
     with readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
         stored = msgspec.json.decode(content)
         # A dataclass says what to measure: the paths in it may hold any character.
-        if not dataclasses.is_dataclass(kind):
+        plainly = b"\\" not in content and content.replace(b"\n", b"").decode().isprintable()
+        if not plainly and not dataclasses.is_dataclass(kind):
             stored = all_printable(stored)
         record = msgspec.convert(stored, kind)
     held: object = getattr(record, "identity", None)

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from os import fsencode
 from os.path import abspath, join, relpath, splitext
 from pathlib import Path
@@ -408,7 +408,13 @@ def points(group: str) -> list[EntryPoint]:
 
 def owner(point: EntryPoint) -> str:
     """Return the name of the installed package that an entry point belongs to."""
-    return getattr(point.dist, "name", "an installed package")
+    return _name(point.dist)
+
+
+@functools.cache
+def _name(package: Distribution | None) -> str:
+    # Each time that it is asked, a package reads its metadata.
+    return package.name if package else "an installed package"
 
 
 @functools.cache

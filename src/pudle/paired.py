@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
 
 from . import text
 
@@ -77,6 +76,8 @@ def compare_many(first: ArrayLike, second: ArrayLike) -> Ratios:
     Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for location",
     Sankhya A 25, 1963.
     """
+    from scipy.special import stdtr, stdtrit  # slow to import, and a full store needs none
+
     logs: Array = np.sort(np.log(np.divide(first, second)))
     n = logs.shape[-1]
     if n < 2:

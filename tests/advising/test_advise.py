@@ -53,9 +53,9 @@ def test_a_window_that_nobody_asked_for_is_found_and_keeps_its_error():
     """On the reconstruction loss a short window has a floor and a long one costs time: one between
     is chosen.
     """
-    dataset = "sparse_gaussian(n_samples=100, n_features=20, n_components=30, n_nonzero_coefs=3)"
-    options = {"loss": "reconstruction", "estimators": ["truncated"]}
-    chosen = pudle.advise(dataset, "ista", error=0.05, **options).chosen
+    dataset = "sparse_gaussian(n_samples=30, n_features=20, n_components=20, n_nonzero_coefs=2)"
+    options = {"loss": "reconstruction", "estimators": ["truncated"], "seeds": 12}
+    chosen = pudle.advise(dataset, "ista", error=0.05, most_depth=200, **options).chosen
     assert 2 < chosen.estimator.window < chosen.depth and chosen.share > 0.7
     fresh = [dataclasses.replace(pudle.make_dataset(dataset), seed=100 + k) for k in range(60)]
     problems = [each.problem("reconstruction") for each in fresh]
@@ -213,7 +213,7 @@ def test_a_plugin_that_failed_its_check_takes_no_part(tmp_path, monkeypatch):
 
 def test_without_an_algorithm_the_best_pair_is_advised_and_its_line_of_python_runs():
     """On this loss the gradient at a solution has no error, which layers approach slowly."""
-    options = {"seeds": 4, "most_depth": 50, "loss": "reconstruction"}
+    options = {"seeds": 4, "most_depth": 20, "loss": "reconstruction"}
     names = ["analytic", "backprop", "finite_difference(max_evaluations=9)"]
     advice = pudle.advise(SMALL, error=1e-6, estimators=names, **options)
     chosen, line = advice.chosen, re.search(r"In Python: (.*)", str(advice))[1]

@@ -10,14 +10,14 @@ SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero
     ("options", "code", "texts"),
     [
         (
-            ["backprop", "--error", "0.1", "--seeds", "3"],
+            ["backprop", "alternating", "--algorithm", "ista", "--error", "0.1", "--seeds", "3"]
+            + ["--train"],
             0,
-            ["backprop with ", "error at most 0.1 on 3 of 3 seeds against the exact gradient"],
-        ),
-        (
-            ["backprop", "alternating", "--error", "0.1", "--seeds", "3", "--train"],
-            0,
-            ["20 steps of adam(learning_rate=0.01): the loss ", ": the advice "],
+            [
+                "error at most 0.1 on 3 of 3 seeds against the exact gradient",
+                "20 steps of adam(learning_rate=0.01): the loss ",
+                ": the advice ",
+            ],
         ),
         (
             ["alternating", "--loss", "reconstruction", "--error", "1e-3", "--most-depth", "50"]

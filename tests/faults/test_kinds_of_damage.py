@@ -253,14 +253,14 @@ def test_a_value_that_cannot_be_costs_its_record_alone(whole, home, name, place,
 
 
 def test_a_record_of_very_many_depths_is_read_in_time_in_proportion(tmp_path):
-    """A look at all depths for each of them would take a minute."""
-    depths = range(1, 50_001)
+    """A look at all depths for each of them would take ten seconds."""
+    depths = range(1, 20_001)
     long = case(depths=[*depths], seeds=[0])
     rows = scores(CURVES["backprop"], depths=depths, seeds=[0])
     write(tmp_path, [record(long, "backprop", scores=rows)])
     read, start = load(tmp_path, "quick"), time.process_time()
     assert len(Report(read).summary[0].measured.errors.depths) == len(depths)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 4
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -293,11 +293,11 @@ def test_a_damaged_list_is_named_and_hides_no_other_result(whole, home, monkeypa
     path, beside = (last, home / "quick") if name == LISTS[0] else (of_commit, commit)
     RECORDS[damage](path)
     out = home / "out"
-    options = ["--home", home, "--out", out, "--format", "csv"]
+    options = ["--home", home, "--out", out]
     (line,) = pudle("report", beside, whole / "quick", *options)
     assert line.startswith("left out: ")
     check_line(line, path)
-    assert NAME in (out / "report.csv").read_text()
+    assert NAME in (out / "report.html").read_text()
     # Alone, nothing is left to show.
     (line,) = pudle("report", *([commit] if path is of_commit else []), "--home", home)
     assert line.startswith("pudle: error: ")

@@ -69,7 +69,7 @@ def test_the_default_ends_where_scikit_learn_does(atoms, alpha):
     """Within 0.5 % of the objective that 100 iterations of its batch learner reach, in unit atoms
     and codes by its own LARS.
     """
-    x = load_digits().data[:300] / 16
+    x = load_digits().data[:150] / 16
     theirs = DictionaryLearning(
         atoms, alpha=alpha, max_iter=100, fit_algorithm="cd", random_state=0
     )

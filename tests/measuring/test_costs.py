@@ -42,11 +42,11 @@ def measured(selection, store, **options):
     return [run.records[each] for each in run.costs]
 
 
-def pretend(store, estimator):
-    """Store a score that is well, of an estimator that may break."""
+def pretend(store, estimator, case=TINY):
+    """Store a score that is well, of an estimator that may break or take long."""
     row = ScoreRow(seed=0, depth=5, target="exact", status="ok", reason="")
     content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
-    Scores(TINY, estimator).write(store, scores=[row], **content)
+    Scores(case, estimator).write(store, scores=[row], **content)
 
 
 def planned(selection, store, **options):
@@ -130,11 +130,12 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
     )
     peaks = []
     for cases in ((small,), (large, small)):
+        store = Store(tmp_path / str(len(cases)), "quick")
+        for case in cases:
+            pretend(store, "backprop", case)
+        chosen = selected("backprop", cases=cases, depths=(5,), costs=("memory_bytes",))
         # In this order, and in one process.
-        scores = scored(
-            tmp_path / str(len(cases)), "backprop", cases=cases, costs=("memory_bytes",)
-        )
-        peaks.append(measured(*scores, workers=1)[-1].value)
+        peaks.append(measured(chosen, store, workers=1)[-1].value)
     # Eight times as many samples take eight times as much; the rest is noise.
     assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 

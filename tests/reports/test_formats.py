@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import living_page
@@ -23,7 +22,6 @@ from synthetic import (
     write_costs,
 )
 
-from pudle.errors import MissingDependency
 from pudle.reports import tables
 from pudle.reports.load import load
 from pudle.reports.page import data
@@ -111,17 +109,6 @@ def test_latex_is_plain_text_with_whole_tables_that_compile(timed, tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull \\hbox" not in (tmp_path / "document.log").read_text()
-
-
-def test_parquet_keeps_the_types_and_without_pyarrow_says_what_to_do(four, monkeypatch):
-    pytest.importorskip("pyarrow")
-    done = run_report(four, "--format", "parquet")
-    assert done.exit_code == 0, done.output
-    report = Report(load(four, "quick"))
-    pd.testing.assert_frame_equal(pd.read_parquet(done.stdout.strip()), report.results.frame)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'pudle\[parquet\]'"):
-        report.parquet()
 
 
 # -- command

@@ -32,7 +32,7 @@ SPECS = {
 #: The title of the window, red, and a bell; text that runs from right to left.
 ESCAPES = "\x1b]0;title\x07\x1b[31m\u202e\x9b2J"
 READERS = (
-    ("report", "--home", "home", "--format", "csv,html,latex,markdown,parquet"),
+    ("report", "--home", "home", "--format", "csv,html,latex,markdown"),
     ("report", "home/quick", "whole/quick", "--out", "both"),
     ("compare", "home/quick", "whole/quick"),
     ("compare", "whole/quick", "home/quick"),

@@ -158,7 +158,7 @@ class Run:
         """The scores of every case with every estimator that is measured on it."""
         return list(itertools.starmap(Scores, self.selection.pairs))
 
-    @property
+    @cached_property
     def costs(self) -> list[Cost]:
         """Times and memories at the timed depths, and times at those that answers name, as far as
         the scores are known.
@@ -335,8 +335,7 @@ class Run:
         """
         measured: list[Result[object]] = []
         for stage in self.missing(costs=costs, again=again):
-            if self.begun:
-                # The scores say at which depths there are times as well.
+            if self.begun and measured:
                 self.begin()
             with contextlib.ExitStack() as stack:
                 runs = executor
@@ -352,6 +351,9 @@ class Run:
                         if isinstance(result, RecordedResult) and isinstance(record, Record):
                             self.records[result] = record
                     progress(done, len(stage.works), work.label)
+            if stage.works:
+                # The scores say at which depths there are times as well.
+                vars(self).pop("costs", None)
         return measured
 
     # -- the folder

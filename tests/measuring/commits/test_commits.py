@@ -45,21 +45,20 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
         "datasets": ("sparse_gaussian(n_samples=20)", "no_such_dataset"),
         "algorithms": ("fista",),
     }
-    with side.pool() as pool:
-        side.call(pool, math.inf, script.measure, request, tmp_path / "head")
-        with pytest.raises(PudleError, match="head cannot be measured: .*no_such_profile"):
-            side.call(pool, math.inf, script.lacking, {"profile": "no_such_profile"})
-    cells = timed_cells(side)
     case = "sparse_gaussian_n_samples_20-fista-lasso-1_seeds"
-    # The given depths take the place of the profile's, for scores and costs alike.
-    assert cells == [(case, "one_step", 2), (case, "one_step", 10)]
+    with side.pool() as one, side.pool() as other:
+        side.call(one, math.inf, script.measure, request, tmp_path / "head")
+        with pytest.raises(PudleError, match="head cannot be measured: .*no_such_profile"):
+            side.call(one, math.inf, script.lacking, {"profile": "no_such_profile"})
+        cells = timed_cells(side)
+        # The given depths take the place of the profile's, for scores and costs alike.
+        assert cells == [(case, "one_step", 2), (case, "one_step", 10)]
+        cells = [cells[0], (case, "no_such_estimator", 10)]
+        timers = {"base": side.timer(one), "head": side.timer(other)}
+        rounds = turns.time_in_turns(timers, cells)
     # Memory is measured, and times are not: those are taken in turns.
     costs = (side.folder / "store" / case / "costs").iterdir()
     assert {path.name.partition("-")[0] for path in costs} == {"memory_bytes"}
-    cells = [cells[0], (case, "no_such_estimator", 10)]
-    with side.pool() as one, side.pool() as other:
-        timers = {"base": side.timer(one), "head": side.timer(other)}
-        rounds = turns.time_in_turns(timers, cells)
     timed = [row for row in rounds if row.estimator == "one_step"]
     assert len(timed) == 2 and all(row.base > 0 and row.head > 0 for row in timed)
     (reason,) = (row.reason for row in rounds if row.estimator == "no_such_estimator")
