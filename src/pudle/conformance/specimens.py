@@ -251,7 +251,7 @@ SMOOTH = ["quadratic", "logistic"] * 4
 #: Algorithms by name, one of users among them, and those that are drawn most often.
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
-FOR_SMOOTH = GradientDescent, Accelerated, NewtonCg, Ista
+FOR_SMOOTH: tuple[type[Algorithm], ...] = GradientDescent, Accelerated, NewtonCg, Ista
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[Any]] = {
     "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
@@ -372,7 +372,8 @@ def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
     if isinstance(problem, FixedPoint):
         return Iteration(initial=initial if warm else None)
     if isinstance(problem, StronglyConvex):
-        return draw.pick("algorithm", FOR_SMOOTH)(initial=initial if warm else None)
+        made: Any = draw.pick("algorithm", FOR_SMOOTH)
+        return cast(Algorithm, made(initial=initial if warm else None))
     cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
     unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
