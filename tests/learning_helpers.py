@@ -43,11 +43,14 @@ def assert_same(first, second):
 
 @dataclass(frozen=True)
 class Watched(pudle.GradientEstimator):
-    """Alternating's gradient; keeps the batches it saw, and spoils the gradient of one step."""
+    """Alternating's gradient; keeps the batches that it saw and its estimates, and spoils the
+    gradient of one step.
+    """
 
     spoiled: int = -1
     value: float = float("nan")
     seen: list = field(default_factory=list, compare=False)
+    made: list = field(default_factory=list, compare=False)
 
     name = "watched"
     computes = "direct"
@@ -58,6 +61,7 @@ class Watched(pudle.GradientEstimator):
         gradient = direct_gradients(problem, codes)[0]
         if len(self.seen) - 1 == self.spoiled:
             gradient = gradient * self.value
+        self.made.append(pudle.Estimate(gradient.clone(), codes))
         return pudle.Estimate(gradient, codes)
 
 

@@ -2,7 +2,6 @@
 changes nothing.
 """
 
-import dataclasses
 import itertools
 import statistics
 
@@ -10,108 +9,79 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from learning_helpers import planted
+from learning_helpers import Watched, planted
 
 import pudle
 from pudle.learning.gradient_error import COSINE, ERROR, GAP
 
 COLUMNS = [ERROR, COSINE, GAP]
-NEAR = "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept(pudle.GradientEstimator):
-    """Another estimator, whose problems and estimates are kept."""
-
-    inner: str = "backprop"
-    seen: list = dataclasses.field(default_factory=list, compare=False)
-
-    name = "kept"
-    computes = "direct"
-
-    def estimate(self, problem, algorithm, depth):
-        estimate = pudle.make_estimator(self.inner).estimate(problem, algorithm, depth)
-        self.seen.append(
-            (problem, dataclasses.replace(estimate, gradient=estimate.gradient.clone()))
-        )
-        return estimate
-
-
-def learn(problem, *measures, **options):
-    """Learn with a clock that ticks when it is read: the whole history can be compared."""
-    ticks = itertools.count()
-    learner = pudle.Learner(**{"algorithm": "ista(step=0.2)", "depth": 8, "epochs": 9} | options)
-    source = pudle.make_dataset(NEAR) if learner.fresh else None
-    return learner.fit(problem, measures=measures, clock=lambda: float(next(ticks)), source=source)
-
-
-SMALL = {"n_samples": 60, "n_features": 16, "n_components": 18}
+SMALL = "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2{})"
 CROPS = "noisy_crops(n_samples=3, size=12, kernel=4, n_components=3, stride=2)"
 
 
+def learn(problem, estimator, *measures, source=None, **options):
+    """Learn with a clock that ticks when it is read: the whole history can be compared."""
+    ticks = itertools.count()
+    learner = pudle.Learner(estimator, **{"algorithm": "ista", "depth": 8, "epochs": 9} | options)
+    clock = {"clock": lambda: float(next(ticks))}
+    return learner.fit(problem, measures=measures, source=source, **clock)
+
+
 @pytest.mark.parametrize(
-    "problem, options",
+    "dataset, loss, options",
     [
-        ("lasso", {}),
-        ("reconstruction", {"batch": 25, "record_every": 1}),
-        ("reconstruction", {"batch": 25, "record_every": 2, "warm_start": True}),
-        ("lasso", {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
-        ("lasso", {"fresh": True, "batch": 20}),
-        (CROPS, {"batch": 1, "algorithm": "fista"}),
+        (SMALL, "lasso", {}),
+        (SMALL, "reconstruction", {"batch": 25, "record_every": 2, "warm_start": True}),
+        (SMALL, "lasso", {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
+        (SMALL, "lasso", {"fresh": True, "batch": 20}),
+        (CROPS, "reconstruction", {"batch": 1, "algorithm": "fista"}),
     ],
 )
-def test_it_is_the_score_of_the_same_batch_and_changes_nothing(problem, options):
-    given = (
-        pudle.make_dataset(problem).problem("reconstruction")
-        if "(" in problem
-        else planted(problem, **SMALL)
-    )
-    kept, every = Kept(), 4
-    without = learn(given, **options, estimator="backprop")
-    training = learn(given, pudle.GradientError(every), **options, estimator=kept)
+def test_it_is_the_score_of_the_same_batch_and_changes_nothing(dataset, loss, options):
+    drawn = pudle.make_dataset(dataset.format(""))
+    source, problem = drawn if "fresh" in options else None, drawn.problem(loss)
+    watched, every = Watched(), 4
+    without = learn(problem, Watched(), source=source, **options)
+    training = learn(problem, watched, pudle.GradientError(every), source=source, **options)
     assert torch.equal(training.theta, without.theta)
-    history = training.history
+    history, steps = training.history, training.history.step.to_numpy()
     pd.testing.assert_frame_equal(history.drop(columns=COLUMNS), without.history, check_exact=True)
-    steps = history.step.to_numpy()
     due = np.flatnonzero(np.diff(steps // every, prepend=0))
-    assert len(due) > 1 and [*np.flatnonzero(history[GAP] == 0)] == [*due]
+    assert len(due) > 1 and history.drop(index=due)[COLUMNS].isna().all(axis=None)
     for row in due:
-        batch, estimate = kept.seen[steps[row] - 1]
-        score = pudle.score(estimate, pudle.reference(batch))
-        assert score.relative_error > 1e-6
-        assert history[ERROR][row] == pytest.approx(score.relative_error, rel=1e-9)
-        assert history[COSINE][row] == pytest.approx(1 - score.cosine_error, rel=1e-9)
-    assert history.drop(index=due)[COLUMNS].isna().all(axis=None)
+        place = steps[row] - 1
+        score = pudle.score(watched.made[place], pudle.reference(watched.seen[place]))
+        expected = [score.relative_error, 1 - score.cosine_error, 0]
+        assert history[COLUMNS].iloc[row].tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_an_exact_gradient_is_off_by_no_more_than_the_bound_of_its_reference():
-    kept = Kept("analytic")
-    options = {"algorithm": "active_set", "depth": 100, "estimator": kept}
-    history = learn(planted("lasso", **SMALL), pudle.GradientError(), **options).history[1:]
-    bounds = [pudle.reference(batch).bound for batch, _ in kept.seen]
-    assert history[ERROR].tolist() == pytest.approx(bounds, rel=1e-6) and max(bounds) < 1e-9
-    assert (history[COSINE] == 1).all() and (history[GAP] == 0).all()
+    problem = planted("lasso")
+    exact = {"algorithm": "active_set", "depth": 100}
+    history = learn(problem, "analytic", pudle.GradientError(), **exact).history
+    bound = pudle.reference(problem).bound
+    assert history[ERROR][1] == pytest.approx(bound, rel=1e-3) and history[ERROR].max() < 1e-9
 
 
-def test_a_reference_that_is_not_certified_or_is_zero_is_a_gap_that_is_counted(tmp_path):
-    twins = planted("lasso", **SMALL).dictionary
+@pytest.mark.parametrize("missing", ["no", "zero", "uncertified"])
+def test_a_summary_has_medians_and_counts_what_has_no_certified_reference(missing, tmp_path):
+    twins = planted("lasso", n_features=16, n_components=18).dictionary
     twins[:, 1] = twins[:, 0]
     np.save(tmp_path / "twins.npy", twins.numpy())
-    shared = {"depth": 8, "optimizer": "sgd(learning_rate=1e-9)", "epochs": 6, "gradient_error": 2}
-    for dataset, start in ((f"{NEAR[:-1]}, penalty=99)", None), (NEAR, tmp_path / "twins.npy")):
-        experiment = pudle.LearningExperiment(dataset, start=start and str(start), **shared)
-        result = experiment.run(tmp_path / f"{start is None}")
-        measured = pd.DataFrame(result.rows)[COLUMNS].iloc[[2, 4, 6]]
-        assert measured[[ERROR, COSINE]].isna().all(axis=None) and (measured[GAP] == 1).all()
-        assert result.summary[GAP] == 3 and np.isnan(result.summary[ERROR])
-
-
-def test_a_summary_has_the_medians_along_the_training(tmp_path):
-    experiment = pudle.LearningExperiment(NEAR, depth=8, epochs=9, gradient_error=2)
-    result = experiment.run(tmp_path)
-    errors = [row[ERROR] for row in result.rows if row[GAP] == 0]
-    assert len(errors) == 4 and result.summary[GAP] == 0
-    assert result.summary[ERROR] == statistics.median(errors)
-    assert min(errors) < result.summary[ERROR] < max(errors)
-    plain = dataclasses.replace(experiment, gradient_error=None).run(tmp_path / "plain")
-    assert not {*COLUMNS} & {*plain.summary, *plain.rows[-1]}
+    experiment = pudle.LearningExperiment(
+        SMALL.format(", penalty=99" * (missing == "zero")),
+        depth=8,
+        # Twins stay twins.
+        optimizer="sgd",
+        epochs=7,
+        start=str(tmp_path / "twins.npy") if missing == "uncertified" else None,
+        gradient_error=2,
+    )
+    result = experiment.run(tmp_path / "here")
+    measured = pd.DataFrame(result.rows)[COLUMNS].iloc[[2, 4, 6]]
+    assert (measured[GAP] == (missing != "no")).all()
+    assert result.summary[GAP] == measured[GAP].sum()
+    for name in (ERROR, COSINE):
+        assert (measured[name].isna() == measured[GAP]).all()
+        median = pytest.approx(statistics.median(measured[name]), nan_ok=True)
+        assert result.summary[name] == median

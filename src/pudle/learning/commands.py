@@ -164,6 +164,9 @@ def learn_command(
         ended: Mapping[str, Any] = result.summary
         error = ended["dictionary_error"]
         shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
+        if "gradient_gap" in ended:
+            gaps = count(ended["gradient_gap"], "gap")
+            shown += f", median error of the gradient {ended['gradient_error']:.2g} with {gaps}"
         took = f"{count(ended['steps'], 'step')} in {ended['seconds']:.1f} s"
         echo(f"{title}: {took}{shown}; results in {out}")
         carried = CarriedExperiment(experiment or title, study, chosen)

@@ -39,34 +39,17 @@ def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_tra
 
 
 def test_an_error_measured_along_a_training_is_drawn_and_stands_for_a_scored_one(tmp_path):
-    def measured(name, error, **options):
-        made = training(name, options=options)
-        for row in made["rows"]:
-            row["gradient_error"] = error / (1 + row["step"]) if row["step"] % 10 == 5 else None
-        made["summary"] |= {"gradient_error": error}
-        return made
-
-    item = case(dataset="sparse_gaussian(n_samples=7)")
-    write(tmp_path, [record(item, name) for name in CURVES])
-    trainings = [
-        measured("a", 0.3),
-        measured("b", 0.03, depth=50),
-        measured("c", 0.003, warm_start=True),
-        training("d", "alternating"),
-    ]
-    write_experiments(tmp_path, trainings)
+    warm = training("warm", options={"warm_start": True})
+    warm["rows"][5]["gradient_error"], warm["rows"][9]["gradient_error"] = 0.1, 0.2
+    warm["summary"]["gradient_error"] = 0.03
+    scored = case(dataset="sparse_gaussian(n_samples=7)")
+    write(tmp_path, [record(scored, name) for name in CURVES])
+    write_experiments(tmp_path, [warm, training("cold")])
     results = load(tmp_path, "quick")
     (figure,) = bought(results)
-    errors = figure.rows["gradient_error"]
-    assert {0.3, 0.03, 0.003} < {*errors} and len(errors) == 4
-    assert (
-        "sparse_gaussian(n_samples=7)" in figure.note and "the trainings' own steps" in figure.note
-    )
-    (block,) = (each for section in sections(results) for each in section.blocks)
-    drawn = {each.name: each for each in block.charts if each.y[0].column == "gradient_error"}
-    assert len(drawn) == 3 and len(drawn) == len(block.charts) / 2
-    (deep,) = (each for name, each in drawn.items() if name.endswith("-50 layers"))
-    assert deep.rows["step"].tolist() == [5, 15, 25, 35, 45]
-    assert deep.rows["gradient_error"].tolist() == [0.03 / (1 + step) for step in deep.rows["step"]]
-    names = {name for name, _ in Report(results, linked=("svg",)).figure_files()}
-    assert f"{figure.name}.svg" in names
+    assert 0.03 in [*figure.rows["gradient_error"]] and len(figure.rows) == 2
+    for told in ("the trainings' own steps", "sparse_gaussian(n_samples=7)"):
+        assert told in figure.note
+    (section,) = sections(results)
+    (drawn,) = (each for each in section.blocks[0].charts if each.y[0].column == "gradient_error")
+    assert drawn.rows["gradient_error"].tolist() == [0.1, 0.2]
