@@ -113,17 +113,24 @@ class NewtonCg(Stepless):
     def advance(self, problem: Problem, state: State, step: float) -> State:
         refuse_recorded(self, problem, state)
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        codes, size = state.codes, problem.lipschitz_constant * norm(state.codes)
+        codes = state.codes.detach()
         # What is solved up to rounding stays where it is.
-        if not norm(problem.smooth_gradient(codes)) <= torch.finfo(codes.dtype).eps * size:
+        if not _left(problem, codes) <= torch.finfo(codes.dtype).eps:
             codes = newton_step(problem, codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
         """Count as ``unfinished`` a state whose gradient is above the square root of rounding."""
-        left = norm(problem.smooth_gradient(state.codes))
-        size = problem.lipschitz_constant * norm(state.codes)
-        return {"unfinished": int(not left <= torch.finfo(state.codes.dtype).eps ** 0.5 * size)}
+        assert isinstance(problem, StronglyConvex)  # as `needs` says
+        left, eps = _left(problem, state.codes.detach()), torch.finfo(state.codes.dtype).eps
+        return {"unfinished": int(not left <= eps**0.5)}
+
+
+@torch.no_grad()
+def _left(problem: StronglyConvex, codes: Tensor) -> float:
+    """Return the norm of the gradient at some codes, relative to the size of its terms."""
+    size = norm(problem.smooth_gradient(codes))
+    return size / (problem.lipschitz_constant * norm(codes)) if size else 0.0
 
 
 @torch.no_grad()
@@ -144,7 +151,7 @@ def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
     )
     direction = solved.solution
     # Close to the minimizer what a whole step does not improve is rounding.
-    close = size <= torch.finfo(codes.dtype).eps ** 0.5 * problem.lipschitz_constant * norm(codes)
+    close = _left(problem, codes) <= torch.finfo(codes.dtype).eps ** 0.5
     for _ in range(1 if close else HALVINGS):
         after = codes - direction
         if norm(problem.smooth_gradient(after)) < size:

@@ -23,17 +23,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from .. import names
-from ..algorithms import (
-    Accelerated,
-    ActiveSet,
-    Algorithm,
-    CoordinateDescent,
-    Fista,
-    GradientDescent,
-    Ista,
-    Iteration,
-    NewtonCg,
-)
+from ..algorithms import ActiveSet, Algorithm, CoordinateDescent, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard, Soft, Thresholding
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import entries, make_algorithm, make_dataset
@@ -247,11 +237,11 @@ DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES]
 DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE, SELECTION, LEARNED]
 ROUNDS = 7
 #: Smooth problems, after all others.
-SMOOTH = ["quadratic", "logistic"] * 4
+SMOOTH = ["quadratic", "logistic", "quadratic"] * 3
 #: Algorithms by name, one of users among them, and those that are drawn most often.
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
-FOR_SMOOTH: tuple[type[Algorithm], ...] = GradientDescent, Accelerated, NewtonCg, Ista
+FOR_SMOOTH = "gradient_descent", "accelerated", "newton_cg", "ista"
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[Any]] = {
     "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
@@ -267,8 +257,8 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "learned_penalties": (True,),
     "observations": ("random",),
     "kappa": (3.0, 10.0),
-    "n_inner": (1, 2, 5, 12),
-    "n_outer": (1, 2, 3, 7),
+    "n_inner": (1, 3, 12),
+    "n_outer": (1, 2, 7),
     "per_feature": (False, True),
 }
 #: The most that some options come to for all atoms together.
@@ -372,8 +362,8 @@ def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
     if isinstance(problem, FixedPoint):
         return Iteration(initial=initial if warm else None)
     if isinstance(problem, StronglyConvex):
-        made: Any = draw.pick("algorithm", FOR_SMOOTH)
-        return cast(Algorithm, made(initial=initial if warm else None))
+        made = make_algorithm(draw.pick("algorithm", FOR_SMOOTH))
+        return changed(made, initial=initial if warm else None)
     cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
     unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
