@@ -221,8 +221,19 @@ def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Sp
     )
 
 
-#: Every problem, loss and plain algorithm.
-GRID = specimens(algorithms=PLAIN)
+#: Every problem, loss and plain algorithm, and nonnegative codes in a dense dictionary, which no
+#: dataset has.
+GRID = (
+    *specimens(algorithms=PLAIN),
+    *(
+        replace(
+            each,
+            problem="one-sided",
+            originals=(changed(each.original, nonnegative=True), each.originals[1]),
+        )
+        for each in specimens("elastic net", algorithms=PLAIN)
+    ),
+)
 
 # --- the drawn specimens
 

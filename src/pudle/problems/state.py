@@ -35,7 +35,7 @@ class StateProblem(Problem):
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in self.functions:
             function: object = getattr(self, name)
-            left_out = function is None and vars(type(self)).get(name, ...) is None
+            left_out = function is None and getattr(type(self), name, ...) is None
             if not callable(function) and not left_out:
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
         initial = {}
