@@ -175,6 +175,7 @@ OTHERS = tuple(
 SMALL_CASES = ("*_small-*",)
 SCALAR_CASES = ("penalty_selection-*", "ridge-*")
 FEW_PARAMETERS = (*SCALAR_CASES, "logistic*")
+SMOOTH_CASES = ("logistic*", "quadratic-*", "hyper_cleaning-*")
 PEER_CASES = (*SMALL_CASES, "sparse_gaussian-ista-lasso")
 SMOOTH_CASES = ("logistic*", "quadratic-*", "hyper_cleaning-*")
 COSTLY = "its cost grows with the number of parameters"
@@ -182,6 +183,7 @@ NOISY = "its variance grows with the number of parameters"
 #: The estimators that are not measured everywhere: why not, and on which cases they are.
 EXCEPTIONS: dict[str, tuple[str, Texts]] = {
     **dict.fromkeys(PEERS, ("it starts or compiles another library", PEER_CASES)),
+    **dict.fromkeys(("a_posteriori", "first_order"), ("it needs a StronglyConvex", SMOOTH_CASES)),
     # On photographs, the others take seconds for each gradient, or for compiling at each depth.
     "jaxopt_implicit": (
         "it starts or compiles another library",

@@ -119,6 +119,7 @@ class NewtonCg(Stepless):
             codes = newton_step(problem, codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
+    @torch.no_grad()
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
         """Count as ``unfinished`` a state whose gradient is above the square root of rounding."""
         assert isinstance(problem, StronglyConvex)  # as `needs` says
