@@ -115,7 +115,7 @@ class NewtonCg(Stepless):
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         codes = state.codes.detach()
         # What is solved up to rounding stays where it is.
-        if not _left(problem, codes) <= torch.finfo(codes.dtype).eps:
+        if not _is_solved(problem, codes, torch.finfo(codes.dtype).eps):
             codes = newton_step(problem, codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
@@ -123,15 +123,15 @@ class NewtonCg(Stepless):
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
         """Count as ``unfinished`` a state whose gradient is above the square root of rounding."""
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        left, eps = _left(problem, state.codes.detach()), torch.finfo(state.codes.dtype).eps
-        return {"unfinished": int(not left <= eps**0.5)}
+        share = torch.finfo(state.codes.dtype).eps ** 0.5
+        return {"unfinished": int(not _is_solved(problem, state.codes.detach(), share))}
 
 
 @torch.no_grad()
-def _left(problem: StronglyConvex, codes: Tensor) -> float:
-    """Return the norm of the gradient at some codes, relative to the size of its terms."""
-    size = norm(problem.smooth_gradient(codes))
-    return size / (problem.lipschitz_constant * norm(codes)) if size else 0.0
+def _is_solved(problem: StronglyConvex, codes: Tensor, share: float) -> bool:
+    """Tell whether the gradient is at most some share of the size of its terms."""
+    size = problem.lipschitz_constant * norm(codes)
+    return norm(problem.smooth_gradient(codes)) <= share * size
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
     )
     direction = solved.solution
     # Close to the minimizer what a whole step does not improve is rounding.
-    close = _left(problem, codes) <= torch.finfo(codes.dtype).eps ** 0.5
+    close = _is_solved(problem, codes, torch.finfo(codes.dtype).eps ** 0.5)
     for _ in range(1 if close else HALVINGS):
         after = codes - direction
         if norm(problem.smooth_gradient(after)) < size:
