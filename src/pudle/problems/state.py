@@ -1,6 +1,5 @@
 """Problems whose codes are a state of the user's own: one tensor, or several with names."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -29,7 +28,6 @@ class StateProblem(Problem):
 
     parameter = "theta"
     joint = True
-    default_algorithm = "iteration"
     #: The fields that hold functions; one whose default is None may be left out.
     functions: ClassVar[tuple[str, ...]] = ()
 
@@ -119,10 +117,6 @@ class StateProblem(Problem):
 
     def active(self, codes: Tensor) -> Tensor:
         return torch.ones_like(codes, dtype=torch.bool)
-
-    @abstractmethod
-    def advance(self, codes: Tensor) -> Tensor:
-        """Return the codes after one step of the problem's own iteration."""
 
 
 def _parts(state: UserState) -> dict[str, object]:
