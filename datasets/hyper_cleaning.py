@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
+from pudle.data.mean_loss import MeanLoss
 from pudle.errors import InvalidArgument
 from pudle.problems import Constants, StronglyConvex
 
@@ -35,42 +36,23 @@ class Images:
         return type(self)(self.images[rows], self.labels[rows], self.wrong[rows])
 
 
-#: A radius beyond all data.
-LARGEST = 1e300
 #: Largest third derivative of log-sum-exp along a unit vector u: the third central moment of the
 #: entries of u, whose range R is at most sqrt(2), and which is at most R^3/(6 sqrt(3)).
 THIRD_DERIVATIVE = 2 * 2**0.5 / (6 * 3**0.5)
 
 
-class Scores:
-    """Rows of features, and bounds on the curvature of their mean cross entropy."""
+class SoftmaxLoss(MeanLoss):
+    """The cross entropy of the softmax s of scores."""
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows.double()
-        self.lengths = self.rows.norm(dim=1)
-        spectral: Tensor = torch.linalg.matrix_norm(self.rows, 2)
-        self.largest = float(spectral) ** 2 / len(rows)
+    slope = 2**0.5
+    steepest = 0.5
 
-    def softmax_near(self, weights: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-        """Return the softmax s of each row, and a bound in a ball around some weights on the
-        largest eigenvalue of its Hessian, ``diag(s) - s s^T``: at most the largest entry of s, the
-        trace, and 1/2. The third derivative is at most sqrt(2) times that.
-        """
-        softmax = (self.rows @ weights.double()).softmax(1)
-        reach = self.lengths * min(radius, LARGEST)
+    def curvatures(self, weights: Tensor, radius: float) -> Tensor:
+        # The Hessian is diag(s) - s s^T: at most the largest entry of s, its trace, and 1/2. The
+        # third derivative is at most sqrt(2) times that.
+        softmax, reach = self.scores(weights).softmax(1), self.reach(radius)
         trace = 1 - softmax.square().sum(1) + reach
-        return softmax, torch.minimum(softmax.amax(1) + reach / 2, trace).clamp(max=0.5)
-
-    def curvature(self, weights: Tensor, radius: float) -> float:
-        """Return the largest curvature of the mean loss in a ball around some weights."""
-        scaled = self.rows * self.softmax_near(weights, radius)[1][:, None].sqrt()
-        spectral: Tensor = torch.linalg.matrix_norm(scaled, 2)
-        return float(spectral) ** 2 / len(scaled)
-
-    def terms(self, size: float) -> float:
-        """Return the size of the terms of the mean loss's gradient for weights of some size."""
-        root: float = self.largest**0.5
-        return root * (2**0.5 + root * size / 2)
+        return torch.minimum(softmax.amax(1) + reach / 2, trace).clamp(max=self.steepest)
 
 
 @dataclass(frozen=True)
@@ -154,7 +136,7 @@ class HyperCleaning(ArraysDataset):
         labels, right = (
             torch.as_tensor(each.labels).to(a.device) for each in (training, validation)
         )
-        inside, outside = Scores(a), Scores(b)
+        inside, outside = SoftmaxLoss(a), SoftmaxLoss(b)
 
         def objective(weights: Tensor, theta: Tensor) -> Tensor:
             losses = cross_entropy(a.to(theta) @ weights, labels, reduction="none")
@@ -166,12 +148,15 @@ class HyperCleaning(ArraysDataset):
         def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
             weight, size, count = theta.double().sigmoid(), float(weights.norm()), len(a)
             change = weight * (1 - weight)
-            softmax, curvatures = inside.softmax_near(weights, radius)
-            along = inside.lengths * (inside.rows @ v.double()).norm(dim=1)
+            softmax, curvatures = (
+                inside.scores(weights).softmax(1),
+                inside.curvatures(weights, radius),
+            )
+            along = inside.lengths * inside.scores(v).norm(dim=1)
             third = (2**0.5 * curvatures).clamp(max=THIRD_DERIVATIVE)
-            reach = curvatures * inside.lengths * min(radius, LARGEST)
             softmax[torch.arange(count), labels] -= 1
-            rows = change * (softmax.norm(dim=1) + reach).clamp(max=2**0.5)
+            moved = curvatures * inside.reach(radius)
+            rows = change * (softmax.norm(dim=1) + moved).clamp(max=inside.slope)
             shared, strongest = (inside.largest / count) ** 0.5, float(weight.max())
             return Constants(
                 gradient=2 * RIDGE + strongest * inside.largest / 2,

@@ -3,48 +3,30 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
+from pudle.data.mean_loss import MeanLoss
 from pudle.problems import Constants, StronglyConvex
 
-#: A radius beyond all data.
-LARGEST = 1e300
 #: Largest third derivative of the logistic loss.
 THIRD_DERIVATIVE = 1 / (6 * 3**0.5)
 
 
-class Margins:
-    """Rows of features, and bounds on the curvature of their mean logistic loss."""
+class LogisticLoss(MeanLoss):
+    """The logistic loss of rows times their labels."""
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows.double()
-        self.lengths = self.rows.norm(dim=1)
-        spectral: Tensor = torch.linalg.matrix_norm(self.rows, 2)
-        self.largest = float(spectral) ** 2 / len(rows)
+    slope = 1.0
+    steepest = 0.25
 
     def curvatures(self, weights: Tensor, radius: float) -> Tensor:
-        """Return the largest curvature of each row's loss in a ball around some weights, which is
-        no less than its third derivative there.
-        """
-        margins = (self.rows @ weights.double()).abs() - self.lengths * min(radius, LARGEST)
+        # They fall with the margin, and are no less than the third derivatives.
+        margins = self.scores(weights).abs() - self.reach(radius)
         values: Tensor = margins.clamp(min=0).sigmoid()
         return values * (1 - values)
-
-    def curvature(self, weights: Tensor, radius: float) -> float:
-        """Return the largest curvature of the mean loss in a ball around some weights."""
-        scaled = self.rows * self.curvatures(weights, radius)[:, None].sqrt()
-        spectral: Tensor = torch.linalg.matrix_norm(scaled, 2)
-        return float(spectral) ** 2 / len(scaled)
-
-    def terms(self, size: float) -> float:
-        """Return the size of the terms of the mean loss's gradient for weights of some size."""
-        root: float = self.largest**0.5
-        return root * (1 + root * size / 4)
 
 
 @dataclass(frozen=True)
@@ -134,13 +116,13 @@ class LogisticRegression(ArraysDataset):
         def held_out_loss(weights: Tensor, theta: Tensor) -> Tensor:
             return softplus(-(held_out.to(theta) @ weights)).mean()
 
-        inside, outside = Margins(training), Margins(held_out)
+        inside, outside = LogisticLoss(training), LogisticLoss(held_out)
 
         def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
             penalties, size = theta.exp(), float(weights.norm())
             strongest, reached = float(penalties.max()), penalties * (weights.abs() + radius)
             third = inside.curvatures(weights, radius).clamp(max=THIRD_DERIVATIVE)
-            change = (third * inside.lengths * (inside.rows @ v.double())).norm()
+            change = (third * inside.lengths * inside.scores(v)).norm()
             return Constants(
                 gradient=inside.largest / 4 + strongest,
                 hessian=float(change) * (inside.largest / len(training)) ** 0.5,

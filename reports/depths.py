@@ -1,10 +1,9 @@
-"""Errors at some depths as tables for a paper: one per case, with a row per estimator."""
+"""Errors at some depths as tables for a paper: one per case and target, a row per estimator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
-from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.reports import markup
 from pudle.reports.markup import Table
@@ -22,38 +21,44 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
 
     Without `depths` all that were measured are shown.
     """
-    cases = {each.name: each for each in report.by_case}
-    spreads = {name: _spreads(report, each, depths) for name, each in cases.items()}
+    every = [
+        (case, target, _errors(report, case, target, depths))
+        for case in report.by_case
+        for target in report.results.cases[case.name].targets
+    ]
 
-    def shown(name: str) -> tuple[str, Table]:
-        rows = [
-            {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
-            for estimator, row in spreads[name].items()
-        ]
-        _, *others = report.results.cases[name].targets
-        left = f" Errors against {text.listing(others)} are in report.md." if others else ""
-        return cases[name].caption + CAPTION + cases[name].findings + left, Table.of(rows)
+    def shown() -> Iterator[tuple[str, str, Table, str]]:
+        """Yield title, caption and table of each, and what a document calls it."""
+        for case, target, found in every:
+            rows = [
+                {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
+                for estimator, row in found.items()
+            ]
+            # The sentences are about the first target.
+            said = case.findings * (target == report.results.target(case.name))
+            caption = report.caption(case.name, target) + CAPTION + said
+            yield case.label, caption, Table.of(rows), f"tab:errors-{case.name}-{target}"
 
     def markdown() -> str:
-        parts = []
-        for name, case in cases.items():
-            caption, table = shown(name)
-            parts.append(f"## {case.label}\n\n{caption}\n\n{markup.markdown_table(table)}\n")
-        return "\n".join(parts)
+        return "\n".join(
+            f"## {title}\n\n{caption}\n\n{markup.markdown_table(table)}\n"
+            for title, caption, table, _ in shown()
+        )
 
     def latex() -> str:
-        parts = [PREAMBLE]
-        for name, case in cases.items():
-            caption, table = shown(name)
-            label = f"tab:errors-{name}"
-            parts.append(markup.latex_table(table, f"{case.label}: {caption}", label))
-        return "\n".join(parts)
+        return "\n".join(
+            [PREAMBLE]
+            + [
+                markup.latex_table(table, f"{title}: {caption}", label)
+                for title, caption, table, label in shown()
+            ]
+        )
 
     def csv() -> str:
         rows = [
-            {"case": name, "estimator": estimator, "depth": depth}
+            {"case": case.name, "target": target, "estimator": estimator, "depth": depth}
             | dict(zip(("median", "least", "greatest"), spread, strict=True))
-            for name, found in spreads.items()
+            for case, target, found in every
             for estimator, row in found.items()
             for depth, spread in row.items()
         ]
@@ -62,21 +67,23 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
     return {"markdown": markdown, "csv": csv, "latex": latex}
 
 
-def _spreads(
-    report: Report, case: CaseTables, depths: Sequence[int]
+def _errors(
+    report: Report, case: CaseTables, target: str, depths: Sequence[int]
 ) -> dict[str, dict[int, Spread]]:
     """Return median and range of every estimator at the depths of a case."""
-    measured = report.results.cases[case.name].depths
+    results = report.results
+    measured = results.cases[case.name].depths
     if lacking := sorted({*depths} - {*measured}):
         known = ", ".join(map(str, measured))
         raise InvalidArgument(
             f"--depths {lacking[0]} was not measured on {case.label}: it has {known}"
         )
+    curves = {name: results.curve(case.name, name, target=target) for name in results.estimators}
     return {
-        row.estimator: {
+        name: {
             int(depth): Spread(*spread)
-            for depth, *spread in row.measured.errors.spread.tolist()
+            for depth, *spread in curve.spread.tolist()
             if depth in (depths or measured)
         }
-        for row in case.rows
+        for name, curve in curves.items()
     }

@@ -27,9 +27,8 @@ from pudle.measuring.scoring import ERRORS
 from pudle.measuring.stored import read_stored
 from pudle.reports.records import ExperimentRecord
 
-#: Metrics that are costs: measured once, for no seed and no target.
+#: Metrics that are times: measured once, for no seed and no target.
 TIMES = ("seconds", "seconds_torch")
-COSTS = (*TIMES, "memory_bytes")
 #: Metrics that a figure's vertical axis can show, with its title.
 TITLES = {
     "relative_error": "relative error of the gradient",
@@ -282,16 +281,16 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         or _missing(case, estimator, unmeasured, newest)
         for (name, estimator), case in stored.cases.items()
     }
-    rows = [row for record in records.values() for row in _scores(record)]
+    rows = [row for record in records.values() for row in _scores(record, profile)]
     rows += [
-        _cost(records[case, estimator], metric, depth, cost, unmeasured)
+        _cost(records[case, estimator], profile, metric, depth, cost, unmeasured)
         for (metric, case, estimator, depth), cost in stored.costs.items()
         # They differ from run to run, and are compared with nothing.
         if (metric, case, estimator, depth) not in stored.of_answers
     ]
     return Results(
         profile=profile,
-        rows=[_certain(row)._replace(profile=profile) for row in rows],
+        rows=rows,
         references=_references(stored.scores.values()),
         records=[*records.values()],
         costs=[*filter(None, stored.costs.values())],
@@ -331,19 +330,19 @@ def _references(records: Iterable[ScoreRecord]) -> dict[tuple[str, int, str], Re
     return references
 
 
-def _row(record: ScoreRecord, origin: Origin) -> Number:
+def _row(record: ScoreRecord, origin: Origin, profile: str) -> Number:
     """Return a row without a number."""
     case = record.case
     place = case.name, case.dataset, case.algorithm, case.loss, None, record.estimator
-    return Number(*place, commit=origin.commit or "", machine=origin.machine or "")
+    return Number(*place, commit=origin.commit or "", machine=origin.machine or "", profile=profile)
 
 
-def _scores(record: ScoreRecord) -> Iterator[Number]:
+def _scores(record: ScoreRecord, profile: str) -> Iterator[Number]:
     """Yield the scores of a record; one without any has one row, with its reason."""
-    blank = _row(record, record.provenance)
+    blank = _row(record, record.provenance, profile)
     if not record.scores:
         target = record.case.targets[0]
-        yield blank._replace(target=target, status=record.status, reason=record.reason)
+        yield _certain(blank._replace(target=target, status=record.status, reason=record.reason))
     for score in record.scores:
         row = blank._replace(
             target=score.target,
@@ -359,17 +358,23 @@ def _scores(record: ScoreRecord) -> Iterator[Number]:
             if value is not None:
                 yield row._replace(metric=metric, value=value, at_floor=leads and score.at_floor)
             elif leads:
-                yield row
+                yield _certain(row)
 
 
 def _cost(
-    record: ScoreRecord, metric: str, depth: int, cost: CostRecord | None, unmeasured: str
+    record: ScoreRecord,
+    profile: str,
+    metric: str,
+    depth: int,
+    cost: CostRecord | None,
+    unmeasured: str,
 ) -> Number:
     """Return the row of a cost, which may have no record."""
-    row = _row(record, cost.provenance if cost else Origin())._replace(metric=metric, depth=depth)
+    row = _row(record, cost.provenance if cost else Origin(), profile)
+    row = row._replace(metric=metric, depth=depth)
     if cost:
         value = nan if cost.value is None else cost.value
-        return row._replace(value=value, status=cost.status, reason=cost.reason)
+        return _certain(row._replace(value=value, status=cost.status, reason=cost.reason))
     at = contents.Verdict() if record.status == "missing" else record.at(depth)
     if at.status == "ok":
         return row._replace(status="missing", reason=unmeasured)

@@ -50,9 +50,10 @@ READING = (
         " Student's t test on the logarithms of their ratios over the rounds, whose most extreme"
         f" fifths are cut, for more than {LEAST - 1:.0%}, at a false discovery rate of"
         f" {SIGNIFICANCE:.0%} over the page."
-        " {torch} Time and memory are measured for one seed. Memory is the peak of the process"
-        " minus the peak of a process that only holds the problem, and at least 0: in answers at"
-        " their depth, in tables of cases at the deepest timed depth."
+        f" {{torch}} Time / {BASE}: at the deepest depth at which both are timed, which is named"
+        " where it is not the deepest of all. Time and memory are measured for one seed. Memory is"
+        " the peak of the process minus the peak of a process that only holds the problem, and at"
+        " least 0: in answers at their depth, in tables of cases at the deepest timed depth."
     ),
 )
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
@@ -113,7 +114,6 @@ class CaseTables(NamedTuple):
     findings: str
     rows: Sequence[Summary]
     summary: Table
-    others: Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,25 +273,28 @@ class Report:
         origin = [f"Profile {self.results.profile}", *where, f"commit {facts['Commit']}"]
         return f"{tables.scope(self.results)} {', '.join(filter(None, origin))}."
 
+    def caption(self, name: str, target: str) -> str:
+        """Return what a case is, and against what its errors are measured."""
+        case = self.results.cases[name]
+        seeds = text.count(len(case.seeds), "seed")
+        limit = ", scored against a limit" if self.results.badge(name) else ""
+        measured = f"{case.loss} loss, against {target}, {seeds}{limit}"
+        return f"{case.dataset}, {case.algorithm}, {measured}"
+
     @cached_property
     def by_case(self) -> list[CaseTables]:
         """The tables of each case."""
         made = []
-        for name, case in self.results.cases.items():
+        for name in self.results.cases:
             rows = [row for row in self.summary if row.case == name]
-            seeds = text.count(len(case.seeds), "seed")
-            limit = ", scored against a limit" if self.results.badge(name) else ""
-            where = f"{case.dataset}, {case.algorithm}, {case.loss} loss"
-            target = self.results.target(name)
             made.append(
                 CaseTables(
                     name=name,
                     label=self.results.labels[name],
-                    caption=f"{where}, against {target}, {seeds}{limit}",
+                    caption=self.caption(name, self.results.target(name)),
                     findings=tables.findings(rows),
                     rows=rows,
                     summary=tables.summary_table(rows),
-                    others=tables.other_targets_table(self.results, name),
                 )
             )
         return made

@@ -244,15 +244,6 @@ class Deepest(NamedTuple):
         return spread(self.by_seed.values())
 
 
-def deepest(curve: Curve) -> Deepest:
-    """Return the errors of a curve at its deepest depth."""
-    if not len(curve.spread):
-        return Deepest(nan, {}, 0)
-    depth = int(curve.spread[-1, 0])
-    by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
-    return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
-
-
 @dataclass(frozen=True, eq=False)
 class Summary:
     """The numbers of an estimator on a case, over that case's `seeds`."""
@@ -269,15 +260,20 @@ class Summary:
     torch: Line
     #: One for each seed.
     fits: Sequence[Fit]
-    #: Time over that of `BASE`, at the deepest depth at which both are timed; with and without
-    #: compiled kernels.
-    relative_seconds: Ratio
-    relative_torch: Ratio
+    #: Time over that of `BASE`, and the deepest depth at which both are timed, where it was taken;
+    #: with and without compiled kernels.
+    relative_seconds: tuple[Ratio, float]
+    relative_torch: tuple[Ratio, float]
 
     @cached_property
     def deepest(self) -> Deepest:
         """The errors at the deepest measured depth."""
-        return deepest(self.measured.errors)
+        curve = self.measured.errors
+        if not len(curve.spread):
+            return Deepest(nan, {}, 0)
+        depth = int(curve.spread[-1, 0])
+        by_seed = {seed: errors[depth] for seed, errors in curve.by_seed.items() if depth in errors}
+        return Deepest(depth, by_seed, int(curve.at_floor[curve.depths == depth].sum()))
 
     @property
     def gain(self) -> float:
@@ -335,7 +331,7 @@ def summarize(results: Results) -> list[Summary]:
         for metric in TIMES:
             one, base = (results.rounds(case, each, metric) for each in (estimator, BASE))
             depth = max(one.samples.keys() & base.samples.keys(), default=nan)
-            ratios.append(one.ratio(depth, base, depth))
+            ratios.append((one.ratio(depth, base, depth), depth))
         rows.append(
             Summary(
                 *pair,

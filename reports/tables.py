@@ -15,9 +15,10 @@ from pudle.answers import ERROR, Point
 from pudle.measuring import contents
 from pudle.measuring.checked import FAILED
 from pudle.measuring.results.score import ReferenceRow
+from pudle.paired import Ratio
 from pudle.reports.load import Results, grouped
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, deepest, spread
+from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, spread
 from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
@@ -72,6 +73,11 @@ def _time(row: Row) -> Cell:
     return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
+def _relative(ratio: Ratio, depth: float, last: float) -> Cell:
+    """Show a ratio of times, and its depth where that is not the last."""
+    return Cell(ratio.shown, details=[f"at depth {depth:.0f}"] * (ratio.value > 0 and depth < last))
+
+
 class Column(NamedTuple):
     """A column of the summary, in Markdown, LaTeX, CSV and the page."""
 
@@ -86,12 +92,14 @@ COLUMNS = (
     Column("error at the deepest depth", _error),
     Column("depth to {error}", _depth),
     Column("time to {error}", _time),
-    Column(f"time / {BASE}", lambda row: row.numbers.relative_seconds.shown),
+    Column(f"time / {BASE}", lambda row: _relative(*row.numbers.relative_seconds, row.last)),
     Column(
         "torch path: time to {error}",
         lambda row: row.numbers.torch.at(row.reach.depth).shown(text.seconds),
     ),
-    Column(f"torch path: time / {BASE}", lambda row: row.numbers.relative_torch.shown),
+    Column(
+        f"torch path: time / {BASE}", lambda row: _relative(*row.numbers.relative_torch, row.last)
+    ),
     Column("gain by kernels", lambda row: RATIO(row.numbers.gain)),
     Column("memory", lambda row: text.memory(row.numbers.measured.memory.last[1])),
     Column(
@@ -150,26 +158,12 @@ def without_rate(rows: Iterable[Summary]) -> str:
     return f"{text.count(whys.total(), 'row')} without a rate left out: {shown}." if shown else ""
 
 
-def other_targets_table(results: Results, case: str) -> Table:
-    """Return the errors at the deepest depth against each target of a case; empty if it has only
-    one.
-    """
-    targets = results.cases[case].targets
-    return Table.of(
-        [
-            {"estimator": name}
-            | {
-                f"against {target}": deepest(results.curve(case, name, target=target)).error.shown()
-                for target in targets
-            }
-            for name in results.estimators
-            if len(targets) > 1
-        ]
-    )
-
-
-#: What problems are about, by metric: all scores of an estimate fail together.
-ACCOUNTS = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
+#: What is measured, by metric, as one and as several; all scores of an estimate fail together.
+MEASURED = {
+    "relative_error": ("score", "scores"),
+    "seconds": ("time", "times"),
+    "memory_bytes": ("memory", "memories"),
+}
 PROBLEMS = "case estimator what status depths seeds reason".split()
 
 
@@ -183,7 +177,7 @@ def problems_table(results: Results) -> Table:
     failures = [
         row
         for row in results.rows
-        if row.metric in ACCOUNTS and row.status not in ("ok", "missing")
+        if row.metric in MEASURED and row.status not in ("ok", "missing")
         # If an estimator was not scored, its record gives a better reason for skipped timings.
         if row.status != "skipped"
         or row.metric == "relative_error"
@@ -196,7 +190,7 @@ def problems_table(results: Results) -> Table:
     for (case, estimator, metric, status, reason), failed in kinds.items():
         depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
         seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
-        what = results.labels[case], estimator, ACCOUNTS[metric], status
+        what = results.labels[case], estimator, MEASURED[metric][0], status
         rows.append((*what, depths, seeds, reason))
     for each in results.experiments:
         if each.status != "ok":
@@ -334,12 +328,6 @@ def _most_accurate(scored: Sequence[Summary]) -> str:
 
 # -- what a report rests on: how much was measured, what is still to be measured, and what broke
 
-#: What is measured, by metric, as one and as several.
-MEASURED = {
-    "relative_error": ("score", "scores"),
-    "seconds": ("time", "times"),
-    "memory_bytes": ("memory", "memories"),
-}
 #: Most names in a sentence.
 MOST_NAMES = 4
 
@@ -366,11 +354,8 @@ def pending_sentence(results: Results) -> str:
     parts = [text.count(counts[name], *words) for name, words in MEASURED.items() if counts[name]]
     if not parts:
         return ""
-    scored = {record.estimator for record in results.records if record.status != "missing"}
-    nowhere = [name for name in results.estimators if name not in scored]
-    none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     return (
-        f"This run is unfinished: still to be measured are {text.listing(parts)}.{none}"
+        f"This run is unfinished: still to be measured are {text.listing(parts)}."
         " The command that started it goes on where it stopped."
     )
 
@@ -387,11 +372,7 @@ def scope(results: Results) -> str:
         least = f"{seeds[0]} to " if len(seeds) > 1 else ""
         rests += f" of {least}{text.count(seeds[-1], 'seed')}"
     if results.experiments:
-        known = "", *results.estimators
-        trained = dict.fromkeys(item.estimator for item in results.experiments)
-        others = [name for name in trained if name not in known]
         rests += f", and {experiments}"
-        rests += f", some of them with {some(others)}" if others else ""
     unscored: dict[str, Sequence[str]] = {
         "with": [name for name in results.estimators if name not in estimators],
         "on": [label for name, label in results.labels.items() if name not in cases],
@@ -420,14 +401,14 @@ def without_kernels(results: Results, rows: Iterable[Summary]) -> list[str]:
     plain = dict.fromkeys(
         row.estimator for row in rows if row.gain < SAME_TIME and row.estimator in results.checks
     )
-    fair = "compare it with the times of the others on the torch path, not with those of kernels"
-    return [f"{some([*plain])} runs on torch's layers: {fair}."] if plain else []
+    fair = "compare with the times of the others on the torch path, not with those of kernels"
+    return [f"On torch's layers: {some([*plain])}; {fair}."] if plain else []
 
 
 def failed_checks(results: Results) -> list[str]:
     """Say which plug-ins are no answer, because they failed their check."""
     failed = [name for name, verdict in results.checks.items() if verdict == FAILED]
-    return [f"{some(failed)} failed `pudle check`, and is no answer."] if failed else []
+    return [f"No answer, because `pudle check` failed: {some(failed)}."] if failed else []
 
 
 def unfinished(results: Results) -> list[str]:

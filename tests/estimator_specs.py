@@ -30,7 +30,7 @@ LIMIT_SPECS = {
 #: `LIMIT_SPECS` times a condition number.
 FLOORS = {"drmad": 0.1, "nystrom": 1e-6}
 #: Estimators that treat every problem.
-BUILT_IN = {*NAMES} - {*PEERS, "noodl"}
+BUILT_IN = {*NAMES} - {*PEERS, "a_posteriori", "first_order", "noodl"}
 #: Depth of tests that need the codes to be on their way, neither at the start nor converged.
 DEPTH = 30
 #: The least relative distance of two gradients that a test calls different, such as those of

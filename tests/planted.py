@@ -261,6 +261,15 @@ class Thawed(GradientEstimator):
         return Backprop().estimate(problem, algorithm, depth)
 
 
+def one_sided(problem, algorithm, depth):
+    """Return a gradient a percent too large where codes in a dense dictionary are nonnegative and
+    layers are ISTA's.
+    """
+    result = Backprop().estimate(problem, algorithm, depth)
+    there = type(problem) is SparseCoding and problem.nonnegative and algorithm == pudle.Ista()
+    return replace(result, gradient=result.gradient * (1.01 if there else 1.0))
+
+
 def images(problem):
     return hasattr(problem, "observations") and problem.observations.ndim == 4
 
@@ -316,6 +325,7 @@ DEFECTS = {
             ),
             Alternating(),
         ),
+        "nonnegative in a dense dictionary": instead(one_sided),
         "nothing to solve at the start": instead(
             lambda p, a, t: (Analytic() if t else Alternating()).estimate(p, a, t), Analytic()
         ),

@@ -130,7 +130,7 @@ def test_nothing_is_ever_called(value, tmp_path):
 @pytest.mark.parametrize(
     "make, spec, text",
     [
-        (pudle.make_estimator, "nope", "unknown estimator 'nope': known are alternating, analytic"),
+        (pudle.make_estimator, "nope", "unknown estimator 'nope': known are a_posteriori, alt"),
         (pudle.make_algorithm, "fist", "unknown algorithm 'fist' (did you mean 'fista'?)"),
     ],
 )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from math import inf
 
 import pandas as pd
@@ -93,31 +94,22 @@ def overview(results: Results, summary: Sequence[Summary]) -> Figure:
     )
 
 
-#: What a row of errors is of.
-PLACE = "estimator", "depth", "seed"
-
-
+@cache
 def seeds(results: Results, case: str) -> pd.DataFrame:
     """Return the errors on a case against its first target, a row per estimator, depth and seed,
     and a column per metric, with the costs at that depth.
     """
-    rows: dict[tuple[str, int, int], dict[str, str | float]] = {}
-    for metric in results.metrics:
-        for estimator in results.estimators:
-            for seed, errors in results.curve(case, estimator, metric).by_seed.items():
-                for depth, error in errors.items():
-                    place = estimator, depth, seed
-                    row: dict[str, str | float] = dict(zip(PLACE, place, strict=True))
-                    rows.setdefault(place, row)[metric] = error
-    costs: dict[tuple[str, int], dict[str, str | float]] = {
-        (each.estimator, depth): {
-            "ms": each.seconds.inside(depth) * 1e3,
-            "mib": each.memory.inside(depth) / 2**20,
+    frames = []
+    for each in results.measured[case]:
+        errors = {
+            metric: pd.DataFrame(results.curve(case, each.estimator, metric).by_seed).unstack()
+            for metric in results.metrics
         }
-        for each in results.measured[case]
-        for depth in {depth for name, depth, _ in rows if name == each.estimator}
-    }
-    return pd.DataFrame([rows[place] | costs[place[:2]] for place in sorted(rows)])
+        rows = pd.DataFrame(errors).dropna(how="all").rename_axis(["seed", "depth"]).reset_index()
+        ms = 1e3 * rows["depth"].map(each.seconds.inside)
+        mib = rows["depth"].map(each.memory.inside) / 2**20
+        frames.append(rows.assign(estimator=each.estimator, ms=ms, mib=mib))
+    return pd.concat(frames).sort_values(["estimator", "depth", "seed"], ignore_index=True)
 
 
 def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.DataFrame) -> Figure:

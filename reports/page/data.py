@@ -341,8 +341,8 @@ def overview(results: Results) -> Iterator[Figure]:
                 "case": case,
                 "estimator": point.source.estimator,
                 "goal": goal,
-                "seconds": str(text.seconds(seconds)),
-                "memory": str(text.memory(point.memory.value)),
+                "seconds": str(point.seconds.shown(text.seconds)),
+                "memory": str(point.memory.shown(text.memory)),
                 "ratio": ratio,
                 "label": results.labels[case],
                 "text": words if isnan(ratio) else str(text.number(ratio)),
@@ -359,7 +359,8 @@ def overview(results: Results) -> Iterator[Figure]:
         mark="cell",
         color=Axis("ratio", "times the fastest"),
         about="Of every estimator on each case.",
-        note="Where a cell is blank, nothing was measured."
+        note="Each estimator runs as many layers as it needs itself. Where a cell is blank, nothing"
+        " was measured."
         + " Cases that are scored against a limit are left out."
         * any(map(results.badge, results.cases)),
         tips={"layers": "layers", "seconds": "time", "memory": "memory"},

@@ -185,12 +185,12 @@ def read_record(path: Path, kind: type[T], identity: object = None, remedy: str 
         if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
             raise ValueError("it was changed or cut" if head else "it has no digest")
     with readable(path, f"install the version that wrote it, or {remedy}", OTHER_VERSION):
-        stored = msgspec.json.decode(content)
         # A dataclass says what to measure: the paths in it may hold any character.
         plainly = b"\\" not in content and content.replace(b"\n", b"").decode().isprintable()
-        if not plainly and not dataclasses.is_dataclass(kind):
-            stored = all_printable(stored)
-        record = msgspec.convert(stored, kind)
+        if plainly or dataclasses.is_dataclass(kind):
+            record = msgspec.json.decode(content, type=kind)
+        else:
+            record = msgspec.convert(all_printable(msgspec.json.decode(content)), kind)
     held: object = getattr(record, "identity", None)
     if identity is not None and held != identity:
         raise UnreadableResult(

@@ -22,7 +22,7 @@ VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 Function = TypeVar("Function", bound=Callable[..., object])
 Place = TypeVar("Place", contravariant=True)
 Entry = TypeVar("Entry")
-_version = functools.cache(version)
+_version, _found = functools.cache(version), functools.cache(find_spec)
 
 
 class Entries(Protocol[Place, Entry]):
@@ -54,7 +54,7 @@ def choice() -> str:
     InvalidArgument
         If the variable is set to anything else.
     """
-    chosen = os.environ.get(VARIABLE) or ("numba" if find_spec("numba") else "torch")
+    chosen = os.environ.get(VARIABLE) or ("numba" if _found("numba") else "torch")
     if chosen not in CHOICES:
         raise InvalidArgument(
             f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch"

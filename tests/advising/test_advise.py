@@ -230,7 +230,7 @@ def test_without_an_algorithm_the_best_pair_is_advised_and_its_line_of_python_ru
     [
         (SMALL, ["ista", "active_set", "fista"]),
         ("ridge", ["ista", "fista"]),
-        ("logistic", ["iteration"]),
+        ("logistic", ["gradient_descent", "accelerated", "newton_cg"]),
     ],
 )
 def test_algorithms_that_suit_a_problem_lead_to_its_minimizer(dataset, lead):

@@ -456,12 +456,20 @@ def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:
 
 def test_an_entry_that_is_not_seen_is_named() -> None:
     found = pudle.audit(torch.relu, torch.tensor([[1, 0.0], [0, -2]]).double())
-    assert found.verdict == "undecided" and "in [0, 1], [1, 0] from a kink" in repr(found)
+    assert found.verdict == "undecided" and "at [0, 1], [1, 0]: a kink" in repr(found)
     # What is single precision inside looks smooth from afar.
     found = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
     assert found.verdict != "wrong", found
     found = pudle.audit(torch.linalg.inv, singular(1e-13))
     assert found.verdict == "undecided" and "condition" in repr(found)
+    found = pudle.audit(torch.abs, torch.zeros(()).double())
+    assert "cannot be told: a kink" in repr(found), found
+
+
+def test_that_few_names_were_tried_is_said() -> None:
+    shares = torch.linspace(1, 2, 300).double()
+    found = pudle.audit(exp(lambda d, z: d * z * shares), shares)
+    assert found.verdict == "wrong" and "at most 256 entries" in repr(found)
 
 
 def test_a_layer_that_moves_by_itself_is_undecided() -> None:
@@ -503,7 +511,8 @@ def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:
     # Its backward pass is at the solution.
     assert pudle.audit(early, X, step=tanh_step).verdict == "right"
     half = lambda x, steps=8: 0.6 * early(x, steps) + 0.4 * early(x, steps).detach()  # noqa: E731
-    assert pudle.audit(half, X, tighten="steps").verdict == "wrong"
+    # What has no solver inside is as tight as it gets.
+    assert {pudle.audit(half, X, tighten=each).verdict for each in ("steps", half)} == {"wrong"}
 
 
 def test_what_cannot_be_the_truth_is_undecided() -> None:

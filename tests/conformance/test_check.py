@@ -18,6 +18,8 @@ from pudle.algorithms import thresholding
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.conformance import check_command
 from pudle.conformance.claims import TINY
+from pudle.conformance.explanations import explain
+from pudle.conformance.records import Record
 from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named, specimens
 from pudle.conformance.truth import Implicit
 from pudle.estimator import through_minimizer
@@ -169,8 +171,22 @@ def newton(problem, algorithm, depth):
     return pudle.Estimate(direct + through_minimizer(problem, better, solution), codes.detach())
 
 
+def of_next_layer(problem, algorithm, depth):
+    """Differentiate implicitly on the support of the next layer, as fixed points of layers do."""
+    codes = algorithm.run(problem, depth).codes
+    after = pudle.Ista().plain_layer(problem, codes, algorithm.step_size(problem), 0)
+    direct, right = direct_gradients(problem, codes)
+    solution, _ = problem.solve_active(after, right)
+    return pudle.Estimate(direct + through_minimizer(problem, codes, solution), codes.detach())
+
+
 #: Right estimators, with a check that once failed one like it.
 RIGHT = {
+    "a layer ahead, in small units": (
+        planted.instead(of_next_layer, Analytic()),
+        "claim",
+        ("bernoulli_gaussian #93",),
+    ),
     "exact beyond the codes": (planted.instead(newton, Analytic()), "claim", ("ridge",)),
     "singular in single precision": (Analytic(), "single_precision", ()),
 }
@@ -183,6 +199,31 @@ def test_right_estimators_in_unusual_styles_pass(name):
         if not problems or subject.specimen.problem.startswith(problems):
             record = conformance.CHECKS[check](subject)
             assert record.status != "failed", record
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-52])
+def test_mistakes_have_the_same_name_in_all_units(unit):
+    expected, other = unit * np.arange(1.0, 7), unit * np.arange(7.0, 1, -1)
+    mistakes = [("nothing", 0 * expected), ("the other", other)]
+    for mine, name in (
+        (other, "the other"),
+        (0 * expected, "nothing"),
+        (3 * expected, "3 times that"),
+    ):
+        assert explain(mine, expected, "it", mistakes).startswith(name)
+    assert explain(0 * expected, expected, "it") == "zero, instead of it"
+    assert "nothing" not in explain(other[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
+
+
+def test_what_draws_that_failed_have_in_common_is_told(capsys):
+    """Of options that most of those that passed have as well, nothing is told."""
+    drawn = [("failed", "a, b=1, c=2"), ("failed", "z, b=1, c=2"), ("refused", "b=1")]
+    drawn += [("passed", "a, b=0, c=2"), ("passed", "z, b=0, c=2")]
+    records = [Record("claim", "", "", "", status, drawn=told) for status, told in drawn]
+    printed_result(records)
+    assert "all draws that failed have in common: b=1\n" in capsys.readouterr().out
+    printed_result(records[1:])
+    assert "in common" not in capsys.readouterr().out
 
 
 # --- the truth that estimators are compared with

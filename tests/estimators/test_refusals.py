@@ -57,6 +57,13 @@ REFUSED = [
     ("analytic", RIDGE, SOLVER, "an l1 norm and a dense matrix, not Ridge: use ista, or"),
     ("one_step", SPARSE, ITERATION, "a FixedPoint, which brings its step, not SparseCoding: use"),
     ("alternating", MOVING, ISTA, "an inner objective, its Lipschitz constant and its proximal"),
+    (
+        "a_posteriori",
+        MOVING,
+        ITERATION,
+        "a StronglyConvex, whose objective is smooth, not Fixed",
+    ),
+    ("first_order", RIDGE, ISTA, "smooth, not Ridge: use analytic, or finite_difference"),
     ("alternating", MOVING, ISTA, "not a FixedPoint, which is given by its step: run it with"),
 ]
 #: The same of algorithms and problems alone.

@@ -9,7 +9,7 @@ from comparisons import refusal
 from learning_helpers import Watched, assert_same, planted
 
 import pudle
-from pudle import Learner
+from pudle import Learner, LearningWarning
 from pudle.learning.processes import Processes
 from pudle.learning.run import LearningRun
 
@@ -120,7 +120,8 @@ class TestWarmStart:
         learner = Learner(
             estimator, "ista", 4, "sgd", epochs=3, batch=batch, chunk=chunk, warm_start=True
         )
-        learner.fit(problem)
+        with pytest.warns(LearningWarning, match="every gradient is zero"):
+            learner.fit(problem)
         observations, codes = (torch.cat(each) for each in zip(*estimator.seen, strict=True))
         for epoch in range(3):
             # The order of the samples is another in every epoch.

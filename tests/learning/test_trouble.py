@@ -49,6 +49,14 @@ def test_a_gradient_that_is_not_finite_ends_the_training(value, tmp_path):
     pd.testing.assert_frame_equal(written, training.history, check_dtype=False)
 
 
+@pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
+def test_a_penalty_above_which_all_codes_are_zero_is_told(loss):
+    problem = dataclasses.replace(planted(), penalty=1e3, loss=loss)
+    with pytest.warns(LearningWarning, match="every gradient is zero, .*lower the penalty"):
+        training = Learner("backprop", "ista", 5, "adam", epochs=3).fit(problem)
+    assert training.status == "still"
+
+
 def test_a_problem_that_nothing_can_be_learned_from_is_refused():
     constant = torch.arange(20.0).double().expand(50, 20)
     alike = dataclasses.replace(planted(n_samples=50), observations=constant, generating_codes=None)

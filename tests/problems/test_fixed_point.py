@@ -319,6 +319,21 @@ def test_a_wrong_solution_is_found():
         assert wrong.status == "uncertified" and words in wrong.reason
 
 
+@pytest.mark.parametrize("factor, status", [(0.9, "certified"), (1.5, "uncertified")])
+def test_a_solution_that_the_step_leaves_is_not_scored_against(factor, status):
+    theta, initial = torch.tensor([0.3, 0.5]).double(), torch.zeros(2).double()
+    problem = pudle.FixedPoint(
+        theta,
+        lambda state, theta: factor * state + theta,
+        lambda state, theta: state.square().sum(),
+        initial,
+        lambda theta: theta / (1 - factor),
+    )
+    reference = pudle.reference(problem)
+    assert reference.status == status
+    assert ("spectral radius of its derivative is 1.5" in reference.reason) == (factor > 1)
+
+
 @pytest.mark.parametrize(
     "step, words",
     [

@@ -1,6 +1,4 @@
-"""Size and time of a large report: 20 estimators, 40 cases, 20 depths and 5 seeds, and the
-browser's share.
-"""
+"""Size and time of large reports: of many cases, and of one record of many rows."""
 
 import itertools
 import time
@@ -10,6 +8,7 @@ import pytest
 from living_page import data, html
 from synthetic import case, record, scores, write, write_costs
 
+from pudle.measuring.scoring import ERRORS
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -45,3 +44,14 @@ def test_a_large_report_stays_small_and_quick(tmp_path):
     assert len(page) < 5_000_000
     (run,) = data(page)["runs"]
     assert not run["condensed"] and len(run["cases"]) == 40
+
+
+@pytest.mark.nightly
+def test_a_record_of_200_000_rows_is_read_and_reported(tmp_path):
+    seeds, depths = list(range(400)), list(range(500))
+    rows = scores(lambda depth, _: 0.99**depth, seeds=seeds, depths=depths)
+    write(tmp_path, [record(case(seeds=seeds, depths=depths), "backprop", scores=rows)])
+    start = time.process_time()
+    report = Report(load(tmp_path, "quick"))
+    assert report.markdown() and report.csv().count("\n") == 1 + 200_000 * len(ERRORS)
+    assert "data" in html(report) and time.process_time() - start < 30

@@ -26,6 +26,7 @@ from synthetic import (
 from pudle.measuring import checked
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
+from pudle.reports.depths import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -33,12 +34,18 @@ from pudle.reports.report import Report
 
 def test_summary_counts_time_memory_and_spread(timed):
     rows = {row.estimator: row for row in timed.summary}
-    ratios = [rows[name].relative_seconds.value for name in ("backprop", "alternating")]
+    ratios = [rows[name].relative_seconds[0].value for name in ("backprop", "alternating")]
     assert ratios == pytest.approx([3.0, 1.0])
     assert rows["backprop"].measured.memory.last == (200, 2.0**21)
     errors = tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
     assert rows["alternating"].deepest.error == errors
     assert rows["analytic"].deepest.at_floor == 2
+
+
+def test_a_ratio_of_times_names_its_depth(timed):
+    """Times end at depth 200, and errors at 300."""
+    shown = tables.summary_table(timed.summary).columns["time / alternating"]
+    assert {cell.details for cell in shown} == {("at depth 200",)}
 
 
 def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
@@ -66,21 +73,26 @@ def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    curves = dict.fromkeys(("passed", "new"), CURVES["analytic"]) | {"failed": lambda *_: 1e-4}
+    names = "passed", "new", "quick"
+    curves = dict.fromkeys(names, CURVES["analytic"]) | {"failed": lambda *_: 1e-4}
     plugins = [record(case(), name, scores=scores(curve)) for name, curve in curves.items()]
     home = write(tmp_path, [record(case(), "alternating"), *plugins])
     stored = {"failed": ("a", "not checked"), "passed": ("b", "not checked")}
-    write_run(home / "quick", plugins=stored | {"new": ("c", "not checked")})
+    stored |= {"new": ("c", "not checked"), "quick": ("d", "not checked")}
+    write_run(home / "quick", plugins=stored)
     assert Report(load(home, "quick")).answers[0].best.estimator == "failed"
-    checked.remember({"a": ["claim[ridge-linear-ista]"], "b": []})
+    checked.remember({"a": ["claim[ridge-linear-ista]"], "b": [], checked.QUICKLY + "d": []})
     report = Report(load(home, "quick"))
-    words = ["", checked.CHECKED, checked.NOT_CHECKED, checked.FAILED]
+    words = ["", checked.CHECKED, checked.NOT_CHECKED, checked.QUICKLY, checked.FAILED]
     assert [row.check for row in report.summary] == words
     assert report.answers[0].best.estimator == "passed"
-    assert "`failed` failed `pudle check`, and is no answer." in report.notes
+    assert "No answer, because `pudle check` failed: `failed`." in report.notes
     # Nothing was timed, and two reach the error at the same depth.
     assert "with the least depth, because nothing was timed" in report.markdown()
-    assert "Least depth to an error of 1e-3, as has `new`" in report.answers[0].best.reason
+    assert (
+        "Least depth to an error of 1e-3, as have `new` and `quick`"
+        in report.answers[0].best.reason
+    )
 
 
 def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(tmp_path):
@@ -91,7 +103,7 @@ def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(
     report = Report(load(home, "quick"))
     assert [row.gain for row in report.summary] == pytest.approx([4.0, 1.01, 3.0])
     (note,) = (note for note in report.notes if "torch" in note)
-    assert note.startswith("`mine` runs on torch's layers: compare it with the times of the others")
+    assert note.startswith("On torch's layers: `mine`; compare with the times of the others")
     columns = tables.summary_table(report.summary).columns
     assert [str(cell) for cell in columns["gain by kernels"]] == ["4.00", "1.01", "3.00"]
 
@@ -128,11 +140,12 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
     two = case("two", targets=["ghat", "gstar"])
     second = record(two, "backprop", scores=both, references=references(target="ghat"))
     results = reported(tmp_path, [record(case(), "backprop"), second]).results
-    table = framed(tables.other_targets_table(results, "two"))
-    (shown,) = table.to_dict("records")
-    assert [*shown] == ["estimator", "against ghat", "against gstar"]
-    assert shown["against gstar"].key == 2 * shown["against ghat"].key
-    assert tables.other_targets_table(results, case()["name"]).rows == []
+    texts = error_texts(Report(results), [100])
+    rows = pd.read_csv(io.StringIO(texts["csv"]()), index_col=["case", "target"])
+    assert rows.loc[("two", "gstar"), "median"] == 2 * rows.loc[("two", "ghat"), "median"]
+    for ending in ("markdown", "latex"):
+        assert texts[ending]().count("against gstar, 3 seeds") == 1
+    assert Report(results).markdown().count("Errors against its other targets") == 1
 
 
 # -- answers and budgets

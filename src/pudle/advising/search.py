@@ -115,14 +115,15 @@ def candidates(
 
 def suitable(problem: Problem) -> Iterator[Algorithm]:
     """Yield the registered algorithms that lead to the minimizer of a problem, its default one
-    first.
+    first; where that is made for such problems, others that are not would do the same.
     """
+    made_for = bool(names.make_algorithm(problem.default_algorithm).needs)
     for name in dict.fromkeys((problem.default_algorithm, *names.entries("algorithms"))):
         # What needs arguments, or refuses the problem, does not suit it.
         with suppress(Exception):
             algorithm = names.make_algorithm(name)
             algorithm.run(problem, 1)
-            if algorithm.thresholding.proximal:
+            if algorithm.thresholding.proximal and (algorithm.needs or not made_for):
                 yield algorithm
 
 

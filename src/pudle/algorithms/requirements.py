@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedProblem
-from ..problems import Problem, SparseCoding, StronglyConvex
+from ..problems import FixedPoint, Problem, SparseCoding, StronglyConvex
 from ..problems.l1 import DenseL1Problem
-from ..problems.state import StateProblem
 
 if TYPE_CHECKING:
     from .algorithm import Algorithm
@@ -69,5 +68,5 @@ MINIMIZER = Requirement(
 )
 DENSE_DICTIONARY = problem_of(SparseCoding, "sparse coding in a dense dictionary")
 DENSE_LASSO = problem_of(DenseL1Problem, "an l1 norm and a dense matrix")
-OWN_STEP = problem_of(StateProblem, "a FixedPoint, which brings its step")
+OWN_STEP = problem_of(FixedPoint, "a FixedPoint, which brings its step")
 SMOOTH = problem_of(StronglyConvex, "a StronglyConvex, whose objective is smooth")

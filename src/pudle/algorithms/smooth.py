@@ -113,14 +113,25 @@ class NewtonCg(Stepless):
     def advance(self, problem: Problem, state: State, step: float) -> State:
         refuse_recorded(self, problem, state)
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        codes = newton_step(problem, state.codes)
+        codes = state.codes.detach()
+        # What is solved up to rounding stays where it is.
+        if not _is_solved(problem, codes, torch.finfo(codes.dtype).eps):
+            codes = newton_step(problem, codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
+    @torch.no_grad()
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
         """Count as ``unfinished`` a state whose gradient is above the square root of rounding."""
-        left = norm(problem.smooth_gradient(state.codes))
-        size = problem.lipschitz_constant * norm(state.codes)
-        return {"unfinished": int(not left <= torch.finfo(state.codes.dtype).eps ** 0.5 * size)}
+        assert isinstance(problem, StronglyConvex)  # as `needs` says
+        share = torch.finfo(state.codes.dtype).eps ** 0.5
+        return {"unfinished": int(not _is_solved(problem, state.codes.detach(), share))}
+
+
+@torch.no_grad()
+def _is_solved(problem: StronglyConvex, codes: Tensor, share: float) -> bool:
+    """Tell whether the gradient is at most some share of the size of its terms."""
+    size = problem.lipschitz_constant * norm(codes)
+    return norm(problem.smooth_gradient(codes)) <= share * size
 
 
 @torch.no_grad()
@@ -140,7 +151,9 @@ def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
         joint=True,
     )
     direction = solved.solution
-    for _ in range(HALVINGS):
+    # Close to the minimizer what a whole step does not improve is rounding.
+    close = _is_solved(problem, codes, torch.finfo(codes.dtype).eps ** 0.5)
+    for _ in range(1 if close else HALVINGS):
         after = codes - direction
         if norm(problem.smooth_gradient(after)) < size:
             return after

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..problems import Problem
+from ..problems import FixedPoint, Problem
 from ..problems.active_set import solve_active_systems
 from ..problems.l1 import DenseL1Problem
-from ..problems.state import StateProblem
 from .algorithm import Algorithm, State, refuse_recorded
 from .requirements import DENSE_LASSO, OWN_STEP
 from .thresholding import Soft, Thresholding
@@ -55,7 +54,7 @@ class Iteration(Stepless):
     name = "iteration"
 
     needs = (OWN_STEP,)
-    instead = "ista or fista"
+    instead = "ista or fista, or gradient_descent on a StronglyConvex"
 
     def step_size(self, problem: Problem) -> float:
         """Return one, or refuse a problem that brings no step."""
@@ -63,7 +62,7 @@ class Iteration(Stepless):
         return 1.0
 
     def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
-        assert isinstance(problem, StateProblem)  # as `needs` says
+        assert isinstance(problem, FixedPoint)  # as `needs` says
         return problem.advance(codes)
 
     def advance(self, problem: Problem, state: State, step: float) -> State:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
@@ -37,8 +36,9 @@ SAMPLES, SPACING, ORDER = 17, 2.0**13, 5
 ROUNDINGS, MOVED, SHARE = 4, 2 * EPS, 0.25
 #: Standard deviations that a difference is trusted to; a kink has about so many times its noise.
 DEVIATIONS, BENDING = 3.0, 22.0
-#: Entries up to which all coordinates are looked at, and how many of more.
-ALL, SOME = 64, 4
+#: Entries up to which all coordinates are looked at, and of more, how many random directions and
+#: coordinates.
+ALL, RANDOM, SOME = 64, 10, 4
 
 #: A function of the length of a step along a line.
 Line = Callable[[float], float]
@@ -148,42 +148,47 @@ class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
     same for inputs close by.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch would import its compiler, for a second, and call it for each operation.
+        return False
+
     def __torch_dispatch__(
         self, function: Any, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
-        schema = function._schema
-        if not any(each.alias_info for each in (*schema.arguments, *schema.returns)):
-            args = tree_map_only(Tensor, self.rounded, args)
+        if not (function.is_view or function._schema.is_mutable):
+            args = [*map(rounded, args)]
         return function(*args, **kwargs or {})
 
-    @staticmethod
-    def rounded(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        # Constants in single precision are exact, as a rule.
-        return tensor * (1 + torch.empty_like(tensor).uniform_(-MOVED, MOVED))
+
+def rounded(operand: object) -> object:
+    """Return a tensor of real numbers off by a rounding, anything else as it is."""
+    if not isinstance(operand, Tensor) or not operand.is_floating_point():
+        return operand
+    # Constants in single precision are exact, as a rule.
+    return torch.empty_like(operand).uniform_(1 - MOVED, 1 + MOVED).mul_(operand)
 
 
 def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
     """Return how far rounding moves what a function computes, root mean square in each entry."""
     with torch.random.fork_rng(devices=[]), Roughly():  # type: ignore[no-untyped-call]  # as above
         torch.default_generator.manual_seed(0)
-        # What many entries tell together varies little.
-        moved = [function() - exact for _ in range(1 + ROUNDINGS // exact.size)]
+        # What many entries tell together varies little; few may hang on one direction.
+        moved = [function() - exact for _ in range(ROUNDINGS if exact.size <= ALL else 1)]
     spread: Array = SHARE * np.mean(np.square(moved), axis=0) ** 0.5
     return spread
 
 
-def directions(layer: Layer, part: Piece, number: int) -> Array:
-    """Return the directions in which a part is varied, one a row: all coordinates, or so many
+def directions(layer: Layer, part: Piece) -> Array:
+    """Return the directions in which a part is varied, one a row: all coordinates, or
     random directions and a few coordinates.
     """
     size = part.tensor.numel()
     if size <= ALL:
         return np.eye(size)
     random = generator(layer.seed, f"audit directions {part.index}")
-    rows = random.standard_normal((number + SOME, size))
-    rows[number:] = np.equal.outer(random.choice(size, SOME, replace=False), np.arange(size))
+    rows = random.standard_normal((RANDOM + SOME, size))
+    rows[RANDOM:] = np.equal.outer(random.choice(size, SOME, replace=False), np.arange(size))
     return rows
 
 
@@ -206,11 +211,13 @@ def slopes(
             refused.append(error)
             return math.nan
 
+    def loss() -> Array:
+        return np.array(value(signs, 0.0))
+
     random = generator(layer.seed, f"noise {part.index}")
     signs = random.choice([-1.0, 1.0], len(entries))
     noise = noise_of(partial(value, signs * np.where(entries > 0, entries, 1.0)), precision)
-    loss = np.array(value(signs, 0.0))
-    noise = max(noise, float(rounding_of(lambda: np.array(value(signs, 0.0)), loss)))
+    noise = max(noise, float(rounding_of(loss, loss())))
     # Of a coordinate its entry, or what the others are; that of random directions as well.
     sizes = np.maximum(1.0, np.abs(rows @ theta[part.span]) / (rows**2).sum(1))
     sizes = share * 2.0 ** np.floor(np.log2(sizes))

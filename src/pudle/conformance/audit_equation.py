@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..algorithms import Iteration
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import FixedPoint
-from ..problems.linearized import MAX_DENSE
+from ..problems.linearized import MAX_DENSE, Linearized
 from ..references.limits import Converging
 from ..streams import generator
 from ..text import number
@@ -40,6 +40,20 @@ FAR = 0.01
 POOR = 1e8
 #: Share of the input from which differences of refined solutions start.
 NEAR = 2.0**-10
+#: The layer's solution and the refined one.
+STATES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Remembering(FixedPoint):
+    """A fixed point that linearizes its step once at each of the states looked at last."""
+
+    @functools.cached_property
+    def _remembered(self) -> Callable[[Tensor], Linearized]:
+        return functools.lru_cache(STATES)(super().linearized)
+
+    def linearized(self, codes: Tensor) -> Linearized:
+        return self._remembered(codes)
 
 
 class Equation:
@@ -82,10 +96,8 @@ class Equation:
         initial = torch.cat([each.flatten() for each in self.outputs])
         if not len(initial):
             raise UnsupportedProblem("the layer returns no entries")
-        self.size, self.unit = self.size_at(initial), 1.0
-        if 0 < self.size < USUAL[0] or USUAL[1] < self.size < math.inf:
-            self.unit = 2.0 ** math.floor(math.log2(self.size))
-        self.problem = FixedPoint(layer.theta, self.step, self.loss, initial)
+        self.unit = self.unit_at(initial)
+        self.problem = Remembering(layer.theta, self.step, self.loss, initial)
         self.running = Converging(self.problem, Iteration(), 1.0)
         self.codes = self.problem.initial_codes()
         self.differentiate(along)
@@ -116,14 +128,16 @@ class Equation:
         return after
 
     @torch.no_grad()
-    def size_at(self, state: Tensor) -> float:
-        """Return how much a residual changes with the solution."""
+    def unit_at(self, state: Tensor) -> float:
+        """Return the unit of a residual, which changes as much as the solution in it."""
         if self.name == "step":
             return 1.0
         drawn = generator(0, "size of a residual").standard_normal(len(state))
         shift = SHIFT * (state.norm() or 1.0) * torch.as_tensor(drawn / norm(drawn))
-        above, below = (self.applied(state + each, self.layer.theta) for each in (shift, -shift))
-        return float((above - below).norm() / shift.norm()) / 2
+        shifted, here = (self.applied(each, self.layer.theta) for each in (state + shift, state))
+        size = float((shifted - here).norm() / shift.norm())
+        unusual = 0 < size < USUAL[0] or USUAL[1] < size < math.inf
+        return 2.0 ** math.floor(math.log2(size)) if unusual else 1.0
 
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
         """Advance a state; of a residual, in units in which a step of its size is one of the
@@ -158,8 +172,8 @@ class Equation:
                 system = self.problem.linearized(codes).matrix
                 if (condition := float(torch.linalg.cond(system))) > POOR:
                     raise UnsupportedProblem(
-                        f"the system of {self.name} has the condition {number(condition)}: inputs"
-                        " in other units would tell"
+                        f"the system of {self.name} has the condition {number(condition)}, too much"
+                        f" for float64; inputs in other units, or no {self.name}=, may tell"
                     ) from refused
             raise
         self.moved = share(solution - codes, solution)

@@ -4,7 +4,6 @@ question.
 
 import contextlib
 import inspect
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -341,7 +340,7 @@ def rms(values: Tensor) -> float:
 def in_double(module: torch.nn.Module) -> Iterator[None]:
     """Convert a module to float64 while this lasts."""
     with contextlib.ExitStack() as afterwards:
-        for each in itertools.chain(module.parameters(), module.buffers()):
+        for each in (*module.parameters(), *module.buffers()):
             if each.is_floating_point():
                 afterwards.callback(setattr, each, "data", each.data)
                 each.data = each.data.double()

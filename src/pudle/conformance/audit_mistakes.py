@@ -190,8 +190,7 @@ def of_spectrum(
     def solved(matrix: Tensor) -> Array:
         return pulled(torch.linalg.lstsq(matrix, right_hand_side).solution)
 
-    decomposed: tuple[Tensor, Tensor, Tensor] = torch.linalg.svd(matrix)
-    left, values, right = decomposed
+    left, values, right = torch.linalg.svd(matrix)
     for rank in range(1, len(values)):
         if values[rank] > (1 - ROUNDED) * values[rank - 1]:
             continue
@@ -207,13 +206,13 @@ def of_spectrum(
         return eye - share * (eye - matrix)
 
     def nearest(system: Callable[[float], Tensor], bounds: tuple[float, float]) -> float:
-        found: float = minimize_scalar(
+        found = minimize_scalar(
             lambda number: distance(solved(system(number)), mine),
             bounds=bounds,
             method="bounded",
             options={"xatol": 1e-10, "maxiter": 80},
-        ).x
-        return found
+        )
+        return float(found.x)
 
     exponent, share = nearest(damped, DAMPINGS), nearest(shared, SHARES)
     damping = f"the system is damped by {size * 10**exponent:.3g} times the identity"

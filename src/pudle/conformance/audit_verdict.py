@@ -36,6 +36,7 @@ from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, dista
 VERDICTS = ("wrong", "undecided", "inexact", "right")
 #: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
 MOST = 256
+MORE_NAMES = f"more mistakes have a name where inputs and outputs have at most {MOST} entries"
 #: A backward solve to the usual tolerance loses it times the condition number, and at most this
 #: share of a gradient.
 AT_MOST = 0.05
@@ -48,6 +49,8 @@ NO_SECOND = (
 )
 #: Share of the usual steps at which differences are taken once more before they are believed.
 SMALL = 2.0**-24
+#: Step of a difference quotient that mostly settles whether a second derivative is right.
+CLOSE = 2.0**-10
 #: Entries that are named one by one.
 FEW = 5
 #: Calls in which a random layer returns the same value at most by rare chance.
@@ -126,10 +129,6 @@ class Truth:
         """Return what is compared of a gradient."""
         return gradient if self.rows is None else self.rows @ gradient
 
-    def error(self, gradient: Array) -> float:
-        """Return the distance of a gradient."""
-        return distance(self.seen(gradient), self.expected, self.size)
-
     def agrees(self, gradient: Array) -> bool:
         """Return whether a gradient is right if this is the truth."""
         return bool((np.abs(self.seen(gradient) - self.expected) <= self.doubt).all())
@@ -143,7 +142,6 @@ class Judge:
 
     layer: Layer
     equation: tuple[str, Callable[..., object]] | None
-    directions: int
     tighten: Callable[..., object] | str | None
 
     def runs(self) -> bool:
@@ -166,7 +164,7 @@ class Judge:
             calls.append(layer.gradient(theta, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found = [self.judged(part, calls[0]) for part in layer.parts]
+        found = [Question(self, part, calls[0]).verdict() for part in layer.parts]
         # Such as with a clock, not from what an earlier call has left.
         same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
         if not same and 2 * self.values > CALLS:
@@ -178,7 +176,7 @@ class Judge:
         if max(apart) > RESOLVED:
             named = "a stale solution, that of another call: keep it in ctx, not on the layer"
             for part in layer.parts:
-                other = self.judged(part, calls[np.argmax(apart)])
+                other = Question(self, part, calls[np.argmax(apart)]).verdict()
                 worse, better = sorted((found[part.index], other), key=Part.rank)
                 if worse.verdict != "right":
                     verdict = "wrong" if better.verdict == "right" else worse.verdict
@@ -188,13 +186,10 @@ class Judge:
         return found
 
     def told(self, condition: float) -> str:
-        """Return what hides a truth where the values have so many times the noise of rounding."""
+        """Return why no more is known where the values have so many times the noise of rounding."""
         remedy = "step=, residual= or inputs in other units" if self.precise else "float64"
-        return f"noise, with inputs of the condition {number(condition)}: {remedy} would tell"
-
-    def judged(self, part: Piece, gradient: Array) -> Part:
-        """Return the verdict on the gradient in one part."""
-        return Question(self, part, gradient).verdict()
+        inputs = f"the inputs have the condition {number(condition)}"
+        return f"rounding hides it, as {inputs}; {remedy} would tell"
 
     def unsteady(self, found: list[Part], calls: list[Array]) -> list[Part]:
         """Return the verdicts where two calls differ."""
@@ -224,11 +219,13 @@ class Judge:
             return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
 
         with contextlib.suppress(Exception):
-            line = slope(first, 1.0, EPS * abs(first(0.0)), EPS)
             second = layer.second_derivative(along)
-            doubt = BEYOND * line.uncertainty + RESOLVED * max(abs(second), abs(line.value))
-            return line.resolved and abs(second - line.value) > doubt
-        # It says so itself.
+            quotient = (first(CLOSE) - first(-CLOSE)) / (2 * CLOSE)
+            if abs(second - quotient) > RESOLVED * abs(second):
+                line = slope(first, 1.0, EPS * abs(first(0.0)), EPS)
+                doubt = BEYOND * line.uncertainty + RESOLVED * abs(second)
+                return line.resolved and abs(second - line.value) > doubt
+        # It is right, or says so itself.
         return False
 
     def returned(self) -> list[Array]:
@@ -297,6 +294,8 @@ class Question:
 
     def ruled(self, verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
         """Return a verdict with its reasons."""
+        if verdict == "wrong" and not mistakes and self.large:
+            reasons = *reasons, MORE_NAMES
         text = "; ".join(filter(None, reasons))
         return Part(self.part.name, verdict, self.error, text, mistakes, self.truth)
 
@@ -310,11 +309,10 @@ class Question:
         if not mine.size:
             return Part(name, "undecided", np.nan, "has no entries")
         try:
-            unseen = not self.truth.expected.size
+            why = "" if self.truth.expected.size else self.truth.hidden
         except UnsupportedProblem as refused:
-            why = first_line(refused).partition("; use")[0]
-            return Part(name, "undecided", np.nan, f"has no truth: {why}")
-        return Part(name, "undecided", np.nan, self.truth.hidden) if unseen else None
+            why = f"cannot be told: {first_line(refused).partition('; use')[0]}"
+        return Part(name, "undecided", np.nan, why) if why else None
 
     def compared(self) -> Part | None:
         """The gradient is the truth, or what the layer computes in its place, or one of single
@@ -325,7 +323,7 @@ class Question:
             if truth.hidden:
                 return self.ruled("undecided", truth.hidden)
             if error + truth.known > RESOLVED:
-                return self.ruled("undecided", off, f"no more can be told from {truth.poor}")
+                return self.ruled("undecided", off, f"no more can be told: {truth.poor}")
             return self.ruled("right", f"agrees to {number(error)} with {truth.what}")
         if self.contradicted():
             return self.ruled("undecided", off, f"smaller steps contradict that: {truth.poor}")
@@ -362,7 +360,7 @@ class Question:
             tight = replace(judge, layer=layer, tighten=None)
             moved, after = max(map(distance, tight.outputs, judge.outputs)), error
             if moved > EXACT:
-                after = tight.judged(self.part, layer.gradient(layer.theta)).error
+                after = Question(tight, self.part, layer.gradient(layer.theta)).verdict().error
             says = f"tightened, the layer moves by {number(moved)} and the error is {number(after)}"
             if after <= error / 3:
                 return self.ruled("inexact", off, says)
@@ -379,11 +377,11 @@ class Question:
 
     def solvers_part(self) -> str:
         """Return what would have to hold for the gradient to be right, and what would tell."""
-        option = option_of(self.judge.layer.call)
+        option = f"tighten={option_of(self.judge.layer.call)}"
         others = "" if self.judge.equation else ", step= or residual="
         return (
-            f"right only if a solver inside ends some {number(self.error)} of its solution's norm"
-            f" away from it: tighten={option!r}{others} would tell"
+            f"wrong unless the layer runs a solver that ends some {number(self.error)} of its"
+            f" solution's norm away from it: {option}{others} would tell"
         )
 
     # --- the claim, and the truths that it is compared with
@@ -395,8 +393,9 @@ class Question:
 
     @cached_property
     def error(self) -> float:
-        """Its distance from the truth."""
-        return self.truth.error(self.mine)
+        """Its distance from the truth, of which something was seen."""
+        truth = self.truth
+        return distance(truth.seen(self.mine), truth.expected, truth.size)
 
     @property
     def off(self) -> str:
@@ -421,7 +420,7 @@ class Question:
     def by_differences(self) -> Truth:
         """Return what differences of the layer tell."""
         judge, part, layer = self.judge, self.part, self.judge.layer
-        rows = directions(layer, part, judge.directions)
+        rows = directions(layer, part)
         precision = judge.precision
         lines, noise = slopes(layer, part, rows, precision)
         loss = abs(layer.value(layer.theta))
@@ -436,19 +435,21 @@ class Question:
             text += f" in {len(rows)} directions, {len(left)} of them left out for kinks or noise"
         poor = judge.told(noise / (precision * (loss or 1.0)))
         if any(lines[each].kink for each in left):
-            poor = "a kink: an audit at other inputs would tell"
-        where = [[*map(int, np.unravel_index(each, part.tensor.shape))] for each in left[:FEW]]
-        places = "" if many else f" in {', '.join(map(str, where))}{' ...' * (len(left) > FEW)}"
+            poor = "a kink is too near; other inputs would tell"
+        places = ""
+        if part.tensor.ndim and not many:
+            where = np.argwhere(~seen.reshape(part.tensor.shape)).tolist()
+            places = f" at {', '.join(map(str, where[:FEW]))}{' ...' * (len(where) > FEW)}"
         known = norm(doubt[seen]) / (size or 1.0)
         return Truth(
             values[seen],
             # What a backward pass loses, it loses of the largest entries.
             BEYOND * doubt[seen] + judge.rounding * norm(np.fmax(np.abs(values), doubt)),
             size,
-            f"differences of what it computes, exact to {number(known)}{text}",
+            f"finite differences of the layer, exact to {number(known)}{text}",
             known,
             rows[seen],
-            f"cannot be told{places} from {poor}" * (len(left) > many * len(rows) / 2),
+            f"cannot be told{places}: {poor}" * (len(left) > many * len(rows) / 2),
             poor,
             explained=np.inf if layer.has_loop else 0.0,
         )
@@ -485,13 +486,18 @@ class Question:
         seen = truth.seen(self.mine)
         slack = max(RESOLVED * (self.mine.size > 2), 3 * truth.interval)
         strong, mistakes = most_likely(seen, truth.expected, self.common(seen), slack)
-        if strong or max(len(self.gradient), sum(each.size for each in judge.outputs)) > MOST:
+        if strong or self.large:
             return strong, mistakes
         found, due = (each[:, span] for each in judge.layer.jacobians)
         strong, more = most_likely(found, due, self.by_jacobian(found, due), slack)
         # With the zeros of a Jacobian a factor is met more easily.
         more = tuple(each for each in more if not each.endswith(MULTIPLE))
         return strong, more if strong else (*mistakes, *more)[:2]
+
+    @property
+    def large(self) -> bool:
+        """True if the Jacobian of inputs and outputs is too large to be looked at."""
+        return max(len(self.gradient), sum(each.size for each in self.judge.outputs)) > MOST
 
     def common(self, seen: Array) -> Mistakes:
         """Yield what common mistakes make of the gradient in the part."""
@@ -535,15 +541,15 @@ class Question:
 
 
 def option_of(layer: Callable[..., object]) -> str:
-    """Return the attribute or the keyword of a layer that most likely makes its solver tighter, or
-    an ellipsis.
+    """Return the name of the attribute or the keyword of a layer that most likely makes its solver
+    tighter, in quotes; empty if there is none.
     """
     options = dict(getattr(layer, "__dict__", {}))
     with contextlib.suppress(TypeError, ValueError):
         parameters = inspect.signature(layer).parameters
         options |= {name: each.default for name, each in parameters.items()}
-    named = [name for name, each in options.items() if type(each) in (int, float)]
-    return next(filter(re.compile("tol|eps|iter|steps|depth").search, named), "...")
+    named = [repr(name) for name, each in options.items() if type(each) in (int, float)]
+    return next(filter(re.compile("tol|eps|iter|steps|depth").search, named), "")
 
 
 def tightened(

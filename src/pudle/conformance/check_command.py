@@ -17,7 +17,7 @@ from ..measuring import checked
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
 from ..workers import Pool, limit_memory
-from .records import Record, everything_refused
+from .records import Record, everything_refused, in_common
 
 Arguments = TypeVarTuple("Arguments")
 T = TypeVar("T")
@@ -101,9 +101,10 @@ def check_command(
             known = checked.failures().get(key, [])
             again = [step for step in steps if last_failed and step.unfinished.title in known]
             records = _carry_out(pool, timeout, target, title, again or steps, quick)
-            # Some checks alone say nothing good about the estimator.
-            whole = len(records) >= len(plan) or any(each.status == "failed" for each in records)
-            own = [_call(pool, START, _key, target)] * whole
+            # Some checks alone say nothing good about the estimator, and few problems little.
+            bad = any(each.status == "failed" for each in records)
+            own = [checked.QUICKLY * (quick and not bad) + _call(pool, START, _key, target)]
+            own *= bad or len(records) >= len(plan)
             _remember([key, *own], records)
             descriptions = {step.unfinished.check: step.description for step in plan}
             failed |= print_result(title, descriptions, records)
@@ -237,6 +238,8 @@ def print_result(title: str, descriptions: dict[str, str], records: list[Record]
             more = f" ({left} more like it)" * (left > 0 and record is few[-1])
             told = f"{record.check}, {_where(record)}{more}{_numbers(record)}: {record.reason}"
             lines.append(f"{record.status}: {told}")
+    if common := in_common(records):
+        lines.append(f"all draws that failed have in common: {', '.join(common)}")
     echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
     return any(record.status == "failed" for record in records)
 

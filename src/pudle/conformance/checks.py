@@ -193,7 +193,8 @@ class Check:
 
     def record(self, subject: Subject) -> Record:
         """Return a record of this check, which has failed until it passes."""
-        return Record(self.name, *subject.specimen.names, "failed")
+        specimen = subject.specimen
+        return Record(self.name, *specimen.names, "failed", drawn=specimen.drawn)
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
@@ -202,7 +203,7 @@ class Check:
             found = [*(self.measure(subject) or ())]
         except Defect as defect:
             number, limit = defect.measured or (None, None)
-            drawn = f", on {subject.specimen}" * bool(subject.specimen.drawn)
+            drawn = f", on {record.drawn}" * bool(record.drawn)
             return record._replace(number=number, limit=limit, reason=f"{defect}{drawn}")
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 #: A mistake, and the gradient or the codes that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
-MULTIPLE = " times that, of a step size or a damping perhaps"
+MULTIPLE = " times that, perhaps of a step size, a damping, a count or another loss"
 #: What a gap of few roundings of float32 asks.
 SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
@@ -49,6 +49,13 @@ def distance(mine: Array, expected: Array, size: float | None = None) -> float:
     return norm(mine - expected) / (size or 1.0)
 
 
+def apart(mine: Array, other: Array) -> float:
+    """Return the distance relative to the norm of the other, or to the own one if that is zero, so
+    that no unit matters.
+    """
+    return distance(mine, other, norm(other) or norm(mine))
+
+
 def likely(
     mine: Array, expected: Array, mistakes: Mistakes = (), slack: float = 0.0
 ) -> Iterator[tuple[float, str]]:
@@ -63,11 +70,16 @@ def likely(
     }
     enough, found = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error)), False
     for mistake, candidate in itertools.chain(multiples.items(), mistakes):
-        if (left := distance(mine, candidate)) < enough:
+        if (left := apart(mine, candidate)) < enough:
             found = True
             yield left, mistake
-    # Every number is a multiple of another.
-    if not found and expected.size > 1 and (left := distance(mine, scale * expected)) < enough:
+    # Every number is a multiple of another, and zero of all.
+    if (
+        not found
+        and expected.size > 1
+        and mine.any()
+        and (left := apart(mine, scale * expected)) < enough
+    ):
         yield left, f"{scale:.10g}{MULTIPLE}"
 
 
@@ -87,6 +99,8 @@ def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) ->
     error, scale = distance(mine, expected), _scale(mine, expected)
     for _, mistake in likely(mine, expected, mistakes):
         return f"{mistake}, instead of {what}"
+    if not mine.any():
+        return f"zero, instead of {what}"
     if error < ROUNDED:
         return f"off by {error:.0e} from {what}: {SINGLE_PATH}"
     cosine = scale * norm(expected) / (norm(mine) or 1.0)

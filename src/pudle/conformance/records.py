@@ -44,6 +44,8 @@ class Record(NamedTuple):
         What the claim ``approximate`` reports in place of a limit; empty for others.
     place : str
         Where the estimator raised an error: its kind, the file and the line; empty without one.
+    drawn : str
+        What was drawn, if anything.
     """
 
     check: str
@@ -56,11 +58,26 @@ class Record(NamedTuple):
     reason: str = ""
     distances: tuple[Distance, ...] = ()
     place: str = ""
+    drawn: str = ""
 
     @property
     def title(self) -> str:
         """The check and the specimen, as ``-k`` looks into them."""
         return f"{self.check}[{'-'.join(filter(None, self[1:4]))}]"
+
+
+def in_common(records: list[Record]) -> list[str]:
+    """Return the options that all draws that failed have, and few of those that passed; none where
+    one draw alone failed.
+    """
+    failed, passed = (
+        [{*each.drawn.split(", ")} for each in records if each.drawn and each.status == status]
+        for status in ("failed", "passed")
+    )
+    common = set.intersection(*failed) if len(failed) > 1 else ()
+    return sorted(
+        each for each in common if 2 * sum(each in other for other in passed) < len(passed)
+    )
 
 
 def everything_refused(records: list[Record]) -> list[Record]:

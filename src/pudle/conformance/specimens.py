@@ -27,7 +27,7 @@ from ..algorithms import ActiveSet, Algorithm, CoordinateDescent, Fista, Ista, I
 from ..algorithms.thresholding import Decaying, Hard, Soft, Thresholding
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..names import entries, make_algorithm, make_dataset
-from ..problems import FixedPoint, Problem
+from ..problems import FixedPoint, Problem, StronglyConvex
 from ..problems.l1 import L1Problem
 from ..streams import generator
 from .brought import HeavyBall, Squeeze, derived, own_iteration, own_loss
@@ -63,6 +63,7 @@ NAMED = {
         "penalty_selection(n_samples=7, n_features=11, held_out=5, n_components=6,"
         " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
     ),
+    "smooth": "quadratic(n_samples=30, n_inner=6, n_outer=3, kappa=5)",
     "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
     # For great depths.
     "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
@@ -220,8 +221,19 @@ def specimens(*problems: str, algorithms: Sequence[str] = PLAIN[:1]) -> tuple[Sp
     )
 
 
-#: Every problem, loss and plain algorithm.
-GRID = specimens(algorithms=PLAIN)
+#: Every problem, loss and plain algorithm, and nonnegative codes in a dense dictionary, which no
+#: dataset has.
+GRID = (
+    *specimens(algorithms=PLAIN),
+    *(
+        replace(
+            each,
+            problem="one-sided",
+            originals=(changed(each.original, nonnegative=True), each.originals[1]),
+        )
+        for each in specimens("elastic net", algorithms=PLAIN)
+    ),
+)
 
 # --- the drawn specimens
 
@@ -235,9 +247,12 @@ LEARNED, SELECTION = "noisy_crops", "penalty_selection"
 DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES]
 DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE, SELECTION, LEARNED]
 ROUNDS = 7
+#: Smooth problems, after all others.
+SMOOTH = ["quadratic", "logistic", "quadratic"] * 3
 #: Algorithms by name, one of users among them, and those that are drawn most often.
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
+FOR_SMOOTH = "gradient_descent", "accelerated", "newton_cg", "ista"
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[Any]] = {
     "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
@@ -253,6 +268,9 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "learned_penalties": (True,),
     "observations": ("random",),
     "kappa": (3.0, 10.0),
+    "n_inner": (1, 3, 12),
+    "n_outer": (1, 2, 7),
+    "per_feature": (False, True),
 }
 #: The most that some options come to for all atoms together.
 LARGEST = {"n_samples": 5_000, "n_features": 320}
@@ -331,6 +349,9 @@ def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
     loss = draw.pick("loss", dataset.losses)
     problem = dataset.problem(loss)
     for each, change in CHANGES.items():
+        if isinstance(problem, StronglyConvex):
+            # Its functions hold what it was drawn with.
+            break
         if each in options_of(problem) and draw.pick(f"another {each}", (False, True)):
             with suppress(InvalidArgument):
                 problem = changed(problem, **{each: change(problem, draw)})
@@ -351,6 +372,9 @@ def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
     initial = warm * torch.tensor(draw.random.standard_normal(problem.code_shape))
     if isinstance(problem, FixedPoint):
         return Iteration(initial=initial if warm else None)
+    if isinstance(problem, StronglyConvex):
+        made = make_algorithm(draw.pick("algorithm", FOR_SMOOTH))
+        return changed(made, initial=initial if warm else None)
     cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
     unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
@@ -414,8 +438,8 @@ def _steady(specimen: Specimen) -> bool:
 
 def _drawn() -> Iterator[Specimen]:
     """Yield specimens of all datasets."""
-    met: dict[str, set[object]] = {dataset: set() for dataset in DATASETS}
-    for index, dataset in enumerate(DATASETS * ROUNDS):
+    met: dict[str, set[object]] = {dataset: set() for dataset in [*DATASETS, *SMOOTH]}
+    for index, dataset in enumerate(DATASETS * ROUNDS + SMOOTH):
         random, specimen = generator(index, "conformance draw"), None
         while specimen is None:
             with suppress(InvalidArgument, UnsupportedProblem):

@@ -40,9 +40,9 @@ class Training:
     rows : list of dict
         The rows of the history, in order.
     status, reason : str
-        ``ok``; ``rose`` if the loss ended above its start; ``diverged`` if the training stopped at
-        values that are not finite or not stable, with the last good dictionary. The reason is empty
-        for ``ok``.
+        ``ok``; ``rose`` if the loss ended above its start; ``still`` if every gradient was zero;
+        ``diverged`` if the training stopped at values that are not finite or not stable, with the
+        last good dictionary. The reason is empty for ``ok``.
     steps : int
         Number of steps, including those before a resume.
     theta : Tensor
@@ -155,8 +155,8 @@ class Learner(TrainingOptions):
         Warns
         -----
         LearningWarning
-            If there are fewer samples than atoms, the loss ends above its start, or the training
-            diverges.
+            If there are fewer samples than atoms, the loss ends above its start, every gradient is
+            zero, or the training diverges.
         """
         processes = processes or Processes()
         problem = learnable(problem)
@@ -225,6 +225,12 @@ def _concluded(run: LearningRun) -> Training:
         reason = (
             f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is"
             " likely too large"
+        )
+    elif losses and not any(row["gradient_norm"] for row in rows[1:]):
+        status = "still"
+        reason = (
+            "nothing is learned, because every gradient is zero, as where all codes are: lower the"
+            " penalty (alpha in scikit-learn's terms)"
         )
     if reason:
         warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=3)

@@ -65,7 +65,8 @@ class UnrolledDictionaryLearning(
     n_iter_, n_steps_, n_features_in_ : int
         Number of epochs, of steps, and of the features seen in ``fit``.
     history_, status_ : DataFrame, str
-        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``.
+        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``, such as where `alpha` is
+        so large that all codes are zero.
 
     Examples
     --------

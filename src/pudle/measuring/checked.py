@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What a report says of a plug-in.
 CHECKED, FAILED, NOT_CHECKED = "checked", "failed its check", "not checked"
+#: What it says of one that passed ``--quick`` alone, and what precedes the key of it.
+QUICKLY = "checked quickly"
 
 
 def _cache() -> Path:
@@ -49,5 +51,7 @@ def key_of(estimator: "GradientEstimator") -> str:
 
 def verdict(key: str) -> str:
     """Return what is known of the estimator of a key."""
-    failed = failures().get(key)
-    return NOT_CHECKED if failed is None else FAILED if failed else CHECKED
+    known = failures()
+    if key in known:
+        return FAILED if known[key] else CHECKED
+    return QUICKLY if QUICKLY + key in known else NOT_CHECKED

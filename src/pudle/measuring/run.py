@@ -249,6 +249,9 @@ class Run:
             first.insert(0, work)
         yield Stage(first)
         yield Stage(self._works(scores, self.selection.timeout))
+        if self.begun and scores:
+            # They say at which depths there are times as well.
+            self.begin()
         if costs:
             able = [each for each in self.costs if self._is_measurable(each)]
             memories = [each for each in able if each.metric == MEMORY]
@@ -335,8 +338,6 @@ class Run:
         """
         measured: list[Result[object]] = []
         for stage in self.missing(costs=costs, again=again):
-            if self.begun and measured:
-                self.begin()
             with contextlib.ExitStack() as stack:
                 runs = executor
                 if stage.alone and not isinstance(executor, Here):

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,13 +45,7 @@ def classes(part: object) -> Iterator[type]:
 
 def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[str, Path]:
     """Return the source files that some rooms and classes rest on, by lasting name."""
-    root = Path(inspect.getfile(pudle)).parent
-    paths = {
-        path.relative_to(root).as_posix(): path
-        for room in rooms
-        for path in (*root.glob(f"{room}.py"), *(root / room).rglob("*.py"))
-        if "command" not in path.stem
-    }
+    paths = dict(itertools.chain(*(_in_room(room).items() for room in rooms)))
     for cls in parts:
         for base in cls.__mro__:
             # Not those from, say, torch.
@@ -60,8 +55,24 @@ def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[
 
 
 @functools.cache
+def _in_room(room: str) -> dict[str, Path]:
+    root = Path(inspect.getfile(pudle)).parent
+    return {
+        path.relative_to(root).as_posix(): path
+        for path in (*root.glob(f"{room}.py"), *(root / room).rglob("*.py"))
+        if "command" not in path.stem
+    }
+
+
+def forget() -> None:
+    """Look at all files again from now on."""
+    _in_room.cache_clear()
+    digest_of_classes.cache_clear()
+
+
+@functools.cache
 def digest_of_classes(rooms: tuple[str, ...], parts: frozenset[type]) -> str:
-    """Return the digest of some rooms and classes, until the cache is cleared that of
+    """Return the digest of some rooms and classes, until it is asked to `forget` that of
     the files as they were at first.
     """
     shown = []

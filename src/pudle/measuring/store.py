@@ -72,7 +72,7 @@ class Store:
     def confirmed(self, result: Result[object]) -> Place:
         """Return the place of a result to be written, computed anew, or raise ChangedSources."""
         if self.planned is not None:
-            sources.digest_of_classes.cache_clear()
+            sources.forget()
         place = self.place(result)
         if self.planned is not None and place.key not in self.planned:
             raise ChangedSources(

@@ -75,6 +75,7 @@ class FixedPoint(StateProblem):
     initial: Tensor | Mapping[str, Tensor]
     solution: Callable[[Tensor], UserState] | None = None
 
+    default_algorithm = "iteration"
     functions = ("step", "loss", "solution")
 
     def advance(self, codes: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Problems whose codes are a state of the user's own: one tensor, or several with names."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -29,7 +28,6 @@ class StateProblem(Problem):
 
     parameter = "theta"
     joint = True
-    default_algorithm = "iteration"
     #: The fields that hold functions; one whose default is None may be left out.
     functions: ClassVar[tuple[str, ...]] = ()
 
@@ -37,7 +35,7 @@ class StateProblem(Problem):
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in self.functions:
             function: object = getattr(self, name)
-            left_out = function is None and vars(type(self)).get(name, ...) is None
+            left_out = function is None and getattr(type(self), name, ...) is None
             if not callable(function) and not left_out:
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
         initial = {}
@@ -119,10 +117,6 @@ class StateProblem(Problem):
 
     def active(self, codes: Tensor) -> Tensor:
         return torch.ones_like(codes, dtype=torch.bool)
-
-    @abstractmethod
-    def advance(self, codes: Tensor) -> Tensor:
-        """Return the codes after one step of the problem's own iteration."""
 
 
 def _parts(state: UserState) -> dict[str, object]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import streams
 from ..errors import InvalidArgument
 from ..validation import check_positive, check_scalar
-from .linearized import MAX_DENSE, Array, Solution, conjugate_gradients
+from .linearized import MAX_DENSE, Array, Solution, check_recording, conjugate_gradients
 from .problem import ThresholdingRule
 from .state import StateProblem, UserState
 
@@ -192,17 +192,25 @@ class StronglyConvex(StateProblem):
         return check_scalar("objective", self._called("objective", self.objective, codes))
 
     def smooth_gradient(self, codes: Tensor) -> Tensor:
-        gradient: Tensor = torch.func.grad(self.objective_at)(codes)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            # A transformation such as forward mode is at work, which follows this one alone.
+            transformed: Tensor = torch.func.grad(self.objective_at)(codes)
+            return transformed
+        # Half of the time, where nothing else is to follow.
+        check_recording()
+        recording = torch.is_grad_enabled() and (codes.requires_grad or self.theta.requires_grad)
+        with torch.enable_grad():
+            at = codes if codes.requires_grad else codes.detach().requires_grad_()
+            value = self.objective_at(at)
+            (gradient,) = torch.autograd.grad(
+                value, at, create_graph=recording, materialize_grads=True
+            )
         return gradient
 
     def prox(
         self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
     ) -> Tensor:
         return values
-
-    def advance(self, codes: Tensor) -> Tensor:
-        """Return the codes after a step of gradient descent of size 1/L."""
-        return codes - self.smooth_gradient(codes) / self.lipschitz_constant
 
     def stationarity(self, codes: Tensor) -> Tensor:
         return self.smooth_gradient(codes)

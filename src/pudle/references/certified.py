@@ -169,6 +169,11 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
             " another derivative than the solution; pudle.audit(problem) tells whether it is wrong,"
             " or use target='limit'"
         )
+    elif (radius := problem.linearized(codes).spectral_radius() or 0.0) > 1:
+        reason = (
+            "the step leads away from solution(theta), where the spectral radius of its derivative"
+            f" is {radius:.3g}: damp the step"
+        )
     certificate = Certificate(
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .. import streams
-from ..algorithms import NewtonCg
 from ..algorithms.smooth import newton_step
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..problems import StronglyConvex
@@ -200,17 +199,16 @@ def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
     """Return the state that Newton steps lead to, until rounding is all that they change, and
     their number.
     """
-    solver = NewtonCg()
-    state = solver.start(problem)
-    size = norm(problem.smooth_gradient(state.codes))
-    for _ in range(STEPS):
-        after = solver.advance(problem, state, 1.0)
-        left = norm(problem.smooth_gradient(after.codes))
-        small = left <= SMALL * problem.lipschitz_constant * norm(after.codes)
+    codes = problem.initial_codes()
+    size = norm(problem.smooth_gradient(codes))
+    for steps in range(STEPS):
+        after = newton_step(problem, codes)
+        left = norm(problem.smooth_gradient(after))
+        small = left <= SMALL * problem.lipschitz_constant * norm(after)
         if not left < size / 2 and (small or not left < size):
-            break
-        state, size = after, left
-    return state.codes, state.iteration
+            return codes, steps
+        codes, size = after, left
+    return codes, STEPS
 
 
 def _adjoint(problem: StronglyConvex, codes: Tensor) -> Tensor:

@@ -253,9 +253,14 @@ class Scores(EstimatorResult[ScoreRecord]):
             if not references:
                 raise refusal
             yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
-            for each in references:
-                if why := why_another(each.probe, problem, case.probed(each.target)):
-                    truths[each.target] = failed("error", why)
+            # Most references of a problem have the same probe.
+            targets = {tuple(each.probe): each.target for each in references}
+            for known, target in targets.items():
+                if why := why_another(known, problem, case.probed(target)):
+                    other = failed("error", why)
+                    truths |= {
+                        each.target: other for each in references if [*each.probe] == [*known]
+                    }
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
                 yield Part(

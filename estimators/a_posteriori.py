@@ -1,0 +1,126 @@
+"""Implicit differentiation at the first state whose gradient is known to be accurate enough."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import inf, log
+
+import torch
+
+from pudle.algorithms.requirements import SMOOTH
+from pudle.algorithms.unrolling import check_depths, direct_gradients
+from pudle.estimator import Algorithm, Estimate, Problem, State, SweepEstimator
+from pudle.problems import StronglyConvex
+from pudle.problems.linearized import norm
+from pudle.references.strongly_convex import error_bound, gradient_at
+from pudle.validation import check_options
+
+#: Layers before the first check.
+FIRST = 4
+#: No check waits for a bound smaller by more than this factor: early ones say little.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class APosteriori(SweepEstimator):
+    r"""The gradient G of `analytic` at the first checked state where a bound says that its relative
+    error is at most `error`.
+
+    .. math:: \mathrm{bound} \le \mathrm{error} \cdot (|G| - \mathrm{bound})
+
+    with the bound of `pudle.references.strongly_convex.error_bound`, which holds where the problem
+    has constants, and is an estimate elsewhere. The depth is a cap: where it is reached first, the
+    estimate is that of `analytic` there, and ``unfinished`` in the diagnostics is one.
+
+    A check costs an adjoint solve, and for the bound a Newton step and another solve. So few are
+    made. The first comes after 4 layers. The bound falls with :math:`|\partial_z g|`, in proportion
+    to it near the minimizer and to its square before: the next check is due where that is small
+    enough by the power p in between that the last two checks show, at first 2. What a
+    layer changes stands for :math:`|\partial_z g|`, because it is there at no cost.
+
+    The bound's Newton step leads to a better gradient. That is not returned, because it belongs to
+    no state of the algorithm; whoever wants Newton steps runs `newton_cg`.
+
+    Cost: at most T layers forward, three solves for each of ``checks`` in the diagnostics, which
+    hold ``vector_products`` of the adjoint solves; memory independent of T.
+
+    Parameters
+    ----------
+    error : float
+        Largest relative error, in (0, 1).
+    """
+
+    error: float = 1e-3
+
+    name = "a_posteriori"
+    aliases = ("maid",)
+    references = (
+        "Salehi, Mukherjee, Roberts and Ehrhardt, An adaptively inexact first-order method for"
+        " bilevel optimization with application to hyperparameter learning, 2023",
+    )
+    computes = "approximate"
+    consistent_for = ()
+    needs = (SMOOTH,)
+    instead = "analytic"
+
+    def __post_init__(self) -> None:
+        check_options(self, below_one=("error",))
+
+    def sweep(
+        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
+    ) -> Iterator[Estimate]:
+        depths = check_depths(depths)
+        caps = sorted({*depths})
+        ends = dict(zip(caps, self._ends(problem, algorithm, caps), strict=True))
+        for depth in depths:
+            # Caps beyond the end share a tensor, which a caller may change in place.
+            yield replace(ends[depth], gradient=ends[depth].gradient.clone())
+
+    @torch.no_grad()
+    def _ends(
+        self, problem: Problem, algorithm: Algorithm, caps: Sequence[int]
+    ) -> Iterator[Estimate]:
+        """Yield the estimate for each of some caps, which ascend: what one asks for is nothing to
+        the later ones.
+        """
+        state, step = algorithm.start(problem), algorithm.step_size(problem)
+        checks, last, due = list[Estimate](), (inf, 1.0), inf
+        met = False
+        for cap in caps:
+            while not met and state.iteration < cap:
+                before, state = state.codes, algorithm.advance(problem, state, step)
+                change = norm(state.codes - before)
+                if state.iteration < FIRST or not change < due:
+                    continue
+                estimate, share = self._checked(problem, state, checks)
+                checks.append(estimate)
+                met, share = share >= 1, max(share, LEAST)
+                power = log(share / last[1]) / log(last[0] / change) if len(checks) > 1 else 2.0
+                due = change * share ** (1 / min(max(power, 1.0), 2.0))
+                last = change, share
+            at_cap = checks and checks[-1].codes is state.codes
+            yield checks[-1] if at_cap else self._checked(problem, state, checks)[0]
+
+    def _checked(
+        self, problem: Problem, state: State, checks: Sequence[Estimate]
+    ) -> tuple[Estimate, float]:
+        """Return the estimate at a state, and the largest bound allowed as a share of its bound."""
+        assert isinstance(problem, StronglyConvex)  # as `needs` says
+        _, outside = direct_gradients(problem, state.codes)
+        adjoint, solved = problem.solve_active(state.codes, outside)
+        gradient = gradient_at(problem, state.codes, adjoint)
+        bound = error_bound(problem, state.codes, adjoint).gradient
+        allowed = self.error / (1 + self.error) * norm(gradient)
+        products = sum(each.diagnostics["vector_products"] for each in checks[-1:])
+        return Estimate(
+            gradient,
+            state.codes,
+            {
+                "layers": state.iteration,
+                "layers_differentiated": 0,
+                "checks": len(checks) + 1,
+                "solves": 3 * (len(checks) + 1),
+                "vector_products": products + solved["vector_products"],
+                "bound": bound,
+                "unfinished": int(not bound <= allowed),
+            },
+        ), allowed / bound if bound else inf

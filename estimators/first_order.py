@@ -1,0 +1,138 @@
+"""Differences of the inner objective's derivative at minimizers that the loss has moved."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pudle.algorithms.requirements import SMOOTH
+from pudle.algorithms.unrolling import differentiable, direct_gradient, gradients
+from pudle.errors import UnsupportedProblem
+from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, Problem, State
+from pudle.problems import Constants, StronglyConvex
+from pudle.problems.state import UserState
+
+
+@dataclass(frozen=True)
+class FirstOrder(CheckedOptions, CodesEstimator):
+    r"""F2SA-p: a difference quotient in :math:`\nu` at :math:`\nu = 0`, without second derivatives.
+
+    .. math:: z_\nu = \arg\min_z g(z, \theta) + \nu f(z, \theta), \qquad
+              G = \partial_\theta f(z_0) + \frac{\mathrm{d}}{\mathrm{d} \nu}
+                  \partial_\theta g(z_\nu) \Big|_{\nu = 0}
+                \approx \partial_\theta f(z_0) + \frac{1}{\nu} \sum_j w_j \,
+                  \partial_\theta g(z_{j \nu})
+
+    with inner objective g and outer loss f. The weights make the quotient exact for polynomials of
+    degree p, the order: of an even p it is central, with :math:`j = \pm 1, \dots, \pm p/2`, of an
+    odd one it goes forward, with :math:`j = 0, \dots, p`. The error is of order :math:`\nu^p`. Each
+    :math:`z_{j \nu}` comes from `depth` layers of the algorithm, at its step for that objective;
+    what they leave of their distance to the minimizer, and rounding, is divided by
+    :math:`\nu`: a floor that rises as :math:`\nu` falls.
+
+    A negative :math:`\nu` takes curvature away: where the problem has constants,
+    :math:`p/2 \cdot \nu L_f < \mu` is needed, with the Lipschitz constant :math:`L_f` of
+    :math:`\partial_z f`. Without constants nothing is refused: :math:`z_{j \nu}` need not exist
+    then, and the layers may diverge.
+
+    Cost: (p + 1) T layers forward, of which p T differentiate the loss as well, no second
+    derivatives; memory independent of T.
+
+    Parameters
+    ----------
+    nu : float
+        Distance :math:`\nu` > 0 between two neighbors, in units of g over those of f.
+    order : int
+        Order p, >= 1.
+    """
+
+    nu: float = 1e-3
+    order: int = 2
+
+    name = "first_order"
+    aliases = ("f2sa",)
+    references = (
+        (
+            "Kwon, Kwon, Wright and Nowak, A fully first-order method for stochastic bilevel"
+            " optimization, ICML 2023"
+        ),
+        (
+            "Chen, Li, Chayti and Zhang, Faster gradient methods for highly-smooth stochastic"
+            " bilevel optimization, ICLR 2026"
+        ),
+    )
+    computes = "approximate"
+    consistent_for = ()
+    needs = (SMOOTH,)
+    instead = "analytic, or finite_difference"
+
+    @property
+    def places(self) -> list[int]:
+        """The numbers j of the stencil."""
+        half, odd = divmod(self.order, 2)
+        return [*range(self.order + 1)] if odd else [j for j in range(-half, half + 1) if j]
+
+    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        super().check_supported(problem, algorithm)
+        assert isinstance(problem, StronglyConvex)  # as `needs` says
+        lowest = min(self.places) * self.nu
+        if lowest < 0 and problem.constants:
+            taken = -lowest * problem.constants_at(problem.initial_codes()).outer
+            if taken >= problem.curvature:
+                raise UnsupportedProblem.lacking(
+                    self.name,
+                    f"more curvature than the {taken:.3g} that nu={lowest:.3g} may take away",
+                    f"{problem.curvature:.3g}",
+                    f"give nu < {self.nu * problem.curvature / taken:.3g}, or order=1",
+                )
+
+    @torch.no_grad()
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
+        assert isinstance(problem, StronglyConvex)  # as `needs` says
+        depths, places = [state.iteration for state in states], self.places
+        powers = np.vander(np.array(places, float), increasing=True).T
+        weights: list[float] = np.linalg.solve(powers, np.arange(len(places)) == 1).tolist()
+        totals = [direct_gradient(problem, state.codes) for state in states]
+        for place, weight in zip(places, weights, strict=True):
+            codes = [state.codes for state in states]
+            if place:
+                moved = penalized(problem, place * self.nu)
+                trajectory = algorithm.run(moved, max(depths), keep=depths)
+                codes = [trajectory.at(depth) for depth in depths]
+            for index, at in enumerate(codes):
+                totals[index] = totals[index] + weight / self.nu * inner_partial(problem, at)
+        for depth, total in zip(depths, totals, strict=True):
+            yield total, {"layers": depth * (self.order + 1)}
+
+
+def penalized(problem: StronglyConvex, nu: float) -> StronglyConvex:
+    """Return the problem whose inner objective is g + nu f, as layers need it."""
+
+    def objective(state: UserState, theta: Tensor) -> Tensor:
+        return problem.objective(state, theta) + nu * problem.loss(state, theta)
+
+    def constants(*at: UserState) -> Constants:
+        assert problem.constants is not None  # else this function is not used
+        known = problem.constants(*at)
+        return replace(known, gradient=known.gradient + abs(nu) * known.outer)
+
+    known = problem.constants_at(problem.initial_codes()) if problem.constants else None
+    lost = -min(nu, 0.0) * known.outer if known else 0.0
+    return replace(
+        problem,
+        theta=problem.theta.detach(),
+        objective=objective,
+        modulus=lambda _: problem.curvature - lost,
+        constants=constants if known else None,
+    )
+
+
+@torch.enable_grad()
+def inner_partial(problem: StronglyConvex, codes: Tensor) -> Tensor:
+    """Return ``partial_theta g`` at some codes."""
+    live, theta = differentiable(problem)
+    return gradients(live.objective_at(codes.detach()), (theta,))[0]
