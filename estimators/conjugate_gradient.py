@@ -1,6 +1,6 @@
 """Implicit differentiation on the active set, with conjugate gradients in place of a solve."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,10 +44,17 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
     rtol : float
         Stop when every residual is at most this many times its right-hand side; the dtype's
         rounding unit where that is larger.
+    adjoint : Tensor, optional
+        Where the iterations start, shape of the codes: the `adjoint` of an earlier estimate, such
+        as that of the last step of a training; by default zero. Like a warm start of an algorithm
+        it is data, which no spec holds.
     """
 
     iterations: int = 100
     rtol: float = 1e-12
+    adjoint: Tensor | None = field(
+        default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False}
+    )
 
     name = "conjugate_gradient"
     aliases = ("aid_cg",)
@@ -61,6 +68,8 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
     computes = "implicit"
 
     def solve(self, problem: Problem, codes: Tensor, right_hand_side: Tensor) -> Contribution:
+        if self.adjoint is not None:
+            problem.check_codes("adjoint", self.adjoint)
         system, active = problem.linearized(codes), problem.active(codes)
         scale = (
             problem.lipschitz_bound
@@ -82,6 +91,7 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
             iterations=self.iterations,
             flat=active.numel() // system.rows * eps * scale,
             joint=problem.joint,
+            start=self.adjoint,
         )
         solution, residual = solved.solution, float(solved.residuals.max())
         if not system.symmetric:

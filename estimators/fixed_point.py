@@ -1,6 +1,6 @@
 """Implicit differentiation with a truncated Neumann series in place of the solve."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -46,10 +46,19 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
         Number K of terms, k = 0 to K - 1; >= 1.
     damping : float
         Factor :math:`\lambda` in (0, 1]; 1 damps nothing.
+    adjoint : Tensor, optional
+        An approximation :math:`v_0`, shape of the codes: the `adjoint` of an earlier estimate, such
+        as that of the last step of a training. The series is then that of
+        :math:`v - v_0`, whose right-hand side is
+        :math:`\partial_z \ell - (I - \partial_z \Phi)^\top v_0`. By default zero. Like a warm start
+        of an algorithm it is data, which no spec holds.
     """
 
     terms: int
     damping: float = 1.0
+    adjoint: Tensor | None = field(
+        default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False}
+    )
 
     name = "fixed_point"
     aliases = ("neumann", "aid_fp", "phantom_neumann", "npg")
@@ -77,16 +86,28 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
             live, theta = differentiable(problem)
             leaf = state.codes.detach().requires_grad_()
             image = algorithm.plain_layer(live, leaf, step, state.iteration - 1)
-        total = term = code_gradient
+        term = code_gradient
+        if self.adjoint is not None:
+            problem.check_codes("adjoint", self.adjoint)
+            (pulled,) = gradients(image, (leaf,), self.adjoint, keep_graph=True)
+            term = code_gradient - self.adjoint + pulled
+        total = term
         for _ in range(self.terms - 1):
             (pulled,) = gradients(image, (leaf,), term, keep_graph=True)
             term = self.damping * pulled + (1 - self.damping) * term
             total = total + term
-        (through_codes,) = gradients(image, (theta,), self.damping * total)
-        return through_codes, {
-            "layers": state.iteration + 1,
-            "layers_differentiated": 1,
-            "iterations": self.terms,
-            "vector_products": self.terms,
-            "solves": 0,
-        }
+        adjoint = self.damping * total
+        if self.adjoint is not None:
+            adjoint = adjoint + self.adjoint
+        (through_codes,) = gradients(image, (theta,), adjoint)
+        return (
+            through_codes,
+            {
+                "layers": state.iteration + 1,
+                "layers_differentiated": 1,
+                "iterations": self.terms,
+                "vector_products": self.terms,
+                "solves": 0,
+            },
+            adjoint,
+        )

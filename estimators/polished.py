@@ -50,7 +50,7 @@ class Polished(ActiveSystemEstimator):
         for state in states:
             codes, kept = newton_step(problem, state.codes)
             at = [replace(state, codes=codes, point=codes)]
-            for gradient, diagnostics in super().gradients_at(problem, algorithm, at):
+            for gradient, diagnostics, *_ in super().gradients_at(problem, algorithm, at):
                 yield gradient, {**diagnostics, "solves": 2 * diagnostics["solves"], **kept}
 
 

@@ -48,8 +48,8 @@ NEEDS = {claim: (DIFFERENTIABLE_LAYERS,) for claim in ("unrolled", "truncated")}
 Made = TypeVar("Made")
 #: Numbers about an estimate, by name.
 Diagnostics = Mapping[str, float]
-#: A gradient, or one part of it, with its diagnostics.
-Contribution = tuple[Tensor, Diagnostics]
+#: A gradient, or one part of it, with its diagnostics, and maybe the adjoint that led to it.
+Contribution = tuple[Tensor, Diagnostics, *tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,11 +65,15 @@ class Estimate:
     diagnostics : mapping
         Counts and conditions: ``layers`` evaluated forward, ``layers_differentiated``, ``solves``,
         ``condition_number`` ...
+    adjoint : Tensor, optional
+        The solution of the adjoint system that an implicit estimator has solved, shape of the
+        codes: a start for the next such system, where the estimator takes one.
     """
 
     gradient: Tensor
     codes: Tensor
     diagnostics: Diagnostics = field(default_factory=dict)
+    adjoint: Tensor | None = None
 
     __repr__ = described
 
@@ -200,7 +204,7 @@ class CodesEstimator(SweepEstimator):
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths), keep=depths)
         states = [State(codes := trajectory.at(depth), codes, iteration=depth) for depth in depths]
-        for state, (gradient, diagnostics) in zip(
+        for state, (gradient, diagnostics, *adjoint) in zip(
             states, self.gradients_at(problem, algorithm, states), strict=True
         ):
             about = {
@@ -209,7 +213,7 @@ class CodesEstimator(SweepEstimator):
                 **algorithm.diagnose(problem, trajectory.states[state.iteration]),
                 **diagnostics,
             }
-            yield Estimate(gradient, state.codes, about)
+            yield Estimate(gradient, state.codes, about, *adjoint)
 
 
 class ImplicitEstimator(CodesEstimator):
@@ -230,10 +234,10 @@ class ImplicitEstimator(CodesEstimator):
     ) -> Iterator[Contribution]:
         for state in states:
             direct, code_gradient = direct_gradients(problem, state.codes)
-            through_codes, diagnostics = self.through_codes(
+            through_codes, diagnostics, *adjoint = self.through_codes(
                 problem, algorithm, state, code_gradient
             )
-            yield direct + through_codes, diagnostics
+            yield direct + through_codes, diagnostics, *adjoint
 
 
 class ActiveSystemEstimator(ImplicitEstimator):
@@ -251,8 +255,8 @@ class ActiveSystemEstimator(ImplicitEstimator):
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
-        solution, diagnostics = self.solve(problem, state.codes, code_gradient)
-        return through_minimizer(problem, state.codes, solution), diagnostics
+        solution, diagnostics, *_ = self.solve(problem, state.codes, code_gradient)
+        return through_minimizer(problem, state.codes, solution), diagnostics, solution
 
 
 def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:

@@ -304,14 +304,15 @@ def conjugate_gradients(
     iterations: int,
     flat: float,
     joint: bool = False,
+    start: Tensor | None = None,
 ) -> KrylovSolution:
     """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero
     outside the active set S.
 
     `product` multiplies each sample by its symmetric positive semi-definite H; all samples are one
-    if `joint`. All tensors have the codes' shape. A sample stops when its residual is at most
-    `tolerance` times r, at a direction in which the curvature of H is at most `flat`, where H is
-    singular, or after `iterations`.
+    if `joint`. All tensors have the codes' shape. A sample begins at `start`, or zero, and stops
+    when its residual is at most `tolerance` times r, at a direction in which the curvature of H is
+    at most `flat`, where H is singular, or after `iterations`.
     """
     rows = 1 if joint else len(active)
 
@@ -326,7 +327,12 @@ def conjugate_gradients(
     # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
     right = right / torch.where(scale > 0, scale, 1)
     best = solution = torch.zeros_like(right)
-    residual = direction = right
+    residual = right
+    if start is not None:
+        start = torch.where(active, start, 0).reshape(rows, -1)
+        best = solution = start / torch.where(scale > 0, scale, 1)
+        residual = right - restricted(solution)
+    direction = residual
     squared = best_squared = squared_norm(residual)
     running = squared > tolerance**2
     lengths, ratios = [right[:, :0]], [right[:, :0]]
