@@ -213,6 +213,7 @@ CERTIFICATES = {
     "bound": Certificate(lambda each: each.bound, max),
     "KKT residual": Certificate(lambda each: each.kkt_residual, max),
     "condition": Certificate(lambda each: each.condition_number, max),
+    "modulus, claimed": Certificate(lambda each: each.modulus, min),
     "dual margin": Certificate(lambda each: each.dual_margin, min),
     "smallest amplitude": Certificate(lambda each: each.smallest_amplitude, min),
     "all-zero codes": Certificate(lambda each: each.zero_codes, max, text.percent),
@@ -221,13 +222,19 @@ CERTIFICATES = {
 
 def references_table(results: Results) -> Table:
     """Return the certificates, one row per case and target, with the worst over the seeds."""
-    rows = []
+    rows, every = [], results.references.values()
+    # Which numbers a certificate has depends on the kind of problem.
+    had = {
+        label: each
+        for label, each in CERTIFICATES.items()
+        if any(each.number(row) is not None for row in every)
+    }
     for (case, target), part in _certificates(results).items():
         counts = Counter(each.status for each in part)
         statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
         status = ", ".join(statuses) if len(counts) > 1 else part[0].status
         row = {"case": results.labels[case], "target": target, "status": status}
-        for label, (number, worst, show) in CERTIFICATES.items():
+        for label, (number, worst, show) in had.items():
             known = [value for value in map(number, part) if value is not None]
             row[label] = show(worst(known) if known else nan)
         failing = [each.uncertified for each in part if each.uncertified is not None]

@@ -270,7 +270,7 @@ def test_implicit_gradients_become_the_certified_one(specimen):
 # --- the drawn specimens
 
 
-STEPLESS = ("ActiveSet", "CoordinateDescent", "Iteration")
+STEPLESS = ("ActiveSet", "CoordinateDescent", "Iteration", "NewtonCg")
 
 
 def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
@@ -298,6 +298,7 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
     # business.
     fixed = {(name, field) for name in STEPLESS for field in ("step", "thresholding")}
     fixed.add(("FixedPoint", "solution"))
+    fixed |= {(name, "thresholding") for name in ("Accelerated", "GradientDescent")}
     # No estimator sees what codes are compared with.
     values |= dict.fromkeys((each for each in expected if "generating" in each[1]), "12")
     assert {each for each in expected if len(values.get(each, ())) < 2} == fixed

@@ -248,11 +248,11 @@ DATASETS = [SPARSE, OWN, IMAGES, LEARNED, SELECTION, SPARSE, IMAGES]
 DATASETS += [SPARSE, "ridge", SELECTION, IMAGES, OWN, LEARNED, SPARSE, SELECTION, LEARNED]
 ROUNDS = 7
 #: Smooth problems, after all others.
-SMOOTH = ["quadratic", "logistic", "quadratic"] * 3
+SMOOTH = ["quadratic", "logistic", "quadratic"] * 4
 #: Algorithms by name, one of users among them, and those that are drawn most often.
 ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
-FOR_SMOOTH = "gradient_descent", "accelerated", "newton_cg", "ista"
+FOR_SMOOTH = "gradient_descent", "accelerated", "newton_cg"
 #: What the options of datasets are drawn from, by name.
 OPTIONS: dict[str, Sequence[Any]] = {
     "n_components": (1, 2, 3, 5, 8, 14, 60, 150),
@@ -331,6 +331,7 @@ CHANGES: dict[str, Callable[[Any, Draw], object]] = {
     "targets": lambda problem, draw: problem.observations.roll(1, -1),
     "loss": lambda problem, draw: own_loss,
     "theta": lambda problem, draw: problem.theta + 0.1,
+    "initial": lambda problem, draw: problem.initial + draw.factors(*problem.initial.shape),
 }
 
 
@@ -349,10 +350,11 @@ def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
     loss = draw.pick("loss", dataset.losses)
     problem = dataset.problem(loss)
     for each, change in CHANGES.items():
-        if isinstance(problem, StronglyConvex):
-            # Its functions hold what it was drawn with.
-            break
-        if each in options_of(problem) and draw.pick(f"another {each}", (False, True)):
+        # The loss of a smooth problem is a function already.
+        taken = options_of(problem).keys() - (
+            {"loss"} if isinstance(problem, StronglyConvex) else ()
+        )
+        if each in taken and draw.pick(f"another {each}", (False, True)):
             with suppress(InvalidArgument):
                 problem = changed(problem, **{each: change(problem, draw)})
     if isinstance(problem, L1Problem) and draw.pick("derived", (False, False, False, True)):
@@ -374,7 +376,9 @@ def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
         return Iteration(initial=initial if warm else None)
     if isinstance(problem, StronglyConvex):
         made = make_algorithm(draw.pick("algorithm", FOR_SMOOTH))
-        return changed(made, initial=initial if warm else None)
+        step = draw.pick("step", (None, 0.4, 0.9)) if made.uses_step else None
+        unit = step and step / problem.lipschitz_constant
+        return changed(made, step=unit, initial=initial if warm else None)
     cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
     unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
