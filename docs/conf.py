@@ -102,7 +102,7 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
     # Links of files at the top, as seen from this folder; what is no part of the site is named
     # without a link.
-    text = re.sub(r"\]\(docs/([\w/.]+)\)", r"](\1)", text).replace(
+    text = re.sub(r"\]\(docs/([\w/.]+(?:#[\w-]+)?)\)", r"](\1)", text).replace(
         "](CONTRIBUTING.md)", "](contributing.md)"
     )
     source[0] = re.sub(
