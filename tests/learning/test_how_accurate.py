@@ -6,23 +6,20 @@ import re
 
 import numpy as np
 import pytest
-from oracles import exact_codes
+from oracles import exact_codes, soft
 from paths import ROOT
 
 import pudle
 
-DEPTH, STEP, PENALTY, RATE, STEPS, EVERY = 25, 0.2, 0.2, 1e-3, 200, 10
-
-
-def shrink(values):
-    return np.sign(values) * np.maximum(np.abs(values) - STEP * PENALTY, 0)
+DEPTH, STEP, PENALTY = 25, 0.2, 0.2
 
 
 def backprop(x, d):
     """The gradient of the mean of 1/2 |x - D z_T|^2 + penalty |z_T|_1, layer by layer backwards."""
     layers = [np.zeros((len(x), d.shape[1]))]
     for _ in range(DEPTH):
-        layers.append(shrink(layers[-1] + STEP * (x - layers[-1] @ d.T) @ d))
+        moved = layers[-1] + STEP * (x - layers[-1] @ d.T) @ d
+        layers.append(soft(moved, STEP * PENALTY))
     z = layers[-1]
     residual = x - z @ d.T
     gradient = -residual.T @ z
@@ -45,16 +42,16 @@ def repeated(seed):
         for each in (problem.observations, problem.dictionary, problem.generating_dictionary)
     )
     mean, square, errors = 0.0, 0.0, []
-    for step in range(1, STEPS + 1):
+    for step in range(1, 201):
         gradient = backprop(x, d)
-        if step % EVERY == 0:
+        if step % 10 == 0:
             z = exact_codes(x, d, PENALTY).astype(float)
             exact = (z @ d.T - x).T @ z / len(x)
             errors.append(np.linalg.norm(gradient - exact) / np.linalg.norm(exact))
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         root = np.sqrt(square / (1 - 0.999**step)) + 1e-8
-        d = d - RATE * mean / (1 - 0.9**step) / root
+        d = d - 1e-3 * mean / (1 - 0.9**step) / root
         d = d / np.linalg.norm(d, axis=0)
     # Every atom is still the nearest to its own, or this norm would be too large.
     signs = np.sign((target * d).sum(0))
