@@ -171,7 +171,8 @@ class StronglyConvex(StateProblem):
                 "the objective's derivative is NaN or infinite at a state that was reached: repair"
                 " it, or start elsewhere"
             )
-        if codes.numel() <= MAX_DENSE:
+        size = codes.numel()
+        if size <= MAX_DENSE:
             values: Tensor = torch.linalg.eigvalsh(system.matrix)
             return float(values[-1 if largest else 0])
         from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh  # slow to import
@@ -181,7 +182,6 @@ class StronglyConvex(StateProblem):
             image: Array = system.transposed(direction).detach().cpu().double().numpy()
             return image.ravel()
 
-        size = codes.numel()
         operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
         first: Array = streams.generator(0, "Lanczos").standard_normal(size)
         which = "LA" if largest else "SA"

@@ -76,7 +76,8 @@ def error_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Erro
     left = _adjoint_residual(problem, better, adjoint)
     improved = adjoint + problem.solve_active(better, left)[0]
     moved = gradient_at(problem, codes, adjoint).double() - gradient_at(problem, better, improved)
-    sharp = norm(moved) + _bound_at(problem, better, improved).gradient
+    # The difference and its norm are rounded too.
+    sharp = norm(moved) * (1 + 1e-14) + _bound_at(problem, better, improved).gradient
     return replace(plain, gradient=min(plain.gradient, sharp))
 
 
