@@ -83,8 +83,7 @@ class APosteriori(SweepEstimator):
         the later ones.
         """
         state, step = algorithm.start(problem), algorithm.step_size(problem)
-        checks, last, due = list[Estimate](), (inf, 1.0), inf
-        met = False
+        checks, last, due, met = list[Estimate](), (inf, 1.0), inf, False
         for cap in caps:
             while not met and state.iteration < cap:
                 before, state = state.codes, algorithm.advance(problem, state, step)
@@ -116,7 +115,6 @@ class APosteriori(SweepEstimator):
             state.codes,
             {
                 "layers": state.iteration,
-                "layers_differentiated": 0,
                 "checks": len(checks) + 1,
                 "solves": 3 * (len(checks) + 1),
                 "vector_products": products + solved["vector_products"],

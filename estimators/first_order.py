@@ -11,7 +11,7 @@ from pudle.algorithms.requirements import SMOOTH
 from pudle.algorithms.unrolling import differentiable, direct_gradient, gradients
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, Problem, State
-from pudle.problems import Constants, StronglyConvex
+from pudle.problems import StronglyConvex
 from pudle.problems.state import UserState
 
 
@@ -28,9 +28,11 @@ class FirstOrder(CheckedOptions, CodesEstimator):
     with inner objective g and outer loss f. The weights make the quotient exact for polynomials of
     degree p, the order: of an even p it is central, with :math:`j = \pm 1, \dots, \pm p/2`, of an
     odd one it goes forward, with :math:`j = 0, \dots, p`. The error is of order :math:`\nu^p`. Each
-    :math:`z_{j \nu}` comes from `depth` layers of the algorithm, at its step for that objective;
-    what they leave of their distance to the minimizer, and rounding, is divided by
-    :math:`\nu`: a floor that rises as :math:`\nu` falls.
+    :math:`z_{j \nu}` comes from `depth` layers of the algorithm, at its step for that objective.
+    Inner errors that do not go together at the places of a stencil are divided by
+    :math:`\nu`, and rounding is: a floor of about 1e-16 / :math:`\nu` times a condition number.
+    Those of layers from one start do go together, and leave a floor that does not depend on
+    :math:`\nu`: that of an unrolled gradient, of order :math:`T \rho^T`.
 
     A negative :math:`\nu` takes curvature away: where the problem has constants,
     :math:`p/2 \cdot \nu L_f < \mu` is needed, with the Lipschitz constant :math:`L_f` of
@@ -115,19 +117,17 @@ def penalized(problem: StronglyConvex, nu: float) -> StronglyConvex:
     def objective(state: UserState, theta: Tensor) -> Tensor:
         return problem.objective(state, theta) + nu * problem.loss(state, theta)
 
-    def constants(*at: UserState) -> Constants:
-        assert problem.constants is not None  # else this function is not used
-        known = problem.constants(*at)
-        return replace(known, gradient=known.gradient + abs(nu) * known.outer)
-
-    known = problem.constants_at(problem.initial_codes()) if problem.constants else None
-    lost = -min(nu, 0.0) * known.outer if known else 0.0
+    mu, known = problem.curvature, None
+    if problem.constants:
+        of_g = problem.constants_at(problem.initial_codes())
+        mu += min(nu, 0.0) * of_g.outer
+        known = replace(of_g, gradient=of_g.gradient + abs(nu) * of_g.outer)
     return replace(
         problem,
         theta=problem.theta.detach(),
         objective=objective,
-        modulus=lambda _: problem.curvature - lost,
-        constants=constants if known else None,
+        modulus=lambda _: mu,
+        constants=(lambda *_: known) if known else None,
     )
 
 

@@ -27,6 +27,7 @@ COLUMNS = {
     "SSIM": Column("ssim", similarity, max),
     "PSNR with shifts": Column("psnr_shifted", decibels, max),
     "SSIM with shifts": Column("ssim_shifted", similarity, max),
+    "gradient error": Column("gradient_error"),
     "training": Column("training_seconds", lambda value: text.seconds(value or math.nan)),
     "steps": Column("steps", lambda value: whole(value or math.nan)),
 }

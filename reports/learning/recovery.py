@@ -21,6 +21,7 @@ COLUMNS = {
     "support recovered": Column(
         "support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max
     ),
+    "gradient error": Column("gradient_error"),
     "steps": Column("steps", whole),
     "time": Column("seconds", text.seconds),
 }
@@ -42,7 +43,7 @@ class Recovery(Study):
         " from zero, or where it is said from those that each sample had in the step before: only"
         " trainings with the same start are compared. An estimator has the same color and"
         " marker throughout this page; its further methods have other dashes. The best of a column"
-        " is bold."
+        " is bold. The gradient error is the median along the training."
     )
     kinds: ClassVar[tuple[str, ...]] = ("learning", "baseline")
     outcome = Axis("relative_error", "relative error of the dictionary", "log")

@@ -183,7 +183,7 @@ class Learner(TrainingOptions):
             line = ", ".join(
                 f"{name} {value:.4g}"
                 for name, value in run.counts.rows[-1].items()
-                if name == "loss" or name not in HISTORY
+                if name == "loss" or name not in HISTORY and not math.isnan(value)
             )
             progress(run.counts.step, run.total, line)
         if run.counts.weight:
