@@ -43,8 +43,11 @@ def state():
 before = state()
 pudle.list_estimators(), pudle.list_datasets(), pudle.SparseCoding
 print(state() == before)
+pudle.audit
+heavy = "pandas", "matplotlib", "seaborn", "sklearn", "numba", "asv", "click", "jinja2"
+print([name for name in heavy if name in sys.modules])
 """
-    assert run(code) == "[]\nTrue"
+    assert run(code) == "[]\nTrue\n[]"
 
 
 #: What an installed package has, asked within it.

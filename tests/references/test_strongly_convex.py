@@ -11,6 +11,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+import sklearn.linear_model
 import torch
 from comparisons import refusal, relative
 
@@ -76,7 +77,10 @@ def richardson(function, step):
     return (16 * second[1] - second[0]) / 15
 
 
-@pytest.mark.parametrize("name, seed", [each for each in DRAWS if each[1] < 3])
+@pytest.mark.parametrize(
+    "name, seed",
+    [pytest.param(*each, marks=[pytest.mark.nightly] * (each[1] > 1)) for each in SLOW],
+)
 def test_richardson_differences_of_the_exact_loss(name, seed):
     problem, reference = drawn(name, seed)
     assert reference.status == "certified", reference.reason
@@ -85,8 +89,9 @@ def test_richardson_differences_of_the_exact_loss(name, seed):
     assert slope == pytest.approx(float(reference.gradient.norm()), rel=1e-8)
 
 
-def test_a_quadratic_problem_has_its_closed_form():
-    problem, reference = drawn("quadratic", 0)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_quadratic_problem_has_its_closed_form(seed):
+    problem, reference = drawn("quadratic", seed)
     theta, zero = problem.theta, torch.zeros(20).double()
     grad, hessian = torch.func.grad, torch.func.hessian
     curvature = hessian(problem.objective)(zero, theta)
@@ -96,6 +101,38 @@ def test_a_quadratic_problem_has_its_closed_form():
     expected = grad(problem.loss, 1)(minimizer, theta) - cross.T @ v
     assert relative(reference.gradient, expected) < 1e-11
     assert relative(reference.codes[0], minimizer) < 1e-11
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.nightly] * (seed > 1)) for seed in range(20)]
+)
+def test_hyper_cleaning_against_scikit_learn_and_a_dense_adjoint(seed):
+    path = images()
+    dataset = pudle.make_dataset(SPECS["hyper_cleaning"].format(seed=seed, path=path))
+    problem, reference = drawn("hyper_cleaning", seed)
+    training, validation, test = dataset.draw()
+    assert len(training.images) + len(validation.images) + len(test.images) == 90
+    shares = 1 / (1 + np.exp(-problem.theta.numpy()))
+    # The squared norm counts 0.2 there and 1/(2C) here, times 40 samples.
+    fitted = sklearn.linear_model.LogisticRegression(
+        C=1 / (0.4 * 40), fit_intercept=False, tol=1e-13, solver="newton-cg", max_iter=1000
+    ).fit(training.images, training.labels, sample_weight=shares)
+    weights = fitted.coef_.T
+    assert np.abs(reference.codes.numpy() - weights).max() < 1e-7
+
+    def softmax(images):
+        scores = np.exp(images @ weights)
+        return scores / scores.sum(1, keepdims=True)
+
+    chances, ones = softmax(training.images), np.eye(3)
+    slopes = chances - ones[training.labels]
+    outside = validation.images.T @ (softmax(validation.images) - ones[validation.labels]) / 30
+    hessian = 0.4 * np.eye(18)
+    for image, s, share in zip(training.images, chances, shares, strict=True):
+        hessian += share / 40 * np.kron(np.outer(image, image), np.diag(s) - np.outer(s, s))
+    v = np.linalg.solve(hessian, outside.ravel()).reshape(6, 3)
+    expected = -shares * (1 - shares) / 40 * (slopes * (training.images @ v)).sum(1)
+    assert relative(reference.gradient, torch.tensor(expected)) < 1e-7
 
 
 def points(problem):
