@@ -147,7 +147,7 @@ class HyperCleaning(ArraysDataset):
 
         def constants(weights: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
             weight, size, count = theta.double().sigmoid(), float(weights.norm()), len(a)
-            change = weight * (1 - weight)
+            change = weight * torch.sigmoid(-theta.double())
             softmax, curvatures = (
                 inside.scores(weights).softmax(1),
                 inside.curvatures(weights, radius),
@@ -156,7 +156,10 @@ class HyperCleaning(ArraysDataset):
             third = (2**0.5 * curvatures).clamp(max=THIRD_DERIVATIVE)
             softmax[torch.arange(count), labels] -= 1
             moved = curvatures * inside.reach(radius)
-            rows = change * (softmax.norm(dim=1) + moved).clamp(max=inside.slope)
+            # Autograd subtracts the weight from one: rounding is in proportion to the weight.
+            rows = torch.maximum(change, weight / 16) * (softmax.norm(dim=1) + moved).clamp(
+                max=inside.slope
+            )
             shared, strongest = (inside.largest / count) ** 0.5, float(weight.max())
             return Constants(
                 gradient=2 * RIDGE + strongest * inside.largest / 2,

@@ -25,8 +25,9 @@ class LogisticLoss(MeanLoss):
     def curvatures(self, weights: Tensor, radius: float) -> Tensor:
         # They fall with the margin, and are no less than the third derivatives.
         margins = self.scores(weights).abs() - self.reach(radius)
-        values: Tensor = margins.clamp(min=0).sigmoid()
-        return values * (1 - values)
+        margins = margins.clamp(min=0)
+        values: Tensor = margins.sigmoid() * (-margins).sigmoid()
+        return values
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,13 @@ class LogisticRegression(ArraysDataset):
             strongest, reached = float(penalties.max()), penalties * (weights.abs() + radius)
             third = inside.curvatures(weights, radius).clamp(max=THIRD_DERIVATIVE)
             change = (third * inside.lengths * inside.scores(v)).norm()
+            many = theta.numel() > 1
             return Constants(
                 gradient=inside.largest / 4 + strongest,
                 hessian=float(change) * (inside.largest / len(training)) ** 0.5,
                 outer=outside.curvature(weights, radius),
-                cross=float((penalties * v).abs().max() if theta.ndim else strongest * v.norm()),
-                cross_norm=float(reached.max() if theta.ndim else strongest * (size + radius)),
+                cross=float((penalties * v).abs().max() if many else strongest * v.norm()),
+                cross_norm=float(reached.max() if many else strongest * (size + radius)),
                 terms=strongest * size + inside.terms(size),
                 outer_terms=outside.terms(size),
             )

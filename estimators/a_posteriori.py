@@ -93,7 +93,10 @@ class APosteriori(SweepEstimator):
                 estimate, share = self._checked(problem, state, checks)
                 checks.append(estimate)
                 met, share = share >= 1, max(share, LEAST)
-                power = log(share / last[1]) / log(last[0] / change) if len(checks) > 1 else 2.0
+                power = 2.0
+                # A layer that changes nothing is the last to be checked.
+                if checks[1:] and change:
+                    power = log(share / last[1]) / log(last[0] / change)
                 due = change * share ** (1 / min(max(power, 1.0), 2.0))
                 last = change, share
             at_cap = checks and checks[-1].codes is state.codes

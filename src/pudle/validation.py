@@ -163,14 +163,18 @@ def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
     raise InvalidArgument(f"{name} {problem}")
 
 
-def check_scalar(name: str, value: object) -> Tensor:
+def check_scalar(name: str, value: object, like: Tensor | None = None) -> Tensor:
     """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of
-    one real number.
+    one real number, in no lower precision than another tensor, `like`.
     """
     import torch
 
     if isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point():
-        return value.reshape(())
+        if like is None or value.dtype.itemsize >= like.dtype.itemsize:
+            return value.reshape(())
+        raise InvalidArgument(
+            f"{name} returns {value.dtype}, less precise than theta: convert data with .to(theta)"
+        )
     kind = type(value).__name__
     if isinstance(value, torch.Tensor):
         kind = f"{value.dtype} of shape {tuple(value.shape)}"

@@ -1,5 +1,6 @@
 """A gradient to a required accuracy: met or `unfinished`, after few more layers than needed."""
 
+import dataclasses
 import functools
 import math
 from collections import Counter
@@ -91,3 +92,9 @@ def test_a_cap_ends_it_unfinished_at_the_gradient_of_analytic_and_caps_share_a_r
         assert each.diagnostics["unfinished"] == (cap < needed)
         analytic = pudle.make_estimator("analytic").estimate(problem, Counting(), int(reached))
         assert relative(each.gradient, analytic.gradient) < 1e-12
+
+
+def test_a_state_that_stays_where_it_is_does_not_end_the_run():
+    problem, _ = case(SPECS[1], 0)
+    hopeless = dataclasses.replace(problem, modulus=lambda theta: 1e-14)
+    assert estimate(1e-3, hopeless).diagnostics["unfinished"] == 1

@@ -151,6 +151,9 @@ def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
         joint=True,
     )
     direction = solved.solution
+    if float(solved.residuals) > FORCING:
+        # So ill-conditioned that rounding delays what as many iterations as unknowns should do.
+        direction, _ = problem.solve_active(codes, slope)
     # Close to the minimizer what a whole step does not improve is rounding.
     close = _is_solved(problem, codes, torch.finfo(codes.dtype).eps ** 0.5)
     for _ in range(1 if close else HALVINGS):

@@ -113,14 +113,14 @@ class Linearized:
 
     def _is_transpose(self, product: Product, purpose: str) -> bool:
         """Return whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
-        u, w = self._random(purpose)
+        u, w = self.random(purpose)
         image_w, image_u = product(w), self.transposed(u)
         size = norm(u) * norm(image_w) + norm(w) * norm(image_u)
         rounding = self._rounding / math.sqrt(self.like.numel())
         return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
-    def _random(self, purpose: str) -> tuple[Tensor, Tensor]:
-        """Return two random vectors."""
+    def random(self, purpose: str) -> tuple[Tensor, Tensor]:
+        """Return two random vectors, the same for a purpose."""
         drawn: Array = streams.generator(0, purpose).standard_normal((2, *self.shape))
         vectors = torch.as_tensor(drawn).to(self.like)
         return vectors[0], vectors[1]
@@ -182,7 +182,7 @@ class Linearized:
     @functools.cached_property
     def norm_estimate(self) -> float:
         """``|A^T w| / |w|`` for a random w: the size of A, never above its norm."""
-        random, _ = self._random("norm of a Jacobian")
+        random, _ = self.random("norm of a Jacobian")
         return norm(self.transposed(random)) / norm(random)
 
     def spectral_radius(self) -> float | None:

@@ -97,7 +97,7 @@ class StateProblem(Problem):
         }
 
     def outer_loss(self, codes: Tensor) -> Tensor:
-        return check_scalar("loss", self._called("loss", self.loss, codes))
+        return check_scalar("loss", self._called("loss", self.loss, codes), self.theta)
 
     def _called(
         self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor

@@ -44,7 +44,8 @@ class Constants:
         Lipschitz constant of :math:`z \mapsto C(z)^\top v`, with
         :math:`C = \partial_\theta \partial_z g`.
     cross_norm : float
-        Largest spectral norm of C, or a bound on it such as its Frobenius norm.
+        Largest spectral norm of C, or a bound on it such as its Frobenius norm; where terms of C
+        cancel, at least 1/16 of their size, because rounding is in proportion to it too.
     terms, outer_terms : float
         Norm at z of :math:`\partial_z g` and of :math:`\partial_z f` with all terms of their sums
         replaced by their sizes: what rounding is in proportion to.
@@ -60,6 +61,12 @@ class Constants:
     terms: float
     outer_terms: float
     direct: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise InvalidArgument(f"Constants: {name}={value} is negative: give a bound")
+            object.__setattr__(self, name, float(value))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,7 +134,7 @@ class StronglyConvex(StateProblem):
     def curvature(self) -> float:
         """The modulus mu at theta: a lower bound of the curvature, as it is claimed."""
         value = self.modulus(self.theta.detach())
-        number = float(value) if isinstance(value, Tensor) else value
+        number = float(check_scalar("modulus", value)) if isinstance(value, Tensor) else value
         return check_positive("modulus(theta)", number)
 
     @functools.cached_property
@@ -146,8 +153,8 @@ class StronglyConvex(StateProblem):
         """Return the constants for some codes, an adjoint (by default zero) and a radius."""
         assert self.constants is not None  # asked by who has looked
         adjoint = torch.zeros_like(codes) if adjoint is None else adjoint
-        states = self.unpack(codes), self.theta.detach(), self.unpack(adjoint), radius
-        found = self.constants(*states)
+        theta = self.theta.detach()
+        found = self.constants(self.unpack(codes), theta, self.unpack(adjoint), radius)
         if not isinstance(found, Constants):
             raise InvalidArgument(
                 f"constants gives a {type(found).__name__}: return pudle.Constants(...)"
@@ -164,7 +171,8 @@ class StronglyConvex(StateProblem):
                 "the objective's derivative is NaN or infinite at a state that was reached: repair"
                 " it, or start elsewhere"
             )
-        if codes.numel() <= MAX_DENSE:
+        size = codes.numel()
+        if size <= MAX_DENSE:
             values: Tensor = torch.linalg.eigvalsh(system.matrix)
             return float(values[-1 if largest else 0])
         from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh  # slow to import
@@ -174,7 +182,6 @@ class StronglyConvex(StateProblem):
             image: Array = system.transposed(direction).detach().cpu().double().numpy()
             return image.ravel()
 
-        size = codes.numel()
         operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
         first: Array = streams.generator(0, "Lanczos").standard_normal(size)
         which = "LA" if largest else "SA"
@@ -189,7 +196,8 @@ class StronglyConvex(StateProblem):
 
     def objective_at(self, codes: Tensor) -> Tensor:
         """Return the inner objective g at some codes."""
-        return check_scalar("objective", self._called("objective", self.objective, codes))
+        value = self._called("objective", self.objective, codes)
+        return check_scalar("objective", value, self.theta)
 
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -202,6 +210,11 @@ class StronglyConvex(StateProblem):
         with torch.enable_grad():
             at = codes if codes.requires_grad else codes.detach().requires_grad_()
             value = self.objective_at(at)
+            if not value.requires_grad:
+                raise InvalidArgument(
+                    "the objective has no derivative in its arguments: compute it from them by"
+                    " torch, without detach, no_grad and NumPy"
+                )
             (gradient,) = torch.autograd.grad(
                 value, at, create_graph=recording, materialize_grads=True
             )

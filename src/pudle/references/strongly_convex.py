@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .. import streams
 from ..algorithms.smooth import newton_step
-from ..algorithms.unrolling import differentiable, direct_gradients, gradients
+from ..algorithms.unrolling import differentiable, direct_gradient, direct_gradients, gradients
 from ..problems import StronglyConvex
 from ..problems.linearized import norm
 from ..problems.strongly_convex import Constants
@@ -24,6 +23,9 @@ STEPS, TURNS = 200, 3
 SMALL = 1e-8
 #: Products by which the norm of the cross derivative is estimated.
 PRODUCTS = 10
+#: Largest distance between the Hessian and a difference of gradients, relative to the largest
+#: curvature, in a random direction.
+AGREEMENT = 1e-3
 #: A claimed modulus is refuted by a curvature below it by more than this share of the largest one.
 REFUTED = 1e-10
 
@@ -41,8 +43,7 @@ class ErrorBound:
 
 def gradient_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Tensor:
     """Return ``partial_theta f - C^T v`` for any state and adjoint v."""
-    direct, _ = direct_gradients(problem, codes)
-    return direct + _through(problem, codes, adjoint)
+    return direct_gradient(problem, codes) + _through(problem, codes, adjoint)
 
 
 def _through(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Tensor:
@@ -74,16 +75,17 @@ def error_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Erro
     better = newton_step(problem, codes)
     left = _adjoint_residual(problem, better, adjoint)
     improved = adjoint + problem.solve_active(better, left)[0]
-    moved = gradient_at(problem, codes, adjoint) - gradient_at(problem, better, improved)
-    sharp = norm(moved) + _bound_at(problem, better, improved).gradient
-    # A bound that is no number is none.
-    return plain if not sharp < plain.gradient else replace(plain, gradient=sharp)
+    moved = gradient_at(problem, codes, adjoint).double() - gradient_at(problem, better, improved)
+    # The difference and its norm are rounded too.
+    sharp = norm(moved) * (1 + 1e-14) + _bound_at(problem, better, improved).gradient
+    return replace(plain, gradient=min(plain.gradient, sharp))
 
 
 def _bound_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> ErrorBound:
-    direct, _ = direct_gradients(problem, codes)
-    residual = norm(_adjoint_residual(problem, codes, adjoint))
-    slope, mu, size = norm(problem.smooth_gradient(codes)), problem.curvature, norm(adjoint)
+    # Sums of millions of squares in float32 are off by more than this many roundings.
+    residual = norm(_adjoint_residual(problem, codes, adjoint).double())
+    slope, size = norm(problem.smooth_gradient(codes).double()), norm(adjoint.double())
+    mu, direct = problem.curvature, direct_gradient(problem, codes).double()
     unit = ROUNDINGS * torch.finfo(codes.dtype).eps / 2
     if problem.constants:
         # The size of the terms does not depend on the ball, whose radius it is a part of.
@@ -95,7 +97,9 @@ def _bound_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> ErrorB
     rounding = unit * (known.outer_terms + known.gradient * size)
     off = (residual + rounding + (known.hessian + known.outer) * radius) / mu
     gradient = (known.direct + known.cross) * radius + known.cross_norm * off
-    return ErrorBound(radius, off, gradient + unit * (known.cross_norm * size + norm(direct)))
+    gradient += unit * (known.cross_norm * size + norm(direct))
+    # What is no number bounds nothing.
+    return ErrorBound(*(math.inf if each != each else each for each in (radius, off, gradient)))
 
 
 def _adjoint_residual(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Tensor:
@@ -110,8 +114,7 @@ def measured_constants(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) 
     The place is as far away as the minimizer may be, but not so near that rounding is seen.
     """
     eps = torch.finfo(codes.dtype).eps
-    drawn = streams.generator(0, "constants").standard_normal(codes.shape)
-    random = torch.as_tensor(drawn).to(codes)
+    random, _ = problem.linearized(codes).random("constants")
     scale = norm(codes) or 1.0
     slope = problem.smooth_gradient(codes)
     distance = max(norm(slope) / problem.curvature, eps ** (1 / 3) * scale)
@@ -170,16 +173,21 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
     adjoint = _adjoint(problem, codes)
     gradient = gradient_at(problem, codes, adjoint)
     smallest = problem.extreme_curvature(codes, largest=False)
-    reason = _refuted(problem, smallest)
+    reason = _refuted(problem, codes, smallest)
     if not (gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
         reason = "the outer loss or its derivative is NaN or infinite at the minimizer"
     found = error_bound(problem, codes, adjoint)
     size = norm(gradient)
     bound = found.gradient / size if size else math.inf
     status = "certified" if problem.constants else "limit"
+    if size and not (reason or bound < 1):
+        reason = (
+            f"the error of the gradient may be {bound:.2g} times its norm: it is zero, or give a"
+            " better conditioned objective, or an initial state nearer to the minimizer"
+        )
     if reason:
         status = "uncertified"
-    elif not bound < 1:
+    elif not size:
         status, reason = "degenerate", "the exact gradient is zero: relative errors have no meaning"
     certificate = Certificate(
         samples=1,
@@ -220,8 +228,15 @@ def _adjoint(problem: StronglyConvex, codes: Tensor) -> Tensor:
     return adjoint
 
 
-def _refuted(problem: StronglyConvex, smallest: float) -> str:
-    """Return why the claims about the objective do not hold where its curvature is `smallest`."""
+def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float) -> str:
+    """Return why the claims about the objective do not hold at codes where its curvature is
+    `smallest`.
+    """
+    if not _differentiable_twice(problem, codes):
+        return (
+            "the second derivative of the objective is not the derivative of its first: leave out"
+            " kinks such as abs, random numbers, detach and no_grad"
+        )
     if smallest <= 0:
         return (
             f"the objective is not convex: its curvature is {smallest:.2g} in some direction of the"
@@ -233,3 +248,14 @@ def _refuted(problem: StronglyConvex, smallest: float) -> str:
             " minimizer: give a lower bound"
         )
     return ""
+
+
+def _differentiable_twice(problem: StronglyConvex, codes: Tensor) -> bool:
+    """Tell whether a difference of gradients in a random direction agrees with the Hessian."""
+    system = problem.linearized(codes)
+    random, _ = system.random("second derivative")
+    random *= torch.finfo(codes.dtype).eps ** 0.5 * (norm(codes) or 1.0) / norm(random)
+    moved = problem.smooth_gradient(codes + random) - problem.smooth_gradient(codes - random)
+    off = norm(moved / 2 - system.transposed(random))
+    # What overflows tells nothing.
+    return not off > AGREEMENT * problem.lipschitz_constant * norm(random)
