@@ -113,10 +113,9 @@ class NewtonCg(Stepless):
     def advance(self, problem: Problem, state: State, step: float) -> State:
         refuse_recorded(self, problem, state)
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        codes = state.codes.detach()
         # What is solved up to rounding stays where it is.
-        if not _is_solved(problem, codes, torch.finfo(codes.dtype).eps):
-            codes = newton_step(problem, codes)
+        solved = torch.finfo(state.codes.dtype).eps
+        codes = newton_step(problem, state.codes.detach(), solved)
         return State(codes, codes, iteration=state.iteration + 1)
 
     @torch.no_grad()
@@ -124,24 +123,22 @@ class NewtonCg(Stepless):
         """Count as ``unfinished`` a state whose gradient is above the square root of rounding."""
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         share = torch.finfo(state.codes.dtype).eps ** 0.5
-        return {"unfinished": int(not _is_solved(problem, state.codes.detach(), share))}
+        terms = problem.lipschitz_constant * norm(state.codes)
+        left = norm(problem.smooth_gradient(state.codes.detach()))
+        return {"unfinished": int(not left <= share * terms)}
 
 
 @torch.no_grad()
-def _is_solved(problem: StronglyConvex, codes: Tensor, share: float) -> bool:
-    """Tell whether the gradient is at most some share of the size of its terms."""
-    size = problem.lipschitz_constant * norm(codes)
-    return norm(problem.smooth_gradient(codes)) <= share * size
-
-
-@torch.no_grad()
-def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
-    """Return the codes after a step of `NewtonCg`."""
-    slope, first = problem.smooth_gradient(codes), problem.smooth_gradient(problem.initial_codes())
+def newton_step(problem: StronglyConvex, codes: Tensor, solved: float = 0.0) -> Tensor:
+    """Return the codes after a step of `NewtonCg`, or as they are where their gradient is at most a
+    share `solved` of the size of its terms.
+    """
+    slope, terms = problem.smooth_gradient(codes), problem.lipschitz_constant * norm(codes)
     size = norm(slope)
-    if not size:
+    if size <= solved * terms:
         return codes
-    solved = conjugate_gradients(
+    first = problem.smooth_gradient(problem.initial_codes())
+    found = conjugate_gradients(
         problem.linearized(codes).transposed,
         slope,
         problem.active(codes),
@@ -150,12 +147,12 @@ def newton_step(problem: StronglyConvex, codes: Tensor) -> Tensor:
         flat=0.0,
         joint=True,
     )
-    direction = solved.solution
-    if float(solved.residuals) > FORCING:
+    direction = found.solution
+    if float(found.residuals) > FORCING:
         # So ill-conditioned that rounding delays what as many iterations as unknowns should do.
         direction, _ = problem.solve_active(codes, slope)
     # Close to the minimizer what a whole step does not improve is rounding.
-    close = _is_solved(problem, codes, torch.finfo(codes.dtype).eps ** 0.5)
+    close = size <= torch.finfo(codes.dtype).eps ** 0.5 * terms
     for _ in range(1 if close else HALVINGS):
         after = codes - direction
         if norm(problem.smooth_gradient(after)) < size:

@@ -5,7 +5,7 @@ symmetric or not, and many symmetric ones at once, by conjugate gradients.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -195,34 +195,48 @@ class Linearized:
         zero = values.abs() <= self._rounding * values.abs().max()
         return float(torch.where(zero, 0, 1 - values).abs().max())
 
-    def _gmres(self, apply: Product, right_hand_side: Tensor, negligible: float) -> Tensor:
-        """Return the solution by restarted GMRES, which goes on while a restart helps."""
-        from scipy.sparse.linalg import LinearOperator, gmres  # slow to import
-
-        def flat(tensor: Tensor) -> Array:
-            return tensor.detach().cpu().double().numpy().ravel()
-
-        def tensor_of(vector: Array) -> Tensor:
-            return torch.as_tensor(vector.reshape(self.shape)).to(self.like)
-
-        def matvec(vector: Array) -> Array:
-            return flat(apply(tensor_of(vector)))
+    def operator(self, apply: Product) -> Any:
+        """Return a product with vectors as SciPy's operator."""
+        from scipy.sparse.linalg import LinearOperator  # slow to import
 
         size = self.like.numel()
-        operator = LinearOperator((size, size), matvec=matvec, dtype=float)
+        return LinearOperator(
+            (size, size), matvec=lambda vector: _flat(apply(self._tensor(vector))), dtype=float
+        )
+
+    def _tensor(self, vector: Array) -> Tensor:
+        """Return SciPy's vector as a tensor of the codes' shape."""
+        return torch.as_tensor(vector.reshape(self.shape)).to(self.like)
+
+    def _gmres(self, apply: Product, right_hand_side: Tensor, negligible: float) -> Tensor:
+        """Return the solution by restarted GMRES, which goes on while a restart helps."""
+        from scipy.sparse.linalg import gmres  # slow to import
+
+        operator = self.operator(apply)
         stop = max(10 * torch.finfo(self.like.dtype).eps * norm(right_hand_side), negligible)
         solution, residual = torch.zeros_like(right_hand_side), right_hand_side
         for _ in range(MAX_RESTARTS):
             change: Array = gmres(
-                operator, flat(residual), restart=min(RESTART, size), maxiter=1, rtol=0, atol=stop
+                operator,
+                _flat(residual),
+                restart=min(RESTART, self.like.numel()),
+                maxiter=1,
+                rtol=0,
+                atol=stop,
             )[0]
-            better = solution + tensor_of(change)
+            better = solution + self._tensor(change)
             left = right_hand_side - apply(better)
             if not norm(left) < HELP * norm(residual):
                 # What is left has no solution: it may be rounding.
                 break
             solution, residual = better, left
         return solution
+
+
+def _flat(tensor: Tensor) -> Array:
+    """Return a tensor as SciPy's vector."""
+    flat: Array = tensor.detach().cpu().double().numpy().ravel()
+    return flat
 
 
 def norm(tensor: Tensor) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -175,14 +174,9 @@ class StronglyConvex(StateProblem):
         if size <= MAX_DENSE:
             values: Tensor = torch.linalg.eigvalsh(system.matrix)
             return float(values[-1 if largest else 0])
-        from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh  # slow to import
+        from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # slow to import
 
-        def product(vector: Array) -> Array:
-            direction = torch.as_tensor(vector.reshape(codes.shape)).to(codes)
-            image: Array = system.transposed(direction).detach().cpu().double().numpy()
-            return image.ravel()
-
-        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        operator = system.operator(system.transposed)
         first: Array = streams.generator(0, "Lanczos").standard_normal(size)
         which = "LA" if largest else "SA"
         try:
@@ -191,7 +185,7 @@ class StronglyConvex(StateProblem):
             )
         except ArpackNoConvergence:
             # A random direction has less curvature than the largest, and more than the smallest.
-            return float(first @ product(first) / (first @ first))
+            return float(first @ operator.matvec(first) / (first @ first))
         return float(value)
 
     def objective_at(self, codes: Tensor) -> Tensor:
