@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
 from pudle.data.mean_loss import MeanLoss
+from pudle.data.tables import explained
 from pudle.errors import InvalidArgument
 from pudle.problems import Constants, StronglyConvex
 
@@ -124,7 +125,8 @@ class HyperCleaning(ArraysDataset):
             digits: tuple[FloatArray, Labels] = load_digits(return_X_y=True)
             images, labels = digits
         else:
-            with np.load(self.path) as arrays:
+            file = self.paths()["path"]
+            with explained(f"path={self.path!r}"), np.load(file) as arrays:
                 images, labels = arrays["images"].astype(float), arrays["labels"].astype(np.int64)
             images = images.reshape(len(images), -1)
         return images / images.max(), labels

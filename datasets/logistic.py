@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
 from pudle.data.mean_loss import MeanLoss
+from pudle.data.tables import explained
 from pudle.problems import Constants, StronglyConvex
 
 #: Largest third derivative of the logistic loss.
@@ -104,7 +105,8 @@ class LogisticRegression(ArraysDataset):
         if self.path is None:
             tumors: tuple[FloatArray, FloatArray] = load_breast_cancer(return_X_y=True)
             return tumors
-        features, labels = load_svmlight_file(self.path)
+        with explained(f"path={self.path!r}"):
+            features, labels = load_svmlight_file(str(self.paths()["path"]))
         return features.toarray(), labels
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:

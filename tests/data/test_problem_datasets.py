@@ -64,6 +64,17 @@ def test_a_penalty_above_the_largest_correlation_leaves_nothing():
     assert not pudle.reference(above).codes.any()
 
 
+@pytest.mark.parametrize("name", ["hyper_cleaning", "logistic"])
+@pytest.mark.parametrize("content", [None, "no numbers"])
+def test_a_file_that_cannot_be_read_is_named_in_one_line(name, content, tmp_path):
+    path = tmp_path / "data"
+    if content:
+        path.write_text(content)
+    with pytest.raises(pudle.InvalidArgument, match="path=.*data' cannot be read") as refused:
+        pudle.make_dataset(f"{name}(path={str(path)!r})").problem()
+    assert "\n" not in str(refused.value)
+
+
 class TestStates:
     """Families whose inner problems users could give by functions."""
 

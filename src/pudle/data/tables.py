@@ -54,7 +54,7 @@ def read_table(path: str, name: str = "path") -> FloatArray:
             f"{shown} is not an existing file with one of the endings {', '.join(READERS)}: correct"
             " the path, or convert the file to one of these"
         )
-    with _explained(shown):
+    with explained(shown):
         data = reader(file)
     return as_table(data, shown)
 
@@ -90,7 +90,7 @@ def as_table(data: Any, name: str, rows: Rows | None = None) -> FloatArray:
 
 
 @contextlib.contextmanager
-def _explained(shown: str) -> Iterator[None]:
+def explained(shown: str) -> Iterator[None]:
     """Say of which file an error is."""
     try:
         yield
@@ -158,7 +158,7 @@ class RowsOnDisk:
                 f"{self._name} is no .npy file: write the samples to one, as 'Measure on your"
                 " data' in the docs shows for other formats"
             )
-        with _explained(self._name):
+        with explained(self._name):
             self._array = self._mapped()
             self.total = len(self._array)
         self.read(np.arange(min(self.total, 1)))
@@ -168,7 +168,7 @@ class RowsOnDisk:
 
     def read(self, rows: Rows) -> FloatArray:
         """Return the rows of ascending numbers, or refuse one that is not finite."""
-        with _explained(self._name):
+        with explained(self._name):
             values = self._read(rows)
         return as_table(values, self._name, rows)
 
