@@ -11,7 +11,8 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..problems import Problem, StronglyConvex
 from ..problems.linearized import conjugate_gradients, norm
-from .algorithm import Algorithm, State, refuse_recorded
+from .algorithm import State, refuse_recorded
+from .ista import Ista
 from .requirements import SMOOTH
 from .stepless import Stepless
 from .thresholding import Soft, Thresholding
@@ -23,7 +24,7 @@ FORCING = 0.1
 
 
 @dataclass(frozen=True)
-class GradientDescent(Algorithm):
+class GradientDescent(Ista):
     """Gradient descent: ``z_{t+1} = z_t - step * grad g(z_t)``.
 
     Parameters
@@ -49,10 +50,6 @@ class GradientDescent(Algorithm):
                 f"{self.name} has no thresholding rule: leave it out, or use ista or fista"
             )
 
-    def advance(self, problem: Problem, state: State, step: float) -> State:
-        codes = state.codes - step * problem.smooth_gradient(state.codes)
-        return State(codes, codes, iteration=state.iteration + 1)
-
 
 @dataclass(frozen=True)
 class Accelerated(GradientDescent):
@@ -74,7 +71,7 @@ class Accelerated(GradientDescent):
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
         assert isinstance(problem, StronglyConvex)  # as `needs` says
-        codes = state.point - step * problem.smooth_gradient(state.point)
+        codes = self.proximal_step(problem, state.point, step, state.iteration)
         root = min(step * problem.curvature, 1.0) ** 0.5
         point = torch.add(codes, codes - state.codes, alpha=(1 - root) / (1 + root))
         return State(codes, point, iteration=state.iteration + 1)
