@@ -115,15 +115,14 @@ def _tracked(stored: Stored[Any], function: Any, estimator: str, depth: int) -> 
         return None
 
 
-def _measured(stored: Stored[Any], function: Any, *cell: Any) -> float | list[float] | None:
+def _measured(
+    stored: Stored[Any], function: Any, estimator: str, depth: int
+) -> float | list[float] | None:
     """Return the samples of a time, or a peak with the process that it is measured in; NaN where a
     cell is skipped or not measured, None where it fails.
     """
-    if (metric := function.__self__.metric) == "baseline":
-        (case,) = cell
-        records = (each for each in stored.costs.values() if each and each.case == case)
-        return next((each.baseline for each in records if each.baseline is not None), math.nan)
-    record = stored.costs.get((metric, function.__self__.case.name, *cell))
+    cells = function.__self__
+    record = stored.costs.get((cells.metric, cells.case.name, estimator, depth))
     if record is None or record.status == "skipped":
         return math.nan
     if record.value is not None and record.baseline is not None:
