@@ -68,7 +68,8 @@ lint: $(VENV)/installed-test
 	@rm -rf build/typed && mkdir -p build/typed/pudle
 	@ln -s $(addprefix ../../../,$(wildcard src/pudle/*) estimators datasets bench reports) build/typed/pudle
 	$(BIN)/mypy
-	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/codespell
+	@# Without a repository, as in an unpacked source distribution, codespell takes the whole folder.
+	git ls-files -z --cached --others --exclude-standard 2>/dev/null | xargs -0 $(BIN)/codespell
 
 # What `pip install .` leaves here would hide entry points that are added later.
 $(VENV)/installed: pyproject.toml
