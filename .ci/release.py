@@ -101,7 +101,7 @@ def begin(version: str) -> None:
     write("CHANGELOG.md", rf"^(?=## {re.escape(section()[0])}, )", f"## {version}, unreleased\n\n")
     for name, pattern in VERSIONED.items():
         write(name, pattern, rf"\g<1>{version}\g<3>")
-    write("CITATION.cff", r"^date-released: .*\n", "")
+    write("CITATION.cff", r"^(version: .*\n)(?:date-released: .*\n)?", r"\1")
 
 
 def address(repository: str, mail: str) -> None:
