@@ -68,6 +68,8 @@ lint: $(VENV)/installed-test
 	@rm -rf build/typed && mkdir -p build/typed/pudle
 	@ln -s $(addprefix ../../../,$(wildcard src/pudle/*) estimators datasets bench reports) build/typed/pudle
 	$(BIN)/mypy
+	@# Every action is pinned by its commit, with its version beside it.
+	! grep -n 'uses:' .github/workflows/*.yml | grep -vE '@[0-9a-f]{40}  # v[0-9.]+$$'
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml

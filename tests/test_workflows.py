@@ -1,11 +1,9 @@
-"""Workflows: their actions are pinned, actionlint accepts them, and their shell steps work."""
+"""Workflows: actionlint accepts them, and their shell steps work."""
 
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 import yaml
