@@ -144,13 +144,15 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
         r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0]
     )
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
+    # Badges come from elsewhere.
+    text = re.sub(r"^\[!\[.*\n", "", text, flags=re.MULTILINE)
     # Links of files at the top, as seen from this folder; what is no part of the site is named
     # without a link.
     text = re.sub(r"\]\(docs/([\w/.]+(?:#[\w-]+)?)\)", r"](\1)", text).replace(
         "](CONTRIBUTING.md)", "](contributing.md)"
     )
     source[0] = re.sub(
-        r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|CHANGELOG\.md)\)", r"\1", text
+        r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|[A-Z_]+\.md)\)", r"\1", text
     )
 
 
