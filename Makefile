@@ -68,7 +68,15 @@ lint: $(VENV)/installed-test
 	@rm -rf build/typed && mkdir -p build/typed/pudle
 	@ln -s $(addprefix ../../../,$(wildcard src/pudle/*) estimators datasets bench reports) build/typed/pudle
 	$(BIN)/mypy
-	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/codespell
+	@# Every action is pinned by its commit, with its version beside it.
+	! grep -n 'uses:' .github/workflows/*.yml | grep -vE '@[0-9a-f]{40}  # v[0-9.]+$$'
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
+	@# Without a repository, as in an unpacked source distribution, codespell takes the whole folder.
+	git ls-files -z --cached --others --exclude-standard 2>/dev/null | xargs -0 $(BIN)/codespell
 
 # What `pip install .` leaves here would hide entry points that are added later.
 $(VENV)/installed: pyproject.toml

@@ -53,18 +53,25 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Return how many rows there are of each status."""
-    counts = Counter(each.status for each in rows)
-    told = ", ".join(f"{counts[each]} {each}" for each in Status if counts[each])
+    """Return how many rows there are of each status, and of which verdicts if these differ."""
+    told = []
+    for status in Status:
+        verdicts = Counter(each.verdict for each in rows if each.status == status)
+        each = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+        name = "approximations that say so" if status == Status.APPROXIMATION else status
+        if verdicts:
+            told.append(f"{verdicts.total()} {name}" + f" ({each})" * (len(verdicts) > 1))
     layers = sum(bool(each.layer) for each in rows)
-    return f"{layers} layers of {len({each.package for each in rows})} packages: {told}."
+    return f"{layers} layers of {len({each.file for each in rows})} packages: {'; '.join(told)}."
 
 
 def cells(row: Row) -> str:
     """Return a row of the table."""
     numbers = [short(row.error), short(row.known_to)]
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-    told = [row.package, versions(row), row.asked, row.verdict, *numbers, row.mistake, seconds]
+    # A right gradient may have a note, which explains itself after a colon.
+    mistake = row.mistake.partition(":")[0] if row.status == Status.RIGHT else row.mistake
+    told = [row.package, versions(row), row.asked, row.verdict, *numbers, mistake, seconds]
     return "| " + " | ".join(each.replace("|", "\\|") for each in (*told, row.status)) + " |"
 
 
@@ -79,29 +86,30 @@ def short(number: float | None) -> str:
 
 
 def notes(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what is said of rows that are not right, under a heading for each status."""
-    last = Status.RIGHT
-    for row in rows:
-        if row.status == Status.RIGHT:
-            continue
-        if row.status != last:
-            yield f"\n### {row.status.capitalize()}\n"
-            last = row.status
-        yield f"- **{row.package} {versions(row)}, {row.asked}.** {note(row)}"
+    """Yield what is said of rows that are not right, under a heading for each status; rows of a
+    package of which the same is said share it.
+    """
+    for status in [*Status][1:]:
+        said: dict[tuple[str, str], list[str]] = {}
+        for row in rows:
+            if row.status == status:
+                said.setdefault((row.package, note(row)), []).append(row.asked)
+        if said:
+            yield f"\n### {status.capitalize()}\n"
+        for (package, text), names in said.items():
+            yield f"- **{package}: {'; '.join(names)}.** {text}"
 
 
 def note(row: Row) -> str:
     """Return what is said of a row."""
     told = [row.known] if row.known else []
     if not row.known or row.verdict == "undecided":
-        told.append(row.text.replace("\n", "; ").rstrip(".") + ".")
-    if row.verdict == "wrong":
-        told.append(f"Differences are {short(row.differences)} of the norm away from its gradient")
+        told.append(row.text.partition("\n")[0].rstrip(".") + ".")
+    if row.verdict in ("wrong", "undecided"):
+        told.append(f"Richardson differences are {short(row.differences)} of the norm away from it")
         if row.other is not None:
-            told[-1] += (
-                f", the other way to it {short(row.other)}, and they from each other"
-                f" {short(row.apart)}"
-            )
+            other, apart = short(row.other), short(row.apart)
+            told[-1] += f", a second computation {other}, and these two {apart} from each other"
         told[-1] += "."
     return " ".join(told)
 

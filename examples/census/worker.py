@@ -23,7 +23,7 @@ def status_of(verdict: str, known: Known | None, confirmed: bool) -> Status:
     if verdict == "right":
         return Status.RIGHT
     if verdict == "undecided":
-        return Status.NOT_AUDITED
+        return Status.NO_VERDICT
     if verdict == "wrong" and not confirmed:
         return Status.UNCONFIRMED
     return known.status if known else Status.NEW
