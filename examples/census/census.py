@@ -104,9 +104,12 @@ def confirm(layer: Layer) -> Confirmation:
     loss = layer.options.get("loss", combined)
 
     def gradient(function: Function) -> list[NDArray[np.float64]]:
-        made = torch.autograd.grad(loss(function(*inputs)), varied, allow_unused=True)
-        pairs = zip(made, varied, strict=True)
-        return [(torch.zeros_like(x) if g is None else g).numpy(force=True) for g, x in pairs]
+        # A result that hangs on nothing has the gradient zero; NaN is off by any distance.
+        made = loss(function(*inputs)) + 0 * varied[0].sum()
+        found = torch.autograd.grad(made, varied, allow_unused=True)
+        pairs = zip(found, varied, strict=True)
+        arrays = [(torch.zeros_like(x) if g is None else g).numpy(force=True) for g, x in pairs]
+        return [np.where(np.isnan(each), np.inf, each) for each in arrays]
 
     own, by_differences = (
         gradient(layer.function),

@@ -475,6 +475,9 @@ def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:
 def test_an_entry_that_is_not_seen_is_named() -> None:
     found = pudle.audit(torch.relu, torch.tensor([[1, 0.0], [0, -2]]).double())
     assert found.verdict == "undecided" and "at [0, 1], [1, 0]: a kink" in repr(found)
+    # Rounding makes no other whole numbers.
+    found = pudle.audit(lambda x: x * torch.ones_like(x).floor() * x.sign().eq(1).double(), X)
+    assert found.verdict == "right", found
     # What is single precision inside looks smooth from afar.
     found = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
     assert found.verdict != "wrong", found
