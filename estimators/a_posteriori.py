@@ -11,7 +11,7 @@ from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.estimator import Algorithm, Estimate, Problem, State, SweepEstimator
 from pudle.problems import StronglyConvex
 from pudle.problems.linearized import norm
-from pudle.references.strongly_convex import error_bound, gradient_at
+from pudle.references.strongly_convex import bounded_gradient
 from pudle.validation import check_options
 
 #: Layers before the first check.
@@ -27,9 +27,9 @@ class APosteriori(SweepEstimator):
 
     .. math:: \mathrm{bound} \le \mathrm{error} \cdot (|G| - \mathrm{bound})
 
-    with the bound of `pudle.references.strongly_convex.error_bound`, which holds where the problem
-    has constants, and is an estimate elsewhere. The depth is a cap: where it is reached first, the
-    estimate is that of `analytic` there, and ``unfinished`` in the diagnostics is one.
+    with the bound of `pudle.references.strongly_convex.bounded_gradient`, which holds where the
+    problem has constants, and is an estimate elsewhere. The depth is a cap: where it is reached
+    first, the estimate is that of `analytic` there, and ``unfinished`` in the diagnostics is one.
 
     A check costs an adjoint solve, and for the bound a Newton step and another solve. So few are
     made. The first comes after 4 layers. The bound falls with :math:`|\partial_z g|`, in proportion
@@ -109,12 +109,11 @@ class APosteriori(SweepEstimator):
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         _, outside = direct_gradients(problem, state.codes)
         adjoint, solved = problem.solve_active(state.codes, outside)
-        gradient = gradient_at(problem, state.codes, adjoint)
-        bound = error_bound(problem, state.codes, adjoint).gradient
-        allowed = self.error / (1 + self.error) * norm(gradient)
+        found = bounded_gradient(problem, state.codes, adjoint)
+        bound, allowed = found.error, self.error / (1 + self.error) * norm(found.gradient)
         products = sum(each.diagnostics["vector_products"] for each in checks[-1:])
         return Estimate(
-            gradient,
+            found.gradient,
             state.codes,
             {
                 "layers": state.iteration,
