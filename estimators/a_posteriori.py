@@ -40,8 +40,8 @@ class APosteriori(SweepEstimator):
     The bound's Newton step leads to a better gradient. That is not returned, because it belongs to
     no state of the algorithm; whoever wants Newton steps runs `newton_cg`.
 
-    Cost: at most T layers forward, three solves for each of ``checks`` in the diagnostics, which
-    hold ``vector_products`` of the adjoint solves; memory independent of T.
+    Cost: at most T layers forward, three solves for each of ``checks`` in the diagnostics; memory
+    independent of T.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class APosteriori(SweepEstimator):
                 change = norm(state.codes - before)
                 if state.iteration < FIRST or not change < due:
                     continue
-                estimate, share = self._checked(problem, state, checks)
+                estimate, share = self._checked(problem, state, len(checks) + 1)
                 checks.append(estimate)
                 met, share = share >= 1, max(share, LEAST)
                 power = 2.0
@@ -100,27 +100,19 @@ class APosteriori(SweepEstimator):
                 due = change * share ** (1 / min(max(power, 1.0), 2.0))
                 last = change, share
             at_cap = checks and checks[-1].codes is state.codes
-            yield checks[-1] if at_cap else self._checked(problem, state, checks)[0]
+            yield checks[-1] if at_cap else self._checked(problem, state, len(checks) + 1)[0]
 
-    def _checked(
-        self, problem: Problem, state: State, checks: Sequence[Estimate]
-    ) -> tuple[Estimate, float]:
+    def _checked(self, problem: Problem, state: State, checks: int) -> tuple[Estimate, float]:
         """Return the estimate at a state, and the largest bound allowed as a share of its bound."""
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         _, outside = direct_gradients(problem, state.codes)
-        adjoint, solved = problem.solve_active(state.codes, outside)
+        adjoint, _ = problem.solve_active(state.codes, outside)
         found = bounded_gradient(problem, state.codes, adjoint)
         bound, allowed = found.error, self.error / (1 + self.error) * norm(found.gradient)
-        products = sum(each.diagnostics["vector_products"] for each in checks[-1:])
-        return Estimate(
-            found.gradient,
-            state.codes,
-            {
-                "layers": state.iteration,
-                "checks": len(checks) + 1,
-                "solves": 3 * (len(checks) + 1),
-                "vector_products": products + solved["vector_products"],
-                "bound": bound,
-                "unfinished": int(not bound <= allowed),
-            },
-        ), allowed / bound if bound else inf
+        about = {
+            "layers": state.iteration,
+            "checks": checks,
+            "bound": bound,
+            "unfinished": int(not bound <= allowed),
+        }
+        return Estimate(found.gradient, state.codes, about), allowed / bound if bound else inf

@@ -100,7 +100,6 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
         return solution, {
             "solves": system.rows,
             "iterations": solved.iterations,
-            "vector_products": system.products,
             "normal_equations": not system.symmetric,
             "largest_relative_residual": residual,
             "unconverged": int((~solved.converged).sum()),

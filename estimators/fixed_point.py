@@ -80,7 +80,7 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
         if state.iteration == 0:
-            return torch.zeros_like(problem.theta), {"iterations": 0}
+            return torch.zeros_like(problem.theta), {}
         step = algorithm.step_size(problem)
         with torch.enable_grad():
             live, theta = differentiable(problem)
@@ -106,8 +106,6 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
                 "layers": state.iteration + 1,
                 "layers_differentiated": 1,
                 "iterations": self.terms,
-                "vector_products": self.terms,
-                "solves": 0,
             },
             adjoint,
         )

@@ -33,9 +33,9 @@ class Linearized:
     """The Jacobian ``A = dF/dz`` of a map F at some codes; rows of the codes are separate systems
     unless `joint`.
 
-    Only products with vectors are computed, and counted in `products`: with the transposed by
-    reverse mode, with A itself by differentiating that product in its vector, in which it is
-    linear, so that no forward mode is asked of the map.
+    Only products with vectors are computed: with the transposed by reverse mode, with A itself by
+    differentiating that product in its vector, in which it is linear, so that no forward mode is
+    asked of the map.
 
     Parameters
     ----------
@@ -55,7 +55,6 @@ class Linearized:
         self.shape, self.like = codes.shape, codes.detach()
         self._known_symmetric = known_symmetric
         self.rows = 1 if joint else len(codes)
-        self.products = 0
         self._function = function
 
     @functools.cached_property
@@ -67,7 +66,6 @@ class Linearized:
     def transposed(self, vectors: Tensor) -> Tensor:
         """Return ``A^T v``; shape of the codes."""
         leaf, image = self._graph
-        self.products += 1
         return gradients(image, (leaf,), vectors, keep_graph=True)[0]
 
     def product(self, vectors: Tensor) -> Tensor:
@@ -89,7 +87,6 @@ class Linearized:
 
     def _product(self, vectors: Tensor) -> Tensor:
         leaf, image = self._graph
-        self.products += 1
         with torch.enable_grad():
             weights = torch.zeros_like(image, requires_grad=True)
             (along,) = torch.autograd.grad(
@@ -140,8 +137,8 @@ class Linearized:
             Shape of the codes. For a singular small system that of least squares and minimum norm.
         diagnostics : dict
             ``solves`` (one), ``singular`` (0 or 1), ``largest_relative_residual``, evaluated at the
-            solution, ``condition_number``, of a singular matrix that on its range, for GMRES the
-            lower estimate ``|A^T| |v| / |r|``, and ``vector_products``.
+            solution, and ``condition_number``, of a singular matrix that on its range, for GMRES
+            the lower estimate ``|A^T| |v| / |r|``.
         """
         size = norm(right_hand_side)
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
@@ -179,7 +176,6 @@ class Linearized:
             "singular": int(singular),
             "condition_number": condition,
             "largest_relative_residual": residual,
-            "vector_products": self.products,
         }
 
     @property
