@@ -25,7 +25,8 @@ from examples import (
 import pudle
 from pudle import SparseCoding
 from pudle.references import lasso
-from pudle.references.certified import _finish, default_target
+from pudle.references.certified import default_target
+from pudle.references.records import finish
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
@@ -196,6 +197,6 @@ def test_the_status_follows_from_the_certificate_and_the_bound(
 ):
     certificate = pudle.Certificate(4, uncertified=uncertified, zero_codes=zero_codes)
     reason, gradient = "as it was" * uncertified, torch.tensor(gradient).double()
-    made = _finish(gradient, error, torch.zeros(4, 2), "exact", certificate, reason)
+    made = finish(gradient, error, torch.zeros(4, 2), "exact", certificate, reason)
     assert (made.status, made.bound, made.certificate) == (status, bound, certificate)
     assert words in made.reason and bool(words) == bool(made.reason)
