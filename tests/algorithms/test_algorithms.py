@@ -6,7 +6,7 @@ import pytest
 import tolerances
 import torch
 from comparisons import refusal, relative
-from examples import PENALTY, arrays_of, sparse_problem
+from examples import arrays_of, sparse_problem
 
 import pudle
 from pudle import names
@@ -22,11 +22,8 @@ def make(request):
 @pytest.mark.parametrize("step", [None, 0.05])
 def test_codes_against_numpy(make, depth, step, nonnegative):
     problem = sparse_problem(nonnegative=nonnegative)
-    x, d = arrays_of(problem)
-    size = step or 1 / np.linalg.norm(d, 2) ** 2
-    truth = oracles.unroll(
-        x, d, PENALTY, size, depth, accelerated=make is pudle.Fista, nonnegative=nonnegative
-    )
+    size = step or 1 / np.linalg.norm(arrays_of(problem)[1], 2) ** 2
+    truth = oracles.ClosedForm(problem, make(step=size)).codes(depth)
     codes = make(step=step).run(problem, depth).codes
     assert relative(codes, truth) < tolerances.SAME_ARITHMETIC
     assert np.array_equal(codes.numpy() == 0, truth == 0)
