@@ -23,6 +23,11 @@ PACKAGES, RESULTS = HERE / "packages", HERE.parents[1] / "docs" / "results"
 LIMIT = 900
 #: What is written into the page stands between them.
 BEGIN, END = "<!-- census -->\n", "<!-- end of the census -->"
+VERDICTS = ("right", "inexact", "wrong", "undecided", NONE)
+PLURAL = {
+    Status.APPROXIMATION: "approximations that say so",
+    Status.NO_VERDICT: "without a verdict",
+}
 HEAD = """
 | package | version | what was asked | verdict | error | known to | mistake | seconds | status |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -49,20 +54,36 @@ def census(file: Path, python: str, limit: float = LIMIT) -> list[Row]:
 def page(rows: Sequence[Row]) -> str:
     """Return what the page says of rows: how many of which kind, the table, and notes."""
     ordered = sorted(rows, key=lambda each: ([*Status].index(each.status), each.package.lower()))
-    return "\n".join([headline(rows), HEAD + "\n".join(map(cells, ordered)), *notes(ordered)])
+    table = HEAD + "\n".join(map(cells, ordered))
+    return "\n".join([headline(rows), *counts(rows), table, *notes(ordered)])
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Return how many rows there are of each status, and of which verdicts if these differ."""
-    told = []
-    for status in Status:
-        verdicts = Counter(each.verdict for each in rows if each.status == status)
-        each = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
-        name = "approximations that say so" if status == Status.APPROXIMATION else status
-        if verdicts:
-            told.append(f"{verdicts.total()} {name}" + f" ({each})" * (len(verdicts) > 1))
-    layers = sum(bool(each.layer) for each in rows)
-    return f"{layers} layers of {len({each.file for each in rows})} packages: {'; '.join(told)}."
+    """Return how many rows there are of each status."""
+    found = Counter(each.status for each in rows)
+    told = [f"{found[each]} {PLURAL.get(each, each)}" for each in Status if found[each]]
+    return f"**{layers(rows)} layers of {packages(rows)} packages: {', '.join(told)}.**\n"
+
+
+def layers(rows: Sequence[Row]) -> int:
+    return sum(bool(each.layer) for each in rows)
+
+
+def packages(rows: Sequence[Row]) -> int:
+    return len({each.file for each in rows})
+
+
+def counts(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table of the number of rows by status and verdict."""
+    yield f"| | {' | '.join(VERDICTS)} | layers |"
+    yield "| --- " * (len(VERDICTS) + 2) + "|"
+    for status in (*Status, ""):
+        chosen = [each for each in rows if status in ("", each.status)]
+        found = Counter(each.verdict for each in chosen)
+        numbers = [str(found[each] or "") for each in VERDICTS]
+        if chosen:
+            name = status or f"all, of {packages(rows)} packages"
+            yield f"| {name} | {' | '.join(numbers)} | {layers(chosen)} |"
 
 
 def cells(row: Row) -> str:
