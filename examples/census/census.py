@@ -116,11 +116,13 @@ def confirm(layer: Layer) -> Confirmation:
         [differences(lambda: loss(layer.function(*inputs)).item(), each) for each in varied],
     )
     others = gradient(layer.other) if layer.other else [np.full(x.shape, np.nan) for x in varied]
-    found = [
-        Confirmation(*(float(np.linalg.norm(a - b) / np.linalg.norm(d)) for a, b in pairs))
-        for g, d, o in zip(own, by_differences, others, strict=True)
-        for pairs in [((g, d), (g, o), (o, d))]
-    ]
+    # A gradient of zero has no size.
+    with np.errstate(all="ignore"):
+        found = [
+            Confirmation(*(float(np.linalg.norm(a - b) / np.linalg.norm(d)) for a, b in pairs))
+            for g, d, o in zip(own, by_differences, others, strict=True)
+            for pairs in [((g, d), (g, o), (o, d))]
+        ]
     return max(found, key=lambda each: each.differences)
 
 
