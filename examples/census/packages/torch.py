@@ -9,8 +9,10 @@ TALL, SQUARE, ROTATION = drawn(5, 3, seed=1), drawn(4, 4), linalg.qr(drawn(3, 3,
 LEFT, RIGHT, TARGETS = drawn(5, 2, seed=6), drawn(4, 2, seed=7), drawn(5, 2, seed=5)
 EYE = torch.eye(3).double()
 DOCS = "https://docs.pytorch.org/docs/stable/generated/torch.linalg"
-DISTINCT = "of eigenvectors is documented to be finite only where eigenvalues are distinct, and"
-UNSTABLE = f"The gradient [{DISTINCT} unstable where these are close]({DOCS}.eigh.html)"
+UNSTABLE = (
+    "The square root is smooth there, but the gradient of eigenvectors is"
+    f" [documented]({DOCS}.eigh.html) to be unstable where eigenvalues are close"
+)
 KINK = Known(Status.DOCUMENTED, "No derivative exists there: no gradient is right or wrong.")
 
 
@@ -82,13 +84,13 @@ def close_eigenvalues() -> Layer:
 
 def very_close_eigenvalues() -> Layer:
     """Square root by `linalg.eigh`, two eigenvalues 1e-13 apart."""
-    known = Known(Status.DOCUMENTED, UNSTABLE + "; of the square root it is smooth there.")
+    known = Known(Status.DOCUMENTED, UNSTABLE + ".")
     return Layer(root, [symmetric(1e-13)], known=known, other=root_by_hand)
 
 
 def equal_eigenvalues() -> Layer:
     """Square root by `linalg.eigh`, of the identity."""
-    known = Known(Status.DOCUMENTED, UNSTABLE + "; the square root has one there.")
+    known = Known(Status.DOCUMENTED, UNSTABLE + ", and NaN where two are equal.")
     return Layer(root, [EYE], known=known, other=root_by_hand)
 
 
