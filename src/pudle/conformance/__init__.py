@@ -1,4 +1,4 @@
-"""Checks that an estimator does what it claims, against gradients computed in numpy without any
+"""Checks that an estimator does what it claims, against gradients computed without any
 estimator.
 
 >>> from pudle import conformance
@@ -8,7 +8,7 @@ estimator.
 
 from typing import Any
 
-__all__ = ["CHECKS", "Check", "Defect", "Distance", "Record", "Subject", "check"]
+__all__ = ["CHECKS", "Check", "Defect", "Record", "Subject", "check"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,12 +25,12 @@ from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .brought import OUTSIDE
 from .explanations import Array, Mistakes, distance, explain
-from .records import Distance, Measured, Record, everything_refused
+from .records import Measured, Record, everything_refused
 from .specimens import Specimen, changed, options_of, tensors_of
 from .truth import array
 
 #: What a check measures.
-Measurements = Iterator[Measured | Distance]
+Measurements = Iterator[Measured]
 Measure = Callable[["Subject"], Measurements | None]
 #: With ``--quick``, one of so many subjects is left.
 QUICK = 7
@@ -193,8 +193,7 @@ class Check:
 
     def record(self, subject: Subject) -> Record:
         """Return a record of this check, which has failed until it passes."""
-        specimen = subject.specimen
-        return Record(self.name, *specimen.names, "failed", drawn=specimen.drawn)
+        return Record(self.name, subject.specimen.name, "failed")
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
@@ -202,9 +201,9 @@ class Check:
         try:
             found = [*(self.measure(subject) or ())]
         except Defect as defect:
-            number, limit = defect.measured or (None, None)
-            drawn = f", on {record.drawn}" * bool(record.drawn)
-            return record._replace(number=number, limit=limit, reason=f"{defect}{drawn}")
+            drawn = subject.specimen.drawn
+            reason = f"{defect}{f', on {drawn}' * bool(drawn)}"
+            return record._replace(measured=defect.measured, reason=reason)
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -213,10 +212,7 @@ class Check:
                 # The next check would fill the memory as well.
                 raise
             return _raised(record, error, subject)
-        distances = tuple(each for each in found if isinstance(each, Distance))
-        numbers = [each for each in found if isinstance(each, Measured)]
-        number, limit = max(numbers, default=(None, None))
-        return record._replace(status="passed", number=number, limit=limit, distances=distances)
+        return record._replace(status="passed", measured=max(found, default=None))
 
 
 def _raised(record: Record, error: BaseException, subject: Subject) -> Record:

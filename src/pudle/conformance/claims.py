@@ -34,7 +34,7 @@ from .explanations import (
     distance,
     norm,
 )
-from .records import Distance, Measured
+from .records import Measured
 from .specimens import (
     DRAWN,
     GRID,
@@ -314,8 +314,6 @@ def check_direction(subject: Subject) -> Measurements:
         if subject.claim == "approximate":
             targets = {"exact": truth.limit, "unrolled": truth.unrolled(depth)}
             targets["implicit"] = truth.implicit(depth).gradient
-            for name, target in targets.items():
-                yield Distance(name, depth, distance(mine, target))
             # One of the direct part alone may be zero: it says that codes do not depend on theta.
             if not mine.any() and not truth.unrolled(depth, 0).any():
                 continue

@@ -154,13 +154,13 @@ class Specimen:
         return self.originals[0]
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        """The names of problem, loss and algorithm."""
-        return self.problem, self.loss, self.algorithm
+    def name(self) -> str:
+        """What tables call it as a whole."""
+        return f"{self.problem}-{self.loss}-{self.algorithm}"
 
     def __str__(self) -> str:
-        """Return what was drawn, or the names."""
-        return self.drawn or " / ".join(self.names)
+        """Return what was drawn, or the name."""
+        return self.drawn or self.name
 
     def made(self, dtype: torch.dtype = torch.float64) -> tuple[Problem, Algorithm]:
         """Return the problem and the algorithm in a dtype, with new tensors, which no estimator can
