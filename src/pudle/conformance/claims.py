@@ -2,12 +2,11 @@
 `consistent_for` say.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy import stats
-from torch import Tensor
 
 from ..estimator import Estimate
 from ..streams import generator
@@ -40,12 +39,11 @@ from .specimens import (
     GRID,
     SHALLOW,
     Specimen,
-    changed,
     in_units,
     named,
     specimens,
 )
-from .truth import REGULAR, Truth, array
+from .truth import REGULAR, Truth
 
 # --- tolerances, relative to the Euclidean norm of the expected value, and depths
 
@@ -121,7 +119,8 @@ def check_claim(subject: Subject) -> Measurements:
         # A method that is accurate enough after fewer layers says so.
         reached = min(depth, int(result.diagnostics.get("layers", depth)))
         what, codes = f"the codes at depth {reached}", specimen.truth.codes(reached)
-        mistakes = _mistaken_codes(specimen.truth, reached)
+        others = max(reached - 1, 0), reached + 1
+        mistakes = ((f"those of layer {each}", specimen.truth.codes(each)) for each in others)
         yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
         if subject.claim in KNOWN:
             yield from _exact(subject, result, depth)
@@ -252,52 +251,11 @@ def _mistakes(truth: Truth, depth: int, right: Right) -> Mistakes:
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
     yield "transposed", expected.T
     yield "the gradient at the last but one iterate", right(truth, before)
-    for name, other in _mistaken(truth):
-        yield name, right(other, depth)
-    if truth.problem.parameter == "dictionary":
-        theta, gradient = truth.problem.theta, torch.tensor(expected)
-        units = theta / _by_atom(theta.square()).sqrt()
-        tangent = gradient - units * _by_atom(units * gradient)
-        yield "the gradient on the sphere of atoms of unit norm", array(tangent)
     for window in range(before, 0, -1) if depth <= SHALLOW[1] else ():
         yield (
             f"the derivative through the last {window} layers alone",
             truth.unrolled(depth, window),
         )
-
-
-def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
-    """Yield the codes of other layers, and those that common mistakes lead to."""
-    for layer in (max(depth - 1, 0), depth + 1):
-        yield f"those of layer {layer}", truth.codes(layer)
-    for name, other in _mistaken(truth):
-        yield name, other.codes(depth)
-
-
-def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
-    """Yield what is the truth if a part of the problem or of the algorithm is forgotten:
-    everywhere, in the layers or in the loss alone, or in the derivatives alone.
-    """
-    problem = truth.problem
-    algorithm = changed(truth.algorithm, step=truth.step)
-    others = {}
-    if getattr(problem, "l2_penalty", 0.0):
-        others["l2_penalty is forgotten"] = changed(problem, l2_penalty=0.0)
-    if problem.parameter == "dictionary":
-        units = problem.theta / _by_atom(problem.theta.square()).sqrt()
-        others["atoms are taken to have unit norm"] = problem.with_theta(units)
-    for name, other in others.items():
-        for layers, loss in ((other, other), (other, problem), (problem, other)):
-            yield name, Truth(layers, algorithm, loss)
-            yield name, Truth(layers, algorithm, loss, truth)
-    if algorithm.initial is not None:
-        cold = Truth(problem, changed(algorithm, initial=None), problem)
-        yield "the start, initial, is ignored", cold
-
-
-def _by_atom(entries: Tensor) -> Tensor:
-    """Return the sums over the entries of each atom or filter."""
-    return entries.sum(0 if entries.ndim == 2 else (1, 2, 3), keepdim=True)
 
 
 # --- what is left open
