@@ -263,14 +263,19 @@ class Requirement:
         """Tell whether time or memory is limited."""
         return min(self.seconds, self.memory) < inf
 
-    def allows(self, seconds: float, memory: float) -> bool:
-        """Tell whether time and memory are within the limits; an unknown one is not."""
-        pairs = (seconds, self.seconds), (memory, self.memory)
-        return all(limit == inf or cost <= limit for cost, limit in pairs)
-
     def allowed(self, points: Iterable[Point]) -> list[Point]:
-        """Return those of some points that are within the limits."""
-        return [each for each in points if self.allows(each.seconds.value, each.memory.value)]
+        """Return those of some points whose time and memory are within the limits; an unknown one
+        is not.
+        """
+
+        def within(cost: Cost, limit: float) -> bool:
+            return limit == inf or cost.value <= limit
+
+        return [
+            each
+            for each in points
+            if within(each.seconds, self.seconds) and within(each.memory, self.memory)
+        ]
 
     def __str__(self) -> str:
         parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
