@@ -1,6 +1,7 @@
 """Convolutional problems, and the convolution written out as a matrix."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 import pudle
 
 
+@cache
 def filter_entries(image, filters, stride):
     """Index of the filter entry at each place of the matrix, -1 for none, built pixel by pixel from
     the definition.

@@ -189,10 +189,11 @@ def test_mistakes_have_the_same_name_in_all_units(unit):
 )
 def test_the_truth_is_what_numpy_computes(every):
     """Codes, and derivatives along a direction: through layers, and by the implicit function
-    theorem. Smooth problems have a test of their own, tests/algorithms/test_smooth.py.
+    theorem. Smooth problems and iterations have tests of their own, tests/algorithms/test_smooth.py
+    and tests/problems/test_fixed_point.py.
     """
     for specimen in (*GRID, *DRAWN, *TINY)[::every]:
-        if isinstance(specimen.original, pudle.StronglyConvex):
+        if isinstance(specimen.original, pudle.StronglyConvex | pudle.FixedPoint):
             continue
         truth, form = specimen.truth, oracles.form_of(specimen)
         expected, size = form.codes(7).reshape(truth.codes(7).shape), abs(truth.codes(7)).max()
