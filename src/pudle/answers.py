@@ -54,12 +54,13 @@ class Curve:
     @cached_property
     def by_seed(self) -> Mapping[int, dict[int, float]]:
         """The values by depth of each seed that has any."""
-        by_seed = {}
-        for seed, column in zip(self.seeds.tolist(), self.values.T.tolist(), strict=True):
-            pairs = zip(self.depths.tolist(), column, strict=True)
-            if known := {depth: value for depth, value in pairs if value == value}:
-                by_seed[seed] = known
-        return by_seed
+        columns = zip(self.seeds.tolist(), map(self.known, self.values.T), strict=True)
+        return {seed: known for seed, known in columns if known}
+
+    def known(self, column: Array) -> dict[int, float]:
+        """Return the values in a column by depth."""
+        pairs = zip(self.depths.tolist(), column.tolist(), strict=True)
+        return {depth: value for depth, value in pairs if value == value}
 
     @cached_property
     def spread(self) -> Array:
@@ -222,10 +223,8 @@ class Measured:
         """
         curve = self.errors
         depths = {seed: depth_to(errors, error) for seed, errors in curve.by_seed.items()}
-        worst = curve.values.max(axis=1, initial=-inf).tolist()
         # Nothing is said about every seed at a depth where one has no error.
-        pairs = zip(curve.depths.tolist(), worst, strict=True)
-        errors = {depth: value for depth, value in pairs if value == value}
+        errors = curve.known(curve.values.max(axis=1, initial=-inf))
         depth = depth_to(errors, error) if depths else nan
         costs = self.time(depth), self.memory.at(depth)
         return Point(self, depth, errors.get(depth, nan), *costs, depths)
