@@ -91,7 +91,7 @@ def without(forget, field=""):
     """
 
     def estimate(problem, algorithm, depth):
-        has = not field or hasattr(problem, "dictionary") and hasattr(problem, field)
+        has = not field or problem.parameter == "dictionary" and hasattr(problem, field)
         made = forget(problem, algorithm) if has else (problem, algorithm)
         gradient = Backprop().estimate(*made, depth).gradient
         return with_codes_of(problem, algorithm, depth, gradient)
