@@ -227,7 +227,8 @@ class Measured:
         errors = curve.known(curve.values.max(axis=1, initial=-inf))
         depth = depth_to(errors, error) if depths else nan
         costs = self.time(depth), self.memory.at(depth)
-        return Point(self, depth, errors.get(depth, nan), *costs, depths)
+        worst = errors[int(depth)] if depth in errors else nan
+        return Point(self, depth, worst, *costs, depths)
 
 
 def depth_to(errors: dict[int, float], error: float) -> float:
