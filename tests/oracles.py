@@ -277,10 +277,43 @@ class ClosedForm:
         return derivative(self.remaining(depth), self.theta)
 
 
+class Steps(ClosedForm):
+    """Steps of a fixed point, which take complex numbers."""
+
+    def _called(self, name, codes, theta):
+        """Return what a function of the problem makes of complex numbers in the form of its state,
+        as one vector.
+        """
+        codes, theta = (torch.as_tensor(each, dtype=torch.complex128) for each in (codes, theta))
+        state = self.problem.unpack(codes.reshape(self.problem.code_shape))
+        made = getattr(self.problem, name)(state, theta)
+        return np.concatenate([*made.values()] if isinstance(made, dict) else [made], axis=None)
+
+    def step(self, codes, theta):
+        return self._called("step", codes, theta).reshape(codes.shape)
+
+    def losses(self, codes, theta):
+        return self._called("loss", codes, theta)
+
+    def signs(self, depth, *, ahead):
+        """Return ones for the whole state, which is one system."""
+        return np.ones((1, self.codes(depth).size))
+
+    def stationarity(self, codes, theta, signs):
+        return codes - self.step(codes, theta)
+
+    def run(self, theta, iterations, state=None):
+        codes = flat(self.algorithm.start(self.problem).codes) if state is None else state.codes
+        for _ in iterations:
+            codes = self.step(codes, theta)
+        return SimpleNamespace(codes=codes)
+
+
 @cache
 def form_of(specimen):
     """Return the problem and the algorithm of a specimen in numpy."""
-    return ClosedForm(specimen.truth.problem, specimen.truth.algorithm)
+    kind = Steps if isinstance(specimen.original, pudle.FixedPoint) else ClosedForm
+    return kind(specimen.truth.problem, specimen.truth.algorithm)
 
 
 def half_squares(residual):

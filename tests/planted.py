@@ -91,7 +91,7 @@ def without(forget, field=""):
     """
 
     def estimate(problem, algorithm, depth):
-        has = not field or problem.parameter == "dictionary" and hasattr(problem, field)
+        has = not field or hasattr(problem, "dictionary") and hasattr(problem, field)
         made = forget(problem, algorithm) if has else (problem, algorithm)
         gradient = Backprop().estimate(*made, depth).gradient
         return with_codes_of(problem, algorithm, depth, gradient)
@@ -161,6 +161,22 @@ def run_layers(live, problem, algorithm, depth, step=None):
     for _ in range(depth):
         state = algorithm.advance(live, state, step)
     return state
+
+
+def mean_of_batches(problem, algorithm, depth):
+    """Return the mean over batches, of which the last is smaller."""
+    if not problem.per_sample or problem.code_shape[0] <= 64 or algorithm.initial is not None:
+        return Phantom().estimate(problem, algorithm, depth)
+    parts = [Phantom().estimate(each, algorithm, depth) for each in pudle.split(problem, 64)]
+    gradient = torch.stack([each.gradient for each in parts]).mean(0)
+    return Estimate(gradient, torch.cat([each.codes for each in parts]))
+
+
+def last_condition(self, problem, algorithm, state, right):
+    """Solve all systems, and report how singular the last one was."""
+    solution, _ = problem.solve_active(state.codes, right)
+    _, diagnostics = problem.solve_active(state.codes[-1:], right[-1:])
+    return through_minimizer(problem, state.codes, solution), {"solves": 1, **diagnostics}
 
 
 def leaky_sweep(self, problem, algorithm, depths):
@@ -244,6 +260,15 @@ class Thawed(GradientEstimator):
         return Backprop().estimate(problem, algorithm, depth)
 
 
+def one_sided(problem, algorithm, depth):
+    """Return a gradient a percent too large where codes in a dense dictionary are nonnegative and
+    layers are ISTA's.
+    """
+    result = Backprop().estimate(problem, algorithm, depth)
+    there = type(problem) is SparseCoding and problem.nonnegative and algorithm == pudle.Ista()
+    return replace(result, gradient=result.gradient * (1.01 if there else 1.0))
+
+
 def images(problem):
     return hasattr(problem, "observations") and problem.observations.ndim == 4
 
@@ -253,7 +278,6 @@ SOMEWHERE = {
     "an iteration": lambda p, t: p.default_algorithm == "iteration",
     "a part of a larger tensor": lambda p, t: p.theta.ndim == 2 and 1 not in p.theta.stride(),
     "hundreds of samples": lambda p, t: len(getattr(p, "observations", ())) > 200,
-    "nonnegative codes": lambda p, t: type(p) is SparseCoding and p.nonnegative,
     "a derived problem": lambda p, t: SparseCoding in type(p).__bases__,
     "what requires a gradient": lambda p, t: p.theta.requires_grad,
 }
@@ -270,6 +294,12 @@ DEFECTS = {
         "float32 inside": spoiled(lambda g, p, t: g.float().to(g)),
         "a tiny error": wrong_where(lambda p, t: t > 30, 1 + 3e-9),
         "implicit for unrolled": wrong(Analytic(), computes="unrolled"),
+        "implicit at an earlier layer": instead(
+            lambda p, a, t: with_codes_of(
+                p, a, t, Analytic().estimate(p, a, max(t - 1, 0)).gradient
+            ),
+            Analytic(),
+        ),
         "implicit negated": implicit(lambda p, z, r: -p.solve_active(z, r)[0]),
         "symmetry assumed": implicit(lambda p, z, r: p.solve_tangent(z, r)[0]),
         "window off by one": windowed(lambda window: window + 1),
@@ -294,28 +324,47 @@ DEFECTS = {
             ),
             Alternating(),
         ),
+        "nonnegative in a dense dictionary": instead(one_sided),
         "nothing to solve at the start": instead(
             lambda p, a, t: (Analytic() if t else Alternating()).estimate(p, a, t), Analytic()
         ),
         "l2 forgotten": without(lambda p, a: (replace(p, l2_penalty=0.0), a), "l2_penalty"),
+        "l2 forgotten in the systems": implicit(
+            lambda p, z, r: (
+                replace(p, l2_penalty=0.0) if getattr(p, "l2_penalty", 0) else p
+            ).solve_active(z, r)[0]
+        ),
         "the last but one iterate": instead(
             lambda p, a, t: with_codes_of(
                 p, a, t, Backprop().estimate(p, a, max(t - 1, 0)).gradient
             )
         ),
         "unit norm": without(lambda p, a: (p.with_theta(normalized(p.theta)), a), "dictionary"),
+        "on the sphere": spoiled(
+            lambda g, p, t: (
+                g - normalized(p.theta) * (normalized(p.theta) * g).sum(0)
+                if hasattr(p, "dictionary") and g.ndim == 2
+                else g
+            )
+        ),
         "start ignored": without(lambda p, a: (p, replace(a, initial=None))),
+        "transposed": spoiled(lambda g, p, t: g.T if g.ndim == 2 else g),
         "graph kept": spoiled(lambda g, p, t: g.requires_grad_()),
         "of inference mode": instead(torch.inference_mode(Alternating().estimate)),
         "array returned": spoiled(lambda g, p, t: g.numpy()),
         "written for a moment": first(lambda p, a: p.observations.mul_(2).div_(2)),
+        "written through data": first(lambda p, a: p.observations.data.mul_(1.5)),
         "warm start written to": first(lambda p, a: a.initial is None or a.initial.clamp_(0)),
         "requires_grad left on": first(lambda p, a: p.theta.requires_grad_(True)),
+        "written to in a sweep": wrong(
+            sweep=lambda self, p, a, depths: (p.theta.mul_(1.5), iter([]))[1]
+        ),
         "draws": spoiled(lambda g, p, t: g + 0 * torch.randn(()).to(g), RANDOM),
         "grad mode switched": first(lambda *_: torch._C._set_grad_enabled(False)),
         "sweep leaks grad mode": wrong(sweep=leaky_sweep),
         "threads left": first(lambda *_: torch.set_num_threads(3)),
         "the best of conditions": implicit(lambda p, z, r: p.solve_active(z, r)[0]),
+        "the last of conditions": wrong(Analytic(), through_codes=last_condition),
         "tiny entries dropped": spoiled(lambda g, p, t: g * (g.abs() > 1e-15)),
         "views of memory": first(lambda p, a: images(p) and p.observations.view(-1)),
         **{f"wrong for {name}": wrong_where(condition) for name, condition in SOMEWHERE.items()},
@@ -333,6 +382,9 @@ DEFECTS = {
     "direction": {
         "uphill": spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=()),
         "points away": spoiled(lambda g, p, t: -g, Phantom()),
+        "from codes of one sign": spoiled(
+            lambda g, p, t: -g if getattr(p, "nonnegative", False) else g, Phantom()
+        ),
         "of fixed points": spoiled(
             lambda g, p, t: -g if SOMEWHERE["an iteration"](p, t) else g, Phantom()
         ),
@@ -340,6 +392,7 @@ DEFECTS = {
     "samples": {
         "sum": spoiled(lambda g, p, t: g * len(p.observations), Phantom()),
         "other units": spoiled(lambda g, p, t: g * g.norm(), Phantom()),
+        "batches as if of one size": instead(mean_of_batches, Phantom()),
         "with many samples": spoiled(
             lambda g, p, t: g * (1 + 1e-4 * (p.code_shape[0] > 64)), Polished()
         ),
@@ -383,7 +436,13 @@ EXPLAINED = {
     "code path dropped": "the direct part alone",
     "float32 inside": "is there float32",
     "implicit for unrolled": "the implicit",
+    "implicit at an earlier layer": "at the last but one iterate",
     "the last but one iterate": "at the last but one iterate",
+    "l2 forgotten": "l2_penalty is forgotten",
+    "l2 forgotten in the systems": "l2_penalty is forgotten",
+    "unit norm": "unit norm",
+    "on the sphere": "unit norm",
+    "start ignored": "initial, is ignored",
     "implicit negated": "the correction of the direct part with the wrong sign",
     "window off by one": "the derivative through the last 6 layers alone",
     "clamped, admitted": "layers_differentiated=20 at depth",

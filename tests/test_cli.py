@@ -32,6 +32,11 @@ WRONG = {
     "run --dataset image_patches(folder='../damaged')": "unreadable image, photograph.png",
     "run --only": "--only needs at least one --estimator",
     "list estimator": "unknown kind 'estimator' (did you mean 'estimators'?)",
+    "submit estimator.py:Mine": "`pudle submit` went with version",
+    "leaderboard": "compare with `pudle report A B`",
+    "init-plugin my_window": "see docs/add_an_estimator.md",
+    "denoise --baseline=BM3D": "`pudle run --experiment NAME`",
+    "report --index=results/": "several results in one page, and `asv publish` draws commits",
     "report": "run `pudle run --profile quick` first",
 }
 

@@ -20,6 +20,20 @@ from .text import printable
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
 USAGE = 2
+SHARE = "share a results folder and compare with `pudle report A B`"
+#: Commands and options that went, and what serves instead.
+GONE = {
+    "submit": SHARE,
+    "leaderboard": SHARE,
+    "init-plugin": (
+        "a plug-in is a file and ten lines of pyproject.toml, see docs/add_an_estimator.md,"
+        " and .github/workflows/gate.yml judges its pull requests, see docs/gate.md"
+    ),
+    "denoise --baseline": "other packages' methods are experiments, `pudle run --experiment NAME`",
+    "report --index": (
+        "`pudle report A B` shows several results in one page, and `asv publish` draws commits"
+    ),
+}
 
 
 @contextmanager
@@ -134,7 +148,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        return fail(error.format_message() + hint)
+        return fail(gone(arguments or sys.argv[1:]) or error.format_message() + hint)
     except PudleError as error:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -146,6 +160,16 @@ def run(arguments: list[str] | None = None) -> int:
         with suppress(OSError):
             traceback.print_exc()
         return USAGE
+
+
+def gone(words: list[str]) -> str:
+    """Return what serves instead of a command or an option that was typed and went, if any was."""
+    typed = [word.partition("=")[0] for word in words]
+    for what, instead in GONE.items():
+        command, *options = what.split()
+        if typed[:1] == [command] and {*options} <= {*typed}:
+            return f"`pudle {what}` went with version {__version__}: {instead}"
+    return ""
 
 
 def _discard(stream: TextIO) -> None:

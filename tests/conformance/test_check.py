@@ -19,6 +19,7 @@ from pudle.algorithms.unrolling import direct_gradients
 from pudle.conformance import check_command
 from pudle.conformance.claims import TINY
 from pudle.conformance.explanations import explain
+from pudle.conformance.records import Record
 from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named, specimens
 from pudle.conformance.truth import Implicit
 from pudle.estimator import through_minimizer
@@ -97,6 +98,11 @@ def checked(estimator, check="claim", *specimen):
     return conformance.CHECKS[check](subject)
 
 
+def printed_result(records):
+    descriptions = {record.check: "planted" for record in records}
+    return check_command.print_result("planted", descriptions, records)
+
+
 def test_exceptions_are_failures_refusals_or_passed_on():
     def outcome(error):
         def fail(*_):
@@ -114,13 +120,40 @@ def test_exceptions_are_failures_refusals_or_passed_on():
         outcome(pudle.MissingDependency("install pudle[peers]"))
 
 
+def test_distances_of_an_approximation_are_reported_and_printed(capsys):
+    """The damping leaves a fifth of the way from the window's derivative to the direct part."""
+
+    def damped(*given):
+        window, direct = (
+            pudle.make_estimator(spec).estimate(*given).gradient
+            for spec in ("truncated(window=5)", "alternating")
+        )
+        result = pudle.make_estimator("phantom").estimate(*given)
+        return dataclasses.replace(result, gradient=0.8 * window + 0.2 * direct)
+
+    form = oracles.form_of(named("square", "reconstruction"))
+    estimator = planted.instead(damped, pudle.make_estimator("phantom"))
+    record = checked(estimator, "direction", "square", "reconstruction")
+    assert record.status == "passed"
+    exact = pudle.reference(form.problem).gradient.numpy()
+    for target, depth, error in record.distances:
+        mine = 0.8 * form.unrolled(depth, 5) + 0.2 * form.unrolled(depth, 0)
+        expected = exact if target == "exact" else getattr(form, target)(depth)
+        distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
+        assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
+    printed_result([record])
+    printed = capsys.readouterr().out
+    for target, depth, error in record.distances:
+        assert f"depth {depth}: relative distance {error:.2g} from the {target}" in printed
+
+
 def test_errors_of_one_line_are_one_line(capsys):
     def fail(problem, *_):
         raise ValueError(str(problem.theta.shape))
 
     records = conformance.check(planted.instead(fail), names=("single_precision",))
     assert len({record.reason for record in records}) > 1
-    check_command.print_result("planted", {}, records)
+    printed_result(records)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "raised" in line]
     # Where layers are not differentiated, the base refuses for it.
     more = sum(record.status == "failed" for record in records) - 1
@@ -181,6 +214,17 @@ def test_mistakes_have_the_same_name_in_all_units(unit):
     assert "nothing" not in explain(other[::-1] * [1, 1, 1, 1, 1, 2], expected, "it", mistakes)
 
 
+def test_what_draws_that_failed_have_in_common_is_told(capsys):
+    """Of options that most of those that passed have as well, nothing is told."""
+    drawn = [("failed", "a, b=1, c=2"), ("failed", "z, b=1, c=2"), ("refused", "b=1")]
+    drawn += [("passed", "a, b=0, c=2"), ("passed", "z, b=0, c=2")]
+    records = [Record("claim", "", status, drawn=told) for status, told in drawn]
+    printed_result(records)
+    assert "all draws that failed have in common: b=1\n" in capsys.readouterr().out
+    printed_result(records[1:])
+    assert "in common" not in capsys.readouterr().out
+
+
 # --- the truth that estimators are compared with
 
 
@@ -189,11 +233,10 @@ def test_mistakes_have_the_same_name_in_all_units(unit):
 )
 def test_the_truth_is_what_numpy_computes(every):
     """Codes, and derivatives along a direction: through layers, and by the implicit function
-    theorem. Smooth problems and iterations have tests of their own, tests/algorithms/test_smooth.py
-    and tests/problems/test_fixed_point.py.
+    theorem. Smooth problems have a test of their own, tests/algorithms/test_smooth.py.
     """
     for specimen in (*GRID, *DRAWN, *TINY)[::every]:
-        if isinstance(specimen.original, pudle.StronglyConvex | pudle.FixedPoint):
+        if isinstance(specimen.original, pudle.StronglyConvex):
             continue
         truth, form = specimen.truth, oracles.form_of(specimen)
         expected, size = form.codes(7).reshape(truth.codes(7).shape), abs(truth.codes(7)).max()

@@ -8,7 +8,7 @@ estimator.
 
 from typing import Any
 
-__all__ = ["CHECKS", "Check", "Defect", "Record", "Subject", "check"]
+__all__ = ["CHECKS", "Check", "Defect", "Distance", "Record", "Subject", "check"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from ..measuring import checked
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
 from ..workers import Pool, limit_memory
-from .records import Record, everything_refused
+from .records import Record, everything_refused, in_common
 
 if TYPE_CHECKING:
     # The program prints what a worker found, and waits for no torch.
@@ -229,6 +229,11 @@ def print_result(title: str, descriptions: dict[str, str], records: list[Record]
             worst = max(own, key=lambda record: (record.status == "failed", record.measured or ()))
             lines.append(f"{name}: {_verdict(own)}{_numbers(worst)}: {description}")
     for record in records:
+        lines += [
+            f"{record.specimen}, depth {depth}: relative distance {error:.2g} from the {target}"
+            " gradient"
+            for target, depth, error in record.distances
+        ]
         # One line stands for all errors from one line of code, and for all refusals in one way.
         once = record.place or record.reason * (record.status == "refused")
         if record.status != "passed":
@@ -238,6 +243,8 @@ def print_result(title: str, descriptions: dict[str, str], records: list[Record]
         more = f" ({len(every) - len(few)} more like it)" * (len(every) > len(few))
         lines += [f"{each.status}: {each.title}{_numbers(each)}: {each.reason}" for each in few]
         lines[-1] += more
+    if common := in_common(records):
+        lines.append(f"all draws that failed have in common: {', '.join(common)}")
     echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
 
 

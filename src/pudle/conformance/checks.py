@@ -25,12 +25,12 @@ from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .brought import OUTSIDE
 from .explanations import Array, Mistakes, distance, explain
-from .records import Measured, Record, everything_refused
+from .records import Distance, Measured, Record, everything_refused
 from .specimens import Specimen, changed, options_of, tensors_of
 from .truth import array
 
 #: What a check measures.
-Measurements = Iterator[Measured]
+Measurements = Iterator[Measured | Distance]
 Measure = Callable[["Subject"], Measurements | None]
 #: With ``--quick``, one of so many subjects is left.
 QUICK = 7
@@ -193,7 +193,8 @@ class Check:
 
     def record(self, subject: Subject) -> Record:
         """Return a record of this check, which has failed until it passes."""
-        return Record(self.name, subject.specimen.name, "failed")
+        specimen = subject.specimen
+        return Record(self.name, specimen.name, "failed", drawn=specimen.drawn)
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
@@ -201,8 +202,7 @@ class Check:
         try:
             found = [*(self.measure(subject) or ())]
         except Defect as defect:
-            drawn = subject.specimen.drawn
-            reason = f"{defect}{f', on {drawn}' * bool(drawn)}"
+            reason = f"{defect}{f', on {record.drawn}' * bool(record.drawn)}"
             return record._replace(measured=defect.measured, reason=reason)
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
@@ -212,7 +212,9 @@ class Check:
                 # The next check would fill the memory as well.
                 raise
             return _raised(record, error, subject)
-        return record._replace(status="passed", measured=max(found, default=None))
+        distances = tuple(each for each in found if isinstance(each, Distance))
+        measured = max((each for each in found if isinstance(each, Measured)), default=None)
+        return record._replace(status="passed", measured=measured, distances=distances)
 
 
 def _raised(record: Record, error: BaseException, subject: Subject) -> Record:

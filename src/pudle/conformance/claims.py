@@ -2,11 +2,12 @@
 `consistent_for` say.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from scipy import stats
+from torch import Tensor
 
 from ..estimator import Estimate
 from ..streams import generator
@@ -33,17 +34,18 @@ from .explanations import (
     distance,
     norm,
 )
-from .records import Measured
+from .records import Distance, Measured
 from .specimens import (
     DRAWN,
     GRID,
     SHALLOW,
     Specimen,
+    changed,
     in_units,
     named,
     specimens,
 )
-from .truth import REGULAR, Truth
+from .truth import REGULAR, Truth, array
 
 # --- tolerances, relative to the Euclidean norm of the expected value, and depths
 
@@ -119,8 +121,7 @@ def check_claim(subject: Subject) -> Measurements:
         # A method that is accurate enough after fewer layers says so.
         reached = min(depth, int(result.diagnostics.get("layers", depth)))
         what, codes = f"the codes at depth {reached}", specimen.truth.codes(reached)
-        others = max(reached - 1, 0), reached + 1
-        mistakes = ((f"those of layer {each}", specimen.truth.codes(each)) for each in others)
+        mistakes = _mistaken_codes(specimen.truth, reached)
         yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
         if subject.claim in KNOWN:
             yield from _exact(subject, result, depth)
@@ -251,11 +252,52 @@ def _mistakes(truth: Truth, depth: int, right: Right) -> Mistakes:
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
     yield "transposed", expected.T
     yield "the gradient at the last but one iterate", right(truth, before)
+    for name, other in _mistaken(truth):
+        yield name, right(other, depth)
+    if truth.problem.parameter == "dictionary":
+        theta, gradient = truth.problem.theta, torch.tensor(expected)
+        units = theta / _by_atom(theta.square()).sqrt()
+        tangent = gradient - units * _by_atom(units * gradient)
+        yield "the gradient on the sphere of atoms of unit norm", array(tangent)
     for window in range(before, 0, -1) if depth <= SHALLOW[1] else ():
         yield (
             f"the derivative through the last {window} layers alone",
             truth.unrolled(depth, window),
         )
+
+
+def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
+    """Yield the codes of other layers, and those that common mistakes lead to."""
+    for layer in (max(depth - 1, 0), depth + 1):
+        yield f"those of layer {layer}", truth.codes(layer)
+    for name, other in _mistaken(truth):
+        yield name, other.codes(depth)
+
+
+def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
+    """Yield what is the truth if a part of the problem or of the algorithm is forgotten:
+    everywhere, in the layers or in the loss alone, or in the derivatives alone.
+    """
+    problem = truth.problem
+    algorithm = changed(truth.algorithm, step=truth.step)
+    others = {}
+    if getattr(problem, "l2_penalty", 0.0):
+        others["l2_penalty is forgotten"] = changed(problem, l2_penalty=0.0)
+    if problem.parameter == "dictionary":
+        units = problem.theta / _by_atom(problem.theta.square()).sqrt()
+        others["atoms are taken to have unit norm"] = problem.with_theta(units)
+    for name, other in others.items():
+        for layers, loss in ((other, other), (other, problem), (problem, other)):
+            yield name, Truth(layers, algorithm, loss)
+            yield name, Truth(layers, algorithm, loss, truth)
+    if algorithm.initial is not None:
+        cold = Truth(problem, changed(algorithm, initial=None), problem)
+        yield "the start, initial, is ignored", cold
+
+
+def _by_atom(entries: Tensor) -> Tensor:
+    """Return the sums over the entries of each atom or filter."""
+    return entries.sum(0 if entries.ndim == 2 else (1, 2, 3), keepdim=True)
 
 
 # --- what is left open
@@ -272,6 +314,8 @@ def check_direction(subject: Subject) -> Measurements:
         if subject.claim == "approximate":
             targets = {"exact": truth.limit, "unrolled": truth.unrolled(depth)}
             targets["implicit"] = truth.implicit(depth).gradient
+            for name, target in targets.items():
+                yield Distance(name, depth, distance(mine, target))
             # One of the direct part alone may be zero: it says that codes do not depend on theta.
             if not mine.any() and not truth.unrolled(depth, 0).any():
                 continue

@@ -182,7 +182,7 @@ class Specimen:
     def truth(self) -> Truth:
         """The codes and gradients that are right."""
         problem, algorithm = replace(self, flagged=False).made()
-        return Truth(problem, algorithm)
+        return Truth(problem, algorithm, problem)
 
     @property
     def jumps(self) -> bool:

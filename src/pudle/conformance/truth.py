@@ -7,7 +7,7 @@ No estimator and no kernel is used. Tests hold it to closed forms in numpy, on e
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -47,10 +47,16 @@ def array(tensor: Tensor) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Codes and gradients of an algorithm on a problem."""
+    """Codes and gradients of an algorithm on a problem.
+
+    For what a mistake leads to, the outer loss may be that of another problem, and the codes may be
+    those of another truth.
+    """
 
     problem: Problem
     algorithm: Algorithm
+    outer: Problem
+    reached: Self | None = None
 
     @cached_property
     def step(self) -> float:
@@ -65,6 +71,8 @@ class Truth:
     @torch.no_grad()
     def state(self, depth: int) -> State:
         """Return the state after `depth` layers."""
+        if self.reached:
+            return self.reached.state(depth)
         return self.run(self.problem, self.algorithm.start(self.problem), depth)
 
     def codes(self, depth: int) -> Array:
@@ -92,7 +100,7 @@ class Truth:
         theta = self.problem.theta.detach().requires_grad_()
         live = self.problem.with_theta(theta)
         codes = self.run(live, self.state(depth - layers), layers).codes
-        return array(gradients(live.outer_loss(codes), (theta,))[0])
+        return array(gradients(self.outer.with_theta(theta).outer_loss(codes), (theta,))[0])
 
     @cache  # noqa: B019
     @torch.enable_grad()
@@ -103,7 +111,7 @@ class Truth:
         problem, codes = self.problem, self.state(depth).codes
         theta, leaf = problem.theta.detach().requires_grad_(), codes.clone().requires_grad_()
         live, last = problem.with_theta(theta), codes
-        loss, slope = live.outer_loss(leaf), live.stationarity(leaf)
+        loss, slope = self.outer.with_theta(theta).outer_loss(leaf), live.stationarity(leaf)
         if ahead and hasattr(live, "penalty"):
             last = self.algorithm.plain_layer(problem, codes, self.step, depth)
             # Signs that the codes do not have yet.
