@@ -6,11 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from paths import ROOT
+from paths import GALLERY, ROOT
 
 import pudle
 
-SCRIPTS = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 #: Modules for plug-ins, which this page explains.
 EXPLAINED = (ROOT / "docs" / "add_an_estimator.md").read_text()
 #: Processor seconds.
@@ -26,7 +25,7 @@ def public(node):
     return True
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
 def test_a_script_has_a_title_and_uses_public_names_alone(script):
     tree = ast.parse(script.read_text())
     title, line, *_ = (ast.get_docstring(tree) or "").splitlines()
@@ -35,7 +34,7 @@ def test_a_script_has_a_title_and_uses_public_names_alone(script):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
 def test_a_script_runs_within_a_minute(script, tmp_path):
     before = os.times()
     environment = os.environ | {"MPLBACKEND": "Agg"}

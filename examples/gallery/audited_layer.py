@@ -124,7 +124,7 @@ error = (wrong_gradient - right_gradient).norm() / right_gradient.norm()
 behind = sum(loss > wrong_losses[-1] for loss in right_losses)
 
 figure, (left, right) = plt.subplots(
-    1, 2, figsize=(9, 6.3), layout="constrained"
+    1, 2, figsize=(8, 5.6), layout="constrained"
 )
 left.axline((0, 0), slope=1, color=RIGHT, linewidth=2.8)
 dots = [1e3 * each.flatten() for each in (right_gradient, wrong_gradient)]
@@ -138,7 +138,7 @@ left.set_title(about, loc="left")
 for losses, color in [(wrong_losses, WRONG), (right_losses, RIGHT)]:
     right.plot(losses, color=color, linewidth=2.8)
 right.text(45, 1.62, "as written", color=WRONG, weight="bold")
-right.text(22, 0.8, "repaired", color=RIGHT, weight="bold")
+right.text(12, 0.75, "repaired", color=RIGHT, weight="bold")
 last = wrong_losses[-1]
 arrow = {"arrowstyle": "<->", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
 right.annotate("", (behind, last), (100, last), arrowprops=arrow)

@@ -63,7 +63,7 @@ COLORS = {
 
 errors = results.table.query("metric == 'relative_error'")
 figure, panels = plt.subplots(
-    1, 2, figsize=(9, 6.3), sharey=True, layout="constrained"
+    1, 2, figsize=(8, 5.6), sharey=True, layout="constrained"
 )
 for at, loss in zip(panels, ("lasso", "reconstruction"), strict=True):
     for name in ESTIMATORS:
@@ -73,7 +73,7 @@ for at, loss in zip(panels, ("lasso", "reconstruction"), strict=True):
         band = curve["min"], curve["max"]
         at.fill_between(curve.index, *band, color=COLORS[name], alpha=0.13)
     at.set(yscale="log", xlim=(0, 300), ylim=(1e-9, 10))
-    at.set_xlabel("depth (layers)")
+    at.set(xlabel="depth (layers)", xticks=[0, 100, 200, 300])
     at.grid(alpha=0.25)
 
 
@@ -93,14 +93,14 @@ titles = [
 for at, title in zip(panels, titles, strict=True):
     at.set_title(title, loc="left")
 for at, name, depth, error, about in [
-    (panels[0], "alternating", 165, 4e-3, "alternating\n(codes constant)"),
-    (panels[0], "backprop", 222, 3.2e-6, "backprop"),
-    (panels[0], "analytic", 80, 3e-6, "analytic\n(implicit)"),
+    (panels[0], "alternating", 125, 9e-3, "alternating\n(codes constant)"),
+    (panels[0], "backprop", 216, 5.5e-6, "backprop"),
+    (panels[0], "analytic", 55, 3e-6, "analytic\n(implicit)"),
     (panels[1], "alternating", 120, 1.2, "alternating"),
     (panels[1], "backprop", 205, 1.4e-3, "backprop"),
-    (panels[1], "analytic", 95, 2e-4, "analytic"),
+    (panels[1], "analytic", 75, 2e-4, "analytic"),
 ]:
-    at.text(depth, error, about, color=COLORS[name], weight="bold")
+    at.text(depth, error, about, color=COLORS[name], weight="bold", size=12)
 plt.show()
 
 # %%

@@ -70,11 +70,11 @@ colors = dict(zip(NAMES, ["#d55e00", *PINKS, "#0072b2"], strict=True))
 windows = [f"window {window}" for window in WINDOWS]
 titles = ["codes constant", *windows, "all layers"]
 
-figure, at = plt.subplots(figsize=(9, 6.3), layout="constrained")
+figure, at = plt.subplots(figsize=(8, 5.6), layout="constrained")
 for name, title in zip(NAMES, titles, strict=True):
     at.plot(errors[name], color=colors[name], linewidth=2.8)
     last = errors[name, 400]
-    about = f"{title}: {shares[name]:.0f} % of the time"
+    about = f"{title}: {shares[name]:.0f} % of time"
     at.text(407, last, about, color=colors[name], weight="bold", va="center")
 at.set(xlabel="depth (layers)", yscale="log", xlim=(0, 400), ylim=(3e-6, 10))
 at.set_ylabel("relative error of the gradient")

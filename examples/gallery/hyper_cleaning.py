@@ -86,14 +86,14 @@ wrong = given != labels[training]
 worst = harm.argsort(descending=True)
 found = int(wrong[worst[:100]].sum())
 
-figure = plt.figure(figsize=(9, 6.3), layout="constrained")
+figure = plt.figure(figsize=(8, 5.6), layout="constrained")
 upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.5])
 about = f"Of the 100 most harmful images, {found} have a wrong label"
 upper.suptitle(about, weight="bold")
 for at, which in zip(upper.subplots(2, 9).flat, worst, strict=False):
     at.imshow(images[training[which]].reshape(8, 8), cmap="gray_r")
     color = WRONG if wrong[which] else RIGHT
-    at.set_title(f"labeled {given[which]}", color=color, size=12, pad=4)
+    at.set_title(f"labeled {given[which]}", color=color, size=11, pad=4)
     at.set_axis_off()
 
 at = lower.subplots()

@@ -100,7 +100,7 @@ COLORS = {
 }
 gain = lasso[300]["alternating"] / lasso[300]["extrapolated"]
 
-figure, at = plt.subplots(figsize=(9, 6.3), layout="constrained")
+figure, at = plt.subplots(figsize=(8, 5.6), layout="constrained")
 for name, color in COLORS.items():
     rows = errors[(errors["loss"] == "lasso") & (errors["estimator"] == name)]
     seeds = rows.pivot(index="depth", columns="seed", values="value")

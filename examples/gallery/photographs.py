@@ -90,7 +90,7 @@ share = (found == truth[middles, middles]).mean()
 
 plt.rcParams.update({"font.size": 13})
 COLORS = dict(zip(NAMES, ["#d55e00", "#008a63", "#0072b2"], strict=True))
-figure = plt.figure(figsize=(9, 6.3), layout="constrained")
+figure = plt.figure(figsize=(8, 5.6), layout="constrained")
 upper, lower = figure.subfigures(2, 1, height_ratios=[3.4, 1])
 left, right = upper.subplots(1, 2)
 left.imshow(picture, cmap="gray")
@@ -103,7 +103,7 @@ for at in (left, right):
     at.set_axis_off()
 for name, part in zip(NAMES, lower.subfigures(1, 3, wspace=0.08), strict=True):
     weights = classifier.coef_[list(classifier.classes_).index(name)]
-    part.suptitle(f"atoms that say {name}", color=COLORS[name], weight="bold")
+    part.suptitle(f"atoms for {name}", color=COLORS[name], weight="bold")
     strongest = dictionary.components_[(-weights).argsort()[:4]]
     for at, atom in zip(part.subplots(1, 4), strongest, strict=True):
         at.imshow(atom.reshape(SIZE, SIZE), cmap="gray")
