@@ -5,14 +5,17 @@ code.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import socket
+import zlib
 from pathlib import Path
 from typing import Any
 
 import click
 from docutils import nodes
 from latex2mathml.converter import convert
+from numpydoc.xref import DEFAULT_LINKS
 from sphinx.util import logging
 
 import pudle
@@ -22,10 +25,14 @@ ROOT = Path(__file__).parents[1]
 
 project = "pudle"
 author = "The pudle developers"
-version = release = pudle.__version__
+#: Where the site is published, a tag has its own folder and all else is "dev"; GitHub says which.
+PUBLISHED = os.environ.get("GITHUB_REF_TYPE")
+version = pudle.__version__ if PUBLISHED == "tag" else "dev"
+release = pudle.__version__ if PUBLISHED == "tag" else f"{pudle.__version__}.dev0"
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "numpydoc",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -34,7 +41,7 @@ extensions = [
 exclude_patterns = ["_build"]
 
 html_theme = "pydata_sphinx_theme"
-html_title = "pudle"
+html_title = f"pudle {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -47,6 +54,14 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+if PUBLISHED:
+    # The list of versions lies beside their folders: `.ci/release.py versions` writes it.
+    html_theme_options |= {
+        "navbar_start": ["navbar-logo", "version-switcher"],
+        "switcher": {"json_url": "../versions.json", "version_match": version},
+        "check_switcher": False,
+        "show_version_warning_banner": True,
+    }
 #: Places where `make report` leaves a page, which the site links.
 PAGES = {
     profile: ROOT / ".asv" / profile / "report" / "report.html"
@@ -67,6 +82,35 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "write_computation_times": False,
     "show_signature": False,
+}
+
+#: Types in docstrings link to other packages' sites. Where one cannot be reached, an empty list of
+#: names serves, and they are plain text.
+NO_NAMES = ROOT / "docs" / "_build" / "no_names.inv"
+intersphinx_mapping = {
+    name: (address, (None, str(NO_NAMES)))
+    for name, address in {
+        "python": "https://docs.python.org/3",
+        "numpy": "https://numpy.org/doc/stable",
+        "scipy": "https://docs.scipy.org/doc/scipy",
+        "torch": "https://docs.pytorch.org/docs/stable",
+        "pandas": "https://pandas.pydata.org/docs",
+        "sklearn": "https://scikit-learn.org/stable",
+    }.items()
+}
+intersphinx_timeout = 10
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"
+#: numpydoc links the types of Python by itself, in words that need Python's own list of names.
+numpydoc_xref_aliases = dict(zip(DEFAULT_LINKS, DEFAULT_LINKS, strict=True)) | {
+    "Tensor": "torch.Tensor",
+    "array": "numpy.ndarray",
+    "DataFrame": "pandas.DataFrame",
+}
+numpydoc_xref_aliases |= {
+    name: f"{value.__module__}.{name}"
+    for name in pudle.__all__
+    if isinstance(value := getattr(pudle, name), type)
 }
 
 myst_enable_extensions = ["dollarmath"]
@@ -115,6 +159,8 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
         r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0]
     )
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
+    # Badges come from elsewhere.
+    text = re.sub(r"^\[!\[.*\n", "", text, flags=re.MULTILINE)
     # Links of files at the top, as seen from this folder; what is no part of the site is named
     # without a link.
     text = re.sub(r"\]\(docs/([\w/.]+(?:#[\w-]+)?)\)", r"](\1)", text).replace(
@@ -127,7 +173,7 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
         text,
     )
     source[0] = re.sub(
-        r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|CHANGELOG\.md)\)", r"\1", text
+        r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|[A-Z_]+\.md)\)", r"\1", text
     )
 
 
@@ -194,8 +240,13 @@ def _copied(profile: str) -> bool:
 
 
 def collect(app: Any) -> None:
-    """Copy the pages of measured runs to where the build takes them from."""
+    """Copy the pages of measured runs to where the build takes them from, and write the names of a
+    site that cannot be reached: none.
+    """
     (COPIED / "pages").mkdir(parents=True, exist_ok=True)
+    head = "# Sphinx inventory version 2\n# Project: none\n# Version: none\n"
+    head += "# The remainder of this file is compressed using zlib.\n"
+    NO_NAMES.write_bytes(head.encode() + zlib.compress(b""))
     for profile, path in PAGES.items():
         if path.is_file():
             (COPIED / "pages" / f"{profile}.html").write_bytes(path.read_bytes())

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from math import isnan, nan
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import pandas as pd
 
 from pudle import names, text
 from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
-from pudle.errors import SpecError
+from pudle.errors import MissingResults, SpecError, UnreadableResult
+from pudle.files import lies_at
 from pudle.measuring import contents
 from pudle.measuring.case import Case, labels, problem_labels
 from pudle.measuring.checked import FAILED
@@ -24,7 +25,7 @@ from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
-from pudle.measuring.stored import read_stored
+from pudle.measuring.stored import read_all, read_stored
 from pudle.reports.records import ExperimentRecord
 
 #: Metrics that are times: measured once, for no seed and no target.
@@ -257,51 +258,66 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         If nothing is left because files are damaged or of an unknown version; the text names the
         files and the remedy.
     """
-    stored = read_stored(home, profile, ExperimentRecord, commit)
+    stored = read_stored(home, profile, commit)
+    experiments = read_all(ExperimentRecord, stored.experiments, stored.damaged)
+    selection, pairs, costs = stored.selection, stored.selection.pairs, stored.costs
+    if not stored.scores and not experiments:
+        _refuse(home, profile, stored.damaged)
     remedy = f"run `pudle run --profile {profile}`"
     notes = [f"Damaged and left out: {line}." for line in stored.damaged]
-    if stored.cases and not stored.scores:
+    if pairs and not stored.scores:
         notes.append(f"None of the selected cases is measured yet: {remedy}.")
-        stored = dataclasses.replace(stored, cases={}, costs={}, estimators=())
-    if stored.costs and not any(stored.costs.values()):
+        selection, pairs, costs = dataclasses.replace(selection, estimators=()), [], {}
+    if costs and not any(costs.values()):
         again = "run the command again without --scores-only"
         notes.append(f"Neither time nor memory is measured: {again}.")
-        stored = dataclasses.replace(stored, costs={})
-    for record in (*stored.scores.values(), *filter(None, stored.costs.values())):
+        costs = {}
+    measured = [cost for cost in costs.values() if cost]
+    for record in (*stored.scores.values(), *measured):
         # It holds at this commit, whichever commit first measured it.
         record.provenance.commit = commit or record.provenance.commit
     provenances = sorted(
-        (record.provenance for record in (stored.scores or stored.experiments).values()),
+        (record.provenance for record in (stored.scores or experiments).values()),
         key=lambda origin: origin.date,
         reverse=True,
     )
     unmeasured, newest = f"not measured yet: {remedy}", provenances[0]
     records = {
-        (name, estimator): stored.scores.get((name, estimator))
+        (case.name, estimator): stored.scores.get((case.name, estimator))
         or _missing(case, estimator, unmeasured, newest)
-        for (name, estimator), case in stored.cases.items()
+        for case, estimator in pairs
     }
     rows = [row for record in records.values() for row in _scores(record, profile)]
     rows += [
         _cost(records[case, estimator], profile, metric, depth, cost, unmeasured)
-        for (metric, case, estimator, depth), cost in stored.costs.items()
-        # They differ from run to run, and are compared with nothing.
-        if (metric, case, estimator, depth) not in stored.of_answers
+        for (metric, case, estimator, depth), cost in costs.items()
+        # Those of answers alone differ from run to run, and are compared with nothing.
+        if not selection.timed_errors or depth in selection.timed_depths
     ]
     return Results(
         profile=profile,
         rows=rows,
         references=_references(stored.scores.values()),
         records=[*records.values()],
-        costs=[*filter(None, stored.costs.values())],
-        cases={case.name: case for case in stored.cases.values()},
-        estimators=stored.estimators,
+        costs=measured,
+        cases={case.name: case for case, _ in pairs},
+        estimators=selection.estimators,
         provenances=provenances,
         notes=notes,
-        experiments=[*stored.experiments.values()],
+        experiments=[*experiments.values()],
         damaged=stored.damaged,
         checks=stored.checks,
     )
+
+
+def _refuse(home: Path, profile: str, damaged: Sequence[str]) -> NoReturn:
+    """Say why there is nothing to report."""
+    if damaged:
+        raise UnreadableResult("; ".join(damaged))
+    instead = f"run `pudle run --profile {profile}` first"
+    if lies_at(home / "selection.json"):
+        instead = f"{home} is a profile's own folder, did you mean --home {home.parent}?"
+    raise MissingResults(f"no results for profile {profile!r} under {home / profile}: {instead}")
 
 
 def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRecord:

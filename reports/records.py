@@ -32,12 +32,9 @@ class Training(Struct):
 
 
 class ExperimentRecord(experiment.ExperimentRecord, kw_only=True, dict=True):
-    """The stored result of one experiment; the options of a training that it contains stand beside
-    its own.
-    """
+    """The stored result of one experiment."""
 
     def __post_init__(self) -> None:
-        self.options = convert(self.options.pop("training", None) or {}, dict) | self.options
         if self.kind == "learning":
             convert(self.options, Training)
 

@@ -7,7 +7,7 @@ from collections import namedtuple
 from paths import ROOT
 
 #: Every page that readers meet, by its path from the root.
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + sorted(
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELEASING.md"] + sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("docs/*.md", "docs/results/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)

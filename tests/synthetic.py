@@ -351,9 +351,8 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
         rows=rows if estimator else [],
         arrays=sorted(arrays),
     )
-    # The options of a training lie within those of the experiment.
-    inner = {"estimator": estimator, "seed": 0, "depth": 25}
-    options = {"sigma": 0.1, **({"training": inner} if estimator else {"baseline": method})}
+    trained = {"estimator": estimator, "seed": 0, "depth": 25}
+    options = {"sigma": 0.1, **(trained if estimator else {"baseline": method})}
     return made | {"options": options} | changes, arrays
 
 
@@ -374,7 +373,7 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4):
         "interpretation",
         "interpretation",
         summary={"method": "backprop", "dataset": "image_patches"},
-        options={"training": {"estimator": "backprop"}},
+        options={"estimator": "backprop"},
         arrays=sorted(arrays),
     ), arrays
 

@@ -18,8 +18,8 @@ MINUTE = 60
 
 def public(node):
     """Return whether a node of a script's tree names nothing of pudle but what is public."""
-    if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pudle"):
-        return node.module in EXPLAINED
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pudle"):
+        return node.module != "pudle" and node.module in EXPLAINED
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return node.value.id != "pudle" or node.attr in pudle.__all__
     return True

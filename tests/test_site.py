@@ -3,6 +3,7 @@ page and public name.
 """
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +28,9 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     options = ["-m", "sphinx", *"-W --keep-going -q -b html -d".split(), folder / "doctrees"]
     command = [sys.executable, *options, ROOT / "docs", folder / "html"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # As where it is published.
+    published = os.environ | {"GITHUB_REF_TYPE": "tag"}
+    done = subprocess.run(command, capture_output=True, text=True, env=published)
     assert done.returncode == 0, done.stderr
     return folder / "html"
 
@@ -59,6 +62,11 @@ def test_every_script_of_the_gallery_has_its_page_and_its_picture(site):
     for script in GALLERY:
         assert (site / "gallery" / f"{script.stem}.html").is_file(), script
         assert (site / "_images" / f"sphx_glr_{script.stem}_001.png").is_file(), script
+
+
+def test_a_published_page_knows_which_version_of_the_list_it_is(site):
+    text = (site / "results" / "claims.html").read_text()
+    assert f"theme_switcher_version_match = '{pudle.__version__}'" in text
 
 
 def test_every_public_name_and_command_is_explained(site):

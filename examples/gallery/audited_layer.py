@@ -150,6 +150,6 @@ for at in (left, right):
 plt.show()
 
 # %%
-# :doc:`/audit` explains the verdicts, and :doc:`/results/wrong_gradients` has
-# mistakes that others published, and what was found in layers of released
+# :doc:`/audit` explains the verdicts. :doc:`/results/wrong_gradients` has
+# mistakes that others published, :doc:`/results/census` layers of released
 # packages.

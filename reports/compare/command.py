@@ -71,9 +71,6 @@ def compare_command(
             "--estimator, --only, those from --dataset to --device, and --minutes choose what --run"
             " measures: add --run"
         )
-    # Before any commit is built.
-    if options.only and not options.estimators:
-        raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     check_device(options.device)
     default_home = results_home()
     home, root = home or default_home, default_home.parent

@@ -107,7 +107,7 @@ def typed(tmp_path, monkeypatch, capfd):
     """
     from pudle.advising.search import Search
     from pudle.conformance import check_command
-    from pudle.learning.denoising import DenoisingBaseline, DenoisingExperiment
+    from pudle.learning.denoising import DenoisingBaseline
     from pudle.learning.learner import Learner
     from pudle.measuring import commands, run
     from pudle.measuring.commits.pair import CommitPair
@@ -123,12 +123,7 @@ def typed(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(run, "execute", work)
     monkeypatch.setattr(check_command, "Pool", InThisProcess)
     monkeypatch.setattr(check_command, "_check", work)
-    begins = [
-        (CommitPair, "measure"),
-        (DenoisingExperiment, "run"),
-        (DenoisingBaseline, "run"),
-        (Learner, "fit"),
-    ]
+    begins = [(CommitPair, "measure"), (DenoisingBaseline, "run"), (Learner, "fit")]
     for kind, method in [*begins, (Search, "references")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,9 @@ import pudle
 from pudle.errors import PudleError
 from pudle.learning.denoising import METHODS, DenoisingBaseline, DenoisingExperiment, denoise
 from pudle.learning.images import SAMPLES, add_noise, psnr
-from pudle.learning.training import LearningExperiment
 
 CROPS = "noisy_crops(n_samples=24, size=33{})"
-TINY = LearningExperiment(
+TINY = DenoisingExperiment(
     CROPS.format(", start='random'"),
     "reconstruction",
     algorithm="ista(step=0.05)",
@@ -27,19 +27,12 @@ TINY = LearningExperiment(
     batch=4,
     record_every=12,
     dtype="float32",
+    budget=None,
+    training_images=SAMPLES,
+    test_images=SAMPLES,
+    shifts=False,
 )
-
-
-def experiment(training_images=SAMPLES, test_images=SAMPLES, validation=5, shifts=False, **changes):
-    training = dataclasses.replace(TINY, **changes)
-    return DenoisingExperiment(
-        test_images,
-        training=training,
-        training_images=training_images,
-        budget=None,
-        validation=validation,
-        shifts=shifts,
-    )
+experiment = partial(dataclasses.replace, TINY)
 
 
 def problem_of(filters, **options):
@@ -97,16 +90,20 @@ class TestImages:
         }
         folder = save_images(tmp_path / "training", images)
         test = save_images(tmp_path / "test", {"1.png": texture(40, 40)})
-        problem, held_out, tested = experiment(
-            folder, test, 3, dataset="noisy_crops(n_samples=200, size=32)"
-        ).problem()
+        one = experiment(
+            training_images=folder,
+            test_images=test,
+            validation=3,
+            dataset="noisy_crops(n_samples=200, size=32)",
+        )
+        problem, (_, held_out, tested) = one.problem(), one.image_sets
         assert len(held_out) == 3 and list(tested) == ["1.png"]
         contrasts = (problem.targets.amax((1, 2, 3)) - problem.targets.amin((1, 2, 3))) * 255
         names = {f"{round(float(contrast) / 10)}.png" for contrast in contrasts}
         assert names == images.keys() - held_out.keys()
 
     def test_folders_come_from_the_environment_where_not_given(self, tmp_path, monkeypatch):
-        mine = experiment(None, None)
+        mine = experiment(training_images=None, test_images=None)
         monkeypatch.delenv("PUDLE_TRAINING_IMAGES", raising=False)
         monkeypatch.delenv("PUDLE_TEST_IMAGES", raising=False)
         assert mine.folders == (SAMPLES, SAMPLES)
@@ -124,9 +121,10 @@ class TestImages:
         broken = save_images(tmp_path / "broken", {})
         (tmp_path / "broken" / "c.png").write_bytes(b"no image")
         large = CROPS.format(", kernel=15")
+        learned = partial(dataclasses.replace, experiment(training_images=folder, validation=1))
         for refused, text in (
-            (experiment(folder, f"{folder}/../images", 1), "is one of the training images"),
-            (experiment(folder, copy, 1), "test image z.png is one of the training images"),
+            (learned(test_images=f"{folder}/../images"), "is one of the training images"),
+            (learned(test_images=copy), "test image z.png is one of the training images"),
             (experiment(dataset="convolutional(n_samples=2)"), "holds no noisy images"),
             (experiment(test_images=small), "a.png is 10 x 40 pixels, smaller than the 11 x 11"),
             (experiment(test_images=broken), "c.png"),

@@ -40,22 +40,19 @@ def test_at_the_solution_of_the_lasso_multipliers_are_the_penalty_times_the_code
 
 
 SMALL = InterpretationExperiment(
-    pudle.LearningExperiment(
-        "digits(n_samples=200, n_components=12)",
-        estimator="alternating",
-        algorithm="fista",
-        depth=40,
-        optimizer="lbfgs",
-        epochs=40,
-    ),
+    "digits(n_samples=200, n_components=12)",
+    estimator="alternating",
+    algorithm="fista",
+    depth=40,
+    optimizer="lbfgs",
+    epochs=40,
     atoms=5,
     samples=4,
 )
 
 
 def explained(folder, samples=4, **changes):
-    training = dataclasses.replace(SMALL.training, **changes)
-    return dataclasses.replace(SMALL, training=training, samples=samples).run(folder)
+    return dataclasses.replace(SMALL, samples=samples, **changes).run(folder)
 
 
 def test_digits(tmp_path):
@@ -70,7 +67,7 @@ def test_digits(tmp_path):
     assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
     # All samples together make the atom; the training in the folder is resumed at its end.
     whole = explained(tmp_path, samples=200)
-    observations = SMALL.training.problem().observations.numpy()
+    observations = SMALL.problem().observations.numpy()
     first = whole.arrays["samples"][0].reshape(200, 64)
     np.testing.assert_array_equal(
         first[np.lexsort(first.T)], observations[np.lexsort(observations.T)]

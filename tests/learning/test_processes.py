@@ -56,7 +56,7 @@ def alone(folder, epochs, *, resume=False, **changes):
         folder=folder,
         resume=resume,
         source=experiment.source(),
-        measures=experiment.errors(),
+        measures=experiment.measures(),
     )
 
 

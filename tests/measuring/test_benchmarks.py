@@ -82,7 +82,7 @@ def cells(home):
 
 def test_asv_finds_the_cells_that_are_asked_for_and_no_others(cells):
     """A class for each case, and a cell for each estimator and depth that are measured on it."""
-    expected = {f"memory.ProblemAlone.peakmem_problem {case.name}" for case in (CASE, ALIKE)}
+    expected = set()
     for name, torch, estimators in (
         ("tiny", "tiny_torch_", ESTIMATORS),
         ("tiny_torch", "tiny_torch_torch", ESTIMATORS[:1]),

@@ -96,7 +96,8 @@ def test_no_program_runs_that_a_repository_names(setting, value, command, checko
     git(checkout, "show", "--no-patch")
     assert not ran.exists()
     # It would have, and the change is seen nevertheless. Git writes its index, and runs that hook,
-    # only where it finds a file whose times are not the index's: the calls above may have put them in.
+    # only where it finds a file whose times are not the index's: the calls above may have put them
+    # in.
     os.utime(attributes, (1, 1))
     repositories.git(checkout, command)
     assert ran.exists() and installed_commit(checkout)[1]

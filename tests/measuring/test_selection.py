@@ -56,7 +56,6 @@ def test_a_limited_estimator_is_measured_on_its_own_cases_alone(store):
 def test_a_pair_that_cannot_be_is_planned_only_where_the_user_asks_for_the_algorithm():
     profile = dataclasses.replace(PROFILE, limited=(("backprop", "!oth*", "has no layers"),))
     assert profile.pairs == select(profile, estimators=["backprop"]).pairs == [(TINY, "backprop")]
-    assert profile.left_out("other", "backprop") == "has no layers"
     assert len(select(profile, cases=["other"], algorithms=["fista"]).pairs) == 1
 
 

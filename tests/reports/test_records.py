@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from stored_experiments import experiments
 from synthetic import (
-    experiment,
     interpretation,
     training,
     write_experiments,
@@ -24,14 +23,6 @@ def test_null_and_missing_values_are_nan(tmp_path):
     assert math.isnan(history["loss"][0]) and history["loss"][1] == 2 * history["relative_error"][1]
     assert history["nobody measured this"].isna().all() and len(history) == 51
     assert math.isnan(item.number("steps")) and item.number("seconds") == 3.0
-
-
-def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
-    inner = {"estimator": "backprop", "seed": 0, "depth": 25}
-    options = {"sigma": 25, "seed": 1, "training": inner}
-    (item,) = experiments(tmp_path, experiment("one", "denoising", options=options)).experiments
-    assert item.options == {"sigma": 25, "seed": 1, "estimator": "backprop", "depth": 25}
-    assert item.estimator == item.method == "backprop"
 
 
 @pytest.mark.parametrize(

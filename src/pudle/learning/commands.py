@@ -3,9 +3,9 @@ learn filters from noisy images and test them on others, next to other packages'
 """
 
 import contextlib
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,18 +14,16 @@ from rich.progress import TimeRemainingColumn
 
 from .. import names
 from ..errors import InvalidArgument, PudleError, UnreadableResult
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback
 from ..measuring.results.experiment import CarriedExperiment
 from ..measuring.run import write_apart
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
-from ..text import count
 from ..validation import type_hints
 from .denoising import DenoisingExperiment
 from .options import summaries
 from .processes import launched, number_launched
 from .training import LearningExperiment
 
-E = TypeVar("E", bound=Experiment)
+E = TypeVar("E", bound=LearningExperiment)
 
 experiment_option = click.option(
     "--experiment", help="Start from a named experiment; other options replace its values."
@@ -41,17 +39,14 @@ out_option = click.option(
 )
 
 
-def _options(cls: type[Experiment], *, defaults: bool = True) -> list[click.Parameter]:
-    """Return an option for each field of an experiment and of the training within it, None where it
-    is not given; help texts name the defaults, but for those of a training within.
+def _options(cls: type[LearningExperiment], *, defaults: bool) -> list[click.Parameter]:
+    """Return an option for each field of an experiment, None where it is not given; help texts name
+    the defaults, unless another experiment has them.
     """
     hints, texts = type_hints(cls), summaries(cls)
     found: list[click.Parameter] = []
     for each in fields(cls):
         kind, flag = hints[each.name], each.name.replace("_", "-")
-        if kind is LearningExperiment:
-            found += _options(LearningExperiment, defaults=False)
-            continue
         named = (
             defaults and isinstance(each.default, str | int | float) and each.default is not False
         )
@@ -70,7 +65,8 @@ def _options(cls: type[Experiment], *, defaults: bool = True) -> list[click.Para
 def _named(kind: type[E], name: str, noun: str) -> tuple[str, E]:
     """Return the study and the experiment of that kind and name."""
     for study, experiments in names.entries("experiments").items():
-        if isinstance(found := experiments.get(name), kind):
+        found = experiments.get(name)
+        if isinstance(found, kind) and found.kind == kind.kind:
             return study, found
     raise InvalidArgument(
         f"unknown {noun} experiment {name!r}{names.nearest(name, names.list_experiments())}:"
@@ -79,37 +75,48 @@ def _named(kind: type[E], name: str, noun: str) -> tuple[str, E]:
     )
 
 
-def _given(options: Mapping[str, Any], cls: type[Experiment]) -> dict[str, Any]:
-    """Return the fields of an experiment that options were given for."""
-    given = ((each.name, options.get(each.name)) for each in fields(cls))
-    return {name: value for name, value in given if value is not None}
+def _carry_out(
+    name: str | None,
+    study: str,
+    chosen: LearningExperiment,
+    options: Mapping[str, Any],
+    out: Path,
+    resume: bool,
+    device: str,
+    timeout: float = 0.0,
+) -> None:
+    """Carry out an experiment, changed by the options that were given, with a progress bar; print
+    its warnings, and write its result. PudleError is raised for a training that diverged.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = replace(chosen, **given)
+    title = chosen.title
+    with launched(check_device(device), timeout) as (processes, own_device):
+        run = partial(chosen.run, out, own_device, resume=resume, processes=processes)
+        if processes.rank:
+            # All processes refuse alike, and the first one says why.
+            with contextlib.suppress(InvalidArgument, UnreadableResult):
+                run()
+            return
+        with progress_bar(TimeRemainingColumn()) as bar:
+            task = bar.add_task(title, total=None)
+
+            def show(done: int, total: int, line: str) -> None:
+                bar.update(task, completed=done, total=total, description=f"{title}: {line}")
+
+            result = run(progress=show)
+        if result.status == "ok" and result.reason:
+            echo(f"pudle: warning: {result.reason}", err=True)
+        echo(f"{title}: {chosen.told(result.summary)}; results in {out}")
+        write_apart(out, [(CarriedExperiment(name or title, study, chosen), result)], own_device)
+        if result.status != "ok":
+            raise PudleError(
+                f"{result.reason}; the history up to there is in {out}, and --resume leads no"
+                " further: start in another folder"
+            )
 
 
-def _carry_out(title: str, run: Callable[[ProgressCallback], ExperimentResult]) -> ExperimentResult:
-    """Carry an experiment out with a progress bar, and print its warnings."""
-    with progress_bar(TimeRemainingColumn()) as bar:
-        task = bar.add_task(title, total=None)
-
-        def show(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title}: {line}")
-
-        result = run(show)
-    if result.status == "ok" and result.reason:
-        echo(f"pudle: warning: {result.reason}", err=True)
-    return result
-
-
-def _finish(carried: CarriedExperiment, result: ExperimentResult, out: Path, device: str) -> None:
-    """Write the result, and raise PudleError for a training that diverged."""
-    write_apart(out, [(carried, result)], device)
-    if result.status != "ok":
-        raise PudleError(
-            f"{result.reason}; the history up to there is in {out}, and --resume leads no further:"
-            " start in another folder"
-        )
-
-
-@click.command("learn", params=_options(LearningExperiment))
+@click.command("learn", params=_options(LearningExperiment, defaults=True))
 @experiment_option
 @resume_option
 @out_option
@@ -148,32 +155,10 @@ def learn_command(
     study, chosen = "learn", LearningExperiment("")
     if experiment:
         study, chosen = _named(LearningExperiment, experiment, "learning")
-    chosen = replace(chosen, **_given(options, LearningExperiment))
-    title = f"{chosen.estimator} with {chosen.optimizer}"
-    with launched(check_device(device), timeout) as (processes, own_device):
-
-        def run(progress: ProgressCallback) -> ExperimentResult:
-            return chosen.run(out, own_device, progress, resume=resume, processes=processes)
-
-        if processes.rank:
-            # All processes refuse alike, and the first one says why.
-            with contextlib.suppress(InvalidArgument, UnreadableResult):
-                run(lambda *_: None)
-            return
-        result = _carry_out(title, run)
-        ended: Mapping[str, Any] = result.summary
-        error = ended["dictionary_error"]
-        shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
-        if "gradient_gap" in ended:
-            gaps = count(ended["gradient_gap"], "gap")
-            shown += f", median error of the gradient {ended['gradient_error']:.2g} with {gaps}"
-        took = f"{count(ended['steps'], 'step')} in {ended['seconds']:.1f} s"
-        echo(f"{title}: {took}{shown}; results in {out}")
-        carried = CarriedExperiment(experiment or title, study, chosen)
-        _finish(carried, result, out, own_device)
+    _carry_out(experiment, study, chosen, options, out, resume, device, timeout)
 
 
-@click.command("denoise", params=_options(DenoisingExperiment))
+@click.command("denoise", params=_options(DenoisingExperiment, defaults=False))
 @experiment_option
 @resume_option
 @out_option
@@ -207,20 +192,7 @@ def denoise_command(
     study, chosen = _named(DenoisingExperiment, experiment or "denoising-backprop", "denoising")
     # The experiment's step is short enough for photographs; filters of smoother images grow so much
     # alike that it has to follow from them.
-    own = {} if experiment else {"algorithm": "fista"}
-    training = own | _given(options, LearningExperiment)
-    given = _given(options, DenoisingExperiment)
-    chosen = replace(chosen, training=replace(chosen.training, **training), **given)
+    chosen = chosen if experiment else replace(chosen, algorithm="fista")
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
-    check_device(device)
-    result = _carry_out(
-        chosen.method, lambda progress: chosen.run(out, device, progress, resume=resume)
-    )
-    known = (
-        f"{name} {value:.4g}"
-        for name, value in result.summary.items()
-        if isinstance(value, float) and not math.isnan(value)
-    )
-    echo(f"{chosen.method}: {', '.join(known)}")
-    _finish(CarriedExperiment(experiment or chosen.method, study, chosen), result, out, device)
+    _carry_out(experiment, study, chosen, options, out, resume, device)

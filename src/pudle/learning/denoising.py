@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,9 +29,10 @@ from ..problems import ConvolutionalSparseCoding
 from ..problems.l1 import DictionaryProblem
 from ..validation import check_choice, check_integer, check_positive
 from . import images
+from .learner import Training
 from .matching import Array
 from .run import LearningRun, Measure
-from .training import LearningExperiment, result_of
+from .training import LearningExperiment
 
 #: Side in pixels of the pictures of a test image that a result keeps.
 PICTURE = 160
@@ -106,7 +107,7 @@ class DenoisingTest(Experiment):
         Folder of images to test on [default: $PUDLE_TEST_IMAGES]. Where neither is given, it is one
         of the photographs that ship inside scikit-learn, as with ``"scikit-learn"``.
     sigma : float
-        Noise standard deviation, on the 0-255 scale.
+        Noise standard deviation, on the 0-255 scale [default: 25].
     """
 
     kind: ClassVar[str] = "denoising"
@@ -168,52 +169,44 @@ def _picture(image: Array) -> Stored:
 
 
 @dataclass(frozen=True)
-class DenoisingExperiment(DenoisingTest):
+class DenoisingExperiment(DenoisingTest, LearningExperiment):
     """Learn filters from noisy crops of training images, and denoise test images with them.
 
-    The training stops after `budget` seconds. The schedule follows the training's epochs: a cosine
-    that the budget cuts off never reaches its small rates, so choose epochs that fit into the
-    budget. No test image may be a training or validation image.
+    The dataset is a spec of `noisy_crops`, without folder, noise and seed. The schedule follows the
+    training's epochs: a cosine that the budget cuts off never reaches its small rates, so choose
+    epochs that fit into the budget. No test image may be a training or validation image.
 
     Attributes
     ----------
-    training : LearningExperiment
-        The training of the filters. Its dataset is a spec of `noisy_crops`, without folder, noise
-        and seed.
     training_images : str, optional
         Folder of images to learn from [default: $PUDLE_TRAINING_IMAGES]. Where neither is given, it
         is one of the photographs that ship inside scikit-learn, as with ``"scikit-learn"``.
-    budget : float, optional
-        Seconds for the training, of the processor on the CPU.
     validation : int
-        Images held out of the training images. Any positive number holds out the right quarter of
-        the sample photograph, and with zero, ``psnr`` in the history is NaN.
+        Images held out of the training images [default: 5]. Any positive number holds out the right
+        quarter of the sample photograph, and with zero, ``psnr`` in the history is NaN.
     shifts : bool
-        Average over all shifts of the grid as well.
+        Average over all shifts of the grid as well [default: yes].
     """
 
-    training: LearningExperiment = field(kw_only=True)
-    training_images: str | None = None
     budget: float | None = 900.0
+    training_images: str | None = None
     validation: int = 5
     shifts: bool = True
 
     @property
-    def method(self) -> str:
-        """Name of the method in tables."""
+    def title(self) -> str:
         traits = ("supervised", "learned_penalties")
-        shown = [trait.replace("_", " ") for trait in traits if getattr(self.crops, trait)]
-        return ", ".join([f"{self.training.estimator}", self.training.loss, *shown])
+        shown = [trait.replace("_", " ") for trait in traits if getattr(self.data, trait)]
+        return ", ".join([f"{self.estimator}", self.loss, *shown])
 
     @property
-    def crops(self) -> Any:
-        """The dataset to learn from; others than noisy crops are refused."""
-        dataset = names.make_dataset(self.training.dataset)
+    def data(self) -> Any:
+        dataset: Any = names.make_dataset(self.dataset)
         if dataset.name != "noisy_crops":
             raise InvalidArgument(
-                f"dataset {self.training.dataset!r} holds no noisy images: give noisy_crops(...)"
+                f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)"
             )
-        return dataset
+        return replace(dataset, sigma=check_positive("sigma", self.sigma))
 
     @property
     def folders(self) -> tuple[str, str]:
@@ -223,24 +216,27 @@ class DenoisingExperiment(DenoisingTest):
     def fingerprint(self) -> str:
         return " ".join(images.source(folder).fingerprint() for folder in self.folders)
 
-    def problem(
-        self, device: str = "cpu"
-    ) -> tuple[DictionaryProblem, images.Images, images.Images]:
-        """Draw the noisy crops to learn from, and return them with the validation and the test
-        images.
+    @cached_property
+    def image_sets(self) -> tuple[images.Images, images.Images, images.Images]:
+        """The images to learn from, those held out of them, and those to test on."""
+        training, test = self.folders
+        held_out = check_integer("validation", self.validation, 0)
+        return *images.training_images(training, held_out), images.images_to_test(test)
+
+    def problem(self, device: str = "cpu", **options: images.Images) -> DictionaryProblem:
+        """Draw the noisy crops to learn from.
 
         Datasets other than noisy crops, training and test images with an image in common, and
         images that cannot be read or are smaller than the filters are refused.
         """
-        check_positive("sigma", self.sigma)
-        check_integer("validation", self.validation, 0)
-        if start := self.training.start:
+        if self.start:
             raise InvalidArgument(
-                f"start={start!r} is not for denoising: filters start as the dataset's option says"
+                f"start={self.start!r} is not for denoising: filters start as the dataset's option"
+                " says"
             )
-        crops, (training, test) = self.crops, self.folders
-        learned, validation = images.training_images(training, self.validation)
-        tested, seen = images.images_to_test(test), [*learned.values(), *validation.values()]
+        kernel = self.data.kernel
+        learned, validation, tested = self.image_sets
+        seen = [*learned.values(), *validation.values()]
         for name, image in tested.items():
             if any(np.array_equal(image, each) for each in seen):
                 raise InvalidArgument(
@@ -248,57 +244,51 @@ class DenoisingExperiment(DenoisingTest):
                     " folder"
                 )
         for part in (validation, tested):
-            images.check_sizes(part, crops.kernel, "filters")
-        noisy = replace(self.training, dataset=names.text(replace(crops, sigma=self.sigma)))
-        return noisy.problem(device, images=learned), validation, tested
+            images.check_sizes(part, kernel, "filters")
+        return super().problem(device, images=learned)
 
-    def run(
-        self,
-        folder: Path,
-        device: str = "cpu",
-        progress: ProgressCallback = silent,
-        *,
-        resume: bool | None = None,
-    ) -> ExperimentResult:
-        """Learn the filters and test them; `resume` is as in `LearningExperiment.train`.
+    def measures(self) -> list[Measure]:
+        return [ValidationPsnr([*self.pairs(self.image_sets[1], " held out")]), *super().measures()]
 
-        Rows are those of `Training.history`, with ``psnr``, the mean over the validation images in
-        dB. The summary holds ``method``, ``sigma``, ``images`` (number of test images),
+    def outcome(
+        self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
+    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+        """Return summary and arrays, after a test of the filters unless the training diverged.
+
+        The summary holds ``method``, ``sigma``, ``images`` (number of test images),
         ``test_images`` (their source), ``noisy_psnr``, ``psnr`` and ``ssim``, the same with an
-        average over shifts (``..._shifted``), ``steps`` and
-        ``training_seconds``. Arrays are pictures of the first test image, the ``filters`` (p, k, k)
-        and, where they are learned, the ``penalties`` (p,). The reason holds the warnings, if any.
-        The filters of a training that diverged are not tested.
+        average over shifts (``..._shifted``), and ``training_seconds``. Arrays are pictures of the
+        first test image, the ``filters`` (p, k, k) and, where they are learned, the ``penalties``
+        (p,).
         """
-        problem, validation, tested = self.problem(device)
-        measure = ValidationPsnr([*self.pairs(validation, " held out")])
-        training = self.training.train(
-            *(problem, folder, device, progress),
-            resume=resume,
-            measures=[measure],
-            budget=self.budget,
-        )
         summary: dict[str, Plain] = {
-            "method": self.method,
+            "method": self.title,
             "training_seconds": training.rows[-1]["seconds"],
         }
         arrays: dict[str, Stored] = {"filters": training.dictionary[:, 0].cpu().numpy()}
         fields = problem.fields_at(training.theta)
         if "penalty" in fields:
             arrays["penalties"] = fields["penalty"].flatten().cpu().numpy()
-        if training.status != "diverged":
-            with_filters = partial(
-                denoise,
-                problem=replace(problem, **fields),
-                algorithm=self.training.parts.algorithm,
-                depth=self.training.depth,
-            )
-            methods: dict[str, Denoiser] = {"": with_filters}
-            if self.shifts:
-                methods["_shifted"] = partial(with_filters, shifts=True)
-            results, pictures = self.evaluate(methods, tested, progress)
-            summary, arrays = summary | results, pictures | arrays
-        return result_of(training, summary, arrays)
+        if training.status == "diverged":
+            return summary, arrays
+        with_filters = partial(
+            denoise,
+            problem=replace(problem, **fields),
+            algorithm=self.parts.algorithm,
+            depth=self.depth,
+        )
+        methods: dict[str, Denoiser] = {"": with_filters}
+        if self.shifts:
+            methods["_shifted"] = partial(with_filters, shifts=True)
+        results, pictures = self.evaluate(methods, self.image_sets[2], progress)
+        return summary | results, pictures | arrays
+
+    def told(self, summary: Mapping[str, Plain]) -> str:
+        return ", ".join(
+            f"{name} {value:.4g}"
+            for name, value in summary.items()
+            if isinstance(value, float) and not math.isnan(value)
+        )
 
 
 def _wavelet(noisy: Array, deviation: float) -> Array:

@@ -4,7 +4,6 @@ was learned from.
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,10 +11,12 @@ import torch
 from numpy.linalg import norm
 
 from ..errors import InvalidArgument
-from ..measuring.experiment import Experiment, ExperimentResult, Plain, ProgressCallback, silent
-from ..validation import check_options
+from ..measuring.experiment import Plain, ProgressCallback, Stored
+from ..problems.l1 import DictionaryProblem
+from .images import Images
+from .learner import Training
 from .matching import Array, float64_array
-from .training import LearningExperiment, result_of
+from .training import LearningExperiment
 
 #: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are
 #: zero with any.
@@ -58,31 +59,36 @@ def multipliers(observations: Array, dictionary: Array, codes: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class InterpretationExperiment(Experiment):
-    """Learn a dictionary from small images, and find the samples that shaped its atoms most.
+class InterpretationExperiment(LearningExperiment):
+    """Learn a dense dictionary from small square images, and find the samples that shaped its atoms
+    most.
 
-    `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers
-    of atoms to show (those with the largest sum of absolute codes), and of samples for each of them
-    (those with the largest ``|W[i, j]| |x_i|``).
+    `atoms` and `samples` are the numbers of atoms to show (those with the largest sum of absolute
+    codes), and of samples for each of them (those with the largest ``|W[i, j]| |x_i|``).
     """
 
     kind: ClassVar[str] = "interpretation"
 
-    training: LearningExperiment
     atoms: int = 12
     samples: int = 6
 
-    def fingerprint(self) -> str:
-        return self.training.fingerprint()
+    def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
+        problem = super().problem(device, **options)
+        start = problem.dictionary
+        if start.ndim != 2 or math.isqrt(len(start)) ** 2 != len(start):
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} has atoms of shape {tuple(start[:, 0].shape)}, which are"
+                " no square images: give one such as digits or image_patches"
+            )
+        return problem
 
-    def run(
-        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
-    ) -> ExperimentResult:
-        """Learn the dictionary and explain it.
+    def outcome(
+        self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
+    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+        """Explain the dictionary.
 
-        Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h,
-        w) and their ``weights`` (a, r). The reason holds the warnings, if any. The summary holds
-        ``method``, ``dataset``, ``steps``, ``seconds`` and:
+        Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights`` (a, r). The
+        summary holds ``method``, ``dataset``, ``seconds`` and:
 
         - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge of `multipliers`, which the weights
           belong to;
@@ -90,20 +96,9 @@ class InterpretationExperiment(Experiment):
           the shown atoms; ``cosine``: that between an atom and the weighted sum of its shown
           samples.
         """
-        check_options(self)
-        plan = self.training
-        problem = plan.problem(device)
-        start = problem.dictionary
-        side = math.isqrt(len(start))
-        if start.ndim != 2 or side**2 != len(start):
-            raise InvalidArgument(
-                f"dataset {plan.dataset!r} has atoms of shape {tuple(start[:, 0].shape)}, which are"
-                " no square images: give one such as digits or image_patches"
-            )
-        training = plan.train(problem, folder, device, progress)
         learned = replace(problem, dictionary=training.dictionary)
         with torch.no_grad():
-            codes = plan.parts.algorithm.run(learned, plan.depth).codes
+            codes = self.parts.algorithm.run(learned, self.depth).codes
         x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         residual = norm(x.T @ weights - d) / norm(d)
@@ -115,16 +110,16 @@ class InterpretationExperiment(Experiment):
         top_weights, top_amounts = (np.take_along_axis(each, top, 1) for each in (weights, amounts))
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
         summary: dict[str, Plain] = {
-            "method": f"{plan.estimator}, {plan.loss}",
-            "dataset": plan.dataset,
+            "method": f"{self.estimator}, {self.loss}",
+            "dataset": self.dataset,
             "residual": float(residual),
             "share": float(np.mean(top_amounts.sum(1) / amounts.sum(1))),
             "cosine": float(np.mean((partial * d).sum(0) / norm(partial, axis=0))),
             "seconds": training.rows[-1]["seconds"],
         }
-        pictures = {
+        side = math.isqrt(len(d))
+        return summary, {
             "atoms": d.T.reshape(-1, side, side),
             "samples": x[top].reshape(*top.shape, side, side),
             "weights": top_weights,
         }
-        return result_of(training, summary, pictures)

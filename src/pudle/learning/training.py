@@ -1,8 +1,9 @@
 """Learning experiments: a training described by plain values, the options of `pudle learn`."""
 
+import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from ..measuring.experiment import (
 )
 from ..names import make_dataset
 from ..problems.l1 import DictionaryProblem
+from ..text import count
 from ..validation import check_choice, check_integer
 from .checkpoint import CHECKPOINT
 from .gradient_error import GradientError, along
@@ -52,7 +54,8 @@ class OnDataset(Experiment):
 @dataclass(frozen=True)
 class LearningExperiment(TrainingOptions, OnDataset):
     """A training, with its options as specs and numbers: `dataset`, `loss`, those of
-    `pudle.TrainingOptions`, and these.
+    `pudle.TrainingOptions`, and these. A subclass says what else is learned from or measured, and
+    what comes of it: `data`, `problem`, `measures` and `outcome`.
 
     Attributes
     ----------
@@ -64,6 +67,8 @@ class LearningExperiment(TrainingOptions, OnDataset):
     gradient_error : int, optional
         Measure the error of the gradient against the exact one every so many steps, rounded up to
         rows of the history; never by default. See `pudle.GradientError`.
+    budget : float, optional
+        Seconds for the training, of the processor on the CPU. No further step is taken then.
     """
 
     kind: ClassVar[str] = "learning"
@@ -71,6 +76,17 @@ class LearningExperiment(TrainingOptions, OnDataset):
     dtype: str = "float64"
     start: str | None = None
     gradient_error: int | None = None
+    budget: float | None = None
+
+    @property
+    def title(self) -> str:
+        """What a table or a terminal calls the training."""
+        return f"{self.estimator} with {self.optimizer}"
+
+    @property
+    def data(self) -> Dataset:
+        """The dataset."""
+        return make_dataset(self.dataset)
 
     def learner(self) -> Learner:
         """Return the learner."""
@@ -83,7 +99,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
         without a dictionary of that shape.
         """
         check_choice("dtype", self.dtype, DTYPES)
-        dataset = make_dataset(self.dataset)
+        dataset = self.data
         check_choice("loss", self.loss, dataset.losses)
         drawn: Any = dataset.reseeded(self.seed)
         problem = learnable(
@@ -103,7 +119,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
         """
         if not self.fresh:
             return None
-        dataset = make_dataset(self.dataset)
+        dataset = self.data
         if isinstance(dataset, SparseCodingDataset):
             return dataset
         raise InvalidArgument(
@@ -111,44 +127,26 @@ class LearningExperiment(TrainingOptions, OnDataset):
             " sparse_gaussian"
         )
 
-    def errors(self) -> list[Measure]:
-        """Return what measures the error of the gradient, if it is to be measured."""
+    def measures(self) -> list[Measure]:
+        """Return what is measured at every row of the history."""
         every = self.gradient_error
         return [] if every is None else [GradientError(check_integer("gradient_error", every, 1))]
 
-    def train(
-        self,
-        problem: DictionaryProblem,
-        folder: Path,
-        device: str,
-        progress: ProgressCallback,
-        *,
-        resume: bool | None = None,
-        processes: Processes | None = None,
-        measures: Sequence[Measure] = (),
-        budget: float | None = None,
-    ) -> Training:
-        """Learn from a problem on the device, with further arguments as in `Learner.fit`.
+    def outcome(
+        self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
+    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+        """Return summary and arrays of a training that began at a problem.
 
-        By default a training in the folder is resumed. On the CPU, seconds are processor seconds of
-        the process, which do not change when the machine is busy with other work. The training's
-        reason holds its warnings where it would be empty.
+        The summary holds the first and the last ``dictionary_error``, ``relative_error`` and
+        ``loss`` (the first with the prefix ``start_``), ``support_recovery`` and ``seconds``. The
+        array ``dictionary`` is the learned one.
         """
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", LearningWarning)
-            training = self.learner().fit(
-                problem,
-                folder=folder,
-                resume=(folder / CHECKPOINT).exists() if resume is None else resume,
-                progress=progress,
-                measures=[*measures, *self.errors()],
-                clock=time.process_time if device == "cpu" else time.perf_counter,
-                budget=budget,
-                source=self.source(),
-                processes=processes,
-            )
-        texts = (f"{each.message}" for each in caught if each.category is LearningWarning)
-        return replace(training, reason=training.reason or "; ".join(texts))
+        # The first row has no loss yet: the second has that of the start.
+        start = training.rows[0] | {"loss": training.rows[:2][-1]["loss"]}
+        end, errors = training.rows[-1], ("dictionary_error", "relative_error", "loss")
+        summary: dict[str, Plain] = {f"start_{name}": start[name] for name in errors}
+        summary |= {name: end[name] for name in (*errors, "support_recovery", "seconds")}
+        return summary, {"dictionary": training.dictionary.cpu().numpy()}
 
     def run(
         self,
@@ -159,36 +157,48 @@ class LearningExperiment(TrainingOptions, OnDataset):
         resume: bool | None = None,
         processes: Processes | None = None,
     ) -> ExperimentResult:
-        """Learn the dictionary; `resume` and `processes` are as in `train`.
+        """Learn the dictionary; `resume` and `processes` are as in `Learner.fit`.
 
-        Rows are those of `Training.history`. The summary holds the first and the last
-        ``dictionary_error``, ``relative_error`` and ``loss`` (the first with the prefix
-        ``start_``), and ``support_recovery``, ``steps`` and ``seconds``. The array ``dictionary``
-        is the learned one. The reason holds the warnings, if any.
+        By default a training in the folder is resumed. On the CPU, seconds are processor seconds of
+        the process, which do not change when the machine is busy with other work. Rows are those of
+        `Training.history`; summary and arrays are those of `outcome`, with ``steps`` and the errors
+        of the gradient. The reason holds the warnings, if any.
         """
         problem = self.problem(device)
-        training = self.train(problem, folder, device, progress, resume=resume, processes=processes)
-        # The first row has no loss yet: the second has that of the start.
-        start = training.rows[0] | {"loss": training.rows[:2][-1]["loss"]}
-        end, errors = training.rows[-1], ("dictionary_error", "relative_error", "loss")
-        summary: dict[str, Plain] = {f"start_{name}": start[name] for name in errors}
-        summary |= {name: end[name] for name in (*errors, "support_recovery", "seconds")}
-        return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LearningWarning)
+            training = self.learner().fit(
+                problem,
+                folder=folder,
+                resume=(folder / CHECKPOINT).exists() if resume is None else resume,
+                progress=progress,
+                measures=self.measures(),
+                clock=time.process_time if device == "cpu" else time.perf_counter,
+                budget=self.budget,
+                source=self.source(),
+                processes=processes,
+            )
+        texts = (f"{each.message}" for each in caught if each.category is LearningWarning)
+        summary, arrays = self.outcome(problem, training, progress)
+        return ExperimentResult(
+            training.rows,
+            summary | {"steps": training.steps} | along(training.rows),
+            arrays,
+            "diverged" if training.status == "diverged" else "ok",
+            training.reason or "; ".join(texts),
+        )
+
+    def told(self, summary: Mapping[str, Any]) -> str:
+        """Return what a terminal says of a summary."""
+        error = summary["dictionary_error"]
+        shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
+        if "gradient_gap" in summary:
+            gaps = count(summary["gradient_gap"], "gap")
+            shown += f", median error of the gradient {summary['gradient_error']:.2g} with {gaps}"
+        return f"{count(summary['steps'], 'step')} in {summary['seconds']:.1f} s{shown}"
 
     def fingerprint(self) -> str:
-        dataset: Dataset = make_dataset(self.dataset)
         if self.start is None:
-            return dataset.fingerprint()
+            return self.data.fingerprint()
         with readable(Path(self.start), "give another one"):
-            return f"{dataset.fingerprint()} {state_of(Path(self.start))}"
-
-
-def result_of(
-    training: Training, summary: Mapping[str, Plain], arrays: Mapping[str, Stored]
-) -> ExperimentResult:
-    """Return the result of an experiment whose history, number of steps, errors of the gradient,
-    status and reason are those of a training.
-    """
-    status = "diverged" if training.status == "diverged" else "ok"
-    summary = {**summary, "steps": training.steps, **along(training.rows)}
-    return ExperimentResult(training.rows, summary, arrays, status, training.reason)
+            return f"{self.data.fingerprint()} {state_of(Path(self.start))}"

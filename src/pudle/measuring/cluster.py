@@ -279,14 +279,8 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
                 jobs = check_integer("jobs", content.pop("jobs"), 1)
                 stack.enter_context(dask.config.set(dask.config.merge(dask.config.config, content)))
                 cluster = stack.enter_context(SLURMCluster())
-            except (
-                OSError,
-                yaml.YAMLError,
-                KeyError,
-                TypeError,
-                ValueError,
-                AttributeError,
-            ) as error:
+            except Exception as error:  # noqa: BLE001
+                # Of a dozen kinds, depending on what the file holds instead.
                 raise InvalidArgument(
                     f"--scheduler {scheduler} cannot be used ({type(error).__name__}:"
                     f" {first_line(error)}): give a YAML file with `jobs: NUMBER` and"

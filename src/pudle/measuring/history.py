@@ -22,7 +22,6 @@ from ..files import write_atomically
 from ..workers import run_in_copy
 from .contents import RunList
 from .provenance import git
-from .results.experiment import ExperimentRecord
 from .selection import SELECTION_VARIABLE
 from .stored import Stored, read_stored
 
@@ -88,7 +87,7 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
     content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
-    stored = read_stored(folder.parent, folder.name, ExperimentRecord)
+    stored = read_stored(folder.parent, folder.name)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
         function = get_benchmark_from_name(benchmark_dir, name).func
@@ -102,7 +101,7 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     content.save(configuration.results_dir)
 
 
-def _tracked(stored: Stored[Any], function: Any, estimator: str, depth: int) -> float | None:
+def _tracked(stored: Stored, function: Any, estimator: str, depth: int) -> float | None:
     """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
     where it fails.
     """
@@ -115,15 +114,14 @@ def _tracked(stored: Stored[Any], function: Any, estimator: str, depth: int) -> 
         return None
 
 
-def _measured(stored: Stored[Any], function: Any, *cell: Any) -> float | list[float] | None:
+def _measured(
+    stored: Stored, function: Any, estimator: str, depth: int
+) -> float | list[float] | None:
     """Return the samples of a time, or a peak with the process that it is measured in; NaN where a
     cell is skipped or not measured, None where it fails.
     """
-    if (metric := function.__self__.metric) == "baseline":
-        (case,) = cell
-        records = (each for each in stored.costs.values() if each and each.case == case)
-        return next((each.baseline for each in records if each.baseline is not None), math.nan)
-    record = stored.costs.get((metric, function.__self__.case.name, *cell))
+    cells = function.__self__
+    record = stored.costs.get((cells.metric, cells.case.name, estimator, depth))
     if record is None or record.status == "skipped":
         return math.nan
     if record.value is not None and record.baseline is not None:

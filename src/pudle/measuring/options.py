@@ -4,6 +4,8 @@ and `pudle.benchmark`.
 
 from dataclasses import dataclass
 
+from ..errors import InvalidArgument
+
 
 @dataclass(frozen=True)
 class Options:
@@ -51,6 +53,10 @@ class Options:
     experiments: tuple[str, ...] = ()
     device: str = "cpu"
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.only and not self.estimators:
+            raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
 
     @property
     def crosses(self) -> bool:

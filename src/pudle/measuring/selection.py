@@ -3,7 +3,7 @@ file; and the cases that options make of a profile's: datasets x algorithms x lo
 """
 
 import fnmatch
-import math
+import functools
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -15,8 +15,6 @@ from .. import names
 from ..data import Dataset
 from ..errors import InvalidArgument, PudleError, first_line
 from ..references.certified import MINIMIZER_TARGETS, default_target
-from ..references.probe import Probe, probe, why_another
-from ..workers import Pool
 from .case import Case, short, spec_slug
 from .options import Options
 from .provenance import results_home
@@ -91,17 +89,13 @@ class Selection:
             if not self.left_out(case.name, name)
         ]
 
-    def left_out(self, case: str, estimator: str) -> str:
-        """Return why an estimator is not measured on a case, an empty text if it is."""
-        only: dict[str, bool] = {}
-        for name, pattern, reason in self.limited:
-            if name == estimator:
-                fits = fnmatch.fnmatch(case, pattern.removeprefix("!"))
-                if not pattern.startswith("!"):
-                    only[reason] = only.get(reason, False) or fits
-                elif fits:
-                    return reason
-        return "" if any(only.values()) else next(iter(only), "")
+    def left_out(self, case: str, estimator: str) -> bool:
+        """Tell whether an estimator is not measured on a case."""
+        patterns = [pattern for name, pattern, _ in self.limited if name == estimator]
+        own = [pattern for pattern in patterns if not pattern.startswith("!")]
+        barred = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+        here = functools.partial(fnmatch.fnmatch, case)
+        return any(map(here, barred)) or bool(own) and not any(map(here, own))
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
@@ -116,11 +110,9 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
     unless the options name the only estimators.
 
     `home` is the folder of the results, from which paths in names are seen. Patterns that match
-    nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
+    nothing and specs that name nothing raise InvalidArgument.
     """
     named = [*map(_named, options.estimators)]
-    if options.only and not named:
-        raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if options.only else (*profile.estimators, *plugins(), *named)
     kept = _cases(profile, options, home or results_home())
     narrowed = bool(options.only or options.cases or options.crosses)
@@ -308,21 +300,11 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
 
     It is drawn once, so that an empty folder or an unreadable file is refused before anything is
-    measured. A dataset of a user's file is drawn again, here and in another process: one that draws
-    another problem would score it by a wrong reference.
+    measured.
     """
     made = dataset.made
     try:
         problem = made.problem(made.losses[0])
-        if names.origin(type(made)):
-            known = probe(problem)
-            why = why_another(known, problem) or _why_redrawn(known, dataset)
-            if not why:
-                with Pool(1) as pool:
-                    outcome = pool.call(math.inf, _why_redrawn, known, str(dataset))
-                why = outcome.result or outcome.reason
-            if why:
-                raise InvalidArgument(f"dataset {dataset}: {why}")
     except PudleError:
         raise
     except Exception as error:
@@ -337,9 +319,3 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
         targets=(default_target(problem),),
     )
     return [replace(like, loss=loss) for loss in made.losses]
-
-
-def _why_redrawn(known: Probe, spec: str) -> str:
-    """Return why a dataset does not draw the problem of a probe, an empty text where it does."""
-    made = names.make_dataset(spec)
-    return why_another(known, made.problem(made.losses[0]))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from ...measuring.experiment import Experiment
 from ..denoising import METHODS, DenoisingBaseline, DenoisingExperiment
 from ..images import SAMPLES
-from ..training import LearningExperiment
 
 #: Estimator, outer loss and learning rate of each gradient. On the lasso loss larger rates lead to
 #: filters so much alike that the algorithm's step is too long for them.
@@ -18,7 +17,7 @@ GRADIENTS = {
 #: The rates are the best of the grid in `docs/results/denoising.md`, with 200 steps each. FISTA,
 #: because 15 layers of ISTA with a step short enough for filters that grow alike are far from
 #: convergence. One crop at a time, because small steps gain more than exact ones.
-_TRAINING = LearningExperiment(
+_TRAINING = DenoisingExperiment(
     dataset="noisy_crops(n_samples=400)",
     algorithm="fista(step=0.05)",
     depth=15,
@@ -35,7 +34,7 @@ _SMALL = replace(
 
 def _family(
     prefix: str,
-    training: LearningExperiment,
+    training: DenoisingExperiment,
     images: str | None,
     budget: float,
     lengths: Mapping[str, tuple[int, int]],
@@ -45,7 +44,13 @@ def _family(
     """
     trainings = {
         name: replace(
-            training, estimator=estimator, loss=loss, optimizer=f"adam(learning_rate={rate})"
+            training,
+            estimator=estimator,
+            loss=loss,
+            optimizer=f"adam(learning_rate={rate})",
+            training_images=images,
+            test_images=images,
+            budget=budget,
         )
         for name, (estimator, loss, rate) in GRADIENTS.items()
     }
@@ -58,10 +63,7 @@ def _family(
         trainings["backprop"], dataset=training.dataset.replace(")", ", learned_penalties=True)")
     )
     experiments: dict[str, Experiment] = {
-        f"{prefix}-{name}": DenoisingExperiment(
-            images, training=each, training_images=images, budget=budget
-        )
-        for name, each in trainings.items()
+        f"{prefix}-{name}": each for name, each in trainings.items()
     }
     for method in METHODS:
         name = method.lower().replace(" ", "-")

@@ -6,7 +6,6 @@ converged.
 """
 
 from ..interpretation import InterpretationExperiment
-from ..training import LearningExperiment
 
 _DATASETS = {
     "digits": "digits(n_samples=1500, n_components=64)",
@@ -21,9 +20,7 @@ _GRADIENTS = {
 
 EXPERIMENTS = {
     f"interpretation-{data}-{name}": InterpretationExperiment(
-        LearningExperiment(
-            dataset, loss, estimator, "fista", depth=50, optimizer="lbfgs", epochs=40
-        )
+        dataset, loss, estimator, "fista", depth=50, optimizer="lbfgs", epochs=40
     )
     for data, dataset in _DATASETS.items()
     for name, (estimator, loss) in _GRADIENTS.items()

@@ -18,7 +18,6 @@ from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
 from ..contents import Rounds
 from ..options import Options
 from ..provenance import git
-from ..results.experiment import ExperimentRecord
 from ..results.score import ScoreRecord
 from ..selection import Selection
 from ..store import locked
@@ -90,9 +89,7 @@ class Side:
 
 def scored(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
-    with contextlib.suppress(MissingResults):
-        return [*read_stored(folder.parent, folder.name, ExperimentRecord).scores.values()]
-    return []
+    return [*read_stored(folder.parent, folder.name).scores.values()]
 
 
 def timed_cells(side: Side) -> list[Cell]:

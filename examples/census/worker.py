@@ -1,0 +1,99 @@
+"""Audit the layers in a file of `packages`: `python worker.py FILE ROWS` appends a row for each to
+ROWS, first one that says that it was not finished.
+"""
+
+import ast
+import math
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from census import Confirmation, Known, Layer, asked, confirm
+from rows import UNFINISHED, Row, Status, line
+
+import pudle
+
+
+def status_of(verdict: str, known: Known | None, confirmed: bool) -> Status:
+    """Return what the page may say of a verdict."""
+    if verdict == "right":
+        return Status.RIGHT
+    if verdict == "undecided":
+        return Status.NO_VERDICT
+    if verdict == "wrong" and not confirmed:
+        return Status.UNCONFIRMED
+    return known.status if known else Status.NEW
+
+
+def finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def audited(layer: Layer, row: Row) -> Row:
+    """Return a row with what the audit says, and the two other ways to the gradient."""
+    start = time.perf_counter()
+    found = pudle.audit(layer.function, *layer.inputs, **layer.options)
+    seconds = time.perf_counter() - start
+    truth = found.parts[0].truth
+    try:
+        ways = confirm(layer)
+    except Exception as error:  # noqa: BLE001
+        print(f"{row.package}, {row.layer}: not confirmed, {error}", file=sys.stderr)
+        ways = Confirmation(math.nan, math.nan, math.nan)
+    return replace(
+        row,
+        verdict=found.verdict,
+        error=finite(found.error),
+        known_to=finite(truth.known) if truth else None,
+        mistake=found.mistake,
+        seconds=round(seconds, 2),
+        status=status_of(found.verdict, layer.known, ways.wrong),
+        text=str(found),
+        known=layer.known.text if layer.known and found.verdict != "right" else "",
+        differences=finite(ways.differences),
+        other=finite(ways.other),
+        apart=finite(ways.apart),
+    )
+
+
+def tried(build: Callable[[], Layer], row: Row) -> Row:
+    """Return a row with what the audit says, or why it says nothing."""
+    try:
+        return audited(build(), row)
+    except Exception as error:  # noqa: BLE001
+        return replace(row, text=f"{type(error).__name__}: {error}")
+
+
+def main(file: Path, rows: Path) -> None:
+    # A file whose package is not there has a title all the same.
+    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    title = (said or file.stem).partition(":")[0]
+    with rows.open("a", buffering=1, encoding="utf-8") as out:
+        try:
+            found = runpy.run_path(str(file))
+            versions = {
+                each: version(each) for each in (file.stem, *found.get("WITH", ()), "torch")
+            }
+        except Exception as error:  # noqa: BLE001
+            why = f"does not import: {type(error).__name__}: {error}"
+            print(line(Row(file.stem, title, "", "all of it", why)), file=out)
+            return
+        started = [
+            (
+                build,
+                Row(file.stem, title, build.__name__, asked(build), UNFINISHED, versions=versions),
+            )
+            for build in found["LAYERS"]
+        ]
+        for _, row in started:
+            print(line(row), file=out)
+        for build, row in started:
+            print(line(tried(build, row)), file=out)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
