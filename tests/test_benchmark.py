@@ -151,7 +151,6 @@ def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     "options, text",
     [
         ({"problems": 3}, "problems: 3 is neither a spec nor a Dataset"),
-        ({"depths": 5}, "depths=5 is no sequence: give one, such as"),
         ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
         ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),
         (

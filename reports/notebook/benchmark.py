@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -35,7 +35,6 @@ from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
 from pudle.workers import Here
 
-T = TypeVar("T")
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -168,9 +167,8 @@ class BenchmarkResults:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        remarks = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks)
-        what = f"{self._scope}. Median relative error of the gradient at the largest depth:"
-        return f"<p>{escape(what)}</p>{self._errors.to_html()}{remarks}"
+        first, *remarks = (f"<p>{escape(line)}</p>" for line in (self._scope, *self._remarks))
+        return "".join([first, self._errors.to_html(), *remarks])
 
 
 def benchmark(
@@ -235,8 +233,8 @@ def benchmark(
         estimators=_specs("estimators", estimators),
         only=True,
         algorithms=_specs("algorithms", algorithms),
-        losses=_sequence("losses", losses),
-        depths=tuple(check_integer("depths", each, 0) for each in _sequence("depths", depths)),
+        losses=tuple(losses),
+        depths=tuple(check_integer("depths", each, 0) for each in depths),
         seeds=check_integer("seeds", seeds, 1),
         device=device,
         timeout=check_positive("timeout", timeout),
@@ -262,12 +260,6 @@ def benchmark(
 
 def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _sequence(name: str, value: Sequence[T]) -> tuple[T, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
-    return tuple(value)
 
 
 def _specs(group: str, things: object) -> tuple[names.Spec[Any], ...]:
