@@ -25,7 +25,7 @@ from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
-from pudle.measuring.stored import read_all, read_stored
+from pudle.measuring.store import read_all, read_stored
 from pudle.reports.records import ExperimentRecord
 
 #: Metrics that are times: measured once, for no seed and no target.

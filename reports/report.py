@@ -19,7 +19,6 @@ from pudle.errors import InvalidArgument
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
-from pudle.reports.caveats import caveats
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import Section, bought, experiments_pair, sections
@@ -159,7 +158,7 @@ class Report:
     @cached_property
     def caveats(self) -> list[str]:
         """What a reader should not rely on."""
-        return caveats(self.results, self.summary)
+        return tables.caveats(self.results)
 
     @cached_property
     def facts(self) -> dict[str, str]:

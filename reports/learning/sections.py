@@ -11,12 +11,9 @@ import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Figure, file_name
-from pudle.reports.learning.denoising import Denoising
-from pudle.reports.learning.interpretation import Interpretation
-from pudle.reports.learning.methods import Method
-from pudle.reports.learning.optimizers import Optimizers
-from pudle.reports.learning.recovery import Recovery
-from pudle.reports.learning.study import GRADIENT, Block, Study
+from pudle.reports.learning.images import Denoising, Interpretation
+from pudle.reports.learning.recovery import Optimizers, Recovery
+from pudle.reports.learning.study import GRADIENT, Block, Method, Study
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
