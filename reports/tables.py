@@ -188,10 +188,9 @@ def problems_table(results: Results) -> Table:
     )
     rows: list[tuple[str, ...]] = []
     for (case, estimator, metric, status, reason), failed in kinds.items():
-        depths, seeds = (
-            text.numbers([number for number in some if number is not None]) or "all"
-            for some in ([row.depth for row in failed], [row.seed for row in failed])
-        )
+        depths = text.numbers([row.depth or 0 for row in failed])
+        # A cost has no seed.
+        seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
         what = results.labels[case], estimator, MEASURED[metric][0], status
         rows.append((*what, depths, seeds, reason))
     for each in results.experiments:

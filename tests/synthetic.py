@@ -159,8 +159,9 @@ def record(the_case, estimator, **changes):
 
 
 def failure(the_case, estimator, status, reason):
+    rows = failed_scores(status, reason)
     return record(
-        the_case, estimator, status=status, reason=reason, scores=[], references=[], seconds=None
+        the_case, estimator, status=status, reason=reason, scores=rows, references=[], seconds=None
     )
 
 
