@@ -15,7 +15,6 @@ import pandas as pd
 
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
-from pudle.errors import InvalidArgument
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
@@ -352,24 +351,9 @@ MEASURES = {
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Several reports by the names that the user gave them; refused if some run has nothing in
-    common with the first.
-    """
+    """Several reports by the names that the user gave them."""
 
     reports: Reports
-
-    def __post_init__(self) -> None:
-        held = {
-            name: [*report.results.cases, *(item.name for item in report.results.experiments)]
-            for name, report in self.reports.items()
-        }
-        (first, others), *_ = held.items()
-        for name, names in held.items():
-            if set(names).isdisjoint(others):
-                raise InvalidArgument(
-                    "these results have no case and no experiment in common:"
-                    f" {first} holds {tables.some(others)} and {name} holds {tables.some(names)}"
-                )
 
     @property
     def problems(self) -> Table:

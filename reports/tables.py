@@ -369,7 +369,7 @@ def pending_sentence(results: Results) -> str:
 
 
 def scope(results: Results) -> str:
-    """Say how many estimators, cases and seeds a report rests on, and which were not measured."""
+    """Say how many estimators, cases and seeds a report rests on."""
     experiments = text.count(len(results.experiments), "experiment")
     if not results.cases:
         return f"Rests on {experiments}."
@@ -381,12 +381,7 @@ def scope(results: Results) -> str:
         rests += f" of {least}{text.count(seeds[-1], 'seed')}"
     if results.experiments:
         rests += f", and {experiments}"
-    unscored: dict[str, Sequence[str]] = {
-        "with": [name for name in results.estimators if name not in estimators],
-        "on": [label for name, label in results.labels.items() if name not in cases],
-    }
-    left = text.listing([f"{word} {some(names)}" for word, names in unscored.items() if names])
-    return f"Rests on {rests}." + (f" No score {left}." if left else "")
+    return f"Rests on {rests}."
 
 
 def repeated_draws(results: Results) -> list[str]:

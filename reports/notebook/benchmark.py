@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from markupsafe import escape
 
 from pudle import names, text
@@ -289,11 +288,6 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
     chosen, cases = like, dict[str, Case]()
     for name, each in given.items():
         if single := isinstance(each, Problem):
-            if (place := each.theta.device).type != torch.device(options.device).type:
-                raise InvalidArgument(
-                    f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
-                    " move its tensors there"
-                )
             each = GivenProblems.of(each)
         chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
         for case in chosen.cases:

@@ -11,7 +11,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -66,14 +66,13 @@ class Work:
     results: Sequence[Result[object]]
     store: Store
     timeout: float
-    #: What is called, with the store as its last argument.
-    call: Callable[..., object]
-    arguments: tuple[object, ...] = ()
+    #: What is called with the store.
+    call: Callable[[Store], object]
 
     @property
     def job(self) -> Job[Work, object]:
         """The call with its limit."""
-        return Job(self.call, (*self.arguments, self.store), self.timeout, self)
+        return Job(self.call, (self.store,), self.timeout, self)
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
@@ -245,8 +244,8 @@ class Run:
         if scores:
             # One process compiles the kernels while the others do what takes none.
             dtypes = {DTYPES[each.case.dtype] for each in scores}
-            work = Work("kernels", [], self.store, MOST_COMPILING, _compile, (tuple(dtypes),))
-            first.insert(0, work)
+            compiles = partial(_compile, tuple(dtypes))
+            first.insert(0, Work("kernels", [], self.store, MOST_COMPILING, compiles))
         yield Stage(first)
         yield Stage(self._works(scores, self.selection.timeout))
         if self.begun and scores:

@@ -86,15 +86,11 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     tensors = []
     for name in ("gradient", "codes"):
         tensor, expected = getattr(estimate, name), getattr(reference, name)
-        kind = type(tensor).__name__
-        if isinstance(tensor, torch.Tensor):
-            usable = (
-                tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
-            )
-            kind = "" if usable else f"one of {tensor.dtype}, {tensor.layout} on {tensor.device}"
-        if kind:
+        floats = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+        if not floats or tensor.layout != torch.strided or tensor.is_meta:
+            shown = f"{type(tensor).__name__} {getattr(tensor, 'dtype', '')}".strip()
             return failed(
-                "error", f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
+                "error", f"{name} is not a dense tensor of floats but {shown}: repair the estimator"
             )
         if tensor.shape != expected.shape:
             shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"

@@ -112,7 +112,7 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
     `home` is the folder of the results, from which paths in names are seen. Patterns that match
     nothing and specs that name nothing raise InvalidArgument.
     """
-    named = [*map(_named, options.estimators)]
+    named = [names.canonical("estimators", spec) for spec in options.estimators]
     chosen = named if options.only else (*profile.estimators, *plugins(), *named)
     kept = _cases(profile, options, home or results_home())
     narrowed = bool(options.only or options.cases or options.crosses)
@@ -174,20 +174,6 @@ def _matching(
     return {name: items[name] for name in items if name in matching}
 
 
-def _named(spec: str) -> str:
-    """Return the canonical spec of an estimator that the user names, or refuse one that cannot be
-    stored under it.
-    """
-    named = names.canonical("estimators", spec)
-    try:
-        named.made.fingerprint()
-    except Exception as error:
-        raise InvalidArgument(
-            f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package"
-        ) from error
-    return named
-
-
 def plugins() -> Iterator[str]:
     """Yield the specs of the installed plug-in estimators that need no arguments; name the others
     on stderr.
@@ -217,23 +203,21 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     """
     drafts = _drafts(cases, options)
     _check_offered(drafts, options)
-    own = {(case.problem, case.algorithm): case.name for case in cases}
-    unseeded = {
-        (replace(case, seeds=(0,)).problem, case.algorithm): f"{case.name}-{options.seeds}_seeds"
-        for case in cases
-    }
+    own = {_unseeded(case): case for case in cases}
     results: dict[str, Case] = {}
     for case in drafts:
-        name = (
-            own.get((case.problem, case.algorithm))
-            or unseeded.get((replace(case, seeds=(0,)).problem, case.algorithm))
-            or _made_name(case, options, home)
-        )
-        if name in own.values() and (case.problem, case.algorithm) not in own:
+        if same := own.get(_unseeded(case)):
+            name = same.name + f"-{options.seeds}_seeds" * (case.seeds != same.seeds)
+        else:
+            name = _made_name(case, options, home)
             # The profile's name for another case keeps its meaning.
-            name += "-added"
+            name += "-added" * (name in {each.name for each in cases})
         results.setdefault(name, replace(case, name=name))
     return results
+
+
+def _unseeded(case: Case) -> tuple[object, str]:
+    return replace(case, seeds=(0,)).problem, case.algorithm
 
 
 def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
