@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 import pandas as pd
 
 from pudle import names, text
-from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
+from pudle.answers import NO_CURVE, Curve, Line, Measured, Rounds
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at
 from pudle.measuring import contents
@@ -133,14 +133,12 @@ class Results:
         """Return the target that a case's summary is about: its first."""
         return self.cases[case].targets[0]
 
+    @cache  # noqa: B019  # a report asks again and again
     def curve(
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
     ) -> Curve:
         """Return the errors of an estimator on a case, by default for the case's first target."""
-        return self._curve(case, estimator, metric, target or self.target(case))
-
-    @cache  # noqa: B019  # a report asks again and again
-    def _curve(self, case: str, estimator: str, metric: str, target: str) -> Curve:
+        target = target or self.target(case)
         if not (record := self._records.get((case, estimator))):
             return NO_CURVE
         return curve(record, self._seeds(case, metric, target), metric, target)
@@ -160,20 +158,14 @@ class Results:
         measured = {row.metric for row in self.numbers}
         return [metric for metric in TITLES if metric in measured] or ["relative_error"]
 
-    def line(self, case: str, estimator: str, cost: str) -> Line:
-        """Return a cost against depth; a cost is a metric."""
-        return self._lines.get((cost, case, estimator), NO_LINE)
-
     @cached_property
-    def _lines(self) -> Mapping[tuple[str, str, str], Line]:
+    def lines(self) -> Mapping[tuple[str, str, str], Line]:
+        """The costs against depth, by metric, case and estimator."""
         return lines(self.costs)
 
-    def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
-        """Return the times of an estimator by round."""
-        return self._rounds.get((metric, case, estimator), NO_ROUNDS)
-
     @cached_property
-    def _rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
+    def rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
+        """The times by round, by metric, case and estimator."""
         return rounds(self.costs)
 
     @cached_property

@@ -108,9 +108,8 @@ class Figure(Picture):
             values.append(f"{name} {value} at {where}")
         laws = text.listing([*filter(None, self.guides["label"].unique())])
         dashed = f" Dashed: {laws}." if laws else ""
-        return (
-            f"{self.title}: {y.title} against {x.title}.{dashed} Last values: {'; '.join(values)}."
-        )
+        last = f" Last values: {'; '.join(values)}." if values else ""
+        return f"{self.title}: {y.title} against {x.title}.{dashed}{last}"
 
     @property
     def lines(self) -> dict[str, pd.DataFrame]:

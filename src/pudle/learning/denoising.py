@@ -19,6 +19,7 @@ from ..errors import InvalidArgument
 from ..measuring.experiment import (
     Experiment,
     ExperimentResult,
+    Outcome,
     Plain,
     ProgressCallback,
     Stored,
@@ -128,7 +129,7 @@ class DenoisingTest(Experiment):
 
     def evaluate(
         self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Denoise the test images, and return a summary and pictures of the first image.
 
         The methods are named by the end of their columns: ``""`` and, for an average over shifts,
@@ -247,7 +248,7 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Return summary and arrays, after a test of the filters unless the training diverged.
 
         The summary holds ``method``, ``sigma``, ``images`` (number of test images),

@@ -19,9 +19,9 @@ from ..measuring.case import DTYPES
 from ..measuring.experiment import (
     Experiment,
     ExperimentResult,
+    Outcome,
     Plain,
     ProgressCallback,
-    Stored,
     silent,
 )
 from ..measuring.scoring import score
@@ -194,7 +194,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Return summary and arrays of a training that began at a problem.
 
         The summary holds the first and the last ``dictionary_error``, ``relative_error`` and

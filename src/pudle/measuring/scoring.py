@@ -88,9 +88,9 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         tensor, expected = getattr(estimate, name), getattr(reference, name)
         floats = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
         if not floats or tensor.layout != torch.strided or tensor.is_meta:
-            shown = f"{type(tensor).__name__} {getattr(tensor, 'dtype', '')}".strip()
+            kind = f"{type(tensor).__name__} {getattr(tensor, 'dtype', '')}".strip()
             return failed(
-                "error", f"{name} is not a dense tensor of floats but {shown}: repair the estimator"
+                "error", f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
             )
         if tensor.shape != expected.shape:
             shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"
