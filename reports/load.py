@@ -325,7 +325,6 @@ def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRe
         consistent_for=None,
         scores=[],
         references=[],
-        seconds=None,
     )
 
 

@@ -48,7 +48,7 @@ ARITHMETIC = "torch numpy blas threads device accelerator cpu".split()
 #: machine and the place of the interpreter differ on hosted runners from one job to the next.
 ENVIRONMENT = ("device", "accelerator", "threads", "cpu")
 #: Provenance that is shown where the two sides differ in it.
-PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "asv_runner", "cores", "system")
+PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "cores", "system")
 
 #: What a case is, whatever its name.
 DEFINITION = ("dataset", "algorithm", "loss", "dtype")
@@ -334,11 +334,9 @@ def _repeats(base: Results, head: Results) -> list[Round]:
         for side in (base, head)
     )
     return [
-        Round(case=case, estimator=estimator, depth=depth, round=turn, base=old, head=new)
+        Round(case=case, estimator=estimator, depth=depth, base=old, head=new)
         for (case, estimator, depth), samples in before.items()
-        for turn, (old, new) in enumerate(
-            zip(samples, after.get((case, estimator, depth), ()), strict=False)
-        )
+        for old, new in zip(samples, after.get((case, estimator, depth), ()), strict=False)
     ]
 
 

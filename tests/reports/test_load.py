@@ -177,7 +177,7 @@ HEAD = "d" * 40
 def write_at_commit(home, dirty=False, **parts):
     """Lay out what a run listed at HEAD."""
     path = home / "quick" / "runs" / f"{HEAD}{'-dirty' * dirty}.json"
-    write_record(path, {"commit": HEAD, "dirty": dirty} | parts)
+    write_record(path, {"commit": HEAD} | parts)
 
 
 def test_a_record_that_holds_at_a_commit_bears_its_name_whichever_measured_it(four):

@@ -377,11 +377,11 @@ class Run:
         # A run with uncommitted changes must not pass for the commit it started from.
         named = self.folder / "runs" / f"{store.commit}{'-dirty' * store.dirty}.json"
         for path in (self.folder / "run.json", *[named] * bool(store.commit)):
-            run = RunList(commit=store.commit, dirty=store.dirty)
+            run = RunList(commit=store.commit)
             # One that is damaged or of an older version begins anew.
             with contextlib.suppress(UnreadableResult):
                 run = RunList.read(path)
-                run.commit, run.dirty = store.commit, store.dirty
+                run.commit = store.commit
             if self.selection.cases:
                 run.selection = self.selection
                 keys = {each: key_of(plugin) for each, plugin in self._plugins.items()}
@@ -530,7 +530,7 @@ def write_apart(
     `pudle report` reads like that of a run.
     """
     store = Store(folder / "store", folder.name, device)
-    listed = RunList(commit="", dirty=False)
+    listed = RunList(commit="")
     for carried, result in carried_out:
         carried.conclude(store, result)
         listed.experiments[carried.name] = carried.file(carried.key(store))

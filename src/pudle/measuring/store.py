@@ -160,7 +160,7 @@ def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
     # A run with uncommitted changes stands for its commit only in what no other run measured, cases
     # or experiments.
     names = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
-    merged = RunList(commit=commit, dirty=False)
+    merged = RunList(commit=commit)
     for name in names:
         for listed in read_all(RunList, {commit or None: folder / name}, damaged).values():
             stated = {key: each for key, each in asdict(listed).items() if each}
