@@ -197,15 +197,13 @@ class LearningExperiment(TrainingOptions, OnDataset):
     ) -> Outcome:
         """Return summary and arrays of a training that began at a problem.
 
-        The summary holds the first and the last ``dictionary_error``, ``relative_error`` and
-        ``loss`` (the first with the prefix ``start_``), ``support_recovery`` and ``seconds``. The
-        array ``dictionary`` is the learned one.
+        The summary holds the first ``dictionary_error`` as ``start_dictionary_error``, and the last
+        one with ``relative_error``, ``support_recovery`` and ``seconds``. The array ``dictionary``
+        is the learned one.
         """
-        # The first row has no loss yet: the second has that of the start.
-        start = training.rows[0] | {"loss": training.rows[:2][-1]["loss"]}
-        end, errors = training.rows[-1], ("dictionary_error", "relative_error", "loss")
-        summary: dict[str, Plain] = {f"start_{name}": start[name] for name in errors}
-        summary |= {name: end[name] for name in (*errors, "support_recovery", "seconds")}
+        names = ("dictionary_error", "relative_error", "support_recovery", "seconds")
+        summary: dict[str, Plain] = {name: training.rows[-1][name] for name in names}
+        summary["start_dictionary_error"] = training.rows[0]["dictionary_error"]
         return summary, {"dictionary": training.dictionary.cpu().numpy()}
 
     def run(

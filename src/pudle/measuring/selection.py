@@ -97,13 +97,6 @@ class Selection:
         here = functools.partial(fnmatch.fnmatch, case)
         return any(map(here, barred)) or bool(own) and not any(map(here, own))
 
-    def case(self, name: str) -> Case:
-        """Return the case of that name."""
-        cases = {case.name: case for case in self.cases}
-        if name not in cases:
-            raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(cases)}")
-        return cases[name]
-
 
 def select(profile: Selection, options: Options, home: Path | None = None) -> Selection:
     """Return the selection of a profile, changed by options; installed plug-ins are measured too,
