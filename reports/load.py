@@ -4,12 +4,12 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import nan
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ from pudle.files import lies_at
 from pudle.measuring import contents
 from pudle.measuring.case import Case, labels, problem_labels
 from pudle.measuring.checked import FAILED
-from pudle.measuring.measured import curve, lines, measured, rounds, seeds_of
+from pudle.measuring.measured import curve, grouped, lines, measured, rounds, seeds_of
 from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
@@ -37,8 +37,6 @@ TITLES = {
     "code_error": "error of the codes",
     "support_error": "share of samples with a wrong sign",
 }
-T = TypeVar("T")
-K = TypeVar("K")
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
 
@@ -207,14 +205,6 @@ class Results:
         ]
         scored = [row for row in rows if row and row.status in ("certified", "limit")]
         return max((row.bound or 0.0 for row in scored), default=0.0)
-
-
-def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Return rows by a key, in the order of their first appearance."""
-    groups: dict[K, list[T]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
 
 
 @cache

@@ -15,9 +15,10 @@ from scipy.special import stdtrit
 
 from pudle import text
 from pudle.answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured
+from pudle.measuring.measured import grouped
 from pudle.measuring.results.score import ScoreRecord
 from pudle.paired import Ratio
-from pudle.reports.load import TIMES, Results, grouped, parsed
+from pudle.reports.load import TIMES, Results, parsed
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13

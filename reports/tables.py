@@ -14,9 +14,10 @@ from pudle import text
 from pudle.answers import ERROR, Point
 from pudle.measuring import contents
 from pudle.measuring.checked import FAILED, NOT_CHECKED
+from pudle.measuring.measured import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
-from pudle.reports.load import TIMES, Results, grouped
+from pudle.reports.load import TIMES, Results
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, spread
 from pudle.text import DASH, Cell

@@ -23,8 +23,9 @@ from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case, labels
 from pudle.measuring.commits.turns import Cell
 from pudle.measuring.contents import Round, Rounds
+from pudle.measuring.measured import grouped
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import BROKEN, Results, grouped
+from pudle.reports.load import BROKEN, Results
 from pudle.reports.summary import spread
 from pudle.text import count
 

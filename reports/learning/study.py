@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pudle import names, text
+from pudle.measuring.measured import grouped
 from pudle.reports.figures.record import Axis, Figure, Picture, file_name
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look, Looks
@@ -106,30 +107,17 @@ class Method:
         return merged[steps.size() == len(histories)].reset_index()
 
 
-def group(
-    records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]
-) -> dict[str, list[Method]]:
-    """Sort experiments by a title that names their data, and those with one title into methods, in
-    the order of depths.
-    """
-    members = defaultdict(list)
-    for record in records:
-        members[title(record)].append(record)
-    return {name: _methods(same_title) for name, same_title in members.items()}
-
-
 def _methods(records: list[ExperimentRecord]) -> list[Method]:
-    """Label trainings by their estimator and the options in which they differ, other experiments by
-    their own words.
+    """Sort experiments into methods, by depth; label trainings by their estimator and the options
+    in which they differ, other experiments by their own words.
     """
     trainings = [record.options for record in records if record.kind == "learning"]
     differing = [
         part for part in PARTS if len({str(options.get(part)) for options in trainings}) > 1
     ]
-    runs = defaultdict(list)
-    for record in records:
-        options = sorted((record.options | {"seed": None}).items())
-        runs[repr((record.method, options))].append(record)
+    runs = grouped(
+        records, lambda each: repr((each.method, sorted((each.options | {"seed": None}).items())))
+    )
     made = []
     for first, *others in runs.values():
         label, depth = first.method, None
@@ -212,7 +200,8 @@ class Study(ABC):
 
     def groups(self, results: Results) -> dict[str, list[Method]]:
         """Return the methods of the study by their titles."""
-        return group(filter(self.shows, results.experiments), self.title)
+        same_title = grouped(filter(self.shows, results.experiments), self.title)
+        return {title: _methods(records) for title, records in same_title.items()}
 
     def show(self, value: float) -> Cell:
         """Return a value of the outcome as text."""
