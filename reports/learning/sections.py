@@ -1,6 +1,4 @@
-"""What pages say of experiments: one section per study, what gradients buy, and two results
-compared.
-"""
+"""What pages say of experiments: one section per study, what gradients buy, and what each brought."""
 
 import math
 from collections.abc import Sequence
@@ -164,44 +162,12 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def experiments_pair(one: Results, two: Results) -> Table:
-    """Return one row for each experiment of either result, with both values of what its study
-    compares; the status says where the options or the images differ, so that they cannot be.
-    """
-    first, second = ({item.name: item for item in result.experiments} for result in (one, two))
-    rows = [_pair(name, first.get(name), second.get(name)) for name in first | second]
-    return Table.of(rows)
-
-
-def _pair(name: str, *sides: ExperimentRecord | None) -> dict[str, str]:
-    """Return the row of an experiment, which one side may lack."""
-    known = [each for each in sides if each]
-    study = BY_KIND.get(known[0].kind, OTHERS)
-    before, after, time_before, time = (
-        each.number(key) if each else math.nan
-        for key in (study.outcome.column, study.time)
-        for each in sides
-    )
-    status = ", then ".join(dict.fromkeys(each.status if each else "absent" for each in sides))
-    if differing := _differing(known[0], known[-1]):
-        status = f"{status}; {differing}"
+def outcome(item: ExperimentRecord) -> dict[str, str]:
+    """Return what an experiment led to: the number that its study compares, and the time."""
+    study = BY_KIND.get(item.kind, OTHERS)
     return {
-        "experiment": name,
         "measure": study.outcome.title,
-        "before": study.show(before),
-        "after": study.show(after),
-        "time before": text.seconds(time_before),
-        "time": text.seconds(time),
-        "status": status,
+        "value": study.show(item.number(study.outcome.column)),
+        "time": text.seconds(item.number(study.time)),
+        "status": item.status,
     }
-
-
-def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
-    """Return why two experiments of the same name cannot be compared, or an empty text."""
-    # An option that one side's version does not have yet is no difference.
-    shared = one.options.keys() & two.options.keys()
-    if one.kind != two.kind or any(one.options[key] != two.options[key] for key in shared):
-        return "other options"
-    images = ("test_images", "images")
-    other = any(one.summary.get(key) != two.summary.get(key) for key in images)
-    return "other images" if other else ""
