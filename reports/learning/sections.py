@@ -1,4 +1,6 @@
-"""What pages say of experiments: one section per study, what gradients buy, and what each brought."""
+"""What pages say of experiments: one section per study, what gradients buy, and what each led
+to.
+"""
 
 import math
 from collections.abc import Sequence
@@ -109,12 +111,6 @@ def bought(results: Results) -> list[Figure]:
             ).dropna()
             if rows.empty:
                 continue
-            listed = "; ".join(
-                f"{row['method']}, {row['depth']} layers, {row['loss']} loss:"
-                f" {text.number(row['gradient_error'])} led to"
-                f" {text.number(row[study.outcome.column], 3)}"
-                for row in rows.to_dict("records")
-            )
             cases = {name: results.cases.get(name) for errors in scores.values() for name in errors}
             where = dict.fromkeys(
                 f"{case.dataset}, {case.algorithm}" if case else name
@@ -130,7 +126,6 @@ def bought(results: Results) -> list[Figure]:
                     [study.outcome],
                     looks_of(results),
                     mark="point",
-                    about=f"{title}: {listed}.",
                     note=f"Errors of gradients are those on {text.listing([*where])}.",
                     tips={"method": "method", "depth": "layers", "loss": "loss"},
                 )

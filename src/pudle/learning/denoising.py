@@ -279,13 +279,6 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
         results, pictures = self.evaluate(methods, self.image_sets[2], progress)
         return summary | results, pictures | arrays
 
-    def told(self, summary: Mapping[str, Plain]) -> str:
-        return ", ".join(
-            f"{name} {value:.4g}"
-            for name, value in summary.items()
-            if isinstance(value, float) and not math.isnan(value)
-        )
-
 
 def _wavelet(noisy: Array, deviation: float) -> Array:
     require("pywt", "baselines")

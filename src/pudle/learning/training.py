@@ -3,7 +3,6 @@
 import math
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
@@ -28,7 +27,6 @@ from ..measuring.scoring import score
 from ..names import make_dataset
 from ..problems.l1 import DictionaryProblem
 from ..references.certified import default_target, reference
-from ..text import count
 from ..validation import check_choice, check_integer, check_options
 from .checkpoint import CHECKPOINT
 from .images import Images
@@ -245,15 +243,6 @@ class LearningExperiment(TrainingOptions, OnDataset):
             "diverged" if training.status == "diverged" else "ok",
             training.reason or "; ".join(texts),
         )
-
-    def told(self, summary: Mapping[str, Any]) -> str:
-        """Return what a terminal says of a summary."""
-        error = summary["dictionary_error"]
-        shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
-        if "gradient_gap" in summary:
-            gaps = count(summary["gradient_gap"], "gap")
-            shown += f", median error of the gradient {summary['gradient_error']:.2g} with {gaps}"
-        return f"{count(summary['steps'], 'step')} in {summary['seconds']:.1f} s{shown}"
 
     def fingerprint(self) -> str:
         if self.start is None:
