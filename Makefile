@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report site links test nightly kernels peers mutation coverage vulnerabilities lint clean
+.PHONY: report site links test nightly census kernels peers mutation coverage vulnerabilities lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -30,8 +30,21 @@ test: $(VENV)/installed-test lint
 
 # All tests, those about other packages among them, with the extras installed.
 nightly: $(VENV)/installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,peers,layers,baselines,site]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines,site]'
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Layers of released packages, audited: says what differs from docs/results/census.jsonl, and fails where a verdict does.
+census:
+	@test -x build/census/bin/python || $(PYTHON) -m venv build/census
+	build/census/bin/python -m pip install --quiet --editable '.[census]'
+	@# It asks for numpy 1, and works with 2.
+	build/census/bin/python -m pip install --quiet --no-deps qpth
+	@# It is compiled with the torch that is installed.
+	build/census/bin/python -m pip install --quiet --no-build-isolation torchsort
+	@# The last one that goes with a torch of its own number.
+	@test -x build/census-audio/bin/python || $(PYTHON) -m venv build/census-audio
+	build/census-audio/bin/python -m pip install --quiet --editable . 'torch==2.9.*' 'torchaudio==2.9.*'
+	build/census/bin/python examples/census/run.py --changes --python torchaudio=build/census-audio/bin/python
 
 kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/estimators/test_kernels.py --benchmark-only

@@ -3,7 +3,7 @@ ones.
 """
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
+from pudle.data.images import handwritten_digits
 from pudle.data.mean_loss import MeanLoss
 from pudle.data.tables import explained
 from pudle.errors import InvalidArgument
@@ -24,17 +25,12 @@ Labels = NDArray[np.int64]
 RIDGE = 0.2
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
+class Images(NamedTuple):
     """Images (n, m) with their labels (n,), and which of these were drawn anew."""
 
     images: FloatArray
     labels: Labels
     wrong: NDArray[np.bool_]
-
-    def at(self, rows: NDArray[np.int64]) -> Self:
-        """Return some of them."""
-        return type(self)(self.images[rows], self.labels[rows], self.wrong[rows])
 
 
 #: Largest third derivative of log-sum-exp along a unit vector u: the third central moment of the
@@ -114,22 +110,20 @@ class HyperCleaning(ArraysDataset):
         count = round(self.corruption * self.n_samples)
         drawn = random.choice(order[: self.n_samples], count, replace=False)
         wrong[drawn], noisy[drawn] = True, random.integers(labels.max() + 1, size=count)
-        parts = np.split(order, [self.n_samples, used])
-        training, validation, test = map(Images(images, noisy, wrong).at, parts)
+        training, validation, test = (
+            Images(images[rows], noisy[rows], wrong[rows])
+            for rows in np.split(order, [self.n_samples, used])
+        )
         return training, validation, test
 
     def _arrays(self) -> tuple[FloatArray, Labels]:
         if self.path is None:
-            from sklearn.datasets import load_digits  # slow to import, and only needed here
-
-            digits: tuple[FloatArray, Labels] = load_digits(return_X_y=True)
-            images, labels = digits
+            images, labels = handwritten_digits()
         else:
             file = self.paths()["path"]
             with explained(f"path={self.path!r}"), np.load(file) as arrays:
                 images, labels = arrays["images"].astype(float), arrays["labels"].astype(np.int64)
-            images = images.reshape(len(images), -1)
-        return images / images.max(), labels
+        return images.reshape(len(images), -1) / images.max(), labels
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
         training, validation, _ = self.draw()

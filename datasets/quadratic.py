@@ -76,12 +76,8 @@ class Quadratic(ArraysDataset):
         # Below what rounding makes of the eigenvalue.
         modulus = float(torch.linalg.eigvalsh(A.double())[0]) * (1 - 1e-6)
 
-        def objective(z: Tensor, theta: Tensor) -> Tensor:
-            return z @ A.to(z) @ z / 2 + (theta @ C.to(z) + a.to(z)) @ z
-
-        def outside(z: Tensor, theta: Tensor) -> Tensor:
-            direct = theta @ E.to(z) @ theta / 2
-            return z @ B.to(z) @ z / 2 + (theta @ D.to(z) + b.to(z)) @ z + direct
+        def value(square: Tensor, coupling: Tensor, linear: Tensor, z: Tensor, t: Tensor) -> Tensor:
+            return z @ square.to(z) @ z / 2 + (t @ coupling.to(z) + linear.to(z)) @ z
 
         def constants(z: Tensor, theta: Tensor, v: Tensor, radius: float) -> Constants:
             size, length = float(z.norm()), float(theta.norm())
@@ -98,5 +94,10 @@ class Quadratic(ArraysDataset):
 
         theta = tensor(random.standard_normal(outer))
         return StronglyConvex(
-            theta, objective, outside, tensor(np.zeros(inner)), lambda _: modulus, constants
+            theta,
+            lambda z, theta: value(A, C, a, z, theta),
+            lambda z, theta: value(B, D, b, z, theta) + theta @ E.to(z) @ theta / 2,
+            tensor(np.zeros(inner)),
+            lambda _: modulus,
+            constants,
         )

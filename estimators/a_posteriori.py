@@ -11,7 +11,7 @@ from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.estimator import Algorithm, Estimate, Problem, State, SweepEstimator
 from pudle.problems import StronglyConvex
 from pudle.problems.linearized import norm
-from pudle.references.strongly_convex import error_bound, gradient_at
+from pudle.references.strongly_convex import bounded_gradient
 from pudle.validation import check_options
 
 #: Layers before the first check.
@@ -27,9 +27,9 @@ class APosteriori(SweepEstimator):
 
     .. math:: \mathrm{bound} \le \mathrm{error} \cdot (|G| - \mathrm{bound})
 
-    with the bound of `pudle.references.strongly_convex.error_bound`, which holds where the problem
-    has constants, and is an estimate elsewhere. The depth is a cap: where it is reached first, the
-    estimate is that of `analytic` there, and ``unfinished`` in the diagnostics is one.
+    with the bound of `pudle.references.strongly_convex.bounded_gradient`, which holds where the
+    problem has constants, and is an estimate elsewhere. The depth is a cap: where it is reached
+    first, the estimate is that of `analytic` there, and ``unfinished`` in the diagnostics is one.
 
     A check costs an adjoint solve, and for the bound a Newton step and another solve. So few are
     made. The first comes after 4 layers. The bound falls with :math:`|\partial_z g|`, in proportion
@@ -40,8 +40,8 @@ class APosteriori(SweepEstimator):
     The bound's Newton step leads to a better gradient. That is not returned, because it belongs to
     no state of the algorithm; whoever wants Newton steps runs `newton_cg`.
 
-    Cost: at most T layers forward, three solves for each of ``checks`` in the diagnostics, which
-    hold ``vector_products`` of the adjoint solves; memory independent of T.
+    Cost: at most T layers forward, three solves for each of ``checks`` in the diagnostics; memory
+    independent of T.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class APosteriori(SweepEstimator):
                 change = norm(state.codes - before)
                 if state.iteration < FIRST or not change < due:
                     continue
-                estimate, share = self._checked(problem, state, checks)
+                estimate, share = self._checked(problem, state, len(checks) + 1)
                 checks.append(estimate)
                 met, share = share >= 1, max(share, LEAST)
                 power = 2.0
@@ -100,28 +100,19 @@ class APosteriori(SweepEstimator):
                 due = change * share ** (1 / min(max(power, 1.0), 2.0))
                 last = change, share
             at_cap = checks and checks[-1].codes is state.codes
-            yield checks[-1] if at_cap else self._checked(problem, state, checks)[0]
+            yield checks[-1] if at_cap else self._checked(problem, state, len(checks) + 1)[0]
 
-    def _checked(
-        self, problem: Problem, state: State, checks: Sequence[Estimate]
-    ) -> tuple[Estimate, float]:
+    def _checked(self, problem: Problem, state: State, checks: int) -> tuple[Estimate, float]:
         """Return the estimate at a state, and the largest bound allowed as a share of its bound."""
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         _, outside = direct_gradients(problem, state.codes)
-        adjoint, solved = problem.solve_active(state.codes, outside)
-        gradient = gradient_at(problem, state.codes, adjoint)
-        bound = error_bound(problem, state.codes, adjoint).gradient
-        allowed = self.error / (1 + self.error) * norm(gradient)
-        products = sum(each.diagnostics["vector_products"] for each in checks[-1:])
-        return Estimate(
-            gradient,
-            state.codes,
-            {
-                "layers": state.iteration,
-                "checks": len(checks) + 1,
-                "solves": 3 * (len(checks) + 1),
-                "vector_products": products + solved["vector_products"],
-                "bound": bound,
-                "unfinished": int(not bound <= allowed),
-            },
-        ), allowed / bound if bound else inf
+        adjoint, _ = problem.solve_active(state.codes, outside)
+        found = bounded_gradient(problem, state.codes, adjoint)
+        bound, allowed = found.error, self.error / (1 + self.error) * norm(found.gradient)
+        about = {
+            "layers": state.iteration,
+            "checks": checks,
+            "bound": bound,
+            "unfinished": int(not bound <= allowed),
+        }
+        return Estimate(found.gradient, state.codes, about), allowed / bound if bound else inf

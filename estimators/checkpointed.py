@@ -71,9 +71,5 @@ class Checkpointed(CheckedOptions, SweepEstimator):
                 problem, algorithm, states, code_gradient, gradient
             ):
                 pass
-            work = {
-                "layers": 2 * depth,
-                "layers_differentiated": depth,
-                "segments": len(bounds[depth]) - 1,
-            }
+            work = {"layers": 2 * depth, "layers_differentiated": depth}
             yield Estimate(gradient, codes, work)

@@ -1,10 +1,11 @@
 """Implicit differentiation on the active set, with conjugate gradients in place of a solve."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pudle.algorithms.algorithm import unspecified
 from pudle.estimator import ActiveSystemEstimator, CheckedOptions, Contribution, Problem
 from pudle.problems.linearized import conjugate_gradients, norm
 
@@ -52,9 +53,7 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
 
     iterations: int = 100
     rtol: float = 1e-12
-    adjoint: Tensor | None = field(
-        default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False}
-    )
+    adjoint: Tensor | None = unspecified()
 
     name = "conjugate_gradient"
     aliases = ("aid_cg",)
@@ -100,7 +99,6 @@ class ConjugateGradient(CheckedOptions, ActiveSystemEstimator):
         return solution, {
             "solves": system.rows,
             "iterations": solved.iterations,
-            "vector_products": system.products,
             "normal_equations": not system.symmetric,
             "largest_relative_residual": residual,
             "unconverged": int((~solved.converged).sum()),

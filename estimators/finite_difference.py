@@ -30,11 +30,7 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
     span, times P / K so that its mean over the draws is the gradient, and the estimator claims
     ``stochastic``. With K >= P all coordinates are used.
 
-    ``asymmetry`` in the diagnostics is half the distance between the forward and the backward
-    differences of all directions (Euclidean norm): where kinks lie within h it is the error they
-    cause, elsewhere it is :math:`O(h)`.
-
-    Cost: 2 (K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one
+    Cost: (2 K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one
     layer and K directions.
 
     Parameters
@@ -46,7 +42,7 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
     seed : int
         Seed of the random directions.
     max_evaluations : int
-        Refuse problems that need more than this many loss evaluations (2 K + 1).
+        Refuse problems that need more than this many loss evaluations (2 K).
     """
 
     step: float | None = None
@@ -71,12 +67,12 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
         super().check_supported(problem, algorithm)
         size, most = problem.theta.numel(), self.max_evaluations
         count = min(self.directions or size, size)
-        if 2 * count + 1 > most:
+        if 2 * count > most:
             raise UnsupportedProblem.lacking(
                 self.name,
                 f"at most max_evaluations={most} loss evaluations",
-                f"the {2 * count + 1} of {count} directions of theta",
-                f"raise that, give directions={(most - 1) // 2} or fewer for the projection on"
+                f"the {2 * count} of {count} directions of theta",
+                f"raise that, give directions={most // 2} or fewer for the projection on"
                 " random ones, or use backprop, which computes the same without them",
             )
 
@@ -92,21 +88,14 @@ class FiniteDifference(CheckedOptions, CodesEstimator):
             basis = np.linalg.qr(random.standard_normal((theta.numel(), self.directions))).Q
         directions = theta.new_tensor(basis.T).reshape(-1, *theta.shape).unbind()
         count = len(directions)
-        gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
-        center = losses_at(problem, algorithm, [theta], depths)
+        gradient = theta.new_zeros(len(depths), *theta.shape)
         for direction in directions:
             above, below = (
                 losses_at(problem, algorithm, [theta + move * direction], depths)
                 for move in (step, -step)
             )
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
-            squares += ((above - 2 * center + below) / (2 * step)).square()
         rows = (gradient * (theta.numel() / count)).unbind()
-        for depth, row, asymmetry in zip(depths, rows, squares.sqrt().tolist(), strict=True):
-            work = {
-                "layers": 2 * depth * (count + 1),
-                "evaluations": 2 * count + 1,
-                "directions": count,
-                "asymmetry": asymmetry,
-            }
-            yield row, work
+        for depth, row in zip(depths, rows, strict=True):
+            layers = depth * (2 * count + 1)
+            yield row, {"layers": layers, "evaluations": 2 * count, "directions": count}

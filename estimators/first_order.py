@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pudle.algorithms.requirements import SMOOTH
-from pudle.algorithms.unrolling import differentiable, direct_gradient, gradients
+from pudle.algorithms.unrolling import direct_gradient
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, Problem, State
 from pudle.problems import StronglyConvex
@@ -96,6 +96,7 @@ class FirstOrder(CheckedOptions, CodesEstimator):
     ) -> Iterator[Contribution]:
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         depths, places = [state.iteration for state in states], self.places
+        inner = replace(problem, loss=problem.objective)
         powers = np.vander(np.array(places, float), increasing=True).T
         weights: list[float] = np.linalg.solve(powers, np.arange(len(places)) == 1).tolist()
         totals = [direct_gradient(problem, state.codes) for state in states]
@@ -106,7 +107,7 @@ class FirstOrder(CheckedOptions, CodesEstimator):
                 trajectory = algorithm.run(moved, max(depths), keep=depths)
                 codes = [trajectory.at(depth) for depth in depths]
             for index, at in enumerate(codes):
-                totals[index] = totals[index] + weight / self.nu * inner_partial(problem, at)
+                totals[index] = totals[index] + weight / self.nu * direct_gradient(inner, at)
         for depth, total in zip(depths, totals, strict=True):
             yield total, {"layers": depth * (self.order + 1)}
 
@@ -129,10 +130,3 @@ def penalized(problem: StronglyConvex, nu: float) -> StronglyConvex:
         modulus=lambda _: mu,
         constants=(lambda *_: known) if known else None,
     )
-
-
-@torch.enable_grad()
-def inner_partial(problem: StronglyConvex, codes: Tensor) -> Tensor:
-    """Return ``partial_theta g`` at some codes."""
-    live, theta = differentiable(problem)
-    return gradients(live.objective_at(codes.detach()), (theta,))[0]

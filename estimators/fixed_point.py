@@ -1,10 +1,11 @@
 """Implicit differentiation with a truncated Neumann series in place of the solve."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pudle.algorithms.algorithm import unspecified
 from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import (
     Algorithm,
@@ -56,9 +57,7 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
 
     terms: int
     damping: float = 1.0
-    adjoint: Tensor | None = field(
-        default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False}
-    )
+    adjoint: Tensor | None = unspecified()
 
     name = "fixed_point"
     aliases = ("neumann", "aid_fp", "phantom_neumann", "npg")
@@ -80,7 +79,7 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
     ) -> Contribution:
         if state.iteration == 0:
-            return torch.zeros_like(problem.theta), {"iterations": 0}
+            return torch.zeros_like(problem.theta), {}
         step = algorithm.step_size(problem)
         with torch.enable_grad():
             live, theta = differentiable(problem)
@@ -106,8 +105,6 @@ class FixedPointAdjoint(CheckedOptions, ImplicitEstimator):
                 "layers": state.iteration + 1,
                 "layers_differentiated": 1,
                 "iterations": self.terms,
-                "vector_products": self.terms,
-                "solves": 0,
             },
             adjoint,
         )

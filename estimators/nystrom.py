@@ -93,7 +93,7 @@ class Nystrom(CheckedOptions, ActiveSystemEstimator):
             problem.lipschitz_constant if problem.symmetric else system.norm_estimate
         )
         solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale)
-        return solution.reshape(active.shape), {"vector_products": system.products}
+        return solution.reshape(active.shape), {}
 
 
 def regularized_solution(

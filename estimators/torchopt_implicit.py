@@ -1,6 +1,5 @@
 """Implicit differentiation by TorchOpt, a peer to measure against."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +15,6 @@ from pudle.estimator import (
     State,
 )
 from pudle.problems import SparseCoding
-
-#: A linear map of tuples of tensors.
-Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -70,23 +66,13 @@ class TorchoptImplicit(CheckedOptions, peers.Peer, ImplicitEstimator):
         solver = peers.require("torchopt.linear_solve").solve_normal_cg(
             maxiter=self.iterations, rtol=max(self.rtol, torch.finfo(codes.dtype).eps)
         )
-        products = 0
 
         def optimality(solution: Tensor, dictionary: Tensor, offset: Tensor) -> Tensor:
             slope = problem.with_theta(dictionary).smooth_gradient(torch.where(active, solution, 0))
             return torch.where(active, slope + problem.penalty * signs, solution) - offset
 
-        def solve(product: Product, right_hand_side: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            def counted(vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                nonlocal products
-                products += 1
-                return product(vectors)
-
-            solution: tuple[Tensor, ...] = solver(counted, right_hand_side)
-            return solution
-
         root = peers.require("torchopt.diff.implicit").custom_root(
-            optimality, argnums=(1, 2), solve=solve
+            optimality, argnums=(1, 2), solve=solver
         )(lambda initial, dictionary, offset: initial)
         with peers.quiet():
             through_codes, solution = peers.pull_back(
@@ -95,6 +81,5 @@ class TorchoptImplicit(CheckedOptions, peers.Peer, ImplicitEstimator):
         residual = torch.where(active, solution @ problem.hessian - right, 0)
         return through_codes, {
             "solves": 1,
-            "vector_products": products,
             "largest_relative_residual": peers.relative_residual(residual, right),
         }

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -339,7 +339,7 @@ def _scores(record: ScoreRecord, profile: str) -> Iterator[Number]:
     blank = _row(record, record.provenance, profile)
     if not record.scores:
         target = record.case.targets[0]
-        yield blank._replace(target=target, status=record.status, reason=record.reason)
+        yield _certain(blank._replace(target=target, status=record.status, reason=record.reason))
     for score in record.scores:
         row = blank._replace(
             target=score.target,
@@ -355,7 +355,7 @@ def _scores(record: ScoreRecord, profile: str) -> Iterator[Number]:
             if value is not None:
                 yield row._replace(metric=metric, value=value, at_floor=leads and score.at_floor)
             elif leads:
-                yield row
+                yield _certain(row)
 
 
 def _cost(
@@ -371,10 +371,17 @@ def _cost(
     row = row._replace(metric=metric, depth=depth)
     if cost:
         value = nan if cost.value is None else cost.value
-        return row._replace(value=value, status=cost.status, reason=cost.reason)
+        return _certain(row._replace(value=value, status=cost.status, reason=cost.reason))
     at = contents.Verdict() if record.status == "missing" else record.at(depth)
     if at.status == "ok":
         return row._replace(status="missing", reason=unmeasured)
     # A time has no number for the same reason as the scores.
     status = "error" if at.status in BROKEN else "skipped"
     return row._replace(status=status, reason=f"{at.status}: {at.reason}")
+
+
+def _certain(row: Number) -> Number:
+    """Return a row: a missing number must never count as a measured one."""
+    if row.status == "ok" and isnan(row.value):
+        return row._replace(status="error", reason="recorded as ok, without a value")
+    return row

@@ -152,9 +152,10 @@ class Report:
     @cached_property
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
+        draws, left = tables.repeated_draws(self.results), tables.unfinished(self.results)
         plugins = tables.failed_checks(self.results)
         plugins += tables.without_kernels(self.results, self.summary)
-        return [*self.results.notes, *plugins, *tables.repeated_draws(self.results)]
+        return [*self.results.notes, *plugins, *draws, *left]
 
     @cached_property
     def caveats(self) -> list[str]:

@@ -415,6 +415,22 @@ def failed_checks(results: Results) -> list[str]:
     return [f"No answer, because `pudle check` failed: {some(failed)}."] if failed else []
 
 
+def unfinished(results: Results) -> list[str]:
+    """Say on which cases a solver leaves samples unsolved at the deepest depth."""
+    left: dict[str, int] = {}
+    for record in results.records:
+        name, last = record.case.name, record.case.depths[-1]
+        most = max((row.unfinished for row in record.scores if row.depth == last), default=0)
+        left[name] = max(most, left.get(name, 0))
+    return [
+        f"{results.labels[name]}: after {results.cases[name].depths[-1]} steps up to"
+        f" {text.count(number, 'sample')} of a seed are not solved, which the errors there show:"
+        " give more steps."
+        for name, number in left.items()
+        if number
+    ]
+
+
 def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are
     none.

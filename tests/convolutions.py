@@ -1,6 +1,7 @@
 """Convolutional problems, and the convolution written out as a matrix."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 import pudle
 
 
+@functools.cache
 def filter_entries(image, filters, stride):
     """Index of the filter entry at each place of the matrix, -1 for none, built pixel by pixel from
     the definition.
@@ -24,6 +26,12 @@ def filter_entries(image, filters, stride):
             if 0 <= y < height and 0 <= x < width:
                 entries[c, y, x, j, a, b] = np.ravel_multi_index((j, c, u, v), filters)
     return entries.reshape(channels * height * width, -1)
+
+
+def entries_of(problem):
+    """Return the entries for the images and the filters of a problem."""
+    shapes = problem.observations.shape[1:], problem.dictionary.shape
+    return filter_entries(*map(tuple, shapes), problem.stride)
 
 
 def dense(filters, entries):
@@ -62,9 +70,7 @@ def convolutional(
 
 def dense_twin(problem):
     """The same problem with a dense dictionary, and the filter entries in it."""
-    entries = filter_entries(
-        tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride
-    )
+    entries = entries_of(problem)
     twin = pudle.SparseCoding(
         observations=problem.observations.flatten(1),
         dictionary=torch.as_tensor(dense(problem.dictionary.numpy(), entries)),

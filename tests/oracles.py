@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from convolutions import dense, entries_of
 
 import pudle
 from pudle import problems
@@ -95,10 +96,10 @@ class ClosedForm:
             return array(problem.dictionary), 0.0, problem.strength + theta
         matrix, penalty = theta, np.asarray(getattr(problem, "penalty", 0.0))
         if kind is problems.ConvolutionalSparseCoding:
-            matrix = shifted(problem, theta)
+            matrix = dense(theta, entries_of(problem))
         if kind is problems.ThresholdedConvolutionalSparseCoding:
             # Theta ends with the logarithms of the penalties.
-            matrix = shifted(problem, theta[:, :-1].reshape(problem.dictionary.shape))
+            matrix = dense(theta[:, :-1], entries_of(problem))
             penalty = np.repeat(np.exp(theta[:, -1]), matrix.shape[1] // len(theta))
         return matrix, penalty, problem.l2_penalty
 
@@ -320,32 +321,6 @@ def half_squares(residual):
     return (residual * residual).sum(1) / 2
 
 
-def shifted(problem, filters):
-    """Return all shifted copies of the filters as columns, filter by filter."""
-    axes, stride = [], problem.stride
-    for axis in (2, 3):
-        length, side = problem.observations.shape[axis], filters.shape[axis]
-        positions = -(-(length - side) // stride) + 1
-        cropped = -(-((positions - 1) * stride + side - length) // 2)
-        # Whether pixel y lies under filter entry i at code position a, for all y, a and i.
-        entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
-        axes.append((entries[..., None] == np.arange(side)).astype(float))
-    copies = np.einsum("yai,xbj,fcij->fabcyx", *axes, filters, optimize=True)
-    return copies.reshape(-1, copies[0, 0, 0].size).T
-
-
-def unroll(observations, dictionary, penalty, step, depth, *, accelerated=False, nonnegative=False):
-    """Run `depth` layers from zero codes, and return the codes."""
-    tensors = {"observations": observations, "dictionary": dictionary}
-    problem = pudle.SparseCoding(
-        **{name: torch.as_tensor(each) for name, each in tensors.items()},
-        penalty=penalty,
-        nonnegative=nonnegative,
-    )
-    algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
-    return ClosedForm(problem, algorithm).codes(depth)
-
-
 def burn_in(step, depth):
     """Return the relative error of the derivative through layers of gradient steps along a
     direction of curvature one (Scieur et al. 2022, see MATH in docs); one without any layer.
@@ -360,7 +335,7 @@ def outer_loss(observations, dictionary, codes, penalty, loss):
     residual = observations - codes @ dictionary.T
     total = 0.5 * (residual * residual).sum()
     if loss == "lasso":
-        total = total + penalty * (codes * np.sign(codes.real)).sum()
+        total = total + (penalty * codes * np.sign(codes.real)).sum()
     return total / len(observations)
 
 
@@ -406,13 +381,22 @@ def polish(observations, dictionary, penalty, signs):
         if len(support) == 0:
             continue
         atoms = d[:, support]
-        inverse = np.linalg.inv((atoms.T @ atoms).astype(float))
         right = atoms.T @ x[i] - penalties[support] * sign[support]
-        z = np.zeros(len(support), dtype=np.longdouble)
-        for _ in range(6):
-            z = z + inverse @ (right - atoms.T @ (atoms @ z))
-        codes[i, support] = z
+        codes[i, support] = solve(atoms.T @ atoms, right)
     return codes
+
+
+def solve(matrix, right):
+    """Solve a positive definite system in extended precision, by refinement of a solution in double
+    precision.
+    """
+    # A diagonal scaling keeps the double-precision inverse accurate for columns of different norms.
+    scale = 1 / np.sqrt(np.diag(matrix))
+    scaled = matrix * scale[:, None] * scale
+    inverse, solution = np.linalg.inv(scaled.astype(float)), np.zeros_like(right)
+    for _ in range(12):
+        solution = solution + inverse @ (scale * right - scaled @ solution)
+    return scale * solution
 
 
 def kkt_violation(
@@ -434,18 +418,35 @@ def kkt_violation(
     return violation.max(1)
 
 
-def exact_loss(
-    observations,
-    dictionary,
-    penalty,
-    loss,
-    signs,
-    *,
-    nonnegative=False,
-):
-    """Return the loss at the exact minimizer with the given signs, and verify these."""
-    codes = polish(observations, dictionary, penalty, signs)
-    assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
-    violation = kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative)
-    assert violation.max() < 1e-14
-    return outer_loss(observations, dictionary, codes, np.longdouble(penalty), loss)
+class Quadratic:
+    """A problem with quadratic objectives as matrices: the Hessian, the slope at zero and the cross
+    derivative of the inner one (A, a, C) and of the outer one (B, b, D), and the outer one's part E
+    in theta alone.
+    """
+
+    def __init__(self, problem):
+        self.problem, at = problem, (problem.initial, problem.theta)
+        grad, hessian = torch.func.grad, torch.func.hessian
+
+        def parts(function):
+            slope = grad(function)
+            return (each(*at).numpy() for each in (hessian(function), slope, jacobian(slope, 1)))
+
+        jacobian = torch.func.jacrev
+        (self.A, self.a, self.C), (self.B, self.b, self.D) = map(
+            parts, (problem.objective, problem.loss)
+        )
+        self.E = hessian(problem.loss, 1)(*at).numpy()
+
+    def minimizer(self, nu=0.0):
+        """Return the minimizer of g + nu f."""
+        return -np.linalg.solve(self.A + nu * self.B, self.a + nu * self.b)
+
+    def gradient(self, through=None):
+        """Return the exact gradient, or the sum of its direct part and what goes through the
+        minimizer.
+        """
+        z = self.minimizer()
+        if through is None:
+            through = -self.C.T @ np.linalg.solve(self.A, self.B @ z + self.b)
+        return self.D.T @ z + self.E @ self.problem.theta.numpy() + through

@@ -20,7 +20,7 @@ class Status(StrEnum):
     TICKET = "known ticket"
     NEW = "new"
     UNCONFIRMED = "not confirmed"
-    NOT_AUDITED = "not audited"
+    NO_VERDICT = "no verdict"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Row:
     layer: str
     asked: str
     text: str
-    status: Status = Status.NOT_AUDITED
+    status: Status = Status.NO_VERDICT
     verdict: str = NONE
     mistake: str = ""
     error: float | None = None

@@ -23,6 +23,11 @@ PACKAGES, RESULTS = HERE / "packages", HERE.parents[1] / "docs" / "results"
 LIMIT = 900
 #: What is written into the page stands between them.
 BEGIN, END = "<!-- census -->\n", "<!-- end of the census -->"
+VERDICTS = ("right", "inexact", "wrong", "undecided", NONE)
+PLURAL = {
+    Status.APPROXIMATION: "approximations that say so",
+    Status.NO_VERDICT: "without a verdict",
+}
 HEAD = """
 | package | version | what was asked | verdict | error | known to | mistake | seconds | status |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -49,29 +54,64 @@ def census(file: Path, python: str, limit: float = LIMIT) -> list[Row]:
 def page(rows: Sequence[Row]) -> str:
     """Return what the page says of rows: how many of which kind, the table, and notes."""
     ordered = sorted(rows, key=lambda each: ([*Status].index(each.status), each.package.lower()))
-    return "\n".join([headline(rows), HEAD + "\n".join(map(cells, ordered)), *notes(ordered)])
+    table = HEAD + "\n".join(map(cells, ordered))
+    return "\n".join([headline(rows), *counts(rows), beside(ordered), table, *notes(ordered)])
 
 
 def headline(rows: Sequence[Row]) -> str:
     """Return how many rows there are of each status."""
-    counts = Counter(each.status for each in rows)
-    told = ", ".join(f"{counts[each]} {each}" for each in Status if counts[each])
-    layers = sum(bool(each.layer) for each in rows)
-    return f"{layers} layers of {len({each.package for each in rows})} packages: {told}."
+    found = Counter(each.status for each in rows)
+    told = [f"{found[each]} {PLURAL.get(each, each)}" for each in Status if found[each]]
+    return f"**{layers(rows)} layers of {packages(rows)} packages: {', '.join(told)}.**\n"
+
+
+def beside(rows: Sequence[Row]) -> str:
+    """Return which torch the packages were audited with: that of most, and those with another."""
+    torches = {each.package: each.versions["torch"] for each in rows if each.versions}
+    usual, *others = [each for each, _ in Counter(torches.values()).most_common()] or ["none"]
+    told = [
+        f"{', '.join(name for name, version in torches.items() if version == other)} with {other}"
+        for other in others
+    ]
+    return f"\nAudited with {'; '.join([f'torch {usual}', *told])}."
+
+
+def layers(rows: Sequence[Row]) -> int:
+    return sum(bool(each.layer) for each in rows)
+
+
+def packages(rows: Sequence[Row]) -> int:
+    return len({each.file for each in rows})
+
+
+def counts(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table of the number of rows by status and verdict."""
+    yield f"| | {' | '.join(VERDICTS)} | layers |"
+    yield "| --- " * (len(VERDICTS) + 2) + "|"
+    for status in (*Status, ""):
+        chosen = [each for each in rows if status in ("", each.status)]
+        found = Counter(each.verdict for each in chosen)
+        numbers = [str(found[each] or "") for each in VERDICTS]
+        if chosen:
+            name = status or f"all, of {packages(rows)} packages"
+            yield f"| {name} | {' | '.join(numbers)} | {layers(chosen)} |"
 
 
 def cells(row: Row) -> str:
     """Return a row of the table."""
     numbers = [short(row.error), short(row.known_to)]
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-    told = [row.package, versions(row), row.asked, row.verdict, *numbers, row.mistake, seconds]
+    # A right gradient may have a note, which explains itself after a colon.
+    mistake = row.mistake.partition(":")[0] if row.status == Status.RIGHT else row.mistake
+    told = [row.package, versions(row), row.asked, row.verdict, *numbers, mistake, seconds]
     return "| " + " | ".join(each.replace("|", "\\|") for each in (*told, row.status)) + " |"
 
 
 def versions(row: Row) -> str:
     """Return the version of a package, and those of others that matter, with their names."""
     first, *others = row.versions.items() or [("", "")]
-    return ", ".join([first[1], *(" ".join(each) for each in others)])
+    shown = [" ".join(each) for each in others if each[0] != "torch"]
+    return ", ".join([first[1], *shown])
 
 
 def short(number: float | None) -> str:
@@ -79,31 +119,39 @@ def short(number: float | None) -> str:
 
 
 def notes(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what is said of rows that are not right, under a heading for each status."""
-    last = Status.RIGHT
-    for row in rows:
-        if row.status == Status.RIGHT:
-            continue
-        if row.status != last:
-            yield f"\n### {row.status.capitalize()}\n"
-            last = row.status
-        yield f"- **{row.package} {versions(row)}, {row.asked}.** {note(row)}"
+    """Yield what is said of rows that are not right, under a heading for each status; rows of a
+    package of which the same is said share it.
+    """
+    for status in [*Status][1:]:
+        said: dict[tuple[str, str], list[str]] = {}
+        for row in rows:
+            if row.status == status:
+                said.setdefault((row.package, note(row)), []).append(row.asked)
+        if said:
+            yield f"\n### {status.capitalize()}\n"
+        for (package, text), names in said.items():
+            yield f"- **{package}: {'; '.join(names)}.** {text}"
 
 
 def note(row: Row) -> str:
     """Return what is said of a row."""
     told = [row.known] if row.known else []
     if not row.known or row.verdict == "undecided":
-        told.append(row.text.replace("\n", "; ").rstrip(".") + ".")
-    if row.verdict == "wrong":
-        told.append(f"Differences are {short(row.differences)} of the norm away from its gradient")
-        if row.other is not None:
-            told[-1] += (
-                f", the other way to it {short(row.other)}, and they from each other"
-                f" {short(row.apart)}"
-            )
-        told[-1] += "."
+        told.append(row.text.partition("\n")[0].rstrip(".") + ".")
+    if row.verdict in ("wrong", "undecided"):
+        told += ways(row)
     return " ".join(told)
+
+
+def ways(row: Row) -> Iterator[str]:
+    """Yield what the two ways say that do not use the audit."""
+    other, apart = short(row.other), short(row.apart)
+    if row.differences is not None:
+        told = f"Richardson differences are {short(row.differences)} of the norm away from it"
+        second = f", a second computation {other}, and these two {apart} from each other"
+        yield told + second * bool(other) + "."
+    elif apart:
+        yield f"Richardson differences and a second computation are {apart} from each other."
 
 
 def changes(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[str], bool]:

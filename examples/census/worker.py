@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from census import Known, Layer, asked, confirm
+from census import Confirmation, Known, Layer, asked, confirm
 from rows import UNFINISHED, Row, Status, line
 
 import pudle
@@ -23,7 +23,7 @@ def status_of(verdict: str, known: Known | None, confirmed: bool) -> Status:
     if verdict == "right":
         return Status.RIGHT
     if verdict == "undecided":
-        return Status.NOT_AUDITED
+        return Status.NO_VERDICT
     if verdict == "wrong" and not confirmed:
         return Status.UNCONFIRMED
     return known.status if known else Status.NEW
@@ -38,7 +38,12 @@ def audited(layer: Layer, row: Row) -> Row:
     start = time.perf_counter()
     found = pudle.audit(layer.function, *layer.inputs, **layer.options)
     seconds = time.perf_counter() - start
-    ways, truth = confirm(layer), found.parts[0].truth
+    truth = found.parts[0].truth
+    try:
+        ways = confirm(layer)
+    except Exception as error:  # noqa: BLE001
+        print(f"{row.package}, {row.layer}: not confirmed, {error}", file=sys.stderr)
+        ways = Confirmation(math.nan, math.nan, math.nan)
     return replace(
         row,
         verdict=found.verdict,
@@ -70,11 +75,13 @@ def main(file: Path, rows: Path) -> None:
     with rows.open("a", buffering=1, encoding="utf-8") as out:
         try:
             found = runpy.run_path(str(file))
+            versions = {
+                each: version(each) for each in (file.stem, *found.get("WITH", ()), "torch")
+            }
         except Exception as error:  # noqa: BLE001
             why = f"does not import: {type(error).__name__}: {error}"
             print(line(Row(file.stem, title, "", "all of it", why)), file=out)
             return
-        versions = {each: version(each) for each in (file.stem, *found.get("WITH", ()))}
         started = [
             (
                 build,

@@ -17,13 +17,12 @@ from .algorithms import State as State
 from .algorithms.requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
 from .algorithms.unrolling import (
     check_depths,
-    differentiable,
     direct_gradients,
-    gradients,
     losses_at,
     segment_of,
     unrolled_gradients,
 )
+from .algorithms.unrolling import through_minimizer as through_minimizer
 from .described import described
 from .errors import InvalidArgument, UnsupportedProblem
 from .problems import Problem as Problem
@@ -257,19 +256,6 @@ class ActiveSystemEstimator(ImplicitEstimator):
     ) -> Contribution:
         solution, diagnostics, *_ = self.solve(problem, state.codes, code_gradient)
         return through_minimizer(problem, state.codes, solution), diagnostics, solution
-
-
-def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
-    """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of
-    the codes.
-
-    For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z
-    loss`` at a minimizer.
-    """
-    with torch.enable_grad():
-        live, theta = differentiable(problem)
-        (contracted,) = gradients(live.stationarity(codes), (theta,), solution)
-    return -contracted
 
 
 class SmoothingEstimator(CodesEstimator):

@@ -12,10 +12,7 @@ from examples import directions, sparse_problem
 import pudle
 
 INITIAL = torch.tensor(np.random.default_rng(11).standard_normal((40, 18)))
-NOODL = (
-    "noodl(step=0.15, thresholding='hard(threshold=0.08)', lower_bound=0.8, steps=(0.1, 0.12),"
-    " thresholds=(0.3, 0.2))"
-)
+NOODL = "noodl(step=0.15, thresholding='hard(threshold=0.08)', lower_bound=0.8)"
 THROUGH_ALL = ("backprop", "forward", "checkpointed", "truncated(window=100)")
 
 

@@ -1,6 +1,5 @@
 """Central differences: their claim, kinks and budget."""
 
-import pytest
 import torch
 from comparisons import relative
 from estimator_specs import estimate
@@ -27,20 +26,3 @@ def test_more_directions_than_coordinates_use_all_coordinates(ridge):
     )
     assert torch.equal(actual.gradient, every.gradient)
     assert actual.diagnostics["directions"] == 1
-
-
-def test_asymmetry_reports_kinks(ridge):
-    """One atom, one observation exactly at the threshold: slopes 0 and -x^2 on either side, half
-    their distance off.
-    """
-    threshold = 0.2
-    kinked = pudle.SparseCoding(
-        observations=torch.tensor([[threshold]], dtype=torch.float64),
-        dictionary=torch.ones(1, 1, dtype=torch.float64),
-        penalty=threshold,
-        loss="reconstruction",
-    )
-    actual = estimate("finite_difference", kinked, pudle.Ista(), 1)
-    assert actual.diagnostics["asymmetry"] == pytest.approx(threshold**2 / 2, rel=1e-3)
-    assert float(actual.gradient) == pytest.approx(-(threshold**2) / 2, rel=1e-3)
-    assert estimate("finite_difference", ridge, pudle.Ista()).diagnostics["asymmetry"] < 1e-5

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 from comparisons import relative
+from oracles import Quadratic
 
 import pudle
 
@@ -12,27 +12,8 @@ PROBLEM = pudle.make_dataset("quadratic(n_inner=6, n_outer=3, kappa=1)").problem
 SOLVED = 60
 
 
-def parts(function):
-    """Return the Hessian of a function in z, its slope at zero, and its cross derivative."""
-    slope, at = torch.func.grad(function), (PROBLEM.initial, PROBLEM.theta)
-    each = torch.func.hessian(function), slope, torch.func.jacrev(slope, 1)
-    return [derivative(*at).numpy() for derivative in each]
-
-
-(A, a, C), (B, b, D) = map(parts, (PROBLEM.objective, PROBLEM.loss))
-
-
-def minimizer(nu):
-    return -np.linalg.solve(A + nu * B, a + nu * b)
-
-
-def with_direct(through):
-    """Return the sum of the direct part at the minimizer and what goes through it."""
-    at = torch.tensor(minimizer(0)), PROBLEM.theta
-    return torch.func.grad(PROBLEM.loss, 1)(*at).numpy() + through
-
-
-EXACT = with_direct(-C.T @ np.linalg.solve(A, B @ minimizer(0) + b))
+FORM = Quadratic(PROBLEM)
+EXACT = FORM.gradient()
 #: Weights of the quotients as textbooks list them, by order.
 STENCILS = {
     1: {0: -1, 1: 1},
@@ -50,9 +31,9 @@ def gradient(depth=SOLVED, algorithm="gradient_descent", **options):
 @pytest.mark.parametrize("order", STENCILS)
 def test_the_quotient_is_that_of_the_minimizers(order):
     nu, algorithm = 0.05, ("gradient_descent", "newton_cg")[order % 2]
-    quotient = sum(w * C.T @ minimizer(j * nu) for j, w in STENCILS[order].items()) / nu
+    quotient = sum(w * FORM.C.T @ FORM.minimizer(j * nu) for j, w in STENCILS[order].items()) / nu
     mine = gradient(algorithm=algorithm, nu=nu, order=order)
-    assert relative(mine, with_direct(quotient)) < 1e-11
+    assert relative(mine, FORM.gradient(quotient)) < 1e-11
 
 
 @pytest.mark.parametrize("order", STENCILS)
@@ -67,7 +48,7 @@ def test_rounding_is_divided_by_nu():
 
 
 def test_curvature_that_a_negative_nu_takes_away_must_be_there():
-    most = PROBLEM.curvature / np.linalg.norm(B, 2)
+    most = PROBLEM.curvature / np.linalg.norm(FORM.B, 2)
     for order, reach in ((2, 1), (4, 2)):
         gradient(3, nu=0.99 * most / reach, order=order)
         with pytest.raises(pudle.UnsupportedProblem, match=r"needs more curvature .+ give nu < "):

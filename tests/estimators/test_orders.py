@@ -100,7 +100,7 @@ COSTS = {
     "phantom(steps=3)": (DEPTH + 3, 3),
     "nystrom": (DEPTH, 0),
     "drmad": (2 * DEPTH, DEPTH),
-    "finite_difference": ((2 * P + 2) * DEPTH, 0),
+    "finite_difference": ((2 * P + 1) * DEPTH, 0),
     "spsa(samples=3)": (7 * DEPTH, 0),
     "pes(samples=3, window=4)": (7 * DEPTH, 0),
     "noodl": (DEPTH, 0),

@@ -26,17 +26,23 @@ def loss(thetas, window, depth):
     return float(FORM.loss(state.codes, thetas[max(depth - 1, 0) // window]))
 
 
-@pytest.mark.parametrize("window, depth", [(3, 7), (3, 9), (20, 9), (1, 3), (4, 0)])
-def test_a_sample_is_the_difference_times_the_sum_of_its_perturbations(window, depth):
+@pytest.mark.parametrize(
+    "name, window, depth",
+    [*(("pes", *each) for each in ((3, 7), (3, 9), (20, 9), (1, 3), (4, 0))), ("es_single", 9, 9)],
+)
+def test_a_sample_is_the_difference_times_the_sum_of_its_perturbations(name, window, depth):
+    """With one perturbation for all layers, each drawn from the same stream, it is `spsa`."""
     scale, theta = 0.05, FORM.theta
     segments = max(depth - 1, 0) // window + 1
-    expected = np.zeros_like(theta)
+    expected, random = np.zeros_like(theta), streams.generator(3, "estimator spsa")
     for sample in range(2):
-        random = streams.generator(3, f"estimator pes {sample}")
+        if name == "pes":
+            random = streams.generator(3, f"estimator pes {sample}")
         drawn = random.standard_normal((segments, *theta.shape))
         above, below = (loss(theta + sign * scale * drawn, window, depth) for sign in (1, -1))
         expected += (above - below) / (2 * scale) * drawn.sum(0) / 2
-    gradient = estimate(f"pes(samples=2, window={window}, scale={scale}, seed=3)", depth).gradient
+    own = f", window={window}" if name == "pes" else ""
+    gradient = estimate(f"{name}(samples=2, scale={scale}, seed=3{own})", depth).gradient
     assert relative(gradient, expected) < tolerances.CLOSED_FORM
 
 

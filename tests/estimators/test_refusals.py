@@ -47,7 +47,7 @@ REFUSED = [
     ("noodl", RIDGE, ISTA, "sparse coding in a dense dictionary, not Ridge: use alternating"),
     ("nystrom", MOVING, ITERATION, "by columns, not the Jacobian of this step: use fixed_point,"),
     ("forward(max_jacobian_entries=9)", SPARSE, ISTA, "=9 entries, not 216 x 72 = 15552: raise"),
-    ("finite_difference(max_evaluations=101)", SPARSE, ISTA, "not the 433 of 216 directions of th"),
+    ("finite_difference(max_evaluations=101)", SPARSE, ISTA, "not the 432 of 216 directions of th"),
     ("finite_difference(max_evaluations=101)", SPARSE, ISTA, "give directions=50 or fewer for the"),
     ("torchdeq_implicit", RIDGE, ISTA, "SparseCoding itself, in a dense dictionary, not Ridge:"),
     ("torchopt_implicit", EACH, ISTA, "one penalty for all atoms, not one for each: use"),

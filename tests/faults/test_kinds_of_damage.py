@@ -7,18 +7,21 @@ import ctypes
 import functools
 import json
 import os
+import random
 import shutil
+import time
 from pathlib import Path
 
 import commands
+import numpy as np
 import pytest
 import torch
 from examples import TINY, selected
 from repositories import git, repository
-from synthetic import edit, write_every_kind
+from synthetic import CURVES, case, edit, record, scores, write, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
-from pudle.files import read_record, write_record
+from pudle.files import read_arrays, read_record, write_record
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
 from pudle.measuring.commits.pair import CommitPair
@@ -249,6 +252,33 @@ def test_a_value_that_cannot_be_costs_its_record_alone(whole, home, name, place,
     assert shown(whole) - shown(home) == {shows}
 
 
+def test_a_record_of_very_many_depths_is_read_in_time_in_proportion(tmp_path):
+    """A look at all depths for each of them would take ten seconds."""
+    depths = range(1, 20_001)
+    long = case(depths=[*depths], seeds=[0])
+    rows = scores(CURVES["backprop"], depths=depths, seeds=[0])
+    write(tmp_path, [record(long, "backprop", scores=rows)])
+    read, start = load(tmp_path, "quick"), time.process_time()
+    assert len(Report(read).summary[0].measured.errors.depths) == len(depths)
+    assert time.process_time() - start < 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
+    """A run that is killed has any of its files, and lists them all."""
+    draw = random.Random(seed)
+    paths = sorted((home / "quick" / "store").rglob("*.json"))
+    # Costs come last: with the first seed there are none yet.
+    lost = [path for path in paths if (not seed and "costs" in path.parts) or draw.random() < 0.3]
+    for path in lost:
+        path.unlink()
+    read = load(home, "quick")
+    assert not read.damaged and not Report(read).csv().isspace()
+    scored = [path for path in paths if path.parent.name == NAME and path not in lost]
+    shown_scores = [record for record in read.records if record.status == "ok"]
+    assert len(shown_scores) == len(scored) or not scored
+
+
 LISTS = ("the list of a run", "the list of a commit")
 
 
@@ -368,3 +398,20 @@ def test_a_damaged_reference_is_computed_again(store, name, damage):
         computed, kept = reference.measure(store), reference.read(store)
     assert torch.equal(computed.gradient, stored.gradient) and computed.bound == stored.bound
     assert kept is not None and torch.equal(kept.gradient, stored.gradient)
+
+
+def test_damaged_arrays_end_in_one_line(tmp_path):
+    """Wherever a byte is changed: in names, sizes, flags, or the compressed stream; some changes go
+    unnoticed.
+    """
+    path = tmp_path / "arrays.npz"
+    np.savez_compressed(path, values=np.random.default_rng(0).standard_normal(40))
+    content, refused = path.read_bytes(), 0
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        try:
+            read_arrays(path, ["values"])
+        except UnreadableResult as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > len(content) // 2

@@ -12,15 +12,6 @@ from convolutions import convolutional, dense, dense_twin, supervised
 import pudle
 
 
-def written_out(twin, targets, dictionary, codes):
-    """The loss by its definition, in the precision of the codes."""
-    residual = targets.astype(codes.dtype) - codes @ dictionary.astype(codes.dtype).T
-    total = (residual * residual).sum() / 2
-    if twin.loss == "lasso":
-        total += twin.penalty * np.abs(codes).sum() + twin.l2_penalty / 2 * (codes * codes).sum()
-    return total / len(codes)
-
-
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_central_differences(loss, nonnegative):
     """Compare with differences of the loss at the exact minimizer, in extended precision."""
@@ -36,7 +27,7 @@ def test_central_differences(loss, nonnegative):
         matrix = dense(filters, entries)
         codes = oracles.polish(x, matrix, problem.penalty, signs)
         assert (np.sign(codes) == signs).all()
-        return written_out(twin, y, matrix, codes)
+        return oracles.outer_loss(y, matrix, codes, problem.penalty, loss)
 
     error = directional_error(reference.gradient, value, problem.dictionary.numpy())
     assert error < tolerances.EXACT_CENTRAL_DIFFERENCES

@@ -25,7 +25,8 @@ from examples import (
 import pudle
 from pudle import SparseCoding
 from pudle.references import lasso
-from pudle.references.certified import _finish, default_target
+from pudle.references.certified import default_target
+from pudle.references.records import finish
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
@@ -38,7 +39,9 @@ def test_central_differences_of_the_exact_loss(loss, nonnegative):
     signs = np.sign(oracles.exact_codes(x, d, PENALTY, nonnegative=nonnegative)).astype(float)
 
     def value(at):
-        return oracles.exact_loss(x, at, PENALTY, loss, signs, nonnegative=nonnegative)
+        codes = oracles.polish(x, at, PENALTY, signs)
+        assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
+        return oracles.outer_loss(x, at, codes, np.longdouble(PENALTY), loss)
 
     error = directional_error(reference.gradient, value, d, 5)
     assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
@@ -196,6 +199,6 @@ def test_the_status_follows_from_the_certificate_and_the_bound(
 ):
     certificate = pudle.Certificate(4, uncertified=uncertified, zero_codes=zero_codes)
     reason, gradient = "as it was" * uncertified, torch.tensor(gradient).double()
-    made = _finish(gradient, error, torch.zeros(4, 2), "exact", certificate, reason)
+    made = finish(gradient, error, torch.zeros(4, 2), "exact", certificate, reason)
     assert (made.status, made.bound, made.certificate) == (status, bound, certificate)
     assert words in made.reason and bool(words) == bool(made.reason)

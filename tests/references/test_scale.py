@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from convolutions import chain, dense, filter_entries
+from convolutions import chain, dense, entries_of
+from oracles import solve
 
 import pudle
 
@@ -30,24 +31,6 @@ KINDS = ("dense", "dense", "dense", "convolutional", "penalty", "ridge")
 
 def extended(tensor):
     return tensor.double().numpy().astype(np.longdouble)
-
-
-def solve(matrix, right):
-    """Solve a positive definite system in extended precision, by refinement of a solution in double
-    precision.
-    """
-    # A diagonal scaling keeps the double-precision inverse accurate for columns of different norms.
-    scale = 1 / np.sqrt(np.diag(matrix))
-    scaled = matrix * scale[:, None] * scale
-    inverse, solution = np.linalg.inv(scaled.astype(float)), np.zeros_like(right)
-    for _ in range(12):
-        solution = solution + inverse @ (scale * right - scaled @ solution)
-    return scale * solution
-
-
-def entries_of(problem):
-    shapes = problem.observations.shape[1:], problem.dictionary.shape
-    return filter_entries(*map(tuple, shapes), problem.stride)
 
 
 def operator(problem):

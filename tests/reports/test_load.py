@@ -95,19 +95,24 @@ def test_records_references_and_machines_are_those_that_were_stored(tmp_path):
 
 
 def test_a_score_without_a_number_has_its_reason(tmp_path):
-    """One that diverged, one that lacks a metric, and one at the bound."""
+    """One that diverged, one that lacks a metric, one at the bound, and a record without any."""
     rows = scores(CURVES["backprop"])[: len(DEPTHS)]
     rows[0] |= {"status": "diverged", "reason": "not finite", "relative_error": None}
     del rows[1]["support_error"]
     rows[2] |= {"at_floor": True}
-    home = write(tmp_path, [record(case(), "backprop", scores=rows)])
-    mine = load(home, "quick").frame.set_index(["depth", "metric"])
+    silent = record(case(), "analytic", scores=[], references=[])
+    home = write(tmp_path, [record(case(), "backprop", scores=rows), silent])
+    frame = load(home, "quick").frame.set_index(["estimator", "depth", "metric"])
+    mine = frame.loc["backprop"]
     first = mine.loc[(DEPTHS[0], "relative_error")]
     assert (first["status"], first["reason"]) == ("diverged", "not finite")
     assert math.isnan(first["value"]) and len(mine.loc[DEPTHS[0]]) == len(ERRORS)
     assert set(ERRORS) - set(mine.loc[DEPTHS[1]].index) == {"support_error"}
     floors = mine.loc[DEPTHS[2], "at_floor"]
     assert floors.to_dict() == {metric: metric == "relative_error" for metric in ERRORS}
+    (row,) = frame.loc["analytic"].to_dict("records")
+    assert (row["status"], row["reason"]) == ("error", "recorded as ok, without a value")
+    assert row["target"] == "exact" and not row["at_floor"]
 
 
 def test_no_results_says_what_to_run(tmp_path):
@@ -153,11 +158,13 @@ def test_every_cost_without_a_number_says_why(tmp_path):
     folder = home / "quick" / "store" / case()["name"] / "costs"
     for number in (1, 2, 4, 7):
         (folder / f"seconds-{number}.json").unlink()
+    # The first is said to be well and has no value.
+    edit(folder / "seconds-0.json", value=None)
     results = load(home, "quick")
     times = results.frame[results.frame.metric == "seconds"]
     columns = times[["depth", "status", "reason"]]
     assert [*columns.itertuples(index=False, name=None)] == [
-        (100, "ok", ""),
+        (100, "error", "recorded as ok, without a value"),
         (200, "missing", MISSING),
         (100, "error", "timeout: slow"),
         (200, "ok", ""),
@@ -166,7 +173,7 @@ def test_every_cost_without_a_number_says_why(tmp_path):
         (100, "ok", ""),
         (200, "skipped", "diverged: not finite"),
     ]
-    assert times["value"].dropna().tolist() == [0.0, 3.0, 6.0] and not results.damaged
+    assert times["value"].dropna().tolist() == [3.0, 6.0] and not results.damaged
 
 
 # -- at a commit

@@ -107,6 +107,16 @@ def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(
     assert [str(cell) for cell in columns["gain by kernels"]] == ["4.00", "1.01", "3.00"]
 
 
+def test_what_a_solver_leaves_unsolved_at_the_deepest_depth_is_a_note(tmp_path):
+    rows = scores(CURVES["analytic"])
+    for row in rows:
+        row["unfinished"] = {300: row["seed"], 250: 9}.get(row["depth"], 10)
+    solved = [record(case(name="solved"), "analytic", scores=scores(CURVES["analytic"]))]
+    report = reported(tmp_path, [record(case(), "analytic", scores=rows), *solved])
+    (note,) = (note for note in report.notes if "not solved" in note)
+    assert note.startswith("synthetic-ista-lasso: after 300 steps up to 2 samples of a seed")
+
+
 def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
     status = {"status": "uncertified", "reason": "4 of 10 samples are not certified"}
     certificates = references(**status, uncertified=4, bound=None)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
 import torch
@@ -117,6 +117,13 @@ class Trajectory:
         return self.states[iteration].codes
 
 
+def unspecified(default: object = None) -> Any:
+    """Return the field of a dataclass that no spec holds, such as data, and that does not count
+    when objects are compared or shown.
+    """
+    return field(default=default, repr=False, compare=False, metadata={"spec": False})
+
+
 @dataclass(frozen=True)
 class Algorithm(ABC):
     """An iteration ``z_{t+1} = layer(z_t)`` with constant step.
@@ -137,9 +144,8 @@ class Algorithm(ABC):
 
     step: float | None = None
     thresholding: Thresholding = Soft()
-    initial: Tensor | None = field(
-        default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False}
-    )
+    _: KW_ONLY
+    initial: Tensor | None = unspecified()
 
     name: ClassVar[str]
     #: Whether derivatives pass through the layers: not if they solve the problem by decisions.

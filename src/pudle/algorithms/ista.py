@@ -1,5 +1,5 @@
-"""Iterative shrinkage-thresholding (proximal gradient descent): plain, accelerated, and with steps
-and hard thresholds of its own.
+"""Iterative shrinkage-thresholding (proximal gradient descent): plain, accelerated, and with a
+start of its own.
 """
 
 from dataclasses import dataclass
@@ -95,10 +95,10 @@ class Fista(Algorithm):
 
 @dataclass(frozen=True)
 class Noodl(Ista):
-    r"""NOODL's inner iteration, hard thresholding with a start, a step and a threshold of its own.
+    r"""NOODL's inner iteration, hard thresholding with a start of its own.
 
-    .. math:: z_1 = H_{C/2}(D^\top x), \qquad z_{t+1} = H_{\tau_t}\bigl(z_t - \eta_t D^\top (D z_t -
-              x)\bigr),
+    .. math:: z_1 = H_{C/2}(D^\top x), \qquad
+              z_{t+1} = H_\tau\bigl(z_t - \eta D^\top (D z_t - x)\bigr),
 
     where :math:`H_\tau` keeps the entries with ``|v| > tau``. The first layer is the start, a
     gradient layer of step 1 from zero codes, so that T layers are the start and T - 1 updates.
@@ -115,9 +115,6 @@ class Noodl(Ista):
         Rule of the updates, ``hard(threshold=tau)``.
     lower_bound : float
         Lower bound C > 0 of the magnitudes of nonzero entries.
-    steps, thresholds : tuple of float
-        Steps and thresholds > 0 of the first updates. Those that follow have `step` and the rule's
-        own threshold.
 
     Raises
     ------
@@ -133,8 +130,6 @@ class Noodl(Ista):
 
     thresholding: Thresholding = Hard(threshold=0.1)
     lower_bound: float = 1.0
-    steps: tuple[float, ...] = ()
-    thresholds: tuple[float, ...] = ()
 
     name = "noodl"
 
@@ -146,12 +141,6 @@ class Noodl(Ista):
                 " rule"
             )
         check_positive("lower_bound", self.lower_bound)
-        for name, values in (("steps", self.steps), ("thresholds", self.thresholds)):
-            if not isinstance(values, tuple | list):
-                raise InvalidArgument(
-                    f"{name}={values!r} is not a tuple of numbers: write ({values},)"
-                )
-            object.__setattr__(self, name, tuple(check_positive(name, value) for value in values))
         self._refuse_warm_start(self.initial)
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
@@ -166,18 +155,13 @@ class Noodl(Ista):
             )
 
     def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
-        rule, update = self.thresholding, iteration - 1
-        if iteration == 0:
-            step, rule = 1.0, Hard(self.lower_bound / 2)
-        elif update < len(self.steps):
-            step = self.steps[update]
-        if 0 <= update < len(self.thresholds):
-            rule = Hard(self.thresholds[update])
-        return problem.prox(point - step * problem.smooth_gradient(point), step, rule, iteration)
+        if iteration:
+            return super().proximal_step(problem, point, step, iteration)
+        start = Ista(thresholding=Hard(self.lower_bound / 2))
+        return start.proximal_step(problem, point, 1.0, iteration)
 
     def later_layers(self) -> tuple[int, Algorithm]:
-        own = 1 + max(len(self.steps), len(self.thresholds))
-        return own, Ista(self.step, self.thresholding)
+        return 1, Ista(self.step, self.thresholding)
 
 
 def following(momentum: Momentum) -> Momentum:

@@ -3,19 +3,17 @@ and Newton's method as a solver.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
 from ..problems import Problem, StronglyConvex
 from ..problems.linearized import conjugate_gradients, norm
 from .algorithm import State, refuse_recorded
 from .ista import Ista
 from .requirements import SMOOTH
-from .stepless import Stepless
-from .thresholding import Soft, Thresholding
+from .stepless import Ruleless, Stepless
 
 #: Halvings of a Newton step before it is given up.
 HALVINGS = 40
@@ -24,7 +22,7 @@ FORCING = 0.1
 
 
 @dataclass(frozen=True)
-class GradientDescent(Ista):
+class GradientDescent(Ruleless, Ista):
     """Gradient descent: ``z_{t+1} = z_t - step * grad g(z_t)``.
 
     Parameters
@@ -36,19 +34,8 @@ class GradientDescent(Ista):
         Warm start; by default the problem's own initial state.
     """
 
-    thresholding: Thresholding = field(
-        default=Soft(), repr=False, compare=False, metadata={"spec": False}
-    )
-
     name = "gradient_descent"
     needs = (SMOOTH,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.thresholding != Soft():
-            raise InvalidArgument(
-                f"{self.name} has no thresholding rule: leave it out, or use ista or fista"
-            )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ it, and solvers of the lasso, which are not differentiated.
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..errors import InvalidArgument
 from ..problems import FixedPoint, Problem
 from ..problems.active_set import solve_active_systems
 from ..problems.l1 import DenseL1Problem
-from .algorithm import Algorithm, State, refuse_recorded
+from .algorithm import Algorithm, State, refuse_recorded, unspecified
 from .requirements import DENSE_LASSO, OWN_STEP
 from .thresholding import Soft, Thresholding
 
@@ -22,21 +23,33 @@ ROUNDING = 64
 
 
 @dataclass(frozen=True)
-class Stepless(Algorithm):
-    """An algorithm that takes neither a step size nor a thresholding rule."""
+class Ruleless(Algorithm):
+    """An algorithm that takes no thresholding rule."""
 
-    step: float | None = field(default=None, repr=False, compare=False, metadata={"spec": False})
-    thresholding: Thresholding = field(
-        default=Soft(), repr=False, compare=False, metadata={"spec": False}
-    )
+    thresholding: Thresholding = unspecified(Soft())
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.thresholding != Soft():
+            self._refuse("thresholding rule")
+
+    def _refuse(self, option: str) -> NoReturn:
+        raise InvalidArgument(
+            f"{self.name} has no {option}: leave it out, or use ista or fista, which have one"
+        )
+
+
+@dataclass(frozen=True)
+class Stepless(Ruleless):
+    """An algorithm that takes neither a step size nor a thresholding rule."""
+
+    step: float | None = unspecified()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         # One is what `Iteration.step_size` returns.
-        if self.step not in (None, 1.0) or self.thresholding != Soft():
-            raise InvalidArgument(
-                f"{self.name} has no step size and no thresholding rule: leave them out, or use"
-                " ista or fista, which have both"
-            )
+        if self.step not in (None, 1.0):
+            self._refuse("step size")
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,18 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     return direct, code_gradient
 
 
+@torch.enable_grad()
+def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
+    """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of
+    the codes.
+
+    For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z
+    loss`` at a minimizer.
+    """
+    live, theta = differentiable(problem)
+    return -gradients(live.stationarity(codes), (theta,), solution)[0]
+
+
 @Dispatched
 def full_gradients(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], start: State | None = None

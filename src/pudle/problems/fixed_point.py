@@ -115,9 +115,9 @@ class FixedPoint(StateProblem):
         if not residual <= torch.finfo(codes.dtype).eps ** 0.5:
             raise UnsupportedProblem(
                 f"a linear system of {codes.numel()} unknowns keeps a relative residual of"
-                f" {residual:.1e} after {diagnostics['vector_products']} products: the Jacobian of"
-                " the step has an eigenvalue near one, and the loss changes along its eigenvector;"
-                " use a greater depth, or backprop, which solves no system"
+                f" {residual:.1e}: the Jacobian of the step has an eigenvalue near one, and the"
+                " loss changes along its eigenvector; use a greater depth, or backprop, which"
+                " solves no system"
             )
         return solution, diagnostics
 

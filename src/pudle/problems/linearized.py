@@ -20,6 +20,8 @@ MAX_DENSE = 256
 #: Krylov vectors kept between two restarts of GMRES, most restarts, and the share of the residual
 #: that one may leave for another to follow.
 RESTART, MAX_RESTARTS, HELP = 100, 20, 0.9
+#: Iterations of conjugate gradients, times the number of unknowns: rounding delays them.
+ITERATIONS = 4
 
 Product = Callable[[Tensor], Tensor]
 Array = npt.NDArray[np.float64]
@@ -31,9 +33,9 @@ class Linearized:
     """The Jacobian ``A = dF/dz`` of a map F at some codes; rows of the codes are separate systems
     unless `joint`.
 
-    Only products with vectors are computed, and counted in `products`: with the transposed by
-    reverse mode, with A itself by differentiating that product in its vector, in which it is
-    linear, so that no forward mode is asked of the map.
+    Only products with vectors are computed: with the transposed by reverse mode, with A itself by
+    differentiating that product in its vector, in which it is linear, so that no forward mode is
+    asked of the map.
 
     Parameters
     ----------
@@ -53,7 +55,6 @@ class Linearized:
         self.shape, self.like = codes.shape, codes.detach()
         self._known_symmetric = known_symmetric
         self.rows = 1 if joint else len(codes)
-        self.products = 0
         self._function = function
 
     @functools.cached_property
@@ -65,7 +66,6 @@ class Linearized:
     def transposed(self, vectors: Tensor) -> Tensor:
         """Return ``A^T v``; shape of the codes."""
         leaf, image = self._graph
-        self.products += 1
         return gradients(image, (leaf,), vectors, keep_graph=True)[0]
 
     def product(self, vectors: Tensor) -> Tensor:
@@ -87,7 +87,6 @@ class Linearized:
 
     def _product(self, vectors: Tensor) -> Tensor:
         leaf, image = self._graph
-        self.products += 1
         with torch.enable_grad():
             weights = torch.zeros_like(image, requires_grad=True)
             (along,) = torch.autograd.grad(
@@ -129,7 +128,8 @@ class Linearized:
         self, right_hand_side: Tensor, *, transposed: bool = True, negligible: float = 0.0
     ) -> Solution:
         """Solve ``A^T v = r``, or ``A v = r``, as one system: by the dense matrix if it is small,
-        else by GMRES, until the residual is `negligible`.
+        else by conjugate gradients where A is known to be symmetric, and then definite, or by
+        GMRES, until the residual is `negligible`.
 
         Returns
         -------
@@ -137,8 +137,8 @@ class Linearized:
             Shape of the codes. For a singular small system that of least squares and minimum norm.
         diagnostics : dict
             ``solves`` (one), ``singular`` (0 or 1), ``largest_relative_residual``, evaluated at the
-            solution, ``condition_number``, of a singular matrix that on its range, for GMRES the
-            lower estimate ``|A^T| |v| / |r|``, and ``vector_products``.
+            solution, and ``condition_number``, of a singular matrix that on its range, for GMRES
+            the lower estimate ``|A^T| |v| / |r|``.
         """
         size = norm(right_hand_side)
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
@@ -153,18 +153,29 @@ class Linearized:
                 flat = inverse @ right
             else:
                 flat = torch.linalg.solve(matrix, right)
-            solution, residual = flat.reshape(self.shape), norm(matrix @ flat - right)
+            solution, residual = flat.reshape(self.shape), norm(matrix @ flat - right) / size
+        elif size and self._known_symmetric:
+            solved = conjugate_gradients(
+                self.transposed,
+                right_hand_side,
+                torch.ones_like(right_hand_side, dtype=torch.bool),
+                tolerance=torch.finfo(self.like.dtype).eps,
+                iterations=ITERATIONS * self.like.numel(),
+                flat=0.0,
+                joint=True,
+            )
+            solution, residual = solved.solution, float(solved.residuals)
+            condition = float(solved.condition_numbers)
         elif size > negligible:
             apply = self.transposed if transposed else self.product
             solution = self._gmres(apply, right_hand_side, negligible)
             condition = max(1.0, norm(solution) / size * self.norm_estimate)
-            residual = norm(apply(solution) - right_hand_side)
+            residual = norm(apply(solution) - right_hand_side) / size
         return solution, {
             "solves": 1,
             "singular": int(singular),
             "condition_number": condition,
-            "largest_relative_residual": residual / size if size else 0.0,
-            "vector_products": self.products,
+            "largest_relative_residual": residual,
         }
 
     @property

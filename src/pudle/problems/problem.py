@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from ..described import described
@@ -235,3 +236,18 @@ class Problem(ABC):
                         f"{name} has shape {tuple(tensor.shape)}: give {shape} with"
                         f" {letter} = {due}, as in {owner}"
                     )
+
+
+class SmoothProblem(Problem):
+    """A problem without a penalty."""
+
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
+        return values
+
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes)

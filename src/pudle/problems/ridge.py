@@ -9,11 +9,11 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..validation import check_positive
 from .linearized import Solution
-from .problem import Problem, ThresholdingRule
+from .problem import SmoothProblem
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Ridge(Problem):
+class Ridge(SmoothProblem):
     """Ridge regression: a smooth problem with an exact closed form at every depth.
 
     The inner problem, per sample x, is ``z(theta) = argmin_z 1/2 |x - D z|^2 + (strength + theta)/2
@@ -86,19 +86,8 @@ class Ridge(Problem):
         residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
         return residual @ self.dictionary + (self.strength + self.theta) * codes
 
-    def prox(
-        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
-    ) -> Tensor:
-        return values
-
     def outer_loss(self, codes: Tensor) -> Tensor:
         return (codes @ self.weights).mean()
-
-    def active(self, codes: Tensor) -> Tensor:
-        return torch.ones_like(codes, dtype=torch.bool)
-
-    def stationarity(self, codes: Tensor) -> Tensor:
-        return self.smooth_gradient(codes)
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         smallest, largest = self.extreme_eigenvalues

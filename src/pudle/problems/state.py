@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, first_line
 from ..validation import check_alike, check_scalar, check_tensor
-from .problem import Problem
+from .problem import SmoothProblem
 
 #: A state as the user's functions see it.
 UserState = Any
 
 
-class StateProblem(Problem):
+class StateProblem(SmoothProblem):
     """A problem that users give by functions of a state and theta.
 
     The codes that algorithms and estimators exchange are the state as one tensor: itself if it is
@@ -114,9 +114,6 @@ class StateProblem(Problem):
                 f"{name} mixes dtypes in {self.theta.dtype} ({first_line(error)}): convert the data"
                 " that it holds with .to(theta), because references are computed in float64"
             ) from error
-
-    def active(self, codes: Tensor) -> Tensor:
-        return torch.ones_like(codes, dtype=torch.bool)
 
 
 def _parts(state: UserState) -> dict[str, object]:

@@ -12,12 +12,9 @@ from torch import Tensor
 from .. import streams
 from ..errors import InvalidArgument
 from ..validation import check_positive, check_scalar
-from .linearized import MAX_DENSE, Array, Solution, check_recording, conjugate_gradients
-from .problem import ThresholdingRule
+from .linearized import MAX_DENSE, Array, Solution, check_recording
 from .state import StateProblem, UserState
 
-#: Iterations of conjugate gradients, times the number of unknowns: rounding delays them.
-ITERATIONS = 4
 #: How far an eigenvalue by Lanczos's method may be off, relative to it.
 LANCZOS = 1e-3
 
@@ -214,35 +211,6 @@ class StronglyConvex(StateProblem):
             )
         return gradient
 
-    def prox(
-        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
-    ) -> Tensor:
-        return values
-
-    def stationarity(self, codes: Tensor) -> Tensor:
-        return self.smooth_gradient(codes)
-
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
-        """Solve ``H v = r`` with the Hessian of g, as one system: by the dense matrix if it is
-        small, else by conjugate gradients.
-        """
-        system = self.linearized(codes)
-        if codes.numel() <= MAX_DENSE:
-            return system.solve(right_hand_side)
-        eps = torch.finfo(codes.dtype).eps
-        solved = conjugate_gradients(
-            system.transposed,
-            right_hand_side,
-            self.active(codes),
-            tolerance=eps,
-            iterations=ITERATIONS * codes.numel(),
-            flat=0.0,
-            joint=True,
-        )
-        return solved.solution, {
-            "solves": 1,
-            "singular": 0,
-            "condition_number": float(solved.condition_numbers[0]),
-            "largest_relative_residual": float(solved.residuals[0]),
-            "vector_products": system.products,
-        }
+        """Solve ``H v = r`` with the Hessian of g, as one system."""
+        return self.linearized(codes).solve(right_hand_side)

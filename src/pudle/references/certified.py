@@ -7,7 +7,6 @@ The limit of an algorithm depends on that algorithm and is never certified: see
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import torch
@@ -42,7 +41,7 @@ from .lasso import (
 from .limits import Converging, limit_reference
 from .records import MINIMIZER_TARGETS as MINIMIZER_TARGETS
 from .records import SCORED as SCORED
-from .records import TARGETS, Certificate, Reference, T, exactly
+from .records import TARGETS, Certificate, Reference, T, exactly, finish
 from .strongly_convex import strongly_convex_reference
 
 #: Largest distance, relative to the gradient, between the derivative of a user's solution and the
@@ -177,7 +176,7 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
     certificate = Certificate(
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )
-    return _finish(gradient, error, codes, target, certificate, reason)
+    return finish(gradient, error, codes, target, certificate, reason)
 
 
 @solve.register
@@ -218,7 +217,7 @@ def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target:
     if target == "gtilde" and codes is not None:
         zero = float((codes == 0).flatten(1).all(1).double().mean())
         gradient, error = lasso_gradient(model, codes.flatten(1), codes.new_zeros(len(codes)))
-        return _finish(gradient, error, codes, target, Certificate(len(codes), zero_codes=zero))
+        return finish(gradient, error, codes, target, Certificate(len(codes), zero_codes=zero))
     at = model
     if target == "gstar" and dictionary is not None:
         at = _model(dataclasses.replace(problem, dictionary=dictionary))
@@ -231,7 +230,7 @@ def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target:
             model, problem.penalty, solution, targets=problem.targets, penalized=penalized
         )
     codes = solution.codes.reshape(problem.code_shape)
-    return _finish(gradient, error, codes, target, solution.certificate, solution.reason)
+    return finish(gradient, error, codes, target, solution.certificate, solution.reason)
 
 
 def _model(problem: SparseCoding | ConvolutionalSparseCoding) -> LinearModel:
@@ -267,7 +266,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * terms.abs().sum(1)
     error = (row_norms(weights) * errors + summed).mean()
     gradient = -terms.mean(0).sum_to_size(problem.log_penalty.shape)
-    return _finish(gradient, float(error), codes, target, certificate, reason)
+    return finish(gradient, float(error), codes, target, certificate, reason)
 
 
 @solve.register
@@ -300,7 +299,7 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         code_error=float(code_errors.max()),
     )
     gradient = -(codes @ sensitivity[0]).mean()
-    return _finish(gradient, float(errors.mean()), codes, target, certificate)
+    return finish(gradient, float(errors.mean()), codes, target, certificate)
 
 
 def _exactly(problem: T, target: str) -> T:
@@ -311,35 +310,3 @@ def _exactly(problem: T, target: str) -> T:
             f" {type(problem).__name__}"
         )
     return exactly(problem)
-
-
-def _finish(
-    gradient: Tensor,
-    error: float,
-    codes: Tensor,
-    target: str,
-    certificate: Certificate,
-    reason: str = "",
-) -> Reference:
-    """Return the reference with its relative bound, and with a status that follows from the
-    certificate and the bound.
-    """
-    size, status = norm(gradient), "certified"
-    bound = error / size if size > 0 else math.inf
-    if certificate.uncertified:
-        status = "uncertified"
-    elif not math.isfinite(size):
-        # Division by an infinite norm would make every error zero.
-        status, bound = "uncertified", math.inf
-        reason = (
-            "the norm of the exact gradient exceeds float64: scale the observations and the penalty"
-            " down"
-        )
-    elif bound >= 1:
-        share, status = certificate.zero_codes, "degenerate"
-        zero = f" ({share:.0%} of the codes are all zero)" if share else ""
-        reason = (
-            f"the exact gradient is zero{zero}: relative errors have no meaning; lower the penalty"
-            " or change the data"
-        )
-    return Reference(gradient, codes, target, bound, certificate, status, reason)

@@ -23,13 +23,13 @@ TOLERANCE = 1e-13
 STILL_LAYERS = 10
 #: Layers after which a sample that has not converged is given up.
 MAX_LAYERS = 20_000
-#: Layers after which the fixed point of a step is looked for by acceleration, and again after
+#: Layers after which the fixed point of a step is sought by Newton's method, and again after
 #: twice as many. It is the limit if the second half of these layers came nearer to it, to this
 #: share of the distance, and if layers that begin at the square of this share of the distance from
 #: it stay within the share.
 PATIENCE, NEARER, CLOSE = 1000, 0.999, 1e-3
-#: Most steps of acceleration, and how many steps it remembers.
-ACCELERATED, MEMORY = 1000, 100
+#: Most steps of Newton's method.
+NEWTON = 30
 
 #: Distances in theta, relative to its entries, of the central differences that check a limit, in
 #: the order in which they are tried: the active set must stay the same within, and what rounding
@@ -76,7 +76,7 @@ class Converging:
             moving = changes > TOLERANCE * scale
             still = 0 if moving.any() else still + 1
             if self.problem.joint and state.iteration == due:
-                fixed = self._accelerated(state.codes, halfway, TOLERANCE * scale)
+                fixed = self._sought(state.codes, halfway, TOLERANCE * scale)
                 if fixed is not None:
                     state = dataclasses.replace(state, codes=fixed, point=fixed)
                 due *= 2
@@ -84,31 +84,21 @@ class Converging:
                 halfway = state.codes
         return state.codes, moving, state.iteration
 
-    def _accelerated(self, codes: Tensor, halfway: Tensor, tolerance: Tensor) -> Tensor | None:
-        """Return a fixed point of the layer by Anderson's acceleration.
+    def _sought(self, codes: Tensor, halfway: Tensor, tolerance: Tensor) -> Tensor | None:
+        """Return a fixed point of the layer by Newton's method.
 
         None where it finds none, where the layers from `halfway` to `codes` came no nearer to it,
         or where layers from a place close to it leave it.
-
-        References
-        ----------
-        Walker and Ni, "Anderson acceleration for fixed-point iterations", SIAM Journal on Numerical
-        Analysis 2011.
         """
-        pairs, fixed = list[tuple[Tensor, Tensor]](), codes
-        for _ in range(ACCELERATED):
-            image = self.layer(fixed, 0)
-            change = (image - fixed).flatten()
-            if change.abs().max() <= tolerance:
+        fixed = codes
+        for _ in range(NEWTON):
+            try:
+                newton, residual, _ = self.newton_step(fixed, 0)
+            except UnsupportedProblem:
+                return None
+            if residual.abs().max() <= tolerance:
                 break
-            if pairs and not change.norm() < 2 * pairs[-1][1].norm():
-                # What led to a worse place is forgotten.
-                pairs = []
-            pairs = [*pairs[-MEMORY:], (image.flatten(), change)]
-            images, changes = (torch.stack(each, 1).diff() for each in zip(*pairs, strict=True))
-            # The combination of the last images whose change is smallest.
-            weights = torch.linalg.lstsq(changes, change[:, None]).solution
-            fixed = image - (images @ weights).reshape(image.shape)
+            fixed = fixed + newton
         else:
             return None
         distance = (halfway - fixed).norm()
@@ -161,7 +151,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     the codes. A rule that changes from layer to layer is evaluated at twice the depth at which the
     codes converged, where a decaying penalty is squared. For `FixedPoint` the system is solved as
     it stands, whether symmetric or not, singular or not as long as it has a solution; a state that
-    still changes after many steps is found by acceleration.
+    still changes after many steps is found by Newton's method.
 
     A last Newton step on the active set refines the codes. `bound` is the change that this step,
     and the step of the rule to twice the depth, make to the gradient, and what the solves may have

@@ -1,6 +1,7 @@
 """Records: which gradient a reference is, its value, and the evidence for it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..described import described
+from ..problems.linearized import norm
 
 #: A frozen dataclass.
 T = TypeVar("T", bound=Any)
@@ -138,3 +140,36 @@ def _exact(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _exact(item) for name, item in value.items()}
     return value.detach().to("cpu", torch.float64) if isinstance(value, Tensor) else value
+
+
+def finish(
+    gradient: Tensor,
+    error: float,
+    codes: Tensor,
+    target: str,
+    certificate: Certificate,
+    reason: str = "",
+    status: str = "certified",
+) -> Reference:
+    """Return the reference with its relative bound, and with a status that is another one where
+    the certificate or the bound says so.
+    """
+    size = norm(gradient)
+    bound = error / size if size > 0 else math.inf
+    if certificate.uncertified:
+        status = "uncertified"
+    elif not math.isfinite(size):
+        # Division by an infinite norm would make every error zero.
+        status, bound = "uncertified", math.inf
+        reason = (
+            "the norm of the exact gradient exceeds float64: scale the observations and the penalty"
+            " down"
+        )
+    elif bound >= 1:
+        share, status = certificate.zero_codes, "degenerate"
+        zero = f" ({share:.0%} of the codes are all zero)" if share else ""
+        reason = (
+            f"the exact gradient is zero{zero}: relative errors have no meaning; lower the penalty"
+            " or change the data"
+        )
+    return Reference(gradient, codes, target, bound, certificate, status, reason)

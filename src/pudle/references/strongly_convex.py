@@ -4,16 +4,18 @@ of any gradient there.
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .. import streams
 from ..algorithms.smooth import newton_step
-from ..algorithms.unrolling import differentiable, direct_gradient, direct_gradients, gradients
+from ..algorithms.unrolling import direct_gradients, through_minimizer
 from ..problems import StronglyConvex
 from ..problems.linearized import norm
 from ..problems.strongly_convex import Constants
-from .records import Certificate, Reference, exactly
+from .records import Certificate, Reference, exactly, finish
 
 #: Roundings that a sum may collect, in rounding units of the sizes of its terms.
 ROUNDINGS = 64
@@ -21,7 +23,7 @@ ROUNDINGS = 64
 STEPS, TURNS = 200, 3
 #: A Newton step that no longer halves a gradient below this share of its terms changes rounding.
 SMALL = 1e-8
-#: Products by which the norm of the cross derivative is estimated.
+#: Random vectors by whose products the norm of the cross derivative is estimated.
 PRODUCTS = 10
 #: Largest distance between the Hessian and a difference of gradients, relative to the largest
 #: curvature, in a random direction.
@@ -31,30 +33,46 @@ REFUTED = 1e-10
 
 
 @dataclass(frozen=True)
-class ErrorBound:
-    """Bounds on the distance of a state, of its adjoint and of their gradient from the exact ones,
-    in the Euclidean norm.
+class BoundedGradient:
+    """A gradient, and bounds on the distance of its state, of its adjoint and of itself from the
+    exact ones, in the Euclidean norm.
     """
 
+    gradient: Tensor
     state: float
     adjoint: float
-    gradient: float
+    error: float
 
 
-def gradient_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Tensor:
-    """Return ``partial_theta f - C^T v`` for any state and adjoint v."""
-    return direct_gradient(problem, codes) + _through(problem, codes, adjoint)
+class Parts(NamedTuple):
+    """Derivatives of objective and loss at a state z, and for an adjoint v."""
+
+    #: ``partial_theta f``, ``partial_z f``, ``H v`` and ``-C^T v``.
+    direct: Tensor
+    outer: Tensor
+    curved: Tensor
+    through: Tensor
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient ``partial_theta f - C^T v``, whatever z and v are."""
+        return self.direct + self.through
+
+    @property
+    def residual(self) -> Tensor:
+        """What the adjoint leaves of its system: ``partial_z f - H v``."""
+        return self.outer - self.curved
 
 
-def _through(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Tensor:
-    with torch.enable_grad():
-        live, theta = differentiable(problem)
-        (contracted,) = gradients(live.smooth_gradient(codes.detach()), (theta,), adjoint)
-    return -contracted
+def parts_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Parts:
+    """Return the derivatives at a state and for an adjoint."""
+    curved = problem.linearized(codes).transposed(adjoint)
+    through = through_minimizer(problem, codes, adjoint)
+    return Parts(*direct_gradients(problem, codes), curved, through)
 
 
-def error_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> ErrorBound:
-    r"""Bound the error of `gradient_at` for a state z and an adjoint v, whatever they are.
+def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
+    r"""Bound the error of the gradient G for a state z and an adjoint v, whatever they are.
 
     With mu the modulus, b the derivative of the outer loss, r = b - H v, and Lipschitz constants in
     the ball of radius d around z,
@@ -71,127 +89,96 @@ def error_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Erro
     Where the problem has no constants, they are those that differences show, and all this is an
     estimate.
     """
-    plain = _bound_at(problem, codes, adjoint)
+    plain = _bounded(problem, codes, adjoint)
     better = newton_step(problem, codes)
-    left = _adjoint_residual(problem, better, adjoint)
-    improved = adjoint + problem.solve_active(better, left)[0]
-    moved = gradient_at(problem, codes, adjoint).double() - gradient_at(problem, better, improved)
+    left = parts_at(problem, better, adjoint).residual
+    other = _bounded(problem, better, adjoint + problem.solve_active(better, left)[0])
     # The difference and its norm are rounded too.
-    sharp = norm(moved) * (1 + 1e-14) + _bound_at(problem, better, improved).gradient
-    return replace(plain, gradient=min(plain.gradient, sharp))
+    moved = norm(plain.gradient.double() - other.gradient) * (1 + 1e-14)
+    return replace(plain, error=min(plain.error, moved + other.error))
 
 
-def _bound_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> ErrorBound:
+def _bounded(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
+    here, slope = parts_at(problem, codes, adjoint), problem.smooth_gradient(codes)
     # Sums of millions of squares in float32 are off by more than this many roundings.
-    residual = norm(_adjoint_residual(problem, codes, adjoint).double())
-    slope, size = norm(problem.smooth_gradient(codes).double()), norm(adjoint.double())
-    mu, direct = problem.curvature, direct_gradient(problem, codes).double()
-    unit = ROUNDINGS * torch.finfo(codes.dtype).eps / 2
+    residual, steepness, size, direct = (
+        norm(each.double()) for each in (here.residual, slope, adjoint, here.direct)
+    )
+    mu, unit = problem.curvature, ROUNDINGS * torch.finfo(codes.dtype).eps / 2
     if problem.constants:
         # The size of the terms does not depend on the ball, whose radius it is a part of.
-        radius = (slope + unit * problem.constants_at(codes).terms) / mu
+        radius = (steepness + unit * problem.constants_at(codes).terms) / mu
         known = problem.constants_at(codes, adjoint, radius)
     else:
-        known = measured_constants(problem, codes, adjoint)
-        radius = (slope + unit * known.terms) / mu
+        known = measured_constants(problem, codes, adjoint, here)
+        radius = (steepness + unit * known.terms) / mu
     rounding = unit * (known.outer_terms + known.gradient * size)
     off = (residual + rounding + (known.hessian + known.outer) * radius) / mu
-    gradient = (known.direct + known.cross) * radius + known.cross_norm * off
-    gradient += unit * (known.cross_norm * size + norm(direct))
+    error = (known.direct + known.cross) * radius + known.cross_norm * off
+    error += unit * (known.cross_norm * size + direct)
     # What is no number bounds nothing.
-    return ErrorBound(*(math.inf if each != each else each for each in (radius, off, gradient)))
+    bounds = (math.inf if each != each else each for each in (radius, off, error))
+    return BoundedGradient(here.gradient, *bounds)
 
 
-def _adjoint_residual(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Tensor:
-    """Return ``partial_z f - H v``."""
-    _, outside = direct_gradients(problem, codes)
-    return outside - problem.linearized(codes).transposed(adjoint)
-
-
-def measured_constants(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Constants:
-    """Return the constants that differences to a random place around the state show.
+def measured_constants(
+    problem: StronglyConvex, codes: Tensor, adjoint: Tensor, here: Parts
+) -> Constants:
+    """Return the constants that differences to a random place around the state show, and for the
+    cross derivative its Frobenius norm, by its products with random vectors.
 
     The place is as far away as the minimizer may be, but not so near that rounding is seen.
     """
-    eps = torch.finfo(codes.dtype).eps
     random, _ = problem.linearized(codes).random("constants")
-    scale = norm(codes) or 1.0
-    slope = problem.smooth_gradient(codes)
-    distance = max(norm(slope) / problem.curvature, eps ** (1 / 3) * scale)
-    other = codes + distance / norm(random) * random
-
-    def derivatives(at: Tensor) -> tuple[Tensor, ...]:
-        hessian = problem.linearized(at).transposed(adjoint)
-        return hessian, *direct_gradients(problem, at), _through(problem, at, adjoint)
-
-    here, there = derivatives(codes), derivatives(other)
-    hessian, direct, outer, cross = (
+    scale, steepness = norm(codes) or 1.0, norm(problem.smooth_gradient(codes))
+    eps = torch.finfo(codes.dtype).eps
+    distance = max(steepness / problem.curvature, eps ** (1 / 3) * scale)
+    there = parts_at(problem, codes + distance / norm(random) * random, adjoint)
+    direct, outer, hessian, cross = (
         norm(one - two) / distance for one, two in zip(here, there, strict=True)
     )
+    vectors = streams.generator(0, "cross derivative").standard_normal((PRODUCTS, *codes.shape))
+    images = [through_minimizer(problem, codes, each) for each in codes.new_tensor(vectors)]
     return Constants(
         gradient=problem.lipschitz_constant,
         hessian=hessian,
         outer=outer,
         cross=cross,
         direct=direct,
-        cross_norm=_cross_norm(problem, codes, slope),
-        terms=problem.lipschitz_constant * scale + norm(slope),
-        outer_terms=norm(here[2]),
+        cross_norm=norm(torch.stack(images)) / PRODUCTS**0.5,
+        terms=problem.lipschitz_constant * scale + steepness,
+        outer_terms=norm(here.outer),
     )
-
-
-def _cross_norm(problem: StronglyConvex, codes: Tensor, vector: Tensor) -> float:
-    """Return the norm of the cross derivative at some codes by power iteration, from below."""
-    with torch.enable_grad():
-        live, theta = differentiable(problem)
-        slope = live.smooth_gradient(codes.detach())
-        weights = torch.zeros_like(slope, requires_grad=True)
-        if not slope.requires_grad:
-            return 0.0
-        (along,) = torch.autograd.grad(
-            slope, theta, weights, create_graph=True, materialize_grads=True
-        )
-    found = 0.0
-    vector = vector + torch.ones_like(vector)
-    for _ in range(PRODUCTS):
-        vector = vector / (norm(vector) or 1.0)
-        (image,) = gradients(slope, (theta,), vector, keep_graph=True)
-        found = norm(image)
-        (vector,) = gradients(along, (weights,), image, keep_graph=True)
-    return found
 
 
 def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference:
     """Return the gradient at the minimizer, by Newton's method and conjugate gradients in float64.
 
-    It is certified by `error_bound` where the problem has constants; otherwise the bound is an
+    It is certified by `bounded_gradient` where the problem has constants; otherwise the bound is an
     estimate, and the status ``limit``. The modulus is what the problem claims: curvature at the
     minimizer that is smaller refutes it, and nothing proves it.
     """
     problem = exactly(problem)
     codes, steps = _minimizer(problem)
-    adjoint = _adjoint(problem, codes)
-    gradient = gradient_at(problem, codes, adjoint)
-    smallest = problem.extreme_curvature(codes, largest=False)
-    reason = _refuted(problem, codes, smallest)
-    if not (gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
+    adjoint = torch.zeros_like(codes)
+    for _ in range(TURNS):
+        left = parts_at(problem, codes, adjoint).residual
+        adjoint = adjoint + problem.solve_active(codes, left)[0]
+    found, smallest = (
+        bounded_gradient(problem, codes, adjoint),
+        problem.extreme_curvature(codes, largest=False),
+    )
+    reason, size = _refuted(problem, codes, smallest), norm(found.gradient)
+    if not (found.gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
         reason = "the outer loss or its derivative is NaN or infinite at the minimizer"
-    found = error_bound(problem, codes, adjoint)
-    size = norm(gradient)
-    bound = found.gradient / size if size else math.inf
-    status = "certified" if problem.constants else "limit"
-    if size and not (reason or bound < 1):
+    elif size and not (reason or found.error < size):
         reason = (
-            f"the error of the gradient may be {bound:.2g} times its norm: it is zero, or give a"
-            " better conditioned objective, or an initial state nearer to the minimizer"
+            f"the error of the gradient may be {found.error / size:.2g} times its norm: it is zero,"
+            " or give a better conditioned objective, or an initial state nearer to the minimizer"
         )
-    if reason:
-        status = "uncertified"
-    elif not size:
-        status, reason = "degenerate", "the exact gradient is zero: relative errors have no meaning"
     certificate = Certificate(
         samples=1,
-        uncertified=int(status == "uncertified"),
+        uncertified=int(bool(reason)),
         kkt_residual=norm(problem.smooth_gradient(codes)),
         smallest_eigenvalue=smallest,
         largest_eigenvalue=problem.lipschitz_constant,
@@ -200,7 +187,8 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
         iterations=steps,
         modulus=problem.curvature,
     )
-    return Reference(gradient, codes, target, bound, certificate, status, reason)
+    status = "certified" if problem.constants else "limit"
+    return finish(found.gradient, found.error, codes, target, certificate, reason, status)
 
 
 def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
@@ -217,15 +205,6 @@ def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
             return codes, steps
         codes, size = after, left
     return codes, STEPS
-
-
-def _adjoint(problem: StronglyConvex, codes: Tensor) -> Tensor:
-    """Return the solution of ``H v = partial_z f``, refined."""
-    adjoint = torch.zeros_like(codes)
-    for _ in range(TURNS):
-        left = _adjoint_residual(problem, codes, adjoint)
-        adjoint = adjoint + problem.solve_active(codes, left)[0]
-    return adjoint
 
 
 def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float) -> str:
