@@ -16,6 +16,7 @@ import pandas as pd
 
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
+from pudle.errors import InvalidArgument
 from pudle.measuring.measured import grouped
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
@@ -160,7 +161,7 @@ class Report:
     @cached_property
     def caveats(self) -> list[str]:
         """What a reader should not rely on."""
-        return tables.caveats(self.results)
+        return tables.caveats(self.results, self.summary)
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -312,9 +313,24 @@ RUNS_READING = (
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Several reports by the names that the user gave them."""
+    """Several reports by the names that the user gave them; refused if some run has nothing in
+    common with the first.
+    """
 
     reports: Reports
+
+    def __post_init__(self) -> None:
+        held = {
+            name: [*report.results.cases, *(item.name for item in report.results.experiments)]
+            for name, report in self.reports.items()
+        }
+        (first, others), *_ = held.items()
+        for name, names in held.items():
+            if set(names).isdisjoint(others):
+                raise InvalidArgument(
+                    "these results have no case and no experiment in common:"
+                    f" {first} holds {tables.some(others)} and {name} holds {tables.some(names)}"
+                )
 
     @property
     def problems(self) -> Table:
@@ -341,9 +357,11 @@ class Runs:
 
     @property
     def experiments(self) -> Table:
-        """What the experiments of every run led to."""
+        """What the experiments of every run led to, and where those of the first run are others."""
+        (_, first), *_ = self.reports.items()
+        known = {item.name: item for item in first.results.experiments}
         rows = [
-            {"experiment": item.name, "run": name} | outcome(item)
+            {"experiment": item.name, "run": name} | outcome(item, known.get(item.name, item))
             for name, report in self.reports.items()
             for item in report.results.experiments
         ]

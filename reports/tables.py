@@ -17,9 +17,9 @@ from pudle.measuring.checked import FAILED, NOT_CHECKED
 from pudle.measuring.measured import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
-from pudle.reports.load import TIMES, Results
+from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, spread
+from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Summary, spread
 from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
@@ -370,7 +370,7 @@ def pending_sentence(results: Results) -> str:
 
 
 def scope(results: Results) -> str:
-    """Say how many estimators, cases and seeds a report rests on."""
+    """Say how many estimators, cases and seeds a report rests on, and which were not measured."""
     experiments = text.count(len(results.experiments), "experiment")
     if not results.cases:
         return f"Rests on {experiments}."
@@ -382,7 +382,12 @@ def scope(results: Results) -> str:
         rests += f" of {least}{text.count(seeds[-1], 'seed')}"
     if results.experiments:
         rests += f", and {experiments}"
-    return f"Rests on {rests}."
+    unscored: dict[str, Sequence[str]] = {
+        "with": [name for name in results.estimators if name not in estimators],
+        "on": [label for name, label in results.labels.items() if name not in cases],
+    }
+    left = text.listing([f"{word} {some(names)}" for word, names in unscored.items() if names])
+    return f"Rests on {rests}." + (f" No score {left}." if left else "")
 
 
 def repeated_draws(results: Results) -> list[str]:
@@ -449,9 +454,11 @@ def where_timed(results: Results) -> str:
 
 #: A condition number from which on it is told.
 ILL = 1e4
+#: The estimator that goes back through few layers.
+SHORT = "truncated"
 
 
-def caveats(results: Results) -> list[str]:
+def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
     """Return what holds less than it may seem, a sentence or two each."""
     said = []
     if single := [
@@ -464,7 +471,7 @@ def caveats(results: Results) -> list[str]:
     methods = {repr(sorted((item.options | {"seed": None}).items())) for item in trained}
     if len(methods) == len(trained) > 1:
         said.append("Each training ran with one seed only: small differences may be chance.")
-    said += _of_numbers(results)
+    said += [*_of_numbers(results), *_of_depths(results, rows)]
     if unchecked := [name for name, found in results.checks.items() if found == NOT_CHECKED]:
         missed = "did not go through `pudle check`: what they claim is not tested."
         said.append(f"{some(unchecked)} {missed}")
@@ -487,4 +494,21 @@ def _of_numbers(results: Results) -> Iterator[str]:
             f"Condition numbers of codes are up to {shown} on"
             f" {some([results.labels[case] for case in ill])}: a little other data has other"
             " gradients there."
+        )
+
+
+def _of_depths(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
+    if any(isinf(row.measured.reach(ERROR).depth) for row in rows):
+        yield "What is not reached is not reached at the measured depths: more layers may do."
+    errors = {(row.case, row.estimator): row.deepest.error.value for row in rows}
+    costs = [
+        (error / full, case, estimator, error, full)
+        for (case, estimator), error in errors.items()
+        if parsed(estimator)[0] == SHORT and error > (full := errors.get((case, WINDOW), nan)) > 0
+    ]
+    if costs:
+        _, case, estimator, error, full = max(costs)
+        yield (
+            f"What truncation costs: on {results.labels[case]} `{estimator}` ends at an error of"
+            f" {text.number(error)}, `{WINDOW}` at {text.number(full)}."
         )

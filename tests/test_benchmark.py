@@ -99,7 +99,9 @@ def test_a_loss_that_no_dataset_of_the_profile_has_is_measured(tmp_path):
 
 def test_what_has_no_number_says_why(tmp_path):
     results = measured(tmp_path, {"mine": halving()}, losses=())
-    expected = "alternating on mine-ista-own, backprop on mine-ista-own: a proximal gradient"
+    expected = (
+        "alternating on mine-ista-own, backprop on mine-ista-own: unsupported: a proximal gradient"
+    )
     assert expected in repr(results) and expected in results._repr_html_()
 
 
@@ -151,6 +153,7 @@ def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     "options, text",
     [
         ({"problems": 3}, "problems: 3 is neither a spec nor a Dataset"),
+        ({"depths": 5}, "depths=5 is no sequence: give one, such as"),
         ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
         ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),
         (

@@ -153,6 +153,12 @@ def windows(results: Results, case: str) -> Iterator[Figure]:
     ]
     if len({window for _, window, _ in points}) < 2:
         return
+    last, *_ = max(points)
+    words = "; ".join(
+        f"window {window} {text.number(error)}"
+        for depth, window, error in sorted(points)
+        if depth == last
+    )
     yield Figure(
         file_name("windows", case),
         "Error over depth and window",
@@ -163,6 +169,8 @@ def windows(results: Results, case: str) -> Iterator[Figure]:
         mark="cell",
         color=Axis("relative_error", "relative error"),
         case=case,
+        about=f"{results.labels[case]}: error of truncated backpropagation at depth {last}: "
+        f"{words}.",
     )
 
 
@@ -180,6 +188,11 @@ def across(results: Results, summary: Sequence[Summary]) -> Iterator[Figure]:
         return
     lost = [100 * (1 - rate.value) for row in chosen for rate in (row.rate, row.predicted_rate)]
     limits = [min(lost), max(lost)]
+    pairs = "; ".join(
+        f"{row['estimator']} on {row['label']} fitted {row['fitted']:.2f}, predicted"
+        f" {row['predicted']:.2f}"
+        for row in rows
+    )
     yield Figure(
         "rates",
         "Fitted against predicted rates",
@@ -191,6 +204,7 @@ def across(results: Results, summary: Sequence[Summary]) -> Iterator[Figure]:
         mark="point",
         guides=pd.DataFrame({"label": "as predicted", "estimator": "", "x": limits, "y": limits}),
         note=KINDS["Fitted against predicted rates"],
+        about=f"All cases: error lost per layer in percent. {pairs}.",
         tips={"label": "case"},
     )
 

@@ -100,16 +100,15 @@ class Figure(Picture):
         if self.about:
             return self.about
         x, y = self.x[0], self.y[0]
-        first, what = (-1, "Last values") if self.mark == "line" else (0, "Values")
-        values = [
-            f"{name} {text.number(value)} at {place:g}"
-            for name, rows in self.lines.items()
-            for place, value in rows[[x.column, y.column]].values[first:]
-        ]
+        values = []
+        for name, rows in self.lines.items():
+            place, value = rows[x.column].iloc[-1], text.number(rows[y.column].iloc[-1])
+            values.append(f"{name} {value} at {place:g}")
         laws = text.listing([*filter(None, self.guides["label"].unique())])
         dashed = f" Dashed: {laws}." if laws else ""
-        shown = f" {what}: {'; '.join(values)}." if values else ""
-        return f"{self.title}: {y.title} against {x.title}.{dashed}{shown}"
+        return (
+            f"{self.title}: {y.title} against {x.title}.{dashed} Last values: {'; '.join(values)}."
+        )
 
     @property
     def lines(self) -> dict[str, pd.DataFrame]:

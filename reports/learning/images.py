@@ -35,13 +35,9 @@ class Tile:
 
     image: Pixels
     caption: Sequence[str]
+    alt: str
     estimator: str = ""
     enlarged: bool = False
-
-    @property
-    def alt(self) -> str:
-        """The caption as a sentence."""
-        return f"{', '.join(self.caption)}."
 
     @cached_property
     def uri(self) -> str:
@@ -54,26 +50,25 @@ class Tile:
 @dataclass(frozen=True, eq=False)
 class Gallery(Picture):
     """Images that a page shows one by one and a file as one sheet; several rows of tiles stay rows,
-    a single row wraps. Its rows are the captions.
+    a single row wraps. Its rows are the numbers of the captions.
     """
 
     kind: str
     about: str
     tiles: Sequence[Sequence[Tile]]
+    rows: pd.DataFrame
 
     #: How its files begin.
     name: str = field(init=False)
-    rows: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", file_name(self.kind.lower(), self.about))
-        captions = [tile.alt for row in self.tiles for tile in row]
-        object.__setattr__(self, "rows", pd.DataFrame({"caption": captions}))
 
     @cached_property
     def alt(self) -> str:
         """The images in words."""
-        return f"{self.about}: {self.kind.lower()}. {' '.join(self.rows['caption'])}"
+        tiles = " ".join(tile.alt for row in self.tiles for tile in row)
+        return f"{self.about}: {self.kind.lower()}. {tiles}"
 
     def canvas(self) -> Any:
         import matplotlib as mpl
@@ -203,26 +198,34 @@ def image_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
     if not shown:
         return None
     clean, noisy = (shown[0][1][name] for name in FIRST)
-    tiles = [Tile(gray(clean), ["clean"])]
-    for label, estimator, image in [("noisy", "", noisy)] + [
+    start = decibels(psnr(clean, noisy, clip=False))
+    tiles = [
+        Tile(gray(clean), ["clean"], "Part of an image without noise."),
+        Tile(gray(noisy), ["noisy", start], f"With noise: {start}."),
+    ]
+    rows = []
+    for method, images in shown:
         # The better one, with shifts where both are as good.
-        (method.label, method.estimator, images.get("denoised_shifted", images["denoised"]))
-        for method, images in shown
-    ]:
-        quality = decibels(psnr(clean, image, clip=False))
-        tiles.append(Tile(gray(image), [label, quality], estimator))
-    return Gallery("Denoised images", title, [tiles])
+        image = images.get("denoised_shifted", images["denoised"])
+        quality = psnr(clean, image, clip=False)
+        alt = f"Denoised by {method.label}: {decibels(quality)}."
+        tiles.append(Tile(gray(image), [method.label, decibels(quality)], alt, method.estimator))
+        rows.append({"method": method.label, "psnr": quality})
+    return Gallery("Denoised images", title, [tiles], pd.DataFrame(rows))
 
 
 def filter_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
     """Return the filters that the first seed of each method learned, if there are some."""
-    tiles = []
+    tiles, rows = [], []
     for method in methods:
-        if "filters" in (images := method.runs[0].shown):
-            size = "{} filters of {} by {} pixels".format(*images["filters"].shape)
-            sheet = mosaic(images["filters"])
-            tiles.append(Tile(sheet, [method.label, size], method.estimator, enlarged=True))
-    return Gallery("Learned filters", title, [tiles]) if tiles else None
+        filters = method.runs[0].shown.get("filters", np.empty(0))
+        if filters.size:
+            sheet = mosaic(filters)
+            size = "{} filters of {} by {} pixels".format(*filters.shape)
+            alt = f"The {size} that {method.label} learned."
+            tiles.append(Tile(sheet, [method.label, size], alt, method.estimator, enlarged=True))
+            rows.append({"method": method.label, "filters": len(filters)})
+    return Gallery("Learned filters", title, [tiles], pd.DataFrame(rows)) if tiles else None
 
 
 # -- samples that shaped atoms
@@ -260,20 +263,28 @@ class Interpretation(Study):
             for name, sentence in SENTENCES.items()
             if not math.isnan(value := record.number(name))
         ]
-        galleries = [
-            Gallery("Samples that shaped an atom", f"{title}, {record.name}", [*_rows(record)])
-            for record in records
-        ]
+        galleries = [_gallery(title, record) for record in records]
         return Block(title, " ".join(sentences), galleries=galleries)
+
+
+def _gallery(title: str, record: ExperimentRecord) -> Gallery:
+    rows = [
+        {"atom": atom + 1, "rank": rank + 1, "weight": weight}
+        for (atom, rank), weight in np.ndenumerate(record.shown["weights"])
+    ]
+    about = f"{title}, {record.name}"
+    return Gallery("Samples that shaped an atom", about, [*_rows(record)], pd.DataFrame(rows))
 
 
 def _rows(record: ExperimentRecord) -> Iterator[list[Tile]]:
     shown = (record.shown[name] for name in ("atoms", "samples", "weights"))
     for number, (atom, samples, weights) in enumerate(zip(*shown, strict=True), start=1):
-        row = [Tile(signed(atom), [f"atom {number}"], record.estimator, enlarged=True)]
+        alt = f"The learned atom {number}."
+        row = [Tile(signed(atom), [f"atom {number}"], alt, record.estimator, enlarged=True)]
         for sample, value in zip(samples, weights.tolist(), strict=True):
             weight = f"{MINUS * (value < 0)}{text.number(abs(value))}"
             # Samples that are not gray values in [0, 1] are drawn like atoms.
-            draw = gray if sample.min() >= 0 and sample.max() <= 1 else signed
-            row.append(Tile(draw(sample), [weight], enlarged=True))
+            draw = gray if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1 else signed
+            alt = f"A sample that shaped atom {number}: weight {weight}."
+            row.append(Tile(draw(sample), [weight], alt, enlarged=True))
         yield row

@@ -111,6 +111,12 @@ def bought(results: Results) -> list[Figure]:
             ).dropna()
             if rows.empty:
                 continue
+            listed = "; ".join(
+                f"{row['method']}, {row['depth']} layers, {row['loss']} loss:"
+                f" {text.number(row['gradient_error'])} led to"
+                f" {text.number(row[study.outcome.column], 3)}"
+                for row in rows.to_dict("records")
+            )
             cases = {name: results.cases.get(name) for errors in scores.values() for name in errors}
             where = dict.fromkeys(
                 f"{case.dataset}, {case.algorithm}" if case else name
@@ -126,6 +132,7 @@ def bought(results: Results) -> list[Figure]:
                     [study.outcome],
                     looks_of(results),
                     mark="point",
+                    about=f"{title}: {listed}.",
                     note=f"Errors of gradients are those on {text.listing([*where])}.",
                     tips={"method": "method", "depth": "layers", "loss": "loss"},
                 )
@@ -157,12 +164,26 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def outcome(item: ExperimentRecord) -> dict[str, str]:
-    """Return what an experiment led to: the number that its study compares, and the time."""
+def outcome(item: ExperimentRecord, first: ExperimentRecord) -> dict[str, str]:
+    """Return what an experiment led to: the number that its study compares, and the time; the
+    status says where options or images differ from those of another run, so that it cannot be
+    compared.
+    """
     study = BY_KIND.get(item.kind, OTHERS)
     return {
         "measure": study.outcome.title,
         "value": study.show(item.number(study.outcome.column)),
         "time": text.seconds(item.number(study.time)),
-        "status": item.status,
+        "status": "; ".join(filter(None, [item.status, _differing(first, item)])),
     }
+
+
+def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
+    """Return why two experiments of the same name cannot be compared, or an empty text."""
+    # An option that one side's version does not have yet is no difference.
+    shared = one.options.keys() & two.options.keys()
+    if one.kind != two.kind or any(one.options[key] != two.options[key] for key in shared):
+        return "other options"
+    images = ("test_images", "images")
+    other = any(one.summary.get(key) != two.summary.get(key) for key in images)
+    return "other images" if other else ""

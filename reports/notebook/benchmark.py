@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 from markupsafe import escape
 
 from pudle import names, text
@@ -34,6 +35,7 @@ from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
 from pudle.workers import Here
 
+T = TypeVar("T")
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -145,7 +147,10 @@ class BenchmarkResults:
     def _remarks(self) -> list[str]:
         """Why estimators have no number on a case, one line per reason, and what is not kept."""
         without = (
-            (f"{each.estimator} on {self.results.labels[each.case.name]}", each.reason)
+            (
+                f"{each.estimator} on {self.results.labels[each.case.name]}",
+                f"{each.status}: {each.reason}",
+            )
             for each in self.results.records
             if each.status != "ok"
         )
@@ -161,7 +166,8 @@ class BenchmarkResults:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        first, *remarks = (f"<p>{escape(line)}</p>" for line in (self._scope, *self._remarks))
+        what = f"{self._scope} Median relative error of the gradient at the largest depth:"
+        first, *remarks = (f"<p>{escape(line)}</p>" for line in (what, *self._remarks))
         return "".join([first, self._errors.to_html(), *remarks])
 
 
@@ -227,8 +233,8 @@ def benchmark(
         estimators=_specs("estimators", estimators),
         only=True,
         algorithms=_specs("algorithms", algorithms),
-        losses=tuple(losses),
-        depths=tuple(check_integer("depths", each, 0) for each in depths),
+        losses=_sequence("losses", losses),
+        depths=tuple(check_integer("depths", each, 0) for each in _sequence("depths", depths)),
         seeds=check_integer("seeds", seeds, 1),
         device=device,
         timeout=check_positive("timeout", timeout),
@@ -254,6 +260,12 @@ def benchmark(
 
 def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _sequence(name: str, value: Sequence[T]) -> tuple[T, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
+    return tuple(value)
 
 
 def _specs(group: str, things: object) -> tuple[names.Spec[Any], ...]:
@@ -283,6 +295,11 @@ def _selection(problems: object, like: Selection, options: Options, home: Path) 
     chosen, cases = like, dict[str, Case]()
     for name, each in given.items():
         if single := isinstance(each, Problem):
+            if (place := each.theta.device).type != torch.device(options.device).type:
+                raise InvalidArgument(
+                    f"problems: {type(each).__name__} lies on {place}, not on {options.device}:"
+                    " move its tensors there"
+                )
             each = GivenProblems.of(each)
         chosen = select(like, replace(options, datasets=_specs("datasets", each)), home)
         for case in chosen.cases:

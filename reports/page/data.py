@@ -358,6 +358,7 @@ def overview(results: Results) -> Iterator[Figure]:
         [Axis("estimator", "", "ordinal")],
         mark="cell",
         color=Axis("ratio", "times the fastest"),
+        about="Of every estimator on each case.",
         note="Each estimator runs as many layers as it needs itself. Where a cell is blank, nothing"
         " was measured."
         + " Cases that are scored against a limit are left out."

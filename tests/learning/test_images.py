@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from comparisons import refusal
 from learning_helpers import save_images, texture
+from tolerances import CLOSED_FORM
 
 import pudle
 from pudle.learning.images import (
@@ -14,6 +15,7 @@ from pudle.learning.images import (
     images_to_test,
     mosaic,
     psnr,
+    ssim,
     training_images,
 )
 
@@ -26,6 +28,14 @@ def test_psnr_of_a_known_error_and_of_the_noise():
     # Far from 0 and 1, so that clipping takes nothing away.
     noisy = psnr(clean, add_noise(clean, "a.png", 25))
     assert noisy == pytest.approx(20 * np.log10(255 / 25), abs=0.05)
+
+
+def test_ssim_of_constant_images():
+    """Without variance it is ``(2 a b + c) / (a^2 + b^2 + c)``, c being 0.01^2."""
+    a, b = 0.3, 0.6
+    expected = (2 * a * b + 1e-4) / (a**2 + b**2 + 1e-4)
+    similarity = ssim(np.full((30, 30), a), np.full((30, 30), b))
+    assert similarity == pytest.approx(expected, rel=CLOSED_FORM)
 
 
 def test_noise_depends_on_the_name_alone():

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 import torch
-from learning_helpers import Watched, planted, untimed
+from learning_helpers import Watched, assert_same, planted, untimed
 
 from pudle import Learner
 from pudle.learning.run import HISTORY, Measure
@@ -21,6 +21,17 @@ def test_an_epoch_is_every_sample_once_in_an_order_of_its_own():
     in_order = problem.observations[problem.observations[:, 0].argsort()]
     for epoch in (first, second):
         assert torch.equal(epoch[epoch[:, 0].argsort()], in_order)
+
+
+def test_the_same_again_is_the_same_and_another_seed_is_not():
+    problem = planted(n_samples=90)
+    before = problem.dictionary.clone()
+    learner = Learner("alternating", "ista", 5, epochs=3, batch=30, seed=1)
+    first = learner.fit(problem)
+    assert_same(first, learner.fit(problem))
+    other = dataclasses.replace(learner, seed=2).fit(problem)
+    assert not torch.equal(first.dictionary, other.dictionary)
+    assert torch.equal(problem.dictionary, before)
 
 
 def test_a_random_estimator_gets_new_directions_at_every_step():

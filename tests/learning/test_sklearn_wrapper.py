@@ -81,3 +81,8 @@ def test_the_default_ends_where_scikit_learn_does(atoms, alpha):
 
     ours = Unrolled(atoms, alpha=alpha, random_state=0).fit(x)
     assert objective(ours.components_) < 1.005 * objective(theirs.fit(x).components_)
+
+
+def test_wrong_options_are_refused_in_fit(x):
+    with pytest.raises(ValueError, match="unknown estimator 'nothing'"):
+        Unrolled(estimator="nothing").fit(x)

@@ -14,7 +14,7 @@ from examples import TINY, filled, selected
 from plugin import write_plugin
 
 from pudle.errors import UnwritableFile
-from pudle.measuring import history, provenance
+from pudle.measuring import history, provenance, sources
 from pudle.measuring.results import cost
 from pudle.measuring.results.cost import Cost, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
@@ -213,6 +213,23 @@ def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):
     (store.folder / TINY.name / "costs").touch()
     with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
         filled(selection, store)
+
+
+def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, store, monkeypatch):
+    """A first version, a second, and the first again: its record is the older one, and the clock
+    may be wrong as well.
+    """
+    result, errors = Scores(TINY, "backprop"), {"first": 0.1, "second": 0.2}
+    for version in [*errors] * 2:
+        monkeypatch.setattr(sources, "digest", lambda *_, version=version: version)
+        Run(selected("backprop"), store).begin()
+        if result.read(store) is None:
+            record = result.measure(store)
+            for row in record.scores:
+                row.relative_error = errors[version]
+            record.write(store.place(result).path)
+        frame = load(tmp_path, "quick").frame
+        assert set(frame[frame.metric == "relative_error"]["value"]) == {errors[version]}
 
 
 @pytest.mark.slow

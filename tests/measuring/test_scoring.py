@@ -131,11 +131,11 @@ def test_a_wrong_shape_is_an_error_that_names_both_shapes(reference, where):
 
 
 UNUSABLE = {
-    "ndarray float64": np.zeros((2, 2)),
-    "Tensor torch.int64": torch.zeros(2, 2, dtype=torch.int64),
-    "Tensor torch.complex128": torch.zeros(2, 2, dtype=torch.complex128),
-    "Tensor torch.float32": torch.zeros(2, 2).to_sparse(),
-    "Tensor torch.float64": torch.zeros(2, 2, device="meta").double(),
+    "ndarray": np.zeros((2, 2)),
+    "one of torch.int64, torch.strided on cpu": torch.zeros(2, 2, dtype=torch.int64),
+    "one of torch.complex128, torch.strided on cpu": torch.zeros(2, 2, dtype=torch.complex128),
+    "one of torch.float32, torch.sparse_coo on cpu": torch.zeros(2, 2).to_sparse(),
+    "one of torch.float32, torch.strided on meta": torch.zeros(2, 2, device="meta"),
 }
 
 

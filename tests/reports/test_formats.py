@@ -79,6 +79,7 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     report = reported(tmp_path, [record(item, "backprop") for item in cases], estimators=names)
     sentence = tables.pending_sentence(report.results)
     assert "still to be measured are 2 scores" in sentence
+    assert "No score with `analytic`" in tables.scope(report.results)
     assert sentence in report.markdown() and report.problems.rows == []
     done = run_report(tmp_path, "--format", "csv")
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")

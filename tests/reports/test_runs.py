@@ -114,6 +114,7 @@ def test_experiments_side_by_side(tmp_path):
         [errors[1], "1 s"],
     ]
     assert rows.loc["clear", "value"].tolist() == ["26.02 dB", "32.04 dB"]
+    assert rows.loc["other", "status"].tolist() == ["ok", "ok; other options"]
     assert rows.loc[("broken", "one"), "status"] == "error" and ("gone", "other") not in rows.index
     # Without a case the sections about cases are left out; failures of either side are listed.
     page = living_page.html(*map(Report, sides), names=["one", "other"])

@@ -200,7 +200,7 @@ def test_cases_that_differ_in_the_algorithm_are_one_problem(tmp_path):
 
 
 def test_what_not_to_rely_on_is_one_list(tmp_path):
-    """One seed, estimated times, bad conditions and plug-ins."""
+    """One seed, estimated times, bad conditions, what is not reached, truncation and plug-ins."""
     one = case(seeds=[0])
     names = ("backprop", "alternating", "truncated(window=10)", "mine")
     rows = [{**references()[0], "condition_number": 3e5}]
@@ -214,6 +214,7 @@ def test_what_not_to_rely_on_is_one_list(tmp_path):
         "One seed alone on",
         "Each training ran with one seed only",
         "Condition numbers of codes are up to 3",
+        "What truncation costs: on",
         "`mine` did not go through `pudle check`",
     ):
         assert words in told, (words, told)

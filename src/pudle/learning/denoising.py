@@ -230,6 +230,11 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
         Datasets other than noisy crops, training and test images with an image in common, and
         images that cannot be read or are smaller than the filters are refused.
         """
+        if self.start:
+            raise InvalidArgument(
+                f"start={self.start!r} is not for denoising: filters start as the dataset's option"
+                " says"
+            )
         kernel = self.data.kernel
         learned, validation, tested = self.image_sets
         seen = [*learned.values(), *validation.values()]

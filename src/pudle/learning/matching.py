@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InvalidArgument
+
 #: An array of floats, of any shape.
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -50,7 +52,7 @@ def match_atoms(learned: Tensor | Array, generating: Tensor | Array) -> Matching
 
     Raises
     ------
-    ValueError
+    InvalidArgument
         If the shapes do not fit or an entry is not finite.
     """
     from scipy.optimize import linear_sum_assignment  # slow to import, and needed by few trainings
@@ -59,6 +61,15 @@ def match_atoms(learned: Tensor | Array, generating: Tensor | Array) -> Matching
         atoms.reshape(len(atoms), -1).T if atoms.ndim == 4 else atoms
         for atoms in map(float64_array, (learned, generating))
     )
+    if d.ndim != 2 or target.ndim != 2 or len(d) != len(target) or d.shape[1] < target.shape[1]:
+        raise InvalidArgument(
+            f"dictionaries of shapes learned (m, p) {d.shape} and generating (m, q) {target.shape}"
+            " cannot be matched: give equal m, and q <= p"
+        )
+    if not (np.isfinite(d).all() and np.isfinite(target).all()):
+        raise InvalidArgument(
+            "a dictionary has entries that are NaN or infinite: its atoms cannot be matched"
+        )
     correlation = target.T @ d
     _, places = linear_sum_assignment(np.square(d).sum(0) - 2 * np.abs(correlation))
     signs = np.where(correlation[np.arange(len(places)), places] < 0, -1.0, 1.0)

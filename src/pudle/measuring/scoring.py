@@ -86,9 +86,13 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     tensors = []
     for name in ("gradient", "codes"):
         tensor, expected = getattr(estimate, name), getattr(reference, name)
-        floats = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
-        if not floats or tensor.layout != torch.strided or tensor.is_meta:
-            kind = f"{type(tensor).__name__} {getattr(tensor, 'dtype', '')}".strip()
+        kind = type(tensor).__name__
+        if isinstance(tensor, torch.Tensor):
+            usable = (
+                tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+            )
+            kind = "" if usable else f"one of {tensor.dtype}, {tensor.layout} on {tensor.device}"
+        if kind:
             return failed(
                 "error", f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
             )

@@ -105,7 +105,7 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
     `home` is the folder of the results, from which paths in names are seen. Patterns that match
     nothing and specs that name nothing raise InvalidArgument.
     """
-    named = [names.canonical("estimators", spec) for spec in options.estimators]
+    named = [*map(_named, options.estimators)]
     chosen = named if options.only else (*profile.estimators, *plugins(), *named)
     kept = _cases(profile, options, home or results_home())
     narrowed = bool(options.only or options.cases or options.crosses)
@@ -165,6 +165,20 @@ def _matching(
             raise InvalidArgument(f"{option} {pattern!r} matches no {hint}")
     matching = {name for pattern in patterns or ["*"] for name in fnmatch.filter(items, pattern)}
     return {name: items[name] for name in items if name in matching}
+
+
+def _named(spec: str) -> str:
+    """Return the canonical spec of an estimator that the user names, or refuse one that cannot be
+    stored under it.
+    """
+    named = names.canonical("estimators", spec)
+    try:
+        named.made.fingerprint()
+    except Exception as error:
+        raise InvalidArgument(
+            f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package"
+        ) from error
+    return named
 
 
 def plugins() -> Iterator[str]:
