@@ -9,7 +9,7 @@ SCORES, ALPHA, TARGETS = drawn(2, 6, seed=1), torch.tensor(1.6).double(), torch.
 
 
 def loss_by_hand(scores: Tensor, alpha: Tensor) -> Tensor:
-    """The loss at probabilities that are kept fixed: they maximize it."""
+    """The loss at probabilities that are kept fixed: they maximize it up to the target's score."""
     with torch.no_grad():
         scaled = (alpha - 1) * scores
         low, high = scaled.max(-1, True).values - 1, scaled.max(-1, True).values
@@ -45,7 +45,11 @@ def loss() -> Layer:
 
 def loss_in_alpha() -> Layer:
     """`entmax_bisect_loss`, in scores and alpha."""
-    text = "It takes alpha as a tensor, as its text says, and no gradient arrives in it."
+    text = (
+        "No gradient arrives in alpha, without an error; that in the scores is right. Its text takes"
+        " alpha as a tensor and does not say that it is a constant, but promises no gradient in it"
+        " either, as that of `entmax_bisect` does."
+    )
     layer = lambda scores, alpha: entmax_bisect_loss(scores, TARGETS, alpha)  # noqa: E731
     known = Known(Status.NEW, text)
     return Layer(layer, [SCORES, ALPHA], {"tighten": layer}, known, loss_by_hand)
