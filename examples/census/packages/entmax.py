@@ -46,9 +46,9 @@ def loss() -> Layer:
 def loss_in_alpha() -> Layer:
     """`entmax_bisect_loss`, in scores and alpha."""
     text = (
-        "No gradient arrives in alpha, without an error; that in the scores is right. Its text takes"
-        " alpha as a tensor and does not say that it is a constant, but promises no gradient in it"
-        " either, as that of `entmax_bisect` does."
+        "No gradient arrives in alpha, without an error; that in the scores is right. Its text"
+        " takes alpha as a tensor and does not say that it is a constant, but promises no gradient"
+        " in it either, as that of `entmax_bisect` does."
     )
     layer = lambda scores, alpha: entmax_bisect_loss(scores, TARGETS, alpha)  # noqa: E731
     known = Known(Status.NEW, text)
