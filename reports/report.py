@@ -335,7 +335,9 @@ class Runs:
     @property
     def problems(self) -> Table:
         """What was skipped, refused or failed in any run."""
-        return _joined({name: report.problems for name, report in self.reports.items()})
+        every = self.reports.items()
+        rows = [row | {"run": name} for name, each in every for row in each.problems.records]
+        return Table.of(rows)
 
     @property
     def overview(self) -> Table:
@@ -347,11 +349,11 @@ class Runs:
         """The summaries of the first run's cases, one row per case, estimator and run."""
         (_, first), *_ = self.reports.items()
         rows = [
-            {"case": case.label, "run": name} | dict(zip(case.summary.columns, row, strict=True))
+            {"case": case.label, "run": name} | row
             for name, report in self.reports.items()
             for case in report.by_case
             if case.name in first.results.cases
-            for row in case.summary.rows
+            for row in case.summary.records
         ]
         return _beside(rows, "case", "estimator")
 
@@ -372,13 +374,3 @@ def _beside(rows: Sequence[Mapping[str, str]], *names: str) -> Table:
     """Return rows as a table in which those that agree in some columns follow each other."""
     same = grouped(rows, itemgetter(*names))
     return Table.of([*chain.from_iterable(same.values())])
-
-
-def _joined(tables: Mapping[str, Table]) -> Table:
-    """Return a table of each run as one, with the column ``run``."""
-    rows = [
-        dict(zip(table.columns, row, strict=True)) | {"run": name}
-        for name, table in tables.items()
-        for row in table.rows
-    ]
-    return Table.of(rows)
