@@ -14,10 +14,9 @@ from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.images import Denoising, Interpretation
 from pudle.reports.learning.recovery import Optimizers, Recovery
 from pudle.reports.learning.study import GRADIENT, Block, Method, Study
-from pudle.reports.load import Results, parsed
+from pudle.reports.load import ExperimentRecord, Results, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
-from pudle.reports.records import ExperimentRecord
 
 
 class Others(Study):
