@@ -237,7 +237,7 @@ class Report:
         for section in self.experiments:
             every = [each for block in section.blocks for each in block.tables]
             for number, (table, caption) in enumerate(every, 1):
-                label = f"tab:{section.anchor}-{number}-{profile}"
+                label = f"tab:{section.study.anchor}-{number}-{profile}"
                 parts.append(markup.latex_table(table, caption, label))
         return "\n".join(parts)
 

@@ -58,11 +58,9 @@ BY_KIND = {kind: study for study in reversed(STUDIES) for kind in study.kinds}
 
 
 class Section(NamedTuple):
-    """What a page says of one study, and how to read it."""
+    """What a page says of one study."""
 
-    anchor: str
-    name: str
-    reading: str
+    study: Study
     blocks: Sequence[Block]
 
 
@@ -71,12 +69,7 @@ def sections(results: Results) -> list[Section]:
     others = (item.method for item in results.experiments if not item.estimator)
     styles = {**looks(dict.fromkeys(others), {}), **looks_of(results)}
     return [
-        Section(
-            study.anchor,
-            study.name,
-            study.reading,
-            [study.block(title, methods, styles) for title, methods in groups.items()],
-        )
+        Section(study, [study.block(title, methods, styles) for title, methods in groups.items()])
         for study in STUDIES
         if (groups := study.groups(results))
     ]
