@@ -128,7 +128,7 @@ def notes(rows: Sequence[Row]) -> Iterator[str]:
             if row.status == status:
                 said.setdefault((row.package, note(row)), []).append(row.asked)
         if said:
-            yield f"\n### {status.capitalize()}\n"
+            yield f"\n## {status.capitalize()}\n"
         for (package, text), names in said.items():
             yield f"- **{package}: {'; '.join(names)}.** {text}"
 
@@ -139,12 +139,19 @@ def note(row: Row) -> str:
     if not row.known or row.verdict == "undecided":
         told.append(row.text.partition("\n")[0].rstrip(".") + ".")
     if row.verdict in ("wrong", "undecided"):
-        told.append(f"Richardson differences are {short(row.differences)} of the norm away from it")
-        if row.other is not None:
-            other, apart = short(row.other), short(row.apart)
-            told[-1] += f", a second computation {other}, and these two {apart} from each other"
-        told[-1] += "."
+        told += ways(row)
     return " ".join(told)
+
+
+def ways(row: Row) -> Iterator[str]:
+    """Yield what the two ways say that do not use the audit."""
+    other, apart = short(row.other), short(row.apart)
+    if row.differences is not None:
+        told = f"Richardson differences are {short(row.differences)} of the norm away from it"
+        second = f", a second computation {other}, and these two {apart} from each other"
+        yield told + second * bool(other) + "."
+    elif apart:
+        yield f"Richardson differences and a second computation are {apart} from each other."
 
 
 def changes(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[str], bool]:

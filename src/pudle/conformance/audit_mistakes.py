@@ -96,7 +96,8 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
         yield what, kept * expected.sum(1, keepdims=True)
     rank = np.linalg.matrix_rank(mine - expected, ROUNDED * norm(expected))
     if (rows & ~needed).any():
-        yield "not zero where outputs do not depend on the input (a mask, a clamp)", mine
+        what = "not zero where outputs do not depend on the input"
+        yield f"{what} (a mask, a clamp, a straight-through estimator)", mine
     elif single and due.sum(1).max() > 1:
         what = "how an output depends on other entries of the input is missing"
         yield f"{what} (through a mean, a sum or a norm)", mine
@@ -126,7 +127,8 @@ def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
     squares: Array = (expected**2).sum(1)
     factors: Array = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
     found = factors[squares > 0]
-    if counting(expected).sum() >= 3 * len(found) and np.ptp(found) > 0.01 * np.abs(found).max():
+    long = 0 < 3 * len(found) <= counting(expected).sum()
+    if long and np.ptp(found) > 0.01 * np.abs(found).max():
         extent = f"{found.min():.3g} to {found.max():.3g}"
         yield f"each {what} has a factor of its own, {extent}", factors[:, None] * expected
 

@@ -165,12 +165,16 @@ class Judge:
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [Question(self, part, calls[0]).verdict() for part in layer.parts]
-        # Such as with a clock, not from what an earlier call has left.
-        same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
-        if not same and 2 * self.values > CALLS:
-            text = f"cannot be told: {CALLS} calls with the same inputs return different outputs"
-            return [each._replace(verdict="undecided", text=text, mistakes=()) for each in found]
         apart = [layer.apart(each, calls[0]) for each in calls]
+        # Such as with a clock, or a state that goes on, not from what an earlier call has left.
+        same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
+        loud = max(apart) > RESOLVED or "wrong" in {each.verdict for each in found}
+        if not same and (loud or 2 * self.values > CALLS):
+            text = (
+                "cannot be told: calls with the same inputs return different outputs; eval(), or a"
+                " state that is the same in each call, would tell"
+            )
+            return [each._replace(verdict="undecided", text=text, mistakes=()) for each in found]
         if layer.apart(calls[2], calls[1]) > RESOLVED:
             return self.unsteady(found, calls)
         if max(apart) > RESOLVED:
@@ -304,14 +308,18 @@ class Question:
     def unknown(self) -> Part | None:
         """Nothing can be compared."""
         name, mine = self.part.name, self.mine
-        if bad := (~np.isfinite(mine)).sum():
-            return Part(name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
         if not mine.size:
             return Part(name, "undecided", np.nan, "has no entries")
+        bad = (~np.isfinite(mine)).sum()
+        says = f"has {bad} entries that are NaN or infinite" * bool(bad)
         try:
-            why = "" if self.truth.expected.size else self.truth.hidden
+            hidden = self.truth.hidden if bad or not self.truth.expected.size else ""
         except UnsupportedProblem as refused:
-            why = f"cannot be told: {first_line(refused).partition('; use')[0]}"
+            hidden = f"cannot be told: {first_line(refused).partition('; use')[0]}"
+        if bad and not hidden:
+            return Part(name, "wrong", np.inf, says)
+        # Where no derivative exists nothing else than NaN can be returned.
+        why = "; ".join(filter(None, [says, hidden]))
         return Part(name, "undecided", np.nan, why) if why else None
 
     def compared(self) -> Part | None:
@@ -427,13 +435,16 @@ class Question:
         values = np.array([each.value for each in lines])
         doubt = np.array([each.uncertainty for each in lines])
         # An input that hardly counts is known as well as the loss.
-        size = max(norm(values[doubt < np.abs(values)]), EXACT * loss)
+        counts = doubt < np.abs(values)
+        size = max(norm(values[counts]), EXACT * loss)
         seen = [each.resolved for each in lines] & (doubt <= RESOLVED * size)
         left, many = np.flatnonzero(~seen), len(self.mine) > ALL
         text = " (symmetric changes alone)" * part.symmetric
         if many:
             text += f" in {len(rows)} directions, {len(left)} of them left out for kinks or noise"
         poor = judge.told(noise / (precision * (loss or 1.0)))
+        if not counts.any():
+            poor = "no slope was seen beyond noise and jumps; other inputs would tell"
         if any(lines[each].kink for each in left):
             poor = "a kink is too near; other inputs would tell"
         places = ""
