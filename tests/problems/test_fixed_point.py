@@ -15,6 +15,7 @@ from estimator_specs import estimate
 from examples import directions
 
 import pudle
+from pudle.references import limits
 
 ITERATION = pudle.Iteration()
 DEPTH = 120
@@ -263,6 +264,12 @@ def test_reverse_mode_is_enough(spec):
 def test_others_say_what_is_missing(spec):
     text = refusal(lambda: estimate(spec, ONCE, ITERATION, 3), pudle.UnsupportedProblem)
     assert "differentiate" in text and ", not this one" in text
+
+
+def test_plain_steps_go_on_where_newtons_method_lacks_a_derivative(monkeypatch):
+    """Without a matrix it needs the second one."""
+    monkeypatch.setattr(limits, "PATIENCE", 20)
+    assert pudle.reference(nonsymmetric(60, OnceOnly.apply)).status == "limit"
 
 
 @pytest.mark.parametrize("which", PROBLEMS)
