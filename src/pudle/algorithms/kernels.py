@@ -70,8 +70,11 @@ def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
     """Return whether a problem is sparse coding with one penalty for all atoms and one of this
     package's own losses.
     """
-    plain = type(problem) is SparseCoding and isinstance(problem.penalty, float)
-    return plain and isinstance(problem.loss, str)
+    return (
+        type(problem) is SparseCoding
+        and isinstance(problem.penalty, float)
+        and isinstance(problem.loss, str)
+    )
 
 
 def apply(
