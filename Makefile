@@ -39,7 +39,12 @@ census:
 	build/census/bin/python -m pip install --quiet --editable '.[census]'
 	@# It asks for numpy 1, and works with 2.
 	build/census/bin/python -m pip install --quiet --no-deps qpth
-	build/census/bin/python examples/census/run.py --changes
+	@# It is compiled with the torch that is installed.
+	build/census/bin/python -m pip install --quiet --no-build-isolation torchsort
+	@# The last one that goes with a torch of its own number.
+	@test -x build/census-audio/bin/python || $(PYTHON) -m venv build/census-audio
+	build/census-audio/bin/python -m pip install --quiet --editable . 'torch==2.9.*' 'torchaudio==2.9.*'
+	build/census/bin/python examples/census/run.py --changes --python torchaudio=build/census-audio/bin/python
 
 kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/estimators/test_kernels.py --benchmark-only
@@ -105,4 +110,4 @@ $(VENV)/installed-site: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/gallery *.egg-info

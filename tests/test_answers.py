@@ -119,31 +119,6 @@ def test_a_depth_where_a_seed_has_no_error_is_not_named():
     assert failed.reach(1e-2).depth == math.inf
 
 
-def test_every_depth_that_a_page_names_keeps_its_error_on_every_seed(tmp_path):
-    """The depths of the tutorial, and FISTA, whose implicit errors fall in steps."""
-    dataset = "bernoulli_gaussian(n_samples=20, n_features=20, n_components=30)"
-    specs, seeds = ["analytic", "alternating", "truncated(window=5)"], 3
-    options = {"home": tmp_path, "costs": False, "losses": ["lasso"], "progress": False}
-    results = pudle.benchmark(dataset, "fista", specs, depths=(10, 50, 200), **options)
-    (run,) = living_page.data(living_page.html(Report(results.results)))["runs"]
-    named = {
-        (float(error["text"][2:]), use["text"], int(depth["text"].removeprefix("≤ ")))
-        for ((_, use, error, depth, *_),) in run["answers"][""].values()
-        if error["text"].startswith("≤")
-    }
-    assert len({error for error, *_ in named}) >= 3
-    for error, estimator, depth in named:
-        for seed in range(seeds):
-            problem = pudle.make_dataset(dataset.replace("(", f"(seed={seed}, ", 1)).problem(
-                "lasso"
-            )
-            reference = pudle.reference(problem)
-            estimate = pudle.make_estimator(estimator).estimate(
-                problem, pudle.algorithms.Fista(), depth
-            )
-            assert pudle.score(estimate, reference).relative_error <= error
-
-
 @pytest.mark.parametrize(
     "change, ties",
     [({}, ()), ({"spread": 0.2}, ("slower",)), ({"turns": "others"}, ("slower",))],

@@ -25,10 +25,16 @@ def wrong():
 def contradicted():
     return half(lambda x: x**3)
 
+def detached():
+    return Layer(lambda x: x.detach() ** 2, [drawn(3)], other=torch.square)
+
+def undefined():
+    return Layer(lambda x: torch.where(x < 9, x * x, x.sqrt()), [-drawn(3)], other=torch.square)
+
 def broken():
     raise OSError("no such layer")
 
-WITH, LAYERS = ["numpy"], [right, wrong, half, contradicted, broken]
+WITH, LAYERS = ["numpy"], [right, wrong, half, contradicted, detached, undefined, broken]
 '''
 
 
@@ -53,11 +59,13 @@ def test_a_wrong_gradient_is_told_where_two_other_ways_agree_against_it(rows):
         ("wrong", "wrong", "known ticket"),
         ("half", "wrong", "not confirmed"),
         ("contradicted", "wrong", "not confirmed"),
+        ("detached", "wrong", "new"),
+        ("undefined", "wrong", "new"),
         ("broken", "none", "no verdict"),
     ]
     assert rows[0].asked == "A square" and {*rows[0].versions} == {"torch", "numpy"}
     assert rows[1].differences == pytest.approx(0.5) and rows[1].apart < 1e-10
-    assert rows[4].text == "OSError: no such layer"
+    assert rows[-1].text == "OSError: no such layer"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +80,10 @@ def test_a_package_that_gives_no_rows_is_one_that_says_why(frame, tmp_path, text
 
 
 def test_changes_fail_where_a_verdict_is_another(frame, rows):
-    newer = [replace(each, versions={"torch": "9"}) for each in rows]
+    newer = [replace(each, versions=each.versions | {"numpy": "9"}) for each in rows]
     told, failed = frame["changes"](rows, newer)
-    assert not failed and "is now 9" in told[0]
-    told, failed = frame["changes"](rows, [replace(rows[0], verdict="wrong"), *rows[1:4]])
+    assert not failed and "numpy 9" in told[0]
+    told, failed = frame["changes"](rows, [replace(rows[0], verdict="wrong"), *rows[1:-1]])
     assert failed and "right is now wrong" in told[0] and len(told) == 1
     assert frame["changes"](rows, rows[1:])[1]
 

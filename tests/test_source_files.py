@@ -80,8 +80,8 @@ MAKERS = {
     "datasets": (names.make_dataset, "Dataset"),
     "algorithms": (names.make_algorithm, "Algorithm"),
     "thresholding": (partial(names.make, "thresholding"), "Rule"),
-    "optimizers": (names.make_optimizer, "Optimizer"),
-    "schedules": (names.make_schedule, "Schedule"),
+    "optimizers": (partial(names.make, "optimizers"), "Optimizer"),
+    "schedules": (partial(names.make, "schedules"), "Schedule"),
 }
 
 

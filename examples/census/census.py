@@ -104,20 +104,25 @@ def confirm(layer: Layer) -> Confirmation:
     loss = layer.options.get("loss", combined)
 
     def gradient(function: Function) -> list[NDArray[np.float64]]:
-        made = torch.autograd.grad(loss(function(*inputs)), varied, allow_unused=True)
-        pairs = zip(made, varied, strict=True)
-        return [(torch.zeros_like(x) if g is None else g).numpy(force=True) for g, x in pairs]
+        # A result that hangs on nothing has the gradient zero; NaN is off by any distance.
+        made = loss(function(*inputs)) + 0 * varied[0].sum()
+        found = torch.autograd.grad(made, varied, allow_unused=True)
+        pairs = zip(found, varied, strict=True)
+        arrays = [(torch.zeros_like(x) if g is None else g).numpy(force=True) for g, x in pairs]
+        return [np.where(np.isnan(each), np.inf, each) for each in arrays]
 
     own, by_differences = (
         gradient(layer.function),
         [differences(lambda: loss(layer.function(*inputs)).item(), each) for each in varied],
     )
     others = gradient(layer.other) if layer.other else [np.full(x.shape, np.nan) for x in varied]
-    found = [
-        Confirmation(*(float(np.linalg.norm(a - b) / np.linalg.norm(d)) for a, b in pairs))
-        for g, d, o in zip(own, by_differences, others, strict=True)
-        for pairs in [((g, d), (g, o), (o, d))]
-    ]
+    # A gradient of zero has no size.
+    with np.errstate(all="ignore"):
+        found = [
+            Confirmation(*(float(np.linalg.norm(a - b) / np.linalg.norm(d)) for a, b in pairs))
+            for g, d, o in zip(own, by_differences, others, strict=True)
+            for pairs in [((g, d), (g, o), (o, d))]
+        ]
     return max(found, key=lambda each: each.differences)
 
 

@@ -55,7 +55,7 @@ def page(rows: Sequence[Row]) -> str:
     """Return what the page says of rows: how many of which kind, the table, and notes."""
     ordered = sorted(rows, key=lambda each: ([*Status].index(each.status), each.package.lower()))
     table = HEAD + "\n".join(map(cells, ordered))
-    return "\n".join([headline(rows), *counts(rows), table, *notes(ordered)])
+    return "\n".join([headline(rows), *counts(rows), beside(ordered), table, *notes(ordered)])
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -63,6 +63,17 @@ def headline(rows: Sequence[Row]) -> str:
     found = Counter(each.status for each in rows)
     told = [f"{found[each]} {PLURAL.get(each, each)}" for each in Status if found[each]]
     return f"**{layers(rows)} layers of {packages(rows)} packages: {', '.join(told)}.**\n"
+
+
+def beside(rows: Sequence[Row]) -> str:
+    """Return which torch the packages were audited with: that of most, and those with another."""
+    torches = {each.package: each.versions["torch"] for each in rows if each.versions}
+    usual, *others = [each for each, _ in Counter(torches.values()).most_common()] or ["none"]
+    told = [
+        f"{', '.join(name for name, version in torches.items() if version == other)} with {other}"
+        for other in others
+    ]
+    return f"\nAudited with {'; '.join([f'torch {usual}', *told])}."
 
 
 def layers(rows: Sequence[Row]) -> int:
@@ -99,7 +110,8 @@ def cells(row: Row) -> str:
 def versions(row: Row) -> str:
     """Return the version of a package, and those of others that matter, with their names."""
     first, *others = row.versions.items() or [("", "")]
-    return ", ".join([first[1], *(" ".join(each) for each in others)])
+    shown = [" ".join(each) for each in others if each[0] != "torch"]
+    return ", ".join([first[1], *shown])
 
 
 def short(number: float | None) -> str:
@@ -127,12 +139,19 @@ def note(row: Row) -> str:
     if not row.known or row.verdict == "undecided":
         told.append(row.text.partition("\n")[0].rstrip(".") + ".")
     if row.verdict in ("wrong", "undecided"):
-        told.append(f"Richardson differences are {short(row.differences)} of the norm away from it")
-        if row.other is not None:
-            other, apart = short(row.other), short(row.apart)
-            told[-1] += f", a second computation {other}, and these two {apart} from each other"
-        told[-1] += "."
+        told += ways(row)
     return " ".join(told)
+
+
+def ways(row: Row) -> Iterator[str]:
+    """Yield what the two ways say that do not use the audit."""
+    other, apart = short(row.other), short(row.apart)
+    if row.differences is not None:
+        told = f"Richardson differences are {short(row.differences)} of the norm away from it"
+        second = f", a second computation {other}, and these two {apart} from each other"
+        yield told + second * bool(other) + "."
+    elif apart:
+        yield f"Richardson differences and a second computation are {apart} from each other."
 
 
 def changes(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[str], bool]:

@@ -75,7 +75,9 @@ def main(file: Path, rows: Path) -> None:
     with rows.open("a", buffering=1, encoding="utf-8") as out:
         try:
             found = runpy.run_path(str(file))
-            versions = {each: version(each) for each in (file.stem, *found.get("WITH", ()))}
+            versions = {
+                each: version(each) for each in (file.stem, *found.get("WITH", ()), "torch")
+            }
         except Exception as error:  # noqa: BLE001
             why = f"does not import: {type(error).__name__}: {error}"
             print(line(Row(file.stem, title, "", "all of it", why)), file=out)

@@ -34,7 +34,6 @@ from .estimator import GradientEstimator as GradientEstimator
 from .estimator import MeanEstimate as MeanEstimate
 from .estimator import mean_estimate as mean_estimate
 from .estimator import split as split
-from .learning.gradient_error import GradientError as GradientError
 from .learning.learner import Learner as Learner
 from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training
@@ -43,6 +42,7 @@ from .learning.matching import match_atoms as match_atoms
 from .learning.options import TrainingOptions as TrainingOptions
 from .learning.run import Measure as Measure
 from .learning.sklearn_wrapper import UnrolledDictionaryLearning as UnrolledDictionaryLearning
+from .learning.training import GradientError as GradientError
 from .learning.training import LearningExperiment as LearningExperiment
 from .measuring.experiment import Experiment as Experiment
 from .measuring.experiment import ExperimentResult as ExperimentResult
@@ -66,16 +66,12 @@ from .reports.notebook.benchmark import benchmark as benchmark
 __version__: str
 
 if typing.TYPE_CHECKING:
-    import pudle.learning.optimizers
-
     def list_datasets() -> dict[str, type[Dataset]]: ...
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...
     def list_experiments() -> dict[str, Experiment]: ...
     def make_algorithm(spec: str) -> Algorithm: ...
     def make_dataset(spec: str) -> Dataset: ...
     def make_estimator(spec: str) -> GradientEstimator: ...
-    def make_optimizer(spec: str) -> pudle.learning.optimizers.Optimizer: ...
-    def make_schedule(spec: str) -> pudle.learning.optimizers.Schedule: ...
 else:
     from .names import list_datasets as list_datasets
     from .names import list_estimators as list_estimators
@@ -83,5 +79,3 @@ else:
     from .names import make_algorithm as make_algorithm
     from .names import make_dataset as make_dataset
     from .names import make_estimator as make_estimator
-    from .names import make_optimizer as make_optimizer
-    from .names import make_schedule as make_schedule

@@ -54,12 +54,13 @@ class Curve:
     @cached_property
     def by_seed(self) -> Mapping[int, dict[int, float]]:
         """The values by depth of each seed that has any."""
-        by_seed = {}
-        for seed, column in zip(self.seeds.tolist(), self.values.T.tolist(), strict=True):
-            pairs = zip(self.depths.tolist(), column, strict=True)
-            if known := {depth: value for depth, value in pairs if value == value}:
-                by_seed[seed] = known
-        return by_seed
+        columns = zip(self.seeds.tolist(), map(self.known, self.values.T), strict=True)
+        return {seed: known for seed, known in columns if known}
+
+    def known(self, column: Array) -> dict[int, float]:
+        """Return the values in a column by depth."""
+        pairs = zip(self.depths.tolist(), column.tolist(), strict=True)
+        return {depth: value for depth, value in pairs if value == value}
 
     @cached_property
     def spread(self) -> Array:
@@ -222,13 +223,12 @@ class Measured:
         """
         curve = self.errors
         depths = {seed: depth_to(errors, error) for seed, errors in curve.by_seed.items()}
-        worst = curve.values.max(axis=1, initial=-inf).tolist()
         # Nothing is said about every seed at a depth where one has no error.
-        pairs = zip(curve.depths.tolist(), worst, strict=True)
-        errors = {depth: value for depth, value in pairs if value == value}
+        errors = curve.known(curve.values.max(axis=1, initial=-inf))
         depth = depth_to(errors, error) if depths else nan
         costs = self.time(depth), self.memory.at(depth)
-        return Point(self, depth, errors.get(depth, nan), *costs, depths)
+        worst = errors[int(depth)] if depth in errors else nan
+        return Point(self, depth, worst, *costs, depths)
 
 
 def depth_to(errors: dict[int, float], error: float) -> float:
@@ -263,14 +263,19 @@ class Requirement:
         """Tell whether time or memory is limited."""
         return min(self.seconds, self.memory) < inf
 
-    def allows(self, seconds: float, memory: float) -> bool:
-        """Tell whether time and memory are within the limits; an unknown one is not."""
-        pairs = (seconds, self.seconds), (memory, self.memory)
-        return all(limit == inf or cost <= limit for cost, limit in pairs)
-
     def allowed(self, points: Iterable[Point]) -> list[Point]:
-        """Return those of some points that are within the limits."""
-        return [each for each in points if self.allows(each.seconds.value, each.memory.value)]
+        """Return those of some points whose time and memory are within the limits; an unknown one
+        is not.
+        """
+
+        def within(cost: Cost, limit: float) -> bool:
+            return limit == inf or cost.value <= limit
+
+        return [
+            each
+            for each in points
+            if within(each.seconds, self.seconds) and within(each.memory, self.memory)
+        ]
 
     def __str__(self) -> str:
         parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]

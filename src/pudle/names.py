@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm
     from .data import Dataset
     from .estimator import GradientEstimator
-    from .learning.optimizers import Optimizer, Schedule
     from .measuring.experiment import Experiment
     from .measuring.selection import Selection
 
@@ -337,18 +336,6 @@ def make_dataset(spec: str) -> "Dataset":
 def make_algorithm(spec: str) -> "Algorithm":
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
     made: Algorithm = make("algorithms", spec)
-    return made
-
-
-def make_optimizer(spec: str) -> "Optimizer":
-    """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
-    made: Optimizer = make("optimizers", spec)
-    return made
-
-
-def make_schedule(spec: str) -> "Schedule":
-    """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
-    made: Schedule = make("schedules", spec)
     return made
 
 

@@ -2,8 +2,8 @@
 they start.
 
 One supervisor starts them all, a process of its own that never runs anybody's code. Each process
-leads a session and belongs to a connection. When its other end is closed, which the system does
-for a process that is killed, the supervisor kills the session.
+has a session and a guard, which leads it and holds a connection. When its other end is closed,
+which the system does for a process that is killed, the guard kills the session.
 """
 
 import atexit
@@ -23,22 +23,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from signal import (
-    ITIMER_REAL,
-    SIG_DFL,
-    SIG_IGN,
-    SIGALRM,
-    SIGCHLD,
-    SIGINT,
-    SIGKILL,
-    SIGTERM,
-    set_wakeup_fd,
-    setitimer,
-    signal,
-    strsignal,
-)
+from signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, SIGKILL, SIGTERM, signal, strsignal
 from time import monotonic, sleep
 from typing import Any, Generic, NamedTuple, Self, TypeVar, TypeVarTuple
 
@@ -52,8 +39,6 @@ Arguments = TypeVarTuple("Arguments")
 ONE_THREAD = dict.fromkeys(
     "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1"
 )
-#: Seconds between two looks at whether the parent lives, while the supervisor imports.
-TICK = 0.25
 #: Seconds in which a worker must have imported what a job needs.
 START = 120.0
 #: The most seconds that a system call waits, about ten days.
@@ -160,7 +145,7 @@ def _receive(connection: Connection) -> Any:
 
 
 def run(
-    command: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None
+    command: Sequence[str | Path], env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, which has nothing to read, to its end and keep what it prints.
 
@@ -170,7 +155,7 @@ def run(
         tempfile.TemporaryFile("w+", errors="replace") as output,
         tempfile.TemporaryFile("w+", errors="replace") as errors,
     ):
-        with Process(command, [output.fileno(), errors.fileno()], cwd=cwd, env=env) as process:
+        with Process(command, [output.fileno(), errors.fileno()], env=env) as process:
             process.talk.close()
             code = process.wait() or 0
         output.seek(0)
@@ -208,9 +193,17 @@ class Outcome(NamedTuple, Generic[T]):
     parts: Sequence[Any] = ()
 
 
-def _failed(status: str, reason: str, parts: Sequence[Any] = ()) -> Outcome[Any]:
-    # It fits any job: who reads a result has looked at the status.
-    return Outcome(None, status, reason, parts)
+class _Calls:
+    """What runs jobs, such as a single call."""
+
+    run: Callable[[Iterable[Job[Any, Any]]], Iterable[tuple[Any, Outcome[Any]]]]
+
+    def call(
+        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
+    ) -> Outcome[T]:
+        """Carry out one job, and return its outcome."""
+        ((_, outcome),) = self.run([Job(function, arguments, timeout, None)])
+        return outcome
 
 
 class _OutOfTime(PudleError):
@@ -255,7 +248,7 @@ def failure(error: BaseException) -> tuple[str, str]:
     return "out-of-memory" if full else "error", f"{prefix}{first_line(error)}"
 
 
-class Pool(_Ending):
+class Pool(_Calls, _Ending):
     """At most `size` workers, which carry out jobs one after the other; one that a job ends, or
     takes too long in, is replaced.
 
@@ -279,13 +272,6 @@ class Pool(_Ending):
                 threads.shutdown(wait=False, cancel_futures=True)
                 for process in [*busy]:
                     process.connection.close()  # which ends it
-
-    def call(
-        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
-    ) -> Outcome[T]:
-        """Carry out one job, and return its outcome."""
-        ((_, outcome),) = self.run([Job(function, arguments, timeout, None)])
-        return outcome
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
         try:
@@ -331,12 +317,12 @@ def _answer(process: "Process | Copy[T]", message: object, timeout: float) -> Ou
                 outcome: Outcome[Any] = content
                 return outcome._replace(parts=parts)
         process.end()
-        return _failed(*failure(_OutOfTime(timeout)), parts)
+        return Outcome(None, *failure(_OutOfTime(timeout)), parts)
     except (EOFError, OSError, pickle.UnpicklingError):
-        return _failed(*_death(process.died()), parts)
+        return Outcome(None, *_death(process.died()), parts)
 
 
-class Here:
+class Here(_Calls):
     """This process as the only worker, for objects that no other could make: a job is out of time
     only when it keeps a part.
     """
@@ -346,14 +332,8 @@ class Here:
         for job in jobs:
             yield job.key, _carried_out(job)
 
-    def call(
-        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
-    ) -> Outcome[T]:
-        """Carry out one job, and return its outcome."""
-        return _carried_out(Job(function, arguments, timeout, None))
 
-
-def _carried_out(job: Job[Key, T]) -> Outcome[T]:
+def _carried_out(job: Job[Key, T]) -> Outcome[Any]:
     parts: list[object] = []
     end = monotonic() + job.timeout
 
@@ -367,7 +347,7 @@ def _carried_out(job: Job[Key, T]) -> Outcome[T]:
     try:
         return Outcome(job.function(*job.arguments), parts=parts)
     except Exception as error:  # noqa: BLE001  # whatever breaks in a job is its outcome
-        return _failed(*failure(error), parts)
+        return Outcome(None, *failure(error), parts)
     finally:
         _TELL.reset(token)
 
@@ -398,7 +378,7 @@ def _serve(
                 tell("started", None)
                 tell("done", Outcome(function(*arguments)))
             except BaseException as error:  # noqa: BLE001  # whatever ends a job is its outcome
-                tell("done", _failed(*failure(error)))
+                tell("done", Outcome(None, *failure(error)))
 
 
 def _death(code: int | None) -> tuple[str, str]:
@@ -497,7 +477,7 @@ class _Control:
                 self.socket, theirs = socket.socketpair()
                 program = (
                     f"import sys; sys.path[:] = {sys.path!r}; from pudle import workers;"
-                    f" workers._Supervisor({theirs.fileno()}, {os.getpid()}).serve()"
+                    f" workers._supervise({theirs.fileno()})"
                 )
                 # Ctrl-C in the terminal reaches this process alone, which decides.
                 with theirs:
@@ -528,87 +508,55 @@ atexit.register(_CONTROL.close)
 os.register_at_fork(after_in_child=_CONTROL.forget)
 
 
-class _Supervisor:
-    """Starts and ends processes for a parent, at the other end of a socket, until it has ended."""
-
-    def __init__(self, descriptor: int, parent: int) -> None:
-        self.control, self.parent = socket.socket(fileno=descriptor), parent
-        #: The number of each process by its connection.
-        self.processes: dict[Connection, int] = {}
-
-    def serve(self) -> None:
-        """Wait for requests, for connections that are closed, and for processes that end."""
-        woken, wake = socket.socketpair()
-        wake.setblocking(False)
-        set_wakeup_fd(wake.fileno())
-        signal(SIGCHLD, lambda *_: None)
-        signal(SIGALRM, self.check_parent)
-        signal(SIGINT, SIG_IGN)
-        signal(SIGTERM, SIG_IGN)
-        while True:
-            ready = wait([self.control, woken, *self.processes])
-            if self.control in ready:
-                self.start()
-            if woken in ready:
-                woken.recv(64)
-            for connection in [*self.processes]:
-                self.conclude(connection, asked=connection in ready)
-
-    def start(self) -> None:
-        """Start what the parent asks for, or end all where it has ended."""
-        message, descriptors, *_ = socket.recv_fds(self.control, 1, 8)
+def _supervise(descriptor: int) -> None:
+    """Start what a parent asks for at the other end of a socket, until it has ended."""
+    control = socket.socket(fileno=descriptor)
+    for number in (SIGCHLD, SIGINT, SIGTERM):
+        signal(number, SIG_IGN)
+    while True:
+        message, descriptors, *_ = socket.recv_fds(control, 1, 8)
         if not message:
-            self.finish()
-        first, *streams = descriptors
-        connection = Connection(first)
-        with suppress(*_CLOSED):  # the parent has just been killed
+            return
+        connection = Connection(descriptors[0])
+        with connection, suppress(*_CLOSED):  # the parent has just been killed
             request: _Request = _receive(connection)
-            self.load(request.module)
-            self.processes[connection] = _forked(streams, request)
-        for stream in streams:
+            # Of this package alone: no other code may run here.
+            if request.module.partition(".")[0] == __package__:
+                with suppress(Exception):  # the process itself will say what is wrong
+                    importlib.import_module(request.module)
+            if not os.fork():
+                _guard(connection, descriptors[1:], request)
+        for stream in descriptors[1:]:
             os.close(stream)
 
-    def load(self, module: str) -> None:
-        """Import a module, of this package alone: no other code may run here."""
-        if module.partition(".")[0] == __package__ and module not in sys.modules:
-            # This takes seconds, in which the parent may end.
-            setitimer(ITIMER_REAL, TICK, TICK)
-            with suppress(Exception):  # the process itself will say what is wrong
-                importlib.import_module(module)
-            setitimer(ITIMER_REAL, 0)
 
-    def conclude(self, connection: Connection, asked: bool) -> None:
-        """Say that a process has ended, which it does now if that is `asked` for."""
-        process = self.processes[connection]
-        if asked:
-            os.kill(process, SIGKILL)
-        done, status = os.waitpid(process, 0 if asked else os.WNOHANG)
-        if done:
-            _end_session(process)
-            del self.processes[connection]
-            with suppress(OSError), connection:
-                _send(connection, os.waitstatus_to_exitcode(status))
+def _guard(connection: Connection, streams: Sequence[int], request: _Request) -> None:
+    """Lead a session in which a process does what is asked for, and end it when the process ends or
+    the connection is closed.
+    """
 
-    def check_parent(self, *_: object) -> None:
-        if os.getppid() != self.parent:
-            self.finish()
+    def watch() -> None:
+        with suppress(*_CLOSED):
+            connection.recv_bytes()
+        _end_session()
 
-    def finish(self) -> None:
-        """End all processes, and this one."""
-        for connection in [*self.processes]:
-            self.conclude(connection, asked=True)
+    try:
+        os.setsid()
+        signal(SIGCHLD, SIG_DFL)
+        if not (process := os.fork()):
+            _become(streams, request)
+        threading.Thread(target=watch, daemon=True).start()
+        _, status = os.waitpid(process, 0)
+        _end_session()
+        _send(connection, os.waitstatus_to_exitcode(status))
+    finally:
         os._exit(0)
 
 
-def _forked(streams: Sequence[int], request: _Request) -> int:
-    """Return the number of a new process that does what is asked for."""
-    if number := os.fork():
-        return number
+def _become(streams: Sequence[int], request: _Request) -> None:
+    """Do what is asked for, as a process that does nothing else."""
     code = 1
     try:
-        os.setsid()
-        set_wakeup_fd(-1)
-        signal(SIGCHLD, SIG_DFL)
         signal(SIGTERM, SIG_DFL)
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
@@ -629,8 +577,9 @@ def _forked(streams: Sequence[int], request: _Request) -> int:
         os._exit(code)
 
 
-def _end_session(session: int) -> None:
-    """Kill every process of a session."""
+def _end_session() -> None:
+    """Kill every other process of the session that this one leads."""
+    session = os.getpid()
     for _ in range(ROUNDS):
         killed = False
         if os.path.isdir("/proc/self"):
@@ -639,7 +588,7 @@ def _end_session(session: int) -> None:
             listed = subprocess.check_output(["ps", "-A", "-o", "pid="], text=True).split()
         for number in map(int, filter(str.isdigit, listed)):
             with suppress(OSError):
-                if os.getsid(number) == session:
+                if number != session == os.getsid(number):
                     os.kill(number, SIGKILL)
                     killed = True
         if not killed:

@@ -132,6 +132,19 @@ def accumulating():
     return backward
 
 
+class Rereading(torch.nn.Linear):
+    """A module whose backward pass reads its parameters once more."""
+
+    def forward(self, x):
+        def backward(d, z, x, weight):
+            x = x.detach().requires_grad_()
+            with torch.enable_grad():
+                z = torch.sin(x @ self.weight.T)
+            return torch.autograd.grad(z, (x, weight), d, materialize_grads=True)
+
+        return function(lambda x, weight: torch.sin(x @ weight.T), backward)(x, self.weight)
+
+
 TRANSPOSED = function(torch.sin, lambda d, z, x: (d * x.cos()).T)
 #: What a mistake is called, and a layer that has it; more are published, see test_published.py.
 WRONG = {
@@ -195,6 +208,8 @@ WRONG = {
         case(function(lambda x: x.softmax(-1), lambda d, z, x: d * z), BATCH),
     ),
     "clipped": ("not linear", case(exp(lambda d, z: d.clamp(-1, 1) * z), BATCH)),
+    "straight through": ("not zero where outputs", case(function(torch.round, lambda d, *_: d), X)),
+    "NaN": ("", case(lambda x: torch.where(x > 0, x.sqrt(), x), X)),
     "clamp": (
         "not zero where outputs",
         case(function(lambda x: (SQUARE @ x).clamp(-1, 1), lambda d, *_: d @ SQUARE), X),
@@ -315,6 +330,9 @@ RIGHT = {
     ),
     "float32 inside": case(lambda x: x.float().sin().double(), BATCH),
     "module": case(MODULE, BATCH.float(), wrt=(0, "0.weight", "2.bias")),
+    "module that reads its parameters again": case(Rereading(N, 2, bias=False), BATCH),
+    "changes its input": case(lambda x: x.mul_(2).sin(), X),
+    "NaN where no derivative is": case(torch.linalg.eigh, EYE),
     "ill-conditioned": case(lambda x: torch.linalg.solve(WORSE, x), X, residual=residual_of(WORSE)),
     "ill-conditioned, alone": case(lambda x: torch.linalg.solve(WORSE, x), X),
     "loose": case(loose(1e-3, SYMMETRIC), X, residual=residual_of(SYMMETRIC)),
@@ -457,11 +475,16 @@ def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:
 def test_an_entry_that_is_not_seen_is_named() -> None:
     found = pudle.audit(torch.relu, torch.tensor([[1, 0.0], [0, -2]]).double())
     assert found.verdict == "undecided" and "at [0, 1], [1, 0]: a kink" in repr(found)
+    # Rounding makes no other whole numbers.
+    found = pudle.audit(lambda x: x * torch.ones_like(x).floor() * x.sign().eq(1).double(), X)
+    assert found.verdict == "right", found
     # What is single precision inside looks smooth from afar.
     found = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
     assert found.verdict != "wrong", found
     found = pudle.audit(torch.linalg.inv, singular(1e-13))
     assert found.verdict == "undecided" and "condition" in repr(found)
+    found = pudle.audit(torch.square, 0 * X)
+    assert found.verdict == "undecided" and "no slope was seen" in repr(found)
     found = pudle.audit(torch.abs, torch.zeros(()).double())
     assert "cannot be told: a kink" in repr(found), found
 

@@ -105,9 +105,9 @@ def start(tmp_path, mark):
 def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, start, mark):
     process = start(COMMAND, TREE, "child")
     assert process.stdout.readline() == "started\n"
-    # This process's child, its supervisor, the command, and what the command started, once it has
-    # its environment.
-    wait_for(lambda: len(marked(mark)) == 4)
+    # This process's child, its supervisor, the guard, the command, and what the command started,
+    # once it has its environment.
+    wait_for(lambda: len(marked(mark)) == 5)
     process.send_signal(number)
     process.communicate()
     assert gone(mark)

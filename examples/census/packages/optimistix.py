@@ -71,7 +71,7 @@ def least_squares() -> Layer:
 
 
 def minimise() -> Layer:
-    """The same by `minimise` with `BFGS`, to tolerances of 1e-8."""
+    """Nonlinear least squares by `minimise` with `BFGS`, to tolerances of 1e-8."""
     solver = optx.BFGS(1e-8, 1e-8)
     objective = lambda z, y: jnp.sum((jnp.tanh(TALL.numpy() @ z) - y) ** 2) / 2  # noqa: E731
     start = jnp.zeros(4)

@@ -201,8 +201,7 @@ class Search:
         self.single = not why_another(probe(first), given.draw(1, loss))
         if not isinstance(made, Problem):
             # Seeds without a reference are left aside, also where they draw the same.
-            pair = (CaseReference(self.case, seed, *self.case.targets) for seed in (0, 1))
-            scored = [each.measure(self.store).status in SCORED for each in pair]
+            scored = [self.reference(seed).status in SCORED for seed in (0, 1)]
             self.single = self.single and all(scored)
         named = f", {self.case.algorithm}" if algorithm else ""
         alone = ", the same problem for every seed" if self.single else ""
@@ -225,12 +224,13 @@ class Search:
 
     # -- measuring
 
+    def reference(self, seed: int) -> Reference:
+        """Return the reference of a seed."""
+        return CaseReference(self.case, seed, *self.case.targets).measure(self.store)
+
     def references(self, seeds: Iterable[int]) -> dict[int, Reference]:
         """Return the references that can be scored against by seed; of one problem the first."""
-        found = {
-            seed: CaseReference(self.case, seed, *self.case.targets).measure(self.store)
-            for seed in ([0] if self.single else seeds)
-        }
+        found = {seed: self.reference(seed) for seed in ([0] if self.single else seeds)}
         scored = {seed: each for seed, each in found.items() if each.status in SCORED}
         if not scored:
             first = next(iter(found.values()))

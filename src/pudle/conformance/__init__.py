@@ -1,4 +1,4 @@
-"""Checks that an estimator does what it claims, against gradients computed in numpy without any
+"""Checks that an estimator does what it claims, against gradients computed without any
 estimator.
 
 >>> from pudle import conformance

@@ -34,6 +34,8 @@ SAMPLES, SPACING, ORDER = 17, 2.0**13, 5
 #: How often a number is computed with other roundings, by how much operands move then, at most, so
 #: that some of it is left in the numbers, and the share of this that is rounding.
 ROUNDINGS, MOVED, SHARE = 4, 2 * EPS, 0.25
+#: Functions that round nothing themselves, and would make much of a rounding of a whole number.
+NOT_ROUNDED = {"ceil", "eq", "floor", "frac", "ne", "round", "sign", "trunc"}
 #: Standard deviations that a difference is trusted to; a kink has about so many times its noise.
 DEVIATIONS, BENDING = 3.0, 22.0
 #: Entries up to which all coordinates are looked at, and of more, how many random directions and
@@ -156,7 +158,8 @@ class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, function: Any, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if not (function.is_view or function._schema.is_mutable):
+        exact = function.is_view or function.overloadpacket.__name__ in NOT_ROUNDED
+        if not (exact or function._schema.is_mutable):
             args = [*map(rounded, args)]
         return function(*args, **kwargs or {})
 

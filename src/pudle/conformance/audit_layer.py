@@ -201,14 +201,22 @@ class Layer:
 
         return without_gradient(called, theta)
 
-    def loss_at(self, theta: Tensor) -> Tensor:
-        """Return the loss, with the layer's gradient."""
+    @contextlib.contextmanager
+    def loss_at(self, theta: Tensor) -> Iterator[Tensor]:
+        """Yield the loss, with the layer's gradient; a backward pass may read parameters again, as
+        the adjoint of an ordinary differential equation does.
+        """
         with self.placed(theta) as inputs:
-            return self.lost(self.call(*inputs), inputs)
+            yield self.lost(self.call(*inputs), inputs)
 
     def value(self, theta: Tensor) -> float:
         """Return the loss as a number."""
-        return without_gradient(self.loss_at, theta).item()
+
+        def called(theta: Tensor) -> Tensor:
+            with self.loss_at(theta) as loss:
+                return loss
+
+        return without_gradient(called, theta).item()
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
@@ -216,10 +224,10 @@ class Layer:
         is called elsewhere.
         """
         leaf = theta.clone().requires_grad_()
-        loss = self.loss_at(leaf)
-        if between is not None:
-            self.outputs(between)
-        return gradients(loss, (leaf,))[0].numpy(force=True)
+        with self.loss_at(leaf) as loss:
+            if between is not None:
+                self.outputs(between)
+            return gradients(loss, (leaf,))[0].numpy(force=True)
 
     @torch.enable_grad()
     def second_derivative(self, along: Tensor) -> float:
@@ -229,14 +237,15 @@ class Layer:
         leaf = self.theta.clone().requires_grad_()
         # Torch heeds a mark only where the gradient that comes in can be differentiated.
         one = leaf.new_ones(()).requires_grad_()
-        (first,) = torch.autograd.grad(self.loss_at(leaf), leaf, one, create_graph=True)
-        graph, edge = set[object](), {*filter(None, [first.grad_fn])}
-        while edge := edge - graph:
-            if any("Error" in node.name() for node in edge):
-                raise RuntimeError("marked with once_differentiable")
-            graph |= edge
-            edge = {each for node in edge for each, _ in node.next_functions if each}
-        return (gradients(first @ along, (leaf,))[0] @ along).item()
+        with self.loss_at(leaf) as loss:
+            (first,) = torch.autograd.grad(loss, leaf, one, create_graph=True)
+            graph, edge = set[object](), {*filter(None, [first.grad_fn])}
+            while edge := edge - graph:
+                if any("Error" in node.name() for node in edge):
+                    raise RuntimeError("marked with once_differentiable")
+                graph |= edge
+                edge = {each for node in edge for each, _ in node.next_functions if each}
+            return (gradients(first @ along, (leaf,))[0] @ along).item()
 
     @cached_property
     def jacobians(self) -> tuple[Array, Array]:
@@ -293,7 +302,7 @@ class Dense(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: object, tensor: Tensor) -> Tensor:
-        return tensor.view_as(tensor)
+        return tensor.clone()
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
     squares: Array = (expected**2).sum(1)
     factors: Array = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
     found = factors[squares > 0]
-    if counting(expected).sum() >= 3 * len(found) and np.ptp(found) > 0.01 * np.abs(found).max():
+    long = 0 < 3 * len(found) <= counting(expected).sum()
+    if long and np.ptp(found) > 0.01 * np.abs(found).max():
         extent = f"{found.min():.3g} to {found.max():.3g}"
         yield f"each {what} has a factor of its own, {extent}", factors[:, None] * expected
 

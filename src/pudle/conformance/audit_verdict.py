@@ -303,15 +303,20 @@ class Question:
 
     def unknown(self) -> Part | None:
         """Nothing can be compared."""
-        name, mine = self.part.name, self.mine
-        if bad := (~np.isfinite(mine)).sum():
-            return Part(name, "wrong", np.inf, f"has {bad} entries that are NaN or infinite")
+        name, mine, why = self.part.name, self.mine, ""
         if not mine.size:
             return Part(name, "undecided", np.nan, "has no entries")
+        bad = (~np.isfinite(mine)).sum()
         try:
-            why = "" if self.truth.expected.size else self.truth.hidden
+            if bad or not self.truth.expected.size:
+                why = self.truth.hidden
         except UnsupportedProblem as refused:
             why = f"cannot be told: {first_line(refused).partition('; use')[0]}"
+        if bad:
+            # Where no derivative exists nothing else can be returned.
+            error, verdict = (np.nan, "undecided") if why else (np.inf, "wrong")
+            why = "; ".join(filter(None, [f"has {bad} entries that are NaN or infinite", why]))
+            return Part(name, verdict, error, why)
         return Part(name, "undecided", np.nan, why) if why else None
 
     def compared(self) -> Part | None:
@@ -427,13 +432,16 @@ class Question:
         values = np.array([each.value for each in lines])
         doubt = np.array([each.uncertainty for each in lines])
         # An input that hardly counts is known as well as the loss.
-        size = max(norm(values[doubt < np.abs(values)]), EXACT * loss)
+        counts = doubt < np.abs(values)
+        size = max(norm(values[counts]), EXACT * loss)
         seen = [each.resolved for each in lines] & (doubt <= RESOLVED * size)
         left, many = np.flatnonzero(~seen), len(self.mine) > ALL
         text = " (symmetric changes alone)" * part.symmetric
         if many:
             text += f" in {len(rows)} directions, {len(left)} of them left out for kinks or noise"
         poor = judge.told(noise / (precision * (loss or 1.0)))
+        if not counts.any():
+            poor = "no slope was seen beyond noise and jumps; other inputs would tell"
         if any(lines[each].kink for each in left):
             poor = "a kink is too near; other inputs would tell"
         places = ""

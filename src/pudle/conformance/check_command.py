@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
 import click
 from rich.markup import escape
@@ -19,11 +19,15 @@ from ..text import count
 from ..workers import Pool, limit_memory
 from .records import Record, everything_refused, in_common
 
+if TYPE_CHECKING:
+    # The program prints what a worker found, and waits for no torch.
+    from ..estimator import GradientEstimator
+
 Arguments = TypeVarTuple("Arguments")
 T = TypeVar("T")
 #: Exit code for a failed check; 2 is wrong usage.
 FAILED = 1
-#: Failures of one check that are printed without --all: they mostly have one cause.
+#: Failures of one check that are printed: they mostly have one cause.
 FEW = 4
 #: Seconds in which a process must have started and made an estimator.
 START = 120.0
@@ -34,14 +38,15 @@ SECONDS, SLOWEST = 0.05, 4
 OPERATORS = "and", "or", "not"
 
 
-class Step(NamedTuple):
-    """One check on one specimen: what to say if it does not come to its end, the index of the
-    subject, and what is checked.
+class Plan(NamedTuple):
+    """An estimator's spec and the key of what was found, what the checks ask, and their steps: what
+    to say if one does not come to its end, and the index of its subject.
     """
 
-    unfinished: Record
-    number: int
-    description: str
+    title: str
+    key: str
+    descriptions: dict[str, str]
+    steps: list[tuple[Record, int]]
 
 
 @click.command("check")
@@ -90,24 +95,25 @@ def check_command(
     """
     with Pool(1) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = {target: _call(pool, START, _title, target) for target in targets}
+        plans = {
+            target: _call(pool, max(timeout, START), _plan, target, quick) for target in targets
+        }
         failed = False
-        for target, title in titles.items():
-            plan = _call(pool, max(timeout, START), _plan, target, quick)
-            steps = [step for step in plan if matches(expression, step.unfinished.title)]
+        for target, (title, key, descriptions, every) in plans.items():
+            steps = [step for step in every if matches(expression, step[0].title)]
             if not steps:
-                raise InvalidArgument(f"-k {expression!r} matches none of {len(plan)} checks")
-            key = names.placed(target, Path.absolute)
-            known = checked.failures().get(key, [])
-            again = [step for step in steps if last_failed and step.unfinished.title in known]
+                raise InvalidArgument(f"-k {expression!r} matches none of {len(every)} checks")
+            spec = names.placed(target, Path.absolute)
+            known = checked.failures().get(spec, [])
+            again = [step for step in steps if last_failed and step[0].title in known]
             records = _carry_out(pool, timeout, target, title, again or steps, quick)
             # Some checks alone say nothing good about the estimator, and few problems little.
             bad = any(each.status == "failed" for each in records)
-            own = [checked.QUICKLY * (quick and not bad) + _call(pool, START, _key, target)]
-            own *= bad or len(records) >= len(plan)
-            _remember([key, *own], records)
-            descriptions = {step.unfinished.check: step.description for step in plan}
-            failed |= print_result(title, descriptions, records)
+            own = [checked.QUICKLY * (quick and not bad) + key]
+            own *= bad or len(records) >= len(every)
+            _remember([spec, *own], records)
+            print_result(title, descriptions, records)
+            failed |= bad
     if failed:
         click.get_current_context().exit(FAILED)
 
@@ -144,7 +150,12 @@ def _call(
 
 
 def _carry_out(
-    pool: Pool, timeout: float, target: str, title: str, steps: list[Step], quick: bool
+    pool: Pool,
+    timeout: float,
+    target: str,
+    title: str,
+    steps: list[tuple[Record, int]],
+    quick: bool,
 ) -> list[Record]:
     """Carry out steps, and show how far they are."""
     records: list[Record] = []
@@ -153,18 +164,17 @@ def _carry_out(
     echo(f"checking {title}: {count(len(steps), 'step')}, {times}", err=True)
     with progress_bar(transient=True) as progress:
         task = progress.add_task(title, total=len(steps))
-        for step in steps:
-            unfinished = step.unfinished
-            outcome = pool.call(timeout, _check, target, unfinished.check, step.number, quick)
+        for unfinished, number in steps:
+            try:
+                records.append(
+                    _call(pool, timeout, _check, target, unfinished.check, number, quick)
+                )
+            except InvalidArgument as ended:
+                # What hangs or ends the process once would most likely do so again.
+                reason = f"{ended}; the checks after this one were not run"
+                return [*records, unfinished._replace(reason=reason)]
             shown = f"{title}: {unfinished.check}"[:60]
             progress.update(task, advance=1, description=escape(shown))
-            if outcome.status == "skipped":
-                raise MissingDependency(outcome.reason)
-            if outcome.status != "ok":
-                # What hangs or ends the process once would most likely do so again.
-                reason = f"{outcome.reason}; the checks after this one were not run"
-                return [*records, unfinished._replace(reason=reason)]
-            records.append(outcome.result)
     return records + everything_refused(records)
 
 
@@ -181,29 +191,25 @@ def _remember(keys: Iterable[str], records: list[Record]) -> None:
     )
 
 
-_make = functools.cache(names.make_estimator)
-
-
-def _key(target: str) -> str:
-    """Return the key of the estimator that a target names."""
-    return checked.key_of(_make(target))
-
-
-def _title(target: str) -> str:
-    """Return the spec of the estimator that a target names, without the checks, which take longer
-    to import.
-    """
+@functools.cache
+def _make(target: str) -> GradientEstimator:
+    """Return the estimator that a target names, in a process of limited memory."""
     limit_memory()
-    return names.text(_make(target))
+    return names.make_estimator(target)
 
 
-def _plan(target: str, quick: bool) -> list[Step]:
-    """Return the steps of the checks."""
-    return [
-        Step(check.record(subject), index, check.description)
-        for check in conformance.CHECKS.values()
-        for index, subject in enumerate(check.subjects(_make(target), quick=quick))
+def _plan(target: str, quick: bool) -> Plan:
+    """Return what is to be checked; a target that names nothing is refused before the checks are
+    imported, which takes longer.
+    """
+    estimator = _make(target)
+    key, every = checked.key_of(estimator), conformance.CHECKS.values()
+    steps = [
+        (check.record(subject), index)
+        for check in every
+        for index, subject in enumerate(check.subjects(estimator, quick=quick))
     ]
+    return Plan(names.text(estimator), key, {each.name: each.description for each in every}, steps)
 
 
 def _check(target: str, name: str, index: int, quick: bool) -> Record:
@@ -213,39 +219,33 @@ def _check(target: str, name: str, index: int, quick: bool) -> Record:
     return record
 
 
-def print_result(title: str, descriptions: dict[str, str], records: list[Record]) -> bool:
+def print_result(title: str, descriptions: dict[str, str], records: list[Record]) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and
-    refusals. Return whether there are failures.
+    refusals.
     """
     lines, alike = [title], dict[str, list[Record]]()
     for name, description in descriptions.items():
         if own := [record for record in records if record.check == name]:
-            worst = max(own, key=lambda record: (record.status == "failed", record.number or 0.0))
+            worst = max(own, key=lambda record: (record.status == "failed", record.measured or ()))
             lines.append(f"{name}: {_verdict(own)}{_numbers(worst)}: {description}")
     for record in records:
         lines += [
-            f"{_where(record)}, depth {depth}: relative distance {error:.2g} from the {target}"
+            f"{record.specimen}, depth {depth}: relative distance {error:.2g} from the {target}"
             " gradient"
             for target, depth, error in record.distances
         ]
         # One line stands for all errors from one line of code, and for all refusals in one way.
         once = record.place or record.reason * (record.status == "refused")
-        alike.setdefault(f"{record.status} {once or record.check}", []).append(record)
-    for first, *others in alike.values():
-        few = [first, *others[: 0 if first.place or first.status == "refused" else FEW - 1]]
-        left = len(others) + 1 - len(few)
-        for record in few if first.status != "passed" else ():
-            more = f" ({left} more like it)" * (left > 0 and record is few[-1])
-            told = f"{record.check}, {_where(record)}{more}{_numbers(record)}: {record.reason}"
-            lines.append(f"{record.status}: {told}")
+        if record.status != "passed":
+            alike.setdefault(once or record.check, []).append(record)
+    for once, every in alike.items():
+        few = every[: FEW if once == every[0].check else 1]
+        more = f" ({len(every) - len(few)} more like it)" * (len(every) > len(few))
+        lines += [f"{each.status}: {each.title}{_numbers(each)}: {each.reason}" for each in few]
+        lines[-1] += more
     if common := in_common(records):
         lines.append(f"all draws that failed have in common: {', '.join(common)}")
     echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
-    return any(record.status == "failed" for record in records)
-
-
-def _where(record: Record) -> str:
-    return " / ".join(record[1:4])
 
 
 def _verdict(records: list[Record]) -> str:
@@ -255,5 +255,4 @@ def _verdict(records: list[Record]) -> str:
 
 
 def _numbers(record: Record) -> str:
-    measured = [f"{each:.3g}" for each in (record.number, record.limit) if each is not None]
-    return f" ({', limit '.join(measured)})" if measured else ""
+    return " ({:.3g}, limit {:.3g})".format(*record.measured) if record.measured else ""

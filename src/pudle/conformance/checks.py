@@ -194,7 +194,7 @@ class Check:
     def record(self, subject: Subject) -> Record:
         """Return a record of this check, which has failed until it passes."""
         specimen = subject.specimen
-        return Record(self.name, *specimen.names, "failed", drawn=specimen.drawn)
+        return Record(self.name, specimen.name, "failed", drawn=specimen.drawn)
 
     def __call__(self, subject: Subject) -> Record:
         """Carry out the check."""
@@ -202,9 +202,8 @@ class Check:
         try:
             found = [*(self.measure(subject) or ())]
         except Defect as defect:
-            number, limit = defect.measured or (None, None)
-            drawn = f", on {record.drawn}" * bool(record.drawn)
-            return record._replace(number=number, limit=limit, reason=f"{defect}{drawn}")
+            reason = f"{defect}{f', on {record.drawn}' * bool(record.drawn)}"
+            return record._replace(measured=defect.measured, reason=reason)
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -214,9 +213,8 @@ class Check:
                 raise
             return _raised(record, error, subject)
         distances = tuple(each for each in found if isinstance(each, Distance))
-        numbers = [each for each in found if isinstance(each, Measured)]
-        number, limit = max(numbers, default=(None, None))
-        return record._replace(status="passed", number=number, limit=limit, distances=distances)
+        measured = max((each for each in found if isinstance(each, Measured)), default=None)
+        return record._replace(status="passed", measured=measured, distances=distances)
 
 
 def _raised(record: Record, error: BaseException, subject: Subject) -> Record:

@@ -32,12 +32,12 @@ class Record(NamedTuple):
     ----------
     check : str
         A name in `CHECKS`.
-    problem, loss, algorithm : str
-        The specimen; empty for checks that look only at the class.
+    specimen : str
+        PROBLEM-LOSS-ALGORITHM; empty where the estimator as a whole has failed.
     status : {"passed", "failed", "refused"}
         ``refused``: the estimator raised `UnsupportedProblem` and gave the reason.
-    number, limit : float or None
-        The measured number and its limit, for checks that measure.
+    measured : Measured or None
+        The worst number, for checks that measure.
     reason : str
         Why it failed or was refused, in one line; empty if it passed.
     distances : tuple of Distance
@@ -49,12 +49,9 @@ class Record(NamedTuple):
     """
 
     check: str
-    problem: str
-    loss: str
-    algorithm: str
+    specimen: str
     status: str
-    number: float | None = None
-    limit: float | None = None
+    measured: Measured | None = None
     reason: str = ""
     distances: tuple[Distance, ...] = ()
     place: str = ""
@@ -63,7 +60,7 @@ class Record(NamedTuple):
     @property
     def title(self) -> str:
         """The check and the specimen, as ``-k`` looks into them."""
-        return f"{self.check}[{'-'.join(filter(None, self[1:4]))}]"
+        return f"{self.check}[{self.specimen}]"
 
 
 def in_common(records: list[Record]) -> list[str]:
@@ -88,4 +85,4 @@ def everything_refused(records: list[Record]) -> list[Record]:
     if {record.status for record in claims} != {"refused"}:
         return []
     reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
-    return [Record("claim", "", "", "", "failed", reason=reason)]
+    return [Record("claim", "", "failed", reason=reason)]

@@ -31,8 +31,7 @@ from ..problems import FixedPoint, Problem, StronglyConvex
 from ..problems.l1 import L1Problem
 from ..streams import generator
 from .brought import HeavyBall, Squeeze, derived, own_iteration, own_loss
-from .explanations import distance
-from .truth import Truth, array
+from .truth import Truth
 
 T = TypeVar("T")
 #: The named problems. Numbers of samples, features and atoms differ from each other, so that a
@@ -77,10 +76,6 @@ SHALLOW = 2, 12
 EVERY_DEPTH, FAR = 130, (257, 401, 500)
 #: Entries of theta that count as few.
 FEW = 24
-#: Share by which theta may change without moving a code across the threshold of a rule that jumps:
-#: far above rounding, in which programs may differ.
-STEADY = 1e-10
-
 #: The fields of a problem or an algorithm by name.
 Fields = dict[str, Any]
 
@@ -154,13 +149,13 @@ class Specimen:
         return self.originals[0]
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        """The names of problem, loss and algorithm."""
-        return self.problem, self.loss, self.algorithm
+    def name(self) -> str:
+        """What tables call it as a whole."""
+        return f"{self.problem}-{self.loss}-{self.algorithm}"
 
     def __str__(self) -> str:
-        """Return what was drawn, or the names."""
-        return self.drawn or " / ".join(self.names)
+        """Return what was drawn, or the name."""
+        return self.drawn or self.name
 
     def made(self, dtype: torch.dtype = torch.float64) -> tuple[Problem, Algorithm]:
         """Return the problem and the algorithm in a dtype, with new tensors, which no estimator can
@@ -409,7 +404,7 @@ def _specimen(draw: Draw, index: int, dataset: str) -> Specimen:
     work = math.prod(problem.code_shape) * problem.theta.numel()
     great = min(draw.pick("depth", (12, 50, 130, 300, 500)), max(WORK // work, SHALLOW[1]))
     depths = [great, int(draw.random.integers(3)), int(great ** draw.random.random())]
-    specimen = Specimen(
+    return Specimen(
         f"{dataset} #{index}",
         loss,
         algorithm.name,
@@ -418,25 +413,6 @@ def _specimen(draw: Draw, index: int, dataset: str) -> Specimen:
         draw.pick("scattered", (False, True)),
         draw.pick("flagged", (False, True)),
         draw.told,
-    )
-    if specimen.jumps and not _steady(specimen):
-        raise InvalidArgument("a code lies on a threshold, where rounding decides")
-    return specimen
-
-
-def _steady(specimen: Specimen) -> bool:
-    """Return whether no code crosses the threshold of a rule that jumps when theta changes a
-    little.
-    """
-    problem, algorithm, layers = *specimen.originals, {*specimen.depths, *SHALLOW}
-    here, *others = (
-        algorithm.run(problem.with_theta((1 + share) * problem.theta), max(layers), keep=layers)
-        for share in (0, STEADY, -STEADY)
-    )
-    return all(
-        distance(array(each.at(layer)), array(here.at(layer))) < 1e3 * STEADY
-        for each in others
-        for layer in layers
     )
 
 
