@@ -1,4 +1,6 @@
-"""Published numbers: the curves of the PUDLE paper on fewer samples."""
+"""Published numbers: the curves of the PUDLE paper on fewer samples, and the plateaus and floors of
+deep estimates.
+"""
 
 import csv
 import os
@@ -75,3 +77,47 @@ def test_published_curve(published, measured, method, target):
         > tolerances.PUBLISHED
     }
     assert not off, f"{column}: measured and published by depth"
+
+
+DEEP = ("alternating", "backprop", "analytic", "truncated(window=10)")
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids="seed={}".format)
+def deep(request):
+    """Scores at depth 800 in float64 by (estimator, loss)."""
+    dataset = pudle.make_dataset(f"sparse_gaussian(n_samples=500, seed={request.param})")
+    scores = {}
+    for loss in ("lasso", "reconstruction"):
+        problem = dataset.problem(loss)
+        reference = pudle.reference(problem)
+        for spec in DEEP:
+            if (spec, loss, request.param) == ("backprop", "reconstruction", 0):
+                continue  # One such pass is enough: it takes seconds.
+            estimate = pudle.make_estimator(spec).estimate(problem, pudle.Ista(step=0.2), 800)
+            scores[spec, loss] = pudle.score(estimate, reference)
+    return scores
+
+
+@pytest.mark.parametrize("spec", ["backprop", "analytic"])
+def test_deep_estimates_reach_the_bound(deep, spec):
+    score = deep[spec, "lasso"]
+    assert score.at_floor, (
+        f"relative error {score.relative_error:.2e} is above the reference's bound"
+    )
+    assert score.relative_error < 1e-11
+
+
+def test_deep_alternating_is_accurate_but_behind(deep):
+    error = deep["alternating", "lasso"].relative_error
+    assert error < 1e-8
+    assert error > deep["backprop", "lasso"].relative_error
+
+
+@pytest.mark.parametrize("spec, plateau", [("alternating", 0.83), ("truncated(window=10)", 0.12)])
+def test_reconstruction_plateaus(deep, spec, plateau):
+    """Estimators that ignore how the codes move keep an error on the reconstruction loss at every
+    depth.
+    """
+    assert deep[spec, "reconstruction"].relative_error == pytest.approx(
+        plateau, rel=tolerances.PLATEAU
+    )
