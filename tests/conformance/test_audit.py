@@ -331,6 +331,9 @@ RIGHT = {
     "float32 inside": case(lambda x: x.float().sin().double(), BATCH),
     "module": case(MODULE, BATCH.float(), wrt=(0, "0.weight", "2.bias")),
     "module that reads its parameters again": case(Rereading(N, 2, bias=False), BATCH),
+    "state that goes on": case(
+        torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(N, 2)), BATCH
+    ),
     "changes its input": case(lambda x: x.mul_(2).sin(), X),
     "NaN where no derivative is": case(torch.linalg.eigh, EYE),
     "ill-conditioned": case(lambda x: torch.linalg.solve(WORSE, x), X, residual=residual_of(WORSE)),
