@@ -26,6 +26,7 @@ BEGIN, END = "<!-- census -->\n", "<!-- end of the census -->"
 VERDICTS = ("right", "inexact", "wrong", "undecided", NONE)
 PLURAL = {
     Status.APPROXIMATION: "approximations that say so",
+    Status.TICKET: "with a known ticket",
     Status.NO_VERDICT: "without a verdict",
 }
 HEAD = """
