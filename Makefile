@@ -110,4 +110,4 @@ $(VENV)/installed-site: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/gallery *.egg-info

@@ -36,6 +36,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
 
@@ -66,8 +67,22 @@ PAGES = {
     profile: ROOT / ".asv" / profile / "report" / "report.html"
     for profile in ("quick", "default", "paper")
 }
-GALLERY = ROOT / "docs" / "_build" / "gallery"
-html_extra_path = [str(GALLERY)]
+COPIED = ROOT / "docs" / "_build" / "reports"
+html_extra_path = [str(COPIED)]
+
+#: Scripts that are run when the site is built, each after a change to it.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "image_srcset": ["2x"],
+    "thumbnail_size": (640, 448),
+    "capture_repr": (),
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+}
 
 #: Types in docstrings link to other packages' sites. Where one cannot be reached, an empty list of
 #: names serves, and they are plain text.
@@ -136,7 +151,7 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
     filled = {
         "python": _public_names,
         "commands": _commands,
-        "gallery": _gallery,
+        "pages": _pages,
         "more": _more,
         "estimators": _estimators,
     }
@@ -150,6 +165,12 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
     # without a link.
     text = re.sub(r"\]\(docs/([\w/.]+(?:#[\w-]+)?)\)", r"](\1)", text).replace(
         "](CONTRIBUTING.md)", "](contributing.md)"
+    )
+    # A script is a page of the gallery here.
+    text = re.sub(
+        r"\]\((?:\.\./)*examples/gallery/(?:(\w+)\.py)?\)",
+        lambda found: f"](/gallery/{found[1] or 'index'}.rst)",
+        text,
     )
     source[0] = re.sub(
         r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|[A-Z_]+\.md)\)", r"\1", text
@@ -190,7 +211,7 @@ def _commands() -> str:
     return "\n".join(parts)
 
 
-def _gallery() -> str:
+def _pages() -> str:
     """Return a line per page of a run that `make report` left."""
     line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>, as `pudle report` writes it"
     return "\n".join(line.format(profile) for profile in PAGES if _copied(profile))
@@ -215,20 +236,20 @@ def _more() -> str:
 
 
 def _copied(profile: str) -> bool:
-    return (GALLERY / "pages" / f"{profile}.html").is_file()
+    return (COPIED / "pages" / f"{profile}.html").is_file()
 
 
 def collect(app: Any) -> None:
     """Copy the pages of measured runs to where the build takes them from, and write the names of a
     site that cannot be reached: none.
     """
-    (GALLERY / "pages").mkdir(parents=True, exist_ok=True)
+    (COPIED / "pages").mkdir(parents=True, exist_ok=True)
     head = "# Sphinx inventory version 2\n# Project: none\n# Version: none\n"
     head += "# The remainder of this file is compressed using zlib.\n"
     NO_NAMES.write_bytes(head.encode() + zlib.compress(b""))
     for profile, path in PAGES.items():
         if path.is_file():
-            (GALLERY / "pages" / f"{profile}.html").write_bytes(path.read_bytes())
+            (COPIED / "pages" / f"{profile}.html").write_bytes(path.read_bytes())
 
 
 def leave_out_what_cannot_be_reached(app: Any) -> None:

@@ -42,7 +42,7 @@ def run(page, folder, leave_out):
 #: Pages that take the longest: they run at night.
 LONG = {
     f"docs/{name}.md"
-    for name in "add_an_estimator advice extending faq gate learning own_data scale".split()
+    for name in "add_an_estimator extending faq gate learning own_data scale".split()
 }
 #: Pages with something to run.
 RUN = [

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from pages import PAGES
-from paths import ROOT
+from paths import GALLERY, ROOT
 
 import pudle
 
@@ -56,6 +56,12 @@ def test_every_page_is_there_with_its_formulas_as_mathml(site):
     assert text.count("<math") > 40 and not re.search(
         r"<script[^>]*(mathjax|katex)", text, re.IGNORECASE
     )
+
+
+def test_every_script_of_the_gallery_has_its_page_and_its_picture(site):
+    for script in GALLERY:
+        assert (site / "gallery" / f"{script.stem}.html").is_file(), script
+        assert (site / "_images" / f"sphx_glr_{script.stem}_001.png").is_file(), script
 
 
 def test_a_published_page_knows_which_version_of_the_list_it_is(site):
