@@ -70,7 +70,7 @@ PAGES = {
 COPIED = ROOT / "docs" / "_build" / "reports"
 html_extra_path = [str(COPIED)]
 
-#: Scripts that are run when the site is built, each after a change to it.
+#: Scripts that are run when the site is built, unless they have been since they changed.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "gallery",

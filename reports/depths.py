@@ -1,6 +1,6 @@
 """Errors at some depths as tables for a paper: one per case and target, a row per estimator."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -21,50 +21,43 @@ def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[],
 
     Without `depths` all that were measured are shown.
     """
-    every = [
-        (case, target, _errors(report, case, target, depths))
-        for case in report.by_case
-        for target in report.results.cases[case.name].targets
-    ]
-
-    def shown() -> Iterator[tuple[str, str, Table, str]]:
-        """Yield title, caption and table of each, and what a document calls it."""
-        for case, target, found in every:
-            rows = [
-                {"estimator": estimator} | {f"{depth}": each.shown() for depth, each in row.items()}
+    numbers: list[dict[str, object]] = []
+    shown: list[tuple[str, str, Table, str]] = []
+    for case in report.by_case:
+        for target in report.results.cases[case.name].targets:
+            found = _errors(report, case, target, depths)
+            place = {"case": case.name, "target": target}
+            numbers += [
+                place
+                | {"estimator": estimator, "depth": depth}
+                | dict(zip(("median", "least", "greatest"), spread, strict=True))
                 for estimator, row in found.items()
+                for depth, spread in row.items()
             ]
+            table = Table.of(
+                [
+                    {"estimator": name} | {f"{depth}": each.shown() for depth, each in row.items()}
+                    for name, row in found.items()
+                ]
+            )
             # The sentences are about the first target.
             said = case.findings * (target == report.results.target(case.name))
             caption = report.caption(case.name, target) + CAPTION + said
-            yield case.label, caption, Table.of(rows), f"tab:errors-{case.name}-{target}"
-
-    def markdown() -> str:
-        return "\n".join(
+            shown.append((case.label, caption, table, f"tab:errors-{case.name}-{target}"))
+    return {
+        "markdown": lambda: "\n".join(
             f"## {title}\n\n{caption}\n\n{markup.markdown_table(table)}\n"
-            for title, caption, table, _ in shown()
-        )
-
-    def latex() -> str:
-        return "\n".join(
+            for title, caption, table, _ in shown
+        ),
+        "csv": lambda: markup.csv(pd.DataFrame(numbers)),
+        "latex": lambda: "\n".join(
             [PREAMBLE]
             + [
                 markup.latex_table(table, f"{title}: {caption}", label)
-                for title, caption, table, label in shown()
+                for title, caption, table, label in shown
             ]
-        )
-
-    def csv() -> str:
-        rows = [
-            {"case": case.name, "target": target, "estimator": estimator, "depth": depth}
-            | dict(zip(("median", "least", "greatest"), spread, strict=True))
-            for case, target, found in every
-            for estimator, row in found.items()
-            for depth, spread in row.items()
-        ]
-        return markup.csv(pd.DataFrame(rows))
-
-    return {"markdown": markdown, "csv": csv, "latex": latex}
+        ),
+    }
 
 
 def _errors(

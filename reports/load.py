@@ -4,28 +4,28 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import isnan, nan
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
 import pandas as pd
 
 from pudle import names, text
-from pudle.answers import NO_CURVE, NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
+from pudle.answers import NO_CURVE, Curve, Line, Measured, Rounds
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import lies_at
 from pudle.measuring import contents
 from pudle.measuring.case import Case, labels, problem_labels
 from pudle.measuring.checked import FAILED
-from pudle.measuring.measured import curve, lines, measured, rounds, seeds_of
+from pudle.measuring.measured import curve, grouped, lines, measured, rounds, seeds_of
 from pudle.measuring.provenance import Origin
 from pudle.measuring.results.cost import CostRecord
 from pudle.measuring.results.score import ReferenceRow, ScoreRecord
 from pudle.measuring.scoring import ERRORS
-from pudle.measuring.stored import read_all, read_stored
+from pudle.measuring.store import read_all, read_stored
 from pudle.reports.records import ExperimentRecord
 
 #: Metrics that are times: measured once, for no seed and no target.
@@ -37,8 +37,6 @@ TITLES = {
     "code_error": "error of the codes",
     "support_error": "share of samples with a wrong sign",
 }
-T = TypeVar("T")
-K = TypeVar("K")
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*contents.BROKEN, "missing")
 
@@ -133,14 +131,12 @@ class Results:
         """Return the target that a case's summary is about: its first."""
         return self.cases[case].targets[0]
 
+    @cache  # noqa: B019  # a report asks again and again
     def curve(
         self, case: str, estimator: str, metric: str = "relative_error", target: str = ""
     ) -> Curve:
         """Return the errors of an estimator on a case, by default for the case's first target."""
-        return self._curve(case, estimator, metric, target or self.target(case))
-
-    @cache  # noqa: B019  # a report asks again and again
-    def _curve(self, case: str, estimator: str, metric: str, target: str) -> Curve:
+        target = target or self.target(case)
         if not (record := self._records.get((case, estimator))):
             return NO_CURVE
         return curve(record, self._seeds(case, metric, target), metric, target)
@@ -160,20 +156,14 @@ class Results:
         measured = {row.metric for row in self.numbers}
         return [metric for metric in TITLES if metric in measured] or ["relative_error"]
 
-    def line(self, case: str, estimator: str, cost: str) -> Line:
-        """Return a cost against depth; a cost is a metric."""
-        return self._lines.get((cost, case, estimator), NO_LINE)
-
     @cached_property
-    def _lines(self) -> Mapping[tuple[str, str, str], Line]:
+    def lines(self) -> Mapping[tuple[str, str, str], Line]:
+        """The costs against depth, by metric, case and estimator."""
         return lines(self.costs)
 
-    def rounds(self, case: str, estimator: str, metric: str = "seconds") -> Rounds:
-        """Return the times of an estimator by round."""
-        return self._rounds.get((metric, case, estimator), NO_ROUNDS)
-
     @cached_property
-    def _rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
+    def rounds(self) -> Mapping[tuple[str, str, str], Rounds]:
+        """The times by round, by metric, case and estimator."""
         return rounds(self.costs)
 
     @cached_property
@@ -215,14 +205,6 @@ class Results:
         ]
         scored = [row for row in rows if row and row.status in ("certified", "limit")]
         return max((row.bound or 0.0 for row in scored), default=0.0)
-
-
-def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Return rows by a key, in the order of their first appearance."""
-    groups: dict[K, list[T]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
 
 
 @cache
@@ -333,7 +315,6 @@ def _missing(case: Case, estimator: str, reason: str, newest: Origin) -> ScoreRe
         consistent_for=None,
         scores=[],
         references=[],
-        seconds=None,
     )
 
 

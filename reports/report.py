@@ -1,14 +1,15 @@
-"""The report of one run in its formats: Markdown, CSV, LaTeX, every figure; and the differences of
-several runs, of commits, of machines, or of anything else that has results. `page` makes the page.
+"""The report of one run in its formats: Markdown, CSV, LaTeX, every figure; and several runs side
+by side, of commits, of machines, or of anything else that has results. `page` makes the page.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import log10, nan
+from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,17 +17,17 @@ import pandas as pd
 from pudle import text
 from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import InvalidArgument
+from pudle.measuring.measured import grouped
 from pudle.paired import LEAST, SIGNIFICANCE
 from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
-from pudle.reports.caveats import caveats
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.sections import Section, bought, experiments_pair, sections
+from pudle.reports.learning.sections import Section, bought, outcome, sections
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
-from pudle.text import DASH, Cell
+from pudle.text import Cell
 
 READING = (
     (
@@ -160,7 +161,7 @@ class Report:
     @cached_property
     def caveats(self) -> list[str]:
         """What a reader should not rely on."""
-        return caveats(self.results, self.summary)
+        return tables.caveats(self.results, self.summary)
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -305,51 +306,9 @@ class Report:
 #: Reports by the names that the user gave them.
 Reports = Mapping[str, Report]
 RUNS_READING = (
-    "The first run is what the others are compared with. Error: median over seeds at the deepest"
-    " depth of the case; its difference is in decades, above zero where the later run is worse."
-    " Time is compared as a ratio and memory as a difference, at the deepest timed depth. Times"
-    " from two machines say little about the code. Numbers at different depths are not compared."
-    " These tables describe; pudle compare judges."
+    "The numbers of every run stand below each other, on the cases of the first. Times from two"
+    " machines say little about the code. These tables describe; pudle compare judges."
 )
-
-
-class Measure(NamedTuple):
-    """What is compared: depth and value of a number of the summary, how it is shown, and title and
-    text of the difference.
-    """
-
-    number: Callable[[Summary], tuple[float, float]]
-    show: Callable[[float], Cell]
-    title: str
-    difference: Callable[[float, float], Cell]
-
-
-def _times(before: float, after: float) -> float:
-    return after / before if before > 0 else nan
-
-
-def _decades(before: float, after: float) -> Cell:
-    return text.fixed(log10(_times(before, after) or nan), 2, sign="+")
-
-
-def _more(before: float, after: float) -> Cell:
-    more = after - before
-    sign = "+" if more > 0 else "-"
-    return Cell(sign + text.memory(abs(more)) if more else "0", key=more)
-
-
-MEASURES = {
-    "error": Measure(
-        lambda row: (row.deepest.depth, row.deepest.error.value), text.number, "decades", _decades
-    ),
-    "time": Measure(
-        lambda row: row.measured.seconds.last,
-        text.seconds,
-        "times",
-        lambda *pair: text.fixed(_times(*pair), 2),
-    ),
-    "memory": Measure(lambda row: row.measured.memory.last, text.memory, "more memory", _more),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,54 +339,39 @@ class Runs:
 
     @property
     def overview(self) -> Table:
-        """One row per run: commit, date, machine and what it holds."""
-        rows = []
-        for name, report in self.reports.items():
-            facts = {"Machine": "unknown", "Versions": ""} | report.facts
-            row = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10]}
-            row |= {key.lower(): facts[key] for key in ("Machine", "Processor", "Versions")}
-            held = report.results
-            row |= {"cases": str(len(held.cases)), "estimators": str(len(held.estimators))}
-            rows.append(row | {"experiments": str(len(held.experiments))})
-        return Table.of(rows)
+        """One row per run, with where its numbers come from."""
+        return Table.of([{"run": name} | each.facts for name, each in self.reports.items()])
 
     @property
-    def differences(self) -> Table:
-        """Error, time and memory of every later run beside the first, one row per run, common case
-        and estimator; numbers are compared only at the same depth.
-        """
-        (_, first), *others = self.reports.items()
-        rows = []
-        for name, other in others:
-            both = first.results.cases.keys() & other.results.cases.keys()
-            one, two = (
-                {(row.case, row.estimator): row for row in report.summary if row.case in both}
-                for report in (first, other)
-            )
-            for pair in one | two:
-                sides = one.get(pair), two.get(pair)
-                shown = {"case": first.results.labels[pair[0]], "estimator": pair[1], "run": name}
-                for label, measure in MEASURES.items():
-                    (depth, before), (other_depth, after) = (
-                        measure.number(row) if row else (nan, nan) for row in sides
-                    )
-                    difference = Cell(DASH)
-                    # An estimator that one side lacks or did not time has no depth there.
-                    if depth == other_depth:
-                        difference = measure.difference(before, after)
-                    shown[f"{label} before"] = measure.show(before)
-                    shown |= {label: measure.show(after), measure.title: difference}
-                statuses = dict.fromkeys(row.status if row else "absent" for row in sides)
-                rows.append(shown | {"status": ", then ".join(statuses)})
-        return Table.of(rows)
+    def numbers(self) -> Table:
+        """The summaries of the first run's cases, one row per case, estimator and run."""
+        (_, first), *_ = self.reports.items()
+        rows = [
+            {"case": case.label, "run": name} | dict(zip(case.summary.columns, row, strict=True))
+            for name, report in self.reports.items()
+            for case in report.by_case
+            if case.name in first.results.cases
+            for row in case.summary.rows
+        ]
+        return _beside(rows, "case", "estimator")
 
     @property
     def experiments(self) -> Table:
-        """The experiments of every later run beside the first."""
-        (_, first), *others = self.reports.items()
-        return _joined(
-            {name: experiments_pair(first.results, other.results) for name, other in others}
-        )
+        """What the experiments of every run led to, and where those of the first run are others."""
+        (_, first), *_ = self.reports.items()
+        known = {item.name: item for item in first.results.experiments}
+        rows = [
+            {"experiment": item.name, "run": name} | outcome(item, known.get(item.name, item))
+            for name, report in self.reports.items()
+            for item in report.results.experiments
+        ]
+        return _beside(rows, "experiment")
+
+
+def _beside(rows: Sequence[Mapping[str, str]], *names: str) -> Table:
+    """Return rows as a table in which those that agree in some columns follow each other."""
+    same = grouped(rows, itemgetter(*names))
+    return Table.of([*chain.from_iterable(same.values())])
 
 
 def _joined(tables: Mapping[str, Table]) -> Table:

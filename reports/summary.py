@@ -14,10 +14,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from pudle import text
-from pudle.answers import Curve, Line, Measured
+from pudle.answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured
+from pudle.measuring.measured import grouped
 from pudle.measuring.results.score import ScoreRecord
 from pudle.paired import Ratio
-from pudle.reports.load import TIMES, Results, grouped, parsed
+from pudle.reports.load import TIMES, Results, parsed
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -329,7 +330,9 @@ def summarize(results: Results) -> list[Summary]:
         pair = case, estimator = record.case.name, record.estimator
         ratios = []
         for metric in TIMES:
-            one, base = (results.rounds(case, each, metric) for each in (estimator, BASE))
+            one, base = (
+                results.rounds.get((metric, case, each), NO_ROUNDS) for each in (estimator, BASE)
+            )
             depth = max(one.samples.keys() & base.samples.keys(), default=nan)
             ratios.append((one.ratio(depth, base, depth), depth))
         rows.append(
@@ -340,7 +343,7 @@ def summarize(results: Results) -> list[Summary]:
                 len(record.case.seeds),
                 results.checks.get(estimator, ""),
                 results.measured[case][results.estimators.index(estimator)],
-                results.line(case, estimator, "seconds_torch"),
+                results.lines.get(("seconds_torch", *pair), NO_LINE),
                 fits[pair],
                 *ratios,
             )

@@ -3,7 +3,7 @@ one entry of `COLUMNS`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf, isinf, isnan, nan
 from typing import NamedTuple
@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from pudle import text
 from pudle.answers import ERROR, Point
 from pudle.measuring import contents
-from pudle.measuring.checked import FAILED
+from pudle.measuring.checked import FAILED, NOT_CHECKED
+from pudle.measuring.measured import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
-from pudle.reports.load import Results, grouped
+from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, FEWEST_SEEDS, Summary, spread
+from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Summary, spread
 from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
@@ -188,7 +189,8 @@ def problems_table(results: Results) -> Table:
     )
     rows: list[tuple[str, ...]] = []
     for (case, estimator, metric, status, reason), failed in kinds.items():
-        depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
+        depths = text.numbers([row.depth or 0 for row in failed])
+        # A cost has no seed.
         seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
         what = results.labels[case], estimator, MEASURED[metric][0], status
         rows.append((*what, depths, seeds, reason))
@@ -446,3 +448,67 @@ def where_timed(results: Results) -> str:
         " over to other machines."
     )
     return sentence if machines else ""
+
+
+# -- what a reader should not rely on
+
+#: A condition number from which on it is told.
+ILL = 1e4
+#: The estimator that goes back through few layers.
+SHORT = "truncated"
+
+
+def caveats(results: Results, rows: Sequence[Summary]) -> list[str]:
+    """Return what holds less than it may seem, a sentence or two each."""
+    said = []
+    if single := [
+        results.labels[name] for name, each in results.cases.items() if not each.seeds[1:]
+    ]:
+        said.append(
+            f"One seed alone on {some(single)}: an order of estimators there may be chance."
+        )
+    trained = [item for item in results.experiments if item.estimator]
+    methods = {repr(sorted((item.options | {"seed": None}).items())) for item in trained}
+    if len(methods) == len(trained) > 1:
+        said.append("Each training ran with one seed only: small differences may be chance.")
+    said += [*_of_numbers(results), *_of_depths(results, rows)]
+    if unchecked := [name for name, found in results.checks.items() if found == NOT_CHECKED]:
+        missed = "did not go through `pudle check`: what they claim is not tested."
+        said.append(f"{some(unchecked)} {missed}")
+    return said
+
+
+def _of_numbers(results: Results) -> Iterator[str]:
+    if depths := sorted({row.depth or 0 for row in results.numbers if row.metric in TIMES}):
+        shown = ", ".join(map(str, depths))
+        yield (
+            f"Times are measured at the depths {shown} and at those of answers; all others are"
+            " estimates. Time and memory are those of one seed, and what else ran on the machine"
+            " meanwhile is not recorded: ratios, which were measured in turns, hold better than"
+            " seconds."
+        )
+    known = [(key[0], row.condition_number or 0) for key, row in results.references.items()]
+    if ill := dict.fromkeys(case for case, number in known if number > ILL):
+        shown = text.number(max(number for _, number in known), 1)
+        yield (
+            f"Condition numbers of codes are up to {shown} on"
+            f" {some([results.labels[case] for case in ill])}: a little other data has other"
+            " gradients there."
+        )
+
+
+def _of_depths(results: Results, rows: Sequence[Summary]) -> Iterator[str]:
+    if any(isinf(row.measured.reach(ERROR).depth) for row in rows):
+        yield "What is not reached is not reached at the measured depths: more layers may do."
+    errors = {(row.case, row.estimator): row.deepest.error.value for row in rows}
+    costs = [
+        (error / full, case, estimator, error, full)
+        for (case, estimator), error in errors.items()
+        if parsed(estimator)[0] == SHORT and error > (full := errors.get((case, WINDOW), nan)) > 0
+    ]
+    if costs:
+        _, case, estimator, error, full = max(costs)
+        yield (
+            f"What truncation costs: on {results.labels[case]} `{estimator}` ends at an error of"
+            f" {text.number(error)}, `{WINDOW}` at {text.number(full)}."
+        )

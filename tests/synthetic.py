@@ -151,7 +151,6 @@ def record(the_case, estimator, **changes):
             "reason": "",
             "scores": scores(CURVES.get(estimator, CURVES["alternating"])),
             "references": references(),
-            "seconds": 1.0,
             "provenance": provenance(),
         }
         | changes
@@ -159,9 +158,8 @@ def record(the_case, estimator, **changes):
 
 
 def failure(the_case, estimator, status, reason):
-    return record(
-        the_case, estimator, status=status, reason=reason, scores=[], references=[], seconds=None
-    )
+    rows = failed_scores(status, reason)
+    return record(the_case, estimator, status=status, reason=reason, scores=rows, references=[])
 
 
 def write(home, records, cases=None, estimators=None, timed=(10,)):
@@ -194,7 +192,7 @@ def write_run(folder, **content):
     """Write down which records hold, beside what is listed already."""
     path = folder / "run.json"
     if not path.exists():
-        write_record(path, {"schema": SCHEMA, "commit": COMMIT, "dirty": False})
+        write_record(path, {"schema": SCHEMA, "commit": COMMIT})
     edit(path, **content)
 
 
@@ -240,7 +238,6 @@ def experiment(name, kind="learning", study="recovery", **changes):
             "study": study,
             "name": name,
             "options": {},
-            "seconds": 1.0,
             "provenance": provenance(),
         }
         | changes

@@ -54,7 +54,7 @@ def test_the_table_is_that_of_reports_and_holds_scores_made_by_hand(results):
 
 def test_results_show_themselves(results, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
-    assert "2 estimators, 1 case, 2 depths, 2 seeds; kept in " in repr(results)
+    assert "Rests on 2 estimators and 1 case of 2 seeds. Kept in /" in repr(results)
     (answer,) = results.answers(error=10.0).to_dict("records")
     assert answer["reached"]
     assert "<table" in results._repr_html_() and "backprop" in results._repr_html_()
@@ -99,7 +99,9 @@ def test_a_loss_that_no_dataset_of_the_profile_has_is_measured(tmp_path):
 
 def test_what_has_no_number_says_why(tmp_path):
     results = measured(tmp_path, {"mine": halving()}, losses=())
-    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: a proximal gradient"
+    expected = (
+        "alternating on mine-ista-own, backprop on mine-ista-own: unsupported: a proximal gradient"
+    )
     assert expected in repr(results) and expected in results._repr_html_()
 
 

@@ -85,10 +85,10 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
     rows = []
     for cell in itertools.product(CASES, ESTIMATORS, TIMED):
         place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
-        for turn in range(rounds):
+        for _ in range(rounds):
             disturbed = np.where(draw.random(2) < 0.05, 3.0, 1.0)
             base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * disturbed
-            rows.append(Round(**place, round=turn, base=base, head=head * ratio(cell)))
+            rows.append(Round(**place, base=base, head=head * ratio(cell)))
     return rows
 
 

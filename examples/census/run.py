@@ -133,7 +133,7 @@ def notes(rows: Sequence[Row]) -> Iterator[str]:
             if row.status == status:
                 said.setdefault((row.package, note(row)), []).append(row.asked)
         if said:
-            yield f"\n### {status.capitalize()}\n"
+            yield f"\n## {status.capitalize()}\n"
         for (package, text), names in said.items():
             yield f"- **{package}: {'; '.join(names)}.** {text}"
 

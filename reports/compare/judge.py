@@ -23,8 +23,9 @@ from pudle.errors import InvalidArgument
 from pudle.measuring.case import Case, labels
 from pudle.measuring.commits.turns import Cell
 from pudle.measuring.contents import Round, Rounds
+from pudle.measuring.measured import grouped
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.load import BROKEN, Results, grouped
+from pudle.reports.load import BROKEN, Results
 from pudle.reports.summary import spread
 from pudle.text import count
 
@@ -48,7 +49,7 @@ ARITHMETIC = "torch numpy blas threads device accelerator cpu".split()
 #: machine and the place of the interpreter differ on hosted runners from one job to the next.
 ENVIRONMENT = ("device", "accelerator", "threads", "cpu")
 #: Provenance that is shown where the two sides differ in it.
-PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "asv_runner", "cores", "system")
+PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "cores", "system")
 
 #: What a case is, whatever its name.
 DEFINITION = ("dataset", "algorithm", "loss", "dtype")
@@ -296,8 +297,8 @@ def _badness(row: Judged) -> tuple[int, float]:
 def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     """Return the numbers of both sides beside each other.
 
-    What one side lacks has the status of its record, where that failed. What is missing counts as
-    never measured, unless a time limit made that `partial`.
+    What one side lacks has the status of its score, or of its whole record, where that failed. What
+    is missing counts as never measured, unless a time limit made that `partial`.
     """
     absent = () if partial else ("missing",)
     numbers = [
@@ -310,25 +311,17 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
         }
         for side in sides
     ]
-    failed = [
-        {
-            (record.case.name, record.estimator): Side(nan, record.status, record.reason)
-            for record in side.records
-            if record.status not in ("ok", *absent)
-        }
-        for side in sides
-    ]
-    places = {**numbers[0], **numbers[1]}
-    # Where one side's record failed as a whole, the other's cells say so one by one.
-    by_depth = {(place[:2], place.metric) for place in places if place.depth is not None}
     return {
-        place: [
-            known.get(place) or lost.get(place[:2], Side())
-            for known, lost in zip(numbers, failed, strict=True)
-        ]
-        for place in places
-        if place.depth is not None or (place[:2], place.metric) not in by_depth
+        place: [known.get(place) or _lost(known, place) for known in numbers]
+        for place in {**numbers[0], **numbers[1]}
+        if place.depth is not None
     }
+
+
+def _lost(known: Mapping[Place, Side], place: Place) -> Side:
+    score = place._replace(metric=ERRORS[0])
+    found = known.get(score) or known.get(score._replace(depth=None, seed=None)) or Side()
+    return Side() if found.status == "ok" else found
 
 
 def _repeats(base: Results, head: Results) -> list[Round]:
@@ -342,11 +335,9 @@ def _repeats(base: Results, head: Results) -> list[Round]:
         for side in (base, head)
     )
     return [
-        Round(case=case, estimator=estimator, depth=depth, round=turn, base=old, head=new)
+        Round(case=case, estimator=estimator, depth=depth, base=old, head=new)
         for (case, estimator, depth), samples in before.items()
-        for turn, (old, new) in enumerate(
-            zip(samples, after.get((case, estimator, depth), ()), strict=False)
-        )
+        for old, new in zip(samples, after.get((case, estimator, depth), ()), strict=False)
     ]
 
 

@@ -1,11 +1,12 @@
 """A comparison as lines for a terminal, and as Markdown for a pull request."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf, log
 from typing import NamedTuple
 
 from pudle import text
+from pudle.measuring.measured import grouped
 from pudle.measuring.scoring import ERRORS
 from pudle.reports import markup
 from pudle.reports.compare.judge import METRICS, Comparison, Judged
@@ -48,10 +49,11 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[Line]:
     """Return a line for each rule, estimator and case, which shows the worst of the cells that have
     the verdict, in the first of the metrics.
     """
-    groups = defaultdict(list)
-    for row in comparison.cells(verdict):
-        groups[row.rule, row.estimator, comparison.labels[row.case]].append(row)
-    return [_line(case, groups[rule, name, case]) for rule, name, case in sorted(groups)]
+    labels = comparison.labels
+    groups = grouped(
+        comparison.cells(verdict), lambda row: (row.rule, row.estimator, labels[row.case])
+    )
+    return [_line(key[-1], group) for key, group in sorted(groups.items())]
 
 
 def _line(case: str, group: Sequence[Judged]) -> Line:

@@ -103,9 +103,7 @@ class Figure(Picture):
         values = []
         for name, rows in self.lines.items():
             place, value = rows[x.column].iloc[-1], text.number(rows[y.column].iloc[-1])
-            # Commits on an axis are text.
-            where = place if isinstance(place, str) else f"{place:g}"
-            values.append(f"{name} {value} at {where}")
+            values.append(f"{name} {value} at {place:g}")
         laws = text.listing([*filter(None, self.guides["label"].unique())])
         dashed = f" Dashed: {laws}." if laws else ""
         return (

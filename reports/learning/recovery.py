@@ -1,15 +1,25 @@
 """Dictionaries that trainings recover: which gradient comes nearest to the dictionary that made the
-data.
+data, and with which optimizer.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from pudle import text
 from pudle.reports.figures.record import Axis
-from pudle.reports.learning.methods import WARM, Method
-from pudle.reports.learning.study import Block, Column, Study, charts, table, whole
+from pudle.reports.learning.study import (
+    WARM,
+    Block,
+    Column,
+    Method,
+    Study,
+    charts,
+    table,
+    whole,
+)
+from pudle.reports.load import parsed
 from pudle.reports.looks import Looks
 from pudle.reports.records import ExperimentRecord
 
@@ -128,3 +138,38 @@ def _fall(best: Sequence[Method]) -> str:
         if len(best[0].good) > 1 and best[1].spread(ERROR).low <= best[0].spread(ERROR).high:
             fall += "; their seeds overlap, so that the order may be chance"
     return fall
+
+
+class Optimizers(Recovery):
+    """Trainings of the study of optimizers by dataset, depth, algorithm and size of the batches."""
+
+    anchor = "optimizers"
+    name = "Optimizers"
+    reading = (
+        "Where each optimizer ends with each gradient. Of several learning rates the one that ends"
+        " nearest is shown. A step of an optimizer with a line search computes several gradients."
+    )
+    kinds = ("learning",)
+    against = ("step",)
+    where = "With {}"
+
+    def shows(self, record: ExperimentRecord) -> bool:
+        return record.kind in self.kinds and record.study == "optimizers"
+
+    def title(self, record: ExperimentRecord) -> str:
+        batch = record.options.get("batch")
+        title = "{dataset}, {depth} layers, {algorithm}".format(**record.options)
+        return f"{title}, batches of {batch}" if batch else title
+
+    def panels(self, methods: Sequence[Method]) -> Panels:
+        """Return the methods by optimizer, each gradient at its best learning rate; without those
+        that failed.
+        """
+        chosen: dict[str, dict[str, Method]] = defaultdict(dict)
+        for method in ranked(methods):
+            options = method.runs[0].options
+            name, arguments = parsed(str(options.get("optimizer")))
+            others = (f"{key}={arguments[key]}" for key in arguments.keys() - {"learning_rate"})
+            optimizer = ", ".join([name, *sorted(others)])
+            chosen[optimizer].setdefault(f"{method.estimator} {options.get('loss')}", method)
+        return {name: [*part.values()] for name, part in chosen.items()}

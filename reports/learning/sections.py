@@ -1,5 +1,5 @@
-"""What pages say of experiments: one section per study, what gradients buy, and two results
-compared.
+"""What pages say of experiments: one section per study, what gradients buy, and what each led
+to.
 """
 
 import math
@@ -11,12 +11,9 @@ import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Figure, file_name
-from pudle.reports.learning.denoising import Denoising
-from pudle.reports.learning.interpretation import Interpretation
-from pudle.reports.learning.methods import Method
-from pudle.reports.learning.optimizers import Optimizers
-from pudle.reports.learning.recovery import Recovery
-from pudle.reports.learning.study import GRADIENT, Block, Study
+from pudle.reports.learning.images import Denoising, Interpretation
+from pudle.reports.learning.recovery import Optimizers, Recovery
+from pudle.reports.learning.study import GRADIENT, Block, Method, Study
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
@@ -167,35 +164,17 @@ def _errors(results: Results, method: Method) -> dict[str, float]:
     return errors
 
 
-def experiments_pair(one: Results, two: Results) -> Table:
-    """Return one row for each experiment of either result, with both values of what its study
-    compares; the status says where the options or the images differ, so that they cannot be.
+def outcome(item: ExperimentRecord, first: ExperimentRecord) -> dict[str, str]:
+    """Return what an experiment led to: the number that its study compares, and the time; the
+    status says where options or images differ from those of another run, so that it cannot be
+    compared.
     """
-    first, second = ({item.name: item for item in result.experiments} for result in (one, two))
-    rows = [_pair(name, first.get(name), second.get(name)) for name in first | second]
-    return Table.of(rows)
-
-
-def _pair(name: str, *sides: ExperimentRecord | None) -> dict[str, str]:
-    """Return the row of an experiment, which one side may lack."""
-    known = [each for each in sides if each]
-    study = BY_KIND.get(known[0].kind, OTHERS)
-    before, after, time_before, time = (
-        each.number(key) if each else math.nan
-        for key in (study.outcome.column, study.time)
-        for each in sides
-    )
-    status = ", then ".join(dict.fromkeys(each.status if each else "absent" for each in sides))
-    if differing := _differing(known[0], known[-1]):
-        status = f"{status}; {differing}"
+    study = BY_KIND.get(item.kind, OTHERS)
     return {
-        "experiment": name,
         "measure": study.outcome.title,
-        "before": study.show(before),
-        "after": study.show(after),
-        "time before": text.seconds(time_before),
-        "time": text.seconds(time),
-        "status": status,
+        "value": study.show(item.number(study.outcome.column)),
+        "time": text.seconds(item.number(study.time)),
+        "status": "; ".join(filter(None, [item.status, _differing(first, item)])),
     }
 
 

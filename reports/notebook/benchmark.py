@@ -23,13 +23,13 @@ from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import silent
 from pudle.measuring.options import Options
 from pudle.measuring.provenance import results_home
-from pudle.measuring.run import Run, store_of
+from pudle.measuring.run import Run, by_reason, store_of
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import locked
 from pudle.problems import Problem
 from pudle.reports.answers import answers
 from pudle.reports.load import Results, load
-from pudle.reports.tables import some
+from pudle.reports.tables import scope
 from pudle.terminal import progress_line
 from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
@@ -146,31 +146,29 @@ class BenchmarkResults:
     @property
     def _remarks(self) -> list[str]:
         """Why estimators have no number on a case, one line per reason, and what is not kept."""
-        rows = self.table[self.table["metric"] == "relative_error"]
-        without = rows[rows.groupby(["case", "estimator"])["value"].transform("count") == 0]
-        remarks = []
-        for (status, reason), part in without.groupby(["status", "reason"], sort=False):
-            cases = [self.results.labels[case] for case in part["case"].unique()]
-            names = some(part["estimator"].unique().tolist())
-            remarks.append(f"{names} on {some(cases)}: {status}: {reason}")
-        return [*remarks, *self.notes]
+        without = (
+            (
+                f"{each.estimator} on {self.results.labels[each.case.name]}",
+                f"{each.status}: {each.reason}",
+            )
+            for each in self.results.records
+            if each.status != "ok"
+        )
+        return [*by_reason(without), *self.notes]
 
     @property
     def _scope(self) -> str:
-        kept = "in memory only" if self.folder is None else f"kept in {self.folder}"
-        counts = {"estimator": len(self.results.estimators), "case": len(self.results.cases)}
-        counts |= {name: self.table[name].nunique() for name in ("depth", "seed")}
-        counted = ", ".join(text.count(number, name) for name, number in counts.items())
-        return f"{counted}; {kept}"
+        kept = "in memory only" if self.folder is None else f"in {self.folder}"
+        return f"{scope(self.results)} Kept {kept}."
 
     def __repr__(self) -> str:
         lines = [f"BenchmarkResults: {self._scope}", self._errors.to_string(), *self._remarks]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        remarks = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks)
-        what = f"{self._scope}. Median relative error of the gradient at the largest depth:"
-        return f"<p>{escape(what)}</p>{self._errors.to_html()}{remarks}"
+        what = f"{self._scope} Median relative error of the gradient at the largest depth:"
+        first, *remarks = (f"<p>{escape(line)}</p>" for line in (what, *self._remarks))
+        return "".join([first, self._errors.to_html(), *remarks])
 
 
 def benchmark(

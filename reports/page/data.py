@@ -104,7 +104,7 @@ def content(reports: Reports) -> Content:
         about = f"Every estimator on every case that a run has in common with {name}"
         shown |= {
             "runs": table(several.overview, "Every run"),
-            "differences": table(several.differences, about),
+            "numbers": table(several.numbers, about),
             "experiments": table(several.experiments, "Every experiment of two runs"),
         }
     for section in first.experiments:

@@ -33,8 +33,6 @@ def html(reports: Reports) -> str:
     every = [figure.looks for block in blocks for figure in block.charts]
     every += map(looks_of, results)
     looks = {name: look.data for each in every for name, look in each.items()}
-    estimators = [name for each in results for name in each.estimators]
-    estimators += [run.estimator for each in results for run in each.experiments]
     # In a function of its own: the library's script declares names on the page's level.
     own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [script(), f'(() => {{\n"use strict";\n{own}}})();']
@@ -60,7 +58,7 @@ def html(reports: Reports) -> str:
         first=first,
         reports=[*reports.items()],
         looks=looks,
-        names=[*filter(None, dict.fromkeys(estimators))],
+        names=[*dict.fromkeys(name for each in results for name in looks_of(each))],
         runs_reading=RUNS_READING,
         reading_rates=READING_RATES,
         picture=_base64(picture),

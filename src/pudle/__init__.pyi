@@ -34,7 +34,6 @@ from .estimator import GradientEstimator as GradientEstimator
 from .estimator import MeanEstimate as MeanEstimate
 from .estimator import mean_estimate as mean_estimate
 from .estimator import split as split
-from .learning.gradient_error import GradientError as GradientError
 from .learning.learner import Learner as Learner
 from .learning.learner import LearningWarning as LearningWarning
 from .learning.learner import Training as Training
@@ -43,6 +42,7 @@ from .learning.matching import match_atoms as match_atoms
 from .learning.options import TrainingOptions as TrainingOptions
 from .learning.run import Measure as Measure
 from .learning.sklearn_wrapper import UnrolledDictionaryLearning as UnrolledDictionaryLearning
+from .learning.training import GradientError as GradientError
 from .learning.training import LearningExperiment as LearningExperiment
 from .measuring.experiment import Experiment as Experiment
 from .measuring.experiment import ExperimentResult as ExperimentResult

@@ -315,7 +315,7 @@ def selection(folder):
 
 def rounds(folder):
     pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
-    row = Round(case="one", estimator="backprop", depth=3, round=0, base=1.0)
+    row = Round(case="one", estimator="backprop", depth=3, base=1.0)
     Rounds(rounds=[row]).write(pair.rounds_path)
     return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 

@@ -44,8 +44,8 @@ def test_files_resume_and_the_report(run, tmp_path):
     options += ["--out", "here"]
     code, out, err = run(*options, "--epochs", "2")
     assert code == 0 and err == "", err
-    assert "backprop with sgd: 6 steps" in out and "dictionary error" in out
-    assert "median error of the gradient" in out and "with 0 gaps" in out
+    assert "backprop with sgd: dictionary error" in out and "steps 6" in out
+    assert "gradient error" in out and "gradient gap 0; results in here" in out
     files = {CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, "run.json", "store"}
     assert {path.name for path in here.iterdir()} == files
     assert run(*options, "--epochs", "4", "--resume")[0] == 0

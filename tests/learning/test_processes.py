@@ -70,7 +70,7 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
     first, second = (each.wait() for each in launch(*arguments(two, epochs=2)))
     assert first.returncode == second.returncode == 0, first.stderr
     # The first process alone prints.
-    assert "8 steps" in first.stdout and second.stdout == ""
+    assert "steps 8" in first.stdout and second.stdout == ""
     pd.testing.assert_frame_equal(history(two), history(one)[:9], rtol=SAME)
     alone(two, 4, resume=True)
     pd.testing.assert_frame_equal(history(two), history(one), rtol=SAME)

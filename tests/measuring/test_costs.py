@@ -45,7 +45,7 @@ def measured(selection, store, **options):
 def pretend(store, estimator, case=TINY):
     """Store a score that is well, of an estimator that may break or take long."""
     row = ScoreRow(seed=0, depth=5, target="exact", status="ok", reason="")
-    content = {"computes": "direct", "consistent_for": None, "references": [], "seconds": 1.0}
+    content = {"computes": "direct", "consistent_for": None, "references": []}
     Scores(case, estimator).write(store, scores=[row], **content)
 
 

@@ -141,7 +141,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
         lambda: Scores(CASE, "alternating").failed(store, late),
         lambda: Cost("seconds", CASE, "alternating", 5).failed(store, late),
         lambda: reference.measure(store),
-        lambda: experiment.conclude(store, ExperimentResult([], arrays={"one": [1]}), 1.0),
+        lambda: experiment.conclude(store, ExperimentResult([], arrays={"one": [1]})),
         lambda: experiment.failed(store, late),
     ):
         with pytest.raises(ChangedSources):

@@ -31,11 +31,6 @@ def select(profile, **options):
 def test_a_selection_comes_back_as_it_was_written(tmp_path):
     write_record(tmp_path / "selection.json", PROFILE)
     assert read_record(tmp_path / "selection.json", Selection) == PROFILE
-    assert PROFILE.case("other") == OTHER
-    with pytest.raises(
-        InvalidArgument, match="unknown case 'third': the selection holds tiny, other"
-    ):
-        PROFILE.case("third")
 
 
 def test_a_limited_estimator_is_measured_on_its_own_cases_alone(store):

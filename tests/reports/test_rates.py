@@ -108,7 +108,7 @@ def test_the_predicted_slope_is_the_measured_one_for_a_large_step(tmp_path):
         assert math.log(rates[name]) == pytest.approx(math.log(0.9), rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_acceleration_is_two_over_ten_seeds(tmp_path):
     depths = (*range(50, 500, 50), 600, 700)
     dataset, names = "sparse_gaussian(n_samples=60)", ("alternating", "backprop", "analytic")

@@ -23,7 +23,6 @@ from synthetic import (
 
 from pudle import text
 from pudle.errors import InvalidArgument
-from pudle.reports.learning import sections
 from pudle.reports.load import load
 from pudle.reports.report import Report, Runs
 
@@ -46,24 +45,21 @@ def two(tmp_path):
     return first / "quick", second / "quick"
 
 
-def test_differences_are_those_of_the_two(two):
-    write_costs(two[1].parent, ["forward"], [1.0, 2.0])
+def test_the_numbers_of_every_run_stand_below_each_other(two):
     one, other = (Report(load(folder.parent, "quick")) for folder in two)
-    table = Runs({"one": one, "other": other}).differences
-    table = framed(table)
-    assert set(table["case"]) == {case()["name"]} and set(table["run"]) == {"other"}
-    rows = table.set_index("estimator")
-    # The second run did not time these.
-    compared = ["decades", "times", "more memory"]
-    assert rows.loc["alternating", compared].tolist() == ["+0.00", "–", "–"]
-    # An estimator that one side lacks has no differences.
-    assert rows.loc["analytic", ["error", *compared]].tolist() == ["–"] * 4
-    # Above zero where the later is worse: at the deepest depth, in the median seed.
-    one, other = (
-        sorted(max(by * CURVES["backprop"](300, rho), BOUND) for rho in RHO.values())[1]
-        for by in (1, 10)
-    )
-    assert other > 2 * one and rows.loc["backprop", "decades"] == f"{math.log10(other / one):+.2f}"
+    rows = framed(Runs({"one": one, "other": other}).numbers)
+    # On the cases of the first run; an estimator that one side lacks has no row of it.
+    assert set(rows["case"]) == {case()["name"]}
+    assert rows[["estimator", "run"]].values.tolist()[1:5] == [
+        ["alternating", "other"],
+        ["backprop", "one"],
+        ["backprop", "other"],
+        ["analytic", "one"],
+    ]
+    errors = rows.set_index(["estimator", "run"])["error at the deepest depth"]["backprop"]
+    for run, by in (("one", 1), ("other", 10)):
+        _, median, _ = sorted(max(by * CURVES["backprop"](300, rho), BOUND) for rho in RHO.values())
+        assert errors[run].startswith(text.number(median))
 
 
 def test_the_report_of_one_folder_lies_in_it(two, tmp_path):
@@ -82,8 +78,8 @@ def test_command_shows_several_results_in_one_page(two, tmp_path):
     ParsedPage(page).check()
     content, labels = living_page.data(page), [str(folder) for folder in two]
     assert [item["label"] for item in content["runs"]] == labels
-    rows = living_page.texts(content["tables"]["differences"])
-    assert {"0.50", "+0.00", labels[1]} <= set(rows) and "d" * 12 in page
+    rows = living_page.texts(content["tables"]["numbers"])
+    assert {case()["name"], labels[1]} <= {*rows} and "d" * 12 in page
     done = run_report(tmp_path, *map(str, two), "--format", "csv")
     assert isinstance(done.exception, InvalidArgument) and "csv" in str(done.exception)
 
@@ -110,17 +106,16 @@ def test_experiments_side_by_side(tmp_path):
             ],
         }.items()
     ]
-    rows = framed(sections.experiments_pair(*sides)).set_index("experiment")
-    columns = ["before", "after", "time before", "time"]
+    reports = dict(zip(("one", "other"), map(Report, sides), strict=True))
+    rows = framed(Runs(reports).experiments).set_index(["experiment", "run"])
     errors = [text.number(0.5 * math.exp(-end)) for end in (5, 10)]
-    assert rows.loc["one", columns].tolist() == [*errors, "500 ms", "1 s"]
-    assert rows.loc["clear", columns[:2]].tolist() == ["26.02 dB", "32.04 dB"]
-    # What cannot be compared has a status that says why.
-    assert rows.loc[["gone", "other", "broken"], "status"].tolist() == [
-        "ok, then absent",
-        "ok; other options",
-        "error, then ok",
+    assert rows.loc["one", ["value", "time"]].values.tolist() == [
+        [errors[0], "500 ms"],
+        [errors[1], "1 s"],
     ]
+    assert rows.loc["clear", "value"].tolist() == ["26.02 dB", "32.04 dB"]
+    assert rows.loc["other", "status"].tolist() == ["ok", "ok; other options"]
+    assert rows.loc[("broken", "one"), "status"] == "error" and ("gone", "other") not in rows.index
     # Without a case the sections about cases are left out; failures of either side are listed.
     page = living_page.html(*map(Report, sides), names=["one", "other"])
     assert headings(page)[0] == "runs" and "answers" not in headings(page)

@@ -50,10 +50,9 @@ def test_a_ratio_of_times_names_its_depth(timed):
 
 def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     why = "3 of 9 entries are NaN"
-    rows = failed_scores("diverged", why)
     records = [
         record(case(), "alternating"),
-        record(case(), "backprop", status="diverged", reason=why, scores=rows),
+        failure(case(), "backprop", "diverged", why),
         failure(case(), "analytic", "timeout", "not finished after 1 s"),
     ]
     report = reported(tmp_path, records)
@@ -64,7 +63,7 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
         assert not table.loc[name].drop("status").str.contains(r"\d", regex=True).any()
     problems = framed(report.problems).set_index("estimator")
     assert problems.loc["backprop", "reason"] == why
-    assert problems.loc["analytic", "depths"] == "all"
+    assert problems.loc["analytic", "depths"] == "1 ... 300 (8)"
     for picture in report.pictures:
         assert set(picture.rows["estimator"]) == {"alternating"}
 

@@ -302,6 +302,7 @@ class Dense(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: object, tensor: Tensor) -> Tensor:
+        # A layer may change it in place.
         return tensor.clone()
 
     @staticmethod

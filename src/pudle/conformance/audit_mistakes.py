@@ -96,7 +96,8 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
         yield what, kept * expected.sum(1, keepdims=True)
     rank = np.linalg.matrix_rank(mine - expected, ROUNDED * norm(expected))
     if (rows & ~needed).any():
-        yield "not zero where outputs do not depend on the input (a mask, a clamp)", mine
+        what = "not zero where outputs do not depend on the input"
+        yield f"{what} (a mask, a clamp, a straight-through estimator)", mine
     elif single and due.sum(1).max() > 1:
         what = "how an output depends on other entries of the input is missing"
         yield f"{what} (through a mean, a sum or a norm)", mine

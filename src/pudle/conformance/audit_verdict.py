@@ -165,12 +165,16 @@ class Judge:
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
         found = [Question(self, part, calls[0]).verdict() for part in layer.parts]
-        # Such as with a clock, not from what an earlier call has left.
-        same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
-        if not same and 2 * self.values > CALLS:
-            text = f"cannot be told: {CALLS} calls with the same inputs return different outputs"
-            return [each._replace(verdict="undecided", text=text, mistakes=()) for each in found]
         apart = [layer.apart(each, calls[0]) for each in calls]
+        # Such as with a clock, or a state that goes on, not from what an earlier call has left.
+        same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
+        loud = max(apart) > RESOLVED or "wrong" in {each.verdict for each in found}
+        if not same and (loud or 2 * self.values > CALLS):
+            text = (
+                "cannot be told: calls with the same inputs return different outputs; eval(), or a"
+                " state that is the same in each call, would tell"
+            )
+            return [each._replace(verdict="undecided", text=text, mistakes=()) for each in found]
         if layer.apart(calls[2], calls[1]) > RESOLVED:
             return self.unsteady(found, calls)
         if max(apart) > RESOLVED:
@@ -303,20 +307,19 @@ class Question:
 
     def unknown(self) -> Part | None:
         """Nothing can be compared."""
-        name, mine, why = self.part.name, self.mine, ""
+        name, mine = self.part.name, self.mine
         if not mine.size:
             return Part(name, "undecided", np.nan, "has no entries")
         bad = (~np.isfinite(mine)).sum()
+        says = f"has {bad} entries that are NaN or infinite" * bool(bad)
         try:
-            if bad or not self.truth.expected.size:
-                why = self.truth.hidden
+            hidden = self.truth.hidden if bad or not self.truth.expected.size else ""
         except UnsupportedProblem as refused:
-            why = f"cannot be told: {first_line(refused).partition('; use')[0]}"
-        if bad:
-            # Where no derivative exists nothing else can be returned.
-            error, verdict = (np.nan, "undecided") if why else (np.inf, "wrong")
-            why = "; ".join(filter(None, [f"has {bad} entries that are NaN or infinite", why]))
-            return Part(name, verdict, error, why)
+            hidden = f"cannot be told: {first_line(refused).partition('; use')[0]}"
+        if bad and not hidden:
+            return Part(name, "wrong", np.inf, says)
+        # Where no derivative exists nothing else than NaN can be returned.
+        why = "; ".join(filter(None, [says, hidden]))
         return Part(name, "undecided", np.nan, why) if why else None
 
     def compared(self) -> Part | None:

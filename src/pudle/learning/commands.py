@@ -3,6 +3,7 @@ learn filters from noisy images and test them on others, next to other packages'
 """
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -107,7 +108,12 @@ def _carry_out(
             result = run(progress=show)
         if result.status == "ok" and result.reason:
             echo(f"pudle: warning: {result.reason}", err=True)
-        echo(f"{title}: {chosen.told(result.summary)}; results in {out}")
+        told = (
+            f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in result.summary.items()
+            if isinstance(value, int | float) and not math.isnan(value)
+        )
+        echo(f"{title}: {', '.join(told)}; results in {out}")
         write_apart(out, [(CarriedExperiment(name or title, study, chosen), result)], own_device)
         if result.status != "ok":
             raise PudleError(

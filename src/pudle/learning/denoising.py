@@ -19,6 +19,7 @@ from ..errors import InvalidArgument
 from ..measuring.experiment import (
     Experiment,
     ExperimentResult,
+    Outcome,
     Plain,
     ProgressCallback,
     Stored,
@@ -128,7 +129,7 @@ class DenoisingTest(Experiment):
 
     def evaluate(
         self, methods: Mapping[str, Denoiser], tested: images.Images, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Denoise the test images, and return a summary and pictures of the first image.
 
         The methods are named by the end of their columns: ``""`` and, for an average over shifts,
@@ -252,7 +253,7 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Return summary and arrays, after a test of the filters unless the training diverged.
 
         The summary holds ``method``, ``sigma``, ``images`` (number of test images),
@@ -282,13 +283,6 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
             methods["_shifted"] = partial(with_filters, shifts=True)
         results, pictures = self.evaluate(methods, self.image_sets[2], progress)
         return summary | results, pictures | arrays
-
-    def told(self, summary: Mapping[str, Plain]) -> str:
-        return ", ".join(
-            f"{name} {value:.4g}"
-            for name, value in summary.items()
-            if isinstance(value, float) and not math.isnan(value)
-        )
 
 
 def _wavelet(noisy: Array, deviation: float) -> Array:

@@ -11,7 +11,7 @@ import torch
 from numpy.linalg import norm
 
 from ..errors import InvalidArgument
-from ..measuring.experiment import Plain, ProgressCallback, Stored
+from ..measuring.experiment import Outcome, Plain, ProgressCallback
 from ..problems.l1 import DictionaryProblem
 from .images import Images
 from .learner import Training
@@ -84,7 +84,7 @@ class InterpretationExperiment(LearningExperiment):
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Explain the dictionary.
 
         Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights`` (a, r). The

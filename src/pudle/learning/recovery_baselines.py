@@ -51,7 +51,7 @@ class RecoveryBaseline(Experiment):
         One row at the start and one per pass: ``epoch``, ``seconds`` (of the processor, without the
         matching), ``dictionary_error`` and ``relative_error`` (distance to the generating
         dictionary, atoms of unit norm and matched by optimal assignment). The summary holds
-        ``method``, the first and last of both errors, ``seconds`` and ``epochs``. The array
+        ``method``, the first and last of both errors and ``seconds``. The array
         ``dictionary`` is the learned one. `UnsupportedProblem` is raised on another device than the
         CPU, and for a dataset without a generating dense dictionary.
         """
@@ -85,7 +85,7 @@ class RecoveryBaseline(Experiment):
                 progress(epoch, self.epochs, f"relative error {matching.relative_error:.4g}")
         summary: dict[str, Plain] = {f"start_{name}": rows[0][name] for name in matching.errors}
         summary |= {**matching.errors, "seconds": seconds}
-        summary |= {"method": self.package, "epochs": self.epochs}
+        summary["method"] = self.package
         return ExperimentResult(rows, summary, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:

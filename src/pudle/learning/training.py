@@ -3,36 +3,94 @@
 import math
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..data import Dataset, SparseCodingDataset
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
+from ..estimator import Estimate
 from ..files import readable, state_of
 from ..measuring.case import DTYPES
 from ..measuring.experiment import (
     Experiment,
     ExperimentResult,
+    Outcome,
     Plain,
     ProgressCallback,
-    Stored,
     silent,
 )
+from ..measuring.scoring import score
 from ..names import make_dataset
 from ..problems.l1 import DictionaryProblem
-from ..text import count
-from ..validation import check_choice, check_integer
+from ..references.certified import default_target, reference
+from ..validation import check_choice, check_integer, check_options
 from .checkpoint import CHECKPOINT
-from .gradient_error import GradientError, along
 from .images import Images
 from .learner import Learner, LearningWarning, Training
 from .options import TrainingOptions
 from .processes import Processes
-from .run import Measure, learnable
+from .run import LearningRun, Measure, Row, learnable
+
+#: The columns: a gap is 1 where a gradient has no error, because its reference is not certified or
+#: is zero.
+ERROR, COSINE, GAP = "gradient_error", "gradient_cosine", "gradient_gap"
+
+
+@dataclass(frozen=True)
+class GradientError(Measure):
+    """The relative error of the gradient that the last step used, and its cosine with the exact
+    one.
+
+    The exact gradient is the certified reference of the same batch at the same dictionary, and the
+    errors are those of `pudle.score`, before the optimizer removes or scales anything. A row
+    without a measurement has NaN. One whose reference is not certified, or zero, is a gap: its
+    error and its cosine are NaN as well, and ``gradient_gap`` is 1 instead of 0.
+
+    Parameters
+    ----------
+    every : int
+        Steps from one measurement to the next, which takes place at the first row of the history
+        after them.
+    """
+
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def at(self, run: LearningRun) -> dict[str, float]:
+        found, rows = dict.fromkeys((ERROR, COSINE, GAP), math.nan), run.counts.rows
+        if default_target(run.problem, run.options.parts.algorithm) != "exact":
+            raise UnsupportedProblem(
+                "the error of the gradient needs the exact one, which is not known for this"
+                " problem and its loss, or where this algorithm leads: leave gradient_error out"
+            )
+        if run.last is None or run.counts.step // self.every == rows[-1]["step"] // self.every:
+            return found
+        _, batch = run.batch(run.last.number, Processes())
+        exact = reference(run.seen(batch, run.last.theta))
+        # Of several processes none has the codes of all samples; they are not scored here.
+        errors = score(Estimate(run.last.estimate, exact.codes), exact)
+        if errors.status != "ok":
+            return found | {GAP: 1}
+        return {ERROR: errors.relative_error, COSINE: 1 - errors.cosine_error, GAP: 0}
+
+
+def along(rows: list[Row]) -> dict[str, float]:
+    """Return the medians of the error and the cosine along a training, as far as they were
+    measured, and the number of gaps; nothing where none was to be measured.
+    """
+    if GAP not in rows[-1]:
+        return {}
+    known = [row for row in rows if row.get(GAP) == 0]
+    medians = {
+        name: median(row[name] for row in known) if known else math.nan for name in (ERROR, COSINE)
+    }
+    return medians | {GAP: sum(row.get(GAP) == 1 for row in rows)}
 
 
 @dataclass(frozen=True)
@@ -134,18 +192,16 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     def outcome(
         self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
-    ) -> tuple[dict[str, Plain], dict[str, Stored]]:
+    ) -> Outcome:
         """Return summary and arrays of a training that began at a problem.
 
-        The summary holds the first and the last ``dictionary_error``, ``relative_error`` and
-        ``loss`` (the first with the prefix ``start_``), ``support_recovery`` and ``seconds``. The
-        array ``dictionary`` is the learned one.
+        The summary holds the first ``dictionary_error`` as ``start_dictionary_error``, and the last
+        one with ``relative_error``, ``support_recovery`` and ``seconds``. The array ``dictionary``
+        is the learned one.
         """
-        # The first row has no loss yet: the second has that of the start.
-        start = training.rows[0] | {"loss": training.rows[:2][-1]["loss"]}
-        end, errors = training.rows[-1], ("dictionary_error", "relative_error", "loss")
-        summary: dict[str, Plain] = {f"start_{name}": start[name] for name in errors}
-        summary |= {name: end[name] for name in (*errors, "support_recovery", "seconds")}
+        names = ("dictionary_error", "relative_error", "support_recovery", "seconds")
+        summary: dict[str, Plain] = {name: training.rows[-1][name] for name in names}
+        summary["start_dictionary_error"] = training.rows[0]["dictionary_error"]
         return summary, {"dictionary": training.dictionary.cpu().numpy()}
 
     def run(
@@ -187,15 +243,6 @@ class LearningExperiment(TrainingOptions, OnDataset):
             "diverged" if training.status == "diverged" else "ok",
             training.reason or "; ".join(texts),
         )
-
-    def told(self, summary: Mapping[str, Any]) -> str:
-        """Return what a terminal says of a summary."""
-        error = summary["dictionary_error"]
-        shown = "" if math.isnan(error) else f", dictionary error {error:.4g}"
-        if "gradient_gap" in summary:
-            gaps = count(summary["gradient_gap"], "gap")
-            shown += f", median error of the gradient {summary['gradient_error']:.2g} with {gaps}"
-        return f"{count(summary['steps'], 'step')} in {summary['seconds']:.1f} s{shown}"
 
     def fingerprint(self) -> str:
         if self.start is None:

@@ -101,7 +101,6 @@ class RunList(StoredFile, kw_only=True):
 
     identity = property(attrgetter("commit"))
     commit: str
-    dirty: bool
     #: None for a run of experiments alone.
     selection: Selection | None = None
     #: Case, estimator and place.
@@ -120,8 +119,6 @@ class Round(Struct, kw_only=True):
     case: str
     estimator: str
     depth: Whole
-    #: -1 where a time is missing.
-    round: int
     reason: str = ""
     base: float | None = None
     head: float | None = None

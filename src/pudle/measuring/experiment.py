@@ -14,6 +14,8 @@ import numpy as np
 Plain = str | int | float | bool | None
 #: An array of any shape and type.
 Stored = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+#: Summary and arrays of a result.
+Outcome = tuple[dict[str, Plain], dict[str, Stored]]
 #: Called with the steps done, the steps in all, and one line about the current step.
 ProgressCallback = Callable[[int, int, str], None]
 

@@ -23,7 +23,7 @@ from ..workers import run_in_copy
 from .contents import RunList
 from .provenance import git
 from .selection import SELECTION_VARIABLE
-from .stored import Stored, read_stored
+from .store import Stored, read_stored
 
 
 def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:

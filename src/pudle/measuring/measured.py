@@ -2,9 +2,10 @@
 what they cost.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import isfinite
+from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from ..answers import NO_LINE, NO_ROUNDS, Curve, Line, Measured, Rounds
 from .results.cost import MEMORY, TIME, CostRecord
 from .results.score import ScoreRecord, ScoreRow
 
-#: The case and the estimator of a record.
-Pair = tuple[str, str]
+T = TypeVar("T")
+K = TypeVar("K")
+depth_of = attrgetter("depth")
 
 
 def number(row: ScoreRow, metric: str) -> float | None:
@@ -46,13 +48,25 @@ def curve(record: ScoreRecord, seeds: Sequence[int], metric: str, target: str) -
     return Curve(np.array(depths, int), np.array(seeds, int), values, at_floor)
 
 
+def grouped(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return rows by a key, in the order of their first appearance."""
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _line(cost: CostRecord) -> tuple[str, str, str]:
+    return cost.metric, cost.case, cost.estimator
+
+
 def lines(costs: Iterable[CostRecord]) -> dict[tuple[str, str, str], Line]:
     """Return costs against depth, by metric, case and estimator."""
-    values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-    for cost in costs:
-        if cost.status == "ok" and cost.value is not None:
-            values[cost.metric, cost.case, cost.estimator][cost.depth] = cost.value
-    return {key: Line(dict(sorted(by_depth.items()))) for key, by_depth in values.items()}
+    known = [cost for cost in costs if cost.status == "ok" and cost.value is not None]
+    return {
+        key: Line({cost.depth: cost.value or 0.0 for cost in sorted(some, key=depth_of)})
+        for key, some in grouped(known, _line).items()
+    }
 
 
 def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
@@ -61,19 +75,14 @@ def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
     """
     timed = [cost for cost in costs if cost.status == "ok" and cost.samples]
     # All that was timed in the same turns is compared with each other at each depth.
-    alike: dict[tuple[str, int, str, int], list[Sequence[float]]] = defaultdict(list)
-    for cost in timed:
-        alike[cost.metric, cost.depth, cost.turns, len(cost.samples)].append(cost.samples)
+    alike = grouped(timed, lambda cost: (cost.metric, cost.depth, cost.turns, len(cost.samples)))
     p_values = [np.empty(0)]
     for (*_, count), taken in alike.items():
         if count > 1:
             one, other = np.triu_indices(len(taken), 1)
-            samples = np.array(taken)
+            samples = np.array([cost.samples for cost in taken])
             p_values.append(paired.compare_many(samples[one], samples[other]).p_value)
     significance = paired.critical(np.concatenate(p_values))
-    groups: dict[tuple[str, str, str], list[CostRecord]] = defaultdict(list)
-    for cost in sorted(timed, key=lambda cost: cost.depth):
-        groups[cost.metric, cost.case, cost.estimator].append(cost)
     # Those at one depth may have been measured later than others.
     return {
         key: Rounds(
@@ -81,7 +90,7 @@ def rounds(costs: Collection[CostRecord]) -> dict[tuple[str, str, str], Rounds]:
             some[-1].turns,
             significance,
         )
-        for key, some in groups.items()
+        for key, some in grouped(sorted(timed, key=depth_of), _line).items()
     }
 
 
@@ -91,9 +100,7 @@ def measured(
     """Return what was measured of the estimators of each case, by the names of cases, against the
     first target of each.
     """
-    by_case: dict[str, list[ScoreRecord]] = defaultdict(list)
-    for record in scores:
-        by_case[record.case.name].append(record)
+    by_case = grouped(scores, lambda record: record.case.name)
     by_line, by_round = lines(costs), rounds(costs)
     found = {}
     for name, records in by_case.items():

@@ -33,7 +33,6 @@ class Origin(Struct, kw_only=True):
     torch: str = ""
     numpy: str = ""
     asv: str = ""
-    asv_runner: str = ""
     blas: str | None = None
     machine: str | None = None
     system: str | None = None
@@ -152,7 +151,6 @@ def machine() -> Origin:
         torch=version("torch"),
         numpy=version("numpy"),
         asv=version("asv"),
-        asv_runner=version("asv_runner"),
         blas=blas[1] if blas else "unknown",
         machine=platform.node(),
         system=f"{platform.system()} {platform.release()}",

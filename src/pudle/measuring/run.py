@@ -8,10 +8,11 @@ import contextlib
 import itertools
 import math
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -30,7 +31,7 @@ from .checked import key_of, verdict
 from .contents import BROKEN, Record, RunList, Verdict
 from .experiment import ExperimentResult, ProgressCallback, silent
 from .history import update_history
-from .measured import measured
+from .measured import grouped, measured
 from .provenance import NoRepository, installed_commit, repository, results_home
 from .results.cost import MEMORY, NO_KERNEL, TIME, TORCH_TIME, Cost, Turns, start_for_memories
 from .results.experiment import CarriedExperiment
@@ -66,14 +67,13 @@ class Work:
     results: Sequence[Result[object]]
     store: Store
     timeout: float
-    #: What is called, with the store as its last argument.
-    call: Callable[..., object]
-    arguments: tuple[object, ...] = ()
+    #: What is called with the store.
+    call: Callable[[Store], object]
 
     @property
     def job(self) -> Job[Work, object]:
         """The call with its limit."""
-        return Job(self.call, (*self.arguments, self.store), self.timeout, self)
+        return Job(self.call, (self.store,), self.timeout, self)
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:
@@ -245,8 +245,8 @@ class Run:
         if scores:
             # One process compiles the kernels while the others do what takes none.
             dtypes = {DTYPES[each.case.dtype] for each in scores}
-            work = Work("kernels", [], self.store, MOST_COMPILING, _compile, (tuple(dtypes),))
-            first.insert(0, work)
+            compiles = partial(_compile, tuple(dtypes))
+            first.insert(0, Work("kernels", [], self.store, MOST_COMPILING, compiles))
         yield Stage(first)
         yield Stage(self._works(scores, self.selection.timeout))
         if self.begun and scores:
@@ -297,12 +297,9 @@ class Run:
         """Return the work of times, which are measured together for all cases of a problem, also
         where one is missing: only those of the same rounds can be compared.
         """
-        problems = defaultdict(list)
-        for each in costs:
-            if each.metric != MEMORY:
-                problems[each.case.problem].append(each)
+        times = [each for each in costs if each.metric != MEMORY]
         works = []
-        for members in problems.values():
+        for members in grouped(times, lambda each: each.case.problem).values():
             kept = [self.record(each) for each in members]
             turns = {record.turns for record in kept if record and record.value}
             if again or len(turns) > 1 or any(map(self.is_missing, members)):
@@ -378,11 +375,11 @@ class Run:
         # A run with uncommitted changes must not pass for the commit it started from.
         named = self.folder / "runs" / f"{store.commit}{'-dirty' * store.dirty}.json"
         for path in (self.folder / "run.json", *[named] * bool(store.commit)):
-            run = RunList(commit=store.commit, dirty=store.dirty)
+            run = RunList(commit=store.commit)
             # One that is damaged or of an older version begins anew.
             with contextlib.suppress(UnreadableResult):
                 run = RunList.read(path)
-                run.commit, run.dirty = store.commit, store.dirty
+                run.commit = store.commit
             if self.selection.cases:
                 run.selection = self.selection
                 keys = {each: key_of(plugin) for each, plugin in self._plugins.items()}
@@ -513,13 +510,12 @@ def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
     """Return a text for each reason that results have, after the names of the first of these and
     how many more there are.
     """
-    labels = defaultdict(list)
-    for label, reason in results:
-        labels[reason].append(label)
     texts = []
-    for reason, those in labels.items():
+    for reason, those in grouped(results, itemgetter(1)).items():
         more = len(those) - MOST_NAMES
-        first = ", ".join(those[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        first = ", ".join(label for label, _ in those[:MOST_NAMES]) + (
+            f" and {more} more" if more > 0 else ""
+        )
         texts.append(f"{first}: {reason}")
     return texts
 
@@ -531,7 +527,7 @@ def write_apart(
     `pudle report` reads like that of a run.
     """
     store = Store(folder / "store", folder.name, device)
-    listed = RunList(commit="", dirty=False)
+    listed = RunList(commit="")
     for carried, result in carried_out:
         carried.conclude(store, result)
         listed.experiments[carried.name] = carried.file(carried.key(store))

@@ -97,13 +97,6 @@ class Selection:
         here = functools.partial(fnmatch.fnmatch, case)
         return any(map(here, barred)) or bool(own) and not any(map(here, own))
 
-    def case(self, name: str) -> Case:
-        """Return the case of that name."""
-        cases = {case.name: case for case in self.cases}
-        if name not in cases:
-            raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(cases)}")
-        return cases[name]
-
 
 def select(profile: Selection, options: Options, home: Path | None = None) -> Selection:
     """Return the selection of a profile, changed by options; installed plug-ins are measured too,
@@ -217,23 +210,21 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     """
     drafts = _drafts(cases, options)
     _check_offered(drafts, options)
-    own = {(case.problem, case.algorithm): case.name for case in cases}
-    unseeded = {
-        (replace(case, seeds=(0,)).problem, case.algorithm): f"{case.name}-{options.seeds}_seeds"
-        for case in cases
-    }
+    own = {_unseeded(case): case for case in cases}
     results: dict[str, Case] = {}
     for case in drafts:
-        name = (
-            own.get((case.problem, case.algorithm))
-            or unseeded.get((replace(case, seeds=(0,)).problem, case.algorithm))
-            or _made_name(case, options, home)
-        )
-        if name in own.values() and (case.problem, case.algorithm) not in own:
+        if same := own.get(_unseeded(case)):
+            name = same.name + f"-{options.seeds}_seeds" * (case.seeds != same.seeds)
+        else:
+            name = _made_name(case, options, home)
             # The profile's name for another case keeps its meaning.
-            name += "-added"
+            name += "-added" * (name in {each.name for each in cases})
         results.setdefault(name, replace(case, name=name))
     return results
+
+
+def _unseeded(case: Case) -> tuple[object, str]:
+    return replace(case, seeds=(0,)).problem, case.algorithm
 
 
 def _drafts(cases: Collection[Case], options: Options) -> list[Case]:

@@ -33,10 +33,10 @@ def times(factor, metric="relative_error", **place):
 
 
 def equal(depth=400, **values):
-    """Return a change of what scores say at a depth."""
+    """Return a change of what scores say at a depth, or at all."""
 
     def plant(side):
-        for row in scores(side, depth=depth):
+        for row in scores(side, **({"depth": depth} if depth else {})):
             row |= values
 
     return plant
@@ -48,8 +48,13 @@ def record(**changes):
 
 
 def failed(name):
-    """Return a change after which a record failed as a whole."""
-    return record(status=name, reason="not finished", scores=[])
+    """Return a change after which a record failed at all depths."""
+
+    def plant(side):
+        equal(None, **dict.fromkeys(summary.ERRORS), status=name, reason="not finished")(side)
+        record(status=name)(side)
+
+    return plant
 
 
 def memory(factor, cell=(CASES[0], "backprop")):
@@ -168,7 +173,7 @@ def test_what_is_within_the_thresholds_passes(judge, change, limits):
         (None, without_estimator, "new", CELLS // len(ESTIMATORS)),
         # A new estimator that does not work is no regression either.
         (failed("error"), without_estimator, "regression", 0),
-        (failed("error"), failed("unsupported"), "regression", 1),
+        (failed("error"), failed("unsupported"), "regression", len(DEPTHS)),
         (both(provenance(machine="there", python="3.11.9"), slow), None, "regression", COSTS),
     ],
 )

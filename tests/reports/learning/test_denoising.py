@@ -10,7 +10,7 @@ from synthetic import crops, denoising
 
 from pudle import text
 from pudle.learning.images import psnr
-from pudle.reports.learning import denoising as reported
+from pudle.reports.learning import images as reported
 from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 

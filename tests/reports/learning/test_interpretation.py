@@ -5,7 +5,7 @@ from stored_experiments import experiments
 from synthetic import interpretation
 
 from pudle import text
-from pudle.reports.learning.interpretation import Interpretation
+from pudle.reports.learning.images import Interpretation
 
 
 def test_samples_stand_beside_their_atom_in_order_and_the_answer_is_that_of_the_summary(tmp_path):

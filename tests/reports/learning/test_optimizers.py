@@ -7,7 +7,7 @@ from stored_experiments import experiments, framed, headings
 from synthetic import training
 
 from pudle import text
-from pudle.reports.learning.optimizers import Optimizers
+from pudle.reports.learning.recovery import Optimizers
 from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 

@@ -20,8 +20,7 @@ from ..options import Options
 from ..provenance import git
 from ..results.score import ScoreRecord
 from ..selection import Selection
-from ..store import locked
-from ..stored import read_stored
+from ..store import locked, read_stored
 from . import script
 from .turns import ROUNDS, Cell, time_in_turns
 

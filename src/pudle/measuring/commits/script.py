@@ -78,7 +78,8 @@ _read, _timer = functools.cache(read_record), functools.cache(Timer)
 
 def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     """Return the seconds of a cell; other commits time so many `calls`."""
-    case, estimator, depth = cell
+    name, estimator, depth = cell
     selection: Selection = _read(path, Selection)
     timer: Timer = _timer(selection.device)
-    return timer.seconds(Cost(TIME, selection.case(case), estimator, depth))
+    (case,) = (each for each in selection.cases if each.name == name)
+    return timer.seconds(Cost(TIME, case, estimator, depth))

@@ -38,9 +38,9 @@ def time_in_turns(
                 for number in paired.order(turn, len(timers)):
                     name = [*timers][number]
                     times[name] = timers[name]((case, estimator, depth))
-                rounds.append(make(round=turn, base=times.get("base"), head=times.get("head")))
+                rounds.append(make(base=times.get("base"), head=times.get("head")))
         except PudleError as error:
             # Where base has no time either, a failure of head is no regression.
             base = times.get("base")
-            rounds.append(make(round=-1, reason=str(error), base=base))
+            rounds.append(make(reason=str(error), base=base))
     return rounds

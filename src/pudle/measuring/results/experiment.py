@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -39,7 +38,6 @@ class ExperimentRecord(Record, kw_only=True):
     rows: list[dict[str, Plain]] = []
     arrays: list[str] = []
     arrays_digest: str = ""
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,6 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
 
         Whatever it raises becomes a status with a reason.
         """
-        start = time.perf_counter()
         folder = store.place(self).path.with_suffix("")
         try:
             result = self.experiment.run(folder, store.device)
@@ -95,14 +92,12 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
             # Whatever breaks in one experiment is a result to report.
             status, reason = failure(error)
             result = ExperimentResult([], {}, {}, status, reason)
-        record = self.conclude(store, result, time.perf_counter() - start)
+        record = self.conclude(store, result)
         if result.status not in BROKEN:
             shutil.rmtree(folder, ignore_errors=True)
         return record
 
-    def conclude(
-        self, store: Store, result: ExperimentResult, seconds: float | None = None
-    ) -> ExperimentRecord:
+    def conclude(self, store: Store, result: ExperimentResult) -> ExperimentRecord:
         """Write a result atomically, the arrays first: a record that exists has its arrays, which
         lie beside it (.npz).
         """
@@ -121,5 +116,4 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
             summary=result.summary,
             arrays=sorted(result.arrays),
             arrays_digest=digest,
-            seconds=seconds,
         )

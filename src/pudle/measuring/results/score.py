@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +130,6 @@ class ScoreRecord(Record, kw_only=True):
     differentiable: bool = True
     scores: list[ScoreRow]
     references: list[ReferenceRow]
-    seconds: float | None
 
     def at(self, depth: int, target: str | None = None) -> Verdict:
         """Return status and reason at one depth (and target), or those of the whole record where it
@@ -190,8 +188,7 @@ class Scores(EstimatorResult[ScoreRecord]):
         scores of each depth are kept as they come, for `failed` if this process does not live to
         write the record.
         """
-        start, outcome = time.perf_counter(), Verdict()
-        parts = []
+        outcome, parts = Verdict(), []
         with warnings.catch_warnings():
             # What an estimator advises its caller is no line of a run's log.
             warnings.simplefilter("ignore", UserWarning)
@@ -202,7 +199,7 @@ class Scores(EstimatorResult[ScoreRecord]):
             except UnsupportedProblem as error:
                 # Dataset, loss, algorithm and targets do not fit, which is no estimator's fault.
                 outcome = Verdict(*failure(error))
-        return self._conclude(store, outcome, parts, time.perf_counter() - start)
+        return self._conclude(store, outcome, parts)
 
     def failed(self, store: Store, outcome: Outcome[object]) -> ScoreRecord:
         """Write the record of the parts that an attempt kept, with its status for every score that
@@ -210,9 +207,7 @@ class Scores(EstimatorResult[ScoreRecord]):
         """
         return self._conclude(store, Verdict(outcome.status, outcome.reason), outcome.parts)
 
-    def _conclude(
-        self, store: Store, outcome: Verdict, parts: Iterable[Part], seconds: float | None = None
-    ) -> ScoreRecord:
+    def _conclude(self, store: Store, outcome: Verdict, parts: Iterable[Part]) -> ScoreRecord:
         kept = list(parts)
         scores = [row for part in kept for row in part.scores]
         have = {(row.seed, row.depth, row.target) for row in scores}
@@ -226,7 +221,6 @@ class Scores(EstimatorResult[ScoreRecord]):
         status, reason = worst(row.verdict for row in scores)
         return self.write(
             store,
-            seconds=seconds,
             computes=made.computes,
             consistent_for=made.consistent_for,
             proximal=algorithm.thresholding.proximal,
