@@ -487,6 +487,9 @@ def test_an_entry_that_is_not_seen_is_named() -> None:
     # Rounding makes no other whole numbers.
     found = pudle.audit(lambda x: x * torch.ones_like(x).floor() * x.sign().eq(1).double(), X)
     assert found.verdict == "right", found
+    # Nor a level that is above itself.
+    found = pudle.audit(lambda x: x[torch.searchsorted(*[X.sort().values] * 2).clip(0, 3)], X)
+    assert found.verdict == "right", found
     # What is single precision inside looks smooth from afar.
     found = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
     assert found.verdict != "wrong", found
