@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from pudle.data import Draw, SparseCodingDataset, check_options
+from pudle.data import Draw, SparseCodingDataset
 from pudle.data.atoms import normalize_rows, split_atoms
 from pudle.data.images import handwritten_digits
+from pudle.validation import CheckedOptions
 
 
 @dataclass(frozen=True)
-class Digits(SparseCodingDataset):
+class Digits(CheckedOptions, SparseCodingDataset):
     """The 8 x 8 handwritten digits that ship inside scikit-learn, coded in a dictionary whose atoms
     are other digits.
 
@@ -37,9 +38,6 @@ class Digits(SparseCodingDataset):
         "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning"
         " Repository, 1998",
     )
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
     def draw(self) -> Draw:
         random, images = self.generator(), handwritten_digits()[0]

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
+from pudle.data import ArraysDataset, FloatArray, ToTensor
 from pudle.data.dataset import PATH
 from pudle.data.mean_loss import MeanLoss
 from pudle.data.tables import explained
 from pudle.problems import Constants, StronglyConvex
+from pudle.validation import CheckedOptions
 
 #: Largest third derivative of the logistic loss.
 THIRD_DERIVATIVE = 1 / (6 * 3**0.5)
@@ -32,7 +33,7 @@ class LogisticLoss(MeanLoss):
 
 
 @dataclass(frozen=True)
-class LogisticRegression(ArraysDataset):
+class LogisticRegression(CheckedOptions, ArraysDataset):
     r"""The standard task of bilevel optimization: `pudle.StronglyConvex` of a logistic regression.
 
     On breast_cancer, which comes with scikit-learn (569 tumors with 30 features), or on a file;
@@ -82,9 +83,6 @@ class LogisticRegression(ArraysDataset):
         ),
     )
     losses = ("held_out",)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
     def draw(self) -> tuple[FloatArray, FloatArray]:
         """Return the training and the held-out rows, each times its label: the loss depends on x

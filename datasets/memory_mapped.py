@@ -9,7 +9,6 @@ import torch
 from pudle.data import PATH, Draw, FloatArray
 from pudle.data.dataset import to_tensor
 from pudle.data.tables import MOST_ROWS, OwnRows, RowsOnDisk, draw_from
-from pudle.errors import InvalidArgument
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer
 
@@ -52,16 +51,9 @@ class MemoryMapped(OwnRows):
     name = "memory_mapped"
 
     def read(self, atoms: FloatArray | None) -> Draw:
-        rows = RowsOnDisk(self.path)
-        if self.n_samples > rows.total:
-            raise InvalidArgument(
-                f"n_samples={self.n_samples} is above the {rows.total} rows of path={self.path!r}:"
-                " lower it"
-            )
-        random, wanted = self.generator(), self.n_samples
-        if atoms is None:
-            wanted = min(wanted + MOST_ROWS, rows.total)
-        places = np.sort(random.choice(rows.total, wanted, replace=False))
+        rows, random = RowsOnDisk(self.path), self.generator()
+        wanted = self.n_samples + (MOST_ROWS if atoms is None else 0)
+        places = np.sort(random.choice(rows.total, min(wanted, rows.total), replace=False))
         return draw_from(rows.read(places), random, atoms, self.n_components, self.n_samples)
 
     def batches(

@@ -96,7 +96,7 @@ class Quadratic(ArraysDataset):
         return StronglyConvex(
             theta,
             lambda z, theta: value(A, C, a, z, theta),
-            lambda z, theta: value(B, D, b, z, theta) + theta @ E.to(z) @ theta / 2,
+            lambda z, theta: theta @ E.to(z) @ theta / 2 + value(B, D, b, z, theta),
             tensor(np.zeros(inner)),
             lambda _: modulus,
             constants,

@@ -95,9 +95,8 @@ def report_command(
     from pudle.files import write_atomically
     from pudle.measuring.provenance import results_home
     from pudle.reports.compare.sides import folder_of, load_sides
-    from pudle.reports.depths import error_texts
     from pudle.reports.page import page
-    from pudle.reports.report import FIGURES, Report
+    from pudle.reports.report import FIGURES, Report, error_texts
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()

@@ -57,6 +57,11 @@ class Table:
         """The cells, row by row."""
         return [*zip(*self.columns.values(), strict=True)]
 
+    @property
+    def records(self) -> list[dict[str, str]]:
+        """The rows as mappings from columns to cells."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
     def without(self, *names: str) -> Table:
         """Return the table without some columns."""
         kept = self.columns.items()

@@ -5,7 +5,7 @@ by side, of commits, of machines, or of anything else that has results. `page` m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -26,7 +26,7 @@ from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import Section, bought, outcome, sections
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
+from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Spread, Summary, summarize
 from pudle.text import Cell
 
 READING = (
@@ -153,10 +153,7 @@ class Report:
     @cached_property
     def notes(self) -> list[str]:
         """What a reader has to know about the numbers."""
-        draws, left = tables.repeated_draws(self.results), tables.unfinished(self.results)
-        plugins = tables.failed_checks(self.results)
-        plugins += tables.without_kernels(self.results, self.summary)
-        return [*self.results.notes, *plugins, *draws, *left]
+        return [*tables.notes(self.results, self.summary)]
 
     @cached_property
     def caveats(self) -> list[str]:
@@ -240,7 +237,7 @@ class Report:
         for section in self.experiments:
             every = [each for block in section.blocks for each in block.tables]
             for number, (table, caption) in enumerate(every, 1):
-                label = f"tab:{section.anchor}-{number}-{profile}"
+                label = f"tab:{section.study.anchor}-{number}-{profile}"
                 parts.append(markup.latex_table(table, caption, label))
         return "\n".join(parts)
 
@@ -301,6 +298,80 @@ class Report:
         return made
 
 
+# -- errors at some depths, as tables for a paper
+
+CAPTION_ERRORS = (
+    ". Relative error of the gradient after so many layers, as the median over the seeds, with"
+    " their range in brackets. "
+)
+
+
+def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str | bytes]]:
+    """Return what makes the tables as text, by format; a depth that a case lacks is refused.
+
+    Without `depths` all that were measured are shown.
+    """
+    numbers: list[dict[str, object]] = []
+    shown: list[tuple[str, str, Table, str]] = []
+    for case in report.by_case:
+        for target in report.results.cases[case.name].targets:
+            found = _errors(report, case, target, depths)
+            place = {"case": case.name, "target": target}
+            numbers += [
+                place
+                | {"estimator": estimator, "depth": depth}
+                | dict(zip(("median", "least", "greatest"), spread, strict=True))
+                for estimator, row in found.items()
+                for depth, spread in row.items()
+            ]
+            table = Table.of(
+                [
+                    {"estimator": name} | {f"{depth}": each.shown() for depth, each in row.items()}
+                    for name, row in found.items()
+                ]
+            )
+            # The sentences are about the first target.
+            said = case.findings * (target == report.results.target(case.name))
+            caption = report.caption(case.name, target) + CAPTION_ERRORS + said
+            shown.append((case.label, caption, table, f"tab:errors-{case.name}-{target}"))
+    return {
+        "markdown": lambda: "\n".join(
+            f"## {title}\n\n{caption}\n\n{markup.markdown_table(table)}\n"
+            for title, caption, table, _ in shown
+        ),
+        "csv": lambda: markup.csv(pd.DataFrame(numbers)),
+        "latex": lambda: "\n".join(
+            [PREAMBLE]
+            + [
+                markup.latex_table(table, f"{title}: {caption}", label)
+                for title, caption, table, label in shown
+            ]
+        ),
+    }
+
+
+def _errors(
+    report: Report, case: CaseTables, target: str, depths: Sequence[int]
+) -> dict[str, dict[int, Spread]]:
+    """Return median and range of every estimator at the depths of a case."""
+    results = report.results
+    measured = results.cases[case.name].depths
+    if lacking := sorted({*depths} - {*measured}):
+        known = ", ".join(map(str, measured))
+        raise InvalidArgument(
+            f"--depths {lacking[0]} was not measured on {case.label}: it has {known}"
+        )
+    curves = {name: results.curve(case.name, name, target=target) for name in results.estimators}
+    return {
+        name: {
+            int(depth): Spread(*spread)
+            for depth, *spread in curve.spread.tolist()
+            if depth in (depths or measured)
+        }
+        for name, curve in curves.items()
+    }
+
+
 # -- several runs
 
 #: Reports by the names that the user gave them.
@@ -335,7 +406,9 @@ class Runs:
     @property
     def problems(self) -> Table:
         """What was skipped, refused or failed in any run."""
-        return _joined({name: report.problems for name, report in self.reports.items()})
+        every = self.reports.items()
+        rows = [row | {"run": name} for name, each in every for row in each.problems.records]
+        return Table.of(rows)
 
     @property
     def overview(self) -> Table:
@@ -347,11 +420,11 @@ class Runs:
         """The summaries of the first run's cases, one row per case, estimator and run."""
         (_, first), *_ = self.reports.items()
         rows = [
-            {"case": case.label, "run": name} | dict(zip(case.summary.columns, row, strict=True))
+            {"case": case.label, "run": name} | row
             for name, report in self.reports.items()
             for case in report.by_case
             if case.name in first.results.cases
-            for row in case.summary.rows
+            for row in case.summary.records
         ]
         return _beside(rows, "case", "estimator")
 
@@ -372,13 +445,3 @@ def _beside(rows: Sequence[Mapping[str, str]], *names: str) -> Table:
     """Return rows as a table in which those that agree in some columns follow each other."""
     same = grouped(rows, itemgetter(*names))
     return Table.of([*chain.from_iterable(same.values())])
-
-
-def _joined(tables: Mapping[str, Table]) -> Table:
-    """Return a table of each run as one, with the column ``run``."""
-    rows = [
-        dict(zip(table.columns, row, strict=True)) | {"run": name}
-        for name, table in tables.items()
-        for row in table.rows
-    ]
-    return Table.of(rows)

@@ -390,9 +390,24 @@ def scope(results: Results) -> str:
     return f"Rests on {rests}." + (f" No score {left}." if left else "")
 
 
-def repeated_draws(results: Results) -> list[str]:
-    """Say on which cases every seed draws the same problem: those whose certificates agree over the
-    seeds.
+def notes(results: Results, rows: Iterable[Summary]) -> Iterator[str]:
+    """Yield what a reader has to know about the numbers: which plug-ins are no answer, because they
+    failed their check, and which gain nothing from kernels; and about the cases.
+    """
+    yield from results.notes
+    if failed := [name for name, verdict in results.checks.items() if verdict == FAILED]:
+        yield f"No answer, because `pudle check` failed: {some(failed)}."
+    if plain := dict.fromkeys(
+        row.estimator for row in rows if row.gain < SAME_TIME and row.estimator in results.checks
+    ):
+        fair = "compare with the times of the others on the torch path, not with those of kernels"
+        yield f"On torch's layers: {some([*plain])}; {fair}."
+    yield from _notes_on_cases(results)
+
+
+def _notes_on_cases(results: Results) -> Iterator[str]:
+    """Yield on which cases every seed draws the same problem, whose certificates then agree, and on
+    which a solver leaves samples unsolved at the deepest depth.
     """
     names = [
         results.labels[case]
@@ -400,40 +415,18 @@ def repeated_draws(results: Results) -> list[str]:
         for drawn in [[repr(replace(each, seed=0)) for each in part if each.gradient_norm]]
         if len({*drawn}) == 1 < len(drawn)
     ]
-    where = f"Every seed draws the same problem on {some(list(dict.fromkeys(names)))}"
-    what = "the range over the seeds says nothing about other problems there."
-    return [f"{where}: {what}"] if names else []
-
-
-def without_kernels(results: Results, rows: Iterable[Summary]) -> list[str]:
-    """Say which plug-ins gain nothing from kernels."""
-    plain = dict.fromkeys(
-        row.estimator for row in rows if row.gain < SAME_TIME and row.estimator in results.checks
-    )
-    fair = "compare with the times of the others on the torch path, not with those of kernels"
-    return [f"On torch's layers: {some([*plain])}; {fair}."] if plain else []
-
-
-def failed_checks(results: Results) -> list[str]:
-    """Say which plug-ins are no answer, because they failed their check."""
-    failed = [name for name, verdict in results.checks.items() if verdict == FAILED]
-    return [f"No answer, because `pudle check` failed: {some(failed)}."] if failed else []
-
-
-def unfinished(results: Results) -> list[str]:
-    """Say on which cases a solver leaves samples unsolved at the deepest depth."""
-    left: dict[str, int] = {}
-    for record in results.records:
-        name, last = record.case.name, record.case.depths[-1]
-        most = max((row.unfinished for row in record.scores if row.depth == last), default=0)
-        left[name] = max(most, left.get(name, 0))
-    return [
-        f"{results.labels[name]}: after {results.cases[name].depths[-1]} steps up to"
-        f" {text.count(number, 'sample')} of a seed are not solved, which the errors there show:"
-        " give more steps."
-        for name, number in left.items()
-        if number
-    ]
+    if names:
+        where = f"Every seed draws the same problem on {some([*dict.fromkeys(names)])}"
+        yield f"{where}: the range over the seeds says nothing about other problems there."
+    for name, records in grouped(results.records, lambda record: record.case.name).items():
+        last = results.cases[name].depths[-1]
+        rows = [row for record in records for row in record.scores if row.depth == last]
+        if most := max((row.unfinished for row in rows), default=0):
+            yield (
+                f"{results.labels[name]}: after {last} steps up to"
+                f" {text.count(most, 'sample')} of a seed are not solved, which the errors there"
+                " show: give more steps."
+            )
 
 
 def where_timed(results: Results) -> str:

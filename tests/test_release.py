@@ -46,7 +46,7 @@ def test_a_file_that_names_another_version_is_told(release, name):
 
 def test_the_commands_of_a_release_leave_nothing_that_speaks_against_it(release):
     release.begin(VERSION)
-    assert len(release.contradictions(f"v{VERSION}")) == 2
+    assert any("no date" in each for each in release.contradictions(f"v{VERSION}"))
     for _ in range(2):
         release.address("someone/pudle", "someone@example.org")
     assert release.read("README.md").count("[![tests]") == 1

@@ -17,7 +17,7 @@ import pudle
 pytestmark = [
     pytest.mark.nightly,
     pytest.mark.skipif(
-        importlib.util.find_spec("pydata_sphinx_theme") is None,
+        importlib.util.find_spec("sphinx_gallery") is None,
         reason="needs pudle[site]: `make site`",
     ),
 ]

@@ -26,6 +26,7 @@ BEGIN, END = "<!-- census -->\n", "<!-- end of the census -->"
 VERDICTS = ("right", "inexact", "wrong", "undecided", NONE)
 PLURAL = {
     Status.APPROXIMATION: "approximations that say so",
+    Status.TICKET: "with a known ticket",
     Status.NO_VERDICT: "without a verdict",
 }
 HEAD = """
@@ -59,10 +60,13 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Return how many rows there are of each status."""
+    """Return how many rows there are of each status, and how many of the new are wrong."""
     found = Counter(each.status for each in rows)
-    told = [f"{found[each]} {PLURAL.get(each, each)}" for each in Status if found[each]]
-    return f"**{layers(rows)} layers of {packages(rows)} packages: {', '.join(told)}.**\n"
+    told = {each: f"{found[each]} {PLURAL.get(each, each)}" for each in Status if found[each]}
+    if Status.NEW in told:
+        wrong = sum((each.status, each.verdict) == (Status.NEW, "wrong") for each in rows)
+        told[Status.NEW] += f" ({wrong} of them wrong)"
+    return f"**{layers(rows)} layers of {packages(rows)} packages: {', '.join(told.values())}.**\n"
 
 
 def beside(rows: Sequence[Row]) -> str:
@@ -73,7 +77,8 @@ def beside(rows: Sequence[Row]) -> str:
         f"{', '.join(name for name, version in torches.items() if version == other)} with {other}"
         for other in others
     ]
-    return f"\nAudited with {'; '.join([f'torch {usual}', *told])}."
+    seconds = sum(each.seconds or 0 for each in rows)
+    return f"\nAudited with {'; '.join([f'torch {usual}', *told])}; in {seconds:.0f} s in all."
 
 
 def layers(rows: Sequence[Row]) -> int:
@@ -128,7 +133,7 @@ def notes(rows: Sequence[Row]) -> Iterator[str]:
             if row.status == status:
                 said.setdefault((row.package, note(row)), []).append(row.asked)
         if said:
-            yield f"\n### {status.capitalize()}\n"
+            yield f"\n## {status.capitalize()}\n"
         for (package, text), names in said.items():
             yield f"- **{package}: {'; '.join(names)}.** {text}"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, nan
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -187,6 +188,8 @@ class Side(NamedTuple):
     reason: str = ""
 
 
+#: Both, of a row of the tidy table.
+_place, _side = attrgetter(*Place._fields), attrgetter(*Side._fields)
 #: Each number with its two sides, base and head.
 Pairs = dict[Place, list[Side]]
 
@@ -303,9 +306,7 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
     absent = () if partial else ("missing",)
     numbers = [
         {
-            Place(row.case, row.estimator, row.target, row.depth, row.metric, row.seed): Side(
-                row.value, row.status, row.reason
-            )
+            Place(*_place(row)): Side(*_side(row))
             for row in side.rows
             if row.metric in METRICS and row.status not in absent
         }

@@ -19,8 +19,8 @@ from pudle import text
 from pudle.learning.images import Pixels, gray, mosaic, psnr, signed
 from pudle.reports.figures.record import Axis, Picture, file_name
 from pudle.reports.learning.study import Block, Column, Method, Study, charts, table, whole
+from pudle.reports.load import ExperimentRecord
 from pudle.reports.looks import Looks
-from pudle.reports.records import ExperimentRecord
 
 #: Greatest number of tiles in a row of a sheet, the width of a tile and the height of a line of its
 #: caption in inches.

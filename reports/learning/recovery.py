@@ -19,9 +19,8 @@ from pudle.reports.learning.study import (
     table,
     whole,
 )
-from pudle.reports.load import parsed
+from pudle.reports.load import ExperimentRecord, parsed
 from pudle.reports.looks import Looks
-from pudle.reports.records import ExperimentRecord
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
 COLUMNS = {

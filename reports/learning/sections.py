@@ -14,10 +14,9 @@ from pudle.reports.figures.record import Figure, file_name
 from pudle.reports.learning.images import Denoising, Interpretation
 from pudle.reports.learning.recovery import Optimizers, Recovery
 from pudle.reports.learning.study import GRADIENT, Block, Method, Study
-from pudle.reports.load import Results, parsed
+from pudle.reports.load import ExperimentRecord, Results, parsed
 from pudle.reports.looks import Looks, looks, looks_of
 from pudle.reports.markup import Table
-from pudle.reports.records import ExperimentRecord
 
 
 class Others(Study):
@@ -59,11 +58,9 @@ BY_KIND = {kind: study for study in reversed(STUDIES) for kind in study.kinds}
 
 
 class Section(NamedTuple):
-    """What a page says of one study, and how to read it."""
+    """What a page says of one study."""
 
-    anchor: str
-    name: str
-    reading: str
+    study: Study
     blocks: Sequence[Block]
 
 
@@ -72,12 +69,7 @@ def sections(results: Results) -> list[Section]:
     others = (item.method for item in results.experiments if not item.estimator)
     styles = {**looks(dict.fromkeys(others), {}), **looks_of(results)}
     return [
-        Section(
-            study.anchor,
-            study.name,
-            study.reading,
-            [study.block(title, methods, styles) for title, methods in groups.items()],
-        )
+        Section(study, [study.block(title, methods, styles) for title, methods in groups.items()])
         for study in STUDIES
         if (groups := study.groups(results))
     ]

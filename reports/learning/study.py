@@ -16,10 +16,9 @@ import pandas as pd
 from pudle import names, text
 from pudle.measuring.measured import grouped
 from pudle.reports.figures.record import Axis, Figure, Picture, file_name
-from pudle.reports.load import Results, parsed
+from pudle.reports.load import ExperimentRecord, Results, parsed
 from pudle.reports.looks import Look, Looks
 from pudle.reports.markup import Table
-from pudle.reports.records import ExperimentRecord
 from pudle.reports.summary import Spread, spread
 from pudle.text import Cell
 

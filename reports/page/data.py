@@ -109,7 +109,7 @@ def content(reports: Reports) -> Content:
         }
     for section in first.experiments:
         for place, block in enumerate(section.blocks):
-            key = f"{section.anchor}-{place}"
+            key = f"{section.study.anchor}-{place}"
             charts += [chart(figure, f"#figures-{key}") for figure in block.charts]
             for number, (each, caption) in enumerate(block.tables):
                 shown[f"{key}-{number}"] = table(each, caption)

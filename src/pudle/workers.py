@@ -109,20 +109,15 @@ class Process(_Ending):
             self.code = -SIGKILL
         return self.code
 
-    def died(self) -> int | None:
-        """Return the exit code of a process that has closed its connection, which it does last."""
-        self.wait(1.0)
-        self.end()
-        return self.code
-
-    def end(self) -> None:
-        """End the process with all that it started, and wait for that."""
+    def end(self) -> int | None:
+        """End the process with all that it started, wait for that, and return its exit code."""
         if self.code is None:
             with suppress(OSError):
                 _send(self.connection, None)
             self.wait()
         self.connection.close()
         self.talk.close()
+        return self.code
 
 
 class _Request(NamedTuple):
@@ -319,7 +314,8 @@ def _answer(process: "Process | Copy[T]", message: object, timeout: float) -> Ou
         process.end()
         return Outcome(None, *failure(_OutOfTime(timeout)), parts)
     except (EOFError, OSError, pickle.UnpicklingError):
-        return Outcome(None, *_death(process.died()), parts)
+        # It closes its connection last: it has ended, and has its code.
+        return Outcome(None, *_death(process.end()), parts)
 
 
 class Here(_Calls):
@@ -453,8 +449,6 @@ class Copy(_Ending, Generic[T]):
         _, status = os.waitpid(self.number, 0)
         self.number = 0
         return os.waitstatus_to_exitcode(status)
-
-    died = end
 
 
 def run_in_copy(function: Callable[[*Arguments], T], *arguments: *Arguments) -> Outcome[T]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from comparisons import refusal, relative
+from comparisons import relative
 from oracles import Quadratic, derivative
 
 import pudle
@@ -44,15 +44,3 @@ def test_newton_solves_a_quadratic_problem_and_says_when_it_has():
     assert first.diagnostics["unfinished"] == 1 and last.diagnostics["unfinished"] == 0
     assert relative(last.codes[0], FORM.minimizer()) < 1e-14
     assert relative(last.gradient, FORM.gradient()) < 1e-13
-    text = refusal(
-        lambda: pudle.make_estimator("backprop").estimate(PROBLEM, solver, 3),
-        pudle.UnsupportedProblem,
-    )
-    assert "needs an algorithm whose layers are differentiated, not newton_cg" in text
-
-
-def test_they_refuse_other_problems():
-    lasso = pudle.make_dataset("sparse_gaussian(n_samples=3)").problem()
-    for cls in (pudle.GradientDescent, pudle.Accelerated, pudle.NewtonCg):
-        text = refusal(lambda cls=cls: cls().run(lasso, 1), pudle.UnsupportedProblem)
-        assert "needs a StronglyConvex, whose objective is smooth, not SparseCoding" in text

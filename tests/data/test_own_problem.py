@@ -18,6 +18,7 @@ from pudle.measuring.store import Store
 #: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that
 #: are made otherwise.
 OWN = """
+import os
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -64,6 +65,11 @@ def contraction(factor, goal=1.0):
 
 def unseeded():
     factor = float(torch.rand(()))
+    return contraction(lambda: factor)
+
+
+def of_the_process():
+    factor = float(torch.rand((), generator=torch.Generator().manual_seed(os.getpid())))
     return contraction(lambda: factor)
 
 
@@ -135,24 +141,19 @@ def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
     }
 
 
-def test_a_function_that_gives_no_problem_is_refused_before_a_run():
-    reason = "wrong gives no problem but int: return one, such as pudle.FixedPoint"
-    with pytest.raises(pudle.InvalidArgument, match=reason):
-        select(names.list_profiles()["quick"], Options(datasets=("own.py:wrong",)))
-
-
 @pytest.mark.parametrize(
     "name, reason",
     [
+        ("wrong", "wrong gives no problem but int: return one, such as pudle.FixedPoint"),
         ("unseeded", "another problem when it draws again with the same seed"),
+        ("of_the_process", "another problem when it draws again with the same seed"),
         ("at_each_call", "whenever it is asked: leave random draws, clocks and counters out"),
         ("counted", "whenever it is asked: leave random draws, clocks and counters out"),
     ],
 )
-def test_a_problem_that_is_not_the_same_each_time_has_no_score(name, reason, folder):
-    case = Case("own", f"own.py:{name}", "iteration", "own", (0,), (3,), ("limit",))
-    record = Scores(case, "backprop").measure(Store(folder / "store", "quick"))
-    assert record.status not in ("ok", "skipped") and reason in record.reason
+def test_a_problem_that_is_not_the_same_each_time_is_refused(name, reason):
+    with pytest.raises(pudle.InvalidArgument, match=reason):
+        select(names.list_profiles()["quick"], Options(datasets=(f"own.py:{name}",)))
 
 
 def test_no_gradient_is_scored_against_the_reference_of_another_problem(folder):

@@ -1,5 +1,6 @@
 """Conjugate gradients on the active set: convergence, diagnostics, singular systems."""
 
+import pytest
 import torch
 from comparisons import relative
 from convolutions import replaced
@@ -23,6 +24,7 @@ class Matrixless(pudle.SparseCoding):
         raise AssertionError("the exact solver was asked for")
 
 
+@pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista()], ids=["ista", "fista"])
 def test_converges_to_analytic_without_a_matrix(problem, algorithm):
     matrixless = replaced(problem, Matrixless)
     expected = estimate("analytic", problem, algorithm, 200).gradient

@@ -38,12 +38,14 @@ SPARSE, RIDGE, MOVING = sparse_problem(n=4), ridge_problem(), fixed_point()
 EACH = dataclasses.replace(SPARSE, penalty=SPARSE.dictionary.new_full((18,), 0.2))
 OWN = dataclasses.replace(SPARSE, loss=lambda codes, theta: codes.sum())
 ISTA, ITERATION, SOLVER = pudle.Ista(), pudle.Iteration(), pudle.ActiveSet()
+SMOOTH, NEWTON = pudle.make_dataset("quadratic(n_inner=3)").problem(), pudle.NewtonCg()
 RESTART, HARD = pudle.Fista(restart=True), pudle.Ista(thresholding="hard")
 #: Estimator, problem, algorithm, and a part of the refusal.
 REFUSED = [
     ("backprop", SPARSE, SOLVER, "whose layers are differentiated, not active_set: use an"),
     ("one_step", SPARSE, SOLVER, "estimator such as analytic, or the algorithm ista"),
     ("drmad", SPARSE, SOLVER, "drmad needs an algorithm whose layers are differentiated, not"),
+    ("backprop", SMOOTH, NEWTON, "an algorithm whose layers are differentiated, not newton_cg"),
     ("noodl", RIDGE, ISTA, "sparse coding in a dense dictionary, not Ridge: use alternating"),
     ("nystrom", MOVING, ITERATION, "by columns, not the Jacobian of this step: use fixed_point,"),
     ("forward(max_jacobian_entries=9)", SPARSE, ISTA, "=9 entries, not 216 x 72 = 15552: raise"),
@@ -73,6 +75,13 @@ CALLS = [
     (
         lambda: SOLVER.run(RIDGE, 3),
         "active_set needs an l1 norm and a dense matrix, not Ridge: use",
+    ),
+    *(
+        (
+            lambda cls=cls: cls().run(SPARSE, 1),
+            "a StronglyConvex, whose objective is smooth, not Sp",
+        )
+        for cls in (pudle.GradientDescent, pudle.Accelerated, pudle.NewtonCg)
     ),
     (lambda: MOVING.lipschitz_constant, "a proximal gradient layer needs an inner objective, its"),
     (

@@ -32,8 +32,7 @@ from pudle.measuring.results.score import ScoreRecord, Scores
 from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.load import load
-from pudle.reports.records import ExperimentRecord
+from pudle.reports.load import ExperimentRecord, load
 from pudle.reports.report import Report
 
 NAME = "synthetic-ista-lasso"

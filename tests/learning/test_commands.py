@@ -11,7 +11,7 @@ from learning_helpers import save_images, texture
 import pudle
 from pudle import Learner
 from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
-from pudle.reports.records import ExperimentRecord
+from pudle.reports.load import ExperimentRecord
 
 DATASET = (
     "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2,"

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from examples import TINY, filled, selected
 from plugin import write_plugin
+from repositories import git, repository
 
 from pudle.errors import UnwritableFile
-from pudle.measuring import history, provenance, sources
+from pudle.measuring import history, sources
 from pudle.measuring.results import cost
 from pudle.measuring.results.cost import Cost, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
@@ -237,7 +238,8 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     """After a run of other estimators, and after one that was interrupted before it wrote the
     history.
     """
-    commit = provenance.git(Path.cwd(), "rev-parse", "HEAD")
+    monkeypatch.chdir(repository(tmp_path / "repository"))
+    commit = git(Path.cwd(), "rev-parse", "HEAD")
     monkeypatch.setattr("pudle.measuring.run.installed_commit", lambda root: (commit, False))
 
     def written(*estimators):

@@ -1,10 +1,14 @@
-"""Filling the store: whatever an estimator does, the others are measured and the reason is kept."""
+"""Filling the store: whatever an estimator does, the others are measured and the reason is kept;
+what does not fit is unsupported and never broken; and a run with nothing to do stays fast.
+"""
 
 import dataclasses
 import functools
 import math
+import time
 
 import examples
+import msgspec
 import pytest
 from examples import TINY, filled
 from plugin import NAMES, write_plugin
@@ -12,6 +16,8 @@ from plugin import NAMES, write_plugin
 from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
+from pudle.measuring import sources
+from pudle.measuring.contents import BROKEN
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.results.cost import Cost
 from pudle.measuring.results.experiment import CarriedExperiment
@@ -19,6 +25,7 @@ from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
 from pudle.measuring.run import Run, execute
 from pudle.measuring.store import Store
+from pudle.references.certified import MINIMIZER_TARGETS
 from pudle.reports.load import load
 from pudle.reports.tables import problems_table
 from pudle.workers import Outcome, Pool
@@ -158,3 +165,104 @@ def test_whatever_broke_is_told_by_the_run_and_the_report(tmp_path, store, monke
     labels = map(run.label, run.results)
     assert dict(summary.broken) == dict.fromkeys(labels, "timeout: planted")
     assert problems_table(load(tmp_path, "quick")).columns["reason"] == ["planted"] * 3
+
+
+HARD = "ista(thresholding='hard')"
+#: Changes of a case that does not fit then, and the reason.
+UNFIT = {
+    "loss": (
+        {"loss": "linear"},
+        "sparse_gaussian has no loss 'linear': use lasso or reconstruction",
+    ),
+    "algorithm": (
+        {"algorithm": "iteration"},
+        "iteration needs a FixedPoint, which brings its step, not SparseCoding: use ista or fista",
+    ),
+    "threshold": (
+        {"algorithm": HARD, "targets": ("ghat", "exact")},
+        "hard thresholding leads to no minimizer of the inner problem, which target='exact' rests"
+        " on: use the target gstar, gtilde or limit",
+    ),
+    "target": (
+        {"dataset": "ridge(n_samples=3)", "loss": "linear", "targets": ("gstar",)},
+        "target='gstar' is defined for sparse coding only",
+    ),
+    "data": (
+        {"dataset": "digits(n_samples=9, n_components=9)", "targets": ("gtilde",)},
+        "target='gtilde' needs generating_codes, which this problem lacks",
+    ),
+    "step": ({"dataset": "equilibrium", "loss": "cross_entropy"}, "FixedPoint"),
+}
+
+
+def unfit(name):
+    changes, reason = UNFIT[name]
+    return dataclasses.replace(TINY, **changes), reason
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_does_not_fit_is_unsupported_with_the_reason(name, store):
+    """A run breaks nothing, and leaves nothing to do."""
+    case, reason = unfit(name)
+    run = filled(selected("backprop", cases=(case,)), store)
+    record = run.records[run.scores[0]]
+    assert record.status not in BROKEN
+    assert {row.status for row in record.scores} == {"unsupported"}
+    assert reason in record.reason and "\n" not in record.reason
+    assert len(record.scores) == len(case.seeds) * len(case.depths) * len(case.targets)
+    assert not any(stage.works for stage in run.missing())
+
+
+def test_a_target_that_fits_is_scored_beside_one_that_does_not(store):
+    targets = ("exact", "gstar", "gtilde")
+    case = dataclasses.replace(TINY, targets=targets, algorithm=HARD)
+    record = Scores(case, "alternating").measure(store)
+    statuses = {(row.target, row.status) for row in record.scores}
+    assert statuses == {("exact", "unsupported"), ("gstar", "ok"), ("gtilde", "ok")}
+
+
+def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(store):
+    assert Scores(TINY, "alternating").measure(store).status == "ok"
+    case, reason = unfit("threshold")
+    assert CaseReference(case, 0, "exact").read(store) is not None
+    record = Scores(case, "alternating").measure(store)
+    assert record.status == "unsupported" and reason in record.reason
+
+
+def test_every_case_of_the_profiles_fits():
+    for profile in names.list_profiles().values():
+        for case in profile.cases:
+            assert case.loss in names.make_dataset(case.dataset).losses, case
+            assert case.make_algorithm().thresholding.proximal or not set(case.targets) & set(
+                MINIMIZER_TARGETS
+            ), case
+
+
+#: Records of the synthetic selection, and the processor seconds that a run with nothing to do may
+#: take.
+RECORDS, SECONDS = 1_920, 2.0
+
+
+def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(
+    tmp_path, store, monkeypatch
+):
+    """A store of 120 scores, each with 15 costs."""
+    depths = (1, 2, 5, 10, 20)
+    cases = [dataclasses.replace(TINY, name=f"case{number}", depths=depths) for number in range(12)]
+    estimators = tuple(f"truncated(window={window})" for window in range(1, 11))
+    selection = selected(*estimators, cases=tuple(cases), depths=depths, torch_depths=depths)
+    run = Run(selection, store)
+    assert len(run.results) == RECORDS
+    score, cost = run.scores[0].measure(store), run.costs[-1].write(store, value=1.0)
+    for each in run.results:
+        record, place = score if isinstance(each, Scores) else cost, run.place(each)
+        msgspec.structs.replace(record, key=place.key, **each.identity).write(place.path)
+    digests = []
+    original = sources.digest
+    monkeypatch.setattr(sources, "digest", lambda *of: digests.append(of) or original(*of))
+    monkeypatch.chdir(tmp_path)
+    begun = time.process_time()
+    summary = execute(selection, home=tmp_path, workers=1)
+    assert time.process_time() - begun < SECONDS
+    assert summary.counts == ["0 of 120 scores computed now"] and not summary.broken
+    assert len(digests) == RECORDS

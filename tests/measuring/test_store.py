@@ -1,4 +1,4 @@
-"""The store keeps records whole, and says what was measured on what."""
+"""The store keeps records whole, and says what was measured on what; what an error of memory is."""
 
 import dataclasses
 import math
@@ -15,6 +15,7 @@ from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
+from pudle.workers import failure
 
 
 @pytest.fixture
@@ -57,3 +58,12 @@ def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
     assert carried.read(store).options["dataset"] == TINY.dataset
     with np.load(store.place(carried).path.with_suffix(".npz")) as kept:
         assert all(np.array_equal(kept[key], array) for key, array in arrays.items())
+
+
+def test_an_error_of_memory_is_a_status():
+    full = [
+        MemoryError(),
+        torch.OutOfMemoryError("of 80 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ]
+    assert {failure(error)[0] for error in full} == {"out-of-memory"}

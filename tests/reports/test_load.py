@@ -1,11 +1,13 @@
-"""Reading results: the records of a store as one tidy table."""
+"""Reading results: the records of a store as one tidy table, and experiments."""
 
 import json
 import math
 import re
 
+import numpy as np
 import pytest
 from paths import ROOT
+from stored_experiments import experiments
 from synthetic import (
     COMMIT,
     CURVES,
@@ -14,6 +16,7 @@ from synthetic import (
     case,
     edit,
     failure,
+    interpretation,
     provenance,
     record,
     references,
@@ -24,7 +27,7 @@ from synthetic import (
     write_experiments,
 )
 
-from pudle.errors import MissingResults
+from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import write_record
 from pudle.measuring.results.score import ReferenceRow
 from pudle.measuring.scoring import ERRORS
@@ -213,3 +216,33 @@ def test_uncommitted_changes_stand_for_their_commit_only_in_what_no_other_run_me
     results = load(four, "quick", HEAD)
     assert results.estimators == ("backprop",) and len(results.records) == 1
     assert [item.name for item in results.experiments] == ["one"]
+
+
+def test_null_and_missing_values_are_nan(tmp_path):
+    (item,) = experiments(
+        tmp_path, training("one", summary={"steps": None, "seconds": 3.0})
+    ).experiments
+    history = item.history("loss", "relative_error", "nobody measured this")
+    assert math.isnan(history["loss"][0]) and history["loss"][1] == 2 * history["relative_error"][1]
+    assert history["nobody measured this"].isna().all() and len(history) == 51
+    assert math.isnan(item.number("steps")) and item.number("seconds") == 3.0
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"samples": np.zeros((2, 4, 8, 8)), "weights": np.zeros((2, 4))}, "array 'samples'"),
+        ({"weights": np.zeros((3, 5))}, "array 'weights'"),
+        ({"weights": np.full((3, 4), "x")}, "array 'weights'"),
+        ({"atoms": np.zeros((3, 0, 0)), "samples": np.zeros((3, 4, 0, 0))}, "array 'atoms'"),
+        ({}, "lacks the arrays weights"),
+        ({"more": np.zeros(1 << 26, bool)}, "bytes of memory"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, change, reason):
+    record, arrays = interpretation(atoms=3, samples=4)
+    del arrays["weights"]
+    arrays |= change
+    (path,) = write_experiments(tmp_path, [(record | {"arrays": sorted(arrays)}, arrays)])
+    with pytest.raises(UnreadableResult, match=f"{path.stem}.*{reason}.*run `pudle run` again"):
+        load(tmp_path, "quick")

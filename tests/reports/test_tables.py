@@ -26,10 +26,9 @@ from synthetic import (
 from pudle.measuring import checked
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
-from pudle.reports.depths import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import load
-from pudle.reports.report import Report
+from pudle.reports.report import Report, error_texts
 
 
 def test_summary_counts_time_memory_and_spread(timed):

@@ -106,7 +106,7 @@ def value() -> Layer:
     known = Known(
         Status.NEW,
         "The gradient in the points is about twice what it should be; the value is right to 1e-6."
-        " That of `ot.solve` in the cost is twice too large as well."
+        " That of `ot.solve` in the cost is doubled as well."
         ' POT 0.9.7.post1 hands it on from `ot.solve_sample(method="geomloss")`. GeomLoss says that'
         " this interface is still in development.",
     )

@@ -46,7 +46,7 @@ def adjoint_as_it_comes() -> Layer:
 
 
 def adjoint_tight() -> Layer:
-    """The same with rtol = 1e-11 and atol = 1e-12."""
+    """Logistic growth by `odeint_adjoint`, rtol = 1e-11 and atol = 1e-12."""
     inputs = POINTS, TIMES, RATE, CAPACITY
     return Layer(adjoint(**TIGHT), inputs, {"residual": from_equation}, TOLERANCES, growth)
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from ..kernel_choice import choice
 from ..problems import PenaltySelection, Problem, SparseCoding
-from ..problems.l1 import LOSSES, DenseL1Problem
+from ..problems.l1 import DenseL1Problem
 from ..threads import single_thread
 from . import unrolling
 from .algorithm import Algorithm, State, is_recorded, is_wrapped, run_layers
 from .ista import Fista, Ista
-from .passes import is_dense, norms, run_and_pull
+from .passes import Pass, is_dense, norms
 from .stepless import ActiveSet, CoordinateDescent, SolverState
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
@@ -44,7 +44,6 @@ LARGEST_ROUNDING = 1e6
 LEAST_WORK, LAYER_WORK, SAMPLE_WORK, DENSE_LAYERS = 2.5e7, 1.5e5, 8e3, 4
 #: Work of a layer and its adjoint as a multiple of that of a layer alone.
 WITH_ADJOINT = 10
-_BUILT_IN_LOSSES = dict(LOSSES)
 
 
 def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
@@ -61,7 +60,7 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
         # A penalty that leaves the codes empty, and layers beyond those that are dense whatever the
         # codes.
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)
-        run_and_pull(problem, Ista(), Ista().start(problem), 8, (), [8])
+        Pass(problem, Ista(), Ista().start(problem), 8, (), [8]).run()
         problem.solve_active(one, one)
         ActiveSet().run(problem, 1)
         CoordinateDescent().run(problem, 1)
@@ -75,7 +74,6 @@ def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
         type(problem) is SparseCoding
         and isinstance(problem.penalty, float)
         and isinstance(problem.loss, str)
-        and LOSSES.get(problem.loss) is _BUILT_IN_LOSSES.get(problem.loss)
     )
 
 
@@ -144,7 +142,7 @@ def _run_layers(
         return _solve(problem, algorithm, state, depth, keep, step)
     if not apply(problem, algorithm, state, depth, 1):
         return None
-    return run_and_pull(problem, algorithm, state, depth, keep).states or None
+    return Pass(problem, algorithm, state, depth, keep).run().states or None
 
 
 @single_thread()
@@ -234,9 +232,8 @@ def _full_gradients(
         results: dict[int, Evaluated] = {}
         for fine, fine_state in _precisions(problem, state):
             tops = sorted(set(missing))
-            states, gradients, magnitudes, _ = run_and_pull(
-                fine, algorithm, fine_state, tops[-1], tops, tops
-            )
+            made = Pass(fine, algorithm, fine_state, tops[-1], tops, tops)
+            states, gradients, magnitudes, _ = made.run()
             largest = float(fine.observations.norm() * fine.dictionary.norm())
             pulled = zip(states.items(), gradients.unbind(), magnitudes, strict=False)
             for (depth, at), through_codes, magnitude in pulled:
@@ -276,9 +273,8 @@ def _pull_back(
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
     for fine, fine_state in _precisions(problem, state):
         top = torch.stack(both)[None].to(fine.theta.dtype)
-        states, gradients, (magnitude,), pulled = run_and_pull(
-            fine, algorithm, fine_state, layers, (), [layers], top
-        )
+        made = Pass(fine, algorithm, fine_state, layers, (), [layers], top)
+        states, gradients, (magnitude,), pulled = made.run()
         theta_bar = adjoints.theta + gradients[0]
         if states and _keeps_digits(theta_bar, magnitude, codes_bar.dtype):
             of_codes, of_point = pulled[0].to(codes_bar.dtype).unbind()

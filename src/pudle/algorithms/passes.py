@@ -85,7 +85,8 @@ class Pulled(NamedTuple):
 
 
 class Pass:
-    """A pass through the layers after a state, and back to it from the depths `tops`, which ascend.
+    """A pass through the layers after a state, and back to it from the depths `tops`, which ascend;
+    the states after the layers in `keep` are kept, and the last.
 
     `adjoints`, shape (1, 2, n, p), takes the place of the loss's derivatives in the codes, and in
     the point, at the last layer, the only one of `tops` then.
@@ -98,8 +99,8 @@ class Pass:
         state: State,
         depth: int,
         keep: Collection[int],
-        tops: Sequence[int],
-        adjoints: Tensor | None,
+        tops: Sequence[int] = (),
+        adjoints: Tensor | None = None,
     ) -> None:
         self.step, self.rule = algorithm.step_size(problem), algorithm.thresholding
         self.problem = problem = problem.with_theta(problem.theta.detach().contiguous())
@@ -117,7 +118,7 @@ class Pass:
         self.kept = sorted(self.asked - {0})
         self.codes = new.new_empty(len(self.kept), n, p)
         self.points = torch.empty_like(self.codes) if self.accelerated else self.codes
-        self.returned = new.new_empty(0) if adjoints is None else adjoints.clone()
+        self.returned = new.new_empty(0) if adjoints is None else adjoints.detach().clone()
         # Two products with the dictionary are cheaper than one with G; and they keep their rounding
         # in its row space: on the complement, no layer pulls it back.
         self.thin = p > 2 * m
@@ -140,6 +141,8 @@ class Pass:
         made.diagonal().add_(self.step * self.problem.l2_penalty)
         return made
 
+    @torch.no_grad()
+    @single_thread()
     def run(self) -> Pulled:
         """Run all samples through the layers and back."""
         n, p = self.problem.code_shape
@@ -308,20 +311,3 @@ class Pass:
         for layer, z, y in zip(self.kept, self.codes.unbind(), self.points.unbind(), strict=True):
             states[layer] = State(z, y, self.momenta[layer], self.state.iteration + layer)
         return states
-
-
-@torch.no_grad()
-@single_thread()
-def run_and_pull(
-    problem: SparseCoding,
-    algorithm: Algorithm,
-    state: State,
-    depth: int,
-    keep: Collection[int],
-    tops: Sequence[int] = (),
-    adjoints: Tensor | None = None,
-) -> Pulled:
-    """Run `depth` layers from a state, keeping those in `keep` and the last, and pull back to it as
-    `Pass` says.
-    """
-    return Pass(problem, algorithm, state, depth, keep, tops, adjoints).run()

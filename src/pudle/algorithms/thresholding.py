@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
-from ..validation import check_positive
+from ..validation import CheckedOptions, check_options
 
 
 class Thresholding(ABC):
@@ -88,17 +87,14 @@ class Decaying(Soft):
     proximal = False
 
     def __post_init__(self) -> None:
-        if check_positive("decay", self.decay) >= 1:
-            raise InvalidArgument(
-                f"decay={self.decay} does not decay: give a number in (0, 1), or use soft"
-            )
+        check_options(self, below_one=("decay",))
 
     def cutoff(self, threshold: float | Tensor, iteration: int) -> float | Tensor:
         return threshold * self.decay**iteration
 
 
 @dataclass(frozen=True)
-class Hard(Thresholding):
+class Hard(CheckedOptions, Thresholding):
     """Hard thresholding: keep v if ``|v| > threshold`` (``v > threshold`` for non-negative codes),
     else zero.
 
@@ -126,10 +122,6 @@ class Hard(Thresholding):
 
     name = "hard"
     proximal = False
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None:
-            check_positive("threshold", self.threshold)
 
     def __call__(
         self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool

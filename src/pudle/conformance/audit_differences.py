@@ -34,8 +34,9 @@ SAMPLES, SPACING, ORDER = 17, 2.0**13, 5
 #: How often a number is computed with other roundings, by how much operands move then, at most, so
 #: that some of it is left in the numbers, and the share of this that is rounding.
 ROUNDINGS, MOVED, SHARE = 4, 2 * EPS, 0.25
-#: Functions that round nothing themselves, and would make much of a rounding of a whole number.
-NOT_ROUNDED = {"ceil", "eq", "floor", "frac", "ne", "round", "sign", "trunc"}
+#: Functions that round nothing themselves, and would make much of a rounding of a whole number, or
+#: of one of two that are equal.
+NOT_ROUNDED = {*"ceil clone eq floor frac gather ne round searchsorted sign sort trunc".split()}
 #: Standard deviations that a difference is trusted to; a kink has about so many times its noise.
 DEVIATIONS, BENDING = 3.0, 22.0
 #: Entries up to which all coordinates are looked at, and of more, how many random directions and

@@ -16,7 +16,7 @@ from ..errors import InvalidArgument, MissingDependency
 from ..measuring import checked
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
-from ..workers import Pool, limit_memory
+from ..workers import START, Pool, limit_memory
 from .records import Record, everything_refused, in_common
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ T = TypeVar("T")
 FAILED = 1
 #: Failures of one check that are printed: they mostly have one cause.
 FEW = 4
-#: Seconds in which a process must have started and made an estimator.
-START = 120.0
 #: Processor time of a step of backprop, and how many times as long a method takes that runs a pass
 #: for every entry of theta.
 SECONDS, SLOWEST = 0.05, 4

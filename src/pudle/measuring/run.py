@@ -490,20 +490,18 @@ def execute(
             measured = run.fill(
                 executor, workers=workers, costs=not scores_only, again=again, progress=progress
             )
-        failed = [
-            (run.label(each), f"{why.status}: {why.reason}", why.status in BROKEN)
-            for each, why in run.failures(costs=not scores_only)
+        told: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+        for each, why in run.failures(costs=not scores_only):
             # A case without kernels has no time on the torch path beside its own: that is nothing
             # to tell.
-            if (why.status, why.reason) != ("skipped", NO_KERNEL)
-        ]
-        broken = [(label, why) for label, why, broke in failed if broke]
+            if why != ("skipped", NO_KERNEL):
+                told[why.status in BROKEN].append((run.label(each), f"{why.status}: {why.reason}"))
+        broken = told[True]
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not store.dirty:
             broken += update_history(run.folder, root, store.commit)
     here = " on this machine, not on the cluster" if cluster else ""
-    findings = by_reason((label, why) for label, why, broke in failed if not broke)
-    return RunSummary(run.folder, run.counts(measured, here), findings, broken)
+    return RunSummary(run.folder, run.counts(measured, here), by_reason(told[False]), broken)
 
 
 def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:

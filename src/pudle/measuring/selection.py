@@ -4,6 +4,7 @@ file; and the cases that options make of a profile's: datasets x algorithms x lo
 
 import fnmatch
 import functools
+import math
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from .. import names
 from ..data import Dataset
 from ..errors import InvalidArgument, PudleError, first_line
 from ..references.certified import MINIMIZER_TARGETS, default_target
+from ..references.probe import Probe, probe, why_another
+from ..workers import Pool
 from .case import Case, short, spec_slug
 from .options import Options
 from .provenance import results_home
@@ -291,11 +294,21 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
     """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
 
     It is drawn once, so that an empty folder or an unreadable file is refused before anything is
-    measured.
+    measured. A dataset of a user's file is drawn again, here and in another process: one that draws
+    another problem would score it by a wrong reference.
     """
     made = dataset.made
     try:
         problem = made.problem(made.losses[0])
+        if names.origin(type(made)):
+            known = probe(problem)
+            why = why_another(known, problem) or _why_redrawn(known, dataset)
+            if not why:
+                with Pool(1) as pool:
+                    outcome = pool.call(math.inf, _why_redrawn, known, str(dataset))
+                why = outcome.result or outcome.reason
+            if why:
+                raise InvalidArgument(f"dataset {dataset}: {why}")
     except PudleError:
         raise
     except Exception as error:
@@ -310,3 +323,9 @@ def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
         targets=(default_target(problem),),
     )
     return [replace(like, loss=loss) for loss in made.losses]
+
+
+def _why_redrawn(known: Probe, spec: str) -> str:
+    """Return why a dataset does not draw the problem of a probe, an empty text where it does."""
+    made = names.make_dataset(spec)
+    return why_another(known, made.problem(made.losses[0]))

@@ -330,17 +330,36 @@ def _solve_chunk(
 def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tuple[Tensor, float]:
     """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` at constant codes, and a bound on its
     error.
-
-    An error dz of a code changes its term by at most ``(|r| + |A| |z|) |dz|`` to first order, times
-    the model's overlap; an error dr of the computed residual by ``|dr| |z|``.
     """
-    residual = model.synthesize(codes) - model.observations
-    gradient = model.contract(residual, codes) / len(codes)
-    r, z = row_norms(residual), row_norms(codes)
-    terms = (r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z
-    # Forming and summing the samples' terms rounds like a random walk.
-    summing = ROUNDING * model.summands**0.5 * (r * z).mean()
-    return gradient, model.overlap * float(terms.mean() + summing)
+    nothing = torch.zeros_like(codes)
+    shift = torch.zeros_like(model.observations)
+    return _gradient(model, codes, code_errors, shift, nothing, nothing[:, 0])
+
+
+def _gradient(
+    model: LinearModel, codes: Tensor, code_errors: Tensor, shift: Tensor, v: Tensor, dv: Tensor
+) -> tuple[Tensor, float]:
+    """Return the gradient of `implicit_gradient` for the shift x - y, and its bound.
+
+    An error dr of the computed residual changes a term by ``|dr| (|z| + |v|)``. Forming and summing
+    the samples' terms rounds like a random walk.
+    """
+    r = model.synthesize(codes) - model.observations
+    spectral = model.spectral_norm
+    norm_e, norm_r, norm_z, norm_v, norm_shift = map(row_norms, (r + shift, r, codes, v, shift))
+    terms = (
+        (norm_e + spectral * norm_z + 2 * spectral * norm_v) * code_errors
+        + (norm_r + spectral * norm_z) * dv
+        + model.residual_rounding(codes) * (norm_z + norm_v)
+    )
+    gradient = (
+        model.contract(r, codes - v)
+        - model.contract(model.synthesize(v), codes)
+        + model.contract(shift, codes)
+    )
+    sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
+    summing = ROUNDING * model.summands**0.5 * sizes.mean()
+    return gradient / len(codes), model.overlap * float(terms.mean() + summing)
 
 
 def implicit_gradient(
@@ -372,24 +391,10 @@ def implicit_gradient(
         right = -penalty * codes.sign() - model.l2_penalty * codes
     shift = model.observations - (model.observations if targets is None else targets.flatten(1))
     v, linear_residual = model.solve_refined(active, right + model.correlate(shift) * active)
-    r = model.synthesize(codes) - model.observations
-    spectral = model.spectral_norm
-    norm_e, norm_r, norm_z, norm_v, norm_shift = map(row_norms, (r + shift, r, codes, v, shift))
-    sizes = (spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift
+    sizes = (model.spectral_norm**2 + model.l2_penalty) * row_norms(v)
+    sizes = sizes + model.spectral_norm * row_norms(shift)
     rounding = ROUNDING * (model.values + active.sum(1).double()).sqrt() * sizes
     if model.l2_penalty and not penalized:
         linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues
-    terms = (
-        (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors
-        + (norm_r + spectral * norm_z) * dv
-        + model.residual_rounding(codes) * (norm_z + norm_v)
-    )
-    gradient = (
-        model.contract(r, codes - v)
-        - model.contract(model.synthesize(v), codes)
-        + model.contract(shift, codes)
-    )
-    sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
-    summing = ROUNDING * model.summands**0.5 * sizes.mean()
-    return gradient / len(codes), model.overlap * float(terms.mean() + summing)
+    return _gradient(model, codes, solution.errors, shift, v, dv)

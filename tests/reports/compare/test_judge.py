@@ -1,8 +1,11 @@
 """Verdicts on accuracy, statuses, memory and environments, where the tests plant what there is to
-find.
+find; thresholds, and a comparison as Markdown.
 """
 
+import tomllib
+
 import pytest
+from paths import ROOT
 from synthetic import BOUND
 from two_sides import (
     CASES,
@@ -10,6 +13,7 @@ from two_sides import (
     ESTIMATORS,
     MEMORY,
     TIMED,
+    case,
     only,
     scores,
     turns,
@@ -210,3 +214,28 @@ def test_where_numbers_come_from_is_said(judge):
 def test_what_a_side_lacks_is_said(judge):
     comparison = judge(without_estimator, lacking={"base": {}, "head": {"mine": "no such file"}})
     assert comparison.notes[0] == "Left out on head: no such file"
+
+
+def test_the_repository_states_the_defaults():
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pudle"]["compare"]
+    assert Limits.of(table) == Limits()
+    assert set(table) == set(Limits.__struct_fields__)
+
+
+def test_markdown_of_many_findings_fits_a_comment(judge):
+    names = [f"case-{number}-with-a-rather-long-name-lasso" for number in range(100)]
+
+    def many(factor):
+        def plant(side):
+            record = side["records"][CASES[0], "backprop"]
+            rows = [row | {"relative_error": 0.1 * factor} for row in record["scores"][:2]]
+            side |= {"cases": [case(name) for name in names], "estimators": ["backprop"]}
+            side["records"] = {
+                (name, "backprop"): record | {"case": case(name), "scores": rows} for name in names
+            }
+
+        return plant
+
+    text = summary.markdown(judge(many(10), many(1)), "base", "head", "quick")
+    assert text.startswith(summary.MARKER)
+    assert len(text) < 65_536 and "and 70 more lines" in text

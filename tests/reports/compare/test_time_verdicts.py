@@ -1,10 +1,18 @@
-"""Verdicts on times, measured in turns or in two separate runs."""
+"""Verdicts on times, measured in turns or in two separate runs, and on what a time limit left: what
+is measured on both sides is judged, and the rest is no regression.
+"""
+
+import math
 
 import pytest
-from two_sides import CASES, ESTIMATORS, TIMED, only, turns
+from two_sides import CASES, DEPTHS, ESTIMATORS, TIMED, blank, only, scores, turns, write
 
-from pudle.measuring.commits.turns import ROUNDS
+from pudle.measuring.commits.turns import ROUNDS, time_in_turns
+from pudle.measuring.contents import Rounds
+from pudle.measuring.scoring import ERRORS
 from pudle.reports.compare import summary
+from pudle.reports.compare.judge import compare
+from pudle.reports.compare.sides import load_folder
 
 CELLS = len(CASES) * len(ESTIMATORS) * len(TIMED)
 ONE = (CASES[1], "alternating", 100)
@@ -55,3 +63,41 @@ def test_two_separate_runs_are_judged_by_their_repeats(judge):
     # One repeat cannot show it, whatever the ratio, but the cells are undecided and not the same.
     few = judge(times(2.0, 1), times(1.0, 1))
     assert len(few.cells("undecided")) == len(CASES) * len(TIMED)
+
+
+@pytest.fixture
+def sides(tmp_path):
+    """Base, and a head that was ended before its last record and a memory: one of the other records
+    got worse.
+    """
+    head = blank()
+    for row in scores(head):
+        row["relative_error"] *= 10
+    folders = [
+        write(tmp_path / name / "quick", side) for name, side in (("base", blank()), ("head", head))
+    ]
+    (last, *_) = sorted(folders[1].glob(f"store/{CASES[1]}/*.json"), reverse=True)
+    last.unlink()
+    (memory, *_) = sorted(
+        folders[1].glob(f"store/{CASES[0]}/costs/memory_bytes-*.json"), reverse=True
+    )
+    memory.unlink()
+    return [load_folder(folder) for folder in folders]
+
+
+def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
+    whole = compare(*sides)
+    assert "vanished" in {row.rule for row in whole.cells()}
+    judged = compare(*sides, together=Rounds(rounds=[], partial=True))
+    regressions = {(row.rule, row.estimator) for row in judged.cells()}
+    assert regressions == {("accuracy", "backprop")}
+    # One record, and one more memory.
+    left_out = len(DEPTHS) * len(ERRORS) + 1
+    assert f"left out times, and {left_out} other cells" in judged.notes[0]
+    timed = sum(row.metric == "seconds" for row in whole.rows)
+    assert len(judged.rows) == len(whole.rows) - timed - left_out
+
+
+def test_no_time_is_begun_after_the_limit():
+    cells = [("case", "estimator", 1)]
+    assert time_in_turns({}, cells, until=-math.inf) == []

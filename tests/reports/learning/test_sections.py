@@ -1,11 +1,26 @@
-"""Sections on experiments in a page, and in the other formats."""
+"""Sections on experiments in a page and in the other formats, and what trainings led to, beside the
+error of their gradients.
+"""
 
+import math
+
+import pytest
 from living_page import data, html, texts
 from parsed_page import ParsedPage
 from stored_experiments import experiments, framed, headings, run_report
-from synthetic import experiment, training
+from synthetic import (
+    CURVES,
+    case,
+    denoising,
+    experiment,
+    record,
+    training,
+    write,
+    write_experiments,
+)
 
-from pudle.reports.learning.sections import sections
+from pudle.reports.learning.sections import bought, sections
+from pudle.reports.load import load
 from pudle.reports.report import Report
 
 
@@ -45,3 +60,48 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
     (row,) = framed(section.blocks[0].tables[0][0]).to_dict("records")
     assert row == {"method": "backprop", "layers": "25", "status": "timeout"}
     assert "denoising" not in headings(page)
+
+
+def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_training(tmp_path):
+    cases = [case(dataset="sparse_gaussian(n_samples=7)"), case("other", dataset="other(n=1)")]
+    write(tmp_path, [record(item, name) for item in cases for name in CURVES])
+    rates = {"alternating": 0.05, "backprop": 0.1}
+    trainings = [training(name, name, rate) for name, rate in rates.items()]
+    others = [
+        training("ridge", options={"loss": "ridge"}),
+        training("unscored", "truncated(window=3)"),
+        training("warm", options={"warm_start": True}),
+    ]
+    write_experiments(tmp_path, [*trainings, *others, denoising("d", "BM3D")])
+    results = load(tmp_path, "quick")
+    (figure,) = bought(results)
+    rows = figure.rows.set_index("method")
+    # The training has 25 layers, and 10 is the next smaller depth that was measured.
+    error = rows.loc["alternating, lasso loss", "gradient_error"]
+    assert error == pytest.approx(0.5 * 0.955**10, rel=1e-3)
+    assert rows["relative_error"].to_dict() == pytest.approx(
+        {f"{name}, lasso loss": 0.5 * math.exp(-50 * rate) for name, rate in rates.items()},
+        rel=1e-4,
+    )
+    page = html(Report(results))
+    (drawn,) = (each for each in data(page)["charts"] if each["host"] == "#bought-figures")
+    assert drawn["rows"]["method"] == list(rows.index)
+    assert "are those on sparse_gaussian(n_samples=7), " in drawn["note"]
+
+
+def test_an_error_measured_along_a_training_is_drawn_and_stands_for_a_scored_one(tmp_path):
+    warm = training("warm", options={"warm_start": True})
+    warm["rows"][5]["gradient_error"], warm["rows"][9]["gradient_error"] = 0.1, 0.2
+    warm["summary"]["gradient_error"] = 0.03
+    scored = case(dataset="sparse_gaussian(n_samples=7)")
+    write(tmp_path, [record(scored, name) for name in CURVES])
+    write_experiments(tmp_path, [warm, training("cold")])
+    results = load(tmp_path, "quick")
+    (figure,) = bought(results)
+    assert 0.03 in [*figure.rows["gradient_error"]] and len(figure.rows) == 2
+    for told in ("the trainings' own steps", "sparse_gaussian(n_samples=7)"):
+        assert told in figure.note
+    (section,) = sections(results)
+    (drawn,) = (each for each in section.blocks[0].charts if each.y[0].column == "gradient_error")
+    assert drawn.rows["gradient_error"].tolist() == [0.1, 0.2]
+    assert "0.03" in section.blocks[0].tables[0][0].columns["gradient error"]

@@ -1,16 +1,18 @@
-"""Images denoised: tables, conclusions, images and filters."""
+"""Studies of images: tables, conclusions, images, filters, and samples that shaped an atom."""
 
 import math
 import re
 
 import numpy as np
+import pytest
 from living_page import html
 from stored_experiments import experiments, framed
-from synthetic import crops, denoising
+from synthetic import crops, denoising, interpretation
 
 from pudle import text
 from pudle.learning.images import psnr
 from pudle.reports.learning import images as reported
+from pudle.reports.learning.images import Interpretation
 from pudle.reports.learning.sections import sections
 from pudle.reports.report import Report
 
@@ -57,3 +59,18 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     page = html(Report(results))
     shown = re.findall(r'<img src="(data:image/png;base64,[^"]+)" alt="([^"]+)"', page)
     assert len(shown) == 5 and all(alt.endswith(".") for _, alt in shown)
+
+
+def test_samples_stand_beside_their_atom_in_order_and_the_answer_is_that_of_the_summary(tmp_path):
+    record, arrays = interpretation(atoms=3, samples=4)
+    record["summary"] |= {"share": 0.25, "residual": 1.5e-6}
+    ((title, methods),) = Interpretation().groups(experiments(tmp_path, (record, arrays))).items()
+    block = Interpretation().block(title, methods, {})
+    (gallery,) = block.galleries
+    assert block.heading == "backprop, image_patches"
+    captions = [tile.caption[0] for tile in gallery.tiles[1]]
+    assert captions == ["atom 2", *(text.number(1 / (1 + rank) + 0.01) for rank in range(4))]
+    data = gallery.rows
+    assert data["weight"].to_numpy() == pytest.approx(arrays["weights"].ravel(), rel=1e-5)
+    assert "carry 25% of what all samples contribute" in block.answer
+    assert "a relative error of 1.5e-06." in block.answer
