@@ -312,8 +312,17 @@ def _side_by_side(sides: Sequence[Results], partial: bool) -> Pairs:
         }
         for side in sides
     ]
+    # Of these nothing but one row says that they are missing.
+    unmeasured = [
+        {(each.case.name, each.estimator) for each in side.records if each.status == "missing"}
+        for side in sides
+    ]
     return {
-        place: [known.get(place) or _lost(known, place) for known in numbers]
+        place: [
+            known.get(place)
+            or (Side(status="missing") if partial and place[:2] in gone else _lost(known, place))
+            for known, gone in zip(numbers, unmeasured, strict=True)
+        ]
         for place in {**numbers[0], **numbers[1]}
         if place.depth is not None
     }

@@ -152,7 +152,7 @@ class BenchmarkResults:
                 f"{each.status}: {each.reason}",
             )
             for each in self.results.records
-            if each.status != "ok"
+            if all(row.relative_error is None for row in each.scores)
         )
         return [*by_reason(without), *self.notes]
 

@@ -105,7 +105,7 @@ def content(reports: Reports) -> Content:
         shown |= {
             "runs": table(several.overview, "Every run"),
             "numbers": table(several.numbers, about),
-            "experiments": table(several.experiments, "Every experiment of two runs"),
+            "experiments": table(several.experiments, "Every experiment of every run"),
         }
     for section in first.experiments:
         for place, block in enumerate(section.blocks):

@@ -272,10 +272,12 @@ class Pool(_Calls, _Ending):
         try:
             process = self.idle.pop()
         except IndexError:
+            # Of a function with some arguments given, what it calls.
+            module = getattr(job.function, "func", job.function).__module__
             process = (
                 self.start()
                 if self.start
-                else Process(work, env=os.environ | ONE_THREAD, module=job.function.__module__)
+                else Process(work, env=os.environ | ONE_THREAD, module=module)
             )
         busy.add(process)
         try:

@@ -96,6 +96,7 @@ def test_what_does_not_fit_a_problem_is_refused(call, words):
         ("ista(thresholding='decaying(decay=1.0)')", "decay=1.0: give a number below 1"),
         ("ista(thresholding='hard(threshold=0)')", "threshold=0 is out of range"),
         ("ista(initial=3)", "no argument 'initial'"),
+        ("fista(restart='no')", "restart"),
         ("noodl(thresholding='soft')", "is not hard, as NOODL's is: use ista with this rule"),
         ("noodl(lower_bound=0)", "lower_bound=0 is out of range"),
     ],
@@ -110,7 +111,8 @@ def test_wrong_options_are_refused(spec, words):
         (lambda: pudle.Iteration(step=0.5), "iteration has no step size: leave it out"),
         (lambda: pudle.ActiveSet(thresholding="hard"), "no thresholding rule: leave it out"),
         (lambda: pudle.Accelerated(thresholding="hard"), "accelerated has no thresholding rule"),
+        (lambda: pudle.Fista(restart="no"), "restart='no' is neither True nor False"),
     ],
 )
-def test_what_has_no_step_or_rule_takes_none(make, words):
+def test_what_an_algorithm_does_not_take_is_refused(make, words):
     assert words in refusal(make)

@@ -86,3 +86,8 @@ def test_the_reason_holds_the_warnings(tmp_path):
 def test_datasets_without_small_images_are_refused(dataset, tmp_path):
     with pytest.raises(InvalidArgument, match="which are no square images: give one"):
         explained(tmp_path, dataset=dataset)
+
+
+def test_numbers_of_what_is_shown_are_refused_before_the_training(tmp_path):
+    with pytest.raises(InvalidArgument, match="samples=0"):
+        explained(tmp_path, samples=0)

@@ -6,6 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import tolerances
+import torch
 from comparisons import relative
 from examples import PENALTY, arrays_of, sparse_problem
 
@@ -84,3 +85,13 @@ def test_what_still_moves_is_not_scored(monkeypatch):
     limit = pudle.reference(sparse_problem(), "limit", pudle.Ista())
     assert limit.status == "uncertified"
     assert "40 still moved after 30 layers" in limit.reason
+
+
+def test_a_step_that_is_not_defined_everywhere_has_a_reason():
+    """Newton's method leads to where the logarithm has no value."""
+    one, fifty = torch.ones(1).double(), torch.full((1,), 50.0).double()
+    problem = pudle.FixedPoint(
+        one, lambda z, t: z - 1e-3 * torch.log(z / t), lambda z, t: z.square().sum(), fifty
+    )
+    limit = pudle.reference(problem, "limit", pudle.Iteration())
+    assert limit.status == "uncertified" and "still changes" in limit.reason

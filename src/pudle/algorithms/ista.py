@@ -62,6 +62,13 @@ class Fista(Algorithm):
 
     name = "fista"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.restart, bool):
+            raise InvalidArgument(
+                f"restart={self.restart!r} is neither True nor False: give one of these"
+            )
+
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         state = super().start(problem, initial)
         if not self.restart:

@@ -109,7 +109,7 @@ def _carry_out(
         if result.status == "ok" and result.reason:
             echo(f"pudle: warning: {result.reason}", err=True)
         told = (
-            f"{name.replace('_', ' ')} {value:.4g}"
+            f"{name.replace('_', ' ')} {value if isinstance(value, int) else f'{value:.4g}'}"
             for name, value in result.summary.items()
             if isinstance(value, int | float) and not math.isnan(value)
         )

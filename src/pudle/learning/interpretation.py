@@ -13,6 +13,7 @@ from numpy.linalg import norm
 from ..errors import InvalidArgument
 from ..measuring.experiment import Outcome, Plain, ProgressCallback
 from ..problems.l1 import DictionaryProblem
+from ..validation import check_integer
 from .images import Images
 from .learner import Training
 from .matching import Array, float64_array
@@ -73,6 +74,8 @@ class InterpretationExperiment(LearningExperiment):
     samples: int = 6
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
+        for name in ("atoms", "samples"):
+            check_integer(name, getattr(self, name), 1)
         problem = super().problem(device, **options)
         start = problem.dictionary
         if start.ndim != 2 or math.isqrt(len(start)) ** 2 != len(start):

@@ -94,7 +94,10 @@ class Converging:
         for _ in range(NEWTON):
             try:
                 newton, residual, _ = self.newton_step(fixed, 0)
-            except UnsupportedProblem:
+            except (UnsupportedProblem, torch.linalg.LinAlgError):
+                return None
+            # A step may not be defined where Newton's method leads.
+            if not newton.isfinite().all():
                 return None
             if residual.abs().max() <= tolerance:
                 break

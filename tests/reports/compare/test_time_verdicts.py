@@ -5,6 +5,7 @@ is measured on both sides is judged, and the rest is no regression.
 import math
 
 import pytest
+import synthetic
 from two_sides import CASES, DEPTHS, ESTIMATORS, TIMED, blank, only, scores, turns, write
 
 from pudle.measuring.commits.turns import ROUNDS, time_in_turns
@@ -96,6 +97,19 @@ def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
     assert f"left out times, and {left_out} other cells" in judged.notes[0]
     timed = sum(row.metric == "seconds" for row in whole.rows)
     assert len(judged.rows) == len(whole.rows) - timed - left_out
+
+
+def test_a_record_left_out_is_so_for_each_of_its_targets(tmp_path):
+    two = synthetic.case(targets=["gstar", "gtilde"])
+    rows = synthetic.scores(synthetic.CURVES["backprop"], targets=two["targets"])
+    records = [synthetic.record(two, name, scores=rows) for name in ("analytic", "backprop")]
+    homes = [synthetic.write(tmp_path / name, records) for name in ("base", "head")]
+    (lost,) = homes[1].rglob(f"0-{records[0]['key']}.json")
+    lost.unlink()
+    judged = compare(
+        *(load_folder(home / "quick") for home in homes), together=Rounds(rounds=[], partial=True)
+    )
+    assert not judged.cells()
 
 
 def test_no_time_is_begun_after_the_limit():

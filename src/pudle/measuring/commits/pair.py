@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import names
-from ...errors import MissingResults, PudleError, SpecError
+from ...errors import MissingResults, PudleError, SpecError, UnreadableResult
 from ...files import read_record
 from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
 from ..contents import Rounds
@@ -88,7 +88,10 @@ class Side:
 
 def scored(folder: Path) -> list[ScoreRecord]:
     """Return the scores in a profile's folder."""
-    return [*read_stored(folder.parent, folder.name).scores.values()]
+    stored = read_stored(folder.parent, folder.name)
+    if stored.damaged and not stored.scores:
+        raise UnreadableResult("; ".join(stored.damaged))
+    return [*stored.scores.values()]
 
 
 def timed_cells(side: Side) -> list[Cell]:
