@@ -94,9 +94,9 @@ class Converging:
         for _ in range(NEWTON):
             try:
                 newton, residual, _ = self.newton_step(fixed, 0)
-            except (UnsupportedProblem, torch.linalg.LinAlgError):
+            # A step may not be defined where Newton's method leads: torch's factorizations raise.
+            except (UnsupportedProblem, RuntimeError):
                 return None
-            # A step may not be defined where Newton's method leads.
             if not newton.isfinite().all():
                 return None
             if residual.abs().max() <= tolerance:
