@@ -2,29 +2,16 @@
 
 import torch
 from census import Known, Layer, Status, drawn
-from torch import Tensor
+from equilibrium import by_unrolling, step
 from torchdeq import get_deq
 
-J = 0.3 * drawn(4, 4, seed=3)
 DOCUMENTED = "https://github.com/locuslab/torchdeq/blob/main/torchdeq/core.py"
-
-
-def step(z: Tensor, x: Tensor) -> Tensor:
-    return torch.tanh(z @ J.T + x)
 
 
 def equilibrium(known: Known | None = None, **options: object) -> Layer:
     deq = get_deq(**options)
     layer = lambda x: deq(lambda z: step(z, x), torch.zeros_like(x))[0][0]  # noqa: E731
     return Layer(layer, [drawn(3, 4)], {"step": step}, known, by_unrolling)
-
-
-def by_unrolling(x: Tensor) -> Tensor:
-    """Return the equilibrium, differentiated through 200 steps."""
-    z = torch.zeros_like(x)
-    for _ in range(200):
-        z = step(z, x)
-    return z
 
 
 def implicit() -> Layer:
