@@ -189,8 +189,8 @@ def problems_table(results: Results) -> Table:
     )
     rows: list[tuple[str, ...]] = []
     for (case, estimator, metric, status, reason), failed in kinds.items():
-        depths = text.numbers([row.depth or 0 for row in failed])
-        # A cost has no seed.
+        # A record without scores has no depth, a cost has no seed.
+        depths = text.numbers([row.depth for row in failed if row.depth is not None]) or "all"
         seeds = text.numbers([row.seed for row in failed if row.seed is not None]) or "all"
         what = results.labels[case], estimator, MEASURED[metric][0], status
         rows.append((*what, depths, seeds, reason))

@@ -67,6 +67,13 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
         assert set(picture.rows["estimator"]) == {"alternating"}
 
 
+def test_a_record_without_scores_failed_at_all_depths(tmp_path):
+    silent = record(case(), "analytic", scores=[], references=[])
+    report = reported(tmp_path, [record(case(), "alternating"), silent])
+    (problem,) = report.problems.records
+    assert (problem["depths"], problem["seeds"]) == ("all", "all")
+
+
 def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     tmp_path, monkeypatch
 ):
