@@ -4,7 +4,7 @@ import typing
 
 from . import adapt as adapt
 from . import testing as testing
-from .advising.advise import Advice as Advice
+from .advising.advice import Advice as Advice
 from .advising.advise import advise as advise
 from .algorithms import Accelerated as Accelerated
 from .algorithms import ActiveSet as ActiveSet

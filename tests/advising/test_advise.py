@@ -14,8 +14,9 @@ import oracles
 import pytest
 
 import pudle
-from pudle.advising.advise import Advice, Choice, compared
-from pudle.advising.search import candidates, suitable
+from pudle.advising.advice import Advice, Choice
+from pudle.advising.advise import compare_times
+from pudle.advising.candidates import list_candidates, suitable_algorithms
 from pudle.answers import NO_CURVE, Line, Measured, Requirement, Rounds
 from pudle.datasets.ridge import RidgeRegression
 from pudle.errors import InvalidArgument
@@ -43,7 +44,7 @@ def test_the_depth_is_that_of_the_closed_form(error):
     assert chosen.name == "backprop" and advice.runner_up is None
     assert least <= chosen.depth <= 1.25 * least
     assert chosen.median == pytest.approx(unrolled_error(chosen.depth), rel=1e-6)
-    assert chosen.kept == chosen.seeds == 4
+    assert chosen.seeds_within_error == chosen.seeds == 4
     # The first test has half of the risk.
     assert chosen.share == pytest.approx(0.025 ** (1 / 4))
     assert "4 seeds decide little" in str(advice)
@@ -106,7 +107,7 @@ class Drawn(RidgeRegression):
 def test_a_promise_that_new_seeds_break_is_not_made():
     options = {"estimators": ["backprop"], "seeds": 5, "most_depth": 200}
     advice = pudle.advise(Drawn(worse=12), "ista", error=1e-4, **options)
-    assert advice.chosen is None and advice.undecided.kept < advice.undecided.seeds
+    assert advice.chosen is None and advice.undecided.seeds_within_error < advice.undecided.seeds
     assert str(advice).startswith("The data do not decide: backprop with ista at ")
 
 
@@ -124,7 +125,7 @@ def test_one_problem_promises_nothing_about_others(problem):
 def test_seeds_without_a_reference_are_left_aside_and_counted():
     options = {"error": 0.01, "estimators": ["backprop"], "seeds": 3, "most_depth": 50}
     advice = pudle.advise(Drawn(first=4), "ista", **options)
-    assert advice.chosen.kept == 3 and advice.unscorable == 3
+    assert advice.chosen.seeds_within_error == 3 and advice.unscorable == 3
     assert "3 seeds have no reference" in str(advice)
     with pytest.raises(
         InvalidArgument, match="no seed of 12 has a reference to score against: deg"
@@ -166,10 +167,18 @@ def test_of_two_that_keep_the_error_the_final_times_choose(requirement, slower, 
 
     search = SimpleNamespace(measure=measure, requirement=requirement, seeds=[0], costs=())
     pair = [
-        Choice(pudle.make_estimator(name), pudle.Ista(), 20, 0.1, kept=4, seeds=4, share=0.5)
+        Choice(
+            pudle.make_estimator(name),
+            pudle.Ista(),
+            20,
+            0.1,
+            seeds_within_error=4,
+            seeds=4,
+            share=0.5,
+        )
         for name in ("analytic", "backprop")
     ]
-    advice = compared(Advice("ridge", requirement), search, pair)
+    advice = compare_times(Advice("ridge", requirement), search, pair)
     assert advice.chosen.name == chosen != advice.runner_up.name
     assert advice.base_ratio.value == pytest.approx(advice.chosen.seconds)
     assert (advice.next_ratio.value == 1.0) == (slower == 1.0) == advice.tied
@@ -190,11 +199,11 @@ def test_wrong_requirements_are_refused(options, text):
 
 
 def test_candidates_are_deterministic_and_families_are_searched():
-    named = {each.name: each.estimator for each in candidates([pudle.Ista()])}
+    named = {each.name: each.estimator for each in list_candidates([pudle.Ista()])}
     assert {"alternating", "analytic", "backprop", "conjugate_gradient"} <= named.keys()
     assert not {"spsa", "noodl", "jaxopt_unrolled"} & named.keys()
     assert named["truncated(window=16)"].window == 16 and "fixed_point(terms=2)" in named
-    (one,) = candidates([pudle.Ista()], ["truncated(window=30)"])
+    (one,) = list_candidates([pudle.Ista()], ["truncated(window=30)"])
     assert one.estimator.window == 30
 
 
@@ -205,10 +214,10 @@ class Mine(Alternating):
 def test_a_plugin_that_failed_its_check_takes_no_part(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     mine = Mine()
-    assert [each.estimator for each in candidates([pudle.Ista()], [mine])] == [mine]
+    assert [each.estimator for each in list_candidates([pudle.Ista()], [mine])] == [mine]
     checked.remember({checked.key_of(mine): ["claim[ridge-linear-ista]"]})
     with pytest.raises(InvalidArgument, match="failed `pudle check`: mend what it names"):
-        candidates([pudle.Ista()], [mine])
+        list_candidates([pudle.Ista()], [mine])
 
 
 def test_without_an_algorithm_the_best_pair_is_advised_and_its_line_of_python_runs():
@@ -235,6 +244,6 @@ def test_without_an_algorithm_the_best_pair_is_advised_and_its_line_of_python_ru
 )
 def test_algorithms_that_suit_a_problem_lead_to_its_minimizer(dataset, lead):
     made = pudle.make_dataset(dataset)
-    found = [each.name for each in suitable(made.problem(made.losses[0]))]
+    found = [each.name for each in suitable_algorithms(made.problem(made.losses[0]))]
     assert found[0] == lead[0] and {*lead} <= {*found}
     assert not {"noodl", "iteration"} & {*found} - {*lead}

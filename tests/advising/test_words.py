@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pudle
-from pudle.advising.advise import Advice, Choice
+from pudle.advising.advice import Advice, Choice
 from pudle.answers import Requirement
 from pudle.paired import Ratio
 
@@ -13,9 +13,18 @@ def choice(spec, *numbers, **more):
 
 
 CHOSEN = choice(
-    "truncated(window=30)", 120, 0.0123, 0.012, kept=19, seeds=20, share=0.7838, median=0.0099
+    "truncated(window=30)",
+    120,
+    0.0123,
+    0.012,
+    seeds_within_error=19,
+    seeds=20,
+    share=0.7838,
+    median=0.0099,
 )
-SECOND = choice("analytic", 150, 0.0123, 0.018, kept=20, seeds=20, share=0.83, median=0.001)
+SECOND = choice(
+    "analytic", 150, 0.0123, 0.018, seeds_within_error=20, seeds=20, share=0.83, median=0.001
+)
 ADVICE = Advice(
     "digits, ista, lasso loss",
     Requirement(error=0.02),

@@ -1,5 +1,4 @@
-"""`pudle.advise`: which algorithm and estimator to use on a problem, measured, and the advice in
-words.
+"""`pudle.advise`: which algorithm and estimator to use on a problem, measured.
 
 What the search chose is tested on seeds that had no part in it, and timed beside `backprop`.
 """
@@ -7,18 +6,17 @@ What the search chose is tested on seeds that had no part in it, and timed besid
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import ROUND_CEILING, Context
 from itertools import count, islice
-from math import ceil, floor, inf, isnan, nan
+from math import ceil, inf, nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Self
 
-from .. import names, text
+from .. import names
 from ..algorithms import Algorithm
-from ..answers import Answer, Requirement, answer
+from ..answers import Answer, Measured, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
@@ -29,16 +27,18 @@ from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .search import MORE, Candidate, Search, candidates
+from .advice import Advice, Choice, ShortTraining, TrainingCheck
+from .candidates import Candidate, list_candidates
+from .search import SEEDS_OF_REFINEMENT, Search
 from .tolerance import CONFIDENCE, least_share, tolerance_limit
 
 #: Error that is required where nothing is.
 ERROR = 0.01
 #: The estimator whose time others are compared with.
 BASE = "backprop"
-#: Share of the new seeds that may exceed an error; otherwise a more careful choice is tested, so
-#: many times at most.
-MISSES, ATTEMPTS = 0.05, 3
+#: Where too many of the new seeds exceed an error, a more careful choice is tested, so many times
+#: at most.
+ATTEMPTS = 3
 #: A more careful choice has so many times the layers or, where none is required, so many times the
 #: error.
 DEEPER, WEAKER = 1.2, 1.5
@@ -46,184 +46,6 @@ DEEPER, WEAKER = 1.2, 1.5
 ROUNDS = 20
 #: Steps of a short training, and its optimizer.
 STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
-#: What the errors are measured against.
-TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
-#: Least share of all seeds that is not called little.
-ENOUGH = 0.8
-
-
-@dataclass(frozen=True)
-class Choice(Candidate):
-    """An estimator with an algorithm at a depth, tested on seeds that had no part in its choice.
-
-    Attributes
-    ----------
-    estimator : GradientEstimator
-    algorithm : Algorithm
-    depth : int
-    error : float
-        What the relative error is stated to be at most, or that on the few seeds where it was not
-        tested.
-    seconds, memory : float
-        Time and memory of one gradient, NaN where they are not known.
-    kept, seeds : int
-        Number of seeds with at most this error, of all that were tested.
-    share : float
-        Share of all seeds that keep it at least, with 95 % confidence; NaN where there is one
-        problem only.
-    median : float
-        Median of the errors.
-    at_bound : bool
-        Whether the median is the bound of the references, the error being smaller.
-    """
-
-    depth: int
-    error: float
-    seconds: float = nan
-    memory: float = nan
-    kept: int = 0
-    seeds: int = 0
-    share: float = nan
-    median: float = nan
-    at_bound: bool = False
-
-    @classmethod
-    def of(cls, candidate: Candidate, found: Answer) -> Self:
-        """Return the choice of a candidate by an answer."""
-        costs = found.seconds.value, found.memory.value
-        return cls(candidate.estimator, candidate.algorithm, int(found.depth), found.error, *costs)
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether nearly all seeds that it was tested on have at most the stated error."""
-        return self.seeds - self.kept <= MISSES * self.seeds
-
-    @property
-    def pair(self) -> str:
-        """The specs of estimator and algorithm, as in a sentence."""
-        return f"{self.name} with {names.text(self.algorithm)}"
-
-    def __str__(self) -> str:
-        return f"{self.pair} at {text.count(self.depth, 'layer')}"
-
-    @property
-    def costs(self) -> str:
-        """Time and memory, as far as they are known."""
-        shown = text.seconds(self.seconds), text.memory(self.memory)
-        return " and ".join(cost for cost in shown if cost != text.DASH)
-
-    @property
-    def promise(self) -> str:
-        """The error, with all its digits, and on which of the tested seeds it is kept."""
-        where = "this problem" if isnan(self.share) else f"{self.kept} of {self.seeds} seeds"
-        return f"error at most {self.error:.12g} on {where}"
-
-
-@dataclass(frozen=True, repr=False)
-class Advice:
-    """Which algorithm and estimator to use on a problem, and what they keep, as an object and in
-    words.
-
-    Attributes
-    ----------
-    problem : str
-        The problem and the loss, and the algorithm that was given.
-    requirement : Requirement
-        What was asked for.
-    chosen : Choice or None
-        The advised estimator; None where no candidate meets the requirement.
-    runner_up : Choice or None
-        The next best.
-    next_ratio : Ratio or None
-        Its time over that of the advised estimator, both measured in turns.
-    base : Choice or None
-        `backprop` within the same error; None where it does not meet the requirement.
-    base_ratio : Ratio or None
-        Time of the advised estimator over that of `base`, both measured in turns.
-    closest : Choice or None
-        What comes closest, where nothing meets the requirement.
-    undecided : Choice or None
-        What met the requirement on the first seeds and missed it on too many new ones: the data do
-        not decide.
-    reference : str
-        Kind of the references: ``certified``, or ``limit``.
-    unscorable : int
-        Number of seeds that were left aside because their reference cannot be scored against.
-    left_out : mapping
-        Candidates that did not take part, each with the reason.
-    training : str
-        What short trainings say.
-    """
-
-    problem: str
-    requirement: Requirement
-    chosen: Choice | None = None
-    runner_up: Choice | None = None
-    next_ratio: Ratio | None = None
-    base: Choice | None = None
-    base_ratio: Ratio | None = None
-    closest: Choice | None = None
-    undecided: Choice | None = None
-    reference: str = "certified"
-    unscorable: int = 0
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    training: str = ""
-
-    @property
-    def tied(self) -> bool:
-        """Tell whether the advised estimator and the next best cannot be told apart in time."""
-        return bool(self.next_ratio and self.next_ratio.p_value > SIGNIFICANCE)
-
-    def __repr__(self) -> str:
-        return "\n".join(filter(None, self._sentences()))
-
-    def _sentences(self) -> Iterator[str]:
-        """Yield the lines: the answer, what else there is, and what it rests on."""
-        if tested := self.undecided:
-            yield (
-                f"The data do not decide: {tested} had an error of at most {tested.error:.12g} on"
-                f" the seeds of the choice, but only on {tested.kept} of {tested.seeds} new seeds;"
-                " allow a larger error, or more layers."
-            )
-        elif chosen := self.chosen:
-            beside = "; no measurement of backprop reaches that error"
-            if (base := self.base) and (ratio := self.base_ratio):
-                times, layers = ratio.shown, text.count(base.depth, "layer")
-                beside = f", {times} times the time of {base.pair}, which needs {layers} for it"
-                beside *= base.pair != chosen.pair
-            yield (
-                f"{chosen}: {chosen.promise} against {TRUTH[self.reference]} (median"
-                f"{f' at the {self.reference} bound,' * chosen.at_bound}"
-                f" {text.number(chosen.median)}), {chosen.costs}{beside}."
-            )
-            if (second := self.runner_up) and (ratio := self.next_ratio):
-                how = f"{ratio.shown} times that time"
-                how = "its time cannot be told apart from that" if self.tied else how
-                yield f"Next: {second}: {second.promise}, {how}."
-            if isnan(chosen.share):
-                yield "This holds for this one problem: nothing follows for others."
-            else:
-                # Rounded down: a share is stated as an error is.
-                share = floor(100 * chosen.share)
-                yield (
-                    f"Of all seeds at least {share} % keep this error, with {CONFIDENCE:.0%}"
-                    f" confidence: the {chosen.seeds} seeds had no part in the choice."
-                )
-            if chosen.share < ENOUGH:
-                yield f"{chosen.seeds} seeds decide little: more seeds would say more."
-        else:
-            yield f"Nothing meets the requirement ({self.requirement}) on {self.problem}."
-            if at := self.closest:
-                error = f"error {text.number(at.error)} on the seeds that were tried"
-                yield f"Closest: {', '.join(filter(None, [str(at), error, at.costs]))}."
-        if self.unscorable:
-            seeds = text.count(self.unscorable, "seed has", "seeds have")
-            yield f"{seeds} no reference to score against; nothing is said about these."
-        yield self.training
-        if at := self.chosen:
-            made = f"pudle.make_algorithm({names.text(at.algorithm)!r}), depth={at.depth}"
-            yield f"In Python: pudle.make_estimator({at.name!r}).estimate(problem, {made})"
-        yield f"Problem: {self.problem}. References: {self.reference}."
 
 
 def advise(
@@ -309,39 +131,50 @@ def advise(
         progress(0, 4, "references of the first seeds")
         search.check_scorable()
         progress(1, 4, "all candidates on few seeds")
-        able = search.run(candidates(search.algorithms, estimators))
-        used = {each.estimator.name for each in able.values()}
-        left_out = {name: why for name, why in search.failures.items() if name not in used}
+        measured = search.run(list_candidates(search.algorithms, estimators))
         advice = Advice(
             search.problem,
             requirement,
             reference=search.status,
-            left_out=left_out,
-            training="No training: there is no advice to try." * train,
+            left_out=_left_out(search, measured),
+            training=_no_training("there is no advice to try") if train else None,
         )
         progress(2, 4, "the best candidates on more seeds")
-        best = search.refined(able)
+        best = search.refine(measured)
         if not best:
-            # What comes closest to the required error, whatever it costs.
-            near = answer(able, Requirement(error))
-            at = Choice.of(able[near.source], near) if near.source else None
-            return replace(advice, closest=at)
+            return replace(advice, closest=_closest(measured, error))
         progress(3, 4, f"the best of these on {seeds} new seeds")
-        fresh = count(MORE)
-        tested = [verified(search, each, found, fresh, seeds) for each, found in best.items()]
+        fresh = count(SEEDS_OF_REFINEMENT)
+        tested = [
+            verify_choice(search, candidate, at, fresh, seeds) for candidate, at in best.items()
+        ]
         advice = replace(advice, unscorable=search.unscorable)
-        kept = [each for each in tested if each.is_kept]
-        if not kept:
+        passing = [choice for choice in tested if choice.passes_test]
+        if not passing:
             return replace(advice, undecided=tested[0])
         progress(4, 4, "times in turns")
-        advice = compared(advice, search, kept)
+        advice = compare_times(advice, search, passing)
         if isinstance(start, DictionaryProblem) and train:
-            advice = with_training(advice, start)
+            advice = replace(advice, training=train_shortly(advice, start))
         return advice
 
 
-def verified(
-    search: Search, candidate: Candidate, found: Answer, fresh: Iterator[int], number: int
+def _left_out(search: Search, measured: Mapping[Measured, Candidate]) -> dict[str, str]:
+    """Return the reasons of the estimators that could not be measured, by name."""
+    measured_names = {candidate.estimator.name for candidate in measured.values()}
+    return {name: why for name, why in search.failures.items() if name not in measured_names}
+
+
+def _closest(measured: Mapping[Measured, Candidate], error: float | None) -> Choice | None:
+    """Choose the candidate that comes closest to an error, whatever it costs."""
+    nearest = answer(measured, Requirement(error))
+    if not nearest.source:
+        return None
+    return Choice.from_answer(measured[nearest.source], nearest)
+
+
+def verify_choice(
+    search: Search, candidate: Candidate, chosen_at: Answer, fresh: Iterator[int], n_seeds: int
 ) -> Choice:
     """Test a candidate at the depth of an answer on a number of `fresh` seeds; where too many of
     them exceed the error, a more careful choice is tested on others.
@@ -350,97 +183,108 @@ def verified(
     confidence.
     """
     required, risk = search.requirement.error, 1 - CONFIDENCE
-    chosen = Choice.of(candidate, found)
+    chosen = Choice.from_answer(candidate, chosen_at)
     depth, stated = chosen.depth, chosen.error
-    if required is None and found.source:
+    if required is None and chosen_at.source:
         # Errors that spread over many decades make a limit useless: new seeds test what is stated.
-        limit = tolerance_limit(found.source.errors.values[0])
-        stated = rounded_up(min(max(limit, stated), 3 * stated))
+        limit = tolerance_limit(chosen_at.source.errors.values[0])
+        stated = round_up(min(max(limit, stated), 3 * stated))
     for _ in range(ATTEMPTS):
-        seeds, risk = [*search.references(islice(fresh, number))], risk / 2
+        seeds, risk = [*search.references(islice(fresh, n_seeds))], risk / 2
         measured = search.measure({chosen: [depth]}, seeds)[chosen].errors
-        # What has no error keeps nothing.
+        # A seed without an error does not have the stated one.
         errors = [*measured.values.ravel().tolist(), *[inf] * (len(seeds) - measured.values.size)]
-        kept = sum(error <= stated for error in errors)
+        n_within = sum(error <= stated for error in errors)
         tested = replace(
             chosen,
             depth=depth,
             error=stated,
-            kept=kept,
+            seeds_within_error=n_within,
             seeds=len(seeds),
-            share=nan if search.single else least_share(kept, len(seeds), 1 - risk),
+            share=nan if search.single else least_share(n_within, len(seeds), 1 - risk),
             median=median(errors),
             at_bound=2 * int(measured.at_floor.sum()) > len(seeds),
         )
-        if tested.is_kept:
+        if tested.passes_test:
             break
         if required is None:
-            stated = rounded_up(WEAKER * stated)
+            stated = round_up(WEAKER * stated)
         else:
             depth = min(ceil(DEEPER * depth), search.most_depth)
     return tested
 
 
-def rounded_up(value: float) -> float:
+def round_up(value: float) -> float:
     """Return a number rounded up to two digits."""
     return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}"))
 
 
-def compared(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice:
+def compare_times(advice: Advice, search: Search, tested: Sequence[Choice]) -> Advice:
     """Return the advice with one or two choices and `BASE`, whose times are measured in turns.
 
     The first is chosen; but where both reach the required error, the faster one.
     """
-    first, *others = tested
-    base = [each for each in tested if each.name == BASE][:1]
-    if not base:
-        at = Candidate(names.make_estimator(BASE), search.algorithms[0])
-        if depth := search.needed(at, first.error, ceil(first.depth / 4)):
-            base = [Choice(at.estimator, at.algorithm, depth, first.error)]
-    calls = {each: [each.depth] for each in (*tested, *base)}
-    rows = search.measure(calls, search.seeds[:1], search.costs, ROUNDS)
-    timed = {
-        each: replace(each, seconds=end.seconds.value, memory=end.memory.value)
-        for each, row in rows.items()
-        for end in row.points
+    first, *next_best = tested
+    base = _base_choice(search, tested)
+    timed = [*tested, base] if base else [*tested]
+    rows = search.measure(
+        {choice: [choice.depth] for choice in timed}, search.seeds[:1], search.costs, ROUNDS
+    )
+    with_costs = {
+        choice: replace(choice, seconds=point.seconds.value, memory=point.memory.value)
+        for choice, row in rows.items()
+        for point in row.points
     }
 
-    def ratio(one: Choice, other: Choice) -> Ratio:
-        return rows[one].rounds.ratio(one.depth, rows[other].rounds, other.depth)
+    def ratio(choice: Choice, beside: Choice) -> Ratio:
+        return rows[choice].rounds.ratio(choice.depth, rows[beside].rounds, beside.depth)
 
-    for second in others:
+    for second in next_best:
         # The search timed them in fewer rounds.
         faster = ratio(second, first)
         if search.requirement.error and faster.value < 1 and faster.p_value <= SIGNIFICANCE:
             first, second = second, first
-        advice = replace(advice, runner_up=timed[second], next_ratio=ratio(second, first))
-    for each in base:
-        advice = replace(advice, base=timed[each], base_ratio=ratio(first, each))
-    return replace(advice, chosen=timed[first])
+        advice = replace(advice, runner_up=with_costs[second], next_ratio=ratio(second, first))
+    if base is not None:
+        advice = replace(advice, base=with_costs[base], base_ratio=ratio(first, base))
+    return replace(advice, chosen=with_costs[first])
 
 
-def with_training(advice: Advice, start: DictionaryProblem) -> Advice:
-    """Return the advice with a sentence about two short trainings, of the advised estimator and of
-    the runner-up.
+def _base_choice(search: Search, tested: Sequence[Choice]) -> Choice | None:
+    """Return `BASE` among the tested choices, or else at the depth at which it has the same error;
+    None where it has not.
+    """
+    for choice in tested:
+        if choice.name == BASE:
+            return choice
+    base, first = Candidate(names.make_estimator(BASE), search.algorithms[0]), tested[0]
+    depth = search.sufficient_depth(base, first.error, ceil(first.depth / 4))
+    return Choice(base.estimator, base.algorithm, depth, first.error) if depth else None
+
+
+def _no_training(reason: str) -> TrainingCheck:
+    return TrainingCheck(STEPS, OPTIMIZER, reason=reason)
+
+
+def train_shortly(advice: Advice, start: DictionaryProblem) -> TrainingCheck:
+    """Train shortly with the advised estimator and with the runner-up.
 
     Both take the same number of steps from the same dictionary with the same optimizer. What counts
     is by how much the outer loss has fallen, and the processor time.
     """
-    pair = [each for each in (advice.chosen, advice.runner_up or advice.base) if each]
-    if len(pair) < 2:
-        return replace(advice, training="No training: there is no runner-up to compare with.")
-    falls, results = [], []
-    for each in pair:
-        # A loss is evaluated before its step.
-        learner = Learner(each.estimator, each.algorithm, each.depth, OPTIMIZER, epochs=STEPS + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LearningWarning)
-            history = learner.fit(start, clock=time.process_time).history
-        losses, took = history["loss"].dropna(), text.seconds(history["seconds"].iloc[-1])
-        falls.append(losses.iloc[0] - losses.iloc[-1])
-        results.append(f"from {losses.iloc[0]:.4g} by {falls[-1]:.3g} with {each} in {took}")
-    # Nearly as much is as good.
-    holds = falls[0] >= 0.95 * falls[1] and falls[0] > 0
-    verdict = "holds" if holds else "does not hold in this training: prefer the other"
-    fell = f"{STEPS} steps of {OPTIMIZER}: the loss fell {', and '.join(results)}"
-    return replace(advice, training=f"{fell}: the advice {verdict}.")
+    rival = advice.runner_up or advice.base
+    if not (advice.chosen and rival):
+        return _no_training("there is no runner-up to compare with")
+    trainings = tuple(_short_training(choice, start) for choice in (advice.chosen, rival))
+    return TrainingCheck(STEPS, OPTIMIZER, trainings)
+
+
+def _short_training(choice: Choice, start: DictionaryProblem) -> ShortTraining:
+    # A loss is evaluated before its step.
+    learner = Learner(choice.estimator, choice.algorithm, choice.depth, OPTIMIZER, epochs=STEPS + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LearningWarning)
+        history = learner.fit(start, clock=time.process_time).history
+    losses = history["loss"].dropna()
+    decrease = losses.iloc[0] - losses.iloc[-1]
+    return ShortTraining(choice, losses.iloc[0], decrease, history["seconds"].iloc[-1])

@@ -34,10 +34,12 @@ def tolerance_limit(values: Sequence[float], share: float = SHARE) -> float:
     return float(np.exp(logs.mean() + factor * logs.std(ddof=1)))
 
 
-def least_share(kept: int, tried: int, confidence: float = CONFIDENCE) -> float:
-    """Return the share of all seeds that keep an error at least, with a confidence, if `kept` of
-    `tried` seeds kept it.
+def least_share(n_within: int, n_tried: int, confidence: float = CONFIDENCE) -> float:
+    """Return a lower limit, with a confidence, on the share of all seeds that keep an error, where
+    `n_within` of `n_tried` seeds keep it.
 
     It is the one-sided limit of Clopper and Pearson, which assumes nothing about the errors.
     """
-    return float(stats.beta.ppf(1 - confidence, kept, tried - kept + 1)) if kept else 0.0
+    if n_within == 0:
+        return 0.0
+    return float(stats.beta.ppf(1 - confidence, n_within, n_tried - n_within + 1))
