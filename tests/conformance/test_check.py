@@ -19,7 +19,7 @@ from pudle.algorithms.unrolling import direct_gradients
 from pudle.conformance import check_command
 from pudle.conformance.claims import TINY
 from pudle.conformance.explanations import explain
-from pudle.conformance.records import Record
+from pudle.conformance.records import CheckRecord
 from pudle.conformance.specimens import DRAWN, GRID, OPTIONS, named, specimens
 from pudle.conformance.truth import Implicit
 from pudle.estimator import through_minimizer
@@ -218,7 +218,7 @@ def test_what_draws_that_failed_have_in_common_is_told(capsys):
     """Of options that most of those that passed have as well, nothing is told."""
     drawn = [("failed", "a, b=1, c=2"), ("failed", "z, b=1, c=2"), ("refused", "b=1")]
     drawn += [("passed", "a, b=0, c=2"), ("passed", "z, b=0, c=2")]
-    records = [Record("claim", "", status, drawn=told) for status, told in drawn]
+    records = [CheckRecord("claim", "", status, drawn=told) for status, told in drawn]
     printed_result(records)
     assert "all draws that failed have in common: b=1\n" in capsys.readouterr().out
     printed_result(records[1:])

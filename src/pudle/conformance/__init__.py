@@ -8,7 +8,7 @@ estimator.
 
 from typing import Any
 
-__all__ = ["CHECKS", "Check", "Defect", "Distance", "Record", "Subject", "check"]
+__all__ = ["CHECKS", "Check", "CheckFailure", "CheckRecord", "Distance", "Subject", "check"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,8 @@ def own_loss(codes: Tensor, theta: Tensor) -> Tensor:
     count where no code does.
     """
     sums = codes.reshape(len(codes), -1).cumsum(1).sum(1)
-    own = (theta[..., 0] ** 2).mean()
-    return OUTSIDE * (sums**2 * (1 + own) / 2 + own).mean()
+    parameter_part = (theta[..., 0] ** 2).mean()
+    return OUTSIDE * (sums**2 * (1 + parameter_part) / 2 + parameter_part).mean()
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def own_iteration(random: Generator) -> FixedPoint:
 
     theta, n = drawn(*random.integers(1, 4, random.integers(4))), int(random.integers(1, 9))
     # So many names that a set of them has their order by chance alone.
-    named = {name: drawn(n) for name in ("velocity", "mass", "angle", "charge")}
-    initial: UserState = [drawn(n), drawn(2, 2, n), named | {"position": drawn(n, n)}][
+    tensors = {name: drawn(n) for name in ("velocity", "mass", "angle", "charge")}
+    initial: UserState = [drawn(n), drawn(2, 2, n), tensors | {"position": drawn(n, n)}][
         random.integers(3)
     ]
 

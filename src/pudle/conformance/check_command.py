@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
@@ -17,7 +17,7 @@ from ..measuring import checked
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
 from ..workers import START, Pool, limit_memory
-from .records import Record, everything_refused, in_common
+from .records import CheckRecord, everything_refused, options_of_failures
 
 if TYPE_CHECKING:
     # The program prints what a worker found, and waits for no torch.
@@ -36,15 +36,24 @@ SECONDS, SLOWEST = 0.05, 4
 OPERATORS = "and", "or", "not"
 
 
+class Step(NamedTuple):
+    """One check on one subject: the record to show if it does not come to its end, and the index of
+    the subject.
+    """
+
+    unfinished: CheckRecord
+    subject_index: int
+
+
 class Plan(NamedTuple):
-    """An estimator's spec and the key of what was found, what the checks ask, and their steps: what
-    to say if one does not come to its end, and the index of its subject.
+    """The checks of an estimator: its spec, the key under which failures are remembered, what each
+    check asks, and the steps.
     """
 
     title: str
     key: str
     descriptions: dict[str, str]
-    steps: list[tuple[Record, int]]
+    steps: list[Step]
 
 
 @click.command("check")
@@ -97,37 +106,48 @@ def check_command(
             target: _call(pool, max(timeout, START), _plan, target, quick) for target in targets
         }
         failed = False
-        for target, (title, key, descriptions, every) in plans.items():
-            steps = [step for step in every if matches(expression, step[0].title)]
-            if not steps:
-                raise InvalidArgument(f"-k {expression!r} matches none of {len(every)} checks")
+        for target, plan in plans.items():
+            steps = _select_steps(plan.steps, expression)
             spec = names.placed(target, Path.absolute)
-            known = checked.failures().get(spec, [])
-            again = [step for step in steps if last_failed and step[0].title in known]
-            records = _carry_out(pool, timeout, target, title, again or steps, quick)
+            if last_failed:
+                failed_before = checked.failures().get(spec, [])
+                steps = [step for step in steps if step.unfinished.title in failed_before] or steps
+            records = _carry_out(pool, timeout, target, plan.title, steps, quick)
+            target_failed = any(record.status == "failed" for record in records)
+            keys = [spec]
             # Some checks alone say nothing good about the estimator, and few problems little.
-            bad = any(each.status == "failed" for each in records)
-            own = [checked.QUICKLY * (quick and not bad) + key]
-            own *= bad or len(records) >= len(every)
-            _remember([spec, *own], records)
-            print_result(title, descriptions, records)
-            failed |= bad
+            if target_failed:
+                keys.append(plan.key)
+            elif len(records) >= len(plan.steps):
+                keys.append(f"{checked.QUICKLY}{plan.key}" if quick else plan.key)
+            _remember(keys, records)
+            print_result(plan.title, plan.descriptions, records)
+            failed |= target_failed
     if failed:
         click.get_current_context().exit(FAILED)
 
 
+def _select_steps(steps: list[Step], expression: str) -> list[Step]:
+    """Select the steps whose title matches an expression; refuse one that matches none."""
+    matching = [step for step in steps if matches(expression, step.unfinished.title)]
+    if not matching:
+        raise InvalidArgument(f"-k {expression!r} matches none of {len(steps)} checks")
+    return matching
+
+
 def matches(expression: str, text: str) -> bool:
-    """Return whether an expression of words, and, or, not and parentheses holds for a text; an
-    empty one does.
+    """Tell whether an expression of words, and, or, not and parentheses holds for a text; an empty
+    one does.
     """
 
-    def told(found: re.Match[str]) -> str:
-        word = found[0].lower()
+    def evaluate_word(match: re.Match[str]) -> str:
+        word = match[0].lower()
         return word if word in OPERATORS else str(word in text.lower())
 
+    # Nothing is left but True, False, the operators and parentheses.
+    condition = re.sub(r"[^\s()]+", evaluate_word, expression) or "True"
     try:
-        # Nothing is left but True, False, the operators and parentheses.
-        return bool(eval(re.sub(r"[^\s()]+", told, expression) or "True", {"__builtins__": {}}))
+        return bool(eval(condition, {"__builtins__": {}}))
     except (SyntaxError, TypeError):
         wrong = "join words by and, or, not and parentheses, as in 'claim and not ridge'"
         raise InvalidArgument(f"-k {expression!r}: {wrong}") from None
@@ -152,11 +172,11 @@ def _carry_out(
     timeout: float,
     target: str,
     title: str,
-    steps: list[tuple[Record, int]],
+    steps: list[Step],
     quick: bool,
-) -> list[Record]:
+) -> list[CheckRecord]:
     """Carry out steps, and show how far they are."""
-    records: list[Record] = []
+    records: list[CheckRecord] = []
     least = max(SECONDS * len(steps), 1.0)
     times = f"about {least:.0f} s, {SLOWEST} times that with a pass for every entry of theta"
     echo(f"checking {title}: {count(len(steps), 'step')}, {times}", err=True)
@@ -171,12 +191,12 @@ def _carry_out(
                 # What hangs or ends the process once would most likely do so again.
                 reason = f"{ended}; the checks after this one were not run"
                 return [*records, unfinished._replace(reason=reason)]
-            shown = f"{title}: {unfinished.check}"[:60]
-            progress.update(task, advance=1, description=escape(shown))
+            description = f"{title}: {unfinished.check}"[:60]
+            progress.update(task, advance=1, description=escape(description))
     return records + everything_refused(records)
 
 
-def _remember(keys: Iterable[str], records: list[Record]) -> None:
+def _remember(keys: Iterable[str], records: list[CheckRecord]) -> None:
     """Keep, under each key, what failed now, and what failed before and did not run."""
     ran = {record.title for record in records}
     failed = [record.title for record in records if record.status == "failed"]
@@ -197,60 +217,82 @@ def _make(target: str) -> GradientEstimator:
 
 
 def _plan(target: str, quick: bool) -> Plan:
-    """Return what is to be checked; a target that names nothing is refused before the checks are
-    imported, which takes longer.
+    """Plan the checks of a target; one that names nothing is refused before checks are imported,
+    which takes longer.
     """
     estimator = _make(target)
-    key, every = checked.key_of(estimator), conformance.CHECKS.values()
+    checks = conformance.CHECKS.values()
     steps = [
-        (check.record(subject), index)
-        for check in every
+        Step(check.open_record(subject), index)
+        for check in checks
         for index, subject in enumerate(check.subjects(estimator, quick=quick))
     ]
-    return Plan(names.text(estimator), key, {each.name: each.description for each in every}, steps)
+    descriptions = {check.name: check.description for check in checks}
+    return Plan(names.text(estimator), checked.key_of(estimator), descriptions, steps)
 
 
-def _check(target: str, name: str, index: int, quick: bool) -> Record:
+def _check(target: str, name: str, index: int, quick: bool) -> CheckRecord:
     """Carry out one step."""
     check = conformance.CHECKS[name]
-    record: Record = check(check.subjects(_make(target), quick=quick)[index])
+    record: CheckRecord = check(check.subjects(_make(target), quick=quick)[index])
     return record
 
 
-def print_result(title: str, descriptions: dict[str, str], records: list[Record]) -> None:
-    """Print what one estimator's checks gave: a line for each check, then the failures and
+def print_result(title: str, descriptions: dict[str, str], records: list[CheckRecord]) -> None:
+    """Print the records of one estimator: a line for each check, then distances, failures and
     refusals.
     """
-    lines, alike = [title], dict[str, list[Record]]()
+    lines = [title]
     for name, description in descriptions.items():
-        if own := [record for record in records if record.check == name]:
-            worst = max(own, key=lambda record: (record.status == "failed", record.measured or ()))
-            lines.append(f"{name}: {_verdict(own)}{_numbers(worst)}: {description}")
+        records_of_check = [record for record in records if record.check == name]
+        if records_of_check:
+            worst = max(
+                records_of_check,
+                key=lambda record: (record.status == "failed", record.measured or ()),
+            )
+            counts = _count_statuses(records_of_check)
+            lines.append(f"{name}: {counts}{_numbers(worst)}: {description}")
     for record in records:
         lines += [
             f"{record.specimen}, depth {depth}: relative distance {error:.2g} from the {target}"
             " gradient"
             for target, depth, error in record.distances
         ]
-        # One line stands for all errors from one line of code, and for all refusals in one way.
-        once = record.place or record.reason * (record.status == "refused")
+    lines += _failure_lines(records)
+    if shared_options := options_of_failures(records):
+        lines.append(f"all draws that failed have in common: {', '.join(shared_options)}")
+    echo("\n".join([*lines, f"{title}: {_count_statuses(records)}"]))
+
+
+def _failure_lines(records: list[CheckRecord]) -> Iterator[str]:
+    """Yield lines on failures and refusals: one for all errors from one line of code, one for all
+    refusals with one reason, and at most `FEW` for each check that failed otherwise.
+    """
+    groups: dict[str, list[CheckRecord]] = {}
+    for record in records:
         if record.status != "passed":
-            alike.setdefault(once or record.check, []).append(record)
-    for once, every in alike.items():
-        few = every[: FEW if once == every[0].check else 1]
-        more = f" ({len(every) - len(few)} more like it)" * (len(every) > len(few))
-        lines += [f"{each.status}: {each.title}{_numbers(each)}: {each.reason}" for each in few]
-        lines[-1] += more
-    if common := in_common(records):
-        lines.append(f"all draws that failed have in common: {', '.join(common)}")
-    echo("\n".join([*lines, f"{title}: {_verdict(records)}"]))
+            groups.setdefault(_cause(record) or record.check, []).append(record)
+    for group in groups.values():
+        printed = group[:1] if _cause(group[0]) else group[:FEW]
+        for number, record in enumerate(printed, 1):
+            line = f"{record.status}: {record.title}{_numbers(record)}: {record.reason}"
+            if number == len(printed) < len(group):
+                line += f" ({len(group) - len(printed)} more like it)"
+            yield line
 
 
-def _verdict(records: list[Record]) -> str:
+def _cause(record: CheckRecord) -> str:
+    """Return the cause that a record may share with others; empty for a failure of its own."""
+    if record.place:
+        return record.place
+    return record.reason if record.status == "refused" else ""
+
+
+def _count_statuses(records: list[CheckRecord]) -> str:
     statuses = [record.status for record in records]
     order = ("passed", "refused", "failed")
-    return ", ".join(f"{statuses.count(each)} {each}" for each in order if each in statuses)
+    return ", ".join(f"{statuses.count(status)} {status}" for status in order if status in statuses)
 
 
-def _numbers(record: Record) -> str:
+def _numbers(record: CheckRecord) -> str:
     return " ({:.3g}, limit {:.3g})".format(*record.measured) if record.measured else ""

@@ -25,21 +25,21 @@ from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .brought import OUTSIDE
 from .explanations import Array, Mistakes, distance, explain
-from .records import Distance, Measured, Record, everything_refused
+from .records import CheckRecord, Distance, Measurement, everything_refused
 from .specimens import Specimen, changed, options_of, tensors_of
 from .truth import array
 
-#: What a check measures.
-Measurements = Iterator[Measured | Distance]
+#: The numbers that a check measures.
+Measurements = Iterator[Measurement | Distance]
 Measure = Callable[["Subject"], Measurements | None]
 #: With ``--quick``, one of so many subjects is left.
 QUICK = 7
 
 
-class Defect(Exception):
-    """What is wrong with an estimator, perhaps with the number that shows it and its limit."""
+class CheckFailure(Exception):
+    """A defect of an estimator, perhaps with the number that shows it and its limit."""
 
-    def __init__(self, reason: str, measured: Measured | None = None) -> None:
+    def __init__(self, reason: str, measured: Measurement | None = None) -> None:
         super().__init__(reason)
         self.measured = measured
 
@@ -49,7 +49,7 @@ def require(condition: object, reason: str, *numbers: float) -> None:
     number and its limit.
     """
     if not condition:
-        raise Defect(reason, Measured(*numbers) if numbers else None)
+        raise CheckFailure(reason, Measurement(*numbers) if numbers else None)
 
 
 class Subject(NamedTuple):
@@ -80,22 +80,25 @@ class Subject(NamedTuple):
         """Return the estimates at some depths, by a call for each or by a sweep, which grad mode
         must not matter to; fail if one has not the form that it must have, or anything changes.
         """
-        problem, algorithm = self.specimen.made(dtype)
+        problem, algorithm = self.specimen.make(dtype)
         tensors = {"a weight of the user's loss": OUTSIDE}
         tensors |= tensors_of(problem) | tensors_of(algorithm)
         results, method = list[Estimate](), self.estimator.estimate
         with torch.no_grad() if sweep else torch.enable_grad():
             before, imported = _watched(tensors), len(sys.modules)
-            each = (method(problem, algorithm, depth) for depth in depths)
+            if sweep:
+                calls = self.estimator.sweep(problem, algorithm, depths)
+            else:
+                calls = (method(problem, algorithm, depth) for depth in depths)
             # A generator that pauses inside a context would leave its mode with the caller.
-            for result in self.estimator.sweep(problem, algorithm, depths) if sweep else each:
+            for result in calls:
                 restart_clock()
                 _require_form(result, problem)
                 results.append(result)
-                for what, state in _watched(tensors).items():
+                for watched_name, state in _watched(tensors).items():
                     # What is imported at the first call may draw as it loads: the next one tells.
-                    if what != RANDOM or len(sys.modules) == imported:
-                        require(state == before[what], f"changes {what}")
+                    if watched_name != RANDOM or len(sys.modules) == imported:
+                        require(state == before[watched_name], f"changes {watched_name}")
         return results
 
     def estimate(self, depth: Any, dtype: torch.dtype = torch.float64) -> Estimate:
@@ -111,8 +114,8 @@ RANDOM = "the random state of torch, numpy or random: use pudle.streams.generato
 
 
 def _watched(tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """Return all that no estimator may change, with what to do in place of that."""
-    own = "theta.detach().requires_grad_()"
+    """Return the states that no estimator may change, each under a text that says what to do."""
+    leaf = "theta.detach().requires_grad_()"
     drawn = np.random.get_state(), random.getstate()  # noqa: NPY002
     states: dict[str, object] = {
         RANDOM: (
@@ -128,8 +131,8 @@ def _watched(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     for name, tensor in tensors.items():
         values = tensor._version, array(tensor).tobytes()
         states[f"{name}, be it only for a moment: problems are immutable"] = values
-        states[f"{name}.requires_grad: use problem.with_theta({own})"] = tensor.requires_grad
-        states[f"{name}.grad: use torch.autograd.grad on {own}"] = (
+        states[f"{name}.requires_grad: use problem.with_theta({leaf})"] = tensor.requires_grad
+        states[f"{name}.grad: use torch.autograd.grad on {leaf}"] = (
             tensor.is_leaf and tensor.grad is not None
         )
     return states
@@ -140,35 +143,43 @@ def _require_form(result: object, problem: Problem) -> None:
     of a problem.
     """
     if not isinstance(result, Estimate):
-        raise Defect(f"estimate returned a {type(result).__name__}: return pudle.Estimate")
+        raise CheckFailure(f"estimate returned a {type(result).__name__}: return pudle.Estimate")
     theta, values = problem.theta, {"gradient": result.gradient, "codes": result.codes}
     for (name, value), shape in zip(values.items(), (theta.shape, problem.code_shape), strict=True):
         if not isinstance(value, Tensor):
-            raise Defect(f"{name} is a {type(value).__name__}: return a tensor")
-        mine, wanted = (tuple(value.shape), value.dtype), (tuple(shape), theta.dtype)
-        follow = "follow the problem's tensors"
-        require(mine == wanted, f"{name} has shape and dtype {mine} instead of {wanted}: {follow}")
+            raise CheckFailure(f"{name} is a {type(value).__name__}: return a tensor")
+        form, expected = (tuple(value.shape), value.dtype), (tuple(shape), theta.dtype)
+        require(
+            form == expected,
+            f"{name} has shape and dtype {form} instead of {expected}: follow the problem's"
+            " tensors",
+        )
         require(not value.requires_grad, f"{name} still has a graph: return {name}.detach()")
-        bad = int((~value.isfinite()).sum())
-        what = f"{bad} of {value.numel()} entries of the {name} are NaN or infinite"
-        require(not bad, f"{what}: refuse with a reason", bad, 0)
-        own = value.data_ptr() != theta.data_ptr() or not value.numel()
-        require(own, f"{name} shares its memory with theta: return a tensor of its own")
+        n_invalid = int((~value.isfinite()).sum())
+        require(
+            not n_invalid,
+            f"{n_invalid} of {value.numel()} entries of the {name} are NaN or infinite: refuse"
+            " with a reason",
+            n_invalid,
+            0,
+        )
+        has_own_memory = value.data_ptr() != theta.data_ptr() or not value.numel()
+        require(has_own_memory, f"{name} shares its memory with theta: return a tensor of its own")
 
 
 def compare(
-    what: str,
-    mine: Array,
+    expected_name: str,
+    array: Array,
     expected: Array,
     limit: float = 0.0,
     size: float | None = None,
     mistakes: Mistakes = (),
-) -> Measured:
-    """Fail unless an array is as close to an expected one, which `what` names, as a limit says."""
-    measured = Measured(distance(mine, expected, size), limit)
+) -> Measurement:
+    """Fail unless an array is as close to an expected one as a limit says."""
+    measured = Measurement(distance(array, expected, size), limit)
     # NaN must fail.
     if not measured.number <= limit:
-        raise Defect(explain(mine, expected, what, mistakes), measured)
+        raise CheckFailure(explain(array, expected, expected_name, mistakes), measured)
     return measured
 
 
@@ -188,22 +199,23 @@ class Check:
         """Return the estimator on each specimen that this check has for it, or on few of these;
         a random one takes three samples: divided by another number, an average of few shows it.
         """
-        every = [Subject(estimator, specimen).having(samples=3) for specimen in self.specimens]
-        return [*filter(self.concerns, every)][:: QUICK if quick else 1]
+        subjects = [Subject(estimator, specimen).having(samples=3) for specimen in self.specimens]
+        concerned = [subject for subject in subjects if self.concerns(subject)]
+        return concerned[::QUICK] if quick else concerned
 
-    def record(self, subject: Subject) -> Record:
-        """Return a record of this check, which has failed until it passes."""
+    def open_record(self, subject: Subject) -> CheckRecord:
+        """Open the record of this check on a subject: failed until it passes."""
         specimen = subject.specimen
-        return Record(self.name, specimen.name, "failed", drawn=specimen.drawn)
+        return CheckRecord(self.name, specimen.name, "failed", drawn=specimen.drawn)
 
-    def __call__(self, subject: Subject) -> Record:
+    def __call__(self, subject: Subject) -> CheckRecord:
         """Carry out the check."""
-        record = self.record(subject)
+        record = self.open_record(subject)
         try:
-            found = [*(self.measure(subject) or ())]
-        except Defect as defect:
-            reason = f"{defect}{f', on {record.drawn}' * bool(record.drawn)}"
-            return record._replace(measured=defect.measured, reason=reason)
+            results = [*(self.measure(subject) or ())]
+        except CheckFailure as defect:
+            where = f", on {record.drawn}" if record.drawn else ""
+            return record._replace(measured=defect.measured, reason=f"{defect}{where}")
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
@@ -211,13 +223,15 @@ class Check:
             if failure(error)[0] == "out-of-memory":
                 # The next check would fill the memory as well.
                 raise
-            return _raised(record, error, subject)
-        distances = tuple(each for each in found if isinstance(each, Distance))
-        measured = max((each for each in found if isinstance(each, Measured)), default=None)
-        return record._replace(status="passed", measured=measured, distances=distances)
+            return _record_error(record, error, subject)
+        distances = tuple(result for result in results if isinstance(result, Distance))
+        measurements = [result for result in results if isinstance(result, Measurement)]
+        return record._replace(
+            status="passed", measured=max(measurements, default=None), distances=distances
+        )
 
 
-def _raised(record: Record, error: BaseException, subject: Subject) -> Record:
+def _record_error(record: CheckRecord, error: BaseException, subject: Subject) -> CheckRecord:
     """Return the record of an error that an estimator raised: a refusal, if it is one."""
     reason = str(error)
     if not isinstance(error, UnsupportedProblem):
@@ -239,8 +253,10 @@ def _place(error: BaseException, estimator: GradientEstimator) -> str:
         file = inspect.getfile(type(estimator))
     except (OSError, TypeError):
         return ""
-    own = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == file]
-    return f" at {Path(file).name}:{own[-1].lineno} ({own[-1].line})" if own else ""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file
+    ]
+    return f" at {Path(file).name}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
 
 
 CHECKS: dict[str, Check] = {}
@@ -261,7 +277,7 @@ def register(
     return add
 
 
-def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Record]:
+def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[CheckRecord]:
     """Run all checks, or the named ones, on an estimator.
 
     Raises
@@ -272,7 +288,9 @@ def check(estimator: GradientEstimator, names: tuple[str, ...] = ()) -> list[Rec
         If the estimator needs a library that is not installed.
     """
     checks = [CHECKS[check_choice("check", name, CHECKS)] for name in names or CHECKS]
-    records = [each(subject) for each in checks for subject in each.subjects(estimator)]
+    records = [
+        registered(subject) for registered in checks for subject in registered.subjects(estimator)
+    ]
     return records + everything_refused(records)
 
 
@@ -290,7 +308,7 @@ def codes_of(result: Estimate) -> Array:
 
 
 def is_quotient(result: Estimate) -> bool:
-    """Return whether an estimate says that it was made from loss values: no difference quotient is
+    """Tell whether an estimate says that it was made from loss values: no difference quotient is
     more accurate.
     """
     said = result.diagnostics

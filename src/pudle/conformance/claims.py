@@ -12,7 +12,7 @@ from torch import Tensor
 from ..estimator import Estimate
 from ..streams import generator
 from .checks import (
-    Defect,
+    CheckFailure,
     Measurements,
     Subject,
     codes_of,
@@ -34,7 +34,7 @@ from .explanations import (
     distance,
     norm,
 )
-from .records import Distance, Measured
+from .records import Distance, Measurement
 from .specimens import (
     DRAWN,
     GRID,
@@ -80,12 +80,16 @@ SEEDS, MOST_SEEDS = 16, 400
 #: Claims that name a single vector.
 KNOWN = "direct", "unrolled", "truncated", "implicit"
 #: Drawn ones of few entries of theta, with memory, warm starts and every kind.
-FEW = tuple(each for each in DRAWN if each.few)
+FEW = tuple(specimen for specimen in DRAWN if specimen.has_few_parameters)
 #: Problems on which implicit gradients are regular, and errors vanish within `DEEP` layers. An
 #: approximation may have the wrong sign in an entry, and so in all where there are few.
 FALLING = (
-    *(each for each in GRID if each.problem != "sparse coding"),
-    *(each for each in FEW if each.original.joint and each.original.theta.numel() > 3),
+    *(specimen for specimen in GRID if specimen.problem != "sparse coding"),
+    *(
+        specimen
+        for specimen in FEW
+        if specimen.original.joint and specimen.original.theta.numel() > 3
+    ),
 )
 #: With small steps, so that layers far back still count.
 TINY = (named("tiny", "reconstruction", "ista(step=0.01)"),)
@@ -110,8 +114,8 @@ def check_claim(subject: Subject) -> Measurements:
         passes = max(said.get("evaluations", 1), said.get("directions", 1), 1)
         depths = [min(depth, max(int(LAYERS / passes), SHALLOW[0])) for depth in depths]
     # Where no vector is named, an estimate and a sweep are all that there is to compare.
-    few = depths[1:3] if subject.claim in KNOWN else depths[:4]
-    alone = {depth: subject.estimate(depth) for depth in few}
+    compared_depths = depths[1:3] if subject.claim in KNOWN else depths[:4]
+    alone = {depth: subject.estimate(depth) for depth in compared_depths}
     swept = subject.estimates(depths, sweep=True)
     require(
         len(swept) == len(depths),
@@ -120,21 +124,24 @@ def check_claim(subject: Subject) -> Measurements:
     for depth, result in [*zip(depths, swept, strict=True), *alone.items()]:
         # A method that is accurate enough after fewer layers says so.
         reached = min(depth, int(result.diagnostics.get("layers", depth)))
-        what, codes = f"the codes at depth {reached}", specimen.truth.codes(reached)
+        description, codes = f"the codes at depth {reached}", specimen.truth.codes(reached)
         mistakes = _mistaken_codes(specimen.truth, reached)
-        yield compare(what, codes_of(result), codes, EXACT, mistakes=mistakes)
+        yield compare(description, codes_of(result), codes, EXACT, mistakes=mistakes)
         if subject.claim in KNOWN:
             yield from _exact(subject, result, depth)
     # A solver ends anywhere within its tolerance: the last bits of its input decide.
     limit = SOLVED if subject.claim == "implicit" else SAME
     for depth, result in zip(depths, swept, strict=True):
         if depth in alone:
-            what, expected = f"the gradient of estimate at depth {depth}", gradient_of(alone[depth])
+            description, expected = (
+                f"the gradient of estimate at depth {depth}",
+                gradient_of(alone[depth]),
+            )
             size = _size(expected, specimen, depth, SAME / EXACT)
-            yield compare(what, gradient_of(result), expected, limit, size)
+            yield compare(description, gradient_of(result), expected, limit, size)
 
 
-@register((*GRID, *(each for each in DRAWN if each.originals[1].differentiable)))
+@register((*GRID, *(specimen for specimen in DRAWN if specimen.originals[1].differentiable)))
 def check_single_precision(subject: Subject) -> Measurements:
     """float32 gives what float64 gives, to the accuracy of float32."""
     specimen, double = subject.specimen, subject.estimate(2)
@@ -155,26 +162,26 @@ def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
     specimen, share, limit = subject.specimen, ROUNDED, EXACT
     truth = specimen.truth
     if subject.claim == "implicit":
-        found = [truth.implicit(depth), truth.implicit(depth, ahead=True)]
-        condition = max(each.condition for each in found)
+        implicits = [truth.implicit(depth), truth.implicit(depth, ahead=True)]
+        condition = max(implicit.condition for implicit in implicits)
         says, residual = _singular(result), "largest_relative_residual" in result.diagnostics
         require(
-            specimen.drawn or found[0].condition < SINGULAR or says or residual,
+            specimen.drawn or implicits[0].condition < SINGULAR or says or residual,
             "the systems are singular: say so by `condition_number` or a residual in diagnostics",
         )
         if condition >= SOLVABLE or says:
             return
-        what, limit = "the implicit gradient", SOLVED * max(1.0, condition / 1e3)
+        description, limit = "the implicit gradient", SOLVED * max(1.0, condition / 1e3)
         right = _nearest(gradient_of(result), truth, depth)
     else:
         window = _window_used(subject, result, depth)
-        what = f"the derivative through {window} of {depth} layers"
+        description = f"the derivative through {window} of {depth} layers"
         right = lambda truth, depth: truth.unrolled(depth, window)  # noqa: E731
         if not window and subject.claim == "direct":
-            what = "the direct part"
+            description = "the direct part"
         elif not truth.algorithm.differentiable:
-            what = "differentiates an algorithm that is not differentiable: refuse it"
-            require(is_quotient(result), what)
+            description = "differentiates an algorithm that is not differentiable: refuse it"
+            require(is_quotient(result), description)
             return
     if is_quotient(result):
         if specimen.jumps:
@@ -184,11 +191,13 @@ def _exact(subject: Subject, result: Estimate, depth: int) -> Measurements:
         limit, share = (QUOTIENT_DRAWN, 1.0) if specimen.drawn else (QUOTIENT, ROUNDED)
     expected = right(truth, depth)
     size, mistakes = _size(expected, specimen, depth, share), _mistakes(truth, depth, right)
-    yield compare(f"{what} at depth {depth}", gradient_of(result), expected, limit, size, mistakes)
+    yield compare(
+        f"{description} at depth {depth}", gradient_of(result), expected, limit, size, mistakes
+    )
 
 
 def _singular(result: Estimate) -> bool:
-    """Return whether an estimate says that its systems are singular or that it has not solved
+    """Tell whether an estimate says that its systems are singular or that it has not solved
     them, be it by a large number or in words.
     """
     said = result.diagnostics
@@ -199,8 +208,8 @@ def _singular(result: Estimate) -> bool:
     )
 
 
-def _nearest(mine: Array, truth: Truth, depth: int) -> Right:
-    """Return which of the gradients that an implicit estimator may stand for is the nearest."""
+def _nearest(estimated: Array, truth: Truth, depth: int) -> Right:
+    """Choose the gradient, of those that an implicit estimator may stand for, that is nearest."""
     # That of the layer's fixed point has the layer's active set; one step of a better method may
     # lead beyond the codes, to the exact gradient.
     rights: list[Right] = [
@@ -208,24 +217,24 @@ def _nearest(mine: Array, truth: Truth, depth: int) -> Right:
         lambda truth, depth: truth.implicit(depth, ahead=True).gradient,
         lambda truth, depth: truth.limit,
     ]
-    near = (right for right in rights if apart(mine, right(truth, depth)) < SOLVED)
+    near = (right for right in rights if apart(estimated, right(truth, depth)) < SOLVED)
     return next(near, rights[0])
 
 
 def _window_used(subject: Subject, result: Estimate, depth: int) -> int:
-    """Return through how many of the last layers the claimed derivative goes, or fail if a
+    """Return the number of last layers that the claimed derivative goes through, or fail if a
     truncated estimate does not say, or says another number than was asked for.
     """
     used = result.diagnostics.get("layers_differentiated")
     says = f"diagnostics report layers_differentiated={used!r} at depth {depth}"
     if subject.claim != "truncated":
-        whole = depth * (subject.claim != "direct")
-        require(used in (None, 0, whole), f"{says}, which the claim contradicts")
-        return whole
+        every_layer = 0 if subject.claim == "direct" else depth
+        require(used in (None, 0, every_layer), f"{says}, which the claim contradicts")
+        return every_layer
     if not isinstance(used, int) or not 0 <= used <= depth:
-        raise Defect(f"{says}: report the window in use")
-    asked = min(subject.options.get("window", used), depth)
-    require(asked == used, f"{says} instead of {asked}: differentiate the layers asked for")
+        raise CheckFailure(f"{says}: report the window in use")
+    requested = min(subject.options.get("window", used), depth)
+    require(requested == used, f"{says} instead of {requested}: differentiate the layers asked for")
     return used
 
 
@@ -252,8 +261,8 @@ def _mistakes(truth: Truth, depth: int, right: Right) -> Mistakes:
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
     yield "transposed", expected.T
     yield "the gradient at the last but one iterate", right(truth, before)
-    for name, other in _mistaken(truth):
-        yield name, right(other, depth)
+    for name, mistaken in _mistaken(truth):
+        yield name, right(mistaken, depth)
     if truth.problem.parameter == "dictionary":
         theta, gradient = truth.problem.theta, torch.tensor(expected)
         units = theta / _by_atom(theta.square()).sqrt()
@@ -270,24 +279,24 @@ def _mistaken_codes(truth: Truth, depth: int) -> Mistakes:
     """Yield the codes of other layers, and those that common mistakes lead to."""
     for layer in (max(depth - 1, 0), depth + 1):
         yield f"those of layer {layer}", truth.codes(layer)
-    for name, other in _mistaken(truth):
-        yield name, other.codes(depth)
+    for name, mistaken in _mistaken(truth):
+        yield name, mistaken.codes(depth)
 
 
 def _mistaken(truth: Truth) -> Iterator[tuple[str, Truth]]:
-    """Yield what is the truth if a part of the problem or of the algorithm is forgotten:
+    """Yield the truth in which a part of the problem or of the algorithm is forgotten:
     everywhere, in the layers or in the loss alone, or in the derivatives alone.
     """
     problem = truth.problem
     algorithm = changed(truth.algorithm, step=truth.step)
-    others = {}
+    altered_problems = {}
     if getattr(problem, "l2_penalty", 0.0):
-        others["l2_penalty is forgotten"] = changed(problem, l2_penalty=0.0)
+        altered_problems["l2_penalty is forgotten"] = changed(problem, l2_penalty=0.0)
     if problem.parameter == "dictionary":
         units = problem.theta / _by_atom(problem.theta.square()).sqrt()
-        others["atoms are taken to have unit norm"] = problem.with_theta(units)
-    for name, other in others.items():
-        for layers, loss in ((other, other), (other, problem), (problem, other)):
+        altered_problems["atoms are taken to have unit norm"] = problem.with_theta(units)
+    for name, altered in altered_problems.items():
+        for layers, loss in ((altered, altered), (altered, problem), (problem, altered)):
             yield name, Truth(layers, algorithm, loss)
             yield name, Truth(layers, algorithm, loss, truth)
     if algorithm.initial is not None:
@@ -310,21 +319,21 @@ def check_direction(subject: Subject) -> Measurements:
     """
     depths, truth = (*SHALLOW, SETTLED, DEEP), subject.specimen.truth
     for depth, result in zip(depths, subject.estimates(depths, sweep=True), strict=True):
-        mine, targets = gradient_of(result), {"direct": truth.unrolled(depth, 0)}
+        estimated, targets = gradient_of(result), {"direct": truth.unrolled(depth, 0)}
         if subject.claim == "approximate":
             targets = {"exact": truth.limit, "unrolled": truth.unrolled(depth)}
             targets["implicit"] = truth.implicit(depth).gradient
             for name, target in targets.items():
-                yield Distance(name, depth, distance(mine, target))
+                yield Distance(name, depth, distance(estimated, target))
             # One of the direct part alone may be zero: it says that codes do not depend on theta.
-            if not mine.any() and not truth.unrolled(depth, 0).any():
+            if not estimated.any() and not truth.unrolled(depth, 0).any():
                 continue
         cosines = [
-            (mine * target).sum() / (norm(mine) * norm(target) or 1.0)
+            (estimated * target).sum() / (norm(estimated) * norm(target) or 1.0)
             for target in targets.values()
             if target.any()
         ]
-        measured = Measured(1 - max(cosines, default=1.0), 1.0)
+        measured = Measurement(1 - max(cosines, default=1.0), 1.0)
         require(
             measured.number < 1,
             f"at depth {depth} the cosine to the gradients {', '.join(targets)} is"
@@ -376,7 +385,7 @@ def check_mean(subject: Subject) -> Measurements:
         worst,
         limit,
     )
-    yield Measured(worst, limit)
+    yield Measurement(worst, limit)
 
 
 def _claims_consistency(subject: Subject) -> bool:
@@ -404,14 +413,14 @@ def check_consistency(subject: Subject) -> Measurements:
         error,
         VANISHED,
     )
-    yield Measured(error, VANISHED)
+    yield Measurement(error, VANISHED)
 
 
 @register(
     (
-        each
-        for each in DRAWN
-        if each.original.per_sample and each.loss not in ("function", "linear")
+        specimen
+        for specimen in DRAWN
+        if specimen.original.per_sample and specimen.loss not in ("function", "linear")
     ),
     lambda subject: subject.claim == "approximate",
 )
@@ -424,14 +433,18 @@ def check_samples(subject: Subject) -> Measurements:
     ratio = 2.0**40
 
     def estimate(rows: list[int], ratio: float) -> Estimate:
-        problem, algorithm = subject.specimen.made()
-        made = in_units(problem, ratio, rows), in_units(algorithm, ratio, rows)
+        problem, algorithm = subject.specimen.make()
+        rescaled = in_units(problem, ratio, rows), in_units(algorithm, ratio, rows)
         # Deeper than the usual windows: samples may influence each other from some layer on.
-        return subject.estimator.estimate(*made, SAMPLED)
+        return subject.estimator.estimate(*rescaled, SAMPLED)
 
-    whole, last, second = estimate(rows[:-1], 1.0), estimate([-1], 1.0), estimate(rows, ratio)
-    limit = SOLVED if is_quotient(whole) or subject.claim == "implicit" else EXACT
-    parts = gradient_of(whole) * (1 - 1 / len(rows)), gradient_of(last) / len(rows)
+    once, last_alone, repeated = (
+        estimate(rows[:-1], 1.0),
+        estimate([-1], 1.0),
+        estimate(rows, ratio),
+    )
+    limit = SOLVED if is_quotient(once) or subject.claim == "implicit" else EXACT
+    parts = gradient_of(once) * (1 - 1 / len(rows)), gradient_of(last_alone) / len(rows)
     size = ratio**2 * max(_size(part, subject.specimen, SAMPLED) for part in parts)
-    what = f"{ratio**2:g} times the gradient in other units, with the last sample twice"
-    yield compare(what, gradient_of(second), ratio**2 * (parts[0] + parts[1]), limit, size)
+    description = f"{ratio**2:g} times the gradient in other units, with the last sample twice"
+    yield compare(description, gradient_of(repeated), ratio**2 * (parts[0] + parts[1]), limit, size)

@@ -17,7 +17,7 @@ from ..problems import Problem
 from ..workers import Pool
 from .brought import own_loss
 from .checks import (
-    Defect,
+    CheckFailure,
     Measurements,
     Subject,
     compare,
@@ -36,7 +36,8 @@ from .specimens import (
 )
 
 #: Every kind of problem, named and drawn, with few entries of theta.
-EVERY_KIND = specimens() + tuple(each for each in DRAWN if each.few)[::3]
+DRAWN_FEW = tuple(specimen for specimen in DRAWN if specimen.has_few_parameters)
+EVERY_KIND = specimens() + DRAWN_FEW[::3]
 DENSE = specimens("sparse coding")
 
 
@@ -76,7 +77,7 @@ def _turns(specimen: Specimen) -> list[Turn]:
     """Return problems and algorithms that differ in one thing each: what is kept for one must not
     serve the other.
     """
-    problem, algorithm = specimen.made()
+    problem, algorithm = specimen.make()
     # Algorithms that differ in their warm start alone are equal, and problems may share tensors.
     turns = [
         (problem, algorithm),
@@ -86,7 +87,7 @@ def _turns(specimen: Specimen) -> list[Turn]:
     if specimen in DENSE:
         turns += [(changed(problem, loss=own_loss), algorithm)]
         turns += [(changed(problem, l2_penalty=0.3), algorithm)]
-        turns += [(problem, each) for each in (Fista(), Fista(restart=True))]
+        turns += [(problem, fista) for fista in (Fista(), Fista(restart=True))]
     return turns
 
 
@@ -100,8 +101,8 @@ def _gradients(estimator: GradientEstimator, turns: list[Turn]) -> list[Array]:
     return gradients
 
 
-def _elsewhere(spec: str) -> list[Array]:
-    """Return gradients of this process."""
+def _gradients_of_spec(spec: str) -> list[Array]:
+    """Return the gradients of an estimator that this process makes from a spec."""
     return _gradients(names.make_estimator(spec), _turns(DENSE[0]))
 
 
@@ -111,21 +112,25 @@ def check_repeatable(subject: Subject) -> Measurements:
     thetas, change no bit and no earlier result; another process gives the same.
     """
     turns, estimator = _turns(subject.specimen), subject.estimator
-    first, again = (_gradients(estimator, turns) for _ in range(2))
-    other = _gradients(subject.having().estimator, _turns(subject.specimen)[::-1])[::-1]
+    first, second_call = (_gradients(estimator, turns) for _ in range(2))
+    reversed_order = _gradients(subject.having().estimator, _turns(subject.specimen)[::-1])[::-1]
     advice = "keep no state, and return a tensor of its own"
-    for turn, mine, second, last in zip(turns, first, again, other, strict=True):
-        yield compare(f"the gradient of the first call ({advice})", second, mine)
-        yield compare(f"the gradient after no other but {turn[1]} ({advice})", last, mine)
+    for turn, gradient, repeated, after_others in zip(
+        turns, first, second_call, reversed_order, strict=True
+    ):
+        yield compare(f"the gradient of the first call ({advice})", repeated, gradient)
+        yield compare(
+            f"the gradient after no other but {turn[1]} ({advice})", after_others, gradient
+        )
     spec = names.text(estimator)
     with contextlib.suppress(PudleError):
         # No other process can make one of a notebook or a test.
         if subject.specimen is DENSE[0] and names.make_estimator(spec) == estimator:
             with Pool(1) as pool:
-                made = pool.call(math.inf, _elsewhere, spec)
-            require(made.status == "ok", f"fails in another process: {made.reason}")
-            what = "the gradients in another process (keep nothing by id, shape or hash)"
-            yield compare(what, np.stack(first), np.stack(made.result), QUOTIENT)
+                outcome = pool.call(math.inf, _gradients_of_spec, spec)
+            require(outcome.status == "ok", f"fails in another process: {outcome.reason}")
+            description = "the gradients in another process (keep nothing by id, shape or hash)"
+            yield compare(description, np.stack(first), np.stack(outcome.result), QUOTIENT)
 
 
 @register(DENSE)
@@ -138,6 +143,6 @@ def check_impossible_depth(subject: Subject) -> None:
             raise
         except PudleError:
             continue
-        raise Defect(
+        raise CheckFailure(
             f"depth {depth} was run: refuse it, as pudle.algorithms.unrolling.check_depths does"
         )

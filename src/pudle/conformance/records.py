@@ -1,11 +1,9 @@
-"""What checks found, as records that need no torch: the program prints them while a worker makes
-them.
-"""
+"""Records of checks, which need no torch: the program prints them while a worker makes them."""
 
 from typing import NamedTuple
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """A number that a check measures, and its limit."""
 
     number: float
@@ -25,7 +23,7 @@ class Distance(NamedTuple):
     error: float
 
 
-class Record(NamedTuple):
+class CheckRecord(NamedTuple):
     """The outcome of one check on one specimen.
 
     Attributes
@@ -36,7 +34,7 @@ class Record(NamedTuple):
         PROBLEM-LOSS-ALGORITHM; empty where the estimator as a whole has failed.
     status : {"passed", "failed", "refused"}
         ``refused``: the estimator raised `UnsupportedProblem` and gave the reason.
-    measured : Measured or None
+    measured : Measurement or None
         The worst number, for checks that measure.
     reason : str
         Why it failed or was refused, in one line; empty if it passed.
@@ -45,13 +43,13 @@ class Record(NamedTuple):
     place : str
         Where the estimator raised an error: its kind, the file and the line; empty without one.
     drawn : str
-        What was drawn, if anything.
+        The drawn options of the specimen; empty for a named one.
     """
 
     check: str
     specimen: str
     status: str
-    measured: Measured | None = None
+    measured: Measurement | None = None
     reason: str = ""
     distances: tuple[Distance, ...] = ()
     place: str = ""
@@ -63,21 +61,31 @@ class Record(NamedTuple):
         return f"{self.check}[{self.specimen}]"
 
 
-def in_common(records: list[Record]) -> list[str]:
-    """Return the options that all draws that failed have, and few of those that passed; none where
-    one draw alone failed.
+def options_of_failures(records: list[CheckRecord]) -> list[str]:
+    """Return the options that all failed draws share, and less than half of those that passed;
+    none where one draw alone failed.
     """
-    failed, passed = (
-        [{*each.drawn.split(", ")} for each in records if each.drawn and each.status == status]
-        for status in ("failed", "passed")
-    )
-    common = set.intersection(*failed) if len(failed) > 1 else ()
-    return sorted(
-        each for each in common if 2 * sum(each in other for other in passed) < len(passed)
-    )
+    failed, passed = _drawn_options(records, "failed"), _drawn_options(records, "passed")
+    if len(failed) < 2:
+        return []
+    shared = []
+    for option in set.intersection(*failed):
+        n_passed_with_it = sum(option in options for options in passed)
+        if 2 * n_passed_with_it < len(passed):
+            shared.append(option)
+    return sorted(shared)
 
 
-def everything_refused(records: list[Record]) -> list[Record]:
+def _drawn_options(records: list[CheckRecord], status: str) -> list[set[str]]:
+    """Return the drawn options of each record of a status."""
+    return [
+        {*record.drawn.split(", ")}
+        for record in records
+        if record.drawn and record.status == status
+    ]
+
+
+def everything_refused(records: list[CheckRecord]) -> list[CheckRecord]:
     """Return a failure if every problem on which the claim was to be checked was refused, else
     nothing.
     """
@@ -85,4 +93,4 @@ def everything_refused(records: list[Record]) -> list[Record]:
     if {record.status for record in claims} != {"refused"}:
         return []
     reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
-    return [Record("claim", "", "failed", reason=reason)]
+    return [CheckRecord("claim", "", "failed", reason=reason)]

@@ -83,7 +83,7 @@ Fields = dict[str, Any]
 def options_of(owner: object) -> Fields:
     """Return the fields of a problem, an algorithm or a rule."""
     # Every concrete one is a dataclass.
-    return {each.name: getattr(owner, each.name) for each in fields(cast(Any, owner))}
+    return {field.name: getattr(owner, field.name) for field in fields(cast(Any, owner))}
 
 
 def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
@@ -91,13 +91,13 @@ def tensors_of(owner: Problem | Algorithm) -> dict[str, Tensor]:
     values = dict(vars(owner))
     for parts in vars(owner).values():
         values |= parts if isinstance(parts, dict) else {}
-    return {name: each for name, each in values.items() if isinstance(each, Tensor)}
+    return {name: tensor for name, tensor in values.items() if isinstance(tensor, Tensor)}
 
 
 def changed(owner: T, **values: object) -> T:
     """Return a problem, an algorithm or an estimator with other fields."""
-    made: T = replace(cast(Any, owner), **values)
-    return made
+    copy: T = replace(cast(Any, owner), **values)
+    return copy
 
 
 def in_units(owner: T, ratio: float, rows: list[int] | slice = slice(None)) -> T:
@@ -131,7 +131,7 @@ class Specimen:
         Whether each tensor is a part of a larger one, or lies in memory by columns, and whether it
         requires a gradient: no estimator may rely on that.
     drawn : str
-        What was drawn, if anything.
+        The drawn options; empty for a named specimen.
     """
 
     problem: str
@@ -154,11 +154,11 @@ class Specimen:
         return f"{self.problem}-{self.loss}-{self.algorithm}"
 
     def __str__(self) -> str:
-        """Return what was drawn, or the name."""
+        """Return the drawn options, or the name."""
         return self.drawn or self.name
 
-    def made(self, dtype: torch.dtype = torch.float64) -> tuple[Problem, Algorithm]:
-        """Return the problem and the algorithm in a dtype, with new tensors, which no estimator can
+    def make(self, dtype: torch.dtype = torch.float64) -> tuple[Problem, Algorithm]:
+        """Make the problem and the algorithm in a dtype, with new tensors, which no estimator can
         spoil for the next call.
         """
 
@@ -181,7 +181,7 @@ class Specimen:
     @cached_property
     def truth(self) -> Truth:
         """The codes and gradients that are right."""
-        problem, algorithm = replace(self, flagged=False).made()
+        problem, algorithm = replace(self, flagged=False).make()
         return Truth(problem, algorithm, problem)
 
     @property
@@ -190,7 +190,7 @@ class Specimen:
         return isinstance(self.originals[1].thresholding, Hard)
 
     @property
-    def few(self) -> bool:
+    def has_few_parameters(self) -> bool:
         """Tell whether theta has few entries, and the layers have derivatives."""
         differentiable = self.originals[1].differentiable and not self.jumps
         return self.original.theta.numel() <= FEW and differentiable
@@ -222,11 +222,11 @@ GRID = (
     *specimens(algorithms=PLAIN),
     *(
         replace(
-            each,
+            specimen,
             problem="one-sided",
-            originals=(changed(each.original, nonnegative=True), each.originals[1]),
+            originals=(changed(specimen.original, nonnegative=True), specimen.originals[1]),
         )
-        for each in specimens("elastic net", algorithms=PLAIN)
+        for specimen in specimens("elastic net", algorithms=PLAIN)
     ),
 )
 
@@ -245,7 +245,10 @@ ROUNDS = 7
 #: Smooth problems, after all others.
 SMOOTH = ["quadratic", "logistic", "quadratic"] * 4
 #: Algorithms by name, one of users among them, and those that are drawn most often.
-ALGORITHMS = {each.name: each for each in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)}
+ALGORITHMS = {
+    algorithm.name: algorithm
+    for algorithm in (Ista, Fista, HeavyBall, ActiveSet, CoordinateDescent)
+}
 USUAL = "ista", "fista", "heavy_ball", "ista", "fista", "heavy_ball"
 FOR_SMOOTH = "gradient_descent", "accelerated", "newton_cg"
 #: What the options of datasets are drawn from, by name.
@@ -271,7 +274,7 @@ OPTIONS: dict[str, Sequence[Any]] = {
 LARGEST = {"n_samples": 5_000, "n_features": 320}
 
 
-class Draw:
+class OptionDraws:
     """Draws options one after the other, each such that it meets options that it has not met
     before: mistakes often need two.
 
@@ -280,25 +283,25 @@ class Draw:
     random : Generator
     met : set
         Pairs of options that have met in earlier draws; those of this one are added.
-    told : str
-        What is drawn; options are added.
+    description : str
+        The dataset and the options drawn so far, which are added.
     """
 
-    def __init__(self, random: Generator, met: set[object], told: str) -> None:
-        self.random, self.met, self.told = random, met, told
+    def __init__(self, random: Generator, met: set[object], description: str) -> None:
+        self.random, self.met, self.description = random, met, description
         self.chosen: list[object] = []
 
     def pick(self, name: str, choices: Sequence[T]) -> T:
         """Draw an option from some choices."""
 
         def pairs(place: int) -> set[object]:
-            return {(other, name, place) for other in self.chosen}
+            return {(earlier, name, place) for earlier in self.chosen}
 
         places: list[int] = self.random.permutation(len(choices)).tolist()
         best = max(places, key=lambda place: len(pairs(place) - self.met))
         self.met |= pairs(best)
         self.chosen.append((name, best))
-        self.told += f", {name}={choices[best]}"
+        self.description += f", {name}={choices[best]}"
         return choices[best]
 
     def factors(self, *shape: int) -> Tensor:
@@ -307,7 +310,7 @@ class Draw:
 
 
 #: What is added to a problem, by the name of the field, where the field takes it.
-CHANGES: dict[str, Callable[[Any, Draw], object]] = {
+CHANGES: dict[str, Callable[[Any, OptionDraws], object]] = {
     # The last sample counts much; images are not square.
     "observations": lambda problem, draw: (
         problem.observations[..., 1:]
@@ -330,28 +333,28 @@ CHANGES: dict[str, Callable[[Any, Draw], object]] = {
 }
 
 
-def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
+def _problem(draw: OptionDraws, dataset_name: str, seed: int) -> tuple[Problem, str]:
     """Draw a problem of a dataset and its loss."""
-    if name == OWN:
+    if dataset_name == OWN:
         return own_iteration(draw.random), "function"
-    cls = entries("datasets")[name]
-    taken, values = {each.name for each in names.options(cls)}, Fields()
-    for each, choices in OPTIONS.items():
-        if each in taken:
-            most = LARGEST.get(each, 0) // values.get("n_components", 1)
+    cls = entries("datasets")[dataset_name]
+    option_names, values = {option.name for option in names.options(cls)}, Fields()
+    for name, choices in OPTIONS.items():
+        if name in option_names:
+            most = LARGEST.get(name, 0) // values.get("n_components", 1)
             fitting = [choice for choice in choices if not most or choice <= most]
-            values[each] = draw.pick(each, fitting)
+            values[name] = draw.pick(name, fitting)
     dataset = cls(**values, seed=seed)
     loss = draw.pick("loss", dataset.losses)
     problem = dataset.problem(loss)
-    for each, change in CHANGES.items():
+    for name, change in CHANGES.items():
         # The loss of a smooth problem is a function already.
-        taken = options_of(problem).keys() - (
+        option_names = options_of(problem).keys() - (
             {"loss"} if isinstance(problem, StronglyConvex) else ()
         )
-        if each in taken and draw.pick(f"another {each}", (False, True)):
+        if name in option_names and draw.pick(f"another {name}", (False, True)):
             with suppress(InvalidArgument):
-                problem = changed(problem, **{each: change(problem, draw)})
+                problem = changed(problem, **{name: change(problem, draw)})
     if isinstance(problem, L1Problem) and draw.pick("derived", (False, False, False, True)):
         problem = derived(type(problem))(**options_of(problem))
     codes, size = math.prod(problem.code_shape), problem.theta.numel()
@@ -361,7 +364,7 @@ def _problem(draw: Draw, name: str, seed: int) -> tuple[Problem, str]:
     return problem, loss
 
 
-def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
+def _algorithm(draw: OptionDraws, problem: Problem) -> Algorithm:
     """Draw an algorithm with options in proportion to a problem: its step to 1/L, its thresholds to
     the penalty.
     """
@@ -370,10 +373,10 @@ def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
     if isinstance(problem, FixedPoint):
         return Iteration(initial=initial if warm else None)
     if isinstance(problem, StronglyConvex):
-        made = make_algorithm(draw.pick("algorithm", FOR_SMOOTH))
-        step = draw.pick("step", (None, 0.4, 0.9)) if made.uses_step else None
+        algorithm = make_algorithm(draw.pick("algorithm", FOR_SMOOTH))
+        step = draw.pick("step", (None, 0.4, 0.9)) if algorithm.uses_step else None
         unit = step and step / problem.lipschitz_constant
-        return changed(made, step=unit, initial=initial if warm else None)
+        return changed(algorithm, step=unit, initial=initial if warm else None)
     cls = ALGORITHMS[draw.pick("algorithm", (*USUAL, *ALGORITHMS))]
     unit = 1 / problem.lipschitz_constant
     penalty = float(torch.as_tensor(getattr(problem, "penalty", 1.0)).mean())
@@ -388,13 +391,13 @@ def _algorithm(draw: Draw, problem: Problem) -> Algorithm:
         "restart": draw.pick("restart", (False, True)),
         "initial": initial if warm else None,
     }
-    taken = {each.name for each in names.options(cls)} | {"initial"}
-    algorithm = cls(**{name: value for name, value in values.items() if name in taken})
+    option_names = {option.name for option in names.options(cls)} | {"initial"}
+    algorithm = cls(**{name: value for name, value in values.items() if name in option_names})
     algorithm.check_supported(problem)
     return algorithm
 
 
-def _specimen(draw: Draw, index: int, dataset: str) -> Specimen:
+def _specimen(draw: OptionDraws, index: int, dataset: str) -> Specimen:
     """Draw a specimen of a dataset."""
     problem, loss = _problem(draw, dataset, index)
     algorithm = _algorithm(draw, problem)
@@ -412,7 +415,7 @@ def _specimen(draw: Draw, index: int, dataset: str) -> Specimen:
         [*depths, depths[index % 3]],
         draw.pick("scattered", (False, True)),
         draw.pick("flagged", (False, True)),
-        draw.told,
+        draw.description,
     )
 
 
@@ -423,7 +426,7 @@ def _drawn() -> Iterator[Specimen]:
         random, specimen = generator(index, "conformance draw"), None
         while specimen is None:
             with suppress(InvalidArgument, UnsupportedProblem):
-                specimen = _specimen(Draw(random, met[dataset], dataset), index, dataset)
+                specimen = _specimen(OptionDraws(random, met[dataset], dataset), index, dataset)
         yield specimen
 
 

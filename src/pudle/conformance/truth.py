@@ -139,8 +139,8 @@ class Truth:
         for row, on in enumerate(mask):
             if on.any():
                 system = array(matrices[row][on][:, on]), array(rights[row][on])
-                found, _, _, sizes = np.linalg.lstsq(*system, rcond=SINGULAR)
-                solution[row, on] = torch.from_numpy(found)
+                adjoint, _, _, sizes = np.linalg.lstsq(*system, rcond=SINGULAR)
+                solution[row, on] = torch.from_numpy(adjoint)
                 condition = max(condition, sizes[0] / max(sizes[-1], LEAST))
         return solution.reshape_as(leaf), float(condition)
 
