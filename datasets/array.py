@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pudle.data import PATH, Draw, FloatArray
 from pudle.data.tables import OwnRows, draw_from, read_table
+from pudle.data.user_files import explained
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ class Array(OwnRows):
     name = "array"
 
     def read(self, atoms: FloatArray | None) -> Draw:
-        return draw_from(
-            read_table(self.path),
-            self.generator(),
-            atoms,
-            self.n_components,
-            self.n_samples,
-            self.standardize,
-        )
+        values = read_table(self.path)
+        with explained(f"path={self.path!r}:"):
+            return draw_from(
+                values,
+                self.generator(),
+                atoms,
+                self.n_components,
+                self.n_samples,
+                self.standardize,
+            )

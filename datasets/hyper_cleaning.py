@@ -3,7 +3,7 @@ ones.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from pudle.data import ArraysDataset, FloatArray, ToTensor, check_options
 from pudle.data.dataset import PATH
 from pudle.data.images import handwritten_digits
 from pudle.data.mean_loss import MeanLoss
-from pudle.data.tables import explained
+from pudle.data.user_files import check_numbers, read_npz, user_file
 from pudle.errors import InvalidArgument
 from pudle.problems import Constants, StronglyConvex
+from pudle.text import count
 
 Labels = NDArray[np.int64]
+#: What a file holds.
+ARRAYS = ["images", "labels"]
 
 #: Weight of the squared norm, as in the literature: the curvature is at least twice this.
 RIDGE = 0.2
@@ -31,6 +34,52 @@ class Images(NamedTuple):
     images: FloatArray
     labels: Labels
     wrong: NDArray[np.bool_]
+
+
+def _images_and_labels(names: list[str]) -> list[str]:
+    """Return the names of the two arrays, or refuse a file without them."""
+    if missing := [name for name in ARRAYS if name not in names]:
+        raise InvalidArgument(
+            f"holds {', '.join(names) or 'no array'}, and lacks {' and '.join(missing)}: save both,"
+            " as numpy.savez(path, images=..., labels=...)"
+        )
+    return ARRAYS
+
+
+def check_images(images: NDArray[Any]) -> None:
+    """Refuse what are no gray images, one along the first axis each."""
+    if images.ndim < 2 or not images.size:
+        raise InvalidArgument(
+            f"array 'images' has shape {images.shape}: give a row or a table of pixels for each of"
+            " one or more images"
+        )
+    if not np.isfinite(images).all():
+        raise InvalidArgument("array 'images' has entries that are NaN or infinite: replace them")
+    if images.min() < 0 or not images.max() > 0:
+        raise InvalidArgument(
+            f"array 'images' has entries from {images.min()} to {images.max()}, and gray values go"
+            " from 0 (black) to a largest one: shift or scale them"
+        )
+
+
+def check_labels(labels: NDArray[Any], images: NDArray[Any]) -> None:
+    """Refuse what are no classes, numbered from 0, of some images."""
+    if labels.shape != images.shape[:1]:
+        raise InvalidArgument(
+            f"array 'labels' has shape {labels.shape}, and there are"
+            f" {count(len(images), 'image')}: give one number for each, which is its class"
+        )
+    if not (np.isfinite(labels) & (labels == np.round(labels))).all():
+        raise InvalidArgument(
+            "array 'labels' has entries that are no whole numbers: number classes"
+        )
+    least, greatest = labels.min(), labels.max()
+    if least < 0 or greatest < 1 or greatest >= len(images):
+        raise InvalidArgument(
+            f"array 'labels' goes from {least} to {greatest} for {count(len(images), 'image')}:"
+            " number two or more classes 0, 1, 2, ..."
+        )
+    check_numbers((images[0].size, int(greatest) + 1))
 
 
 #: Largest third derivative of log-sum-exp along a unit vector u: the third central moment of the
@@ -120,9 +169,11 @@ class HyperCleaning(ArraysDataset):
         if self.path is None:
             images, labels = handwritten_digits()
         else:
-            file = self.paths()["path"]
-            with explained(f"path={self.path!r}"), np.load(file) as arrays:
-                images, labels = arrays["images"].astype(float), arrays["labels"].astype(np.int64)
+            with user_file(self.path) as file:
+                images, labels = read_npz(file, _images_and_labels)
+                check_images(images)
+                check_labels(labels, images)
+            images, labels = images.astype(float), labels.astype(np.int64)
         return images.reshape(len(images), -1) / images.max(), labels
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:

@@ -10,10 +10,14 @@ from torch.nn.functional import softplus
 from pudle.data import ArraysDataset, FloatArray, ToTensor
 from pudle.data.dataset import PATH
 from pudle.data.mean_loss import MeanLoss
-from pudle.data.tables import explained
+from pudle.data.user_files import read_svmlight, user_file
+from pudle.errors import InvalidArgument
 from pudle.problems import Constants, StronglyConvex
+from pudle.text import count
 from pudle.validation import CheckedOptions
 
+#: Rows of a file, for two halves that vary, and labels that an error names.
+FEWEST_ROWS, MOST_SHOWN = 4, 5
 #: Largest third derivative of the logistic loss.
 THIRD_DERIVATIVE = 1 / (6 * 3**0.5)
 
@@ -92,20 +96,39 @@ class LogisticRegression(CheckedOptions, ArraysDataset):
         order = self.generator().permutation(len(features))
         rows, others = np.split(order, [len(order) // 2])
         # A feature that is the same in all training rows stays as it is.
-        scale = features[rows].std(0)
-        features = (features - features[rows].mean(0)) / np.where(scale > 0, scale, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = features[rows].std(0)
+            features = (features - features[rows].mean(0)) / np.where(scale > 0, scale, 1)
+        if not np.isfinite(features).all():
+            raise InvalidArgument(
+                f"path={self.path!r} has features that are too large to be standardized: scale them"
+            )
         signed = (2.0 * (labels == labels.max()) - 1)[:, None] * features
         return signed[rows], signed[others]
 
     def _arrays(self) -> tuple[FloatArray, NDArray[np.float64]]:
-        from sklearn.datasets import load_breast_cancer, load_svmlight_file  # slow to import
-
         if self.path is None:
+            from sklearn.datasets import load_breast_cancer  # slow to import
+
             tumors: tuple[FloatArray, FloatArray] = load_breast_cancer(return_X_y=True)
             return tumors
-        with explained(f"path={self.path!r}"):
-            features, labels = load_svmlight_file(str(self.paths()["path"]))
-        return features.toarray(), labels
+        with user_file(self.path) as file:
+            features, labels = read_svmlight(file)
+            classes = np.unique(labels)
+            if len(classes) != 2:
+                shown = ", ".join(f"{label:g}" for label in classes[:MOST_SHOWN])
+                raise InvalidArgument(
+                    f"has {count(len(classes), 'class', 'classes')} (labels {shown}): give a"
+                    " file with two, as a logistic regression needs"
+                )
+            if len(labels) < FEWEST_ROWS:
+                raise InvalidArgument(
+                    f"has {count(len(labels), 'row')}: give {FEWEST_ROWS} or more, of which half"
+                    " are for training"
+                )
+            if (features == features[0]).all():
+                raise InvalidArgument("has no feature that varies: give rows that differ")
+        return features, labels
 
     def make(self, loss: str, tensor: ToTensor) -> StronglyConvex:
         training, held_out = map(tensor, self.draw())

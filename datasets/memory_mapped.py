@@ -9,6 +9,7 @@ import torch
 from pudle.data import PATH, Draw, FloatArray
 from pudle.data.dataset import to_tensor
 from pudle.data.tables import MOST_ROWS, OwnRows, RowsOnDisk, draw_from
+from pudle.data.user_files import explained
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer
 
@@ -54,7 +55,9 @@ class MemoryMapped(OwnRows):
         rows, random = RowsOnDisk(self.path), self.generator()
         wanted = self.n_samples + (MOST_ROWS if atoms is None else 0)
         places = np.sort(random.choice(rows.total, min(wanted, rows.total), replace=False))
-        return draw_from(rows.read(places), random, atoms, self.n_components, self.n_samples)
+        values = rows.read(places)
+        with explained(f"path={self.path!r}:"):
+            return draw_from(values, random, atoms, self.n_components, self.n_samples)
 
     def batches(
         self,

@@ -50,14 +50,14 @@ def test_every_kind_of_file_holds_the_same_numbers(suffix, tmp_path):
 
 
 WRONG = {
-    "text.csv": ("a,b\n1,two\n", "column 'b' holds"),
+    "text.csv": ("a,b\n1,two\n", "in column 'b', not numbers"),
     "gap.csv": ("a,b\n1,2\n3,\n", "has 1 missing or infinite values, the first in row 2, column 2"),
-    "empty.csv": ("", "cannot be read (EmptyDataError"),
-    "data.xlsx": ("", "not an existing file with one of the endings .npy, .npz, .csv, .tsv"),
+    "empty.csv": ("", "is empty: give a file with a line per sample"),
+    "data.xlsx": ("", "is no file with one of the endings .npy, .npz, .csv, .tsv"),
     "damaged.npz": ("nothing", "cannot be read ("),
     "complex.npy": (np.zeros((2, 2), complex), "holds complex128, not real numbers"),
     "several.npz": ({"a": VALUES, "b": VALUES}, "holds a, b: keep one array, or call one"),
-    "nowhere.csv": (None, "is not an existing file with one of the endings .npy"),
+    "nowhere.csv": (None, "is not an existing file"),
 }
 
 

@@ -91,7 +91,7 @@ def test_a_training_can_start_where_another_ended(run, tmp_path):
         (None, "start.npy cannot be read"),
         (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "start.npy cannot be read"),
         (np.ones((16, 17)), "give a file (.npy) of a dictionary of shape (16, 18)"),
-        (np.ones((16, 18), dtype=complex), "Cannot cast array data"),
+        (np.ones((16, 18), dtype=complex), "holds complex128, not real numbers"),
         (np.full((16, 18), np.nan), "NaN or infinite"),
         (np.ones((16, 18)) * (np.arange(18) > 0), "dictionary has an atom that is zero"),
     ],

@@ -89,12 +89,19 @@ class Dataset(ABC):
         return " ".join(map(state_of, self.paths().values()))
 
     def paths(self) -> dict[str, Path]:
-        """Return the files and folders that options name."""
-        return {
+        """Return the files and folders that options name, or refuse what is neither."""
+        named = {
             name: Path(path).expanduser()
             for name in path_options(self)
             if (path := getattr(self, name)) is not None
         }
+        for name, path in named.items():
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise InvalidArgument(
+                    f"{name}={str(path)!r} is no regular file but a pipe, a socket or a device:"
+                    " give a file or a folder"
+                )
+        return named
 
     def reseeded(self, seed: int) -> Self:
         """Return the dataset with another seed."""

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
+from ..files import opened
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset, FloatArray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
+#: What these files may be, whatever their endings say: other formats start programs, as EPS does.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+#: Pixels of an image that is read at most, in up to four bytes each.
+MOST_PIXELS = 1 << 27
 #: Patches that are normalized at a time.
 BLOCK = 2048
 #: Unsigned integers of 8 or 16 bits.
@@ -86,9 +92,16 @@ def to_gray(picture: Image.Image) -> Pixels:
     """Return the gray values as unsigned integers of 8 or 16 bits; white is the largest value of
     the type.
     """
-    if picture.mode.startswith("I"):
-        return np.asarray(picture).clip(0, 65535).astype(np.uint16)
-    return np.asarray(picture.convert("L"))
+    if picture.mode == "F":
+        raise InvalidArgument("its pixels are floating-point numbers: save it in 8 or 16 bits")
+    if not picture.mode.startswith("I"):
+        return np.asarray(picture.convert("L"))
+    pixels = np.asarray(picture)
+    if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
+        raise InvalidArgument(
+            f"its pixels go from {pixels.min()} to {pixels.max()}: save it in 8 or 16 bits"
+        )
+    return pixels.astype(np.uint16)
 
 
 class Folder(Mapping[str, Pixels]):
@@ -116,7 +129,7 @@ class Folder(Mapping[str, Pixels]):
             )
         #: Widths and heights.
         self.sizes = {
-            file.name: self._open(file.name, lambda opened: opened.size) for file in files
+            file.name: self._open(file.name, lambda picture: picture.size) for file in files
         }
         self._kept = functools.lru_cache(maxsize=4)(lambda name: self._open(name, to_gray))
 
@@ -131,12 +144,19 @@ class Folder(Mapping[str, Pixels]):
 
     def _open(self, name: str, read: Callable[[Image.Image], Read]) -> Read:
         try:
-            with Image.open(self.path / name) as picture:
-                return read(picture)
+            with opened(self.path / name) as file, warnings.catch_warnings():
+                # The limit here stands for that of the library.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(file, formats=FORMATS) as picture:
+                    width, height = picture.size
+                    if width * height > MOST_PIXELS:
+                        raise InvalidArgument(f"it has {width} x {height} pixels: give parts of it")
+                    return read(picture)
         except Exception as error:
+            kind = "" if isinstance(error, InvalidArgument) else f"{type(error).__name__}: "
             raise InvalidArgument(
                 f"folder={self.folder!r} holds an unreadable image, {name}"
-                f" ({type(error).__name__}: {first_line(error)}): repair or remove it"
+                f" ({kind}{first_line(error)}): repair or remove it"
             ) from error
 
 

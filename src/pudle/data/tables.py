@@ -2,12 +2,12 @@
 which rows are observations, and which a dictionary is learned from.
 """
 
-import contextlib
 import copy
 import functools
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InvalidArgument, MissingDependency, first_line
+from ..errors import InvalidArgument
 from ..problems import SparseCoding
 from ..streams import generator
 from ..text import count
 from ..validation import check_integer, check_options
 from .atoms import COHERENCE, choose_distinct, normalize
 from .dataset import Draw, FloatArray, SparseCodingDataset, ToTensor, to_tensor
+from .user_files import (
+    check_columns,
+    check_numbers,
+    columns_without_numbers,
+    explained,
+    file_size,
+    npy_header,
+    read_npy,
+    read_npz,
+    read_parquet,
+    read_separated,
+    user_file,
+)
 
 #: Numbers of rows.
 Rows = NDArray[np.int64]
@@ -47,98 +60,74 @@ def read_table(path: str, name: str = "path") -> FloatArray:
     MissingDependency
         If the file is Parquet and pyarrow is not installed.
     """
-    file, shown = Path(path).expanduser(), f"{name}={path!r}"
-    reader = READERS.get(file.suffix.lower())
-    if not reader or not file.is_file():
+    reader = READERS.get(Path(path).suffix.lower())
+    if not reader:
         raise InvalidArgument(
-            f"{shown} is not an existing file with one of the endings {', '.join(READERS)}: correct"
-            " the path, or convert the file to one of these"
+            f"{name}={path!r} is no file with one of the endings {', '.join(READERS)}: correct the"
+            " path, or convert the file to one of these"
         )
-    with explained(shown):
+    with user_file(path, name) as file:
         data = reader(file)
-    return as_table(data, shown)
+    return as_table(data, f"{name}={path!r}")
 
 
 def as_table(data: Any, name: str, rows: Rows | None = None) -> FloatArray:
     """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name
     in one line; `rows` has the numbers of the rows where they are not all.
     """
-    if hasattr(data, "select_dtypes") and len(data):
-        for column in data.select_dtypes(exclude=["number", "bool"]).columns:
-            raise InvalidArgument(
-                f"{name}: column {column!r} holds {data[column].dtype}, not numbers: remove or"
-                " encode it"
-            )
-    values = np.asarray(
-        data.to_numpy(dtype=float, na_value=np.nan) if hasattr(data, "to_numpy") else data
-    )
-    if values.dtype.kind not in "fiub":
-        raise InvalidArgument(f"{name} holds {values.dtype}, not real numbers: convert it")
-    if values.ndim != 2 or not values.size:
-        raise InvalidArgument(
-            f"{name} has shape {values.shape}: give a table of shape (rows, columns), samples as"
-            " rows, with at least one of each"
+    with explained(name):
+        if hasattr(data, "select_dtypes"):
+            check_columns(columns_without_numbers(data))
+        values = np.asarray(
+            data.to_numpy(dtype=float, na_value=np.nan) if hasattr(data, "to_numpy") else data
         )
-    bad_rows, bad_columns = np.nonzero(~np.isfinite(values))
-    if len(bad_rows):
-        row = bad_rows[0] if rows is None else rows[bad_rows[0]]
-        raise InvalidArgument(
-            f"{name} has {len(bad_rows)} missing or infinite values, the first in row {row + 1},"
-            f" column {bad_columns[0] + 1}: remove or replace them"
-        )
-    return values.astype(np.float64)
-
-
-@contextlib.contextmanager
-def explained(shown: str) -> Iterator[None]:
-    """Say of which file an error is."""
-    try:
-        yield
-    except ImportError as error:
-        raise MissingDependency(
-            f"{shown} needs pyarrow: pip install 'pudle[parquet]', or convert the file to .csv"
-        ) from error
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{shown} {error}") from None
-    except Exception as error:
-        raise InvalidArgument(
-            f"{shown} cannot be read ({type(error).__name__}: {first_line(error)})"
-        ) from error
-
-
-def _read_npz(path: Path) -> object:
-    with np.load(path) as stored:
-        names = stored.files
-        name = names[0] if len(names) == 1 else "observations"
-        if name not in names:
+        check_numbers((), values.dtype)
+        check_table_shape(values.shape)
+        bad_rows, bad_columns = np.nonzero(~np.isfinite(values))
+        if len(bad_rows):
+            row = bad_rows[0] if rows is None else rows[bad_rows[0]]
             raise InvalidArgument(
-                f"holds {', '.join(names) or 'no array'}: keep one array, or call one"
-                " 'observations'"
+                f"has {len(bad_rows)} missing or infinite values, the first in row {row + 1},"
+                f" column {bad_columns[0] + 1}: remove or replace them"
             )
-        return stored[name]
+        return values.astype(np.float64)
 
 
-def _read_text(path: Path, separator: str) -> object:
-    import pandas as pd
+def check_table_shape(shape: Sequence[int]) -> None:
+    """Refuse the shape of what is no table with at least one row and one column."""
+    if len(shape) != 2 or not min(shape):
+        raise InvalidArgument(
+            f"has shape {tuple(shape)}: give a table of shape (rows, columns), samples as rows,"
+            " with at least one of each"
+        )
 
-    first = pd.read_csv(path, sep=separator, header=None, nrows=1)
-    numbers = first.select_dtypes("number").shape == first.shape
-    return pd.read_csv(path, sep=separator, header=None if numbers else 0)
+
+def _read_npy(file: BufferedReader) -> object:
+    return read_npy(file, file_size(file))
 
 
-def _read_parquet(path: Path) -> object:
-    import pandas as pd
+def _read_npz(file: BufferedReader) -> object:
+    (array,) = read_npz(file, _only_or_observations)
+    return array
 
-    return pd.read_parquet(path)
+
+def _only_or_observations(names: list[str]) -> list[str]:
+    """Return the one name that there is, or ``observations``."""
+    name = names[0] if len(names) == 1 else "observations"
+    if name not in names:
+        raise InvalidArgument(
+            f"holds {', '.join(names) or 'no array'}: keep one array, or call one 'observations'"
+        )
+    return [name]
 
 
 #: How files are read, by their endings.
-READERS: dict[str, Callable[[Path], object]] = {
-    ".npy": np.load,
+READERS: dict[str, Callable[[BufferedReader], object]] = {
+    ".npy": _read_npy,
     ".npz": _read_npz,
-    ".csv": functools.partial(_read_text, separator=","),
-    ".tsv": functools.partial(_read_text, separator="\t"),
-    ".parquet": _read_parquet,
+    ".csv": functools.partial(read_separated, separator=","),
+    ".tsv": functools.partial(read_separated, separator="\t"),
+    ".parquet": read_parquet,
 }
 
 
@@ -153,15 +142,18 @@ class RowsOnDisk:
 
     def __init__(self, path: str) -> None:
         self._path, self._name = Path(path).expanduser(), f"path={path!r}"
-        if self._path.suffix.lower() != ".npy" or not self._path.is_file():
+        if self._path.suffix.lower() != ".npy":
             raise InvalidArgument(
                 f"{self._name} is no .npy file: write the samples to one, as 'Measure on your"
                 " data' in the docs shows for other formats"
             )
-        with explained(self._name):
+        with user_file(path) as file:
+            shape, dtype = npy_header(file, file_size(file))
+            check_numbers((), dtype)
+            check_table_shape(shape)
             self._array = self._mapped()
-            self.total = len(self._array)
-        self.read(np.arange(min(self.total, 1)))
+        self.total = len(self._array)
+        self.read(np.arange(1))
 
     def _mapped(self) -> np.memmap[tuple[int, ...], np.dtype[np.generic]]:
         return np.lib.format.open_memmap(self._path, mode="r")
@@ -169,6 +161,7 @@ class RowsOnDisk:
     def read(self, rows: Rows) -> FloatArray:
         """Return the rows of ascending numbers, or refuse one that is not finite."""
         with explained(self._name):
+            check_numbers((len(rows), *self._array.shape[1:]))
             values = self._read(rows)
         return as_table(values, self._name, rows)
 
@@ -377,6 +370,10 @@ class OwnRows(SparseCodingDataset):
         """
 
     def draw(self) -> Draw:
+        for name, path in self.paths().items():
+            # The fingerprint would read all that lies below a folder.
+            if path.is_dir():
+                raise InvalidArgument(f"{name}={str(path)!r} is a folder: give a file in it")
         # Who changes a problem's tensors must not change those of the next one.
         return copy.deepcopy(_drawn(self, self.fingerprint()))
 

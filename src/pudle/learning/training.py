@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..data import Dataset, SparseCodingDataset
+from ..data.user_files import file_size, read_npy
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..estimator import Estimate
-from ..files import readable, state_of
+from ..files import opened, readable, state_of
 from ..measuring.case import DTYPES
 from ..measuring.experiment import (
     Experiment,
@@ -166,8 +167,9 @@ class LearningExperiment(TrainingOptions, OnDataset):
         if self.start is None:
             return problem
         shape = tuple(problem.dictionary.shape)
-        with readable(Path(self.start), f"give a file (.npy) of a dictionary of shape {shape}"):
-            array = np.load(self.start, allow_pickle=False)
+        path, remedy = Path(self.start), f"give a file (.npy) of a dictionary of shape {shape}"
+        with readable(path, remedy), opened(path) as file:
+            array = read_npy(file, file_size(file))
             start = array.astype(np.float64, casting="same_kind").reshape(shape)
         return replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
