@@ -134,44 +134,48 @@ class Case:
 
 
 def labels(cases: Cases) -> dict[Any, str]:
-    """Return what a person calls each of some cases, given as their fields, no two alike.
+    """Return a label for each of some cases, given as their fields, no two alike.
 
     That is the name that its author chose, or ``x.csv, HeavyBall(step=0.1), lasso`` where the name
     was made of the specs.
     """
     words, texts = _words(cases), {}
     for key, case in cases.items():
-        made = f"{words[case['dataset']]}, {words[case['algorithm']]}, {case['loss']}"
-        texts[key] = [made] * (not _chosen(case)) + [case["name"]]
+        texts[key] = [case["name"]]
+        if not _has_chosen_name(case):
+            specs = f"{words[case['dataset']]}, {words[case['algorithm']]}, {case['loss']}"
+            texts[key].insert(0, specs)
     return _distinct(texts)
 
 
 def problem_labels(cases: Cases) -> dict[Any, str]:
-    """Return what a person calls each problem of some cases, no two alike: its dataset and its
-    loss, as in ``x.csv, lasso``, or ``digits-lasso`` where a case is called ``digits-ista-lasso``.
+    """Return a label for each problem of some cases, no two alike: its dataset and its loss, as in
+    ``x.csv, lasso``, or ``digits-lasso`` where a case is called ``digits-ista-lasso``.
     """
-    called, words, texts = labels(cases), _words(cases), dict[Any, list[str]]()
+    case_labels, words, texts = labels(cases), _words(cases), dict[Any, list[str]]()
     for key, case in cases.items():
-        rule = slug(case["algorithm"].partition("(")[0])
-        made = f"{words[case['dataset']]}, {case['loss']}"
-        if _chosen(case):
-            made = re.sub(rf"-{rule}[\w.]*-", "-", case["name"])
-        # An algorithm that leads elsewhere makes a problem of its case.
-        shared = [made] * (case["problem"] != case["name"])
-        texts.setdefault(case["problem"], [*shared, called[key]])
+        candidates = [case_labels[key]]
+        # An algorithm that leads elsewhere makes a problem of its case alone.
+        if case["problem"] != case["name"]:
+            if _has_chosen_name(case):
+                algorithm = slug(case["algorithm"].partition("(")[0])
+                candidates.insert(0, re.sub(rf"-{algorithm}[\w.]*-", "-", case["name"]))
+            else:
+                candidates.insert(0, f"{words[case['dataset']]}, {case['loss']}")
+        texts.setdefault(case["problem"], candidates)
     return _distinct(texts)
 
 
-def _chosen(case: Mapping[str, Any]) -> bool:
-    """Return whether the name of a case is more than its specs in the form for files."""
+def _has_chosen_name(case: Mapping[str, Any]) -> bool:
+    """Tell whether the name of a case is more than its specs in the form for files."""
     name, *specs = (case[key] for key in ("name", "dataset", "algorithm", "loss"))
-    made = name.startswith("-".join(map(slug, specs))) and name != "-".join(specs)
-    return not made and not re.search(r"-[0-9a-f]{8}(-|$)", name)
+    made_of_specs = name.startswith("-".join(map(slug, specs))) and name != "-".join(specs)
+    return not made_of_specs and not re.search(r"-[0-9a-f]{8}(-|$)", name)
 
 
 def _words(cases: Cases) -> dict[str, str]:
-    """Return what a person calls the dataset and the algorithm of each spec that cases have: by the
-    last name of the file that it reads, the class in a user's file with its options, or the spec,
+    """Return a label for each dataset and algorithm, by spec, that cases have: the last name of the
+    file that it reads, the class in a user's file with its options, or the spec,
     as where two would read alike. It is stored text, which may be no spec.
     """
     texts = {}
@@ -186,7 +190,7 @@ def _words(cases: Cases) -> dict[str, str]:
 def _distinct(texts: Mapping[Any, Sequence[str]]) -> dict[Any, str]:
     """Return the first of each key's texts that no other key has."""
     counts = Counter(chain(*texts.values()))
-    return {key: min(some, key=counts.__getitem__) for key, some in texts.items()}
+    return {key: min(candidates, key=counts.__getitem__) for key, candidates in texts.items()}
 
 
 def slug(spec: str) -> str:
@@ -201,8 +205,8 @@ def short(name: str) -> str:
     """Return the name of a case, cut and with a digest of the whole where it is too long."""
     if len(name.encode()) <= 2 * SLUG_BYTES:
         return name
-    kept = name.encode()[: 2 * SLUG_BYTES - 9].decode(errors="ignore")
-    return f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    beginning = name.encode()[: 2 * SLUG_BYTES - 9].decode(errors="ignore")
+    return f"{beginning}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
@@ -215,8 +219,8 @@ def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)
-    seen = names.placed(spec, lambda path: Path(os.path.relpath(path, home)), paths)
-    name, options = names.parse(seen)
+    relative = names.placed(spec, lambda path: Path(os.path.relpath(path, home)), paths)
+    name, options = names.parse(relative)
     digest = hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()
     last = names.placed(spec, lambda path: Path(path.name.removesuffix(".py")), paths)
     return f"{slug(last)}-{digest[:8]}"

@@ -71,7 +71,7 @@ _OPTIONS = (
     several("case", "GLOB", "Measure only cases whose name matches"),
     device_option,
 )
-_NAMES = {each.name for each in dataclasses.fields(Options)}
+_NAMES = {field.name for field in dataclasses.fields(Options)}
 
 
 def selection_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,9 +80,9 @@ def selection_options(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(command)
-    def with_record(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in _NAMES & given.keys()}
-        command(options=Options(**chosen), **given)
+    def with_record(**arguments: Any) -> None:
+        chosen = {name: arguments.pop(name) for name in _NAMES & arguments.keys()}
+        command(options=Options(**chosen), **arguments)
 
     with_options: Callable[..., None] = with_record
     for option in reversed(_OPTIONS):
@@ -169,13 +169,13 @@ def run_command(
             say = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
             cluster = dask_cluster(scheduler, selection.device, say)
 
-        def show(done: int, total: int, line: str) -> None:
+        def show(completed: int, total: int, line: str) -> None:
             nonlocal logged
-            bar.update(task, completed=done, total=total, description=line[:60])
+            bar.update(task, completed=completed, total=total, description=line[:60])
             # A log shows that the run goes on, a line a second at most, and how each stage ends.
-            if bar.disable and (done == total or time.monotonic() > logged + 1):
+            if bar.disable and (completed == total or time.monotonic() > logged + 1):
                 logged = time.monotonic()
-                echo(f"{done}/{total}: {line}", err=True)
+                echo(f"{completed}/{total}: {line}", err=True)
 
         summary = execute(
             selection,
@@ -239,23 +239,25 @@ def _rows(kind: str, profile: str) -> Iterator[Row]:
         yield "experiment", "study", "kind", f"in profile {profile}"
         for study, experiments in names.entries("experiments").items():
             for name, experiment in experiments.items():
-                yield name, study, experiment.kind, "yes" * (name in selection.experiments)
+                in_profile = "yes" if name in selection.experiments else ""
+                yield name, study, experiment.kind, in_profile
     else:
         yield COLUMNS
         entries = names.entries(kind)
         for name, cls in entries.items():
-            yield name, *_described(cls), entries.origins[name]
+            yield name, *_describe(cls), entries.origins[name]
 
 
 def _print_file(path: Path) -> None:
     """Print the classes of each kind in a file, or refuse one without any."""
-    found = False
+    holds_any = False
     for kind in names.KINDS:
-        if made := [names.class_in(kind, path, name) for name in names.classes_in(kind, path)]:
-            rows = [(names.name_of(cls), *_described(cls), "file") for cls in made]
+        classes = [names.class_in(kind, path, name) for name in names.classes_in(kind, path)]
+        if classes:
+            rows = [(names.name_of(cls), *_describe(cls), "file") for cls in classes]
             _print(kind, [COLUMNS, *rows])
-            found = True
-    if not found:
+            holds_any = True
+    if not holds_any:
         bases = ", ".join(kind.base_class().__name__ for kind in names.KINDS.values())
         raise PudleError(
             f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
@@ -276,16 +278,16 @@ def _print(kind: str, rows: Iterable[Row]) -> None:
     (console if console.is_terminal else Console(width=200)).print(table)
 
 
-def _described(cls: Any) -> Row:
-    """Return what an estimator computes, the options that a spec of a class can hold, with their
-    defaults, and what else it is called.
+def _describe(cls: Any) -> Row:
+    """Describe a class: the claim of an estimator, the options that a spec can hold, with their
+    defaults, and the aliases.
     """
-    shown = []
+    options = []
     for option in names.options(cls):
         default = option.default
         if option.default_factory is not dataclasses.MISSING:
             default = option.default_factory()
         default = names.text(default) if dataclasses.is_dataclass(default) else default
         required = default is dataclasses.MISSING
-        shown.append(option.name if required else f"{option.name}={default!r}")
-    return getattr(cls, "computes", ""), ", ".join(shown), ", ".join(getattr(cls, "aliases", ()))
+        options.append(option.name if required else f"{option.name}={default!r}")
+    return getattr(cls, "computes", ""), ", ".join(options), ", ".join(getattr(cls, "aliases", ()))

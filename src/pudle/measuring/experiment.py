@@ -20,7 +20,7 @@ Outcome = tuple[dict[str, Plain], dict[str, Stored]]
 ProgressCallback = Callable[[int, int, str], None]
 
 
-def silent(done: int, total: int, line: str) -> None:
+def silent(completed: int, total: int, line: str) -> None:
     """Show no progress."""
 
 

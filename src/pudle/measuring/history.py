@@ -33,10 +33,10 @@ def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
     run, path = RunList.read(folder / "run.json"), folder / "runs" / f"{commit}.history"
 
     def state() -> str:
-        files = [folder / "store" / str(listed[-1]) for listed in (*run.records, *run.costs)]
+        files = [folder / "store" / str(row[-1]) for row in (*run.records, *run.costs)]
         files += sorted(folder.glob(f"results/*/{commit[:8]}-*.json"))
-        changed = [(file, file.stat().st_mtime_ns if file.exists() else None) for file in files]
-        return hashlib.sha256(repr((run.selection, changed)).encode()).hexdigest()
+        times = [(file, file.stat().st_mtime_ns if file.exists() else None) for file in files]
+        return hashlib.sha256(repr((run.selection, times)).encode()).hexdigest()
 
     if path.is_file() and path.read_text() == state():
         return []
@@ -81,12 +81,12 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
     list_benchmarks(benchmark_dir, text)
     listed = benchmarks.Benchmarks(configuration, json.loads(text.getvalue()))
     listed.save()
-    here = machine.Machine.get_defaults()
-    kept = folder / "results" / here["machine"] / "machine.json"
-    util.write_json(str(kept), here, machine.Machine.api_version)
+    this_machine = machine.Machine.get_defaults()
+    machine_file = folder / "results" / this_machine["machine"] / "machine.json"
+    util.write_json(str(machine_file), this_machine, machine.Machine.api_version)
     # asv's own name for an existing environment holds the path of its interpreter.
     python = platform.python_version()
-    content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
+    content = results.Results(this_machine, {}, commit, date, python, f"existing-py{python}", {})
     stored = read_stored(folder.parent, folder.name)
     for name, benchmark in listed.items():
         parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
@@ -95,14 +95,14 @@ def _write(folder: Path, benchmark_dir: str, commit: str, date: int) -> None:
         values = [look_up(stored, function, *cell) for cell in itertools.product(*parameters)]
         # asv makes one number of samples.
         samples = [value if isinstance(value, list) else None for value in values]
-        counts = [1 if each else None for each in samples]
+        counts = [1 if cell_samples else None for cell_samples in samples]
         measured = runner.BenchmarkResult(values, samples, counts, 0, "", None)
         content.add_result(benchmark, measured, record_samples=True)
     content.save(configuration.results_dir)
 
 
 def _tracked(stored: Stored, function: Any, estimator: str, depth: int) -> float | None:
-    """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
+    """Return the value of a benchmark of the accuracy for a cell: NaN where it skips the cell, None
     where it fails.
     """
     try:

@@ -38,11 +38,11 @@ def sample(call: Callable[[], object], clock: Clock) -> float:
     where that takes longer: other work on the machine only ever adds to a time. There is no
     garbage collection meanwhile.
     """
-    taken: list[float] = []
-    while sum(taken) < 0.002:
+    seconds: list[float] = []
+    while sum(seconds) < 0.002:
         # Of a call that the clock cannot see there is still an end.
-        taken.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
-    return min(taken)
+        seconds.append(max(timeit.timeit(call, timer=clock, number=1), 1e-6))
+    return min(seconds)
 
 
 def peak_memory(call: Callable[[], object], device: str) -> tuple[int, int]:
@@ -86,9 +86,9 @@ def _drawn(case: Case, device: str) -> Problem:
     _drawn.cache_clear()
     problem = case.make_problem(case.seeds[0], device)
     # At the first gradient of each kind torch imports parts of itself: copies then have them.
-    one = torch.ones(1, requires_grad=True)
-    torch.autograd.grad(2 * one, one, torch.ones(1))
-    torch.func.vmap(lambda tangent: directional_derivative(torch.sin, one.detach(), tangent))(
+    leaf = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * leaf, leaf, torch.ones(1))
+    torch.func.vmap(lambda tangent: directional_derivative(torch.sin, leaf.detach(), tangent))(
         torch.ones(1, 1)
     )
     return problem

@@ -61,5 +61,5 @@ class Options:
     @property
     def crosses(self) -> bool:
         """Tell whether the cases become others than the profile's."""
-        named = self.datasets or self.algorithms or self.losses or self.targets or self.depths
-        return bool(named or self.seeds or self.samples)
+        axes = (self.datasets, self.algorithms, self.losses, self.targets, self.depths)
+        return any(axes) or bool(self.seeds or self.samples)

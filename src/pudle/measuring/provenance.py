@@ -65,22 +65,22 @@ def git(folder: Path, *arguments: str) -> str:
     """
     listed = run(["git", "-C", folder, "config", "--list", "--show-scope", "--name-only"]).stdout
     scopes = [line.partition("\t") for line in listed.splitlines()]
-    own = [name for scope, _, name in scopes if scope in ("local", "worktree")]
-    settings = dict.fromkeys((name for name in own if name.startswith("filter.")), "") | _OFF
+    local = [name for scope, _, name in scopes if scope in ("local", "worktree")]
+    settings = dict.fromkeys((name for name in local if name.startswith("filter.")), "") | _OFF
     # Not as options: a name may hold "=". Without protocols, git fetches nothing that is missing.
-    given = {"GIT_ALLOW_PROTOCOL": "none", "GIT_CONFIG_COUNT": str(len(settings))}
+    environment = {"GIT_ALLOW_PROTOCOL": "none", "GIT_CONFIG_COUNT": str(len(settings))}
     for number, (name, value) in enumerate(settings.items()):
-        given |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    done = run(["git", "-C", folder, *arguments], env=os.environ | given)
-    why = done.stderr.strip().partition("\n")[0]
-    if done.returncode == NOT_STARTED:
+        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    process = run(["git", "-C", folder, *arguments], env=os.environ | environment)
+    why = process.stderr.strip().partition("\n")[0]
+    if process.returncode == NOT_STARTED:
         raise NoRepository(f"git cannot be run ({why}): a history of commits needs it; install git")
-    if done.returncode:
+    if process.returncode:
         raise NoRepository(
             f"no git repository with a commit at {folder}{f' ({why})' if why else ''}: a history of"
             " commits needs one; run inside a clone, or `git init` and commit first"
         )
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def repository(folder: Path) -> Path:
@@ -125,8 +125,8 @@ def installed_commit(root: Path) -> tuple[str, bool]:
                     " would carry the wrong commit; run `pip install -e .` there first"
                 )
     # Submodules have settings of their own.
-    looked = ("--porcelain", "--untracked-files=no", "--ignore-submodules=all")
-    changes = git(root, "status", *looked)
+    status_options = ("--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    changes = git(root, "status", *status_options)
     return git(root, "rev-parse", "HEAD"), bool(changes)
 
 
@@ -140,7 +140,7 @@ def source_digest() -> str:
 
 @cache
 def machine() -> Origin:
-    """Return what a reader needs to judge the numbers: machine and versions."""
+    """Return the machine and the versions, which a reader needs to judge the numbers."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     file = Path("/proc/cpuinfo")
     described = file.read_text() if file.exists() else ""

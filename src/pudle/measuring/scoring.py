@@ -60,8 +60,8 @@ class Score:
             if not math.isnan(getattr(self, name))
         )
         floor = ", at the bound of the reference" * self.at_floor
-        left = f", {self.unfinished} samples unfinished" * (self.unfinished > 0)
-        return f"Score({numbers}{floor}{left})"
+        unfinished = f", {self.unfinished} samples unfinished" if self.unfinished else ""
+        return f"Score({numbers}{floor}{unfinished})"
 
 
 #: Names of the errors of a score, for stores and reports: a new one is a field above and a row in
@@ -111,7 +111,7 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         return failed(
             "diverged", f"gradient or codes exceed {LARGEST:g}: their errors have no meaning"
         )
-    shown = max(error, reference.bound)
+    reported = max(error, reference.bound)
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
     # to everything.
     cosine = (
@@ -120,8 +120,8 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     said: object = estimate.diagnostics
     unfinished = said.get("unfinished") if isinstance(said, Mapping) else 0
     return Score(
-        relative_error=shown,
-        absolute_error=shown * norm,
+        relative_error=reported,
+        absolute_error=reported * norm,
         cosine_error=max(cosine, reference.bound**2 / 2),
         code_error=max(code_error, reference.certificate.code_error),
         support_error=float(

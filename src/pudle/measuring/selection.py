@@ -3,7 +3,6 @@ file; and the cases that options make of a profile's: datasets x algorithms x lo
 """
 
 import fnmatch
-import functools
 import math
 import sys
 from collections.abc import Collection, Iterator
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from .. import names
 from ..data import Dataset
 from ..errors import InvalidArgument, PudleError, first_line
+from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from ..references.probe import Probe, probe, why_another
 from ..workers import Pool
@@ -95,10 +95,11 @@ class Selection:
     def left_out(self, case: str, estimator: str) -> bool:
         """Tell whether an estimator is not measured on a case."""
         patterns = [pattern for name, pattern, _ in self.limited if name == estimator]
-        own = [pattern for pattern in patterns if not pattern.startswith("!")]
-        barred = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-        here = functools.partial(fnmatch.fnmatch, case)
-        return any(map(here, barred)) or bool(own) and not any(map(here, own))
+        included = [pattern for pattern in patterns if not pattern.startswith("!")]
+        excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+        if any(fnmatch.fnmatch(case, pattern) for pattern in excluded):
+            return True
+        return bool(included) and not any(fnmatch.fnmatch(case, pattern) for pattern in included)
 
 
 def select(profile: Selection, options: Options, home: Path | None = None) -> Selection:
@@ -108,53 +109,65 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
     `home` is the folder of the results, from which paths in names are seen. Patterns that match
     nothing and specs that name nothing raise InvalidArgument.
     """
-    named = [*map(_named, options.estimators)]
-    chosen = named if options.only else (*profile.estimators, *plugins(), *named)
-    kept = _cases(profile, options, home or results_home())
-    narrowed = bool(options.only or options.cases or options.crosses)
-    carried_out = () if narrowed else profile.experiments
+    requested = [_canonical_estimator(spec) for spec in options.estimators]
+    estimators = requested if options.only else (*profile.estimators, *plugins(), *requested)
+    cases = _cases(profile, options, home or results_home())
+    is_narrowed = bool(options.only or options.cases or options.crosses)
+    experiments = () if is_narrowed else profile.experiments
     if options.experiments:
-        every = names.list_experiments()
-        hint = f"experiment: `pudle list experiments` lists all {len(every)} of them"
-        carried_out = tuple(_matching(options.experiments, every, "--experiment", hint))
-        kept = kept if narrowed else {}
+        known = names.list_experiments()
+        hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
+        experiments = tuple(_matching(options.experiments, known, "--experiment", hint))
+        if not is_narrowed:
+            cases = {}
     depths = tuple(sorted(set(options.depths)))
     return replace(
         profile,
-        cases=tuple(kept.values()),
-        estimators=tuple(dict.fromkeys(chosen)),
-        experiments=carried_out,
+        cases=tuple(cases.values()),
+        estimators=tuple(dict.fromkeys(estimators)),
+        experiments=experiments,
         device=options.device,
         tracked_depths=depths or profile.tracked_depths,
         timed_depths=depths or profile.timed_depths,
         torch_depths=profile.torch_depths and (depths or profile.torch_depths),
         timeout=options.timeout or profile.timeout,
         experiment_timeout=max(options.timeout or 0.0, profile.experiment_timeout),
-        # What a user names is measured wherever the user asks.
-        limited=tuple(
-            each
-            for each in profile.limited
-            if not options.algorithms
-            and (each[1].startswith("!") or not (options.crosses or each[0] in named))
-        ),
+        limited=_limits(profile, options, requested),
+    )
+
+
+def _limits(
+    profile: Selection, options: Options, requested: Collection[str]
+) -> tuple[tuple[str, str, str], ...]:
+    """Return the limits of a profile that still hold: an estimator that a user names is measured
+    wherever the user asks.
+    """
+    if options.algorithms:
+        return ()
+    return tuple(
+        (estimator, pattern, reason)
+        for estimator, pattern, reason in profile.limited
+        if pattern.startswith("!") or not (options.crosses or estimator in requested)
     )
 
 
 def _cases(profile: Selection, options: Options, home: Path) -> dict[str, Case]:
     """Return the cases that options leave of a profile, or make of them, by name."""
-    own = {case.name: case for case in profile.cases}
+    published = {case.name: case for case in profile.cases}
     # A published name selects its case also where the options change it, and so give it another
     # name.
-    published = not options.datasets and all(
-        fnmatch.filter(own, pattern) for pattern in options.cases
+    names_published = not options.datasets and all(
+        fnmatch.filter(published, pattern) for pattern in options.cases
     )
-    kept = _matching(options.cases, own, "--case", "") if published else own
+    cases = published
+    if names_published:
+        cases = _matching(options.cases, published, "--case", "")
     if options.crosses:
-        kept = crossed(kept.values(), options, home)
-    if published:
-        return kept
-    hint = f"case of profile {profile.profile}: known are {', '.join(own | kept)}"
-    return _matching(options.cases, kept, "--case", hint)
+        cases = cross_cases(cases.values(), options, home)
+    if names_published:
+        return cases
+    hint = f"case of profile {profile.profile}: known are {', '.join(published | cases)}"
+    return _matching(options.cases, cases, "--case", hint)
 
 
 def _matching(
@@ -170,18 +183,18 @@ def _matching(
     return {name: items[name] for name in items if name in matching}
 
 
-def _named(spec: str) -> str:
+def _canonical_estimator(spec: str) -> str:
     """Return the canonical spec of an estimator that the user names, or refuse one that cannot be
     stored under it.
     """
-    named = names.canonical("estimators", spec)
+    canonical = names.canonical("estimators", spec)
     try:
-        named.made.fingerprint()
+        canonical.made.fingerprint()
     except Exception as error:
         raise InvalidArgument(
             f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package"
         ) from error
-    return named
+    return canonical
 
 
 def plugins() -> Iterator[str]:
@@ -197,7 +210,7 @@ def plugins() -> Iterator[str]:
                 print(f"plug-in {name} needs arguments: {hint}", file=sys.stderr)
 
 
-def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, Case]:
+def cross_cases(cases: Collection[Case], options: Options, home: Path) -> dict[str, Case]:
     """Return cases by name, with the axes that options name in place of theirs; pairs that do not
     fit are there, to be reported.
 
@@ -213,17 +226,21 @@ def crossed(cases: Collection[Case], options: Options, home: Path) -> dict[str, 
     """
     drafts = _drafts(cases, options)
     _check_offered(drafts, options)
-    own = {_unseeded(case): case for case in cases}
-    results: dict[str, Case] = {}
+    published = {_unseeded(case): case for case in cases}
+    published_names = {case.name for case in cases}
+    crossed: dict[str, Case] = {}
     for case in drafts:
-        if same := own.get(_unseeded(case)):
-            name = same.name + f"-{options.seeds}_seeds" * (case.seeds != same.seeds)
+        if same := published.get(_unseeded(case)):
+            name = same.name
+            if case.seeds != same.seeds:
+                name += f"-{options.seeds}_seeds"
         else:
-            name = _made_name(case, options, home)
-            # The profile's name for another case keeps its meaning.
-            name += "-added" * (name in {each.name for each in cases})
-        results.setdefault(name, replace(case, name=name))
-    return results
+            name = _descriptive_name(case, options, home)
+            if name in published_names:
+                # The profile's name for another case keeps its meaning.
+                name += "-added"
+        crossed.setdefault(name, replace(case, name=name))
+    return crossed
 
 
 def _unseeded(case: Case) -> tuple[object, str]:
@@ -261,22 +278,27 @@ def _drafts(cases: Collection[Case], options: Options) -> list[Case]:
 
 def _check_offered(cases: Collection[Case], options: Options) -> None:
     """Refuse a loss that no dataset of the cases has, and a number of samples that none takes."""
-    chosen = {case.dataset: names.make_dataset(case.dataset) for case in cases}
-    offered = dict.fromkeys(loss for dataset in chosen.values() for loss in dataset.losses)
+    datasets = {case.dataset: names.make_dataset(case.dataset) for case in cases}
+    offered = dict.fromkeys(loss for dataset in datasets.values() for loss in dataset.losses)
     for loss in options.losses:
         if loss not in offered:
             hint = f"{names.nearest(loss, offered)}: the datasets here have {', '.join(offered)}"
             raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
-    if options.samples and not any(hasattr(dataset, "n_samples") for dataset in chosen.values()):
-        raise InvalidArgument(f"--samples is no option of {', '.join(chosen)}: none has n_samples")
+    takes_samples = any(hasattr(dataset, "n_samples") for dataset in datasets.values())
+    if options.samples and not takes_samples:
+        raise InvalidArgument(
+            f"--samples is no option of {', '.join(datasets)}: none has n_samples"
+        )
 
 
-def _made_name(case: Case, options: Options, home: Path) -> str:
-    """Return a name for a case that says what it is."""
-    made = names.make_dataset(case.dataset), case.make_algorithm()
-    specs = zip((case.dataset, case.algorithm), made, strict=True)
-    parts = [spec_slug(spec, home, names.path_options(each)) for spec, each in specs]
-    parts += [case.loss, *options.targets]
+def _descriptive_name(case: Case, options: Options, home: Path) -> str:
+    """Return a name for a case made of its dataset, algorithm, loss, targets and seeds."""
+    parts = [
+        spec_slug(case.dataset, home, names.path_options(names.make_dataset(case.dataset))),
+        spec_slug(case.algorithm, home, names.path_options(case.make_algorithm())),
+        case.loss,
+        *options.targets,
+    ]
     if options.seeds:
         parts.append(f"{options.seeds}_seeds")
     return short("-".join(parts))
@@ -284,48 +306,53 @@ def _made_name(case: Case, options: Options, home: Path) -> str:
 
 def _sized(spec: str, samples: int | None) -> names.Spec[Dataset]:
     """Return a dataset with the number of samples that is given, if it has such an option."""
-    made: Any = names.make_dataset(spec)
-    if samples and hasattr(made, "n_samples"):
-        made = replace(made, n_samples=samples)
-    return names.Spec("datasets", names.text(made), made)
+    dataset: Any = names.make_dataset(spec)
+    if samples and hasattr(dataset, "n_samples"):
+        dataset = replace(dataset, n_samples=samples)
+    return names.Spec("datasets", names.text(dataset), dataset)
 
 
-def _cases_on(dataset: names.Spec[Dataset], like: Case) -> list[Case]:
+def _cases_on(spec: names.Spec[Dataset], like: Case) -> list[Case]:
     """Return a case for each loss of a dataset, with the algorithm and the target of its problem.
 
     It is drawn once, so that an empty folder or an unreadable file is refused before anything is
     measured. A dataset of a user's file is drawn again, here and in another process: one that draws
     another problem would score it by a wrong reference.
     """
-    made = dataset.made
+    dataset = spec.made
     try:
-        problem = made.problem(made.losses[0])
-        if names.origin(type(made)):
-            known = probe(problem)
-            why = why_another(known, problem) or _why_redrawn(known, dataset)
-            if not why:
-                with Pool(1) as pool:
-                    outcome = pool.call(math.inf, _why_redrawn, known, str(dataset))
-                why = outcome.result or outcome.reason
-            if why:
-                raise InvalidArgument(f"dataset {dataset}: {why}")
+        problem = dataset.problem(dataset.losses[0])
+        if names.origin(type(dataset)):
+            _check_redraws(spec, problem)
     except PudleError:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InvalidArgument(
-            f"dataset {dataset} cannot be drawn ({reason}): repair it, or leave it out"
+            f"dataset {spec} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error
     like = replace(
         like,
-        dataset=dataset,
+        dataset=spec,
         algorithm=problem.default_algorithm,
         targets=(default_target(problem),),
     )
-    return [replace(like, loss=loss) for loss in made.losses]
+    return [replace(like, loss=loss) for loss in dataset.losses]
 
 
-def _why_redrawn(known: Probe, spec: str) -> str:
+def _check_redraws(spec: names.Spec[Dataset], problem: Problem) -> None:
+    """Refuse a dataset that draws another problem, here or in another process."""
+    known = probe(problem)
+    why = why_another(known, problem) or _why_another_draw(known, spec)
+    if not why:
+        with Pool(1) as pool:
+            outcome = pool.call(math.inf, _why_another_draw, known, str(spec))
+        why = outcome.result or outcome.reason
+    if why:
+        raise InvalidArgument(f"dataset {spec}: {why}")
+
+
+def _why_another_draw(known: Probe, spec: str) -> str:
     """Return why a dataset does not draw the problem of a probe, an empty text where it does."""
-    made = names.make_dataset(spec)
-    return why_another(known, made.problem(made.losses[0]))
+    dataset = names.make_dataset(spec)
+    return why_another(known, dataset.problem(dataset.losses[0]))

@@ -96,11 +96,11 @@ class Store:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, writer: str) -> Iterator[None]:
     """Hold the lock of a folder, made if missing and cleared of unfinished files, or raise
     PudleError if it is held: two commands never write to it at once.
 
-    `what` says for the error text what writes to the folder, such as a run.
+    `writer` names, for the error text, the command that writes to the folder, such as a run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -109,7 +109,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             yield
     except Timeout:
         raise PudleError(
-            f"another {what} is writing to {folder}: wait for it to end, or choose another --home"
+            f"another {writer} is writing to {folder}: wait for it to end, or choose another --home"
         ) from None
 
 
@@ -163,9 +163,15 @@ def _run_list(folder: Path, commit: str, damaged: list[str]) -> RunList:
     merged = RunList(commit=commit)
     for name in names:
         for listed in read_all(RunList, {commit or None: folder / name}, damaged).values():
-            stated = {key: each for key, each in asdict(listed).items() if each}
-            merged = replace(merged, **stated)
+            filled = {key: value for key, value in asdict(listed).items() if value}
+            merged = replace(merged, **filled)
     return merged
+
+
+def _latest_verdict(key: str, at_run: str) -> str:
+    """Return the last verdict of `pudle check` on a plug-in: that known here, or that at a run."""
+    here = verdict(key)
+    return at_run if here == NOT_CHECKED else here
 
 
 def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
@@ -185,9 +191,6 @@ def read_stored(home: Path, profile: str, commit: str = "") -> Stored:
         scores=read_all(ScoreRecord, scores, damaged),
         costs=dict.fromkeys(costs) | read_all(CostRecord, costs, damaged),
         experiments={name: store / at for name, at in sorted(run.experiments.items())},
-        checks={
-            name: said if (now := verdict(key)) == NOT_CHECKED else now
-            for name, (key, said) in run.plugins.items()
-        },
+        checks={name: _latest_verdict(key, at_run) for name, (key, at_run) in run.plugins.items()},
         damaged=damaged,
     )

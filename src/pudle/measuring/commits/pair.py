@@ -64,9 +64,9 @@ class Side:
         """Return a pool of one worker, which calls this commit's own functions."""
         return Pool(1, self._start)
 
-    def call(self, pool: Pool, timeout: float, *what: Any) -> Outcome[Any]:
+    def call(self, pool: Pool, timeout: float, *call: Any) -> Outcome[Any]:
         """Let the worker call a function; whatever ends it but time is an error."""
-        outcome = pool.call(timeout, *what)
+        outcome = pool.call(timeout, *call)
         if outcome.status not in ("ok", "timeout"):
             raise PudleError(
                 f"{self.label} cannot be measured: {outcome.reason}; {self.log} has what it printed"
@@ -74,7 +74,7 @@ class Side:
         return outcome
 
     def timer(self, pool: Pool) -> Callable[[Cell], float]:
-        """Return what times a cell in a pool of this side, which does nothing else."""
+        """Return a timer of cells in a pool of this side, which does nothing else."""
         timeout = read_record(self.selection, Selection).timeout
 
         def ask(cell: Cell) -> float:
@@ -261,7 +261,7 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
 
 
 def _pip(label: str, *arguments: str | Path) -> None:
-    done = run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+    process = run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
+    if process.returncode:
+        last = (process.stderr or process.stdout).strip().rpartition("\n")[2]
         raise PudleError(f"{label} cannot be built and installed: {last or 'no output'}")

@@ -26,7 +26,7 @@ Request = Mapping[str, Any]
 
 def options_of(request: Request) -> Options:
     """Return the options in a request, which has the name of a profile beside them."""
-    known = {each.name for each in dataclasses.fields(Options)}
+    known = {field.name for field in dataclasses.fields(Options)}
     return Options(**{name: value for name, value in request.items() if name in known})
 
 
@@ -64,10 +64,10 @@ def measure(request: Request, home: Path) -> None:
     )
     present: dict[str, Any] = {}
     for group in (*GROUPS, "cases"):
-        asked = getattr(options, group)
-        present[group] = tuple(each for each in asked if each not in absent)
-        needed = group != "estimators" or options.only
-        if needed and asked and not present[group]:
+        requested = getattr(options, group)
+        present[group] = tuple(spec for spec in requested if spec not in absent)
+        is_needed = group != "estimators" or options.only
+        if is_needed and requested and not present[group]:
             return
     # Both sides call files alike, as seen from their checkouts.
     execute(select(profile, dataclasses.replace(options, **present), Path()), home=home)
@@ -81,5 +81,5 @@ def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     name, estimator, depth = cell
     selection: Selection = _read(path, Selection)
     timer: Timer = _timer(selection.device)
-    (case,) = (each for each in selection.cases if each.name == name)
+    (case,) = (case for case in selection.cases if case.name == name)
     return timer.seconds(Cost(TIME, case, estimator, depth))

@@ -87,9 +87,9 @@ class Cost(EstimatorResult[CostRecord]):
     rooms = (*GRADIENTS, "measuring/results/cost", "measuring/meters")
     record = CostRecord
 
-    def label(self, called: Mapping[str, str]) -> str:
+    def label(self, case_labels: Mapping[str, str]) -> str:
         what = "memory" if self.metric == MEMORY else "time"
-        return f"{what} of {self.estimator} on {called[self.case.name]} at depth {self.depth}"
+        return f"{what} of {self.estimator} on {case_labels[self.case.name]} at depth {self.depth}"
 
     @property
     def identity(self) -> Mapping[str, object]:

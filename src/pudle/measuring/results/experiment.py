@@ -51,14 +51,16 @@ class CarriedExperiment(RecordedResult[ExperimentRecord]):
     rooms = (*Scores.rooms, "learning", "measuring/experiment", "measuring/results/experiment")
     record = ExperimentRecord
 
-    def label(self, called: Mapping[str, str]) -> str:
+    def label(self, case_labels: Mapping[str, str]) -> str:
         return self.name
 
     @classmethod
     def registered(cls, name: str) -> Self:
         """Return the registered experiment of that name."""
         studies = names.entries("experiments").items()
-        study, members = next(each for each in studies if name in each[1])
+        study, members = next(
+            (study, experiments) for study, experiments in studies if name in experiments
+        )
         return cls(name, study, members[name])
 
     @property

@@ -49,8 +49,8 @@ class CaseReference(Result[Reference]):
 
     rooms = GRADIENTS
 
-    def label(self, called: Mapping[str, str]) -> str:
-        return f"reference of {called[self.case.name]}, seed {self.seed}"
+    def label(self, case_labels: Mapping[str, str]) -> str:
+        return f"reference of {case_labels[self.case.name]}, seed {self.seed}"
 
     @property
     def objects(self) -> tuple[object, ...]:

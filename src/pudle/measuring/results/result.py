@@ -43,8 +43,8 @@ class Result(ABC, Generic[T]):
     rooms: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def label(self, called: Mapping[str, str]) -> str:
-        """Return what a line of progress calls it; `called` has the labels of cases by name."""
+    def label(self, case_labels: Mapping[str, str]) -> str:
+        """Return its label in a line of progress; `case_labels` has the labels of cases by name."""
 
     @property
     @abstractmethod
@@ -58,7 +58,7 @@ class Result(ABC, Generic[T]):
 
     @abstractmethod
     def context(self, store: Store) -> object:
-        """Return what else it depends on, as plain values and records."""
+        """Return all else that it depends on, as plain values and records."""
 
     @abstractmethod
     def file(self, key: str) -> str:
@@ -66,7 +66,7 @@ class Result(ABC, Generic[T]):
 
     @abstractmethod
     def read(self, store: Store) -> T | None:
-        """Return what the store has of it that is whole and up to date."""
+        """Return its record in the store, if it is whole and up to date."""
 
     @abstractmethod
     def measure(self, store: Store) -> T:
@@ -79,7 +79,7 @@ class Result(ABC, Generic[T]):
 
     def key(self, store: Store) -> str:
         """Return the digest of all that it depends on."""
-        data = [_fingerprint(each) for each in self.objects]
+        data = [_fingerprint(part) for part in self.objects]
         parts = SCHEMA, sources.digest(self.rooms, *self.objects), data, self.context(store)
         text = json.dumps(parts, sort_keys=True, default=plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

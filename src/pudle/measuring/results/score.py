@@ -163,8 +163,8 @@ class Scores(EstimatorResult[ScoreRecord]):
     rooms = (*GRADIENTS, "measuring/results/score", "measuring/scoring")
     record = ScoreRecord
 
-    def label(self, called: Mapping[str, str]) -> str:
-        return f"{self.estimator} on {called[self.case.name]}"
+    def label(self, case_labels: Mapping[str, str]) -> str:
+        return f"{self.estimator} on {case_labels[self.case.name]}"
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -208,8 +208,8 @@ class Scores(EstimatorResult[ScoreRecord]):
         return self._conclude(store, Verdict(outcome.status, outcome.reason), outcome.parts)
 
     def _conclude(self, store: Store, outcome: Verdict, parts: Iterable[Part]) -> ScoreRecord:
-        kept = list(parts)
-        scores = [row for part in kept for row in part.scores]
+        parts = list(parts)
+        scores = [row for part in parts for row in part.scores]
         have = {(row.seed, row.depth, row.target) for row in scores}
         places = itertools.product(self.case.seeds, self.case.depths, self.case.targets)
         missing = [place for place in places if place not in have]
@@ -217,16 +217,16 @@ class Scores(EstimatorResult[ScoreRecord]):
         if have and missing:
             reason = f"at depth {missing[0][1]}: {reason}"
         scores += [_row(*place, failed(status, reason)) for place in missing]
-        made, algorithm = self.made, self.case.make_algorithm()
+        estimator, algorithm = self.made, self.case.make_algorithm()
         status, reason = worst(row.verdict for row in scores)
         return self.write(
             store,
-            computes=made.computes,
-            consistent_for=made.consistent_for,
+            computes=estimator.computes,
+            consistent_for=estimator.consistent_for,
             proximal=algorithm.thresholding.proximal,
             differentiable=algorithm.differentiable,
             scores=scores,
-            references=[row for part in kept for row in part.references],
+            references=[row for part in parts for row in part.references],
             status=status,
             reason=reason,
         )
@@ -246,15 +246,15 @@ class Scores(EstimatorResult[ScoreRecord]):
             references = [truth for truth in truths.values() if isinstance(truth, Reference)]
             if not references:
                 raise refusal
-            yield Part(references=[ReferenceRow.of(each, seed, step) for each in references])
+            yield Part(references=[ReferenceRow.of(truth, seed, step) for truth in references])
             # Most references of a problem have the same probe.
-            targets = {tuple(each.probe): each.target for each in references}
-            for known, target in targets.items():
+            target_of_probe = {tuple(truth.probe): truth.target for truth in references}
+            for known, target in target_of_probe.items():
                 if why := why_another(known, problem, case.probed(target)):
-                    other = failed("error", why)
-                    truths |= {
-                        each.target: other for each in references if [*each.probe] == [*known]
-                    }
+                    of_another_problem = failed("error", why)
+                    for truth in references:
+                        if tuple(truth.probe) == known:
+                            truths[truth.target] = of_another_problem
             results = attempt(self.made, problem, algorithm, case.depths)
             for depth, result in zip(case.depths, results, strict=True):
                 yield Part(
@@ -299,38 +299,38 @@ def attempt(
     After a refusal the depths that are left get a sweep of their own, because an active system can
     be singular at small depths only.
     """
-    left = depths
-    while left:
+    remaining = depths
+    while remaining:
         try:
-            estimates = iter(estimator.sweep(problem, algorithm, left))
-            while left:
+            estimates = iter(estimator.sweep(problem, algorithm, remaining))
+            while remaining:
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
-                if left is depths and estimator.computes != "stochastic":
+                if remaining is depths and estimator.computes != "stochastic":
                     _check_repeats(
-                        estimate, next(iter(estimator.sweep(problem, algorithm, left[:1])))
+                        estimate, next(iter(estimator.sweep(problem, algorithm, remaining[:1])))
                     )
                 yield estimate
-                left = left[1:]
+                remaining = remaining[1:]
         except (Exception, SystemExit) as error:  # noqa: BLE001
             # Anything a plug-in raises is a result, with its reason.
             status, reason = failure(error)
             if isinstance(error, StopIteration):
-                reason = f"sweep ended before depth {left[0]}"
+                reason = f"sweep ended before depth {remaining[0]}"
             elif status in BROKEN:
-                reason = f"at depth {left[0]}: {reason}"
-            number = 1 if status == "unsupported" else len(left)
+                reason = f"at depth {remaining[0]}: {reason}"
+            number = 1 if status == "unsupported" else len(remaining)
             yield from [failed(status, reason)] * number
-            left = left[number:]
+            remaining = remaining[number:]
 
 
-def _check_repeats(one: Estimate, other: Estimate) -> None:
+def _check_repeats(estimate: Estimate, repeated: Estimate) -> None:
     """Refuse two estimates of the same whose gradients differ by more than rounding."""
-    gradient = one.gradient
+    gradient = estimate.gradient
     # What is no gradient is refused where it is scored.
     if isinstance(gradient, Tensor) and gradient.is_floating_point():
-        moved = float((gradient - other.gradient).norm() / gradient.norm())
+        moved = float((gradient - repeated.gradient).norm() / gradient.norm())
         if moved > torch.finfo(gradient.dtype).eps ** 0.5:
             raise InvalidArgument(
                 f"its gradient changes by {moved:.1e} when it is asked again: draw from a seed of"
