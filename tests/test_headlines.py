@@ -1,11 +1,14 @@
-"""Numbers in the headlines of the pages of results, and in README's findings: they stand in a table
-below them.
+"""Numbers in the headlines of the pages of results, and in what README and the guides say was
+found: they stand in a table of the page that the sentence links to.
 """
 
 import re
+import tomllib
+from pathlib import PurePosixPath
+from posixpath import normpath
 
 import pytest
-from pages import PAGES
+from pages import FENCE, PAGES
 from paths import ROOT
 
 RESULTS = [page for page in PAGES if page.startswith("docs/results/")]
@@ -35,13 +38,50 @@ def headline(page):
     return f"{first}\n{others[0]}" if introduced else first
 
 
-def findings():
-    """Yield what README says that was found, with the pages that it names."""
-    text = (ROOT / "README.md").read_text().partition("## What better gradients buy")[2]
-    opening, *bullets = text.partition("\nLicense")[0].split("\n- ")
-    pages = re.findall(r"\((docs/results/\w+\.md)\)", opening + "".join(bullets))
-    for bullet in bullets:
-        yield bullet, re.findall(r"\((docs/results/\w+\.md)\)", bullet) or pages
+#: Where pages say what was found, by their titles.
+FINDINGS = [
+    ("README.md", "What better gradients buy"),
+    ("docs/learning.md", "What it buys"),
+]
+#: A link to a page of results.
+RESULT = re.compile(r"\(((?:docs/)?results/\w+\.md)(?:#[\w-]+)?\)")
+
+
+def section(text, title):
+    """Return the text under a title of the second level, without code; fail where no section has
+    this title.
+    """
+    sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    titles = sections[1::2]
+    assert titles.count(title) == 1, f"no section is called {title!r}: there are {titles}"
+    return FENCE.sub("", sections[2 * titles.index(title) + 2])
+
+
+def findings(page, text, title):
+    """Return each finding of a section of a page, with the pages of results that it links to, or
+    else those that the section's opening does.
+    """
+    opening, *bullets = section(text, title).split("\n- ")
+    # A paragraph after the list belongs to no finding.
+    bullets = [re.split(r"\n\n(?=\S)", bullet)[0] for bullet in bullets]
+    folder = PurePosixPath(page).parent
+    linked = [
+        [normpath(folder / path) for path in RESULT.findall(part)] for part in (opening, *bullets)
+    ]
+    return [(bullet, pages or linked[0]) for bullet, pages in zip(bullets, linked[1:], strict=True)]
+
+
+def check_findings(page, text, title):
+    """Assert that a section has findings with numbers, and that each number stands in a table of a
+    page that the finding names.
+    """
+    stated = set()
+    for finding, pages in findings(page, text, title):
+        known = set().union(*map(tables, pages))
+        assert numbers(finding) <= known, (finding, numbers(finding) - known)
+        assert not RATIO.search(finding), finding
+        stated |= numbers(finding)
+    assert stated, f"{title!r} of {page} states no number: are its findings still a list?"
 
 
 @pytest.mark.parametrize("page", RESULTS)
@@ -51,8 +91,35 @@ def test_numbers_of_a_headline_stand_in_a_table_of_its_page(page):
     assert not RATIO.search(said), RATIO.search(said)
 
 
-def test_numbers_of_the_findings_in_the_readme_stand_in_a_table_of_a_page_they_name():
-    for said, pages in findings():
-        known = set().union(*map(tables, pages))
-        assert numbers(said) <= known, (said, numbers(said) - known)
-        assert not RATIO.search(said), said
+@pytest.mark.parametrize(("page", "title"), FINDINGS)
+def test_numbers_of_the_findings_stand_in_a_table_of_a_page_they_name(page, title):
+    check_findings(page, (ROOT / page).read_text(), title)
+
+
+@pytest.mark.parametrize(("page", "title"), FINDINGS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text, title: text.replace(f"## {title}\n", "## Results\n"), "is called"),
+        (lambda text, title: text.replace("\n- ", "\n* "), "no number"),
+        (lambda text, title: text.replace(" dB", " dB and 0.123456 dB"), "0.123456"),
+    ],
+    ids=["renamed", "no list", "another number"],
+)
+def test_a_section_of_findings_that_is_renamed_rewritten_or_wrong_is_noticed(
+    page, title, change, said
+):
+    text = (ROOT / page).read_text()
+    changed = change(text, title)
+    assert changed != text
+    with pytest.raises(AssertionError, match=said):
+        check_findings(page, changed, title)
+
+
+def test_every_other_number_in_readme_is_no_result():
+    text = FENCE.sub("", (ROOT / "README.md").read_text())
+    rest = text.replace(section(text, "What better gradients buy"), "")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        python = tomllib.load(file)["project"]["requires-python"]
+    exit_codes, lines_of_an_example = {0, 1, 2}, {30}
+    assert numbers(rest) <= numbers(python) | exit_codes | lines_of_an_example

@@ -129,6 +129,20 @@ _LEARNED = (
 
 _LEARNED["2b-medium-s10-exact"] = replace(_LEARNED["2b-medium-s10-constant"], **_EXACT)
 
+#: What the number of layers buys where every sample starts from its codes of the step before; the
+#: rivals of one seed follow one another.
+_LEARNED |= {
+    f"2a-small-depth-{name}-s{seed}": replace(experiment, depth=depth, seed=seed)
+    for seed in range(3)
+    for name, experiment, depth in (
+        ("exact", _LEARNED["2a-small-exact-reconstruction"], 100),
+        *(
+            (f"fista{depth}", _LEARNED["2a-small-warm-fista25-reconstruction"], depth)
+            for depth in (5, 10, 15, 25, 40)
+        ),
+    )
+}
+
 #: The same trainings with NOODL's direction instead of a gradient.
 _NOODL = {
     "2a-small-noodl": replace(
