@@ -27,8 +27,8 @@ def normalize_rows(rows: FloatArray) -> FloatArray:
     """
     centered: FloatArray = rows - rows.mean(axis=1, keepdims=True)
     norms: FloatArray = np.linalg.norm(centered, axis=1, keepdims=True)
-    kept = norms[:, 0] > CONTRAST
-    return centered[kept] / norms[kept]
+    has_contrast = norms[:, 0] > CONTRAST
+    return centered[has_contrast] / norms[has_contrast]
 
 
 def choose_distinct(rows: FloatArray, atoms: list[FloatArray], most: int) -> list[int]:
@@ -37,8 +37,8 @@ def choose_distinct(rows: FloatArray, atoms: list[FloatArray], most: int) -> lis
 
     Any two atoms then have a coherence ``|a^T b| < COHERENCE``.
     """
-    others = np.reshape(atoms, (-1, rows.shape[1]))
-    distinct = np.abs(rows @ others.T).max(axis=1, initial=0) < COHERENCE
+    earlier_atoms = np.reshape(atoms, (-1, rows.shape[1]))
+    distinct = np.abs(rows @ earlier_atoms.T).max(axis=1, initial=0) < COHERENCE
     chosen: list[int] = []
     while len(atoms) < most and distinct.any():
         chosen.append(int(distinct.argmax()))
@@ -71,32 +71,34 @@ def split_atoms(
         observations.
     """
     atoms: list[FloatArray] = []
-    others: list[FloatArray] = []
+    remaining: list[FloatArray] = []
     spare = 0
     for block in blocks:
         chosen = choose_distinct(block, atoms, n_components)
         if spare < n_samples:
-            others.append(np.delete(block, chosen, axis=0))
-            spare += len(others[-1])
+            remaining.append(np.delete(block, chosen, axis=0))
+            spare += len(remaining[-1])
         if len(atoms) == n_components and spare >= n_samples:
             break
     if not spare and not atoms:
         raise InvalidArgument(
             f"{source} are all nearly constant (norm <= {CONTRAST} about the mean): give others"
         )
-    for name, wanted, available in (
+    for name, requested, available in (
         ("n_components", n_components, len(atoms)),
         ("n_samples", n_samples, spare),
     ):
-        if available < wanted:
+        if available < requested:
             raise InvalidArgument(
-                f"{name}={wanted} is above the {available} that {source} offer (norm above"
+                f"{name}={requested} is above the {available} that {source} offer (norm above"
                 f" {CONTRAST} about the mean; atoms with a coherence below {COHERENCE}, samples"
                 f" besides them): give a smaller {name} or more data"
             )
     dictionary = np.stack(atoms, axis=1)
     # The empty array stands for a call that wants no observations.
-    return random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples], dictionary
+    return random.permutation(np.concatenate([dictionary.T[:0], *remaining]))[
+        :n_samples
+    ], dictionary
 
 
 def normalize(array: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:

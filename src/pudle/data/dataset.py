@@ -44,7 +44,7 @@ PATH = {"path": True}
 
 
 def to_tensor(dtype: torch.dtype, device: str | torch.device) -> ToTensor:
-    """Return what makes an array a tensor."""
+    """Return a function that makes an array a tensor."""
     # The array's own memory, whose alignment decides about the last digits of products.
     return lambda array: as_tensor(array).to(device, dtype)
 
@@ -83,30 +83,30 @@ class Dataset(ABC):
         """Draw the problem; the same seed gives the same problem, bit for bit."""
 
     def fingerprint(self) -> str:
-        """Return what the draw depends on besides the fields and the source code: by default, the
-        state of the files that options name.
+        """Return a text of all that the draw depends on besides the fields and the source code: by
+        default, the state of the files that options name.
         """
         return " ".join(map(state_of, self.paths().values()))
 
     def paths(self) -> dict[str, Path]:
         """Return the files and folders that options name, or refuse what is neither."""
-        named = {
+        paths = {
             name: Path(path).expanduser()
             for name in path_options(self)
             if (path := getattr(self, name)) is not None
         }
-        for name, path in named.items():
+        for name, path in paths.items():
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise InvalidArgument(
                     f"{name}={str(path)!r} is no regular file but a pipe, a socket or a device:"
                     " give a file or a folder"
                 )
-        return named
+        return paths
 
     def reseeded(self, seed: int) -> Self:
         """Return the dataset with another seed."""
-        made: Any = self
-        return cast(Self, dataclasses.replace(made, seed=seed))
+        dataset: Any = self
+        return cast(Self, dataclasses.replace(dataset, seed=seed))
 
     def generator(self, purpose: str = "") -> Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
@@ -142,12 +142,12 @@ class Dataset(ABC):
         ) -> Problem:
             chosen = {"loss": loss or losses[0], "dtype": dtype, "device": device}
             options = vars(self) | self.paths() | chosen
-            made = make(**{name: options[name] for name in parameters.keys() & options.keys()})
-            return _checked(self.name, made, dtype, torch.device(device))
+            problem = make(**{name: options[name] for name in parameters.keys() & options.keys()})
+            return _check_made(self.name, problem, dtype, torch.device(device))
 
         name = make.__name__
         body = {"name": name, "losses": losses, "problem": problem, "__doc__": make.__doc__}
-        made = dataclasses.make_dataclass(
+        dataset_class = dataclasses.make_dataclass(
             name,
             [("seed", int, 0), *_options(make, parameters)],
             bases=(Dataset,),
@@ -156,8 +156,8 @@ class Dataset(ABC):
             kw_only=True,
         )
         # Python 3.12 and later put the module there that calls.
-        made.__module__ = make.__module__
-        return made
+        dataset_class.__module__ = make.__module__
+        return dataset_class
 
     @staticmethod
     def classes_from(defined: Mapping[str, object], name: str) -> list[type[Dataset]]:
@@ -223,24 +223,24 @@ def _options(
         yield name, parameter.annotation, field
 
 
-def _checked(name: str, made: object, dtype: torch.dtype, device: torch.device) -> Problem:
-    """Return what a user's function made, unless it is no problem or one of another dtype or on
-    another device.
+def _check_made(name: str, problem: object, dtype: torch.dtype, device: torch.device) -> Problem:
+    """Return the problem that a user's function made; refuse what is none, and one of another dtype
+    or on another device.
     """
-    if not isinstance(made, Problem):
+    if not isinstance(problem, Problem):
         raise InvalidArgument(
-            f"{name} gives no problem but {type(made).__name__}: return one, such as"
+            f"{name} gives no problem but {type(problem).__name__}: return one, such as"
             " pudle.FixedPoint(...)"
         )
-    for asked, have, wanted in (
-        ("dtype", made.theta.dtype, dtype),
-        ("device", made.theta.device.type, device.type),
+    for option, actual, requested in (
+        ("dtype", problem.theta.dtype, dtype),
+        ("device", problem.theta.device.type, device.type),
     ):
-        if have != wanted:
+        if actual != requested:
             raise UnsupportedProblem(
-                f"{name} gives a problem of {have}, not of {wanted}: let it take {asked}"
+                f"{name} gives a problem of {actual}, not of {requested}: let it take {option}"
             )
-    return made
+    return problem
 
 
 class ArraysDataset(Dataset):

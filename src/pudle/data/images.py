@@ -208,12 +208,12 @@ def patches_at(images: Images, size: int, positions: NDArray[np.int64]) -> Float
     start = 0
     for name, grid in grids(images, size).items():
         stop = start + math.prod(grid)
-        here = (start <= positions) & (positions < stop)
-        if here.any():
+        inside = (start <= positions) & (positions < stop)
+        if inside.any():
             image = images[name]
             windows = sliding_window_view(image, (size, size))
-            places = np.unravel_index(positions[here] - start, grid)
-            patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
+            places = np.unravel_index(positions[inside] - start, grid)
+            patches[inside] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
         start = stop
     return patches
 

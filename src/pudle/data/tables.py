@@ -249,17 +249,17 @@ def learn_dictionary(rows: FloatArray, n_components: int | None, seed: int) -> F
     from sklearn.decomposition import MiniBatchDictionaryLearning
     from sklearn.exceptions import ConvergenceWarning
 
-    wanted = n_components or max(1, min(2 * rows.shape[1], MOST_ATOMS, len(rows) // 2))
-    if wanted > len(rows):
+    n_atoms = n_components or max(1, min(2 * rows.shape[1], MOST_ATOMS, len(rows) // 2))
+    if n_atoms > len(rows):
         raise InvalidArgument(
-            f"n_components={wanted} is above the {len(rows)} rows to learn from: lower it or give"
+            f"n_components={n_atoms} is above the {len(rows)} rows to learn from: lower it or give"
             " more data"
         )
     alpha = FRACTION * float(np.median(np.linalg.norm(rows, axis=1)))
     if alpha == 0:
         raise InvalidArgument("half of the rows are zero: remove them")
     learner = MiniBatchDictionaryLearning(
-        wanted,
+        n_atoms,
         alpha=alpha,
         max_iter=20,
         batch_size=min(len(rows), 100),
@@ -274,16 +274,16 @@ def learn_dictionary(rows: FloatArray, n_components: int | None, seed: int) -> F
             atoms: FloatArray = learner.fit(rows).components_
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    kept: list[FloatArray] = []
+    distinct: list[FloatArray] = []
     unit = [atom / np.linalg.norm(atom) for atom in atoms if atom.any()]
-    choose_distinct(np.array(unit), kept, wanted)
-    if n_components and len(kept) < n_components:
+    choose_distinct(np.array(unit), distinct, n_atoms)
+    if n_components and len(distinct) < n_components:
         raise InvalidArgument(
-            f"n_components={n_components} is above the {len(kept)} distinct atoms (coherence below"
-            f" {COHERENCE}) that can be learned from these rows: give n_components <= {len(kept)},"
-            " more rows or a dictionary"
+            f"n_components={n_components} is above the {len(distinct)} distinct atoms (coherence"
+            f" below {COHERENCE}) that can be learned from these rows: give n_components <="
+            f" {len(distinct)}, more rows or a dictionary"
         )
-    return normalize(np.stack(kept, axis=1), axis=0)
+    return normalize(np.stack(distinct, axis=1), axis=0)
 
 
 def problem_of(draw: Draw, penalty: float | None, loss: str, tensor: ToTensor) -> SparseCoding:

@@ -73,13 +73,13 @@ def begin(run: LearningRun, folder: Path, *, resume: bool) -> None:
         if first + b"\n" != header(payload):
             raise OSError("it is damaged or written by another version of the suite")
         content = torch.load(io.BytesIO(payload), run.theta.device, weights_only=True)
-        stored, now = dict(content["configuration"]), run.configuration
-    for name in sorted(stored | now):
-        if stored.get(name) != now.get(name):
+        stored, current = dict(content["configuration"]), run.configuration
+    for name in sorted(stored | current):
+        if stored.get(name) != current.get(name):
             difference = (
                 "other data or another start"
                 if name == "data"
-                else f"{name}={stored.get(name)!r}, not {now.get(name)!r}"
+                else f"{name}={stored.get(name)!r}, not {current.get(name)!r}"
             )
             raise InvalidArgument(
                 f"{folder} holds a training with {difference}: resume it with the options"

@@ -45,30 +45,29 @@ def _options(cls: type[LearningExperiment], *, defaults: bool) -> list[click.Par
     the defaults, unless another experiment has them.
     """
     hints, texts = type_hints(cls), summaries(cls)
-    found: list[click.Parameter] = []
-    for each in fields(cls):
-        kind, flag = hints[each.name], each.name.replace("_", "-")
-        named = (
-            defaults and isinstance(each.default, str | int | float) and each.default is not False
-        )
-        shown = f" [default: {each.default}]" * named
+    options: list[click.Parameter] = []
+    for field in fields(cls):
+        kind, flag = hints[field.name], field.name.replace("_", "-")
+        default = ""
+        if defaults and isinstance(field.default, str | int | float) and field.default is not False:
+            default = f" [default: {field.default}]"
         option = click.Option(
             [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"],
             type={int: int, int | None: int, float: float, float | None: float}.get(kind),
             # To click, a default of None is a value.
             default=None,
-            help=f"{texts[each.name]}{shown}.",
+            help=f"{texts[field.name]}{default}.",
         )
-        found.append(option)
-    return found
+        options.append(option)
+    return options
 
 
-def _named(kind: type[E], name: str, noun: str) -> tuple[str, E]:
-    """Return the study and the experiment of that kind and name."""
+def _find_experiment(kind: type[E], name: str, noun: str) -> tuple[str, E]:
+    """Find the experiment of that kind and name; return its study and the experiment."""
     for study, experiments in names.entries("experiments").items():
-        found = experiments.get(name)
-        if isinstance(found, kind) and found.kind == kind.kind:
-            return study, found
+        experiment = experiments.get(name)
+        if isinstance(experiment, kind) and experiment.kind == kind.kind:
+            return study, experiment
     raise InvalidArgument(
         f"unknown {noun} experiment {name!r}{names.nearest(name, names.list_experiments())}:"
         " `pudle list experiments` lists all with their kinds, and `pudle run --experiment NAME`"
@@ -89,8 +88,8 @@ def _carry_out(
     """Carry out an experiment, changed by the options that were given, with a progress bar; print
     its warnings, and write its result. PudleError is raised for a training that diverged.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    chosen = replace(chosen, **given)
+    changes = {name: value for name, value in options.items() if value is not None}
+    chosen = replace(chosen, **changes)
     title = chosen.title
     with launched(check_device(device), timeout) as (processes, own_device):
         run = partial(chosen.run, out, own_device, resume=resume, processes=processes)
@@ -102,18 +101,18 @@ def _carry_out(
         with progress_bar(TimeRemainingColumn()) as bar:
             task = bar.add_task(title, total=None)
 
-            def show(done: int, total: int, line: str) -> None:
-                bar.update(task, completed=done, total=total, description=f"{title}: {line}")
+            def show(completed: int, total: int, line: str) -> None:
+                bar.update(task, completed=completed, total=total, description=f"{title}: {line}")
 
             result = run(progress=show)
         if result.status == "ok" and result.reason:
             echo(f"pudle: warning: {result.reason}", err=True)
-        told = (
+        summary = (
             f"{name.replace('_', ' ')} {value if isinstance(value, int) else f'{value:.4g}'}"
             for name, value in result.summary.items()
             if isinstance(value, int | float) and not math.isnan(value)
         )
-        echo(f"{title}: {', '.join(told)}; results in {out}")
+        echo(f"{title}: {', '.join(summary)}; results in {out}")
         write_apart(out, [(CarriedExperiment(name or title, study, chosen), result)], own_device)
         if result.status != "ok":
             raise PudleError(
@@ -160,7 +159,7 @@ def learn_command(
         )
     study, chosen = "learn", LearningExperiment("")
     if experiment:
-        study, chosen = _named(LearningExperiment, experiment, "learning")
+        study, chosen = _find_experiment(LearningExperiment, experiment, "learning")
     _carry_out(experiment, study, chosen, options, out, resume, device, timeout)
 
 
@@ -195,7 +194,9 @@ def denoise_command(
         raise InvalidArgument(
             "denoise learns in one process: start it without torchrun, or learn with `pudle learn`"
         )
-    study, chosen = _named(DenoisingExperiment, experiment or "denoising-backprop", "denoising")
+    study, chosen = _find_experiment(
+        DenoisingExperiment, experiment or "denoising-backprop", "denoising"
+    )
     # The experiment's step is short enough for photographs; filters of smoother images grow so much
     # alike that it has to follow from them.
     chosen = chosen if experiment else replace(chosen, algorithm="fista")

@@ -72,8 +72,8 @@ def denoise(
         view = np.pad(image - mean, margins, mode="symmetric")[None, None]
         noisy = replace(problem, observations=problem.dictionary.new_tensor(view), targets=None)
         with torch.no_grad():
-            made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
-        total += made.astype(float)[down : down + height, right : right + width]
+            synthesis = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
+        total += synthesis.astype(float)[down : down + height, right : right + width]
     denoised: Array = total / (surplus + 1) ** 2 + mean
     return denoised
 
@@ -143,13 +143,13 @@ class DenoisingTest(Experiment):
                 "psnr_shifted": math.nan,
                 "ssim_shifted": math.nan,
             }
-            shown = {"clean": clean, "noisy": noisy}
+            pictures = {"clean": clean, "noisy": noisy}
             for end, method in methods.items():
-                image = shown[f"denoised{end}"] = method(noisy)
+                image = pictures[f"denoised{end}"] = method(noisy)
                 row[f"psnr{end}"] = images.psnr(clean, image)
                 row[f"ssim{end}"] = images.ssim(clean, image)
             rows.append(row)
-            first = first or shown
+            first = first or pictures
             progress(len(rows), len(tested), "test images")
         folder = self.test_folder
         summary: dict[str, Plain] = {
@@ -165,8 +165,8 @@ class DenoisingTest(Experiment):
 
 def _picture(image: Array) -> Stored:
     """Return the middle of an image."""
-    top, left = (max(side - PICTURE, 0) // 2 for side in image.shape)
-    return image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
+    row, column = (max(side - PICTURE, 0) // 2 for side in image.shape)
+    return image[row : row + PICTURE, column : column + PICTURE].clip(0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,8 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
     @property
     def title(self) -> str:
         traits = ("supervised", "learned_penalties")
-        shown = [trait.replace("_", " ") for trait in traits if getattr(self.data, trait)]
-        return ", ".join([f"{self.estimator}", self.loss, *shown])
+        present = [trait.replace("_", " ") for trait in traits if getattr(self.data, trait)]
+        return ", ".join([f"{self.estimator}", self.loss, *present])
 
     @property
     def data(self) -> Any:
@@ -237,9 +237,9 @@ class DenoisingExperiment(DenoisingTest, LearningExperiment):
             )
         kernel = self.data.kernel
         learned, validation, tested = self.image_sets
-        seen = [*learned.values(), *validation.values()]
+        used_in_training = [*learned.values(), *validation.values()]
         for name, image in tested.items():
-            if any(np.array_equal(image, each) for each in seen):
+            if any(np.array_equal(image, training_image) for training_image in used_in_training):
                 raise InvalidArgument(
                     f"test image {name} is one of the training images as well: take it out of one"
                     " folder"

@@ -160,12 +160,12 @@ def mosaic(filters: Array) -> Pixels:
 
     Each is scaled to its own greatest magnitude; zero is gray in all of them.
     """
-    shown = [*map(signed, filters[:256])]
-    columns = math.ceil(math.sqrt(len(shown)))
+    tiles = [*map(signed, filters[:256])]
+    columns = math.ceil(math.sqrt(len(tiles)))
     sheet: Pixels = SKIMAGE.util.montage(
-        shown,
+        tiles,
         fill=255,
-        grid_shape=(math.ceil(len(shown) / columns), columns),
+        grid_shape=(math.ceil(len(tiles) / columns), columns),
         padding_width=1,
     )
     # Without the padding around the whole sheet.

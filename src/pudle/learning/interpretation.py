@@ -105,12 +105,13 @@ class InterpretationExperiment(LearningExperiment):
         x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         residual = norm(x.T @ weights - d) / norm(d)
-        # From here on one row per shown atom, and its samples as columns, the heaviest first.
-        shown = np.argsort(-np.abs(z).sum(0), kind="stable")[: self.atoms]
-        weights, d = weights[:, shown].T, d[:, shown]
+        # From here on one row per displayed atom, and its samples as columns, the heaviest first.
+        most_used = np.argsort(-np.abs(z).sum(0), kind="stable")[: self.atoms]
+        weights, d = weights[:, most_used].T, d[:, most_used]
         amounts = np.abs(weights) * norm(x, axis=1)
         top = np.argsort(-amounts, kind="stable")[:, : self.samples]
-        top_weights, top_amounts = (np.take_along_axis(each, top, 1) for each in (weights, amounts))
+        top_weights = np.take_along_axis(weights, top, 1)
+        top_amounts = np.take_along_axis(amounts, top, 1)
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
         summary: dict[str, Plain] = {
             "method": f"{self.estimator}, {self.loss}",

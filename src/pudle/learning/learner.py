@@ -172,14 +172,14 @@ class Learner(TrainingOptions):
                 "resume=True needs the folder that holds the checkpoint: give folder=..."
             )
         run = LearningRun(self, problem, measures, clock, source, processes)
-        kept = None if folder is None or processes.rank else Path(folder)
+        written_folder = None if folder is None or processes.rank else Path(folder)
         if folder:
             # All read the checkpoint, before the first writes one: it waits for them in its first
             # step.
             checkpoint.begin(run, Path(folder), resume=resume)
         if not run.counts.rows:
             run.record()
-        for _ in _steps(run, budget, kept, save_seconds):
+        for _ in _steps(run, budget, written_folder, save_seconds):
             line = ", ".join(
                 f"{name} {value:.4g}"
                 for name, value in run.counts.rows[-1].items()
@@ -188,9 +188,9 @@ class Learner(TrainingOptions):
             progress(run.counts.step, run.total, line)
         if run.counts.weight:
             run.record()
-        if kept:
-            checkpoint.save(run, kept)
-        return _concluded(run)
+        if written_folder:
+            checkpoint.save(run, written_folder)
+        return _finish(run)
 
 
 def _steps(
@@ -214,8 +214,8 @@ def _steps(
         yield
 
 
-def _concluded(run: LearningRun) -> Training:
-    """Return what a run has led to, and warn where that is probably not the intended."""
+def _finish(run: LearningRun) -> Training:
+    """Return the result of a run, and warn where it is probably not the intended one."""
     rows, status, reason = run.counts.rows, "ok", run.counts.diverged
     losses = [row["loss"] for row in rows if not math.isnan(row["loss"])]
     if reason:

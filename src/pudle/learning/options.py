@@ -107,16 +107,17 @@ class TrainingOptions:
     def describe(self) -> dict[str, str | int | bool | None]:
         """Return the options as plain values, the parts as canonical specs."""
         parts = {name: names.text(part) for name, part in self.parts._asdict().items()}
-        return {each.name: getattr(self, each.name) for each in fields(TrainingOptions)} | parts
+        values = {field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
+        return values | parts
 
 
 def summaries(cls: type) -> dict[str, str]:
     """Return the first sentence that the docstrings of a class and of its bases have on each of its
     fields, as a help text.
     """
-    found: dict[str, str] = {}
-    for each in reversed(cls.__mro__):
-        for name, text in _FIELD.findall(inspect.cleandoc(each.__doc__ or "")):
+    sentences: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for name, text in _FIELD.findall(inspect.cleandoc(base.__doc__ or "")):
             sentence = re.split(r"\.(?:\s|$)", text, maxsplit=1)[0]
-            found[name] = " ".join(sentence.replace("``", "`").split())
-    return found
+            sentences[name] = " ".join(sentence.replace("``", "`").split())
+    return sentences

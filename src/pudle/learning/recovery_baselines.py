@@ -73,9 +73,9 @@ class RecoveryBaseline(Experiment):
         with threadpool_limits(1):
             for epoch in range(self.epochs + 1):
                 if epoch:
-                    begun = time.process_time()
+                    start = time.process_time()
                     dictionary = np.array(next(passes))
-                    seconds += time.process_time() - begun
+                    seconds += time.process_time() - start
                 # The packages bound an atom's norm by one; an atom that no code uses may be zero,
                 # and stays so.
                 norms = np.linalg.norm(dictionary, axis=0)

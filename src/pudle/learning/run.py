@@ -64,9 +64,10 @@ class Recovery(Measure):
         last = run.last
         if last is None or "generating_codes" not in last.batch:
             return matching.errors
-        own, codes = last.batch["generating_codes"] != 0, last.codes != 0
-        learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
-        counts = torch.stack([(own & learned).sum(), own.sum() + learned.sum()])
+        generating_support, support = last.batch["generating_codes"] != 0, last.codes != 0
+        matched = support[:, torch.as_tensor(matching.places, device=support.device)]
+        common_size = (generating_support & matched).sum()
+        counts = torch.stack([common_size, generating_support.sum() + matched.sum()])
         run.processes.add(counts)
         common, sizes = counts.tolist()
         return matching.errors | {"support_recovery": 2 * common / max(sizes, 1)}
@@ -173,7 +174,7 @@ class LearningRun:
         """The problem at the current parameter."""
         return replace(self.problem, **self.problem.fields_at(self.theta.detach()))
 
-    def seen(self, batch: dict[str, Tensor], theta: Tensor) -> DictionaryProblem:
+    def problem_of_batch(self, batch: dict[str, Tensor], theta: Tensor) -> DictionaryProblem:
         """Return the problem of a batch at a parameter, as the estimator sees it."""
         changes = batch | self.problem.fields_at(theta) | _HIDDEN
         changes.pop("initial", None)
@@ -222,9 +223,9 @@ class LearningRun:
             places = self.places(step)
             samples = len(places)
             rows = places[processes.part(samples)]
-            every = {name: getattr(problem, name) for name in problem.per_sample}
-            every["initial"] = self.codes
-            batch = {name: each[rows] for name, each in every.items() if each is not None}
+            tensors = {name: getattr(problem, name) for name in problem.per_sample}
+            tensors["initial"] = self.codes
+            batch = {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None}
         else:
             random = generator(self.options.seed, f"learner fresh {step}")
             generating = problem.generating_dictionary
@@ -234,11 +235,11 @@ class LearningRun:
             batch = {"observations": as_tensor(observations[part])}
             if codes is not None:
                 batch["generating_codes"] = as_tensor(codes[part])
-        return samples, {name: each.to(problem.observations) for name, each in batch.items()}
+        return samples, {name: tensor.to(problem.observations) for name, tensor in batch.items()}
 
     def advance(self) -> None:
         """Take one step, or count it as `diverged`; the parameter then stays the last good one."""
-        begun, counts = self.clock(), self.counts
+        start, counts = self.clock(), self.counts
         samples, batch = self.batch(counts.step)
         before = self.theta.detach().clone()
         estimator = self.options.parts.estimator
@@ -279,7 +280,7 @@ class LearningRun:
         counts.loss_sum += samples * first.loss
         counts.norm_sum += samples * first.norm
         counts.weight += samples
-        counts.seconds += self.clock() - begun
+        counts.seconds += self.clock() - start
 
     def evaluate(
         self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor]
@@ -310,17 +311,17 @@ class LearningRun:
         self, estimator: GradientEstimator, samples: int, batch: dict[str, Tensor], theta: Tensor
     ) -> tuple[float, Tensor, Tensor]:
         """Return loss, gradient and codes of a batch at a parameter, or raise `Diverged`."""
-        own, loss, failure = len(batch["observations"]), 0.0, ""
+        n_here, loss, failure = len(batch["observations"]), 0.0, ""
         gradient = torch.zeros_like(theta)
         codes = [theta.new_zeros(0, *self.problem.code_shape[1:])]
-        size = self.options.chunk or max(own, 1)
+        size = self.options.chunk or max(n_here, 1)
         try:
-            for first in range(0, own, size):
+            for first in range(0, n_here, size):
                 algorithm = self.options.parts.algorithm
-                chunk = {name: each[first : first + size] for name, each in batch.items()}
+                chunk = {name: tensor[first : first + size] for name, tensor in batch.items()}
                 if (initial := chunk.get("initial")) is not None:
                     algorithm = replace(algorithm, initial=initial)
-                part = self.seen(chunk, theta)
+                part = self.problem_of_batch(chunk, theta)
                 estimate = estimator.estimate(part, algorithm, self.options.depth)
                 # Losses are means over samples, so that a chunk counts by its size.
                 share = len(estimate.codes) / samples
@@ -335,9 +336,9 @@ class LearningRun:
                 raise
             failure = str(error)
         self.evaluated = True
-        return self._summed(loss, gradient, failure), gradient, torch.cat(codes)
+        return self._sum_over_processes(loss, gradient, failure), gradient, torch.cat(codes)
 
-    def _summed(self, loss: float, gradient: Tensor, failure: str) -> float:
+    def _sum_over_processes(self, loss: float, gradient: Tensor, failure: str) -> float:
         """Sum loss and gradient over the processes, and return the loss; in a step that fails for
         one process, all raise `Diverged`.
         """

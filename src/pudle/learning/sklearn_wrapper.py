@@ -160,9 +160,9 @@ class UnrolledDictionaryLearning(
         return observations
 
     def _learner(self, seed: int) -> Learner:
-        own = self.get_params(deep=False)
-        options = {each.name for each in fields(Learner)} & own.keys()
-        return Learner(**{name: own[name] for name in options}, seed=seed)
+        parameters = self.get_params(deep=False)
+        options = {field.name for field in fields(Learner)} & parameters.keys()
+        return Learner(**{name: parameters[name] for name in options}, seed=seed)
 
     def _problem(self, X: Array) -> SparseCoding:
         # Copies: torch would share memory, warns of read-only arrays, and refuses reversed ones.

@@ -64,24 +64,24 @@ class GradientError(Measure):
         check_options(self)
 
     def at(self, run: LearningRun) -> dict[str, float]:
-        found, rows = dict.fromkeys((ERROR, COSINE, GAP), math.nan), run.counts.rows
+        nothing, rows = dict.fromkeys((ERROR, COSINE, GAP), math.nan), run.counts.rows
         if default_target(run.problem, run.options.parts.algorithm) != "exact":
             raise UnsupportedProblem(
                 "the error of the gradient needs the exact one, which is not known for this"
                 " problem and its loss, or where this algorithm leads: leave gradient_error out"
             )
         if run.last is None or run.counts.step // self.every == rows[-1]["step"] // self.every:
-            return found
+            return nothing
         _, batch = run.batch(run.last.number, Processes())
-        exact = reference(run.seen(batch, run.last.theta))
+        exact = reference(run.problem_of_batch(batch, run.last.theta))
         # Of several processes none has the codes of all samples; they are not scored here.
         errors = score(Estimate(run.last.estimate, exact.codes), exact)
         if errors.status != "ok":
-            return found | {GAP: 1}
+            return nothing | {GAP: 1}
         return {ERROR: errors.relative_error, COSINE: 1 - errors.cosine_error, GAP: 0}
 
 
-def along(rows: list[Row]) -> dict[str, float]:
+def gradient_errors_along(rows: list[Row]) -> dict[str, float]:
     """Return the medians of the error and the cosine along a training, as far as they were
     measured, and the number of gaps; nothing where none was to be measured.
     """
@@ -149,7 +149,9 @@ class LearningExperiment(TrainingOptions, OnDataset):
 
     def learner(self) -> Learner:
         """Return the learner."""
-        return Learner(**{each.name: getattr(self, each.name) for each in fields(TrainingOptions)})
+        return Learner(
+            **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
+        )
 
     def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
@@ -174,8 +176,8 @@ class LearningExperiment(TrainingOptions, OnDataset):
         return replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
     def source(self) -> SparseCodingDataset | None:
-        """Return what fresh samples are drawn from, or None if the training takes the problem's
-        own.
+        """Return the dataset that fresh samples are drawn from, or None if the training takes the
+        problem's own.
         """
         if not self.fresh:
             return None
@@ -188,7 +190,7 @@ class LearningExperiment(TrainingOptions, OnDataset):
         )
 
     def measures(self) -> list[Measure]:
-        """Return what is measured at every row of the history."""
+        """Return the measures that every row of the history has."""
         every = self.gradient_error
         return [] if every is None else [GradientError(check_integer("gradient_error", every, 1))]
 
@@ -236,11 +238,11 @@ class LearningExperiment(TrainingOptions, OnDataset):
                 source=self.source(),
                 processes=processes,
             )
-        texts = (f"{each.message}" for each in caught if each.category is LearningWarning)
+        texts = (str(entry.message) for entry in caught if entry.category is LearningWarning)
         summary, arrays = self.outcome(problem, training, progress)
         return ExperimentResult(
             training.rows,
-            summary | {"steps": training.steps} | along(training.rows),
+            summary | {"steps": training.steps} | gradient_errors_along(training.rows),
             arrays,
             "diverged" if training.status == "diverged" else "ok",
             training.reason or "; ".join(texts),

@@ -63,7 +63,7 @@ def _family(
         trainings["backprop"], dataset=training.dataset.replace(")", ", learned_penalties=True)")
     )
     experiments: dict[str, Experiment] = {
-        f"{prefix}-{name}": each for name, each in trainings.items()
+        f"{prefix}-{name}": training for name, training in trainings.items()
     }
     for method in METHODS:
         name = method.lower().replace(" ", "-")
