@@ -13,8 +13,8 @@ from paths import ROOT
 
 RESULTS = [page for page in PAGES if page.startswith("docs/results/")]
 NUMBER = re.compile(r"(?<![\w.\-])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w-])")
-#: Code, and the addresses of links.
-UNREAD = re.compile(r"`[^`]*`|\]\([^)]*\)")
+#: Code, the addresses of links, and the years of publications.
+UNREAD = re.compile(r"`[^`]*`|\]\([^)]*\)|\b[A-Z]{4} \d{4}\b")
 #: A ratio in words stands in no table.
 RATIO = re.compile(r"\b(half|third|quarter|fifth|sixth|seventh|eighth|ninth|tenth|twelfth)s? of\b")
 
@@ -32,10 +32,14 @@ def tables(page):
 
 
 def headline(page):
-    """Return what a page says first: its first paragraph, with the list that this may introduce."""
-    _, first, *others = (ROOT / page).read_text().split("\n\n")
-    introduced = re.fullmatch(r"\W*\w+[.:]\W*", first)
-    return f"{first}\n{others[0]}" if introduced else first
+    """Return what a page says first: its first paragraph, with the list that this may introduce,
+    and the others before its first section that stress something.
+    """
+    opening = (ROOT / page).read_text().partition("\n## ")[0]
+    _, first, *others = opening.split("\n\n")
+    introduced = others[:1] if re.fullmatch(r"\W*\w+[.:]\W*", first) else []
+    stressed = [paragraph for paragraph in others if "**" in paragraph]
+    return "\n\n".join([first, *introduced, *stressed])
 
 
 #: Where pages say what was found, by their titles.

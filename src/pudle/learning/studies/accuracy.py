@@ -1,7 +1,11 @@
 """Study of accuracy: how accurate a gradient must be for a dictionary to be recovered, with the
 error of the gradient measured along every training.
+
+``accuracy-*`` find the thresholds, ``transfer-*`` try them with other optimizers, learning rates
+and sizes, and ``disturbed-*`` try errors of one size in several directions.
 """
 
+from ..disturbed import Direction, DisturbedExperiment
 from ..training import LearningExperiment
 
 #: Perturbation of the first dictionary.
@@ -17,7 +21,7 @@ ESTIMATORS = {
     "exact": ("analytic", (1000,)),
 }
 
-EXPERIMENTS = {
+_THRESHOLDS = {
     f"accuracy-{start}-{loss}-{name}-T{depth}-s{seed}": LearningExperiment(
         f"sparse_gaussian(n_samples=500, perturbation={perturbation})",
         loss,
@@ -36,3 +40,85 @@ EXPERIMENTS = {
     for depth in depths
     for seed in range(3)
 }
+
+_SIZES = {
+    "": "sparse_gaussian(n_samples=500, perturbation=0.1)",
+    "small-": (
+        "sparse_gaussian(n_samples=500, n_features=20, n_components=30, n_nonzero_coefs=3,"
+        " perturbation=0.1)"
+    ),
+}
+#: Optimizers by size and loss, with the epochs in which the exact gradient gets near its end. At
+#: the first size the learning rate 1e-3 is that of `accuracy-*`.
+_OPTIMIZERS = {
+    ("", "lasso"): {"sgd(learning_rate=3)": 100, "adam(learning_rate=3e-3)": 150},
+    ("", "reconstruction"): {"sgd(learning_rate=3)": 200, "adam(learning_rate=3e-3)": 300},
+    ("small-", "lasso"): {
+        "sgd(learning_rate=1)": 100,
+        "adam(learning_rate=1e-3)": 250,
+        "adam(learning_rate=3e-3)": 150,
+        "adam(learning_rate=1e-2)": 100,
+    },
+    ("small-", "reconstruction"): {
+        "sgd(learning_rate=1)": 200,
+        "adam(learning_rate=1e-3)": 450,
+        "adam(learning_rate=3e-3)": 200,
+        "adam(learning_rate=1e-2)": 100,
+    },
+}
+#: Layers of backprop with which `accuracy-*` ended where the exact gradient does.
+_DEPTHS = {"lasso": 50, "reconstruction": 100}
+
+_TRANSFERRED = {
+    f"transfer-{size}{optimizer.replace('(learning_rate=', '').strip(')')}-{loss}-{name}-T{depth}"
+    f"-s{seed}": LearningExperiment(
+        _SIZES[size],
+        loss,
+        estimator,
+        algorithm,
+        depth,
+        optimizer,
+        epochs=epochs,
+        seed=seed,
+        gradient_error=epochs // 10,
+    )
+    for seed in range(3)
+    for (size, loss), optimizers in _OPTIMIZERS.items()
+    for optimizer, epochs in optimizers.items()
+    for name, estimator, algorithm, depth in (
+        ("backprop", "backprop", "ista(step=0.2)", _DEPTHS[loss]),
+        ("exact", "analytic", "active_set", 1000),
+    )
+}
+
+#: The sizes of error up to which trainings of `accuracy-*` ended where the exact gradient does.
+_ENOUGH = {"lasso": 0.0354, "reconstruction": 0.113}
+#: Direction of the error, by start, and its size; None stands for the size above.
+_ERRORS: dict[str, tuple[tuple[Direction, float | None], ...]] = {
+    "far": (("noise", None), ("noise", 1.0), ("fixed", None), ("toward", None), ("away", None)),
+    "near": (("noise", None), ("away", None)),
+    "sgd-far": (("noise", None), ("away", None)),
+}
+
+_DISTURBED = {
+    f"disturbed-{start}-{loss}-{direction}-{error:g}-s{seed}": DisturbedExperiment(
+        f"sparse_gaussian(n_samples=500, perturbation={STARTS[start.removeprefix('sgd-')]})",
+        loss,
+        "analytic",
+        "active_set",
+        1000,
+        "sgd(learning_rate=3)" if start.startswith("sgd") else "adam(learning_rate=1e-3)",
+        epochs=epochs,
+        seed=seed,
+        gradient_error=epochs // 4,
+        error=error,
+        direction=direction,
+    )
+    for seed in range(3)
+    for start, errors in _ERRORS.items()
+    for loss, epochs in EPOCHS.items()
+    for direction, size in errors
+    for error in (size or _ENOUGH[loss],)
+}
+
+EXPERIMENTS = {**_THRESHOLDS, **_TRANSFERRED, **_DISTURBED}
