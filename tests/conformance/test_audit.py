@@ -206,7 +206,7 @@ WRONG = {
         "on other entries",
         case(function(lambda x: x.softmax(-1), lambda d, z, x: d * z), BATCH),
     ),
-    "clipped": ("not linear", case(exp(lambda d, z: d.clamp(-1, 1) * z), BATCH)),
+    "clipped": ("clipped", case(exp(lambda d, z: d.clamp(-1, 1) * z), BATCH)),
     "straight through": ("not zero where outputs", case(function(torch.round, lambda d, *_: d), X)),
     "NaN": ("", case(lambda x: torch.where(x > 0, x.sqrt(), x), X)),
     "clamp": (

@@ -230,6 +230,57 @@ class Layer:
             return gradients(loss, (leaf,))[0].numpy(force=True)
 
     @torch.enable_grad()
+    def responses(
+        self,
+        incoming: Sequence[tuple[float, float]],
+        during: contextlib.AbstractContextManager[object] | None = None,
+    ) -> list[Array]:
+        """Return the gradients for other ones that come in: for each pair, that multiple of the
+        loss plus that multiple of a second loss; all through one graph, inside a context.
+        """
+        leaf = self.theta.clone().requires_grad_()
+        with self.placed(leaf) as inputs:
+            outputs = self.call(*inputs)
+            losses = [self.lost(outputs, inputs)]
+            if any(of_second for _, of_second in incoming):
+                losses.append(self.second_loss(outputs, losses[0]))
+            with during or contextlib.nullcontext(), np.errstate(all="ignore"):
+                return [self.pulled_back(losses, pair, leaf) for pair in incoming]
+
+    def second_loss(self, outputs: object, loss: Tensor) -> Tensor:
+        """Return a sum of the outputs whose weights have other sizes than the derivatives of the
+        loss in them, and the other sign.
+        """
+        tensors = [output for output in tree_leaves(outputs) if varies(output)]
+        live = [output for output in tensors if output.requires_grad]
+        if not live or not loss.requires_grad:
+            return loss
+        derivatives = torch.autograd.grad(loss, live, retain_graph=True, materialize_grads=True)
+        random = generator(self.seed, "second loss under audit")
+        terms = []
+        for output, derivative in zip(reals(live), reals(derivatives), strict=True):
+            factors = derivative.new_tensor(-random.uniform(1.5, 3.0, derivative.shape))
+            terms.append((factors * derivative * output).sum())
+        return torch.stack([term.to(loss.dtype) for term in terms]).sum()
+
+    def pulled_back(
+        self, losses: Sequence[Tensor], multiples: tuple[float, float], leaf: Tensor
+    ) -> Array:
+        """Return the gradient of a sum of multiples of losses, whose graph is kept."""
+        pairs = zip(losses, multiples, strict=False)
+        chosen = [(loss, factor) for loss, factor in pairs if factor and loss.requires_grad]
+        if not chosen:
+            return np.zeros(leaf.shape)
+        (gradient,) = torch.autograd.grad(
+            [loss for loss, _ in chosen],
+            leaf,
+            [torch.full_like(loss, factor) for loss, factor in chosen],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        return gradient.numpy(force=True)
+
+    @torch.enable_grad()
     def second_derivative(self, along: Tensor) -> float:
         """Return the second derivative of the loss along a direction, by differentiating twice, or
         fail where the backward pass is marked as one that torch must not differentiate.
@@ -270,31 +321,53 @@ class Layer:
 
     @cached_property
     def has_loop(self) -> bool:
-        """True if the forward pass goes through a line of code, other than of torch, several times
-        in one call of its function, or calls a function many times: it may be a solver that stops
-        early.
-        """
-        counts = Counter[tuple[object, int]]()
-
-        def watch(frame: FrameType, event: str, argument: object) -> Any:
-            name: str = frame.f_globals.get("__name__", "")
-            if name.partition(".")[0] in PASSED_OVER:
-                # What jax runs is compiled.
-                counts[name, 0] += MANY_TIMES**2 * (name == run_jax.__module__)
-                return None
-            if event == "line":
-                counts[frame, frame.f_lineno] += MANY_TIMES
-            elif event == "call":
-                counts[frame.f_code, 0] += FEW_TIMES
-            return watch
-
-        before = sys.gettrace()
-        sys.settrace(watch)
-        try:
+        """True if the forward pass runs a loop: it may be a solver that stops early."""
+        with watched_loops() as counts:
             self.outputs(self.theta)
-        finally:
-            sys.settrace(before)
-        return max(counts.values(), default=0) > FEW_TIMES * MANY_TIMES
+        return many(counts)
+
+    @cached_property
+    def backward_has_loop(self) -> bool:
+        """True if the backward pass runs a loop: it may be a solver with a tolerance."""
+        with torch.enable_grad():
+            leaf = self.theta.clone().requires_grad_()
+            with self.loss_at(leaf) as loss, watched_loops() as counts:
+                gradients(loss, (leaf,))
+        return many(counts)
+
+
+@contextlib.contextmanager
+def watched_loops() -> Iterator[Counter[tuple[object, int]]]:
+    """Count, while this lasts, how often lines of code other than of torch run in one call of their
+    function, and how often functions are called.
+    """
+    counts = Counter[tuple[object, int]]()
+
+    def watch(frame: FrameType, event: str, argument: object) -> Any:
+        name: str = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] in PASSED_OVER:
+            # What jax runs is compiled.
+            counts[name, 0] += MANY_TIMES**2 * (name == run_jax.__module__)
+            return None
+        if event == "line":
+            counts[frame, frame.f_lineno] += MANY_TIMES
+        elif event == "call":
+            counts[frame.f_code, 0] += FEW_TIMES
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        yield counts
+    finally:
+        sys.settrace(before)
+
+
+def many(counts: Counter[tuple[object, int]]) -> bool:
+    """Return whether a line runs several times in one call of its function, or a function is called
+    many times.
+    """
+    return max(counts.values(), default=0) > FEW_TIMES * MANY_TIMES
 
 
 class Dense(torch.autograd.Function):

@@ -21,6 +21,7 @@ from ..text import number
 from .audit_differences import ALL, BEYOND, EPS, RESOLVED, directions, slope, slopes
 from .audit_equation import Equation
 from .audit_layer import Array, Layer, Piece, only_single, reals
+from .audit_linearity import Finding, Nonlinearity, nonlinearities
 from .audit_mistakes import (
     SERIES,
     SINGLE,
@@ -164,8 +165,14 @@ class Judge:
             calls.append(layer.gradient(theta, between=self.elsewhere))
         except RuntimeError as error:
             raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
-        found = [Question(self, part, calls[0]).verdict() for part in layer.parts]
         apart = [layer.apart(each, calls[0]) for each in calls]
+        findings: list[Finding | None] = [None] * len(layer.parts)
+        if max(apart) <= RESOLVED:
+            findings = nonlinearities(layer, calls[0], self.precise)
+        found = [
+            Question(self, part, calls[0], finding).verdict()
+            for part, finding in zip(layer.parts, findings, strict=True)
+        ]
         # Such as with a clock, or a state that goes on, not from what an earlier call has left.
         same = max(map(distance, self.returned(), self.outputs)) <= self.rounding
         loud = max(apart) > RESOLVED or "wrong" in {each.verdict for each in found}
@@ -291,10 +298,31 @@ class Question:
     judge: Judge
     part: Piece
     gradient: Array
+    nonlinear: Finding | None = None
 
     def verdict(self) -> Part:
-        """Return the first verdict that a rule gives."""
-        return self.unknown() or self.compared() or self.solver()
+        """Return the first verdict that a rule gives, or ``wrong`` if the gradient is not linear in
+        the one that comes in.
+        """
+        verdict = self.unknown() or self.compared() or self.solver()
+        return self.refused(verdict, self.nonlinear) if self.nonlinear else verdict
+
+    def refused(self, verdict: Part, nonlinear: Finding) -> Part:
+        """Return the verdict ``wrong`` in place of one that the usual incoming gradient leads to,
+        or add the name to it.
+        """
+        mistakes = tuple(dict.fromkeys([nonlinear.kind.value, *verdict.mistakes]))[:2]
+        if verdict.verdict == "wrong":
+            return verdict._replace(mistakes=mistakes)
+        if nonlinear.size == 1:
+            where = "for a sum of two gradients that come in"
+        else:
+            times = f"{nonlinear.size:.0e}".replace("e+0", "e").replace("e-0", "e-")
+            where = f"where the gradient that comes in is {times} times as large"
+        text = f"{verdict.text}; but it is off by {number(nonlinear.error)} of its norm {where}"
+        return verdict._replace(
+            verdict="wrong", error=nonlinear.error, text=text, mistakes=mistakes[:1]
+        )
 
     def ruled(self, verdict: str, *reasons: str, mistakes: tuple[str, ...] = ()) -> Part:
         """Return a verdict with its reasons."""
@@ -513,12 +541,15 @@ class Question:
     def common(self, seen: Array) -> Mistakes:
         """Yield what common mistakes make of the gradient in the part."""
         judge, truth, layer, span = self.judge, self.truth, self.judge.layer, self.part.span
-        twice = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
-        doubled = twice.gradient(layer.theta)[span]
-        if self.mine.any() and distance(doubled, self.mine) < ROUNDED:
-            yield "the backward pass does not multiply by the gradient that comes in", seen
-        elif distance(doubled, 2 * self.mine) > RESOLVED:
-            yield "the backward pass is not linear in the gradient that comes in", seen
+        if self.nonlinear:
+            yield self.nonlinear.kind.value, seen
+        else:
+            twice = replace(layer, loss=lambda made, *inputs: 2 * layer.lost(made, inputs))
+            doubled = twice.gradient(layer.theta)[span]
+            if self.mine.any() and distance(doubled, self.mine) < ROUNDED:
+                yield Nonlinearity.NOT_MULTIPLIED.value, seen
+            elif distance(doubled, 2 * self.mine) > RESOLVED:
+                yield Nonlinearity.NOT_LINEAR.value, seen
         if truth.rows is not None and len(seen) > 1:
             # The entry whose change explains most of the gap.
             columns: Array = truth.rows / np.maximum(np.linalg.norm(truth.rows, axis=0), EXACT)

@@ -1,0 +1,293 @@
+"""Whether a layer's backward pass is linear in the gradient that comes in, as every derivative is.
+
+Sizes of the incoming gradient are powers of two: a backward pass that is linear then returns the
+same digits at every size, in any precision, as long as nothing overflows or underflows.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .audit_differences import BEYOND, RESOLVED
+from .audit_layer import Array, Layer, varies
+from .explanations import norm
+
+#: Sizes that are tried, by the least precise numbers that the backward pass computes with: two to
+#: the power of this and of its negative, about 1e6 and 1e-6 in float64.
+EXPONENTS = {torch.float64: 20, torch.float32: 10, torch.bfloat16: 10, torch.float16: 5}
+#: A size that overflow or underflow leaves closer to one than this tells nothing.
+LEAST_EXPONENT = 3
+#: Binary digits that stay free below the largest number, and above the smallest one.
+HEADROOM, DIGITS = 2, 11
+#: A solver in the backward pass may stop at an absolute tolerance, but does not shrink a large
+#: gradient by so much.
+SOLVER_SHRINKS = 16.0
+
+
+class Nonlinearity(Enum):
+    """What a backward pass that is not linear does to the gradient that comes in."""
+
+    CLIPPED = "clipped: the backward pass bounds the gradient that comes in"
+    THRESHOLDED = "thresholded: the backward pass drops small entries of the gradient that comes in"
+    NOT_MULTIPLIED = "the backward pass does not multiply by the gradient that comes in"
+    NOT_LINEAR = "the backward pass is not linear in the gradient that comes in"
+
+
+class Finding(NamedTuple):
+    """How the gradient in one part is not linear.
+
+    Attributes
+    ----------
+    kind : Nonlinearity
+    error : float
+        Distance from what a linear backward pass would return, relative to the larger norm.
+    size : float
+        Size of the incoming gradient at which this is so, relative to the usual one; 1 where it is
+        a sum of two.
+    """
+
+    kind: Nonlinearity
+    error: float
+    size: float
+
+
+class Incoming(NamedTuple):
+    """A gradient that comes in: multiples of that of the loss, and of that of a second loss."""
+
+    of_loss: float
+    of_second: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """The gradients for incoming ones of several sizes, each divided by its size, and for sums.
+
+    Attributes
+    ----------
+    usual, large, small : ndarray
+        At the sizes 1, ``2**up`` and ``2**-down``.
+    half_large, twice_small : ndarray
+        At half and at twice of these.
+    second, total, third : ndarray
+        For the second loss, for the sum of both losses, and for the loss times three.
+    up, down : int
+        The exponents; zero where that side tells nothing.
+    """
+
+    usual: Array
+    large: Array
+    small: Array
+    half_large: Array
+    twice_small: Array
+    second: Array
+    total: Array
+    third: Array
+    up: int
+    down: int
+
+
+def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Finding | None]:
+    """Test whether a layer's gradient is linear in what comes in, part by part.
+
+    A quick look through one graph suffices where it is; else each response is computed afresh, and
+    twice, at sizes at which nothing overflows or underflows, and a solver inside the backward pass
+    is allowed its tolerance.
+
+    Parameters
+    ----------
+    layer : Layer
+    gradient : ndarray
+        Its gradient.
+    precise : bool
+        Whether it computes in float64.
+    """
+    if looks_linear(layer, gradient):
+        return [None] * len(layer.parts)
+    responses = steady_responses(layer, gradient, precise)
+    if responses is None:
+        return [None] * len(layer.parts)
+    has_loop = layer.backward_has_loop
+    return [finding(responses, part.span, has_loop) for part in layer.parts]
+
+
+def looks_linear(layer: Layer, gradient: Array) -> bool:
+    """Return whether responses through one graph are those of a linear backward pass."""
+    exponent = EXPONENTS[torch.float64]
+    large, small = 2.0**exponent, 2.0**-exponent
+    incoming = [Incoming(large), Incoming(small), Incoming(0.0, 1.0), Incoming(1.0, 1.0)]
+    try:
+        at_large, at_small, second, total = layer.responses(incoming)
+    except Exception:  # noqa: BLE001  # such as of a graph that is used twice
+        return False
+    pairs = [(at_large / large, gradient), (at_small / small, gradient), (total, gradient + second)]
+    return all(
+        relative_distance(response[part.span], linear[part.span]) <= RESOLVED
+        for response, linear in pairs
+        for part in layer.parts
+    )
+
+
+def relative_distance(response: Array, linear: Array) -> float:
+    """Return the distance of two arrays relative to the larger norm, infinite if one is not
+    finite.
+    """
+    if not (np.isfinite(response).all() and np.isfinite(linear).all()):
+        return np.inf
+    return norm(response - linear) / (max(norm(response), norm(linear)) or 1.0)
+
+
+def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses | None:
+    """Return the responses, or None if they are not the same when computed again."""
+    up, down = usable_exponents(layer, precise)
+
+    def response(of_loss: float, of_second: float = 0.0) -> Array:
+        first, again = (layer.responses([Incoming(of_loss, of_second)])[0] for _ in range(2))
+        if any(
+            relative_distance(first[part.span], again[part.span]) > RESOLVED for part in layer.parts
+        ):
+            raise ArithmeticError("the backward pass returns something else when called again")
+        return first / (of_loss or 1.0)
+
+    try:
+        usual = response(1.0)
+        if any(
+            relative_distance(usual[part.span], gradient[part.span]) > RESOLVED
+            for part in layer.parts
+        ):
+            return None
+        return Responses(
+            usual,
+            large=response(2.0**up),
+            small=response(2.0**-down),
+            half_large=response(2.0 ** (up - 1)),
+            twice_small=response(2.0 ** (1 - down)),
+            second=response(0.0, 1.0),
+            total=response(1.0, 1.0),
+            third=response(3.0),
+            up=up,
+            down=down,
+        )
+    except Exception:  # noqa: BLE001  # whatever a layer raises at another size is no answer
+        return None
+
+
+def finding(responses: Responses, span: slice, has_loop: bool) -> Finding | None:
+    """Return how the gradient in a part is not linear, or None if it is as far as can be told.
+
+    Where a loop runs in the backward pass it may be a solver: of the large sizes, at which an
+    absolute tolerance is the least of its errors, only a bounded gradient counts.
+    """
+    usual, large, small = (
+        part[span] for part in (responses.usual, responses.large, responses.small)
+    )
+    off_large = relative_distance(large, usual) if responses.up else 0.0
+    off_small = relative_distance(small, usual) if responses.down else 0.0
+    if has_loop:
+        bounded = norm(large) * SOLVER_SHRINKS < norm(usual)
+        off_large, off_small = (off_large if bounded else 0.0), 0.0
+    deviations = [(off_large, 2.0**responses.up), (off_small, 2.0**-responses.down)]
+    error, size = max(pair if np.isfinite(pair[0]) else (0.0, 1.0) for pair in deviations)
+    if error > RESOLVED:
+        return Finding(kind_of(responses, span), error, size)
+    if has_loop:
+        return None
+    linear = usual + responses.second[span]
+    error = relative_distance(responses.total[span], linear)
+    # A factor of three rounds all products anew.
+    rounding = norm(responses.third[span] - usual) / (norm(linear) or 1.0)
+    if RESOLVED + BEYOND * rounding < error < np.inf:
+        return Finding(Nonlinearity.NOT_LINEAR, error, 1.0)
+    return None
+
+
+def kind_of(responses: Responses, span: slice) -> Nonlinearity:
+    """Return what happens to a gradient that is not proportional to the one that comes in."""
+    usual, large, small, half_large, twice_small = (
+        part[span]
+        for part in (
+            responses.usual,
+            responses.large,
+            responses.small,
+            responses.half_large,
+            responses.twice_small,
+        )
+    )
+    sizes = 2.0**responses.up, 2.0**-responses.down
+    returned = large * sizes[0], small * sizes[1]
+    if all(relative_distance(array, usual) <= RESOLVED for array in returned):
+        return Nonlinearity.NOT_MULTIPLIED
+    linear_below = bool(small.any()) and relative_distance(twice_small, small) <= RESOLVED
+    linear_above = relative_distance(half_large, large) <= RESOLVED
+    bounded = norm(large) < norm(usual) or norm(usual) < norm(small)
+    # One that is bounded from one side alone is linear on the other, with another matrix.
+    if linear_below and (bounded or linear_above):
+        return Nonlinearity.CLIPPED
+    if linear_above:
+        return Nonlinearity.THRESHOLDED
+    return Nonlinearity.CLIPPED if bounded and not small.any() else Nonlinearity.NOT_LINEAR
+
+
+# --- sizes that a layer's numbers allow
+
+
+# A class of torch's without types.
+class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records by dtype the largest entry, and the smallest root mean square that is not zero, of
+    what torch computes.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch would import its compiler, for a second, and call it for each operation.
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        self.largest = dict[torch.dtype, float]()
+        self.smallest = dict[torch.dtype, float]()
+
+    def __torch_dispatch__(
+        self, function: Any, types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        computed = function(*args, **kwargs or {})
+        for tensor in filter(varies, tree_leaves(computed)):
+            if tensor.numel():
+                self.record(tensor.detach())
+        return computed
+
+    def record(self, tensor: Tensor) -> None:
+        """Record the magnitudes of a tensor."""
+        sizes = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).abs()
+        dtype = sizes.dtype
+        largest = float(sizes.max())
+        self.largest[dtype] = max(largest, self.largest.get(dtype, 0.0))
+        if largest > 0:
+            root_mean_square = float(sizes.double().square().mean()) ** 0.5
+            self.smallest[dtype] = min(root_mean_square, self.smallest.get(dtype, np.inf))
+
+
+def usable_exponents(layer: Layer, precise: bool) -> tuple[int, int]:
+    """Return the exponents up and down to which the incoming gradient can be scaled without
+    overflow and underflow inside the backward pass, zero where that is next to nothing.
+    """
+    magnitudes = Magnitudes()
+    layer.responses([Incoming(1.0)], magnitudes)
+    widest = EXPONENTS[torch.float64 if precise else torch.float32]
+    up = down = widest
+    for dtype, largest in magnitudes.largest.items():
+        number, usual = torch.finfo(dtype), EXPONENTS.get(dtype, LEAST_EXPONENT)
+        up, down = min(up, usual), min(down, usual)
+        if not largest < np.inf:
+            return 0, 0
+        if largest > 0:
+            spacing = number.smallest_normal * number.eps
+            up = min(up, int(np.log2(number.max) - np.log2(largest)) - HEADROOM)
+            smallest = max(magnitudes.smallest[dtype], spacing)
+            down = min(down, int(np.log2(smallest) - np.log2(spacing)) - DIGITS)
+    return (up if up >= LEAST_EXPONENT else 0), (down if down >= LEAST_EXPONENT else 0)
