@@ -28,13 +28,24 @@ def contradicted():
 def detached():
     return Layer(lambda x: x.detach() ** 2, [drawn(3)], other=torch.square)
 
+def silent():
+    function = lambda x, y: x * y.detach() ** 2
+    known = Known(Status.SILENT, "2")
+    return Layer(function, [drawn(3), drawn(3) + 2], known=known, other=lambda x, y: x * y**2)
+
+def silent_and_wrong():
+    function = lambda x, y: x.detach() * x * y.detach()
+    known = Known(Status.SILENT, "3")
+    return Layer(function, [drawn(3), drawn(3) + 2], known=known, other=lambda x, y: x * x * y)
+
 def undefined():
     return Layer(lambda x: torch.where(x < 9, x * x, x.sqrt()), [-drawn(3)], other=torch.square)
 
 def broken():
     raise OSError("no such layer")
 
-WITH, LAYERS = ["numpy"], [right, wrong, half, contradicted, detached, undefined, broken]
+WITH, LAYERS = ["numpy"], [right, wrong, half, contradicted, detached, silent, silent_and_wrong]
+LAYERS += [undefined, broken]
 '''
 
 
@@ -60,6 +71,8 @@ def test_a_wrong_gradient_is_told_where_two_other_ways_agree_against_it(rows):
         ("half", "wrong", "not confirmed"),
         ("contradicted", "wrong", "not confirmed"),
         ("detached", "wrong", "new"),
+        ("silent", "no gradient", "gives no gradient, and does not say so"),
+        ("silent_and_wrong", "wrong", "new"),
         ("undefined", "wrong", "new"),
         ("broken", "none", "no verdict"),
     ]

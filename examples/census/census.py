@@ -32,7 +32,8 @@ class Known:
     Attributes
     ----------
     status : Status
-        `APPROXIMATION`, `DOCUMENTED`, `TICKET`, or `NEW` where nothing was found.
+        `APPROXIMATION`, `DOCUMENTED`, `TICKET`, `SILENT` where there is no gradient and nothing
+        promises one, or `NEW` where nothing was found.
     text : str
         In Markdown, with a link to where the package says so, or to the ticket.
     """

@@ -7,6 +7,8 @@ from pathlib import Path
 
 #: Verdict where the audit reached none.
 NONE = "none"
+#: Verdict where the one gradient that is not right is missing altogether, which nothing promises.
+NO_GRADIENT = "no gradient"
 #: Text of a row whose audit has begun.
 UNFINISHED = "not finished"
 
@@ -18,6 +20,7 @@ class Status(StrEnum):
     APPROXIMATION = "approximation that says so"
     DOCUMENTED = "documented"
     TICKET = "known ticket"
+    SILENT = "gives no gradient, and does not say so"
     NEW = "new"
     UNCONFIRMED = "not confirmed"
     NO_VERDICT = "no verdict"

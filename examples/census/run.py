@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rows import NONE, UNFINISHED, Row, Status, line, stored
+from rows import NO_GRADIENT, NONE, UNFINISHED, Row, Status, line, stored
 
 HERE = Path(__file__).resolve().parent
 PACKAGES, RESULTS = HERE / "packages", HERE.parents[1] / "docs" / "results"
@@ -23,10 +23,11 @@ PACKAGES, RESULTS = HERE / "packages", HERE.parents[1] / "docs" / "results"
 LIMIT = 900
 #: What is written into the page stands between them.
 BEGIN, END = "<!-- census -->\n", "<!-- end of the census -->"
-VERDICTS = ("right", "inexact", "wrong", "undecided", NONE)
+VERDICTS = ("right", "inexact", "wrong", NO_GRADIENT, "undecided", NONE)
 PLURAL = {
     Status.APPROXIMATION: "approximations that say so",
     Status.TICKET: "with a known ticket",
+    Status.SILENT: "with no gradient, which is not said",
     Status.NO_VERDICT: "without a verdict",
 }
 HEAD = """
@@ -143,7 +144,7 @@ def note(row: Row) -> str:
     told = [row.known] if row.known else []
     if not row.known or row.verdict == "undecided":
         told.append(row.text.partition("\n")[0].rstrip(".") + ".")
-    if row.verdict in ("wrong", "undecided"):
+    if row.verdict in ("wrong", NO_GRADIENT, "undecided"):
         told += ways(row)
     return " ".join(told)
 

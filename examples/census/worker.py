@@ -13,9 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from census import Confirmation, Known, Layer, asked, confirm
-from rows import UNFINISHED, Row, Status, line
+from rows import NO_GRADIENT, UNFINISHED, Row, Status, line
 
 import pudle
+
+
+def verdict_of(audit: pudle.Audit, known: Known | None) -> str:
+    """Return the verdict of an audit, or `NO_GRADIENT` if that is all that is wrong, and known."""
+    worst, *others = audit.parts
+    missing = any(mistake.startswith("detached: ") for mistake in worst.mistakes)
+    expected = known is not None and known.status == Status.SILENT
+    if expected and missing and all(part.verdict == "right" for part in others):
+        return NO_GRADIENT
+    return audit.verdict
 
 
 def status_of(verdict: str, known: Known | None, confirmed: bool) -> Status:
@@ -24,8 +34,10 @@ def status_of(verdict: str, known: Known | None, confirmed: bool) -> Status:
         return Status.RIGHT
     if verdict == "undecided":
         return Status.NO_VERDICT
-    if verdict == "wrong" and not confirmed:
+    if verdict in ("wrong", NO_GRADIENT) and not confirmed:
         return Status.UNCONFIRMED
+    if known and known.status == Status.SILENT and verdict != NO_GRADIENT:
+        return Status.NEW
     return known.status if known else Status.NEW
 
 
@@ -36,9 +48,9 @@ def finite(value: float) -> float | None:
 def audited(layer: Layer, row: Row) -> Row:
     """Return a row with what the audit says, and the two other ways to the gradient."""
     start = time.perf_counter()
-    found = pudle.audit(layer.function, *layer.inputs, **layer.options)
+    audit = pudle.audit(layer.function, *layer.inputs, **layer.options)
     seconds = time.perf_counter() - start
-    truth = found.parts[0].truth
+    truth, verdict = audit.parts[0].truth, verdict_of(audit, layer.known)
     try:
         ways = confirm(layer)
     except Exception as error:  # noqa: BLE001
@@ -46,14 +58,14 @@ def audited(layer: Layer, row: Row) -> Row:
         ways = Confirmation(math.nan, math.nan, math.nan)
     return replace(
         row,
-        verdict=found.verdict,
-        error=finite(found.error),
+        verdict=verdict,
+        error=finite(audit.error),
         known_to=finite(truth.known) if truth else None,
-        mistake=found.mistake,
+        mistake=audit.mistake,
         seconds=round(seconds, 2),
-        status=status_of(found.verdict, layer.known, ways.wrong),
-        text=str(found),
-        known=layer.known.text if layer.known and found.verdict != "right" else "",
+        status=status_of(verdict, layer.known, ways.wrong),
+        text=str(audit),
+        known=layer.known.text if layer.known and verdict != "right" else "",
         differences=finite(ways.differences),
         other=finite(ways.other),
         apart=finite(ways.apart),
