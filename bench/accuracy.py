@@ -37,11 +37,11 @@ class _Accuracy(_Cells):
     def setup(self, estimator: str, depth: int) -> None:
         self.look_up(record(self.case, estimator), depth)
 
-    def look_up(self, kept: ScoreRecord, depth: int) -> None:
+    def look_up(self, stored: ScoreRecord, depth: int) -> None:
         """Take the scores at a depth from a record."""
-        target = kept.case.targets[0]
-        self.rows = [row for row in kept.scores if (row.depth, row.target) == (depth, target)]
-        self.verdict = kept.at(depth, target)
+        target = stored.case.targets[0]
+        self.rows = [row for row in stored.scores if (row.depth, row.target) == (depth, target)]
+        self.verdict = stored.at(depth, target)
 
     def track_status(self, estimator: str, depth: int) -> float:
         return float(STATUSES.index(self.verdict.status))

@@ -72,8 +72,9 @@ def record(case: Case, estimator: str) -> ScoreRecord:
     """
     if reason := lacking(estimator):
         raise NotImplementedError(reason)
-    if found := Scores(case, estimator).read(store()):
-        return found
+    stored = Scores(case, estimator).read(store())
+    if stored:
+        return stored
     raise RuntimeError(f"{estimator} is not measured on {case.name}: see what `pudle run` says")
 
 
@@ -142,10 +143,10 @@ class _Estimates(_Cells):
 
     def setup(self, estimator: str, depth: int) -> None:
         require_ok(record(self.case, estimator).at(depth))
-        kept = Cost(self.metric, self.case, estimator, depth).read(store())
-        if kept is None:
+        stored = Cost(self.metric, self.case, estimator, depth).read(store())
+        if stored is None:
             raise NotImplementedError(f"{self.metric} is not measured at depth {depth}")
-        require_ok(Verdict(kept.status, kept.reason))
+        require_ok(Verdict(stored.status, stored.reason))
         self.problem, self.algorithm = drawn(self.case, selection().device)
         self.estimator = make_estimator(estimator)
 
@@ -156,10 +157,12 @@ def by_case(
     """Add a class for each case to the names of a module, with the estimators and those of the
     depths that are measured on it.
     """
-    chosen, wanted = selection(), set(depths)
-    for case in chosen.cases:
-        estimators = [name for name in chosen.estimators if not chosen.left_out(case.name, name)]
-        scored = [depth for depth in case.depths if depth in wanted]
+    selected, measured_depths = selection(), {*depths}
+    for case in selected.cases:
+        estimators = [
+            name for name in selected.estimators if not selected.left_out(case.name, name)
+        ]
+        scored = [depth for depth in case.depths if depth in measured_depths]
         name = re.sub(r"\W", "_", case.name) + ending
         while name in module:
             name += "_"

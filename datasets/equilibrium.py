@@ -70,8 +70,10 @@ class Equilibrium(ArraysDataset):
         )
 
         def cut(theta: Tensor) -> list[Tensor]:
-            pieces = torch.split(theta, [each.size for each in weights])
-            return [piece.reshape(each.shape) for piece, each in zip(pieces, weights, strict=True)]
+            pieces = torch.split(theta, [weight.size for weight in weights])
+            return [
+                piece.reshape(weight.shape) for piece, weight in zip(pieces, weights, strict=True)
+            ]
 
         def step(codes: Tensor, theta: Tensor) -> Tensor:
             recurrent, inward, bias, _ = cut(theta)
@@ -80,5 +82,5 @@ class Equilibrium(ArraysDataset):
         def classification(codes: Tensor, theta: Tensor) -> Tensor:
             return cross_entropy(codes @ cut(theta)[3].T, labels.to(theta.device))
 
-        theta = tensor(np.concatenate([each.ravel() for each in weights]))
+        theta = tensor(np.concatenate([weight.ravel() for weight in weights]))
         return FixedPoint(theta, step, classification, tensor(np.zeros((self.n_samples, width))))

@@ -53,8 +53,8 @@ class MemoryMapped(OwnRows):
 
     def read(self, atoms: FloatArray | None) -> Draw:
         rows, random = RowsOnDisk(self.path), self.generator()
-        wanted = self.n_samples + (MOST_ROWS if atoms is None else 0)
-        places = np.sort(random.choice(rows.total, min(wanted, rows.total), replace=False))
+        n_rows = self.n_samples + (MOST_ROWS if atoms is None else 0)
+        places = np.sort(random.choice(rows.total, min(n_rows, rows.total), replace=False))
         values = rows.read(places)
         with explained(f"path={self.path!r}:"):
             return draw_from(values, random, atoms, self.n_components, self.n_samples)

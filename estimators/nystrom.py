@@ -104,20 +104,20 @@ def regularized_solution(
     values: Tensor
     vectors: Tensor
     values, vectors = torch.linalg.eigh((small + small.mT) / 2)
-    kept = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
-    root = 1 / torch.where(kept, values, torch.inf).sqrt()
-    left: Tensor
+    nonzero = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
+    root = 1 / torch.where(nonzero, values, torch.inf).sqrt()
+    basis: Tensor
     singular: Tensor
-    left, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
-    inside = torch.einsum("npk,np->nk", left, right)
+    basis, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
+    inside = torch.einsum("npk,np->nk", basis, right)
     outside = right
     for _ in range(2):
         # The second time removes what rounding left within the span, which the division below would
         # enlarge.
         outside = outside - torch.einsum(
-            "npk,nk->np", left, torch.einsum("npk,np->nk", left, outside)
+            "npk,nk->np", basis, torch.einsum("npk,np->nk", basis, outside)
         )
     return (
-        torch.einsum("npk,nk->np", left, inside / (singular.square() + regularization))
+        torch.einsum("npk,nk->np", basis, inside / (singular.square() + regularization))
         + outside / regularization
     )

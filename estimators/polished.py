@@ -48,10 +48,10 @@ class Polished(ActiveSystemEstimator):
         self, problem: Problem, algorithm: Algorithm, states: list[State]
     ) -> Iterator[Contribution]:
         for state in states:
-            codes, kept = newton_step(problem, state.codes)
+            codes, unpolished = newton_step(problem, state.codes)
             at = [replace(state, codes=codes, point=codes)]
             for gradient, diagnostics, *_ in super().gradients_at(problem, algorithm, at):
-                yield gradient, {**diagnostics, "solves": 2 * diagnostics["solves"], **kept}
+                yield gradient, {**diagnostics, "solves": 2 * diagnostics["solves"], **unpolished}
 
 
 @torch.no_grad()
@@ -68,13 +68,13 @@ def newton_step(problem: Problem, codes: Tensor) -> tuple[Tensor, Diagnostics]:
     after = codes - step
     flipped = (problem.piece(after) != problem.piece(codes)).reshape(rows, -1).any(1)
     before: Tensor = slope(codes).reshape(rows, -1).norm(dim=1)
-    left: Tensor = slope(after).reshape(rows, -1).norm(dim=1)
+    remaining: Tensor = slope(after).reshape(rows, -1).norm(dim=1)
     # What a solve leaves of F is what no solution has: rounding, unless the system is singular.
-    unsolved: Tensor = left > torch.finfo(codes.dtype).eps ** 0.5 * before
+    unsolved: Tensor = remaining > torch.finfo(codes.dtype).eps ** 0.5 * before
     singular = ~flipped & unsolved & bool(solved["singular"])
-    rising = ~flipped & ~singular & ~(left <= before)
-    kept = (flipped | singular | rising).reshape(-1, *[1] * (codes.ndim - 1))
-    return torch.where(kept, codes, after), {
+    rising = ~flipped & ~singular & ~(remaining <= before)
+    unchanged = (flipped | singular | rising).reshape(-1, *[1] * (codes.ndim - 1))
+    return torch.where(unchanged, codes, after), {
         "kept_flipped": int(flipped.sum()),
         "kept_singular": int(singular.sum()),
         "kept_rising": int(rising.sum()),

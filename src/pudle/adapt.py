@@ -52,8 +52,8 @@ def _adapted(function: Function) -> Function:
     jax = require("jax")
 
     def flat(*arrays: Any) -> Any:
-        made = function(*arrays)
-        return made if isinstance(made, tuple) else (made,)
+        results = function(*arrays)
+        return results if isinstance(results, tuple) else (results,)
 
     def run(*inputs: Tensor) -> Any:
         try:
@@ -93,20 +93,20 @@ def from_numpy(function: Function, gradient: Function) -> Function:
         Takes tensors of real numbers; its gradient is not differentiated again.
     """
 
-    def called(function: Function, *tensors: Tensor) -> Any:
-        made = function(*(each.detach().numpy() for each in tensors))
-        made = made if isinstance(made, tuple) else (made,)
-        return tuple(torch.as_tensor(np.array(each)) for each in made)
+    def call_numpy(function: Function, *tensors: Tensor) -> Any:
+        results = function(*(tensor.detach().numpy() for tensor in tensors))
+        results = results if isinstance(results, tuple) else (results,)
+        return tuple(torch.as_tensor(np.array(result)) for result in results)
 
     @once_differentiable
-    def pull_back(number: int, *given: Tensor) -> Any:
-        return called(gradient, *given[number:], *given[:number])
+    def pull_back(n_inputs: int, *tensors: Tensor) -> Any:
+        return call_numpy(gradient, *tensors[n_inputs:], *tensors[:n_inputs])
 
-    return _layer(lambda *inputs: called(function, *inputs), pull_back)
+    return _layer(lambda *inputs: call_numpy(function, *inputs), pull_back)
 
 
 def _layer(run: Function, pull_back: Function) -> Function:
-    """Return what gives the results of `run`, alone where there is one, with the gradient
+    """Return a layer with the results of `run`, alone where there is one, and the gradient
     ``pull_back(number of inputs, *inputs, *weights of the results)``.
     """
 
@@ -122,8 +122,8 @@ def _layer(run: Function, pull_back: Function) -> Function:
             return pull_back(len(inputs), *inputs, *weights)
 
     def layer(*inputs: Tensor) -> Any:
-        made = apply(*inputs)
-        return made[0] if len(made) == 1 else made
+        results = apply(*inputs)
+        return results[0] if len(results) == 1 else results
 
     # A function of torch's without types.
     apply: Function = Foreign.apply

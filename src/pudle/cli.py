@@ -163,12 +163,12 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def gone(words: list[str]) -> str:
-    """Return what serves instead of a command or an option that was typed and went, if any was."""
+    """Return the advice on a removed command or option that was typed; empty if none was."""
     typed = [word.partition("=")[0] for word in words]
-    for what, instead in GONE.items():
-        command, *options = what.split()
+    for removed, instead in GONE.items():
+        command, *options = removed.split()
         if typed[:1] == [command] and {*options} <= {*typed}:
-            return f"`pudle {what}` went with version {__version__}: {instead}"
+            return f"`pudle {removed}` went with version {__version__}: {instead}"
     return ""
 
 

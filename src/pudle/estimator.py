@@ -164,10 +164,10 @@ def _checked(method: Callable[..., Made]) -> Callable[..., Made]:
 
     @functools.wraps(method)
     def checked(
-        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
+        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *args: Any, **kwargs: Any
     ) -> Made:
         self.check_supported(problem, algorithm)
-        return method(self, problem, algorithm, *rest, **named)
+        return method(self, problem, algorithm, *args, **kwargs)
 
     return checked
 

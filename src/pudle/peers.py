@@ -69,9 +69,13 @@ def require(module: str, extra: str = "peers") -> Any:
 @functools.cache
 def versions(*packages: str) -> dict[str, str]:
     """Return the installed version of each distribution, empty where it is absent."""
-    return {
-        name: next((each.version for each in distributions(name=name)), "") for name in packages
-    }
+    return {name: _version(name) for name in packages}
+
+
+def _version(name: str) -> str:
+    for distribution in distributions(name=name):
+        return distribution.version
+    return ""
 
 
 @contextlib.contextmanager
@@ -210,7 +214,7 @@ class JaxImplicitPeer(ImplicitPeer):
         program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
         constants = step, problem.penalty, problem.l2_penalty
         tensors = codes, problem.observations, code_gradient
-        chunks = zip(*(torch.split(each, self.chunk) for each in tensors), strict=True)
+        chunks = zip(*(torch.split(tensor, self.chunk) for tensor in tensors), strict=True)
         shares, solutions = zip(
             *(
                 run_jax(program, problem.dictionary, *chunk, constants=constants)
@@ -245,7 +249,7 @@ def run_jax(
         arrays = (jax.numpy.asarray(tensor.detach().numpy()) for tensor in tensors)
         # Copies in numpy: the next operation outside the context would turn float64 arrays of jax
         # into float32.
-        return [torch.from_numpy(np.array(each)) for each in program(*arrays, *constants)]
+        return [torch.from_numpy(np.array(result)) for result in program(*arrays, *constants)]
 
 
 def layer(

@@ -74,23 +74,23 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
     """Show the steps done on a bar; where stderr is no terminal, such as in a notebook, on one line
     that is written over.
     """
-    begun = False
+    line_is_open = False
     with progress_bar(transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def show(done: int, total: int, line: str) -> None:
-            nonlocal begun
-            bar.update(task, completed=done, total=total, description=line[:60])
+        def show(completed: int, total: int, line: str) -> None:
+            nonlocal line_is_open
+            bar.update(task, completed=completed, total=total, description=line[:60])
             if bar.disable:
-                begun = done < total
-                shown = f"\r{done}/{total} {printable(line):60.60}"
-                click.echo(shown, err=True, nl=not begun)  # noqa: TID251
+                line_is_open = completed < total
+                text = f"\r{completed}/{total} {printable(line):60.60}"
+                click.echo(text, err=True, nl=not line_is_open)  # noqa: TID251
 
         try:
             yield show
         finally:
             # An error gets a line of its own.
-            if begun:
+            if line_is_open:
                 echo(err=True)
 
 

@@ -25,6 +25,6 @@ def assert_gradient(layer: Any, *inputs: Any, tolerance: float = 1e-2, **options
         If it is not; the text is that of the audit.
     """
     __tracebackhide__ = True
-    found = audit(layer, *inputs, **options)
-    if not found.passes(tolerance):
-        raise AssertionError(f"\n{found!r}")
+    report = audit(layer, *inputs, **options)
+    if not report.passes(tolerance):
+        raise AssertionError(f"\n{report!r}")

@@ -23,12 +23,12 @@ def check_integer(name: str, value: object, minimum: int) -> int:
     """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least
     `minimum`.
     """
-    what = "not an integer"
+    flaw = "not an integer"
     if isinstance(value, Integral) and not isinstance(value, bool):
         if (number := int(value)) >= minimum:
             return number
-        what = "too small"
-    raise InvalidArgument(f"{name}={value!r} is {what}: give a whole number >= {minimum}")
+        flaw = "too small"
+    raise InvalidArgument(f"{name}={value!r} is {flaw}: give a whole number >= {minimum}")
 
 
 def check_positive(
@@ -37,15 +37,15 @@ def check_positive(
     """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number, at
     most `most`.
     """
-    what = "not a finite number"
+    flaw = "not a finite number"
     if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
         number = float(value)
         if (number > 0 or (number == 0 and allow_zero)) and number <= most:
             return number
-        what = "out of range"
+        flaw = "out of range"
     limit = f" and <= {most}" if most < inf else ""
     raise InvalidArgument(
-        f"{name}={value!r} is {what}: give a number {'>=' if allow_zero else '>'} 0{limit}"
+        f"{name}={value!r} is {flaw}: give a number {'>=' if allow_zero else '>'} 0{limit}"
     )
 
 
@@ -139,11 +139,11 @@ def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
     """
     import torch  # not at the top, because reading specs and help texts does not need it
 
-    wanted = f"a tensor of shape {shape}" if shape else "a tensor"
+    expected = f"a tensor of shape {shape}" if shape else "a tensor"
     try:
         tensor = as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidArgument(f"{name} is a {type(value).__name__}: give {wanted}") from error
+        raise InvalidArgument(f"{name} is a {type(value).__name__}: give {expected}") from error
     size = tuple(tensor.shape)
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
@@ -151,7 +151,7 @@ def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
     elif tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
         problem = f"is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()"
     elif shape and tensor.ndim != len(re.findall(r"\w+", shape)):
-        problem = f"has shape {size}: give {wanted}"
+        problem = f"has shape {size}: give {expected}"
     elif tensor.numel() == 0:
         problem = f"has shape {size}, which is empty: give at least one entry per axis"
     # A finite sum has finite terms, and is far cheaper than a look at each.
@@ -164,8 +164,8 @@ def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
 
 
 def check_scalar(name: str, value: object, like: Tensor | None = None) -> Tensor:
-    """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of
-    one real number, in no lower precision than another tensor, `like`.
+    """Return the value of a user's function `name`, or raise InvalidArgument unless it is a tensor
+    of one real number, in no lower precision than another tensor, `like`.
     """
     import torch
 
@@ -189,12 +189,16 @@ def check_nonzero(name: str, tensor: Tensor) -> None:
         raise InvalidArgument(f"{name} has only zeros: give at least one entry another value")
 
 
-def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+def check_alike(name: str, tensor: Tensor, other_name: str, other_tensor: Tensor) -> None:
     """Raise InvalidArgument if two tensors differ in dtype or device."""
-    pairs = {"dtype": (tensor.dtype, other.dtype), "device": (tensor.device, other.device)}
-    for kind, (mine, theirs) in pairs.items():
-        if mine != theirs:
+    pairs = {
+        "dtype": (tensor.dtype, other_tensor.dtype),
+        "device": (tensor.device, other_tensor.device),
+    }
+    for kind, (value, other_value) in pairs.items():
+        if value != other_value:
             raise InvalidArgument(
-                f"{name} and {other_name} differ in {kind} ({mine} and {theirs}): convert one, e.g."
+                f"{name} and {other_name} differ in {kind} ({value} and {other_value}): convert"
+                " one, e.g."
                 f" {name}.to({other_name})"
             )
