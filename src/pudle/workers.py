@@ -4,6 +4,12 @@ they start.
 One supervisor starts them all, a process of its own that never runs anybody's code. Each process
 has a session and a guard, which leads it and holds a connection. When its other end is closed,
 which the system does for a process that is killed, the guard kills the session.
+
+On Linux the guard also adopts what the process leaves behind, so that nothing escapes it by a
+session of its own or by a second fork. A guard that is killed takes its process with it, and the
+supervisor adopts and ends the rest. Elsewhere a guard ends what is in its session, and what
+descends from the process at that moment. What was started in another session, by a process that
+has ended since, cannot be told there from any other process, and stays.
 """
 
 import atexit
@@ -12,6 +18,7 @@ import importlib
 import os
 import pickle
 import resource
+import select
 import socket
 import subprocess
 import sys
@@ -25,7 +32,17 @@ from contextvars import ContextVar
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, SIGKILL, SIGTERM, signal, strsignal
+from signal import (
+    SIG_DFL,
+    SIG_IGN,
+    SIGCHLD,
+    SIGINT,
+    SIGKILL,
+    SIGTERM,
+    set_wakeup_fd,
+    signal,
+    strsignal,
+)
 from time import monotonic, sleep
 from typing import Any, Generic, NamedTuple, Self, TypeVar, TypeVarTuple
 
@@ -45,8 +62,11 @@ START = 120.0
 MOST_WAITING = 1e6
 #: Exit code of a command that cannot be started.
 NOT_STARTED = 127
-#: Looks at a session: a process may start another one between the look and its end.
-ROUNDS = 3
+#: Seconds between two looks for processes to end: one may start another before it is killed. And
+#: the most seconds for all looks, because the system may be unable to end a process.
+LOOK, MOST_LOOKING = 0.005, 10.0
+#: What Linux calls the two wishes of `_wish`: to be ended with the parent, and to adopt orphans.
+END_WITH_PARENT, ADOPT_ORPHANS = 1, 36
 #: Errors of a connection whose other end is closed.
 _CLOSED = EOFError, OSError
 #: More file descriptors than a supervisor has open.
@@ -98,7 +118,10 @@ class Process(_Ending):
         with theirs, its_talk:
             _CONTROL.hand_over([theirs.fileno(), its_talk.fileno(), *outputs])
         folder, variables = cwd or Path.cwd(), dict(env or os.environ)
-        _send(self.connection, _Request(call, folder, variables, sys.path, module))
+        try:
+            _send(self.connection, _Request(call, folder, variables, sys.path, module))
+        except OSError:  # the supervisor was killed just now, as it would be seen a moment later
+            self.code = -SIGKILL
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
@@ -416,8 +439,8 @@ def limit_memory() -> None:
 
 
 class Copy(_Ending, Generic[T]):
-    """A copy of this process that calls a function whenever it is asked; it ends with this process,
-    or when the context is left.
+    """A copy of this process that calls a function whenever it is asked; it ends when the context
+    is left, or with this process: on Linux at once, elsewhere when its call has ended.
     """
 
     def __init__(self, function: Callable[..., T]) -> None:
@@ -430,8 +453,8 @@ class Copy(_Ending, Generic[T]):
             self.number = os.fork()
         if not self.number:
             try:
-                with suppress(AttributeError):  # another system than Linux
-                    ctypes.CDLL(None).prctl(1, SIGKILL)  # PR_SET_PDEATHSIG
+                _wish(END_WITH_PARENT, SIGKILL)
+                self.talk.close()
                 _serve(theirs, lambda arguments: (function, pickle.loads(arguments)))
             finally:
                 # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
@@ -470,21 +493,32 @@ class _Control:
         """Ask for a process: send the connection that it belongs to, and its 0, 1, ..."""
         with self.lock:
             if self.process is None or self.process.poll() is not None:
-                self.socket, theirs = socket.socketpair()
-                program = (
-                    f"import sys; sys.path[:] = {sys.path!r}; from pudle import workers;"
-                    f" workers._supervise({theirs.fileno()})"
-                )
-                # Ctrl-C in the terminal reaches this process alone, which decides.
-                with theirs:
-                    self.process = subprocess.Popen(
-                        [sys.executable, "-c", program],
-                        stdin=subprocess.DEVNULL,
-                        start_new_session=True,
-                        pass_fds=[theirs.fileno()],
-                        env=os.environ | ONE_THREAD,
-                    )
-            socket.send_fds(self.socket, [b"."], descriptors)
+                self._start()
+            try:
+                socket.send_fds(self.socket, [b"."], descriptors)
+            except OSError:  # it is being killed
+                self._start()
+                socket.send_fds(self.socket, [b"."], descriptors)
+
+    def _start(self) -> None:
+        """Start a supervisor; one that was killed is replaced."""
+        if self.process:
+            self.socket.close()
+            self.process.wait()
+        self.socket, theirs = socket.socketpair()
+        program = (
+            f"import sys; sys.path[:] = {sys.path!r}; from pudle import workers;"
+            f" workers._supervise({theirs.fileno()})"
+        )
+        # Ctrl-C in the terminal reaches this process alone, which decides.
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | ONE_THREAD,
+            )
 
     def close(self) -> None:
         if self.process:
@@ -507,23 +541,89 @@ os.register_at_fork(after_in_child=_CONTROL.forget)
 def _supervise(descriptor: int) -> None:
     """Start what a parent asks for at the other end of a socket, until it has ended."""
     control = socket.socket(fileno=descriptor)
-    for number in (SIGCHLD, SIGINT, SIGTERM):
+    for number in (SIGINT, SIGTERM):
         signal(number, SIG_IGN)
+    _wish(ADOPT_ORPHANS, 1)
+    # A child that ends is a byte to read, so that one wait is for both.
+    alarm, wakes = socket.socketpair()
+    wakes.setblocking(False)
+    set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    signal(SIGCHLD, lambda *_: None)
+    guards: set[int] = set()
     while True:
+        ready, _, _ = select.select([control, alarm], [], [])
+        if alarm in ready:
+            alarm.recv(MOST_OPEN)
+            _end_orphans(guards)
+        if control not in ready:
+            continue
         message, descriptors, *_ = socket.recv_fds(control, 1, 8)
         if not message:
-            return
+            # Nothing is left to do here, which takes Python a while once torch is loaded.
+            os._exit(0)
         connection = Connection(descriptors[0])
         with connection, suppress(*_CLOSED):  # the parent has just been killed
             request: _Request = _receive(connection)
             # Of this package alone: no other code may run here.
             if request.module.partition(".")[0] == __package__:
-                with suppress(Exception):  # the process itself will say what is wrong
-                    importlib.import_module(request.module)
-            if not os.fork():
+                _load(request.module, control)
+            if guard := os.fork():
+                guards.add(guard)
+            else:
+                set_wakeup_fd(-1)
+                for stream in (control, alarm, wakes):
+                    stream.close()
                 _guard(connection, descriptors[1:], request)
         for stream in descriptors[1:]:
             os.close(stream)
+
+
+def _load(module: str, control: socket.socket) -> None:
+    """Import a module, which may take seconds; if the parent ends meanwhile, end this process."""
+    if module in sys.modules:
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(control, 0)  # which still tells that the other end is closed
+        while not done.is_set():
+            if poll.poll(50):
+                os._exit(0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    with suppress(Exception):  # the process itself will say what is wrong
+        importlib.import_module(module)
+    # A copy of this process would have no such thread, and maybe a lock of it.
+    done.set()
+    thread.join()
+
+
+def _end_orphans(guards: set[int]) -> None:
+    """End what guards that were killed have left; forget all guards that have ended."""
+    orphaned = set()
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            number, status = ended
+            # A guard ends by itself when nothing is left to guard.
+            if number not in guards or status:
+                orphaned.add(number)
+            guards.discard(number)
+    if orphaned:
+        for number in _related({os.getpid(), *orphaned}, spared=guards):
+            with suppress(OSError):
+                os.kill(number, SIGKILL)
+
+
+def _wish(option: int, value: int) -> bool:
+    """Tell Linux how this process wishes to be treated, and return whether it will be; another
+    system does not.
+    """
+    with suppress(AttributeError):
+        control = ctypes.CDLL(None).prctl
+        return not control(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+    return False
 
 
 def _guard(connection: Connection, streams: Sequence[int], request: _Request) -> None:
@@ -534,17 +634,23 @@ def _guard(connection: Connection, streams: Sequence[int], request: _Request) ->
     def watch() -> None:
         with suppress(*_CLOSED):
             connection.recv_bytes()
-        _end_session()
+        _kill_related()
 
     try:
         os.setsid()
         signal(SIGCHLD, SIG_DFL)
+        adopts, guard = _wish(ADOPT_ORPHANS, 1), os.getpid()
         if not (process := os.fork()):
-            _become(streams, request)
+            _wish(END_WITH_PARENT, SIGKILL)
+            if os.getppid() == guard:  # or it was killed before the wish
+                _become(streams, request)
+            os._exit(1)
         threading.Thread(target=watch, daemon=True).start()
-        _, status = os.waitpid(process, 0)
-        _end_session()
-        _send(connection, os.waitstatus_to_exitcode(status))
+        # Others that end meanwhile are orphans.
+        while (ended := os.waitpid(-1, 0))[0] != process:
+            pass
+        _end_related(adopts)
+        _send(connection, os.waitstatus_to_exitcode(ended[1]))
     finally:
         os._exit(0)
 
@@ -573,20 +679,74 @@ def _become(streams: Sequence[int], request: _Request) -> None:
         os._exit(code)
 
 
-def _end_session() -> None:
-    """Kill every other process of the session that this one leads."""
-    session = os.getpid()
-    for _ in range(ROUNDS):
-        killed = False
-        if os.path.isdir("/proc/self"):
-            listed = os.listdir("/proc")
-        else:
-            listed = subprocess.check_output(["ps", "-A", "-o", "pid="], text=True).split()
-        for number in map(int, filter(str.isdigit, listed)):
-            with suppress(OSError):
-                if number != session == os.getsid(number):
-                    os.kill(number, SIGKILL)
-                    killed = True
-        if not killed:
+def _end_related(adopts: bool) -> None:
+    """End all other processes of this one's session, which it leads, and its descendants.
+
+    Where it adopts orphans, the last descendant is a child, so that nothing need be looked for.
+    """
+    deadline = monotonic() + MOST_LOOKING
+    while monotonic() < deadline:
+        children = True
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            children = False
+        if not children and (adopts or not _related({os.getpid()})):
             return
-        sleep(0.02)
+        _kill_related()
+        sleep(LOOK)
+
+
+def _kill_related() -> None:
+    """Kill all other processes of this one's session, which it leads, and its descendants."""
+    for number in _related({os.getpid()}):
+        with suppress(OSError):
+            os.kill(number, SIGKILL)
+
+
+class _Seen(NamedTuple):
+    """A living process: its number, its parent's and its session's."""
+
+    number: int
+    parent: int
+    session: int
+
+
+def _related(roots: set[int], spared: Iterable[int] = ()) -> set[int]:
+    """Return the living processes that descend from some, or are in the sessions that these lead;
+    neither these themselves nor what is spared, with what descends from it.
+    """
+    children: dict[int, list[int]] = {}
+    seen = list(_living())
+    for process in seen:
+        children.setdefault(process.parent, []).append(process.number)
+    excluded = roots | {*spared}
+    related = {process.number for process in seen if process.session in roots} - excluded
+    waiting = [*roots, *related]
+    while waiting:
+        new = {*children.get(waiting.pop(), ())} - excluded - related
+        related |= new
+        waiting += new
+    return related
+
+
+def _living() -> Generator[_Seen]:
+    """Yield the living processes of this machine, as far as they can be seen."""
+    if os.path.isdir("/proc/self"):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                # Behind its name, which may hold anything: state, parent, group and session.
+                text = Path("/proc", name, "stat").read_text(errors="replace")
+                state, parent, _, session, *_ = text.rpartition(")")[2].split()
+                if state != "Z":
+                    yield _Seen(int(name), int(parent), int(session))
+        return
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
+        output, _ = listing.communicate()
+    for line in output.splitlines():
+        number, parent, state = line.split()
+        with suppress(OSError):
+            if int(number) != listing.pid and not state.startswith("Z"):
+                yield _Seen(int(number), int(parent), os.getsid(int(number)))
