@@ -27,7 +27,7 @@ from .described import described
 from .errors import InvalidArgument, UnsupportedProblem
 from .problems import Problem as Problem
 from .validation import CheckedOptions as CheckedOptions
-from .validation import check_integer
+from .validation import check_integer, plain_tensor
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
 CLAIMS = {
@@ -73,6 +73,11 @@ class Estimate:
     codes: Tensor
     diagnostics: Diagnostics = field(default_factory=dict)
     adjoint: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Make the tensors plain ones: what computes with them trusts torch's methods."""
+        for name in ("gradient", "codes", "adjoint"):
+            object.__setattr__(self, name, plain_tensor(getattr(self, name)))
 
     __repr__ = described
 

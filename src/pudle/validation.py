@@ -125,6 +125,23 @@ def as_tensor(value: object) -> Tensor:
     return torch.as_tensor(array.copy() if min(array.strides, default=0) < 0 else array)
 
 
+def plain_tensor(value: Any) -> Any:
+    """Return a tensor of a subclass as a plain one in the same memory, and anything else as it is.
+
+    A subclass may have a norm or a difference of its own. One that takes torch's operations over,
+    so that its entries may lie elsewhere, has no plain form, and stays what it is.
+    """
+    import torch
+
+    kind = type(value)
+    if kind is torch.Tensor or not isinstance(value, torch.Tensor):
+        return value
+    if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return torch.Tensor.as_subclass(value, torch.Tensor)
+
+
 def check_tensor(name: str, value: object, shape: str | None) -> Tensor:
     """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as
     ``"(n, m)"``, names.

@@ -192,3 +192,49 @@ def test_a_gradient_that_changes_from_call_to_call_is_no_score_unless_it_says_so
     assert getattr(second, "status", "ok") == status
     if status == "error":
         assert 'or set computes = "stochastic"' in first.reason
+
+
+class Flattering(torch.Tensor):
+    """A tensor whose own norm and differences make every error zero."""
+
+    def norm(self, *rest, **named):
+        return torch.zeros(())
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return torch.zeros(())
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that takes torch's operations over, whose entries are what these say."""
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return torch.zeros(())
+
+
+class Late(pudle.Estimate):
+    """An estimate that gives another tensor than it was made with."""
+
+    gradient = property(lambda self: self.codes_of_gradient.as_subclass(Flattering))
+
+    def __init__(self, gradient, codes):
+        object.__setattr__(self, "codes_of_gradient", gradient)
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "diagnostics", {})
+
+
+def test_an_estimate_of_another_class_of_tensor_gets_the_score_of_its_entries(reference):
+    wrong = reference.gradient + 1
+    plain = scored(reference, wrong)
+    assert plain.relative_error > 0.1
+    assert scored(reference, wrong.as_subclass(Flattering)) == plain
+    assert scored(reference, torch.nn.Parameter(wrong)) == plain
+    assert pudle.score(Late(wrong, reference.codes), reference) == plain
+    codes = reference.codes + 1
+    assert scored(reference, codes=codes.as_subclass(Flattering)) == scored(reference, codes=codes)
+    other = torch.Tensor._make_subclass(Elsewhere, wrong)
+    check_unscored(scored(reference, other), "error", "gradient is not a dense tensor of floats")
+    assert type(pudle.Estimate(wrong, codes, adjoint=codes.as_subclass(Flattering)).adjoint) is (
+        torch.Tensor
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..described import described
 from ..problems.linearized import norm
+from ..validation import plain_tensor
 
 #: A frozen dataclass.
 T = TypeVar("T", bound=Any)
@@ -119,6 +120,11 @@ class Reference:
     status: str = "certified"
     reason: str = ""
     probe: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        """Make the tensors plain ones: what scores with them trusts torch's methods."""
+        for name in ("gradient", "codes"):
+            object.__setattr__(self, name, plain_tensor(getattr(self, name)))
 
     __repr__ = described
 
