@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import MappingProxyType
 
@@ -78,3 +79,27 @@ def test_sweeping_removes_what_ended_processes_left(tmp_path):
         path.write_text("")
     files.sweep(tmp_path)
     assert sorted(tmp_path.rglob("*.tmp")) == sorted(kept)
+
+
+KILLED = """
+import os, signal
+from pudle.files import temporary_folder
+
+with temporary_folder() as folder:
+    (folder / "content").write_text("some")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_temporary_folder_whose_process_was_killed_is_swept_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    theirs = tmp_path / "pudle-checkout"
+    theirs.mkdir()
+    (theirs / "work").touch()
+    subprocess.run([sys.executable, "-c", KILLED], check=False)
+    (left,) = {*tmp_path.iterdir()} - {theirs}
+    assert (left / "content").exists()
+    with files.temporary_folder() as first, files.temporary_folder() as second:
+        assert {*tmp_path.iterdir()} == {theirs, first, second}
+    assert [*tmp_path.iterdir()] == [theirs] and [*theirs.iterdir()]

@@ -4,7 +4,6 @@ them.
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pudle import names, text
 from pudle.answers import Requirement
 from pudle.data import GivenProblems
 from pudle.errors import InvalidArgument, SpecError
-from pudle.files import write_atomically
+from pudle.files import temporary_folder, write_atomically
 from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import silent
 from pudle.measuring.options import Options
@@ -245,7 +244,7 @@ def benchmark(
     apart = [spec for spec in _distinct(used) if not _is_made_by(spec)]
     with contextlib.ExitStack() as stack:
         if apart:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
+            place = stack.enter_context(temporary_folder())
         store, _ = store_of(selection, place)
         folder = store.folder.parent
         show = stack.enter_context(progress_line()) if progress else silent

@@ -19,8 +19,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from math import inf, isfinite, isinf, isnan, nan
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -29,7 +27,7 @@ import pandas as pd
 from pudle import answers as engine
 from pudle import text
 from pudle.answers import ERROR, Requirement
-from pudle.files import cache_folder, write_atomically
+from pudle.files import cache_folder, temporary_folder, write_atomically
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
 from pudle.reports.figures import cases
@@ -274,8 +272,8 @@ def script() -> str:
     kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
-    with TemporaryDirectory() as folder:
-        bundle = Path(folder) / "bundle.js"
+    with temporary_folder() as folder:
+        bundle = folder / "bundle.js"
         # In a process of its own, which it aborts where it may not reserve gigabytes of addresses.
         if code := run([sys.executable, "-c", BUNDLE, bundle]).returncode:
             return NO_FIGURES % json.dumps(f"{WHY_NO_FIGURES} (exit code {code}).")

@@ -2,12 +2,15 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -32,6 +35,10 @@ REMEDY = "delete it and run `pudle run` again"
 OTHER_VERSION = "is not what this version of pudle reads"
 #: Bytes of arrays that are refused; zeros take a thousandth of them in a file.
 MOST_UNPACKED = 1 << 26
+#: How the names of temporary folders begin.
+TEMPORARY = "pudle-"
+#: The file in each of them that tells it from what somebody else has called alike.
+MARK = ".pudle-temporary"
 #: How a record begins.
 _HEAD = re.compile(rb'\{\n "digest": "([0-9a-f]{64})",')
 
@@ -117,6 +124,50 @@ def sweep(folder: Path) -> None:
                 os.kill(int(path.name.split(".")[-2]), 0)
             except ProcessLookupError:
                 path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for temporary files, which is removed when the context is left; those of
+    processes that were killed are removed first.
+    """
+    sweep_temporary_folders()
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+    descriptor = _hold(folder)
+    # From now on it is removed when nobody holds it.
+    (folder / MARK).touch()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def sweep_temporary_folders() -> None:
+    """Remove the temporary folders of this user that no process holds any more."""
+    for mark in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*/{MARK}"):
+        descriptor = _hold(mark.parent)
+        if descriptor is not None:
+            if os.fstat(descriptor).st_uid == os.getuid():
+                shutil.rmtree(mark.parent, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _hold(folder: Path) -> int | None:
+    """Hold a folder by a descriptor, until it is closed or this process ends, however it does;
+    return None if another process holds it, or it is none or cannot be opened.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def strict(content: object) -> Any:

@@ -10,9 +10,7 @@ from dataclasses import replace
 from decimal import ROUND_CEILING, Context
 from itertools import count, islice
 from math import ceil, inf, nan
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from .. import names
 from ..algorithms import Algorithm
@@ -20,6 +18,7 @@ from ..answers import Answer, Measured, Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
+from ..files import temporary_folder
 from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback, silent
 from ..paired import SIGNIFICANCE, Ratio
@@ -121,8 +120,8 @@ def advise(
     if error is seconds is memory is None:
         error = ERROR
     requirement = Requirement(error, seconds or inf, memory or inf)
-    with TemporaryDirectory(prefix="pudle-") as folder, single_thread():
-        search = Search(problem, algorithm, loss, device, requirement, most_depth, Path(folder))
+    with temporary_folder() as folder, single_thread():
+        search = Search(problem, algorithm, loss, device, requirement, most_depth, folder)
         start = search.case.make_problem(0)
         if train and not isinstance(start, DictionaryProblem):
             raise InvalidArgument(

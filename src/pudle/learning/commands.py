@@ -15,6 +15,7 @@ from rich.progress import TimeRemainingColumn
 
 from .. import names
 from ..errors import InvalidArgument, PudleError, UnreadableResult
+from ..files import sweep, sweep_temporary_folders
 from ..measuring.results.experiment import CarriedExperiment
 from ..measuring.run import write_apart
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
@@ -98,6 +99,9 @@ def _carry_out(
             with contextlib.suppress(InvalidArgument, UnreadableResult):
                 run()
             return
+        # Of trainings that were killed.
+        sweep(out)
+        sweep_temporary_folders()
         with progress_bar(TimeRemainingColumn()) as bar:
             task = bar.add_task(title, total=None)
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from msgspec.structs import asdict, replace
 
 from ..errors import ChangedSources, PudleError
-from ..files import lies_at, read_each, sweep
+from ..files import lies_at, read_each, sweep, sweep_temporary_folders
 from ..kernel_choice import choice
 from . import sources
 from .case import Case
@@ -98,7 +98,8 @@ class Store:
 @contextlib.contextmanager
 def locked(folder: Path, writer: str) -> Iterator[None]:
     """Hold the lock of a folder, made if missing and cleared of unfinished files, or raise
-    PudleError if it is held: two commands never write to it at once.
+    PudleError if it is held: two commands never write to it at once. Temporary folders of commands
+    that were killed are removed.
 
     `writer` names, for the error text, the command that writes to the folder, such as a run.
     """
@@ -106,6 +107,7 @@ def locked(folder: Path, writer: str) -> Iterator[None]:
     try:
         with FileLock(folder / "lock", timeout=0):
             sweep(folder)
+            sweep_temporary_folders()
             yield
     except Timeout:
         raise PudleError(

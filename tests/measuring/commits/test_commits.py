@@ -14,6 +14,7 @@ from pudle.errors import MissingResults, PudleError, SpecError
 from pudle.measuring.commits import pair, script, turns
 from pudle.measuring.commits.pair import Side, _request_at, timed_cells
 from pudle.measuring.options import Options
+from pudle.measuring.store import locked
 from pudle.workers import Outcome
 
 
@@ -215,3 +216,18 @@ def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path
     specs = ["kept.py", "../new.py", f"{tmp_path}/other.py"]
     request = _request_at(tree, root, "quick", Options(specs))
     assert request["estimators"] == ("lib/kept.py", f"{root}/new.py", f"{tmp_path}/other.py")
+
+
+def test_what_comparisons_have_left_that_were_killed_is_swept(requested, tmp_path):
+    folders = {
+        name: tmp_path / "compare" / f"{number * 12}-{'e' * 12}"
+        for number, name in enumerate(("killed", "ended", "at work"), 1)
+        for number in [f"{number}"]
+    }
+    for folder in [*folders.values(), tmp_path / "compare" / "notes"]:
+        (folder / "base-build" / "tree").mkdir(parents=True)
+    (folders["ended"] / "rounds-quick.json").touch()
+    with locked(folders["at work"], "comparison"):
+        requested()
+    assert [folder.exists() for folder in folders.values()] == [False, True, True]
+    assert (tmp_path / "compare" / "notes").exists()

@@ -3,18 +3,29 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
 from ... import names
 from ...errors import MissingResults, PudleError, SpecError, UnreadableResult
 from ...files import read_record
-from ...workers import ONE_THREAD, Outcome, Pool, Process, run, run_at_end
+from ...workers import (
+    BUILT_IN,
+    ONE_THREAD,
+    Outcome,
+    Owners,
+    Pool,
+    Process,
+    run,
+    run_at_end,
+)
 from ..contents import Rounds
 from ..options import Options
 from ..provenance import git
@@ -26,6 +37,8 @@ from .turns import ROUNDS, Cell, time_in_turns
 
 #: Share of a time limit that the scores and memory of one side may take; times take what is left.
 SHARE = 0.35
+#: The name of a folder of two commits.
+PAIR = re.compile("[0-9a-f]{12}-[0-9a-f]{12}")
 #: Calls for a time, which commits count that have no sampler of their own.
 CALLS = 3
 
@@ -78,12 +91,22 @@ class Side:
         timeout = read_record(self.selection, Selection).timeout
 
         def ask(cell: Cell) -> float:
-            outcome = pool.call(timeout, script.seconds, self.selection, cell, CALLS)
+            outcome = pool.call_for(
+                owners(cell), timeout, script.seconds, self.selection, cell, CALLS
+            )
             if outcome.status != "ok":
                 raise PudleError(outcome.reason)
             return outcome.result
 
         return ask
+
+
+def owners(cell: Cell) -> Owners:
+    """Return whose code a cell runs besides that of the two commits: an estimator that is none of
+    this package runs in a process of its own.
+    """
+    _, estimator, _ = cell
+    return BUILT_IN if names.is_built_in("estimators", estimator) else frozenset([estimator])
 
 
 def scored(folder: Path) -> list[ScoreRecord]:
@@ -138,6 +161,17 @@ class CommitPair:
         remedy = "delete it and run `pudle compare --run` again"
         return read_record(self.rounds_path, Rounds, remedy=remedy)
 
+    def sweep_unfinished(self) -> None:
+        """Remove what other comparisons in this home have left that were killed: only one that has
+        come to its end has times, and nothing else of it is read or used again.
+        """
+        for other in self.folder.parent.iterdir():
+            ended = any(other.glob("rounds-*.json"))
+            if other != self.folder and PAIR.fullmatch(other.name) and not ended:
+                # One that is at work holds its lock.
+                with contextlib.suppress(PudleError), locked(other, "comparison"):
+                    shutil.rmtree(other, ignore_errors=True)
+
     def measure(
         self,
         root: Path,
@@ -159,6 +193,7 @@ class CommitPair:
         lacking: dict[str, dict[str, str]] = {}
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
+            self.sweep_unfinished()
             for name, commit in (("base", self.base), ("head", self.head)):
                 # Nothing is reused: the keys of stored scores do not cover the packages that both
                 # sides share.
@@ -200,7 +235,11 @@ class CommitPair:
                     # own sources.
                     shutil.copytree(references, self.side("head") / "store" / "references")
             base, head = (timed_cells(side) for side, *_ in sides.values())
-            cells = [cell for cell in base if cell in head]
+            # Those of an owner follow each other, because another needs a process of its own.
+            cells = sorted(
+                (cell for cell in base if cell in head), key=lambda cell: [*owners(cell)]
+            )
+            cells = [*filter(owners, cells), *filterfalse(owners, cells)]
             timers = {
                 name: side.timer(stack.enter_context(side.pool()))
                 for name, (side, *_) in sides.items()
@@ -246,7 +285,8 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
     """
     tree, site = folder / "tree", folder / "site"
     # pip may still be writing when this process was killed.
-    remove = 'rm -rf "$1" || { sleep 1; rm -rf "$1"; }; git -C "$2" worktree prune'
+    again = " || { sleep 0.1; " + 'rm -rf "$1"; }'
+    remove = f'rm -rf "$1"{again * 5}; git -C "$2" worktree prune'
     run(["sh", "-c", remove, "sh", folder, root])
     with run_at_end(remove, folder, root):
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
