@@ -93,10 +93,14 @@ class Spec(str, Generic[T]):
     """The text of a spec with the object that it stands for, which is made once: when it is first
     asked for, unless it is given.
 
-    The text is what is stored, compared and shown. In another process the object is made anew.
+    The text is what is stored, compared and shown. In another process the object is made anew, for
+    which no plug-in is imported but that of the name: what others do when they are imported, they
+    do not do there.
     """
 
     group: str
+    #: Whether it was a spec in another process, where its name was found among all.
+    was_found: bool = False
 
     def __new__(cls, group: str, spec: str, made: T | None = None) -> Self:
         self = super().__new__(cls, spec)
@@ -108,11 +112,15 @@ class Spec(str, Generic[T]):
     @functools.cached_property
     def made(self) -> T:
         """The object."""
-        made: T = make(self.group, str(self))
+        text, classes = str(self), Entries()
+        if self.was_found:
+            name, _ = parse(text)
+            classes = _entries_named(self.group, name)
+        made: T = make(self.group, text, classes)
         return made
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
-        return type(self), (self.group, str(self))
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str], dict[str, bool]]:
+        return type(self), (self.group, str(self)), {"was_found": True}
 
 
 def specs(group: str, texts: Iterable[str]) -> tuple[str, ...]:
@@ -289,25 +297,34 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-def make(group: str, spec: str) -> Any:
-    """Make an object of a group, such as ``thresholding``, from a spec."""
+def make(group: str, spec: str, known: Mapping[str, Any] | None = None) -> Any:
+    """Make an object of a group, such as ``thresholding``, from a spec.
+
+    Classes that are `known` by their names are looked at first, then the built-in ones, whose names
+    no plug-in can take, then all.
+    """
     if isinstance(spec, Spec):
         return spec.made
     name, _ = parse(spec)
     if file := file_of(name):
         return build(spec, class_in(group, *file))
+    for some in (known or {}, built_in(group)):
+        if cls := _by_name_or_alias(some).get(name):
+            return build(spec, cls)
     classes = entries(group)
-    choices = {
-        alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())
-    } | classes
-    if name in choices:
-        return build(spec, choices[name])
+    if cls := _by_name_or_alias(classes).get(name):
+        return build(spec, cls)
     raise SpecError(
         classes.broken.get(name)
         or f"unknown {KINDS[group].noun} {name!r}{nearest(name, classes)}: known are"
         f" {', '.join(classes) or 'none'}, and your own as path/file.py"
         + f" ({name}.py lies here)" * Path(f"{name}.py").is_file()
     )
+
+
+def _by_name_or_alias(classes: Mapping[str, Any]) -> Mapping[str, Any]:
+    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
+    return aliases | dict(classes)
 
 
 def make_estimator(spec: str) -> "GradientEstimator":
@@ -418,11 +435,33 @@ def entries(group: str) -> Entries:
     default options, or claims a name or an alias that is taken: this package's own entries come
     first, then packages by name.
     """
+    return _loaded(group, points(group))
+
+
+@functools.cache
+def built_in(group: str) -> Entries:
+    """Return this package's own entries of a group; no plug-in is imported."""
+    return _loaded(group, [point for point in points(group) if owner(point) == PACKAGE])
+
+
+def is_built_in(group: str, spec: str) -> bool:
+    """Tell whether a spec has the name of one of this package's entries; nothing is imported."""
+    name, _ = parse(spec)
+    return any(point.name == name and owner(point) == PACKAGE for point in points(group))
+
+
+def _entries_named(group: str, name: str) -> Entries:
+    """Return the entries of one name; no other plug-in is imported."""
+    return _loaded(group, [point for point in points(group) if point.name == name])
+
+
+def _loaded(group: str, some: Iterable[EntryPoint]) -> Entries:
+    """Load entry points of a group, and return what can be used of them."""
     usable: dict[str, Any] = {}
     taken: dict[str, str] = {}
     defects: dict[str, str] = {}
     origins: dict[str, str] = {}
-    for point in points(group):
+    for point in some:
         name, package = point.name, owner(point)
         # A plug-in may raise anything, or try to end the program.
         step = f"cannot be loaded from {point.value}"

@@ -50,6 +50,9 @@ from .errors import PudleError, first_line
 
 T = TypeVar("T")
 Key = TypeVar("Key")
+#: Whose code a worker runs besides this package's own: names of classes or files, none for built-in
+#: ones. What one of them does to its process, it does to nobody else.
+Owners = frozenset[str]
 Arguments = TypeVarTuple("Arguments")
 
 #: One thread per process, whichever library does the arithmetic; jax reads NPROC.
@@ -67,6 +70,8 @@ NOT_STARTED = 127
 LOOK, MOST_LOOKING = 0.005, 10.0
 #: What Linux calls the two wishes of `_wish`: to be ended with the parent, and to adopt orphans.
 END_WITH_PARENT, ADOPT_ORPHANS = 1, 36
+#: The owners of what this package brings itself.
+BUILT_IN: Owners = frozenset()
 #: Errors of a connection whose other end is closed.
 _CLOSED = EOFError, OSError
 #: More file descriptors than a supervisor has open.
@@ -112,6 +117,8 @@ class Process(_Ending):
         module: str = "",
     ) -> None:
         self.code: int | None = None
+        #: Whose code it has run, as far as its pool let it.
+        self.owners = BUILT_IN
         self.connection, theirs = Pipe()
         self.talk, its_talk = Pipe()
         call = pickle.dumps(target) if callable(target) else [os.fspath(each) for each in target]
@@ -193,13 +200,14 @@ def run_at_end(script: str, *arguments: str | Path) -> Generator[None]:
 class Job(NamedTuple, Generic[Key, T]):
     """A call for a worker, picklable, and the seconds that it may take.
 
-    The caller knows it by its `key`, which stays here.
+    The caller knows it by its `key`, which stays here, as do its `owners`, whose code it runs.
     """
 
     function: Callable[..., T]
     arguments: tuple[object, ...]
     timeout: float
     key: Key
+    owners: Owners = BUILT_IN
 
 
 class Outcome(NamedTuple, Generic[T]):
@@ -217,10 +225,23 @@ class _Calls:
     run: Callable[[Iterable[Job[Any, Any]]], Iterable[tuple[Any, Outcome[Any]]]]
 
     def call(
-        self, timeout: float, function: Callable[[*Arguments], T], *arguments: *Arguments
+        self,
+        timeout: float,
+        function: Callable[[*Arguments], T],
+        *arguments: *Arguments,
     ) -> Outcome[T]:
-        """Carry out one job, and return its outcome."""
-        ((_, outcome),) = self.run([Job(function, arguments, timeout, None)])
+        """Carry out one job of built-in code, and return its outcome."""
+        return self.call_for(BUILT_IN, timeout, function, *arguments)
+
+    def call_for(
+        self,
+        owners: Owners,
+        timeout: float,
+        function: Callable[[*Arguments], T],
+        *arguments: *Arguments,
+    ) -> Outcome[T]:
+        """Carry out one job that runs the code of some owners, and return its outcome."""
+        ((_, outcome),) = self.run([Job(function, arguments, timeout, None, owners)])
         return outcome
 
 
@@ -270,6 +291,10 @@ class Pool(_Calls, _Ending):
     """At most `size` workers, which carry out jobs one after the other; one that a job ends, or
     takes too long in, is replaced.
 
+    A worker that has run a plug-in serves jobs of the same owners alone, because code of others may
+    leave anything behind in a process: another working folder, another default of torch, a patched
+    method. The jobs of an owner follow each other, those of built-in code first.
+
     By default they have the modules of this package that the first job needs; `start` may start
     them elsewhere, as processes that call `work`.
     """
@@ -277,12 +302,15 @@ class Pool(_Calls, _Ending):
     def __init__(self, size: int, start: Callable[[], Process] | None = None) -> None:
         self.size, self.start = size, start
         self.idle: list[Process] = []
+        self.n_busy = 0
+        self.lock = threading.Lock()
 
     def run(self, jobs: Iterable[Job[Key, T]]) -> Generator[tuple[Key, Outcome[T]]]:
         """Yield the key and the outcome of every job, in the order in which they end."""
         busy: set[Process] = set()
+        grouped = sorted(jobs, key=lambda job: sorted(job.owners))
         with ThreadPoolExecutor(self.size) as threads:
-            futures = {threads.submit(self._carry_out, job, busy): job.key for job in jobs}
+            futures = {threads.submit(self._carry_out, job, busy): job.key for job in grouped}
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
@@ -292,23 +320,44 @@ class Pool(_Calls, _Ending):
                     process.connection.close()  # which ends it
 
     def _carry_out(self, job: Job[Key, T], busy: set[Process]) -> Outcome[T]:
+        with self.lock:
+            process, unfit = self._choose(job.owners)
+            self.n_busy += 1
         try:
-            process = self.idle.pop()
-        except IndexError:
-            # Of a function with some arguments given, what it calls.
-            module = getattr(job.function, "func", job.function).__module__
-            process = (
-                self.start()
-                if self.start
-                else Process(work, env=os.environ | ONE_THREAD, module=module)
-            )
-        busy.add(process)
-        try:
+            if unfit:
+                unfit.end()
+            if not process:
+                # Of a function with some arguments given, what it calls.
+                module = getattr(job.function, "func", job.function).__module__
+                process = (
+                    self.start()
+                    if self.start
+                    else Process(work, env=os.environ | ONE_THREAD, module=module)
+                )
+            process.owners = job.owners
+            busy.add(process)
             return _answer(process, (job.function, job.arguments), job.timeout)
         finally:
-            busy.discard(process)
-            if process.code is None:
-                self.idle.append(process)
+            with self.lock:
+                self.n_busy -= 1
+                if process:
+                    busy.discard(process)
+                    if process.code is None:
+                        self.idle.append(process)
+
+    def _choose(self, owners: Owners) -> tuple[Process | None, Process | None]:
+        """Return an idle worker that may run the code of some owners, or None for a new one, and
+        the one that must end to make room for it.
+        """
+        full = len(self.idle) + self.n_busy >= self.size
+        # One that has run built-in code alone may run anything, but then nothing built-in again.
+        fit = [owners, BUILT_IN] if full else [owners]
+        for accepted in fit:
+            for process in self.idle:
+                if process.owners == accepted:
+                    self.idle.remove(process)
+                    return process, None
+        return None, self.idle.pop(0) if full and self.idle else None
 
     def end(self) -> None:
         # A worker ends by itself when nothing more comes.
@@ -405,10 +454,8 @@ def _serve(
 def _death(code: int | None) -> tuple[str, str]:
     """Return the status and the reason for a process that ended in the middle of a job."""
     if code == -SIGKILL:
-        return (
-            "out-of-memory",
-            "the process was killed (signal 9), most likely because memory ran out",
-        )
+        # The system kills what takes too much memory, and so may anybody.
+        return "error", "the process was killed (out of memory?): it got signal 9"
     if code and code < 0:
         return "error", f"the process was ended by signal {-code} ({strsignal(-code)})"
     return "error", f"the process ended with exit code {code}"
@@ -488,6 +535,8 @@ class _Control:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
+        #: There is one as soon as there is a process.
+        self.socket: socket.socket
 
     def hand_over(self, descriptors: Sequence[int]) -> None:
         """Ask for a process: send the connection that it belongs to, and its 0, 1, ..."""
@@ -571,8 +620,8 @@ def _supervise(descriptor: int) -> None:
                 guards.add(guard)
             else:
                 set_wakeup_fd(-1)
-                for stream in (control, alarm, wakes):
-                    stream.close()
+                for end in (control, alarm, wakes):
+                    end.close()
                 _guard(connection, descriptors[1:], request)
         for stream in descriptors[1:]:
             os.close(stream)

@@ -16,7 +16,7 @@ from ..errors import InvalidArgument, MissingDependency
 from ..measuring import checked
 from ..terminal import POSITIVE, echo, progress_bar
 from ..text import count
-from ..workers import START, Pool, limit_memory
+from ..workers import BUILT_IN, START, Pool, limit_memory
 from .records import CheckRecord, everything_refused, options_of_failures
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def check_command(
     with Pool(1) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
         plans = {
-            target: _call(pool, max(timeout, START), _plan, target, quick) for target in targets
+            target: _call(pool, max(timeout, START), target, _plan, quick) for target in targets
         }
         failed = False
         for target, plan in plans.items():
@@ -154,12 +154,18 @@ def matches(expression: str, text: str) -> bool:
 
 
 def _call(
-    pool: Pool, limit: float, function: Callable[[*Arguments], T], *arguments: *Arguments
+    pool: Pool,
+    limit: float,
+    target: str,
+    function: Callable[[str, *Arguments], T],
+    *arguments: *Arguments,
 ) -> T:
-    """Return the result of a call in a worker, which makes estimators: their modules may do
-    anything when they are imported.
+    """Return the result of a call in the worker of a target, which makes its estimator: its module
+    may do anything when it is imported.
     """
-    outcome = pool.call(limit, function, *arguments)
+    built_in = names.is_built_in("estimators", target)
+    owners = BUILT_IN if built_in else frozenset([target])
+    outcome = pool.call_for(owners, limit, function, target, *arguments)
     if outcome.status == "skipped":
         raise MissingDependency(outcome.reason)
     if outcome.status != "ok":
@@ -185,7 +191,7 @@ def _carry_out(
         for unfinished, number in steps:
             try:
                 records.append(
-                    _call(pool, timeout, _check, target, unfinished.check, number, quick)
+                    _call(pool, timeout, target, _check, unfinished.check, number, quick)
                 )
             except InvalidArgument as ended:
                 # What hangs or ends the process once would most likely do so again.

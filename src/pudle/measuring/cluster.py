@@ -29,7 +29,7 @@ from ..algorithms import kernels
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import write_atomically
 from ..validation import check_integer
-from ..workers import Job, Outcome, Pool
+from ..workers import Job, Outcome, Owners, Pool
 from .results.result import RecordedResult
 from .run import MOST_COMPILING, Outcomes, Work
 
@@ -129,6 +129,7 @@ class DaskCluster:
         return self.client.submit(
             _fulfill,
             work,
+            work.owners,
             store.place(result).key,
             self.client.id,
             os.getcwd(),
@@ -167,7 +168,13 @@ _THREAD, _LOCK = threading.local(), threading.Lock()
 
 
 def _fulfill(
-    work: Work, key: str, run: str, cwd: str, kernels_chosen: str, *files: File
+    work: Work,
+    owners: Owners,
+    key: str,
+    run: str,
+    cwd: str,
+    kernels_chosen: str,
+    *files: File,
 ) -> Outcome[Any]:
     """Return the outcome of work, whose result is its record and its files, on a Dask worker.
 
@@ -190,13 +197,14 @@ def _fulfill(
     pool: Pool = _THREAD.pool
     work = replace(work, store=replace(work.store, folder=Path(f"{root}{work.store.folder}")))
     # Loading what work needs is not the work itself, which has a limit.
-    outcome = pool.call(MOST_COMPILING, _prepare, work, key, root + cwd, kernels_chosen)
+    # Both calls have the same owners, and so the same process.
+    outcome = pool.call_for(owners, MOST_COMPILING, _prepare, work, key, root + cwd, kernels_chosen)
     # A busy machine says nothing about what it would measure: the work is out of time.
     if outcome.status != "timeout":
         # A plug-in may be broken on this machine alone.
         if why := outcome.result or outcome.reason:
             raise PudleError(f"{worker.address} would not measure the same: {why}")
-        done = pool.call(work.timeout, _carry_out, work, root)
+        done = pool.call_for(owners, work.timeout, _carry_out, work, root)
         if done.status == "ok":
             return done
         outcome = Outcome("", *done[1:])

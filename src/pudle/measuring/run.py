@@ -24,7 +24,7 @@ from ..answers import Measured
 from ..errors import UnreadableResult
 from ..estimator import GradientEstimator
 from ..files import files_in, is_large, write_record
-from ..workers import ONE_THREAD, Here, Job, Outcome, Pool, Process
+from ..workers import ONE_THREAD, Here, Job, Outcome, Owners, Pool, Process
 from . import sources
 from .case import DTYPES, labels
 from .checked import key_of, verdict
@@ -73,7 +73,12 @@ class Work:
     @property
     def job(self) -> Job[Work, object]:
         """The call with its limit."""
-        return Job(self.call, (self.store,), self.timeout, self)
+        return Job(self.call, (self.store,), self.timeout, self, self.owners)
+
+    @property
+    def owners(self) -> Owners:
+        """The plug-ins and the users' files whose code the work runs."""
+        return sources.owners(*itertools.chain(*(result.needed for result in self.results)))
 
     @property
     def input_files(self) -> list[tuple[Path, bool]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pudle
 
 from .. import names
+from ..workers import Owners
 
 
 def digest(rooms: tuple[str, ...], *parts: object) -> str:
@@ -41,6 +42,16 @@ def classes(part: object) -> Iterator[type]:
         value = maker(value) if maker and isinstance(value, str) else value
         if dataclasses.is_dataclass(value):
             yield from classes(value)
+
+
+def owners(*parts: object) -> Owners:
+    """Return the names of the classes, of objects and of those in their fields, that come from
+    plug-ins and users' files.
+    """
+    every = {cls for part in parts for cls in classes(part)}
+    return frozenset(
+        f"{cls.__module__}.{cls.__qualname__}" for cls in filter(names.is_plugin, every)
+    )
 
 
 def files(rooms: tuple[str, ...], parts: frozenset[type] = frozenset()) -> dict[str, Path]:

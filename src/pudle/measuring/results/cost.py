@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ... import kernel_choice, paired
+from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
 from ...estimator import Estimate
@@ -106,6 +106,11 @@ class Cost(EstimatorResult[CostRecord]):
         stem = f"{self.metric}-{slug(self.estimator)}-{self.depth}"
         return f"{self.case.name}/costs/{stem}-{key}.json"
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the estimator is one of this package, which is told by its name."""
+        return names.is_built_in("estimators", self.estimator)
+
     def measure(self, store: Store) -> CostRecord:
         """Measure a memory in a copy of this process; times are measured together, see `Turns`."""
         prepare([self], store)
@@ -162,8 +167,11 @@ def is_bound(device: str) -> bool:
 def prepare(costs: Sequence[Cost], store: Store) -> None:
     """Load and compute here all that costs of one problem have in common: copies then have it."""
     kernels.prepare((DTYPES[costs[0].case.dtype],))
+    shared = len(costs) > 1
     for cost in costs:
-        store.place(cost)
+        # A plug-in that others stand beside is made in its own copy alone.
+        if not shared or cost.is_built_in:
+            store.place(cost)
         # A copy of a process that uses CUDA could not use it.
         if store.device == "cpu":
             drawn(cost.case, store.device)
