@@ -17,8 +17,8 @@ from .algorithms import Iteration as Iteration
 from .algorithms import NewtonCg as NewtonCg
 from .algorithms import Noodl as Noodl
 from .algorithms import Trajectory as Trajectory
-from .conformance.audit import Audit as Audit
-from .conformance.audit import audit as audit
+from .auditing.audit import Audit as Audit
+from .auditing.audit import audit as audit
 from .data import ConvolutionalDataset as ConvolutionalDataset
 from .data import Dataset as Dataset
 from .data import Draw as Draw

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .conformance.audit import audit
+from .auditing.audit import audit
 
 __all__ = ["assert_gradient"]
 

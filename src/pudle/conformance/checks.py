@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..auditing.distances import Array, distance
 from ..errors import MissingDependency, UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..problems import Problem
 from ..validation import check_choice
 from ..workers import failure, restart_clock
 from .brought import OUTSIDE
-from .explanations import Array, Mistakes, distance, explain
+from .explanations import Mistakes, explain
 from .records import CheckRecord, Distance, Measurement, everything_refused
 from .specimens import Specimen, changed, options_of, tensors_of
 from .truth import array

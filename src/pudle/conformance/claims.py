@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from ..auditing.distances import EXACT, ROUNDED, SAME, Array, distance, distance_in_any_unit, norm
 from ..estimator import Estimate
 from ..streams import generator
 from .checks import (
@@ -22,18 +23,7 @@ from .checks import (
     register,
     require,
 )
-from .explanations import (
-    EXACT,
-    QUOTIENT,
-    QUOTIENT_DRAWN,
-    ROUNDED,
-    SAME,
-    Array,
-    Mistakes,
-    apart,
-    distance,
-    norm,
-)
+from .explanations import QUOTIENT, QUOTIENT_DRAWN, Mistakes
 from .records import Distance, Measurement
 from .specimens import (
     DRAWN,
@@ -217,7 +207,9 @@ def _nearest(estimated: Array, truth: Truth, depth: int) -> Right:
         lambda truth, depth: truth.implicit(depth, ahead=True).gradient,
         lambda truth, depth: truth.limit,
     ]
-    near = (right for right in rights if apart(estimated, right(truth, depth)) < SOLVED)
+    near = (
+        right for right in rights if distance_in_any_unit(estimated, right(truth, depth)) < SOLVED
+    )
     return next(near, rights[0])
 
 

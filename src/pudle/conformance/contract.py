@@ -11,6 +11,7 @@ import torch
 
 from .. import names
 from ..algorithms import Algorithm, Fista
+from ..auditing.distances import Array
 from ..errors import MissingDependency, PudleError
 from ..estimator import CLAIMS, GradientEstimator
 from ..problems import Problem
@@ -25,7 +26,7 @@ from .checks import (
     register,
     require,
 )
-from .explanations import QUOTIENT, Array
+from .explanations import QUOTIENT
 from .specimens import (
     DRAWN,
     GRID,

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, State
 from ..algorithms.algorithm import run_layers
+from ..auditing.distances import Array
 from ..errors import UnsupportedProblem
 from ..problems import Problem
 from ..problems.linearized import gradients
 from ..references import certified
-from .explanations import Array
 
 #: Singular values up to this share of the largest count as zero.
 SINGULAR = 1e-12

@@ -20,9 +20,9 @@ from ..problems.linearized import MAX_DENSE, Linearized
 from ..references.limits import Converging
 from ..streams import generator
 from ..text import number
-from .audit_differences import BEYOND, EPS, FIRST, rounding_of, slope
-from .audit_layer import Array, Layer, doubled, varies
-from .explanations import ROUNDED, SAME, norm
+from .differences import BEYOND, EPS, FIRST, rounding_of, slope
+from .distances import ROUNDED, SAME, norm
+from .layer import Array, Layer, doubled, varies
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
 NEWTON, CONVERGED = 30, 1e-13

@@ -23,7 +23,7 @@ from ..errors import InvalidArgument
 from ..peers import run_jax
 from ..streams import generator
 from ..validation import check_scalar
-from .explanations import ROUNDED, distance
+from .distances import ROUNDED, distance
 
 T = TypeVar("T")
 #: Numbers, in float64.

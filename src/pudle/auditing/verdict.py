@@ -18,20 +18,23 @@ from torch import Tensor
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..streams import generator
 from ..text import number
-from .audit_differences import ALL, BEYOND, EPS, RESOLVED, directions, slope, slopes
-from .audit_equation import Equation
-from .audit_layer import Array, Layer, Piece, only_single, reals
-from .audit_linearity import Finding, Nonlinearity, nonlinearities
-from .audit_mistakes import (
+from .differences import ALL, BEYOND, EPS, RESOLVED, directions, slope, slopes
+from .distances import EXACT, ROUNDED, distance, norm
+from .equation import Equation
+from .layer import Array, Layer, Piece, only_single, reals
+from .linearity import Finding, Nonlinearity, nonlinearities
+from .mistakes import (
+    MULTIPLE,
     SERIES,
     SINGLE,
+    SINGLE_PATH,
+    Mistakes,
     most_likely,
     of_equation,
     of_jacobian,
     scaled,
     without_equation,
 )
-from .explanations import EXACT, MULTIPLE, ROUNDED, SINGLE_PATH, Mistakes, distance, norm
 
 #: Verdicts from the worst.
 VERDICTS = ("wrong", "undecided", "inexact", "right")

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
-from .audit_layer import Array, Layer, Piece
+from .layer import Array, Layer, Piece
 
 #: Rounding in float64.
 EPS = float(np.finfo(float).eps)

@@ -16,7 +16,7 @@ from scipy.optimize import bisect
 from scipy.sparse.linalg import cg
 
 import pudle
-from pudle.conformance.audit_mistakes import most_likely
+from pudle.auditing.mistakes import most_likely
 from pudle.measuring.case import Case
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))

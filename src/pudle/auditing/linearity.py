@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .audit_differences import BEYOND, RESOLVED
-from .audit_layer import Array, Layer, varies
-from .explanations import norm
+from .differences import BEYOND, RESOLVED
+from .distances import norm
+from .layer import Array, Layer, varies
 
 #: Sizes that are tried, by the least precise numbers that the backward pass computes with: two to
 #: the power of this and of its negative, about 1e6 and 1e-6 in float64.

@@ -3,7 +3,8 @@ called.
 """
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +16,16 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
 from ..text import count
-from .audit_equation import Equation
-from .audit_layer import Array, Piece, reals
-from .explanations import EXACT, MULTIPLE, ROUNDED, Mistakes, distance, likely, norm
+from .distances import EXACT, ROUNDED, distance, distance_in_any_unit, nearest_multiple, norm
+from .equation import Equation
+from .layer import Array, Piece, reals
 
+#: A mistake, and the gradient that it leads to.
+Mistakes = Iterable[tuple[str, Array]]
+#: How a mistake ends that is a factor of no known meaning.
+MULTIPLE = " times that, perhaps of a step size, a damping, a count or another loss"
+#: What a gap of few roundings of float32 asks.
+SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 #: Terms of a truncated series that are tried.
 TERMS = 60
 #: Shares of the system's norm between which a damping is looked for.
@@ -55,6 +62,33 @@ def most_likely(
     names = [name for name in names if mine.size > 2 or not any(each in name for each in FITTED)]
     strong = [name for name in names if not any(weak in name for weak in WEAK)]
     return bool(strong), tuple(strong or names)[:2]
+
+
+def likely(
+    mine: Array, expected: Array, mistakes: Mistakes = (), slack: float = 0.0
+) -> Iterator[tuple[float, str]]:
+    """Yield the mistakes that explain an array, with the error that each leaves: next to nothing,
+    or no more than what is known of the expected one to begin with, its `slack`.
+    """
+    error, scale = distance(mine, expected), nearest_multiple(mine, expected)
+    multiples = {
+        "negated": -expected,
+        "a factor 1/2 too many": expected / 2,
+        "a factor 1/2 is missing": 2 * expected,
+    }
+    enough, found = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error)), False
+    for mistake, candidate in itertools.chain(multiples.items(), mistakes):
+        if (left := distance_in_any_unit(mine, candidate)) < enough:
+            found = True
+            yield left, mistake
+    # Every number is a multiple of another, and zero of all.
+    if (
+        not found
+        and expected.size > 1
+        and mine.any()
+        and (left := distance_in_any_unit(mine, scale * expected)) < enough
+    ):
+        yield left, f"{scale:.10g}{MULTIPLE}"
 
 
 def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:

@@ -13,9 +13,9 @@ from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
 from ..text import number
-from .audit_differences import RESOLVED
-from .audit_layer import Layer, doubled, in_double, rms, varies
-from .audit_verdict import Judge, Part
+from .differences import RESOLVED
+from .layer import Layer, doubled, in_double, rms, varies
+from .verdict import Judge, Part
 
 Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.

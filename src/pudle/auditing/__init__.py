@@ -1,0 +1,7 @@
+"""Whether the gradient of any layer is right, and if not, what the mistake may be.
+
+Modules from the lowest: `distances` (tolerances), `layer` (a layer as a function of one vector),
+`differences`, `equation` and `linearity` (numbers to compare with), `mistakes` (gradients that
+common mistakes lead to), `evidence` (all that is known of one gradient), `rules` (evidence to
+verdict), `sentences` (records to words), `audit` and `command`.
+"""
