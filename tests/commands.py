@@ -28,7 +28,7 @@ GROUPS = ("estimators", "datasets", "profiles", "experiments", "commands")
 #: The server, and what it imports, so that its copies need not.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["pudle.reports.load", "pudle.measuring.run"]
+    ["pudle.reports.load", "pudle.measuring.execution"]
     + [
         point.module
         for group in GROUPS

@@ -9,7 +9,7 @@ from commands import call, python, run
 from filelock import FileLock
 from plugin import write_plugin
 
-from pudle.measuring.run import by_reason
+from pudle.measuring.execution import by_reason
 from pudle.reports import load
 
 

@@ -19,7 +19,7 @@ from examples import TINY
 import pudle
 from pudle import names
 from pudle.measuring.results.score import Scores
-from pudle.measuring.run import Work
+from pudle.measuring.stages import Work
 from pudle.measuring.store import Store
 
 #: One file with a class of every kind that a spec can name.

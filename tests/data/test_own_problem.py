@@ -11,8 +11,8 @@ from pudle.measuring.case import Case
 from pudle.measuring.options import Options
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
-from pudle.measuring.run import Work
 from pudle.measuring.selection import select
+from pudle.measuring.stages import Work
 from pudle.measuring.store import Store
 
 #: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that

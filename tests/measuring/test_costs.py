@@ -16,10 +16,11 @@ from repositories import git, repository
 
 from pudle.errors import UnwritableFile
 from pudle.measuring import history, sources
+from pudle.measuring.execution import execute
 from pudle.measuring.results import cost
 from pudle.measuring.results.cost import Cost, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
-from pudle.measuring.run import Run, execute
+from pudle.measuring.run import Run
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -240,7 +241,7 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     """
     monkeypatch.chdir(repository(tmp_path / "repository"))
     commit = git(Path.cwd(), "rev-parse", "HEAD")
-    monkeypatch.setattr("pudle.measuring.run.installed_commit", lambda root: (commit, False))
+    monkeypatch.setattr("pudle.measuring.execution.installed_commit", lambda root: (commit, False))
 
     def written(*estimators):
         selection = selected(*estimators, costs=("seconds",))

@@ -10,7 +10,8 @@ from examples import TINY, filled, selected
 from plugin import write_package
 from repositories import git
 
-from pudle.measuring.run import Run, execute
+from pudle.measuring.execution import execute
+from pudle.measuring.run import Run
 from pudle.reports.load import load
 from pudle.workers import Pool
 

@@ -18,12 +18,13 @@ from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.measuring import sources
 from pudle.measuring.contents import BROKEN
+from pudle.measuring.execution import execute
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.results.cost import Cost
 from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
-from pudle.measuring.run import Run, execute
+from pudle.measuring.run import Run
 from pudle.measuring.store import Store
 from pudle.references.certified import MINIMIZER_TARGETS
 from pudle.reports.load import load
@@ -102,7 +103,7 @@ def test_stages_follow_what_they_need(store):
 
     scores = ["alternating on tiny", "alternating on fista"]
     assert labels() == [["kernels", "reference of tiny, seed 0"], scores, [], [], []]
-    run.records |= {each: each.measure(store) for each in run.scores}
+    run.records.update({score: score.measure(store) for score in run.scores})
     memories = [f"memory of {score} at depth 1" for score in scores]
     assert labels() == [[], [], memories, ["times on tiny and fista"], []]
     assert labels(costs=False) == [[], [], []]

@@ -16,8 +16,8 @@ from rich.progress import TimeRemainingColumn
 from .. import names
 from ..errors import InvalidArgument, PudleError, UnreadableResult
 from ..files import sweep, sweep_temporary_folders
+from ..measuring.execution import write_apart
 from ..measuring.results.experiment import CarriedExperiment
-from ..measuring.run import write_apart
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
 from ..validation import type_hints
 from .denoising import DenoisingExperiment

@@ -31,7 +31,7 @@ from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import Job, Outcome, Owners, Pool
 from .results.result import RecordedResult
-from .run import MOST_COMPILING, Outcomes, Work
+from .stages import MOST_COMPILING, Outcomes, Work
 
 #: Seconds in which a scheduler must answer, and between two looks for one that was lost.
 ANSWER, TICK = 30, 0.25

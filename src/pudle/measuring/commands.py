@@ -155,7 +155,7 @@ def run_command(
     from .selection import select
 
     selection = select(names.list_profiles()[profile], options, home)
-    from .run import MOST_NAMES, by_reason, execute
+    from .execution import MOST_NAMES, by_reason, execute
 
     if not (scheduler and scores_only):
         check_device(selection.device)

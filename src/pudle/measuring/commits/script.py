@@ -14,9 +14,9 @@ from typing import Any
 from ... import names
 from ...errors import first_line
 from ...files import read_record
+from ..execution import execute
 from ..options import Options
 from ..results.cost import MEMORY, TIME, Cost, Timer
-from ..run import execute
 from ..selection import Selection, select
 
 #: What a request names by specs.

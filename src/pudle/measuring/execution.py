@@ -1,0 +1,145 @@
+"""A run from its beginning to its summary: `pudle run`, and results of experiments apart."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+from ..workers import ONE_THREAD, Pool
+from .contents import BROKEN, RunList
+from .experiment import ExperimentResult, ProgressCallback, silent
+from .history import update_history
+from .measured import grouped
+from .provenance import NoRepository, installed_commit, repository, results_home
+from .results.cost import NO_KERNEL
+from .results.experiment import CarriedExperiment
+from .run import Run
+from .selection import Selection
+from .stages import Executor
+from .store import Store, locked
+
+#: Names that a line gives of the results that are without a number for one and the same reason.
+MOST_NAMES = 3
+
+
+def store_of(selection: Selection, home: Path | None) -> tuple[Store, Path | None]:
+    """Return the store of a selection in a home, by default the repository's, and the root of the
+    repository around the working folder, if there is one.
+
+    Outside any repository results have no commit; the version and the digest of the sources label
+    them everywhere. PudleError says that the installed package is not the checkout's.
+    """
+    root, commit, dirty = None, "", False
+    with contextlib.suppress(NoRepository):
+        root = repository(Path.cwd())
+        commit, dirty = installed_commit(root)
+    folder = (home or results_home()).resolve() / selection.profile
+    return Store(folder / "store", selection.profile, selection.device, commit, dirty), root
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The end of a run.
+
+    Attributes
+    ----------
+    folder : Path
+        The profile's folder.
+    counts : list of str
+        How much was measured now.
+    findings : list of str
+        A line for each reason, lying in the problem, why results have no number.
+    broken : list of pairs of str
+        The name and the reason of each result where something broke.
+    """
+
+    folder: Path
+    counts: list[str]
+    findings: list[str]
+    broken: list[tuple[str, str]]
+
+
+def execute(
+    selection: Selection,
+    *,
+    home: Path | None,
+    workers: int | None = None,
+    scores_only: bool = False,
+    again: bool = False,
+    progress: ProgressCallback = silent,
+    cluster: contextlib.AbstractContextManager[Executor] | None = None,
+) -> RunSummary:
+    """Carry out a run, in `workers` processes of this machine, at most and by default one per core;
+    with a `cluster`, see `pudle.measuring.cluster.dask_cluster`, scores and experiments run there.
+
+    A run is refused, before anything is written, if the installed package is not the checkout's, or
+    another run holds the profile's folder. Outside any repository no history is written.
+    """
+    cores = os.cpu_count() or 1
+    workers = min(workers or cores, cores)
+    store, root = store_of(selection, home)
+    with locked(store.folder.parent, "run"):
+        run = Run(selection, store)
+        run.begin()
+        os.environ.update(ONE_THREAD)
+        with cluster or Pool(workers) as executor:
+            measured_now = run.fill(
+                executor, workers=workers, costs=not scores_only, again=again, progress=progress
+            )
+        findings, broken = _sort_failures(run, scores_only)
+        # Numbers of uncommitted code have no place in a history of commits.
+        if root and selection.cases and not scores_only and not store.dirty:
+            broken += update_history(run.folder, root, store.commit)
+    where = " on this machine, not on the cluster" if cluster else ""
+    return RunSummary(run.folder, run.counts(measured_now, where), by_reason(findings), broken)
+
+
+def _sort_failures(
+    run: Run, scores_only: bool
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the label and the reason of each result without a number: the findings about an
+    estimator or a problem, and the results where something broke.
+    """
+    findings: list[tuple[str, str]] = []
+    broken: list[tuple[str, str]] = []
+    for result, verdict in run.failures(costs=not scores_only):
+        if verdict == ("skipped", NO_KERNEL):
+            # A case without kernels has no time on the torch path beside its own.
+            continue
+        failure = run.label(result), f"{verdict.status}: {verdict.reason}"
+        if verdict.status in BROKEN:
+            broken.append(failure)
+        else:
+            findings.append(failure)
+    return findings, broken
+
+
+def by_reason(failures: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a text for each reason that results have, after the names of the first of these and
+    how many more there are.
+    """
+    texts = []
+    for reason, group in grouped(failures, itemgetter(1)).items():
+        names = ", ".join(label for label, _ in group[:MOST_NAMES])
+        if len(group) > MOST_NAMES:
+            names += f" and {len(group) - MOST_NAMES} more"
+        texts.append(f"{names}: {reason}")
+    return texts
+
+
+def write_apart(
+    folder: Path, carried_out: Iterable[tuple[CarriedExperiment, ExperimentResult]], device: str
+) -> None:
+    """Write results of experiments, which need not be registered, into a folder of their own, which
+    `pudle report` reads like that of a run.
+    """
+    store = Store(folder / "store", folder.name, device)
+    run = RunList(commit="")
+    for carried, result in carried_out:
+        carried.conclude(store, result)
+        run.experiments[carried.name] = carried.file(carried.key(store))
+    run.write(folder / "run.json")

@@ -1,0 +1,65 @@
+"""The records of a run's results: those that a store has, and those that the run adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
+
+from .contents import BROKEN, Record
+from .results.cost import Cost
+from .results.result import RecordedResult, Result
+from .results.score import Scores
+from .store import Place, Store
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(eq=False)
+class Shelf:
+    """The places and the records of results in a store, each looked up once.
+
+    A place is a file and its key, as they are when the run begins: what changes meanwhile is
+    refused.
+
+    Attributes
+    ----------
+    store : Store
+    records : dict
+        The record of each result, None where there is none that is whole and up to date.
+    """
+
+    store: Store
+    records: dict[RecordedResult[Record], Record | None] = field(default_factory=dict)
+    _places: dict[Result[object], Place] = field(init=False, default_factory=dict)
+
+    def place(self, result: Result[object]) -> Place:
+        """Return the file of a result and its key."""
+        if result not in self._places:
+            self._places[result] = self.store.place(result)
+        return self._places[result]
+
+    def name(self, result: Result[object]) -> str:
+        """Return the file of a result as seen from the store's folder."""
+        return self.place(result).path.relative_to(self.store.folder).as_posix()
+
+    def record(self, result: RecordedResult[R]) -> R | None:
+        """Return the record of a result, if there is one."""
+        if result not in self.records:
+            self.records[result] = result.read_at(self.place(result))
+        # What lies there is what the result read, or wrote.
+        return cast(R | None, self.records[result])
+
+    def is_missing(self, result: RecordedResult[Record]) -> bool:
+        """Tell whether there is no record, or one of something that broke: it is tried again."""
+        record = self.record(result)
+        return record is None or record.status in BROKEN
+
+    def is_measurable(self, cost: Cost) -> bool:
+        """Tell whether the score at the depth of a cost is ok."""
+        record = self.record(Scores(cost.case, cost.estimator))
+        return record is not None and record.at(cost.depth).status == "ok"
+
+    def store_for(self, results: Iterable[Result[object]]) -> Store:
+        """Return the store, which takes these results alone, under the keys of the plan."""
+        return replace(self.store, planned=frozenset(self.place(result).key for result in results))

@@ -1,0 +1,224 @@
+"""The work that a run has left, in stages: each is planned once the stage before it is done."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from .. import names, text
+from ..algorithms import kernels
+from ..files import files_in, is_large
+from ..workers import Job, Outcome, Owners, Process
+from . import sources
+from .case import DTYPES, labels
+from .measured import grouped
+from .plan import Plan
+from .results.cost import MEMORY, Cost, Turns, start_for_memories
+from .results.reference import CaseReference
+from .results.result import RecordedResult, Result
+from .results.score import Scores
+from .shelf import Shelf
+from .store import Store
+
+#: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
+MOST_COMPILING = 900.0
+#: Work and how it ended.
+Outcomes = Generator["tuple[Work, Outcome[object]]"]
+
+
+class Executor(Protocol):
+    """A runner of jobs: the workers of this machine, of a cluster, or this process."""
+
+    def run(self, jobs: Iterable[Job[Work, object]]) -> Outcomes:
+        """Yield the key and the outcome of every job, in the order in which they end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One call for a worker, and the results that it brings: one, the times of a problem, or none
+    where kernels are compiled.
+    """
+
+    label: str
+    results: Sequence[Result[object]]
+    store: Store
+    timeout: float
+    #: Called with the store.
+    call: Callable[[Store], object]
+
+    @property
+    def job(self) -> Job[Work, object]:
+        """The call with its limit."""
+        return Job(self.call, (self.store,), self.timeout, self, self.owners)
+
+    @property
+    def owners(self) -> Owners:
+        """The plug-ins and the users' files whose code the work runs."""
+        return sources.owners(*itertools.chain(*(result.needed for result in self.results)))
+
+    @property
+    def input_files(self) -> list[tuple[Path, bool]]:
+        """The files of the user that the work reads, each with whether it is small enough to travel
+        to another machine.
+
+        They are the files that specs name classes in, and those that options name, such as the data
+        of a dataset.
+        """
+        files: dict[Path, bool] = {}
+        for part in itertools.chain(*(result.needed for result in self.results)):
+            for cls in sources.classes(part):
+                files |= dict.fromkeys(names.files_of(cls.__module__), True)
+            for name in names.path_options(part):
+                value = getattr(part, name)
+                if isinstance(value, str):
+                    path = Path(value).expanduser()
+                    large = is_large(path)
+                    files |= dict.fromkeys([path] if large else files_in(path), not large)
+        return [(path.absolute(), travels) for path, travels in files.items()]
+
+    def conclude(self, outcome: Outcome[object]) -> list[object]:
+        """Return the record of each result or, where the work failed, records that say why."""
+        if outcome.status == "ok":
+            return outcome.result if isinstance(outcome.result, list) else [outcome.result]
+        return [
+            result.failed(self.store, outcome)
+            for result in self.results
+            if isinstance(result, RecordedResult)
+        ]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Work that can be carried out side by side, once the stage before it is done.
+
+    Attributes
+    ----------
+    works : list of Work
+    alone : int or None
+        Number of fresh processes of this machine that must carry it out, because times and memories
+        depend on the machine and on what else a process has done; None where any worker can.
+    start : callable or None
+        Starts such a process, if it is a special one.
+    """
+
+    works: list[Work]
+    alone: int | None = None
+    start: Callable[[], Process] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """The stages of a plan's results that a shelf lacks.
+
+    Attributes
+    ----------
+    plan : Plan
+    shelf : Shelf
+    rounds : int
+        Number of rounds of times in this process, 0 for as many as tell them apart, in copies.
+    """
+
+    plan: Plan
+    shelf: Shelf
+    rounds: int = 0
+
+    @property
+    def case_labels(self) -> Mapping[str, str]:
+        """The labels of the cases by name."""
+        return labels({case.name: vars(case) for case in self.plan.selection.cases})
+
+    def missing_scores(self) -> list[Scores]:
+        """Return the scores that have no record, or one of something that broke."""
+        return [score for score in self.plan.scores if self.shelf.is_missing(score)]
+
+    def references(self, scores: Sequence[Scores]) -> Stage:
+        """Return the stage of the references that scores lack, while one process compiles kernels.
+
+        Every estimator of a case needs them: in the stage of the scores, two workers would both
+        compute them.
+        """
+        if not scores:
+            return Stage([])
+        missing: dict[Path, CaseReference] = {}
+        first_of_case = {score.case: score for score in scores}
+        for score in first_of_case.values():
+            for reference in score.references:
+                if reference.read(self.shelf.store) is None:
+                    missing.setdefault(self.shelf.place(reference).path, reference)
+        dtypes = {DTYPES[score.case.dtype] for score in scores}
+        compiles = partial(_compile, tuple(dtypes))
+        kernels_work = Work("kernels", [], self.shelf.store, MOST_COMPILING, compiles)
+        timeout = self.plan.selection.timeout
+        return Stage([kernels_work, *self._works(missing.values(), timeout)])
+
+    def scores(self, scores: Iterable[Scores]) -> Stage:
+        """Return the stage of some scores."""
+        return Stage(self._works(scores, self.plan.selection.timeout))
+
+    def memories(self, *, again: bool = False) -> Stage:
+        """Return the stage of the memories that are missing, or of all of them.
+
+        They are measured in new processes, because memory that scores have given back would hide
+        what a gradient takes.
+        """
+        missing = [
+            cost
+            for cost in self._measurable_costs()
+            if cost.metric == MEMORY and (again or self.shelf.is_missing(cost))
+        ]
+        works = self._works(missing, self.plan.selection.timeout)
+        return Stage(works, alone=os.cpu_count(), start=start_for_memories)
+
+    def times(self, *, again: bool = False) -> Stage:
+        """Return the stage of the times, which are measured together for all cases of a problem,
+        also where one is missing: only those of the same rounds can be compared.
+        """
+        times = [cost for cost in self._measurable_costs() if cost.metric != MEMORY]
+        case_labels = self.case_labels
+        works = []
+        for members in grouped(times, lambda cost: cost.case.problem).values():
+            if not (again or self._lacks_common_turns(members)):
+                continue
+            cases = dict.fromkeys(case_labels[cost.case.name] for cost in members)
+            label = f"times on {text.listing([*cases])}"
+            turns = Turns(members, self.plan.selection.timeout, self.rounds)
+            store = self.shelf.store_for(members)
+            works.append(Work(label, members, store, math.inf, turns.measure))
+        return Stage(works, alone=1)
+
+    def experiments(self) -> Stage:
+        """Return the stage of the experiments that are missing."""
+        missing = [
+            experiment for experiment in self.plan.experiments if self.shelf.is_missing(experiment)
+        ]
+        return Stage(self._works(missing, self.plan.selection.experiment_timeout))
+
+    def _measurable_costs(self) -> Iterator[Cost]:
+        return filter(self.shelf.is_measurable, self.plan.costs)
+
+    def _lacks_common_turns(self, costs: Sequence[Cost]) -> bool:
+        """Tell whether a time is missing, or some were not measured in turns with the others."""
+        records = [self.shelf.record(cost) for cost in costs]
+        turns = {record.turns for record in records if record and record.value}
+        return len(turns) > 1 or any(map(self.shelf.is_missing, costs))
+
+    def _works(self, results: Iterable[Result[object]], timeout: float) -> list[Work]:
+        case_labels = self.case_labels
+        works = []
+        for result in results:
+            store = self.shelf.store_for([result, *result.references])
+            label = result.label(case_labels)
+            works.append(Work(label, [result], store, timeout, result.measure))
+        return works
+
+
+def _compile(dtypes: tuple[torch.dtype, ...], store: Store) -> None:
+    kernels.prepare(dtypes)
