@@ -239,6 +239,10 @@ def references_table(results: Results) -> Table:
         for label, (number, worst, show) in had.items():
             known = [value for value in map(number, part) if value is not None]
             row[label] = show(worst(known) if known else nan)
+        unchecked = sum(each.modulus_unchecked for each in part)
+        if unchecked:
+            details = (f"(not checked in {unchecked} of {len(part)})",)
+            row["modulus, claimed"] = Cell(row["modulus, claimed"], details=details)
         failing = [each.uncertified for each in part if each.uncertified is not None]
         samples = sum(each.samples or 0 for each in part)
         share = Cell(f"{sum(failing):.0f} of {samples:.0f}", key=sum(failing))

@@ -138,6 +138,17 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     assert b"<svg" in drawn
 
 
+def test_a_modulus_that_nothing_was_compared_with_is_said_to_be_unchecked(tmp_path):
+    certificates = references(modulus=0.4)
+    certificates[0]["smallest_eigenvalue"] = None
+    report = reported(tmp_path, [record(case(), "backprop", references=certificates)])
+    row = framed(tables.references_table(report.results)).iloc[0]
+    assert row["modulus, claimed"] == f"0.4 (not checked in 1 of {len(certificates)})"
+    certificates = references(modulus=0.4)
+    report = reported(tmp_path / "all", [record(case(), "backprop", references=certificates)])
+    assert framed(tables.references_table(report.results)).iloc[0]["modulus, claimed"] == "0.4"
+
+
 def test_further_targets_have_a_table_of_their_own(tmp_path):
     both = scores(CURVES["backprop"], targets=("ghat", "gstar"))
     for row in both:

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 
 from .. import streams
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..validation import check_positive, check_scalar
-from .linearized import MAX_DENSE, Array, Solution, check_recording
+from .linearized import MAX_DENSE, Array, Linearized, Solution, check_recording
 from .state import StateProblem, UserState
 
-#: How far an eigenvalue by Lanczos's method may be off, relative to it.
-LANCZOS = 1e-3
+#: How far the largest and the smallest eigenvalue by Lanczos's method may be off, relative to
+#: them: a claim is compared with the smallest.
+LANCZOS, SMALLEST = 1e-3, 1e-6
+#: Vectors that Lanczos's method keeps for the smallest eigenvalue, which is hard to reach.
+KEPT_VECTORS = 40
+#: Unknowns up to which the Hessian is formed where Lanczos's method does not converge.
+MAX_HESSIAN = 4000
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,13 @@ class StronglyConvex(StateProblem):
         codes = self.initial_codes()
         if self.constants:
             return self.constants_at(codes).gradient
-        return max(self.extreme_curvature(codes, largest=True) * (1 + LANCZOS), self.curvature)
+        largest = self.extreme_curvature(codes, largest=True)
+        if largest is None:
+            raise UnsupportedProblem(
+                "the largest curvature of the objective is unknown: Lanczos's method does not"
+                f" converge for {codes.numel()} unknowns; give it by constants="
+            )
+        return max(largest * (1 + LANCZOS), self.curvature)
 
     def constants_at(
         self, codes: Tensor, adjoint: Tensor | None = None, radius: float = math.inf
@@ -157,9 +168,12 @@ class StronglyConvex(StateProblem):
             )
         return found
 
-    def extreme_curvature(self, codes: Tensor, *, largest: bool) -> float:
-        """Return an extreme eigenvalue of the Hessian of g at some codes: exactly if the matrix is
-        small, else by Lanczos's method, which comes from within.
+    def extreme_curvature(self, codes: Tensor, *, largest: bool) -> float | None:
+        """Return an extreme eigenvalue of the Hessian of g at some codes, or None where it is too
+        large for its matrix and Lanczos's method does not converge.
+
+        A small matrix is always formed, another one where Lanczos's method has failed. For the
+        smallest eigenvalue that method gets as many products as the matrix has columns.
         """
         system = self.linearized(codes)
         if not self.smooth_gradient(codes).isfinite().all():
@@ -168,22 +182,11 @@ class StronglyConvex(StateProblem):
                 " it, or start elsewhere"
             )
         size = codes.numel()
-        if size <= MAX_DENSE:
+        value = None if size <= MAX_DENSE else _lanczos(system, largest=largest)
+        if value is None and size <= MAX_HESSIAN:
             values: Tensor = torch.linalg.eigvalsh(system.matrix)
-            return float(values[-1 if largest else 0])
-        from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # slow to import
-
-        operator = system.operator(system.transposed)
-        first: Array = streams.generator(0, "Lanczos").standard_normal(size)
-        which = "LA" if largest else "SA"
-        try:
-            (value,) = eigsh(
-                operator, 1, which=which, v0=first, tol=LANCZOS, return_eigenvectors=False
-            )
-        except ArpackNoConvergence:
-            # A random direction has less curvature than the largest, and more than the smallest.
-            return float(first @ operator.matvec(first) / (first @ first))
-        return float(value)
+            value = float(values[-1 if largest else 0])
+        return value
 
     def objective_at(self, codes: Tensor) -> Tensor:
         """Return the inner objective g at some codes."""
@@ -214,3 +217,24 @@ class StronglyConvex(StateProblem):
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> Solution:
         """Solve ``H v = r`` with the Hessian of g, as one system."""
         return self.linearized(codes).solve(right_hand_side)
+
+
+def _lanczos(system: Linearized, *, largest: bool) -> float | None:
+    """Return an extreme eigenvalue of a large symmetric matrix, or None where Lanczos's method does
+    not converge: what it has then is a Rayleigh quotient that says nothing of the extreme ones.
+    """
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # slow to import
+
+    size = system.like.numel()
+    first: Array = streams.generator(0, "Lanczos").standard_normal(size)
+    if largest:
+        options = {"which": "LA", "tol": LANCZOS}
+    else:
+        restarts = math.ceil(size / KEPT_VECTORS)
+        options = {"which": "SA", "tol": SMALLEST, "ncv": KEPT_VECTORS, "maxiter": restarts}
+    operator = system.operator(system.transposed)
+    try:
+        (value,) = eigsh(operator, 1, v0=first, return_eigenvectors=False, **options)
+    except ArpackNoConvergence:
+        return None
+    return float(value)

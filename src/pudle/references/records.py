@@ -45,10 +45,11 @@ class Certificate:
         Number of samples for which the evidence does not suffice.
     kkt_residual : float
         Largest violation of the optimality conditions.
-    smallest_eigenvalue : float
+    smallest_eigenvalue : float or None
         Smallest eigenvalue of the active Gram (Hessian) matrices; infinite if no sample has an
-        active entry, and for the limit of a problem of another kind. For a `FixedPoint`, as the
-        next, one minus the spectral radius of the Jacobian of its step.
+        active entry, and for the limit of a problem of another kind; None if it is unknown, because
+        a `StronglyConvex` is too large. For a `FixedPoint`, as the next, one minus the spectral
+        radius of the Jacobian of its step.
     largest_eigenvalue : float
         Largest eigenvalue of the regular ones among these matrices; zero if there is none.
     condition_number : float
@@ -66,13 +67,13 @@ class Certificate:
         Largest number of accelerated iterations that a sample took, or of Newton steps.
     modulus : float or None
         The lower bound of the curvature that a `StronglyConvex` claims and `smallest_eigenvalue`
-        does not refute: nothing proves it.
+        does not refute: nothing proves it. Where that is None nothing has been compared with it.
     """
 
     samples: int
     uncertified: int = 0
     kkt_residual: float = 0.0
-    smallest_eigenvalue: float = float("inf")
+    smallest_eigenvalue: float | None = float("inf")
     largest_eigenvalue: float = 0.0
     condition_number: float = 1.0
     dual_margin: float = float("inf")

@@ -156,7 +156,8 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
 
     It is certified by `bounded_gradient` where the problem has constants; otherwise the bound is an
     estimate, and the status ``limit``. The modulus is what the problem claims: curvature at the
-    minimizer that is smaller refutes it, and nothing proves it.
+    minimizer that is smaller refutes it, and nothing proves it. Where the smallest curvature is
+    unknown nothing can refute it either: the status is ``limit`` then.
     """
     problem = exactly(problem)
     codes, steps = _minimizer(problem)
@@ -187,7 +188,7 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
         iterations=steps,
         modulus=problem.curvature,
     )
-    status = "certified" if problem.constants else "limit"
+    status = "certified" if problem.constants and smallest is not None else "limit"
     return finish(found.gradient, found.error, codes, target, certificate, reason, status)
 
 
@@ -207,15 +208,17 @@ def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
     return codes, STEPS
 
 
-def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float) -> str:
+def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> str:
     """Return why the claims about the objective do not hold at codes where its curvature is
-    `smallest`.
+    `smallest`, if that is known.
     """
     if not _differentiable_twice(problem, codes):
         return (
             "the second derivative of the objective is not the derivative of its first: leave out"
             " kinks such as abs, random numbers, detach and no_grad"
         )
+    if smallest is None:
+        return ""
     if smallest <= 0:
         return (
             f"the objective is not convex: its curvature is {smallest:.2g} in some direction of the"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,14 +95,21 @@ class ReferenceRow(Struct, kw_only=True):
     #: Numbers of the problem, see `pudle.references.probe`.
     probe: list[float | None] = []
 
+    @property
+    def modulus_unchecked(self) -> bool:
+        """Whether a modulus is claimed, and the smallest curvature is unknown."""
+        return self.modulus is not None and self.smallest_eigenvalue is None
+
     @classmethod
     def of(cls, reference: Reference, seed: int, step: float) -> ReferenceRow:
         """Return the row of a reference."""
         certificate = reference.certificate
         # With a large step the fastest direction overshoots, and its error can fall more slowly
         # than that of the slowest one.
-        extremes = (certificate.smallest_eigenvalue, certificate.largest_eigenvalue)
-        rho = max(abs(1 - step * value) for value in extremes)
+        smallest, largest = certificate.smallest_eigenvalue, certificate.largest_eigenvalue
+        rho = math.inf
+        if smallest is not None:
+            rho = max(abs(1 - step * smallest), abs(1 - step * largest))
         return cls(
             seed=seed,
             target=reference.target,
