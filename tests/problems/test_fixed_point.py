@@ -315,7 +315,7 @@ def test_a_solution_that_the_step_leaves_is_not_scored_against(factor, status):
     )
     reference = pudle.reference(problem)
     assert reference.status == status
-    assert ("spectral radius of its derivative is 1.5" in reference.reason) == (factor > 1)
+    assert ("spectral radius of the step's derivative is 1.5" in reference.reason) == (factor > 1)
 
 
 @pytest.mark.parametrize(

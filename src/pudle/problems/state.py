@@ -32,6 +32,12 @@ class StateProblem(SmoothProblem):
     functions: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.theta, Mapping):
+            raise InvalidArgument(
+                f"theta is a {type(self.theta).__name__}: give a tensor, such as"
+                " torch.nn.utils.parameters_to_vector(network.parameters()), and call the network"
+                " by torch.func.functional_call; docs/own_problem.md shows the lines"
+            )
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in self.functions:
             function: object = getattr(self, name)

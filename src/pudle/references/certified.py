@@ -42,6 +42,7 @@ from .limits import Converging, limit_reference
 from .records import MINIMIZER_TARGETS as MINIMIZER_TARGETS
 from .records import SCORED as SCORED
 from .records import TARGETS, Certificate, Reference, T, exactly, finish
+from .stability import stability
 from .strongly_convex import strongly_convex_reference
 
 #: Largest distance, relative to the gradient, between the derivative of a user's solution and the
@@ -168,11 +169,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
             " another derivative than the solution; pudle.audit(problem) tells whether it is wrong,"
             " or use target='limit'"
         )
-    elif (radius := problem.linearized(codes).spectral_radius() or 0.0) > 1:
-        reason = (
-            "the step leads away from solution(theta), where the spectral radius of its derivative"
-            f" is {radius:.3g}: damp the step"
-        )
+    elif not (seen := stability(problem.linearized(codes))).stable:
+        reason = f"the step does not lead to solution(theta), where {seen}: damp the step"
     certificate = Certificate(
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )

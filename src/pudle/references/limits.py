@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from ..algorithms import Algorithm
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
+from ..problems.linearized import MAX_DENSE, norm
 from .lasso import ROUNDING, SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
+from .stability import Stability, stability
 
 #: A sample has converged when no entry of its code changes by more than this times the largest
 #: entry of all codes, or of the first layer's change where that is larger.
@@ -24,10 +26,10 @@ STILL_LAYERS = 10
 #: Layers after which a sample that has not converged is given up.
 MAX_LAYERS = 20_000
 #: Layers after which the fixed point of a step is sought by Newton's method, and again after
-#: twice as many. It is the limit if the second half of these layers came nearer to it, to this
-#: share of the distance, and if layers that begin at the square of this share of the distance from
-#: it stay within the share.
-PATIENCE, NEARER, CLOSE = 1000, 0.999, 1e-3
+#: twice as many.
+PATIENCE = 1000
+#: Share of a distance from a fixed point within which the layers act almost as their derivative.
+CLOSE = 1e-2
 #: Most steps of Newton's method.
 NEWTON = 30
 
@@ -37,9 +39,35 @@ NEWTON = 30
 DIFFERENCE_STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
 #: How the reason begins why there is none.
 NO_LIMIT = "no limit to score against: "
+#: What may help where steps do not lead to a fixed point.
+REMEDY = (
+    "; damp the step, as in z + a (step(z) - z) with a below one, or start nearer to a stable fixed"
+    " point; a program of T steps has a gradient without a limit"
+)
 
 #: What a solve of linear systems tells, such as the condition number.
 Diagnostics = dict[str, Any]
+
+
+class Candidate(NamedTuple):
+    """A fixed point by Newton's method."""
+
+    codes: Tensor
+    #: Whether it attracts the layers and those from the start are seen to come to it.
+    reached: bool
+    #: None where the layers are seen not to come to it, whatever it is.
+    stability: Stability | None
+
+
+class Run(NamedTuple):
+    """The layers of an algorithm until they no longer change the codes."""
+
+    codes: Tensor
+    #: Which samples (n,) have not converged; rows that form one system count as one sample.
+    moving: Tensor
+    layers: int
+    #: The last fixed point that Newton's method found.
+    candidate: Candidate | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +87,15 @@ class Converging:
         return self.algorithm.plain_layer(self.problem, codes, self.step, iteration)
 
     @torch.no_grad()
-    def run(self, initial: Tensor | None = None) -> tuple[Tensor, Tensor, int]:
-        """Return the codes, which samples (n,) have not converged, and the number of layers; rows
-        that form one system count as one sample.
+    def run(self, initial: Tensor | None = None) -> Run:
+        """Run layers until they no longer change the codes.
+
+        Codes that are given as `initial` are close to a limit that is known to be stable.
         """
         state, first = self.algorithm.start(self.problem, initial), self.problem.initial_codes()
         first_change = (self.layer(first, 0) - first).abs().max()
         moving = torch.ones(1 if self.problem.joint else len(first), dtype=torch.bool)
-        still, due, halfway = 0, PATIENCE, first
+        still, due, halfway, candidate = 0, PATIENCE, first, None
         while still < STILL_LAYERS and state.iteration < MAX_LAYERS:
             before, state = state.codes, self.algorithm.advance(self.problem, state, self.step)
             scale = torch.maximum(state.codes.abs().max(), first_change)
@@ -76,20 +105,39 @@ class Converging:
             moving = changes > TOLERANCE * scale
             still = 0 if moving.any() else still + 1
             if self.problem.joint and state.iteration == due:
-                fixed = self._sought(state.codes, halfway, TOLERANCE * scale)
-                if fixed is not None:
+                path = halfway, state.codes, due // 2
+                candidate = self._sought(*path, TOLERANCE * scale, initial is not None)
+                if candidate is not None and candidate.reached:
+                    fixed = candidate.codes
                     state = dataclasses.replace(state, codes=fixed, point=fixed)
                 due *= 2
             if 2 * state.iteration == due:
                 halfway = state.codes
-        return state.codes, moving, state.iteration
+        return Run(state.codes, moving, state.iteration, candidate)
 
-    def _sought(self, codes: Tensor, halfway: Tensor, tolerance: Tensor) -> Tensor | None:
-        """Return a fixed point of the layer by Newton's method.
-
-        None where it finds none, where the layers from `halfway` to `codes` came no nearer to it,
-        or where layers from a place close to it leave it.
+    def _sought(
+        self, halfway: Tensor, codes: Tensor, layers: int, tolerance: Tensor, known_stable: bool
+    ) -> Candidate | None:
+        """Return a fixed point by Newton's method from `codes`, to which so many layers led from
+        `halfway`; None where it finds none.
         """
+        fixed = self._newton(codes, tolerance)
+        if fixed is None:
+            return None
+        before, now = halfway - fixed, codes - fixed
+        nearer = 1 - norm(now) / norm(before) if norm(before) else 1.0
+        if not nearer > 0:
+            return Candidate(fixed, False, None)
+        nonlinear = self._nonlinear_share(fixed, before, now, layers)
+        if not nonlinear <= nearer / 2:
+            return Candidate(fixed, False, None)
+        if known_stable:
+            return Candidate(fixed, True, None)
+        seen = stability(self.problem.linearized(fixed))
+        return Candidate(fixed, seen.stable and seen.growth * nonlinear <= nearer / 2, seen)
+
+    def _newton(self, codes: Tensor, tolerance: Tensor) -> Tensor | None:
+        """Return a fixed point of the layer by Newton's method, or None where it finds none."""
         fixed = codes
         for _ in range(NEWTON):
             try:
@@ -100,18 +148,22 @@ class Converging:
             if not newton.isfinite().all():
                 return None
             if residual.abs().max() <= tolerance:
-                break
+                return fixed
             fixed = fixed + newton
-        else:
-            return None
-        distance = (halfway - fixed).norm()
-        random = streams.generator(0, "push off a fixed point").standard_normal(fixed.shape)
-        push = torch.as_tensor(random)
-        pushed = fixed + CLOSE**2 * distance * (push / push.norm())
-        for _ in range(PATIENCE // 2):
-            pushed = self.layer(pushed, 0)
-        nearer = (codes - fixed).norm() < NEARER * distance
-        return fixed if nearer and (pushed - fixed).norm() < CLOSE * distance else None
+        return None
+
+    def _nonlinear_share(self, fixed: Tensor, before: Tensor, now: Tensor, layers: int) -> float:
+        """Return by how much layers that led from ``fixed + before`` to ``fixed + now`` differ from
+        the linear ones, relative to `before`.
+
+        The linear ones are seen much closer to the fixed point. Where the derivative attracts and
+        the layers follow it, apart from less than they came nearer by, they come to the fixed
+        point: the part that is not linear falls faster than the distance.
+        """
+        close = fixed + CLOSE * before
+        for _ in range(layers):
+            close = self.layer(close, 0)
+        return norm((close - fixed) / CLOSE - now) / (norm(before) or 1.0)
 
     @torch.no_grad()
     def newton_step(self, codes: Tensor, iteration: int) -> tuple[Tensor, Tensor, Diagnostics]:
@@ -153,8 +205,10 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     lasso loss: at the limit of a hard or decaying rule the penalized objective is not stationary in
     the codes. A rule that changes from layer to layer is evaluated at twice the depth at which the
     codes converged, where a decaying penalty is squared. For `FixedPoint` the system is solved as
-    it stands, whether symmetric or not, singular or not as long as it has a solution; a state that
-    still changes after many steps is found by Newton's method.
+    it stands, whether symmetric or not, singular or not as long as it has a solution. A state that
+    still changes after many steps is found by Newton's method, and taken if the steps from the
+    start are seen to come to it. Wherever it comes from, the spectral radius of
+    :math:`\partial_z \Phi` must be shown to be below one there: see `pudle.references.stability`.
 
     A last Newton step on the active set refines the codes. `bound` is the change that this step,
     and the step of the rule to twice the depth, make to the gradient, and what the solves may have
@@ -172,7 +226,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     """
     problem, algorithm = exactly(problem), exactly(algorithm)
     running = Converging(problem, algorithm, algorithm.step_size(problem))
-    codes, moving, layers = running.run()
+    run = running.run()
+    codes, moving, layers, _ = run
 
     def nothing(reason: object) -> Reference:
         return Reference(
@@ -188,12 +243,17 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     if not codes.isfinite().all():
         return nothing(
             f"the codes are NaN or infinite after {layers} layers: the iteration diverges"
+            + (REMEDY if problem.joint else "")
         )
     if problem.joint and moving.any():
-        return nothing(f"the state still changes after {layers} steps")
+        return nothing(_why_it_moves(running, run))
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
         refined = codes + newton
+        seen = _stability_at(running, run, refined)
+        if seen and not seen.stable:
+            where = f"the steps do not lead to the state that they are at after {layers}"
+            return nothing(f"{where}: {seen}{REMEDY}")
         after = problem.piece(running.layer(refined, 2 * layers))
         before, _ = running.gradient(codes, layers)
         gradient, solve = running.gradient(refined, 2 * layers)
@@ -210,7 +270,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     bound = float((gradient - before).norm()) / norm + rounding if norm else torch.inf
     # A joint system that is singular has been seen to have a solution.
     singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
-    radius = problem.joint and problem.linearized(refined).spectral_radius()
+    # That of a large state is an estimate by chance.
+    radius = seen.radius if seen and refined.numel() <= MAX_DENSE else 0.0
     certificate = Certificate(
         samples=len(moving),
         uncertified=max(int((moving | left).sum()), singular),
@@ -234,6 +295,27 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     elif not bound >= 1 and algorithm.thresholding.proximal:
         flaw = _disagreement(running, refined, gradient)
     return Reference(gradient, refined, "limit", bound, certificate, *_status(problem, bound, flaw))
+
+
+def _stability_at(running: Converging, run: Run, codes: Tensor) -> Stability | None:
+    """Return what is known of the stability of a limit; None where samples are separate."""
+    if not running.problem.joint:
+        return None
+    if run.candidate and run.candidate.reached:
+        return run.candidate.stability
+    return stability(running.problem.linearized(codes))
+
+
+def _why_it_moves(running: Converging, run: Run) -> str:
+    """Return why the steps of a joint problem lead to no limit."""
+    reason, candidate = f"the state still changes after {run.layers} steps", run.candidate
+    if candidate:
+        seen = candidate.stability or stability(running.problem.linearized(candidate.codes))
+        reason += (
+            "; they are not seen to come to the fixed point that Newton's method finds, where the"
+            f" spectral radius of the step's derivative is {seen.radius:.6g}"
+        )
+    return reason + REMEDY
 
 
 def _status(problem: Problem, bound: float, flaw: str) -> tuple[str, str]:
@@ -289,7 +371,7 @@ def _loss_at_limit(running: Converging, codes: Tensor) -> Tensor | None:
     """Return the loss at the limit that is found from `codes`; None where its active set is
     another.
     """
-    limit, _, layers = running.run(codes)
+    limit, _, layers, _ = running.run(codes)
     if not torch.equal(running.problem.piece(limit), running.problem.piece(codes)):
         return None
     return running.problem.outer_loss(limit + running.newton_step(limit, layers)[0])
