@@ -74,7 +74,9 @@ def test_powers_tell_whether_the_spectral_radius_is_below_one(kind, radius, size
     codes = torch.zeros(1, size).double()
     seen = stability(Linearized(lambda z: z - z @ matrix.T, codes, joint=True))
     assert seen.stable == (radius < 1)
-    assert seen.radius == pytest.approx(radius, abs=5e-3)
+    # By products it is the mean growth of later steps: a double eigenvalue adds a factor of k to
+    # step k.
+    assert seen.radius == pytest.approx(radius, abs=1e-2 if size == LARGE else 1e-6)
     powers = [np.linalg.matrix_power(matrix.numpy(), 2**k) for k in range(12)]
     norms = [np.linalg.norm(power, 2) for power in powers]
     assert radius > 1 or seen.growth >= 0.5 * max(norms)
