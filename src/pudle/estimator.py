@@ -3,8 +3,10 @@ gradients of a mean over more samples than memory holds, batch by batch.
 """
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -26,6 +28,7 @@ from .algorithms.unrolling import through_minimizer as through_minimizer
 from .described import described
 from .errors import InvalidArgument, UnsupportedProblem
 from .problems import Problem as Problem
+from .threads import threads_for
 from .validation import CheckedOptions as CheckedOptions
 from .validation import check_integer, plain_tensor
 
@@ -123,7 +126,8 @@ class GradientEstimator(ABC):
         """Let the methods of a subclass refuse what it cannot treat, before its own code runs."""
         super().__init_subclass__(**options)
         for name in {"estimate", "sweep"} & vars(cls).keys():
-            setattr(cls, name, _checked(getattr(cls, name)))
+            method = _checked(getattr(cls, name))
+            setattr(cls, name, _sweeping(method) if name == "sweep" else _estimating(method))
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         """Raise `UnsupportedProblem` where the estimator cannot treat this.
@@ -175,6 +179,56 @@ def _checked(method: Callable[..., Made]) -> Callable[..., Made]:
         return method(self, problem, algorithm, *args, **kwargs)
 
     return checked
+
+
+def _estimating(method: Callable[..., Made]) -> Callable[..., Made]:
+    """Return an `estimate` in which torch's operations on small tensors take one thread."""
+
+    @functools.wraps(method)
+    def estimating(
+        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
+    ) -> Made:
+        with _threads_for(problem):
+            return method(self, problem, algorithm, *rest, **named)
+
+    return estimating
+
+
+def _sweeping(method: Callable[..., Iterable[Made]]) -> Callable[..., Iterator[Made]]:
+    """Return a `sweep` of the same kind, whose caller's own work between two estimates takes as
+    many threads as before.
+    """
+
+    @functools.wraps(method)
+    def sweeping(
+        self: GradientEstimator, problem: Problem, algorithm: Algorithm, *rest: Any, **named: Any
+    ) -> Iterator[Made]:
+        # What cannot be treated is refused at once.
+        with _threads_for(problem):
+            results = iter(method(self, problem, algorithm, *rest, **named))
+        return estimates(problem, results)
+
+    def estimates(problem: Problem, results: Iterator[Made]) -> Iterator[Made]:
+        while True:
+            with _threads_for(problem):
+                try:
+                    result = next(results)
+                except StopIteration:
+                    return
+            yield result
+
+    return sweeping
+
+
+def _threads_for(problem: Problem) -> AbstractContextManager[None]:
+    """Return the context for torch's operations on a problem; of what users' functions compute the
+    size is not known.
+    """
+    observations = getattr(problem, "observations", None)
+    if not isinstance(observations, Tensor) or observations.device.type != "cpu":
+        return nullcontext()
+    codes = math.prod(problem.code_shape)
+    return threads_for(max(codes, observations.numel(), problem.theta.numel()))
 
 
 class SweepEstimator(GradientEstimator):

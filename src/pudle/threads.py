@@ -1,41 +1,340 @@
-"""Dense products in one thread, so that their last bits do not depend on how many there are."""
+"""Threads: torch and dense products take one where they are small, and blocks of samples as many as
+torch is set to.
+
+Several threads would split the sums within a product, and the last bits would depend on how many
+there are. Blocks have a fixed size instead, whatever computes them, and what they give is added in
+their order.
+"""
 
 import contextlib
 import importlib
+import math
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-#: The number of threads belongs to the whole process: of several that change it at once, none would
-#: find what it was.
-_ALONE = threading.RLock()
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+
+#: Number of samples in a block of dense products. One with compiled layers is smaller, see
+#: `pudle.algorithms.passes`.
+BLOCK = 1000
+#: Least number of multiplications for a thread of its own: it takes as long to start as some
+#: hundred thousand of them, and twice this many still gain nothing on a busy machine.
+LEAST_SHARE = 2e6
+#: Entries of the largest tensor below which several threads do not help torch's own operations:
+#: they wait for each other, for a thousand times as long where other work has the cores.
+LEAST_ENTRIES = 1 << 18
+#: Blocks that may be ahead of the first one that is not added yet, per thread: they bound the
+#: memory for what is not added.
+AHEAD = 2
+
+#: The number of threads for blocks, where it is not what torch is set to.
+_NUMBER: ContextVar[int | None] = ContextVar("number of threads for blocks", default=None)
+
+
+def number_of_threads() -> int:
+    """Return how many threads blocks may take here: as many as torch is set to, but no more than
+    this process has cores.
+    """
+    chosen = _NUMBER.get()
+    return min(torch.get_num_threads(), number_of_cores()) if chosen is None else chosen
+
+
+def number_of_cores() -> int:
+    """Return how many cores this process may use, by its affinity and by the limits of its control
+    groups.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:  # macOS
+        cores = os.cpu_count() or 1
+    return max(math.ceil(min(cores, granted_processors())), 1)
+
+
+@cache
+def granted_processors(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> float:
+    """Return how many processors' time the control groups grant, as those of a container do;
+    infinity without a limit.
+    """
+    limits = [math.inf]
+    for group in _control_groups(root, own):
+        # Version 2 of the groups has one file, version 1 has two; most groups have neither.
+        for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+            with contextlib.suppress(OSError, ValueError):
+                text = " ".join((group / file).read_text() for file in files)
+                quota, period = (float(word) for word in text.split())
+                limits.append(quota / period if quota > 0 else math.inf)
+    return min(limits)
+
+
+def _control_groups(root: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of the groups that limit this process: its own ones and all above them."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = own.read_text().splitlines()
+    for top in (root, root / "cpu", root / "cpu,cpuacct"):
+        yield top
+        for line in lines:
+            group = top / line.rpartition(":")[2].strip("/")
+            while group != top and top in group.parents:
+                yield group
+                group = group.parent
+
+
+@contextlib.contextmanager
+def at_most(number: int | None) -> Iterator[None]:
+    """Let blocks, and torch in large operations, take so many threads, but no more than this
+    process has cores; None changes nothing.
+    """
+    if number is None:
+        yield
+        return
+    token = _NUMBER.set(max(min(number, number_of_cores()), 1))
+    try:
+        yield
+    finally:
+        _NUMBER.reset(token)
+
+
+class _Setting:
+    """What all threads of Python have in common: torch's number of threads in new ones, and that of
+    dense products.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        #: Numbers of threads of Python in which torch and dense products are limited, torch's
+        #: number in the first of them, and what sets that of dense products back.
+        self.torch, self.products, self.number = 0, 0, 1
+        self.limit = contextlib.ExitStack()
+
+
+class _Here(threading.local):
+    """How often the limits are nested in a thread of Python."""
+
+    torch = 0
+    products = 0
+
+
+_SETTING, _HERE = _Setting(), _Here()
+
+
+def _forget_other_threads() -> None:
+    """Take back, in a copy of this process, what threads set that it does not have."""
+    _SETTING.lock = threading.Lock()
+    if _SETTING.products and not _HERE.products:
+        _SETTING.limit.close()
+    _SETTING.torch, _SETTING.products = min(_HERE.torch, 1), min(_HERE.products, 1)
+
+
+os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch's operations take so many threads; blocks take as many as before.
+
+    Each thread of Python has a setting of its own, which is set back at the end.
+    """
+    before = torch.get_num_threads() if _HERE.torch else _enter()
+    blocks = _NUMBER.get()
+    token = _NUMBER.set(min(before, number_of_cores()) if blocks is None else blocks)
+    _HERE.torch += 1
+    try:
+        if number != before:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        _HERE.torch -= 1
+        if number != before:
+            torch.set_num_threads(before)
+        if not _HERE.torch:
+            with _SETTING.lock:
+                _SETTING.torch -= 1
+        _NUMBER.reset(token)
+
+
+def _enter() -> int:
+    """Count this thread of Python, and return torch's number of threads in it.
+
+    In one that has not used torch yet that is the number set last in any thread, which may be a
+    limit of another; OpenMP's own number then still is another one.
+    """
+    with _SETTING.lock:
+        limited, _SETTING.torch = _SETTING.torch > 0, _SETTING.torch + 1
+        unused = limited and any(
+            library.num_threads != 1
+            for library in _controller().select(user_api="openmp").lib_controllers
+        )
+        number = torch.get_num_threads()
+        if unused and number == 1:
+            number = _SETTING.number
+            torch.set_num_threads(number)
+        if not limited:
+            _SETTING.number = number
+        return number
+
+
+@contextlib.contextmanager
+def threads_for(entries: int) -> Iterator[None]:
+    """Let torch take one thread if its tensors have so few entries that more do not help, otherwise
+    as many as blocks.
+    """
+    with torch_threads(1 if entries < LEAST_ENTRIES else _number_for_torch()):
+        yield
+
+
+def _number_for_torch() -> int:
+    chosen = _NUMBER.get()
+    return torch.get_num_threads() if chosen is None else chosen
 
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Run dense products in one thread: among several, sums would be split, and the last bits
-    depend on their number.
+    """Run torch's operations and dense products in one thread: among several, sums would be split,
+    and the last bits depend on their number. Blocks take as many threads as before.
 
-    Other threads of Python wait that come here meanwhile.
+    Products of numpy and scipy take one thread in the whole process, until the last thread of
+    Python leaves this context.
     """
-    with _ALONE:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+    with torch_threads(1):
+        if _HERE.products:
+            yield
+            return
+        with _SETTING.lock:
+            if not _SETTING.products:
+                limit = _controller().limit(limits=1, user_api="blas")
+                _SETTING.limit.callback(limit.restore_original_limits)
+            _SETTING.products += 1
+        _HERE.products += 1
         try:
             # A diverged parameter is no reason for numpy to warn.
-            with _libraries().limit(limits=1, user_api="blas"), np.errstate(all="ignore"):
+            with np.errstate(all="ignore"):
                 yield
         finally:
-            torch.set_num_threads(threads)
+            _HERE.products -= 1
+            with _SETTING.lock:
+                _SETTING.products -= 1
+                if not _SETTING.products:
+                    _SETTING.limit.close()
 
 
 @cache
-def _libraries() -> ThreadpoolController:
+def _controller() -> ThreadpoolController:
     # Compiled code takes its products from scipy's library, which can only be limited once it is
     # loaded.
     importlib.import_module("scipy.linalg.cython_blas")
     return ThreadpoolController()
+
+
+def run_blocks(
+    compute: Callable[[Block], Result],
+    blocks: Sequence[Block],
+    work: float,
+    add: Callable[[Result], object] = lambda _: None,
+) -> None:
+    """Compute blocks in threads, and add the results in the order of the blocks.
+
+    `work` is the number of multiplications in all blocks: few of them are not shared. Only the
+    thread that calls computes and adds then. `compute` runs without gradients being recorded.
+
+    If a block fails, no further one begins, and the error of the first that failed is raised, with
+    a note of which it was.
+    """
+    threads = max(min(number_of_threads(), len(blocks), int(work / LEAST_SHARE)), 1)
+    crew = _Crew(compute, blocks, add, threads)
+    with single_thread(), at_most(1):
+        others = []
+        try:
+            # A system that starts no more threads has none to spare: those that there are do all.
+            with contextlib.suppress(RuntimeError):
+                for _ in range(1, threads):
+                    thread = threading.Thread(target=crew.help, name="pudle block", daemon=True)
+                    thread.start()
+                    others.append(thread)
+            crew.work()
+        finally:
+            crew.stop()
+            for thread in others:
+                thread.join()
+    crew.raise_failure()
+
+
+def blocks_of(samples: int, size: int = BLOCK) -> list[slice]:
+    """Return the blocks of so many samples."""
+    return [slice(first, min(first + size, samples)) for first in range(0, max(samples, 1), size)]
+
+
+class _Crew(Generic[Block, Result]):
+    """Threads that compute blocks."""
+
+    def __init__(
+        self,
+        compute: Callable[[Block], Result],
+        blocks: Sequence[Block],
+        add: Callable[[Result], object],
+        threads: int,
+    ) -> None:
+        self.compute, self.blocks, self.add = compute, blocks, add
+        self.changed, self.inference = threading.Condition(), torch.is_inference_mode_enabled()
+        self.ahead = AHEAD * threads if threads > 1 else 1
+        #: The next block to begin, and the next one to be added.
+        self.begun, self.added = 0, 0
+        self.results: dict[int, Result] = {}
+        self.failures: dict[int, BaseException] = {}
+
+    def next(self) -> int | None:
+        """Return the block that the calling thread is to compute, None if there is none left."""
+        with self.changed:
+            while self.begun < len(self.blocks) and self.begun >= self.added + self.ahead:
+                self.changed.wait()
+            if self.begun >= len(self.blocks):
+                return None
+            self.begun += 1
+            return self.begun - 1
+
+    def work(self) -> None:
+        """Compute blocks until none is left."""
+        while (block := self.next()) is not None:
+            try:
+                result = self.compute(self.blocks[block])
+                with self.changed:
+                    self.results[block] = result
+                    del result
+                    while self.added in self.results:
+                        self.add(self.results.pop(self.added))
+                        self.added += 1
+                    self.changed.notify_all()
+            except BaseException as error:  # noqa: BLE001  # raised in the thread that called
+                self.failures[block] = error
+                self.stop()
+
+    def help(self) -> None:
+        """Do the same in a thread of its own."""
+        with single_thread(), at_most(1), torch.inference_mode(self.inference), torch.no_grad():
+            self.work()
+
+    def stop(self) -> None:
+        """Let no further block begin."""
+        with self.changed:
+            self.begun = len(self.blocks)
+            self.changed.notify_all()
+
+    def raise_failure(self) -> None:
+        if self.failures:
+            place = min(self.failures)
+            error, block = self.failures[place], self.blocks[place]
+            if isinstance(block, slice):
+                error.add_note(f"raised in samples {block.start} to {block.stop - 1}")
+            raise error

@@ -598,7 +598,7 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
         _add_to_gram(program.gram_bar, program.products_bar, row, outer, atoms, size, k, count)
 
 
-@compiled(error_model="numpy")
+@compiled(error_model="numpy", nogil=True)
 def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.float64]) -> None:
     """Run the layers of a program for some samples from codes and points, shape (r, p), then pull
     adjoints back through them from each depth.
@@ -657,7 +657,7 @@ def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.
                 adjoints[k, 0, row, j] = carried[0, j, k] if program.accelerated else 0
 
 
-@compiled(error_model="numpy")
+@compiled(error_model="numpy", nogil=True)
 def restrict(adjoint: Matrix, codes: Matrix, total: Matrix) -> None:
     """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape
     (r, p).

@@ -17,10 +17,10 @@ from .stepless import ROUNDING
 
 
 class Systems(NamedTuple):
-    """What is solved, for n samples, and where the results go."""
+    """What is solved, for r of n samples, and where the results go."""
 
     hessian: Matrix
-    #: The correlations of the atoms with the observations, shape (n, p).
+    #: The correlations of the atoms with the observations, shape (r, p).
     products: Matrix
     penalties: Vector
     nonnegative: bool
@@ -31,6 +31,8 @@ class Systems(NamedTuple):
     keep: Indices
     codes: Cube
     solved: Entries[tuple[int, int], bool]
+    #: The index in `start`, `codes` and `solved` of the first sample that `products` has.
+    first: int
 
 
 class Support(NamedTuple):
@@ -176,21 +178,22 @@ def _run_sample(
     """Run the steps of sample i; return whether it came to dependent atoms."""
     hessian, products, penalties = systems.hessian, systems.products, systems.penalties
     start, keep, nonnegative = systems.start, systems.keep, systems.nonnegative
+    at = systems.first + i
     atoms, codes, signs, slope = support.atoms, support.codes, support.signs, support.slope
     dtype = hessian.dtype.type
     unit, bound = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
     k, place, done, whole, unfit = zero(), 0, False, False, False
     for j in range(len(penalties)):
         bound = max(bound, abs(products[i, j]))
-        if start[i, j] != 0:
+        if start[at, j] != 0:
             unfit = not _enter(hessian, j, k, support) or unfit
-            codes[k], signs[k] = start[i, j], np.sign(start[i, j])
+            codes[k], signs[k] = start[at, j], np.sign(start[at, j])
             k += 1
     for step in range(keep[-1] + 1):
         while place < len(keep) and (done or keep[place] == step):
             for a in range(k):
-                systems.codes[place, i, atoms[a]] = codes[a]
-            systems.solved[place, i] = done
+                systems.codes[place, at, atoms[a]] = codes[a]
+            systems.solved[place, at] = done
             place += 1
         if unfit or place == len(keep):
             break
@@ -263,12 +266,12 @@ def descend(systems: Systems) -> NDArray[np.bool_]:
     correlation, z = np.empty(p, hessian.dtype), np.empty(p, hessian.dtype)
     for i in range(n):
         for j in range(p):
-            z[j] = systems.start[i, j]
+            z[j] = systems.start[systems.first + i, j]
         place = 0
         for step in range(keep[-1] + 1):
             if keep[place] == step:
                 for j in range(p):
-                    systems.codes[place, i, j] = z[j]
+                    systems.codes[place, systems.first + i, j] = z[j]
                 place += 1
             # Anew in each step, so that rounding does not add up.
             for j in range(p):

@@ -11,7 +11,7 @@ lose digits, or that is not finite; in single precision the kernels first try ag
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -21,11 +21,11 @@ from torch import Tensor
 from ..kernel_choice import choice
 from ..problems import PenaltySelection, Problem, SparseCoding
 from ..problems.l1 import DenseL1Problem
-from ..threads import single_thread
+from ..threads import BLOCK, blocks_of, run_blocks, single_thread
 from . import unrolling
 from .algorithm import Algorithm, State, is_recorded, is_wrapped, run_layers
 from .ista import Fista, Ista
-from .passes import Pass, is_dense, norms
+from .passes import CHUNK, SHARE_OF_ATOMS, Pass, is_dense, norms
 from .stepless import ActiveSet, CoordinateDescent, SolverState
 from .thresholding import Decaying, Hard, Soft
 from .unrolling import Adjoints, Evaluated
@@ -128,6 +128,7 @@ def _computable(*tensors: Tensor) -> bool:
     )
 
 
+@single_thread()
 def _run_layers(
     problem: DenseL1Problem,
     algorithm: Algorithm,
@@ -145,7 +146,6 @@ def _run_layers(
     return Pass(problem, algorithm, state, depth, keep).run().states or None
 
 
-@single_thread()
 def _solve(
     problem: DenseL1Problem,
     algorithm: Algorithm,
@@ -160,26 +160,36 @@ def _solve(
     from . import compiled_solvers  # numba is slow to import
 
     hessian, kept = problem.hessian, sorted({*keep, depth})
-    codes = hessian.new_zeros(len(kept), *state.codes.shape)
+    n, p = state.codes.shape
+    codes = hessian.new_zeros(len(kept), n, p)
     solved = torch.zeros(codes.shape[:2], dtype=torch.bool)
     systems = compiled_solvers.Systems(
         hessian=hessian.numpy(),
-        products=problem.adjoint(problem.observations).numpy(),
-        penalties=(hessian.new_ones(len(hessian)) * problem.penalty).numpy(),
+        products=hessian.new_empty(0, p).numpy(),
+        penalties=(hessian.new_ones(p) * problem.penalty).numpy(),
         nonnegative=problem.nonnegative,
         start=state.codes.contiguous().numpy(),
         keep=np.array(kept),
         codes=codes.numpy(),
         solved=solved.numpy(),
+        first=0,
     )
     active = type(algorithm) is ActiveSet
-    unfit = (compiled_solvers.run_active_sets if active else compiled_solvers.descend)(systems)
-    if unfit.any():
-        part = problem.with_samples(observations=problem.observations[unfit])
-        first = state.mapped(lambda tensor: tensor[unfit])
-        rest = run_layers.plain(part, algorithm, first, depth, kept, step)
-        codes[:, unfit] = torch.stack([rest[layer].codes for layer in kept])
-        solved[:, unfit] = False
+    run = compiled_solvers.run_active_sets if active else compiled_solvers.descend
+
+    def solve(rows: slice) -> None:
+        observations = problem.observations[rows]
+        products = problem.adjoint(observations).numpy()
+        unfit = rows.start + run(systems._replace(products=products, first=rows.start)).nonzero()[0]
+        if len(unfit):
+            part = problem.with_samples(observations=problem.observations[unfit])
+            first = state.mapped(lambda tensor: tensor[unfit])
+            rest = run_layers.plain(part, algorithm, first, depth, kept, step)
+            codes[:, unfit] = torch.stack([rest[layer].codes for layer in kept])
+            solved[:, unfit] = False
+
+    # A step costs a few products of an atom with all others; few steps are the rule.
+    run_blocks(solve, blocks_of(n, CHUNK), SHARE_OF_ATOMS * n * p * p)
     return {
         layer: SolverState(z, z, iteration=state.iteration + layer, solved=known)
         if layer
@@ -188,11 +198,47 @@ def _solve(
     }
 
 
+def sum_over_blocks(
+    function: Callable[..., Tensor], problem: DenseL1Problem, *rows: Tensor
+) -> Tensor:
+    """Return the sum of a function of a problem and of tensors with a row for each sample, over
+    blocks of samples.
+    """
+    sums: list[Tensor] = []
+
+    def compute(block: slice) -> Tensor:
+        fields = {name: getattr(problem, name) for name in problem.per_sample}
+        own = {name: value[block] for name, value in fields.items() if value is not None}
+        return function(problem.with_samples(**own), *(tensor[block] for tensor in rows))
+
+    def add(part: Tensor) -> None:
+        if sums:
+            sums[0].add_(part)
+        else:
+            sums.append(part)
+
+    samples, tensors = len(rows[0]), (problem.theta, problem.observations, *rows)
+    # Transformations of torch belong to a thread, and a GPU needs no others.
+    apart = all(tensor.device.type == "cpu" and not is_wrapped(tensor) for tensor in tensors)
+    work = 3.0 * samples * problem.matrix.numel()
+    run_blocks(compute, blocks_of(samples, BLOCK if apart else max(samples, 1)), work, add)
+    return sums[0]
+
+
+def _has_own_loss(problem: DenseL1Problem) -> bool:
+    """Return whether the outer loss is a mean over samples that this package brings."""
+    return isinstance(problem, PenaltySelection | SparseCoding) and isinstance(problem.loss, str)
+
+
 @torch.no_grad()
 @single_thread()
 def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | None:
     """Return the mean of ``r z^T``, with r = D z - x."""
-    return problem.residual(codes).T @ codes / len(codes) if is_plain(problem) else None
+    if not is_plain(problem):
+        gradients = _direct_gradients(problem, codes)
+        return gradients and gradients[0]
+    total = sum_over_blocks(lambda part, own: part.residual(own).T @ own, problem, codes)
+    return total / len(codes)
 
 
 @torch.no_grad()
@@ -202,15 +248,43 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Ten
     penalties'.
     """
     if not is_plain(problem):
+        return _recorded_gradients(problem, codes)
+    code_gradient = torch.empty_like(codes)
+
+    def direct(part: SparseCoding, own: Tensor, slope: Tensor) -> Tensor:
+        residual = part.residual(own)
+        torch.mm(residual, part.dictionary, out=slope)
+        if part.loss == "lasso":
+            slope.add_(own.sign(), alpha=float(part.penalty))
+            slope.add_(own, alpha=part.l2_penalty)
+        slope.div_(len(codes))
+        return residual.T @ own
+
+    return sum_over_blocks(direct, problem, codes, code_gradient) / len(codes), code_gradient
+
+
+@single_thread()
+def _recorded_gradients(problem: DenseL1Problem, codes: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the same as autograd has it, for a loss of this package."""
+    if not _has_own_loss(problem):
         return None
-    residual = problem.residual(codes)
-    direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
-    if problem.loss == "lasso":
-        code_gradient.add_(codes.sign(), alpha=float(problem.penalty))
-        code_gradient.add_(codes, alpha=problem.l2_penalty)
-    return direct, code_gradient / len(codes)
+    code_gradient = torch.empty_like(codes)
+
+    def direct(part: DenseL1Problem, own: Tensor, slope: Tensor) -> Tensor:
+        share = len(own) / len(codes)
+        gradient, own_slope = unrolling.direct_gradients.plain(part, own)
+        torch.mul(own_slope, share, out=slope)
+        return gradient * share
+
+    return sum_over_blocks(direct, problem, codes, code_gradient), code_gradient
 
 
+@single_thread()
+def _through_minimizer(problem: DenseL1Problem, codes: Tensor, solution: Tensor) -> Tensor:
+    return sum_over_blocks(unrolling.through_minimizer.plain, problem, codes, solution)
+
+
+@single_thread()
 def _full_gradients(
     problem: SparseCoding,
     algorithm: Algorithm,
@@ -227,6 +301,7 @@ def _full_gradients(
     # The Gram matrices' derivatives of all depths fit the memory of one pass.
     size = max(1, LARGEST_PASS // problem.code_shape[1] ** 2)
 
+    @single_thread()
     def evaluated(batch: Sequence[int]) -> Iterator[Evaluated]:
         missing = batch
         results: dict[int, Evaluated] = {}
@@ -259,6 +334,7 @@ def _full_gradients(
     return itertools.chain.from_iterable(map(evaluated, batches))
 
 
+@single_thread()
 def _pull_back(
     problem: SparseCoding,
     algorithm: Algorithm,
@@ -310,5 +386,8 @@ def _precisions(problem: SparseCoding, state: State) -> Iterator[tuple[SparseCod
 run_layers.faster[SparseCoding] = run_layers.faster[PenaltySelection] = _run_layers
 unrolling.direct_gradient.faster[SparseCoding] = _direct_gradient
 unrolling.direct_gradients.faster[SparseCoding] = _direct_gradients
+unrolling.direct_gradients.faster[PenaltySelection] = _recorded_gradients
+unrolling.through_minimizer.faster[SparseCoding] = _through_minimizer
+unrolling.through_minimizer.faster[PenaltySelection] = _through_minimizer
 unrolling.full_gradients.faster[SparseCoding] = _full_gradients
 unrolling.pull_back.faster[SparseCoding] = _pull_back

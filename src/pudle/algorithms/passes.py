@@ -8,6 +8,7 @@ dense in the first layers only; there a product with all of G is faster than one
 rows.
 """
 
+import threading
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from ..problems import SparseCoding
 from ..problems.l1 import gram as symmetric
-from ..threads import single_thread
+from ..problems.l1 import product
+from ..threads import blocks_of, run_blocks, single_thread
 from . import unrolling
 from .algorithm import Algorithm, State
 from .ista import Fista, following
@@ -30,6 +32,8 @@ from .thresholding import Hard
 CHUNK, CHUNK_BYTES = 250, 1 << 27
 #: Share of non-zero code entries above which a chunk's layer is a dense product.
 DENSE = 0.38
+#: Share of an atom's products with all others that a layer takes, as a rule.
+SHARE_OF_ATOMS = 0.1
 #: Number of a gradient's layers, over all samples, per atom, up to which no matrix for pairs of
 #: atoms is made.
 COLUMNWISE = 5
@@ -58,11 +62,33 @@ def norms(matrices: Tensor) -> Tensor:
 Pair = tuple[Tensor, Tensor]
 
 
+class Sums(NamedTuple):
+    """The derivatives that some samples add up to, for each depth."""
+
+    #: Those in eta G, shape (depths, p, p), from compiled code and from dense products; they may be
+    #: one matrix.
+    gram_bar: Tensor
+    dense_bar: Tensor
+    #: Those in D through ``D (G_bar + G_bar^T)``, shape (depths, p, m).
+    columns_bar: Tensor
+    #: Those in D through b, shape (depths, m, p).
+    theta_bar: Tensor
+
+    def add(self, other: "Sums") -> None:
+        """Add the sums over other samples."""
+        self.gram_bar.add_(other.gram_bar)
+        if self.dense_bar is not self.gram_bar:
+            self.dense_bar.add_(other.dense_bar)
+        self.columns_bar.add_(other.columns_bar)
+        self.theta_bar.add_(other.theta_bar)
+
+
 class Chunk(NamedTuple):
     """Samples that are treated together."""
 
     rows: slice
     problem: SparseCoding
+    sums: Sums
     #: eta b, and the derivatives of the loss in it for each depth.
     products: Tensor
     products_bar: Tensor
@@ -125,21 +151,35 @@ class Pass:
         self.rounds = new.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
         # Codes of few samples concern few pairs of atoms.
         self.columnwise = count == 1 and n * depth < COLUMNWISE * p
-        self.by_columns, atoms = self.thin or self.columnwise, 0 if self.columnwise else p
+        self.by_columns = self.thin or self.columnwise
         self.columns = problem.dictionary.T.contiguous()
-        self.columns_bar = new.new_zeros(count if self.by_columns else 0, p, m)
-        # Depths are the last axis in memory for compiled code, the first for dense products.
-        self.gram_bar = self.dense_bar = new.new_zeros(atoms, atoms, count).movedim(2, 0)
-        if count != 1 and not self.by_columns:
-            self.dense_bar = new.new_zeros(count, p, p)
-        self.theta_bar = new.new_zeros(count, m, p)
+        #: Sums over the samples, and whether rounding has grown from layer to layer in any block.
+        self.sums: Sums | None = None
+        self.drifted = False
+        self.lock = threading.Lock()
+
+    @property
+    def gram(self) -> Tensor:
+        """The product eta G, which the first block that needs it makes for all."""
+        with self.lock:
+            return self._gram
 
     @cached_property
-    def gram(self) -> Tensor:
-        """The product eta G."""
+    def _gram(self) -> Tensor:
         made = symmetric(self.problem.dictionary).mul_(self.step)
         made.diagonal().add_(self.step * self.problem.l2_penalty)
         return made
+
+    def _zeros(self) -> Sums:
+        """Return sums over no samples."""
+        new, (m, p), count = self.problem.theta, self.problem.theta.shape, len(self.tops)
+        atoms = 0 if self.columnwise else p
+        # Depths are the last axis in memory for compiled code, the first for dense products.
+        gram_bar = dense_bar = new.new_zeros(atoms, atoms, count).movedim(2, 0)
+        if count != 1 and not self.by_columns:
+            dense_bar = new.new_zeros(count, p, p)
+        columns_bar = new.new_zeros(count if self.by_columns else 0, p, m)
+        return Sums(gram_bar, dense_bar, columns_bar, new.new_zeros(count, m, p))
 
     @torch.no_grad()
     @single_thread()
@@ -147,24 +187,42 @@ class Pass:
         """Run all samples through the layers and back."""
         n, p = self.problem.code_shape
         layer_bytes = max(self.depth, 1) * p * self.codes.itemsize * (1 + self.accelerated)
-        size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if self.tops else 4 * CHUNK
-        drifted = False
-        for first in range(0, n, size):
-            chunk = self._chunk(slice(first, first + size))
-            states = self._run_dense(chunk)
-            if len(states) <= self.depth:
-                self._run_sparse(chunk, len(states) - 1, *states[-1])
-                drifted |= self.rounds and self._overfull(self.codes[-1, chunk.rows])
-            # One depth after another, so that its adjoints stay in the cache.
-            for k in range(len(self.tops)):
-                self._pull_dense(chunk, k, states)
-            self.theta_bar += chunk.problem.observations.T @ chunk.products_bar
-            if self.given:
-                self.returned[:, :, chunk.rows] = chunk.carried
-        through_gram, through_products = self._through_gram(), self.theta_bar.mul_(self.step)
+        size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if self.tops else CHUNK
+        if not self.thin:
+            self.gram  # noqa: B018  all blocks need it: a large one is shared among the threads
+        work = self.depth * n * SHARE_OF_ATOMS * p * p * (3 if self.tops else 1)
+        run_blocks(self._run_block, blocks_of(n, size), work, self._add_block)
+        assert self.sums is not None  # there is one block at least
+        through_gram, through_products = self._through_gram(), self.sums.theta_bar.mul_(self.step)
         magnitudes = (norms(through_gram) + norms(through_products)).tolist()
         gradients = through_gram.add_(through_products)
-        return Pulled({} if drifted else self._states(), gradients, magnitudes, self.returned)
+        states = {} if self.drifted else self._states()
+        return Pulled(states, gradients, magnitudes, self.returned)
+
+    def _run_block(self, rows: slice) -> tuple[Sums, bool]:
+        """Run some samples through the layers and back; return what they add to the derivatives,
+        and whether rounding has grown from layer to layer.
+        """
+        chunk, drifted = self._chunk(rows), False
+        states = self._run_dense(chunk)
+        if len(states) <= self.depth:
+            self._run_sparse(chunk, len(states) - 1, *states[-1])
+            drifted = self.rounds and self._overfull(self.codes[-1, rows])
+        # One depth after another, so that its adjoints stay in the cache.
+        for k in range(len(self.tops)):
+            self._pull_dense(chunk, k, states)
+        chunk.sums.theta_bar.add_(chunk.problem.observations.T @ chunk.products_bar)
+        if self.given:
+            self.returned[:, :, rows] = chunk.carried
+        return chunk.sums, drifted
+
+    def _add_block(self, block: tuple[Sums, bool]) -> None:
+        sums, drifted = block
+        self.drifted |= drifted
+        if self.sums is None:
+            self.sums = sums
+        else:
+            self.sums.add(sums)
 
     def _overfull(self, codes: Tensor) -> bool:
         """Return whether codes have more entries than there are features."""
@@ -178,7 +236,7 @@ class Pass:
         if self.given:
             carried.copy_(self.returned[:, :, rows])
         products_bar = products.new_zeros(len(self.tops), *products.shape)
-        return Chunk(rows, part, products, products_bar, carried)
+        return Chunk(rows, part, self._zeros(), products, products_bar, carried)
 
     def _run_dense(self, chunk: Chunk) -> list[Pair]:
         """Return codes and points up to the first layer at which they are sparse, or the last; of
@@ -244,10 +302,10 @@ class Pass:
             tops=np.array(self.tops, np.int64),
             given=self.given,
             adjoints=chunk.carried.numpy(),
-            gram_bar=self.gram_bar.movedim(0, 2).numpy(),
+            gram_bar=chunk.sums.gram_bar.movedim(0, 2).numpy(),
             products_bar=chunk.products_bar.numpy(),
             columns=(self.columns if self.columnwise else nothing).numpy(),
-            columns_bar=(self.columns_bar[0] if self.columnwise else nothing).numpy(),
+            columns_bar=(chunk.sums.columns_bar[0] if self.columnwise else nothing).numpy(),
         )
         compiled.run_layers(program, codes.contiguous().numpy(), point.contiguous().numpy())
 
@@ -269,7 +327,7 @@ class Pass:
             compiled.restrict(current.numpy(), states[t + 1][0].numpy(), products_bar)
             images = current @ self.columns if self.by_columns else current
             if t or warm:
-                self._add(k, states[t][1], current, images)
+                self._add(chunk.sums, k, states[t][1], current, images)
             if t == 0 and not self.given:
                 break
             if self.thin:
@@ -284,25 +342,27 @@ class Pass:
             else:
                 current = moved
 
-    def _add(self, k: int, point: Tensor, adjoint: Tensor, images: Tensor) -> None:
+    def _add(self, sums: Sums, k: int, point: Tensor, adjoint: Tensor, images: Tensor) -> None:
         """Subtract ``y u^T`` from the derivative in eta G, for points y and adjoints u as rows;
         `images` holds D u where columns are summed, else u.
         """
         if self.by_columns:
-            self.columns_bar[k].addmm_(adjoint.T, point @ self.columns, alpha=-1)
-            self.columns_bar[k].addmm_(point.T, images, alpha=-1)
+            sums.columns_bar[k].addmm_(adjoint.T, point @ self.columns, alpha=-1)
+            sums.columns_bar[k].addmm_(point.T, images, alpha=-1)
         else:
-            self.dense_bar[k].addmm_(point.T, images, alpha=-1)
+            sums.dense_bar[k].addmm_(point.T, images, alpha=-1)
 
     def _through_gram(self) -> Tensor:
         """Return the derivatives in D through eta G, shape (depths, m, p)."""
-        if self.dense_bar is not self.gram_bar:
-            self.gram_bar = self.dense_bar.add_(self.gram_bar)
+        assert self.sums is not None  # as `run` sees to
+        gram_bar, dense_bar, columns_bar, _ = self.sums
+        if dense_bar is not gram_bar:
+            gram_bar = dense_bar.add_(gram_bar)
         # eta D^T D depends on D through both factors.
-        pairwise = self.columns_bar.mT
-        if not self.columnwise and "gram" in vars(self):
-            both = (self.gram_bar + self.gram_bar.mT).numpy()
-            of_pairs = torch.from_numpy(self.problem.dictionary.numpy() @ both)
+        pairwise = columns_bar.mT
+        if not self.columnwise and "_gram" in vars(self):
+            both = (gram_bar + gram_bar.mT).numpy()
+            of_pairs = torch.from_numpy(product(self.problem.dictionary.numpy(), both))
             pairwise = pairwise + of_pairs if self.thin else of_pairs
         return pairwise.mul_(self.step)
 

@@ -63,6 +63,7 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     return direct, code_gradient
 
 
+@Dispatched
 @torch.enable_grad()
 def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
     """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of

@@ -23,6 +23,7 @@ from ..estimator import GradientEstimator
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..streams import generator
+from ..threads import threads_for, torch_threads
 from ..validation import as_tensor
 from .matching import float64_array, match_atoms
 from .options import TrainingOptions
@@ -237,8 +238,12 @@ class LearningRun:
                 batch["generating_codes"] = as_tensor(codes[part])
         return samples, {name: tensor.to(problem.observations) for name, tensor in batch.items()}
 
+    @torch_threads(1)
     def advance(self) -> None:
-        """Take one step, or count it as `diverged`; the parameter then stays the last good one."""
+        """Take one step, or count it as `diverged`; the parameter then stays the last good one.
+
+        Estimators take more threads where their tensors are large or come in blocks.
+        """
         start, counts = self.clock(), self.counts
         samples, batch = self.batch(counts.step)
         before = self.theta.detach().clone()
@@ -357,6 +362,10 @@ class LearningRun:
 
     def record(self) -> None:
         """Add a row to the history, with means over the steps since the last one."""
+        with threads_for(math.prod(self.problem.code_shape)):
+            self._record()
+
+    def _record(self) -> None:
         counts, weight = self.counts, self.counts.weight or math.nan
         row = dict.fromkeys(HISTORY, math.nan) | {
             "epoch": counts.step / self.steps_per_epoch,

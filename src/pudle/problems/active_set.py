@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from ..kernel_choice import choice
+from ..threads import blocks_of, run_blocks, single_thread
 
 #: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits
 #: in cache.
 WORKSPACE = 2**18
+#: Number of samples whose systems are solved by one call of compiled code.
+SYSTEMS = 250
 #: Number of systems with the largest bounds whose condition numbers are computed first.
 FIRST_ROUND = 8
 
@@ -73,6 +76,7 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     return ActiveSystems(solution, smallest, condition)
 
 
+@single_thread()
 def solve_by_cholesky(
     hessian: Tensor, active: Tensor, right_hand_side: Tensor
 ) -> tuple[Tensor, float, int]:
@@ -94,7 +98,12 @@ def solve_by_cholesky(
         from .compiled import solve_with_bounds  # numba is slow to import
 
         tensors = (hessian, active, right_hand_side, solution, bounds)
-        solve_with_bounds(*(tensor.detach().contiguous().numpy() for tensor in tensors))
+        matrix, *rows = (tensor.detach().contiguous().numpy() for tensor in tensors)
+        run_blocks(
+            lambda block: solve_with_bounds(matrix, *(array[block] for array in rows)),
+            blocks_of(len(active), SYSTEMS),
+            float(active.sum(1).double().pow(3).sum()),
+        )
     else:
         bounds.fill_(torch.inf)
     sizes = active.sum(1)

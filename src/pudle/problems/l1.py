@@ -7,14 +7,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..threads import single_thread
+from ..threads import blocks_of, run_blocks, single_thread
 from ..validation import (
     check_alike,
     check_choice,
@@ -26,6 +27,10 @@ from ..validation import (
 from .active_set import solve_by_cholesky
 from .linearized import Solution
 from .problem import Problem, ThresholdingRule
+
+#: Columns of a product of matrices that one thread computes at a time.
+PANEL = 512
+Array = NDArray[np.floating[Any]]
 
 
 class L1Problem(Problem):
@@ -87,12 +92,14 @@ class DenseL1Problem(L1Problem):
         return len(self.observations), self.matrix.shape[1]
 
     @property
+    @single_thread()
     def hessian(self) -> Tensor:
         """Hessian ``A^T A + l2_penalty I`` of the smooth part, shape (p, p), without gradient."""
         matrix = self.matrix.detach()
-        gram = matrix.T @ matrix
-        gram.diagonal().add_(self.l2_penalty)
-        return gram
+        large = matrix.shape[1] > PANEL
+        hessian: Tensor = gram(matrix) if large else matrix.T @ matrix
+        hessian.diagonal().add_(self.l2_penalty)
+        return hessian
 
     @functools.cached_property
     @single_thread()
@@ -146,7 +153,35 @@ def gram(matrix: Tensor) -> Tensor:
     if matrix.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(matrix):
         return matrix.T @ matrix
     array = matrix.numpy()
-    return torch.from_numpy(array.T @ array)
+    result = np.empty((array.shape[1], array.shape[1]), array.dtype)
+
+    def compute(panel: slice) -> None:
+        columns = array[:, panel]
+        before, own = slice(0, panel.start), (panel, panel)
+        result[own] = columns.T @ columns
+        result[before, panel] = array[:, before].T @ columns
+        result[panel, before] = result[before, panel].T
+
+    _run_panels(compute, result.shape[1], len(array) * result.size / 2)
+    return torch.from_numpy(result)
+
+
+def product(left: Array, right: Array) -> Array:
+    """Return the product of a matrix with others, shape (..., k, p), one panel of their columns
+    after another.
+    """
+    columns = right.shape[-1]
+    result = np.empty((*right.shape[:-2], len(left), columns), right.dtype)
+
+    def compute(panel: slice) -> None:
+        np.matmul(left, right[..., panel], out=result[..., panel])
+
+    _run_panels(compute, columns, float(left.size * result.size / len(left)))
+    return result
+
+
+def _run_panels(compute: Callable[[slice], None], columns: int, work: float) -> None:
+    run_blocks(compute, blocks_of(columns, PANEL), work)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
