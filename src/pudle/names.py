@@ -18,7 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, entry_points
 from os import fsencode
 from os.path import abspath, join, relpath, splitext
@@ -49,6 +49,8 @@ SPEC = re.compile(
 )
 #: A name that a file can have without leading elsewhere.
 PLAIN_NAME = re.compile(r"\w[\w.()=,+-]*")
+#: The key in a field's metadata of the group whose objects it holds.
+GROUP = "group"
 #: Types of options whose values are checked.
 PLAIN_TYPES = {int, float, bool, str, type(None)}
 
@@ -79,6 +81,8 @@ KINDS = {
     "optimizers": Kind("optimizer", "pudle.learning.optimizers:Optimizer"),
     "schedules": Kind("schedule", "pudle.learning.optimizers:Schedule"),
 }
+#: Names of fields that mostly hold the spec of an object of a group.
+SPEC_NAMES = {group.removesuffix("s"): group for group in KINDS}
 #: Groups of other things than specs can name.
 OTHERS = {
     "problems": Kind("problem", "pudle.problems:Problem"),
@@ -207,6 +211,23 @@ def options(cls: Any) -> list[Field[Any]]:
     """
     stated = fields(cls) if is_dataclass(cls) else ()
     return [each for each in stated if each.init and each.metadata.get("spec", True)]
+
+
+def spec_field(group: str, default: Any = MISSING) -> Any:
+    """Return a dataclass field that holds an object of a group, or the spec of one: what rests on
+    the instance rests on the sources of that object as well.
+    """
+    return field(default=default, metadata={GROUP: group})
+
+
+def declared_part(declaration: Field[Any], value: object) -> object | None:
+    """Return the object that a field declared by `spec_field` holds or names; None for any other
+    field.
+    """
+    group = declaration.metadata.get(GROUP)
+    if group is None:
+        return None
+    return make(group, value) if isinstance(value, str) else value
 
 
 def path_options(instance: Any) -> list[str]:
@@ -506,6 +527,8 @@ def _claimed(group: str, name: str, entry: Any) -> list[str]:
             for key, value in entry.items()
         ):
             raise _Defect("is not a mapping from plain file names to experiments")
+        for experiment in entry.values():
+            _check_declared(experiment)
         return list(entry)
     if not is_concrete(entry, base):
         raise _Defect(
@@ -518,6 +541,19 @@ def _claimed(group: str, name: str, entry: Any) -> list[str]:
             f"has name={entry.name!r}, which must be that of its entry point and an identifier"
         )
     return [name, *aliases]
+
+
+def _check_declared(experiment: Any) -> None:
+    """Raise _Defect for a spec in a field that does not say so: what it names could change without
+    a trace.
+    """
+    for option in options(experiment):
+        value, group = getattr(experiment, option.name), SPEC_NAMES.get(option.name)
+        if group and isinstance(value, str) and GROUP not in option.metadata:
+            raise _Defect(
+                f"has a field {option.name} with a spec that is not declared: write"
+                f" {option.name}: str = pudle.names.spec_field({group!r}, {value!r})"
+            )
 
 
 def is_concrete(value: Any, base: type) -> bool:

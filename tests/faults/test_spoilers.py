@@ -41,7 +41,7 @@ SPOILS = {
     "no_recursion": "sys.setrecursionlimit(120)",
     "floating_errors": "numpy.seterr(all='raise')",
     "warnings_raise": "warnings.simplefilter('error')",
-    "locale": "locale.setlocale(locale.LC_ALL, 'C'); os.umask(0o777)",
+    "other_locale": "locale.setlocale(locale.LC_ALL, 'C'); os.umask(0o777)",
     "empties_modules": "sys.modules.pop('pudle.estimators.backprop', None); sys.path.clear()",
     "own_session": "subprocess.Popen(['sleep', '600'], start_new_session=True)",
     "two_forks": (

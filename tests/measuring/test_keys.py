@@ -7,8 +7,10 @@ from pathlib import Path
 import grimp
 import pytest
 from examples import TINY
+from plugin import write_package
 
 import pudle
+from pudle import LearningExperiment, names
 from pudle.kernel_choice import VARIABLE
 from pudle.measuring import provenance, sources
 from pudle.measuring.results.cost import Cost
@@ -201,3 +203,96 @@ def test_every_source_counts_where_no_commit_says_what_was_measured(monkeypatch)
     changed = ROOT / "estimator.py"
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == changed))
     assert provenance.source_digest.__wrapped__() != before
+
+
+PARTS = """
+from dataclasses import dataclass
+
+from pudle.algorithms.thresholding import Soft
+from pudle.learning.optimizers import Constant, Sgd
+
+
+@dataclass(frozen=True)
+class Own(Sgd):
+    name = "own"
+
+
+class OwnRule(Soft):
+    name = "own_rule"
+
+
+@dataclass(frozen=True)
+class OwnSchedule(Constant):
+    name = "own_schedule"
+"""
+POINTS = """
+[pudle.optimizers]
+own = own_plugin_parts:Own
+[pudle.schedules]
+own_schedule = own_plugin_parts:OwnSchedule
+[pudle.thresholding]
+own_rule = own_plugin_parts:OwnRule
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "own"},
+        {"schedule": "own_schedule"},
+        {"algorithm": "ista(thresholding='own_rule')"},
+    ],
+    ids=str,
+)
+def test_an_experiment_rests_on_every_part_that_it_names(options, tmp_path, installed):
+    """An edited optimizer, schedule or thresholding rule is carried out again."""
+    site = write_package(tmp_path / "site", "own_plugin_parts", PARTS, POINTS)
+    installed(site)
+    experiment = LearningExperiment("sparse_gaussian", **options)
+    store = Store(tmp_path / "store", "quick")
+    before = CarriedExperiment("own", "own", experiment).key(store)
+    with (site / "own_plugin_parts.py").open("a") as source:
+        source.write("# edited\n")
+    sources.forget()
+    assert CarriedExperiment("own", "own", experiment).key(store) != before
+
+
+def test_every_field_that_holds_a_spec_says_so():
+    """A text in a field that is the name of something is declared as the spec of it."""
+    classes = [cls for group in names.KINDS for cls in names.built_in(group).values()]
+    every = [*filter(dataclasses.is_dataclass, classes), *names.list_experiments().values()]
+    known = {name: group for group in names.KINDS for name in names.built_in(group)}
+    undeclared = set()
+    for thing in every:
+        for option in dataclasses.fields(thing):
+            value = getattr(thing, option.name, option.default)
+            is_spec = isinstance(value, str) and names.SPEC.fullmatch(value)
+            if is_spec and is_spec["name"] in known and names.GROUP not in option.metadata:
+                undeclared.add((option.name, value))
+    # The first filters of noisy crops are a cosine transform, which is no schedule.
+    assert undeclared == {("start", "cosine")}
+
+
+UNDECLARED = """
+from dataclasses import dataclass
+from pudle import Experiment
+
+
+@dataclass(frozen=True)
+class Trains(Experiment):
+    optimizer: str = "adam"
+    kind = "trains"
+
+    def run(self, folder, device="cpu", progress=None):
+        return None
+
+
+EXPERIMENTS = {"trains": Trains()}
+"""
+
+
+def test_an_experiment_whose_spec_is_not_declared_is_refused(tmp_path, installed):
+    point = "[pudle.experiments]\ntrains = own_plugin_trains:EXPERIMENTS"
+    installed(write_package(tmp_path / "site", "own_plugin_trains", UNDECLARED, point))
+    (line,) = names.broken("experiments")
+    assert "write optimizer: str = pudle.names.spec_field('optimizers', 'adam')" in line

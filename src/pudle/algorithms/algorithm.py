@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..described import described
 from ..errors import InvalidArgument
-from ..names import make
+from ..names import make, spec_field
 from ..problems import Problem
 from ..validation import check_integer, check_positive
 from .requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
@@ -143,7 +143,7 @@ class Algorithm(ABC):
     """
 
     step: float | None = None
-    thresholding: Thresholding = Soft()
+    thresholding: Thresholding = spec_field("thresholding", Soft())
     _: KW_ONLY
     initial: Tensor | None = unspecified()
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
+from ..names import spec_field
 from ..problems import Problem
 from ..validation import check_positive
 from .algorithm import Algorithm, State
@@ -128,7 +129,7 @@ class Noodl(Ista):
     2019.
     """
 
-    thresholding: Thresholding = Hard(threshold=0.1)
+    thresholding: Thresholding = spec_field("thresholding", Hard(threshold=0.1))
     lower_bound: float = 1.0
 
     name = "noodl"

@@ -6,7 +6,7 @@ import inspect
 import re
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import names
 from ..algorithms import Algorithm
@@ -68,11 +68,11 @@ class TrainingOptions:
         meanwhile. A checkpoint holds these codes as well.
     """
 
-    estimator: GradientEstimator | str = "backprop"
-    algorithm: Algorithm | str = "ista"
+    estimator: GradientEstimator | str = names.spec_field("estimators", "backprop")
+    algorithm: Algorithm | str = names.spec_field("algorithms", "ista")
     depth: int = 50
-    optimizer: Optimizer | str = "adam"
-    schedule: Schedule | str = "constant"
+    optimizer: Optimizer | str = names.spec_field("optimizers", "adam")
+    schedule: Schedule | str = names.spec_field("schedules", "constant")
     epochs: int = 100
     batch: int | None = None
     seed: int = 0
@@ -84,13 +84,12 @@ class TrainingOptions:
     @cached_property
     def parts(self) -> Parts:
         """The estimator, the algorithm, the optimizer and the schedule, made once."""
-        return Parts(
-            *(
-                names.make(f"{name}s", value) if isinstance(value, str) else value
-                for name in Parts._fields
-                for value in [getattr(self, name)]
-            )
-        )
+        objects: dict[str, Any] = {}
+        for option in fields(TrainingOptions):
+            declared = names.declared_part(option, getattr(self, option.name))
+            if declared is not None:
+                objects[option.name] = declared
+        return Parts(**objects)
 
     def check(self) -> None:
         """Refuse numbers out of range, a spec that cannot be read, and a warm start with fresh

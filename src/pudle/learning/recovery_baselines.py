@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from .. import peers
 from ..errors import UnsupportedProblem
 from ..measuring.experiment import Experiment, ExperimentResult, Plain, ProgressCallback, silent
-from ..names import make_dataset
+from ..names import make_dataset, spec_field
 from ..streams import generator
 from ..validation import check_options
 from .matching import Array, float64_array, match_atoms
@@ -38,7 +38,7 @@ class RecoveryBaseline(Experiment):
     kind: ClassVar[str] = "baseline"
 
     package: str
-    dataset: str
+    dataset: str = spec_field("datasets")
     epochs: int = 10
     seed: int = 0
     batch: int = 500

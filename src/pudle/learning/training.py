@@ -25,7 +25,7 @@ from ..measuring.experiment import (
     silent,
 )
 from ..measuring.scoring import score
-from ..names import make_dataset
+from ..names import make_dataset, spec_field
 from ..problems.l1 import DictionaryProblem
 from ..references.certified import default_target, reference
 from ..validation import check_choice, check_integer, check_options
@@ -106,7 +106,7 @@ class OnDataset(Experiment):
         Outer loss.
     """
 
-    dataset: str
+    dataset: str = spec_field("datasets")
     loss: str = "lasso"
 
 

@@ -33,14 +33,15 @@ def digest(rooms: tuple[str, ...], *parts: object) -> str:
 def classes(part: object) -> Iterator[type]:
     """Yield the classes of an object and of the objects in its fields.
 
-    A field such as ``optimizer="adam"`` counts as the object that its spec makes.
+    A field that `pudle.names.spec_field` declares counts as the object that its spec makes.
     """
     yield type(part)
     for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
         value = getattr(part, field.name)
-        maker = getattr(names, f"make_{field.name}", None)
-        value = maker(value) if maker and isinstance(value, str) else value
-        if dataclasses.is_dataclass(value):
+        declared = names.declared_part(field, value)
+        if declared is not None:
+            yield from classes(declared)
+        elif dataclasses.is_dataclass(value):
             yield from classes(value)
 
 
