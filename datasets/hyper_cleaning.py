@@ -203,21 +203,24 @@ class HyperCleaning(ArraysDataset):
             third = (2**0.5 * curvatures).clamp(max=THIRD_DERIVATIVE)
             softmax[torch.arange(count), labels] -= 1
             moved = curvatures * inside.reach(radius)
-            # Autograd subtracts the weight from one: rounding is in proportion to the weight.
-            rows = torch.maximum(change, weight / 16) * (softmax.norm(dim=1) + moved).clamp(
-                max=inside.slope
-            )
+            slopes = (softmax.norm(dim=1) + moved).clamp(max=inside.slope)
             shared, strongest = (inside.largest / count) ** 0.5, float(weight.max())
+
+            def cross_size(rows: Tensor) -> float:
+                separate: float = (rows * inside.lengths).norm().item() / count
+                together: float = rows.max().item() * shared
+                return min(separate, together)
+
             return Constants(
                 gradient=2 * RIDGE + strongest * inside.largest / 2,
                 hessian=float((weight * third * along).norm()) * shared,
                 outer=outside.curvature(weights, radius),
                 cross=float((change * curvatures * along).norm()) / count,
-                cross_norm=min(
-                    float((rows * inside.lengths).norm()) / count, float(rows.max()) * shared
-                ),
+                cross_norm=cross_size(change * slopes),
                 terms=2 * RIDGE * size + strongest * inside.terms(size),
                 outer_terms=outside.terms(size),
+                # Autograd subtracts the weight, and the label's share of the softmax, from one.
+                cross_terms=cross_size(weight * inside.slope),
             )
 
         theta, initial = np.zeros(len(a)), np.zeros((a.shape[1], classes))

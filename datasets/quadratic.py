@@ -90,6 +90,7 @@ class Quadratic(ArraysDataset):
                 direct=norms[4],
                 terms=norms[0] * size + norms[3] * length + float(a.norm()),
                 outer_terms=norms[1] * size + norms[4] * length + float(b.norm()),
+                direct_terms=norms[4] * size + norms[2] * length,
             )
 
         theta = tensor(random.standard_normal(outer))

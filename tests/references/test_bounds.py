@@ -238,7 +238,8 @@ class TestPenaltySelection:
             )
             spectral = math.sqrt(18)
             rounding = U * math.sqrt(8) * 4 * np.linalg.norm(v)
-            rounding += U * 3 * spectral * (np.linalg.norm(y) + 2 * np.linalg.norm(r))
+            sizes = np.linalg.norm(y) + np.linalg.norm(r) + 3 * np.linalg.norm(z)
+            rounding += U * math.sqrt(9 + (z != 0).sum()) * spectral * sizes
             error = (spectral**2 * code_error + rounding) / 4
             summed = U * math.sqrt(2 + 2) * abs(v[z != 0]).sum()
             errors.append(np.linalg.norm(np.sign(z)) * error + summed)

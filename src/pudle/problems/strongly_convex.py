@@ -22,6 +22,8 @@ LANCZOS, SMALLEST = 1e-3, 1e-6
 KEPT_VECTORS = 40
 #: Unknowns up to which the Hessian is formed where Lanczos's method does not converge.
 MAX_HESSIAN = 4000
+#: Constants that may be None.
+OPTIONAL_CONSTANTS = ("direct_terms", "hessian_terms", "cross_terms")
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,27 @@ class Constants:
         Lipschitz constant of :math:`z \mapsto C(z)^\top v`, with
         :math:`C = \partial_\theta \partial_z g`.
     cross_norm : float
-        Largest spectral norm of C, or a bound on it such as its Frobenius norm; where terms of C
-        cancel, at least 1/16 of their size, because rounding is in proportion to it too.
+        Largest spectral norm of C, or a bound on it such as its Frobenius norm.
     terms, outer_terms : float
-        Norm at z of :math:`\partial_z g` and of :math:`\partial_z f` with all terms of their sums
-        replaced by their sizes: what rounding is in proportion to.
+        Sizes at z of :math:`\partial_z g` and of :math:`\partial_z f` before cancellation.
     direct : float
         Lipschitz constant of :math:`\partial_\theta f` in z, zero where f does not depend on theta.
+    direct_terms : float, optional
+        Size at z of :math:`\partial_\theta f` before cancellation. Without it nothing is certified,
+        unless f does not depend on theta.
+    hessian_terms, cross_terms : float, optional
+        Sizes of the Hessian of g and of C before cancellation; by default `gradient` and
+        `cross_norm`, which is right where none of their terms cancel.
+
+    Notes
+    -----
+    The size of a derivative before cancellation is its norm with all terms of all its sums, inner
+    ones too, replaced by their sizes. Rounding is in proportion to it, and so is what the data lose
+    where they are converted to single precision. For the derivative :math:`X^\top (X \theta - y)`,
+    whose residual may be zero, it is :math:`\lVert X \rVert (\lVert X \rVert \lVert \theta \rVert +
+    \lVert y \rVert)` or, smaller,
+    :math:`\lVert |X|^\top (|X| |\theta| + |y|) \rVert`. What a function such as the logarithm of a
+    sum does to a rounding of its argument is the size of the argument times the slope.
     """
 
     gradient: float
@@ -62,9 +78,14 @@ class Constants:
     terms: float
     outer_terms: float
     direct: float = 0.0
+    direct_terms: float | None = None
+    hessian_terms: float | None = None
+    cross_terms: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if value is None and name in OPTIONAL_CONSTANTS:
+                continue
             if value < 0:
                 raise InvalidArgument(f"Constants: {name}={value} is negative: give a bound")
             object.__setattr__(self, name, float(value))
@@ -100,8 +121,8 @@ class StronglyConvex(StateProblem):
         of a squared norm.
     constants : callable, optional
         ``constants(state, theta, adjoint, radius) -> pudle.Constants``. With them the reference is
-        certified; without, its bound is an estimate from differences, and the reference a
-        ``limit``.
+        certified; without, or where the loss depends on theta and they lack ``direct_terms``, its
+        bound is an estimate from differences, and the reference a ``limit``.
 
     Raises
     ------
@@ -167,6 +188,21 @@ class StronglyConvex(StateProblem):
                 f"constants gives a {type(found).__name__}: return pudle.Constants(...)"
             )
         return found
+
+    @property
+    def lacks_for_certificate(self) -> str:
+        """The name of what is missing for a certificate, empty where nothing is."""
+        if self.constants is None:
+            return "constants="
+        sized = self.constants_at(self.initial_codes()).direct_terms is not None
+        return "" if sized or not self.has_direct_part() else "direct_terms= in its constants"
+
+    @torch.enable_grad()
+    def has_direct_part(self) -> bool:
+        """Tell whether theta acts on the loss beside the state."""
+        check_recording()
+        theta = self.theta.detach().requires_grad_()
+        return self.with_theta(theta).outer_loss(self.initial_codes()).requires_grad
 
     def extreme_curvature(self, codes: Tensor, *, largest: bool) -> float | None:
         """Return an extreme eigenvalue of the Hessian of g at some codes, or None where it is too

@@ -97,7 +97,7 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     if isinstance(problem, FixedPoint):
         solved = problem.solution is not None
     elif isinstance(problem, StronglyConvex):
-        solved = problem.constants is not None
+        solved = not problem.lacks_for_certificate
     else:
         solved = _solver(problem) is not solve.dispatch(object)
         solved = solved and not callable(getattr(problem, "loss", None))
@@ -155,34 +155,37 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
     codes = solved.detach()
     with torch.no_grad():
         residual = float(problem.stationarity(codes).abs().max())
-    implicit, diagnostics = Converging(problem, Iteration(), 1.0).gradient(codes, 0)
-    condition, size = float(diagnostics["condition_number"]), norm(gradient)
-    error, reason = norm(gradient - implicit) + condition * ROUNDING * size, ""
+    running = Converging(problem, Iteration(), 1.0)
+    implicit = running.implicit(codes, 0)
+    condition, size = float(implicit.diagnostics["condition_number"]), norm(gradient)
+    # Both gradients have the same loss, and may lose the same digits.
+    distance, lost = norm(gradient - implicit.gradient), running.rounding(codes, 0, implicit)
+    reason = ""
     if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
         reason = (
             f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"
             " use target='limit'"
         )
-    elif not error <= AGREEMENT * size:
+    elif not distance <= AGREEMENT * size + lost:
         reason = (
-            f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
-            " another derivative than the solution; pudle.audit(problem) tells whether it is wrong,"
-            " or use target='limit'"
+            f"solution(theta) and the implicit function theorem differ by {distance:.1e}: the step"
+            " has another derivative than the solution; pudle.audit(problem) tells whether it is"
+            " wrong, or use target='limit'"
         )
     elif not (seen := stability(problem.linearized(codes))).stable:
         reason = f"the step does not lead to solution(theta), where {seen}: damp the step"
     certificate = Certificate(
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )
-    return finish(gradient, error, codes, target, certificate, reason)
+    return finish(gradient, distance + lost, codes, target, certificate, reason)
 
 
 @solve.register
 def _solve_strongly_convex(problem: StronglyConvex, target: str) -> Reference:
     problem = _exactly(problem, target)
-    if problem.constants is None:
+    if lacking := problem.lacks_for_certificate:
         raise UnsupportedProblem(
-            "reference: no exact solution is certified for StronglyConvex without constants=: use"
+            f"reference: no exact solution is certified for StronglyConvex without {lacking}: use"
             " target='limit', whose error is estimated, or give them"
         )
     return strongly_convex_reference(problem, target)
@@ -253,8 +256,10 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     residual = codes @ design.T - problem.held_out_observations
     v, linear_residual = model.solve_refined(active, (residual @ design) * active)
     spectral = spectral_norm(design)
-    sizes = row_norms(problem.held_out_observations) + 2 * row_norms(residual)
-    held_out_sizes = len(design) ** 0.5 * spectral * sizes
+    # Of the residual before its terms cancel, and of the residual.
+    sizes = row_norms(problem.held_out_observations) + row_norms(residual)
+    sizes = sizes + row_norms(codes * row_norms(design.T))
+    held_out_sizes = (len(design) + active.sum(1).double()).sqrt() * spectral * sizes
     model_sizes = model.values**0.5 * model.spectral_norm**2 * row_norms(v)
     rounding = ROUNDING * (model_sizes + held_out_sizes)
     errors = (spectral**2 * code_errors + linear_residual + rounding) / eigenvalues
@@ -273,21 +278,24 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
     dictionary, weights, hessian = problem.dictionary, problem.weights, problem.hessian
     eigenvalues, vectors = torch.linalg.eigh(hessian)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    unit = ROUNDING * sum(dictionary.shape) ** 0.5
+    # An eigenvalue is known to the rounding of the largest one.
+    curvature = max(smallest - unit * largest, 0.0)
 
     def solve_refined(right: Tensor, right_sizes: Tensor) -> tuple[Tensor, Tensor]:
         solution = torch.zeros_like(right)
         for _ in range(3):
             solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
         sizes = right_sizes + largest * row_norms(solution)
-        rounding = ROUNDING * sum(dictionary.shape) ** 0.5 * sizes
-        return solution, (row_norms(right - solution @ hessian) + rounding) / smallest
+        return solution, (row_norms(right - solution @ hessian) + unit * sizes) / curvature
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
     right_sizes = spectral_norm(dictionary) * row_norms(problem.observations)
     right = problem.observations @ dictionary
     codes, code_errors = solve_refined(right, right_sizes)
     sensitivity, sensitivity_error = solve_refined(weights[None, :], weights.norm())
-    errors = code_errors * sensitivity.norm() + row_norms(codes) * sensitivity_error
+    errors = code_errors * (sensitivity.norm() + sensitivity_error)
+    errors = errors + row_norms(codes) * sensitivity_error
     certificate = Certificate(
         samples=len(codes),
         kkt_residual=float((right - codes @ hessian).abs().max()),

@@ -15,6 +15,7 @@ from ..problems import Problem
 from ..problems.linearized import MAX_DENSE, norm
 from .lasso import ROUNDING, SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
+from .rounding import rounding_errors
 from .stability import Stability, stability
 
 #: A sample has converged when no entry of its code changes by more than this times the largest
@@ -37,6 +38,8 @@ NEWTON = 30
 #: the order in which they are tried: the active set must stay the same within, and what rounding
 #: leaves of the codes counts less in a larger one.
 DIFFERENCE_STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
+#: Roundings that a derivative may collect, relative to those that random roundings show.
+ROUNDINGS = 4
 #: How the reason begins why there is none.
 NO_LIMIT = "no limit to score against: "
 #: What may help where steps do not lead to a fixed point.
@@ -176,13 +179,61 @@ class Converging:
 
     def gradient(self, codes: Tensor, iteration: int) -> tuple[Tensor, Diagnostics]:
         """Return the gradient by the implicit function theorem at a fixed point."""
-        direct, code_gradient = direct_gradients(self.problem, codes)
-        adjoint, diagnostics = self.problem.solve_active(codes, code_gradient / self.step)
-        with torch.enable_grad():
-            live, theta = differentiable(self.problem)
-            after = self.algorithm.plain_layer(live, codes, self.step, iteration)
-            (through_codes,) = gradients(after, (theta,), adjoint)
-        return direct + through_codes, diagnostics
+        implicit = self.implicit(codes, iteration)
+        return implicit.gradient, implicit.diagnostics
+
+    def implicit(self, codes: Tensor, iteration: int) -> "ImplicitGradient":
+        """Return the parts of the gradient by the implicit function theorem at a fixed point."""
+        direct, outer = direct_gradients(self.problem, codes)
+        adjoint, diagnostics = self.problem.solve_active(codes, outer / self.step)
+        through = self._pull_back(codes, adjoint, iteration)
+        return ImplicitGradient(direct, outer, adjoint, through, diagnostics)
+
+    @torch.enable_grad()
+    def _pull_back(self, codes: Tensor, adjoint: Tensor, iteration: int) -> Tensor:
+        """Return the product of a layer's transposed Jacobian in theta with an adjoint."""
+        live, theta = differentiable(self.problem)
+        after = self.algorithm.plain_layer(live, codes, self.step, iteration)
+        return gradients(after, (theta,), adjoint)[0]
+
+    def rounding(
+        self, codes: Tensor, iteration: int, implicit: "ImplicitGradient", solved: float = 0.0
+    ) -> float:
+        """Estimate what rounding changes in a gradient by the implicit function theorem.
+
+        It rests on the sizes of terms before they cancel, which random roundings show; what has a
+        part in the linear system grows by its condition number. `solved` is the relative residual
+        of the solution of that system.
+        """
+
+        def compute() -> tuple[Tensor, ...]:
+            return (
+                *direct_gradients.plain(self.problem, codes),
+                self._pull_back(codes, implicit.adjoint, iteration),
+            )
+
+        computed = implicit.direct, implicit.outer, implicit.through
+        direct, outer, through = (ROUNDINGS * error for error in rounding_errors(compute, computed))
+        share = max(2 * ROUNDING, solved, outer / (norm(implicit.outer) or 1.0))
+        condition = float(implicit.diagnostics["condition_number"])
+        return direct + through + condition * share * norm(implicit.through)
+
+
+class ImplicitGradient(NamedTuple):
+    """A gradient by the implicit function theorem."""
+
+    #: The loss's derivatives in theta and in the codes, and the solution of the linear system.
+    direct: Tensor
+    outer: Tensor
+    adjoint: Tensor
+    #: What reaches theta through the codes.
+    through: Tensor
+    diagnostics: Diagnostics
+
+    @property
+    def gradient(self) -> Tensor:
+        """The sum of the direct part and of what goes through the codes."""
+        return self.direct + self.through
 
 
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
@@ -256,18 +307,21 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
             return nothing(f"{where}: {seen}{REMEDY}")
         after = problem.piece(running.layer(refined, 2 * layers))
         before, _ = running.gradient(codes, layers)
-        gradient, solve = running.gradient(refined, 2 * layers)
+        implicit = running.implicit(refined, 2 * layers)
     except UnsupportedProblem as refused:
         if not problem.joint:
             raise
         # What follows is advice for estimators.
         return nothing(first_line(refused).partition("; use")[0])
     left = (after != problem.piece(codes)).reshape(len(moving), -1).any(1)
-    norm = float(gradient.norm())
+    gradient, solve = implicit.gradient, implicit.diagnostics
+    size = norm(gradient)
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
-    rounding = condition * max(2 * ROUNDING, float(solve.get("largest_relative_residual", 0)))
-    bound = float((gradient - before).norm()) / norm + rounding if norm else torch.inf
+    lost = running.rounding(
+        refined, 2 * layers, implicit, float(solve.get("largest_relative_residual", 0))
+    )
+    bound = (norm(gradient - before) + lost) / size if size else torch.inf
     # A joint system that is singular has been seen to have a solution.
     singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
     # That of a large state is an estimate by chance.
@@ -338,10 +392,10 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     They are taken along two directions, itself and a random one, from limits that are found from
     the one at this theta. The tolerance holds what rounding of the loss leaves.
     """
-    theta, norm = running.problem.theta, gradient.norm()
+    theta, slope = running.problem.theta, gradient.norm()
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
     size = float(theta.norm()) / theta.numel() ** 0.5 or 1.0
-    for direction in (gradient / norm, random / random.norm()):
+    for direction in (gradient / slope, random / random.norm()):
         reason = "the active set changes close by"
         for relative in DIFFERENCE_STEPS:
             distance = relative * size
@@ -354,11 +408,11 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
             error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
             rounding = 200 * ROUNDING * above.abs() / distance
             # The differences may be off by so much, relative to the gradient.
-            if error <= 1e-6 * norm + rounding:
+            if error <= 1e-6 * slope + rounding:
                 break
             reason = (
                 "central differences of the loss at the limits for other theta are"
-                f" {float(error / norm):.1e} off, relative to the gradient: there is a kink close"
+                f" {float(error / slope):.1e} off, relative to the gradient: there is a kink close"
                 " by, the gradient of the step or of the loss is wrong, or the step is no function"
                 " of state and theta alone; pudle.audit(problem) tells more"
             )

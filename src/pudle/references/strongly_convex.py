@@ -16,6 +16,7 @@ from ..problems import StronglyConvex
 from ..problems.linearized import norm
 from ..problems.strongly_convex import Constants
 from .records import Certificate, Reference, exactly, finish
+from .rounding import rounding_errors
 
 #: Roundings that a sum may collect, in rounding units of the sizes of its terms.
 ROUNDINGS = 64
@@ -64,6 +65,18 @@ class Parts(NamedTuple):
         return self.outer - self.curved
 
 
+class Roundings(NamedTuple):
+    """Bounds on the norms of what rounding changes: in the objective's slope ``partial_z g``, and
+    in the derivatives that have the same names in `Parts`.
+    """
+
+    slope: float
+    direct: float
+    outer: float
+    curved: float
+    through: float
+
+
 def parts_at(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> Parts:
     """Return the derivatives at a state and for an adjoint."""
     curved = problem.linearized(codes).transposed(adjoint)
@@ -81,7 +94,8 @@ def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) ->
               |v - v^*| \le d_v = (|r| + (L_{Hv} + L_b) d) / \mu, \qquad
               |G - G^*| \le (L_\theta + L_{Cv}) d + |C| d_v ,
 
-    where rounding is added to every norm that was computed. The last one does not know in which
+    where rounding is added to every norm that was computed, in proportion to the sizes of terms
+    before cancellation. The last one does not know in which
     direction z is off, and is often a hundred times the error. One Newton step leads to a state and
     an adjoint whose bound is of second order; the distance of the two gradients, which is computed,
     and that bound are a bound for the first gradient as well, and the smaller one is returned.
@@ -101,24 +115,55 @@ def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) ->
 def _bounded(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
     here, slope = parts_at(problem, codes, adjoint), problem.smooth_gradient(codes)
     # Sums of millions of squares in float32 are off by more than this many roundings.
-    residual, steepness, size, direct = (
-        norm(each.double()) for each in (here.residual, slope, adjoint, here.direct)
-    )
+    residual, steepness, size = (norm(each.double()) for each in (here.residual, slope, adjoint))
+    measured = measured_roundings(problem, codes, adjoint, slope, here)
     mu, unit = problem.curvature, ROUNDINGS * torch.finfo(codes.dtype).eps / 2
     if problem.constants:
         # The size of the terms does not depend on the ball, whose radius it is a part of.
-        radius = (steepness + unit * problem.constants_at(codes).terms) / mu
+        terms = problem.constants_at(codes).terms
+        radius = (steepness + max(unit * terms, measured.slope)) / mu
         known = problem.constants_at(codes, adjoint, radius)
     else:
         known = measured_constants(problem, codes, adjoint, here)
-        radius = (steepness + unit * known.terms) / mu
-    rounding = unit * (known.outer_terms + known.gradient * size)
-    off = (residual + rounding + (known.hessian + known.outer) * radius) / mu
+        radius = (steepness + max(unit * known.terms, measured.slope)) / mu
+    rounding = rounding_bounds(known, unit, size, measured)
+    off = residual + rounding.outer + rounding.curved + (known.hessian + known.outer) * radius
+    off /= mu
     error = (known.direct + known.cross) * radius + known.cross_norm * off
-    error += unit * (known.cross_norm * size + direct)
-    # What is no number bounds nothing.
-    bounds = (math.inf if each != each else each for each in (radius, off, error))
+    error += rounding.direct + rounding.through
+    # The bounds are rounded themselves; what is no number bounds nothing.
+    bounds = (math.inf if each != each else each * (1 + unit) for each in (radius, off, error))
     return BoundedGradient(here.gradient, *bounds)
+
+
+def measured_roundings(
+    problem: StronglyConvex, codes: Tensor, adjoint: Tensor, slope: Tensor, here: Parts
+) -> Roundings:
+    """Estimate what rounding changes, from random roundings of all that is computed."""
+
+    def compute() -> tuple[Tensor, ...]:
+        return problem.smooth_gradient(codes), *parts_at(problem, codes, adjoint)
+
+    errors = rounding_errors(compute, (slope, *here))
+    return Roundings(*(ROUNDINGS * error for error in errors))
+
+
+def rounding_bounds(
+    known: Constants, unit: float, adjoint_size: float, measured: Roundings
+) -> Roundings:
+    """Return what rounding changes by the sizes of terms that a problem claims, or by measurement,
+    whichever is larger: a claim that leaves out terms that cancel is too small.
+    """
+    hessian = known.gradient if known.hessian_terms is None else known.hessian_terms
+    cross = known.cross_norm if known.cross_terms is None else known.cross_terms
+    claimed = Roundings(
+        slope=known.terms,
+        direct=known.direct_terms or 0.0,
+        outer=known.outer_terms,
+        curved=hessian * adjoint_size,
+        through=cross * adjoint_size,
+    )
+    return Roundings(*(max(unit * one, two) for one, two in zip(claimed, measured, strict=True)))
 
 
 def measured_constants(
@@ -146,17 +191,19 @@ def measured_constants(
         cross=cross,
         direct=direct,
         cross_norm=norm(torch.stack(images)) / PRODUCTS**0.5,
+        # Terms may cancel in these: random roundings tell more.
         terms=problem.lipschitz_constant * scale + steepness,
         outer_terms=norm(here.outer),
+        direct_terms=norm(here.direct),
     )
 
 
 def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference:
     """Return the gradient at the minimizer, by Newton's method and conjugate gradients in float64.
 
-    It is certified by `bounded_gradient` where the problem has constants; otherwise the bound is an
-    estimate, and the status ``limit``. The modulus is what the problem claims: curvature at the
-    minimizer that is smaller refutes it, and nothing proves it. Where the smallest curvature is
+    It is certified by `bounded_gradient` where the problem has all constants; otherwise the bound
+    is an estimate, and the status ``limit``. The modulus is what the problem claims: curvature at
+    the minimizer that is smaller refutes it, and nothing proves it. Where the smallest curvature is
     unknown nothing can refute it either: the status is ``limit`` then.
     """
     problem = exactly(problem)
@@ -188,7 +235,8 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
         iterations=steps,
         modulus=problem.curvature,
     )
-    status = "certified" if problem.constants and smallest is not None else "limit"
+    certified = smallest is not None and not problem.lacks_for_certificate
+    status = "certified" if certified else "limit"
     return finish(found.gradient, found.error, codes, target, certificate, reason, status)
 
 
