@@ -27,6 +27,20 @@ from ..problems import (
 from ..problems.linearized import norm
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
+from .differences import (
+    LOSS_IN_STATE,
+    LOSS_IN_THETA,
+    NEARBY,
+    STEP_IN_STATE,
+    STEP_IN_THETA,
+    Line,
+    Move,
+    fault_of_users,
+    loss_along,
+    part_at_fault,
+    random_move,
+    stationarity_along,
+)
 from .lasso import (
     KKT_TOLERANCE,
     ROUNDING,
@@ -154,7 +168,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
     codes = solved.detach()
     with torch.no_grad():
         residual = float(problem.stationarity(codes).abs().max())
-    implicit, diagnostics = Converging(problem, Iteration(), 1.0).gradient(codes, 0)
+    running = Converging(problem, Iteration(), 1.0)
+    implicit, adjoint, diagnostics = running.gradient_and_adjoint(codes, 0)
     condition, size = float(diagnostics["condition_number"]), norm(gradient)
     error, reason = norm(gradient - implicit) + condition * ROUNDING * size, ""
     if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
@@ -162,6 +177,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
             f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"
             " use target='limit'"
         )
+    elif fault := _fault_at_solution(problem, codes, adjoint):
+        reason = fault
     elif not error <= AGREEMENT * size:
         reason = (
             f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
@@ -177,6 +194,32 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )
     return finish(gradient, error, codes, target, certificate, reason)
+
+
+def _fault_at_solution(problem: FixedPoint, codes: Tensor, adjoint: Tensor) -> str:
+    """Return which of loss and step differs from its derivative: in random directions, and where
+    the solution goes when theta moves.
+    """
+    if reason := fault_of_users(problem, codes):
+        return reason
+    nearby = random_move(problem, codes)
+    assert problem.solution is not None and nearby.theta is not None
+    with torch.no_grad():
+        above, below = (
+            problem.pack(problem.solution(problem.theta + sign * NEARBY * nearby.theta))
+            for sign in (1, -1)
+        )
+    moved = (above - below) / (2 * NEARBY)
+    if not moved.isfinite().all():
+        return ""
+    tangent = Move(moved, nearby.theta)
+    loss, step = (
+        Line(function, codes, problem.theta, tangent, nearby)
+        for function in (loss_along(problem), stationarity_along(problem, adjoint))
+    )
+    return part_at_fault(loss, LOSS_IN_STATE, LOSS_IN_THETA) or part_at_fault(
+        step, STEP_IN_STATE, STEP_IN_THETA
+    )
 
 
 @solve.register

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import streams
 from ..algorithms.unrolling import differentiable, gradients
-from ..problems import Problem, StronglyConvex
+from ..problems import FixedPoint, Problem, StronglyConvex
 from ..problems.linearized import norm
 
 #: Halves of the lengths of lines, relative to the size of what moves, in the order in which they
@@ -32,6 +32,8 @@ APART, RESOLVED = 100, 1e-3
 #: Distance of the places whose values show the rounding of a function, relative to what moves: a
 #: few roundings of single precision, so that a function that computes in it is known by them.
 NEAR = 2.5e-7
+#: Distance in theta, relative to its size, over which values tell where a solution goes.
+NEARBY = 1e-4
 #: Rounding of a function is at most this many times the largest fourth difference that was seen,
 #: and it hides the derivative where it is above this share of the values.
 SPREAD, HIDDEN = 10, 1e-3
@@ -122,8 +124,9 @@ class Outcome(Enum):
     HIDDEN = "rounding or random numbers hide its derivative"
 
 
-#: Names of the derivatives of a loss.
+#: Names of the derivatives of a loss and of a step.
 LOSS_IN_STATE, LOSS_IN_THETA = "the loss in the state", "the loss in theta"
+STEP_IN_STATE, STEP_IN_THETA = "the step in the state", "the step in theta"
 #: What refutes nothing.
 AGREED = (Outcome.AGREES, Outcome.ROUNDED)
 
@@ -172,7 +175,7 @@ def _simpson(line: Line, length: float) -> float:
 def _boole(line: Line, length: float) -> float:
     slopes = (line.at(place * length).slope for place in (-1, -0.5, 0, 0.5, 1))
     weighted = zip((7, 32, 12, 32, 7), slopes, strict=True)
-    return length / 45 * sum(weight * slope for weight, slope in weighted)
+    return length / 45 * math.fsum(weight * slope for weight, slope in weighted)
 
 
 def _size(line: Line, length: float) -> float:
@@ -198,8 +201,9 @@ def _noise(values: list[float]) -> float:
         abs(a - 4 * b + 6 * c - 4 * d + e)
         for a, b, c, d, e in zip(*(values[start:] for start in range(5)), strict=False)
     )
-    unit = torch.finfo(torch.float64).eps * max(map(abs, values))
-    return SPREAD * (max(fourth) / 70**0.5 + unit)
+    unit: float = torch.finfo(torch.float64).eps * max(map(abs, values))
+    noise: float = SPREAD * (max(fourth) / math.sqrt(70) + unit)
+    return noise
 
 
 def loss_along(problem: Problem) -> Along:
@@ -219,10 +223,32 @@ def objective_along(problem: StronglyConvex) -> Along:
 
     @torch.no_grad()
     def along(codes: Tensor, _: Tensor, move: Move) -> Place:
+        assert move.codes is not None  # the objective is compared along states
         slope = (problem.smooth_gradient(codes) * move.codes).sum()
         return Place(float(problem.objective_at(codes)), (float(slope),))
 
     return along
+
+
+def fault_of_users(problem: Problem, codes: Tensor) -> str:
+    """Return which function that a user wrote, a loss or a step, differs from its derivative in a
+    random direction from some codes; an empty text if none does.
+
+    Entries of the codes that are held at zero stay there.
+    """
+    nearby = random_move(problem, codes)
+    assert nearby.codes is not None
+    states = nearby.codes * problem.active(codes)
+    nearby = Move(states, nearby.theta)
+    reason = ""
+    if callable(getattr(problem, "loss", None)):
+        loss = Line(loss_along(problem), codes, problem.theta, nearby, nearby)
+        reason = part_at_fault(loss, LOSS_IN_STATE, LOSS_IN_THETA)
+    if not reason and isinstance(problem, FixedPoint):
+        step = stationarity_along(problem, states)
+        line = Line(step, codes, problem.theta, nearby, nearby)
+        reason = part_at_fault(line, STEP_IN_STATE, STEP_IN_THETA)
+    return reason
 
 
 def _differentiated(problem: Problem, function: Callable[[Problem, Tensor], Tensor]) -> Along:
@@ -258,7 +284,7 @@ def random_move(problem: Problem, codes: Tensor, residue: float = 0.0) -> Move:
 
 
 def _root_mean_square(tensor: Tensor) -> float:
-    return norm(tensor) / tensor.numel() ** 0.5
+    return norm(tensor) / math.sqrt(tensor.numel())
 
 
 def fault(name: str, line: Line, *, exact: bool = False) -> str:
@@ -292,8 +318,8 @@ def explained(name: str, outcome: Outcome) -> str:
 
 REASONS = {
     Outcome.DIFFERS: (
-        "the derivative of {} differs from its differences: a part is held constant (detach,"
-        " no_grad), rounded, or has a wrong backward; pudle.audit(problem) tells more"
+        "the derivative of {} differs from its central differences: a part is held constant"
+        " (detach, no_grad), rounded, or has a wrong backward; pudle.audit(problem) tells more"
     ),
     Outcome.ROUGH: (
         "{} has a kink or a jump close by, or a derivative that is no function of state and theta"

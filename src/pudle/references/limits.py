@@ -12,6 +12,7 @@ from ..algorithms import Algorithm
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
+from .differences import fault_of_users
 from .lasso import ROUNDING, SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
 
@@ -124,13 +125,22 @@ class Converging:
 
     def gradient(self, codes: Tensor, iteration: int) -> tuple[Tensor, Diagnostics]:
         """Return the gradient by the implicit function theorem at a fixed point."""
+        gradient, _, diagnostics = self.gradient_and_adjoint(codes, iteration)
+        return gradient, diagnostics
+
+    def gradient_and_adjoint(
+        self, codes: Tensor, iteration: int
+    ) -> tuple[Tensor, Tensor, Diagnostics]:
+        """Return the gradient by the implicit function theorem at a fixed point, and the adjoint
+        that it is made from.
+        """
         direct, code_gradient = direct_gradients(self.problem, codes)
         adjoint, diagnostics = self.problem.solve_active(codes, code_gradient / self.step)
         with torch.enable_grad():
             live, theta = differentiable(self.problem)
             after = self.algorithm.plain_layer(live, codes, self.step, iteration)
             (through_codes,) = gradients(after, (theta,), adjoint)
-        return direct + through_codes, diagnostics
+        return direct + through_codes, adjoint, diagnostics
 
 
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
@@ -161,8 +171,9 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     lost: an estimate without proof, hence the status ``limit``. The status is ``uncertified`` if a
     sample did not converge, if its active system is singular (the fixed points are then not
     isolated, and the path decides which one is reached), if the Newton step leaves the active set,
-    or if central differences of the loss at the limits for other theta do not agree; these are
-    taken where the rule is the same in every layer. It is ``degenerate`` if the gradient vanishes
+    if a loss or a step that a user wrote has another derivative than its differences, or if central
+    differences of the loss at the limits for other theta do not agree; these are taken where the
+    rule is the same in every layer. It is ``degenerate`` if the gradient vanishes
     with the penalty.
 
     Raises
@@ -231,8 +242,10 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
             f" {singular} have a singular active system, {int((left & ~moving).sum())} leave their"
             " active set"
         )
-    elif not bound >= 1 and algorithm.thresholding.proximal:
-        flaw = _disagreement(running, refined, gradient)
+    elif not bound >= 1:
+        flaw = fault_of_users(problem, refined)
+        if not flaw and algorithm.thresholding.proximal:
+            flaw = _disagreement(running, refined, gradient)
     return Reference(gradient, refined, "limit", bound, certificate, *_status(problem, bound, flaw))
 
 

@@ -18,6 +18,7 @@ from ..problems.strongly_convex import Constants
 from .differences import (
     LOSS_IN_STATE,
     LOSS_IN_THETA,
+    NEARBY,
     Along,
     Line,
     Move,
@@ -41,9 +42,8 @@ PRODUCTS = 10
 #: Names of derivatives that differences are compared with.
 IN_STATE, HESSIAN = "the objective in the state", "the objective's derivative in the state"
 CROSS = "the objective's derivative in theta"
-#: Distance in theta, relative to its size, over which the derivative of the objective tells where
-#: the minimizer goes; the residual of that direction, and most iterations for it.
-NEARBY, ROUGHLY, FEW = 1e-4, 1e-2, 100
+#: Residual of the direction in which the minimizer moves with theta, and most iterations for it.
+ROUGHLY, FEW = 1e-2, 100
 #: States are moved by at least this many times what the derivative at the minimizer is off, or by
 #: one.
 RESIDUES = 1e10
@@ -250,9 +250,8 @@ def _derivative_fault(
     """Return which derivative of objective or loss is not what differences show; an empty text if
     all agree.
 
-    The objective and its Hessian are compared along random states and along the adjoint. What the
-    gradient is made of is compared along the line that the minimizer takes when theta moves in a
-    random direction.
+    Objective, Hessian and loss are compared along random lines, and what the gradient is made of
+    along the one that the minimizer takes when theta moves in a random direction.
     """
     # What is left of the derivative at the minimizer is rounding.
     left = norm(problem.smooth_gradient(codes)) / problem.lipschitz_constant
@@ -263,15 +262,13 @@ def _derivative_fault(
     def line(function: Along, move: Move) -> Line:
         return Line(function, codes, problem.theta, move, nearby)
 
-    along_adjoint = adjoint * (norm(random) / (norm(adjoint) or 1.0))
-    objective = objective_along(problem)
     curvature = line(stationarity_along(problem, random), Move(random))
     tangent = Move(_tangent(problem, system, codes, moved), moved)
     return (
-        fault(IN_STATE, line(objective, Move(random)))
-        or fault(IN_STATE, line(objective, Move(along_adjoint)))
+        fault(IN_STATE, line(objective_along(problem), Move(random)))
         or fault(HESSIAN, curvature, exact=True)
         or part_at_fault(line(stationarity_along(problem, adjoint), tangent), HESSIAN, CROSS)
+        or part_at_fault(line(loss_along(problem), nearby), LOSS_IN_STATE, LOSS_IN_THETA)
         or part_at_fault(line(loss_along(problem), tangent), LOSS_IN_STATE, LOSS_IN_THETA)
     )
 
