@@ -27,6 +27,20 @@ from ..problems import (
 from ..problems.linearized import norm
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
+from .differences import (
+    LOSS_IN_STATE,
+    LOSS_IN_THETA,
+    NEARBY,
+    STEP_IN_STATE,
+    STEP_IN_THETA,
+    Line,
+    Move,
+    fault_of_users,
+    loss_along,
+    part_at_fault,
+    random_move,
+    stationarity_along,
+)
 from .lasso import (
     KKT_TOLERANCE,
     ROUNDING,
@@ -166,6 +180,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
             f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"
             " use target='limit'"
         )
+    elif fault := _fault_at_solution(problem, codes, implicit.adjoint):
+        reason = fault
     elif not distance <= AGREEMENT * size + lost:
         reason = (
             f"solution(theta) and the implicit function theorem differ by {distance:.1e}: the step"
@@ -178,6 +194,32 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )
     return finish(gradient, distance + lost, codes, target, certificate, reason)
+
+
+def _fault_at_solution(problem: FixedPoint, codes: Tensor, adjoint: Tensor) -> str:
+    """Return which of loss and step differs from its derivative: in random directions, and where
+    the solution goes when theta moves.
+    """
+    if reason := fault_of_users(problem, codes):
+        return reason
+    nearby = random_move(problem, codes)
+    assert problem.solution is not None and nearby.theta is not None
+    with torch.no_grad():
+        above, below = (
+            problem.pack(problem.solution(problem.theta + sign * NEARBY * nearby.theta))
+            for sign in (1, -1)
+        )
+    moved = (above - below) / (2 * NEARBY)
+    if not moved.isfinite().all():
+        return ""
+    tangent = Move(moved, nearby.theta)
+    loss, step = (
+        Line(function, codes, problem.theta, tangent, nearby)
+        for function in (loss_along(problem), stationarity_along(problem, adjoint))
+    )
+    return part_at_fault(loss, LOSS_IN_STATE, LOSS_IN_THETA) or part_at_fault(
+        step, STEP_IN_STATE, STEP_IN_THETA
+    )
 
 
 @solve.register

@@ -13,6 +13,7 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
 from ..problems.linearized import MAX_DENSE, norm
+from .differences import fault_of_users
 from .lasso import ROUNDING, SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
 from .rounding import rounding_errors
@@ -266,8 +267,9 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     lost: an estimate without proof, hence the status ``limit``. The status is ``uncertified`` if a
     sample did not converge, if its active system is singular (the fixed points are then not
     isolated, and the path decides which one is reached), if the Newton step leaves the active set,
-    or if central differences of the loss at the limits for other theta do not agree; these are
-    taken where the rule is the same in every layer. It is ``degenerate`` if the gradient vanishes
+    if a loss or a step that a user wrote has another derivative than its differences, or if central
+    differences of the loss at the limits for other theta do not agree; these are taken where the
+    rule is the same in every layer. It is ``degenerate`` if the gradient vanishes
     with the penalty.
 
     Raises
@@ -337,7 +339,6 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         zero_codes=float((codes == 0).reshape(len(moving), -1).all(1).double().mean()),
         iterations=layers,
     )
-    flaw = ""
     if certificate.uncertified and problem.joint:
         flaw = f"the derivative of the state has the condition number {condition:.1e}"
     elif certificate.uncertified:
@@ -346,9 +347,19 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
             f" {singular} have a singular active system, {int((left & ~moving).sum())} leave their"
             " active set"
         )
-    elif not bound >= 1 and algorithm.thresholding.proximal:
-        flaw = _disagreement(running, refined, gradient)
+    else:
+        flaw = "" if bound >= 1 else _why_not_the_gradient(running, refined, gradient)
     return Reference(gradient, refined, "limit", bound, certificate, *_status(problem, bound, flaw))
+
+
+def _why_not_the_gradient(running: Converging, codes: Tensor, gradient: Tensor) -> str:
+    """Return why a gradient at a limit is not that of the loss there, or an empty text: one of the
+    user's functions differs from its derivative, or differences of the loss do not agree.
+    """
+    fault = fault_of_users(running.problem, codes)
+    if not fault and running.algorithm.thresholding.proximal:
+        return _disagreement(running, codes, gradient)
+    return fault
 
 
 def _stability_at(running: Converging, run: Run, codes: Tensor) -> Stability | None:

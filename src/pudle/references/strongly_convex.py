@@ -13,8 +13,22 @@ from .. import streams
 from ..algorithms.smooth import newton_step
 from ..algorithms.unrolling import direct_gradients, through_minimizer
 from ..problems import StronglyConvex
-from ..problems.linearized import norm
+from ..problems.linearized import MAX_DENSE, Linearized, conjugate_gradients, norm
 from ..problems.strongly_convex import Constants
+from .differences import (
+    LOSS_IN_STATE,
+    LOSS_IN_THETA,
+    NEARBY,
+    Along,
+    Line,
+    Move,
+    fault,
+    loss_along,
+    objective_along,
+    part_at_fault,
+    random_move,
+    stationarity_along,
+)
 from .records import Certificate, Reference, exactly, finish
 from .rounding import rounding_errors
 
@@ -26,9 +40,14 @@ STEPS, TURNS = 200, 3
 SMALL = 1e-8
 #: Random vectors by whose products the norm of the cross derivative is estimated.
 PRODUCTS = 10
-#: Largest distance between the Hessian and a difference of gradients, relative to the largest
-#: curvature, in a random direction.
-AGREEMENT = 1e-3
+#: Names of derivatives that differences are compared with.
+IN_STATE, HESSIAN = "the objective in the state", "the objective's derivative in the state"
+CROSS = "the objective's derivative in theta"
+#: Residual of the direction in which the minimizer moves with theta, and most iterations for it.
+ROUGHLY, FEW = 1e-2, 100
+#: States are moved by at least this many times what the derivative at the minimizer is off, or by
+#: one.
+RESIDUES = 1e10
 #: A claimed modulus is refuted by a curvature below it by more than this share of the largest one.
 REFUTED = 1e-10
 
@@ -208,15 +227,16 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
     """
     problem = exactly(problem)
     codes, steps = _minimizer(problem)
-    adjoint = torch.zeros_like(codes)
+    adjoint, system = torch.zeros_like(codes), problem.linearized(codes)
     for _ in range(TURNS):
         left = parts_at(problem, codes, adjoint).residual
-        adjoint = adjoint + problem.solve_active(codes, left)[0]
+        adjoint = adjoint + system.solve(left)[0]
     found, smallest = (
         bounded_gradient(problem, codes, adjoint),
         problem.extreme_curvature(codes, largest=False),
     )
-    reason, size = _refuted(problem, codes, smallest), norm(found.gradient)
+    reason = _derivative_fault(problem, system, codes, adjoint)
+    reason, size = reason or _refuted(problem, codes, smallest), norm(found.gradient)
     if not (found.gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
         reason = "the outer loss or its derivative is NaN or infinite at the minimizer"
     elif size and not (reason or found.error < size):
@@ -260,11 +280,6 @@ def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> 
     """Return why the claims about the objective do not hold at codes where its curvature is
     `smallest`, if that is known.
     """
-    if not _differentiable_twice(problem, codes):
-        return (
-            "the second derivative of the objective is not the derivative of its first: leave out"
-            " kinks such as abs, random numbers, detach and no_grad"
-        )
     if smallest is None:
         return ""
     if smallest <= 0:
@@ -280,12 +295,52 @@ def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> 
     return ""
 
 
-def _differentiable_twice(problem: StronglyConvex, codes: Tensor) -> bool:
-    """Tell whether a difference of gradients in a random direction agrees with the Hessian."""
-    system = problem.linearized(codes)
-    random, _ = system.random("second derivative")
-    random *= torch.finfo(codes.dtype).eps ** 0.5 * (norm(codes) or 1.0) / norm(random)
-    moved = problem.smooth_gradient(codes + random) - problem.smooth_gradient(codes - random)
-    off = norm(moved / 2 - system.transposed(random))
-    # What overflows tells nothing.
-    return not off > AGREEMENT * problem.lipschitz_constant * norm(random)
+def _derivative_fault(
+    problem: StronglyConvex, system: Linearized, codes: Tensor, adjoint: Tensor
+) -> str:
+    """Return which derivative of objective or loss is not what differences show; an empty text if
+    all agree.
+
+    Objective, Hessian and loss are compared along random lines, and what the gradient is made of
+    along the one that the minimizer takes when theta moves in a random direction.
+    """
+    # What is left of the derivative at the minimizer is rounding.
+    left = norm(problem.smooth_gradient(codes)) / problem.lipschitz_constant
+    nearby = random_move(problem, codes, min(RESIDUES * left / codes.numel() ** 0.5, 1.0))
+    random, moved = nearby.codes, nearby.theta
+    assert random is not None and moved is not None
+
+    def line(function: Along, move: Move) -> Line:
+        return Line(function, codes, problem.theta, move, nearby)
+
+    curvature = line(stationarity_along(problem, random), Move(random))
+    tangent = Move(_tangent(problem, system, codes, moved), moved)
+    return (
+        fault(IN_STATE, line(objective_along(problem), Move(random)))
+        or fault(HESSIAN, curvature, exact=True)
+        or part_at_fault(line(stationarity_along(problem, adjoint), tangent), HESSIAN, CROSS)
+        or part_at_fault(line(loss_along(problem), nearby), LOSS_IN_STATE, LOSS_IN_THETA)
+        or part_at_fault(line(loss_along(problem), tangent), LOSS_IN_STATE, LOSS_IN_THETA)
+    )
+
+
+def _tangent(problem: StronglyConvex, system: Linearized, codes: Tensor, moved: Tensor) -> Tensor:
+    """Return about the direction in which the minimizer moves when theta moves in another one."""
+    below, above = (
+        problem.with_theta(problem.theta + sign * NEARBY * moved).smooth_gradient(codes)
+        for sign in (-1, 1)
+    )
+    pull = (below - above) / (2 * NEARBY)
+    if not pull.isfinite().all():
+        return torch.zeros_like(codes)
+    if codes.numel() <= MAX_DENSE:
+        return system.solve(pull)[0]
+    return conjugate_gradients(
+        system.transposed,
+        pull,
+        problem.active(codes),
+        tolerance=ROUGHLY,
+        iterations=FEW,
+        flat=0.0,
+        joint=True,
+    ).solution

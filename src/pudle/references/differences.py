@@ -1,0 +1,332 @@
+"""Differences of functions that users wrote, by which the derivatives that torch makes of them are
+compared.
+
+Along a line, a smooth function changes by the integral of its derivative, however long the line is.
+So the two are compared over lines that are long enough for rounding to be small beside the change,
+and for a value that is rounded, held constant or wrongly differentiated to be seen.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import streams
+from ..algorithms.unrolling import differentiable, gradients
+from ..problems import FixedPoint, Problem, StronglyConvex
+from ..problems.linearized import norm
+
+#: Halves of the lengths of lines, relative to the size of what moves, in the order in which they
+#: are tried: what a function does further away need not be smooth.
+LENGTHS = (1 / 8, 1 / 16, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+#: Largest distance between a change and its integral, relative to the size of the latter's terms.
+AGREEMENT = 1e-8
+#: They differ where they are apart by this many times what the integral may be off, if that is not
+#: above this share of them.
+APART, RESOLVED = 100, 1e-3
+#: Distance of the places whose values show the rounding of a function, relative to what moves: a
+#: few roundings of single precision, so that a function that computes in it is known by them.
+NEAR = 2.5e-7
+#: Distance in theta, relative to its size, over which values tell where a solution goes.
+NEARBY = 1e-4
+#: Rounding of a function is at most this many times the largest fourth difference that was seen,
+#: and it hides the derivative where it is above this share of the values.
+SPREAD, HIDDEN = 10, 1e-3
+#: A function is computed in less than double precision, or loses as much to cancellation, where its
+#: rounding is above this share of its changes over the longest line.
+ROUNDED = 1e-9
+
+
+class Place(NamedTuple):
+    """A function at a place of a line: its value, and the terms of its derivative along the
+    line.
+    """
+
+    value: float
+    terms: tuple[float, ...]
+
+    @property
+    def slope(self) -> float:
+        """The derivative along the line."""
+        return sum(self.terms)
+
+    @property
+    def size(self) -> float:
+        """The size of the derivative before its terms cancel."""
+        return sum(map(abs, self.terms))
+
+
+class Move(NamedTuple):
+    """A direction of a line; a part that stays where it is may be None."""
+
+    codes: Tensor | None = None
+    theta: Tensor | None = None
+
+
+#: A function of codes and theta, with the terms of its derivative along a move.
+Along = Callable[[Tensor, Tensor, Move], Place]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A function along a line through a solution; places on it are distances from there, in units
+    of the move. `nearby` is a move of the size of the codes and of theta.
+    """
+
+    function: Along
+    codes: Tensor
+    theta: Tensor
+    move: Move
+    nearby: Move
+
+    @functools.cached_property
+    def places(self) -> dict[float, Place]:
+        """The places that were computed."""
+        return {}
+
+    def at(self, distance: float) -> Place:
+        """Return the function at a distance; no numbers where it cannot be called, because away
+        from the solution it need not be defined.
+        """
+        if distance not in self.places:
+            self.places[distance] = self._moved(self.move, distance)
+        return self.places[distance]
+
+    def close(self) -> list[Place]:
+        """Return the function at places so close that it is a polynomial but for rounding."""
+        return [self._moved(self.nearby, number * NEAR) for number in range(-3, 4)]
+
+    def _moved(self, move: Move, distance: float) -> Place:
+        codes, theta = (
+            start if direction is None else start + distance * direction
+            for start, direction in zip((self.codes, self.theta), move, strict=True)
+        )
+        try:
+            return self.function(codes, theta, self.move)
+        except Exception:
+            if distance:
+                return Place(math.nan, (math.nan,))
+            raise
+
+
+class Outcome(Enum):
+    """What a comparison of a function with its derivative shows."""
+
+    AGREES = "agrees"
+    ROUNDED = "agrees as far as its rounding tells"
+    DIFFERS = "its derivative differs from its differences"
+    ROUGH = "it has a kink or a jump close by"
+    HIDDEN = "rounding or random numbers hide its derivative"
+
+
+#: Names of the derivatives of a loss and of a step.
+LOSS_IN_STATE, LOSS_IN_THETA = "the loss in the state", "the loss in theta"
+STEP_IN_STATE, STEP_IN_THETA = "the step in the state", "the step in theta"
+#: What refutes nothing.
+AGREED = (Outcome.AGREES, Outcome.ROUNDED)
+
+
+def compare(line: Line) -> Outcome:
+    """Tell whether a function changes along a line by the integral of its derivative.
+
+    Simpson's rule is tried first, and Boole's where it is not exact enough; their distance bounds
+    the error of the latter. A difference that rounding does not explain counts if half of the line
+    confirms it. Rounding is measured where it matters alone: that takes longer than the rest.
+    """
+    differs = False
+    for length in LENGTHS:
+        change, size = line.at(length).value - line.at(-length).value, _size(line, length)
+        rough = _simpson(line, length)
+        if abs(change - rough) <= AGREEMENT * size:
+            return Outcome.AGREES
+        integral = _boole(line, length)
+        off, error = abs(change - integral), abs(integral - rough)
+        if off <= AGREEMENT * size:
+            return Outcome.AGREES
+        resolved = error <= RESOLVED * max(abs(change), size)
+        differs_before, differs = differs, resolved and off > APART * error + AGREEMENT * size
+        if differs or length == LENGTHS[-1]:
+            rounding = _rounding(line, length)
+            if off <= rounding + AGREEMENT * size:
+                values = max(abs(line.at(place).value) for place in (-length, 0.0, length))
+                return Outcome.HIDDEN if rounding > HIDDEN * max(values, size) else Outcome.ROUNDED
+            differs = differs and off > APART * error + AGREEMENT * size + rounding
+        if differs and differs_before:
+            return Outcome.DIFFERS
+    return Outcome.DIFFERS if differs else Outcome.ROUGH
+
+
+def is_rounded(line: Line) -> bool:
+    """Tell whether a function is known to few digits more than its changes."""
+    longest = LENGTHS[0]
+    return _rounding(line, longest) > ROUNDED * _size(line, longest)
+
+
+def _simpson(line: Line, length: float) -> float:
+    left, middle, right = (line.at(place * length).slope for place in (-1, 0, 1))
+    return length / 3 * (left + 4 * middle + right)
+
+
+def _boole(line: Line, length: float) -> float:
+    slopes = (line.at(place * length).slope for place in (-1, -0.5, 0, 0.5, 1))
+    weighted = zip((7, 32, 12, 32, 7), slopes, strict=True)
+    return length / 45 * math.fsum(weight * slope for weight, slope in weighted)
+
+
+def _size(line: Line, length: float) -> float:
+    """Return the size of Simpson's rule before its terms cancel."""
+    left, middle, right = (line.at(place * length).size for place in (-1, 0, 1))
+    return length / 3 * (left + 4 * middle + right)
+
+
+def _rounding(line: Line, length: float) -> float:
+    """Return what rounding of the values and of the slopes may make of the distance between a
+    change and its integral.
+    """
+    places = line.close()
+    slopes = _noise([place.slope for place in places])
+    return _noise([place.value for place in places]) + 2 * length * slopes
+
+
+def _noise(values: list[float]) -> float:
+    """Return the rounding of the values of a function at close places: their fourth differences
+    hold nothing else.
+    """
+    fourth = (
+        abs(a - 4 * b + 6 * c - 4 * d + e)
+        for a, b, c, d, e in zip(*(values[start:] for start in range(5)), strict=False)
+    )
+    unit: float = torch.finfo(torch.float64).eps * max(map(abs, values))
+    noise: float = SPREAD * (max(fourth) / math.sqrt(70) + unit)
+    return noise
+
+
+def loss_along(problem: Problem) -> Along:
+    """Return the outer loss of a problem."""
+    return _differentiated(problem, lambda at, codes: at.outer_loss(codes))
+
+
+def stationarity_along(problem: Problem, weights: Tensor) -> Along:
+    """Return ``weights . F``, F the derivative of the inner objective or the equation of a fixed
+    point.
+    """
+    return _differentiated(problem, lambda at, codes: (weights * at.stationarity(codes)).sum())
+
+
+def objective_along(problem: StronglyConvex) -> Along:
+    """Return the inner objective at the problem's theta, with the derivative that is used of it."""
+
+    @torch.no_grad()
+    def along(codes: Tensor, _: Tensor, move: Move) -> Place:
+        assert move.codes is not None  # the objective is compared along states
+        slope = (problem.smooth_gradient(codes) * move.codes).sum()
+        return Place(float(problem.objective_at(codes)), (float(slope),))
+
+    return along
+
+
+def fault_of_users(problem: Problem, codes: Tensor) -> str:
+    """Return which function that a user wrote, a loss or a step, differs from its derivative in a
+    random direction from some codes; an empty text if none does.
+
+    Entries of the codes that are held at zero stay there.
+    """
+    nearby = random_move(problem, codes)
+    assert nearby.codes is not None
+    states = nearby.codes * problem.active(codes)
+    nearby = Move(states, nearby.theta)
+    reason = ""
+    if callable(getattr(problem, "loss", None)):
+        loss = Line(loss_along(problem), codes, problem.theta, nearby, nearby)
+        reason = part_at_fault(loss, LOSS_IN_STATE, LOSS_IN_THETA)
+    if not reason and isinstance(problem, FixedPoint):
+        step = stationarity_along(problem, states)
+        line = Line(step, codes, problem.theta, nearby, nearby)
+        reason = part_at_fault(line, STEP_IN_STATE, STEP_IN_THETA)
+    return reason
+
+
+def _differentiated(problem: Problem, function: Callable[[Problem, Tensor], Tensor]) -> Along:
+    """Return a function of a problem and its codes with the derivatives that torch makes of it."""
+
+    @torch.enable_grad()
+    def along(codes: Tensor, theta: Tensor, move: Move) -> Place:
+        live, theta = differentiable(problem.with_theta(theta))
+        leaf = codes.detach().requires_grad_()
+        value = function(live, leaf)
+        terms = [
+            float((slope * direction).sum())
+            for slope, direction in zip(gradients(value, (leaf, theta)), move, strict=True)
+            if direction is not None
+        ]
+        return Place(float(value.detach()), tuple(terms))
+
+    return along
+
+
+def random_move(problem: Problem, codes: Tensor, residue: float = 0.0) -> Move:
+    """Return a random direction whose parts have the size of codes and theta, or one where they
+    are zero; that of the codes is no smaller than `residue`, what rounding leaves of them.
+    """
+    sizes = max(_root_mean_square(codes), residue) or 1.0, _root_mean_square(problem.theta) or 1.0
+    streams_of = ("states for differences", "theta for differences")
+    return Move(
+        *(
+            size * torch.as_tensor(streams.generator(0, name).standard_normal(like.shape)).to(like)
+            for size, name, like in zip(sizes, streams_of, (codes, problem.theta), strict=True)
+        )
+    )
+
+
+def _root_mean_square(tensor: Tensor) -> float:
+    return norm(tensor) / math.sqrt(tensor.numel())
+
+
+def fault(name: str, line: Line, *, exact: bool = False) -> str:
+    """Return why a function of some name differs from its derivative; an empty text if it agrees,
+    or is too rounded to tell, unless it is to be `exact`.
+    """
+    outcome = compare(line)
+    if exact and outcome is Outcome.ROUNDED and is_rounded(line):
+        outcome = Outcome.HIDDEN
+    return "" if outcome in AGREED else explained(name, outcome)
+
+
+def part_at_fault(line: Line, in_state: str, in_theta: str) -> str:
+    """Return why a function along a line of state and theta differs from its derivative, by the
+    name of the part that does; an empty text if it agrees.
+    """
+    outcome = compare(line)
+    if outcome in AGREED:
+        return ""
+    parts = {in_state: Move(codes=line.move.codes), in_theta: Move(theta=line.move.theta)}
+    at_fault = [
+        name for name, move in parts.items() if compare(replace(line, move=move)) is outcome
+    ]
+    return explained(" and of ".join(at_fault or parts), outcome)
+
+
+def explained(name: str, outcome: Outcome) -> str:
+    """Return a reason from what the comparison of a function of some name shows."""
+    return REASONS[outcome].format(name)
+
+
+REASONS = {
+    Outcome.DIFFERS: (
+        "the derivative of {} differs from its central differences: a part is held constant"
+        " (detach, no_grad), rounded, or has a wrong backward; pudle.audit(problem) tells more"
+    ),
+    Outcome.ROUGH: (
+        "{} has a kink or a jump close by, or a derivative that is no function of state and theta"
+        " alone: leave out abs and the like, and random numbers"
+    ),
+    Outcome.HIDDEN: (
+        "rounding hides the derivative of {}: compute in float64, center and scale the data, and"
+        " draw no random numbers"
+    ),
+}
