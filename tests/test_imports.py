@@ -12,8 +12,8 @@ from paths import ROOT
 
 #: What only some files may do, and which: a second one would be a second way to do the same.
 ONLY_IN = {
-    r"\bentry_points\(": {"names.py"},
-    r"\bget_close_matches\(": {"names.py"},
+    r"\bentry_points\(": {"names/registry.py"},
+    r"\bget_close_matches\(": {"names/grammar.py"},
     r"\bos\.fork\(": {"workers.py"},
     r"""["']pudle\.(estimators|datasets|bench|reports)\b""": set(),
 }

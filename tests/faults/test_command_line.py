@@ -109,7 +109,7 @@ def typed(tmp_path, monkeypatch, capfd):
     from pudle.conformance import check_command
     from pudle.learning.denoising import DenoisingBaseline
     from pudle.learning.learner import Learner
-    from pudle.measuring import commands, run
+    from pudle.measuring import commands, execution
     from pudle.measuring.commits.pair import CommitPair
 
     def work(*_, **__):
@@ -120,7 +120,7 @@ def typed(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(cli, "points", lambda: points)
     # A list is the same each time, and drawing its table would take half of the time.
     monkeypatch.setattr(commands, "_print", lambda kind, rows: [*rows])
-    monkeypatch.setattr(run, "execute", work)
+    monkeypatch.setattr(execution, "execute", work)
     monkeypatch.setattr(check_command, "Pool", InThisProcess)
     monkeypatch.setattr(check_command, "_check", work)
     begins = [(CommitPair, "measure"), (DenoisingBaseline, "run"), (Learner, "fit")]

@@ -374,7 +374,8 @@ def test_a_run_measures_again_what_is_damaged(store, kind, damage):
     RECORDS[damage](run.place(damaged).path)
     with bound_by_permissions():
         run = Run(CHOSEN, store)
-    assert [*filter(run.is_missing, run.results)] == [damaged]
+        missing = [*filter(run.is_missing, run.results)]
+    assert missing == [damaged]
 
 
 def of_another_seed(path):

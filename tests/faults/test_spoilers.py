@@ -34,7 +34,7 @@ SPOILS = {
     "patches_numpy": "numpy.savez = numpy.load = numpy.array = None",
     "patches_json": "json.dumps = json.loads = None",
     "patches_path": "pathlib.Path.replace = pathlib.Path.exists = lambda *_: False",
-    "patches_score": "pudle.measuring.scoring.score = pudle.names.make = lambda *_: None",
+    "patches_score": "pudle.measuring.scoring.score = pudle.names.making.make = lambda *_: None",
     "few_files": "resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))",
     "small_files": "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))",
     "closes_files": "os.closerange(20, 400)",

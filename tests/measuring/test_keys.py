@@ -18,6 +18,7 @@ from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
 from pudle.measuring.store import Store
+from pudle.names import grammar, registry, spelling
 
 ROOT = Path(pudle.__file__).parent
 #: Modules that results are computed with, and whose contents change no number: they name things,
@@ -259,15 +260,15 @@ def test_an_experiment_rests_on_every_part_that_it_names(options, tmp_path, inst
 
 def test_every_field_that_holds_a_spec_says_so():
     """A text in a field that is the name of something is declared as the spec of it."""
-    classes = [cls for group in names.KINDS for cls in names.built_in(group).values()]
+    classes = [cls for group in names.KINDS for cls in registry.built_in(group).values()]
     every = [*filter(dataclasses.is_dataclass, classes), *names.list_experiments().values()]
-    known = {name: group for group in names.KINDS for name in names.built_in(group)}
+    known = {name: group for group in names.KINDS for name in registry.built_in(group)}
     undeclared = set()
     for thing in every:
         for option in dataclasses.fields(thing):
             value = getattr(thing, option.name, option.default)
-            is_spec = isinstance(value, str) and names.SPEC.fullmatch(value)
-            if is_spec and is_spec["name"] in known and names.GROUP not in option.metadata:
+            is_spec = isinstance(value, str) and grammar.SPEC.fullmatch(value)
+            if is_spec and is_spec["name"] in known and spelling.GROUP not in option.metadata:
                 undeclared.add((option.name, value))
     # The first filters of noisy crops are a cosine transform, which is no schedule.
     assert undeclared == {("start", "cosine")}

@@ -1,0 +1,70 @@
+"""Names: a spec, a file of the user's or an entry point becomes an object, and an object a spec.
+
+A spec is text: ``name(key=literal, ...)`` or ``path/file.py:Class(key=literal, ...)``. Names are
+those of entry points, built in or of an installed plug-in; one that cannot be used costs itself
+alone, and `broken` says why. No class is known here but by its dotted name, so that every room can
+import this one.
+"""
+
+from .grammar import file_of, nearest, parse, placed, shown_path
+from .kinds import KINDS, Kind, is_concrete
+from .making import (
+    Spec,
+    build,
+    canonical,
+    declared_part,
+    list_datasets,
+    list_estimators,
+    list_experiments,
+    list_profiles,
+    make,
+    make_algorithm,
+    make_dataset,
+    make_estimator,
+    specs,
+)
+from .registry import Entries, broken, entries, is_built_in, is_plugin, owner, points
+from .spelling import name_of, options, path_options, spec_field, text
+from .user_files import PACKAGE, class_in, classes_in, files_of, load, origin
+
+__all__ = [
+    "KINDS",
+    "PACKAGE",
+    "Entries",
+    "Kind",
+    "Spec",
+    "broken",
+    "build",
+    "canonical",
+    "class_in",
+    "classes_in",
+    "declared_part",
+    "entries",
+    "file_of",
+    "files_of",
+    "is_built_in",
+    "is_concrete",
+    "is_plugin",
+    "list_datasets",
+    "list_estimators",
+    "list_experiments",
+    "list_profiles",
+    "load",
+    "make",
+    "make_algorithm",
+    "make_dataset",
+    "make_estimator",
+    "name_of",
+    "nearest",
+    "options",
+    "origin",
+    "owner",
+    "parse",
+    "path_options",
+    "placed",
+    "points",
+    "shown_path",
+    "spec_field",
+    "specs",
+    "text",
+]
