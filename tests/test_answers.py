@@ -91,6 +91,22 @@ def measured(name, rates, seconds, memory=0.0, spread=0.01, turns=""):
     return Measured(name, curve, *lines, Rounds(samples, turns))
 
 
+def test_an_error_never_takes_longer_than_a_smaller_one():
+    """A solver that needs less time for more layers, as where codes become sparse: what meets a
+    small error meets a large one.
+    """
+    errors = np.array([[0.9], [0.05], [1e-4]])
+    curve = Curve(np.array([1, 10, 100]), np.array([0]), errors, np.zeros(errors.shape, bool))
+    row = Measured("sparse", curve, Line({1: 3.0, 10: 2.2, 100: 1.2}), Line({1: 1.0, 100: 9.0}))
+    for error in (0.1, 1e-3):
+        chosen = answer([row], Requirement(error))
+        assert (chosen.depth, chosen.seconds.value) == (100, 1.2)
+    assert answer([row], Requirement(0.1, memory=5.0)).depth == 10
+    # Not for a difference that two copies of one program have.
+    row = Measured("alike", curve, Line({1: 3.0, 10: 1.21, 100: 1.2}))
+    assert answer([row], Requirement(0.1)).depth == 10
+
+
 def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
     """Both have an error of 1e-3 at 100 layers, and not at 10; the second is slow and large."""
     every = [measured("small", [0.9] * 3, 1.0), measured("deep", [0.79] * 3, 5.0, memory=1.0)]

@@ -371,10 +371,9 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     the deepest depth, or at any depth within the limits if there are some.
     """
     goal = requirement.error
-    reaches = [] if goal is None else [each.reach(goal) for each in measured]
-    possible = [each for each in reaches if each.depth < inf]
+    possible = [] if goal is None else [point for row in measured for point in _meeting(row, goal)]
     if allowed := requirement.allowed(possible):
-        return _cheapest(allowed, requirement)
+        return _cheapest(_least_times(allowed), requirement)
     first = 0 if requirement.limited else -1
     points = [point for each in measured for point in each.points[first:]]
     best = closest(requirement.allowed(points))
@@ -392,6 +391,44 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
         )
     costs = best.source.time(best.depth), best.source.memory.at(best.depth)
     return Answer(requirement, reason, best.source, False, best.depth, best.error, *costs)
+
+
+def _meeting(measured: Measured, error: float) -> list[Point]:
+    """Return the depths at which every seed has an error: the first one, and deeper ones that were
+    timed.
+    """
+    first = measured.reach(error)
+    if not first.depth < inf:
+        return []
+    deeper = [
+        point._replace(seconds=measured.time(point.depth), memory=measured.memory.at(point.depth))
+        for point in measured.points
+        if point.depth > first.depth and point.depth in measured.seconds.measured
+    ]
+    return [first, *deeper]
+
+
+def _least_times(points: Iterable[Point]) -> list[Point]:
+    """Return one depth of each estimator: the first of those given, unless a deeper one can be told
+    to take less time.
+    """
+    best: dict[Measured, Point] = {}
+    for point in points:
+        earlier = best.get(point.source)
+        if earlier is None or _takes_less_time(point, earlier):
+            best[point.source] = point
+    return [*best.values()]
+
+
+def _takes_less_time(point: Point, earlier: Point) -> bool:
+    """Tell whether an estimator takes less time at a depth than at another one: by a test over the
+    rounds, or, where it was not timed in rounds, by more than two copies of one program may differ.
+    """
+    rounds = point.source.rounds
+    if point.depth in rounds.samples and earlier.depth in rounds.samples:
+        ratio = rounds.ratio(point.depth, rounds, earlier.depth)
+        return ratio.value < 1 and ratio.p_value <= rounds.significance
+    return paired.LEAST * _price(point.seconds) < _price(earlier.seconds)
 
 
 def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
