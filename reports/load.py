@@ -20,9 +20,10 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, content_digest, lies_at, read_arrays
 from pudle.learning.matching import Array
 from pudle.measuring import contents
-from pudle.measuring.case import Case, labels, problem_labels
+from pudle.measuring.case import Case
 from pudle.measuring.checked import FAILED
 from pudle.measuring.measured import curve, grouped, lines, measured, rounds, seeds_of
+from pudle.measuring.naming import labels, problem_labels
 from pudle.measuring.provenance import Origin
 from pudle.measuring.results import experiment
 from pudle.measuring.results.cost import CostRecord

@@ -21,10 +21,11 @@ from scipy import stats
 
 from pudle import paired
 from pudle.errors import InvalidArgument
-from pudle.measuring.case import Case, labels
+from pudle.measuring.case import Case
 from pudle.measuring.commits.turns import Cell
 from pudle.measuring.contents import Round, Rounds
 from pudle.measuring.measured import grouped
+from pudle.measuring.naming import labels
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.load import BROKEN, Results
 from pudle.reports.summary import spread

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pudle import text
-from pudle.measuring.case import short
+from pudle.measuring.naming import short
 from pudle.reports import markup
 from pudle.reports.looks import Looks
 

@@ -18,9 +18,10 @@ from pudle.answers import Requirement
 from pudle.data import GivenProblems
 from pudle.errors import InvalidArgument, SpecError
 from pudle.files import temporary_folder, write_atomically
-from pudle.measuring.case import Case, slug
+from pudle.measuring.case import Case
 from pudle.measuring.execution import by_reason, store_of
 from pudle.measuring.experiment import silent
+from pudle.measuring.naming import slug
 from pudle.measuring.options import Options
 from pudle.measuring.provenance import results_home
 from pudle.measuring.run import Run

@@ -34,6 +34,7 @@ NEUTRAL = {
     "validation",
     "workers",
     "measuring/contents",
+    "measuring/naming",
     "measuring/provenance",
     "measuring/results/reference",
     "measuring/results/result",
@@ -70,6 +71,8 @@ def test_rooms_hold_all_that_a_result_is_computed_with(kind):
     for room in kind.rooms:
         assert any(name == f"{room}.py" or name.startswith(f"{room}/") for name in paths), room
     assert not any("command" in name or "report" in name for name in paths)
+    # A label that is worded anew and a study that is added measure nothing again.
+    assert not any("naming" in name or "studies" in name for name in paths)
 
 
 def test_a_class_counts_with_its_file_and_a_plugin_with_its_package(tmp_path, monkeypatch):

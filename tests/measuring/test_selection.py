@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument
 from pudle.files import read_record, write_record
-from pudle.measuring.case import spec_slug
+from pudle.measuring.naming import spec_slug
 from pudle.measuring.options import Options
 from pudle.measuring.run import Run
 from pudle.measuring.selection import Selection

@@ -7,7 +7,7 @@ from living_page import data, html, texts
 from stored_experiments import reported
 from synthetic import case, failure, record
 
-from pudle.measuring.case import labels, problem_labels, slug
+from pudle.measuring.naming import labels, problem_labels, slug
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 

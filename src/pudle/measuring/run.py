@@ -17,11 +17,11 @@ from ..answers import Measured
 from ..errors import UnreadableResult
 from ..files import write_record
 from ..workers import Here, Pool
-from .case import labels
 from .checked import key_of, verdict
 from .contents import Record, RunList, Verdict
 from .experiment import ProgressCallback, silent
 from .measured import measured
+from .naming import labels
 from .plan import Plan
 from .results.cost import Cost
 from .results.experiment import CarriedExperiment

@@ -18,7 +18,8 @@ from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from ..references.probe import Probe, probe, why_another
 from ..workers import Pool
-from .case import Case, short, spec_slug
+from .case import Case
+from .naming import short, spec_slug
 from .options import Options
 from .provenance import results_home
 

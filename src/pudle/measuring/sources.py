@@ -1,7 +1,7 @@
 """Which source files a stored result rests on, and a digest of their contents.
 
 A stored result holds as long as none of these changes: rooms of this package, which its kind names
-and which are taken whole, commands aside; the file of each class that takes part; of a
+and which are taken whole, commands and studies aside; the file of each class that takes part; of a
 plug-in, the whole package; and of a user's file, those that it imports from its folder. A report or
 a command is in no room of a score.
 """
@@ -72,7 +72,8 @@ def _in_room(room: str) -> dict[str, Path]:
     return {
         path.relative_to(root).as_posix(): path
         for path in (*root.glob(f"{room}.py"), *(root / room).rglob("*.py"))
-        if "command" not in path.stem
+        # A study names experiments: what one of them computes is in its fields and its class.
+        if "command" not in path.stem and "studies" not in path.parent.parts
     }
 
 

@@ -18,8 +18,9 @@ from ..algorithms import kernels
 from ..files import files_in, is_large
 from ..workers import Job, Outcome, Owners, Process
 from . import sources
-from .case import DTYPES, labels
+from .case import DTYPES
 from .measured import grouped
+from .naming import labels
 from .plan import Plan
 from .results.cost import MEMORY, Cost, Turns, start_for_memories
 from .results.reference import CaseReference

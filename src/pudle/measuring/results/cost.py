@@ -31,9 +31,10 @@ from ...workers import (
     run_in_copy,
     work,
 )
-from ..case import DTYPES, Case, slug
+from ..case import DTYPES, Case
 from ..contents import Amount, Record, Whole
 from ..meters import clock, drawn, peak_memory, sample, touch
+from ..naming import slug
 from ..provenance import machine
 from .reference import GRADIENTS
 from .result import EstimatorResult

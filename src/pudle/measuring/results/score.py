@@ -23,7 +23,7 @@ from ...problems import Problem
 from ...references.probe import why_another
 from ...references.records import Reference
 from ...workers import Outcome, failure, keep
-from ..case import Case, slug
+from ..case import Case
 from ..contents import (
     BROKEN,
     Error,
@@ -36,6 +36,7 @@ from ..contents import (
     Whole,
     worst,
 )
+from ..naming import slug
 from ..scoring import Score, failed, score
 from .reference import GRADIENTS, CaseReference
 from .result import EstimatorResult
