@@ -36,7 +36,7 @@ SECONDS, SLOWEST = 0.05, 4
 OPERATORS = "and", "or", "not"
 
 
-class Step(NamedTuple):
+class CheckStep(NamedTuple):
     """One check on one subject: the record to show if it does not come to its end, and the index of
     the subject.
     """
@@ -45,7 +45,7 @@ class Step(NamedTuple):
     subject_index: int
 
 
-class Plan(NamedTuple):
+class CheckPlan(NamedTuple):
     """The checks of an estimator: its spec, the key under which failures are remembered, what each
     check asks, and the steps.
     """
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     title: str
     key: str
     descriptions: dict[str, str]
-    steps: list[Step]
+    steps: list[CheckStep]
 
 
 @click.command("check")
@@ -127,7 +127,7 @@ def check_command(
         click.get_current_context().exit(FAILED)
 
 
-def _select_steps(steps: list[Step], expression: str) -> list[Step]:
+def _select_steps(steps: list[CheckStep], expression: str) -> list[CheckStep]:
     """Select the steps whose title matches an expression; refuse one that matches none."""
     matching = [step for step in steps if matches(expression, step.unfinished.title)]
     if not matching:
@@ -178,7 +178,7 @@ def _carry_out(
     timeout: float,
     target: str,
     title: str,
-    steps: list[Step],
+    steps: list[CheckStep],
     quick: bool,
 ) -> list[CheckRecord]:
     """Carry out steps, and show how far they are."""
@@ -222,19 +222,19 @@ def _make(target: str) -> GradientEstimator:
     return names.make_estimator(target)
 
 
-def _plan(target: str, quick: bool) -> Plan:
+def _plan(target: str, quick: bool) -> CheckPlan:
     """Plan the checks of a target; one that names nothing is refused before checks are imported,
     which takes longer.
     """
     estimator = _make(target)
     checks = conformance.CHECKS.values()
     steps = [
-        Step(check.open_record(subject), index)
+        CheckStep(check.open_record(subject), index)
         for check in checks
         for index, subject in enumerate(check.subjects(estimator, quick=quick))
     ]
     descriptions = {check.name: check.description for check in checks}
-    return Plan(names.text(estimator), checked.key_of(estimator), descriptions, steps)
+    return CheckPlan(names.text(estimator), checked.key_of(estimator), descriptions, steps)
 
 
 def _check(target: str, name: str, index: int, quick: bool) -> CheckRecord:

@@ -19,7 +19,7 @@ from .optimizers import Optimizer, Schedule
 _FIELD = re.compile(r"^(\w+) : .*\n((?:    .*(?:\n|$))+)", re.MULTILINE)
 
 
-class Parts(NamedTuple):
+class TrainingParts(NamedTuple):
     """The objects that the specs of a training stand for."""
 
     estimator: GradientEstimator
@@ -82,14 +82,14 @@ class TrainingOptions:
     warm_start: bool = False
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> TrainingParts:
         """The estimator, the algorithm, the optimizer and the schedule, made once."""
         objects: dict[str, Any] = {}
         for option in fields(TrainingOptions):
             declared = names.declared_part(option, getattr(self, option.name))
             if declared is not None:
                 objects[option.name] = declared
-        return Parts(**objects)
+        return TrainingParts(**objects)
 
     def check(self) -> None:
         """Refuse numbers out of range, a spec that cannot be read, and a warm start with fresh

@@ -52,7 +52,7 @@ class Measure(ABC):
         """
 
 
-class Recovery(Measure):
+class RecoveryErrors(Measure):
     """The distance to the generating dictionary, and to the supports of the codes that generated
     the last batch, after the atoms are matched; nothing where they are not known.
     """
@@ -106,7 +106,7 @@ class Evaluation(NamedTuple):
     codes: Tensor
 
 
-class Step(NamedTuple):
+class TakenStep(NamedTuple):
     """A step that was taken: its number, from 0, the parameter and the batch of this process that
     it started from, with the estimate of the gradient and the codes there.
     """
@@ -159,7 +159,7 @@ class LearningRun:
         #: Whether the algorithm ran on a batch without refusing it.
         self.evaluated = False
         #: The last step that was taken here, since the start or a resume.
-        self.last: Step | None = None
+        self.last: TakenStep | None = None
         #: The codes that each of the problem's samples starts from; None where all start alike.
         self.codes = (
             parts.algorithm.start(self.problem).codes.clone() if options.warm_start else None
@@ -277,7 +277,7 @@ class LearningRun:
         # A line search evaluates at several dictionaries; the first is the one the step starts
         # from.
         first = evaluations[0]
-        self.last = Step(counts.step, before, batch, first.estimate, first.codes)
+        self.last = TakenStep(counts.step, before, batch, first.estimate, first.codes)
         counts.rate = float(self.optimizer.param_groups[0]["lr"])
         counts.step += 1
         if counts.step % self.steps_per_epoch == 0:
@@ -376,7 +376,7 @@ class LearningRun:
             "gradient_norm": counts.norm_sum / weight,
             "moved": float(vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
         }
-        for measure in (Recovery(), *self.measures):
+        for measure in (RecoveryErrors(), *self.measures):
             row |= measure.at(self)
         counts.rows.append(row)
         counts.loss_sum, counts.norm_sum, counts.weight = 0.0, 0.0, 0

@@ -12,7 +12,7 @@ from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 from pudle import kernel_choice
 from pudle.errors import MissingResults, PudleError, SpecError
 from pudle.measuring.commits import pair, script, turns
-from pudle.measuring.commits.pair import Side, _request_at, timed_cells
+from pudle.measuring.commits.pair import CommitSide, _request_at, timed_cells
 from pudle.measuring.options import Options
 from pudle.measuring.store import locked
 from pudle.workers import Outcome
@@ -25,7 +25,7 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
     row |= failed
     content["records"][CASES[0], "backprop"] |= failed
     content["records"][CASES[1], "backprop"] |= failed | {"scores": []}
-    side = Side("head", tmp_path, tmp_path, write(tmp_path / "quick", content))
+    side = CommitSide("head", tmp_path, tmp_path, write(tmp_path / "quick", content))
     left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
     assert set(timed_cells(side)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
 
@@ -35,7 +35,7 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path, monkeypatch):
     """Both commits are the installed one, which leaves out what does not exist."""
     monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
     monkeypatch.setattr(turns, "ROUNDS", 2)
-    side = Side("head", tmp_path, tmp_path, tmp_path / "head" / "quick")
+    side = CommitSide("head", tmp_path, tmp_path, tmp_path / "head" / "quick")
     request = {
         "profile": "quick",
         "estimators": ("one_step", "no_such_estimator"),
@@ -156,7 +156,7 @@ def requested(tmp_path, monkeypatch):
 
     build = contextlib.nullcontext((tmp_path, tmp_path))
     monkeypatch.setattr(pair, "built", lambda *_: build)
-    monkeypatch.setattr(Side, "call", call)
+    monkeypatch.setattr(CommitSide, "call", call)
     both = pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick")
 
     def requested(sides=(), minutes=None, **options):

@@ -44,7 +44,7 @@ CALLS = 3
 
 
 @dataclass(frozen=True)
-class Side:
+class CommitSide:
     """One built commit: its name in errors, its checkout, the folder that it is installed in, and
     the folder of its results.
     """
@@ -117,7 +117,7 @@ def scored(folder: Path) -> list[ScoreRecord]:
     return [*stored.scores.values()]
 
 
-def timed_cells(side: Side) -> list[Cell]:
+def timed_cells(side: CommitSide) -> list[Cell]:
     """Return the cells of a side that can be timed: those whose status is ok at their depth."""
     return [
         (*record.identity, depth)
@@ -189,7 +189,7 @@ class CommitPair:
         comparison of the same commits at the same time.
         """
         seconds = math.inf if minutes is None else 60 * minutes
-        sides: dict[str, tuple[Side, Pool, dict[str, Any]]] = {}
+        sides: dict[str, tuple[CommitSide, Pool, dict[str, Any]]] = {}
         lacking: dict[str, dict[str, str]] = {}
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
@@ -201,7 +201,7 @@ class CommitPair:
                 label = f"{name} {commit[:8]}"
                 log(f"building {label}")
                 build = built(root, commit, self.folder / f"{name}-build", label)
-                side = Side(label, *stack.enter_context(build), self.side(name))
+                side = CommitSide(label, *stack.enter_context(build), self.side(name))
                 pool = stack.enter_context(side.pool())
                 request = _request_at(side.tree, root, self.profile, options)
                 sides[name] = side, pool, request
