@@ -179,8 +179,17 @@ def test_several_threads_of_python_may_call_at_once(cores):
     with single_thread(), ThreadPoolExecutor(3) as pool:
         results = [*pool.map(call, [None, None, 3])]
     assert {result for result, _ in results} == {expected}
-    assert [number for _, number in results] == [2, 2, 3]
+    # Where OpenMP is told to take one, a new thread cannot be told from one that was set to one.
+    new = 1 if os.environ.get("OMP_NUM_THREADS") == "1" else 2
+    assert [number for _, number in results] == [new, new, 3]
     assert torch.get_num_threads() == 2
+
+
+def test_a_new_thread_finds_the_number_of_the_process_where_openmp_is_told_none():
+    test = f"{__file__}::{test_several_threads_of_python_may_call_at_once.__name__}"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    assert subprocess.run(command, env=environment, stdout=subprocess.PIPE).returncode == 0
 
 
 def test_a_copy_of_the_process_made_meanwhile_can_compute(cores):

@@ -169,7 +169,7 @@ def _enter() -> int:
     """Count this thread of Python, and return torch's number of threads in it.
 
     In one that has not used torch yet that is the number set last in any thread, which may be a
-    limit of another; OpenMP's own number then still is another one.
+    limit of another; OpenMP's own number then still is another one, unless it is told to take one.
     """
     with _SETTING.lock:
         limited, _SETTING.torch = _SETTING.torch > 0, _SETTING.torch + 1
