@@ -12,7 +12,12 @@ from pudle.algorithms.unrolling import direct_gradient
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Algorithm, CheckedOptions, CodesEstimator, Contribution, Problem, State
 from pudle.problems import StronglyConvex
+from pudle.problems.linearized import norm
 from pudle.problems.state import UserState
+
+#: Distances of a stencil's places from the middle, relative to its size: below, rounding is seen,
+#: and above, the quotient may be far from the derivative.
+SMALLEST_MOVE, LARGEST_MOVE = 1e-8, 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class FirstOrder(CheckedOptions, CodesEstimator):
     :math:`p/2 \cdot \nu L_f < \mu` is needed, with the Lipschitz constant :math:`L_f` of
     :math:`\partial_z f`. Without constants nothing is refused: :math:`z_{j \nu}` need not exist
     then, and the layers may diverge.
+
+    Diagnostics have the largest distance of a :math:`z_{j \nu}` from :math:`z_0`, relative to the
+    size of :math:`z_0`, as ``displacement``. Where it is above 0.1 the loss is so large beside the
+    objective that the quotient may be far from the derivative, and where it is below 1e-8 rounding
+    is; ``unfinished`` is one then: choose :math:`\nu` in proportion to the units of g over those of
+    f.
 
     Cost: (p + 1) T layers forward, of which p T differentiate the loss as well, no second
     derivatives; memory independent of T.
@@ -100,6 +111,7 @@ class FirstOrder(CheckedOptions, CodesEstimator):
         powers = np.vander(np.array(places, float), increasing=True).T
         weights: list[float] = np.linalg.solve(powers, np.arange(len(places)) == 1).tolist()
         totals = [direct_gradient(problem, state.codes) for state in states]
+        displacements = [0.0] * len(states)
         for place, weight in zip(places, weights, strict=True):
             codes = [state.codes for state in states]
             if place:
@@ -108,8 +120,13 @@ class FirstOrder(CheckedOptions, CodesEstimator):
                 codes = [trajectory.at(depth) for depth in depths]
             for index, at in enumerate(codes):
                 totals[index] = totals[index] + weight / self.nu * direct_gradient(inner, at)
-        for depth, total in zip(depths, totals, strict=True):
-            yield total, {"layers": depth * (self.order + 1)}
+                distance = norm(at - states[index].codes) / (norm(states[index].codes) or 1.0)
+                displacements[index] = max(displacements[index], distance)
+        for depth, total, displacement in zip(depths, totals, displacements, strict=True):
+            diagnostics = {"layers": depth * (self.order + 1), "displacement": displacement}
+            if depth and not SMALLEST_MOVE <= displacement <= LARGEST_MOVE:
+                diagnostics["unfinished"] = 1
+            yield total, diagnostics
 
 
 def penalized(problem: StronglyConvex, nu: float) -> StronglyConvex:

@@ -1,5 +1,7 @@
 """F2SA-p on a quadratic problem, where minimizers and quotients are known in closed form."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from comparisons import relative
@@ -45,6 +47,28 @@ def test_the_error_falls_with_the_power_of_nu_that_is_its_order(order):
 def test_rounding_is_divided_by_nu():
     errors = [relative(gradient(nu=nu, order=4), EXACT) for nu in (1e-6, 1e-10)]
     assert errors[0] < 1e-8 < errors[1] < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1.0, 1e3])
+def test_a_loss_in_units_for_which_nu_is_far_too_large_or_too_small_is_flagged(scale):
+    """What is off by more than a percent says so; nu in proportion to the units mends it."""
+    problem = pudle.make_dataset("logistic").problem()
+    scaled = dataclasses.replace(
+        problem, loss=lambda state, theta: scale * problem.loss(state, theta), constants=None
+    )
+    exact = scale * pudle.reference(problem).gradient.numpy()
+
+    def estimate(nu):
+        estimator = pudle.list_estimators()["first_order"](nu=nu)
+        return estimator.estimate(scaled, pudle.make_algorithm("newton_cg"), 20)
+
+    at_default = estimate(1e-3)
+    error = relative(at_default.gradient.numpy(), exact)
+    assert at_default.diagnostics.get("unfinished") == (1 if scale in (1e-12, 1e3) else 0)
+    assert (error > 0.01) == (scale in (1e-12, 1e3))
+    in_proportion = estimate(1e-3 / scale)
+    assert in_proportion.diagnostics["unfinished"] == 0
+    assert relative(in_proportion.gradient.numpy(), exact) < 1e-4
 
 
 def test_curvature_that_a_negative_nu_takes_away_must_be_there():

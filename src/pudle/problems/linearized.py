@@ -139,8 +139,17 @@ class Linearized:
             ``solves`` (one), ``singular`` (0 or 1), ``largest_relative_residual``, evaluated at the
             solution, and ``condition_number``, of a singular matrix that on its range, for GMRES
             the lower estimate ``|A^T| |v| / |r|``.
+
+        A system that is not finite, as at a state that diverged, has a solution that is NaN.
         """
         size = norm(right_hand_side)
+        if size and not self._is_finite(size):
+            return torch.full_like(right_hand_side, torch.nan), {
+                "solves": 1,
+                "singular": 1,
+                "condition_number": torch.inf,
+                "largest_relative_residual": torch.inf,
+            }
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
         if size and self.like.numel() <= MAX_DENSE:
             matrix, right = self.matrix.T if transposed else self.matrix, right_hand_side.ravel()
@@ -177,6 +186,12 @@ class Linearized:
             "condition_number": condition,
             "largest_relative_residual": residual,
         }
+
+    def _is_finite(self, size: float) -> bool:
+        """Tell whether the state, a right-hand side of this size and a small matrix are finite."""
+        if not (math.isfinite(size) and self.like.isfinite().all()):
+            return False
+        return self.like.numel() > MAX_DENSE or bool(self.matrix.isfinite().all())
 
     @property
     def _rounding(self) -> float:
