@@ -180,3 +180,38 @@ def test_what_is_linear_but_inexact_is_not_called_clipped(layer, inputs) -> None
     audited = pudle.audit(layer, inputs)
     for word in ("clipped", "thresholded", "not linear", "does not multiply"):
         assert word not in str(audited), audited
+
+
+def half_precision(seed, dtype, activation):
+    """Return a right layer of two matrices in half precision, and inputs drawn with a seed."""
+    first, second = drawn(2, 3, seed=seed), drawn(3, 2, seed=seed + 1000)
+
+    def layer(inputs):
+        hidden = activation(inputs.to(dtype) @ first.to(dtype))
+        return activation(hidden @ second.to(dtype)).double()
+
+    return layer, drawn(1, 2, seed=seed + 2000)
+
+
+@pytest.mark.parametrize(
+    "dtype, activation",
+    [
+        # Most of its derivatives are below the smallest numbers of float16, or barely above.
+        (torch.float16, lambda values: torch.sigmoid(30 * values)),
+        # A sum of two gradients that nearly cancel is rounded to three digits before.
+        (torch.bfloat16, torch.nn.functional.hardtanh),
+    ],
+    ids=["float16 that underflows", "bfloat16"],
+)
+def test_rounding_in_half_precision_is_not_taken_for_a_backward_pass_that_is_not_linear(
+    dtype, activation
+) -> None:
+    for seed in range(40):
+        audited = pudle.audit(*half_precision(seed, dtype, activation))
+        assert audited.verdict != "wrong", (seed, audited)
+
+
+def test_a_gradient_that_is_clipped_after_half_precision_is_still_seen() -> None:
+    clip = function(torch.clone, lambda incoming, *_: incoming.clamp(-1, 1))
+    audited = pudle.audit(lambda x: clip(cast(torch.bfloat16)(x)), X)
+    assert audited.verdict == "wrong", audited

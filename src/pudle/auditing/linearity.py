@@ -4,6 +4,7 @@ Sizes of the incoming gradient are powers of two: a backward pass that is linear
 same digits at every size, in any precision, as long as nothing overflows or underflows.
 """
 
+import contextlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -76,8 +77,8 @@ class Responses:
         At half and at twice of these.
     second, total, third : ndarray
         For the second loss, for the sum of both losses, and for the loss times three.
-    up, down : int
-        The exponents; zero where that side tells nothing.
+    range : Range
+        The exponents, and how precise the numbers are.
     """
 
     usual: Array
@@ -88,8 +89,7 @@ class Responses:
     second: Array
     total: Array
     third: Array
-    up: int
-    down: int
+    range: "Range"
 
 
 def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Finding | None]:
@@ -144,7 +144,8 @@ def relative_distance(response: Array, linear: Array) -> float:
 
 def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses | None:
     """Return the responses, or None if they are not the same when computed again."""
-    up, down = usable_exponents(layer, precise)
+    usable = usable_range(layer, precise)
+    up, down = usable.up, usable.down
 
     def response(of_loss: float, of_second: float = 0.0) -> Array:
         first, again = (layer.responses([Incoming(of_loss, of_second)])[0] for _ in range(2))
@@ -170,8 +171,7 @@ def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses 
             second=response(0.0, 1.0),
             total=response(1.0, 1.0),
             third=response(3.0),
-            up=up,
-            down=down,
+            range=usable,
         )
     except Exception:  # noqa: BLE001  # whatever a layer raises at another size is no answer
         return None
@@ -186,21 +186,25 @@ def finding(responses: Responses, span: slice, has_loop: bool) -> Finding | None
     usual, large, small = (
         part[span] for part in (responses.usual, responses.large, responses.small)
     )
-    off_large = relative_distance(large, usual) if responses.up else 0.0
-    off_small = relative_distance(small, usual) if responses.down else 0.0
+    up, down, precision, underflow = responses.range
+    off_large = relative_distance(large, usual) if up else 0.0
+    off_small = relative_distance(small, usual) if down else 0.0
     if has_loop:
         bounded = norm(large) * SOLVER_SHRINKS < norm(usual)
         off_large, off_small = (off_large if bounded else 0.0), 0.0
-    deviations = [(off_large, 2.0**responses.up), (off_small, 2.0**-responses.down)]
+    deviations = [(off_large, 2.0**up), (off_small, 2.0**-down)]
     error, size = max(pair if np.isfinite(pair[0]) else (0.0, 1.0) for pair in deviations)
-    if error > RESOLVED:
+    if error > RESOLVED + BEYOND * underflow:
         return Finding(kind_of(responses, span), error, size)
     if has_loop:
         return None
-    linear = usual + responses.second[span]
+    second = responses.second[span]
+    linear = usual + second
     error = relative_distance(responses.total[span], linear)
-    # A factor of three rounds all products anew.
-    rounding = norm(responses.third[span] - usual) / (norm(linear) or 1.0)
+    # A factor of three rounds all products anew, by chance to the same numbers. What two gradients
+    # lose before they cancel counts as well.
+    lost = max(precision, underflow) * (norm(usual) + norm(second))
+    rounding = max(norm(responses.third[span] - usual), lost) / (norm(linear) or 1.0)
     if RESOLVED + BEYOND * rounding < error < np.inf:
         return Finding(Nonlinearity.NOT_LINEAR, error, 1.0)
     return None
@@ -218,7 +222,7 @@ def kind_of(responses: Responses, span: slice) -> Nonlinearity:
             responses.twice_small,
         )
     )
-    sizes = 2.0**responses.up, 2.0**-responses.down
+    sizes = 2.0**responses.range.up, 2.0**-responses.range.down
     returned = large * sizes[0], small * sizes[1]
     if all(relative_distance(array, usual) <= RESOLVED for array in returned):
         return Nonlinearity.NOT_MULTIPLIED
@@ -238,8 +242,8 @@ def kind_of(responses: Responses, span: slice) -> Nonlinearity:
 
 # A class of torch's without types.
 class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records by dtype the largest entry, and the smallest root mean square that is not zero, of
-    what torch computes.
+    """Records by dtype the largest entry, the smallest root mean square that is not zero, and the
+    faintest entry beside the largest one of its tensor, of what torch computes.
     """
 
     @classmethod
@@ -251,6 +255,7 @@ class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.largest = dict[torch.dtype, float]()
         self.smallest = dict[torch.dtype, float]()
+        self.faintest = dict[torch.dtype, float]()
 
     def __torch_dispatch__(
         self, function: Any, types: object, args: Any = (), kwargs: Any = None
@@ -270,24 +275,61 @@ class Magnitudes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if largest > 0:
             root_mean_square = float(sizes.double().square().mean()) ** 0.5
             self.smallest[dtype] = min(root_mean_square, self.smallest.get(dtype, np.inf))
+            # What follows may make much of such an entry, but hardly of one fainter still.
+            faintest = float(sizes[sizes > torch.finfo(dtype).eps ** 2 * largest].min())
+            self.faintest[dtype] = min(faintest, self.faintest.get(dtype, np.inf))
 
 
-def usable_exponents(layer: Layer, precise: bool) -> tuple[int, int]:
-    """Return the exponents up and down to which the incoming gradient can be scaled without
-    overflow and underflow inside the backward pass, zero where that is next to nothing.
+class Range(NamedTuple):
+    """The sizes of the incoming gradient at which a backward pass can be tested, and how precisely.
+
+    Attributes
+    ----------
+    up, down : int
+        The exponents to which it can be scaled without overflow and underflow inside the backward
+        pass, zero where that is next to nothing.
+    precision : float
+        Relative precision of the least precise numbers that the backward pass computes with.
+    underflow : float
+        What its faintest numbers lose at the usual size, relative to them, because they lie near
+        the smallest ones that there are: numbers of float16 often do.
     """
+
+    up: int
+    down: int
+    precision: float
+    underflow: float
+
+
+def usable_range(layer: Layer, precise: bool) -> Range:
+    """Return the sizes at which a layer's backward pass can be tested."""
     magnitudes = Magnitudes()
     layer.responses([Incoming(1.0)], magnitudes)
     widest = EXPONENTS[torch.float64 if precise else torch.float32]
     up = down = widest
+    precision = underflow = 0.0
     for dtype, largest in magnitudes.largest.items():
         number, usual = torch.finfo(dtype), EXPONENTS.get(dtype, LEAST_EXPONENT)
         up, down = min(up, usual), min(down, usual)
         if not largest < np.inf:
-            return 0, 0
+            return Range(0, 0, np.inf, np.inf)
+        precision = max(precision, number.eps)
         if largest > 0:
             spacing = number.smallest_normal * number.eps
             up = min(up, int(np.log2(number.max) - np.log2(largest)) - HEADROOM)
             smallest = max(magnitudes.smallest[dtype], spacing)
             down = min(down, int(np.log2(smallest) - np.log2(spacing)) - DIGITS)
-    return (up if up >= LEAST_EXPONENT else 0), (down if down >= LEAST_EXPONENT else 0)
+            underflow = max(underflow, spacing / magnitudes.faintest[dtype])
+    # What underflows to zero at the usual size shows at a larger one.
+    at_larger = Magnitudes()
+    with contextlib.suppress(Exception):
+        layer.responses([Incoming(2.0**up)], at_larger)
+    for dtype, faintest in at_larger.faintest.items():
+        spacing = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+        underflow = max(underflow, 2.0**up * spacing / faintest)
+    return Range(
+        up if up >= LEAST_EXPONENT else 0,
+        down if down >= LEAST_EXPONENT else 0,
+        precision,
+        underflow,
+    )
