@@ -603,7 +603,10 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
     case = Case("own", "mine.py:problem", "iteration", "own", (0,), (3,), ("limit",))
     advised = call("advise", "--dataset", case.dataset)
     for said in (case.make_reference(0, "limit").reason, advised.stderr):
-        assert "the gradient of the step" in said and f"pudle audit {case.dataset} " in said
+        assert (
+            "the derivative of the step in the state differs" in said
+            and f"pudle audit {case.dataset} " in said
+        )
     done = call("audit", case.dataset)
     assert done.stdout.startswith("wrong: the gradient in input 0 (state) of the step"), done
     assert "likely mistake: detached" in done.stdout
