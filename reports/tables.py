@@ -5,7 +5,8 @@ one entry of `COLUMNS`.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from math import inf, isinf, isnan, nan
+from math import floor, inf, isinf, isnan, log10, nan
+from sys import float_info
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -210,9 +211,21 @@ class Certificate(NamedTuple):
     show: Callable[[float], Cell] = text.number
 
 
+def _certain_digits(reference: ReferenceRow) -> float | None:
+    """Count the leading digits of a gradient that its certificate vouches for, by the norm.
+
+    An estimated bound vouches for none of them.
+    """
+    if reference.status != "certified" or reference.bound is None:
+        return None
+    # No reference is in more than double precision.
+    return max(floor(-log10(max(reference.bound, float_info.epsilon))), 0)
+
+
 #: By label.
 CERTIFICATES = {
     "bound": Certificate(lambda each: each.bound, max),
+    "certain digits": Certificate(_certain_digits, min),
     "KKT residual": Certificate(lambda each: each.kkt_residual, max),
     "condition": Certificate(lambda each: each.condition_number, max),
     "modulus, claimed": Certificate(lambda each: each.modulus, min),

@@ -138,6 +138,28 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     assert b"<svg" in drawn
 
 
+@pytest.mark.parametrize(
+    ("bounds", "status", "shown"),
+    [
+        ([1.3e-2] * 3, "certified", "1"),
+        ([3e-12, 1e-14, 1e-14], "certified", "11"),
+        ([0.5] * 3, "certified", "0"),
+        ([7.0] * 3, "certified", "0"),
+        ([0.0] * 3, "certified", "15"),
+        ([1e-10] * 3, "limit", None),
+    ],
+)
+def test_certificates_show_the_digits_that_are_certain_in_the_worst_seed(
+    tmp_path, bounds, status, shown
+):
+    certificates = references(status=status)
+    for certificate, bound in zip(certificates, bounds, strict=True):
+        certificate["bound"] = bound
+    report = reported(tmp_path, [record(case(), "backprop", references=certificates)])
+    table = framed(tables.references_table(report.results))
+    assert table.iloc[0].get("certain digits") == shown
+
+
 def test_a_modulus_that_nothing_was_compared_with_is_said_to_be_unchecked(tmp_path):
     certificates = references(modulus=0.4)
     certificates[0]["smallest_eigenvalue"] = None
