@@ -2,8 +2,10 @@
 symmetric or not, and many symmetric ones at once, by conjugate gradients.
 """
 
+import contextlib
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +19,8 @@ from ..errors import InvalidArgument, UnsupportedProblem
 
 #: Number of unknowns up to which the matrix is formed, by one vector-Jacobian product for each.
 MAX_DENSE = 256
+#: Products that are computed at once for a larger matrix.
+PRODUCTS_AT_ONCE = 64
 #: Krylov vectors kept between two restarts of GMRES, most restarts, and the share of the residual
 #: that one may leave for another to follow.
 RESTART, MAX_RESTARTS, HELP = 100, 20, 0.9
@@ -203,7 +207,26 @@ class Linearized:
     def matrix(self) -> Tensor:
         """A as a matrix, shape (N, N)."""
         units = torch.eye(self.like.numel()).to(self.like).reshape(-1, *self.shape)
+        if len(units) > MAX_DENSE:
+            # Many products at once take half of the time, where torch can do that.
+            with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+                # It warns of operations that it computes one by one.
+                warnings.simplefilter("ignore")
+                chunks = torch.split(units, PRODUCTS_AT_ONCE)
+                return torch.cat([self._transposed_many(chunk) for chunk in chunks])
         return torch.stack([self.transposed(unit).ravel() for unit in units])
+
+    def _transposed_many(self, vectors: Tensor) -> Tensor:
+        leaf, image = self._graph
+        (rows,) = torch.autograd.grad(
+            image,
+            leaf,
+            vectors,
+            retain_graph=True,
+            materialize_grads=True,
+            is_grads_batched=True,
+        )
+        return rows.reshape(len(vectors), -1)
 
     @functools.cached_property
     def norm_estimate(self) -> float:

@@ -20,8 +20,9 @@ from .state import StateProblem, UserState
 LANCZOS, SMALLEST = 1e-3, 1e-6
 #: Vectors that Lanczos's method keeps for the smallest eigenvalue, which is hard to reach.
 KEPT_VECTORS = 40
-#: Unknowns up to which the Hessian is formed where Lanczos's method does not converge.
-MAX_HESSIAN = 4000
+#: Unknowns up to which the Hessian is formed for its smallest eigenvalue at once, because Lanczos's
+#: method mostly takes as many products, and up to which it is formed where that does not converge.
+FORMED_AT_ONCE, MAX_HESSIAN = 1000, 4000
 #: Constants that may be None.
 OPTIONAL_CONSTANTS = ("direct_terms", "hessian_terms", "cross_terms")
 
@@ -208,8 +209,9 @@ class StronglyConvex(StateProblem):
         """Return an extreme eigenvalue of the Hessian of g at some codes, or None where it is too
         large for its matrix and Lanczos's method does not converge.
 
-        A small matrix is always formed, another one where Lanczos's method has failed. For the
-        smallest eigenvalue that method gets as many products as the matrix has columns.
+        A small matrix is always formed, and for the smallest eigenvalue a larger one as well; a
+        large one where Lanczos's method has failed. For the smallest eigenvalue that method gets as
+        many products as the matrix has columns.
         """
         system = self.linearized(codes)
         if not self.smooth_gradient(codes).isfinite().all():
@@ -218,7 +220,8 @@ class StronglyConvex(StateProblem):
                 " it, or start elsewhere"
             )
         size = codes.numel()
-        value = None if size <= MAX_DENSE else _lanczos(system, largest=largest)
+        formed_at_once = size <= (MAX_DENSE if largest else FORMED_AT_ONCE)
+        value = None if formed_at_once else _lanczos(system, largest=largest)
         if value is None and size <= MAX_HESSIAN:
             values: Tensor = torch.linalg.eigvalsh(system.matrix)
             value = float(values[-1 if largest else 0])
