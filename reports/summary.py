@@ -325,6 +325,9 @@ class Summary:
 def summarize(results: Results) -> list[Summary]:
     """Return the numbers of every estimator on every case."""
     fits = grouped(fit(results), lambda each: (each.case, each.estimator))
+    measured = {
+        (each.case, each.estimator): each for case in results.measured.values() for each in case
+    }
     rows = []
     for record in results.records:
         pair = case, estimator = record.case.name, record.estimator
@@ -342,7 +345,7 @@ def summarize(results: Results) -> list[Summary]:
                 record.reason,
                 len(record.case.seeds),
                 results.checks.get(estimator, ""),
-                results.measured[case][results.estimators.index(estimator)],
+                measured[pair],
                 results.lines.get(("seconds_torch", *pair), NO_LINE),
                 fits[pair],
                 *ratios,

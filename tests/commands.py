@@ -121,3 +121,10 @@ def become(arguments, cwd, environment, files):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def run_alone(*arguments, cwd=".", **environment):
+    """Run the program in a Python of its own, as a shell does, to its end."""
+    command = [sys.executable, "-m", "pudle", *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "timeout": SECONDS}
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, **options)

@@ -155,7 +155,9 @@ def run(arguments: list[str] | None = None) -> int:
         return fail("interrupted: what is stored is kept; run again (a training with --resume)")
     except UnicodeEncodeError as error:
         return fail(f"{error.object!r:.80} is no text: correct the argument")
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001
+        if line := names.users_error(error):
+            return fail(line)
         # Python's exit code for a crash is 1, which here means a regression.
         with suppress(OSError):
             traceback.print_exc()

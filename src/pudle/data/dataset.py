@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from ..declared import changed, check_declared
 from ..errors import InvalidArgument, SpecError, UnsupportedProblem
 from ..files import state_of
 from ..names import is_concrete, path_options
@@ -70,7 +71,7 @@ class Dataset(ABC):
     name: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = ()
     losses: ClassVar[tuple[str, ...]] = ("lasso", "reconstruction")
-    seed: int
+    seed: int = 0
 
     @abstractmethod
     def problem(
@@ -105,8 +106,7 @@ class Dataset(ABC):
 
     def reseeded(self, seed: int) -> Self:
         """Return the dataset with another seed."""
-        dataset: Any = self
-        return cast(Self, dataclasses.replace(dataset, seed=seed))
+        return changed(self, seed=seed)
 
     def generator(self, purpose: str = "") -> Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
@@ -232,6 +232,7 @@ def _check_made(name: str, problem: object, dtype: torch.dtype, device: torch.de
             f"{name} gives no problem but {type(problem).__name__}: return one, such as"
             " pudle.FixedPoint(...)"
         )
+    check_declared(type(problem))
     for option, actual, requested in (
         ("dtype", problem.theta.dtype, dtype),
         ("device", problem.theta.device.type, device.type),

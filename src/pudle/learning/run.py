@@ -9,26 +9,30 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
+from torch.optim.lr_scheduler import LRScheduler
 
 from .. import names
 from ..data import SparseCodingDataset
+from ..declared import changed, check_declared
 from ..errors import InvalidArgument
-from ..estimator import GradientEstimator
+from ..estimator import Estimate, GradientEstimator
 from ..problems import Problem
 from ..problems.l1 import DictionaryProblem
 from ..streams import generator
 from ..threads import threads_for, torch_threads
 from ..validation import as_tensor
 from .matching import float64_array, match_atoms
+from .optimizers import Optimizer, Schedule
 from .options import TrainingOptions
 from .processes import Processes
 
+T = TypeVar("T")
 Row = dict[str, int | float]
 #: Columns of every history.
 HISTORY = (
@@ -150,8 +154,12 @@ class LearningRun:
             )
         self.start = replace(self.problem, dictionary=(dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        self.optimizer = parts.optimizer.make(self.theta)
-        self.schedule = parts.schedule.make(self.optimizer, options.epochs)
+        self.optimizer = check_made(
+            parts.optimizer, parts.optimizer.make(self.theta), torch.optim.Optimizer
+        )
+        self.schedule = check_made(
+            parts.schedule, parts.schedule.make(self.optimizer, options.epochs), LRScheduler
+        )
         samples = len(self.problem.observations)
         self.batch_size = min(options.batch or samples, samples)
         self.steps_per_epoch = math.ceil(samples / self.batch_size)
@@ -251,8 +259,7 @@ class LearningRun:
         if hasattr(estimator, "seed"):
             # Random directions that are drawn only once would confine the learning to their span.
             random = generator(self.options.seed, f"learner estimator {counts.step}")
-            # Concrete estimators are dataclasses, though their base is none.
-            estimator = replace(cast(Any, estimator), seed=int(random.integers(2**31)))
+            estimator = changed(estimator, seed=int(random.integers(2**31)))
         evaluations: list[Evaluation] = []
 
         def closure() -> float:
@@ -328,6 +335,7 @@ class LearningRun:
                     algorithm = replace(algorithm, initial=initial)
                 part = self.problem_of_batch(chunk, theta)
                 estimate = estimator.estimate(part, algorithm, self.options.depth)
+                check_estimate(estimator, estimate, theta)
                 # Losses are means over samples, so that a chunk counts by its size.
                 share = len(estimate.codes) / samples
                 with torch.no_grad():
@@ -389,6 +397,31 @@ class LearningRun:
         return norms
 
 
+def check_made(maker: Optimizer | Schedule, made: object, kind: type[T]) -> T:
+    """Return what a user's optimizer or schedule made for torch, or refuse anything else."""
+    if not isinstance(made, kind):
+        raise InvalidArgument(
+            f"{names.text(maker)}: its method make returns {type(made).__name__}: return a"
+            f" {kind.__module__}.{kind.__qualname__}"
+        )
+    return made
+
+
+def check_estimate(estimator: GradientEstimator, estimate: object, theta: Tensor) -> None:
+    """Refuse what a user's estimator returns in place of an estimate of the gradient."""
+    if not isinstance(estimate, Estimate):
+        raise InvalidArgument(
+            f"{names.text(estimator)} returns {type(estimate).__name__}: return a pudle.Estimate"
+        )
+    gradient: object = estimate.gradient
+    if not isinstance(gradient, Tensor) or gradient.shape != theta.shape:
+        shape = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__
+        raise InvalidArgument(
+            f"{names.text(estimator)} gives a gradient of shape {shape}: give one of shape"
+            f" {tuple(theta.shape)}, that of the dictionary"
+        )
+
+
 def learnable(problem: Problem) -> DictionaryProblem:
     """Return a problem, or refuse one that no dictionary can be learned from."""
     if not isinstance(problem, DictionaryProblem):
@@ -396,6 +429,7 @@ def learnable(problem: Problem) -> DictionaryProblem:
             f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a"
             " ConvolutionalSparseCoding"
         )
+    check_declared(type(problem))
     x = problem.observations
     if len(x) > 1 and (x == x[:1]).all():
         raise InvalidArgument(

@@ -26,6 +26,7 @@ from .making import (
 from .registry import Entries, broken, entries, is_built_in, is_plugin, owner, points
 from .spelling import name_of, options, path_options, spec_field, text
 from .user_files import PACKAGE, class_in, classes_in, files_of, load, origin
+from .users_errors import users_error
 
 __all__ = [
     "KINDS",
@@ -67,4 +68,5 @@ __all__ = [
     "spec_field",
     "specs",
     "text",
+    "users_error",
 ]

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, Field, is_dataclass
+from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
 
@@ -91,8 +91,7 @@ def build(spec: str, cls: Any) -> Any:
     them.
     """
     name, arguments = parse(spec)
-    if is_dataclass(cls):
-        _check_arguments(spec, name, arguments, cls)
+    _check_arguments(spec, name, arguments, cls)
     # A class that checks its own options says more than their types do.
     flaw = _wrong_type(cls, arguments)
     try:
@@ -109,7 +108,7 @@ def build(spec: str, cls: Any) -> Any:
 
 
 def _check_arguments(spec: str, name: str, arguments: Mapping[str, Any], cls: Any) -> None:
-    """Refuse arguments that a dataclass has not, and the lack of those that it needs."""
+    """Refuse arguments that a class has not, and the lack of those that it needs."""
     by_name = {option.name: option for option in options(cls)}
     for key in arguments.keys() - by_name.keys():
         raise SpecError(

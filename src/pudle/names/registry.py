@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, entry_points
 from typing import Any
 
-from ..errors import InvalidArgument, MissingDependency, PudleError
+from ..declared import check_declared
+from ..errors import InvalidArgument, MissingDependency, PudleError, SpecError
 from .grammar import parse
 from .kinds import KINDS, OTHERS, Unusable, check_aliases, describe_error, is_concrete
 from .spelling import GROUP, options, text
@@ -168,7 +169,7 @@ def _claimed_names(group: str, name: str, entry: Any) -> list[str]:
         ):
             raise Unusable("is not a mapping from plain file names to experiments")
         for experiment in entry.values():
-            _check_declared(experiment)
+            _check_specs_declared(experiment)
         return list(entry)
     if not is_concrete(entry, base):
         raise Unusable(
@@ -180,10 +181,14 @@ def _claimed_names(group: str, name: str, entry: Any) -> list[str]:
         raise Unusable(
             f"has name={entry.name!r}, which must be that of its entry point and an identifier"
         )
+    try:
+        check_declared(entry)
+    except SpecError as error:
+        raise Unusable(f"cannot be used ({error})") from None
     return [name, *aliases]
 
 
-def _check_declared(experiment: Any) -> None:
+def _check_specs_declared(experiment: Any) -> None:
     """Raise Unusable for a spec in a field that does not say so: the class that it names could
     change without a trace.
     """

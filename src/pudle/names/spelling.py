@@ -4,6 +4,7 @@ from dataclasses import MISSING, Field, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ..declared import check_declared
 from .grammar import shown_path, write
 from .user_files import origin
 
@@ -19,6 +20,8 @@ def text(instance: Any) -> str:
     that spec is written in quotes. Paths are those seen from the working folder, so that what is
     stored holds no other.
     """
+    cls: type = type(instance)
+    check_declared(cls)
     changed = {}
     for option in options(instance):
         value = getattr(instance, option.name)

@@ -10,6 +10,7 @@ from os.path import abspath, join, splitext
 from pathlib import Path
 from types import ModuleType
 
+from ..declared import check_declared
 from ..errors import SpecError
 from .grammar import nearest, shown_path
 from .kinds import KINDS, Unusable, check_aliases, describe_error, is_concrete
@@ -138,6 +139,7 @@ def class_in(group: str, path: Path, name: str = "") -> type:
         check_aliases(kind, classes[name])
     except Unusable as defect:
         raise SpecError(f"{path_in_errors}: {name} {defect}: correct the file") from None
+    check_declared(classes[name], f"{path_in_errors}: ")
     return classes[name]
 
 
@@ -151,3 +153,13 @@ def files_of(module: str) -> list[Path]:
     folder; none for other modules.
     """
     return [*_FILES[module][1]] if module in _FILES else []
+
+
+def is_of_a_file(code: str) -> bool:
+    """Tell whether the file of some code is a user's, or one that a user's imports."""
+    return any(code == str(path) for _, contents in _FILES.values() for path in contents)
+
+
+def defines(name: str) -> bool:
+    """Tell whether a user's file has a class or a function of some name."""
+    return any(name in vars(module) for module, _ in _FILES.values())

@@ -87,9 +87,21 @@ class Constants:
         for name, value in vars(self).items():
             if value is None and name in OPTIONAL_CONSTANTS:
                 continue
-            if value < 0:
-                raise InvalidArgument(f"Constants: {name}={value} is negative: give a bound")
-            object.__setattr__(self, name, float(value))
+            try:
+                bound = float(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise InvalidArgument(
+                    f"Constants: {name}={value!r:.80} is no number: give a bound"
+                ) from None
+            if not bound >= 0:
+                kind = "NaN" if math.isnan(bound) else "negative"
+                raise InvalidArgument(f"Constants: {name}={value} is {kind}: give a bound")
+            object.__setattr__(self, name, bound)
+        if self.gradient == 0:
+            raise InvalidArgument(
+                "Constants: gradient=0 is no bound on the curvature of a strongly convex"
+                " objective, which is positive: give an upper bound"
+            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
