@@ -125,6 +125,27 @@ def test_the_error_of_the_first_block_that_fails_reaches_the_caller(cores, kind)
     assert added == [0, 250] and len(begun) <= 5 and threading.active_count() == before
 
 
+def test_an_interruption_of_the_last_wait_leaves_no_thread(cores, monkeypatch):
+    join, interrupted, before = threading.Thread.join, [], threading.active_count()
+    all_begun = threading.Barrier(3)
+
+    def join_interrupted_once(thread, timeout=None):
+        if not interrupted:
+            interrupted.append(thread)
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    def compute(_):
+        all_begun.wait(30)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.1)
+
+    monkeypatch.setattr(threading.Thread, "join", join_interrupted_once)
+    with at_most(3), pytest.raises(KeyboardInterrupt):
+        run_blocks(compute, range(3), 1e9)
+    assert interrupted and threading.active_count() == before
+
+
 def test_settings_are_set_back_after_an_error(cores):
     torch.set_num_threads(3)
     products = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]

@@ -266,9 +266,21 @@ def run_blocks(
             crew.work()
         finally:
             crew.stop()
-            for thread in others:
-                thread.join()
+            _join(others)
     crew.raise_failure()
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads; what interrupts that, such as Ctrl-C, is raised when all have ended."""
+    interruption: BaseException | None = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:  # noqa: BLE001  # raised below
+                interruption = error
+    if interruption:
+        raise interruption
 
 
 def blocks_of(samples: int, size: int = BLOCK) -> list[slice]:

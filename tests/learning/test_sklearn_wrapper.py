@@ -1,14 +1,22 @@
 """The scikit-learn wrapper: its checks, pipelines, and the learner behind it."""
 
+import contextlib
+
+import joblib
 import numpy as np
 import pytest
+import torch
 from learning_helpers import planted
 from sklearn.datasets import load_digits
 from sklearn.decomposition import DictionaryLearning, sparse_encode
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pudle
 from pudle import UnrolledDictionaryLearning as Unrolled
+from pudle import threads
+from pudle.learning import sklearn_wrapper
+from pudle.learning.run import LearningRun
 
 
 @pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
@@ -86,3 +94,93 @@ def test_the_default_ends_where_scikit_learn_does(atoms, alpha):
 def test_wrong_options_are_refused_in_fit(x):
     with pytest.raises(ValueError, match="unknown estimator 'nothing'"):
         Unrolled(estimator="nothing").fit(x)
+
+
+def test_several_jobs_give_the_same_bits_and_leave_the_setting_of_torch(x, monkeypatch):
+    monkeypatch.setattr(threads, "number_of_cores", lambda: 4)
+    monkeypatch.setattr(threads, "LEAST_SHARE", 1)
+    x, results, before = np.tile(x, (4, 1)), set(), torch.get_num_threads()
+    for n_jobs in (None, 1, 2, -1):
+        model = Unrolled(25, epochs=2, random_state=0, n_jobs=n_jobs).fit(x)
+        results.add((model.components_.tobytes(), model.transform(x).tobytes()))
+        assert torch.get_num_threads() == before
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "two"])
+def test_a_number_of_jobs_that_is_none_is_refused(x, n_jobs):
+    with pytest.raises(pudle.InvalidArgument, match=f"n_jobs={n_jobs!r} is no number of threads"):
+        Unrolled(25, n_jobs=n_jobs).fit(x)
+
+
+def jobs_here(n_jobs=-1):
+    return sklearn_wrapper._number_of_threads(n_jobs)
+
+
+def test_jobs_follow_joblib(monkeypatch):
+    """One by default, all for -1; and within its workers what these leave."""
+    cores = joblib.cpu_count()
+    assert jobs_here(None) == 1 and jobs_here() == cores and jobs_here(3) == 3
+    with joblib.parallel_config(n_jobs=2):
+        assert jobs_here(None) == 2
+    calls = [joblib.delayed(jobs_here)() for _ in range(2)]
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+    assert joblib.Parallel(n_jobs=2, backend="threading")(calls) == [1, 1]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert joblib.Parallel(n_jobs=2, backend="loky")(calls) == [max(cores // 2, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    "told, share", [("", 1), ("3", 3), ("4,2", 4), (" 2 , 1", 2), ("many", 1), ("0", 1)]
+)
+def test_a_process_of_joblib_takes_the_threads_it_is_told(monkeypatch, told, share):
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert sklearn_wrapper._share_of_a_worker() == share
+
+
+class Interrupted(Exception):
+    """What a training is stopped by."""
+
+
+@pytest.mark.parametrize("method", ["fit", "transform", "transform without a proximal operator"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_small_operations_take_one_thread_and_the_setting_is_set_back(
+    x, monkeypatch, method, fails
+):
+    hard = method.endswith("operator")
+    algorithm = "fista(thresholding='hard(threshold=0.3)')" if hard else "fista"
+    model, used, before = Unrolled(25, epochs=1, algorithm=algorithm), [], torch.get_num_threads()
+    model.fit(x)
+
+    def watched(function):
+        def call(*args, **kwargs):
+            used.append(torch.get_num_threads())
+            if fails:
+                raise Interrupted
+            return function(*args, **kwargs)
+
+        return call
+
+    for owner, name in (
+        (sklearn_wrapper, "reference"),
+        (pudle.Fista, "run"),
+        (LearningRun, "evaluate"),
+    ):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(Interrupted) if fails else contextlib.nullcontext():
+            getattr(model, method.split()[0])(x)
+        assert used and set(used) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_search_of_several_processes_starts_no_more_threads_than_there_are_cores(x):
+    model = Unrolled(5, epochs=1, random_state=0, n_jobs=-1)
+    search = GridSearchCV(
+        model, {"alpha": [0.1, 0.2]}, cv=2, n_jobs=2, scoring=lambda *_: jobs_here()
+    )
+    search.fit(x)
+    used = [search.cv_results_[f"split{split}_test_score"] for split in range(2)]
+    assert np.max(used) * 2 <= max(joblib.cpu_count(), 2)

@@ -1,19 +1,26 @@
 """Dictionary learning with scikit-learn's interface, for pipelines and searches."""
 
 import math
+import os
+import threading
 from dataclasses import KW_ONLY, dataclass, fields
+from numbers import Integral
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
+from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..algorithms import Algorithm
+from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..problems import SparseCoding
 from ..references.certified import reference
+from ..threads import at_most, blocks_of, run_blocks, threads_for
 from ..validation import check_integer, check_positive
 from .learner import Learner
 from .matching import Array
@@ -54,6 +61,11 @@ class UnrolledDictionaryLearning(
     random_state : int, RandomState or None
         Seed of the first dictionary, whose atoms are samples with a little noise added, and of the
         sample order.
+    n_jobs : int, optional
+        Number of threads for ``fit`` and ``transform``, as scikit-learn has it: None is one, unless
+        `joblib.parallel_config` says otherwise, and -1 all cores. Results are the same, bit for
+        bit. Within a search that uses several processes or threads itself, there are no more than
+        it leaves to each of them.
 
     Attributes
     ----------
@@ -91,6 +103,7 @@ class UnrolledDictionaryLearning(
     batch: int | None = None
     nonnegative: bool = False
     random_state: Any = None
+    n_jobs: int | None = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -126,11 +139,12 @@ class UnrolledDictionaryLearning(
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
         those of `Learner.fit`.
         """
-        samples = self._checked(X, reset=True)
+        samples, threads = self._checked(X, reset=True), _number_of_threads(self.n_jobs)
         random = check_random_state(self.random_state)
         learner = self._learner(int(random.randint(2**31 - 1)))
         self._begin(samples, random)
-        training = learner.fit(self._problem(samples))
+        with at_most(threads):
+            training = learner.fit(self._problem(samples))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
         self.n_steps_ = training.steps
@@ -141,15 +155,25 @@ class UnrolledDictionaryLearning(
     def transform(self, X: Any) -> Any:
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
-        problem = self._problem(self._checked(X, reset=False))
+        samples, threads = self._checked(X, reset=False), _number_of_threads(self.n_jobs)
         algorithm = self._learner(0).parts.algorithm
-        if algorithm.thresholding.proximal:
+        entries = len(samples) * len(self.components_)
+        with at_most(threads), threads_for(entries), torch.no_grad():
+            if algorithm.thresholding.proximal:
+                return self._minimizers(samples)
+            return algorithm.run(self._problem(samples), self.depth).codes.numpy()
+
+    def _minimizers(self, samples: Array) -> Array:
+        """Return the codes that minimize the inner problem, shape (n_samples, n_components)."""
+        codes = np.empty((len(samples), len(self.components_)), samples.dtype)
+
+        def solve(rows: slice) -> None:
             # The same for every loss; this target's gradient is the cheapest.
-            tensor = reference(problem, "ghat").codes
-        else:
-            with torch.no_grad():
-                tensor = algorithm.run(problem, self.depth).codes
-        return tensor.to(problem.theta.dtype).numpy()
+            codes[rows] = reference(self._problem(samples[rows]), "ghat").codes.numpy()
+
+        # A sample takes some dozen layers, each of which is two products with the dictionary.
+        run_blocks(solve, blocks_of(len(samples)), 100.0 * codes.size * samples.shape[1])
+        return codes
 
     def inverse_transform(self, codes: Any) -> Array:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples,
@@ -173,3 +197,28 @@ class UnrolledDictionaryLearning(
             loss=self.loss,
             nonnegative=self.nonnegative,
         )
+
+
+def _number_of_threads(n_jobs: int | None) -> int:
+    """Return how many threads `n_jobs` stands for here, by scikit-learn's conventions."""
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
+        raise InvalidArgument(
+            f"n_jobs={n_jobs!r} is no number of threads: give one >= 1, -1 for all cores, or None"
+        )
+    threads: int = joblib.effective_n_jobs(n_jobs)
+    backend, _ = get_active_backend()
+    if backend.nesting_level:
+        # One of joblib's workers, which has others beside it.
+        threads = min(threads, _share_of_a_worker())
+    return threads
+
+
+def _share_of_a_worker() -> int:
+    """Return how many threads one of joblib's workers may take: a process as many as joblib, or the
+    user, tells it in its environment, and a thread only itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return 1
+    # OpenMP also reads a list, one number for each level of nested regions.
+    outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(int(outermost), 1) if outermost.isdecimal() else 1
