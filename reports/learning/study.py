@@ -186,7 +186,7 @@ class Study(ABC):
     time: ClassVar[str] = ""
 
     def shows(self, record: ExperimentRecord) -> bool:
-        """Return whether an experiment belongs to the study."""
+        """Tell whether an experiment belongs to the study."""
         return record.kind in self.kinds and record.status == "ok"
 
     @abstractmethod

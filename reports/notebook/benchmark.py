@@ -333,7 +333,7 @@ def _distinct(specs: Iterable[str]) -> list[names.Spec[Any]]:
 
 
 def _is_made_by(spec: names.Spec[Any]) -> bool:
-    """Return whether the text of a spec makes its object."""
+    """Tell whether the text of a spec makes its object."""
     with contextlib.suppress(SpecError):
         return bool(names.make(spec.group, str(spec)) == spec.made)
     return False

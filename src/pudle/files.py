@@ -84,7 +84,7 @@ def files_in(path: Path) -> list[Path]:
 
 
 def is_large(path: Path) -> bool:
-    """Return whether the data that an option names stay where they are, see `MOST_TRAVELLING`."""
+    """Tell whether the data that an option names stay where they are, see `MOST_TRAVELLING`."""
     return sum(file.stat().st_size for file in files_in(path)) > MOST_TRAVELLING
 
 
@@ -188,7 +188,7 @@ def plain(value: Any) -> object:
 
 
 def lies_at(path: Path) -> bool:
-    """Return whether anything may lie at a path, be it a link that leads nowhere, or in a folder
+    """Tell whether anything may lie at a path, be it a link that leads nowhere, or in a folder
     that cannot be read.
     """
     try:

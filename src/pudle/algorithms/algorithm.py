@@ -327,7 +327,7 @@ def run_layers(
 
 
 def is_recorded(problem: Problem, state: State) -> bool:
-    """Return whether torch records or transforms what is computed from a problem and a state."""
+    """Tell whether torch records or transforms what is computed from a problem and a state."""
     recording = torch.is_grad_enabled()
     values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
@@ -343,7 +343,7 @@ def refuse_recorded(algorithm: Algorithm, problem: Problem, state: State) -> Non
 
 
 def is_wrapped(tensor: Tensor) -> bool:
-    """Return whether a transformation such as vmap or forward-mode differentiation is at work on a
+    """Tell whether a transformation such as vmap or forward-mode differentiation is at work on a
     tensor.
     """
     # A function of torch's without types.

@@ -67,7 +67,7 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
-    """Return whether a problem is sparse coding with one penalty for all atoms and one of this
+    """Tell whether a problem is sparse coding with one penalty for all atoms and one of this
     package's own losses.
     """
     return (
@@ -80,7 +80,7 @@ def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
 def apply(
     problem: Problem, algorithm: Algorithm, state: State, layers: int, work: float = WITH_ADJOINT
 ) -> TypeGuard[SparseCoding]:
-    """Return whether the kernels take the place of the torch path for some layers from a state, of
+    """Tell whether the kernels take the place of the torch path for some layers from a state, of
     which each is so much work.
     """
     samples, atoms = problem.code_shape
@@ -104,7 +104,7 @@ def apply(
 
 
 def _is_known(problem: Problem, algorithm: Algorithm, state: State) -> TypeGuard[SparseCoding]:
-    """Return whether problem, algorithm and rule are this package's own, and what all samples have
+    """Tell whether problem, algorithm and rule are this package's own, and what all samples have
     in common is the same for each.
     """
     return (
@@ -117,7 +117,7 @@ def _is_known(problem: Problem, algorithm: Algorithm, state: State) -> TypeGuard
 
 
 def _computable(*tensors: Tensor) -> bool:
-    """Return whether tensors are such that the kernels can compute with them."""
+    """Tell whether tensors are such that the kernels can compute with them."""
     return all(
         tensor.dtype in (torch.float32, torch.float64)
         and tensor.device.type == "cpu"
@@ -226,7 +226,7 @@ def sum_over_blocks(
 
 
 def _has_own_loss(problem: DenseL1Problem) -> bool:
-    """Return whether the outer loss is a mean over samples that this package brings."""
+    """Tell whether the outer loss is a mean over samples that this package brings."""
     return isinstance(problem, PenaltySelection | SparseCoding) and isinstance(problem.loss, str)
 
 
@@ -364,7 +364,7 @@ def _pull_back(
 def _keeps_digits(
     gradient: Tensor, magnitude: float, dtype: torch.dtype, largest: float = LARGEST_CANCELLATION
 ) -> bool:
-    """Return whether terms with norms of the sum `magnitude`, of which a gradient is made, leave
+    """Tell whether terms with norms of the sum `magnitude`, of which a gradient is made, leave
     enough digits for a dtype.
     """
     norm = float(norms(gradient[None]))

@@ -43,7 +43,7 @@ SAFE_DEPTH = 200
 
 
 def is_dense(problem: SparseCoding, point: Tensor, from_zero: bool) -> bool:
-    """Return whether the layer after a point is a dense product."""
+    """Tell whether the layer after a point is a dense product."""
     features, atoms = problem.dictionary.shape
     active = int(np.count_nonzero(point.detach().numpy() != 0))
     # The first layer leads from all-zero codes to dense ones.
@@ -225,7 +225,7 @@ class Pass:
             self.sums.add(sums)
 
     def _overfull(self, codes: Tensor) -> bool:
-        """Return whether codes have more entries than there are features."""
+        """Tell whether codes have more entries than there are features."""
         return bool(((codes != 0).sum(1) > len(self.problem.dictionary)).any())
 
     def _chunk(self, rows: slice) -> Chunk:

@@ -108,8 +108,8 @@ class NewtonCg(Stepless):
         assert isinstance(problem, StronglyConvex)  # as `needs` says
         share = torch.finfo(state.codes.dtype).eps ** 0.5
         terms = problem.lipschitz_constant * norm(state.codes)
-        left = norm(problem.smooth_gradient(state.codes.detach()))
-        return {"unfinished": int(not left <= share * terms)}
+        remaining = norm(problem.smooth_gradient(state.codes.detach()))
+        return {"unfinished": int(not remaining <= share * terms)}
 
 
 @torch.no_grad()
@@ -122,7 +122,7 @@ def newton_step(problem: StronglyConvex, codes: Tensor, solved: float = 0.0) -> 
     if size <= solved * terms:
         return codes
     first = problem.smooth_gradient(problem.initial_codes())
-    found = conjugate_gradients(
+    solved_system = conjugate_gradients(
         problem.linearized(codes).transposed,
         slope,
         problem.active(codes),
@@ -131,8 +131,8 @@ def newton_step(problem: StronglyConvex, codes: Tensor, solved: float = 0.0) -> 
         flat=0.0,
         joint=True,
     )
-    direction = found.solution
-    if float(found.residuals) > FORCING:
+    direction = solved_system.solution
+    if float(solved_system.residuals) > FORCING:
         # So ill-conditioned that rounding delays what as many iterations as unknowns should do.
         direction, _ = problem.solve_active(codes, slope)
     # Close to the minimizer what a whole step does not improve is rounding.

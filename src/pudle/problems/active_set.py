@@ -66,13 +66,13 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     for rows, indices, matrices in groups_by_size(hessian, active):
         values, vectors = torch.linalg.eigh(matrices)
         cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]
-        kept = values > cutoff
-        inverse = torch.where(kept, 1 / values, 0)
+        nonzero = values > cutoff
+        inverse = torch.where(nonzero, 1 / values, 0)
         right = right_hand_side[rows[:, None], indices]
         coefficients = inverse * torch.einsum("rki,rk->ri", vectors, right)
         solution[rows[:, None], indices] = torch.einsum("rki,ri->rk", vectors, coefficients)
         smallest[rows] = values[:, 0]
-        condition[rows] = torch.where(kept.all(1), values[:, -1] / values[:, 0], torch.inf)
+        condition[rows] = torch.where(nonzero.all(1), values[:, -1] / values[:, 0], torch.inf)
     return ActiveSystems(solution, smallest, condition)
 
 

@@ -66,7 +66,7 @@ def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
 
 
 def _is_slow(tensor: Tensor) -> bool:
-    """Return whether torch's own transposed convolution to few channels is slow for this tensor:
+    """Tell whether torch's own transposed convolution to few channels is slow for this tensor:
     six times slower than a product of matrices.
     """
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"

@@ -100,7 +100,7 @@ class Linearized:
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
-        """Return whether the product with A is right: where torch cannot go on, it may leave a part
+        """Tell whether the product with A is right: where torch cannot go on, it may leave a part
         out without a word.
         """
         try:
@@ -115,7 +115,7 @@ class Linearized:
         return self._known_symmetric or self._is_transpose(self.transposed, purpose)
 
     def _is_transpose(self, product: Product, purpose: str) -> bool:
-        """Return whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
+        """Tell whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
         u, w = self.random(purpose)
         image_w, image_u = product(w), self.transposed(u)
         size = norm(u) * norm(image_w) + norm(w) * norm(image_u)
@@ -273,12 +273,12 @@ class Linearized:
                 rtol=0,
                 atol=stop,
             )[0]
-            better = solution + self._tensor(change)
-            left = right_hand_side - apply(better)
-            if not norm(left) < HELP * norm(residual):
+            improved = solution + self._tensor(change)
+            remainder = right_hand_side - apply(improved)
+            if not norm(remainder) < HELP * norm(residual):
                 # What is left has no solution: it may be rounding.
                 break
-            solution, residual = better, left
+            solution, residual = improved, remainder
         return solution
 
 

@@ -100,9 +100,9 @@ class Problem(ABC):
         return self._copy({name: fields.get(name) for name in self.per_sample})
 
     def _copy(self, fields: dict[str, Any]) -> Self:
-        other = copy.copy(self)
-        vars(other).update(fields)
-        return other
+        copied = copy.copy(self)
+        vars(copied).update(fields)
+        return copied
 
     def fields_at(self, theta: Tensor) -> dict[str, Any]:
         """Return the fields that hold a value of the parameter: the one named by `parameter`,
@@ -130,7 +130,7 @@ class Problem(ABC):
         return self.lipschitz_constant
 
     def is_lipschitz(self, constant: float) -> bool:
-        """Return whether `constant` is known to be at least L up to rounding; False may also mean
+        """Tell whether `constant` is known to be at least L up to rounding; False may also mean
         that nobody knows.
 
         The answer may be much cheaper than `lipschitz_constant`, and copies at another parameter

@@ -51,8 +51,8 @@ class StateProblem(SmoothProblem):
             check_alike(text, initial[name], "theta", self.theta)
         if not initial:
             raise InvalidArgument("initial is empty: give at least one tensor")
-        named = isinstance(self.initial, Mapping)
-        object.__setattr__(self, "initial", initial if named else initial[""])
+        is_mapping = isinstance(self.initial, Mapping)
+        object.__setattr__(self, "initial", initial if is_mapping else initial[""])
 
     @property
     def _initial(self) -> dict[str, Tensor]:

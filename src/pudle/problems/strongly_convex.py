@@ -195,12 +195,12 @@ class StronglyConvex(StateProblem):
         assert self.constants is not None  # asked by who has looked
         adjoint = torch.zeros_like(codes) if adjoint is None else adjoint
         theta = self.theta.detach()
-        found = self.constants(self.unpack(codes), theta, self.unpack(adjoint), radius)
-        if not isinstance(found, Constants):
+        constants = self.constants(self.unpack(codes), theta, self.unpack(adjoint), radius)
+        if not isinstance(constants, Constants):
             raise InvalidArgument(
-                f"constants gives a {type(found).__name__}: return pudle.Constants(...)"
+                f"constants gives a {type(constants).__name__}: return pudle.Constants(...)"
             )
-        return found
+        return constants
 
     @property
     def lacks_for_certificate(self) -> str:

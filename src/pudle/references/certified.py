@@ -188,8 +188,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
             " has another derivative than the solution; pudle.audit(problem) tells whether it is"
             " wrong, or use target='limit'"
         )
-    elif not (seen := stability(problem.linearized(codes))).stable:
-        reason = f"the step does not lead to solution(theta), where {seen}: damp the step"
+    elif not (step_stability := stability(problem.linearized(codes))).stable:
+        reason = f"the step does not lead to solution(theta), where {step_stability}: damp the step"
     certificate = Certificate(
         1, uncertified=int(bool(reason)), kkt_residual=residual, condition_number=condition
     )

@@ -168,8 +168,8 @@ def is_rounded(line: Line) -> bool:
 
 
 def _simpson(line: Line, length: float) -> float:
-    left, middle, right = (line.at(place * length).slope for place in (-1, 0, 1))
-    return length / 3 * (left + 4 * middle + right)
+    before, middle, after = (line.at(place * length).slope for place in (-1, 0, 1))
+    return length / 3 * (before + 4 * middle + after)
 
 
 def _boole(line: Line, length: float) -> float:
@@ -180,8 +180,8 @@ def _boole(line: Line, length: float) -> float:
 
 def _size(line: Line, length: float) -> float:
     """Return the size of Simpson's rule before its terms cancel."""
-    left, middle, right = (line.at(place * length).size for place in (-1, 0, 1))
-    return length / 3 * (left + 4 * middle + right)
+    before, middle, after = (line.at(place * length).size for place in (-1, 0, 1))
+    return length / 3 * (before + 4 * middle + after)
 
 
 def _rounding(line: Line, length: float) -> float:

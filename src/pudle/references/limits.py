@@ -303,10 +303,10 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
         refined = codes + newton
-        seen = _stability_at(running, run, refined)
-        if seen and not seen.stable:
+        limit_stability = _stability_at(running, run, refined)
+        if limit_stability and not limit_stability.stable:
             where = f"the steps do not lead to the state that they are at after {layers}"
-            return nothing(f"{where}: {seen}{REMEDY}")
+            return nothing(f"{where}: {limit_stability}{REMEDY}")
         after = problem.piece(running.layer(refined, 2 * layers))
         before, _ = running.gradient(codes, layers)
         implicit = running.implicit(refined, 2 * layers)
@@ -315,7 +315,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
             raise
         # What follows is advice for estimators.
         return nothing(first_line(refused).partition("; use")[0])
-    left = (after != problem.piece(codes)).reshape(len(moving), -1).any(1)
+    moves_piece = (after != problem.piece(codes)).reshape(len(moving), -1).any(1)
     gradient, solve = implicit.gradient, implicit.diagnostics
     size = norm(gradient)
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
@@ -327,10 +327,10 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     # A joint system that is singular has been seen to have a solution.
     singular = max(0 if problem.joint else int(newton_solve["singular"]), condition >= SINGULAR)
     # That of a large state is an estimate by chance.
-    radius = seen.radius if seen and refined.numel() <= MAX_DENSE else 0.0
+    radius = limit_stability.radius if limit_stability and refined.numel() <= MAX_DENSE else 0.0
     certificate = Certificate(
         samples=len(moving),
-        uncertified=max(int((moving | left).sum()), singular),
+        uncertified=max(int((moving | moves_piece).sum()), singular),
         kkt_residual=float(residual.abs().max()) / running.step,
         smallest_eigenvalue=1 - radius if radius else torch.inf,
         largest_eigenvalue=1 - radius if radius else 0.0,
@@ -344,8 +344,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     elif certificate.uncertified:
         flaw = (
             f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers,"
-            f" {singular} have a singular active system, {int((left & ~moving).sum())} leave their"
-            " active set"
+            f" {singular} have a singular active system, {int((moves_piece & ~moving).sum())} leave"
+            " their active set"
         )
     else:
         flaw = "" if bound >= 1 else _why_not_the_gradient(running, refined, gradient)
@@ -375,10 +375,11 @@ def _why_it_moves(running: Converging, run: Run) -> str:
     """Return why the steps of a joint problem lead to no limit."""
     reason, candidate = f"the state still changes after {run.layers} steps", run.candidate
     if candidate:
-        seen = candidate.stability or stability(running.problem.linearized(candidate.codes))
+        system = running.problem.linearized(candidate.codes)
+        candidate_stability = candidate.stability or stability(system)
         reason += (
             "; they are not seen to come to the fixed point that Newton's method finds, where the"
-            f" spectral radius of the step's derivative is {seen.radius:.6g}"
+            f" spectral radius of the step's derivative is {candidate_stability.radius:.6g}"
         )
     return reason + REMEDY
 

@@ -61,15 +61,15 @@ def _number(tensor: Tensor) -> float:
 
 def why_another(known: Probe, problem: Problem, algorithm: Algorithm | None = None) -> str:
     """Return why a problem is not the one of a probe, an empty text where it is."""
-    mine = probe(problem, algorithm)
-    if is_same(known, mine):
+    current = probe(problem, algorithm)
+    if is_same(known, current):
         return ""
-    return DRAWN_AGAIN if is_same(mine, probe(problem, algorithm)) else CALLED_AGAIN
+    return DRAWN_AGAIN if is_same(current, probe(problem, algorithm)) else CALLED_AGAIN
 
 
-def is_same(one: Probe, other: Probe) -> bool:
+def is_same(first: Probe, second: Probe) -> bool:
     """Tell whether two probes are of the same problem."""
-    if len(one) != len(other):
+    if len(first) != len(second):
         return False
-    size = max(np.abs(np.nan_to_num(one, posinf=0, neginf=0)))
-    return np.allclose(one, other, CLOSE, np.finfo(float).eps * size, equal_nan=True)
+    size = max(np.abs(np.nan_to_num(first, posinf=0, neginf=0)))
+    return np.allclose(first, second, CLOSE, np.finfo(float).eps * size, equal_nan=True)

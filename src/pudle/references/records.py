@@ -137,10 +137,10 @@ class Reference:
         return dataclasses.replace(self, reason=reason)
 
 
-def exactly(thing: T) -> T:
+def exactly(source: T) -> T:
     """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
-    fields = {each.name: _exact(getattr(thing, each.name)) for each in dataclasses.fields(thing)}
-    return dataclasses.replace(thing, **fields)
+    fields = {each.name: _exact(getattr(source, each.name)) for each in dataclasses.fields(source)}
+    return dataclasses.replace(source, **fields)
 
 
 def _exact(value: Any) -> Any:

@@ -81,8 +81,8 @@ def rounding_errors(
                 rounded = compute()
         except Exception:  # noqa: BLE001  # whatever the user's functions raise
             return [0.0] * len(computed)
-        for index, (one, other) in enumerate(zip(rounded, computed, strict=True)):
-            squares[index] += norm(one.double() - other.double()) ** 2 / count
+        for index, (rounded_value, value) in enumerate(zip(rounded, computed, strict=True)):
+            squares[index] += norm(rounded_value.double() - value.double()) ** 2 / count
     last = [torch.finfo(each.dtype).eps / 2 * norm(each.double()) for each in computed]
     errors = [square**0.5 / MAGNIFIED + size for square, size in zip(squares, last, strict=True)]
     # A number that is not finite after such roundings has not been measured.

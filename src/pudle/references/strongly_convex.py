@@ -123,12 +123,13 @@ def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) ->
     estimate.
     """
     plain = _bounded(problem, codes, adjoint)
-    better = newton_step(problem, codes)
-    left = parts_at(problem, better, adjoint).residual
-    other = _bounded(problem, better, adjoint + problem.solve_active(better, left)[0])
+    improved = newton_step(problem, codes)
+    residual = parts_at(problem, improved, adjoint).residual
+    improved_adjoint = adjoint + problem.solve_active(improved, residual)[0]
+    improved_bound = _bounded(problem, improved, improved_adjoint)
     # The difference and its norm are rounded too.
-    moved = norm(plain.gradient.double() - other.gradient) * (1 + 1e-14)
-    return replace(plain, error=min(plain.error, moved + other.error))
+    moved = norm(plain.gradient.double() - improved_bound.gradient) * (1 + 1e-14)
+    return replace(plain, error=min(plain.error, moved + improved_bound.error))
 
 
 def _bounded(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
@@ -182,7 +183,8 @@ def rounding_bounds(
         curved=hessian * adjoint_size,
         through=cross * adjoint_size,
     )
-    return Roundings(*(max(unit * one, two) for one, two in zip(claimed, measured, strict=True)))
+    pairs = zip(claimed, measured, strict=True)
+    return Roundings(*(max(unit * claim, estimate) for claim, estimate in pairs))
 
 
 def measured_constants(
@@ -229,20 +231,21 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
     codes, steps = _minimizer(problem)
     adjoint, system = torch.zeros_like(codes), problem.linearized(codes)
     for _ in range(TURNS):
-        left = parts_at(problem, codes, adjoint).residual
-        adjoint = adjoint + system.solve(left)[0]
-    found, smallest = (
+        residual = parts_at(problem, codes, adjoint).residual
+        adjoint = adjoint + system.solve(residual)[0]
+    bounded, smallest = (
         bounded_gradient(problem, codes, adjoint),
         problem.extreme_curvature(codes, largest=False),
     )
     reason = _derivative_fault(problem, system, codes, adjoint)
-    reason, size = reason or _refuted(problem, codes, smallest), norm(found.gradient)
-    if not (found.gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
+    reason, size = reason or _refuted(problem, codes, smallest), norm(bounded.gradient)
+    if not (bounded.gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
         reason = "the outer loss or its derivative is NaN or infinite at the minimizer"
-    elif size and not (reason or found.error < size):
+    elif size and not (reason or bounded.error < size):
         reason = (
-            f"the error of the gradient may be {found.error / size:.2g} times its norm: it is zero,"
-            " or give a better conditioned objective, or an initial state nearer to the minimizer"
+            f"the error of the gradient may be {bounded.error / size:.2g} times its norm: it is"
+            " zero, or give a better conditioned objective, or an initial state nearer to the"
+            " minimizer"
         )
     certificate = Certificate(
         samples=1,
@@ -251,13 +254,13 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
         smallest_eigenvalue=smallest,
         largest_eigenvalue=problem.lipschitz_constant,
         condition_number=problem.lipschitz_constant / problem.curvature,
-        code_error=found.state,
+        code_error=bounded.state,
         iterations=steps,
         modulus=problem.curvature,
     )
     certified = smallest is not None and not problem.lacks_for_certificate
     status = "certified" if certified else "limit"
-    return finish(found.gradient, found.error, codes, target, certificate, reason, status)
+    return finish(bounded.gradient, bounded.error, codes, target, certificate, reason, status)
 
 
 def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
@@ -268,11 +271,11 @@ def _minimizer(problem: StronglyConvex) -> tuple[Tensor, int]:
     size = norm(problem.smooth_gradient(codes))
     for steps in range(STEPS):
         after = newton_step(problem, codes)
-        left = norm(problem.smooth_gradient(after))
-        small = left <= SMALL * problem.lipschitz_constant * norm(after)
-        if not left < size / 2 and (small or not left < size):
+        remaining = norm(problem.smooth_gradient(after))
+        small = remaining <= SMALL * problem.lipschitz_constant * norm(after)
+        if not remaining < size / 2 and (small or not remaining < size):
             return codes, steps
-        codes, size = after, left
+        codes, size = after, remaining
     return codes, STEPS
 
 
@@ -305,8 +308,8 @@ def _derivative_fault(
     along the one that the minimizer takes when theta moves in a random direction.
     """
     # What is left of the derivative at the minimizer is rounding.
-    left = norm(problem.smooth_gradient(codes)) / problem.lipschitz_constant
-    nearby = random_move(problem, codes, min(RESIDUES * left / codes.numel() ** 0.5, 1.0))
+    remaining = norm(problem.smooth_gradient(codes)) / problem.lipschitz_constant
+    nearby = random_move(problem, codes, min(RESIDUES * remaining / codes.numel() ** 0.5, 1.0))
     random, moved = nearby.codes, nearby.theta
     assert random is not None and moved is not None
 

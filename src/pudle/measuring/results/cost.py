@@ -285,7 +285,7 @@ class Turns:
         ]
 
     def _wide(self, group: Sequence[Cost]) -> bool:
-        """Return whether noise hides how the times of a depth lie to each other."""
+        """Tell whether noise hides how the times of a depth lie to each other."""
         samples = np.array([self.taken[cost] for cost in group])
         ratios = paired.compare_many(samples, np.median(samples, axis=0))
         return bool((ratios.high > WIDE * ratios.low).any())
