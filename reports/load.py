@@ -366,6 +366,9 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(f"Neither time nor memory is measured: {again}.")
         costs = {}
     measured = [cost for cost in costs.values() if cost]
+    threads = {record.provenance.threads or 1 for record in measured}
+    if threads - {1}:
+        notes.append(f"Times and memories are those in {text.numbers(sorted(threads))} threads.")
     for record in (*stored.scores.values(), *measured):
         # It holds at this commit, whichever commit first measured it.
         record.provenance.commit = commit or record.provenance.commit

@@ -276,6 +276,7 @@ def _certificates(results: Results) -> dict[tuple[str, str], list[ReferenceRow]]
 def provenance_table(results: Results) -> dict[str, str]:
     """Return the origin of the numbers by what it says; several origins are listed."""
     seeds = sorted({tuple(case.seeds) for case in results.cases.values()})
+    measuring = sorted({record.provenance.threads or 1 for record in results.costs})
     rows = []
     for origin in results.provenances:
         # A plug-in's record may lack any but the date.
@@ -292,7 +293,8 @@ def provenance_table(results: Results) -> dict[str, str]:
                 "System": origin.system or "",
                 "Processor": f"{origin.cpu}, {origin.cores} cores, {origin.memory_gib} GiB",
                 "Device": f"{origin.device} {origin.accelerator}".strip(),
-                "Threads": str(origin.threads),
+                # Those of times and memories, which scores do not depend on.
+                "Threads": ", ".join(map(str, measuring)) or str(origin.threads),
                 "Versions": ", ".join(f"{name} {version}" for name, version in versions if version),
                 "BLAS": origin.blas or "",
                 "Seeds": "; ".join(map(text.numbers, seeds)),

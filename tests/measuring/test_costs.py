@@ -14,9 +14,10 @@ from examples import TINY, filled, selected
 from plugin import write_plugin
 from repositories import git, repository
 
-from pudle.errors import UnwritableFile
+from pudle.errors import InvalidArgument, UnwritableFile
 from pudle.measuring import history, sources
 from pudle.measuring.execution import execute
+from pudle.measuring.options import Options
 from pudle.measuring.results import cost
 from pudle.measuring.results.cost import Cost, Turns
 from pudle.measuring.results.score import ScoreRow, Scores
@@ -24,6 +25,7 @@ from pudle.measuring.run import Run
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 from pudle.reports.report import Report
+from pudle.reports.tables import provenance_table
 from pudle.workers import Here, Pool
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
@@ -81,6 +83,28 @@ def test_a_cost_is_measured_once_and_again_on_request(tmp_path):
         else:
             assert record.value == pytest.approx(float(np.median(record.samples)))
             assert min(record.samples) > 0
+
+
+def test_costs_in_several_threads_are_others_and_named_on_the_page(tmp_path):
+    store, costs = Store(tmp_path / "quick" / "store", "quick"), {}
+    for threads in (1, 2, 1, 2):
+        run = Run(selected("alternating", cases=(TINY,), depths=(5,), threads=threads), store)
+        run.begin()
+        assert bool(run.fill(Here())) == (threads not in costs)
+        records = [run.records[cost] for cost in run.costs]
+        assert costs.setdefault(threads, records) == records
+        assert {(record.status, record.provenance.threads) for record in records} == {
+            ("ok", threads)
+        }
+        results = load(tmp_path, "quick")
+        told = "Times and memories are those in 2 threads." in results.notes
+        assert told == (threads == 2) and provenance_table(results)["Threads"] == str(threads)
+
+
+@pytest.mark.parametrize("threads", [0, 10**6])
+def test_more_threads_than_cores_are_refused(threads):
+    with pytest.raises(InvalidArgument, match=f"threads {threads}"):
+        Options(threads=threads)
 
 
 def test_times_are_taken_at_the_depths_that_answers_name_as_well(tmp_path):

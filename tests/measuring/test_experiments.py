@@ -10,9 +10,12 @@ from examples import TINY, filled, selected
 from plugin import write_package
 from repositories import git
 
+from pudle import LearningExperiment, names
 from pudle.measuring.execution import execute
+from pudle.measuring.results.experiment import CarriedExperiment, measure_in_threads
 from pudle.measuring.run import Run
 from pudle.reports.load import load
+from pudle.threads import number_of_threads
 from pudle.workers import Pool
 
 PLUGIN = """
@@ -118,6 +121,26 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(store, p
         assert run.fill(pool) == run.experiments[:1]
     assert [run.records[each].status for each in run.experiments] == ["ok", "ok"]
     assert paths["planted-works"].stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "workers, experiments, expected",
+    [(1, 1, 8), (1, 3, 8), (3, 3, 2), (3, 1, 8), (20, 20, 1), (None, 1, 1)],
+)
+def test_experiments_share_the_cores_that_workers_leave(
+    store, monkeypatch, workers, experiments, expected
+):
+    """Each takes as many as stay free beside all that work at once, unless it counts seconds of
+    the processor, which add up.
+    """
+    monkeypatch.setattr("pudle.measuring.stages.number_of_cores", lambda: 8)
+    monkeypatch.setattr("pudle.threads.number_of_cores", lambda: 8)
+    monkeypatch.setattr(CarriedExperiment, "measure", lambda self, store: number_of_threads())
+    chosen = tuple(sorted(names.entries("experiments")["optimizers"]))[:experiments]
+    (*_, stage) = Run(selection(*chosen), store).missing(costs=False, workers=workers)
+    assert [work.call(store) for work in stage.works] == [expected] * experiments
+    limited = CarriedExperiment("mine", "mine", LearningExperiment("", budget=1.0))
+    assert measure_in_threads(limited, 4, store) == 1
 
 
 def test_what_holds_at_a_commit_is_known_later(planted):

@@ -192,6 +192,7 @@ def test_kernels_machine_and_fingerprints_count(place, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("pudle.measuring.results.cost.machine", lambda: {"cpu": "another"})
         assert place(Scores) == before[Scores] and place(Cost) != before[Cost]
+    assert place(Cost, threads=1) == before[Cost] != place(Cost, threads=2)
     for cls in (
         type(pudle.make_dataset(TINY.dataset)),
         type(pudle.make_estimator("truncated(window=3)")),

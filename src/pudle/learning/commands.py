@@ -204,6 +204,7 @@ def denoise_command(
     # The experiment's step is short enough for photographs; filters of smoother images grow so much
     # alike that it has to follow from them.
     chosen = chosen if experiment else replace(chosen, algorithm="fista")
-    # The budget counts processor seconds, which would add up over threads.
-    torch.set_num_threads(1)
+    if (options["budget"] or chosen.budget) is not None:
+        # It counts processor seconds, which would add up over threads.
+        torch.set_num_threads(1)
     _carry_out(experiment, study, chosen, options, out, resume, device)

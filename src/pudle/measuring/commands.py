@@ -69,6 +69,13 @@ _OPTIONS = (
         help="Number of samples (n_samples) of each dataset instead of the profile's.",
     ),
     several("case", "GLOB", "Measure only cases whose name matches"),
+    click.option(
+        "--threads",
+        type=_POSITIVE,
+        default=1,
+        show_default=True,
+        help="Number of threads in which times and memories are measured.",
+    ),
     device_option,
 )
 _NAMES = {field.name for field in dataclasses.fields(Options)}

@@ -38,6 +38,8 @@ class Options:
     device : {"cpu", "cuda"}
     timeout : float, optional
         Seconds that one estimator may take on one case, and experiments where it exceeds theirs.
+    threads : int
+        Number of threads in which times and memories are measured.
     """
 
     estimators: tuple[str, ...] = ()
@@ -53,8 +55,13 @@ class Options:
     experiments: tuple[str, ...] = ()
     device: str = "cpu"
     timeout: float | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InvalidArgument(f"--threads {self.threads} is no number of threads: give >= 1")
+        if self.threads > 1:
+            self._check_cores()
         if self.only and not self.estimators:
             raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
 
@@ -63,3 +70,14 @@ class Options:
         """Tell whether the cases become others than the profile's."""
         axes = (self.datasets, self.algorithms, self.losses, self.targets, self.depths)
         return any(axes) or bool(self.seeds or self.samples)
+
+    def _check_cores(self) -> None:
+        # Not above: it loads torch, which takes a second that `--help` need not wait for.
+        from ..threads import number_of_cores
+
+        cores = number_of_cores()
+        if self.threads > cores:
+            raise InvalidArgument(
+                f"--threads {self.threads} is more than the {cores} cores that this process may"
+                " use: give no more, because times would be those of waiting threads"
+            )

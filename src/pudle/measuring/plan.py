@@ -78,9 +78,9 @@ class Plan:
                     # No answer lies at depths that are not scored.
                     continue
                 for metric in selection.costs:
-                    yield Cost(metric, case, estimator, depth)
+                    yield Cost(metric, case, estimator, depth, selection.threads)
                 if depth in torch_depths:
-                    yield Cost(TORCH_TIME, case, estimator, depth)
+                    yield Cost(TORCH_TIME, case, estimator, depth, selection.threads)
 
     def _torch_depths(self) -> tuple[int, ...]:
         """Return the depths at which times are measured on the torch path as well."""
@@ -103,4 +103,5 @@ class Plan:
             for error in self.selection.timed_errors:
                 depth = row.reach(error).depth
                 if depth < math.inf:
-                    yield Cost(TIME, cases[row.case], row.estimator, int(depth))
+                    case, threads = cases[row.case], self.selection.threads
+                    yield Cost(TIME, case, row.estimator, int(depth), threads)

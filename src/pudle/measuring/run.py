@@ -121,9 +121,12 @@ class Run:
 
     # -- filling
 
-    def missing(self, *, costs: bool = True, again: bool = False) -> Iterator[Stage]:
+    def missing(
+        self, *, costs: bool = True, again: bool = False, workers: int | None = 1
+    ) -> Iterator[Stage]:
         """Yield the work that is left, stage by stage: each is planned when those before it are
-        done. All costs are measured if `again`, and none without `costs`.
+        done. All costs are measured if `again`, and none without `costs`. `workers` processes of
+        this machine carry it out; None stands for those of other machines.
         """
         stages = Stages(self.plan, self.shelf, self.rounds)
         scores = stages.missing_scores()
@@ -138,7 +141,7 @@ class Run:
         if costs:
             yield stages.memories(again=again)
             yield stages.times(again=again)
-        yield stages.experiments()
+        yield stages.experiments(workers)
 
     def fill(
         self,
@@ -157,7 +160,8 @@ class Run:
         that are left: the record says so.
         """
         measured_now: list[Result[object]] = []
-        for stage in self.missing(costs=costs, again=again):
+        processes = 1 if isinstance(executor, Here) else getattr(executor, "size", None)
+        for stage in self.missing(costs=costs, again=again, workers=processes):
             with contextlib.ExitStack() as stack:
                 stage_executor = executor
                 if stage.alone and not isinstance(executor, Here):

@@ -64,6 +64,9 @@ class Selection:
     timed_errors : tuple of float
         Errors that answers ask for: each estimator is timed at the depths from which on it has
         them as well.
+    threads : int
+        Number of threads in which times and memories are measured: those in one and in several are
+        different results.
     """
 
     profile: str
@@ -79,6 +82,7 @@ class Selection:
     experiment_timeout: float = 4 * 3600.0
     limited: tuple[tuple[str, str, str], ...] = ()
     timed_errors: tuple[float, ...] = ()
+    threads: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "estimators", names.specs("estimators", self.estimators))
@@ -128,6 +132,7 @@ def select(profile: Selection, options: Options, home: Path | None = None) -> Se
         estimators=tuple(dict.fromkeys(estimators)),
         experiments=experiments,
         device=options.device,
+        threads=options.threads,
         tracked_depths=depths or profile.tracked_depths,
         timed_depths=depths or profile.timed_depths,
         torch_depths=profile.torch_depths and (depths or profile.torch_depths),

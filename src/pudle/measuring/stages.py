@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ import torch
 from .. import names, text
 from ..algorithms import kernels
 from ..files import files_in, is_large
+from ..threads import number_of_cores
 from ..workers import Job, Outcome, Owners, Process
 from . import sources
 from .case import DTYPES
@@ -23,6 +24,7 @@ from .measured import grouped
 from .naming import labels
 from .plan import Plan
 from .results.cost import MEMORY, Cost, Turns, start_for_memories
+from .results.experiment import measure_in_threads
 from .results.reference import CaseReference
 from .results.result import RecordedResult, Result
 from .results.score import Scores
@@ -195,12 +197,22 @@ class Stages:
             works.append(Work(label, members, store, math.inf, turns.measure))
         return Stage(works, alone=1)
 
-    def experiments(self) -> Stage:
-        """Return the stage of the experiments that are missing."""
+    def experiments(self, workers: int | None) -> Stage:
+        """Return the stage of the experiments that are missing. They share the cores that `workers`
+        processes of this machine leave free; None stands for those of other machines.
+        """
         missing = [
             experiment for experiment in self.plan.experiments if self.shelf.is_missing(experiment)
         ]
-        return Stage(self._works(missing, self.plan.selection.experiment_timeout))
+        busy = number_of_cores() if workers is None else min(workers, len(missing))
+        threads = number_of_cores() // max(busy, 1)
+        works = self._works(missing, self.plan.selection.experiment_timeout)
+        return Stage(
+            [
+                replace(work, call=partial(measure_in_threads, experiment, threads))
+                for work, experiment in zip(works, missing, strict=True)
+            ]
+        )
 
     def _measurable_costs(self) -> Iterator[Cost]:
         return filter(self.shelf.is_measurable, self.plan.costs)

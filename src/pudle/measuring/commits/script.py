@@ -82,4 +82,4 @@ def seconds(path: Path, cell: tuple[str, str, int], calls: int) -> float:
     selection: Selection = _read(path, Selection)
     timer: Timer = _timer(selection.device)
     (case,) = (case for case in selection.cases if case.name == name)
-    return timer.seconds(Cost(TIME, case, estimator, depth))
+    return timer.seconds(Cost(TIME, case, estimator, depth, selection.threads))

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ... import kernel_choice, names, paired
 from ...algorithms import kernels
 from ...errors import MissingDependency
 from ...estimator import Estimate
+from ...threads import at_most, torch_threads
 from ...workers import (
     ONE_THREAD,
     Copy,
@@ -74,7 +75,7 @@ class CostRecord(Record, kw_only=True):
 @dataclass(frozen=True)
 class Cost(EstimatorResult[CostRecord]):
     """A metric of one estimate of an estimator (a spec) at a depth: ``memory_bytes``, ``seconds``,
-    or ``seconds_torch``, the time without kernels.
+    or ``seconds_torch``, the time without kernels; in so many threads.
 
     It depends on the machine, and on the case as far as one estimate does: its first seed is what
     is measured.
@@ -84,6 +85,7 @@ class Cost(EstimatorResult[CostRecord]):
     case: Case
     estimator: str
     depth: int
+    threads: int = 1
 
     rooms = (*GRADIENTS, "measuring/results/cost", "measuring/meters")
     record = CostRecord
@@ -101,7 +103,8 @@ class Cost(EstimatorResult[CostRecord]):
         path = "torch" if self.metric == TORCH_TIME else kernel_choice.description()
         case = self.case
         problem = case.dataset, case.loss, case.dtype, case.algorithm, case.seeds[0]
-        return store.device, path, machine(), self.identity, problem
+        context = store.device, path, machine(), self.identity, problem
+        return context if self.threads == 1 else (*context, {"threads": self.threads})
 
     def file(self, key: str) -> str:
         stem = f"{self.metric}-{slug(self.estimator)}-{self.depth}"
@@ -121,9 +124,10 @@ class Cost(EstimatorResult[CostRecord]):
             return_freed_memory(at_once=store.device == "cpu")
             warnings.simplefilter("ignore", UserWarning)
             what = (*drawn(self.case, store.device), self.depth)
-            touch(self.made, *what)
-            estimate = functools.partial(self.made.estimate, *what)
-            value, baseline = peak_memory(estimate, store.device)
+            with measuring_threads(self.threads):
+                touch(self.made, *what)
+                estimate = functools.partial(self.made.estimate, *what)
+                value, baseline = peak_memory(estimate, store.device)
             return {"value": value, "baseline": baseline}
 
         if is_bound(store.device):
@@ -136,7 +140,12 @@ class Cost(EstimatorResult[CostRecord]):
     def conclude(self, store: Store, outcome: Outcome[Any]) -> CostRecord:
         """Write what was measured, or why nothing was."""
         said = {"status": outcome.status, "reason": outcome.reason}
-        write = functools.partial(self.write, store, **outcome.result or said)
+
+        def write() -> CostRecord:
+            # The record says how many threads there were.
+            with measuring_threads(self.threads):
+                return self.write(store, **outcome.result or said)
+
         # In a copy as well: the name of a GPU is part of the record, and who asks for it can no
         # longer be copied. What ends that copy is not the estimate: here its error is told.
         if store.device == "cpu" or run_in_copy(write).status != "ok":
@@ -144,6 +153,17 @@ class Cost(EstimatorResult[CostRecord]):
         written = self.read(store)
         assert written, "what a copy has written lies in the store"
         return written
+
+
+@contextlib.contextmanager
+def measuring_threads(number: int) -> Iterator[None]:
+    """Let all that is measured take so many threads.
+
+    Torch starts its own ones at the first operation that takes several: it must be in a copy of a
+    process, because no copy of a process that has them could use them.
+    """
+    with torch_threads(number), at_most(number):
+        yield
 
 
 def start_for_memories() -> Process:
@@ -204,7 +224,8 @@ class Timer:
         warnings.simplefilter("ignore", UserWarning)
         path = "torch" if cost.metric == TORCH_TIME else self.chosen
         os.environ[kernel_choice.VARIABLE] = path
-        taken = sample(self._warm(cost, path), clock(self.device))
+        with measuring_threads(cost.threads):
+            taken = sample(self._warm(cost, path), clock(self.device))
         # A copy that waits for its turn holds little.
         return_freed_memory()
         if self.device.startswith("cuda"):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import names
 from ...files import plain, write_atomically
+from ...threads import at_most
 from ...workers import failure
 from ..contents import BROKEN, Plain, Record
 from ..experiment import Experiment, ExperimentResult
@@ -38,6 +39,14 @@ class ExperimentRecord(Record, kw_only=True):
     rows: list[dict[str, Plain]] = []
     arrays: list[str] = []
     arrays_digest: str = ""
+
+
+def measure_in_threads(carried: CarriedExperiment, threads: int, store: Store) -> ExperimentRecord:
+    """Measure an experiment in so many threads, where it does not count seconds of the processor:
+    these would add up over threads.
+    """
+    with at_most(1 if getattr(carried.experiment, "budget", None) else threads):
+        return carried.measure(store)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 GRADIENTS = (
     "algorithms",
     "data",
+    "declared",
     "estimator",
     "kernel_choice",
     "peers",
