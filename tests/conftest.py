@@ -4,8 +4,8 @@ import sys
 
 import pytest
 import torch
-from examples import ridge_problem, sparse_problem
 from hypothesis import HealthCheck, settings
+from support.problems.small_problems import ridge_problem, sparse_problem
 
 from pudle import names
 from pudle.errors import MissingDependency

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 
-import living_page
 import numpy as np
 import pytest
+from support.page import living_page
 
 import pudle
 from pudle import text

@@ -4,7 +4,7 @@ import re
 import runpy
 import tomllib
 
-from paths import ROOT
+from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"

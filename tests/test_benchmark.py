@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 import torch
-from commands import call
-from examples import TINY
+from support.problems.small_problems import TINY
+from support.processes.commands import call
 
 import pudle
 from pudle.errors import InvalidArgument

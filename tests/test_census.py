@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from paths import ROOT
+from support.paths import ROOT
 
 HERE, RESULTS = ROOT / "examples" / "census", ROOT / "docs" / "results"
 FAKE = '''"""Fake: layers whose gradients are known."""

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-import repositories
 from asv.results import Results
-from commands import call, python, run
 from filelock import FileLock
-from plugin import write_plugin
+from support.estimators.plugin import write_plugin
+from support.processes import repositories
+from support.processes.commands import call, python, run
 
 from pudle.measuring.execution import by_reason
 from pudle.reports import load

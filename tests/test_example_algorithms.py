@@ -1,9 +1,9 @@
 """The files in examples/algorithms: estimators reach the exact gradient with each."""
 
 import pytest
-import tolerances
-from examples import sparse_problem
-from paths import ROOT
+from support.oracles import tolerances
+from support.paths import ROOT
+from support.problems.small_problems import sparse_problem
 
 import pudle
 

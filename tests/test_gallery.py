@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from paths import GALLERY, ROOT
+from support.paths import GALLERY, ROOT
 
 import pudle
 

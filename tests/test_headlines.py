@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 
 import pytest
-from pages import FENCE, PAGES
-from paths import ROOT
+from support.page.documents import FENCE, PAGES
+from support.paths import ROOT
 
 RESULTS = [page for page in PAGES if page.startswith("docs/results/")]
 NUMBER = re.compile(r"(?<![\w.\-])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w-])")

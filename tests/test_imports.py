@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from paths import ROOT
+from support.paths import ROOT
 
 #: What only some files may do, and which: a second one would be a second way to do the same.
 ONLY_IN = {

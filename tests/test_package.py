@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import lazy_loader
-from paths import ROOT
+from support.paths import ROOT
 
 import pudle
 

@@ -8,11 +8,11 @@ import tomllib
 
 import pytest
 import yaml
-from commands import SERVER
-from page_runner import run_page
-from pages import PAGES, blocks, indented, target_exists
-from paths import ROOT
-from repositories import repository
+from support.page.document_runner import run_page
+from support.page.documents import PAGES, blocks, indented, target_exists
+from support.paths import ROOT
+from support.processes.commands import SERVER
+from support.processes.repositories import repository
 
 from pudle.cli import pudle as program
 

@@ -10,7 +10,7 @@ import sys
 import tomllib
 
 import pytest
-from paths import ROOT
+from support.paths import ROOT
 
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text().partition("## Which files a change touches")[2]
 FOLDERS = ("estimators", "datasets", "bench", "reports")
@@ -266,7 +266,7 @@ def test_a_column_of_the_summary(house):
 def test_a_check(house):
     path = house.path("src/pudle/conformance/claims.py")
     path.write_text(path.read_text() + CHECK)
-    assert "`tests/planted.py`" in RECIPES
+    assert "`tests/support/estimators/planted.py`" in RECIPES
     code = """
 from pudle import conformance
 records = conformance.check(pudle.make_estimator("alternating"), names=("size",))

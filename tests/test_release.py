@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from paths import ROOT
-from repositories import git
+from support.paths import ROOT
+from support.processes.repositories import git
 
 SCRIPT = ".ci/release.py"
 VERSIONED = ["CHANGELOG.md", "CITATION.cff", ".ci/conda/meta.yaml", "src/pudle/__init__.py"]

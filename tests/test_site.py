@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from pages import PAGES
-from paths import GALLERY, ROOT
+from support.page.documents import PAGES
+from support.paths import GALLERY, ROOT
 
 import pudle
 

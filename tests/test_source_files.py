@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import call
-from comparisons import refusal
-from examples import TINY
+from support.oracles.comparisons import refusal
+from support.problems.small_problems import TINY
+from support.processes.commands import call
 
 import pudle
 from pudle import names

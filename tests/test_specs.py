@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from comparisons import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.oracles.comparisons import refusal
 
 import pudle
 from pudle import names

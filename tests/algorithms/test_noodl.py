@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from comparisons import refusal
-from examples import arrays_of, sparse_problem
+from support.oracles.comparisons import refusal
+from support.problems.small_problems import arrays_of, sparse_problem
 
 import pudle
 from pudle.kernel_choice import VARIABLE

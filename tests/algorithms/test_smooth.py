@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from comparisons import relative
-from oracles import Quadratic, derivative
+from support.oracles.comparisons import relative
+from support.oracles.in_numpy import Quadratic, derivative
 
 import pudle
 

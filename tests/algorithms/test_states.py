@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import tolerances
 import torch
-from comparisons import refusal, relative
-from examples import sparse_problem
+from support.oracles import tolerances
+from support.oracles.comparisons import refusal, relative
+from support.problems.small_problems import sparse_problem
 
 import pudle
 from pudle.algorithms import State

@@ -10,10 +10,10 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from commands import call
-from paths import ROOT
 from scipy.optimize import bisect
 from scipy.sparse.linalg import cg
+from support.paths import ROOT
+from support.processes.commands import call
 
 import pudle
 from pudle.auditing.mistakes import most_likely

@@ -7,7 +7,7 @@ import runpy
 import numpy as np
 import pytest
 import torch
-from paths import ROOT
+from support.paths import ROOT
 
 import pudle
 

@@ -4,8 +4,8 @@ import re
 import runpy
 
 import pytest
-from page_runner import fits
-from paths import ROOT
+from support.page.document_runner import fits
+from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "results" / "wrong_gradients.md").read_text()
 SHOWN = dict(re.findall(r"^### (.+?)$.*?^```text$\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))

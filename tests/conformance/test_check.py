@@ -6,11 +6,11 @@ import re
 from collections import defaultdict
 
 import numpy as np
-import oracles
-import planted
 import pytest
 import torch
-from commands import InThisProcess
+from support.estimators import planted
+from support.oracles import in_numpy
+from support.processes.commands import InThisProcess
 
 import pudle
 from pudle import cli, conformance
@@ -131,7 +131,7 @@ def test_distances_of_an_approximation_are_reported_and_printed(capsys):
         result = pudle.make_estimator("phantom").estimate(*given)
         return dataclasses.replace(result, gradient=0.8 * window + 0.2 * direct)
 
-    form = oracles.form_of(named("square", "reconstruction"))
+    form = in_numpy.form_of(named("square", "reconstruction"))
     estimator = planted.instead(damped, pudle.make_estimator("phantom"))
     record = checked(estimator, "direction", "square", "reconstruction")
     assert record.status == "passed"
@@ -238,7 +238,7 @@ def test_the_truth_is_what_numpy_computes(every):
     for specimen in (*GRID, *DRAWN, *TINY)[::every]:
         if isinstance(specimen.original, pudle.StronglyConvex):
             continue
-        truth, form = specimen.truth, oracles.form_of(specimen)
+        truth, form = specimen.truth, in_numpy.form_of(specimen)
         expected, size = form.codes(7).reshape(truth.codes(7).shape), abs(truth.codes(7)).max()
         assert np.abs(truth.codes(7) - expected).max() <= ROUNDING * max(size, 1)
         functions = [
@@ -252,7 +252,7 @@ def test_the_truth_is_what_numpy_computes(every):
             functions += [(loss, Implicit(gradient, 1.0)) for loss, gradient in layers]
         direction = np.random.default_rng(5).standard_normal(form.theta.shape)
         for function, (gradient, condition) in functions:
-            error = (gradient * direction).sum() - oracles.complex_step(
+            error = (gradient * direction).sum() - in_numpy.complex_step(
                 function, form.theta, direction
             )
             size = max(np.linalg.norm(gradient), 1e-6 * truth.scale(8)) * np.linalg.norm(direction)

@@ -8,12 +8,12 @@ import signal
 import time
 import zipfile
 
-import commands
 import numpy as np
 import pandas as pd
 import pytest
-from peak import peak_growth
 from PIL import Image
+from support.processes import commands
+from support.processes.peak import peak_growth
 
 import pudle
 

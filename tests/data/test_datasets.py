@@ -4,8 +4,8 @@ in one clear line.
 
 import numpy as np
 import pytest
-from comparisons import refusal
-from learning_helpers import save_images, texture
+from support.oracles.comparisons import refusal
+from support.problems.learning import save_images, texture
 
 import pudle
 from pudle.streams import generator

@@ -1,10 +1,10 @@
 """Arrays on disk: the same numbers as in memory, from memory that does not grow with the file."""
 
-import commands
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
+from support.oracles.comparisons import refusal
+from support.processes import commands
 
 import pudle
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
+from support.oracles.comparisons import refusal
 
 import pudle
 from pudle import names

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from comparisons import refusal
+from support.oracles.comparisons import refusal
 
 import pudle
 from pudle.data import tables

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from comparisons import relative
+from support.oracles.comparisons import relative
 
 import pudle
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal, relative
-from examples import sparse_problem
+from support.oracles.comparisons import refusal, relative
+from support.problems.small_problems import sparse_problem
 
 import pudle
 

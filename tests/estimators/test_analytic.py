@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from examples import arrays_of
+from support.problems.small_problems import arrays_of
 
 import pudle
 

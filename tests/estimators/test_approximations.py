@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tolerances
 import torch
-from comparisons import relative
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
 
 import pudle
 

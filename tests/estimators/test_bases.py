@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from examples import ridge_problem, sparse_problem
+from support.problems.small_problems import ridge_problem, sparse_problem
 
 import pudle
 from pudle.estimator import CodesEstimator

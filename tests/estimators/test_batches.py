@@ -4,7 +4,12 @@ and autograd.
 
 import pytest
 import torch
-from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem
+from support.problems.small_problems import (
+    elastic_net,
+    penalty_selection,
+    ridge_problem,
+    sparse_problem,
+)
 
 import pudle
 from pudle.algorithms import Fista, Ista

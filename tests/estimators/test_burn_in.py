@@ -3,8 +3,8 @@ gradient grows before it falls.
 """
 
 import numpy as np
-import oracles
 import pytest
+from support.oracles import in_numpy
 
 import pudle
 
@@ -26,7 +26,7 @@ def test_scores_follow_the_whole_curve_of_the_closed_form(spec, step, options):
     reference, depths = pudle.reference(problem), range(0, 300, 10)
     estimates = pudle.make_estimator(spec).sweep(problem, pudle.Ista(step=step), depths)
     errors = [pudle.score(estimate, reference).relative_error for estimate in estimates]
-    expected = np.array([oracles.burn_in(step, depth) for depth in depths])
+    expected = np.array([in_numpy.burn_in(step, depth) for depth in depths])
     # The reference is off by no more than its bound.
     assert (np.abs(errors - expected) <= reference.bound * (1 + expected)).all()
     if step == FASTEST:

@@ -6,7 +6,7 @@ estimators, and comparisons that are too slow or too special for that command.
 """
 
 import pytest
-from estimator_specs import EXAMPLE_SPECS, NAMES
+from support.estimators.estimator_specs import EXAMPLE_SPECS, NAMES
 
 import pudle
 from pudle import conformance

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from comparisons import relative
-from convolutions import replaced
-from estimator_specs import estimate
-from examples import sparse_problem
+from support.estimators.estimator_specs import estimate
+from support.oracles.comparisons import relative
+from support.problems.convolutions import replaced
+from support.problems.small_problems import sparse_problem
 
 import pudle
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tolerances
-from comparisons import relative
-from estimator_specs import VISIBLE, on
-from oracles import TINY, form_of
+from support.estimators.estimator_specs import VISIBLE, on
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.oracles.in_numpy import TINY, form_of
 
 from pudle.conformance.specimens import named, specimens
 

@@ -1,9 +1,9 @@
 """Central differences: their claim, kinks and budget."""
 
 import torch
-from comparisons import relative
-from estimator_specs import estimate
-from tolerances import DIFFERENCE_QUOTIENT
+from support.estimators.estimator_specs import estimate
+from support.oracles.comparisons import relative
+from support.oracles.tolerances import DIFFERENCE_QUOTIENT
 
 import pudle
 from pudle import streams

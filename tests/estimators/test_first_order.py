@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from comparisons import relative
-from oracles import Quadratic
+from support.oracles.comparisons import relative
+from support.oracles.in_numpy import Quadratic
 
 import pudle
 

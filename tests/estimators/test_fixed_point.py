@@ -1,10 +1,10 @@
 """The truncated Neumann series: its terms, and the layer that it differentiates."""
 
 import pytest
-from comparisons import relative
-from estimator_specs import VISIBLE, estimate
-from examples import sparse_problem
-from tolerances import SAME_ARITHMETIC
+from support.estimators.estimator_specs import VISIBLE, estimate
+from support.oracles.comparisons import relative
+from support.oracles.tolerances import SAME_ARITHMETIC
+from support.problems.small_problems import sparse_problem
 
 import pudle
 

@@ -4,9 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
-import tolerances
-from comparisons import relative
-from examples import arrays_of, sparse_problem
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.problems.small_problems import arrays_of, sparse_problem
 
 import pudle
 

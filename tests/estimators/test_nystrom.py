@@ -4,10 +4,10 @@ at full rank.
 
 import numpy as np
 import pytest
-import tolerances
-from comparisons import relative
-from estimator_specs import on
-from oracles import TINY, derivative, form_of
+from support.estimators.estimator_specs import on
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.oracles.in_numpy import TINY, derivative, form_of
 
 from pudle import streams
 from pudle.conformance.specimens import specimens

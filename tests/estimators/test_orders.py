@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from estimator_specs import estimate
-from examples import sparse_problem
-from peak import peak_growth
+from support.estimators.estimator_specs import estimate
+from support.problems.small_problems import sparse_problem
+from support.processes.peak import peak_growth
 
 import pudle
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import tolerances
-from examples import sparse_problem
+from support.oracles import tolerances
+from support.problems.small_problems import sparse_problem
 
 import pudle
 from pudle import peers

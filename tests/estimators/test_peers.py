@@ -9,11 +9,11 @@ import sys
 
 import numpy as np
 import pytest
-import tolerances
 import torch
-from comparisons import relative
-from estimator_specs import at_minimizer
-from examples import TINY, ridge_problem, sparse_problem
+from support.estimators.estimator_specs import at_minimizer
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.problems.small_problems import TINY, ridge_problem, sparse_problem
 
 import pudle
 from pudle import peers

@@ -1,17 +1,16 @@
 """Persistent evolution strategies: each sample in numpy, and its spread."""
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
-from comparisons import relative
-from estimator_specs import on
+from support.estimators.estimator_specs import on
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import relative
 
 from pudle import streams
 from pudle.conformance.specimens import named
 
 SPECIMEN = named("sparse coding", "reconstruction")
-FORM = oracles.form_of(SPECIMEN)
+FORM = in_numpy.form_of(SPECIMEN)
 
 
 def estimate(spec, depth=8):

@@ -1,10 +1,9 @@
 """The phantom gradient by unrolling, against its formula in numpy."""
 
-import oracles
 import pytest
-import tolerances
-from comparisons import relative
-from estimator_specs import on
+from support.estimators.estimator_specs import on
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import relative
 
 import pudle
 from pudle.conformance.specimens import named
@@ -12,7 +11,7 @@ from pudle.conformance.specimens import named
 #: Its codes converge to rounding within 600 layers, and the reconstruction loss keeps its
 #: derivative in them.
 SPECIMEN = named("square", "reconstruction")
-FORM = oracles.form_of(SPECIMEN)
+FORM = in_numpy.form_of(SPECIMEN)
 
 
 def estimate(spec, depth):
@@ -40,6 +39,6 @@ def test_unrolling_is_the_derivative_of_the_damped_layers(count, damping):
             at = damping * layer(at, theta) + (1 - damping) * at
         return (at * slope_at(codes)).sum()
 
-    expected = FORM.unrolled(5, 0) + oracles.derivative(contracted, FORM.theta)
+    expected = FORM.unrolled(5, 0) + in_numpy.derivative(contracted, FORM.theta)
     actual = estimate(f"phantom(steps={count}, damping={damping})", 5)
     assert relative(actual, expected) < tolerances.COMPLEX_STEP

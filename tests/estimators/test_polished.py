@@ -5,13 +5,12 @@ cannot be trusted.
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from comparisons import relative
-from estimator_specs import estimate
-from examples import arrays_of, elastic_net, sparse_problem
+from support.estimators.estimator_specs import estimate
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import relative
+from support.problems.small_problems import arrays_of, elastic_net, sparse_problem
 
 import pudle
 
@@ -26,7 +25,7 @@ def kept(result):
 def test_exact_from_the_depth_at_which_signs_are_right(loss, nonnegative):
     problem, algorithm = sparse_problem(loss, nonnegative=nonnegative), pudle.Ista()
     x, d = arrays_of(problem)
-    signs = np.sign(oracles.exact_codes(x, d, problem.penalty, nonnegative=nonnegative))
+    signs = np.sign(in_numpy.exact_codes(x, d, problem.penalty, nonnegative=nonnegative))
     codes = algorithm.run(problem, 2000, keep=range(2000))
     depth = next(t for t in range(2000) if (np.sign(codes.at(t).numpy()) == signs).all())
     reference = pudle.reference(problem)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from comparisons import refusal
-from convolutions import replaced
-from estimator_specs import estimate
-from examples import penalty_selection, ridge_problem, sparse_problem
+from support.estimators.estimator_specs import estimate
+from support.oracles.comparisons import refusal
+from support.problems.convolutions import replaced
+from support.problems.small_problems import penalty_selection, ridge_problem, sparse_problem
 
 import pudle
 from pudle.algorithms.requirements import DENSE_DICTIONARY, MINIMIZER, Requirement

@@ -2,8 +2,8 @@
 
 import warnings
 
-from estimator_specs import estimate
-from examples import sparse_problem
+from support.estimators.estimator_specs import estimate
+from support.problems.small_problems import sparse_problem
 from torch.autograd import forward_ad
 
 import pudle

@@ -6,8 +6,8 @@ import random
 
 import click
 import pytest
-from commands import InThisProcess
-from repositories import repository
+from support.processes.commands import InThisProcess
+from support.processes.repositories import repository
 
 from pudle import cli
 from pudle.errors import PudleError

@@ -6,8 +6,8 @@ import contextlib
 import resource
 
 import pytest
-from commands import call
-from synthetic import CURVES, case, record, write
+from support.processes.commands import call
+from support.records.synthetic import CURVES, case, record, write
 
 #: Bytes that a file may have while the disk is to seem full.
 LITTLE = 4096

@@ -10,8 +10,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from live import gone, heed_interrupts, marked, wait_for
-from repositories import git, repository
+from support.processes.live import gone, heed_interrupts, marked, wait_for
+from support.processes.repositories import git, repository
 
 from pudle import workers
 from pudle.files import write_atomically

@@ -12,13 +12,13 @@ import shutil
 import time
 from pathlib import Path
 
-import commands
 import numpy as np
 import pytest
 import torch
-from examples import TINY, selected
-from repositories import git, repository
-from synthetic import CURVES, case, edit, record, scores, write, write_every_kind
+from support.problems.small_problems import TINY, selected
+from support.processes import commands
+from support.processes.repositories import git, repository
+from support.records.synthetic import CURVES, case, edit, record, scores, write, write_every_kind
 
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays, read_record, write_record

@@ -1,7 +1,7 @@
 """Long names, busy workers and greedy estimators: none of them ends or hides anything else."""
 
-import commands
-from synthetic import case, record, write
+from support.processes import commands
+from support.records.synthetic import case, record, write
 
 
 def test_a_name_as_long_as_a_case_may_have_stops_no_format(tmp_path):

@@ -5,10 +5,10 @@ traceback.
 import json
 import math
 
-import commands
 import pytest
-import synthetic
 import torch
+from support.processes import commands
+from support.records import synthetic
 
 import pudle
 from pudle import names

@@ -8,7 +8,7 @@ import time
 import uuid
 
 import pytest
-from live import gone, heed_interrupts, marked, wait_for
+from support.processes.live import gone, heed_interrupts, marked, wait_for
 
 from pudle import workers
 

@@ -3,8 +3,8 @@ what they are.
 """
 
 import pytest
-from commands import call
-from plugin import write_package
+from support.estimators.plugin import write_package
+from support.processes.commands import call
 
 import pudle
 from pudle import names

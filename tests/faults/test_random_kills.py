@@ -14,9 +14,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from live import gone
-from plugin import write_package
-from repositories import repository
+from support.estimators.plugin import write_package
+from support.processes.live import gone
+from support.processes.repositories import repository
 
 EXPERIMENTS = """
 from pudle import LearningExperiment

@@ -10,10 +10,10 @@ import uuid
 from pathlib import Path
 
 import click
-import commands
 import pytest
-from live import gone, marked, wait_for
-from plugin import write_plugin
+from support.estimators.plugin import write_plugin
+from support.processes import commands
+from support.processes.live import gone, marked, wait_for
 
 from pudle import cli
 

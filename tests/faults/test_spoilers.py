@@ -6,10 +6,10 @@ import json
 import os
 import uuid
 
-import commands
 import pytest
-from live import gone
-from plugin import write_package
+from support.estimators.plugin import write_package
+from support.processes import commands
+from support.processes.live import gone
 
 from pudle.workers import Job, Pool
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
-from learning_helpers import Watched, assert_same, planted
+from support.oracles.comparisons import refusal
+from support.problems.learning import Watched, assert_same, planted
 
 import pudle
 from pudle import Learner, LearningWarning

@@ -6,8 +6,8 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
-from comparisons import refusal
-from learning_helpers import OPTIMIZERS, assert_same, planted, untimed
+from support.oracles.comparisons import refusal
+from support.problems.learning import OPTIMIZERS, assert_same, planted, untimed
 
 import pudle
 from pudle import Learner, LearningWarning

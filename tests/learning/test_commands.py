@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from commands import call
-from learning_helpers import save_images, texture
+from support.problems.learning import save_images, texture
+from support.processes.commands import call
 
 import pudle
 from pudle import Learner

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from learning_helpers import save_images, texture
-from tolerances import CLOSED_FORM
+from support.oracles.tolerances import CLOSED_FORM
+from support.problems.learning import save_images, texture
 
 import pudle
 from pudle.errors import PudleError

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
-from learning_helpers import planted
+from support.oracles.comparisons import refusal
+from support.problems.learning import planted
 
 import pudle
 from pudle.learning.disturbed import DIRECTIONS, Disturbed, DisturbedExperiment

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from learning_helpers import Watched, planted
+from support.problems.learning import Watched, planted
 
 import pudle
 from pudle.learning.training import COSINE, ERROR, GAP

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from comparisons import relative
-from oracles import exact_codes, soft
-from paths import ROOT
+from support.oracles.comparisons import relative
+from support.oracles.in_numpy import exact_codes, soft
+from support.paths import ROOT
 
 import pudle
 

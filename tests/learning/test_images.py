@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
-from learning_helpers import save_images, texture
-from tolerances import CLOSED_FORM
+from support.oracles.comparisons import refusal
+from support.oracles.tolerances import CLOSED_FORM
+from support.problems.learning import save_images, texture
 
 import pudle
 from pudle.learning.images import (

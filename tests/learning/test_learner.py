@@ -7,9 +7,9 @@ import dataclasses
 import pandas as pd
 import pytest
 import torch
-from comparisons import refusal
-from examples import ridge_problem
-from learning_helpers import Watched, assert_same, planted, untimed
+from support.oracles.comparisons import refusal
+from support.problems.learning import Watched, assert_same, planted, untimed
+from support.problems.small_problems import ridge_problem
 
 import pudle
 from pudle import Learner, LearningWarning

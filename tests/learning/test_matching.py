@@ -5,7 +5,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from learning_helpers import planted
+from support.problems.learning import planted
 
 from pudle import Learner, match_atoms
 

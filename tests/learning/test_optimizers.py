@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from examples import arrays_of, sparse_problem
-from learning_helpers import OPTIMIZERS, planted
-from tolerances import CLOSED_FORM, SAME_ARITHMETIC
+from support.oracles.tolerances import CLOSED_FORM, SAME_ARITHMETIC
+from support.problems.learning import OPTIMIZERS, planted
+from support.problems.small_problems import arrays_of, sparse_problem
 
 from pudle import Learner
 from pudle.learning.run import LearningRun

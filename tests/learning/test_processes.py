@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from commands import start
-from learning_helpers import planted
-from live import wait_for
+from support.problems.learning import planted
+from support.processes.commands import start
+from support.processes.live import wait_for
 
 import pudle
 from pudle.learning.processes import Processes

@@ -6,11 +6,11 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from learning_helpers import planted
 from sklearn.datasets import load_digits
 from sklearn.decomposition import DictionaryLearning, sparse_encode
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from support.problems.learning import planted
 
 import pudle
 from pudle import UnrolledDictionaryLearning as Unrolled

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from examples import TINY, selected
-from paths import ROOT
-from plugin import write_plugin
+from support.estimators.plugin import write_plugin
+from support.paths import ROOT
+from support.problems.small_problems import TINY, selected
 
 from pudle.bench.selected import _Cells
 from pudle.files import write_record

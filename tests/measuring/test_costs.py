@@ -10,9 +10,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from examples import TINY, filled, selected
-from plugin import write_plugin
-from repositories import git, repository
+from support.estimators.plugin import write_plugin
+from support.problems.small_problems import TINY, filled, selected
+from support.processes.repositories import git, repository
 
 from pudle.errors import InvalidArgument, UnwritableFile
 from pudle.measuring import history, sources

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from commands import call
-from examples import filled, selected
+from support.problems.small_problems import filled, selected
+from support.processes.commands import call
 
 from pudle.measuring.store import Store
 from pudle.workers import Pool

@@ -8,11 +8,11 @@ import signal
 
 import numpy as np
 import pytest
-from clusters import Cluster, other_version
-from examples import filled, selected
-from live import wait_for
 from PIL import Image
-from plugin import write_plugin
+from support.estimators.plugin import write_plugin
+from support.problems.small_problems import filled, selected
+from support.processes.clusters import Cluster, other_version
+from support.processes.live import wait_for
 
 from pudle import kernel_choice
 from pudle.errors import InvalidArgument, PudleError

@@ -5,10 +5,10 @@ else.
 from pathlib import Path
 
 import pytest
-from commands import call
-from examples import TINY, filled, selected
-from plugin import write_package
-from repositories import git
+from support.estimators.plugin import write_package
+from support.problems.small_problems import TINY, filled, selected
+from support.processes.commands import call
+from support.processes.repositories import git
 
 from pudle import LearningExperiment, names
 from pudle.measuring.execution import execute

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import grimp
 import pytest
-from examples import TINY
-from plugin import write_package
+from support.estimators.plugin import write_package
+from support.problems.small_problems import TINY
 
 import pudle
 from pudle import LearningExperiment, names

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-import repositories
+from support.processes import repositories
 
 import pudle
 from pudle.measuring.provenance import (

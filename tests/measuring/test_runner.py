@@ -7,11 +7,11 @@ import functools
 import math
 import time
 
-import examples
 import msgspec
 import pytest
-from examples import TINY, filled
-from plugin import NAMES, write_plugin
+from support.estimators.plugin import NAMES, write_plugin
+from support.problems import small_problems
+from support.problems.small_problems import TINY, filled
 
 from pudle import names
 from pudle.algorithms import kernels
@@ -56,7 +56,7 @@ EXPECTED = {
 }
 
 
-selected = functools.partial(examples.selected, cases=(CASE,))
+selected = functools.partial(small_problems.selected, cases=(CASE,))
 
 
 @pytest.mark.slow

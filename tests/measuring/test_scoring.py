@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-import tolerances
 import torch
-from examples import sparse_problem
+from support.oracles import tolerances
+from support.problems.small_problems import sparse_problem
 
 import pudle
 from pudle.measuring.results.score import attempt

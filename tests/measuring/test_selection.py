@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from examples import TINY
 from hypothesis import given
 from hypothesis import strategies as st
+from support.problems.small_problems import TINY
 
 from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument

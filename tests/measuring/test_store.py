@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from examples import TINY
+from support.problems.small_problems import TINY
 
 import pudle
 from pudle.measuring.experiment import ExperimentResult

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import scipy.linalg
-import tolerances
 import torch
+from support.oracles import tolerances
 
 from pudle.kernel_choice import VARIABLE
 from pudle.problems.active_set import solve_active_systems, solve_by_cholesky

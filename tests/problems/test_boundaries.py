@@ -4,9 +4,14 @@ import dataclasses
 
 import pytest
 import torch
-from comparisons import refusal
-from convolutions import PENALTIES, convolutional, supervised, thresholded
-from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem
+from support.oracles.comparisons import refusal
+from support.problems.convolutions import PENALTIES, convolutional, supervised, thresholded
+from support.problems.small_problems import (
+    elastic_net,
+    penalty_selection,
+    ridge_problem,
+    sparse_problem,
+)
 
 import pudle
 from pudle.conformance.specimens import tensors_of

@@ -3,9 +3,9 @@ bound on its norm.
 """
 
 import pytest
-import tolerances
 import torch
-from comparisons import relative
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import pudle

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import tolerances
 import torch
-from comparisons import refusal, relative
-from convolutions import convolutional, dense_twin
-from estimator_specs import estimate
+from support.estimators.estimator_specs import estimate
+from support.oracles import tolerances
+from support.oracles.comparisons import refusal, relative
+from support.problems.convolutions import convolutional, dense_twin
 
 import pudle
 

@@ -3,12 +3,11 @@
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from comparisons import directional_error, relative
-from examples import arrays_of, sparse_problem
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import directional_error, relative
+from support.problems.small_problems import arrays_of, sparse_problem
 
 import pudle
 from pudle.references.certified import default_target
@@ -57,7 +56,7 @@ def test_estimators_reach_the_limit_and_it_central_differences(name):
     signs = np.sign(limit.codes.numpy())
 
     def value(dictionary):
-        codes = oracles.polish(x, dictionary, problem.penalty, signs)
+        codes = in_numpy.polish(x, dictionary, problem.penalty, signs)
         return (codes**4).sum() / len(codes) + 0.01 * (dictionary**2).sum()
 
     assert directional_error(limit.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES
@@ -72,7 +71,7 @@ def test_penalties_are_certified_against_central_differences(loss):
     penalty, signs = penalty.numpy(), np.sign(reference.codes.numpy())
 
     def value(dictionary):
-        codes = oracles.polish(x, dictionary, penalty, signs)
-        return oracles.outer_loss(x, dictionary, codes, penalty, loss)
+        codes = in_numpy.polish(x, dictionary, penalty, signs)
+        return in_numpy.outer_loss(x, dictionary, codes, penalty, loss)
 
     assert directional_error(reference.gradient, value, d) < tolerances.CENTRAL_DIFFERENCES

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tolerances
-from examples import elastic_net
 from sklearn.linear_model import ElasticNet
+from support.oracles import tolerances
+from support.problems.small_problems import elastic_net
 
 import pudle
 

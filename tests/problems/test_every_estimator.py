@@ -3,12 +3,18 @@
 import functools
 
 import pytest
-import tolerances
 import torch
-from comparisons import relative
-from convolutions import supervised
-from estimator_specs import BUILT_IN, FLOORS, LIMIT_SPECS, NAMES, estimate_or_skip
-from examples import elastic_net, penalty_selection
+from support.estimators.estimator_specs import (
+    BUILT_IN,
+    FLOORS,
+    LIMIT_SPECS,
+    NAMES,
+    estimate_or_skip,
+)
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.problems.convolutions import supervised
+from support.problems.small_problems import elastic_net, penalty_selection
 
 import pudle
 

@@ -6,13 +6,12 @@ import dataclasses
 import functools
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from comparisons import refusal, relative
-from estimator_specs import estimate
-from examples import directions
+from support.estimators.estimator_specs import estimate
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import refusal, relative
+from support.problems.small_problems import directions
 
 import pudle
 from pudle.references import limits
@@ -84,7 +83,7 @@ def central_differences(which):
     for index in np.ndindex(*problem.theta.shape):
         axis = torch.zeros_like(gradient)
         axis[index] = 1
-        gradient[index] = oracles.central_difference(value, problem.theta, axis)
+        gradient[index] = in_numpy.central_difference(value, problem.theta, axis)
     return gradient
 
 
@@ -176,7 +175,7 @@ def test_fixed_points_that_are_not_isolated_have_a_gradient(n, named):
     assert reference.status == "limit", reference.reason
     assert reference.bound < tolerances.USEFUL_BOUND
     for direction in directions(problem.theta.shape):
-        slope = oracles.central_difference(
+        slope = in_numpy.central_difference(
             lambda theta: transport_cost(problem, theta), problem.theta.numpy(), direction
         )
         mine = float((reference.gradient * torch.tensor(direction)).sum())
@@ -220,7 +219,7 @@ def test_a_slow_step_has_its_limit(sizes):
     steps need 10^4 layers and more. The truth is a dense solve.
     """
     smooth = pudle.make_dataset(f"quadratic(n_samples=3000, n_outer=3, {sizes})").problem()
-    form, eta = oracles.Quadratic(smooth), 1 / smooth.lipschitz_constant
+    form, eta = in_numpy.Quadratic(smooth), 1 / smooth.lipschitz_constant
     A, C, a = (torch.tensor(each) for each in (form.A, form.C, form.a))
 
     def step(z, theta):

@@ -2,10 +2,10 @@
 convolutions and differences.
 """
 
-import tolerances
-from comparisons import relative
-from convolutions import convolutional, replaced, thresholded
-from estimator_specs import estimate
+from support.estimators.estimator_specs import estimate
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.problems.convolutions import convolutional, replaced, thresholded
 
 import pudle
 

@@ -3,11 +3,10 @@
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from examples import penalty_selection
+from support.oracles import in_numpy, tolerances
+from support.problems.small_problems import penalty_selection
 
 import pudle
 
@@ -18,7 +17,7 @@ def held_out_loss(problem, log_penalty, signs):
     """
     weights = np.broadcast_to(np.exp(log_penalty.astype(np.longdouble)), (problem.design.shape[1],))
     design = problem.design.numpy().astype(np.longdouble) / weights
-    codes = oracles.polish(problem.observations.numpy(), design, 1.0, signs) / weights
+    codes = in_numpy.polish(problem.observations.numpy(), design, 1.0, signs) / weights
     assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
     residual = (
         codes @ problem.held_out_design.numpy().T.astype(np.longdouble)
@@ -39,7 +38,9 @@ def test_reference_against_central_differences(weighted, nonnegative):
     theta = problem.log_penalty.numpy()
     axes = np.eye(theta.size).reshape(theta.size, *theta.shape)
     truth = [
-        float(oracles.central_difference(lambda at: held_out_loss(problem, at, signs), theta, axis))
+        float(
+            in_numpy.central_difference(lambda at: held_out_loss(problem, at, signs), theta, axis)
+        )
         for axis in axes
     ]
     error = np.linalg.norm(reference.gradient.numpy().ravel() - truth)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comparisons import refusal
+from support.oracles.comparisons import refusal
 
 import pudle
 from pudle.validation import check_alike

@@ -3,11 +3,10 @@
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
-from comparisons import directional_error, relative
-from convolutions import convolutional, dense, dense_twin, supervised
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import directional_error, relative
+from support.problems.convolutions import convolutional, dense, dense_twin, supervised
 
 import pudle
 
@@ -25,9 +24,9 @@ def test_central_differences(loss, nonnegative):
 
     def value(filters):
         matrix = dense(filters, entries)
-        codes = oracles.polish(x, matrix, problem.penalty, signs)
+        codes = in_numpy.polish(x, matrix, problem.penalty, signs)
         assert (np.sign(codes) == signs).all()
-        return oracles.outer_loss(y, matrix, codes, problem.penalty, loss)
+        return in_numpy.outer_loss(y, matrix, codes, problem.penalty, loss)
 
     error = directional_error(reference.gradient, value, problem.dictionary.numpy())
     assert error < tolerances.EXACT_CENTRAL_DIFFERENCES

@@ -7,13 +7,12 @@ import math
 from dataclasses import fields
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from comparisons import directional_error, refusal, relative
-from convolutions import convolutional, thresholded
-from examples import (
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import directional_error, refusal, relative
+from support.problems.convolutions import convolutional, thresholded
+from support.problems.small_problems import (
     PENALTY,
     arrays_of,
     penalty_selection,
@@ -36,12 +35,12 @@ def test_central_differences_of_the_exact_loss(loss, nonnegative):
     reference = pudle.reference(problem)
     assert reference.status == "certified"
     assert 0 < reference.bound < tolerances.USEFUL_BOUND
-    signs = np.sign(oracles.exact_codes(x, d, PENALTY, nonnegative=nonnegative)).astype(float)
+    signs = np.sign(in_numpy.exact_codes(x, d, PENALTY, nonnegative=nonnegative)).astype(float)
 
     def value(at):
-        codes = oracles.polish(x, at, PENALTY, signs)
+        codes = in_numpy.polish(x, at, PENALTY, signs)
         assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
-        return oracles.outer_loss(x, at, codes, np.longdouble(PENALTY), loss)
+        return in_numpy.outer_loss(x, at, codes, np.longdouble(PENALTY), loss)
 
     error = directional_error(reference.gradient, value, d, 5)
     assert error < tolerances.EXACT_CENTRAL_DIFFERENCES
@@ -73,7 +72,7 @@ def test_formula_of_the_lasso_whatever_the_loss(loss, target):
     problem = sparse_problem(loss)
     reference, (x, d) = pudle.reference(problem, target), arrays_of(problem)
     at = problem.generating_dictionary.numpy() if target == "gstar" else d
-    codes = oracles.exact_codes(x, at, PENALTY)
+    codes = in_numpy.exact_codes(x, at, PENALTY)
     codes = problem.generating_codes.numpy() if target == "gtilde" else codes
     truth = (-(x - codes @ d.T).T @ codes / len(x)).astype(float)
     assert (reference.status, reference.target) == ("certified", target)
@@ -151,7 +150,7 @@ class TestUncertified:
         d[:, 5] = d[:, 0]
         # A sample is ambiguous if its minimizer without the duplicate uses the atom.
         kept = np.delete(d, 5, axis=1)
-        ambiguous = int((oracles.exact_codes(x, kept, PENALTY)[:, 0] != 0).sum())
+        ambiguous = int((in_numpy.exact_codes(x, kept, PENALTY)[:, 0] != 0).sum())
         assert 0 < ambiguous < len(x)
         reference = pudle.reference(
             pudle.SparseCoding(

@@ -5,10 +5,10 @@ the exact loss.
 import dataclasses
 
 import pytest
-import tolerances
 import torch
-from comparisons import relative
-from convolutions import chain, convolutional, dense_twin
+from support.oracles import tolerances
+from support.oracles.comparisons import relative
+from support.problems.convolutions import chain, convolutional, dense_twin
 
 import pudle
 

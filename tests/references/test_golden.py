@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-import tolerances
 import torch
-from paths import SHARED
+from support.oracles import tolerances
+from support.paths import SHARED
 
 import pudle
 

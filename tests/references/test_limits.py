@@ -3,12 +3,11 @@
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
-import tolerances
 import torch
-from comparisons import relative
-from examples import PENALTY, arrays_of, sparse_problem
+from support.oracles import in_numpy, tolerances
+from support.oracles.comparisons import relative
+from support.problems.small_problems import PENALTY, arrays_of, sparse_problem
 
 import pudle
 from pudle import names
@@ -21,7 +20,7 @@ def least_squares_loss(x, d, signs, loss):
     for i, sign in enumerate(signs):
         atoms = d[:, sign != 0]
         codes[i, sign != 0] = np.linalg.solve(atoms.T @ atoms, atoms.T @ x[i])
-    return oracles.outer_loss(x, d, codes, PENALTY, loss)
+    return in_numpy.outer_loss(x, d, codes, PENALTY, loss)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_the_limit_of_other_rules_is_least_squares_on_the_support(shape, spec, l
     for index in np.ndindex(d.shape):
         direction = np.zeros_like(d)
         direction[index] = 1
-        truth[index] = oracles.complex_step(
+        truth[index] = in_numpy.complex_step(
             lambda at: least_squares_loss(x, at, signs, loss), d, direction
         )
     assert relative(limit.gradient, truth) < max(limit.bound, 1e-12) < tolerances.USEFUL_BOUND

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from convolutions import chain, dense, entries_of
-from oracles import solve
+from support.oracles.in_numpy import solve
+from support.problems.convolutions import chain, dense, entries_of
 
 import pudle
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from comparisons import refusal
+from support.oracles.comparisons import refusal
 
 import pudle
 from pudle.problems.linearized import Linearized

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import sklearn.linear_model
 import torch
-from comparisons import refusal, relative
-from oracles import Quadratic, solve
+from support.oracles.comparisons import refusal, relative
+from support.oracles.in_numpy import Quadratic, solve
 
 import pudle
 from pudle.algorithms.unrolling import direct_gradients

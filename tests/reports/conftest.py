@@ -1,8 +1,8 @@
 """Results and reports that the tests of the report share."""
 
-import living_page
 import pytest
-from synthetic import CURVES, case, record, write, write_costs
+from support.page import living_page
+from support.records.synthetic import CURVES, case, record, write, write_costs
 
 from pudle.reports.load import load
 from pudle.reports.report import Report

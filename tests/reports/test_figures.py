@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import (
+from support.records.synthetic import (
     CLAIMS,
     CURVES,
     DEPTHS,

@@ -5,12 +5,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import living_page
 import pandas as pd
 import pytest
-from parsed_page import ParsedPage
-from stored_experiments import reported, run_report
-from synthetic import (
+from support.page import living_page
+from support.page.parsed_page import ParsedPage
+from support.records.stored_experiments import reported, run_report
+from support.records.synthetic import (
     BOUND,
     COMMIT,
     RHO,

@@ -5,10 +5,10 @@ import dataclasses
 import io
 import re
 
-import living_page
 import pytest
-from parsed_page import ParsedPage
-from synthetic import (
+from support.page import living_page
+from support.page.parsed_page import ParsedPage
+from support.records.synthetic import (
     case,
     experiment,
     failure,

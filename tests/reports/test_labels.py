@@ -3,9 +3,9 @@
 import re
 from itertools import combinations, product
 
-from living_page import data, html, texts
-from stored_experiments import reported
-from synthetic import case, failure, record
+from support.page.living_page import data, html, texts
+from support.records.stored_experiments import reported
+from support.records.synthetic import case, failure, record
 
 from pudle.measuring.naming import labels, problem_labels, slug
 from pudle.reports.compare import summary

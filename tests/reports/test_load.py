@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from paths import ROOT
-from stored_experiments import experiments
-from synthetic import (
+from support.paths import ROOT
+from support.records.stored_experiments import experiments
+from support.records.synthetic import (
     COMMIT,
     CURVES,
     DEPTHS,

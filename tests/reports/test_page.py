@@ -7,12 +7,12 @@ import json
 import re
 import shutil
 
-import living_page
 import matplotlib as mpl
 import pandas as pd
 import pytest
-from live import wait_for
-from synthetic import (
+from support.page import living_page
+from support.processes.live import wait_for
+from support.records.synthetic import (
     CURVES,
     baseline,
     case,

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from stored_experiments import reported
-from synthetic import BOUND, CURVES, DEPTHS, RHO, case, record, scores
+from support.records.stored_experiments import reported
+from support.records.synthetic import BOUND, CURVES, DEPTHS, RHO, case, record, scores
 
 from pudle import make_dataset
 from pudle.files import strict

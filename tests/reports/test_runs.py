@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-import living_page
 import pytest
-from parsed_page import ParsedPage
-from stored_experiments import experiments, framed, headings, run_report
-from synthetic import (
+from support.page import living_page
+from support.page.parsed_page import ParsedPage
+from support.records.stored_experiments import experiments, framed, headings, run_report
+from support.records.synthetic import (
     BOUND,
     CURVES,
     RHO,

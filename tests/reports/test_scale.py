@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 import pytest
-from living_page import data, html
-from synthetic import case, record, scores, write, write_costs
+from support.page.living_page import data, html
+from support.records.synthetic import case, record, scores, write, write_costs
 
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.load import load

@@ -5,10 +5,10 @@ import io
 
 import pandas as pd
 import pytest
-from living_page import html
-from parsed_page import ParsedPage
-from stored_experiments import framed, reported
-from synthetic import (
+from support.page.living_page import html
+from support.page.parsed_page import ParsedPage
+from support.records.stored_experiments import framed, reported
+from support.records.synthetic import (
     CURVES,
     case,
     failed_scores,

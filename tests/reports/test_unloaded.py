@@ -4,10 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import commands
 import pytest
-from repositories import git, repository
-from synthetic import training, write_every_kind, write_experiments, write_run
+from support.processes import commands
+from support.processes.repositories import git, repository
+from support.records.synthetic import training, write_every_kind, write_experiments, write_run
 
 from pudle.files import write_record
 from pudle.measuring.history import update_history

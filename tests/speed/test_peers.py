@@ -11,7 +11,7 @@ import os
 
 import pytest
 import torch
-from contenders import CONTENDERS, Task
+from support.estimators.contenders import CONTENDERS, Task
 
 import pudle
 

@@ -5,9 +5,9 @@ import itertools
 import math
 
 import pytest
-from comparisons import refusal
-from plugin import write_package
-from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
+from support.estimators.plugin import write_package
+from support.oracles.comparisons import refusal
+from support.records.two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle import kernel_choice
 from pudle.errors import MissingResults, PudleError, SpecError

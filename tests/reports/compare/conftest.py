@@ -1,7 +1,7 @@
 """Fixtures that judge one planted result by an unchanged one."""
 
 import pytest
-from two_sides import blank, write
+from support.records.two_sides import blank, write
 
 from pudle.measuring.contents import Rounds
 from pudle.reports.compare.judge import compare

@@ -2,11 +2,11 @@
 
 import pandas as pd
 import pytest
-import synthetic
 import torch
-from commands import call
-from repositories import repository
-from two_sides import CASES, blank, scores, write
+from support.processes.commands import call
+from support.processes.repositories import repository
+from support.records import synthetic
+from support.records.two_sides import CASES, blank, scores, write
 
 from pudle.reports.compare import judge
 

@@ -5,9 +5,9 @@ find; thresholds, and a comparison as Markdown.
 import tomllib
 
 import pytest
-from paths import ROOT
-from synthetic import BOUND
-from two_sides import (
+from support.paths import ROOT
+from support.records.synthetic import BOUND
+from support.records.two_sides import (
     CASES,
     DEPTHS,
     ESTIMATORS,

@@ -5,8 +5,18 @@ is measured on both sides is judged, and the rest is no regression.
 import math
 
 import pytest
-import synthetic
-from two_sides import CASES, DEPTHS, ESTIMATORS, TIMED, blank, only, scores, turns, write
+from support.records import synthetic
+from support.records.two_sides import (
+    CASES,
+    DEPTHS,
+    ESTIMATORS,
+    TIMED,
+    blank,
+    only,
+    scores,
+    turns,
+    write,
+)
 
 from pudle.measuring.commits.turns import ROUNDS, time_in_turns
 from pudle.measuring.contents import Rounds

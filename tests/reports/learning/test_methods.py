@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from stored_experiments import experiments, only
-from synthetic import baseline, training
+from support.records.stored_experiments import experiments, only
+from support.records.synthetic import baseline, training
 
 from pudle.reports.learning.recovery import Recovery
 from pudle.reports.learning.sections import sections

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from living_page import html
-from stored_experiments import experiments, framed, headings
-from synthetic import baseline, training
+from support.page.living_page import html
+from support.records.stored_experiments import experiments, framed, headings
+from support.records.synthetic import baseline, training
 
 from pudle import text
 from pudle.reports.learning.recovery import Optimizers

@@ -5,10 +5,10 @@ error of their gradients.
 import math
 
 import pytest
-from living_page import data, html, texts
-from parsed_page import ParsedPage
-from stored_experiments import experiments, framed, headings, run_report
-from synthetic import (
+from support.page.living_page import data, html, texts
+from support.page.parsed_page import ParsedPage
+from support.records.stored_experiments import experiments, framed, headings, run_report
+from support.records.synthetic import (
     CURVES,
     case,
     denoising,

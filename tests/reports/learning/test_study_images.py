@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from living_page import html
-from stored_experiments import experiments, framed
-from synthetic import crops, denoising, interpretation
+from support.page.living_page import html
+from support.records.stored_experiments import experiments, framed
+from support.records.synthetic import crops, denoising, interpretation
 
 from pudle import text
 from pudle.learning.images import psnr

@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-import synthetic
+from support.records import synthetic
 
 from pudle.files import write_record
 from pudle.measuring.contents import SCHEMA, Round

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from paths import ROOT
+from support.paths import ROOT
 
 
 class Cluster:

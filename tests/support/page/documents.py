@@ -4,7 +4,7 @@ import re
 import shlex
 from collections import namedtuple
 
-from paths import ROOT
+from support.paths import ROOT
 
 #: Every page that readers meet, by its path from the root.
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELEASING.md"] + sorted(

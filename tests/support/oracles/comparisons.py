@@ -1,10 +1,10 @@
 """Comparisons that many tests make."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
-from examples import directions
+from support.oracles import in_numpy
+from support.problems.small_problems import directions
 
 import pudle
 
@@ -25,7 +25,7 @@ def directional_error(gradient, value, at, count=3):
     """
     gradient = gradient.numpy()
     distances = [
-        abs(float((gradient * each).sum() - oracles.central_difference(value, at, each)))
+        abs(float((gradient * each).sum() - in_numpy.central_difference(value, at, each)))
         for each in directions(at.shape, count)
     ]
     return max(distances) / np.linalg.norm(gradient)

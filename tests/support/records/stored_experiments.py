@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 from click.testing import CliRunner
-from synthetic import write, write_experiments
+from support.records.synthetic import write, write_experiments
 
 from pudle.reports.command import report_command
 from pudle.reports.load import load

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 #: The root of the repository.
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: The scripts of the site's gallery.
 GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 #: Image sets and published numbers that are not part of the repository; tests that need them skip

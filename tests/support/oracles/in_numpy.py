@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from convolutions import dense, entries_of
+from support.problems.convolutions import dense, entries_of
 
 import pudle
 from pudle import problems
