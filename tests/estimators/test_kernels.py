@@ -7,6 +7,7 @@ import torch
 
 import pudle
 from pudle.algorithms.unrolling import reverse_accumulation
+from pudle.threads import number_of_cores
 
 
 @pytest.fixture(params=[500, 5000], ids="n={}".format)
@@ -55,3 +56,25 @@ def test_adjoint(measured, problem, algorithm):
     weights = torch.ones_like(trajectory.codes)
     (gradient,) = measured(reverse_accumulation, problem, algorithm, states, weights)
     assert gradient.shape == problem.theta.shape
+
+
+#: One thread, then twice as many, up to all cores.
+THREADS = [2**power for power in range(number_of_cores().bit_length())]
+
+
+@pytest.mark.benchmark(group="a gradient over threads")
+@pytest.mark.parametrize("n_threads", THREADS)
+@pytest.mark.parametrize("n_samples", [1000, 10000])
+def test_threads(benchmark, n_threads, n_samples):
+    """Measure the wall time of `backprop` through 50 layers in several threads."""
+    problem = pudle.make_dataset(f"sparse_gaussian(n_samples={n_samples})").problem(
+        dtype=torch.float32
+    )
+    estimator, algorithm = pudle.make_estimator("backprop"), pudle.Ista(step=0.2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        estimate = benchmark(estimator.estimate, problem, algorithm, 50)
+    finally:
+        torch.set_num_threads(before)
+    assert estimate.gradient.isfinite().all()

@@ -1,10 +1,10 @@
 """Time of a gradient beside other programs for the same gradient; `make peers` runs it and prints
-the table.
+two tables: on one core, and on all of them.
 
 The contenders of a row take turns, so that a change of the machine's speed hits all of them; least
-and greatest time and the ratio of the least times are shown. All run on one thread, in float32.
-Every gradient that is timed is compared with plain torch in float64, or with the certified one, and
-so is the contender's own gradient in float64.
+and greatest time and the ratio of the least times are shown. All run in float32, in as many threads
+as there are cores. Every gradient that is timed is compared with plain torch in float64, or with
+the certified one, and so is the contender's own gradient in float64.
 """
 
 import os
@@ -14,6 +14,10 @@ import torch
 from support.estimators.contenders import CONTENDERS, Task
 
 import pudle
+from pudle.threads import number_of_cores
+
+#: Cores for everybody, one unless the variable asks for all that this process may use.
+N_CORES = number_of_cores() if os.environ.get("PEERS_CORES") == "all" else 1
 
 #: Relative error of a gradient after a hundred layers, by precision.
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
@@ -43,8 +47,8 @@ UNROLLERS = (
 #: Who computes the exact gradient, beside `backprop` through a hundred layers.
 SOLVERS = ("pudle", "active_set", "active_set, warm", "SPAMS")
 
-#: A task, its number of turns, and who takes part.
-ROWS = {
+#: On one core: a task, its number of turns, and who takes part.
+ROWS_ON_ONE_CORE = {
     "n=1000, m=50, p=100, T=100": (
         Task("sparse_gaussian(n_samples=1000)", (100,)),
         6,
@@ -96,6 +100,37 @@ ROWS = {
     },
 }
 
+#: Those who compute the same gradient through layers, and use all cores that they are given.
+SHARERS = ("pudle", "JAX", "torch autograd", "torch.compile")
+
+#: On all cores: more samples, so that there is something to share.
+ROWS_ON_ALL_CORES = {
+    **{
+        f"n={n}, m=50, p=100, T={depth}": (
+            Task(f"sparse_gaussian(n_samples={n})", (depth,)),
+            5,
+            SHARERS,
+        )
+        for n, depth in ((200, 100), (1000, 100), (10000, 50), (50000, 50))
+    },
+    "n=2000, m=1000, p=1500, T=100": (
+        Task(
+            "sparse_gaussian(n_samples=2000, n_features=1000, n_components=1500,"
+            " n_nonzero_coefs=10, perturbation=0.005)",
+            (100,),
+        ),
+        3,
+        ("pudle", "torch autograd"),
+    ),
+    "exact, n=10000, m=50, p=100": (
+        Task("sparse_gaussian(n_samples=10000)", (100,), exact=True),
+        5,
+        ("active_set", "active_set, warm", "SPAMS"),
+    ),
+}
+
+ROWS = ROWS_ON_ONE_CORE if N_CORES == 1 else ROWS_ON_ALL_CORES
+
 TURNS = [
     pytest.param(row, contender, turn, id=f"row {number}-{contender}-{turn}")
     for number, (row, (_, turns, contenders)) in enumerate(ROWS.items(), 1)
@@ -105,17 +140,20 @@ TURNS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_core():
-    """Run on one core, where the system allows it: JAX has no other setting that keeps it to one
-    thread.
+def cores():
+    """Run on so many cores, where the system allows it: JAX has no other setting for its number of
+    threads.
     """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(N_CORES)
     if not hasattr(os, "sched_setaffinity"):
         yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
+    else:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, sorted(before)[:N_CORES])
+        yield
+        os.sched_setaffinity(0, before)
+    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")
@@ -178,16 +216,17 @@ def times(request):
     """Seconds by row and contender, printed as a table at the end."""
     seconds = {}
     yield seconds
+    clock = "processor time on one core" if N_CORES == 1 else f"wall time on {N_CORES} cores"
     lines = [
         (
-            "Seconds of processor time on one thread, float32, least to greatest; in parentheses"
-            " the least by pudle's.\n"
+            f"Seconds of {clock}, float32, least to greatest; in parentheses the least by that of"
+            " the row's first.\n"
         ),
         f"| work | {' | '.join(CONTENDERS)} |",
         "|---" * (len(CONTENDERS) + 1) + "|",
     ]
     for row, by_contender in seconds.items():
-        own = min(by_contender.get("pudle", [float("nan")]))
+        own = min(next(iter(by_contender.values())))
         cells = [
             (
                 f"{min(each):.3f} to {max(each):.3f} ({min(each) / own:.2f})"

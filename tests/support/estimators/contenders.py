@@ -251,7 +251,8 @@ def spams_and_formula(task, dtype):
     """Return the exact gradient of the lasso by the codes of SPAMS and Danskin's theorem."""
     lasso, problem = peers.require("spams").lasso, task.problem(dtype)
     samples, atoms = (np.asfortranarray(x) for x in (problem.observations.T, problem.dictionary))
-    options = {"lambda1": problem.penalty, "mode": 2, "numThreads": 1}
+    n_threads = torch.get_num_threads()
+    options = {"lambda1": problem.penalty, "mode": 2, "numThreads": n_threads}
 
     def work():
         codes = lasso(samples, D=atoms, **options)
