@@ -27,6 +27,10 @@ VERSIONED = {
     "CITATION.cff": r"^(version: )(\S+)()$",
     ".ci/conda/meta.yaml": r'^(.*set version = ")([^"]+)(".*)$',
 }
+#: Every page that says how to install from the repository, and the address there; a comment beside
+#: it explains what ADDRESS stands for.
+INSTALLING = ("README.md", "docs/start.md", "docs/gate.md")
+INSTALLED_FROM = r'(pudle @ git\+)[^"\s]+(")(?:  # ADDRESS: .*)?'
 SECTION = re.compile(r"^## (\S+), (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BADGES = """\
 [![tests]({source}/actions/workflows/tests.yml/badge.svg)]({source}/actions/workflows/tests.yml)
@@ -129,6 +133,8 @@ def address(repository: str, mail: str) -> None:
         r"\A# pudle\n\n(?:\[!\[.*\n)*\n*",
         "# pudle\n\n" + BADGES.format(source=source, site=site),
     )
+    for page in INSTALLING:
+        write(page, INSTALLED_FROM, rf"\g<1>{source}\g<2>")
 
 
 def readme() -> None:

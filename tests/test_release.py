@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from types import SimpleNamespace
 
 import pytest
@@ -16,13 +17,15 @@ from support.processes.repositories import git
 
 SCRIPT = ".ci/release.py"
 VERSIONED = ["CHANGELOG.md", "CITATION.cff", ".ci/conda/meta.yaml", "src/pudle/__init__.py"]
+#: Pages that say how to install from the repository.
+INSTALLING = ["README.md", "docs/start.md", "docs/gate.md"]
 VERSION = "99.0.0"
 
 
 @pytest.fixture
 def release(tmp_path):
     """The script for releases, in a copy of the files that it reads."""
-    for name in (*VERSIONED, "README.md", "pyproject.toml", SCRIPT):
+    for name in (*VERSIONED, *INSTALLING, "pyproject.toml", SCRIPT):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return SimpleNamespace(**runpy.run_path(str(tmp_path / SCRIPT)))
@@ -50,6 +53,9 @@ def test_the_commands_of_a_release_leave_nothing_that_speaks_against_it(release)
     for _ in range(2):
         release.address("someone/pudle", "someone@example.org")
     assert release.read("README.md").count("[![tests]") == 1
+    for page in INSTALLING:
+        assert release.read(page).count('"pudle @ git+https://github.com/someone/pudle"') == 1
+        assert "ADDRESS" not in release.read(page)
     release.date()
     assert release.contradictions(f"v{VERSION}") == []
     assert len(release.contradictions("v1.0.0")) == 1
@@ -59,6 +65,15 @@ def test_the_commands_of_a_release_leave_nothing_that_speaks_against_it(release)
     assert all(link.startswith("https://") for link in links)
     release.write("CITATION.cff", "^date-released: .*", "date-released: 2001-01-01")
     assert len(release.contradictions()) == 1
+
+
+@pytest.mark.parametrize("page", INSTALLING)
+def test_pages_install_from_the_address_that_the_project_and_its_citation_name(page):
+    (named,) = re.findall(r'"pudle @ git\+([^"\s]+)"', (ROOT / page).read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    address = project.get("urls", {}).get("Source", "ADDRESS")
+    assert named == address == citation.get("repository-code", "ADDRESS")
 
 
 @pytest.mark.slow

@@ -93,9 +93,16 @@ def fits(line, output):
     return re.search(".*".join(map(re.escape, line.split("..."))), output) is not None
 
 
+def check_printed(text, printed):
+    """Raise Failed unless Python printed each line of a text block."""
+    for line in text.splitlines():
+        if not fits(line, printed):
+            raise Failed(f"{line!r} is not in\n{printed}")
+
+
 def run_page(folder, blocks, said):
     """Run the blocks of a page in a folder and in order, later Python going on from earlier Python,
-    and write what went wrong, or an empty text.
+    and write what went wrong, or an empty text. A text block right after Python is what it prints.
     """
     os.chdir(folder)
     who = {f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -103,15 +110,19 @@ def run_page(folder, blocks, said):
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
     torch.set_num_threads(1)
     sys.path.insert(0, "")
-    names, text = {"__name__": "__main__"}, ""
+    names, text, printed = {"__name__": "__main__"}, "", None
     for block in blocks:
+        output, printed = printed, None
         try:
             if block.title:
                 Path(block.title).parent.mkdir(parents=True, exist_ok=True)
                 Path(block.title).write_text(block.text)
             elif block.language == "python":
-                with contextlib.redirect_stdout(io.StringIO()):
+                with contextlib.redirect_stdout(io.StringIO()) as stream:
                     exec(compile(block.text, "block", "exec", dont_inherit=True), names)
+                printed = stream.getvalue()
+            elif block.language == "text" and output is not None:
+                check_printed(block.text, output)
             elif block.language == "console":
                 run_console(block.commands)
         except BaseException:  # noqa: BLE001  # whatever a block raises is what the test reports
