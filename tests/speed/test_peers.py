@@ -216,14 +216,15 @@ def times(request):
     """Seconds by row and contender, printed as a table at the end."""
     seconds = {}
     yield seconds
+    present = [name for name in CONTENDERS if any(name in row for row in seconds.values())]
     clock = "processor time on one core" if N_CORES == 1 else f"wall time on {N_CORES} cores"
     lines = [
         (
             f"Seconds of {clock}, float32, least to greatest; in parentheses the least by that of"
             " the row's first.\n"
         ),
-        f"| work | {' | '.join(CONTENDERS)} |",
-        "|---" * (len(CONTENDERS) + 1) + "|",
+        f"| work | {' | '.join(present)} |",
+        "|---" * (len(present) + 1) + "|",
     ]
     for row, by_contender in seconds.items():
         own = min(next(iter(by_contender.values())))
@@ -233,7 +234,7 @@ def times(request):
                 if (each := by_contender.get(name))
                 else ""
             )
-            for name in CONTENDERS
+            for name in present
         ]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
