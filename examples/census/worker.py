@@ -50,7 +50,7 @@ def audited(layer: Layer, row: Row) -> Row:
     start = time.perf_counter()
     audit = pudle.audit(layer.function, *layer.inputs, **layer.options)
     seconds = time.perf_counter() - start
-    truth, verdict = audit.parts[0].truth, verdict_of(audit, layer.known)
+    expected, verdict = audit.parts[0].expected, verdict_of(audit, layer.known)
     try:
         ways = confirm(layer)
     except Exception as error:  # noqa: BLE001
@@ -60,7 +60,7 @@ def audited(layer: Layer, row: Row) -> Row:
         row,
         verdict=verdict,
         error=finite(audit.error),
-        known_to=finite(truth.known) if truth else None,
+        known_to=finite(expected.uncertainty) if expected else None,
         mistake=audit.mistake,
         seconds=round(seconds, 2),
         status=status_of(verdict, layer.known, ways.wrong),

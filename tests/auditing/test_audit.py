@@ -464,8 +464,8 @@ def test_a_truth_is_as_exact_as_it_says(name: str) -> None:
         orders = np.eye(len(entries), dtype=int).tolist()
         exact = np.array([float(mpmath.diff(value, entries, order)) for order in orders])
     exact *= 2.0 ** np.floor(np.log2(np.mean(np.square(given.numpy())) ** 0.5))
-    truth = found.parts[0].truth
-    assert np.linalg.norm(exact - truth.expected) <= truth.known * np.linalg.norm(exact)
+    expected = found.parts[0].expected
+    assert np.linalg.norm(exact - expected.values) <= expected.uncertainty * np.linalg.norm(exact)
 
 
 def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:

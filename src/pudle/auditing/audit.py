@@ -12,10 +12,12 @@ from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
-from ..text import number
+from .audited_layer import AuditedLayer
 from .differences import RESOLVED
-from .layer import Layer, doubled, in_double, rms, varies
-from .verdict import Judge, Part
+from .layer import Array, Layer, doubled, in_double, rms, varies
+from .records import InPrecision, PartVerdict
+from .sentences import audit_text
+from .verdict import verdicts_on
 
 Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.
@@ -28,11 +30,11 @@ class Audit:
 
     Attributes
     ----------
-    parts : tuple of Part
+    parts : tuple of PartVerdict
         The verdict on each input and parameter, the worst first, the others as they are given.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[PartVerdict, ...]
 
     @property
     def verdict(self) -> str:
@@ -56,12 +58,7 @@ class Audit:
         return self.verdict == "right" or (self.verdict == "inexact" and self.error <= tolerance)
 
     def __repr__(self) -> str:
-        worst, *others = self.parts
-        lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
-        label = "note" if worst.verdict == "right" else "likely mistake"
-        lines += [f"{label}: {self.mistake}"] if self.mistake else []
-        lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in others]
-        return "\n  ".join(lines)
+        return audit_text(self.parts)
 
 
 def audit(
@@ -130,31 +127,48 @@ def audit(
     if isinstance(layer, Problem):
         return _audit_problem(layer, seed)
     named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
-    subject = Layer(layer, inputs, named, loss, seed)
+    given = Layer(layer, inputs, named, loss, seed)
     if wrt is None:
-        learned = [name for name, each in subject.module.named_parameters() if each.requires_grad]
-        numbers = [index for index, each in enumerate(inputs) if varies(each)]
-        subject = replace(subject, wrt=(*numbers, *learned))
-    if not subject.wrt:
+        learned = [
+            name for name, parameter in given.module.named_parameters() if parameter.requires_grad
+        ]
+        numbers = [index for index, argument in enumerate(inputs) if varies(argument)]
+        given = replace(given, wrt=(*numbers, *learned))
+    if not given.wrt:
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
-    dtype = subject.parts[0].tensor.dtype
-    with in_double(subject.module):
-        exact = replace(subject, inputs=tuple(map(doubled, inputs)))
-        equation = ("residual", residual) if residual else ("step", step) if step else None
-        judge = Judge(exact.reading_halves(), equation, tighten)
-        if single := not judge.runs():
-            judge = replace(judge, layer=subject.reading_halves())
-        parts, gradient = judge(), judge.layer.gradient(subject.theta)
-    worst, *others = worst_first(parts)
-    if worst.verdict == "right" and not single and dtype != torch.float64:
-        # It may take float64 alone.
-        with contextlib.suppress(RuntimeError, TypeError, ValueError):
-            rounded = replace(subject, symmetric=judge.layer.symmetric).gradient(subject.theta)
-            error = exact.apart(rounded, gradient)
-            text = f"{worst.text}; in {dtype} it is {number(error)} of its norm off"
-            verdict = "right" if error <= RESOLVED else "inexact"
-            worst = worst._replace(verdict=verdict, text=text, error=error)
+    dtype = given.parts[0].tensor.dtype
+    equation = ("residual", residual) if residual else ("step", step) if step else None
+    with in_double(given.module):
+        exact = replace(given, inputs=tuple(map(doubled, inputs)))
+        audited = AuditedLayer(exact.reading_halves(), equation, tighten)
+        runs_in_double = audited.runs()
+        if not runs_in_double:
+            audited = replace(audited, layer=given.reading_halves())
+        verdicts = verdicts_on(audited)
+        gradient = audited.layer.gradient(given.theta)
+    worst, *others = worst_first(verdicts)
+    if worst.verdict == "right" and runs_in_double and dtype != torch.float64:
+        as_given = replace(given, symmetric=audited.layer.symmetric)
+        worst = _in_precision(dtype, worst, as_given, gradient)
     return Audit((worst, *others))
+
+
+def _in_precision(
+    dtype: torch.dtype, verdict: PartVerdict, layer: Layer, gradient: Array
+) -> PartVerdict:
+    """Return the verdict on a gradient that is right in float64, for another precision, in which
+    the layer has its own gradient.
+    """
+    # It may take float64 alone.
+    with contextlib.suppress(RuntimeError, TypeError, ValueError):
+        error = layer.apart(layer.gradient(layer.theta), gradient)
+        return replace(
+            verdict,
+            verdict="right" if error <= RESOLVED else "inexact",
+            reasons=(*verdict.reasons, InPrecision(str(dtype), error)),
+            error=error,
+        )
+    return verdict
 
 
 def _audit_problem(problem: Problem, seed: int) -> Audit:
@@ -175,14 +189,14 @@ def _audit_problem(problem: Problem, seed: int) -> Audit:
     shift = torch.as_tensor(random).to(state) * (rms(state) or 1.0)
     state = torch.where(state == 0, shift, state)
     parts = [
-        part._replace(name=f"{part.name} of the {function.__name__}")
+        replace(part, name=f"{part.name} of the {function.__name__}")
         for function in (step, loss)
         for part in audit(function, state, problem.theta, seed=seed).parts
     ]
     return Audit(worst_first(parts))
 
 
-def worst_first(parts: list[Part]) -> tuple[Part, ...]:
+def worst_first(verdicts: list[PartVerdict]) -> tuple[PartVerdict, ...]:
     """Return the verdicts with the worst one first, the others in their order."""
-    worst = min(parts, key=Part.rank)
-    return (worst, *(each for each in parts if each is not worst))
+    worst = min(verdicts, key=PartVerdict.rank)
+    return (worst, *(part for part in verdicts if part is not worst))

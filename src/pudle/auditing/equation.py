@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,8 +59,7 @@ class Remembering(FixedPoint):
 
 class Equation:
     """The equation that the output z of a layer solves, ``residual(z, *inputs)``, which is zero, or
-    ``step(z, *inputs)``, which is z, and the gradients by the implicit function theorem, confirmed
-    by differences of the refined solution along a direction.
+    ``step(z, *inputs)``, which is z, at the layer's own solution.
 
     Attributes
     ----------
@@ -67,40 +67,29 @@ class Equation:
         The equation as a fixed point.
     codes : Tensor
         The layer's solution.
-    exact, at_codes : ndarray
-        The gradients at the refined one and there, with the entries of all parts in one vector.
-    bound : ndarray
-        How far `exact` may be off: what is left of the refinement, and rounding.
-    moved : float
-        How far the refinement moved the solution, relative to it.
-    condition : float
-        Condition number of the linear system.
 
     Raises
     ------
     UnsupportedProblem
-        If there are no such gradients; the text says why.
+        If the output is not real, or has no entries.
     """
 
-    def __init__(
-        self, layer: Layer, name: str, function: Callable[..., object], along: Tensor
-    ) -> None:
+    def __init__(self, layer: Layer, name: str, function: Callable[..., object]) -> None:
         self.layer, self.name, self.function = layer, name, function
         self.double = replace(layer, inputs=tuple(map(doubled, layer.inputs)))
         self.returned = tree_map(doubled, layer.outputs(layer.theta))
-        self.outputs = [each for each in tree_leaves(self.returned) if varies(each)]
-        if any(each.is_complex() for each in self.outputs):
+        self.outputs = [output for output in tree_leaves(self.returned) if varies(output)]
+        if any(output.is_complex() for output in self.outputs):
             raise UnsupportedProblem(
                 f"{name} is for real outputs: let layer and {name} have torch.view_as_real of z"
             )
-        initial = torch.cat([each.flatten() for each in self.outputs])
+        initial = torch.cat([output.flatten() for output in self.outputs])
         if not len(initial):
             raise UnsupportedProblem("the layer returns no entries")
         self.unit = self.unit_at(initial)
         self.problem = Remembering(layer.theta, self.step, self.loss, initial)
         self.running = Converging(self.problem, Iteration(), 1.0)
         self.codes = self.problem.initial_codes()
-        self.differentiate(along)
 
     def whole(self, state: Tensor) -> object:
         """Return a state, a vector, in the form of what the layer returns."""
@@ -150,78 +139,133 @@ class Equation:
         with self.double.placed(theta) as inputs:
             return self.layer.lost(self.whole(state), inputs)
 
-    @torch.no_grad()
-    def differentiate(self, along: Tensor) -> None:
-        """Refine the solution, and find the gradients."""
-        running, codes = self.running, self.codes
-        try:
-            solution, steps = refined(running, codes)
-            exact, diagnostics = running.gradient(solution, 0)
-            at_codes, _ = running.gradient(codes, 0)
-            if steps[-1] > STALLED:
-                raise UnsupportedProblem(
-                    "Newton's method does not converge from the solution that the layer returns"
-                )
-        except UnsupportedProblem as refused:
-            if (off := share(running.layer(codes, 0) - codes, codes)) > FAR:
-                raise UnsupportedProblem(
-                    f"the layer's output does not solve {self.name}, which moves it by {off:.1g} of"
-                    f" its norm: is it {self.name}(z, *inputs), with the output as z?"
-                ) from refused
-            if codes.numel() <= MAX_DENSE:
-                system = self.problem.linearized(codes).matrix
-                if (condition := float(torch.linalg.cond(system))) > POOR:
-                    raise UnsupportedProblem(
-                        f"the system of {self.name} has the condition {number(condition)}, too much"
-                        f" for float64; inputs in other units, or no {self.name}=, may tell"
-                    ) from refused
-            raise
-        self.moved = share(solution - codes, solution)
-        if self.moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
-            raise UnsupportedProblem(
-                f"the solution nearby is {self.moved:.1g} of its norm away from what the layer"
-                " returns: another branch, or another equation"
-            )
-        self.condition = float(diagnostics["condition_number"])
 
-        def again() -> Array:
-            newton, *_ = running.newton_step(solution, 0)
-            return running.gradient(solution + newton, 0)[0].numpy(force=True)
+class ImplicitGradients(NamedTuple):
+    """The gradients by the implicit function theorem, with the entries of all parts in one vector.
 
-        self.exact, self.at_codes = (each.numpy(force=True) for each in (exact, at_codes))
-        changed = again()
-        self.bound = np.abs(changed - self.exact) + BEYOND * rounding_of(again, changed)
-        self.confirm(solution, exact, along)
+    Attributes
+    ----------
+    exact, at_output : ndarray
+        At the refined solution, and at the one that the layer returns.
+    bound : ndarray
+        How far `exact` may be off: what is left of the refinement, and rounding.
+    moved : float
+        How far the refinement moved the solution, relative to it.
+    condition : float
+        Condition number of the linear system.
+    """
+
+    exact: Array
+    at_output: Array
+    bound: Array
+    moved: float
+    condition: float
 
     @property
     def solved(self) -> bool:
         """True if the layer's solution is the refined one up to rounding."""
         return self.moved <= SAME * self.condition
 
-    def confirm(self, solution: Tensor, exact: Tensor, along: Tensor) -> None:
-        """Compare differences of the loss at refined solutions along a direction with the exact
-        gradient.
-        """
 
-        @functools.cache
-        def value(length: float) -> float:
-            moving = self.running.at(self.layer.theta + length * along)
-            with contextlib.suppress(UnsupportedProblem):
-                return float(moving.problem.outer_loss(refined(moving, solution)[0]))
-            return math.nan
+@torch.no_grad()
+def implicit_gradients(equation: Equation, along: Tensor) -> ImplicitGradients:
+    """Return the gradients by the implicit function theorem, at the layer's solution refined by
+    Newton's method, and confirmed by differences of the refined solution along a direction.
 
-        reach = max(abs(value(0.0)), abs(value(FIRST * NEAR)) / (FIRST * NEAR))
-        noise = CONVERGED * self.condition * reach
-        line = slope(value, NEAR, noise, EPS)
-        if line.kink:
-            raise UnsupportedProblem("the solution has a kink here: audit other inputs")
-        claimed, doubt = float(exact @ along), ROUNDED * float(exact.norm() * along.norm())
-        if abs(claimed - line.value) > BEYOND * line.uncertainty + doubt:
+    Raises
+    ------
+    UnsupportedProblem
+        If there are no such gradients; the text says why.
+    """
+    running, codes = equation.running, equation.codes
+    try:
+        solution, steps = refined(running, codes)
+        exact, diagnostics = running.gradient(solution, 0)
+        at_output, _ = running.gradient(codes, 0)
+        if steps[-1] > STALLED:
             raise UnsupportedProblem(
-                f"differences of the solution give {line.value:.6g} where the gradients of"
-                f" {self.name} give {claimed:.6g}: audit {self.name} itself, or inputs farther from"
-                " a kink"
+                "Newton's method does not converge from the solution that the layer returns"
             )
+    except UnsupportedProblem as refused:
+        raise _likelier_cause(equation) or refused from refused
+    moved = share(solution - codes, solution)
+    if moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
+        raise UnsupportedProblem(
+            f"the solution nearby is {moved:.1g} of its norm away from what the layer"
+            " returns: another branch, or another equation"
+        )
+
+    def gradient_after_another_step() -> Array:
+        newton, *_ = running.newton_step(solution, 0)
+        return running.gradient(solution + newton, 0)[0].numpy(force=True)
+
+    changed = gradient_after_another_step()
+    rounding = rounding_of(gradient_after_another_step, changed)
+    found = ImplicitGradients(
+        exact=exact.numpy(force=True),
+        at_output=at_output.numpy(force=True),
+        bound=np.abs(changed - exact.numpy(force=True)) + BEYOND * rounding,
+        moved=moved,
+        condition=float(diagnostics["condition_number"]),
+    )
+    confirm(equation, solution, found, along)
+    return found
+
+
+def _likelier_cause(equation: Equation) -> UnsupportedProblem | None:
+    """Return why the theorem has no gradient, where something likelier than the refusal explains
+    it: the output does not solve the equation, or its system is too ill-conditioned.
+    """
+    name, codes = equation.name, equation.codes
+    off = share(equation.running.layer(codes, 0) - codes, codes)
+    if off > FAR:
+        return UnsupportedProblem(
+            f"the layer's output does not solve {name}, which moves it by {off:.1g} of"
+            f" its norm: is it {name}(z, *inputs), with the output as z?"
+        )
+    if codes.numel() <= MAX_DENSE:
+        condition = float(torch.linalg.cond(equation.problem.linearized(codes).matrix))
+        if condition > POOR:
+            return UnsupportedProblem(
+                f"the system of {name} has the condition {number(condition)}, too much"
+                f" for float64; inputs in other units, or no {name}=, may tell"
+            )
+    return None
+
+
+def confirm(
+    equation: Equation, solution: Tensor, implicit: ImplicitGradients, along: Tensor
+) -> None:
+    """Compare differences of the loss at refined solutions along a direction with the exact
+    gradient.
+
+    Raises
+    ------
+    UnsupportedProblem
+        If they do not agree.
+    """
+
+    @functools.cache
+    def value(length: float) -> float:
+        moving = equation.running.at(equation.layer.theta + length * along)
+        with contextlib.suppress(UnsupportedProblem):
+            return float(moving.problem.outer_loss(refined(moving, solution)[0]))
+        return math.nan
+
+    reach = max(abs(value(0.0)), abs(value(FIRST * NEAR)) / (FIRST * NEAR))
+    noise = CONVERGED * implicit.condition * reach
+    line = slope(value, NEAR, noise, EPS)
+    if line.kink:
+        raise UnsupportedProblem("the solution has a kink here: audit other inputs")
+    exact = torch.as_tensor(implicit.exact).to(along)
+    claimed, doubt = float(exact @ along), ROUNDED * float(exact.norm() * along.norm())
+    if abs(claimed - line.value) > BEYOND * line.uncertainty + doubt:
+        name = equation.name
+        raise UnsupportedProblem(
+            f"differences of the solution give {line.value:.6g} where the gradients of"
+            f" {name} give {claimed:.6g}: audit {name} itself, or inputs farther from"
+            " a kink"
+        )
 
 
 def share(change: Tensor, whole: Tensor) -> float:

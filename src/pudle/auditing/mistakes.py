@@ -18,14 +18,12 @@ from ..problems.linearized import MAX_DENSE
 from ..text import count
 from .distances import EXACT, ROUNDED, distance, distance_in_any_unit, nearest_multiple, norm
 from .equation import Equation
-from .layer import Array, Piece, reals
+from .layer import Array, Layer, Piece, reals
 
 #: A mistake, and the gradient that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
 #: How a mistake ends that is a factor of no known meaning.
 MULTIPLE = " times that, perhaps of a step size, a damping, a count or another loss"
-#: What a gap of few roundings of float32 asks.
-SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 #: Terms of a truncated series that are tried.
 TERMS = 60
 #: Shares of the system's norm between which a damping is looked for.
@@ -91,6 +89,16 @@ def likely(
         yield left, f"{scale:.10g}{MULTIPLE}"
 
 
+def of_worst_entry(seen: Array, expected: Array, directions: Array) -> tuple[str, Array]:
+    """Return what becomes of expected slopes if one entry of the gradient is wrong, the one whose
+    change explains most of the gap.
+    """
+    columns: Array = directions / np.maximum(np.linalg.norm(directions, axis=0), EXACT)
+    aligned = (seen - expected) @ columns
+    entry = np.abs(aligned).argmax()
+    return f"wrong in entry {entry} alone", expected + aligned[entry] * columns.T[entry]
+
+
 def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:
     """Yield what mistakes that need no equation make of the expected gradient in a part, in all
     entries or along some directions.
@@ -148,6 +156,31 @@ def of_jacobian(mine: Array, expected: Array) -> Mistakes:
     yield from scaled(mine, expected, "output")
     for name, each in scaled(mine.T, expected.T, "entry of the input"):
         yield name, each.T
+
+
+def of_batch(part: Piece, expected: Array) -> Mistakes:
+    """Yield the Jacobian in a part whose derivative is averaged over the batch."""
+    n_samples, n_outputs = (*part.tensor.shape, 1)[0], len(expected)
+    if n_samples > 1 and n_outputs % n_samples == 0:
+        # The derivative of each sample's outputs in its own inputs.
+        blocks = expected.reshape(n_samples, n_outputs // n_samples, n_samples, -1)
+        mean = np.einsum("iaib->ab", blocks) / n_samples
+        yield "the derivative is averaged over the batch", np.kron(np.eye(n_samples), mean)
+
+
+def of_parts(part: Piece, layer: Layer) -> Mistakes:
+    """Yield the Jacobian in every other part, in the units of this one."""
+    for other in layer.parts:
+        exchanged = part.unit / other.unit * layer.jacobians[1][:, other.span]
+        yield f"exchanged with the gradient in {other.name}", exchanged
+
+
+def of_system(equation: Equation, claimed: Array, expected: Array) -> Mistakes:
+    """Yield the Jacobian that factors on the rows of the equation's derivative lead to."""
+    system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
+    what = "row of the equation's derivative in the input"
+    for name, rows in scaled(system @ claimed, system @ expected, what):
+        yield name, np.linalg.solve(system, rows)
 
 
 def counting(matrix: Array) -> NDArray[np.bool_]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..auditing.distances import ROUNDED, Array, distance, nearest_multiple, norm
-from ..auditing.mistakes import SINGLE_PATH, likely
+from ..auditing.mistakes import likely
+from ..auditing.sentences import PERHAPS_SINGLE
 
 #: A mistake, and the gradient or the codes that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
@@ -35,6 +36,6 @@ def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) ->
     if not mine.any():
         return f"zero, instead of {what}"
     if error < ROUNDED:
-        return f"off by {error:.0e} from {what}: {SINGLE_PATH}"
+        return f"off by {error:.0e} from {what}: {PERHAPS_SINGLE}"
     cosine = scale * norm(expected) / (norm(mine) or 1.0)
     return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"
