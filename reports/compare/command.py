@@ -51,7 +51,7 @@ def compare_command(
     \b
     Examples:
       pudle compare main HEAD --run --markdown summary.md
-      pudle compare main HEAD --run --only --estimator mine --depth 10 --depth 200 --minutes 10
+      pudle compare main HEAD --run --only --estimator mine --depth 100 --minutes 10
       pudle compare main HEAD --run --dataset 'digits(n_samples=100)' --algorithm fista --seeds 2
       pudle compare v0.1 HEAD
       pudle compare old/.asv/quick .asv/quick

@@ -59,6 +59,9 @@ DEFINITION = ("dataset", "algorithm", "loss", "dtype")
 #: Relative change of an error that rounding can cause: sums in another order, in code that is
 #: otherwise the same.
 ROUNDING = 1e-6
+#: Where every error is above this, an estimator that loses a part of the gradient may hide: the
+#: truncation that all share is larger than what it loses.
+COARSE = 0.1
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -290,6 +293,7 @@ def compare(
     judged = [row for row in worst.values() if row.verdict != "left out"]
     left_out = len(worst) - len(judged)
     notes = [*_notes(sides, together, left_out, elsewhere, unequal, len(times) > 0)]
+    notes += _coarse_errors(judged)
     called = labels({name: vars(case) for name, case in {**head.cases, **base.cases}.items()})
     return Comparison(judged, limits, differences, notes, called)
 
@@ -499,6 +503,17 @@ def _redefined(base: Mapping[str, Case], head: Mapping[str, Case]) -> dict[str, 
         if changes := ", ".join(f"{old} became {new}" for old, new in parts if old != new):
             redefined[name] = f"the case has a new meaning ({changes}) and its old name: rename it"
     return redefined
+
+
+def _coarse_errors(rows: Sequence[Judged]) -> Iterator[str]:
+    """Yield a warning if no error of base is small enough to show a gradient that lost a part."""
+    errors = [row.base for row in rows if row.metric == "relative_error" and not isnan(row.base)]
+    if errors and min(errors) > COARSE:
+        yield (
+            f"Warning: all errors of base are above {COARSE:g}; the smallest is {min(errors):.2g}."
+            " A gradient that lost a part can pass there: judge where errors are small, such as"
+            " with --depth 100 or more."
+        )
 
 
 def _differences(base: Results, head: Results) -> dict[str, list[str]]:

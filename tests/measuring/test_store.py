@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from support.problems.small_problems import TINY
+from support.processes.repositories import git, repository
 
 import pudle
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.results.experiment import CarriedExperiment
 from pudle.measuring.results.reference import CaseReference
 from pudle.measuring.results.score import Scores
-from pudle.measuring.store import Store
+from pudle.measuring.store import Store, locked
 from pudle.workers import failure
 
 
@@ -58,6 +59,20 @@ def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
     assert carried.read(store).options["dataset"] == TINY.dataset
     with np.load(store.place(carried).path.with_suffix(".npz")) as kept:
         assert all(np.array_equal(kept[key], array) for key, array in arrays.items())
+
+
+def test_results_are_not_untracked_files_of_a_repository(tmp_path):
+    place = repository(tmp_path / "repository")
+    with locked(place / ".asv" / "compare" / "pair", "comparison"):
+        (place / ".asv" / "compare" / "pair" / "file").touch()
+    assert git(place, "status", "--porcelain", "--untracked-files=all") == ""
+    # Who deletes the file wants to commit results.
+    (place / ".asv" / ".gitignore").unlink()
+    with locked(place / ".asv" / "quick", "run"):
+        assert git(place, "status", "--porcelain") == "?? .asv/"
+    # A folder that the user named is the user's.
+    with locked(place / "results" / "quick", "run"):
+        assert "results/" in git(place, "status", "--porcelain")
 
 
 def test_an_error_of_memory_is_a_status():

@@ -89,14 +89,31 @@ def repository(folder: Path) -> Path:
     return Path(git(folder, "rev-parse", "--show-toplevel"))
 
 
+#: The name of the folder in a repository where results go.
+HOME = ".asv"
+
+
+def make_results_folder(folder: Path) -> None:
+    """Make a folder for results if it is missing. A new `.asv` around it is kept out of git by a
+    file of its own, so that it does not show as untracked in the user's repository.
+    """
+    homes = [place for place in (folder, *folder.parents) if place.name == HOME]
+    new_homes = [home for home in homes if not home.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for home in new_homes:
+        (home / ".gitignore").write_text(
+            "# Results of pudle; delete this file to commit them.\n*\n"
+        )
+
+
 def results_home() -> Path:
     """Return where results go unless a command is told otherwise: ``.asv`` in the repository around
     the working folder.
     """
     try:
-        return repository(Path.cwd()) / ".asv"
+        return repository(Path.cwd()) / HOME
     except NoRepository:
-        return Path.cwd() / ".asv"
+        return Path.cwd() / HOME
 
 
 def installed_files() -> dict[str, Path]:

@@ -19,6 +19,7 @@ from . import sources
 from .case import Case
 from .checked import NOT_CHECKED, verdict
 from .contents import RunList, StoredFile
+from .provenance import make_results_folder
 from .results.cost import CostRecord
 from .results.reference import CaseReference
 from .results.result import Result
@@ -103,7 +104,7 @@ def locked(folder: Path, writer: str) -> Iterator[None]:
 
     `writer` names, for the error text, the command that writes to the folder, such as a run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_results_folder(folder)
     try:
         with FileLock(folder / "lock", timeout=0):
             sweep(folder)

@@ -211,6 +211,30 @@ def test_where_numbers_come_from_is_said(judge):
     assert "| cpu | Abacus | Difference engine |" in text
 
 
+def large_errors(smallest):
+    """Return an edit of a side that puts all relative errors above 0.1 but one."""
+
+    def edit(content):
+        rows = [row for record in content["records"].values() for row in record["scores"]]
+        for row in rows:
+            row["relative_error"] = 0.6
+        for seed_row in [row for row in rows if row["depth"] == DEPTHS[-1]]:
+            seed_row["relative_error"] = smallest
+
+    return edit
+
+
+@pytest.mark.parametrize(("smallest", "warned"), [(0.11, True), (0.09, False)])
+def test_errors_too_large_to_show_a_lost_part_of_the_gradient_are_warned_of(
+    judge, smallest, warned
+):
+    comparison = judge(large_errors(smallest), large_errors(smallest))
+    warnings = [note for note in comparison.notes if note.startswith("Warning: all errors")]
+    assert bool(warnings) == warned
+    assert not warned or "--depth 100" in warnings[0] and "0.11" in warnings[0]
+    assert all(note in summary.plain(comparison) for note in warnings)
+
+
 def test_what_a_side_lacks_is_said(judge):
     comparison = judge(without_estimator, lacking={"base": {}, "head": {"mine": "no such file"}})
     assert comparison.notes[0] == "Left out on head: no such file"
