@@ -206,7 +206,7 @@ def single_thread() -> Iterator[None]:
     and the last bits depend on their number. Blocks take as many threads as before.
 
     Products of numpy and scipy take one thread in the whole process, until the last thread of
-    Python leaves this context.
+    Python leaves this context. Meanwhile numpy warns of no overflow and no NaN.
     """
     with torch_threads(1):
         if _HERE.products:

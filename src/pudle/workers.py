@@ -190,7 +190,9 @@ def run(
 
 @contextmanager
 def run_at_end(script: str, *arguments: str | Path) -> Generator[None]:
-    """Run a shell script when the context is left, also if this process is killed meanwhile."""
+    """Run a shell script when the context is left, also if this process is killed meanwhile: unlike
+    all others the shell outlives its parent, on purpose.
+    """
     # The script waits for the end of its input, which is that of this process at the latest.
     command = ["sh", "-c", f"cat > /dev/null; {script}", "sh", *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):

@@ -14,9 +14,11 @@ from support.estimators.plugin import write_plugin
 from support.problems.small_problems import TINY, filled, selected
 from support.processes.repositories import git, repository
 
+import pudle
 from pudle.errors import InvalidArgument, UnwritableFile
 from pudle.measuring import history, sources
 from pudle.measuring.execution import execute
+from pudle.measuring.meters import touch
 from pudle.measuring.options import Options
 from pudle.measuring.results import cost
 from pudle.measuring.results.cost import Cost, Turns
@@ -288,3 +290,22 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
         path.write_text("damaged")
         with pytest.raises(AssertionError):
             written("backprop")
+
+
+@pytest.mark.parametrize("dataset", ["sparse_gaussian(n_samples=9)", "logistic"])
+def test_the_code_of_an_estimate_is_in_memory_before_it_is_measured(dataset):
+    """With samples and without them, an estimate on the smallest problem goes before."""
+    problem = pudle.make_dataset(dataset).problem()
+    estimated = []
+
+    class Noting(pudle.GradientEstimator):
+        name, computes = "noting", "approximate"
+
+        def estimate(self, problem, algorithm, depth):
+            estimated.append((problem, depth))
+            raise ValueError("ignored, because it will be raised again where it is kept")
+
+    touch(Noting(), problem, pudle.make_algorithm(problem.default_algorithm), 7)
+    ((smallest, depth),) = estimated
+    assert depth == 2
+    assert smallest is problem if not problem.per_sample else len(smallest.observations) == 1

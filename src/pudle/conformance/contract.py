@@ -44,7 +44,9 @@ DENSE = specimens("sparse coding")
 
 @register(DENSE[:1])
 def check_description(subject: Subject) -> None:
-    """It is a frozen dataclass with a name, a claim, and a spec that makes it again."""
+    """It is a frozen dataclass with a name, a claim, losses that it is consistent for, and a spec
+    that makes it again.
+    """
     estimator, cls = subject.estimator, type(subject.estimator)
     losses = sorted({specimen.loss for specimen in GRID})
     name, consistent = getattr(cls, "name", None), cls.consistent_for or ()

@@ -95,7 +95,8 @@ def _drawn(case: Case, device: str) -> Problem:
 
 
 def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, depth: int) -> None:
-    """Estimate on one sample, so that the code that this needs lies in memory.
+    """Estimate on one sample, or on a problem without samples, at a depth of two at most, so that
+    the code that this needs lies in memory; errors are ignored here.
 
     Pages of libraries count as memory of a process once they are used, and some are imported at
     their first use: 20 to 70 MB, which the first estimate would seem to need.
@@ -104,4 +105,5 @@ def touch(estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, 
     kernels.prepare((problem.theta.dtype,))
     # Whatever fails will fail again, where it is kept.
     with contextlib.suppress(Exception):
-        estimator.estimate(next(split(problem, 1)), algorithm, min(depth, 2))
+        smallest = next(split(problem, 1)) if problem.per_sample else problem
+        estimator.estimate(smallest, algorithm, min(depth, 2))
