@@ -1,0 +1,146 @@
+"""Study of what else was published with the paper: recovery with noise in the data, other batches
+and learning rates, NOODL as the paper's authors ran it, and whether the gap between the losses is
+due to the loss.
+
+The settings are those of the authors' code (`btolooshams/stable-interpretable-unrolled-dl`). Names
+with ``small`` are reduced: 1000 samples, where the paper has 10000.
+"""
+
+from dataclasses import replace
+
+from ..training import LearningExperiment
+from .recovery import EXPERIMENTS as RECOVERY
+from .recovery import GRADIENTS
+
+SEEDS = range(3)
+SIZES = {"": 10_000, "small-": 1000}
+#: Standard deviation of the noise in the authors' data with noise.
+NOISE = 0.12
+
+#: Far start, full batches, in single precision and in chunks that fit into a processor's cache.
+_FAR = LearningExperiment(
+    "",
+    algorithm="ista(step=0.2)",
+    optimizer="adam(learning_rate=1e-3)",
+    epochs=600,
+    record_every=20,
+    dtype="float32",
+    chunk=500,
+)
+
+
+def _dataset(n_samples: int, noise: float = 0.0) -> str:
+    options = f"n_samples={n_samples}, perturbation=0.1"
+    return f"sparse_gaussian({options}, noise={noise})" if noise else f"sparse_gaussian({options})"
+
+
+_NOISE = {
+    f"noise-{size}T{depth}-{estimator}-{loss}-s{seed}": replace(
+        _FAR,
+        dataset=_dataset(n_samples, NOISE),
+        estimator=estimator,
+        loss=loss,
+        depth=depth,
+        seed=seed,
+    )
+    for size, n_samples in SIZES.items()
+    for depth in (25, 100)
+    for estimator, loss in GRADIENTS
+    for seed in SEEDS
+}
+
+#: Learning rates below and above the paper's 1e-3.
+_RATES = {
+    f"rates-{size}T100-{rate}-{estimator}-{loss}-s{seed}": replace(
+        _FAR,
+        dataset=_dataset(n_samples),
+        estimator=estimator,
+        loss=loss,
+        depth=100,
+        optimizer=f"adam(learning_rate={rate})",
+        seed=seed,
+    )
+    for size, n_samples in SIZES.items()
+    for rate in ("1e-4", "1e-3", "1e-2")
+    for estimator, loss in GRADIENTS
+    for seed in SEEDS
+}
+
+#: Passes over the samples: the paper's 600 would be 1.5 million steps with batches of 4.
+BATCH_EPOCHS = 5
+_BATCHES = {
+    f"batches-{size}T100-{batch}-{estimator}-{loss}-s{seed}": replace(
+        _FAR,
+        dataset=_dataset(n_samples),
+        estimator=estimator,
+        loss=loss,
+        depth=100,
+        batch=batch,
+        epochs=BATCH_EPOCHS,
+        record_every=max(n_samples * BATCH_EPOCHS // batch // 20, 1),
+        seed=seed,
+    )
+    for size, n_samples in SIZES.items()
+    for batch in (4, 16, 64)
+    for estimator, loss in GRADIENTS
+    for seed in SEEDS
+}
+
+#: NOODL as the paper's authors ran it: plain descent along its direction, with the codes, batches
+#: and number of steps of their own rows. Their learning rate is 20, and their code divides the
+#: direction by the batch of 50 twice.
+_NOODL = {
+    f"noodl-s{sparsity}-s{seed}": replace(
+        RECOVERY[f"2b-s{sparsity}-hard"],
+        estimator="noodl",
+        optimizer="sgd(learning_rate=0.4)",
+        epochs=1,
+        seed=seed,
+    )
+    for sparsity in (10, 20, 40)
+    for seed in SEEDS
+}
+
+#: Optimizers with the rates that were tried for each, at 50 layers with seed 0.
+GAP_RATES = {
+    "sgd": ("1", "3", "10"),
+    "momentum": ("1e-1", "3e-1", "1"),
+    "adam": ("3e-4", "1e-3", "3e-3"),
+    "tangent": ("1e-3", "3e-3", "1e-2"),
+}
+#: The gradients that the gap is between, and backprop on the loss of the first.
+GAP_GRADIENTS = GRADIENTS
+
+
+def _gap(
+    estimator: str, loss: str, depth: int, optimizer: str, rate: str, seed: int, n_samples: int
+) -> LearningExperiment:
+    spec = (
+        f"adam(learning_rate={rate}, tangent=True)"
+        if optimizer == "tangent"
+        else f"{optimizer}(learning_rate={rate})"
+    )
+    return replace(
+        _FAR,
+        dataset=_dataset(n_samples),
+        estimator=estimator,
+        loss=loss,
+        depth=depth,
+        optimizer=spec,
+        seed=seed,
+    )
+
+
+_GAP = {
+    f"gap-{size}T{depth}-{optimizer}-{rate}-{estimator}-{loss}-s{seed}": _gap(
+        estimator, loss, depth, optimizer, rate, seed, n_samples
+    )
+    for size, n_samples in SIZES.items()
+    for depth in (25, 50, 100)
+    for optimizer, rates in GAP_RATES.items()
+    for rate in rates
+    for estimator, loss in GAP_GRADIENTS
+    for seed in SEEDS
+}
+
+EXPERIMENTS: dict[str, LearningExperiment] = {**_NOISE, **_RATES, **_BATCHES, **_NOODL, **_GAP}
