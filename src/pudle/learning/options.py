@@ -91,6 +91,10 @@ class TrainingOptions:
                 objects[option.name] = declared
         return TrainingParts(**objects)
 
+    def algorithm_at(self, step: int) -> Algorithm:
+        """Return the algorithm that a step unrolls, the first step being 0."""
+        return self.parts.algorithm
+
     def check(self) -> None:
         """Refuse numbers out of range, a spec that cannot be read, and a warm start with fresh
         samples.

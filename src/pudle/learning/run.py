@@ -329,7 +329,7 @@ class LearningRun:
         size = self.options.chunk or max(n_here, 1)
         try:
             for first in range(0, n_here, size):
-                algorithm = self.options.parts.algorithm
+                algorithm = self.options.algorithm_at(self.counts.step)
                 chunk = {name: tensor[first : first + size] for name, tensor in batch.items()}
                 if (initial := chunk.get("initial")) is not None:
                     algorithm = replace(algorithm, initial=initial)

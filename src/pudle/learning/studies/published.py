@@ -6,8 +6,9 @@ The settings are those of the authors' code (`btolooshams/stable-interpretable-u
 with ``small`` are reduced: 1000 samples, where the paper has 10000.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
+from ..annealed import AnnealedExperiment
 from ..training import LearningExperiment
 from .recovery import EXPERIMENTS as RECOVERY
 from .recovery import GRADIENTS
@@ -101,6 +102,18 @@ _NOODL = {
     for seed in SEEDS
 }
 
+#: Thresholds that decay as in the authors' script, which starts without a decay and lowers it by
+#: 0.005 every 100 steps.
+_ANNEALED = {
+    f"annealed-s{sparsity}-s{seed}": AnnealedExperiment(
+        **{field.name: getattr(constant, field.name) for field in fields(constant)}
+        | {"epochs": 1, "seed": seed}
+    )
+    for sparsity in (10, 20, 40)
+    for constant in (RECOVERY[f"2b-s{sparsity}-constant"],)
+    for seed in SEEDS
+}
+
 #: Optimizers with the rates that were tried for each, at 50 layers with seed 0.
 GAP_RATES = {
     "sgd": ("1", "3", "10"),
@@ -143,4 +156,11 @@ _GAP = {
     for seed in SEEDS
 }
 
-EXPERIMENTS: dict[str, LearningExperiment] = {**_NOISE, **_RATES, **_BATCHES, **_NOODL, **_GAP}
+EXPERIMENTS: dict[str, LearningExperiment] = {
+    **_NOISE,
+    **_RATES,
+    **_BATCHES,
+    **_NOODL,
+    **_ANNEALED,
+    **_GAP,
+}
