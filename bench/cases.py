@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pudle import names
 from pudle.answers import ERRORS
-from pudle.learning.studies import denoising, interpretation, optimizers, recovery
+from pudle.learning.studies import denoising, interpretation, optimizers, published, recovery
 from pudle.measuring.case import Case
 from pudle.measuring.selection import Selection
 
@@ -239,7 +239,7 @@ LIMITED = NOT_SOLVED + tuple(
 #: The suite's own experiments.
 EXPERIMENTS = [
     name
-    for study in (recovery, optimizers, denoising, interpretation)
+    for study in (recovery, optimizers, denoising, interpretation, published)
     for name in study.EXPERIMENTS
 ]
 
@@ -291,6 +291,10 @@ DEFAULT = Selection(
         "optimizers-*",
         "denoising-small-*",
         "interpretation-*",
+        "noise-small-T25-*-s0",
+        "pairs-small-start-*",
+        "pairs-small-T25-*-s0",
+        "batches-small-T100-64-*-s0",
     ),
 )
 
@@ -315,6 +319,14 @@ PAPER = replace(
         "optimizers-*",
         "denoising-[abntw]*",
         "interpretation-*",
+        "noise-T*",
+        "rates-T*",
+        "batches-T*",
+        "pairs-start-*",
+        "pairs-T*",
+        "noodl-*",
+        "annealed-*",
+        "gap-*",
     ),
     experiment_timeout=24 * 3600.0,
 )

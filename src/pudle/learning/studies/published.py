@@ -1,6 +1,6 @@
 """Study of what else was published with the paper: recovery with noise in the data, other batches
-and learning rates, NOODL as the paper's authors ran it, and whether the gap between the losses is
-due to the loss.
+and learning rates, a start from pairs of samples, NOODL and decaying thresholds as the paper's
+authors ran them, and whether the gap between the losses is due to the loss.
 
 The settings are those of the authors' code (`btolooshams/stable-interpretable-unrolled-dl`). Names
 with ``small`` are reduced: 1000 samples, where the paper has 10000.
@@ -9,6 +9,7 @@ with ``small`` are reduced: 1000 samples, where the paper has 10000.
 from dataclasses import fields, replace
 
 from ..annealed import AnnealedExperiment
+from ..pairwise_start import PairwiseStartExperiment
 from ..training import LearningExperiment
 from .recovery import EXPERIMENTS as RECOVERY
 from .recovery import GRADIENTS
@@ -114,45 +115,93 @@ _ANNEALED = {
     for seed in SEEDS
 }
 
-#: Optimizers with the rates that were tried for each, at 50 layers with seed 0.
+#: Start from pairs of samples, and the authors' training from it: batches of 100, 2000 steps, and
+#: their penalty relative to the size of a coefficient, 0.5 for 5. Their size, m = 1000, p = 1500
+#: and s = 10, would take a day for the pairs alone.
+_SHAPES = {
+    "": (20_000, 100, 120, 10),
+    "small-": (6_000, 128, 40, 4),
+}
+
+
+def _from_pairs(shape: tuple[int, int, int, int], seed: int) -> PairwiseStartExperiment:
+    n_samples, n_features, n_components, epochs = shape
+    return PairwiseStartExperiment(
+        f"sparse_gaussian(n_samples={n_samples}, n_features={n_features},"
+        f" n_components={n_components}, n_nonzero_coefs=2, penalty=0.15)",
+        algorithm="ista(step=0.2)",
+        optimizer="adam(learning_rate=1e-3, epsilon=1e-3)",
+        batch=100,
+        epochs=epochs,
+        record_every=100,
+        seed=seed,
+        n_nonzero_coefs=2,
+    )
+
+
+_PAIRS = {
+    f"pairs-{size}start-s{seed}": replace(_from_pairs(shape, seed), epochs=0)
+    for size, shape in _SHAPES.items()
+    for seed in range(5)
+} | {
+    f"pairs-{size}T{depth}-{estimator}-{loss}-s{seed}": replace(
+        _from_pairs(shape, seed), estimator=estimator, loss=loss, depth=depth
+    )
+    for size, shape in _SHAPES.items()
+    for depth in (25, 100)
+    for estimator, loss in GRADIENTS
+    for seed in SEEDS
+}
+
+#: Optimizers and the rates that were tried for each; ``tangent`` is Adam without the gradient's part
+#: along the atoms.
 GAP_RATES = {
     "sgd": ("1", "3", "10"),
     "momentum": ("1e-1", "3e-1", "1"),
     "adam": ("3e-4", "1e-3", "3e-3"),
     "tangent": ("1e-3", "3e-3", "1e-2"),
 }
-#: The gradients that the gap is between, and backprop on the loss of the first.
-GAP_GRADIENTS = GRADIENTS
+#: A gradient of the lasso loss, and one of the reconstruction loss.
+_TWO = (GRADIENTS[0], GRADIENTS[2])
 
 
-def _gap(
-    estimator: str, loss: str, depth: int, optimizer: str, rate: str, seed: int, n_samples: int
-) -> LearningExperiment:
-    spec = (
-        f"adam(learning_rate={rate}, tangent=True)"
-        if optimizer == "tangent"
-        else f"{optimizer}(learning_rate={rate})"
-    )
-    return replace(
+def _gap(optimizer: str, rate: str) -> str:
+    if optimizer == "tangent":
+        return f"adam(learning_rate={rate}, tangent=True)"
+    return f"{optimizer}(learning_rate={rate})"
+
+
+#: Every rate once, at 50 layers.
+_RATES_OF_GAP = {
+    f"gap-small-T50-{optimizer}-{rate}-{estimator}-{loss}-s0": replace(
         _FAR,
-        dataset=_dataset(n_samples),
+        dataset=_dataset(SIZES["small-"]),
+        estimator=estimator,
+        loss=loss,
+        depth=50,
+        optimizer=_gap(optimizer, rate),
+    )
+    for optimizer, rates in GAP_RATES.items()
+    for rate in rates
+    for estimator, loss in _TWO
+}
+#: At the paper's size with the steps after which these no longer move: the distance that a loss
+#: leaves where the optimizer adds none. `2a-T*` are the same with the paper's Adam.
+_GAP = {
+    f"gap-T{depth}-{optimizer}-{rate}-{estimator}-{loss}-s{seed}": replace(
+        _FAR,
+        dataset=_dataset(SIZES[""]),
         estimator=estimator,
         loss=loss,
         depth=depth,
-        optimizer=spec,
+        optimizer=_gap(optimizer, rate),
+        epochs=epochs,
+        record_every=10,
         seed=seed,
     )
-
-
-_GAP = {
-    f"gap-{size}T{depth}-{optimizer}-{rate}-{estimator}-{loss}-s{seed}": _gap(
-        estimator, loss, depth, optimizer, rate, seed, n_samples
-    )
-    for size, n_samples in SIZES.items()
+    for optimizer, rate, epochs in (("sgd", "3", 150), ("tangent", "1e-2", 250))
     for depth in (25, 50, 100)
-    for optimizer, rates in GAP_RATES.items()
-    for rate in rates
-    for estimator, loss in GAP_GRADIENTS
+    for estimator, loss in GRADIENTS
     for seed in SEEDS
 }
 
@@ -162,5 +211,7 @@ EXPERIMENTS: dict[str, LearningExperiment] = {
     **_BATCHES,
     **_NOODL,
     **_ANNEALED,
+    **_PAIRS,
+    **_RATES_OF_GAP,
     **_GAP,
 }
