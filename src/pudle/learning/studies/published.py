@@ -153,8 +153,8 @@ _PAIRS = {
     for seed in SEEDS
 }
 
-#: Optimizers and the rates that were tried for each; ``tangent`` is Adam without the gradient's part
-#: along the atoms.
+#: Optimizers and the rates that were tried for each; ``tangent`` is Adam without the part
+#: of the gradient along the atoms.
 GAP_RATES = {
     "sgd": ("1", "3", "10"),
     "momentum": ("1e-1", "3e-1", "1"),
