@@ -88,12 +88,20 @@ _BATCHES = {
     for seed in SEEDS
 }
 
+
+def _near(sparsity: int, rule: str) -> LearningExperiment:
+    """Return the paper's training near the generating dictionary with a thresholding rule."""
+    experiment = RECOVERY[f"2b-s{sparsity}-{rule}"]
+    assert isinstance(experiment, LearningExperiment)
+    return experiment
+
+
 #: NOODL as the paper's authors ran it: plain descent along its direction, with the codes, batches
 #: and number of steps of their own rows. Their learning rate is 20, and their code divides the
 #: direction by the batch of 50 twice.
 _NOODL = {
     f"noodl-s{sparsity}-s{seed}": replace(
-        RECOVERY[f"2b-s{sparsity}-hard"],
+        _near(sparsity, "hard"),
         estimator="noodl",
         optimizer="sgd(learning_rate=0.4)",
         epochs=1,
@@ -111,7 +119,7 @@ _ANNEALED = {
         | {"epochs": 1, "seed": seed}
     )
     for sparsity in (10, 20, 40)
-    for constant in (RECOVERY[f"2b-s{sparsity}-constant"],)
+    for constant in (_near(sparsity, "constant"),)
     for seed in SEEDS
 }
 
