@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from pudle import names, peers
 from pudle.algorithms import Algorithm, Fista
-from pudle.algorithms.requirements import Requirement
+from pudle.algorithms.requirements import Need
 from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.estimator import Estimate, Problem
 from pudle.peers import Array
 from pudle.problems import SparseCoding
 
-PLAIN_LAYERS = Requirement(
+PLAIN_LAYERS = Need(
     "ISTA, or FISTA without restart",
     lambda _, algorithm: (
         None
@@ -20,7 +20,7 @@ PLAIN_LAYERS = Requirement(
         else names.text(algorithm)
     ),
 )
-NAMED_LOSS = Requirement(
+NAMED_LOSS = Need(
     "a named loss",
     lambda problem, _: "a function" if callable(getattr(problem, "loss", None)) else None,
 )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .algorithms import Algorithm as Algorithm
 from .algorithms import State as State
-from .algorithms.requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
+from .algorithms.requirements import DIFFERENTIABLE_LAYERS, Need, check_needs
 from .algorithms.unrolling import (
     check_depths,
     direct_gradients,
@@ -25,9 +25,9 @@ from .algorithms.unrolling import (
     unrolled_gradients,
 )
 from .algorithms.unrolling import through_minimizer as through_minimizer
-from .described import described
 from .errors import InvalidArgument, UnsupportedProblem
 from .problems import Problem as Problem
+from .short_repr import short_repr
 from .threads import threads_for
 from .validation import CheckedOptions as CheckedOptions
 from .validation import check_integer, plain_tensor
@@ -82,7 +82,7 @@ class Estimate:
         for name in ("gradient", "codes", "adjoint"):
             object.__setattr__(self, name, plain_tensor(getattr(self, name)))
 
-    __repr__ = described
+    __repr__ = short_repr
 
 
 class GradientEstimator(ABC):
@@ -104,7 +104,7 @@ class GradientEstimator(ABC):
         The claim, one of the keys of `CLAIMS`; `pudle check` tests it.
     consistent_for : tuple of str or None
         The losses for which the error vanishes with depth; None means all.
-    needs : tuple of Requirement
+    needs : tuple of Need
         What it needs of a problem and an algorithm, from `pudle.algorithms.requirements`; by
         default what its claim needs. A call without is refused before the estimator sees it.
     instead : str
@@ -119,7 +119,7 @@ class GradientEstimator(ABC):
     instead: ClassVar[str] = "backprop"
 
     @property
-    def needs(self) -> tuple[Requirement, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return NEEDS.get(getattr(self, "computes", ""), ())
 
     def __init_subclass__(cls, **options: object) -> None:

@@ -22,10 +22,10 @@ VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 Function = TypeVar("Function", bound=Callable[..., object])
 Place = TypeVar("Place", contravariant=True)
 Entry = TypeVar("Entry")
-_version, _found = functools.cache(version), functools.cache(find_spec)
+_version, _find_spec = functools.cache(version), functools.cache(find_spec)
 
 
-class Entries(Protocol[Place, Entry]):
+class CompiledArray(Protocol[Place, Entry]):
     """An array as compiled code uses it, one entry at a time."""
 
     @property
@@ -38,15 +38,15 @@ class Entries(Protocol[Place, Entry]):
 
 
 #: Arrays with one axis, two and three, whichever their precision.
-Vector = Entries[int, float]
-Matrix = Entries[tuple[int, int], float]
-Cube = Entries[tuple[int, int, int], float]
+Vector = CompiledArray[int, float]
+Matrix = CompiledArray[tuple[int, int], float]
+Cube = CompiledArray[tuple[int, int, int], float]
 #: Whole numbers, such as those of atoms.
-Indices = Entries[int, int]
+Indices = CompiledArray[int, int]
 
 
-def choice() -> str:
-    """Return which path is taken, ``numba`` or ``torch``: the environment variable PUDLE_KERNELS,
+def chosen_path() -> str:
+    """Return the path that computations take, ``numba`` or ``torch``: that of PUDLE_KERNELS,
     if it is set.
 
     Raises
@@ -54,7 +54,7 @@ def choice() -> str:
     InvalidArgument
         If the variable is set to anything else.
     """
-    chosen = os.environ.get(VARIABLE) or ("numba" if _found("numba") else "torch")
+    chosen = os.environ.get(VARIABLE) or ("numba" if _find_spec("numba") else "torch")
     if chosen not in CHOICES:
         raise InvalidArgument(
             f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch"
@@ -64,7 +64,7 @@ def choice() -> str:
 
 def description() -> str:
     """Return the choice with its version, such as ``numba 0.61.0``."""
-    return f"numba {_version('numba')}" if choice() == "numba" else "torch"
+    return f"numba {_version('numba')}" if chosen_path() == "numba" else "torch"
 
 
 def compiled(
@@ -89,12 +89,12 @@ def compiled(
     return decorate
 
 
-def part(function: Function) -> Function:
+def compiled_part(function: Function) -> Function:
     """Compile a part of `compiled` functions, in whose caches it is kept."""
     return _part(function)
 
 
-def inlined(function: Function) -> Function:
+def inlined_part(function: Function) -> Function:
     """Compile a part that costs less than a call."""
     return _part(function, forceinline=True)
 
@@ -104,12 +104,14 @@ def _part(function: Function, **options: Any) -> Function:
 
     # Python never calls it: what would let it do so takes long to compile.
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    made: Function = numba.njit(fastmath={"contract"}, error_model="numpy", **options)(function)
-    return made
+    dispatcher: Function = numba.njit(fastmath={"contract"}, error_model="numpy", **options)(
+        function
+    )
+    return dispatcher
 
 
 @functools.cache
-def announce() -> None:
+def announce_compilation() -> None:
     """Say once in a process why its first call takes so long."""
     logging.getLogger("pudle").warning(
         "pudle: compiling kernels, which takes some seconds at the first call and is kept"
@@ -127,7 +129,7 @@ def _cache_type() -> type:
     """
     from numba.core import caching
 
-    class Places(caching.CompileResultCacheImpl):
+    class CacheImplementation(caching.CompileResultCacheImpl):
         # Beside the sources, pip would leave the files and so a package without modules: that is
         # the last resort, for who has no folder that can be written to.
         _locator_classes = sorted(
@@ -137,7 +139,7 @@ def _cache_type() -> type:
 
     # numba states no types of what is called below.
     class Cache(caching.FunctionCache):
-        _impl_class = Places
+        _impl_class = CacheImplementation
 
         def load_overload(self, *arguments: object) -> object:
             try:
@@ -146,7 +148,7 @@ def _cache_type() -> type:
                 self.flush()  # type: ignore[no-untyped-call]
                 loaded = None
             if loaded is None:
-                announce()
+                announce_compilation()
             return loaded
 
         def save_overload(self, *arguments: object) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, State
-from .algorithms.requirements import MINIMIZER, Requirement
+from .algorithms.requirements import MINIMIZER, Need
 from .algorithms.unrolling import differentiable, gradients
 from .errors import MissingDependency
 from .estimator import Contribution, Diagnostics, GradientEstimator, ImplicitEstimator
@@ -27,17 +27,17 @@ from .problems import Problem, SparseCoding
 Array = Any
 
 #: A class derived from it may have another residual, which no library would see.
-PLAIN_SPARSE_CODING = Requirement(
+PLAIN_SPARSE_CODING = Need(
     "SparseCoding itself, in a dense dictionary",
     lambda problem, _: None if type(problem) is SparseCoding else type(problem).__name__,
 )
-ONE_PENALTY = Requirement(
+ONE_PENALTY = Need(
     "one penalty for all atoms",
     lambda problem, _: (
         "one for each" if isinstance(getattr(problem, "penalty", None), Tensor) else None
     ),
 )
-ON_CPU = Requirement(
+ON_CPU = Need(
     "a problem on the CPU",
     lambda problem, _: None if (device := problem.theta.device).type == "cpu" else f"on {device}",
 )
@@ -96,7 +96,7 @@ class Peer(GradientEstimator):
 
     #: The libraries that it calls, the one that it cannot do without last.
     distributions: ClassVar[tuple[str, ...]]
-    needs: tuple[Requirement, ...] = (PLAIN_SPARSE_CODING, ONE_PENALTY, MINIMIZER)
+    needs: tuple[Need, ...] = (PLAIN_SPARSE_CODING, ONE_PENALTY, MINIMIZER)
 
     def fingerprint(self) -> str:
         return str(versions(*self.distributions))

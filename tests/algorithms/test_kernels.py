@@ -332,7 +332,7 @@ def test_what_the_kernels_apply_to(monkeypatch):
 
     def applies(problem=problem, algorithm=None):
         algorithm = algorithm or Ista()
-        return kernels.apply(problem, algorithm, algorithm.start(problem), 5)
+        return kernels.kernels_apply(problem, algorithm, algorithm.start(problem), 5)
 
     assert applies() and applies(problem.with_theta(problem.theta * 2))
     assert all(applies(algorithm=Ista(thresholding=rule)) for rule in RULES)

@@ -15,7 +15,7 @@ from support.problems.convolutions import replaced
 from support.problems.small_problems import penalty_selection, ridge_problem, sparse_problem
 
 import pudle
-from pudle.algorithms.requirements import DENSE_DICTIONARY, MINIMIZER, Requirement
+from pudle.algorithms.requirements import DENSE_DICTIONARY, MINIMIZER, Need
 from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import split
 
@@ -129,7 +129,7 @@ class Swept(Claiming):
     needs = (
         DENSE_DICTIONARY,
         MINIMIZER,
-        Requirement("few atoms", lambda problem, _: "18" if problem.theta.shape[1] > 9 else None),
+        Need("few atoms", lambda problem, _: "18" if problem.theta.shape[1] > 9 else None),
     )
     instead = "mine"
 

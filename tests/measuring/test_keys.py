@@ -24,7 +24,7 @@ ROOT = Path(pudle.__file__).parent
 #: Modules that results are computed with, and whose contents change no number: they name things,
 #: check and describe arguments, start processes, and write files.
 NEUTRAL = {
-    "described",
+    "short_repr",
     "errors",
     "files",
     "names",

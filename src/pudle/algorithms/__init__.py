@@ -4,7 +4,8 @@ layers.
 
 from . import kernels as kernels  # registers its faster ways
 from .algorithm import Algorithm, State, Trajectory
-from .ista import Fista, Ista, Noodl
+from .ista import Fista, Ista
+from .noodl import Noodl
 from .smooth import Accelerated, GradientDescent, NewtonCg
 from .stepless import ActiveSet, CoordinateDescent, Iteration
 

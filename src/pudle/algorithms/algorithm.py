@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ..described import described
 from ..errors import InvalidArgument
 from ..names import make, spec_field
 from ..problems import Problem
+from ..short_repr import short_repr
 from ..validation import check_integer, check_positive
-from .requirements import DIFFERENTIABLE_LAYERS, Requirement, check_needs
+from .requirements import DIFFERENTIABLE_LAYERS, Need, check_needs
 from .thresholding import Soft, Thresholding
 
 P = ParamSpec("P")
@@ -50,7 +50,7 @@ class State:
     momentum: float | Tensor = field(default=1.0, metadata={"constant": True})
     iteration: int = 0
 
-    __repr__ = described
+    __repr__ = short_repr
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that derivatives pass through, by the names of their fields.
@@ -61,17 +61,17 @@ class State:
             If a field holds a collection of tensors, whose derivatives would be lost.
         """
         tensors = {}
-        for each in dataclasses.fields(self):
-            value: object = getattr(self, each.name)
-            if each.metadata.get("constant"):
+        for state_field in dataclasses.fields(self):
+            value: object = getattr(self, state_field.name)
+            if state_field.metadata.get("constant"):
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
-                tensors[each.name] = value
+                tensors[state_field.name] = value
             items = [*value.values()] if isinstance(value, dict) else value
             if isinstance(items, tuple | list) and any(isinstance(item, Tensor) for item in items):
                 raise InvalidArgument(
-                    f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
-                    " give each tensor a field of its own, or stack them into one"
+                    f"{type(self).__name__}.{state_field.name} is a {type(value).__name__} of"
+                    " tensors: give each tensor a field of its own, or stack them into one"
                 )
         return tensors
 
@@ -106,7 +106,7 @@ class Trajectory:
     depth: int
     states: Mapping[int, State] = field(repr=False)
 
-    __repr__ = described
+    __repr__ = short_repr
 
     def at(self, iteration: int) -> Tensor:
         """Return the codes after `iteration` layers, which the run must have kept."""
@@ -154,7 +154,7 @@ class Algorithm(ABC):
     #: `plain_layer` alone.
     uses_step: ClassVar[bool] = True
     #: What it needs of a problem; a problem that lacks it is refused.
-    needs: ClassVar[tuple[Requirement, ...]] = ()
+    needs: ClassVar[tuple[Need, ...]] = ()
     #: The algorithm to use where that is lacking.
     instead: ClassVar[str] = "ista"
 
@@ -243,12 +243,14 @@ class Algorithm(ABC):
                 f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer"
             )
         step = self.step_size(problem) if self.uses_step else 1.0
-        own, later = self.later_layers()
-        own = min(own, depth)
-        states = run_layers.plain(problem, self, self.start(problem, initial), own, keep, step)
-        kept = [iteration - own for iteration in keep if iteration >= own]
-        rest = run_layers(problem, later, states.pop(own), depth - own, kept, step)
-        states |= {own + iteration: state for iteration, state in rest.items()}
+        n_own, later_algorithm = self.later_layers()
+        n_own = min(n_own, depth)
+        states = run_layers.plain(problem, self, self.start(problem, initial), n_own, keep, step)
+        later_keep = [iteration - n_own for iteration in keep if iteration >= n_own]
+        later_states = run_layers(
+            problem, later_algorithm, states.pop(n_own), depth - n_own, later_keep, step
+        )
+        states |= {n_own + iteration: state for iteration, state in later_states.items()}
         return Trajectory(states[depth].codes, depth, states)
 
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
@@ -256,8 +258,8 @@ class Algorithm(ABC):
         return {}
 
     def later_layers(self) -> tuple[int, "Algorithm"]:
-        """Return how many layers this algorithm has of its own before those of another, and that
-        other; none before its own unless overridden.
+        """Return the number of first layers that are this algorithm's own, and the algorithm whose
+        layers follow them; none, and this one, unless overridden.
         """
         return 0, self
 
@@ -331,8 +333,8 @@ def is_recorded(problem: Problem, state: State) -> bool:
     recording = torch.is_grad_enabled()
     values: tuple[object, ...] = (state.codes, *vars(problem).values())
     return any(
-        isinstance(each, Tensor) and ((recording and each.requires_grad) or is_wrapped(each))
-        for each in values
+        isinstance(value, Tensor) and ((recording and value.requires_grad) or is_wrapped(value))
+        for value in values
     )
 
 
@@ -347,8 +349,8 @@ def is_wrapped(tensor: Tensor) -> bool:
     tensor.
     """
     # A function of torch's without types.
-    parts_of: Callable[[Tensor], Any] = torch.autograd.forward_ad.unpack_dual
+    unpack_dual: Callable[[Tensor], Any] = torch.autograd.forward_ad.unpack_dual
     return (
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or parts_of(tensor).tangent is not None
+        or unpack_dual(tensor).tangent is not None
     )

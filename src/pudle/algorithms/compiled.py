@@ -23,7 +23,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined, part
+from ..kernel_choice import (
+    CompiledArray,
+    Cube,
+    Indices,
+    Matrix,
+    Vector,
+    compiled,
+    compiled_part,
+    inlined_part,
+)
 from ..problems.compiled import zero
 
 #: Largest number of layers that share a list of atoms.
@@ -36,12 +45,12 @@ class Program(NamedTuple):
     """What is run, for some samples, and where the results go.
 
     From the depths `tops`, ascending, is pulled back: from the derivatives of the loss or, if
-    `given`, from those in codes and point that `adjoints` has for the last layer. To `gram_bar` and
-    `products_bar` the derivatives of the loss are added, summed over the samples, in eta G and in
-    eta b; only the sum of gram_bar and its transpose is used. Where samples are few, the columns
-    (p, m) of what it stands for, D (G_bar + G_bar^T), are cheaper than a matrix for all pairs of
-    atoms: if `columns`, those of D, are not empty, there is one depth, and `columns_bar` is used in
-    place of gram_bar.
+    `adjoints_given`, from those in codes and point that `adjoints` has for the last layer. To
+    `gram_bar` and `products_bar` the derivatives of the loss are added, summed over the samples, in
+    eta G and in eta b; only the sum of gram_bar and its transpose is used. Where samples are few,
+    the columns (p, m) of what it stands for, D (G_bar + G_bar^T), are cheaper than a matrix for all
+    pairs of atoms: if `columns`, those of D, are not empty, there is one depth, and `columns_bar`
+    is used in place of gram_bar.
     """
 
     #: Number of layers that were run before.
@@ -71,7 +80,7 @@ class Program(NamedTuple):
     points: Cube
     first: int
     tops: Indices
-    given: bool
+    adjoints_given: bool
     #: Shape (depths, 2, r, p); those before the first layer are left there, at least on the support
     #: of the state.
     adjoints: NDArray[np.float64]
@@ -79,7 +88,7 @@ class Program(NamedTuple):
     gram_bar: Cube
     products_bar: Cube
     columns: Matrix
-    columns_bar: Entries[int, Vector]
+    columns_bar: CompiledArray[int, Vector]
 
 
 class Tape(NamedTuple):
@@ -89,12 +98,12 @@ class Tape(NamedTuple):
     #: ``atoms[g][:sizes[g]]``.
     codes: Matrix
     points: Matrix
-    atoms: Entries[int, Indices]
+    atoms: CompiledArray[int, Indices]
     sizes: Indices
     #: Group g reaches from layer bounds[g] to bounds[g + 1], which lies in both groups.
     bounds: Indices
     #: Whether the last list has each of the atoms.
-    listed: Entries[int, bool]
+    listed: CompiledArray[int, bool]
 
 
 class Space(NamedTuple):
@@ -109,7 +118,7 @@ class Space(NamedTuple):
     before: Vector
     moved: NDArray[np.float64]
     passed: NDArray[np.float64]
-    left: NDArray[np.float64]
+    left_factor: NDArray[np.float64]
     outer: NDArray[np.float64]
     images: NDArray[np.float64]
     weights: Matrix
@@ -117,7 +126,7 @@ class Space(NamedTuple):
     carried: NDArray[np.float64]
 
 
-@part
+@compiled_part
 def _subtract_rows(
     total: Vector,
     size: int,
@@ -157,7 +166,7 @@ def _subtract_rows(
             total[j] -= wa * matrix[a, j]
 
 
-@part
+@compiled_part
 def _threshold(values: Vector, threshold: float, hard: bool, nonnegative: bool) -> None:
     """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules'
     own.
@@ -175,12 +184,12 @@ def _threshold(values: Vector, threshold: float, hard: bool, nonnegative: bool) 
             values[j] = v - min(max(v, -threshold), threshold)
 
 
-@part
+@compiled_part
 def _list_atoms(
     codes: Vector,
     point: Vector,
     atoms: Indices,
-    listed: Entries[int, bool],
+    listed: CompiledArray[int, bool],
     tape: Matrix,
     point_tape: Matrix,
     at: int,
@@ -200,15 +209,17 @@ def _list_atoms(
     return size
 
 
-@part
-def _keep(codes: Vector, point: Vector, kept: Cube, kept_points: Cube, place: int, i: int) -> None:
+@compiled_part
+def _keep(
+    codes: Vector, point: Vector, kept_codes: Cube, kept_points: Cube, place: int, i: int
+) -> None:
     """Write sample i's state to the states that are kept."""
     for j in range(len(codes)):
-        kept[place, i, j] = codes[j]
+        kept_codes[place, i, j] = codes[j]
         kept_points[place, i, j] = point[j]
 
 
-@inlined
+@inlined_part
 def _gradient_step(
     products: Matrix,
     row: int,
@@ -226,7 +237,7 @@ def _gradient_step(
     _subtract_rows(values, len(values), gram, atoms, tape, at, size)
 
 
-@inlined
+@inlined_part
 def _extrapolate(
     values: Vector, codes: Vector, point: Vector, pull: float, accelerated: bool
 ) -> int:
@@ -242,7 +253,7 @@ def _extrapolate(
     return active
 
 
-@inlined
+@inlined_part
 def _record(
     codes: Vector,
     point: Vector,
@@ -269,12 +280,12 @@ def _record(
     return on_list, changed
 
 
-@part
+@compiled_part
 def _extend_list(
     codes: Vector,
     point: Vector,
     atoms: Indices,
-    listed: Entries[int, bool],
+    listed: CompiledArray[int, bool],
     size: int,
     tape: Matrix,
     point_tape: Matrix,
@@ -296,7 +307,7 @@ def _extend_list(
     return size
 
 
-@part
+@compiled_part
 def _run_sample(
     program: Program, row: int, codes: Vector, point: Vector, values: Vector, tape: Tape
 ) -> int:
@@ -348,13 +359,13 @@ def _run_sample(
     return group
 
 
-@part
+@compiled_part
 def _matrix(buffer: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
     """Return the beginning of a buffer as a matrix without gaps, as products of matrices need."""
     return buffer[: rows * columns].reshape(rows, columns)
 
 
-@part
+@compiled_part
 def _outer(
     points: Matrix, start: int, adjoints: NDArray[np.float64], size: int, space: Space
 ) -> NDArray[np.float64]:
@@ -362,16 +373,19 @@ def _outer(
     adjoints u.
     """
     layers, flat = adjoints.shape
-    left, outer = _matrix(space.left, layers, size + 1), _matrix(space.outer, size + 1, flat)
+    left_factor, outer = (
+        _matrix(space.left_factor, layers, size + 1),
+        _matrix(space.outer, size + 1, flat),
+    )
     for t in range(layers):
         for a in range(size):
-            left[t, a] = points[start + t, a]
-        left[t, size] = -1
-    np.dot(left.T, adjoints, outer)
+            left_factor[t, a] = points[start + t, a]
+        left_factor[t, size] = -1
+    np.dot(left_factor.T, adjoints, outer)
     return outer
 
 
-@part
+@compiled_part
 def _add_to_columns(
     program: Program,
     row: int,
@@ -412,7 +426,7 @@ def _add_to_columns(
         _subtract_rows(columns_bar[atoms[a]], length, images, order, weights, zero(), 2 * layers)
 
 
-@part
+@compiled_part
 def _add_to_gram(
     gram_bar: Cube,
     products_bar: Cube,
@@ -438,7 +452,7 @@ def _add_to_gram(
             products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
 
 
-@part
+@compiled_part
 def _restrict_gram(
     gram: Matrix,
     atoms: Indices,
@@ -462,7 +476,7 @@ def _restrict_gram(
             local[a, b] = zero
 
 
-@part
+@compiled_part
 def _exchange(
     carried: Cube,
     atoms: Indices,
@@ -482,7 +496,7 @@ def _exchange(
             before[i], carried[1, j, k + q] = carried[1, j, k + q], before[i]
 
 
-@part
+@compiled_part
 def _begin_depth(
     program: Program,
     row: int,
@@ -512,7 +526,7 @@ def _begin_depth(
         current[a * count + q] = slope / program.samples
 
 
-@inlined
+@inlined_part
 def _restrict(
     codes: Matrix,
     at: int,
@@ -534,7 +548,7 @@ def _restrict(
                 passed[of, i] = current[i]
 
 
-@inlined
+@inlined_part
 def _pull_extrapolation(
     moved: Vector, pull: float, current: Vector, before: Vector, flat: int, accelerated: bool
 ) -> None:
@@ -548,7 +562,7 @@ def _pull_extrapolation(
             current[i] = moved[i]
 
 
-@part
+@compiled_part
 def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) -> None:
     """Pull all depths of one sample back through the layers of group g; their adjoints between two
     groups are in `space`.
@@ -577,7 +591,7 @@ def _pull_group(program: Program, row: int, tape: Tape, g: int, space: Space) ->
     for t in range(high - 1, bottom - 1, -1):
         after, of = t + 1 - offset + g, t - bottom
         for q in range(count):
-            if tops[k + q] == t + 1 and not program.given:
+            if tops[k + q] == t + 1 and not program.adjoints_given:
                 _begin_depth(program, row, codes, after, atoms, size, padded, count, q, space)
         _restrict(codes, after, size, count, current, passed, of)
         if count > 1:
@@ -628,7 +642,7 @@ def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.
         before=np.empty(flat, dtype),
         moved=np.empty(flat, dtype),
         passed=np.empty(GROUP * flat, dtype),
-        left=np.empty(GROUP * (p + 1), dtype),
+        left_factor=np.empty(GROUP * (p + 1), dtype),
         outer=np.empty((p + 1) * flat, dtype),
         images=np.empty((2 * GROUP, program.columns.shape[1]), dtype),
         weights=np.empty((1, 2 * GROUP), dtype),
@@ -640,7 +654,7 @@ def run_layers(program: Program, codes: NDArray[np.float64], points: NDArray[np.
             z[j], y[j] = codes[row, j], points[row, j]
         group = _run_sample(program, row, z, y, values, tape)
         carried[:] = 0
-        if program.given:
+        if program.adjoints_given:
             for j in range(p):
                 of_codes, of_point = adjoints[0, 0, row, j], adjoints[0, 1, row, j]
                 carried[0, j, 0] = of_codes + (one + pull) * of_point

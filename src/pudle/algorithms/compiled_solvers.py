@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import Cube, Entries, Indices, Matrix, Vector, compiled, inlined
+from ..kernel_choice import CompiledArray, Cube, Indices, Matrix, Vector, compiled, inlined_part
 from ..problems.compiled import zero
 from .stepless import ROUNDING
 
@@ -30,7 +30,7 @@ class Systems(NamedTuple):
     #: which samples are known to be solved there to `solved`, which is false.
     keep: Indices
     codes: Cube
-    solved: Entries[tuple[int, int], bool]
+    solved: CompiledArray[tuple[int, int], bool]
     #: The index in `start`, `codes` and `solved` of the first sample that `products` has.
     first: int
 
@@ -50,7 +50,7 @@ class Support(NamedTuple):
     column: Vector
 
 
-@inlined
+@inlined_part
 def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
     """Add atom j to the k atoms of a support; return whether it is independent of them."""
     atoms, inverse, column = support.atoms, support.inverse, support.column
@@ -69,11 +69,11 @@ def _enter(hessian: Matrix, j: int, k: int, support: Support) -> bool:
             inverse[a, b] += weight * column[b]
         inverse[a, k] = inverse[k, a] = -weight
     atoms[k], inverse[k, k] = j, 1 / pivot
-    apart: bool = pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
-    return apart
+    is_independent: bool = pivot > np.sqrt(np.finfo(hessian.dtype).eps) * hessian[j, j]
+    return is_independent
 
 
-@inlined
+@inlined_part
 def _leave(a: int, k: int, support: Support) -> None:
     """Remove the atom at place a of k, which the last one takes."""
     atoms, inverse = support.atoms, support.inverse
@@ -90,7 +90,7 @@ def _leave(a: int, k: int, support: Support) -> None:
         inverse[b, a] = inverse[b, k - 1]
 
 
-@inlined
+@inlined_part
 def _correlate(
     hessian: Matrix,
     products: Matrix,
@@ -114,7 +114,7 @@ def _correlate(
     return square
 
 
-@inlined
+@inlined_part
 def _set_slope(
     correlation: Vector,
     penalties: Vector,
@@ -131,7 +131,7 @@ def _set_slope(
     return error
 
 
-@inlined
+@inlined_part
 def _most_violating(
     correlation: Vector, penalties: Vector, nonnegative: bool, rounding: float
 ) -> tuple[int, float]:
@@ -144,7 +144,7 @@ def _most_violating(
     return entering, excess
 
 
-@inlined
+@inlined_part
 def _move(k: int, support: Support) -> tuple[int, bool]:
     """Move to the minimizer for these signs, or to the first entries that become zero and leave the
     support; return its size, and whether the step was whole.
@@ -171,7 +171,7 @@ def _move(k: int, support: Support) -> tuple[int, bool]:
     return k, length == 1
 
 
-@inlined
+@inlined_part
 def _run_sample(
     i: int, systems: Systems, largest: float, correlation: Vector, support: Support
 ) -> bool:
@@ -182,37 +182,37 @@ def _run_sample(
     atoms, codes, signs, slope = support.atoms, support.codes, support.signs, support.slope
     dtype = hessian.dtype.type
     unit, bound = dtype(ROUNDING * np.finfo(hessian.dtype).eps), dtype(0)
-    k, place, done, whole, unfit = zero(), 0, False, False, False
+    k, place, is_solved, is_full_step, met_dependent_atoms = zero(), 0, False, False, False
     for j in range(len(penalties)):
         bound = max(bound, abs(products[i, j]))
         if start[at, j] != 0:
-            unfit = not _enter(hessian, j, k, support) or unfit
+            met_dependent_atoms = not _enter(hessian, j, k, support) or met_dependent_atoms
             codes[k], signs[k] = start[at, j], np.sign(start[at, j])
             k += 1
     for step in range(keep[-1] + 1):
-        while place < len(keep) and (done or keep[place] == step):
+        while place < len(keep) and (is_solved or keep[place] == step):
             for a in range(k):
                 systems.codes[place, at, atoms[a]] = codes[a]
-            systems.solved[place, at] = done
+            systems.solved[place, at] = is_solved
             place += 1
-        if unfit or place == len(keep):
+        if met_dependent_atoms or place == len(keep):
             break
         square = _correlate(hessian, products, i, atoms, codes, k, correlation)
         error = _set_slope(correlation, penalties, atoms, signs, k, slope)
         rounding = unit * (bound + largest * np.sqrt(square))
         # A whole step ends at the minimizer, unless rounding has spoiled the inverse.
-        unfit = whole and error > rounding
+        met_dependent_atoms = is_full_step and error > rounding
         if error <= rounding:
             entering, excess = _most_violating(correlation, penalties, nonnegative, rounding)
-            done = entering < 0
-            if done:
+            is_solved = entering < 0
+            if is_solved:
                 continue
-            unfit = not _enter(hessian, entering, k, support)
+            met_dependent_atoms = not _enter(hessian, entering, k, support)
             codes[k], signs[k] = 0, np.sign(correlation[entering])
             slope[k] = signs[k] * excess
             k += 1
-        k, whole = _move(k, support)
-    return unfit
+        k, is_full_step = _move(k, support)
+    return met_dependent_atoms
 
 
 @compiled(error_model="numpy", nogil=True)
@@ -225,15 +225,15 @@ def run_active_sets(systems: Systems) -> NDArray[np.bool_]:
     largest = hessian.dtype.type(0)
     for j in range(p):
         largest = max(largest, hessian[j, j])
-    unfit, atoms = np.zeros(n, np.bool_), np.empty(p + 1, np.int64)
+    met_dependent_atoms, atoms = np.zeros(n, np.bool_), np.empty(p + 1, np.int64)
     inverse, space = np.empty((p + 1, p + 1), hessian.dtype), np.empty((6, p + 1), hessian.dtype)
     support = Support(atoms, space[0], space[1], space[2], space[3], inverse, space[5])
     for i in range(n):
-        unfit[i] = _run_sample(i, systems, largest, space[4], support)
-    return unfit
+        met_dependent_atoms[i] = _run_sample(i, systems, largest, space[4], support)
+    return met_dependent_atoms
 
 
-@inlined
+@inlined_part
 def _minimize_each(
     hessian: Matrix,
     penalties: Vector,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernel_choice import choice
+from ..kernel_choice import chosen_path
 from ..problems import PenaltySelection, Problem, SparseCoding
 from ..problems.l1 import DenseL1Problem
 from ..threads import BLOCK, blocks_of, run_blocks, single_thread
@@ -28,7 +28,7 @@ from .ista import Fista, Ista
 from .passes import CHUNK, SHARE_OF_ATOMS, Pass, is_dense, norms
 from .stepless import ActiveSet, CoordinateDescent, SolverState
 from .thresholding import Decaying, Hard, Soft
-from .unrolling import Adjoints, Evaluated
+from .unrolling import Adjoints, GradientAndCodes
 
 #: Largest number of entries of the Gram matrices' derivatives that one pass over the samples
 #: accumulates.
@@ -53,15 +53,15 @@ def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
     Double precision is always among them: where terms cancel, it takes the place of single
     precision.
     """
-    if choice() == "torch":
+    if chosen_path() == "torch":
         return
     for dtype in {*dtypes, torch.float64}:
-        one = torch.ones(1, 1, dtype=dtype)
+        ones = torch.ones(1, 1, dtype=dtype)
         # A penalty that leaves the codes empty, and layers beyond those that are dense whatever the
         # codes.
-        problem = SparseCoding(observations=one, dictionary=one, penalty=10)
+        problem = SparseCoding(observations=ones, dictionary=ones, penalty=10)
         Pass(problem, Ista(), Ista().start(problem), 8, (), [8]).run()
-        problem.solve_active(one, one)
+        problem.solve_active(ones, ones)
         ActiveSet().run(problem, 1)
         CoordinateDescent().run(problem, 1)
 
@@ -77,7 +77,7 @@ def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
     )
 
 
-def apply(
+def kernels_apply(
     problem: Problem, algorithm: Algorithm, state: State, layers: int, work: float = WITH_ADJOINT
 ) -> TypeGuard[SparseCoding]:
     """Tell whether the kernels take the place of the torch path for some layers from a state, of
@@ -86,19 +86,21 @@ def apply(
     samples, atoms = problem.code_shape
     size = problem.theta.numel()
     # Back through it, a layer of a sample costs the kernels more than forward.
-    sample = SAMPLE_WORK * (3.5 if work > 1 else 1) / problem.theta.itemsize
-    layer = samples * (work * size - sample) + work * LAYER_WORK
-    least = LEAST_WORK + 2 * atoms * size
-    if layers * layer < least or not _is_known(problem, algorithm, state):
+    sample_cost = SAMPLE_WORK * (3.5 if work > 1 else 1) / problem.theta.itemsize
+    layer_cost = samples * (work * size - sample_cost) + work * LAYER_WORK
+    least_work = LEAST_WORK + 2 * atoms * size
+    if layers * layer_cost < least_work or not _is_known(problem, algorithm, state):
         return False
-    if not _computable(problem.observations, problem.theta, state.codes, state.point):
+    if not _are_computable(problem.observations, problem.theta, state.codes, state.point):
         return False
-    if (layers - DENSE_LAYERS) * layer < least and is_dense(problem, state.point, from_zero=True):
+    if (layers - DENSE_LAYERS) * layer_cost < least_work and is_dense(
+        problem, state.point, from_zero=True
+    ):
         return False
     # Back through a dense layer of many atoms are five products, on the torch path four; and what a
     # hard rule keeps in one layer it keeps in the next ones.
-    few = atoms <= 2 * len(problem.dictionary)
-    if work <= 1 or few or not isinstance(algorithm.thresholding, Hard):
+    few_atoms = atoms <= 2 * len(problem.dictionary)
+    if work <= 1 or few_atoms or not isinstance(algorithm.thresholding, Hard):
         return True
     return not is_dense(problem, algorithm.run(problem, 1, initial=state.point).codes, False)
 
@@ -112,11 +114,11 @@ def _is_known(problem: Problem, algorithm: Algorithm, state: State) -> TypeGuard
         and type(algorithm) in (Ista, Fista)
         and type(algorithm.thresholding) in (Soft, Decaying, Hard)
         and not isinstance(state.momentum, Tensor)
-        and choice() != "torch"
+        and chosen_path() != "torch"
     )
 
 
-def _computable(*tensors: Tensor) -> bool:
+def _are_computable(*tensors: Tensor) -> bool:
     """Tell whether tensors are such that the kernels can compute with them."""
     return all(
         tensor.dtype in (torch.float32, torch.float64)
@@ -141,7 +143,7 @@ def _run_layers(
         return None
     if type(algorithm) in (ActiveSet, CoordinateDescent):
         return _solve(problem, algorithm, state, depth, keep, step)
-    if not apply(problem, algorithm, state, depth, 1):
+    if not kernels_apply(problem, algorithm, state, depth, 1):
         return None
     return Pass(problem, algorithm, state, depth, keep).run().states or None
 
@@ -155,13 +157,15 @@ def _solve(
     step: float,
 ) -> dict[int, State] | None:
     """Run a solver's steps; those of samples that come to dependent atoms on the torch path."""
-    if choice() == "torch" or not _computable(problem.observations, problem.matrix, state.codes):
+    if chosen_path() == "torch" or not _are_computable(
+        problem.observations, problem.matrix, state.codes
+    ):
         return None
     from . import compiled_solvers  # numba is slow to import
 
-    hessian, kept = problem.hessian, sorted({*keep, depth})
+    hessian, kept_layers = problem.hessian, sorted({*keep, depth})
     n, p = state.codes.shape
-    codes = hessian.new_zeros(len(kept), n, p)
+    codes = hessian.new_zeros(len(kept_layers), n, p)
     solved = torch.zeros(codes.shape[:2], dtype=torch.bool)
     systems = compiled_solvers.Systems(
         hessian=hessian.numpy(),
@@ -169,7 +173,7 @@ def _solve(
         penalties=(hessian.new_ones(p) * problem.penalty).numpy(),
         nonnegative=problem.nonnegative,
         start=state.codes.contiguous().numpy(),
-        keep=np.array(kept),
+        keep=np.array(kept_layers),
         codes=codes.numpy(),
         solved=solved.numpy(),
         first=0,
@@ -180,21 +184,25 @@ def _solve(
     def solve(rows: slice) -> None:
         observations = problem.observations[rows]
         products = problem.adjoint(observations).numpy()
-        unfit = rows.start + run(systems._replace(products=products, first=rows.start)).nonzero()[0]
-        if len(unfit):
-            part = problem.with_samples(observations=problem.observations[unfit])
-            first = state.mapped(lambda tensor: tensor[unfit])
-            rest = run_layers.plain(part, algorithm, first, depth, kept, step)
-            codes[:, unfit] = torch.stack([rest[layer].codes for layer in kept])
-            solved[:, unfit] = False
+        dependent = (
+            rows.start + run(systems._replace(products=products, first=rows.start)).nonzero()[0]
+        )
+        if len(dependent):
+            part = problem.with_samples(observations=problem.observations[dependent])
+            start_states = state.mapped(lambda tensor: tensor[dependent])
+            torch_states = run_layers.plain(part, algorithm, start_states, depth, kept_layers, step)
+            codes[:, dependent] = torch.stack([torch_states[layer].codes for layer in kept_layers])
+            solved[:, dependent] = False
 
     # A step costs a few products of an atom with all others; few steps are the rule.
     run_blocks(solve, blocks_of(n, CHUNK), SHARE_OF_ATOMS * n * p * p)
     return {
-        layer: SolverState(z, z, iteration=state.iteration + layer, solved=known)
+        layer: SolverState(z, z, iteration=state.iteration + layer, solved=solved_samples)
         if layer
         else state
-        for layer, z, known in zip(kept, codes.unbind(), solved.unbind(), strict=True)
+        for layer, z, solved_samples in zip(
+            kept_layers, codes.unbind(), solved.unbind(), strict=True
+        )
     }
 
 
@@ -208,24 +216,24 @@ def sum_over_blocks(
 
     def compute(block: slice) -> Tensor:
         fields = {name: getattr(problem, name) for name in problem.per_sample}
-        own = {name: value[block] for name, value in fields.items() if value is not None}
-        return function(problem.with_samples(**own), *(tensor[block] for tensor in rows))
+        block_fields = {name: value[block] for name, value in fields.items() if value is not None}
+        return function(problem.with_samples(**block_fields), *(tensor[block] for tensor in rows))
 
-    def add(part: Tensor) -> None:
+    def add(block_sum: Tensor) -> None:
         if sums:
-            sums[0].add_(part)
+            sums[0].add_(block_sum)
         else:
-            sums.append(part)
+            sums.append(block_sum)
 
     samples, tensors = len(rows[0]), (problem.theta, problem.observations, *rows)
     # Transformations of torch belong to a thread, and a GPU needs no others.
-    apart = all(tensor.device.type == "cpu" and not is_wrapped(tensor) for tensor in tensors)
+    can_split = all(tensor.device.type == "cpu" and not is_wrapped(tensor) for tensor in tensors)
     work = 3.0 * samples * problem.matrix.numel()
-    run_blocks(compute, blocks_of(samples, BLOCK if apart else max(samples, 1)), work, add)
+    run_blocks(compute, blocks_of(samples, BLOCK if can_split else max(samples, 1)), work, add)
     return sums[0]
 
 
-def _has_own_loss(problem: DenseL1Problem) -> bool:
+def _has_package_loss(problem: DenseL1Problem) -> bool:
     """Tell whether the outer loss is a mean over samples that this package brings."""
     return isinstance(problem, PenaltySelection | SparseCoding) and isinstance(problem.loss, str)
 
@@ -237,7 +245,9 @@ def _direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor | None:
     if not is_plain(problem):
         gradients = _direct_gradients(problem, codes)
         return gradients and gradients[0]
-    total = sum_over_blocks(lambda part, own: part.residual(own).T @ own, problem, codes)
+    total = sum_over_blocks(
+        lambda block, block_codes: block.residual(block_codes).T @ block_codes, problem, codes
+    )
     return total / len(codes)
 
 
@@ -251,14 +261,14 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Ten
         return _recorded_gradients(problem, codes)
     code_gradient = torch.empty_like(codes)
 
-    def direct(part: SparseCoding, own: Tensor, slope: Tensor) -> Tensor:
-        residual = part.residual(own)
-        torch.mm(residual, part.dictionary, out=slope)
-        if part.loss == "lasso":
-            slope.add_(own.sign(), alpha=float(part.penalty))
-            slope.add_(own, alpha=part.l2_penalty)
+    def direct(block: SparseCoding, block_codes: Tensor, slope: Tensor) -> Tensor:
+        residual = block.residual(block_codes)
+        torch.mm(residual, block.dictionary, out=slope)
+        if block.loss == "lasso":
+            slope.add_(block_codes.sign(), alpha=float(block.penalty))
+            slope.add_(block_codes, alpha=block.l2_penalty)
         slope.div_(len(codes))
-        return residual.T @ own
+        return residual.T @ block_codes
 
     return sum_over_blocks(direct, problem, codes, code_gradient) / len(codes), code_gradient
 
@@ -266,14 +276,14 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Ten
 @single_thread()
 def _recorded_gradients(problem: DenseL1Problem, codes: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return the same as autograd has it, for a loss of this package."""
-    if not _has_own_loss(problem):
+    if not _has_package_loss(problem):
         return None
     code_gradient = torch.empty_like(codes)
 
-    def direct(part: DenseL1Problem, own: Tensor, slope: Tensor) -> Tensor:
-        share = len(own) / len(codes)
-        gradient, own_slope = unrolling.direct_gradients.plain(part, own)
-        torch.mul(own_slope, share, out=slope)
+    def direct(block: DenseL1Problem, block_codes: Tensor, slope: Tensor) -> Tensor:
+        share = len(block_codes) / len(codes)
+        gradient, block_slope = unrolling.direct_gradients.plain(block, block_codes)
+        torch.mul(block_slope, share, out=slope)
         return gradient * share
 
     return sum_over_blocks(direct, problem, codes, code_gradient), code_gradient
@@ -290,48 +300,52 @@ def _full_gradients(
     algorithm: Algorithm,
     depths: Sequence[int],
     start: State | None = None,
-) -> Iterator[Evaluated] | None:
+) -> Iterator[GradientAndCodes] | None:
     """Yield gradient and codes at each depth: where the kernels lose digits, from them in double
     precision, if that helps, or by autograd.
     """
     state = start or algorithm.start(problem)
-    if not apply(problem, algorithm, state, max(depths, default=0)):
+    if not kernels_apply(problem, algorithm, state, max(depths, default=0)):
         return None
     dtype = problem.theta.dtype
     # The Gram matrices' derivatives of all depths fit the memory of one pass.
     size = max(1, LARGEST_PASS // problem.code_shape[1] ** 2)
 
     @single_thread()
-    def evaluated(batch: Sequence[int]) -> Iterator[Evaluated]:
+    def evaluate_batch(batch: Sequence[int]) -> Iterator[GradientAndCodes]:
         missing = batch
-        results: dict[int, Evaluated] = {}
+        results: dict[int, GradientAndCodes] = {}
         for fine, fine_state in _precisions(problem, state):
             tops = sorted(set(missing))
-            made = Pass(fine, algorithm, fine_state, tops[-1], tops, tops)
-            states, gradients, magnitudes, _ = made.run()
+            layer_pass = Pass(fine, algorithm, fine_state, tops[-1], tops, tops)
+            states, gradients, magnitudes, _ = layer_pass.run()
             largest = float(fine.observations.norm() * fine.dictionary.norm())
-            pulled = zip(states.items(), gradients.unbind(), magnitudes, strict=False)
-            for (depth, at), through_codes, magnitude in pulled:
-                direct, slope = unrolling.direct_gradients(fine, at.codes)
+            depth_results = zip(states.items(), gradients.unbind(), magnitudes, strict=False)
+            for (depth, state_at_depth), through_codes, magnitude in depth_results:
+                direct, slope = unrolling.direct_gradients(fine, state_at_depth.codes)
                 gradient = direct + through_codes
                 # How much larger what cancels in the slope is than what is left of it.
-                terms = largest / len(slope)
-                left = float((slope * (at.codes != 0)).norm())
-                rounding = magnitude * (terms / left if left else math.inf) if magnitude else 0.0
+                slope_terms = largest / len(slope)
+                slope_size = float((slope * (state_at_depth.codes != 0)).norm())
+                rounding = (
+                    magnitude * (slope_terms / slope_size if slope_size else math.inf)
+                    if magnitude
+                    else 0.0
+                )
                 if _keeps_digits(gradient, magnitude, dtype) and _keeps_digits(
                     gradient, rounding, dtype, LARGEST_ROUNDING
                 ):
-                    results[depth] = gradient.to(dtype), at.codes.to(dtype)
+                    results[depth] = gradient.to(dtype), state_at_depth.codes.to(dtype)
             missing = [depth for depth in batch if depth not in results]
             if not missing:
                 break
         if missing:
-            rest = unrolling.full_gradients.plain(problem, algorithm, missing, state)
-            results |= zip(missing, rest, strict=True)
+            autograd_results = unrolling.full_gradients.plain(problem, algorithm, missing, state)
+            results |= zip(missing, autograd_results, strict=True)
         return (results[depth] for depth in batch)
 
     batches = (depths[first : first + size] for first in range(0, len(depths), size))
-    return itertools.chain.from_iterable(map(evaluated, batches))
+    return itertools.chain.from_iterable(map(evaluate_batch, batches))
 
 
 @single_thread()
@@ -343,14 +357,14 @@ def _pull_back(
     step: float,
     adjoints: Adjoints,
 ) -> Adjoints | None:
-    if not apply(problem, algorithm, state, layers):
+    if not kernels_apply(problem, algorithm, state, layers):
         return None
     codes_bar = adjoints.state["codes"]
-    both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
+    adjoint_pair = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
     for fine, fine_state in _precisions(problem, state):
-        top = torch.stack(both)[None].to(fine.theta.dtype)
-        made = Pass(fine, algorithm, fine_state, layers, (), [layers], top)
-        states, gradients, (magnitude,), pulled = made.run()
+        top = torch.stack(adjoint_pair)[None].to(fine.theta.dtype)
+        layer_pass = Pass(fine, algorithm, fine_state, layers, (), [layers], top)
+        states, gradients, (magnitude,), pulled = layer_pass.run()
         theta_bar = adjoints.theta + gradients[0]
         if states and _keeps_digits(theta_bar, magnitude, codes_bar.dtype):
             of_codes, of_point = pulled[0].to(codes_bar.dtype).unbind()

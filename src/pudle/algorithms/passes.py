@@ -24,7 +24,7 @@ from ..problems.l1 import product
 from ..threads import blocks_of, run_blocks, single_thread
 from . import unrolling
 from .algorithm import Algorithm, State
-from .ista import Fista, following
+from .ista import Fista, next_momentum
 from .thresholding import Hard
 
 #: Number of samples that are treated together, and memory that they may take if all layers are
@@ -54,8 +54,8 @@ def norms(matrices: Tensor) -> Tensor:
     """Return the Frobenius norms of matrices, shape (k, m, p), in double precision: in single
     precision squares may underflow.
     """
-    made: Tensor = torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
-    return made
+    frobenius_norms: Tensor = torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64)
+    return frobenius_norms
 
 
 #: Codes and point of some samples.
@@ -74,13 +74,13 @@ class Sums(NamedTuple):
     #: Those in D through b, shape (depths, m, p).
     theta_bar: Tensor
 
-    def add(self, other: "Sums") -> None:
+    def add(self, sums: "Sums") -> None:
         """Add the sums over other samples."""
-        self.gram_bar.add_(other.gram_bar)
+        self.gram_bar.add_(sums.gram_bar)
         if self.dense_bar is not self.gram_bar:
-            self.dense_bar.add_(other.dense_bar)
-        self.columns_bar.add_(other.columns_bar)
-        self.theta_bar.add_(other.theta_bar)
+            self.dense_bar.add_(sums.dense_bar)
+        self.columns_bar.add_(sums.columns_bar)
+        self.theta_bar.add_(sums.theta_bar)
 
 
 class Chunk(NamedTuple):
@@ -96,8 +96,8 @@ class Chunk(NamedTuple):
     carried: Tensor
 
 
-class Pulled(NamedTuple):
-    """What a pass through layers and back gives."""
+class PassResult(NamedTuple):
+    """States and derivatives that a pass through layers and back computes."""
 
     #: The states that were kept, none if rounding has grown from layer to layer.
     states: dict[int, State]
@@ -130,28 +130,33 @@ class Pass:
     ) -> None:
         self.step, self.rule = algorithm.step_size(problem), algorithm.thresholding
         self.problem = problem = problem.with_theta(problem.theta.detach().contiguous())
-        self.state, self.depth, self.tops, self.given = state, depth, tops, adjoints is not None
+        self.state, self.depth, self.tops, self.adjoints_given = (
+            state,
+            depth,
+            tops,
+            adjoints is not None,
+        )
         self.threshold = self.step * float(problem.penalty)
         self.accelerated = isinstance(algorithm, Fista)
         self.momenta = [float(state.momentum)]
         for _ in range(depth):
-            last = self.momenta[-1]
-            self.momenta.append(following(last) if self.accelerated else last)
+            last_momentum = self.momenta[-1]
+            self.momenta.append(next_momentum(last_momentum) if self.accelerated else last_momentum)
         # Each layer extrapolates to y = z + c (z - z_before); c is zero before the first.
-        self.pulls = [0.0, *((now - 1) / later for now, later in pairwise(self.momenta))]
+        self.pulls = [0.0, *((before - 1) / after for before, after in pairwise(self.momenta))]
         new, (m, p), n, count = problem.theta, problem.theta.shape, problem.code_shape[0], len(tops)
-        self.asked = {*keep, depth}
-        self.kept = sorted(self.asked - {0})
-        self.codes = new.new_empty(len(self.kept), n, p)
+        self.layers_kept = {*keep, depth}
+        self.layers_stored = sorted(self.layers_kept - {0})
+        self.codes = new.new_empty(len(self.layers_stored), n, p)
         self.points = torch.empty_like(self.codes) if self.accelerated else self.codes
-        self.returned = new.new_empty(0) if adjoints is None else adjoints.detach().clone()
+        self.first_adjoints = new.new_empty(0) if adjoints is None else adjoints.detach().clone()
         # Two products with the dictionary are cheaper than one with G; and they keep their rounding
         # in its row space: on the complement, no layer pulls it back.
-        self.thin = p > 2 * m
-        self.rounds = new.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
+        self.is_wide = p > 2 * m
+        self.accumulates_rounding = new.dtype == torch.float32 and m < p and depth > SAFE_DEPTH
         # Codes of few samples concern few pairs of atoms.
         self.columnwise = count == 1 and n * depth < COLUMNWISE * p
-        self.by_columns = self.thin or self.columnwise
+        self.by_columns = self.is_wide or self.columnwise
         self.columns = problem.dictionary.T.contiguous()
         #: Sums over the samples, and whether rounding has grown from layer to layer in any block.
         self.sums: Sums | None = None
@@ -166,9 +171,9 @@ class Pass:
 
     @cached_property
     def _gram(self) -> Tensor:
-        made = symmetric(self.problem.dictionary).mul_(self.step)
-        made.diagonal().add_(self.step * self.problem.l2_penalty)
-        return made
+        gram = symmetric(self.problem.dictionary).mul_(self.step)
+        gram.diagonal().add_(self.step * self.problem.l2_penalty)
+        return gram
 
     def _zeros(self) -> Sums:
         """Return sums over no samples."""
@@ -183,12 +188,12 @@ class Pass:
 
     @torch.no_grad()
     @single_thread()
-    def run(self) -> Pulled:
+    def run(self) -> PassResult:
         """Run all samples through the layers and back."""
         n, p = self.problem.code_shape
         layer_bytes = max(self.depth, 1) * p * self.codes.itemsize * (1 + self.accelerated)
         size = max(min(CHUNK, CHUNK_BYTES // layer_bytes), 1) if self.tops else CHUNK
-        if not self.thin:
+        if not self.is_wide:
             self.gram  # noqa: B018  all blocks need it: a large one is shared among the threads
         work = self.depth * n * SHARE_OF_ATOMS * p * p * (3 if self.tops else 1)
         run_blocks(self._run_block, blocks_of(n, size), work, self._add_block)
@@ -197,7 +202,7 @@ class Pass:
         magnitudes = (norms(through_gram) + norms(through_products)).tolist()
         gradients = through_gram.add_(through_products)
         states = {} if self.drifted else self._states()
-        return Pulled(states, gradients, magnitudes, self.returned)
+        return PassResult(states, gradients, magnitudes, self.first_adjoints)
 
     def _run_block(self, rows: slice) -> tuple[Sums, bool]:
         """Run some samples through the layers and back; return what they add to the derivatives,
@@ -207,13 +212,13 @@ class Pass:
         states = self._run_dense(chunk)
         if len(states) <= self.depth:
             self._run_sparse(chunk, len(states) - 1, *states[-1])
-            drifted = self.rounds and self._overfull(self.codes[-1, rows])
+            drifted = self.accumulates_rounding and self._overfull(self.codes[-1, rows])
         # One depth after another, so that its adjoints stay in the cache.
         for k in range(len(self.tops)):
             self._pull_dense(chunk, k, states)
         chunk.sums.theta_bar.add_(chunk.problem.observations.T @ chunk.products_bar)
-        if self.given:
-            self.returned[:, :, rows] = chunk.carried
+        if self.adjoints_given:
+            self.first_adjoints[:, :, rows] = chunk.carried
         return chunk.sums, drifted
 
     def _add_block(self, block: tuple[Sums, bool]) -> None:
@@ -233,8 +238,8 @@ class Pass:
         part = self.problem.with_samples(observations=observations)
         products = part.adjoint(observations).mul_(self.step)
         carried = products.new_zeros(len(self.tops), 2, *products.shape)
-        if self.given:
-            carried.copy_(self.returned[:, :, rows])
+        if self.adjoints_given:
+            carried.copy_(self.first_adjoints[:, :, rows])
         products_bar = products.new_zeros(len(self.tops), *products.shape)
         return Chunk(rows, part, self._zeros(), products, products_bar, carried)
 
@@ -244,12 +249,13 @@ class Pass:
         """
         problem, iteration = chunk.problem, self.state.iteration
         z, y = (
-            each[chunk.rows].detach().contiguous() for each in (self.state.codes, self.state.point)
+            tensor[chunk.rows].detach().contiguous()
+            for tensor in (self.state.codes, self.state.point)
         )
         states = [(z, y)]
         for layer in range(self.depth + 1):
-            if layer in self.kept:
-                place = self.kept.index(layer)
+            if layer in self.layers_stored:
+                place = self.layers_stored.index(layer)
                 self.codes[place, chunk.rows], self.points[place, chunk.rows] = z, y
             # Counting takes a tenth of a layer's time.
             counted = layer < 16 or layer % 8 == 0
@@ -259,7 +265,7 @@ class Pass:
                 states[-1] = z.new_empty(0), z.new_empty(0)
             slope = (
                 problem.smooth_gradient(y).mul_(self.step)
-                if self.thin or self.rounds
+                if self.is_wide or self.accumulates_rounding
                 else torch.addmm(chunk.products, y, self.gram, beta=-1)
             )
             # Nothing is kept that only this layer needs: y becomes the values, then the point.
@@ -274,8 +280,8 @@ class Pass:
             states.append((z, y))
         return states
 
-    def _run_sparse(self, chunk: Chunk, done: int, codes: Tensor, point: Tensor) -> None:
-        """Run the layers after those that are `done`, and pull back through them."""
+    def _run_sparse(self, chunk: Chunk, n_run: int, codes: Tensor, point: Tensor) -> None:
+        """Run the layers after the `n_run` that were run, and pull back through them."""
         from . import compiled  # numba is slow to import
 
         problem, first = self.problem, self.state.iteration
@@ -283,7 +289,7 @@ class Pass:
         cutoffs = [self.rule.cutoff(self.threshold, first + layer) for layer in range(self.depth)]
         nothing = problem.theta.new_empty(0, 0)
         program = compiled.Program(
-            offset=done,
+            offset=n_run,
             gram=self.gram.numpy(),
             products=chunk.products.numpy(),
             thresholds=np.array(cutoffs, number),
@@ -295,12 +301,12 @@ class Pass:
             hard=isinstance(self.rule, Hard),
             nonnegative=problem.nonnegative,
             accelerated=self.accelerated,
-            keep=np.array(self.kept, np.int64),
+            keep=np.array(self.layers_stored, np.int64),
             codes=self.codes.numpy(),
             points=self.points.numpy(),
             first=chunk.rows.start,
             tops=np.array(self.tops, np.int64),
-            given=self.given,
+            adjoints_given=self.adjoints_given,
             adjoints=chunk.carried.numpy(),
             gram_bar=chunk.sums.gram_bar.movedim(0, 2).numpy(),
             products_bar=chunk.products_bar.numpy(),
@@ -315,7 +321,7 @@ class Pass:
 
         top, pulls, products_bar = self.tops[k], self.pulls, chunk.products_bar[k].numpy()
         current, of_point = chunk.carried[k].unbind()
-        if not self.given and top < len(states):
+        if not self.adjoints_given and top < len(states):
             # The mean over this part of the samples, as a part of that over all.
             share = len(current) / len(self.problem.observations)
             current = unrolling.direct_gradients(chunk.problem, states[top][0])[1] * share
@@ -328,11 +334,13 @@ class Pass:
             images = current @ self.columns if self.by_columns else current
             if t or warm:
                 self._add(chunk.sums, k, states[t][1], current, images)
-            if t == 0 and not self.given:
+            if t == 0 and not self.adjoints_given:
                 break
-            if self.thin:
-                kept = 1 - self.step * self.problem.l2_penalty
-                moved = torch.addmm(current, images, self.columns.T, beta=kept, alpha=-self.step)
+            if self.is_wide:
+                shrinkage = 1 - self.step * self.problem.l2_penalty
+                moved = torch.addmm(
+                    current, images, self.columns.T, beta=shrinkage, alpha=-self.step
+                )
             else:
                 moved = torch.addmm(current, current, self.gram, alpha=-1)
             if t == 0:
@@ -361,13 +369,15 @@ class Pass:
         # eta D^T D depends on D through both factors.
         pairwise = columns_bar.mT
         if not self.columnwise and "_gram" in vars(self):
-            both = (gram_bar + gram_bar.mT).numpy()
-            of_pairs = torch.from_numpy(product(self.problem.dictionary.numpy(), both))
-            pairwise = pairwise + of_pairs if self.thin else of_pairs
+            symmetric_bar = (gram_bar + gram_bar.mT).numpy()
+            of_pairs = torch.from_numpy(product(self.problem.dictionary.numpy(), symmetric_bar))
+            pairwise = pairwise + of_pairs if self.is_wide else of_pairs
         return pairwise.mul_(self.step)
 
     def _states(self) -> dict[int, State]:
-        states = {0: self.state} if 0 in self.asked else {}
-        for layer, z, y in zip(self.kept, self.codes.unbind(), self.points.unbind(), strict=True):
+        states = {0: self.state} if 0 in self.layers_kept else {}
+        for layer, z, y in zip(
+            self.layers_stored, self.codes.unbind(), self.points.unbind(), strict=True
+        ):
             states[layer] = State(z, y, self.momenta[layer], self.state.iteration + layer)
         return states

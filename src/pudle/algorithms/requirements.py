@@ -17,52 +17,54 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Requirement:
+class Need:
     """Something that an estimator or an algorithm needs of what it is called with.
 
     Attributes
     ----------
-    need : str
+    description : str
         What is needed, as it follows "needs" in the refusal.
-    found : callable
-        ``found(problem, algorithm)`` says what is there in its place; None where the need is met.
+    unmet_by : callable
+        ``unmet_by(problem, algorithm)`` names what is there in its place; None where the need is
+        met.
     remedy : str
         What to do or to use; empty for what the estimator or the algorithm names in `instead`.
     """
 
-    need: str
-    found: Callable[[Problem, Algorithm], str | None]
+    description: str
+    unmet_by: Callable[[Problem, Algorithm], str | None]
     remedy: str = ""
 
 
 def check_needs(
-    who: str, needs: Iterable[Requirement], instead: str, problem: Problem, algorithm: Algorithm
+    who: str, needs: Iterable[Need], instead: str, problem: Problem, algorithm: Algorithm
 ) -> None:
     """Raise `UnsupportedProblem` in the name of `who` where a need is not met.
 
-    Whoever needs it uses `instead` where the requirement has no remedy of its own.
+    The remedy is `instead` where a need has none of its own.
     """
-    for each in needs:
-        if found := each.found(problem, algorithm):
-            remedy = each.remedy or f"use {instead}"
-            raise UnsupportedProblem.lacking(who, each.need, found, remedy)
+    for need in needs:
+        if substitute := need.unmet_by(problem, algorithm):
+            remedy = need.remedy or f"use {instead}"
+            raise UnsupportedProblem.lacking(who, need.description, substitute, remedy)
 
 
-def problem_of(kind: type, need: str) -> Requirement:
-    """Return the requirement of a problem of some class, or of one derived from it."""
-    return Requirement(
-        need, lambda problem, _: None if isinstance(problem, kind) else type(problem).__name__
+def problem_of(kind: type, description: str) -> Need:
+    """Return the need of a problem of some class, or of one derived from it."""
+    return Need(
+        description,
+        lambda problem, _: None if isinstance(problem, kind) else type(problem).__name__,
     )
 
 
 #: Derivatives through the layers: those of a solver's decisions do not exist.
-DIFFERENTIABLE_LAYERS = Requirement(
+DIFFERENTIABLE_LAYERS = Need(
     "an algorithm whose layers are differentiated",
     lambda _, algorithm: None if algorithm.differentiable else algorithm.name,
     "use an implicit estimator such as analytic, or the algorithm ista",
 )
 #: What leads to the minimizer of the inner problem.
-MINIMIZER = Requirement(
+MINIMIZER = Need(
     "soft thresholding",
     lambda _, algorithm: None if (rule := algorithm.thresholding).proximal else rule.name,
 )

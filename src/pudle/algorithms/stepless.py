@@ -112,27 +112,27 @@ class LassoSolver(Stepless):
         # Who calls it layer by layer would differentiate its decisions, and get NaN at some.
         refuse_recorded(self, problem, state)
         assert isinstance(problem, DenseL1Problem)  # as `needs` says
-        codes = self.improved(problem, state.codes)
+        codes = self.next_codes(problem, state.codes)
         return State(codes, codes, iteration=state.iteration + 1)
 
     def diagnose(self, problem: Problem, state: State) -> Mapping[str, float]:
         """Count the ``unfinished`` samples, whose codes are not those of a minimizer."""
         assert isinstance(problem, DenseL1Problem)  # as `needs` says
         codes, observations = state.codes.detach(), problem.observations
-        if isinstance(state, SolverState) and (unknown := ~state.solved).sum() < len(codes):
-            if not unknown.any():
+        if isinstance(state, SolverState) and (unsolved := ~state.solved).sum() < len(codes):
+            if not unsolved.any():
                 return {"unfinished": 0}
-            codes, observations = codes[unknown], observations[unknown]
+            codes, observations = codes[unsolved], observations[unsolved]
             problem = problem.with_samples(observations=observations)
         slope, excess = _violations(problem, codes, -problem.smooth_gradient(codes))
-        left = torch.maximum(slope.abs(), excess).amax(1)
+        violations = torch.maximum(slope.abs(), excess).amax(1)
         # No correlation, and no part of it, is larger than these.
         steepest = problem.hessian.diagonal().max()
         sizes = steepest.sqrt() * observations.norm(dim=1) + steepest * codes.norm(dim=1)
-        return {"unfinished": int((left > torch.finfo(codes.dtype).eps ** 0.5 * sizes).sum())}
+        return {"unfinished": int((violations > torch.finfo(codes.dtype).eps ** 0.5 * sizes).sum())}
 
     @abstractmethod
-    def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
+    def next_codes(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         """Return the codes after a step."""
 
 
@@ -181,7 +181,7 @@ class ActiveSet(LassoSolver):
 
     name = "active_set"
 
-    def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
+    def next_codes(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         hessian, correlation = problem.hessian, -problem.smooth_gradient(codes)
         slope, excess = _violations(problem, codes, correlation)
         products = problem.smooth_gradient(torch.zeros_like(codes)).abs().amax(1, keepdim=True)
@@ -189,32 +189,36 @@ class ActiveSet(LassoSolver):
         scale = products + hessian.diagonal().max() * sizes
         rounding = ROUNDING * torch.finfo(codes.dtype).eps * scale
         settled = slope.abs().amax(1, keepdim=True) <= rounding
-        most, entering = excess.max(1, keepdim=True)
-        enters = settled & (most > rounding)
-        done = settled & ~enters
-        if done.all():
+        largest_excess, entering = excess.max(1, keepdim=True)
+        enters = settled & (largest_excess > rounding)
+        solved = settled & ~enters
+        if solved.all():
             return codes
         chosen = enters & (torch.arange(codes.shape[1]).to(entering) == entering)
         signs = torch.where(chosen, correlation, codes).sign()
         slope = torch.where(chosen, correlation - problem.penalty * signs, slope)
 
         systems = solve_active_systems(hessian, signs != 0, slope)
-        direction, left, flat = systems.solution, slope, systems.singular[:, None]
+        direction, unreached_slope, flat = systems.solution, slope, systems.singular[:, None]
         if flat.any():
             # What no solution reaches lies in the null space, along which the objective falls; the
             # second turn removes the rounding of the first.
             for _ in range(2):
-                reached = solve_active_systems(hessian, signs != 0, left).solution
-                left = torch.where(signs == 0, 0, left - reached @ hessian)
-            flat = flat & (left.abs().amax(1, keepdim=True) > rounding)
-            direction = torch.where(flat, left, direction)
+                reached_direction = solve_active_systems(
+                    hessian, signs != 0, unreached_slope
+                ).solution
+                unreached_slope = torch.where(
+                    signs == 0, 0, unreached_slope - reached_direction @ hessian
+                )
+            flat = flat & (unreached_slope.abs().amax(1, keepdim=True) > rounding)
+            direction = torch.where(flat, unreached_slope, direction)
 
         limits = torch.where(direction * signs < 0, -codes / direction, torch.inf)
         length = limits.amin(1, keepdim=True)
         length = torch.where(flat, length.nan_to_num(posinf=0), length.clamp(max=1))
         moved = codes + length * direction
         moved = torch.where((limits > length) & (moved * signs > 0), moved, 0)
-        return torch.where(done, codes, moved)
+        return torch.where(solved, codes, moved)
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,7 @@ class CoordinateDescent(LassoSolver):
 
     name = "coordinate_descent"
 
-    def improved(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
+    def next_codes(self, problem: DenseL1Problem, codes: Tensor) -> Tensor:
         codes, residual = codes.clone(), problem.residual(codes)
         # A zero atom has no curvature, and its code becomes zero.
         curvatures = problem.hessian.diagonal().clamp(min=torch.finfo(codes.dtype).tiny)

@@ -18,7 +18,7 @@ from .algorithm import Algorithm, Dispatched, State, run_layers
 
 AnyProblem = TypeVar("AnyProblem", bound=Problem)
 #: A gradient and the codes at which it was taken.
-Evaluated = tuple[Tensor, Tensor]
+GradientAndCodes = tuple[Tensor, Tensor]
 
 
 def check_depths(depths: Sequence[int]) -> list[int]:
@@ -79,7 +79,7 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
 @Dispatched
 def full_gradients(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], start: State | None = None
-) -> Iterator[Evaluated]:
+) -> Iterator[GradientAndCodes]:
     """Differentiate the loss through all layers, at each depth.
 
     Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of the layers, and the codes
@@ -101,8 +101,8 @@ def full_gradients(
 
 def unrolled_gradients(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None = None
-) -> Iterator[Evaluated]:
-    """Yield what `full_gradients` yields, with the Jacobian of the last `window` layers alone,
+) -> Iterator[GradientAndCodes]:
+    """Differentiate the loss as `full_gradients` does, through the last `window` layers alone
     unless it is None.
     """
     depths = check_depths(depths)
@@ -118,9 +118,9 @@ def unrolled_gradients(
 
 def unrolled_gradient(
     problem: Problem, algorithm: Algorithm, state: State, layers: int
-) -> Evaluated:
+) -> GradientAndCodes:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss
-    through them; return what `unrolled_gradients` yields.
+    through them; return the gradient and the codes after the last layer.
     """
     return next(full_gradients(problem, algorithm, [layers], state))
 
@@ -160,13 +160,13 @@ def pull_back(
     reached = [name for name in adjoints.state if tensors[name].requires_grad]
     # With theta among the outputs its sum starts from the later layers' share, in the order of
     # full backpropagation: cut into segments, the result stays the same to the last bit.
-    theta_bar, *rest = torch.autograd.grad(
+    theta_bar, *state_bars = torch.autograd.grad(
         [theta, *(tensors[name] for name in reached)],
         [theta, *leaves],
         [adjoints.theta, *(adjoints.state[name] for name in reached)],
         materialize_grads=True,
     )
-    return Adjoints(theta_bar, dict(zip(leaves.values(), rest, strict=True)))
+    return Adjoints(theta_bar, dict(zip(leaves.values(), state_bars, strict=True)))
 
 
 def reverse_accumulation(

@@ -133,7 +133,7 @@ class DaskCluster:
             store.place(result).key,
             self.client.id,
             os.getcwd(),
-            kernel_choice.choice(),
+            kernel_choice.chosen_path(),
             *sent,
             key=f"pudle-{type(result).__name__}-{uuid.uuid4().hex}",
             resources={**self.resources, **({"cpu": 1} if "cpu" in declared else {})},

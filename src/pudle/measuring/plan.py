@@ -85,7 +85,7 @@ class Plan:
     def _torch_depths(self) -> tuple[int, ...]:
         """Return the depths at which times are measured on the torch path as well."""
         selection = self.selection
-        if TIME not in selection.costs or kernel_choice.choice() == "torch":
+        if TIME not in selection.costs or kernel_choice.chosen_path() == "torch":
             # Without kernels, every time is one of the torch path.
             return ()
         # A plug-in's layers may be torch's: then the torch path of the others is its measure.

@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 
 from ..errors import ChangedSources, PudleError
 from ..files import lies_at, read_each, sweep, sweep_temporary_folders
-from ..kernel_choice import choice
+from ..kernel_choice import chosen_path
 from . import sources
 from .case import Case
 from .checked import NOT_CHECKED, verdict
@@ -69,7 +69,7 @@ class Store:
     @property
     def kernels(self) -> str:
         """Whether compiled kernels may be used, which results depend on."""
-        return choice()
+        return chosen_path()
 
     def place(self, result: Result[object]) -> Place:
         """Return the file of a result, whether or not it exists, and its key now."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kernel_choice import choice
+from ..kernel_choice import chosen_path
 from ..threads import blocks_of, run_blocks, single_thread
 
 #: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits
@@ -94,7 +94,7 @@ def solve_by_cholesky(
     1980.
     """
     solution, bounds = hessian.new_zeros(active.shape), hessian.new_zeros(len(active))
-    if hessian.device.type == "cpu" and choice() == "numba":
+    if hessian.device.type == "cpu" and chosen_path() == "numba":
         from .compiled import solve_with_bounds  # numba is slow to import
 
         tensors = (hessian, active, right_hand_side, solution, bounds)

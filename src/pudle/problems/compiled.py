@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel_choice import Matrix, Vector, compiled, inlined, part
+from ..kernel_choice import Matrix, Vector, compiled, compiled_part, inlined_part
 
 
-@part
+@compiled_part
 def zero() -> int:
     """Return zero. For the constant itself, as for any other number, numba would compile once more
     what it is given to.
@@ -14,7 +14,7 @@ def zero() -> int:
     return abs(0)
 
 
-@inlined
+@inlined_part
 def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
     """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
     half is given.
@@ -29,7 +29,7 @@ def _largest_eigenvalue_bound(matrix: Matrix, k: int) -> float:
     return bound
 
 
-@inlined
+@inlined_part
 def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
     """Replace the upper half of a matrix by its Cholesky factor U, with ``U^T U`` the matrix;
     return whether all pivots are above `smallest`.
@@ -47,7 +47,7 @@ def _factorize(matrix: Matrix, k: int, smallest: float) -> bool:
     return True
 
 
-@inlined
+@inlined_part
 def _substitute(factor: Matrix, k: int, v: Vector) -> None:
     """Solve ``U^T U v = r`` in place of r."""
     for a in range(k):
@@ -61,7 +61,7 @@ def _substitute(factor: Matrix, k: int, v: Vector) -> None:
         v[a] = total / factor[a, a]
 
 
-@inlined
+@inlined_part
 def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
     """Write the inverse of ``U^T``."""
     for a in range(k):
@@ -78,7 +78,7 @@ def _invert(factor: Matrix, k: int, inverse: Matrix) -> None:
                 inverse[c, b] -= weight * inverse[a, b]
 
 
-@inlined
+@inlined_part
 def _square(inverse: Matrix, k: int, product: Matrix) -> None:
     """Write the upper half of the inverse of ``U^T U``: sum w^T w over the rows w of U^{-T}."""
     for a in range(k):

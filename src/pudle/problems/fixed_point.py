@@ -81,7 +81,7 @@ class FixedPoint(StateProblem):
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
         version = codes._version
-        after = self.pack(self._called("step", self.step, codes))
+        after = self.pack(self._call("step", self.step, codes))
         if codes._version != version:
             raise InvalidArgument(
                 "step changes the state that it is given in place: return a new one, e.g. z + d,"

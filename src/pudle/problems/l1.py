@@ -157,10 +157,10 @@ def gram(matrix: Tensor) -> Tensor:
 
     def compute(panel: slice) -> None:
         columns = array[:, panel]
-        before, own = slice(0, panel.start), (panel, panel)
-        result[own] = columns.T @ columns
-        result[before, panel] = array[:, before].T @ columns
-        result[panel, before] = result[before, panel].T
+        earlier, diagonal_block = slice(0, panel.start), (panel, panel)
+        result[diagonal_block] = columns.T @ columns
+        result[earlier, panel] = array[:, earlier].T @ columns
+        result[panel, earlier] = result[earlier, panel].T
 
     _run_panels(compute, result.shape[1], len(array) * result.size / 2)
     return torch.from_numpy(result)
@@ -230,10 +230,10 @@ class DictionaryProblem(L1Problem):
         """Return one penalty for each part of the dictionary, shape (count,), from one number or
         from a tensor.
         """
-        given: object = self.penalty
-        if isinstance(given, Real):
-            given = self.dictionary.new_tensor(check_positive("penalty", given))
-        penalty = check_tensor("penalty", given, None).flatten()
+        penalties: object = self.penalty
+        if isinstance(penalties, Real):
+            penalties = self.dictionary.new_tensor(check_positive("penalty", penalties))
+        penalty = check_tensor("penalty", penalties, None).flatten()
         check_alike("penalty", penalty, "dictionary", self.dictionary)
         if len(penalty) not in (1, count) or not (penalty > 0).all():
             raise InvalidArgument(

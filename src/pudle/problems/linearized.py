@@ -348,12 +348,14 @@ class KrylovSolution(NamedTuple):
         lengths: Array = self.lengths.double().cpu().numpy()
         ratios: Array = self.ratios.double().cpu().numpy()
         for sample in range(len(lengths)):
-            a: Array = lengths[sample][lengths[sample] > 0]
-            b: Array = ratios[sample][: max(len(a) - 1, 0)]
-            if len(a):
-                diagonal = 1 / a
-                diagonal[1:] += b / a[:-1]
-                values: Array = eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])
+            sample_lengths: Array = lengths[sample][lengths[sample] > 0]
+            sample_ratios: Array = ratios[sample][: max(len(sample_lengths) - 1, 0)]
+            if len(sample_lengths):
+                diagonal = 1 / sample_lengths
+                diagonal[1:] += sample_ratios / sample_lengths[:-1]
+                values: Array = eigvalsh_tridiagonal(
+                    diagonal, np.sqrt(sample_ratios) / sample_lengths[:-1]
+                )
                 conditions[sample] = values[-1] / values[0]
         return conditions.to(self.solution)
 
@@ -408,18 +410,18 @@ def conjugate_gradients(
         solution = solution + length * direction
         residual = residual - length * image
         previous, squared = squared, squared_norm(residual)
-        better = squared < best_squared
-        best = torch.where(better, solution, best)
-        best_squared = torch.where(better, squared, best_squared)
+        improves = squared < best_squared
+        best = torch.where(improves, solution, best)
+        best_squared = torch.where(improves, squared, best_squared)
         ratio = torch.where(running, squared / previous, 0)
         direction = residual + ratio * direction
         lengths.append(length)
         ratios.append(ratio)
         running = running & (squared > tolerance**2)
-    left: Tensor = (right - restricted(best)).norm(dim=1)
+    residuals: Tensor = (right - restricted(best)).norm(dim=1)
     return KrylovSolution(
         solution=(scale * best).reshape(active.shape),
-        residuals=left,
+        residuals=residuals,
         converged=(best_squared <= tolerance**2).squeeze(1),
         iterations=len(lengths) - 1,
         lengths=torch.cat(lengths, 1),

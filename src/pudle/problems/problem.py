@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..described import described
 from ..errors import InvalidArgument
+from ..short_repr import short_repr
 from ..validation import check_alike, check_tensor
 from .linearized import Linearized, Solution
 
@@ -65,7 +65,7 @@ class Problem(ABC):
     #: `pudle.split`.
     per_sample: ClassVar[tuple[str, ...]] = ()
 
-    __repr__ = described
+    __repr__ = short_repr
 
     #: Outer parameter: gradients are taken with respect to it.
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
@@ -196,8 +196,8 @@ class Problem(ABC):
         )
 
     def piece(self, codes: Tensor) -> Tensor:
-        """Return what is constant where the penalty is smooth: the active set, and its signs for
-        the l1 norm.
+        """Return the active set, for the l1 norm with its signs: it is constant where the penalty
+        is smooth.
         """
         return self.active(codes)
 

@@ -41,8 +41,8 @@ class StateProblem(SmoothProblem):
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in self.functions:
             function: object = getattr(self, name)
-            left_out = function is None and getattr(type(self), name, ...) is None
-            if not callable(function) and not left_out:
+            is_omitted = function is None and getattr(type(self), name, ...) is None
+            if not callable(function) and not is_omitted:
                 raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
         initial = {}
         for name, value in _parts(self.initial).items():
@@ -103,9 +103,9 @@ class StateProblem(SmoothProblem):
         }
 
     def outer_loss(self, codes: Tensor) -> Tensor:
-        return check_scalar("loss", self._called("loss", self.loss, codes), self.theta)
+        return check_scalar("loss", self._call("loss", self.loss, codes), self.theta)
 
-    def _called(
+    def _call(
         self, name: str, function: Callable[[UserState, Tensor], UserState], codes: Tensor
     ) -> UserState:
         """Call a user's function; a clash of dtypes, which references in float64 run into first, is

@@ -254,7 +254,7 @@ class StronglyConvex(StateProblem):
 
     def objective_at(self, codes: Tensor) -> Tensor:
         """Return the inner objective g at some codes."""
-        value = self._called("objective", self.objective, codes)
+        value = self._call("objective", self.objective, codes)
         return check_scalar("objective", value, self.theta)
 
     def smooth_gradient(self, codes: Tensor) -> Tensor:

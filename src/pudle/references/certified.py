@@ -33,9 +33,9 @@ from .differences import (
     NEARBY,
     STEP_IN_STATE,
     STEP_IN_THETA,
-    Line,
+    FunctionOnLine,
     Move,
-    fault_of_users,
+    fault_of_user_functions,
     loss_along,
     part_at_fault,
     random_move,
@@ -197,10 +197,10 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
 
 
 def _fault_at_solution(problem: FixedPoint, codes: Tensor, adjoint: Tensor) -> str:
-    """Return which of loss and step differs from its derivative: in random directions, and where
+    """Name the one of loss and step that differs from its derivative, in random directions or where
     the solution goes when theta moves.
     """
-    if reason := fault_of_users(problem, codes):
+    if reason := fault_of_user_functions(problem, codes):
         return reason
     nearby = random_move(problem, codes)
     assert problem.solution is not None and nearby.theta is not None
@@ -214,7 +214,7 @@ def _fault_at_solution(problem: FixedPoint, codes: Tensor, adjoint: Tensor) -> s
         return ""
     tangent = Move(moved, nearby.theta)
     loss, step = (
-        Line(function, codes, problem.theta, tangent, nearby)
+        FunctionOnLine(function, codes, problem.theta, tangent, nearby)
         for function in (loss_along(problem), stationarity_along(problem, adjoint))
     )
     return part_at_fault(loss, LOSS_IN_STATE, LOSS_IN_THETA) or part_at_fault(

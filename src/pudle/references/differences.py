@@ -42,7 +42,7 @@ SPREAD, HIDDEN = 10, 1e-3
 ROUNDED = 1e-9
 
 
-class Place(NamedTuple):
+class LineValue(NamedTuple):
     """A function at a place of a line: its value, and the terms of its derivative along the
     line.
     """
@@ -69,11 +69,11 @@ class Move(NamedTuple):
 
 
 #: A function of codes and theta, with the terms of its derivative along a move.
-Along = Callable[[Tensor, Tensor, Move], Place]
+Along = Callable[[Tensor, Tensor, Move], LineValue]
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class FunctionOnLine:
     """A function along a line through a solution; places on it are distances from there, in units
     of the move. `nearby` is a move of the size of the codes and of theta.
     """
@@ -85,23 +85,23 @@ class Line:
     nearby: Move
 
     @functools.cached_property
-    def places(self) -> dict[float, Place]:
-        """The places that were computed."""
+    def values(self) -> dict[float, LineValue]:
+        """The values that were computed, by distance."""
         return {}
 
-    def at(self, distance: float) -> Place:
+    def at(self, distance: float) -> LineValue:
         """Return the function at a distance; no numbers where it cannot be called, because away
         from the solution it need not be defined.
         """
-        if distance not in self.places:
-            self.places[distance] = self._moved(self.move, distance)
-        return self.places[distance]
+        if distance not in self.values:
+            self.values[distance] = self._value_at(self.move, distance)
+        return self.values[distance]
 
-    def close(self) -> list[Place]:
+    def close_values(self) -> list[LineValue]:
         """Return the function at places so close that it is a polynomial but for rounding."""
-        return [self._moved(self.nearby, number * NEAR) for number in range(-3, 4)]
+        return [self._value_at(self.nearby, number * NEAR) for number in range(-3, 4)]
 
-    def _moved(self, move: Move, distance: float) -> Place:
+    def _value_at(self, move: Move, distance: float) -> LineValue:
         codes, theta = (
             start if direction is None else start + distance * direction
             for start, direction in zip((self.codes, self.theta), move, strict=True)
@@ -110,11 +110,11 @@ class Line:
             return self.function(codes, theta, self.move)
         except Exception:
             if distance:
-                return Place(math.nan, (math.nan,))
+                return LineValue(math.nan, (math.nan,))
             raise
 
 
-class Outcome(Enum):
+class Agreement(Enum):
     """What a comparison of a function with its derivative shows."""
 
     AGREES = "agrees"
@@ -128,10 +128,10 @@ class Outcome(Enum):
 LOSS_IN_STATE, LOSS_IN_THETA = "the loss in the state", "the loss in theta"
 STEP_IN_STATE, STEP_IN_THETA = "the step in the state", "the step in theta"
 #: What refutes nothing.
-AGREED = (Outcome.AGREES, Outcome.ROUNDED)
+AGREED = (Agreement.AGREES, Agreement.ROUNDED)
 
 
-def compare(line: Line) -> Outcome:
+def compare(line: FunctionOnLine) -> Agreement:
     """Tell whether a function changes along a line by the integral of its derivative.
 
     Simpson's rule is tried first, and Boole's where it is not exact enough; their distance bounds
@@ -143,54 +143,56 @@ def compare(line: Line) -> Outcome:
         change, size = line.at(length).value - line.at(-length).value, _size(line, length)
         rough = _simpson(line, length)
         if abs(change - rough) <= AGREEMENT * size:
-            return Outcome.AGREES
+            return Agreement.AGREES
         integral = _boole(line, length)
         off, error = abs(change - integral), abs(integral - rough)
         if off <= AGREEMENT * size:
-            return Outcome.AGREES
+            return Agreement.AGREES
         resolved = error <= RESOLVED * max(abs(change), size)
         differs_before, differs = differs, resolved and off > APART * error + AGREEMENT * size
         if differs or length == LENGTHS[-1]:
             rounding = _rounding(line, length)
             if off <= rounding + AGREEMENT * size:
                 values = max(abs(line.at(place).value) for place in (-length, 0.0, length))
-                return Outcome.HIDDEN if rounding > HIDDEN * max(values, size) else Outcome.ROUNDED
+                return (
+                    Agreement.HIDDEN if rounding > HIDDEN * max(values, size) else Agreement.ROUNDED
+                )
             differs = differs and off > APART * error + AGREEMENT * size + rounding
         if differs and differs_before:
-            return Outcome.DIFFERS
-    return Outcome.DIFFERS if differs else Outcome.ROUGH
+            return Agreement.DIFFERS
+    return Agreement.DIFFERS if differs else Agreement.ROUGH
 
 
-def is_rounded(line: Line) -> bool:
+def is_rounded(line: FunctionOnLine) -> bool:
     """Tell whether a function is known to few digits more than its changes."""
     longest = LENGTHS[0]
     return _rounding(line, longest) > ROUNDED * _size(line, longest)
 
 
-def _simpson(line: Line, length: float) -> float:
+def _simpson(line: FunctionOnLine, length: float) -> float:
     before, middle, after = (line.at(place * length).slope for place in (-1, 0, 1))
     return length / 3 * (before + 4 * middle + after)
 
 
-def _boole(line: Line, length: float) -> float:
+def _boole(line: FunctionOnLine, length: float) -> float:
     slopes = (line.at(place * length).slope for place in (-1, -0.5, 0, 0.5, 1))
     weighted = zip((7, 32, 12, 32, 7), slopes, strict=True)
     return length / 45 * math.fsum(weight * slope for weight, slope in weighted)
 
 
-def _size(line: Line, length: float) -> float:
+def _size(line: FunctionOnLine, length: float) -> float:
     """Return the size of Simpson's rule before its terms cancel."""
     before, middle, after = (line.at(place * length).size for place in (-1, 0, 1))
     return length / 3 * (before + 4 * middle + after)
 
 
-def _rounding(line: Line, length: float) -> float:
-    """Return what rounding of the values and of the slopes may make of the distance between a
-    change and its integral.
+def _rounding(line: FunctionOnLine, length: float) -> float:
+    """Return how far rounding of the values and of the slopes may move a change and its integral
+    apart.
     """
-    places = line.close()
-    slopes = _noise([place.slope for place in places])
-    return _noise([place.value for place in places]) + 2 * length * slopes
+    values = line.close_values()
+    slopes = _noise([value.slope for value in values])
+    return _noise([value.value for value in values]) + 2 * length * slopes
 
 
 def _noise(values: list[float]) -> float:
@@ -222,17 +224,17 @@ def objective_along(problem: StronglyConvex) -> Along:
     """Return the inner objective at the problem's theta, with the derivative that is used of it."""
 
     @torch.no_grad()
-    def along(codes: Tensor, _: Tensor, move: Move) -> Place:
+    def along(codes: Tensor, _: Tensor, move: Move) -> LineValue:
         assert move.codes is not None  # the objective is compared along states
         slope = (problem.smooth_gradient(codes) * move.codes).sum()
-        return Place(float(problem.objective_at(codes)), (float(slope),))
+        return LineValue(float(problem.objective_at(codes)), (float(slope),))
 
     return along
 
 
-def fault_of_users(problem: Problem, codes: Tensor) -> str:
-    """Return which function that a user wrote, a loss or a step, differs from its derivative in a
-    random direction from some codes; an empty text if none does.
+def fault_of_user_functions(problem: Problem, codes: Tensor) -> str:
+    """Name the user's function, a loss or a step, that differs from its derivative in a random
+    direction from some codes; an empty text if none does.
 
     Entries of the codes that are held at zero stay there.
     """
@@ -242,11 +244,11 @@ def fault_of_users(problem: Problem, codes: Tensor) -> str:
     nearby = Move(states, nearby.theta)
     reason = ""
     if callable(getattr(problem, "loss", None)):
-        loss = Line(loss_along(problem), codes, problem.theta, nearby, nearby)
+        loss = FunctionOnLine(loss_along(problem), codes, problem.theta, nearby, nearby)
         reason = part_at_fault(loss, LOSS_IN_STATE, LOSS_IN_THETA)
     if not reason and isinstance(problem, FixedPoint):
         step = stationarity_along(problem, states)
-        line = Line(step, codes, problem.theta, nearby, nearby)
+        line = FunctionOnLine(step, codes, problem.theta, nearby, nearby)
         reason = part_at_fault(line, STEP_IN_STATE, STEP_IN_THETA)
     return reason
 
@@ -255,7 +257,7 @@ def _differentiated(problem: Problem, function: Callable[[Problem, Tensor], Tens
     """Return a function of a problem and its codes with the derivatives that torch makes of it."""
 
     @torch.enable_grad()
-    def along(codes: Tensor, theta: Tensor, move: Move) -> Place:
+    def along(codes: Tensor, theta: Tensor, move: Move) -> LineValue:
         live, theta = differentiable(problem.with_theta(theta))
         leaf = codes.detach().requires_grad_()
         value = function(live, leaf)
@@ -264,7 +266,7 @@ def _differentiated(problem: Problem, function: Callable[[Problem, Tensor], Tens
             for slope, direction in zip(gradients(value, (leaf, theta)), move, strict=True)
             if direction is not None
         ]
-        return Place(float(value.detach()), tuple(terms))
+        return LineValue(float(value.detach()), tuple(terms))
 
     return along
 
@@ -287,17 +289,17 @@ def _root_mean_square(tensor: Tensor) -> float:
     return norm(tensor) / math.sqrt(tensor.numel())
 
 
-def fault(name: str, line: Line, *, exact: bool = False) -> str:
+def derivative_fault(name: str, line: FunctionOnLine, *, exact: bool = False) -> str:
     """Return why a function of some name differs from its derivative; an empty text if it agrees,
     or is too rounded to tell, unless it is to be `exact`.
     """
     outcome = compare(line)
-    if exact and outcome is Outcome.ROUNDED and is_rounded(line):
-        outcome = Outcome.HIDDEN
-    return "" if outcome in AGREED else explained(name, outcome)
+    if exact and outcome is Agreement.ROUNDED and is_rounded(line):
+        outcome = Agreement.HIDDEN
+    return "" if outcome in AGREED else fault_reason(name, outcome)
 
 
-def part_at_fault(line: Line, in_state: str, in_theta: str) -> str:
+def part_at_fault(line: FunctionOnLine, in_state: str, in_theta: str) -> str:
     """Return why a function along a line of state and theta differs from its derivative, by the
     name of the part that does; an empty text if it agrees.
     """
@@ -308,24 +310,24 @@ def part_at_fault(line: Line, in_state: str, in_theta: str) -> str:
     at_fault = [
         name for name, move in parts.items() if compare(replace(line, move=move)) is outcome
     ]
-    return explained(" and of ".join(at_fault or parts), outcome)
+    return fault_reason(" and of ".join(at_fault or parts), outcome)
 
 
-def explained(name: str, outcome: Outcome) -> str:
+def fault_reason(name: str, outcome: Agreement) -> str:
     """Return a reason from what the comparison of a function of some name shows."""
     return REASONS[outcome].format(name)
 
 
 REASONS = {
-    Outcome.DIFFERS: (
+    Agreement.DIFFERS: (
         "the derivative of {} differs from its central differences: a part is held constant"
         " (detach, no_grad), rounded, or has a wrong backward; pudle.audit(problem) tells more"
     ),
-    Outcome.ROUGH: (
+    Agreement.ROUGH: (
         "{} has a kink or a jump close by, or a derivative that is no function of state and theta"
         " alone: leave out abs and the like, and random numbers"
     ),
-    Outcome.HIDDEN: (
+    Agreement.HIDDEN: (
         "rounding hides the derivative of {}: compute in float64, center and scale the data, and"
         " draw no random numbers"
     ),

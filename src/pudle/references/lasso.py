@@ -300,9 +300,9 @@ def _solve_chunk(
             else:
                 after = values - values.clamp(-bound, bound)
             restart = ((y - after) * (after - z)).sum(1, keepdim=True) > 0
-            following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
-            pull = torch.where(restart, 0, (momentum - 1) / following)
-            momentum = torch.where(restart, 1, following)
+            next_momentum = (1 + (1 + 4 * momentum**2).sqrt()) / 2
+            pull = torch.where(restart, 0, (momentum - 1) / next_momentum)
+            momentum = torch.where(restart, 1, next_momentum)
             y = torch.addcmul(after, pull, after - z)
             z = after
             iteration += 1
@@ -316,12 +316,16 @@ def _solve_chunk(
         )
         inactive = (correlation - model.hessian_product(solved)) * (signs == 0)
         excess = inactive if nonnegative else inactive.abs()
-        done = settled & ~singular & (solved.sign() == signs).all(1) & (excess <= penalty).all(1)
+        is_minimizer = (
+            settled & ~singular & (solved.sign() == signs).all(1) & (excess <= penalty).all(1)
+        )
         stuck = torch.where(settled & singular, stuck + 1, 0)
-        finished = done | (stuck >= 5)
-        codes[todo[finished]] = torch.where(done[finished, None], solved[finished], z[finished])
+        finished = is_minimizer | (stuck >= 5)
+        codes[todo[finished]] = torch.where(
+            is_minimizer[finished, None], solved[finished], z[finished]
+        )
         todo, z, y, momentum, correlation, signs, stuck = (
-            each[~finished] for each in (todo, z, y, momentum, correlation, signs, stuck)
+            tensor[~finished] for tensor in (todo, z, y, momentum, correlation, signs, stuck)
         )
     codes[todo] = z
     return codes, iteration

@@ -13,7 +13,7 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import Problem
 from ..problems.linearized import MAX_DENSE, norm
-from .differences import fault_of_users
+from .differences import fault_of_user_functions
 from .lasso import ROUNDING, SINGULAR, row_norms
 from .records import Certificate, Reference, exactly
 from .rounding import rounding_errors
@@ -53,7 +53,7 @@ REMEDY = (
 Diagnostics = dict[str, Any]
 
 
-class Candidate(NamedTuple):
+class NewtonFixedPoint(NamedTuple):
     """A fixed point by Newton's method."""
 
     codes: Tensor
@@ -63,7 +63,7 @@ class Candidate(NamedTuple):
     stability: Stability | None
 
 
-class Run(NamedTuple):
+class LayerRun(NamedTuple):
     """The layers of an algorithm until they no longer change the codes."""
 
     codes: Tensor
@@ -71,7 +71,7 @@ class Run(NamedTuple):
     moving: Tensor
     layers: int
     #: The last fixed point that Newton's method found.
-    candidate: Candidate | None
+    candidate: NewtonFixedPoint | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ class Converging:
         return self.algorithm.plain_layer(self.problem, codes, self.step, iteration)
 
     @torch.no_grad()
-    def run(self, initial: Tensor | None = None) -> Run:
-        """Run layers until they no longer change the codes.
+    def run(self, initial: Tensor | None = None) -> LayerRun:
+        """LayerRun layers until they no longer change the codes.
 
         Codes that are given as `initial` are close to a limit that is known to be stable.
         """
@@ -110,35 +110,36 @@ class Converging:
             still = 0 if moving.any() else still + 1
             if self.problem.joint and state.iteration == due:
                 path = halfway, state.codes, due // 2
-                candidate = self._sought(*path, TOLERANCE * scale, initial is not None)
+                candidate = self._newton_fixed_point(*path, TOLERANCE * scale, initial is not None)
                 if candidate is not None and candidate.reached:
                     fixed = candidate.codes
                     state = dataclasses.replace(state, codes=fixed, point=fixed)
                 due *= 2
             if 2 * state.iteration == due:
                 halfway = state.codes
-        return Run(state.codes, moving, state.iteration, candidate)
+        return LayerRun(state.codes, moving, state.iteration, candidate)
 
-    def _sought(
+    def _newton_fixed_point(
         self, halfway: Tensor, codes: Tensor, layers: int, tolerance: Tensor, known_stable: bool
-    ) -> Candidate | None:
+    ) -> NewtonFixedPoint | None:
         """Return a fixed point by Newton's method from `codes`, to which so many layers led from
         `halfway`; None where it finds none.
         """
         fixed = self._newton(codes, tolerance)
         if fixed is None:
             return None
-        before, now = halfway - fixed, codes - fixed
-        nearer = 1 - norm(now) / norm(before) if norm(before) else 1.0
+        offset_halfway, offset = halfway - fixed, codes - fixed
+        nearer = 1 - norm(offset) / norm(offset_halfway) if norm(offset_halfway) else 1.0
         if not nearer > 0:
-            return Candidate(fixed, False, None)
-        nonlinear = self._nonlinear_share(fixed, before, now, layers)
+            return NewtonFixedPoint(fixed, False, None)
+        nonlinear = self._nonlinear_share(fixed, offset_halfway, offset, layers)
         if not nonlinear <= nearer / 2:
-            return Candidate(fixed, False, None)
+            return NewtonFixedPoint(fixed, False, None)
         if known_stable:
-            return Candidate(fixed, True, None)
-        seen = stability(self.problem.linearized(fixed))
-        return Candidate(fixed, seen.stable and seen.growth * nonlinear <= nearer / 2, seen)
+            return NewtonFixedPoint(fixed, True, None)
+        fixed_stability = stability(self.problem.linearized(fixed))
+        reached = fixed_stability.stable and fixed_stability.growth * nonlinear <= nearer / 2
+        return NewtonFixedPoint(fixed, reached, fixed_stability)
 
     def _newton(self, codes: Tensor, tolerance: Tensor) -> Tensor | None:
         """Return a fixed point of the layer by Newton's method, or None where it finds none."""
@@ -156,18 +157,20 @@ class Converging:
             fixed = fixed + newton
         return None
 
-    def _nonlinear_share(self, fixed: Tensor, before: Tensor, now: Tensor, layers: int) -> float:
-        """Return by how much layers that led from ``fixed + before`` to ``fixed + now`` differ from
-        the linear ones, relative to `before`.
+    def _nonlinear_share(
+        self, fixed: Tensor, offset_halfway: Tensor, offset: Tensor, layers: int
+    ) -> float:
+        """Return by how much layers that led from ``fixed + offset_halfway`` to ``fixed + offset``
+        differ from the linear ones, relative to `offset_halfway`.
 
         The linear ones are seen much closer to the fixed point. Where the derivative attracts and
         the layers follow it, apart from less than they came nearer by, they come to the fixed
         point: the part that is not linear falls faster than the distance.
         """
-        close = fixed + CLOSE * before
+        close = fixed + CLOSE * offset_halfway
         for _ in range(layers):
             close = self.layer(close, 0)
-        return norm((close - fixed) / CLOSE - now) / (norm(before) or 1.0)
+        return norm((close - fixed) / CLOSE - offset) / (norm(offset_halfway) or 1.0)
 
     @torch.no_grad()
     def newton_step(self, codes: Tensor, iteration: int) -> tuple[Tensor, Tensor, Diagnostics]:
@@ -318,7 +321,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     moves_piece = (after != problem.piece(codes)).reshape(len(moving), -1).any(1)
     gradient, solve = implicit.gradient, implicit.diagnostics
     size = norm(gradient)
-    condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
+    condition = max(float(diagnostics["condition_number"]) for diagnostics in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
     lost = running.rounding(
         refined, 2 * layers, implicit, float(solve.get("largest_relative_residual", 0))
@@ -356,14 +359,14 @@ def _why_not_the_gradient(running: Converging, codes: Tensor, gradient: Tensor) 
     """Return why a gradient at a limit is not that of the loss there, or an empty text: one of the
     user's functions differs from its derivative, or differences of the loss do not agree.
     """
-    fault = fault_of_users(running.problem, codes)
+    fault = fault_of_user_functions(running.problem, codes)
     if not fault and running.algorithm.thresholding.proximal:
         return _disagreement(running, codes, gradient)
     return fault
 
 
-def _stability_at(running: Converging, run: Run, codes: Tensor) -> Stability | None:
-    """Return what is known of the stability of a limit; None where samples are separate."""
+def _stability_at(running: Converging, run: LayerRun, codes: Tensor) -> Stability | None:
+    """Return the stability of a limit; None where samples are separate."""
     if not running.problem.joint:
         return None
     if run.candidate and run.candidate.reached:
@@ -371,7 +374,7 @@ def _stability_at(running: Converging, run: Run, codes: Tensor) -> Stability | N
     return stability(running.problem.linearized(codes))
 
 
-def _why_it_moves(running: Converging, run: Run) -> str:
+def _why_it_moves(running: Converging, run: LayerRun) -> str:
     """Return why the steps of a joint problem lead to no limit."""
     reason, candidate = f"the state still changes after {run.layers} steps", run.candidate
     if candidate:

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ..described import described
 from ..problems.linearized import norm
+from ..short_repr import short_repr
 from ..validation import plain_tensor
 
 #: A frozen dataclass.
@@ -83,7 +83,7 @@ class Certificate:
     iterations: int = 0
     modulus: float | None = None
 
-    __repr__ = described
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,7 +127,7 @@ class Reference:
         for name in ("gradient", "codes"):
             object.__setattr__(self, name, plain_tensor(getattr(self, name)))
 
-    __repr__ = described
+    __repr__ = short_repr
 
     def of_spec(self, dataset: str) -> Self:
         """Return it with the reason for a problem that the spec of a dataset makes: a command tells
@@ -139,7 +139,9 @@ class Reference:
 
 def exactly(source: T) -> T:
     """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
-    fields = {each.name: _exact(getattr(source, each.name)) for each in dataclasses.fields(source)}
+    fields = {
+        field.name: _exact(getattr(source, field.name)) for field in dataclasses.fields(source)
+    }
     return dataclasses.replace(source, **fields)
 
 

@@ -73,7 +73,7 @@ def rounding_errors(
     They are what random roundings change, one to each operand, and a last rounding of the result.
     Where that cannot be found, because the function fails on numbers that are a little off, zeros.
     """
-    count = DRAWS if min(each.numel() for each in computed) < FEW else 1
+    count = DRAWS if min(value.numel() for value in computed) < FEW else 1
     squares = [0.0] * len(computed)
     for draw in range(count):
         try:
@@ -83,7 +83,9 @@ def rounding_errors(
             return [0.0] * len(computed)
         for index, (rounded_value, value) in enumerate(zip(rounded, computed, strict=True)):
             squares[index] += norm(rounded_value.double() - value.double()) ** 2 / count
-    last = [torch.finfo(each.dtype).eps / 2 * norm(each.double()) for each in computed]
-    errors = [square**0.5 / MAGNIFIED + size for square, size in zip(squares, last, strict=True)]
+    last_roundings = [torch.finfo(value.dtype).eps / 2 * norm(value.double()) for value in computed]
+    errors = [
+        square**0.5 / MAGNIFIED + size for square, size in zip(squares, last_roundings, strict=True)
+    ]
     # A number that is not finite after such roundings has not been measured.
     return [error if error < float("inf") else 0.0 for error in errors]

@@ -50,8 +50,8 @@ class Stability:
 
 
 def stability(system: Linearized) -> Stability:
-    r"""Return what is known of the spectral radius :math:`\rho` of ``J = I - A``, for the Jacobian
-    A of ``z - step(z)``.
+    r"""Bound the spectral radius :math:`\rho` of ``J = I - A``, for the Jacobian A of
+    ``z - step(z)``.
 
     It rests on :math:`\rho^k \le \lVert J^k \rVert` for every k, whether J is normal or not: as
     soon as one power has a norm below one, :math:`\rho` is below one. A small matrix is squared

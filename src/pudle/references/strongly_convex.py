@@ -20,9 +20,9 @@ from .differences import (
     LOSS_IN_THETA,
     NEARBY,
     Along,
-    Line,
+    FunctionOnLine,
     Move,
-    fault,
+    derivative_fault,
     loss_along,
     objective_along,
     part_at_fault,
@@ -122,64 +122,71 @@ def bounded_gradient(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) ->
     Where the problem has no constants, they are those that differences show, and all this is an
     estimate.
     """
-    plain = _bounded(problem, codes, adjoint)
+    plain = _first_order_bound(problem, codes, adjoint)
     improved = newton_step(problem, codes)
     residual = parts_at(problem, improved, adjoint).residual
     improved_adjoint = adjoint + problem.solve_active(improved, residual)[0]
-    improved_bound = _bounded(problem, improved, improved_adjoint)
+    improved_bound = _first_order_bound(problem, improved, improved_adjoint)
     # The difference and its norm are rounded too.
     moved = norm(plain.gradient.double() - improved_bound.gradient) * (1 + 1e-14)
     return replace(plain, error=min(plain.error, moved + improved_bound.error))
 
 
-def _bounded(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
-    here, slope = parts_at(problem, codes, adjoint), problem.smooth_gradient(codes)
+def _first_order_bound(problem: StronglyConvex, codes: Tensor, adjoint: Tensor) -> BoundedGradient:
+    parts, slope = parts_at(problem, codes, adjoint), problem.smooth_gradient(codes)
     # Sums of millions of squares in float32 are off by more than this many roundings.
-    residual, steepness, size = (norm(each.double()) for each in (here.residual, slope, adjoint))
-    measured = measured_roundings(problem, codes, adjoint, slope, here)
+    residual, steepness, size = (
+        norm(tensor.double()) for tensor in (parts.residual, slope, adjoint)
+    )
+    measured = measured_roundings(problem, codes, adjoint, slope, parts)
     mu, unit = problem.curvature, ROUNDINGS * torch.finfo(codes.dtype).eps / 2
     if problem.constants:
         # The size of the terms does not depend on the ball, whose radius it is a part of.
         terms = problem.constants_at(codes).terms
         radius = (steepness + max(unit * terms, measured.slope)) / mu
-        known = problem.constants_at(codes, adjoint, radius)
+        constants = problem.constants_at(codes, adjoint, radius)
     else:
-        known = measured_constants(problem, codes, adjoint, here)
-        radius = (steepness + max(unit * known.terms, measured.slope)) / mu
-    rounding = rounding_bounds(known, unit, size, measured)
-    off = residual + rounding.outer + rounding.curved + (known.hessian + known.outer) * radius
-    off /= mu
-    error = (known.direct + known.cross) * radius + known.cross_norm * off
+        constants = measured_constants(problem, codes, adjoint, parts)
+        radius = (steepness + max(unit * constants.terms, measured.slope)) / mu
+    rounding = rounding_bounds(constants, unit, size, measured)
+    adjoint_error = (
+        residual + rounding.outer + rounding.curved + (constants.hessian + constants.outer) * radius
+    )
+    adjoint_error /= mu
+    error = (constants.direct + constants.cross) * radius + constants.cross_norm * adjoint_error
     error += rounding.direct + rounding.through
     # The bounds are rounded themselves; what is no number bounds nothing.
-    bounds = (math.inf if each != each else each * (1 + unit) for each in (radius, off, error))
-    return BoundedGradient(here.gradient, *bounds)
+    bounds = (
+        math.inf if bound != bound else bound * (1 + unit)
+        for bound in (radius, adjoint_error, error)
+    )
+    return BoundedGradient(parts.gradient, *bounds)
 
 
 def measured_roundings(
-    problem: StronglyConvex, codes: Tensor, adjoint: Tensor, slope: Tensor, here: Parts
+    problem: StronglyConvex, codes: Tensor, adjoint: Tensor, slope: Tensor, parts: Parts
 ) -> Roundings:
     """Estimate what rounding changes, from random roundings of all that is computed."""
 
     def compute() -> tuple[Tensor, ...]:
         return problem.smooth_gradient(codes), *parts_at(problem, codes, adjoint)
 
-    errors = rounding_errors(compute, (slope, *here))
+    errors = rounding_errors(compute, (slope, *parts))
     return Roundings(*(ROUNDINGS * error for error in errors))
 
 
 def rounding_bounds(
-    known: Constants, unit: float, adjoint_size: float, measured: Roundings
+    constants: Constants, unit: float, adjoint_size: float, measured: Roundings
 ) -> Roundings:
-    """Return what rounding changes by the sizes of terms that a problem claims, or by measurement,
-    whichever is larger: a claim that leaves out terms that cancel is too small.
+    """Return the rounding of each part, by the sizes of terms that a problem claims or by
+    measurement, whichever is larger: a claim that leaves out terms that cancel is too small.
     """
-    hessian = known.gradient if known.hessian_terms is None else known.hessian_terms
-    cross = known.cross_norm if known.cross_terms is None else known.cross_terms
+    hessian = constants.gradient if constants.hessian_terms is None else constants.hessian_terms
+    cross = constants.cross_norm if constants.cross_terms is None else constants.cross_terms
     claimed = Roundings(
-        slope=known.terms,
-        direct=known.direct_terms or 0.0,
-        outer=known.outer_terms,
+        slope=constants.terms,
+        direct=constants.direct_terms or 0.0,
+        outer=constants.outer_terms,
         curved=hessian * adjoint_size,
         through=cross * adjoint_size,
     )
@@ -188,7 +195,7 @@ def rounding_bounds(
 
 
 def measured_constants(
-    problem: StronglyConvex, codes: Tensor, adjoint: Tensor, here: Parts
+    problem: StronglyConvex, codes: Tensor, adjoint: Tensor, parts: Parts
 ) -> Constants:
     """Return the constants that differences to a random place around the state show, and for the
     cross derivative its Frobenius norm, by its products with random vectors.
@@ -199,12 +206,13 @@ def measured_constants(
     scale, steepness = norm(codes) or 1.0, norm(problem.smooth_gradient(codes))
     eps = torch.finfo(codes.dtype).eps
     distance = max(steepness / problem.curvature, eps ** (1 / 3) * scale)
-    there = parts_at(problem, codes + distance / norm(random) * random, adjoint)
+    distant_parts = parts_at(problem, codes + distance / norm(random) * random, adjoint)
     direct, outer, hessian, cross = (
-        norm(one - two) / distance for one, two in zip(here, there, strict=True)
+        norm(part - distant_part) / distance
+        for part, distant_part in zip(parts, distant_parts, strict=True)
     )
     vectors = streams.generator(0, "cross derivative").standard_normal((PRODUCTS, *codes.shape))
-    images = [through_minimizer(problem, codes, each) for each in codes.new_tensor(vectors)]
+    images = [through_minimizer(problem, codes, vector) for vector in codes.new_tensor(vectors)]
     return Constants(
         gradient=problem.lipschitz_constant,
         hessian=hessian,
@@ -214,8 +222,8 @@ def measured_constants(
         cross_norm=norm(torch.stack(images)) / PRODUCTS**0.5,
         # Terms may cancel in these: random roundings tell more.
         terms=problem.lipschitz_constant * scale + steepness,
-        outer_terms=norm(here.outer),
-        direct_terms=norm(here.direct),
+        outer_terms=norm(parts.outer),
+        direct_terms=norm(parts.direct),
     )
 
 
@@ -237,7 +245,7 @@ def strongly_convex_reference(problem: StronglyConvex, target: str) -> Reference
         bounded_gradient(problem, codes, adjoint),
         problem.extreme_curvature(codes, largest=False),
     )
-    reason = _derivative_fault(problem, system, codes, adjoint)
+    reason = _fault_of_derivatives(problem, system, codes, adjoint)
     reason, size = reason or _refuted(problem, codes, smallest), norm(bounded.gradient)
     if not (bounded.gradient.isfinite().all() and problem.outer_loss(codes).isfinite()):
         reason = "the outer loss or its derivative is NaN or infinite at the minimizer"
@@ -298,10 +306,10 @@ def _refuted(problem: StronglyConvex, codes: Tensor, smallest: float | None) -> 
     return ""
 
 
-def _derivative_fault(
+def _fault_of_derivatives(
     problem: StronglyConvex, system: Linearized, codes: Tensor, adjoint: Tensor
 ) -> str:
-    """Return which derivative of objective or loss is not what differences show; an empty text if
+    """Name the derivative of objective or loss that differences contradict; an empty text if
     all agree.
 
     Objective, Hessian and loss are compared along random lines, and what the gradient is made of
@@ -313,14 +321,14 @@ def _derivative_fault(
     random, moved = nearby.codes, nearby.theta
     assert random is not None and moved is not None
 
-    def line(function: Along, move: Move) -> Line:
-        return Line(function, codes, problem.theta, move, nearby)
+    def line(function: Along, move: Move) -> FunctionOnLine:
+        return FunctionOnLine(function, codes, problem.theta, move, nearby)
 
     curvature = line(stationarity_along(problem, random), Move(random))
     tangent = Move(_tangent(problem, system, codes, moved), moved)
     return (
-        fault(IN_STATE, line(objective_along(problem), Move(random)))
-        or fault(HESSIAN, curvature, exact=True)
+        derivative_fault(IN_STATE, line(objective_along(problem), Move(random)))
+        or derivative_fault(HESSIAN, curvature, exact=True)
         or part_at_fault(line(stationarity_along(problem, adjoint), tangent), HESSIAN, CROSS)
         or part_at_fault(line(loss_along(problem), nearby), LOSS_IN_STATE, LOSS_IN_THETA)
         or part_at_fault(line(loss_along(problem), tangent), LOSS_IN_STATE, LOSS_IN_THETA)

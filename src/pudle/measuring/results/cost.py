@@ -205,7 +205,7 @@ class Timer:
     """What measures the seconds of costs, in a process that measures nothing else."""
 
     def __init__(self, device: str) -> None:
-        self.device, self.chosen = device, kernel_choice.choice()
+        self.device, self.chosen = device, kernel_choice.chosen_path()
         self._warm = functools.lru_cache(maxsize=64)(self._called_once)
 
     def _called_once(self, cost: Cost, path: str) -> Callable[[], Estimate]:
