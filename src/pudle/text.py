@@ -1,7 +1,7 @@
 """Numbers, durations, sizes and lists as text: what reports, notebooks, pages and messages show."""
 
 from collections.abc import Callable, Sequence
-from math import isfinite, isnan
+from math import isfinite, isnan, log
 from typing import Any, Self
 
 DASH = "–"
@@ -102,6 +102,24 @@ def starred(shown: Cell, estimated: bool) -> Cell:
 def seconds(value: float) -> Cell:
     """Return a duration with its unit."""
     return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")))
+
+
+def first_sentence(docstring: str) -> str:
+    """Return the first sentence of a docstring on one line."""
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    sentence, end, _ = paragraph.partition(". ")
+    return sentence + end.strip()
+
+
+def about(value: float) -> str:
+    """Return the order of magnitude of a duration, such as ``10 s``, ``3 min`` or ``2 days``."""
+    units = {"s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
+    sizes = {"s": (1, 3, 10, 30), "min": (1, 3, 10, 30), "h": (1, 3, 10), "days": (1, 2, 5, 10)}
+    choices = [(number, unit) for unit, numbers in sizes.items() for number in numbers]
+    number, unit = min(
+        choices, key=lambda choice: abs(log(choice[0] * units[choice[1]] / max(value, 1e-3)))
+    )
+    return f"{number} {unit}" if (number, unit) != (1, "days") else "1 day"
 
 
 def memory(value: float) -> Cell:

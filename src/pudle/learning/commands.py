@@ -19,6 +19,7 @@ from ..files import sweep, sweep_temporary_folders
 from ..measuring.execution import write_apart
 from ..measuring.results.experiment import CarriedExperiment
 from ..terminal import POSITIVE, check_device, device_option, echo, progress_bar
+from ..text import about
 from ..validation import type_hints
 from .denoising import DenoisingExperiment
 from .options import summaries
@@ -26,6 +27,9 @@ from .processes import launched, number_launched
 from .training import LearningExperiment
 
 E = TypeVar("E", bound=LearningExperiment)
+
+#: Seconds up to which a training says nothing of its length when it starts.
+SHORT = 10.0
 
 experiment_option = click.option(
     "--experiment", help="Start from a named experiment; other options replace its values."
@@ -102,6 +106,9 @@ def _carry_out(
         # Of trainings that were killed.
         sweep(out)
         sweep_temporary_folders()
+        expected = chosen.expected_seconds()
+        if expected is not None and expected > SHORT:
+            echo(f"pudle: {title} takes about {about(expected)} on one core", err=True)
         with progress_bar(TimeRemainingColumn()) as bar:
             task = bar.add_task(title, total=None)
 

@@ -30,6 +30,7 @@ from ..problems.l1 import DictionaryProblem
 from ..references.certified import default_target, reference
 from ..validation import check_choice, check_integer, check_options
 from .checkpoint import CHECKPOINT
+from .duration import training_seconds
 from .images import Images
 from .learner import Learner, LearningWarning, Training
 from .options import TrainingOptions
@@ -141,6 +142,19 @@ class LearningExperiment(TrainingOptions, OnDataset):
     def title(self) -> str:
         """What a table or a terminal calls the training."""
         return f"{self.estimator} with {self.optimizer}"
+
+    @property
+    def shows(self) -> str:
+        layers = f"{self.depth} layers of {self.algorithm}"
+        if not self.parts.algorithm.differentiable:
+            layers = f"codes solved by {self.algorithm}"
+        return f"{self.loss} loss: {self.estimator}, {layers}, {self.optimizer}"
+
+    def expected_seconds(self) -> float | None:
+        seconds = training_seconds(self, self.data, self.gradient_error)
+        if seconds is None or self.budget is None:
+            return seconds
+        return min(seconds, self.budget)
 
     @property
     def data(self) -> Dataset:

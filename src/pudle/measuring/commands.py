@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import inspect
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -26,6 +28,7 @@ from ..terminal import (
     profile_option,
     progress_bar,
 )
+from ..text import about, first_sentence
 from .options import Options
 
 KINDS = (*names.KINDS, "problems", "cases", "experiments")
@@ -226,6 +229,8 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
             _print_file(Path(kind).expanduser())
         elif kind in KINDS:
             _print(kind, _rows(kind, profile))
+            if kind == "experiments":
+                _print_studies()
         else:
             hint = f"{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py"
             raise PudleError(f"unknown kind {kind!r}{hint}")
@@ -243,16 +248,27 @@ def _rows(kind: str, profile: str) -> Iterator[Row]:
         for case in selection.cases:
             yield case.name, case.dataset, case.algorithm, len(case.seeds)
     elif kind == "experiments":
-        yield "experiment", "study", "kind", f"in profile {profile}"
+        yield "experiment", "study", "takes about", "shows", f"in profile {profile}"
         for study, experiments in names.entries("experiments").items():
             for name, experiment in experiments.items():
                 in_profile = "yes" if name in selection.experiments else ""
-                yield name, study, experiment.kind, in_profile
+                seconds = experiment.expected_seconds()
+                takes = "" if seconds is None else about(seconds)
+                yield name, study, takes, experiment.shows, in_profile
     else:
         yield COLUMNS
         entries = names.entries(kind)
         for name, cls in entries.items():
             yield name, *_describe(cls), entries.origins[name]
+
+
+def _print_studies() -> None:
+    """Print what each study asks: the first sentence of the module that holds its experiments."""
+    echo("Times are orders of magnitude on one core; none is known where the column is empty.")
+    for point in names.points("experiments"):
+        if point.name in names.entries("experiments"):
+            sentence = first_sentence(inspect.getdoc(sys.modules[point.module]) or "")
+            echo(f"{point.name}: {sentence}" if sentence else point.name)
 
 
 def _print_file(path: Path) -> None:

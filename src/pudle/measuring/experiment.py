@@ -2,6 +2,7 @@
 and pictures.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+
+from ..text import first_sentence
 
 #: A number or a text in a table.
 Plain = str | int | float | bool | None
@@ -64,6 +67,17 @@ class Experiment(ABC):
     """
 
     kind: ClassVar[str]
+
+    @property
+    def shows(self) -> str:
+        """What a list says that it shows: by default the first sentence on its class."""
+        return first_sentence(inspect.getdoc(type(self)) or "")
+
+    def expected_seconds(self) -> float | None:
+        """Return about how many seconds it takes on one core, or None where nobody knows; an order
+        of magnitude is enough.
+        """
+        return None
 
     @abstractmethod
     def run(
