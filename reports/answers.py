@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from pudle import answers as engine
 from pudle.answers import Answer, Measured, Requirement, answer
+from pudle.reports.cells import achievement, answer_cells
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
+from pudle.sentences import reason_text, requirement_text
 from pudle.text import DASH, Cell
 
 #: Required errors that the page offers; None asks for the least.
@@ -31,48 +33,61 @@ class ProblemAnswer(NamedTuple):
 
 
 def _problems(results: Results, algorithm: str) -> Iterator[tuple[Cell, list[Measured]]]:
-    """Yield what each problem is called, with its first case, and what was measured on it, perhaps
+    """Yield the label of each problem, with its first case, and what was measured on it, perhaps
     with one algorithm alone.
     """
     for label, measured in results.problems:
-        if some := [each for each in measured if algorithm in ("", each.algorithm)]:
-            yield Cell(label, case=some[0].case), some
+        chosen = [row for row in measured if algorithm in ("", row.algorithm)]
+        if chosen:
+            yield Cell(label, case=chosen[0].case), chosen
 
 
 def answers(
     results: Results, requirement: Requirement | None = None, algorithm: str = ""
 ) -> list[ProblemAnswer]:
-    """Return, per problem, which algorithm and estimator to use, or with one algorithm which
-    estimator.
-    """
-    rows = []
-    for label, measured in _problems(results, algorithm):
-        best = answer(measured, requirement or Requirement())
-        unrolled = [each for each in measured if each.differentiable]
-        other = best if unrolled == measured else answer(unrolled, best.requirement)
-        source, cells = best.source or measured[0], other.cells
-        value = other.value[1] if other.reached else cells["time"].head
+    """Choose an algorithm and an estimator for each problem, or with one algorithm an estimator."""
+    requirement = requirement or Requirement()
+    return [
+        _problem_answer(results, label, measured, requirement)
+        for label, measured in _problems(results, algorithm)
+    ]
+
+
+def _problem_answer(
+    results: Results, label: Cell, measured: list[Measured], requirement: Requirement
+) -> ProblemAnswer:
+    """Choose for one problem, of which the label is the name."""
+    best = answer(measured, requirement)
+    differentiable = [row for row in measured if row.differentiable]
+    unrolled = best if differentiable == measured else answer(differentiable, requirement)
+    source, cells = best.source or measured[0], answer_cells(unrolled)
+    if best.source is unrolled.source is not None:
+        best_unrolled = Cell("the same")
+    else:
+        value = achievement(unrolled)[1] if unrolled.reached else cells["time"].head
         about = f"error {cells['error']}, {cells['depth']} layers"
-        same = best.source is other.source is not None
-        limited = " Scored against a limit." * bool(results.badge(source.case))
-        cells = {
-            "problem": Cell(label, case=source.case),
-            "use": Cell(_pair(best), best=True),
-            **best.cells,
-            "best unrolled": Cell("the same") if same else _pair(other, value, about),
-            "why": Cell(best.reason + limited),
-        }
-        rows.append(ProblemAnswer(source.case, best, other, cells))
-    return rows
+        best_unrolled = _pair(unrolled, value, about)
+    why = reason_text(best)
+    if results.badge(source.case):
+        why += " Scored against a limit."
+    row = {
+        "problem": Cell(label, case=source.case),
+        "use": Cell(_pair(best), best=True),
+        **answer_cells(best),
+        "best unrolled": best_unrolled,
+        "why": Cell(why),
+    }
+    return ProblemAnswer(source.case, best, unrolled, row)
 
 
 def _pair(chosen: Answer, value: str = "", *details: str) -> Cell:
-    """Return an estimator with its algorithm, a value, and details."""
+    """Show an estimator with its algorithm, a value, and details."""
     if not chosen.source:
         return Cell("no answer")
-    known = f", {value}" * (value not in ("", DASH))
-    details = (f"with {chosen.source.algorithm}{known}", *details)
-    return Cell(chosen.estimator, chosen.estimator, details=details)
+    algorithm = f"with {chosen.source.algorithm}"
+    if value not in ("", DASH):
+        algorithm += f", {value}"
+    return Cell(chosen.estimator, chosen.estimator, details=(algorithm, *details))
 
 
 def answers_table(results: Results, rows: Iterable[ProblemAnswer]) -> Table:
@@ -92,12 +107,16 @@ def budgets(results: Results, algorithm: str = "") -> Table:
     rows = []
     for label, measured in _problems(results, algorithm):
         row = {"problem": label}
-        several = len({each.algorithm for each in measured}) > 1
+        several = len({row.algorithm for row in measured}) > 1
         for requirement in requirements:
             chosen = answer(measured, requirement)
-            estimator, value = chosen.value
-            one = Cell(estimator, estimator, details=[value])
-            shown = _pair(chosen, value) if several else one
-            row[str(requirement)] = shown if estimator else Cell(value)
+            estimator, value = achievement(chosen)
+            if not estimator:
+                cell = Cell(value)
+            elif several:
+                cell = _pair(chosen, value)
+            else:
+                cell = Cell(estimator, estimator, details=[value])
+            row[requirement_text(requirement)] = cell
         rows.append(row)
     return Table.of(rows)

@@ -18,9 +18,11 @@ from pudle.measuring.checked import FAILED, NOT_CHECKED
 from pudle.measuring.measured import grouped
 from pudle.measuring.results.score import ReferenceRow
 from pudle.paired import Ratio
+from pudle.reports.cells import cost_cell
 from pudle.reports.load import TIMES, Results, parsed
 from pudle.reports.markup import Table
 from pudle.reports.summary import BASE, FEWEST_SEEDS, WINDOW, Summary, spread
+from pudle.sentences import ratio_text
 from pudle.text import DASH, Cell
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
@@ -71,13 +73,14 @@ def _time(row: Row) -> Cell:
     depth, seconds, source = row.reach.depth, row.reach.seconds, row.reach.source
     if isnan(seconds.value) and depth < inf and source.seconds.measured:
         return Cell("beyond the timed depths", key=inf)
-    quartiles, shown = source.rounds.quartiles(depth), seconds.shown(text.seconds)
+    quartiles, shown = source.rounds.quartiles(depth), cost_cell(seconds, text.seconds)
     return text.between(seconds.value, *quartiles, text.seconds, shown)
 
 
 def _relative(ratio: Ratio, depth: float, last: float) -> Cell:
     """Show a ratio of times, and its depth where that is not the last."""
-    return Cell(ratio.shown, details=[f"at depth {depth:.0f}"] * (ratio.value > 0 and depth < last))
+    details = [f"at depth {depth:.0f}"] if ratio.value > 0 and depth < last else []
+    return Cell(ratio_text(ratio), details=details)
 
 
 class Column(NamedTuple):
@@ -97,7 +100,7 @@ COLUMNS = (
     Column(f"time / {BASE}", lambda row: _relative(*row.numbers.relative_seconds, row.last)),
     Column(
         "torch path: time to {error}",
-        lambda row: row.numbers.torch.at(row.reach.depth).shown(text.seconds),
+        lambda row: cost_cell(row.numbers.torch.at(row.reach.depth), text.seconds),
     ),
     Column(
         f"torch path: time / {BASE}", lambda row: _relative(*row.numbers.relative_torch, row.last)

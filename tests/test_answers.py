@@ -16,6 +16,7 @@ from pudle.answers import (
     Line,
     Measured,
     Point,
+    Reason,
     Requirement,
     Rounds,
     answer,
@@ -24,7 +25,9 @@ from pudle.answers import (
     depth_to,
 )
 from pudle.reports.answers import answers
+from pudle.reports.cells import answer_cells
 from pudle.reports.report import Report
+from pudle.sentences import reason_text, tie_name
 
 DEPTHS = np.array([1, 10, 100])
 
@@ -75,6 +78,11 @@ def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     assert closest([slow._replace(seconds=Cost(math.nan)), quick, worse]) is quick
 
 
+def _ties(chosen):
+    """Return the names of what ties with an answer."""
+    return tuple(tie_name(tie, chosen.source) for tie in chosen.tied)
+
+
 def measured(name, rates, seconds, memory=0.0, spread=0.01, turns=""):
     """Return an estimator whose errors fall by a rate per layer on each seed, and its costs."""
     errors = np.array(rates) ** DEPTHS[:, None]
@@ -111,11 +119,11 @@ def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
     """Both have an error of 1e-3 at 100 layers, and not at 10; the second is slow and large."""
     every = [measured("small", [0.9] * 3, 1.0), measured("deep", [0.79] * 3, 5.0, memory=1.0)]
     chosen = answer(every, Requirement(1e-3))
-    assert (chosen.estimator, chosen.depth, chosen.reached, chosen.ties) == ("small", 100, True, ())
+    assert (chosen.estimator, chosen.depth, chosen.reached, chosen.tied) == ("small", 100, True, ())
     assert chosen.seconds == (pytest.approx(100.0), False)
     within = answer(every, Requirement(1e-3, seconds=40.0))
     assert (within.estimator, within.reached, within.depth) == ("small", False, 10)
-    assert "these limits" in within.reason
+    assert within.reason is Reason.CLOSEST and "these limits" in reason_text(within)
     assert answer(every, Requirement(None, memory=5.0)).estimator == "small"
     assert answer(every, Requirement(1e-12)).depth == 100
     assert answer(every, Requirement(1e-3, seconds=0.1)).estimator == ""
@@ -146,8 +154,8 @@ def test_the_fastest_is_told_by_a_test_over_rounds(change, ties):
         measured("faster", [0.9, 0.91], 1.0),
     ]
     chosen = answer(every, Requirement(1e-3))
-    assert (chosen.estimator, chosen.ties) == ("faster", ties)
-    assert ("not distinguishable" in chosen.reason) == bool(ties)
+    assert (chosen.estimator, _ties(chosen)) == ("faster", ties)
+    assert ("not distinguishable" in reason_text(chosen)) == bool(ties)
     # At depths of their own the same rounds tell; where one is estimated, nothing does.
     ratio = every[1].rounds.ratio(100, every[1].rounds, 1)
     assert ratio.value == pytest.approx(100, rel=0.02) and ratio.p_value < 1e-6
@@ -156,8 +164,8 @@ def test_the_fastest_is_told_by_a_test_over_rounds(change, ties):
     assert ratio.p_value == 1 and math.isnan(guess.rounds.quartiles(100)[0])
     assert guess.time(100) == (pytest.approx(111.25), True)
     chosen = answer([guess, every[1]], Requirement(1e-3))
-    assert (chosen.estimator, chosen.ties, chosen.seconds.estimated) == ("faster", (), False)
-    alone = answer([guess], Requirement(1e-3)).cells
+    assert (chosen.estimator, chosen.tied, chosen.seconds.estimated) == ("faster", (), False)
+    alone = answer_cells(answer([guess], Requirement(1e-3)))
     assert alone["time"] == "111 s*"
 
 
@@ -168,7 +176,7 @@ def test_the_best_pair_is_chosen_and_ties_of_another_algorithm_are_named_with_it
         for each, name in ((slow, "ista"), (measured("one", [0.9], 1.0), "fista"), (same, "other"))
     ]
     chosen = answer(pairs, Requirement(1e-3))
-    assert chosen.source is pairs[1] and chosen.ties == ("other + one",)
+    assert chosen.source is pairs[1] and _ties(chosen) == ("other + one",)
     assert answer(pairs[:1], Requirement(1e-3)).values["algorithm"] == "ista"
 
 
@@ -177,8 +185,9 @@ def test_of_those_that_take_the_same_time_the_smallest_comes_first():
     large = measured("large", [0.9], 1.0, memory=2.0, spread=0.2)
     small = measured("small", [0.9], 1.05, memory=1.0, spread=0.2)
     chosen = answer([large, small], Requirement(1e-3))
-    assert (chosen.estimator, chosen.ties) == ("small", ("large",))
-    assert chosen.reason.startswith("Least memory of the fastest")
+    assert (chosen.estimator, _ties(chosen)) == ("small", ("large",))
+    assert chosen.reason is Reason.LEAST_MEMORY_OF_FASTEST
+    assert reason_text(chosen).startswith("Least memory of the fastest")
     least = answer([measured("worse", [0.90001], 1.0, spread=0.2), small], Requirement(None))
     assert least.estimator == "small"
 

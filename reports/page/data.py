@@ -30,6 +30,7 @@ from pudle.answers import ERROR, Requirement
 from pudle.files import cache_folder, temporary_folder, write_atomically
 from pudle.reports import tables
 from pudle.reports.answers import ERRORS, answers, answers_table, budgets
+from pudle.reports.cells import cost_cell
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Axis, Figure
 from pudle.reports.learning.sections import bought
@@ -339,8 +340,8 @@ def overview(results: Results) -> Iterator[Figure]:
                 "case": case,
                 "estimator": point.source.estimator,
                 "goal": goal,
-                "seconds": str(point.seconds.shown(text.seconds)),
-                "memory": str(point.memory.shown(text.memory)),
+                "seconds": str(cost_cell(point.seconds, text.seconds)),
+                "memory": str(cost_cell(point.memory, text.memory)),
                 "ratio": ratio,
                 "label": results.labels[case],
                 "text": words if isnan(ratio) else str(text.number(ratio)),

@@ -2,13 +2,14 @@
 memory.
 
 One engine for reports, pages, notebooks and `pudle advise`; it is fed with plain records of what
-was measured, see `Measured`.
+was measured, see `Measured`, and computes records: `pudle.sentences` has the words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property, lru_cache
 from math import floor, inf, isnan, log, log10, nan
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import paired, text
+from . import paired
 from .paired import Array
 
 Whole = NDArray[np.int64]
@@ -86,10 +87,6 @@ class Cost(NamedTuple):
     value: float
     estimated: bool = False
 
-    def shown(self, show: Callable[[float], text.Cell]) -> text.Cell:
-        """Return it as a text, with * where it is estimated."""
-        return text.starred(show(self.value), self.estimated)
-
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -152,10 +149,10 @@ class Rounds:
         """Return the quartiles of the times at a depth; NaN where it was not timed, or in too few
         rounds.
         """
-        taken = self.samples.get(depth, ())
-        if len(taken) < LEAST_ROUNDS:
+        samples = self.samples.get(depth, ())
+        if len(samples) < LEAST_ROUNDS:
             return nan, nan
-        low, high = np.quantile(taken, (0.25, 0.75)).tolist()
+        low, high = np.quantile(samples, (0.25, 0.75)).tolist()
         return low, high
 
     @lru_cache(maxsize=4096)  # noqa: B019
@@ -264,25 +261,36 @@ class Requirement:
         return min(self.seconds, self.memory) < inf
 
     def allowed(self, points: Iterable[Point]) -> list[Point]:
-        """Return those of some points whose time and memory are within the limits; an unknown one
-        is not.
-        """
+        """Return the points whose time and memory are within the limits; an unknown one is not."""
 
         def within(cost: Cost, limit: float) -> bool:
             return limit == inf or cost.value <= limit
 
         return [
-            each
-            for each in points
-            if within(each.seconds, self.seconds) and within(each.memory, self.memory)
+            point
+            for point in points
+            if within(point.seconds, self.seconds) and within(point.memory, self.memory)
         ]
 
-    def __str__(self) -> str:
-        parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
-        for limit, show in ((self.seconds, text.seconds), (self.memory, text.memory)):
-            if limit < inf:
-                parts.append(f"within {show(limit)}")
-        return ", ".join(parts)
+
+class Reason(Enum):
+    """Why an answer names its estimator, or none."""
+
+    #: None: nothing has an error.
+    NOTHING_SCORED = auto()
+    #: None: no measured gradient is within the limits.
+    NOTHING_WITHIN_LIMITS = auto()
+    #: No error was required.
+    MOST_ACCURATE = auto()
+    #: Nothing reaches the required error.
+    CLOSEST = auto()
+    #: It reaches the error at the least depth, and its time there is not known.
+    LEAST_DEPTH = auto()
+    FASTEST = auto()
+    #: The fastest one in the middle, but not distinguishable in time from its ties.
+    AMONG_FASTEST = auto()
+    #: Not distinguishable in time from its ties, of which a faster one takes more memory.
+    LEAST_MEMORY_OF_FASTEST = auto()
 
 
 @dataclass(frozen=True)
@@ -290,8 +298,7 @@ class Answer:
     """The estimator to use for a requirement, and with which algorithm, or what comes closest."""
 
     requirement: Requirement
-    #: Why it is this estimator, in one sentence.
-    reason: str
+    reason: Reason
     #: What the estimator is chosen for; None if there is none.
     source: Measured | None = None
     #: Whether the required error is reached within the limits.
@@ -304,8 +311,10 @@ class Answer:
     memory: Cost = Cost(nan)
     #: Quartiles of the time over the rounds.
     interval: tuple[float, float] = (nan, nan)
-    #: Estimators that cannot be told from it in time, those of another algorithm after its name.
-    ties: tuple[str, ...] = ()
+    #: What cannot be told from it in time.
+    tied: tuple[Measured, ...] = ()
+    #: The deepest depth that took part in a choice by the error; None where limits end it.
+    deepest: int | None = None
 
     @property
     def estimator(self) -> str:
@@ -330,38 +339,6 @@ class Answer:
             "memory_bytes": self.memory.value,
         }
 
-    @property
-    def cells(self) -> dict[str, text.Cell]:
-        """What it reaches and costs, as a row of a table; * marks what is estimated."""
-        error, depth = text.number(self.error, 1 if self.reached else 2), text.fixed(self.depth, 0)
-        if self.reached:
-            # Less may do: between the measured depths nothing is known.
-            error, depth = (text.Cell(f"≤ {cell}", key=cell.key) for cell in (error, depth))
-        return {
-            "error": error,
-            "depth": depth,
-            "time": text.between(
-                self.seconds.value, *self.interval, text.seconds, self.seconds.shown(text.seconds)
-            ),
-            "memory": self.memory.shown(text.memory),
-        }
-
-    @property
-    def value(self) -> tuple[str, str]:
-        """The estimator, empty unless the requirement is met, and what it achieves: a time, or an
-        error where none is required.
-        """
-        if self.reached:
-            value = f"≤ {text.count(int(self.depth), self.unit)}"
-            if not isnan(self.seconds.value):
-                value = self.seconds.shown(text.seconds)
-            if self.ties:
-                value += f", not distinguishable from {text.count(len(self.ties), 'other')}"
-            return self.estimator, value
-        if self.requirement.limited:
-            return self.estimator, f"error {text.number(self.error)}" if self.estimator else "none"
-        return "", "not reached" if self.estimator else text.DASH
-
 
 def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     """Return the cheapest estimator that reaches an error within limits on every seed, else the
@@ -375,22 +352,24 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     if allowed := requirement.allowed(possible):
         return _cheapest(_least_times(allowed), requirement)
     first = 0 if requirement.limited else -1
-    points = [point for each in measured for point in each.points[first:]]
+    points = [point for row in measured for point in row.points[first:]]
     best = closest(requirement.allowed(points))
     if not best:
-        nothing = "No measured gradient is within these limits."
-        return Answer(requirement, nothing if points else "Nothing was scored here.")
-    within = text.count(int(max(point.depth for point in points)), "layer")
+        nothing = Reason.NOTHING_WITHIN_LIMITS if points else Reason.NOTHING_SCORED
+        return Answer(requirement, nothing)
+    deepest: int | None = int(max(point.depth for point in points))
     if requirement.limited and (possible or goal is None):
-        within = "these limits"
-    reason = f"Most accurate within {within}."
-    if goal is not None:
-        shown = text.number(goal, 1)
-        reason = (
-            f"No estimator reaches {shown} on every seed within {within}; this one comes closest."
-        )
-    costs = best.source.time(best.depth), best.source.memory.at(best.depth)
-    return Answer(requirement, reason, best.source, False, best.depth, best.error, *costs)
+        deepest = None
+    return Answer(
+        requirement,
+        Reason.MOST_ACCURATE if goal is None else Reason.CLOSEST,
+        best.source,
+        depth=best.depth,
+        error=best.error,
+        seconds=best.source.time(best.depth),
+        memory=best.source.memory.at(best.depth),
+        deepest=deepest,
+    )
 
 
 def _meeting(measured: Measured, error: float) -> list[Point]:
@@ -432,33 +411,33 @@ def _takes_less_time(point: Point, earlier: Point) -> bool:
 
 
 def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
+    """Choose the fastest of the points that reach the error and, of those that take the same time,
+    the fastest of those that take the least memory.
+    """
     fastest = _fastest(reaches)
-    # Of those that take the same time, the fastest of those that take the least memory.
-    memory = [_price(each.memory) for each in fastest]
-    best = next(
-        each
-        for each, size in zip(fastest, memory, strict=True)
-        if size <= SAME_MEMORY * min(memory)
-    )
-    ties = [
-        f"{f'{of.algorithm} + ' * (of.algorithm != best.source.algorithm)}{of.estimator}"
-        for of in (each.source for each in fastest if each is not best)
-    ]
-    tied, error = [f"`{name}`" for name in ties], requirement.error or 0.0
-    goal = f"to an error of {text.number(error, 1)}"
+    most_memory = SAME_MEMORY * min(_price(point.memory) for point in fastest)
+    best = next(point for point in fastest if _price(point.memory) <= most_memory)
+    tied = tuple(point.source for point in fastest if point is not best)
     if isnan(best.seconds.value):
-        same = f", as {'has' if len(ties) == 1 else 'have'} {text.listing(tied)}" if ties else ""
-        reason = f"Least depth {goal}{same}; its time there is not known."
-    elif not ties:
-        reason = f"Fastest {goal}."
+        reason = Reason.LEAST_DEPTH
+    elif not tied:
+        reason = Reason.FASTEST
+    elif best is fastest[0]:
+        reason = Reason.AMONG_FASTEST
     else:
-        some = tied if len(tied) <= 2 else [tied[0], text.count(len(tied) - 1, "other")]
-        which = "Among" if best is fastest[0] else "Least memory of"
-        reason = (
-            f"{which} the fastest {goal}; not distinguishable in time from {text.listing(some)}."
-        )
-    facts = best.depth, error, best.seconds, best.memory, best.source.rounds.quartiles(best.depth)
-    return Answer(requirement, reason, best.source, True, *facts, tuple(ties))
+        reason = Reason.LEAST_MEMORY_OF_FASTEST
+    return Answer(
+        requirement,
+        reason,
+        best.source,
+        reached=True,
+        depth=best.depth,
+        error=requirement.error or 0.0,
+        seconds=best.seconds,
+        memory=best.memory,
+        interval=best.source.rounds.quartiles(best.depth),
+        tied=tied,
+    )
 
 
 def closest(points: Sequence[Point]) -> Point | None:
@@ -472,20 +451,22 @@ def closest(points: Sequence[Point]) -> Point | None:
     return min(_fastest(near), key=lambda point: point.error)
 
 
-def _fastest(some: Sequence[Point]) -> list[Point]:
+def _fastest(points: Sequence[Point]) -> list[Point]:
     """Return the fastest of some points, then those that a test over the rounds does not tell from
     it, the faster ones first. A time that is estimated, or was not measured in rounds, is taken at
     its word.
     """
-    first, *others = sorted(some, key=lambda each: (_price(each.seconds), each.depth, each.error))
+    first, *rest = sorted(
+        points, key=lambda point: (_price(point.seconds), point.depth, point.error)
+    )
     fastest, rounds = [first], first.source.rounds
-    for each in others:
-        ratio = rounds.ratio(first.depth, each.source.rounds, each.depth)
+    for point in rest:
+        ratio = rounds.ratio(first.depth, point.source.rounds, point.depth)
         faster = ratio.value < 1 and ratio.p_value <= rounds.significance
-        tested = first.depth in rounds.samples and each.depth in each.source.rounds.samples
+        tested = first.depth in rounds.samples and point.depth in point.source.rounds.samples
         # Where nothing is timed, depth alone tells them apart.
-        if (tested and not faster) or (isnan(first.seconds.value) and each.depth == first.depth):
-            fastest.append(each)
+        if (tested and not faster) or (isnan(first.seconds.value) and point.depth == first.depth):
+            fastest.append(point)
     return fastest
 
 
@@ -495,7 +476,7 @@ def _price(cost: Cost) -> float:
 
 def budgets(measured: Collection[Measured]) -> list[Requirement]:
     """Return the requirements of a table of budgets: some errors, some times and some memories."""
-    points = [point for each in measured for point in each.points]
+    points = [point for row in measured for point in row.points]
     seconds = _round_limits([point.seconds.value for point in points])
     mebibytes = _round_limits([point.memory.value / 2**20 for point in points])
     return [

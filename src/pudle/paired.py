@@ -3,13 +3,10 @@ apart.
 """
 
 import random
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from . import text
 
 Array = NDArray[np.float64]
 
@@ -40,11 +37,6 @@ class Ratio(NamedTuple):
     high: float = np.nan
     p_value: float = 1.0
 
-    @property
-    def shown(self) -> text.Cell:
-        """The ratio with its interval as text."""
-        return text.between(self.value, self.low, self.high, partial(text.number, digits=3))
-
 
 class Ratios(NamedTuple):
     """The same of many at once, an array each."""
@@ -57,7 +49,7 @@ class Ratios(NamedTuple):
 
 def compare(first: ArrayLike, second: ArrayLike) -> Ratio:
     """Compare two things' times in the same rounds, see `compare_many`."""
-    return Ratio(*(float(each) for each in compare_many(first, second)))
+    return Ratio(*map(float, compare_many(first, second)))
 
 
 def compare_many(first: ArrayLike, second: ArrayLike) -> Ratios:
@@ -85,9 +77,9 @@ def compare_many(first: ArrayLike, second: ArrayLike) -> Ratios:
         value = np.exp(logs.sum(-1)) if n else unknown
         return Ratios(value, unknown, unknown, np.ones_like(unknown))
     cut = int(TRIMMED * n)
-    left, h = logs[..., cut : n - cut], n - 2 * cut
-    center = left.mean(-1)
-    spread = np.clip(logs, left[..., :1], left[..., -1:]).std(-1, ddof=1)
+    inner, h = logs[..., cut : n - cut], n - 2 * cut
+    center = inner.mean(-1)
+    spread = np.clip(logs, inner[..., :1], inner[..., -1:]).std(-1, ddof=1)
     error = spread * np.sqrt((n - 1) / (h * (h - 1)))
     half = stdtrit(h - 1, (1 + CONFIDENCE) / 2) * error
     with np.errstate(divide="ignore", invalid="ignore"):

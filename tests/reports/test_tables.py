@@ -94,10 +94,8 @@ def test_a_plugin_says_whether_it_was_checked_and_one_that_failed_is_no_answer(
     assert "No answer, because `pudle check` failed: `failed`." in report.notes
     # Nothing was timed, and two reach the error at the same depth.
     assert "with the least depth, because nothing was timed" in report.markdown()
-    assert (
-        "Least depth to an error of 1e-3, as have `new` and `quick`"
-        in report.answers[0].best.reason
-    )
+    why = report.answers[0].cells["why"]
+    assert "Least depth to an error of 1e-3, as have `new` and `quick`" in why
 
 
 def test_a_plugin_that_gains_nothing_from_kernels_is_compared_on_the_torch_path(tmp_path):

@@ -7,6 +7,7 @@ from math import floor, isnan
 from typing import TYPE_CHECKING
 
 from .. import names, text
+from ..sentences import ratio_text, requirement_text
 from .tolerance import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _choice_lines(advice: Advice, chosen: Choice) -> Iterator[str]:
         if advice.tied:
             comparison = "its time cannot be told apart from that"
         else:
-            comparison = f"{advice.next_ratio.shown} times that time"
+            comparison = f"{ratio_text(advice.next_ratio)} times that time"
         yield f"Next: {advice.runner_up}: {write_promise(advice.runner_up)}, {comparison}."
     if isnan(chosen.share):
         yield "This holds for this one problem: nothing follows for others."
@@ -107,11 +108,12 @@ def _beside_base(advice: Advice, chosen: Choice) -> str:
     if name_pair(base) == name_pair(chosen):
         return ""
     layers = text.count(base.depth, "layer")
-    return f", {ratio.shown} times the time of {name_pair(base)}, which needs {layers} for it"
+    return f", {ratio_text(ratio)} times the time of {name_pair(base)}, which needs {layers} for it"
 
 
 def _nothing_lines(advice: Advice) -> Iterator[str]:
-    yield f"Nothing meets the requirement ({advice.requirement}) on {advice.problem}."
+    requirement = requirement_text(advice.requirement)
+    yield f"Nothing meets the requirement ({requirement}) on {advice.problem}."
     if closest := advice.closest:
         error = f"error {text.number(closest.error)} on the seeds that were tried"
         yield f"Closest: {', '.join(filter(None, [str(closest), error, write_costs(closest)]))}."
