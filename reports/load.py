@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -256,10 +257,16 @@ class Results:
     def _records(self) -> Mapping[tuple[str, str], ScoreRecord]:
         return {(record.case.name, record.estimator): record for record in self.records}
 
+    @cached_property
+    def _records_by_case(self) -> Mapping[str, list[ScoreRecord]]:
+        records_by_case = defaultdict(list)
+        for record in self.records:
+            records_by_case[record.case.name].append(record)
+        return records_by_case
+
     @cache  # noqa: B019
     def _seeds(self, case: str, metric: str, target: str) -> list[int]:
-        of_case = [record for record in self.records if record.case.name == case]
-        return seeds_of(of_case, metric, target)
+        return seeds_of(self._records_by_case[case], metric, target)
 
     @cached_property
     def metrics(self) -> list[str]:

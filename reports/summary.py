@@ -4,6 +4,7 @@ Among them is how fast errors fall with depth, fitted where theory predicts it: 
 are right, and above rounding.
 """
 
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -216,7 +217,7 @@ class Spread(NamedTuple):
 def spread(values: Iterable[float]) -> Spread:
     """Return the median, least and greatest of values, without those that are NaN."""
     numbers = [value for value in values if value == value] or [nan]
-    return Spread(float(np.median(numbers)), min(numbers), max(numbers))
+    return Spread(float(statistics.median(numbers)), min(numbers), max(numbers))
 
 
 def confidence(values: Sequence[float]) -> Spread:

@@ -1,10 +1,12 @@
 """The figures about cases: one of the curves of each, and what was stored beside them."""
 
+import itertools
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from math import inf, nan
+from math import inf, isnan, nan
 
 import pandas as pd
 
@@ -125,16 +127,40 @@ def seeds(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(columns).astype(dict.fromkeys((*results.metrics, "ms", "mib"), float))
 
 
+def over_seeds(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the median, the least and the greatest error over the seeds in `scores` (see `seeds`),
+    a row per estimator and depth, with the costs at that depth.
+    """
+    ends = [f"{metric}_{end}" for end in ("low", "high") for metric in metrics]
+    names = ("estimator", "depth", *metrics, *ends, "ms", "mib")
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    lists = {name: scores[name].tolist() for name in ("estimator", "depth", "ms", "mib")}
+    errors = {metric: scores[metric].tolist() for metric in metrics if metric in scores}
+
+    def group_of(place: int) -> tuple[object, object]:
+        return lists["estimator"][place], lists["depth"][place]
+
+    for (estimator, depth), places in itertools.groupby(range(len(scores)), group_of):
+        of_seeds = list(places)
+        columns["estimator"].append(estimator)
+        columns["depth"].append(depth)
+        for metric in metrics:
+            known = [errors[metric][place] for place in of_seeds] if metric in errors else []
+            known = [error for error in known if not isnan(error)]
+            columns[metric].append(statistics.median(known) if known else nan)
+            columns[f"{metric}_low"].append(min(known, default=nan))
+            columns[f"{metric}_high"].append(max(known, default=nan))
+        for name in ("ms", "mib"):
+            columns[name].append(lists[name][of_seeds[0]])
+    return pd.DataFrame(columns)
+
+
 def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.DataFrame) -> Figure:
     """Return the errors on a case in `scores` (see `seeds`) against depth, time and memory, with
     the slopes of theory and the bound.
     """
     shown = [metric for metric in TITLES if metric in scores] or [*TITLES][:1]
-    columns = ["estimator", "depth", *shown, "ms", "mib"]
-    groups = scores.reindex(columns=columns).groupby(["estimator", "depth"], sort=False)
-    errors = groups[shown]
-    ends = errors.min().add_suffix("_low"), errors.max().add_suffix("_high")
-    rows = pd.concat([errors.median(), *ends, groups[["ms", "mib"]].first()], axis=1)
+    rows = over_seeds(scores, shown)
     bound = results.bound(case)
     what = "estimated error of the limit" if results.badge(case) else "certified bound"
     least = min((each.error for of in results.measured[case] for each in of.points), default=inf)
@@ -144,7 +170,7 @@ def curves(results: Results, summary: Sequence[Summary], case: str, scores: pd.D
         file_name("curves", case),
         "Error against depth",
         results.labels[case],
-        rows.reset_index(),
+        rows,
         (Axis("depth", f"depth ({unit})"), TIME, MEMORY),
         (*(Axis(metric, TITLES[metric], "log") for metric in shown), MEMORY),
         looks_of(results),
