@@ -233,9 +233,9 @@ def filter_gallery(title: str, methods: Sequence[Method]) -> Gallery | None:
 MINUS = "\u2212"
 #: Numbers of the summary, and the sentence about each.
 SENTENCES = {
-    "share": "The samples shown carry {:.0%} of what all samples contribute to an atom.",
+    "share": "The samples shown carry {:.0%} of what all samples contribute to an {noun}.",
     "cosine": "Their weighted sum has a cosine of {:.2f} with it.",
-    "residual": "All samples together reproduce the atoms with a relative error of {:.2g}.",
+    "residual": "All samples together reproduce {whole} with a relative error of {:.2g}.",
 }
 
 
@@ -247,7 +247,9 @@ class Interpretation(Study):
     reading = (
         "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the"
         " training samples that shaped it most, with their weights, in the order in which the"
-        " experiment stored them."
+        " experiment stored them. Where images are explained, a row shows one image and the"
+        " training images that it combines, with their weights, or that have the most similar"
+        " codes, with the cosines."
     )
     kinds = ("interpretation",)
 
@@ -258,7 +260,7 @@ class Interpretation(Study):
         """Return sentences and a gallery of each experiment."""
         records = [record for method in methods for record in method.runs]
         sentences = [
-            sentence.format(value)
+            sentence.format(value, **_words(record))
             for record in records
             for name, sentence in SENTENCES.items()
             if not math.isnan(value := record.number(name))
@@ -267,24 +269,34 @@ class Interpretation(Study):
         return Block(title, " ".join(sentences), galleries=galleries)
 
 
+def _words(record: ExperimentRecord) -> dict[str, str]:
+    """Return what is explained, by the names in `SENTENCES`."""
+    if record.summary.get("explains") == "image":
+        return {"noun": "image", "whole": "what the layers make of the images"}
+    return {"noun": "atom", "whole": "the atoms"}
+
+
 def _gallery(title: str, record: ExperimentRecord) -> Gallery:
+    noun = _words(record)["noun"]
     rows = [
-        {"atom": atom + 1, "rank": rank + 1, "weight": weight}
+        {noun: atom + 1, "rank": rank + 1, "weight": weight}
         for (atom, rank), weight in np.ndenumerate(record.shown["weights"])
     ]
     about = f"{title}, {record.name}"
-    return Gallery("Samples that shaped an atom", about, [*_rows(record)], pd.DataFrame(rows))
+    kind = "Samples that shaped an atom" if noun == "atom" else "Samples that explain an image"
+    return Gallery(kind, about, [*_rows(record, noun)], pd.DataFrame(rows))
 
 
-def _rows(record: ExperimentRecord) -> Iterator[list[Tile]]:
+def _rows(record: ExperimentRecord, noun: str) -> Iterator[list[Tile]]:
     shown = (record.shown[name] for name in ("atoms", "samples", "weights"))
     for number, (atom, samples, weights) in enumerate(zip(*shown, strict=True), start=1):
-        alt = f"The learned atom {number}."
-        row = [Tile(signed(atom), [f"atom {number}"], alt, record.estimator, enlarged=True)]
+        alt = f"The learned atom {number}." if noun == "atom" else f"The image {number}."
+        row = [Tile(signed(atom), [f"{noun} {number}"], alt, record.estimator, enlarged=True)]
         for sample, value in zip(samples, weights.tolist(), strict=True):
             weight = f"{MINUS * (value < 0)}{text.number(abs(value))}"
             # Samples that are not gray values in [0, 1] are drawn like atoms.
             draw = gray if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1 else signed
-            alt = f"A sample that shaped atom {number}: weight {weight}."
+            verb = "shaped" if noun == "atom" else "explains"
+            alt = f"A sample that {verb} {noun} {number}: weight {weight}."
             row.append(Tile(draw(sample), [weight], alt, enlarged=True))
         yield row

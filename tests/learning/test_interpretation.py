@@ -11,9 +11,11 @@ import torch
 import pudle
 from pudle.errors import InvalidArgument
 from pudle.learning.interpretation import (
+    ExplanationExperiment,
     InterpretationExperiment,
     contributions,
     multipliers,
+    similarity,
 )
 
 
@@ -91,3 +93,67 @@ def test_datasets_without_small_images_are_refused(dataset, tmp_path):
 def test_numbers_of_what_is_shown_are_refused_before_the_training(tmp_path):
     with pytest.raises(InvalidArgument, match="samples=0"):
         explained(tmp_path, samples=0)
+
+
+IMAGES = ExplanationExperiment(
+    **{field.name: getattr(SMALL, field.name) for field in dataclasses.fields(SMALL)},
+    new_images=3,
+)
+
+
+def test_similarity_is_the_cosine_and_zero_for_a_code_of_zeros():
+    codes, others = np.array([[3.0, 4], [0, 0]]), np.array([[4.0, 3], [0, 2]])
+    np.testing.assert_allclose(similarity(codes, others), [[24 / 25, 0.8], [0, 0]])
+
+
+def test_a_new_image_is_a_combination_of_training_images(tmp_path):
+    whole = dataclasses.replace(IMAGES, samples=197).run(tmp_path)
+    observations = SMALL.problem().observations.numpy()
+    new = whole.arrays["atoms"].reshape(3, 64)
+    # The last images of the dataset, which are none of the training's.
+    np.testing.assert_array_equal(new, observations[-3:])
+    first = whole.arrays["samples"][0].reshape(197, 64)
+    np.testing.assert_array_equal(
+        first[np.lexsort(first.T)], observations[:-3][np.lexsort(observations[:-3].T)]
+    )
+    # All training images together make what the layers make of the image: D z.
+    learned = np.load(tmp_path / "dictionary.npy")
+    problem = pudle.SparseCoding(
+        observations=torch.as_tensor(new),
+        dictionary=torch.as_tensor(learned),
+        penalty=SMALL.problem().penalty,
+        loss="lasso",
+    )
+    with torch.no_grad():
+        synthesis = pudle.Fista().run(problem, 40).codes.numpy() @ learned.T
+    made = np.einsum(
+        "ar,arm->am", whole.arrays["weights"], whole.arrays["samples"].reshape(3, 197, 64)
+    )
+    assert np.linalg.norm(made - synthesis) < 0.01 * np.linalg.norm(synthesis)
+    assert whole.summary["residual"] < 0.01 and whole.summary["share"] == pytest.approx(1)
+    # The heaviest first.
+    assert (np.diff(np.abs(whole.arrays["weights"]), axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("explains", ["similarity", "training"])
+def test_similar_images_are_those_with_the_largest_cosines(explains, tmp_path):
+    result = dataclasses.replace(IMAGES, explains=explains, epochs=3).run(tmp_path)
+    cosines = result.arrays["weights"]
+    assert (np.diff(cosines, axis=1) <= 0).all() and (abs(cosines) <= 1 + 1e-12).all()
+    # No image is shown beside itself, and similar codes are similar images.
+    for image, similar in zip(result.arrays["atoms"], result.arrays["samples"], strict=True):
+        assert not any(np.array_equal(image, other) for other in similar)
+    assert result.summary["cosine"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"explains": "nothing"}, "explains"),
+        ({"new_images": 0}, "new_images"),
+        ({"new_images": 200}, "leaves none to learn from"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(changes, words, tmp_path):
+    with pytest.raises(InvalidArgument, match=words):
+        dataclasses.replace(IMAGES, **changes).run(tmp_path)

@@ -1,10 +1,11 @@
-"""The training samples that shaped an atom: a learned dictionary as a combination of the samples it
-was learned from.
+"""The training samples behind what was learned: an atom, and a new image, as combinations of the
+samples that the dictionary was learned from, and the samples whose codes are most alike.
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.linalg import norm
 from ..errors import InvalidArgument
 from ..measuring.experiment import Outcome, Plain, ProgressCallback
 from ..problems.l1 import DictionaryProblem
-from ..validation import check_integer
+from ..validation import check_choice, check_integer
 from .images import Images
 from .learner import Training
 from .matching import Array, float64_array
@@ -127,3 +128,118 @@ class InterpretationExperiment(LearningExperiment):
             "samples": x[top].reshape(*top.shape, side, side),
             "weights": top_weights,
         }
+
+
+#: What a table calls the ways to explain an image.
+EXPLANATIONS = {
+    "combination": "new images as combinations of training images",
+    "similarity": "new images and the training images with the most similar codes",
+    "training": "training images and the others with the most similar codes",
+}
+
+
+def similarity(codes: Array, others: Array) -> Array:
+    """Return the cosine of every code with every other one, zero where either is zero.
+
+    The codes have shape (n, p) and the others (h, p); the cosines have shape (n, h).
+    """
+    tiny = np.finfo(float).tiny
+    lengths = norm(codes, axis=1)[:, None] * norm(others, axis=1)
+    cosines: Array = codes @ others.T / np.maximum(lengths, tiny)
+    return cosines
+
+
+@dataclass(frozen=True)
+class ExplanationExperiment(InterpretationExperiment):
+    """Learn a dictionary from small square images, and explain images by the training images.
+
+    The last `new_images` of the dataset are held out of the training. Its layers give an image the
+    code z and the synthesis ``D z``, and with the weights of `contributions` that is ``X^T (W z)``,
+    a combination of training images. Or the training images with the codes most similar to z are
+    shown, by the cosine of the codes.
+
+    Attributes
+    ----------
+    explains : {"combination", "similarity", "training"}
+        A new image as a combination; the training images most similar to it; or those most similar
+        to a training image.
+    new_images : int
+        Images held out, and images explained.
+    """
+
+    explains: Literal["combination", "similarity", "training"] = "combination"
+    new_images: int = 8
+
+    @cached_property
+    def held_out(self) -> Array:
+        """The images that nothing is learned from, shape (h, m)."""
+        return float64_array(super().problem().observations[-self.new_images :])
+
+    def problem(self, device: str = "cpu", **options: Images) -> DictionaryProblem:
+        """Draw the problem without the images held out."""
+        check_choice("explains", self.explains, EXPLANATIONS)
+        number = check_integer("new_images", self.new_images, 1)
+        problem = super().problem(device, **options)
+        if number >= len(problem.observations):
+            raise InvalidArgument(
+                f"new_images={number} of {len(problem.observations)} leaves none to learn from:"
+                " give a smaller one"
+            )
+        parts = {name: getattr(problem, name) for name in problem.per_sample}
+        rest = {name: part[:-number] for name, part in parts.items() if part is not None}
+        return replace(problem, **rest)
+
+    def outcome(
+        self, problem: DictionaryProblem, training: Training, progress: ProgressCallback
+    ) -> Outcome:
+        """Explain images.
+
+        Arrays are those of `InterpretationExperiment`, with the explained images in place of the
+        atoms. The summary holds ``method``, ``dataset``, ``explains``, ``seconds``, and ``cosine``,
+        that between an image and the weighted sum of the shown training images; for combinations
+        also ``residual``, that of all training images with the synthesis, and ``share``.
+        """
+        learned = replace(problem, dictionary=training.dictionary)
+        z = self._codes(learned)
+        x, d = map(float64_array, (problem.observations, training.dictionary))
+        images = x[: self.new_images] if self.explains == "training" else self.held_out
+        new = problem.observations.new_tensor(images)
+        known = [name for name in problem.per_sample if getattr(problem, name) is not None]
+        codes = self._codes(replace(learned, **dict.fromkeys(known) | {"observations": new}))
+        summary: dict[str, Plain] = {
+            "method": f"{self.estimator}, {self.loss}",
+            "dataset": f"{self.dataset}, {EXPLANATIONS[self.explains]}",
+            "explains": "image",
+            "seconds": training.rows[-1]["seconds"],
+        }
+        if self.explains == "combination":
+            ridge = np.maximum(multipliers(x, d, z), LEAST_RIDGE)
+            weights = codes @ contributions(z, ridge).T
+            synthesis = codes @ d.T
+            summary["residual"] = float(norm(weights @ x - synthesis) / norm(synthesis))
+            amounts = np.abs(weights) * norm(x, axis=1)
+        else:
+            weights = similarity(codes, z)
+            amounts = weights.copy()
+            if self.explains == "training":
+                # An image is not its own neighbor.
+                amounts[np.diag_indices(len(images))] = -np.inf
+        top = np.argsort(-amounts, kind="stable")[:, : self.samples]
+        top_weights = np.take_along_axis(weights, top, 1)
+        if self.explains == "combination":
+            top_amounts = np.take_along_axis(amounts, top, 1)
+            summary["share"] = float(np.mean(top_amounts.sum(1) / amounts.sum(1)))
+        partial = np.einsum("ar,arm->am", top_weights, x[top])
+        lengths = norm(partial, axis=1) * norm(images, axis=1)
+        summary["cosine"] = float(np.mean((partial * images).sum(1) / lengths))
+        side = math.isqrt(x.shape[1])
+        return summary, {
+            "atoms": images.reshape(-1, side, side),
+            "samples": x[top].reshape(*top.shape, side, side),
+            "weights": top_weights,
+        }
+
+    def _codes(self, problem: DictionaryProblem) -> Array:
+        """Return what the trained layers code a problem's observations with."""
+        with torch.no_grad():
+            return float64_array(self.parts.algorithm.run(problem, self.depth).codes)
