@@ -5,7 +5,7 @@ samples that the dictionary was learned from, and the samples whose codes are mo
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -130,8 +130,9 @@ class InterpretationExperiment(LearningExperiment):
         }
 
 
+Explanation = Literal["combination", "similarity", "training"]
 #: What a table calls the ways to explain an image.
-EXPLANATIONS = {
+EXPLANATIONS: dict[Explanation, str] = {
     "combination": "new images as combinations of training images",
     "similarity": "new images and the training images with the most similar codes",
     "training": "training images and the others with the most similar codes",
@@ -167,7 +168,7 @@ class ExplanationExperiment(InterpretationExperiment):
         Images held out, and images explained.
     """
 
-    explains: Literal["combination", "similarity", "training"] = "combination"
+    explains: Explanation = "combination"
     new_images: int = 8
 
     @cached_property
@@ -205,7 +206,8 @@ class ExplanationExperiment(InterpretationExperiment):
         images = x[: self.new_images] if self.explains == "training" else self.held_out
         new = problem.observations.new_tensor(images)
         known = [name for name in problem.per_sample if getattr(problem, name) is not None]
-        codes = self._codes(replace(learned, **dict.fromkeys(known) | {"observations": new}))
+        changes: dict[str, Any] = dict.fromkeys(known) | {"observations": new}
+        codes = self._codes(replace(learned, **changes))
         summary: dict[str, Plain] = {
             "method": f"{self.estimator}, {self.loss}",
             "dataset": f"{self.dataset}, {EXPLANATIONS[self.explains]}",
