@@ -16,7 +16,7 @@ from support.paths import ROOT
 from support.processes.commands import call
 
 import pudle
-from pudle.auditing.mistakes import most_likely
+from pudle.auditing.mistakes import Kind, Likely, Mistake, likeliest
 from pudle.measuring.case import Case
 
 PUBLISHED = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))
@@ -641,8 +641,10 @@ def test_a_second_derivative_that_is_marked_as_none_is_not_told() -> None:
         assert (found.verdict, found.mistake) == ("right", "")
 
 
-@pytest.mark.parametrize("size, names", [(1, ()), (3, ("a truncated series of 7 terms",))])
-def test_a_mistake_whose_number_is_fitted_explains_no_single_number(size, names) -> None:
-    mine = np.linspace(0.7, 0.9, size)
-    mistakes = [("a truncated series of 7 terms", mine)]
-    assert most_likely(mine, 1.01 * mine[::-1], mistakes, 1e-2) == (False, names)
+@pytest.mark.parametrize("size, explained", [(1, False), (3, True)])
+def test_a_mistake_whose_number_is_fitted_explains_no_single_number(
+    size: int, explained: bool
+) -> None:
+    gradient, series = np.linspace(0.7, 0.9, size), Mistake(Kind.SERIES, (7,))
+    likely = likeliest(gradient, 1.01 * gradient[::-1], [(series, gradient)], 1e-2)
+    assert likely == Likely(False, (series,) if explained else ())

@@ -2,6 +2,7 @@
 
 Modules from the lowest: `distances` (tolerances), `layer` (a layer as a function of one vector),
 `differences`, `equation` and `linearity` (numbers to compare with), `mistakes` (gradients that
-common mistakes lead to), `evidence` (all that is known of one gradient), `rules` (evidence to
-verdict), `sentences` (records to words), `audit` and `command`.
+common mistakes lead to), `expected` (what a gradient is compared with), `evidence` (all that is
+known of a layer and of one gradient), `verdicts` (records of verdicts and reasons), `tightening`,
+`rules` (evidence to verdict), `sentences` (records to words), `audit` and `command`.
 """

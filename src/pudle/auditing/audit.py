@@ -12,12 +12,12 @@ from ..errors import InvalidArgument
 from ..names import make_algorithm
 from ..problems import Problem
 from ..streams import generator
-from .audited_layer import AuditedLayer
 from .differences import RESOLVED
-from .layer import Array, Layer, doubled, in_double, rms, varies
-from .records import InPrecision, PartVerdict
-from .sentences import audit_text
-from .verdict import verdicts_on
+from .evidence import LayerEvidence, observe
+from .layer import Array, Layer, in_double, in_double_precision, root_mean_square, varies
+from .rules import judge_layer
+from .sentences import PartAudit, in_words, report
+from .verdicts import InDtype, Outcome, Verdict, worst_first
 
 Function = Callable[..., object]
 #: Layers that lead to the state at which a problem's own layer is audited.
@@ -30,11 +30,11 @@ class Audit:
 
     Attributes
     ----------
-    parts : tuple of PartVerdict
+    parts : tuple of PartAudit
         The verdict on each input and parameter, the worst first, the others as they are given.
     """
 
-    parts: tuple[PartVerdict, ...]
+    parts: tuple[PartAudit, ...]
 
     @property
     def verdict(self) -> str:
@@ -43,8 +43,8 @@ class Audit:
 
     @property
     def error(self) -> float:
-        """Distance of the gradient in the worst part from the truth, relative to the norm of the
-        truth; NaN where no truth is known.
+        """Distance of the gradient in the worst part from the expected one, relative to the norm of
+        that; NaN where none is known.
         """
         return self.parts[0].error
 
@@ -58,7 +58,7 @@ class Audit:
         return self.verdict == "right" or (self.verdict == "inexact" and self.error <= tolerance)
 
     def __repr__(self) -> str:
-        return audit_text(self.parts)
+        return report(self.parts)
 
 
 def audit(
@@ -125,54 +125,69 @@ def audit(
     if residual and step:
         raise InvalidArgument("residual and step are both given: give one, they say the same")
     if isinstance(layer, Problem):
-        return _audit_problem(layer, seed)
-    named = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
-    given = Layer(layer, inputs, named, loss, seed)
+        return audit_of(problem_verdicts(layer, seed))
+    chosen = (wrt,) if isinstance(wrt, int | str) else tuple(wrt or ())
+    subject = Layer(layer, inputs, chosen, loss, seed)
     if wrt is None:
-        learned = [
-            name for name, parameter in given.module.named_parameters() if parameter.requires_grad
-        ]
-        numbers = [index for index, argument in enumerate(inputs) if varies(argument)]
-        given = replace(given, wrt=(*numbers, *learned))
-    if not given.wrt:
+        subject = replace(subject, wrt=everything_varied(subject))
+    if not subject.wrt:
         raise InvalidArgument("no input and no parameter is a tensor of real or complex numbers")
-    dtype = given.parts[0].tensor.dtype
     equation = ("residual", residual) if residual else ("step", step) if step else None
-    with in_double(given.module):
-        exact = replace(given, inputs=tuple(map(doubled, inputs)))
-        audited = AuditedLayer(exact.reading_halves(), equation, tighten)
-        runs_in_double = audited.runs()
-        if not runs_in_double:
-            audited = replace(audited, layer=given.reading_halves())
-        verdicts = verdicts_on(audited)
-        gradient = audited.layer.gradient(given.theta)
-    worst, *others = worst_first(verdicts)
-    if worst.verdict == "right" and runs_in_double and dtype != torch.float64:
-        as_given = replace(given, symmetric=audited.layer.symmetric)
-        worst = _in_precision(dtype, worst, as_given, gradient)
-    return Audit((worst, *others))
+    return audit_of(layer_verdicts(subject, equation, tighten))
 
 
-def _in_precision(
-    dtype: torch.dtype, verdict: PartVerdict, layer: Layer, gradient: Array
-) -> PartVerdict:
-    """Return the verdict on a gradient that is right in float64, for another precision, in which
-    the layer has its own gradient.
+def everything_varied(layer: Layer) -> tuple[int | str, ...]:
+    """Return all inputs of numbers, and all parameters that require gradients."""
+    numbers = [index for index, value in enumerate(layer.inputs) if varies(value)]
+    parameters = [name for name, tensor in layer.module.named_parameters() if tensor.requires_grad]
+    return (*numbers, *parameters)
+
+
+def layer_verdicts(
+    layer: Layer, equation: tuple[str, Function] | None, tighten: Function | str | None
+) -> list[Verdict]:
+    """Return the verdict on each part of a layer, the worst first; in float64 if the layer follows
+    the dtype of its inputs.
     """
+    with in_double(layer.module):
+        exact = replace(layer, inputs=tuple(map(in_double_precision, layer.inputs)))
+        exact = exact.with_symmetric_parts()
+        try:
+            evidence = observe(exact, equation, tighten)
+        except (RuntimeError, TypeError, ValueError):
+            # It takes no other dtype than its own.
+            evidence = observe(layer.with_symmetric_parts(), equation, tighten)
+        verdicts = judge_layer(evidence)
+        gradient = evidence.layer.gradient(layer.theta)
+    worst, *rest = worst_first(verdicts)
+    if evidence.layer is exact and worst.outcome == "right":
+        worst = in_its_dtype(worst, layer, evidence, gradient)
+    return [worst, *rest]
+
+
+def in_its_dtype(
+    verdict: Verdict, layer: Layer, evidence: LayerEvidence, gradient: Array
+) -> Verdict:
+    """Add to the verdict on a gradient in float64 how far it is off in the dtype of the layer, if
+    that is another.
+    """
+    dtype = layer.parts[0].tensor.dtype
+    if dtype == torch.float64:
+        return verdict
     # It may take float64 alone.
     with contextlib.suppress(RuntimeError, TypeError, ValueError):
-        error = layer.apart(layer.gradient(layer.theta), gradient)
-        return replace(
-            verdict,
-            verdict="right" if error <= RESOLVED else "inexact",
-            reasons=(*verdict.reasons, InPrecision(str(dtype), error)),
-            error=error,
-        )
+        rounded = replace(layer, symmetric=evidence.layer.symmetric).gradient(layer.theta)
+        error = evidence.layer.largest_distance(rounded, gradient)
+        outcome: Outcome = "right" if error <= RESOLVED else "inexact"
+        reasons = (*verdict.reasons, InDtype(dtype, error))
+        return verdict._replace(outcome=outcome, reasons=reasons, error=error)
     return verdict
 
 
-def _audit_problem(problem: Problem, seed: int) -> Audit:
-    """Audit a step of a problem's algorithm and its loss, as functions of state and theta."""
+def problem_verdicts(problem: Problem, seed: int) -> list[Verdict]:
+    """Return the verdicts on a step of a problem's algorithm and on its loss, as functions of state
+    and theta.
+    """
     algorithm: Algorithm = make_algorithm(problem.default_algorithm)
     size = algorithm.step_size(problem)
 
@@ -186,17 +201,17 @@ def _audit_problem(problem: Problem, seed: int) -> Audit:
         state = algorithm.run(problem, LAYERS).codes
     # Away from the kinks that penalties have at zero.
     random = generator(0, "state under audit").random(state.shape)
-    shift = torch.as_tensor(random).to(state) * (rms(state) or 1.0)
+    shift = torch.as_tensor(random).to(state) * (root_mean_square(state) or 1.0)
     state = torch.where(state == 0, shift, state)
-    parts = [
-        replace(part, name=f"{part.name} of the {function.__name__}")
-        for function in (step, loss)
-        for part in audit(function, state, problem.theta, seed=seed).parts
-    ]
-    return Audit(worst_first(parts))
+    verdicts = list[Verdict]()
+    for function in (step, loss):
+        layer = Layer(function, (state, problem.theta), (0, 1), None, seed)
+        for verdict in layer_verdicts(layer, equation=None, tighten=None):
+            name = f"{verdict.name} of the {function.__name__}"
+            verdicts.append(verdict._replace(name=name))
+    return worst_first(verdicts)
 
 
-def worst_first(verdicts: list[PartVerdict]) -> tuple[PartVerdict, ...]:
-    """Return the verdicts with the worst one first, the others in their order."""
-    worst = min(verdicts, key=PartVerdict.rank)
-    return (worst, *(part for part in verdicts if part is not worst))
+def audit_of(verdicts: list[Verdict]) -> Audit:
+    """Put verdicts in words."""
+    return Audit(tuple(map(in_words, verdicts)))

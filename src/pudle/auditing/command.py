@@ -52,7 +52,7 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
       pudle audit mine.py:layer --wrt 1 --timeout 60
     """
     with Pool(1) as pool:
-        outcome = pool.call(timeout, _audited, target, wrt, tolerance)
+        outcome = pool.call(timeout, audit_target, target, wrt, tolerance)
     if outcome.status == "timeout":
         raise InvalidArgument(
             f"{target} is not finished after {timeout:g} s: give a larger --timeout"
@@ -65,26 +65,38 @@ def audit_command(target: str, wrt: tuple[str, ...], tolerance: float, timeout: 
         click.get_current_context().exit(NOT_RIGHT)
 
 
-def _audited(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[str, bool]:
-    """Return what the audit says, and whether the gradient passes."""
-    from torch import Tensor
+def audit_target(target: str, wrt: tuple[str, ...], tolerance: float) -> tuple[str, bool]:
+    """Audit the layer or the problem of a target; return the text of the verdict, and whether the
+    gradient passes.
+    """
+    from .audit import Audit, audit
 
-    from .audit import audit
-
-    restart_clock()  # what was imported is none of the layer's
+    restart_clock()  # the time of imports is none of the layer's
     path, name = names.file_of(target) or (None, "")
-    defined = vars(names.load(path)) if path else {}
-    options: dict[str, Any] = {}
-    if "inputs" not in defined:
-        given: Any = (names.make_dataset(target).problem(),)
-    elif not callable(layer := defined.get(name or "layer")):
+    definitions = vars(names.load(path)) if path else {}
+    if "inputs" not in definitions:
+        report: Audit = audit(names.make_dataset(target).problem())
+    elif not callable(layer := definitions.get(name or "layer")):
         raise InvalidArgument("the file defines no such layer: name its function")
     else:
-        made = defined["inputs"]()
-        made = (made,) if isinstance(made, Tensor) else tuple(made)
-        given = (layer, *made)
-        others = "loss", "residual", "step", "tighten"
-        options = {each: defined[each] for each in others if each in defined}
-        options["wrt"] = [int(each) if each.isdigit() else each for each in wrt] or None
-    found = audit(*given, **options)
-    return repr(found), found.passes(tolerance)
+        report = audit(layer, *inputs_of(definitions), **options_of(definitions), wrt=wrt_of(wrt))
+    return repr(report), report.passes(tolerance)
+
+
+def inputs_of(definitions: dict[str, Any]) -> tuple[Any, ...]:
+    """Call the function `inputs` of a file."""
+    from torch import Tensor
+
+    inputs = definitions["inputs"]()
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+
+
+def options_of(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the audit that a file defines."""
+    names_of_options = "loss", "residual", "step", "tighten"
+    return {name: definitions[name] for name in names_of_options if name in definitions}
+
+
+def wrt_of(arguments: tuple[str, ...]) -> list[int | str] | None:
+    """Read numbers of inputs and names of parameters; None stands for all."""
+    return [int(text) if text.isdigit() else text for text in arguments] or None

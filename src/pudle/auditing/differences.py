@@ -14,16 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import InvalidArgument, first_line
 from ..streams import generator
-from .layer import Array, Layer, Piece
+from .layer import Array, AuditedPart, Layer
 
 #: Rounding in float64.
 EPS = float(np.finfo(float).eps)
-#: The first step, as a share of what is varied, each later one is smaller by a ratio, and there are
-#: no more than so many: to the rounding of what is far smaller than the rest. Powers of two are
-#: added without rounding.
-FIRST, RATIO, LEAST, MOST = 0.125, 8.0, 4, 20
-#: What is left falls with the step at least: the next one shows seven eighths of it.
-LEFT = 1.2
+#: The first step, as a share of what is varied, by what ratio each later one is smaller, and how
+#: many there are: to the rounding of what is far smaller than the rest. Powers of two are added
+#: without rounding.
+FIRST_STEP, STEP_RATIO, MIN_STEPS, MAX_STEPS = 0.125, 8.0, 4, 20
+#: The error that is left falls with the step at least: the next one shows seven eighths of it.
+REMAINDER = 1.2
 #: A derivative that is known to this share of the largest slope seen is a derivative.
 RESOLVED = 1e-3
 #: Times its uncertainty that a difference is beyond doubt.
@@ -33,7 +33,7 @@ BEYOND = 10.0
 SAMPLES, SPACING, ORDER = 17, 2.0**13, 5
 #: How often a number is computed with other roundings, by how much operands move then, at most, so
 #: that some of it is left in the numbers, and the share of this that is rounding.
-ROUNDINGS, MOVED, SHARE = 4, 2 * EPS, 0.25
+ROUNDINGS, MAX_MOVE, ROUNDING_SHARE = 4, 2 * EPS, 0.25
 #: Functions that round nothing themselves, and would make much of a rounding of a whole number, or
 #: of one of two that are equal.
 NOT_ROUNDED = {*"ceil clone eq floor frac gather ne round searchsorted sign sort trunc".split()}
@@ -41,15 +41,23 @@ NOT_ROUNDED = {*"ceil clone eq floor frac gather ne round searchsorted sign sort
 DEVIATIONS, BENDING = 3.0, 22.0
 #: Entries up to which all coordinates are looked at, and of more, how many random directions and
 #: coordinates.
-ALL, RANDOM, SOME = 64, 10, 4
+MAX_COORDINATES, RANDOM_DIRECTIONS, SOME_COORDINATES = 64, 10, 4
 
 #: A function of the length of a step along a line.
 Line = Callable[[float], float]
 
 
 class Slope(NamedTuple):
-    """A derivative along a line, how far it may be off, whether this is all that a larger step and
-    a smaller one say too, and whether it differs on both sides.
+    """A derivative along a line.
+
+    Attributes
+    ----------
+    value, uncertainty : float
+        The derivative, and how far it may be off.
+    resolved : bool
+        Whether this is all that a larger step and a smaller one say too.
+    kink : bool
+        Whether it differs on both sides.
     """
 
     value: float = math.nan
@@ -65,67 +73,77 @@ def slope(function: Line, size: float, noise: float, precision: float) -> Slope:
     standard deviation of that in the values near zero, elsewhere at least their rounding to a
     relative precision.
     """
-    middle, step = function(0.0), FIRST * size
-    taken, best = list[tuple[float, float, float]](), Slope()
-    while len(taken) < MOST:
-        taken.append((step, function(step), function(-step)))
-        step /= RATIO
-        if len(taken) >= LEAST:
-            best = extrapolated(np.array(taken).T, middle, noise, precision)
+    middle, step = function(0.0), FIRST_STEP * size
+    values, best = list[tuple[float, float, float]](), Slope()
+    while len(values) < MAX_STEPS:
+        values.append((step, function(step), function(-step)))
+        step /= STEP_RATIO
+        if len(values) >= MIN_STEPS:
+            best = extrapolated(np.array(values).T, middle, noise, precision)
             if best.resolved and DEVIATIONS * noise / step >= best.uncertainty:
                 break
     return best
 
 
-def extrapolated(taken: Array, middle: float, noise: float, precision: float) -> Slope:
+def extrapolated(values_by_step: Array, middle: float, noise: float, precision: float) -> Slope:
     """Return the derivative from one step of Richardson's extrapolation where it is known best
-    relative to the slopes seen up to there.
+    relative to the slopes seen up to that step.
 
     The claim to be tested has no say in it. How far the value may be off is what the neighbors in
     the ladder and the noise leave, and half of what the slopes on both sides differ by: a function
     with a pole or a kink within a step shows it there. A step that contradicts a larger one is in
     noise, or in what only looks smooth from afar.
     """
-    steps, above, below = taken
+    steps, above, below = values_by_step
     with np.errstate(all="ignore"):
         quotients = (above - below) / (2 * steps)
-        values = quotients[1:] + np.diff(quotients) / (RATIO**2 - 1)
-        apart = LEFT * np.abs(np.diff(values))
-        # The slope on one side less that on the other, without what is linear and cubic in a step.
-        bends = (above - 2 * middle + below) / steps
-        bends = (RATIO * bends[1:] - bends[:-1]) / (RATIO - 1)
-        jumps = np.abs(RATIO**3 * bends[1:] - bends[:-1]) / (RATIO**3 - 1)
+        values = quotients[1:] + np.diff(quotients) / (STEP_RATIO**2 - 1)
+        changes = REMAINDER * np.abs(np.diff(values))
         reach = np.fmax(np.abs(above - middle), np.abs(below - middle)) / steps
         reach = np.fmax.accumulate(reach)[1:-1]
-        rounded = np.fmax(noise, precision * np.fmax(np.abs(above), np.abs(below)))
-        doubt = DEVIATIONS * (rounded / steps)[1:-1]
-        jumps = visible(jumps, BENDING * doubt, RESOLVED * reach)
-        left = np.maximum(np.maximum(apart, np.append(0, apart[:-1]) / RATIO**2), doubt) + jumps / 2
-        left[np.isnan(left)] = np.inf
-        resolved = left <= np.maximum(RESOLVED * reach, BEYOND * doubt)
-        best = np.where(reach > 0, left / reach, left).argmin()
+        rounding = np.fmax(noise, precision * np.fmax(np.abs(above), np.abs(below)))
+        doubt = DEVIATIONS * (rounding / steps)[1:-1]
+        jumps = slope_jumps(steps, above, middle, below)
+        jumps = visible_jumps(jumps, BENDING * doubt, RESOLVED * reach)
+        earlier_changes = np.append(0, changes[:-1]) / STEP_RATIO**2
+        errors = np.maximum(np.maximum(changes, earlier_changes), doubt) + jumps / 2
+        errors[np.isnan(errors)] = np.inf
+        resolved = errors <= np.maximum(RESOLVED * reach, BEYOND * doubt)
+        best = np.where(reach > 0, errors / reach, errors).argmin()
         values = values[:-1]
-        others = np.abs(values - values[best])
-        against = others[resolved & (others > BEYOND * (left + left[best]))]
-    uncertainty = max(left[best], *against, 0.0)
-    known = bool(resolved[best] and not against.size)
+        differences = np.abs(values - values[best])
+        contradicted = resolved & (differences > BEYOND * (errors + errors[best]))
+    contradictions = differences[contradicted]
     return Slope(
-        float(values[best]), float(uncertainty), known, bool(jumps[best] > BENDING * doubt[best])
+        float(values[best]),
+        float(max(errors[best], *contradictions, 0.0)),
+        resolved=bool(resolved[best] and not contradictions.size),
+        kink=bool(jumps[best] > BENDING * doubt[best]),
     )
 
 
-def visible(jumps: Array, noise: Array, little: Array) -> Array:
+def slope_jumps(steps: Array, above: Array, middle: float, below: Array) -> Array:
+    """Return the slope on one side less that on the other, without what is linear and cubic in a
+    step.
+    """
+    bends = (above - 2 * middle + below) / steps
+    bends = (STEP_RATIO * bends[1:] - bends[:-1]) / (STEP_RATIO - 1)
+    jumps: Array = np.abs(STEP_RATIO**3 * bends[1:] - bends[:-1]) / (STEP_RATIO**3 - 1)
+    return jumps
+
+
+def visible_jumps(jumps: Array, noise: Array, negligible: Array) -> Array:
     """Return the jumps of a slope from the largest step to the smallest: one that was seen is still
     there where noise hides it.
     """
-    last, found = 0.0, list[float]()
-    for jump, hidden, least in zip(jumps, noise, little, strict=True):
+    last, visible = 0.0, list[float]()
+    for jump, hidden, least in zip(jumps, noise, negligible, strict=True):
         if jump > max(hidden, least):
             last = jump
         else:
             last = min(last, hidden) if hidden > least else 0.0
-        found.append(last)
-    return np.array(found)
+        visible.append(last)
+    return np.array(visible)
 
 
 def noise_of(function: Line, precision: float) -> float:
@@ -145,7 +163,7 @@ def noise_of(function: Line, precision: float) -> float:
 
 
 # A class of torch's without types.
-class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class PerturbedArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Arithmetic whose operands are off by a rounding at random, other than of what is changed in
     place or seen through another tensor: it shows what rounding does inside a solver, which is the
     same for inputs close by.
@@ -161,48 +179,53 @@ class Roughly(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         exact = function.is_view or function.overloadpacket.__name__ in NOT_ROUNDED
         if not (exact or function._schema.is_mutable):
-            args = [*map(rounded, args)]
+            args = [*map(perturbed, args)]
         return function(*args, **kwargs or {})
 
 
-def rounded(operand: object) -> object:
+def perturbed(operand: object) -> object:
     """Return a tensor of real numbers off by a rounding, anything else as it is."""
     if not isinstance(operand, Tensor) or not operand.is_floating_point():
         return operand
     # Constants in single precision are exact, as a rule.
-    return torch.empty_like(operand).uniform_(1 - MOVED, 1 + MOVED).mul_(operand)
+    return torch.empty_like(operand).uniform_(1 - MAX_MOVE, 1 + MAX_MOVE).mul_(operand)
 
 
 def rounding_of(function: Callable[[], Array], exact: Array) -> Array:
     """Return how far rounding moves what a function computes, root mean square in each entry."""
-    with torch.random.fork_rng(devices=[]), Roughly():  # type: ignore[no-untyped-call]  # as above
+    # What many entries tell together varies little; few may hang on one direction.
+    n_samples = ROUNDINGS if exact.size <= MAX_COORDINATES else 1
+    with (
+        torch.random.fork_rng(devices=[]),
+        PerturbedArithmetic(),  # type: ignore[no-untyped-call]  # as above
+    ):
         torch.default_generator.manual_seed(0)
-        # What many entries tell together varies little; few may hang on one direction.
-        moved = [function() - exact for _ in range(ROUNDINGS if exact.size <= ALL else 1)]
-    spread: Array = SHARE * np.mean(np.square(moved), axis=0) ** 0.5
+        changes = [function() - exact for _ in range(n_samples)]
+    spread: Array = ROUNDING_SHARE * np.mean(np.square(changes), axis=0) ** 0.5
     return spread
 
 
-def directions(layer: Layer, part: Piece) -> Array:
-    """Return the directions in which a part is varied, one a row: all coordinates, or
-    random directions and a few coordinates.
+def directions(layer: Layer, part: AuditedPart) -> Array:
+    """Return the directions in which a part is varied, one a row: all coordinates, or random
+    directions and a few coordinates.
     """
     size = part.tensor.numel()
-    if size <= ALL:
+    if size <= MAX_COORDINATES:
         return np.eye(size)
     random = generator(layer.seed, f"audit directions {part.index}")
-    rows = random.standard_normal((RANDOM + SOME, size))
-    rows[RANDOM:] = np.equal.outer(random.choice(size, SOME, replace=False), np.arange(size))
+    rows = random.standard_normal((RANDOM_DIRECTIONS + SOME_COORDINATES, size))
+    chosen = random.choice(size, SOME_COORDINATES, replace=False)
+    rows[RANDOM_DIRECTIONS:] = np.equal.outer(chosen, np.arange(size))
     return rows
 
 
 def slopes(
-    layer: Layer, part: Piece, rows: Array, precision: float, share: float = 1.0
+    layer: Layer, part: AuditedPart, rows: Array, precision: float, share: float = 1.0
 ) -> tuple[list[Slope], float]:
     """Return the derivatives of a layer's loss along directions in a part, and the noise of the
     loss; all steps are a share of the usual ones.
     """
-    refused = list[Exception]()
+    refusals = list[Exception]()
     theta = layer.theta.numpy(force=True)
     entries = np.abs(theta[part.span])
 
@@ -212,7 +235,7 @@ def slopes(
         try:
             return layer.value(torch.as_tensor(moved))
         except Exception as error:  # noqa: BLE001
-            refused.append(error)
+            refusals.append(error)
             return math.nan
 
     def loss() -> Array:
@@ -225,14 +248,14 @@ def slopes(
     # Of a coordinate its entry, or what the others are; that of random directions as well.
     sizes = np.maximum(1.0, np.abs(rows @ theta[part.span]) / (rows**2).sum(1))
     sizes = share * 2.0 ** np.floor(np.log2(sizes))
-    found = [
+    lines = [
         slope(partial(value, row), size, noise, precision)
         for row, size in zip(rows, sizes, strict=True)
     ]
-    if refused and not any(math.isfinite(each.uncertainty) for each in found):
+    if refusals and not any(math.isfinite(line.uncertainty) for line in lines):
         raise InvalidArgument(
-            f"the layer raises {type(refused[0]).__name__} where {part.name} is changed"
-            f" ({first_line(refused[0])}): reparametrize it, such as with a softmax inside, or"
+            f"the layer raises {type(refusals[0]).__name__} where {part.name} is changed"
+            f" ({first_line(refusals[0])}): reparametrize it, such as with a softmax inside, or"
             " choose other inputs with wrt"
         )
-    return found, noise
+    return lines, noise

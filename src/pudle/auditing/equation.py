@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from ..problems import FixedPoint
 from ..problems.linearized import MAX_DENSE, Linearized
 from ..references.limits import Converging
 from ..streams import generator
-from ..text import number
-from .differences import BEYOND, EPS, FIRST, rounding_of, slope
+from .differences import BEYOND, EPS, FIRST_STEP, rounding_of, slope
 from .distances import ROUNDED, SAME, norm
-from .layer import Array, Layer, doubled, varies
+from .layer import Array, Layer, in_double_precision, varies
 
 #: Most steps of Newton's method; a correction of this share of the solution is rounding.
-NEWTON, CONVERGED = 30, 1e-13
+NEWTON_STEPS, CONVERGED = 30, 1e-13
 #: A correction that no longer halves has converged if it is below this share of the solution.
 STALLED = 1e-7
 #: Newton's method stays near a start from which it converges: within twice its first step (Newton
@@ -34,81 +33,181 @@ STALLED = 1e-7
 BRANCH, NEARBY = 2.0, 0.5
 #: Sizes of a residual's Jacobian that need no other units, and the share of the solution by whose
 #: change the size is found.
-USUAL, SHIFT = (1e-3, 1e3), 1e-4
+USUAL_SIZES, SHIFT = (1e-3, 1e3), 1e-4
 #: A step that moves the layer's output by more than this share does not belong to it.
 FAR = 0.01
 #: Condition of a system that float64 hardly solves.
-POOR = 1e8
+POOR_CONDITION = 1e8
 #: Share of the input from which differences of refined solutions start.
 NEAR = 2.0**-10
 #: The layer's solution and the refined one.
 STATES = 2
 
 
+# --- why there is no implicit gradient
+
+
+@dataclass(frozen=True)
+class ComplexOutputs:
+    """The layer returns complex numbers."""
+
+    equation: str
+
+
+@dataclass(frozen=True)
+class NoOutputs:
+    """The layer returns no entries."""
+
+
+@dataclass(frozen=True)
+class NewtonDiverges:
+    """Newton's method does not converge from the layer's solution."""
+
+
+@dataclass(frozen=True)
+class AnotherEquation:
+    """The layer's output does not solve the equation, which moves it by that share of its norm."""
+
+    equation: str
+    moved: float
+
+
+@dataclass(frozen=True)
+class IllConditioned:
+    """The linear system has a condition number that is too large."""
+
+    equation: str
+    condition: float
+
+
+@dataclass(frozen=True)
+class AnotherBranch:
+    """The refined solution is that share of its norm away from what the layer returns."""
+
+    moved: float
+
+
+@dataclass(frozen=True)
+class KinkInSolution:
+    """The solution has different slopes on both sides."""
+
+
+@dataclass(frozen=True)
+class DifferencesDisagree:
+    """Differences of refined solutions give another derivative than the theorem."""
+
+    equation: str
+    by_differences: float
+    by_theorem: float
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """Solving or differentiating was refused, with this reason."""
+
+    reason: str
+
+
+Refusal = (
+    ComplexOutputs
+    | NoOutputs
+    | NewtonDiverges
+    | AnotherEquation
+    | IllConditioned
+    | AnotherBranch
+    | KinkInSolution
+    | DifferencesDisagree
+    | Unsupported
+)
+
+
+# --- the equation
+
+
 @dataclass(frozen=True, eq=False)
-class Remembering(FixedPoint):
+class CachedFixedPoint(FixedPoint):
     """A fixed point that linearizes its step once at each of the states looked at last."""
 
-    @functools.cached_property
-    def _remembered(self) -> Callable[[Tensor], Linearized]:
+    @cached_property
+    def _cached_linearization(self) -> Callable[[Tensor], Linearized]:
         return functools.lru_cache(STATES)(super().linearized)
 
     def linearized(self, codes: Tensor) -> Linearized:
-        return self._remembered(codes)
+        return self._cached_linearization(codes)
 
 
+@dataclass(frozen=True, eq=False)
 class Equation:
-    """The equation that the output z of a layer solves, ``residual(z, *inputs)``, which is zero, or
-    ``step(z, *inputs)``, which is z, at the layer's own solution.
+    """The equation that the output z of a layer solves.
 
     Attributes
     ----------
-    problem, running : FixedPoint, Converging
-        The equation as a fixed point.
-    codes : Tensor
-        The layer's solution.
-
-    Raises
-    ------
-    UnsupportedProblem
-        If the output is not real, or has no entries.
+    layer : Layer
+    name : str
+        ``residual`` or ``step``.
+    function : callable
+        ``residual(z, *inputs)``, which is zero, or ``step(z, *inputs)``, which is z.
+    returned : object
+        What the layer returns, in double precision.
+    unit : float
+        The unit of a residual, which changes as much as the solution in it.
     """
 
-    def __init__(self, layer: Layer, name: str, function: Callable[..., object]) -> None:
-        self.layer, self.name, self.function = layer, name, function
-        self.double = replace(layer, inputs=tuple(map(doubled, layer.inputs)))
-        self.returned = tree_map(doubled, layer.outputs(layer.theta))
-        self.outputs = [output for output in tree_leaves(self.returned) if varies(output)]
-        if any(output.is_complex() for output in self.outputs):
-            raise UnsupportedProblem(
-                f"{name} is for real outputs: let layer and {name} have torch.view_as_real of z"
-            )
-        initial = torch.cat([output.flatten() for output in self.outputs])
-        if not len(initial):
-            raise UnsupportedProblem("the layer returns no entries")
-        self.unit = self.unit_at(initial)
-        self.problem = Remembering(layer.theta, self.step, self.loss, initial)
-        self.running = Converging(self.problem, Iteration(), 1.0)
-        self.codes = self.problem.initial_codes()
+    layer: Layer
+    name: str
+    function: Callable[..., object]
+    returned: object
+    unit: float = 1.0
 
-    def whole(self, state: Tensor) -> object:
+    @cached_property
+    def outputs(self) -> list[Tensor]:
+        """The tensors of numbers that the layer returns."""
+        return [leaf for leaf in tree_leaves(self.returned) if varies(leaf)]
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """The layer's solution as the codes of the problem."""
+        return self.problem.initial_codes()
+
+    @cached_property
+    def state(self) -> Tensor:
+        """The layer's solution, a vector of all its entries."""
+        return torch.cat([output.flatten() for output in self.outputs])
+
+    @cached_property
+    def problem(self) -> FixedPoint:
+        """The equation as a fixed point."""
+        return CachedFixedPoint(self.layer.theta, self.step, self.loss, self.state)
+
+    @cached_property
+    def running(self) -> Converging:
+        """The iteration whose limit is the solution."""
+        return Converging(self.problem, Iteration(), 1.0)
+
+    @cached_property
+    def double_layer(self) -> Layer:
+        """The layer with inputs in double precision."""
+        inputs = tuple(map(in_double_precision, self.layer.inputs))
+        return replace(self.layer, inputs=inputs)
+
+    def as_returned(self, state: Tensor) -> object:
         """Return a state, a vector, in the form of what the layer returns."""
-        cut = iter(torch.split(state, [each.numel() for each in self.outputs]))
+        pieces = iter(torch.split(state, [output.numel() for output in self.outputs]))
         return tree_map(
-            lambda each: next(cut).reshape_as(each) if varies(each) else each, self.returned
+            lambda leaf: next(pieces).reshape_as(leaf) if varies(leaf) else leaf, self.returned
         )
 
-    def applied(self, state: Tensor, theta: Tensor) -> Tensor:
-        """Return what the function makes of a state."""
-        with self.double.placed(theta) as inputs:
+    def evaluate(self, state: Tensor, theta: Tensor) -> Tensor:
+        """Evaluate the function at a state, and return a vector."""
+        with self.double_layer.placed(theta) as inputs:
             try:
-                made = tree_leaves(self.function(self.whole(state), *inputs))
+                leaves = tree_leaves(self.function(self.as_returned(state), *inputs))
             except Exception as error:
                 raise InvalidArgument(
                     f"{self.name}(z, *inputs) fails where z is what the layer returns"
                     f" ({first_line(error)}): let the layer return the z that {self.name} takes"
                 ) from error
-        after = torch.cat([each.flatten() for each in made if isinstance(each, Tensor)])
+        after = torch.cat([leaf.flatten() for leaf in leaves if isinstance(leaf, Tensor)])
         if after.shape != state.shape:
             raise InvalidArgument(
                 f"{self.name} returns {after.numel()} entries where the layer returns"
@@ -116,37 +215,43 @@ class Equation:
             )
         return after
 
-    @torch.no_grad()
-    def unit_at(self, state: Tensor) -> float:
-        """Return the unit of a residual, which changes as much as the solution in it."""
-        if self.name == "step":
-            return 1.0
-        drawn = generator(0, "size of a residual").standard_normal(len(state))
-        shift = SHIFT * (state.norm() or 1.0) * torch.as_tensor(drawn / norm(drawn))
-        shifted, here = (self.applied(each, self.layer.theta) for each in (state + shift, state))
-        size = float((shifted - here).norm() / shift.norm())
-        unusual = 0 < size < USUAL[0] or USUAL[1] < size < math.inf
-        return 2.0 ** math.floor(math.log2(size)) if unusual else 1.0
-
     def step(self, state: Tensor, theta: Tensor) -> Tensor:
         """Advance a state; of a residual, in units in which a step of its size is one of the
         solution's.
         """
-        after = self.applied(state, theta)
+        after = self.evaluate(state, theta)
         return after if self.name == "step" else state - after / self.unit
 
     def loss(self, state: Tensor, theta: Tensor) -> Tensor:
-        with self.double.placed(theta) as inputs:
-            return self.layer.lost(self.whole(state), inputs)
+        """Return the layer's loss of a state."""
+        with self.double_layer.placed(theta) as inputs:
+            return self.layer.loss_of(self.as_returned(state), inputs)
 
 
-class ImplicitGradients(NamedTuple):
+@torch.no_grad()
+def unit_of_residual(equation: Equation) -> float:
+    """Return the power of two near the size of a residual's Jacobian, 1 where it is usual."""
+    state, theta = equation.state, equation.layer.theta
+    direction = generator(0, "size of a residual").standard_normal(len(state))
+    shift = SHIFT * (state.norm() or 1.0) * torch.as_tensor(direction / norm(direction))
+    change = equation.evaluate(state + shift, theta) - equation.evaluate(state, theta)
+    size = float(change.norm() / shift.norm())
+    unusual = 0 < size < USUAL_SIZES[0] or USUAL_SIZES[1] < size < math.inf
+    return 2.0 ** math.floor(math.log2(size)) if unusual else 1.0
+
+
+# --- the implicit gradient
+
+
+@dataclass(frozen=True, eq=False)
+class ImplicitGradients:
     """The gradients by the implicit function theorem, with the entries of all parts in one vector.
 
     Attributes
     ----------
-    exact, at_output : ndarray
-        At the refined solution, and at the one that the layer returns.
+    equation : Equation
+    exact, at_codes : ndarray
+        The gradients at the refined solution and at the layer's own.
     bound : ndarray
         How far `exact` may be off: what is left of the refinement, and rounding.
     moved : float
@@ -155,95 +260,94 @@ class ImplicitGradients(NamedTuple):
         Condition number of the linear system.
     """
 
+    equation: Equation
     exact: Array
-    at_output: Array
+    at_codes: Array
     bound: Array
     moved: float
     condition: float
 
     @property
-    def solved(self) -> bool:
+    def layer_has_solved(self) -> bool:
         """True if the layer's solution is the refined one up to rounding."""
         return self.moved <= SAME * self.condition
 
 
-@torch.no_grad()
-def implicit_gradients(equation: Equation, along: Tensor) -> ImplicitGradients:
-    """Return the gradients by the implicit function theorem, at the layer's solution refined by
-    Newton's method, and confirmed by differences of the refined solution along a direction.
-
-    Raises
-    ------
-    UnsupportedProblem
-        If there are no such gradients; the text says why.
+def implicit_gradients(
+    layer: Layer, name: str, function: Callable[..., object], along: Tensor
+) -> ImplicitGradients | Refusal:
+    """Refine the solution that a layer returns, and differentiate it, confirmed by differences of
+    refined solutions along a direction.
     """
+    returned = tree_map(in_double_precision, layer.outputs(layer.theta))
+    equation = Equation(layer, name, function, returned)
+    if any(output.is_complex() for output in equation.outputs):
+        return ComplexOutputs(name)
+    if not sum(output.numel() for output in equation.outputs):
+        return NoOutputs()
+    try:
+        if name == "residual":
+            equation = replace(equation, unit=unit_of_residual(equation))
+        return differentiated(equation, along)
+    except UnsupportedProblem as error:
+        return Unsupported(first_line(error))
+
+
+@torch.no_grad()
+def differentiated(equation: Equation, along: Tensor) -> ImplicitGradients | Refusal:
+    """Refine the solution of an equation, and differentiate it."""
     running, codes = equation.running, equation.codes
     try:
         solution, steps = refined(running, codes)
         exact, diagnostics = running.gradient(solution, 0)
-        at_output, _ = running.gradient(codes, 0)
-        if steps[-1] > STALLED:
-            raise UnsupportedProblem(
-                "Newton's method does not converge from the solution that the layer returns"
-            )
-    except UnsupportedProblem as refused:
-        raise _likelier_cause(equation) or refused from refused
-    moved = share(solution - codes, solution)
+        at_codes, _ = running.gradient(codes, 0)
+    except UnsupportedProblem as error:
+        return why_unsolved(equation) or Unsupported(first_line(error))
+    if steps[-1] > STALLED:
+        return why_unsolved(equation) or NewtonDiverges()
+    moved = relative_size(solution - codes, solution)
     if moved > min(max(BRANCH * steps[0], STALLED), NEARBY):
-        raise UnsupportedProblem(
-            f"the solution nearby is {moved:.1g} of its norm away from what the layer"
-            " returns: another branch, or another equation"
-        )
+        return AnotherBranch(moved)
 
-    def gradient_after_another_step() -> Array:
+    def gradient_after_newton_step() -> Array:
         newton, *_ = running.newton_step(solution, 0)
         return running.gradient(solution + newton, 0)[0].numpy(force=True)
 
-    changed = gradient_after_another_step()
-    rounding = rounding_of(gradient_after_another_step, changed)
-    found = ImplicitGradients(
-        exact=exact.numpy(force=True),
-        at_output=at_output.numpy(force=True),
-        bound=np.abs(changed - exact.numpy(force=True)) + BEYOND * rounding,
+    changed = gradient_after_newton_step()
+    expected = exact.numpy(force=True)
+    gradients = ImplicitGradients(
+        equation,
+        expected,
+        at_codes.numpy(force=True),
+        bound=np.abs(changed - expected)
+        + BEYOND * rounding_of(gradient_after_newton_step, changed),
         moved=moved,
         condition=float(diagnostics["condition_number"]),
     )
-    confirm(equation, solution, found, along)
-    return found
+    return contradiction(gradients, solution, along) or gradients
 
 
-def _likelier_cause(equation: Equation) -> UnsupportedProblem | None:
-    """Return why the theorem has no gradient, where something likelier than the refusal explains
-    it: the output does not solve the equation, or its system is too ill-conditioned.
-    """
-    name, codes = equation.name, equation.codes
-    off = share(equation.running.layer(codes, 0) - codes, codes)
-    if off > FAR:
-        return UnsupportedProblem(
-            f"the layer's output does not solve {name}, which moves it by {off:.1g} of"
-            f" its norm: is it {name}(z, *inputs), with the output as z?"
-        )
+def why_unsolved(equation: Equation) -> Refusal | None:
+    """Return why Newton's method fails, where that can be seen."""
+    running, codes = equation.running, equation.codes
+    moved = relative_size(running.layer(codes, 0) - codes, codes)
+    if moved > FAR:
+        return AnotherEquation(equation.name, moved)
     if codes.numel() <= MAX_DENSE:
-        condition = float(torch.linalg.cond(equation.problem.linearized(codes).matrix))
-        if condition > POOR:
-            return UnsupportedProblem(
-                f"the system of {name} has the condition {number(condition)}, too much"
-                f" for float64; inputs in other units, or no {name}=, may tell"
-            )
+        system = equation.problem.linearized(codes).matrix
+        condition = float(torch.linalg.cond(system))
+        if condition > POOR_CONDITION:
+            return IllConditioned(equation.name, condition)
     return None
 
 
-def confirm(
-    equation: Equation, solution: Tensor, implicit: ImplicitGradients, along: Tensor
-) -> None:
+def contradiction(
+    gradients: ImplicitGradients, solution: Tensor, along: Tensor
+) -> KinkInSolution | DifferencesDisagree | None:
     """Compare differences of the loss at refined solutions along a direction with the exact
     gradient.
-
-    Raises
-    ------
-    UnsupportedProblem
-        If they do not agree.
     """
+    equation = gradients.equation
 
     @functools.cache
     def value(length: float) -> float:
@@ -252,36 +356,33 @@ def confirm(
             return float(moving.problem.outer_loss(refined(moving, solution)[0]))
         return math.nan
 
-    reach = max(abs(value(0.0)), abs(value(FIRST * NEAR)) / (FIRST * NEAR))
-    noise = CONVERGED * implicit.condition * reach
+    reach = max(abs(value(0.0)), abs(value(FIRST_STEP * NEAR)) / (FIRST_STEP * NEAR))
+    noise = CONVERGED * gradients.condition * reach
     line = slope(value, NEAR, noise, EPS)
     if line.kink:
-        raise UnsupportedProblem("the solution has a kink here: audit other inputs")
-    exact = torch.as_tensor(implicit.exact).to(along)
-    claimed, doubt = float(exact @ along), ROUNDED * float(exact.norm() * along.norm())
-    if abs(claimed - line.value) > BEYOND * line.uncertainty + doubt:
-        name = equation.name
-        raise UnsupportedProblem(
-            f"differences of the solution give {line.value:.6g} where the gradients of"
-            f" {name} give {claimed:.6g}: audit {name} itself, or inputs farther from"
-            " a kink"
-        )
+        return KinkInSolution()
+    direction = along.numpy(force=True)
+    by_theorem = float(torch.as_tensor(gradients.exact) @ along)
+    doubt = ROUNDED * norm(gradients.exact) * norm(direction)
+    if abs(by_theorem - line.value) > BEYOND * line.uncertainty + doubt:
+        return DifferencesDisagree(equation.name, line.value, by_theorem)
+    return None
 
 
-def share(change: Tensor, whole: Tensor) -> float:
+def relative_size(change: Tensor, solution: Tensor) -> float:
     """Return the norm of a change, relative to that of the whole."""
-    return float(change.norm()) / (float(whole.norm()) or 1.0)
+    return float(change.norm()) / (float(solution.norm()) or 1.0)
 
 
 def refined(running: Converging, codes: Tensor) -> tuple[Tensor, list[float]]:
-    """Return what Newton's method makes of some codes, and its steps as shares of the solution, of
+    """Refine codes by Newton's method; return them and its steps as shares of the solution, of
     which the last one is not taken.
     """
     steps = list[float]()
     while True:
         newton, *_ = running.newton_step(codes, 0)
-        steps.append(share(newton, codes))
+        steps.append(relative_size(newton, codes))
         stalled = len(steps) > 1 and not steps[-1] < steps[-2] / 2
-        if stalled or steps[-1] <= CONVERGED or len(steps) == NEWTON:
+        if stalled or steps[-1] <= CONVERGED or len(steps) == NEWTON_STEPS:
             return codes, steps
         codes = codes + newton

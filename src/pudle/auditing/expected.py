@@ -1,170 +1,250 @@
-"""What the gradient in a part should be: by differences of the layer, or by the implicit function
-theorem where an equation is given.
+"""Truths: the gradients that a layer's own ones are compared with, how far each may be off, and why
+no more is known.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from .audited_layer import AuditedLayer
-from .differences import ALL, BEYOND, EPS, RESOLVED, directions, slope, slopes
+from .differences import BEYOND, EPS, MAX_COORDINATES, RESOLVED, Slope, directions, slopes
 from .distances import EXACT, ROUNDED, distance, norm
-from .layer import Array, Piece
-from .records import Coverage, ExpectedGradient, Limitation, Obstacle, Source, Unseen
+from .equation import ImplicitGradients
+from .layer import Array, AuditedPart, Layer
 
 #: A backward solve to the usual tolerance loses it times the condition number, and at most this
 #: share of a gradient.
-AT_MOST = 0.05
-#: Share of the usual steps at which differences are taken once more before they are believed.
-SMALL_STEPS = 2.0**-24
-#: Step of a difference quotient that mostly settles whether a second derivative is right.
-CLOSE = 2.0**-10
+MAX_SOLVER_LOSS = 0.05
+#: Entries that are named one by one.
+MAX_NAMED_ENTRIES = 5
 
 
-def expected_gradient(audited: AuditedLayer, part: Piece) -> ExpectedGradient:
-    """Return what the gradient in a part should be.
+# --- where a truth comes from
 
-    Raises
-    ------
-    UnsupportedProblem
-        If an equation is given that has no such gradient.
+
+@dataclass(frozen=True)
+class FromDifferences:
+    """Finite differences of the layer.
+
+    Attributes
+    ----------
+    known : float
+        How far they may be off, relative to the size.
+    symmetric : bool
+        Whether a matrix was changed symmetrically alone.
+    n_directions, n_left_out : int
+        The directions in which the layer was changed, none if these were all coordinates, and how
+        many of them tell nothing.
     """
-    if audited.given_equation:
-        return by_theorem(audited, part)
-    return by_differences(audited, part)
+
+    known: float
+    symmetric: bool
+    n_directions: int
+    n_left_out: int
 
 
-def by_differences(audited: AuditedLayer, part: Piece) -> ExpectedGradient:
-    """Return the derivatives in a part by differences of the layer's loss."""
-    layer = audited.layer
+@dataclass(frozen=True)
+class FromTheorem:
+    """The implicit function theorem at the refined solution; known up to that share."""
+
+    known: float
+
+
+@dataclass(frozen=True)
+class AtReturnedSolution:
+    """The implicit function theorem at the solution that the layer returns."""
+
+
+Source = FromDifferences | FromTheorem | AtReturnedSolution
+
+
+# --- why no more is known
+
+
+@dataclass(frozen=True)
+class RoundingHides:
+    """Rounding: how often the noise of the values is larger than that of the numbers, and whether
+    the layer computes in float64.
+    """
+
+    condition: float
+    precise: bool
+
+
+@dataclass(frozen=True)
+class NoSlopeSeen:
+    """All slopes are below noise and jumps."""
+
+
+@dataclass(frozen=True)
+class KinkNearby:
+    """The slopes on both sides differ."""
+
+
+Obstacle = RoundingHides | NoSlopeSeen | KinkNearby
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Too many derivatives tell nothing: the first of these entries, where they have names, whether
+    there are more, and why.
+    """
+
+    entries: tuple[list[int], ...]
+    has_more: bool
+    obstacle: Obstacle
+
+
+# --- the truth
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedGradient:
+    """A gradient in one part that the layer's own is compared with.
+
+    Attributes
+    ----------
+    values : ndarray
+        The gradient, or its derivatives along directions.
+    allowed : ndarray
+        How far from it a right gradient may be, in each entry.
+    size : float
+        What errors are relative to.
+    source : Source
+        Where it comes from.
+    uncertainty : float
+        How far it is off at most itself, relative to the size.
+    obstacle : Obstacle
+        Why no more is known.
+    rows : ndarray or None
+        The directions.
+    unseen : Unseen or None
+        That not all that counts was seen.
+    interval : float
+        How much the error of the layer's solution changes.
+    explained : float
+        Error up to which a solver that stops early may be to blame.
+    solution_moved : float or None
+        How far the layer's solution is off, where an equation is given.
+    """
+
+    values: Array
+    allowed: Array
+    size: float
+    source: Source
+    uncertainty: float
+    obstacle: Obstacle
+    rows: Array | None = None
+    unseen: Unseen | None = None
+    interval: float = 0.0
+    explained: float = 0.0
+    solution_moved: float | None = None
+
+    def compared_entries(self, gradient: Array) -> Array:
+        """Return the numbers of a gradient that are compared: its entries, or its derivatives along
+        the directions.
+        """
+        return gradient if self.rows is None else self.rows @ gradient
+
+    def agrees(self, gradient: Array) -> bool:
+        """Return whether a gradient is right if this is the truth."""
+        deviations = np.abs(self.compared_entries(gradient) - self.values)
+        return bool((deviations <= self.allowed).all())
+
+
+def expected_by_differences(
+    layer: Layer, part: AuditedPart, precision: float, rounding: float
+) -> ExpectedGradient:
+    """Differentiate the layer's loss in a part by finite differences.
+
+    Parameters
+    ----------
+    layer : Layer
+    part : AuditedPart
+    precision : float
+        Rounding of the layer's numbers, relative to them.
+    rounding : float
+        Share of a gradient that this precision may lose.
+    """
     rows = directions(layer, part)
-    lines, noise = slopes(layer, part, rows, audited.precision)
+    lines, noise = slopes(layer, part, rows, precision)
     loss = abs(layer.value(layer.theta))
     values = np.array([line.value for line in lines])
-    uncertainties = np.array([line.uncertainty for line in lines])
+    doubt = np.array([line.uncertainty for line in lines])
     # An input that hardly counts is known as well as the loss.
-    counts = uncertainties < np.abs(values)
+    counts = doubt < np.abs(values)
     size = max(norm(values[counts]), EXACT * loss)
-    resolved = np.array([line.resolved for line in lines], dtype=bool)
-    seen = resolved & (uncertainties <= RESOLVED * size)
-    left_out = np.flatnonzero(~seen)
-    all_entries = part.tensor.numel() <= ALL
-
-    obstacle = Obstacle.ROUNDING
-    if any(lines[place].kink for place in left_out):
-        obstacle = Obstacle.KINK
-    elif not counts.any():
-        obstacle = Obstacle.NO_SLOPE
-    condition = noise / (audited.precision * (loss or 1.0))
-    limitation = Limitation(obstacle, condition, audited.in_double)
-
-    unseen = None
-    if len(left_out) > (0 if all_entries else len(rows) / 2):
-        places: tuple[tuple[int, ...], ...] = ()
-        if part.tensor.ndim and all_entries:
-            found = np.argwhere(~seen.reshape(part.tensor.shape))
-            places = tuple(tuple(place) for place in found.tolist())
-        unseen = Unseen(places, limitation)
-
-    coverage = Coverage(part.symmetric)
-    if not all_entries:
-        coverage = Coverage(part.symmetric, len(rows), len(left_out))
-    largest = norm(np.fmax(np.abs(values), uncertainties))
+    is_resolved = np.array([line.resolved for line in lines], bool)
+    is_resolved &= doubt <= RESOLVED * size
+    along_coordinates = part.tensor.numel() <= MAX_COORDINATES
+    known = norm(doubt[is_resolved]) / (size or 1.0)
+    condition = noise / (precision * (loss or 1.0))
+    obstacle = obstacle_to(lines, is_resolved, counts, RoundingHides(condition, precision == EPS))
+    n_left_out = int((~is_resolved).sum())
+    n_allowed = 0 if along_coordinates else len(rows) / 2
     return ExpectedGradient(
-        source=Source.DIFFERENCES,
-        values=values[seen],
+        values=values[is_resolved],
         # What a backward pass loses, it loses of the largest entries.
-        allowed=BEYOND * uncertainties[seen] + audited.rounding * largest,
+        allowed=BEYOND * doubt[is_resolved] + rounding * norm(np.fmax(np.abs(values), doubt)),
         size=size,
-        uncertainty=norm(uncertainties[seen]) / (size or 1.0),
-        limitation=limitation,
-        directions=rows[seen],
-        unseen=unseen,
-        coverage=coverage,
-        early_stop_error=np.inf if layer.has_loop else 0.0,
+        source=FromDifferences(
+            known, part.symmetric, 0 if along_coordinates else len(rows), n_left_out
+        ),
+        uncertainty=known,
+        obstacle=obstacle,
+        rows=rows[is_resolved],
+        unseen=unseen_entries(part, is_resolved, obstacle) if n_left_out > n_allowed else None,
+        explained=np.inf if layer.has_loop else 0.0,
     )
 
 
-def by_theorem(audited: AuditedLayer, part: Piece) -> ExpectedGradient:
-    """Return the gradient in a part by the implicit function theorem, at the refined solution.
+def obstacle_to(
+    lines: list[Slope], is_resolved: np.ndarray, counts: np.ndarray, rounding: RoundingHides
+) -> Obstacle:
+    """Return why no more is known than some slopes tell: a kink before all else."""
+    if any(line.kink for line, known in zip(lines, is_resolved, strict=True) if not known):
+        return KinkNearby()
+    return rounding if counts.any() else NoSlopeSeen()
 
-    Raises
-    ------
-    UnsupportedProblem
-        If the equation has no such gradient.
+
+def unseen_entries(part: AuditedPart, is_resolved: np.ndarray, obstacle: Obstacle) -> Unseen:
+    """Return the entries of a part whose derivatives tell nothing, by name if they are few."""
+    if not part.tensor.ndim or len(is_resolved) != part.tensor.numel():
+        return Unseen((), False, obstacle)
+    entries = np.argwhere(~is_resolved.reshape(part.tensor.shape)).tolist()
+    return Unseen(tuple(entries[:MAX_NAMED_ENTRIES]), len(entries) > MAX_NAMED_ENTRIES, obstacle)
+
+
+def expected_by_theorem(
+    implicit: ImplicitGradients, part: AuditedPart, precise: bool, rounding: float
+) -> ExpectedGradient:
+    """Return the implicit gradient in a part as the truth.
+
+    Parameters
+    ----------
+    implicit : ImplicitGradients
+    part : AuditedPart
+    precise : bool
+        Whether the layer computes in float64.
+    rounding : float
+        Share of a gradient that its precision may lose.
     """
-    implicit = audited.implicit
-    assert implicit is not None  # asked where an equation is given
-    values, at_output = implicit.exact[part.span], implicit.at_output[part.span]
+    expected, at_codes = implicit.exact[part.span], implicit.at_codes[part.span]
     # An input that hardly counts is known as well as all of the gradient.
-    size = max(norm(values), ROUNDED * norm(implicit.exact)) or 1.0
-    uncertainty = max(2 * BEYOND * EPS, norm(implicit.bound[part.span]) / size)
-    solution_share = max(implicit.moved, distance(at_output, values, size))
-    early_stop_error = BEYOND * max(solution_share, implicit.condition * implicit.moved)
-    if implicit.solved:
-        early_stop_error = min(AT_MOST, RESOLVED * implicit.condition)
+    size = max(norm(expected), ROUNDED * norm(implicit.exact)) or 1.0
+    moved, condition = implicit.moved, implicit.condition
+    known = max(2 * BEYOND * EPS, norm(implicit.bound[part.span]) / size)
+    interval = max(moved, distance(at_codes, expected, size))
+    explained = BEYOND * max(interval, condition * moved)
+    if implicit.layer_has_solved:
+        explained = min(MAX_SOLVER_LOSS, RESOLVED * condition)
     return ExpectedGradient(
-        source=Source.IMPLICIT,
-        values=values,
-        allowed=np.full(len(values), (BEYOND * uncertainty + audited.rounding) * size),
+        values=expected,
+        allowed=np.full(len(expected), (BEYOND * known + rounding) * size),
         size=size,
-        uncertainty=uncertainty,
-        limitation=Limitation(Obstacle.ROUNDING, implicit.condition, audited.in_double),
-        solution_share=solution_share,
-        early_stop_error=early_stop_error,
-        solution_error=implicit.moved,
+        source=FromTheorem(known),
+        uncertainty=known,
+        obstacle=RoundingHides(condition, precise),
+        interval=interval,
+        explained=explained,
+        solution_moved=moved,
     )
-
-
-def right_instead(
-    audited: AuditedLayer, part: Piece, expected: ExpectedGradient
-) -> Iterator[ExpectedGradient]:
-    """Yield the gradients that are right for what the layer computes, if that is not its solution:
-    that by the theorem at the layer's output, and that by differences of the layer.
-    """
-    implicit = audited.implicit if audited.given_equation else None
-    if implicit is None:
-        return
-    at_output = implicit.at_output[part.span]
-    yield replace(expected, values=at_output, source=Source.IMPLICIT_AT_OUTPUT)
-    if not implicit.solved:
-        differences = by_differences(audited, part)
-        if not (differences.unseen or differences.agrees(expected.values)):
-            yield differences
-
-
-def is_contradicted(
-    audited: AuditedLayer, part: Piece, expected: ExpectedGradient, gradient: Array
-) -> bool:
-    """Tell whether differences over far smaller steps contradict those that were taken, where a
-    gradient does so most: the layer may compute in single precision inside.
-    """
-    if expected.directions is None:
-        return False
-    worst = int(np.abs(expected.seen(gradient) - expected.values).argmax())
-    row = expected.directions[[worst]]
-    (line,), _ = slopes(audited.layer, part, row, audited.precision, SMALL_STEPS)
-    apart = abs(line.value - float(expected.values[worst]))
-    return apart > float(expected.allowed[worst]) + BEYOND * line.uncertainty
-
-
-def second_derivative_is_wrong(audited: AuditedLayer) -> bool:
-    """Tell whether the gradient can be differentiated again, but not to what it changes by along a
-    direction; False where that fails or cannot be told.
-    """
-    layer, along = audited.layer, audited.random_direction("second derivative")
-
-    def first(length: float) -> float:
-        return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
-
-    try:
-        second = layer.second_derivative(along)
-        quotient = (first(CLOSE) - first(-CLOSE)) / (2 * CLOSE)
-        if not abs(second - quotient) > RESOLVED * abs(second):
-            return False
-        line = slope(first, 1.0, EPS * abs(first(0.0)), EPS)
-    except Exception:  # noqa: BLE001  # it says itself that there is none
-        return False
-    doubt = BEYOND * line.uncertainty + RESOLVED * abs(second)
-    return line.resolved and abs(second - line.value) > doubt

@@ -30,7 +30,7 @@ T = TypeVar("T")
 Array = NDArray[np.float64]
 #: Lines of code that run more often than this in one call are a loop, and functions that a layer
 #: calls more often than that.
-FEW_TIMES, MANY_TIMES = 2, 20
+MAX_LINE_RUNS, MAX_FUNCTION_CALLS = 2, 20
 #: Packages whose loops are none of a layer's.
 PASSED_OVER = {"torch", "numpy", "pudle", *sys.stdlib_module_names}
 #: Steps and weights of a difference quotient of fourth order.
@@ -38,9 +38,25 @@ STENCIL = ((1e-3, 2e3 / 3), (-1e-3, -2e3 / 3), (2e-3, -1e3 / 12), (-2e-3, 1e3 / 
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """An input or a parameter, what to call it, where its entries stand in theta, in which unit
-    there, and whether it is varied as a symmetric matrix; pairs of real numbers if it is complex.
+class AuditedPart:
+    """An input or a parameter whose gradient is audited; pairs of real numbers if it is complex.
+
+    Attributes
+    ----------
+    index : int
+        Its number among the parts.
+    name : str
+        What to call it.
+    tensor : Tensor
+        Its entries as they are given.
+    span : slice
+        Where its entries stand in theta.
+    unit : float
+        The unit that they have there.
+    symmetric : bool
+        Whether it is varied as a symmetric matrix.
+    complex : bool
+        Whether it is given in complex numbers.
     """
 
     index: int
@@ -68,6 +84,8 @@ class Layer:
     seed: int
     symmetric: tuple[int, ...] = ()
 
+    # --- its parts
+
     @cached_property
     def module(self) -> torch.nn.Module:
         """The module whose parameters are meant by names; one without any for a function."""
@@ -75,108 +93,122 @@ class Layer:
         return owner if isinstance(owner, torch.nn.Module) else torch.nn.Module()
 
     @cached_property
-    def parts(self) -> list[Piece]:
+    def parts(self) -> list[AuditedPart]:
         """The parts as they are given."""
-        given: dict[int | str, object] = dict(enumerate(self.inputs))
-        given |= self.module.named_parameters()
-        start, found = 0, []
+        candidates: dict[int | str, object] = dict(enumerate(self.inputs))
+        candidates |= self.module.named_parameters()
+        start, parts = 0, []
         for index, name in enumerate(self.wrt):
-            tensor = given.get(name)
+            tensor = candidates.get(name)
             if not varies(tensor):
-                known = [repr(key) for key, each in given.items() if varies(each)]
+                usable = [repr(key) for key, value in candidates.items() if varies(value)]
                 raise InvalidArgument(
                     f"wrt={name!r} is no tensor of real or complex numbers among inputs and"
-                    f" parameters: choose from {', '.join(known)}"
+                    f" parameters: choose from {', '.join(usable)}"
                 )
-            (real,) = reals(tensor.detach())
+            (real,) = real_tensors(tensor.detach())
             span = slice(start, start := start + real.numel())
-            size = rms(real.double())
-            # A power of two leaves all digits as they are.
-            unit = 2.0 ** np.floor(np.log2(size)) if size > 0 else 1.0
-            half, pairs = index in self.symmetric, tensor.is_complex()
-            found.append(Piece(index, self.title(name), real, span, unit, half, pairs))
-        return found
+            part = AuditedPart(
+                index,
+                self.label(name),
+                real,
+                span,
+                unit_of(real),
+                symmetric=index in self.symmetric,
+                complex=tensor.is_complex(),
+            )
+            parts.append(part)
+        return parts
 
-    def title(self, name: int | str) -> str:
-        """Return what to call an input or a parameter, with the layer's own name for an input."""
+    def label(self, name: int | str) -> str:
+        """Return the name of an input or a parameter, with the layer's own name for an input."""
         if isinstance(name, str):
             return f"parameter {name}"
-        own = ""
         with contextlib.suppress(ValueError, TypeError, IndexError):
             # A module's call and the apply of a function do not tell.
             owner = getattr(self.call, "__self__", self.call)
-            parameters = inspect.signature(getattr(owner, "forward", self.call)).parameters.values()
-            named = [each for each in parameters if each.name != "ctx"][name]
-            own = f" ({named.name})" * (named.kind is named.POSITIONAL_OR_KEYWORD)
-        return f"input {name}{own}"
+            signature = inspect.signature(getattr(owner, "forward", self.call))
+            parameters = [
+                parameter for parameter in signature.parameters.values() if parameter.name != "ctx"
+            ]
+            if parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                return f"input {name} ({parameters[name].name})"
+        return f"input {name}"
 
-    def reading_halves(self) -> "Layer":
-        """Return the layer with the symmetric matrices marked of which it reads one half alone, or
-        refuses to take others, or whose gradient is symmetric or triangular by convention; the rest
-        may be symmetric by accident.
+    def with_symmetric_parts(self) -> "Layer":
+        """Mark the symmetric matrices of which the layer reads one half alone, or refuses to take
+        others, or whose gradient is symmetric or triangular by convention; the rest may be
+        symmetric by accident.
         """
-        marked = []
-        for part in self.parts:
-            tensor, moved = part.tensor, self.theta.repeat(3, 1)
-            square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2]
-            if not square or distance(tensor.mT.numpy(), tensor.numpy()) > ROUNDED:
-                continue
-            half = 1e-3 * torch.ones_like(tensor).triu(1)
-            moved[1, part.span] += half.flatten()
-            moved[2, part.span] += half.mT.flatten()
-            half_alone = True
-            with contextlib.suppress(Exception):
-                both, above, below = map(self.value, moved)
-                gradient = self.gradient(self.theta)[part.span].reshape(tensor.shape)
-                halves = np.tril(gradient), np.triu(gradient), gradient.swapaxes(-1, -2)
-                same = min(distance(each, gradient) for each in halves)
-                half_alone = (above == both) != (below == both) or same <= ROUNDED
-            if half_alone:
-                marked.append(part.index)
+        marked = [
+            part.index
+            for part in self.parts
+            if is_symmetric(part.tensor) and self.treats_as_symmetric(part)
+        ]
         return replace(self, symmetric=tuple(marked))
+
+    def treats_as_symmetric(self, part: AuditedPart) -> bool:
+        """Return whether the layer takes a symmetric matrix for one that is always symmetric."""
+        tensor, moved = part.tensor, self.theta.repeat(3, 1)
+        half = 1e-3 * torch.ones_like(tensor).triu(1)
+        moved[1, part.span] += half.flatten()
+        moved[2, part.span] += half.mT.flatten()
+        with contextlib.suppress(Exception):
+            value, value_above, value_below = map(self.value, moved)
+            gradient = self.gradient(self.theta)[part.span].reshape(tensor.shape)
+            conventions = np.tril(gradient), np.triu(gradient), gradient.swapaxes(-1, -2)
+            nearest = min(distance(convention, gradient) for convention in conventions)
+            reads_one_half = (value_above == value) != (value_below == value)
+            return reads_one_half or nearest <= ROUNDED
+        return True
+
+    # --- theta, the vector of all entries
 
     @cached_property
     def theta(self) -> Tensor:
         """The entries of the parts as they are given."""
-        return torch.cat([each.tensor.double().flatten() / each.unit for each in self.parts])
+        return torch.cat([part.tensor.double().flatten() / part.unit for part in self.parts])
 
-    def at(self, theta: Tensor) -> list[Tensor]:
+    def tensors_at(self, theta: Tensor) -> list[Tensor]:
         """Return the tensors of the parts, in the layout in which they are given, which may have
         gaps. Of a symmetric matrix both halves are varied alike.
         """
-        found = []
+        tensors = []
         for part in self.parts:
-            moved = part.unit * theta[part.span].view_as(part.tensor)
-            moved = (moved + moved.mT) / 2 if part.symmetric else moved
-            moved = dense(torch.empty_like(part.tensor).copy_(moved))
-            found.append(torch.view_as_complex(moved) if part.complex else moved)
-        return found
+            entries = part.unit * theta[part.span].view_as(part.tensor)
+            if part.symmetric:
+                entries = (entries + entries.mT) / 2
+            tensor = dense(torch.empty_like(part.tensor).copy_(entries))
+            tensors.append(torch.view_as_complex(tensor) if part.complex else tensor)
+        return tensors
 
-    def apart(self, gradient: Array, other: Array) -> float:
+    def largest_distance(self, gradient: Array, expected: Array) -> float:
         """Return the distance between gradients, in the part where it is largest."""
-        return max(distance(gradient[part.span], other[part.span]) for part in self.parts)
+        return max(distance(gradient[part.span], expected[part.span]) for part in self.parts)
 
     @contextlib.contextmanager
     def placed(self, theta: Tensor) -> Iterator[list[object]]:
         """Yield the inputs with the parts in their place; parameters are exchanged meanwhile."""
         inputs = [*self.inputs]
         with contextlib.ExitStack() as afterwards:
-            for name, part in zip(self.wrt, self.at(theta), strict=True):
+            for name, tensor in zip(self.wrt, self.tensors_at(theta), strict=True):
                 if isinstance(name, int):
-                    inputs[name] = part
+                    inputs[name] = tensor
                 else:
                     path, _, last = name.rpartition(".")
                     # Other tensors are no parameters.
                     owner: dict[str, Any] = self.module.get_submodule(path)._parameters
                     afterwards.callback(owner.__setitem__, last, owner[last])
-                    owner[last] = part
+                    owner[last] = tensor
             yield inputs
 
-    def lost(self, outputs: object, inputs: Sequence[object]) -> Tensor:
+    # --- values
+
+    def loss_of(self, outputs: object, inputs: Sequence[object]) -> Tensor:
         """Return the loss of what the layer returned."""
         if self.loss is None:
-            pairs = zip(self.weights, reals(outputs), strict=True)
-            return torch.stack([(weight * each).sum() for weight, each in pairs]).sum()
+            pairs = zip(self.output_weights, real_tensors(outputs), strict=True)
+            return torch.stack([(weight * output).sum() for weight, output in pairs]).sum()
         try:
             inspect.signature(self.loss).bind(outputs, *inputs)
         except (TypeError, ValueError):
@@ -184,22 +216,29 @@ class Layer:
         return check_scalar("loss", self.loss(outputs, *inputs))
 
     @cached_property
-    def weights(self) -> list[Tensor]:
+    def output_weights(self) -> list[Tensor]:
         """Random weights of the outputs."""
         random = generator(self.seed, "weights of outputs under audit")
         return [
-            torch.as_tensor(random.standard_normal(each.shape) / (rms(each) or 1.0)).to(each)
-            for each in reals(self.outputs(self.theta))
+            torch.as_tensor(
+                random.standard_normal(output.shape) / (root_mean_square(output) or 1.0)
+            ).to(output)
+            for output in real_tensors(self.outputs(self.theta))
         ]
 
     def outputs(self, theta: Tensor) -> object:
-        """Return what the layer returns."""
+        """Call the layer without a gradient."""
 
-        def called(theta: Tensor) -> object:
+        def call(theta: Tensor) -> object:
             with self.placed(theta) as inputs:
                 return self.call(*inputs)
 
-        return without_gradient(called, theta)
+        return without_gradient(call, theta)
+
+    def output_arrays(self) -> list[Array]:
+        """Return the real numbers that the layer returns at theta."""
+        tensors = real_tensors(self.outputs(self.theta))
+        return [tensor.double().numpy(force=True) for tensor in tensors]
 
     @contextlib.contextmanager
     def loss_at(self, theta: Tensor) -> Iterator[Tensor]:
@@ -207,16 +246,18 @@ class Layer:
         the adjoint of an ordinary differential equation does.
         """
         with self.placed(theta) as inputs:
-            yield self.lost(self.call(*inputs), inputs)
+            yield self.loss_of(self.call(*inputs), inputs)
 
     def value(self, theta: Tensor) -> float:
         """Return the loss as a number."""
 
-        def called(theta: Tensor) -> Tensor:
+        def loss(theta: Tensor) -> Tensor:
             with self.loss_at(theta) as loss:
                 return loss
 
-        return without_gradient(called, theta).item()
+        return without_gradient(loss, theta).item()
+
+    # --- derivatives
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor, between: Tensor | None = None) -> Array:
@@ -241,11 +282,11 @@ class Layer:
         leaf = self.theta.clone().requires_grad_()
         with self.placed(leaf) as inputs:
             outputs = self.call(*inputs)
-            losses = [self.lost(outputs, inputs)]
+            losses = [self.loss_of(outputs, inputs)]
             if any(of_second for _, of_second in incoming):
                 losses.append(self.second_loss(outputs, losses[0]))
             with during or contextlib.nullcontext(), np.errstate(all="ignore"):
-                return [self.pulled_back(losses, pair, leaf) for pair in incoming]
+                return [gradient_of_sum(losses, multiples, leaf) for multiples in incoming]
 
     def second_loss(self, outputs: object, loss: Tensor) -> Tensor:
         """Return a sum of the outputs whose weights have other sizes than the derivatives of the
@@ -258,27 +299,10 @@ class Layer:
         derivatives = torch.autograd.grad(loss, live, retain_graph=True, materialize_grads=True)
         random = generator(self.seed, "second loss under audit")
         terms = []
-        for output, derivative in zip(reals(live), reals(derivatives), strict=True):
+        for output, derivative in zip(real_tensors(live), real_tensors(derivatives), strict=True):
             factors = derivative.new_tensor(-random.uniform(1.5, 3.0, derivative.shape))
             terms.append((factors * derivative * output).sum())
         return torch.stack([term.to(loss.dtype) for term in terms]).sum()
-
-    def pulled_back(
-        self, losses: Sequence[Tensor], multiples: tuple[float, float], leaf: Tensor
-    ) -> Array:
-        """Return the gradient of a sum of multiples of losses, whose graph is kept."""
-        pairs = zip(losses, multiples, strict=False)
-        chosen = [(loss, factor) for loss, factor in pairs if factor and loss.requires_grad]
-        if not chosen:
-            return np.zeros(leaf.shape)
-        (gradient,) = torch.autograd.grad(
-            [loss for loss, _ in chosen],
-            leaf,
-            [torch.full_like(loss, factor) for loss, factor in chosen],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return gradient.numpy(force=True)
 
     @torch.enable_grad()
     def second_derivative(self, along: Tensor) -> float:
@@ -287,15 +311,11 @@ class Layer:
         """
         leaf = self.theta.clone().requires_grad_()
         # Torch heeds a mark only where the gradient that comes in can be differentiated.
-        one = leaf.new_ones(()).requires_grad_()
+        incoming = leaf.new_ones(()).requires_grad_()
         with self.loss_at(leaf) as loss:
-            (first,) = torch.autograd.grad(loss, leaf, one, create_graph=True)
-            graph, edge = set[object](), {*filter(None, [first.grad_fn])}
-            while edge := edge - graph:
-                if any("Error" in node.name() for node in edge):
-                    raise RuntimeError("marked with once_differentiable")
-                graph |= edge
-                edge = {each for node in edge for each, _ in node.next_functions if each}
+            (first,) = torch.autograd.grad(loss, leaf, incoming, create_graph=True)
+            if any("Error" in node.name() for node in graph_nodes(first)):
+                raise RuntimeError("marked with once_differentiable")
             return (gradients(first @ along, (leaf,))[0] @ along).item()
 
     @cached_property
@@ -306,53 +326,81 @@ class Layer:
         theta = self.theta
 
         def flat(outputs: object) -> Tensor:
-            return torch.cat([each.double().flatten() for each in reals(outputs)])
+            return torch.cat([output.double().flatten() for output in real_tensors(outputs)])
 
         def row(index: int) -> Array:
-            return replace(self, loss=lambda made: flat(made)[index]).gradient(theta)
+            return replace(self, loss=lambda outputs: flat(outputs)[index]).gradient(theta)
 
         def column(along: Tensor) -> Tensor:
             along = along * torch.where(theta == 0, 1.0, theta.abs())
             terms = (weight * flat(self.outputs(theta + h * along)) for h, weight in STENCIL)
             return sum(terms, theta.new_zeros(())) / along.sum()
 
-        columns = torch.stack([column(each) for each in torch.eye(len(theta)).to(theta)], 1)
+        columns = torch.stack([column(unit) for unit in torch.eye(len(theta)).to(theta)], 1)
         return np.array([*map(row, range(len(columns)))]), columns.numpy(force=True)
+
+    # --- loops
 
     @cached_property
     def has_loop(self) -> bool:
         """True if the forward pass runs a loop: it may be a solver that stops early."""
-        with watched_loops() as counts:
+        with counted_lines() as counts:
             self.outputs(self.theta)
-        return many(counts)
+        return has_repeated_line(counts)
 
     @cached_property
     def backward_has_loop(self) -> bool:
         """True if the backward pass runs a loop: it may be a solver with a tolerance."""
         with torch.enable_grad():
             leaf = self.theta.clone().requires_grad_()
-            with self.loss_at(leaf) as loss, watched_loops() as counts:
+            with self.loss_at(leaf) as loss, counted_lines() as counts:
                 gradients(loss, (leaf,))
-        return many(counts)
+        return has_repeated_line(counts)
+
+
+def gradient_of_sum(losses: Sequence[Tensor], multiples: Sequence[float], leaf: Tensor) -> Array:
+    """Return the gradient of a sum of multiples of losses, whose graph is kept."""
+    pairs = zip(losses, multiples, strict=False)
+    terms = [(loss, factor) for loss, factor in pairs if factor and loss.requires_grad]
+    if not terms:
+        return np.zeros(leaf.shape)
+    (gradient,) = torch.autograd.grad(
+        [loss for loss, _ in terms],
+        leaf,
+        [torch.full_like(loss, factor) for loss, factor in terms],
+        retain_graph=True,
+        materialize_grads=True,
+    )
+    return gradient.numpy(force=True)
+
+
+def graph_nodes(tensor: Tensor) -> set[Any]:
+    """Return the nodes of the graph that computed a tensor."""
+    nodes, edge = set[Any](), {*filter(None, [tensor.grad_fn])}
+    while edge := edge - nodes:
+        nodes |= edge
+        edge = {parent for node in edge for parent, _ in node.next_functions if parent}
+    return nodes
 
 
 @contextlib.contextmanager
-def watched_loops() -> Iterator[Counter[tuple[object, int]]]:
+def counted_lines() -> Iterator[Counter[tuple[object, int]]]:
     """Count, while this lasts, how often lines of code other than of torch run in one call of their
-    function, and how often functions are called.
+    function, and how often functions are called; in units in which both have the same limit.
     """
     counts = Counter[tuple[object, int]]()
 
     def watch(frame: FrameType, event: str, argument: object) -> Any:
         name: str = frame.f_globals.get("__name__", "")
         if name.partition(".")[0] in PASSED_OVER:
-            # What jax runs is compiled.
-            counts[name, 0] += MANY_TIMES**2 * (name == run_jax.__module__)
+            if name == run_jax.__module__:
+                # What jax runs is compiled.
+                counts[name, 0] += MAX_FUNCTION_CALLS**2
             return None
         if event == "line":
-            counts[frame, frame.f_lineno] += MANY_TIMES
+            counts[frame, frame.f_lineno] += MAX_FUNCTION_CALLS
         elif event == "call":
-            counts[frame.f_code, 0] += FEW_TIMES
+            counts[frame.f_code, 0] += MAX_LINE_RUNS
         return watch
 
     before = sys.gettrace()
@@ -363,11 +411,11 @@ def watched_loops() -> Iterator[Counter[tuple[object, int]]]:
         sys.settrace(before)
 
 
-def many(counts: Counter[tuple[object, int]]) -> bool:
+def has_repeated_line(counts: Counter[tuple[object, int]]) -> bool:
     """Return whether a line runs several times in one call of its function, or a function is called
     many times.
     """
-    return max(counts.values(), default=0) > FEW_TIMES * MANY_TIMES
+    return max(counts.values(), default=0) > MAX_LINE_RUNS * MAX_FUNCTION_CALLS
 
 
 class Dense(torch.autograd.Function):
@@ -388,33 +436,46 @@ dense: Callable[[Tensor], Tensor] = Dense.apply
 
 
 def without_gradient(function: Callable[[Tensor], T], theta: Tensor) -> T:
-    """Return what a function returns, without its gradient; a layer that registers hooks needs one
-    meanwhile.
-    """
+    """Call a function without its gradient; a layer that registers hooks needs one meanwhile."""
     with torch.no_grad(), contextlib.suppress(RuntimeError):
         return function(theta)
     with torch.enable_grad():
-        made = function(theta.clone().requires_grad_())
-    made = tree_map_only(Tensor, torch.detach, made)
-    return made
+        result = function(theta.clone().requires_grad_())
+    result = tree_map_only(Tensor, torch.detach, result)
+    return result
 
 
-def reals(outputs: object) -> list[Tensor]:
+def real_tensors(outputs: object) -> list[Tensor]:
     """Return the tensors of real numbers in what a layer returns, complex ones as pairs."""
-    found = [
-        torch.view_as_real(each) if each.is_complex() else each
-        for each in tree_leaves(outputs)
-        if varies(each)
+    tensors = [
+        torch.view_as_real(leaf) if leaf.is_complex() else leaf
+        for leaf in tree_leaves(outputs)
+        if varies(leaf)
     ]
-    if not found:
+    if not tensors:
         raise InvalidArgument(
             f"the layer returns {type(outputs).__name__} without a tensor of real numbers: return"
             " one at least"
         )
-    return found
+    return tensors
 
 
-def rms(values: Tensor) -> float:
+def is_symmetric(tensor: Tensor) -> bool:
+    """Return whether a tensor holds square matrices that are symmetric up to rounding."""
+    if tensor.ndim < 2 or tensor.shape[-1] != tensor.shape[-2]:
+        return False
+    # numpy has no bfloat16.
+    entries = tensor.double()
+    return distance(entries.mT.numpy(), entries.numpy()) <= ROUNDED
+
+
+def unit_of(tensor: Tensor) -> float:
+    """Return the power of two below the size of a tensor, which leaves all digits as they are."""
+    size = root_mean_square(tensor.double())
+    return float(2.0 ** np.floor(np.log2(size))) if size > 0 else 1.0
+
+
+def root_mean_square(values: Tensor) -> float:
     """Return the root of the mean square, NaN without any values."""
     return (values.square().mean() ** 0.5).item()
 
@@ -423,10 +484,10 @@ def rms(values: Tensor) -> float:
 def in_double(module: torch.nn.Module) -> Iterator[None]:
     """Convert a module to float64 while this lasts."""
     with contextlib.ExitStack() as afterwards:
-        for each in (*module.parameters(), *module.buffers()):
-            if each.is_floating_point():
-                afterwards.callback(setattr, each, "data", each.data)
-                each.data = each.data.double()
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                afterwards.callback(setattr, tensor, "data", tensor.data)
+                tensor.data = tensor.data.double()
         yield
 
 
@@ -435,7 +496,7 @@ def varies(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
-def doubled(value: object) -> object:
+def in_double_precision(value: object) -> object:
     """Return a tensor of real or complex numbers in double precision, anything else as it is."""
     if not varies(value):
         return value
@@ -444,7 +505,7 @@ def doubled(value: object) -> object:
 
 def only_single(arrays: Sequence[Array]) -> bool:
     """Return whether numbers of float64 are all numbers of float32."""
-    held = np.concatenate(arrays, axis=None)
-    held = held[held != np.round(held)]
+    numbers = np.concatenate(arrays, axis=None)
+    numbers = numbers[numbers != np.round(numbers)]
     with np.errstate(over="ignore"):
-        return bool(held.size and (held == held.astype(np.float32)).all())
+        return bool(numbers.size and (numbers == numbers.astype(np.float32)).all())

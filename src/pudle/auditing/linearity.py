@@ -6,7 +6,6 @@ same digits at every size, in any precision, as long as nothing overflows or und
 
 import contextlib
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from .differences import BEYOND, RESOLVED
 from .distances import norm
 from .layer import Array, Layer, varies
+from .mistakes import Kind, Mistake
 
 #: Sizes that are tried, by the least precise numbers that the backward pass computes with: two to
 #: the power of this and of its negative, about 1e6 and 1e-6 in float64.
@@ -31,21 +31,12 @@ HEADROOM, DIGITS = 2, 11
 SOLVER_SHRINKS = 16.0
 
 
-class Nonlinearity(Enum):
-    """What a backward pass that is not linear does to the gradient that comes in."""
-
-    CLIPPED = "clipped: the backward pass bounds the gradient that comes in"
-    THRESHOLDED = "thresholded: the backward pass drops small entries of the gradient that comes in"
-    NOT_MULTIPLIED = "the backward pass does not multiply by the gradient that comes in"
-    NOT_LINEAR = "the backward pass is not linear in the gradient that comes in"
-
-
-class Finding(NamedTuple):
-    """How the gradient in one part is not linear.
+class Nonlinearity(NamedTuple):
+    """How the gradient in one part is not linear in the one that comes in.
 
     Attributes
     ----------
-    kind : Nonlinearity
+    mistake : Mistake
     error : float
         Distance from what a linear backward pass would return, relative to the larger norm.
     size : float
@@ -53,7 +44,7 @@ class Finding(NamedTuple):
         a sum of two.
     """
 
-    kind: Nonlinearity
+    mistake: Mistake
     error: float
     size: float
 
@@ -92,7 +83,7 @@ class Responses:
     range: "Range"
 
 
-def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Finding | None]:
+def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Nonlinearity | None]:
     """Test whether a layer's gradient is linear in what comes in, part by part.
 
     A quick look through one graph suffices where it is; else each response is computed afresh, and
@@ -113,7 +104,7 @@ def nonlinearities(layer: Layer, gradient: Array, precise: bool) -> list[Finding
     if responses is None:
         return [None] * len(layer.parts)
     has_loop = layer.backward_has_loop
-    return [finding(responses, part.span, has_loop) for part in layer.parts]
+    return [nonlinearity(responses, part.span, has_loop) for part in layer.parts]
 
 
 def looks_linear(layer: Layer, gradient: Array) -> bool:
@@ -148,9 +139,10 @@ def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses 
     up, down = usable.up, usable.down
 
     def response(of_loss: float, of_second: float = 0.0) -> Array:
-        first, again = (layer.responses([Incoming(of_loss, of_second)])[0] for _ in range(2))
+        first, second = (layer.responses([Incoming(of_loss, of_second)])[0] for _ in range(2))
         if any(
-            relative_distance(first[part.span], again[part.span]) > RESOLVED for part in layer.parts
+            relative_distance(first[part.span], second[part.span]) > RESOLVED
+            for part in layer.parts
         ):
             raise ArithmeticError("the backward pass returns something else when called again")
         return first / (of_loss or 1.0)
@@ -177,7 +169,7 @@ def steady_responses(layer: Layer, gradient: Array, precise: bool) -> Responses 
         return None
 
 
-def finding(responses: Responses, span: slice, has_loop: bool) -> Finding | None:
+def nonlinearity(responses: Responses, span: slice, has_loop: bool) -> Nonlinearity | None:
     """Return how the gradient in a part is not linear, or None if it is as far as can be told.
 
     Where a loop runs in the backward pass it may be a solver: of the large sizes, at which an
@@ -195,7 +187,7 @@ def finding(responses: Responses, span: slice, has_loop: bool) -> Finding | None
     deviations = [(off_large, 2.0**up), (off_small, 2.0**-down)]
     error, size = max(pair if np.isfinite(pair[0]) else (0.0, 1.0) for pair in deviations)
     if error > RESOLVED + BEYOND * underflow:
-        return Finding(kind_of(responses, span), error, size)
+        return Nonlinearity(Mistake(kind_of(responses, span)), error, size)
     if has_loop:
         return None
     second = responses.second[span]
@@ -206,12 +198,12 @@ def finding(responses: Responses, span: slice, has_loop: bool) -> Finding | None
     lost = max(precision, underflow) * (norm(usual) + norm(second))
     rounding = max(norm(responses.third[span] - usual), lost) / (norm(linear) or 1.0)
     if RESOLVED + BEYOND * rounding < error < np.inf:
-        return Finding(Nonlinearity.NOT_LINEAR, error, 1.0)
+        return Nonlinearity(Mistake(Kind.NOT_LINEAR), error, 1.0)
     return None
 
 
-def kind_of(responses: Responses, span: slice) -> Nonlinearity:
-    """Return what happens to a gradient that is not proportional to the one that comes in."""
+def kind_of(responses: Responses, span: slice) -> Kind:
+    """Classify a gradient that is not proportional to the one that comes in."""
     usual, large, small, half_large, twice_small = (
         part[span]
         for part in (
@@ -225,16 +217,16 @@ def kind_of(responses: Responses, span: slice) -> Nonlinearity:
     sizes = 2.0**responses.range.up, 2.0**-responses.range.down
     returned = large * sizes[0], small * sizes[1]
     if all(relative_distance(array, usual) <= RESOLVED for array in returned):
-        return Nonlinearity.NOT_MULTIPLIED
+        return Kind.NOT_MULTIPLIED
     linear_below = bool(small.any()) and relative_distance(twice_small, small) <= RESOLVED
     linear_above = relative_distance(half_large, large) <= RESOLVED
     bounded = norm(large) < norm(usual) or norm(usual) < norm(small)
     # One that is bounded from one side alone is linear on the other, with another matrix.
     if linear_below and (bounded or linear_above):
-        return Nonlinearity.CLIPPED
+        return Kind.CLIPPED
     if linear_above:
-        return Nonlinearity.THRESHOLDED
-    return Nonlinearity.CLIPPED if bounded and not small.any() else Nonlinearity.NOT_LINEAR
+        return Kind.THRESHOLDED
+    return Kind.CLIPPED if bounded and not small.any() else Kind.NOT_LINEAR
 
 
 # --- sizes that a layer's numbers allow

@@ -1,11 +1,13 @@
-"""What common mistakes make of a gradient, with and without an equation, and what they are
-called.
+"""Common mistakes, the gradients that they lead to, with and without an equation, and which of them
+explain a gradient.
 """
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from enum import Enum, auto
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,240 +17,314 @@ from torch import Tensor
 from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem
 from ..problems.linearized import MAX_DENSE
-from ..text import count
+from . import distances
 from .distances import EXACT, ROUNDED, distance, distance_in_any_unit, nearest_multiple, norm
 from .equation import Equation
-from .layer import Array, Layer, Piece, reals
+from .layer import Array, AuditedPart, real_tensors
+
+#: Terms of a truncated series that are tried.
+MAX_TERMS = 60
+#: Powers of ten between which a damping is looked for, as a share of the system's norm.
+DAMPING_EXPONENTS = (-7.0, 1.0)
+#: Factors of the Jacobian that are tried.
+JACOBIAN_FACTORS = (-1.5, 1.5)
+
+
+class Kind(Enum):
+    """What kind of mistake; `auditing.sentences` says each in words."""
+
+    # Of any gradient.
+    NEGATED = auto()
+    HALF_TOO_MANY = auto()
+    HALF_MISSING = auto()
+    MULTIPLE = auto()
+    DETACHED = auto()
+    SUM_NOT_MEAN = auto()
+    MEAN_NOT_SUM = auto()
+    PART_OF_BATCH = auto()
+    HALF_OF_SYMMETRIC = auto()
+    TRANSPOSED = auto()
+    WRONG_ENTRY = auto()
+    SINGLE_PRECISION = auto()
+    # Of the gradient that comes in.
+    CLIPPED = auto()
+    THRESHOLDED = auto()
+    NOT_MULTIPLIED = auto()
+    NOT_LINEAR = auto()
+    # Of the Jacobian.
+    JACOBIAN_NOT_TRANSPOSED = auto()
+    OUTPUTS_IGNORED = auto()
+    WRONG_PLACES = auto()
+    NOT_ZERO = auto()
+    OTHER_ENTRIES_MISSING = auto()
+    TERM_MISSING = auto()
+    ANOTHER_VALUE = auto()
+    OWN_FACTOR_OF_OUTPUT = auto()
+    OWN_FACTOR_OF_INPUT = auto()
+    OWN_FACTOR_OF_EQUATION = auto()
+    AVERAGED_OVER_BATCH = auto()
+    EXCHANGED = auto()
+    # With an equation.
+    ONE_STEP = auto()
+    SOLVE_NOT_TRANSPOSED = auto()
+    DIRECT_PART_MISSING = auto()
+    SOLUTION_PATH_MISSING = auto()
+    JACOBIAN_AT_ZERO = auto()
+    INVERSE_TWICE = auto()
+    EARLIER_SOLUTION = auto()
+    SERIES = auto()
+    MINIMUM_NORM = auto()
+    DAMPED = auto()
+    FACTOR_OF_JACOBIAN = auto()
+    # Of several calls.
+    STALE = auto()
+    NOT_DETERMINISTIC = auto()
+    ACCUMULATED = auto()
+    NO_SECOND_DERIVATIVE = auto()
+
+
+#: Mistakes with a number that is fitted: it explains fewer entries than three, whatever they are.
+FITTED = {Kind.SERIES, Kind.MULTIPLE, Kind.DAMPED, Kind.FACTOR_OF_JACOBIAN}
+#: Mistakes that may be a solver's that stops early.
+PERHAPS_A_SOLVER = FITTED | {
+    Kind.PART_OF_BATCH,
+    Kind.ANOTHER_VALUE,
+    Kind.OWN_FACTOR_OF_OUTPUT,
+    Kind.OWN_FACTOR_OF_INPUT,
+    Kind.OWN_FACTOR_OF_EQUATION,
+    Kind.NOT_LINEAR,
+    Kind.NOT_ZERO,
+    Kind.OTHER_ENTRIES_MISSING,
+    Kind.TERM_MISSING,
+    Kind.WRONG_ENTRY,
+}
+
+
+class Mistake(NamedTuple):
+    """A mistake, with the numbers that belong to its kind, and the name of another part."""
+
+    kind: Kind
+    numbers: tuple[float, ...] = ()
+    name: str = ""
+
 
 #: A mistake, and the gradient that it leads to.
-Mistakes = Iterable[tuple[str, Array]]
-#: How a mistake ends that is a factor of no known meaning.
-MULTIPLE = " times that, perhaps of a step size, a damping, a count or another loss"
-#: Terms of a truncated series that are tried.
-TERMS = 60
-#: Shares of the system's norm between which a damping is looked for.
-DAMPINGS = (-7.0, 1.0)
-#: Factors of the Jacobian that are tried, and what such a mistake is called.
-SHARES, FACTOR = (-1.5, 1.5), "J in place of I - J"
-#: Single precision as a mistake.
-SINGLE = "float32 inside the backward pass"
-SERIES = "a truncated series"
-#: Mistakes with a number that is fitted: it explains fewer entries than three, whatever they are.
-FITTED = (SERIES, MULTIPLE, "is damped by", FACTOR)
-#: Mistakes that may be a solver's that stops early.
-WEAK = (
-    *FITTED,
-    "a part of the batch",
-    "another value",
-    "a factor of its own",
-    "not linear",
-    "not zero",
-    "is missing (",
-    "wrong in entry",
-)
+Candidate = tuple[Mistake, Array]
+#: What a caller calls a mistake.
+Label = TypeVar("Label")
 
 
-def most_likely(
-    mine: Array, expected: Array, mistakes: Mistakes, slack: float
-) -> tuple[bool, tuple[str, ...]]:
-    """Return whether there is a mistake that no solver makes, and the likeliest ones, at most
-    two.
-    """
-    found = {name: left for left, name in likely(mine, expected, mistakes, slack)}
-    most = 3 * min(found.values(), default=0.0) + EXACT
-    names = [name for name, left in found.items() if left <= most]
-    names = [name for name in names if mine.size > 2 or not any(each in name for each in FITTED)]
-    strong = [name for name in names if not any(weak in name for weak in WEAK)]
-    return bool(strong), tuple(strong or names)[:2]
+# --- which mistake explains a gradient
 
 
-def likely(
-    mine: Array, expected: Array, mistakes: Mistakes = (), slack: float = 0.0
-) -> Iterator[tuple[float, str]]:
+class Likely(NamedTuple):
+    """The likeliest mistakes, at most two, and whether one is among them that no solver makes."""
+
+    certain: bool
+    mistakes: tuple[Mistake, ...]
+
+
+def likeliest(
+    gradient: Array, expected: Array, candidates: Iterable[Candidate], slack: float
+) -> Likely:
+    """Return the mistakes that explain a gradient best, those first that no solver makes."""
+    errors = {
+        mistake: error for error, mistake in explaining(gradient, expected, candidates, slack)
+    }
+    limit = 3 * min(errors.values(), default=0.0) + EXACT
+    mistakes = [mistake for mistake, error in errors.items() if error <= limit]
+    if gradient.size <= 2:
+        mistakes = [mistake for mistake in mistakes if mistake.kind not in FITTED]
+    certain = [mistake for mistake in mistakes if mistake.kind not in PERHAPS_A_SOLVER]
+    return Likely(bool(certain), tuple(certain or mistakes)[:2])
+
+
+def explaining(
+    array: distances.Array,
+    expected: distances.Array,
+    candidates: Iterable[tuple[Label, distances.Array]] = (),
+    slack: float = 0.0,
+) -> Iterator[tuple[float, Label | Mistake]]:
     """Yield the mistakes that explain an array, with the error that each leaves: next to nothing,
     or no more than what is known of the expected one to begin with, its `slack`.
     """
-    error, scale = distance(mine, expected), nearest_multiple(mine, expected)
-    multiples = {
-        "negated": -expected,
-        "a factor 1/2 too many": expected / 2,
-        "a factor 1/2 is missing": 2 * expected,
-    }
-    enough, found = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error)), False
-    for mistake, candidate in itertools.chain(multiples.items(), mistakes):
-        if (left := distance_in_any_unit(mine, candidate)) < enough:
-            found = True
-            yield left, mistake
+    error, factor = distance(array, expected), nearest_multiple(array, expected)
+    multiples: list[tuple[Label | Mistake, distances.Array]] = [
+        (Mistake(Kind.NEGATED), -expected),
+        (Mistake(Kind.HALF_TOO_MANY), expected / 2),
+        (Mistake(Kind.HALF_MISSING), 2 * expected),
+    ]
+    limit = max(min(ROUNDED, 0.01 * error), min(slack, 0.1 * error))
+    explained = False
+    for mistake, candidate in itertools.chain(multiples, candidates):
+        remaining = distance_in_any_unit(array, candidate)
+        if remaining < limit:
+            explained = True
+            yield remaining, mistake
     # Every number is a multiple of another, and zero of all.
-    if (
-        not found
-        and expected.size > 1
-        and mine.any()
-        and (left := distance_in_any_unit(mine, scale * expected)) < enough
-    ):
-        yield left, f"{scale:.10g}{MULTIPLE}"
+    if not explained and expected.size > 1 and array.any():
+        remaining = distance_in_any_unit(array, factor * expected)
+        if remaining < limit:
+            yield remaining, Mistake(Kind.MULTIPLE, (factor,))
 
 
-def of_worst_entry(seen: Array, expected: Array, directions: Array) -> tuple[str, Array]:
-    """Return what becomes of expected slopes if one entry of the gradient is wrong, the one whose
-    change explains most of the gap.
-    """
-    columns: Array = directions / np.maximum(np.linalg.norm(directions, axis=0), EXACT)
-    aligned = (seen - expected) @ columns
-    entry = np.abs(aligned).argmax()
-    return f"wrong in entry {entry} alone", expected + aligned[entry] * columns.T[entry]
+# --- gradients that mistakes lead to
 
 
-def without_equation(part: Piece, outputs: list[Array], mine: Array, expected: Array) -> Mistakes:
+def without_equation(
+    part: AuditedPart, outputs: Sequence[Array], gradient: Array, expected: Array
+) -> Iterator[Candidate]:
     """Yield what mistakes that need no equation make of the expected gradient in a part, in all
     entries or along some directions.
     """
     shape = part.tensor.shape
-    if not mine.any():
-        yield "detached: no gradient arrives at all", mine
-    counts = {*shape[:1], *(n for each in outputs for n in (each.size, *each.shape[:1]))}
-    for n in sorted(counts - {1}):
-        yield f"a sum over {n}, not a mean", n * expected
-        yield f"a mean over {n}, not a sum", expected / n
-    if mine.size != part.tensor.numel():
+    if not gradient.any():
+        yield Mistake(Kind.DETACHED), gradient
+    counts = set(shape[:1])
+    for output in outputs:
+        counts |= {output.size, *output.shape[:1]}
+    for count in sorted(counts - {1}):
+        yield Mistake(Kind.SUM_NOT_MEAN, (count,)), count * expected
+        yield Mistake(Kind.MEAN_NOT_SUM, (count,)), expected / count
+    if gradient.size != part.tensor.numel():
         return
     if len(shape) > 1 and shape[0] > 1:
-        pairs = zip(mine.reshape(shape), expected.reshape(shape), strict=True)
-        little = 0.01 * distance(mine, expected)
-        right = [distance(a, b) <= little and b.any() for a, b in pairs]
-        if any(right) and not all(right):
-            yield f"a part of the batch: {right.count(True)} of {len(right)} rows right", mine
+        yield from part_of_batch(gradient.reshape(shape), expected.reshape(shape))
     if len(shape) == 2 and shape[0] == shape[1]:
         matrix = expected.reshape(shape)
-        both = (matrix + np.diag(np.diag(matrix))).ravel()
         if part.symmetric:
-            yield "half of a symmetric matrix", both / 2
-        yield "transposed", matrix.T.ravel()
+            yield Mistake(Kind.HALF_OF_SYMMETRIC), (matrix + np.diag(np.diag(matrix))).ravel() / 2
+        yield Mistake(Kind.TRANSPOSED), matrix.T.ravel()
 
 
-def of_jacobian(mine: Array, expected: Array) -> Mistakes:
+def part_of_batch(gradient: Array, expected: Array) -> Iterator[Candidate]:
+    """Yield the gradient itself if some rows of it are right, and not all."""
+    limit = 0.01 * distance(gradient, expected)
+    n_right = sum(
+        distance(row, expected_row) <= limit and bool(expected_row.any())
+        for row, expected_row in zip(gradient, expected, strict=True)
+    )
+    if 0 < n_right < len(expected):
+        yield Mistake(Kind.PART_OF_BATCH, (n_right, len(expected))), gradient.ravel()
+
+
+def of_jacobian(jacobian: Array, expected: Array) -> Iterator[Candidate]:
     """Yield what mistakes make of the Jacobian in a part, and those that its zeros show."""
-    yield "the Jacobian in place of its transpose", expected.T
-    kept, due = counting(mine), counting(expected)
-    rows, needed, single = kept.sum(1) > 0, due.sum(1) > 0, (kept.sum(1) == 1).all()
-    if lost := (needed & ~rows).sum():
-        yield f"entries of the output are ignored: {lost} of {len(mine)}", expected * rows[:, None]
-    if single:
-        what = "right numbers at wrong places (a sum over the wrong axis)"
-        yield what, kept * expected.sum(1, keepdims=True)
-    rank = np.linalg.matrix_rank(mine - expected, ROUNDED * norm(expected))
-    if (rows & ~needed).any():
-        what = "not zero where outputs do not depend on the input"
-        yield f"{what} (a mask, a clamp, a straight-through estimator)", mine
-    elif single and due.sum(1).max() > 1:
-        what = "how an output depends on other entries of the input is missing"
-        yield f"{what} (through a mean, a sum or a norm)", mine
-    elif 0 < 3 * rank <= min(mine.shape):
-        yield "a term is missing (a mean, a norm or a projection)", mine
+    yield Mistake(Kind.JACOBIAN_NOT_TRANSPOSED), expected.T
+    present, needed = counting_entries(jacobian), counting_entries(expected)
+    rows_present, rows_needed = present.sum(1) > 0, needed.sum(1) > 0
+    single_entries = (present.sum(1) == 1).all()
+    if n_ignored := int((rows_needed & ~rows_present).sum()):
+        mistake = Mistake(Kind.OUTPUTS_IGNORED, (n_ignored, len(jacobian)))
+        yield mistake, expected * rows_present[:, None]
+    if single_entries:
+        yield Mistake(Kind.WRONG_PLACES), present * expected.sum(1, keepdims=True)
+    rank = np.linalg.matrix_rank(jacobian - expected, ROUNDED * norm(expected))
+    if (rows_present & ~rows_needed).any():
+        yield Mistake(Kind.NOT_ZERO), jacobian
+    elif single_entries and needed.sum(1).max() > 1:
+        yield Mistake(Kind.OTHER_ENTRIES_MISSING), jacobian
+    elif 0 < 3 * rank <= min(jacobian.shape):
+        yield Mistake(Kind.TERM_MISSING), jacobian
+    yield from values_exchanged(jacobian, expected, needed)
+    yield from own_factors(Kind.OWN_FACTOR_OF_OUTPUT, jacobian, expected)
+    for mistake, transposed in own_factors(Kind.OWN_FACTOR_OF_INPUT, jacobian.T, expected.T):
+        yield mistake, transposed.T
+
+
+def values_exchanged(
+    jacobian: Array, expected: Array, needed: NDArray[np.bool_]
+) -> Iterator[Candidate]:
+    """Yield a Jacobian in which each value of the expected one, of which there are few, is
+    exchanged for another.
+    """
     values, places = np.unique(
-        np.round(expected[due] / np.abs(expected).max(), 9), return_inverse=True
+        np.round(expected[needed] / np.abs(expected).max(), 9), return_inverse=True
     )
     if 2 * len(values) <= len(places):
-        means = np.bincount(places, mine[due]) / np.bincount(places)
+        means = np.bincount(places, jacobian[needed]) / np.bincount(places)
         exchanged = 0 * expected
-        exchanged[due] = means[places]
-        yield "another value of the forward pass (before an activation, not after)", exchanged
-    yield from scaled(mine, expected, "output")
-    for name, each in scaled(mine.T, expected.T, "entry of the input"):
-        yield name, each.T
+        exchanged[needed] = means[places]
+        yield Mistake(Kind.ANOTHER_VALUE), exchanged
 
 
-def of_batch(part: Piece, expected: Array) -> Mistakes:
-    """Yield the Jacobian in a part whose derivative is averaged over the batch."""
-    n_samples, n_outputs = (*part.tensor.shape, 1)[0], len(expected)
-    if n_samples > 1 and n_outputs % n_samples == 0:
-        # The derivative of each sample's outputs in its own inputs.
-        blocks = expected.reshape(n_samples, n_outputs // n_samples, n_samples, -1)
-        mean = np.einsum("iaib->ab", blocks) / n_samples
-        yield "the derivative is averaged over the batch", np.kron(np.eye(n_samples), mean)
-
-
-def of_parts(part: Piece, layer: Layer) -> Mistakes:
-    """Yield the Jacobian in every other part, in the units of this one."""
-    for other in layer.parts:
-        exchanged = part.unit / other.unit * layer.jacobians[1][:, other.span]
-        yield f"exchanged with the gradient in {other.name}", exchanged
-
-
-def of_system(equation: Equation, claimed: Array, expected: Array) -> Mistakes:
-    """Yield the Jacobian that factors on the rows of the equation's derivative lead to."""
-    system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
-    what = "row of the equation's derivative in the input"
-    for name, rows in scaled(system @ claimed, system @ expected, what):
-        yield name, np.linalg.solve(system, rows)
-
-
-def counting(matrix: Array) -> NDArray[np.bool_]:
+def counting_entries(matrix: Array) -> NDArray[np.bool_]:
     """Return which entries of a matrix are not zero."""
     sizes = np.abs(matrix)
     return sizes > ROUNDED * float(sizes.max())
 
 
-def scaled(mine: Array, expected: Array, what: str) -> Mistakes:
+def own_factors(kind: Kind, matrix: Array, expected: Array) -> Iterator[Candidate]:
     """Yield a matrix whose rows have factors of their own, if they are long enough to tell."""
     squares: Array = (expected**2).sum(1)
-    factors: Array = (mine * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
-    found = factors[squares > 0]
-    long = 0 < 3 * len(found) <= counting(expected).sum()
-    if long and np.ptp(found) > 0.01 * np.abs(found).max():
-        extent = f"{found.min():.3g} to {found.max():.3g}"
-        yield f"each {what} has a factor of its own, {extent}", factors[:, None] * expected
+    factors: Array = (matrix * expected).sum(1) / np.maximum(squares, np.finfo(float).tiny)
+    usable = factors[squares > 0]
+    long_enough = 0 < 3 * len(usable) <= counting_entries(expected).sum()
+    if long_enough and np.ptp(usable) > 0.01 * np.abs(usable).max():
+        mistake = Mistake(kind, (float(usable.min()), float(usable.max())))
+        yield mistake, factors[:, None] * expected
 
 
-def of_equation(equation: Equation, mine: Array, elsewhere: Tensor) -> Mistakes:
+def of_equation(equation: Equation, gradient: Array, elsewhere: Tensor) -> Iterator[Candidate]:
     """Yield the gradients in all parts that mistakes with an equation lead to, at the solution as
     returned; the layer may have kept what it returned `elsewhere`.
     """
-    layer, problem, codes = equation.layer, equation.problem, equation.codes
+    problem, codes = equation.problem, equation.codes
     direct, weights = direct_gradients(problem, codes)
     system = problem.linearized(codes)
     with torch.enable_grad():
         live, theta = differentiable(problem)
         after = replace(equation.running, problem=live).layer(codes, 0)
 
-    def pulled(adjoint: Tensor) -> Array:
+    def pulled_back(adjoint: Tensor) -> Array:
         (through,) = gradients(after, (theta,), adjoint.reshape(codes.shape), keep_graph=True)
         return (direct + through).numpy(force=True)
 
-    yield "the system is not solved: one step is differentiated", pulled(weights)
+    yield Mistake(Kind.ONE_STEP), pulled_back(weights)
     adjoint, _ = system.solve(weights)
     with contextlib.suppress(UnsupportedProblem):
         transposed, _ = system.solve(weights, transposed=False)
-        yield "a solve with the Jacobian in place of its transpose", pulled(transposed)
+        yield Mistake(Kind.SOLVE_NOT_TRANSPOSED), pulled_back(transposed)
     if direct.any():
-        yield "the direct part is missing", pulled(adjoint) - direct.numpy(force=True)
-        yield "the path through the solution is missing", direct.numpy(force=True)
+        without_direct = pulled_back(adjoint) - direct.numpy(force=True)
+        yield Mistake(Kind.DIRECT_PART_MISSING), without_direct
+        yield Mistake(Kind.SOLUTION_PATH_MISSING), direct.numpy(force=True)
     # The equation need not be defined there.
     with contextlib.suppress(UnsupportedProblem, RuntimeError):
-        other, _ = problem.linearized(0 * codes).solve(weights)
-        what = "the Jacobian of the equation is taken at zero, not at the solution"
-        yield what, pulled(other)
-    graph = "the gradient of the solver is kept in the graph: run it under torch.no_grad()"
-    yield f"the inverse is applied twice ({graph})", pulled(system.solve(adjoint)[0])
-    # The loss is taken at the solution of this call.
-    linear = replace(problem, loss=lambda z, theta: (weights * z).sum() + (direct * theta).sum())
-    again = replace(equation.running, problem=linear)
-    earlier = [each.to(codes).reshape(1, -1) for each in reals(layer.outputs(elsewhere))]
-    for each in (again, again.at(elsewhere)):
-        stale, _ = each.gradient(torch.cat(earlier, 1), 0)
-        yield "a stale solution, that of an earlier call", stale.numpy(force=True)
+        at_zero, _ = problem.linearized(0 * codes).solve(weights)
+        yield Mistake(Kind.JACOBIAN_AT_ZERO), pulled_back(at_zero)
+    yield Mistake(Kind.INVERSE_TWICE), pulled_back(system.solve(adjoint)[0])
+    yield from at_earlier_solution(equation, direct, weights, elsewhere)
     if system.like.numel() <= MAX_DENSE:
-        yield from of_spectrum(system.matrix.T, weights, pulled, mine)
+        yield from of_spectrum(system.matrix.T, weights, pulled_back, gradient)
     term = total = weights
-    for terms in range(2, TERMS + 1):
+    for n_terms in range(2, MAX_TERMS + 1):
         term = term - system.transposed(term)
         total = total + term
-        yield f"{SERIES} of {terms} terms in place of the solve", pulled(total)
+        yield Mistake(Kind.SERIES, (n_terms,)), pulled_back(total)
+
+
+def at_earlier_solution(
+    equation: Equation, direct: Tensor, weights: Tensor, elsewhere: Tensor
+) -> Iterator[Candidate]:
+    """Yield the gradients at the solution that the layer returned `elsewhere`, with its inputs of
+    this call and of that one.
+    """
+    # The loss is taken at the solution of this call.
+    linear = replace(
+        equation.problem, loss=lambda z, theta: (weights * z).sum() + (direct * theta).sum()
+    )
+    running = replace(equation.running, problem=linear)
+    outputs = real_tensors(equation.layer.outputs(elsewhere))
+    earlier = torch.cat([output.to(equation.codes).reshape(1, -1) for output in outputs], 1)
+    for inputs in (running, running.at(elsewhere)):
+        stale, _ = inputs.gradient(earlier, 0)
+        yield Mistake(Kind.EARLIER_SOLUTION), stale.numpy(force=True)
 
 
 def of_spectrum(
-    matrix: Tensor, weights: Tensor, pulled: Callable[[Tensor], Array], mine: Array
-) -> Mistakes:
+    matrix: Tensor, weights: Tensor, pulled_back: Callable[[Tensor], Array], gradient: Array
+) -> Iterator[Candidate]:
     """Yield the gradients that another matrix leads to: with a wrong sign, without its small
     singular values, or damped.
     """
@@ -257,34 +333,33 @@ def of_spectrum(
     right_hand_side, eye = weights.reshape(-1, 1), torch.eye(len(matrix)).to(weights)
 
     def solved(matrix: Tensor) -> Array:
-        return pulled(torch.linalg.lstsq(matrix, right_hand_side).solution)
+        return pulled_back(torch.linalg.lstsq(matrix, right_hand_side).solution)
 
-    left, values, right = torch.linalg.svd(matrix)
+    left_vectors, values, right_vectors = torch.linalg.svd(matrix)
     for rank in range(1, len(values)):
         if values[rank] > (1 - ROUNDED) * values[rank - 1]:
             continue
-        along = (left.T @ weights.ravel())[:rank] / values[:rank]
-        what = f"a minimum-norm solve leaves out {count(len(values) - rank, 'singular value')}"
-        yield what, pulled(right[:rank].T @ along)
+        along = (left_vectors.T @ weights.ravel())[:rank] / values[:rank]
+        mistake = Mistake(Kind.MINIMUM_NORM, (len(values) - rank,))
+        yield mistake, pulled_back(right_vectors[:rank].T @ along)
     size = float(values[0])
 
     def damped(exponent: float) -> Tensor:
         return matrix + size * 10**exponent * eye
 
-    def shared(share: float) -> Tensor:
-        return eye - share * (eye - matrix)
+    def with_factor(factor: float) -> Tensor:
+        return eye - factor * (eye - matrix)
 
     def nearest(system: Callable[[float], Tensor], bounds: tuple[float, float]) -> float:
-        found = minimize_scalar(
-            lambda number: distance(solved(system(number)), mine),
+        optimum = minimize_scalar(
+            lambda number: distance(solved(system(number)), gradient),
             bounds=bounds,
             method="bounded",
             options={"xatol": 1e-10, "maxiter": 80},
         )
-        return float(found.x)
+        return float(optimum.x)
 
-    exponent, share = nearest(damped, DAMPINGS), nearest(shared, SHARES)
-    damping = f"the system is damped by {size * 10**exponent:.3g} times the identity"
-    yield damping, solved(damped(exponent))
-    sign = "+" if share < 0 else "-"
-    yield f"the system has I {sign} {abs(share):.3g} {FACTOR}", solved(shared(share))
+    exponent = nearest(damped, DAMPING_EXPONENTS)
+    factor = nearest(with_factor, JACOBIAN_FACTORS)
+    yield Mistake(Kind.DAMPED, (size * 10**exponent,)), solved(damped(exponent))
+    yield Mistake(Kind.FACTOR_OF_JACOBIAN, (factor,)), solved(with_factor(factor))

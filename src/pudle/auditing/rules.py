@@ -1,314 +1,374 @@
-"""The rules by which a gradient in one part is judged, in their order: the first that gives a
-verdict has the word.
+"""Rules that lead from evidence to a verdict, in their order: the first one that gives a verdict
+decides.
+
+The gradient in a part is ``right`` if it agrees with the truth; ``inexact`` with what the layer
+computes in place of its solution; ``wrong`` if the gap is a common mistake's that no solver makes
+by stopping early, if tightening the solver leaves it, or if it is more than the solver can explain;
+else ``undecided``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from ..errors import UnsupportedProblem, first_line
-from . import records
-from .audited_layer import MOST_ENTRIES, AuditedLayer
+from ..errors import InvalidArgument, first_line
 from .differences import BEYOND, RESOLVED
 from .distances import EXACT, ROUNDED, distance
-from .expected import expected_gradient, is_contradicted, right_instead
-from .layer import Array, Piece, only_single
-from .linearity import Finding, Nonlinearity
-from .mistakes import (
-    MULTIPLE,
-    SERIES,
-    SINGLE,
-    Mistakes,
-    most_likely,
-    of_batch,
-    of_equation,
-    of_jacobian,
-    of_parts,
-    of_system,
-    of_worst_entry,
-    without_equation,
-)
-from .records import ExpectedGradient, PartVerdict, Reason, Ruling
+from .evidence import CALLS, MAX_JACOBIAN, LayerEvidence, PartEvidence
+from .expected import ExpectedGradient
+from .layer import Array, only_single
+from .linearity import Nonlinearity, nonlinearities
+from .mistakes import Kind, Mistake
 from .tightening import option_of, tightened
+from .verdicts import (
+    Agrees,
+    AgreesInstead,
+    Contradicted,
+    Differs,
+    InvalidEntries,
+    MoreNamesForSmall,
+    NoEntries,
+    NoImplicitGradient,
+    NoMoreKnown,
+    NotLinear,
+    NotSeen,
+    Outcome,
+    OutputsDiffer,
+    Reason,
+    SinglePrecisionNear,
+    SolutionMoved,
+    SolverWouldTell,
+    Tightened,
+    Verdict,
+)
+
+# --- on the gradient in one part
+
+
+def no_entries(evidence: PartEvidence) -> Verdict | None:
+    """Leave a part without entries undecided."""
+    if evidence.gradient.size:
+        return None
+    return Verdict(evidence.part.name, "undecided", np.nan, (NoEntries(),))
+
+
+def nothing_to_compare(evidence: PartEvidence) -> Verdict | None:
+    """Call NaN and infinite entries wrong, unless no derivative exists where nothing else can be
+    returned; leave undecided what there is no truth for.
+    """
+    name = evidence.part.name
+    n_invalid = int((~np.isfinite(evidence.gradient)).sum())
+    reasons: list[Reason] = [InvalidEntries(n_invalid)] if n_invalid else []
+    expected = evidence.expected_or_refusal
+    if not isinstance(expected, ExpectedGradient):
+        return Verdict(name, "undecided", np.nan, (*reasons, NoImplicitGradient(expected)))
+    if expected.unseen and (n_invalid or not expected.values.size):
+        return Verdict(name, "undecided", np.nan, (*reasons, NotSeen(expected.unseen)))
+    return Verdict(name, "wrong", np.inf, tuple(reasons)) if n_invalid else None
+
+
+def agrees_with_expected(evidence: PartEvidence) -> Verdict | None:
+    """Call a gradient right that agrees with the expected one, if that is known well enough."""
+    expected = evidence.expected
+    if not expected.agrees(evidence.gradient):
+        return None
+    if expected.unseen:
+        return verdict(evidence, "undecided", NotSeen(expected.unseen))
+    if evidence.error + expected.uncertainty > RESOLVED:
+        return verdict(evidence, "undecided", off(evidence), NoMoreKnown(expected.obstacle))
+    return verdict(evidence, "right", Agrees(evidence.error, expected.source))
+
+
+def expected_contradicted(evidence: PartEvidence) -> Verdict | None:
+    """Leave undecided where smaller differences contradict the expected gradient."""
+    if not evidence.contradicted():
+        return None
+    return verdict(evidence, "undecided", off(evidence), Contradicted(evidence.expected.obstacle))
+
+
+def right_for_what_is_computed(evidence: PartEvidence) -> Verdict | None:
+    """Call a gradient inexact that is right for what the layer computes, not for its solution."""
+    for computed in evidence.computed_instead():
+        if computed.agrees(evidence.gradient):
+            instead = AgreesInstead(computed.source)
+            return verdict(evidence, "inexact", off(evidence), instead, *solution_moved(evidence))
+    return None
+
+
+def within_single_precision(evidence: PartEvidence) -> Verdict | None:
+    """Call an error of few roundings of float32 inexact, or wrong in a layer of float64 whose
+    gradient is all float32.
+    """
+    if evidence.error >= ROUNDED:
+        return None
+    if evidence.on_layer.precise and only_single([evidence.gradient]):
+        mistakes = (Mistake(Kind.SINGLE_PRECISION),)
+        return verdict(evidence, "wrong", off(evidence), mistakes=mistakes)
+    return verdict(evidence, "inexact", off(evidence), SinglePrecisionNear())
+
+
+def common_mistake(evidence: PartEvidence) -> Verdict | None:
+    """Call wrong what a common mistake explains and no solver that stops early."""
+    certain, mistakes = evidence.likely
+    if certain or (mistakes and evidence.error > evidence.expected.explained):
+        return verdict(evidence, "wrong", off(evidence), mistakes=mistakes)
+    return None
+
+
+def tighter_solver(evidence: PartEvidence) -> Verdict | None:
+    """Let the layer with a tighter solver decide, where one is given."""
+    on_layer = evidence.on_layer
+    if on_layer.tighten is None:
+        return None
+    layer = replace(on_layer.layer, call=tightened(on_layer.layer.call, on_layer.tighten))
+    tight = replace(on_layer, layer=layer, tighten=None, outputs=layer.output_arrays())
+    moved, error = max(map(distance, tight.outputs, on_layer.outputs)), evidence.error
+    if moved > EXACT:
+        error = judge_part(PartEvidence(tight, evidence.part, layer.gradient(layer.theta))).error
+    reasons = off(evidence), Tightened(moved, error)
+    if error <= evidence.error / 3:
+        return verdict(evidence, "inexact", *reasons)
+    if moved <= evidence.error / BEYOND:
+        return verdict(evidence, "wrong", *reasons, mistakes=evidence.likely.mistakes)
+    return verdict(evidence, "undecided", *reasons)
+
+
+def within_solution_error(evidence: PartEvidence) -> Verdict | None:
+    """Call a gradient inexact whose error is about as large as that of the layer's solution."""
+    if evidence.error > BEYOND * evidence.expected.interval:
+        return None
+    reasons = off(evidence), *solution_moved(evidence)
+    return verdict(evidence, "inexact", *reasons, mistakes=truncated_series(evidence))
+
+
+def perhaps_a_solver(evidence: PartEvidence) -> Verdict | None:
+    """Leave undecided what a solver that stops early can explain."""
+    if evidence.error > evidence.expected.explained:
+        return None
+    on_layer = evidence.on_layer
+    option = option_of(on_layer.layer.call)
+    would_tell = SolverWouldTell(evidence.error, option, on_layer.equation is not None)
+    reasons = off(evidence), would_tell
+    return verdict(evidence, "undecided", *reasons, mistakes=truncated_series(evidence))
+
+
+def beyond_the_solver(evidence: PartEvidence) -> Verdict:
+    """Call wrong what is left."""
+    return verdict(evidence, "wrong", off(evidence), mistakes=evidence.likely.mistakes)
+
+
+#: The rules on the gradient in one part.
+PART_RULES: tuple[Callable[[PartEvidence], Verdict | None], ...] = (
+    no_entries,
+    nothing_to_compare,
+    agrees_with_expected,
+    expected_contradicted,
+    right_for_what_is_computed,
+    within_single_precision,
+    common_mistake,
+    tighter_solver,
+    within_solution_error,
+    perhaps_a_solver,
+)
+
+
+def judge_part(evidence: PartEvidence) -> Verdict:
+    """Return the verdict of the first rule that has one, or ``wrong`` if the gradient is not linear
+    in the one that comes in.
+    """
+    for rule in PART_RULES:
+        if decided := rule(evidence):
+            break
+    else:
+        decided = beyond_the_solver(evidence)
+    return with_nonlinearity(decided, evidence.nonlinearity) if evidence.nonlinearity else decided
+
+
+def with_nonlinearity(usual: Verdict, nonlinearity: Nonlinearity) -> Verdict:
+    """Return the verdict ``wrong`` in place of the one that the usual incoming gradient leads to,
+    or add the mistake to it.
+    """
+    mistake = nonlinearity.mistake
+    if usual.outcome == "wrong":
+        mistakes = tuple(dict.fromkeys([mistake, *usual.mistakes]))[:2]
+        return usual._replace(mistakes=mistakes)
+    reason = NotLinear(nonlinearity.error, nonlinearity.size)
+    return usual._replace(
+        outcome="wrong",
+        error=nonlinearity.error,
+        reasons=(*usual.reasons, reason),
+        mistakes=(mistake,),
+    )
+
+
+def verdict(
+    evidence: PartEvidence,
+    outcome: Outcome,
+    *reasons: Reason,
+    mistakes: tuple[Mistake, ...] = (),
+) -> Verdict:
+    """Return a verdict with the error and the truth of its evidence."""
+    if outcome == "wrong" and not mistakes and evidence.too_large_for_jacobian:
+        reasons = *reasons, MoreNamesForSmall(MAX_JACOBIAN)
+    name = evidence.part.name
+    return Verdict(name, outcome, evidence.error, reasons, mistakes, evidence.expected)
+
+
+def off(evidence: PartEvidence) -> Reason:
+    """Return the reason that a gradient is off from the expected one."""
+    return Differs(evidence.error, evidence.expected.source)
+
+
+def solution_moved(evidence: PartEvidence) -> list[Reason]:
+    """Return the reason that the layer's solution is off, where an equation is given."""
+    moved = evidence.expected.solution_moved
+    return [] if moved is None else [SolutionMoved(moved)]
+
+
+def truncated_series(evidence: PartEvidence) -> tuple[Mistake, ...]:
+    """Return the truncated series among the likely mistakes: where the gradient may be right, other
+    names would mislead.
+    """
+    mistakes = evidence.likely.mistakes
+    return tuple(mistake for mistake in mistakes if mistake.kind is Kind.SERIES)
+
+
+# --- on a layer that is called several times
 
 
 @dataclass(frozen=True, eq=False)
-class Claim:
-    """The gradient in one part that a layer's backward pass gives, beside what it should be.
+class RepeatedCalls:
+    """The gradients of several calls of a layer, and the verdicts on the first one.
 
     Attributes
     ----------
-    audited : AuditedLayer
-    part : Piece
-    whole_gradient : ndarray
-        The layer's gradient in all parts.
-    finding : Finding or None
-        How the gradient in this part is not linear in the one that comes in.
+    evidence : LayerEvidence
+    gradients : list of ndarray
+        Of three calls with the same inputs, and of one more, between whose forward and backward
+        pass the layer is called elsewhere.
+    verdicts : list of Verdict
+        On the first gradient, one for each part.
     """
 
-    audited: AuditedLayer
-    part: Piece
-    whole_gradient: Array
-    finding: Finding | None = None
+    evidence: LayerEvidence
+    gradients: list[Array]
+    verdicts: list[Verdict]
 
     @cached_property
-    def gradient(self) -> Array:
-        """The gradient in the part."""
-        return self.whole_gradient[self.part.span]
+    def changes(self) -> list[float]:
+        """How far each gradient is from the first one."""
+        return changes_from_first(self.evidence, self.gradients)
 
     @property
-    def n_not_finite(self) -> int:
-        """How many entries of it are NaN or infinite."""
-        return int((~np.isfinite(self.gradient)).sum())
-
-    @cached_property
-    def expected(self) -> ExpectedGradient:
-        """What it should be."""
-        return expected_gradient(self.audited, self.part)
-
-    @cached_property
-    def error(self) -> float:
-        """Its distance from what it should be, as far as that was seen."""
-        expected = self.expected
-        return distance(expected.seen(self.gradient), expected.values, expected.size)
-
-    @property
-    def off(self) -> records.Off:
-        """The reason that it is off."""
-        return records.Off(self.error, self.expected)
-
-    @cached_property
-    def likely_mistakes(self) -> tuple[bool, tuple[str, ...]]:
-        """Whether there is a mistake that no solver makes, and the likeliest ones, at most two."""
-        expected, span = self.expected, self.part.span
-        seen = expected.seen(self.gradient)
-        slack = max(RESOLVED * (self.gradient.size > 2), 3 * expected.solution_share)
-        strong, mistakes = most_likely(seen, expected.values, mistakes_of(self, seen), slack)
-        if strong or self.audited.has_large_jacobian:
-            return strong, mistakes
-        backward, differences = self.audited.layer.jacobians
-        claimed, due = backward[:, span], differences[:, span]
-        strong, more = most_likely(claimed, due, mistakes_of_jacobian(self, claimed, due), slack)
-        # With the zeros of a Jacobian a factor is met more easily.
-        more = tuple(name for name in more if not name.endswith(MULTIPLE))
-        return strong, more if strong else (*mistakes, *more)[:2]
+    def gradient_changes(self) -> bool:
+        """True if a call has another gradient than the first; NaN is no change."""
+        return max(self.changes) > RESOLVED
 
 
-# --- mistakes that a claim may show
+def changes_from_first(evidence: LayerEvidence, gradients: list[Array]) -> list[float]:
+    """Return how far each gradient is from the first one, in the part where that is most."""
+    return [evidence.layer.largest_distance(gradient, gradients[0]) for gradient in gradients]
 
 
-def mistakes_of(claim: Claim, seen: Array) -> Mistakes:
-    """Yield what common mistakes make of the gradient in the part."""
-    audited, expected, span = claim.audited, claim.expected, claim.part.span
-    yield from mistakes_of_linearity(claim, seen)
-    if expected.directions is not None and len(seen) > 1:
-        yield of_worst_entry(seen, expected.values, expected.directions)
-    yield from without_equation(claim.part, audited.outputs, seen, expected.values)
-    if audited.equation:
-        pairs = of_equation(audited.equation, claim.whole_gradient, audited.elsewhere)
-        for name, whole in pairs:
-            yield name, whole[span]
-
-
-def mistakes_of_linearity(claim: Claim, seen: Array) -> Mistakes:
-    """Yield that the gradient is not linear in the one that comes in, where it is not."""
-    if claim.finding:
-        yield claim.finding.kind.value, seen
-        return
-    layer = claim.audited.layer
-    twice = replace(layer, loss=lambda outputs, *inputs: 2 * layer.lost(outputs, inputs))
-    doubled = twice.gradient(layer.theta)[claim.part.span]
-    if claim.gradient.any() and distance(doubled, claim.gradient) < ROUNDED:
-        yield Nonlinearity.NOT_MULTIPLIED.value, seen
-    elif distance(doubled, 2 * claim.gradient) > RESOLVED:
-        yield Nonlinearity.NOT_LINEAR.value, seen
-
-
-def mistakes_of_jacobian(claim: Claim, claimed: Array, due: Array) -> Mistakes:
-    """Yield what common mistakes make of the Jacobian in the part."""
-    audited, part = claim.audited, claim.part
-    yield from of_jacobian(claimed, due)
-    yield from of_batch(part, due)
-    yield from of_parts(part, audited.layer)
-    if audited.equation:
-        yield from of_system(audited.equation, claimed, due)
-
-
-# --- rules: a claim -> a ruling, or None where they say nothing
-
-
-def nothing_to_judge(claim: Claim) -> Ruling | None:
-    """Say nothing of a part without entries."""
-    if claim.gradient.size:
-        return None
-    return Ruling("undecided", (records.NoEntries(),), error=np.nan)
-
-
-def not_finite_or_unknown(claim: Claim) -> Ruling | None:
-    """Call NaN and infinite entries wrong where a derivative exists; where none is known, nothing
-    can be told: nothing else than NaN can be returned there.
+def outputs_differ(calls: RepeatedCalls) -> list[Verdict] | None:
+    """Leave undecided where a layer moves by itself, such as with a clock or a state that goes on,
+    not from what an earlier call has left.
     """
-    reasons: list[Reason] = []
-    if claim.n_not_finite:
-        reasons.append(records.NotFinite(claim.n_not_finite))
-    obstacle = obstacle_of(claim)
-    if obstacle:
-        reasons.append(obstacle)
-        return Ruling("undecided", tuple(reasons), error=np.nan)
-    return Ruling("wrong", tuple(reasons), error=np.inf) if reasons else None
-
-
-def obstacle_of(claim: Claim) -> Reason | None:
-    """Return why nothing is known to compare a claim with."""
-    try:
-        expected = claim.expected
-    except UnsupportedProblem as refused:
-        return records.NothingExpected(first_line(refused).partition("; use")[0])
-    if expected.unseen and (claim.n_not_finite or not expected.values.size):
-        return records.NotSeen(expected.unseen)
-    return None
-
-
-def agrees(claim: Claim) -> Ruling | None:
-    """Call right what agrees with the expected gradient, as far as that is known."""
-    expected = claim.expected
-    if not expected.agrees(claim.gradient):
+    evidence = calls.evidence
+    if evidence.outputs_repeat():
         return None
-    if expected.unseen:
-        return Ruling("undecided", (records.NotSeen(expected.unseen),))
-    if claim.error + expected.uncertainty > RESOLVED:
-        return Ruling("undecided", (claim.off, records.NoMoreKnown(expected.limitation)))
-    return Ruling("right", (records.Agrees(claim.error, expected),))
-
-
-def contradicted(claim: Claim) -> Ruling | None:
-    """Believe no differences that smaller steps contradict."""
-    if not is_contradicted(claim.audited, claim.part, claim.expected, claim.gradient):
+    has_wrong = any(verdict.outcome == "wrong" for verdict in calls.verdicts)
+    conspicuous = calls.gradient_changes or has_wrong
+    if not conspicuous and 2 * evidence.n_distinct_values <= CALLS:
         return None
-    return Ruling("undecided", (claim.off, records.Contradicted(claim.expected.limitation)))
+    return [
+        verdict._replace(outcome="undecided", reasons=(OutputsDiffer(),), mistakes=())
+        for verdict in calls.verdicts
+    ]
 
 
-def right_for_what_is_computed(claim: Claim) -> Ruling | None:
-    """Call inexact what is right for the solution that the layer returns, which is not exact."""
-    for instead in right_instead(claim.audited, claim.part, claim.expected):
-        if instead.agrees(claim.gradient):
-            reasons = (claim.off, records.AgreesInstead(instead), *solution_off(claim))
-            return Ruling("inexact", reasons)
-    return None
-
-
-def single_precision(claim: Claim) -> Ruling | None:
-    """Tell a gap of few roundings of float32 from others."""
-    if not claim.error < ROUNDED:
+def gradients_differ(calls: RepeatedCalls) -> list[Verdict] | None:
+    """Name what makes two calls with the same inputs return different gradients."""
+    layer = calls.evidence.layer
+    first, second, third, _ = calls.gradients
+    change = layer.largest_distance(third, second)
+    if not change > RESOLVED:
         return None
-    if claim.audited.in_double and only_single([claim.gradient]):
-        return Ruling("wrong", (claim.off,), (SINGLE,))
-    return Ruling("inexact", (claim.off, records.PerhapsSingle()))
+    outcome: Outcome = "wrong" if calls.evidence.n_distinct_values == 1 else "undecided"
+    mistake = Mistake(Kind.NOT_DETERMINISTIC, (change,))
+    if layer.largest_distance(third - second, second - first) < ROUNDED:
+        mistake = Mistake(Kind.ACCUMULATED)
+    return [
+        verdict
+        if verdict.outcome == "right"
+        else verdict._replace(outcome=outcome, mistakes=(mistake,))
+        for verdict in calls.verdicts
+    ]
 
 
-def common_mistake(claim: Claim) -> Ruling | None:
-    """Call wrong what is a common mistake's that no solver makes by stopping early."""
-    strong, mistakes = claim.likely_mistakes
-    if strong or (mistakes and claim.error > claim.expected.early_stop_error):
-        return Ruling("wrong", (claim.off,), mistakes)
-    return None
-
-
-def tighter_solver(claim: Claim) -> Ruling | None:
-    """See whether a tighter solver leaves the gap."""
-    audited, error = claim.audited, claim.error
-    if audited.tighten is None:
+def remembers_another_call(calls: RepeatedCalls) -> list[Verdict] | None:
+    """Call wrong what is right in some calls alone: the layer keeps what another call found."""
+    if not calls.gradient_changes:
         return None
-    layer = replace(audited.layer, call=tightened(audited.layer.call, audited.tighten))
-    tight = replace(audited, layer=layer, tighten=None)
-    moved, error_after = max(map(distance, tight.outputs, audited.outputs)), error
-    if moved > EXACT:
-        tight_claim = Claim(tight, claim.part, layer.gradient(layer.theta))
-        error_after = verdict_on(tight_claim).error
-    reasons = (claim.off, records.Tightened(moved, error_after))
-    if error_after <= error / 3:
-        return Ruling("inexact", reasons)
-    if moved <= error / BEYOND:
-        _, mistakes = claim.likely_mistakes
-        return Ruling("wrong", reasons, mistakes)
-    return Ruling("undecided", reasons)
+    evidence, verdicts = calls.evidence, list[Verdict]()
+    farthest = calls.gradients[np.argmax(calls.changes)]
+    for part, first in zip(evidence.layer.parts, calls.verdicts, strict=True):
+        changed = judge_part(PartEvidence(evidence, part, farthest))
+        worst, best = sorted((first, changed), key=Verdict.severity)
+        if worst.outcome == "right":
+            verdicts.append(first)
+            continue
+        outcome: Outcome = "wrong" if best.outcome == "right" else worst.outcome
+        verdicts.append(worst._replace(outcome=outcome, mistakes=(Mistake(Kind.STALE),)))
+    return verdicts
 
 
-def early_stop(claim: Claim) -> Ruling | None:
-    """Excuse a gap that is no larger than what a solver leaves that stops early."""
-    expected = claim.expected
-    # It may be right: other hints would mislead.
-    _, mistakes = claim.likely_mistakes
-    series = tuple(name for name in mistakes if name.startswith(SERIES))
-    if claim.error <= BEYOND * expected.solution_share:
-        return Ruling("inexact", (claim.off, *solution_off(claim)), series)
-    if claim.error <= expected.early_stop_error:
-        audited = claim.audited
-        option = option_of(audited.layer.call)
-        has_equation = audited.given_equation is not None
-        unless_early = records.UnlessEarly(claim.error, option, has_equation)
-        return Ruling("undecided", (claim.off, unless_early), series)
-    return None
+def loses_second_derivative(calls: RepeatedCalls) -> list[Verdict] | None:
+    """Note where a right gradient has a wrong derivative of its own."""
+    all_right = all(verdict.outcome == "right" for verdict in calls.verdicts)
+    precise = calls.evidence.precise
+    if not (all_right and precise and calls.evidence.has_wrong_second_derivative()):
+        return None
+    note = (Mistake(Kind.NO_SECOND_DERIVATIVE),)
+    return [verdict._replace(mistakes=note) for verdict in calls.verdicts]
 
 
-def unexplained(claim: Claim) -> Ruling:
-    """Call wrong what nothing explains."""
-    return Ruling("wrong", (claim.off,), claim.likely_mistakes[1])
-
-
-#: All rules but the last one, `unexplained`, in their order.
-RULES: tuple[Callable[[Claim], Ruling | None], ...] = (
-    nothing_to_judge,
-    not_finite_or_unknown,
-    agrees,
-    contradicted,
-    right_for_what_is_computed,
-    single_precision,
-    common_mistake,
-    tighter_solver,
-    early_stop,
+#: The rules on a layer that is called several times.
+LAYER_RULES: tuple[Callable[[RepeatedCalls], list[Verdict] | None], ...] = (
+    outputs_differ,
+    gradients_differ,
+    remembers_another_call,
+    loses_second_derivative,
 )
 
 
-def solution_off(claim: Claim) -> Iterator[Reason]:
-    """Yield how far the layer's solution is off, where an equation tells."""
-    if claim.expected.solution_error is not None:
-        yield records.SolutionOff(claim.expected.solution_error)
+def judge_layer(evidence: LayerEvidence) -> list[Verdict]:
+    """Return the verdict on each part of a layer."""
+    if not all(np.isfinite(output).all() for output in evidence.outputs):
+        raise InvalidArgument("the layer returns NaN or infinite entries: audit other inputs")
+    calls = repeated_calls(evidence)
+    for rule in LAYER_RULES:
+        if verdicts := rule(calls):
+            return verdicts
+    return calls.verdicts
 
 
-def verdict_on(claim: Claim) -> PartVerdict:
-    """Return the verdict of the first rule that has one, which is ``wrong`` at least if the
-    gradient is not linear in the one that comes in.
-    """
-    rulings = (rule(claim) for rule in RULES)
-    ruling = next(filter(None, rulings), None) or unexplained(claim)
-    verdict = part_verdict(claim, ruling)
-    return not_linear(verdict, claim.finding) if claim.finding else verdict
-
-
-def part_verdict(claim: Claim, ruling: Ruling) -> PartVerdict:
-    """Return a ruling with the error that it is about, and what the claim was compared with."""
-    name, reasons = claim.part.name, ruling.reasons
-    if ruling.error is not None:
-        return PartVerdict(name, ruling.verdict, ruling.error, reasons)
-    if ruling.verdict == "wrong" and not ruling.mistakes and claim.audited.has_large_jacobian:
-        reasons = *reasons, records.MoreNames(MOST_ENTRIES)
-    return PartVerdict(name, ruling.verdict, claim.error, reasons, ruling.mistakes, claim.expected)
-
-
-def not_linear(verdict: PartVerdict, finding: Finding) -> PartVerdict:
-    """Return the verdict ``wrong`` in place of one that the usual incoming gradient leads to, or
-    add the name to it.
-    """
-    mistakes = tuple(dict.fromkeys([finding.kind.value, *verdict.mistakes]))[:2]
-    if verdict.verdict == "wrong":
-        return replace(verdict, mistakes=mistakes)
-    return replace(
-        verdict,
-        verdict="wrong",
-        error=finding.error,
-        reasons=(*verdict.reasons, records.NotLinear(finding)),
-        mistakes=mistakes[:1],
-    )
+def repeated_calls(evidence: LayerEvidence) -> RepeatedCalls:
+    """Differentiate a layer several times, and judge the first gradient."""
+    layer, elsewhere = evidence.layer, evidence.elsewhere
+    try:
+        layer.gradient(elsewhere)
+        gradients = [layer.gradient(layer.theta) for _ in range(3)]
+        gradients.append(layer.gradient(layer.theta, between=elsewhere))
+    except RuntimeError as error:
+        raise InvalidArgument(f"the layer's gradient fails: {first_line(error)}") from error
+    nonlinear: list[Nonlinearity | None] = [None] * len(layer.parts)
+    if max(changes_from_first(evidence, gradients)) <= RESOLVED:
+        nonlinear = nonlinearities(layer, gradients[0], evidence.precise)
+    verdicts = [
+        judge_part(PartEvidence(evidence, part, gradients[0], nonlinearity))
+        for part, nonlinearity in zip(layer.parts, nonlinear, strict=True)
+    ]
+    return RepeatedCalls(evidence, gradients, verdicts)

@@ -1,159 +1,379 @@
-"""What an audit says: sentences for verdicts and their reasons."""
+"""The words of an audit: what its records say, as sentences."""
 
+import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from ..text import number
-from . import records
-from .records import (
-    Coverage,
-    ExpectedGradient,
-    Limitation,
-    Obstacle,
-    PartVerdict,
-    Reason,
-    Source,
-    Unseen,
-)
+from ..text import count, number
+from . import equation, expected, verdicts
+from .equation import Refusal
+from .expected import ExpectedGradient, Obstacle, Source
+from .mistakes import Kind, Mistake
+from .verdicts import Outcome, Reason, Verdict
 
-#: Entries that are named one by one.
-NAMED_ENTRIES = 5
 #: What a gap of few roundings of float32 asks.
-PERHAPS_SINGLE = "is there float32, a difference quotient or the tolerance of a solver in its path?"
-#: Of a right gradient whose own derivative is not.
-NO_SECOND_DERIVATIVE = (
-    "no second derivative: differentiated again, the gradient loses a part without an error; write"
-    " the backward pass in what torch differentiates, or mark it with once_differentiable"
-)
-#: Of a gradient that another call has changed.
-STALE = "a stale solution, that of another call: keep it in ctx, not on the layer"
-#: Of one that grows with every call.
-ACCUMULATED = "accumulated: each call adds to the gradient of the calls before"
+SINGLE_PATH = "is there float32, a difference quotient or the tolerance of a solver in its path?"
 
 
-def audit_text(verdicts: Sequence[PartVerdict]) -> str:
-    """Return the verdict on the worst part in a line, then why, and the verdicts on the others."""
-    worst, *others = verdicts
-    lines = [f"{worst.verdict}: the gradient in {worst.name} {reasons_text(worst.reasons)}"]
+class PartAudit(NamedTuple):
+    """The verdict on the gradient in one input or parameter, in words.
+
+    Attributes
+    ----------
+    name, verdict : str
+    error : float
+        See `Audit`.
+    text : str
+        Why, as the rest of a sentence.
+    mistakes : tuple of str
+        The likeliest mistakes, at most two.
+    expected : ExpectedGradient or None
+        The gradient that it is compared with, and how far that may be off.
+    """
+
+    name: str
+    verdict: Outcome
+    error: float
+    text: str
+    mistakes: tuple[str, ...] = ()
+    expected: ExpectedGradient | None = None
+
+
+def in_words(verdict: Verdict) -> PartAudit:
+    """Put a verdict in words."""
+    return PartAudit(
+        verdict.name,
+        verdict.outcome,
+        verdict.error,
+        "; ".join(map(reason_in_words, verdict.reasons)),
+        tuple(map(mistake_in_words, verdict.mistakes)),
+        verdict.expected,
+    )
+
+
+def report(parts: Sequence[PartAudit]) -> str:
+    """Say the verdict on the worst part in one line, then the likeliest mistakes and the verdicts
+    on the others.
+    """
+    worst, *rest = parts
+    lines = [f"{worst.verdict}: the gradient in {worst.name} {worst.text}"]
     if worst.mistakes:
         label = "note" if worst.verdict == "right" else "likely mistake"
         lines.append(f"{label}: {' or '.join(worst.mistakes)}")
-    for part in others:
-        lines.append(f"{part.verdict}: that in {part.name} {reasons_text(part.reasons)}")
+    lines += [f"{part.verdict}: that in {part.name} {part.text}" for part in rest]
     return "\n  ".join(lines)
 
 
-def reasons_text(reasons: Sequence[Reason]) -> str:
-    """Return reasons as the rest of a sentence about a gradient."""
-    return "; ".join(map(reason_text, reasons))
+# --- mistakes
+
+OWN_FACTOR = "has a factor of its own, {0:.3g} to {1:.3g}"
+#: What each kind of mistake is called, with its numbers and the name of another part.
+MISTAKES = {
+    Kind.NEGATED: "negated",
+    Kind.HALF_TOO_MANY: "a factor 1/2 too many",
+    Kind.HALF_MISSING: "a factor 1/2 is missing",
+    Kind.MULTIPLE: "{0:.10g} times that, perhaps of a step size, a damping, a count or another"
+    " loss",
+    Kind.DETACHED: "detached: no gradient arrives at all",
+    Kind.SUM_NOT_MEAN: "a sum over {0}, not a mean",
+    Kind.MEAN_NOT_SUM: "a mean over {0}, not a sum",
+    Kind.PART_OF_BATCH: "a part of the batch: {0} of {1} rows right",
+    Kind.HALF_OF_SYMMETRIC: "half of a symmetric matrix",
+    Kind.TRANSPOSED: "transposed",
+    Kind.WRONG_ENTRY: "wrong in entry {0} alone",
+    Kind.SINGLE_PRECISION: "float32 inside the backward pass",
+    Kind.CLIPPED: "clipped: the backward pass bounds the gradient that comes in",
+    Kind.THRESHOLDED: "thresholded: the backward pass drops small entries of the gradient that"
+    " comes in",
+    Kind.NOT_MULTIPLIED: "the backward pass does not multiply by the gradient that comes in",
+    Kind.NOT_LINEAR: "the backward pass is not linear in the gradient that comes in",
+    Kind.JACOBIAN_NOT_TRANSPOSED: "the Jacobian in place of its transpose",
+    Kind.OUTPUTS_IGNORED: "entries of the output are ignored: {0} of {1}",
+    Kind.WRONG_PLACES: "right numbers at wrong places (a sum over the wrong axis)",
+    Kind.NOT_ZERO: "not zero where outputs do not depend on the input (a mask, a clamp, a"
+    " straight-through estimator)",
+    Kind.OTHER_ENTRIES_MISSING: "how an output depends on other entries of the input is missing"
+    " (through a mean, a sum or a norm)",
+    Kind.TERM_MISSING: "a term is missing (a mean, a norm or a projection)",
+    Kind.ANOTHER_VALUE: "another value of the forward pass (before an activation, not after)",
+    Kind.OWN_FACTOR_OF_OUTPUT: f"each output {OWN_FACTOR}",
+    Kind.OWN_FACTOR_OF_INPUT: f"each entry of the input {OWN_FACTOR}",
+    Kind.OWN_FACTOR_OF_EQUATION: f"each row of the equation's derivative in the input {OWN_FACTOR}",
+    Kind.AVERAGED_OVER_BATCH: "the derivative is averaged over the batch",
+    Kind.EXCHANGED: "exchanged with the gradient in {name}",
+    Kind.ONE_STEP: "the system is not solved: one step is differentiated",
+    Kind.SOLVE_NOT_TRANSPOSED: "a solve with the Jacobian in place of its transpose",
+    Kind.DIRECT_PART_MISSING: "the direct part is missing",
+    Kind.SOLUTION_PATH_MISSING: "the path through the solution is missing",
+    Kind.JACOBIAN_AT_ZERO: "the Jacobian of the equation is taken at zero, not at the solution",
+    Kind.INVERSE_TWICE: "the inverse is applied twice (the gradient of the solver is kept in the"
+    " graph: run it under torch.no_grad())",
+    Kind.EARLIER_SOLUTION: "a stale solution, that of an earlier call",
+    Kind.SERIES: "a truncated series of {0} terms in place of the solve",
+    Kind.MINIMUM_NORM: "a minimum-norm solve leaves out {singular_values}",
+    Kind.DAMPED: "the system is damped by {0:.3g} times the identity",
+    Kind.FACTOR_OF_JACOBIAN: "the system has I {sign} {magnitude:.3g} J in place of I - J",
+    Kind.STALE: "a stale solution, that of another call: keep it in ctx, not on the layer",
+    Kind.NOT_DETERMINISTIC: "not deterministic: two calls differ by {size} of the gradient",
+    Kind.ACCUMULATED: "accumulated: each call adds to the gradient of the calls before",
+    Kind.NO_SECOND_DERIVATIVE: "no second derivative: differentiated again, the gradient loses a"
+    " part without an error; write the backward pass in what torch differentiates, or mark it with"
+    " once_differentiable",
+}
 
 
-def reason_text(reason: Reason) -> str:  # noqa: C901  # a line for each kind of reason
-    """Return a reason as the rest of a sentence about a gradient."""
-    match reason:
-        case records.NoEntries():
-            return "has no entries"
-        case records.NotFinite(n_entries):
-            return f"has {n_entries} entries that are NaN or infinite"
-        case records.NothingExpected(refusal):
-            return f"cannot be told: {refusal}"
-        case records.NotSeen(unseen):
-            return f"cannot be told{places_text(unseen)}: {limitation_text(unseen.limitation)}"
-        case records.Agrees(error, expected):
-            return f"agrees to {number(error)} with {expected_text(expected)}"
-        case records.Off(error, expected):
-            return f"is off by {number(error)} of its norm from {expected_text(expected)}"
-        case records.NoMoreKnown(limitation):
-            return f"no more can be told: {limitation_text(limitation)}"
-        case records.Contradicted(limitation):
-            return f"smaller steps contradict that: {limitation_text(limitation)}"
-        case records.AgreesInstead(expected):
-            return f"it agrees with {expected_text(expected)}"
-        case records.SolutionOff(error):
-            return f"the layer's solution is off by {number(error)}"
-        case records.PerhapsSingle():
-            return PERHAPS_SINGLE
-        case records.Tightened(moved, error):
-            return f"tightened, the layer moves by {number(moved)} and the error is {number(error)}"
-        case records.UnlessEarly(error, option, has_equation):
-            others = "" if has_equation else ", step= or residual="
-            return (
-                f"wrong unless the layer runs a solver that ends some {number(error)} of its"
-                f" solution's norm away from it: tighten={option}{others} would tell"
-            )
-        case records.MoreNames(n_entries):
-            return (
-                "more mistakes have a name where inputs and outputs have at most"
-                f" {n_entries} entries"
-            )
-        case records.NotLinear(finding):
-            where = incoming_text(finding.size)
-            return f"but it is off by {number(finding.error)} of its norm {where}"
-        case records.OutputsDiffer():
-            return (
-                "cannot be told: calls with the same inputs return different outputs; eval(), or a"
-                " state that is the same in each call, would tell"
-            )
-        case records.InPrecision(dtype, error):
-            return f"in {dtype} it is {number(error)} of its norm off"
+def mistake_in_words(mistake: Mistake) -> str:
+    """Name a mistake."""
+    first = mistake.numbers[0] if mistake.numbers else 0.0
+    return MISTAKES[mistake.kind].format(
+        *mistake.numbers,
+        name=mistake.name,
+        size=number(first),
+        sign="+" if first < 0 else "-",
+        magnitude=abs(first),
+        singular_values=count(int(first), "singular value"),
+    )
 
 
-def expected_text(expected: ExpectedGradient) -> str:
-    """Return what an expected gradient is called, and how exact it is."""
-    match expected.source:
-        case Source.IMPLICIT_AT_OUTPUT:
-            return "that at the returned solution"
-        case Source.IMPLICIT:
-            return f"the implicit gradient, exact to {number(expected.uncertainty)}"
-        case Source.DIFFERENCES:
-            exact = f"exact to {number(expected.uncertainty)}"
-            return f"finite differences of the layer, {exact}{coverage_text(expected.coverage)}"
+# --- where a truth comes from
 
 
-def coverage_text(coverage: Coverage | None) -> str:
-    """Return what differences were taken of, if that is not all."""
-    text = ""
-    if coverage and coverage.symmetric:
+@functools.singledispatch
+def source_in_words(source: Source) -> str:
+    """Say what a truth is called."""
+    raise TypeError(source)
+
+
+@source_in_words.register
+def _(source: expected.FromDifferences) -> str:
+    text = f"finite differences of the layer, exact to {number(source.known)}"
+    if source.symmetric:
         text += " (symmetric changes alone)"
-    if coverage and coverage.n_directions is not None:
+    if source.n_directions:
         text += (
-            f" in {coverage.n_directions} directions, {coverage.n_left_out} of them left out for"
-            " kinks or noise"
+            f" in {source.n_directions} directions, {source.n_left_out} of them left out for kinks"
+            " or noise"
         )
     return text
 
 
-def places_text(unseen: Unseen) -> str:
-    """Return where entries are that were not seen, the first of them."""
-    if not unseen.places:
-        return ""
-    named = ", ".join(str(list(place)) for place in unseen.places[:NAMED_ENTRIES])
-    dots = " ..." if len(unseen.places) > NAMED_ENTRIES else ""
-    return f" at {named}{dots}"
+@source_in_words.register
+def _(source: expected.FromTheorem) -> str:
+    return f"the implicit gradient, exact to {number(source.known)}"
 
 
-def limitation_text(limitation: Limitation) -> str:
-    """Return why no more is known, and what would tell."""
-    match limitation.obstacle:
-        case Obstacle.ROUNDING:
-            remedy = "float64"
-            if limitation.in_double:
-                remedy = "step=, residual= or inputs in other units"
-            condition = f"the inputs have the condition {number(limitation.condition)}"
-            return f"rounding hides it, as {condition}; {remedy} would tell"
-        case Obstacle.NO_SLOPE:
-            return "no slope was seen beyond noise and jumps; other inputs would tell"
-        case Obstacle.KINK:
-            return "a kink is too near; other inputs would tell"
+@source_in_words.register
+def _(source: expected.AtReturnedSolution) -> str:
+    return "that at the returned solution"
 
 
-def incoming_text(size: float) -> str:
-    """Return at which incoming gradient a backward pass is not linear."""
-    if size == 1:
-        return "for a sum of two gradients that come in"
-    times = f"{size:.0e}".replace("e+0", "e").replace("e-0", "e-")
-    return f"where the gradient that comes in is {times} times as large"
+# --- why no more is known
 
 
-def not_deterministic(distance: float) -> str:
-    """Return the name of a mistake: two calls give different gradients."""
-    return f"not deterministic: two calls differ by {number(distance)} of the gradient"
+@functools.singledispatch
+def obstacle_in_words(obstacle: Obstacle) -> str:
+    """Say why no more is known of an expected gradient."""
+    raise TypeError(obstacle)
+
+
+@obstacle_in_words.register
+def _(obstacle: expected.RoundingHides) -> str:
+    remedy = "step=, residual= or inputs in other units" if obstacle.precise else "float64"
+    inputs = f"the inputs have the condition {number(obstacle.condition)}"
+    return f"rounding hides it, as {inputs}; {remedy} would tell"
+
+
+@obstacle_in_words.register
+def _(obstacle: expected.NoSlopeSeen) -> str:
+    return "no slope was seen beyond noise and jumps; other inputs would tell"
+
+
+@obstacle_in_words.register
+def _(obstacle: expected.KinkNearby) -> str:
+    return "a kink is too near; other inputs would tell"
+
+
+# --- why there is no implicit gradient
+
+
+@functools.singledispatch
+def refusal_in_words(refusal: Refusal) -> str:
+    """Say why there is no implicit gradient."""
+    raise TypeError(refusal)
+
+
+@refusal_in_words.register
+def _(refusal: equation.ComplexOutputs) -> str:
+    name = refusal.equation
+    return f"{name} is for real outputs: let layer and {name} have torch.view_as_real of z"
+
+
+@refusal_in_words.register
+def _(refusal: equation.NoOutputs) -> str:
+    return "the layer returns no entries"
+
+
+@refusal_in_words.register
+def _(refusal: equation.NewtonDiverges) -> str:
+    return "Newton's method does not converge from the solution that the layer returns"
+
+
+@refusal_in_words.register
+def _(refusal: equation.AnotherEquation) -> str:
+    name = refusal.equation
+    return (
+        f"the layer's output does not solve {name}, which moves it by {refusal.moved:.1g} of its"
+        f" norm: is it {name}(z, *inputs), with the output as z?"
+    )
+
+
+@refusal_in_words.register
+def _(refusal: equation.IllConditioned) -> str:
+    return (
+        f"the system of {refusal.equation} has the condition {number(refusal.condition)}, too much"
+        f" for float64; inputs in other units, or no {refusal.equation}=, may tell"
+    )
+
+
+@refusal_in_words.register
+def _(refusal: equation.AnotherBranch) -> str:
+    return (
+        f"the solution nearby is {refusal.moved:.1g} of its norm away from what the layer returns:"
+        " another branch, or another equation"
+    )
+
+
+@refusal_in_words.register
+def _(refusal: equation.KinkInSolution) -> str:
+    return "the solution has a kink here: audit other inputs"
+
+
+@refusal_in_words.register
+def _(refusal: equation.DifferencesDisagree) -> str:
+    name = refusal.equation
+    return (
+        f"differences of the solution give {refusal.by_differences:.6g} where the gradients of"
+        f" {name} give {refusal.by_theorem:.6g}: audit {name} itself, or inputs farther from a kink"
+    )
+
+
+@refusal_in_words.register
+def _(refusal: equation.Unsupported) -> str:
+    # What another estimator would do is of no use to a layer.
+    return refusal.reason.partition("; use")[0]
+
+
+# --- reasons
+
+
+@functools.singledispatch
+def reason_in_words(reason: Reason) -> str:
+    """Say a reason, as a part of a sentence that begins with the gradient."""
+    raise TypeError(reason)
+
+
+@reason_in_words.register
+def _(reason: verdicts.NoEntries) -> str:
+    return "has no entries"
+
+
+@reason_in_words.register
+def _(reason: verdicts.InvalidEntries) -> str:
+    return f"has {reason.number} entries that are NaN or infinite"
+
+
+@reason_in_words.register
+def _(reason: verdicts.NoImplicitGradient) -> str:
+    return f"cannot be told: {refusal_in_words(reason.refusal)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.NotSeen) -> str:
+    unseen = reason.unseen
+    places = f" at {', '.join(map(str, unseen.entries))}" if unseen.entries else ""
+    if unseen.has_more:
+        places += " ..."
+    return f"cannot be told{places}: {obstacle_in_words(unseen.obstacle)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.Agrees) -> str:
+    return f"agrees to {number(reason.error)} with {source_in_words(reason.source)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.Differs) -> str:
+    return f"is off by {number(reason.error)} of its norm from {source_in_words(reason.source)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.NoMoreKnown) -> str:
+    return f"no more can be told: {obstacle_in_words(reason.obstacle)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.Contradicted) -> str:
+    return f"smaller steps contradict that: {obstacle_in_words(reason.obstacle)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.AgreesInstead) -> str:
+    return f"it agrees with {source_in_words(reason.source)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.SolutionMoved) -> str:
+    return f"the layer's solution is off by {number(reason.moved)}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.SinglePrecisionNear) -> str:
+    return SINGLE_PATH
+
+
+@reason_in_words.register
+def _(reason: verdicts.Tightened) -> str:
+    moved, error = number(reason.moved), number(reason.error)
+    return f"tightened, the layer moves by {moved} and the error is {error}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.SolverWouldTell) -> str:
+    remedies = f"tighten={reason.option}"
+    if not reason.has_equation:
+        remedies += ", step= or residual="
+    return (
+        f"wrong unless the layer runs a solver that ends some {number(reason.error)} of its"
+        f" solution's norm away from it: {remedies} would tell"
+    )
+
+
+@reason_in_words.register
+def _(reason: verdicts.MoreNamesForSmall) -> str:
+    return (
+        "more mistakes have a name where inputs and outputs have at most"
+        f" {reason.n_entries} entries"
+    )
+
+
+@reason_in_words.register
+def _(reason: verdicts.NotLinear) -> str:
+    if reason.size == 1:
+        where = "for a sum of two gradients that come in"
+    else:
+        times = f"{reason.size:.0e}".replace("e+0", "e").replace("e-0", "e-")
+        where = f"where the gradient that comes in is {times} times as large"
+    return f"but it is off by {number(reason.error)} of its norm {where}"
+
+
+@reason_in_words.register
+def _(reason: verdicts.InDtype) -> str:
+    return f"in {reason.dtype} it is {number(reason.error)} of its norm off"
+
+
+@reason_in_words.register
+def _(reason: verdicts.OutputsDiffer) -> str:
+    return (
+        "cannot be told: calls with the same inputs return different outputs; eval(), or a state"
+        " that is the same in each call, would tell"
+    )

@@ -1,4 +1,4 @@
-"""A layer whose solver is tighter: it stops later, or at a smaller tolerance."""
+"""A layer with a tighter solver: which option makes it tighter, and the layer with that option."""
 
 import contextlib
 import copy
@@ -9,10 +9,10 @@ from functools import partial
 
 from ..errors import InvalidArgument
 
-#: How a tighter option differs: a number of steps, a tolerance.
-MORE_STEPS, SMALLER_TOLERANCE = 10, 1e-3
-#: What options of solvers are called.
-SOLVER_OPTION = re.compile("tol|eps|iter|steps|depth")
+#: Factors of a tighter option: of a number of steps, of a tolerance.
+MORE_STEPS, TIGHTER = 10, 1e-3
+#: Parts of the names of options that most likely make a solver tighter.
+OPTION_NAMES = re.compile("tol|eps|iter|steps|depth")
 
 
 def option_of(layer: Callable[..., object]) -> str:
@@ -21,16 +21,18 @@ def option_of(layer: Callable[..., object]) -> str:
     """
     options = dict(getattr(layer, "__dict__", {}))
     with contextlib.suppress(TypeError, ValueError):
-        for name, parameter in inspect.signature(layer).parameters.items():
-            options[name] = parameter.default
-    numbers = [name for name, option in options.items() if type(option) in (int, float)]
-    return next((repr(name) for name in numbers if SOLVER_OPTION.search(repr(name))), "")
+        parameters = inspect.signature(layer).parameters
+        options |= {name: parameter.default for name, parameter in parameters.items()}
+    for name, value in options.items():
+        if type(value) in (int, float) and OPTION_NAMES.search(name):
+            return repr(name)
+    return ""
 
 
 def tightened(
     layer: Callable[..., object], tighten: Callable[..., object] | str
 ) -> Callable[..., object]:
-    """Return a layer with a tighter option, or the one that was given."""
+    """Return a layer with a tighter option, or the tighter layer that was given."""
     if callable(tighten):
         return tighten
     value: object = getattr(layer, tighten, None)
@@ -42,7 +44,7 @@ def tightened(
             f"tighten={tighten!r} is no number that the layer has: name an attribute or a keyword"
             " with a default, or give the tighter layer"
         )
-    value *= MORE_STEPS if isinstance(value, int) else SMALLER_TOLERANCE
+    value *= MORE_STEPS if isinstance(value, int) else TIGHTER
     if is_keyword:
         return partial(layer, **{tighten: value})
     changed = copy.copy(layer)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..auditing.distances import ROUNDED, Array, distance, nearest_multiple, norm
-from ..auditing.mistakes import likely
-from ..auditing.sentences import PERHAPS_SINGLE
+from ..auditing.mistakes import Mistake, explaining
+from ..auditing.sentences import SINGLE_PATH, mistake_in_words
 
 #: A mistake, and the gradient or the codes that it leads to.
 Mistakes = Iterable[tuple[str, Array]]
@@ -22,20 +22,21 @@ QUOTIENT = 1e-6
 QUOTIENT_DRAWN = 1e-3
 
 
-def explain(mine: Array, expected: Array, what: str, mistakes: Mistakes = ()) -> str:
-    """Say how an array differs from the expected one, which `what` names."""
-    if mine.shape != expected.shape:
-        return f"shape {mine.shape} instead of {expected.shape}, that of {what}"
-    if bad := (~np.isfinite(mine)).sum():
-        return f"{bad} of {mine.size} entries are NaN or infinite, unlike {what}"
+def explain(array: Array, expected: Array, expected_name: str, mistakes: Mistakes = ()) -> str:
+    """Say how an array differs from the expected one, which has a name."""
+    if array.shape != expected.shape:
+        return f"shape {array.shape} instead of {expected.shape}, that of {expected_name}"
+    if n_invalid := (~np.isfinite(array)).sum():
+        return f"{n_invalid} of {array.size} entries are NaN or infinite, unlike {expected_name}"
     if not expected.any():
-        return f"norm {norm(mine):.2g}, but zero is {what}"
-    error, scale = distance(mine, expected), nearest_multiple(mine, expected)
-    for _, mistake in likely(mine, expected, mistakes):
-        return f"{mistake}, instead of {what}"
-    if not mine.any():
-        return f"zero, instead of {what}"
+        return f"norm {norm(array):.2g}, but zero is {expected_name}"
+    error, scale = distance(array, expected), nearest_multiple(array, expected)
+    for _, mistake in explaining(array, expected, mistakes):
+        name = mistake_in_words(mistake) if isinstance(mistake, Mistake) else mistake
+        return f"{name}, instead of {expected_name}"
+    if not array.any():
+        return f"zero, instead of {expected_name}"
     if error < ROUNDED:
-        return f"off by {error:.0e} from {what}: {PERHAPS_SINGLE}"
-    cosine = scale * norm(expected) / (norm(mine) or 1.0)
-    return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {what}"
+        return f"off by {error:.0e} from {expected_name}: {SINGLE_PATH}"
+    cosine = scale * norm(expected) / (norm(array) or 1.0)
+    return f"off by {error:.2g} of the norm (cosine {cosine:.4f}) from {expected_name}"

@@ -1,0 +1,327 @@
+"""The evidence on a layer's gradients: all that `rules` need to know of the layer and of the
+gradient in one part.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..streams import generator
+from .differences import BEYOND, EPS, RESOLVED, slope, slopes
+from .distances import EXACT, ROUNDED, distance
+from .equation import ImplicitGradients, Refusal, implicit_gradients
+from .expected import (
+    AtReturnedSolution,
+    ExpectedGradient,
+    expected_by_differences,
+    expected_by_theorem,
+)
+from .layer import Array, AuditedPart, Layer, only_single
+from .linearity import Nonlinearity
+from .mistakes import (
+    Candidate,
+    Kind,
+    Likely,
+    Mistake,
+    likeliest,
+    of_equation,
+    of_jacobian,
+    own_factors,
+    without_equation,
+)
+
+#: Entries of inputs and outputs up to which their Jacobian is looked at for a mistake.
+MAX_JACOBIAN = 256
+#: Share of the usual steps at which differences are taken once more before they are believed.
+SMALL_STEPS = 2.0**-24
+#: Step of a difference quotient that mostly settles whether a second derivative is right.
+CLOSE = 2.0**-10
+#: Calls in which a random layer returns the same value at most by rare chance.
+CALLS = 20
+#: How far away the layer is called to see whether it remembers a call.
+ELSEWHERE = 0.1
+
+
+# --- of the layer
+
+
+@dataclass(frozen=True, eq=False)
+class LayerEvidence:
+    """All that is known of a layer; all is in units of the parts.
+
+    Attributes
+    ----------
+    layer : Layer
+    equation : tuple or None
+        ``residual`` or ``step``, and the function, if one is given.
+    tighten : callable, str or None
+        How the layer's solver is made tighter.
+    elsewhere : Tensor
+        A theta a little away, or that of the layer where it has no value there.
+    outputs : list of ndarray
+        The real numbers that the layer returns in its first call at theta.
+    """
+
+    layer: Layer
+    equation: tuple[str, Callable[..., object]] | None
+    tighten: Callable[..., object] | str | None
+    elsewhere: Tensor
+    outputs: list[Array]
+
+    @cached_property
+    def precise(self) -> bool:
+        """True if the layer computes in float64."""
+        double = all(part.tensor.dtype == torch.float64 for part in self.layer.parts)
+        return double and not only_single(self.outputs)
+
+    @property
+    def precision(self) -> float:
+        """Rounding of the layer's numbers, relative to them."""
+        return EPS if self.precise else float(torch.finfo(torch.float32).eps)
+
+    @property
+    def rounding(self) -> float:
+        """Share of a gradient that the layer's precision may lose."""
+        return EXACT if self.precise else ROUNDED
+
+    @cached_property
+    def n_distinct_values(self) -> int:
+        """How many different values as many calls with the same inputs return."""
+        return len({self.layer.value(self.layer.theta) for _ in range(CALLS)})
+
+    @cached_property
+    def implicit(self) -> ImplicitGradients | Refusal | None:
+        """The gradients by the implicit function theorem, or why there are none; None without an
+        equation.
+        """
+        if self.equation is None:
+            return None
+        direction = random_direction(self.layer, "of an equation")
+        return implicit_gradients(self.layer, *self.equation, direction)
+
+    def outputs_repeat(self) -> bool:
+        """Return whether the layer returns the same as in its first call, up to rounding."""
+        changes = map(distance, self.layer.output_arrays(), self.outputs)
+        return max(changes) <= self.rounding
+
+    def has_wrong_second_derivative(self) -> bool:
+        """Return whether the gradient can be differentiated again, but not to what it changes by
+        along a direction.
+        """
+        layer, along = self.layer, random_direction(self.layer, "second derivative")
+
+        def first_derivative(length: float) -> float:
+            return float(layer.gradient(layer.theta + length * along) @ along.numpy(force=True))
+
+        with contextlib.suppress(Exception):
+            second = layer.second_derivative(along)
+            quotient = (first_derivative(CLOSE) - first_derivative(-CLOSE)) / (2 * CLOSE)
+            if abs(second - quotient) > RESOLVED * abs(second):
+                line = slope(first_derivative, 1.0, EPS * abs(first_derivative(0.0)), EPS)
+                doubt = BEYOND * line.uncertainty + RESOLVED * abs(second)
+                return line.resolved and abs(second - line.value) > doubt
+        # It is right, or says so itself.
+        return False
+
+
+def observe(
+    layer: Layer,
+    equation: tuple[str, Callable[..., object]] | None,
+    tighten: Callable[..., object] | str | None,
+) -> LayerEvidence:
+    """Call a layer elsewhere, then at its inputs: it may keep what it finds in its first call."""
+    elsewhere = point_elsewhere(layer)
+    return LayerEvidence(layer, equation, tighten, elsewhere, layer.output_arrays())
+
+
+def point_elsewhere(layer: Layer) -> Tensor:
+    """Return a theta a little away, if the layer has a value there."""
+    with contextlib.suppress(Exception):
+        moved = layer.theta + ELSEWHERE * random_direction(layer, "elsewhere")
+        layer.outputs(moved)
+        return moved
+    return layer.theta
+
+
+def random_direction(layer: Layer, purpose: str) -> Tensor:
+    """Draw a random direction of theta."""
+    random = generator(layer.seed, f"audit {purpose}")
+    return torch.as_tensor(random.standard_normal(len(layer.theta))).to(layer.theta)
+
+
+# --- of the gradient in one part
+
+
+@dataclass(frozen=True, eq=False)
+class PartEvidence:
+    """All that is known of the gradient in one part.
+
+    Attributes
+    ----------
+    on_layer : LayerEvidence
+    part : AuditedPart
+    gradients : ndarray
+        The layer's own gradient in all parts.
+    nonlinearity : Nonlinearity or None
+        How the gradient is not linear in the one that comes in.
+    """
+
+    on_layer: LayerEvidence
+    part: AuditedPart
+    gradients: Array
+    nonlinearity: Nonlinearity | None = None
+
+    @cached_property
+    def gradient(self) -> Array:
+        """The layer's own gradient in the part."""
+        return self.gradients[self.part.span]
+
+    @cached_property
+    def expected_or_refusal(self) -> ExpectedGradient | Refusal:
+        """What the gradient should be: the implicit one if an equation is given, else that by
+        differences; or why there is no implicit one.
+        """
+        implicit = self.on_layer.implicit
+        if implicit is None:
+            return self.by_differences
+        if isinstance(implicit, ImplicitGradients):
+            precise, rounding = self.on_layer.precise, self.on_layer.rounding
+            return expected_by_theorem(implicit, self.part, precise, rounding)
+        return implicit
+
+    @property
+    def expected(self) -> ExpectedGradient:
+        """What the gradient should be, once `expected_or_refusal` is known to be no refusal."""
+        assert isinstance(self.expected_or_refusal, ExpectedGradient)
+        return self.expected_or_refusal
+
+    @cached_property
+    def by_differences(self) -> ExpectedGradient:
+        """The gradient by finite differences of the layer."""
+        layer = self.on_layer
+        return expected_by_differences(layer.layer, self.part, layer.precision, layer.rounding)
+
+    @cached_property
+    def error(self) -> float:
+        """Distance of the gradient from the expected one, of which something was seen."""
+        expected = self.expected
+        return distance(expected.compared_entries(self.gradient), expected.values, expected.size)
+
+    def computed_instead(self) -> Iterator[ExpectedGradient]:
+        """Yield the gradients that are right for what the layer computes, if that is not its
+        solution.
+        """
+        implicit = self.on_layer.implicit
+        if not isinstance(implicit, ImplicitGradients):
+            return
+        at_codes = implicit.at_codes[self.part.span]
+        yield replace(self.expected, values=at_codes, source=AtReturnedSolution())
+        if not implicit.layer_has_solved:
+            differences = self.by_differences
+            if not (differences.unseen or differences.agrees(self.expected.values)):
+                yield differences
+
+    def contradicted(self) -> bool:
+        """Return whether differences over far smaller steps contradict the expected gradient,
+        where the layer's does so most: the layer may compute in single precision inside.
+        """
+        expected = self.expected
+        if expected.rows is None:
+            return False
+        deviations = np.abs(expected.compared_entries(self.gradient) - expected.values)
+        worst = int(deviations.argmax())
+        rows, precision = expected.rows[[worst]], self.on_layer.precision
+        (line,), _ = slopes(self.on_layer.layer, self.part, rows, precision, SMALL_STEPS)
+        difference = abs(line.value - float(expected.values[worst]))
+        return difference > float(expected.allowed[worst]) + BEYOND * line.uncertainty
+
+    @property
+    def too_large_for_jacobian(self) -> bool:
+        """True if the Jacobian of inputs and outputs is too large to be looked at."""
+        n_outputs = sum(output.size for output in self.on_layer.outputs)
+        return max(len(self.gradients), n_outputs) > MAX_JACOBIAN
+
+    @cached_property
+    def likely(self) -> Likely:
+        """The likeliest mistakes, from the gradient and, if it is small, the Jacobian."""
+        expected, span = self.expected, self.part.span
+        compared = expected.compared_entries(self.gradient)
+        unknown = RESOLVED if self.gradient.size > 2 else 0.0
+        slack = max(unknown, 3 * expected.interval)
+        candidates = gradient_candidates(self, compared)
+        of_gradient = likeliest(compared, expected.values, candidates, slack)
+        if of_gradient.certain or self.too_large_for_jacobian:
+            return of_gradient
+        jacobian, expected_jacobian = (matrix[:, span] for matrix in self.on_layer.layer.jacobians)
+        candidates = jacobian_candidates(self, jacobian, expected_jacobian)
+        of_jacobian = likeliest(jacobian, expected_jacobian, candidates, slack)
+        # With the zeros of a Jacobian a factor is met more easily.
+        names = tuple(
+            mistake for mistake in of_jacobian.mistakes if mistake.kind is not Kind.MULTIPLE
+        )
+        if of_jacobian.certain:
+            return Likely(True, names)
+        return Likely(False, (*of_gradient.mistakes, *names)[:2])
+
+
+def gradient_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Candidate]:
+    """Yield common mistakes, and what they make of the compared entries of a gradient."""
+    on_layer, expected, part = evidence.on_layer, evidence.expected, evidence.part
+    yield from nonlinear_candidates(evidence, compared)
+    if expected.rows is not None and len(compared) > 1:
+        # The entry whose change explains most of the gap.
+        columns: Array = expected.rows / np.maximum(np.linalg.norm(expected.rows, axis=0), EXACT)
+        aligned = (compared - expected.values) @ columns
+        entry = int(np.abs(aligned).argmax())
+        explained = expected.values + aligned[entry] * columns.T[entry]
+        yield Mistake(Kind.WRONG_ENTRY, (entry,)), explained
+    yield from without_equation(part, on_layer.outputs, compared, expected.values)
+    implicit = on_layer.implicit
+    if isinstance(implicit, ImplicitGradients):
+        candidates = of_equation(implicit.equation, evidence.gradients, on_layer.elsewhere)
+        for mistake, gradients in candidates:
+            yield mistake, gradients[part.span]
+
+
+def nonlinear_candidates(evidence: PartEvidence, compared: Array) -> Iterator[Candidate]:
+    """Yield the gradient itself if it is not linear in the one that comes in."""
+    if evidence.nonlinearity:
+        yield evidence.nonlinearity.mistake, compared
+        return
+    layer = evidence.on_layer.layer
+    twice = replace(layer, loss=lambda outputs, *inputs: 2 * layer.loss_of(outputs, inputs))
+    doubled = twice.gradient(layer.theta)[evidence.part.span]
+    if evidence.gradient.any() and distance(doubled, evidence.gradient) < ROUNDED:
+        yield Mistake(Kind.NOT_MULTIPLIED), compared
+    elif distance(doubled, 2 * evidence.gradient) > RESOLVED:
+        yield Mistake(Kind.NOT_LINEAR), compared
+
+
+def jacobian_candidates(
+    evidence: PartEvidence, jacobian: Array, expected: Array
+) -> Iterator[Candidate]:
+    """Yield common mistakes, and what they make of the Jacobian in a part."""
+    layer, part = evidence.on_layer.layer, evidence.part
+    yield from of_jacobian(jacobian, expected)
+    n_samples = (*part.tensor.shape, 1)[0]
+    if n_samples > 1 and len(jacobian) % n_samples == 0:
+        # The derivative of each sample's outputs in its own inputs.
+        blocks = expected.reshape(n_samples, len(jacobian) // n_samples, n_samples, -1)
+        mean = np.einsum("iaib->ab", blocks) / n_samples
+        yield Mistake(Kind.AVERAGED_OVER_BATCH), np.kron(np.eye(n_samples), mean)
+    for exchanged_part in layer.parts:
+        columns = layer.jacobians[1][:, exchanged_part.span]
+        exchanged = part.unit / exchanged_part.unit * columns
+        yield Mistake(Kind.EXCHANGED, name=exchanged_part.name), exchanged
+    implicit = evidence.on_layer.implicit
+    if isinstance(implicit, ImplicitGradients):
+        equation = implicit.equation
+        system = equation.problem.linearized(equation.codes).matrix.numpy(force=True)
+        candidates = own_factors(Kind.OWN_FACTOR_OF_EQUATION, system @ jacobian, system @ expected)
+        for mistake, derivative in candidates:
+            yield mistake, np.linalg.solve(system, derivative)
