@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from support.problems.small_problems import sparse_arrays
+from support.processes.live import heed_interrupts
 from threadpoolctl import threadpool_info
 
 import pudle
@@ -256,7 +257,8 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_ends_all_threads_within_a_second():
     command = [sys.executable, "-c", INTERRUPTED]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
+    with subprocess.Popen(command, **options) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.2)
         begun = time.monotonic()
