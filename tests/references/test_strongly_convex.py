@@ -251,10 +251,6 @@ def test_a_false_claim_is_uncertified_with_one_line(changes, reason):
         ({"objective": lambda z, theta: (z.sum() - 9).sqrt()}, "NaN or infinite"),
         ({"constants": lambda *_: 3.0}, "constants gives a float"),
         (
-            {"constants": lambda *_: pudle.Constants(0.1, 0, 2, 0, 2, 1, 1)},
-            "gradient=0.1 as the largest curvature, which is below the smallest, modulus",
-        ),
-        (
             {"objective": lambda z, theta: (torch.eye(2) @ (z - theta)).square().sum()},
             "convert the data",
         ),

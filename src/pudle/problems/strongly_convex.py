@@ -179,7 +179,7 @@ class StronglyConvex(StateProblem):
         """
         codes = self.initial_codes()
         if self.constants:
-            return self._claimed_largest_curvature(codes)
+            return self.constants_at(codes).gradient
         largest = self.extreme_curvature(codes, largest=True)
         if largest is None:
             raise UnsupportedProblem(
@@ -187,19 +187,6 @@ class StronglyConvex(StateProblem):
                 f" converge for {codes.numel()} unknowns; give it by constants="
             )
         return max(largest * (1 + LANCZOS), self.curvature)
-
-    def _claimed_largest_curvature(self, codes: Tensor) -> float:
-        """Return the largest curvature that the constants claim, which is no smaller than the
-        modulus.
-        """
-        largest = self.constants_at(codes).gradient
-        # Both may have been computed, in single precision too.
-        if largest < self.curvature * (1 - torch.finfo(torch.float32).eps):
-            raise InvalidArgument(
-                f"constants gives gradient={largest:.6g} as the largest curvature, which is below"
-                f" the smallest, modulus(theta)={self.curvature:.6g}: one of the two is wrong"
-            )
-        return largest
 
     def constants_at(
         self, codes: Tensor, adjoint: Tensor | None = None, radius: float = math.inf
