@@ -213,17 +213,21 @@ def measured_constants(
     )
     vectors = streams.generator(0, "cross derivative").standard_normal((PRODUCTS, *codes.shape))
     images = [through_minimizer(problem, codes, vector) for vector in codes.new_tensor(vectors)]
-    return Constants(
-        gradient=problem.lipschitz_constant,
-        hessian=hessian,
-        outer=outer,
-        cross=cross,
-        direct=direct,
-        cross_norm=norm(torch.stack(images)) / PRODUCTS**0.5,
+    constants = {
+        "gradient": problem.lipschitz_constant,
+        "hessian": hessian,
+        "outer": outer,
+        "cross": cross,
+        "direct": direct,
+        "cross_norm": norm(torch.stack(images)) / PRODUCTS**0.5,
         # Terms may cancel in these: random roundings tell more.
-        terms=problem.lipschitz_constant * scale + steepness,
-        outer_terms=norm(parts.outer),
-        direct_terms=norm(parts.direct),
+        "terms": problem.lipschitz_constant * scale + steepness,
+        "outer_terms": norm(parts.outer),
+        "direct_terms": norm(parts.direct),
+    }
+    # At a state that diverged differences overflow, and are no number: nothing bounds the constant.
+    return Constants(
+        **{name: math.inf if math.isnan(size) else size for name, size in constants.items()}
     )
 
 
