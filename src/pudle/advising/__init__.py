@@ -1,3 +1,3 @@
-"""Which estimator to use on a problem within an error, a time and a memory: `pudle.advise` and
-`pudle advise`.
+"""Which estimator to use on a problem for the error that is needed and the time and memory that
+there are: `pudle.advise` and `pudle advise`.
 """

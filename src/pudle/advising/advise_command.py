@@ -48,8 +48,8 @@ def _bytes(value: str) -> float:
 )
 @device_option
 def advise_command(dataset: str, algorithm: str | None, **options: Any) -> None:
-    """Say which algorithm and gradient estimator to use on a problem, within an error, a time and a
-    memory.
+    """Say which algorithm and gradient estimator to use on a problem, for the error that you need
+    and the time and memory that you have.
 
     Candidates are the named estimators, or all that are installed; a name such as `truncated`
     stands for all its windows, which are searched. The answer is tested on seeds that had no part

@@ -216,8 +216,8 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
 
     KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
     datasets make, and a function `problem` in your own --dataset FILE.py), cases or experiments;
-    without any, all but the experiments are listed. Of a FILE.py, the classes that specs can name
-    are listed.
+    without any, all but the experiments are listed. For a FILE.py, the classes are listed that
+    specs can name. Experiments are listed with what they show and about how long they take.
 
     \b
     Examples:
