@@ -66,6 +66,8 @@ def _depths(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="N,...",
     help="Depths of that table [default: all that were measured].",
 )
+@click.option("--caption", default="", help="Caption of that table in LaTeX.")
+@click.option("--label", default="", help="Label of that table in LaTeX, such as tab:errors.")
 def report_command(
     results: Sequence[str],
     profile: str,
@@ -74,6 +76,8 @@ def report_command(
     formats: Sequence[str],
     table: str | None,
     depths: Sequence[int],
+    caption: str,
+    label: str,
 ) -> None:
     """Write the report as a page, as tables or as figures; several RESULTS stand side by side in
     one page alone.
@@ -86,7 +90,7 @@ def report_command(
     Examples:
       pudle report
       pudle report --profile default --format latex,pdf --out paper/
-      pudle report --table error --depths 50,100,200
+      pudle report --table error --depths 50,100,200 --label tab:errors
       pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
@@ -95,8 +99,9 @@ def report_command(
     from pudle.files import write_atomically
     from pudle.measuring.provenance import results_home
     from pudle.reports.compare.sides import folder_of, load_sides
+    from pudle.reports.error_tables import error_texts
     from pudle.reports.page import page
-    from pudle.reports.report import FIGURES, Report, error_texts
+    from pudle.reports.report import FIGURES, Report
     from pudle.reports.tables import pending_sentence
 
     home = home or results_home()
@@ -108,7 +113,7 @@ def report_command(
     if not others:
         texts |= {"markdown": first.markdown, "csv": first.csv, "latex": first.latex}
     if table:
-        texts = error_texts(first, depths)
+        texts = error_texts(first, depths, caption, label)
     chosen = formats or (texts if table or others else DEFAULT)
     wanted = [name for name in ENDINGS if name in chosen]
     # A table has no figures.

@@ -5,7 +5,7 @@ by side, of commits, of machines, or of anything else that has results. `page` m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -23,42 +23,57 @@ from pudle.reports import markup, tables
 from pudle.reports.answers import ProblemAnswer, answers, answers_table, budgets
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
+from pudle.reports.glossary import ABOUT, Meaning, meanings
 from pudle.reports.learning.sections import Section, bought, outcome, sections
 from pudle.reports.load import Results
 from pudle.reports.markup import Table
-from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Spread, Summary, summarize
+from pudle.reports.summary import BASE, CONFIDENCE, FEWEST_SEEDS, Summary, summarize
 from pudle.text import Cell
 
+#: The legend of the tables of cases: what is explained, and its explanation.
 READING = (
     (
-        "Names: `sparse_gaussian` is the model of the paper on PUDLE, few atoms per sample with"
-        " amplitudes from 1 to 2; `image_patches` are patches of photographs, `digits` scanned"
-        " digits."
+        "Error",
+        "Relative error of the gradient, as the median over seeds, with the range over the seeds in"
+        " brackets. Where an estimator is named as an answer, its error is the greatest over the"
+        " seeds.",
     ),
     (
-        "Error: relative error of the gradient, as the median over seeds, with the range over the"
-        f" seeds in brackets. Depth to {text.number(ERROR, 1)}: the least measured depth from which"
-        " on the error is at most that on every seed, with the range of the seeds' own in brackets;"
-        " fewer layers may do. Where an estimator is named as an answer, its error is the greatest"
-        " over the seeds."
+        f"Depth to {text.number(ERROR, 1)}",
+        "The least measured depth from which on the error is at most that on every seed, with the"
+        " range of the seeds' own in brackets. Fewer layers may do.",
     ),
     (
-        "Time to it: each estimator is timed at the depths of answers as well. * marks a time that"
-        " is estimated, linearly, from those at other depths, up to"
-        f" {EXTRAPOLATION:g} times the deepest, and takes part in no test. Brackets hold the"
-        " quartiles over rounds, in each of which all estimators and algorithms of a problem are"
-        " timed; brackets of a ratio hold its 95% interval. Two times are distinguishable by"
-        " Student's t test on the logarithms of their ratios over the rounds, whose most extreme"
-        f" fifths are cut, for more than {LEAST - 1:.0%}, at a false discovery rate of"
-        f" {SIGNIFICANCE:.0%} over the page."
-        f" {{torch}} Time / {BASE}: at the deepest depth at which both are timed, which is named"
-        " where it is not the deepest of all. Time and memory are measured for one seed. Memory is"
-        " the peak of the process minus the peak of a process that only holds the problem, and at"
-        " least 0: in answers at their depth, in tables of cases at the deepest timed depth."
+        f"Time to {text.number(ERROR, 1)}",
+        "Each estimator is timed at the depths of answers as well. Brackets hold the quartiles over"
+        " rounds, in each of which all estimators and algorithms of a problem are timed. Time and"
+        " memory are measured for one seed.",
+    ),
+    (
+        "*",
+        "A time that is estimated, linearly, from those at other depths, up to"
+        f" {EXTRAPOLATION:g} times the deepest. It takes part in no test.",
+    ),
+    (
+        "Distinguishable",
+        "Two times, by Student's t test on the logarithms of their ratios over the rounds, whose"
+        f" most extreme fifths are cut, for more than {LEAST - 1:.0%}, at a false discovery rate of"
+        f" {SIGNIFICANCE:.0%} over the page.",
+    ),
+    ("Torch path", "{torch}"),
+    (
+        f"Time / {BASE}",
+        "The ratio at the deepest depth at which both are timed, which is named where it is not the"
+        " deepest of all. Brackets hold its 95% interval.",
+    ),
+    (
+        "Memory",
+        "The peak of the process minus the peak of a process that only holds the problem, and at"
+        " least 0: in answers at their depth, in tables of cases at the deepest timed depth.",
     ),
 )
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
-TORCH = "Torch path: the same without compiled kernels."
+TORCH = "The same without compiled kernels."
 NO_TORCH = (
     "Where compiled kernels take part, times are with them: `pudle run --profile default` measures"
     " those without as well."
@@ -165,6 +180,11 @@ class Report:
         """Where the numbers come from."""
         return tables.provenance_table(self.results)
 
+    @cached_property
+    def meanings(self) -> list[Meaning]:
+        """What the names of estimators, algorithms, losses and datasets stand for."""
+        return meanings(self.results)
+
     @property
     def title(self) -> str:
         """The question that the report answers."""
@@ -180,6 +200,7 @@ class Report:
             "report.md.j2",
             report=self,
             tables=tables,
+            about=ABOUT,
             reading_rates=READING_RATES,
             answers=answers_table(self.results, self.answers),
             budgets=budgets(self.results),
@@ -258,10 +279,11 @@ class Report:
         return cases.figures(self.results, self.summary) if self.results.cases else []
 
     @property
-    def reading(self) -> list[str]:
-        """How to read the tables of cases."""
+    def reading(self) -> list[tuple[str, str]]:
+        """The legend of the tables of cases."""
         timed = any(row.torch.measured for row in self.summary)
-        return [part.format(torch=TORCH if timed else NO_TORCH) for part in READING]
+        torch = TORCH if timed else NO_TORCH
+        return [(term, explanation.format(torch=torch)) for term, explanation in READING]
 
     @property
     def subtitle(self) -> str:
@@ -296,80 +318,6 @@ class Report:
                 )
             )
         return made
-
-
-# -- errors at some depths, as tables for a paper
-
-CAPTION_ERRORS = (
-    ". Relative error of the gradient after so many layers, as the median over the seeds, with"
-    " their range in brackets. "
-)
-
-
-def error_texts(report: Report, depths: Sequence[int]) -> dict[str, Callable[[], str | bytes]]:
-    """Return what makes the tables as text, by format; a depth that a case lacks is refused.
-
-    Without `depths` all that were measured are shown.
-    """
-    numbers: list[dict[str, object]] = []
-    shown: list[tuple[str, str, Table, str]] = []
-    for case in report.by_case:
-        for target in report.results.cases[case.name].targets:
-            found = _errors(report, case, target, depths)
-            place = {"case": case.name, "target": target}
-            numbers += [
-                place
-                | {"estimator": estimator, "depth": depth}
-                | dict(zip(("median", "least", "greatest"), spread, strict=True))
-                for estimator, row in found.items()
-                for depth, spread in row.items()
-            ]
-            table = Table.of(
-                [
-                    {"estimator": name} | {f"{depth}": each.shown() for depth, each in row.items()}
-                    for name, row in found.items()
-                ]
-            )
-            # The sentences are about the first target.
-            said = case.findings * (target == report.results.target(case.name))
-            caption = report.caption(case.name, target) + CAPTION_ERRORS + said
-            shown.append((case.label, caption, table, f"tab:errors-{case.name}-{target}"))
-    return {
-        "markdown": lambda: "\n".join(
-            f"## {title}\n\n{caption}\n\n{markup.markdown_table(table)}\n"
-            for title, caption, table, _ in shown
-        ),
-        "csv": lambda: markup.csv(pd.DataFrame(numbers)),
-        "latex": lambda: "\n".join(
-            [PREAMBLE]
-            + [
-                markup.latex_table(table, f"{title}: {caption}", label)
-                for title, caption, table, label in shown
-            ]
-        ),
-    }
-
-
-def _errors(
-    report: Report, case: CaseTables, target: str, depths: Sequence[int]
-) -> dict[str, dict[int, Spread]]:
-    """Return median and range of every estimator at the depths of a case."""
-    results = report.results
-    measured = results.cases[case.name].depths
-    if lacking := sorted({*depths} - {*measured}):
-        known = ", ".join(map(str, measured))
-        raise InvalidArgument(
-            f"--depths {lacking[0]} was not measured on {case.label}: it has {known}"
-        )
-    curves = {name: results.curve(case.name, name, target=target) for name in results.estimators}
-    return {
-        name: {
-            int(depth): Spread(*spread)
-            for depth, *spread in curve.spread.tolist()
-            if depth in (depths or measured)
-        }
-        for name, curve in curves.items()
-    }
 
 
 # -- several runs

@@ -34,6 +34,8 @@ COLUMNS = {
     "steps": Column("steps", whole),
     "time": Column("seconds", text.seconds),
 }
+#: Errors up to so many times the least are called alike.
+SAME_ERROR = 1.05
 #: Methods by what distinguishes a part of them.
 Panels = Mapping[str, Sequence[Method]]
 
@@ -103,7 +105,7 @@ class Recovery(Study):
         and which other package.
         """
         sentences = [
-            f"{self.where.format(name)} {best[0].quoted} recovers best: {_fall(best)}."
+            f"{self.where.format(name)} {_conclusion(best)}."
             for name, part in panels.items()
             if (best := ranked(method for method in part if method.estimator))
         ]
@@ -121,22 +123,32 @@ def ranked(methods: Iterable[Method]) -> list[Method]:
     return sorted(known, key=lambda method: method.median(ERROR))
 
 
-def _fall(best: Sequence[Method]) -> str:
-    """Return how the error of the best of some methods falls, beside that of the second."""
-    start, end = best[0].median(START), best[0].median(ERROR)
-    fall = f"its error falls from {text.number(start)} to {text.number(end)}"
+def _conclusion(best: Sequence[Method]) -> str:
+    """Say which of some methods recovers best, how its error falls, and that of the second; none is
+    best by less than `SAME_ERROR`, within the spread over the seeds, or on one seed.
+    """
+    first, *rest = best
+    start, end = first.median(START), first.median(ERROR)
+    numbers = f"{text.number(start)} to {text.number(end)}"
     if end >= start:
-        return f"but no gradient recovers anything: {fall.replace('falls', 'grows')}"
-    if len(best) > 1:
-        second = best[1].median(ERROR)
-        fall += f", that of {best[1].quoted} to {text.number(second)}"
-        if end > 0:
-            ratio = second / end
-            times = f"{text.number(ratio, 2 if ratio >= 1.1 else 3)} times as much"
-            fall += f", {times if ratio >= 1.01 else 'as good as equal'}"
-        if len(best[0].good) > 1 and best[1].spread(ERROR).low <= best[0].spread(ERROR).high:
-            fall += "; their seeds overlap, so that the order may be chance"
-    return fall
+        return f"no gradient recovers anything: the error of {first.quoted} grows from {numbers}"
+    fall = f"its error falls from {numbers}"
+    if not rest:
+        return f"only {first.quoted} was trained: {fall}"
+    second = rest[0].median(ERROR)
+    fall += f", that of {rest[0].quoted} to {text.number(second)}"
+    if second <= SAME_ERROR * end:
+        return f"{first.quoted} recovers no better than the next: {fall}"
+    if end > 0:
+        fall += f", {text.number(second / end)} times as much"
+    if min(len(first.good), len(rest[0].good)) == 1:
+        return f"{first.quoted} ends nearest: {fall}; on one seed, so that the order may be chance"
+    if rest[0].spread(ERROR).low <= first.spread(ERROR).high:
+        return (
+            f"{first.quoted} ends nearest: {fall}; their seeds overlap, so that the order may be"
+            " chance"
+        )
+    return f"{first.quoted} recovers best: {fall}"
 
 
 class Optimizers(Recovery):

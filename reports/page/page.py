@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 import pudle
 from pudle import text
 from pudle.reports.figures import cases
+from pudle.reports.glossary import ABOUT
+from pudle.reports.load import parsed
 from pudle.reports.looks import looks_of
 from pudle.reports.page.data import content, encode, script
 from pudle.reports.report import READING_RATES, RUNS_READING, Reports
@@ -33,6 +35,14 @@ def html(reports: Reports) -> str:
     every = [figure.looks for block in blocks for figure in block.charts]
     every += map(looks_of, results)
     looks = {name: look.data for each in every for name, look in each.items()}
+    meanings = dict.fromkeys(meaning for report in reports.values() for meaning in report.meanings)
+    # Specs with other options mean the same.
+    by_name = {meaning.name: meaning.sentence for meaning in meanings}
+    sentences = {
+        name: by_name[parsed(name)[0]].replace("`", "")
+        for name in looks
+        if parsed(name)[0] in by_name
+    }
     # In a function of its own: the library's script declares names on the page's level.
     own = "\n".join(_template(name) for name in ("charts.js", "page.js"))
     scripts = [script(), f'(() => {{\n"use strict";\n{own}}})();']
@@ -59,6 +69,8 @@ def html(reports: Reports) -> str:
         reports=[*reports.items()],
         looks=looks,
         names=[*dict.fromkeys(name for each in results for name in looks_of(each))],
+        about=ABOUT,
+        meanings=meanings,
         runs_reading=RUNS_READING,
         reading_rates=READING_RATES,
         picture=_base64(picture),
@@ -66,7 +78,8 @@ def html(reports: Reports) -> str:
         most_cases=MOST_CASES,
         answers=answers,
         content=data,
-        data=encode({**data, "specs": specs, "names": [*looks]}),
+        sentences=sentences,
+        data=encode({**data, "specs": specs, "names": [*looks], "meanings": sentences}),
         version=pudle.__version__,
     )
 

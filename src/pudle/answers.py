@@ -8,7 +8,7 @@ was measured, see `Measured`, and computes records: `pudle.sentences` has the wo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from math import floor, inf, isnan, log, log10, nan
@@ -313,6 +313,10 @@ class Answer:
     interval: tuple[float, float] = (nan, nan)
     #: What cannot be told from it in time.
     tied: tuple[Measured, ...] = ()
+    #: The fastest of the others that reach the error, where the answer is faster than all of them.
+    next_fastest: Point | None = None
+    #: How many estimators do not reach it, or not within the limits.
+    n_failing: int = 0
     #: The deepest depth that took part in a choice by the error; None where limits end it.
     deepest: int | None = None
 
@@ -350,7 +354,9 @@ def answer(measured: Collection[Measured], requirement: Requirement) -> Answer:
     goal = requirement.error
     possible = [] if goal is None else [point for row in measured for point in _meeting(row, goal)]
     if allowed := requirement.allowed(possible):
-        return _cheapest(_least_times(allowed), requirement)
+        reaches = _least_times(allowed)
+        chosen = _cheapest(reaches, requirement)
+        return replace(chosen, n_failing=len(measured) - len(reaches))
     first = 0 if requirement.limited else -1
     points = [point for row in measured for point in row.points[first:]]
     best = closest(requirement.allowed(points))
@@ -417,6 +423,11 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
     fastest = _fastest(reaches)
     most_memory = SAME_MEMORY * min(_price(point.memory) for point in fastest)
     best = next(point for point in fastest if _price(point.memory) <= most_memory)
+    slower = [
+        point
+        for point in reaches
+        if point.source is not best.source and not isnan(point.seconds.value)
+    ]
     tied = tuple(point.source for point in fastest if point is not best)
     if isnan(best.seconds.value):
         reason = Reason.LEAST_DEPTH
@@ -437,6 +448,9 @@ def _cheapest(reaches: Sequence[Point], requirement: Requirement) -> Answer:
         memory=best.memory,
         interval=best.source.rounds.quartiles(best.depth),
         tied=tied,
+        next_fastest=min(slower, key=lambda point: point.seconds.value, default=None)
+        if reason is Reason.FASTEST
+        else None,
     )
 
 

@@ -52,6 +52,22 @@ def reason_text(answer: Answer) -> str:
     return f"No estimator reaches {error} on every seed within {limits}; this one comes closest."
 
 
+def _lead_text(answer: Answer, best: Measured) -> str:
+    """Continue the sentence on the fastest estimator with how much slower the next is, and how many
+    others do not reach the error.
+    """
+    lead = ""
+    if answer.next_fastest:
+        factor = text.number(answer.next_fastest.seconds.value / answer.seconds.value)
+        lead = f": `{tie_name(answer.next_fastest.source, best)}` takes {factor} times as long"
+    if answer.n_failing:
+        limits = " within these limits" if answer.requirement.limited else ""
+        verb = "does" if answer.n_failing == 1 else "do"
+        failing = f"{text.count(answer.n_failing, 'other')} {verb} not reach it{limits}"
+        lead = f"{lead}; {failing}" if lead else f": {failing}"
+    return lead
+
+
 def _reached_text(answer: Answer, best: Measured) -> str:
     """Write why an estimator that reaches the required error is the answer."""
     goal = f"to an error of {text.number(answer.error, 1)}"
@@ -62,7 +78,7 @@ def _reached_text(answer: Answer, best: Measured) -> str:
             also = f", as {'has' if len(ties) == 1 else 'have'} {text.listing(ties)}"
         return f"Least depth {goal}{also}; its time there is not known."
     if answer.reason is Reason.FASTEST:
-        return f"Fastest {goal}."
+        return f"Fastest {goal}{_lead_text(answer, best)}."
     if len(ties) > NAMED_TIES:
         ties = [ties[0], text.count(len(ties) - 1, "other")]
     start = "Among" if answer.reason is Reason.AMONG_FASTEST else "Least memory of"

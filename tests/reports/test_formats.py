@@ -99,17 +99,24 @@ def test_latex_is_plain_text_with_whole_tables_that_compile(timed, tmp_path):
     assert text.isascii() and "truncated(window=10)" in text
     assert "quartiles over rounds. Measured on Abacus" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+    if not compile_latex(tmp_path, head + text + r"\end{document}"):
+        pytest.skip("needs pdflatex or tectonic")
+
+
+def compile_latex(folder, document):
+    """Compile a document without a box that is too wide; tell whether there is a program for it."""
     engine = shutil.which("pdflatex") or shutil.which("tectonic")
     if engine is None:
-        pytest.skip("needs pdflatex or tectonic")
-    head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
-    (tmp_path / "document.tex").write_text(head + text + r"\end{document}")
+        return False
+    (folder / "document.tex").write_text(document)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
     done = subprocess.run(
-        [engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, timeout=120
+        [engine, *options, "document.tex"], cwd=folder, capture_output=True, timeout=120
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull \\hbox" not in (tmp_path / "document.log").read_text()
+    assert "Overfull \\hbox" not in (folder / "document.log").read_text()
+    return True
 
 
 # -- command
@@ -152,11 +159,29 @@ def test_errors_at_some_depths_are_a_table_for_a_paper(tmp_path):
     findings = tables.findings(Report(load(tmp_path, "quick")).summary)
     markdown, latex = ((tmp_path / f"errors.{end}").read_text() for end in ("md", "tex"))
     assert "Rate of decay over that of" in findings and findings in markdown
-    assert "| estimator | 10 | 100 |" in markdown and "estimator & 10 & 100" in latex
-    assert "Rate of decay over that of" in latex
+    assert "| estimator | 10 | 100 |" in markdown
+    # In a paper: a heading of depths, fixed digits, the least bold, and the case named once.
+    assert r"\multicolumn{2}{c}{depth}" in latex and "estimator & $10$ & $100$" in latex
+    alternating, backprop = (
+        next(line for line in latex.splitlines() if line.startswith(rf"\texttt{{{name}}}"))
+        for name in ("alternating", "backprop")
+    )
+    mantissa, exponent = f"{middle:.1e}".split("e")
+    assert rf"${mantissa}\cdot10^{{{int(exponent)}}}$" in alternating
+    assert r"\mathbf" in backprop and r"\mathbf" not in alternating.split("&")[2]
+    assert latex.count("synthetic(n=10)") == 1 and r"\label{tab:error}" in latex
+    own = run_report(
+        tmp_path, "--table", "error", "--format", "latex", "--out", str(tmp_path),
+        "--label", "tab:mine", "--caption", "Errors of 5 %.",
+    )  # fmt: skip
+    assert own.exit_code == 0, own.output
+    latex = (tmp_path / "errors.tex").read_text()
+    assert r"\label{tab:mine}" in latex and r"\caption{Errors of 5 \%.}" in latex
     refused = run_report(tmp_path, "--table", "error", "--depths", "11")
     assert "--depths 11 was not measured on" in str(refused.exception)
     assert "`" in findings and "`" not in latex
+    document = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+    compile_latex(tmp_path, document + latex + r"\end{document}")
     for ending in ("html", "pdf"):
         refused = run_report(tmp_path, "--table", "error", "--format", ending)
         assert f"--format {ending} is none of markdown and csv and latex" in str(refused.exception)

@@ -28,7 +28,8 @@ from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.figures import cases
 from pudle.reports.load import load
-from pudle.reports.report import Report, error_texts
+from pudle.reports.error_tables import error_texts
+from pudle.reports.report import Report
 
 
 def test_summary_counts_time_memory_and_spread(timed):

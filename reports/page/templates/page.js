@@ -29,7 +29,8 @@ function named(name, text = name) {
   const code = element(name === text ? "code" : "span", {}, ...breakable(text));
   const use = `<use href="#look-${place}"/>`;
   look.innerHTML = `<svg class="look" viewBox="0 0 36 14" aria-hidden="true">${use}</svg>`;
-  return element("span", { class: "est" }, ...(place < 0 ? [] : [look.firstChild]), code);
+  const about = Object.hasOwn(DATA.meanings, name) ? { title: DATA.meanings[name] } : {};
+  return element("span", { class: "est", ...about }, ...(place < 0 ? [] : [look.firstChild]), code);
 }
 // Words between backticks are code.
 const sentence = (text) => text.split(/`([^`]*)`/)

@@ -56,8 +56,11 @@ def test_the_best_of_each_column_is_that_of_the_data(tmp_path):
     assert table.loc[("alternating", "25"), "error at end"] == slow
     report = Report(results)
     assert f"**{shown}**" in report.markdown() and f"\\textbf{{{shown}}}" in report.latex()
-    for told in ("At 25 layers `backprop` recovers best", fast, slow, "4.5 times"):
-        assert told in block.answer
+    # One seed decides nothing.
+    nearest = "At 25 layers `backprop` ends nearest"
+    for words in (nearest, fast, slow, "4.5 times", "on one seed, so that the order may be chance"):
+        assert words in block.answer
+    assert "recovers best" not in block.answer
 
 
 def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(tmp_path):
@@ -67,7 +70,15 @@ def test_an_answer_says_whether_seeds_overlap_and_names_the_best_other_package(t
     close = answer(tmp_path / "b", *seeds(backprop=0.05, alternating=0.045), *packages)
     assert "their seeds overlap" in close and "scikit-learn comes nearest" in close
     equal = [training(name, name, rate=0.05) for name in ("backprop", "alternating")]
-    assert "as good as equal" in answer(tmp_path / "d", *equal)
+    assert "recovers no better than the next" in answer(tmp_path / "d", *equal)
+    assert "recovers best" not in close
+    # Seeds that do not overlap, by 4 %.
+    near = [
+        training(f"{name}{seed}", name, rate=rate, options={"seed": seed})
+        for name, rate in (("backprop", 0.05), ("alternating", 0.0492))
+        for seed in range(2)
+    ]
+    assert "recovers no better than the next" in answer(tmp_path / "e", *near)
     assert "no gradient recovers anything" in answer(tmp_path / "c", training("one", rate=-0.01))
 
 
@@ -120,7 +131,7 @@ def test_the_best_learning_rates_are_shown_and_the_answer_says_what_acceleration
     assert "alternating, sgd(learning_rate=0.2)" in table
     assert "alternating, sgd(learning_rate=0.1)" not in table
     fast, slow = (text.number(5 * math.exp(-50 * rate)) for rate in (0.12, 0.06))
-    told = "With momentum `alternating` (momentum(learning_rate=0.1)) recovers best: its error"
+    told = "With momentum `alternating` (momentum(learning_rate=0.1)) ends nearest: its error"
     assert f"{told} falls from 5 to {fast}, that of `backprop`" in shown.answer
     assert f" to {slow}, " in shown.answer and "With sgd `backprop`" in shown.answer
     drawn = {figure.title.removeprefix(f"{title}, ") for figure in shown.charts}

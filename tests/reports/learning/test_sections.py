@@ -27,7 +27,7 @@ from pudle.reports.report import Report
 def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
     report = Report(experiments(tmp_path, training("one"), training("two", "alternating")))
     page = html(report)
-    assert headings(page) == ["recovery", "caveats", "problems", "provenance"]
+    assert headings(page) == ["recovery", "names", "caveats", "problems", "provenance"]
     assert 'id="answers"' not in page and "2 experiments" in page
     ParsedPage(page).check()
     assert (

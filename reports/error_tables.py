@@ -1,0 +1,244 @@
+"""Errors at some depths as tables of their own: Markdown, CSV, and LaTeX for a paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+
+import pandas as pd
+
+from pudle.errors import InvalidArgument
+from pudle.reports import markup
+from pudle.reports.markup import Table
+from pudle.reports.report import CaseTables, Report
+from pudle.reports.summary import Spread
+from pudle.text import DASH
+
+CAPTION = (
+    ". Relative error of the gradient after so many layers, as the median over the seeds, with"
+    " their range in brackets. "
+)
+#: The same in LaTeX, for cases of several seeds and of one.
+LATEX_CAPTION = (
+    "Relative error of the gradient by the depth of the unrolled algorithm: median over the seeds,"
+    " range below it; bold: the least of each column."
+)
+ONE_SEED_CAPTION = (
+    "Relative error of the gradient by the depth of the unrolled algorithm; bold: the least of each"
+    " column."
+)
+#: First lines of the LaTeX file. A table that is wider than its place is scaled down to it.
+PREAMBLE = (
+    "% \\usepackage{booktabs,graphicx}\n"
+    r"\providecommand{\pudlewidth}[1]{\sbox0{#1}"
+    r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
+)
+#: More depths than this need both columns of a page.
+ONE_COLUMN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorTable:
+    """The errors of every estimator on a case against one target, by depth."""
+
+    case: CaseTables
+    target: str
+    #: What the case is, in a sentence without its end.
+    about: str
+    n_seeds: int
+    #: By estimator and depth.
+    errors: Mapping[str, Mapping[int, Spread]]
+    #: What the report says of the case; empty for another target than its first.
+    findings: str
+
+    @property
+    def depths(self) -> list[int]:
+        """The depths at which any estimator has an error."""
+        return sorted({depth for row in self.errors.values() for depth in row})
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        """The rows of the CSV."""
+        return [
+            {
+                "case": self.case.name,
+                "target": self.target,
+                "estimator": estimator,
+                "depth": depth,
+                "median": spread.value,
+                "least": spread.low,
+                "greatest": spread.high,
+            }
+            for estimator, row in self.errors.items()
+            for depth, spread in row.items()
+        ]
+
+    def markdown(self) -> str:
+        """Write the table with its title and caption."""
+        rows = []
+        for estimator, row in self.errors.items():
+            cells = {f"{depth}": spread.shown() for depth, spread in row.items()}
+            rows.append({"estimator": estimator} | cells)
+        caption = self.about + CAPTION + self.findings
+        table = markup.markdown_table(Table.of(rows))
+        return f"## {self.case.label}\n\n{caption}\n\n{table}\n"
+
+    def latex(self, caption: str, label: str) -> str:
+        """Write the table for a paper: the least median of a depth bold, ranges below medians."""
+        depths = self.depths
+        best = {
+            depth: min(
+                (printed_error(row[depth].value) for row in self.errors.values() if depth in row),
+                key=float,
+            )
+            for depth in depths
+        }
+        lines = []
+        for estimator, row in self.errors.items():
+            spreads = [row.get(depth, Spread(nan, nan, nan)) for depth in depths]
+            medians = [
+                latex_error(spread.value, bold=printed_error(spread.value) == best[depth])
+                for depth, spread in zip(depths, spreads, strict=True)
+            ]
+            name = rf"\texttt{{{markup.latex(estimator)}}}"
+            lines.append(rf"{name} & {' & '.join(medians)} \\")
+            if self.n_seeds > 1:
+                lines.append(rf" & {' & '.join(map(latex_range, spreads))} \\[2pt]")
+        environment = "table" if len(depths) <= ONE_COLUMN else "table*"
+        columns = len(depths)
+        heading = " & ".join(f"${depth}$" for depth in depths)
+        return "\n".join(
+            (
+                rf"\begin{{{environment}}}[tb]",
+                r"\centering\footnotesize",
+                rf"\caption{{{markup.latex(caption)}}}",
+                rf"\label{{{label}}}",
+                r"\smallskip\tabcolsep=4pt",
+                r"\pudlewidth{%",
+                rf"\begin{{tabular}}{{@{{}}l{'r' * columns}@{{}}}}",
+                r"\toprule",
+                rf" & \multicolumn{{{columns}}}{{c}}{{depth}} \\ \cmidrule(l){{2-{columns + 1}}}",
+                rf"estimator & {heading} \\",
+                r"\midrule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}}",
+                rf"\end{{{environment}}}",
+                "",
+            )
+        )
+
+
+def printed_error(error: float) -> str:
+    """Round an error to the digits that the table in LaTeX prints."""
+    return f"{error:.1e}"
+
+
+def latex_error(error: float, bold: bool = False) -> str:
+    """Write an error with two significant digits, as a formula."""
+    if isnan(error):
+        return markup.latex(DASH)
+    return rf"$\mathbf{{{latex_digits(error)}}}$" if bold else f"${latex_digits(error)}$"
+
+
+def latex_digits(error: float) -> str:
+    """Write two significant digits: plainly between 0.1 and 1000, else with a power of ten."""
+    mantissa, exponent = printed_error(error).split("e")
+    power = int(exponent)
+    if error == 0:
+        return "0"
+    if -1 <= power <= 2:
+        return f"{float(f'{mantissa}e{power}'):.{max(1 - power, 0)}f}"
+    return rf"{mantissa}\cdot10^{{{power}}}"
+
+
+def latex_range(spread: Spread) -> str:
+    """Write the range over the seeds in small type."""
+    if isnan(spread.value):
+        return ""
+    low, high = latex_digits(spread.low), latex_digits(spread.high)
+    power = re.compile(r"\\cdot10\^.*")
+    shared = power.search(high)
+    if shared and low.endswith(shared[0]):
+        shown = rf"[{power.sub('', low)},\ {power.sub('', high)}]{shared[0]}"
+    else:
+        shown = rf"[{low},\ {high}]"
+    return rf"{{\scriptsize${shown}$}}"
+
+
+def error_tables(report: Report, depths: Sequence[int]) -> list[ErrorTable]:
+    """Make a table for each case and target; without `depths` all that were measured are shown.
+
+    A depth that no case has is refused. A case without any of the depths is left out.
+    """
+    measured = {depth for case in report.results.cases.values() for depth in case.depths}
+    if lacking := sorted({*depths} - measured):
+        known = ", ".join(map(str, sorted(measured)))
+        raise InvalidArgument(
+            f"--depths {lacking[0]} was not measured on any case: there are {known}"
+        )
+    tables = []
+    for case in report.by_case:
+        if depths and {*depths}.isdisjoint(report.results.cases[case.name].depths):
+            continue
+        for target in report.results.cases[case.name].targets:
+            first = target == report.results.target(case.name)
+            tables.append(
+                ErrorTable(
+                    case,
+                    target,
+                    report.caption(case.name, target),
+                    len(report.results.cases[case.name].seeds),
+                    _errors(report, case, target, depths),
+                    # The sentences are about the first target.
+                    case.findings if first else "",
+                )
+            )
+    return tables
+
+
+def error_texts(
+    report: Report, depths: Sequence[int], caption: str = "", label: str = ""
+) -> dict[str, Callable[[], str | bytes]]:
+    """Return functions that write the tables, by format; see `error_tables`.
+
+    In LaTeX a `caption` replaces that of each table. A `label` replaces its label, which ends with
+    its number where there are several tables.
+    """
+    tables = error_tables(report, depths)
+
+    def latex() -> str:
+        parts = [PREAMBLE]
+        for number, table in enumerate(tables, 1):
+            words = LATEX_CAPTION if table.n_seeds > 1 else ONE_SEED_CAPTION
+            name = re.sub(r"[^A-Za-z0-9:_.-]+", "-", label or "tab:error")
+            if len(tables) > 1:
+                name += f"-{number}"
+            parts.append(table.latex(caption or f"{words} {table.about}.", name))
+        return "\n".join(parts)
+
+    return {
+        "markdown": lambda: "\n".join(table.markdown() for table in tables),
+        "csv": lambda: markup.csv(pd.DataFrame([row for table in tables for row in table.records])),
+        "latex": latex,
+    }
+
+
+def _errors(
+    report: Report, case: CaseTables, target: str, depths: Sequence[int]
+) -> dict[str, dict[int, Spread]]:
+    """Return median and range of every estimator that was scored, at the depths of a case."""
+    results = report.results
+    errors = {}
+    for name in results.estimators:
+        curve = results.curve(case.name, name, target=target)
+        row = {
+            int(depth): Spread(*spread)
+            for depth, *spread in curve.spread.tolist()
+            if not depths or depth in depths
+        }
+        if row:
+            errors[name] = row
+    return errors
