@@ -46,7 +46,7 @@ def entry(reference: str, estimators: Iterable[str], taken: set[str]) -> str:
     lines = [f"@misc{{{key},", f"  note = {{{reference.translate(SPECIAL)}}},"]
     if years:
         lines.append(f"  year = {{{years[-1]}}},")
-    lines.append(f"  annote = {{{', '.join(estimators).translate(SPECIAL)}}},")
+    lines.append(f"  keywords = {{{', '.join(estimators).translate(SPECIAL)}}},")
     return "\n".join([*lines, "}"])
 
 

@@ -23,7 +23,7 @@ def test_the_last_run_says_what_is_cited(tmp_path):
     write(tmp_path, [record(case(), "backprop")])
     done = CliRunner().invoke(cite_command, ["--home", str(tmp_path)])
     assert done.exit_code == 0 and "Super-efficiency of automatic differentiation" in done.stdout
-    assert "@software{pudle," in done.stdout and "annote = {backprop}" in done.stdout
+    assert "@software{pudle," in done.stdout and "keywords = {backprop}" in done.stdout
     alone = CliRunner().invoke(cite_command, ["--home", str(tmp_path / "empty")])
     assert alone.exit_code == 0 and "only the suite is cited" in alone.stderr
     assert alone.stdout.count("@") == 2

@@ -26,9 +26,9 @@ from support.records.synthetic import (
 from pudle.measuring import checked
 from pudle.reports import tables
 from pudle.reports.answers import answers, budgets
+from pudle.reports.error_tables import error_texts
 from pudle.reports.figures import cases
 from pudle.reports.load import load
-from pudle.reports.error_tables import error_texts
 from pudle.reports.report import Report
 
 
