@@ -68,7 +68,7 @@ def bibtex(estimators: Iterable[type[GradientEstimator]], version: str) -> str:
 def _unique_key(key: str, taken: set[str]) -> str:
     """Return a key that is not taken yet, with a letter at its end where it is, and take it."""
     letters = ("", *"bcdefghijklmnopqrstuvwxyz")
-    unique = next(key + letter for letter in letters if key + letter not in taken)
+    unique: str = next(key + letter for letter in letters if key + letter not in taken)
     taken.add(unique)
     return unique
 
