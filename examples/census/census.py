@@ -106,53 +106,65 @@ def confirm(layer: Layer) -> Confirmation:
 
     def gradient(function: Function) -> list[NDArray[np.float64]]:
         # A result that hangs on nothing has the gradient zero; NaN is off by any distance.
-        made = loss(function(*inputs)) + 0 * varied[0].sum()
-        found = torch.autograd.grad(made, varied, allow_unused=True)
-        pairs = zip(found, varied, strict=True)
-        arrays = [(torch.zeros_like(x) if g is None else g).numpy(force=True) for g, x in pairs]
-        return [np.where(np.isnan(each), np.inf, each) for each in arrays]
+        value = loss(function(*inputs)) + 0 * varied[0].sum()
+        gradients = torch.autograd.grad(value, varied, allow_unused=True, materialize_grads=True)
+        arrays = [part.numpy(force=True) for part in gradients]
+        return [np.where(np.isnan(array), np.inf, array) for array in arrays]
 
-    own, by_differences = (
-        gradient(layer.function),
-        [differences(lambda: loss(layer.function(*inputs)).item(), each) for each in varied],
-    )
-    others = gradient(layer.other) if layer.other else [np.full(x.shape, np.nan) for x in varied]
+    def value() -> float:
+        return float(loss(layer.function(*inputs)).item())
+
+    by_layer = gradient(layer.function)
+    by_differences = [differences(value, tensor) for tensor in varied]
+    by_library = [np.full(tensor.shape, np.nan) for tensor in varied]
+    if layer.other:
+        by_library = gradient(layer.other)
+    confirmations = map(confirmation, by_layer, by_differences, by_library)
+    return max(confirmations, key=lambda confirmation: confirmation.differences)
+
+
+def confirmation(
+    by_layer: NDArray[np.float64],
+    by_differences: NDArray[np.float64],
+    by_library: NDArray[np.float64],
+) -> Confirmation:
+    """Return how far three gradients in one part are from each other."""
+    gaps = by_layer - by_differences, by_layer - by_library, by_library - by_differences
     # A gradient of zero has no size.
     with np.errstate(all="ignore"):
-        found = [
-            Confirmation(*(float(np.linalg.norm(a - b) / np.linalg.norm(d)) for a, b in pairs))
-            for g, d, o in zip(own, by_differences, others, strict=True)
-            for pairs in [((g, d), (g, o), (o, d))]
-        ]
-    return max(found, key=lambda each: each.differences)
+        size = np.linalg.norm(by_differences)
+        return Confirmation(*(float(np.linalg.norm(gap) / size) for gap in gaps))
 
 
 def leaves(layer: Layer) -> tuple[list[object], list[Tensor]]:
     """Return the inputs, copied, and those of them and of the parameters that are audited."""
-    inputs = [each.detach().clone() if isinstance(each, Tensor) else each for each in layer.inputs]
-    named: dict[int | str, Tensor] = {
-        index: each
-        for index, each in enumerate(inputs)
-        if isinstance(each, Tensor) and each.is_floating_point()
+    inputs = [
+        value.detach().clone() if isinstance(value, Tensor) else value for value in layer.inputs
+    ]
+    candidates: dict[int | str, Tensor] = {
+        index: value
+        for index, value in enumerate(inputs)
+        if isinstance(value, Tensor) and value.is_floating_point()
     }
     module = getattr(layer.function, "__self__", layer.function)
     if isinstance(module, torch.nn.Module):
-        named |= {name: each for name, each in module.named_parameters() if each.requires_grad}
-    wrt: int | str | Sequence[int | str] = layer.options.get("wrt", [*named])
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                candidates[name] = parameter
+    wrt: int | str | Sequence[int | str] = layer.options.get("wrt", [*candidates])
     chosen = [wrt] if isinstance(wrt, int | str) else wrt
-    return inputs, [named[each].requires_grad_() for each in chosen]
+    return inputs, [candidates[name].requires_grad_() for name in chosen]
 
 
 def combined(outputs: object) -> Tensor:
     """Return a sum of all real outputs with random weights."""
-    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
-    reals = [torch.view_as_real(each) if each.is_complex() else each for each in tensors]
-    weighted = [
-        (drawn(*each.shape, seed=index) * each).sum()
-        for index, each in enumerate(reals)
-        if each.is_floating_point()
-    ]
-    return torch.stack(weighted).sum()
+    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    terms = []
+    for index, tensor in enumerate(tensors):
+        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        if real.is_floating_point():
+            terms.append((drawn(*real.shape, seed=index) * real).sum())
+    return torch.stack(terms).sum()
 
 
 def differences(value: Callable[[], float], tensor: Tensor) -> NDArray[np.float64]:
@@ -160,7 +172,7 @@ def differences(value: Callable[[], float], tensor: Tensor) -> NDArray[np.float6
     errors of second, fourth, ... order Richardson's extrapolation takes away. The tensor is changed
     in place meanwhile.
     """
-    found = np.empty(tensor.shape)
+    derivatives = np.empty(tensor.shape)
     data = tensor.detach()
     for place in np.ndindex(*tensor.shape):
         start = data[place].item()
@@ -173,8 +185,8 @@ def differences(value: Callable[[], float], tensor: Tensor) -> NDArray[np.float6
                 ends.append(value())
             rows = [*extrapolated((ends[0] - ends[1]) / (2 * step), rows)]
         data[place] = start
-        found[place] = rows[-1]
-    return found
+        derivatives[place] = rows[-1]
+    return derivatives
 
 
 def extrapolated(quotient: float, coarser: Sequence[float]) -> Iterator[float]:
@@ -186,5 +198,5 @@ def extrapolated(quotient: float, coarser: Sequence[float]) -> Iterator[float]:
 
 
 def asked(build: Callable[[], Layer]) -> str:
-    """Return what is asked of a layer: the first line of what its function says of itself."""
+    """Return the question about a layer: the first line of its function's docstring."""
     return (inspect.getdoc(build) or build.__name__).splitlines()[0].rstrip(".")

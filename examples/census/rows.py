@@ -77,8 +77,12 @@ def line(row: Row) -> str:
 
 def read(text: str) -> list[Row]:
     """Return the rows in lines of JSON, of each layer the last; the order is that of the first."""
-    found = [Row(**json.loads(each)) for each in text.splitlines() if each.startswith("{")]
-    return [*{(each.file, each.layer): each for each in found}.values()]
+    rows: dict[tuple[str, str], Row] = {}
+    for entry in text.splitlines():
+        if entry.startswith("{"):
+            row = Row(**json.loads(entry))
+            rows[row.file, row.layer] = row
+    return [*rows.values()]
 
 
 def stored(path: Path) -> list[Row]:

@@ -43,51 +43,61 @@ def census(file: Path, python: str, limit: float = LIMIT) -> list[Row]:
         rows = Path(folder) / "rows"
         command = [python, str(HERE / "worker.py"), str(file), str(rows)]
         try:
-            ended = subprocess.run(
+            process = subprocess.run(
                 command, env=environment, timeout=limit, stdout=subprocess.DEVNULL, check=False
             )
-            why = f"its process ended with exit code {ended.returncode}"
+            reason = f"its process ended with exit code {process.returncode}"
         except subprocess.TimeoutExpired:
-            why = f"not finished after {limit:g} s"
-        found = stored(rows) or [Row(file.stem, file.stem, "", "all of it", UNFINISHED)]
-    return [replace(each, text=why) if each.text == UNFINISHED else each for each in found]
+            reason = f"not finished after {limit:g} s"
+        audited = stored(rows) or [Row(file.stem, file.stem, "", "all of it", UNFINISHED)]
+    return [replace(row, text=reason) if row.text == UNFINISHED else row for row in audited]
 
 
 def page(rows: Sequence[Row]) -> str:
-    """Return what the page says of rows: how many of which kind, the table, and notes."""
-    ordered = sorted(rows, key=lambda each: ([*Status].index(each.status), each.package.lower()))
+    """Write the part of the page on rows: how many of which kind, the table, and notes."""
+    ordered = sorted(rows, key=lambda row: ([*Status].index(row.status), row.package.lower()))
     table = HEAD + "\n".join(map(cells, ordered))
-    return "\n".join([headline(rows), *counts(rows), beside(ordered), table, *notes(ordered)])
+    return "\n".join(
+        [headline(rows), *counts(rows), torch_versions(ordered), table, *notes(ordered)]
+    )
 
 
 def headline(rows: Sequence[Row]) -> str:
     """Return how many rows there are of each status, and how many of the new are wrong."""
-    found = Counter(each.status for each in rows)
-    told = {each: f"{found[each]} {PLURAL.get(each, each)}" for each in Status if found[each]}
-    if Status.NEW in told:
-        wrong = sum((each.status, each.verdict) == (Status.NEW, "wrong") for each in rows)
-        told[Status.NEW] += f" ({wrong} of them wrong)"
-    return f"**{layers(rows)} layers of {packages(rows)} packages: {', '.join(told.values())}.**\n"
+    numbers = Counter(row.status for row in rows)
+    phrases = {
+        status: f"{numbers[status]} {PLURAL.get(status, status)}"
+        for status in Status
+        if numbers[status]
+    }
+    if Status.NEW in phrases:
+        n_wrong = sum(row.status == Status.NEW and row.verdict == "wrong" for row in rows)
+        phrases[Status.NEW] += f" ({n_wrong} of them wrong)"
+    subject = f"{count_layers(rows)} layers of {count_packages(rows)} packages"
+    return f"**{subject}: {', '.join(phrases.values())}.**\n"
 
 
-def beside(rows: Sequence[Row]) -> str:
-    """Return which torch the packages were audited with: that of most, and those with another."""
-    torches = {each.package: each.versions["torch"] for each in rows if each.versions}
-    usual, *others = [each for each, _ in Counter(torches.values()).most_common()] or ["none"]
-    told = [
-        f"{', '.join(name for name, version in torches.items() if version == other)} with {other}"
-        for other in others
-    ]
-    seconds = sum(each.seconds or 0 for each in rows)
-    return f"\nAudited with {'; '.join([f'torch {usual}', *told])}; in {seconds:.0f} s in all."
+def torch_versions(rows: Sequence[Row]) -> str:
+    """Say which torch the packages were audited with: that of most, and those with another."""
+    torches = {row.package: row.versions["torch"] for row in rows if row.versions}
+    by_frequency = [version for version, _ in Counter(torches.values()).most_common()]
+    usual, *unusual = by_frequency or ["none"]
+    phrases = [f"torch {usual}"]
+    for version in unusual:
+        with_it = [package for package, used in torches.items() if used == version]
+        phrases.append(f"{', '.join(with_it)} with {version}")
+    seconds = sum(row.seconds or 0 for row in rows)
+    return f"\nAudited with {'; '.join(phrases)}; in {seconds:.0f} s in all."
 
 
-def layers(rows: Sequence[Row]) -> int:
-    return sum(bool(each.layer) for each in rows)
+def count_layers(rows: Sequence[Row]) -> int:
+    """Count the rows of layers; a package that does not import has a row and no layer."""
+    return sum(bool(row.layer) for row in rows)
 
 
-def packages(rows: Sequence[Row]) -> int:
-    return len({each.file for each in rows})
+def count_packages(rows: Sequence[Row]) -> int:
+    """Count the packages."""
+    return len({row.file for row in rows})
 
 
 def counts(rows: Sequence[Row]) -> Iterator[str]:
@@ -95,12 +105,12 @@ def counts(rows: Sequence[Row]) -> Iterator[str]:
     yield f"| | {' | '.join(VERDICTS)} | layers |"
     yield "| --- " * (len(VERDICTS) + 2) + "|"
     for status in (*Status, ""):
-        chosen = [each for each in rows if status in ("", each.status)]
-        found = Counter(each.verdict for each in chosen)
-        numbers = [str(found[each] or "") for each in VERDICTS]
+        chosen = [row for row in rows if status in ("", row.status)]
+        by_verdict = Counter(row.verdict for row in chosen)
+        numbers = [str(by_verdict[verdict] or "") for verdict in VERDICTS]
         if chosen:
-            name = status or f"all, of {packages(rows)} packages"
-            yield f"| {name} | {' | '.join(numbers)} | {layers(chosen)} |"
+            name = status or f"all, of {count_packages(rows)} packages"
+            yield f"| {name} | {' | '.join(numbers)} | {count_layers(chosen)} |"
 
 
 def cells(row: Row) -> str:
@@ -109,77 +119,82 @@ def cells(row: Row) -> str:
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
     # A right gradient may have a note, which explains itself after a colon.
     mistake = row.mistake.partition(":")[0] if row.status == Status.RIGHT else row.mistake
-    told = [row.package, versions(row), row.asked, row.verdict, *numbers, mistake, seconds]
-    return "| " + " | ".join(each.replace("|", "\\|") for each in (*told, row.status)) + " |"
+    columns = [row.package, versions(row), row.asked, row.verdict, *numbers, mistake, seconds]
+    columns.append(row.status)
+    return "| " + " | ".join(text.replace("|", "\\|") for text in columns) + " |"
 
 
 def versions(row: Row) -> str:
     """Return the version of a package, and those of others that matter, with their names."""
-    first, *others = row.versions.items() or [("", "")]
-    shown = [" ".join(each) for each in others if each[0] != "torch"]
-    return ", ".join([first[1], *shown])
+    (_, own_version), *further = row.versions.items() or [("", "")]
+    further_versions = [f"{name} {version}" for name, version in further if name != "torch"]
+    return ", ".join([own_version, *further_versions])
 
 
 def short(number: float | None) -> str:
+    """Write a number with two digits; nothing where there is none."""
     return "" if number is None else f"{number:.2g}"
 
 
 def notes(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what is said of rows that are not right, under a heading for each status; rows of a
-    package of which the same is said share it.
+    """Yield notes on rows that are not right, under a heading for each status; rows of a package
+    with the same note share it.
     """
     for status in [*Status][1:]:
-        said: dict[tuple[str, str], list[str]] = {}
+        names_by_note: dict[tuple[str, str], list[str]] = {}
         for row in rows:
             if row.status == status:
-                said.setdefault((row.package, note(row)), []).append(row.asked)
-        if said:
+                names_by_note.setdefault((row.package, note(row)), []).append(row.asked)
+        if names_by_note:
             yield f"\n## {status.capitalize()}\n"
-        for (package, text), names in said.items():
+        for (package, text), names in names_by_note.items():
             yield f"- **{package}: {'; '.join(names)}.** {text}"
 
 
 def note(row: Row) -> str:
-    """Return what is said of a row."""
-    told = [row.known] if row.known else []
+    """Write the note on a row."""
+    sentences = [row.known] if row.known else []
     if not row.known or row.verdict == "undecided":
-        told.append(row.text.partition("\n")[0].rstrip(".") + ".")
+        sentences.append(row.text.partition("\n")[0].rstrip(".") + ".")
     if row.verdict in ("wrong", NO_GRADIENT, "undecided"):
-        told += ways(row)
-    return " ".join(told)
+        sentences += confirmations(row)
+    return " ".join(sentences)
 
 
-def ways(row: Row) -> Iterator[str]:
-    """Yield what the two ways say that do not use the audit."""
-    other, apart = short(row.other), short(row.apart)
+def confirmations(row: Row) -> Iterator[str]:
+    """Yield a sentence on the two ways to the gradient that do not use the audit."""
+    by_library, disagreement = short(row.other), short(row.apart)
     if row.differences is not None:
-        told = f"Richardson differences are {short(row.differences)} of the norm away from it"
-        second = f", a second computation {other}, and these two {apart} from each other"
-        yield told + second * bool(other) + "."
-    elif apart:
-        yield f"Richardson differences and a second computation are {apart} from each other."
+        text = f"Richardson differences are {short(row.differences)} of the norm away from it"
+        if by_library:
+            text += (
+                f", a second computation {by_library}, and these two {disagreement} from each other"
+            )
+        yield f"{text}."
+    elif disagreement:
+        yield f"Richardson differences and a second computation are {disagreement} from each other."
 
 
 def changes(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[str], bool]:
-    """Return what differs between two censuses, and whether a verdict does."""
-    found, verdicts = [], False
-    now = {(each.file, each.layer): each for each in after}
+    """List the differences between two censuses, and tell whether a verdict differs."""
+    lines, verdict_differs = [], False
+    new_rows = {(row.file, row.layer): row for row in after}
     for row in before:
-        other = now.pop((row.file, row.layer), replace(row, verdict=NONE))
+        new_row = new_rows.pop((row.file, row.layer), replace(row, verdict=NONE))
         name = f"{row.package}, {row.asked}"
-        if other.verdict != row.verdict:
-            verdicts = True
-            found.append(f"{name}: {row.verdict} is now {other.verdict} ({other.text})")
-        if other.versions != row.versions:
-            found.append(f"{name}: {versions(row)} is now {versions(other)}")
-    found += [f"new: {each.package}, {each.asked}: {each.verdict}" for each in now.values()]
-    return found, verdicts
+        if new_row.verdict != row.verdict:
+            verdict_differs = True
+            lines.append(f"{name}: {row.verdict} is now {new_row.verdict} ({new_row.text})")
+        if new_row.versions != row.versions:
+            lines.append(f"{name}: {versions(row)} is now {versions(new_row)}")
+    lines += [f"new: {row.package}, {row.asked}: {row.verdict}" for row in new_rows.values()]
+    return lines, verdict_differs
 
 
 def written(rows: Sequence[Row], page_file: Path) -> str:
     """Return the text of a page with these rows in their place."""
-    head, _, rest = page_file.read_text(encoding="utf-8").partition(BEGIN)
-    return head + BEGIN + page(rows) + "\n" + END + rest.partition(END)[2]
+    head, _, after_begin = page_file.read_text(encoding="utf-8").partition(BEGIN)
+    return head + BEGIN + page(rows) + "\n" + END + after_begin.partition(END)[2]
 
 
 def arguments() -> argparse.Namespace:
@@ -200,21 +215,21 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    pythons = {"": sys.executable} | dict(each.rpartition("=")[::2] for each in options.python)
-    files = options.files or sorted(each.stem for each in PACKAGES.glob("*.py"))
+    pythons = {"": sys.executable}
+    pythons |= dict(argument.rpartition("=")[::2] for argument in options.python)
+    files = options.files or sorted(path.stem for path in PACKAGES.glob("*.py"))
     before, after = stored(RESULTS / "census.jsonl"), list[Row]()
     for file in files:
-        found = census(PACKAGES / f"{file}.py", pythons.get(file, pythons[""]))
-        print(*map(cells, found), sep="\n", flush=True)
-        after += found
+        rows = census(PACKAGES / f"{file}.py", pythons.get(file, pythons[""]))
+        print(*map(cells, rows), sep="\n", flush=True)
+        after += rows
     if options.changes:
-        told, failed = changes([each for each in before if each.file in files], after)
-        print("", *(told or ["nothing has changed"]), sep="\n")
+        differences, failed = changes([row for row in before if row.file in files], after)
+        print("", *(differences or ["nothing has changed"]), sep="\n")
         return int(failed)
-    after = sorted(
-        [*(each for each in before if each.file not in files), *after], key=lambda each: each.file
-    )
-    (RESULTS / "census.jsonl").write_text("".join(line(each) + "\n" for each in after), "utf-8")
+    after += [row for row in before if row.file not in files]
+    after.sort(key=lambda row: row.file)
+    (RESULTS / "census.jsonl").write_text("".join(line(row) + "\n" for row in after), "utf-8")
     (RESULTS / "census.md").write_text(written(after, RESULTS / "census.md"), "utf-8")
     return 0
 

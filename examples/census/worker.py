@@ -20,16 +20,16 @@ import pudle
 
 def verdict_of(audit: pudle.Audit, known: Known | None) -> str:
     """Return the verdict of an audit, or `NO_GRADIENT` if that is all that is wrong, and known."""
-    worst, *others = audit.parts
+    worst, *further = audit.parts
     missing = any(mistake.startswith("detached: ") for mistake in worst.mistakes)
     expected = known is not None and known.status == Status.SILENT
-    if expected and missing and all(part.verdict == "right" for part in others):
+    if expected and missing and all(part.verdict == "right" for part in further):
         return NO_GRADIENT
     return audit.verdict
 
 
 def status_of(verdict: str, known: Known | None, confirmed: bool) -> Status:
-    """Return what the page may say of a verdict."""
+    """Return the status that the page may give a verdict."""
     if verdict == "right":
         return Status.RIGHT
     if verdict == "undecided":
@@ -46,7 +46,7 @@ def finite(value: float) -> float | None:
 
 
 def audited(layer: Layer, row: Row) -> Row:
-    """Return a row with what the audit says, and the two other ways to the gradient."""
+    """Fill a row with the verdict of an audit, and the two other ways to the gradient."""
     start = time.perf_counter()
     audit = pudle.audit(layer.function, *layer.inputs, **layer.options)
     seconds = time.perf_counter() - start
@@ -73,7 +73,7 @@ def audited(layer: Layer, row: Row) -> Row:
 
 
 def tried(build: Callable[[], Layer], row: Row) -> Row:
-    """Return a row with what the audit says, or why it says nothing."""
+    """Fill a row with the verdict of an audit, or why there is none."""
     try:
         return audited(build(), row)
     except Exception as error:  # noqa: BLE001
@@ -82,24 +82,23 @@ def tried(build: Callable[[], Layer], row: Row) -> Row:
 
 def main(file: Path, rows: Path) -> None:
     # A file whose package is not there has a title all the same.
-    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-    title = (said or file.stem).partition(":")[0]
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    title = (docstring or file.stem).partition(":")[0]
     with rows.open("a", buffering=1, encoding="utf-8") as out:
         try:
-            found = runpy.run_path(str(file))
-            versions = {
-                each: version(each) for each in (file.stem, *found.get("WITH", ()), "torch")
-            }
+            definitions = runpy.run_path(str(file))
+            distributions = file.stem, *definitions.get("WITH", ()), "torch"
+            versions = {name: version(name) for name in distributions}
         except Exception as error:  # noqa: BLE001
-            why = f"does not import: {type(error).__name__}: {error}"
-            print(line(Row(file.stem, title, "", "all of it", why)), file=out)
+            reason = f"does not import: {type(error).__name__}: {error}"
+            print(line(Row(file.stem, title, "", "all of it", reason)), file=out)
             return
         started = [
             (
                 build,
                 Row(file.stem, title, build.__name__, asked(build), UNFINISHED, versions=versions),
             )
-            for build in found["LAYERS"]
+            for build in definitions["LAYERS"]
         ]
         for _, row in started:
             print(line(row), file=out)

@@ -88,14 +88,14 @@ def equilibrium(solution=iterated, **options):
 
 def stale(call):
     """Return a layer whose gradient uses what it found in one of its calls."""
-    kept = []
+    slopes = []
 
     def solution(x):
         z = iterated(x)
-        kept.append(1 - z**2)
+        slopes.append(1 - z**2)
         return z
 
-    return function(solution, lambda *given: tanh_adjoint(*given, slope=kept[call]))
+    return function(solution, lambda *arguments: tanh_adjoint(*arguments, slope=slopes[call]))
 
 
 def in_jax(transposed, steps=200):
@@ -122,11 +122,11 @@ def kept_graph(x):
 
 
 def accumulating():
-    kept = []
+    gradients = []
 
     def backward(d, z):
-        kept.append(d * z)
-        return sum(kept)
+        gradients.append(d * z)
+        return sum(gradients)
 
     return backward
 
@@ -250,23 +250,23 @@ WRONG = {
 
 @pytest.mark.parametrize("mistake, audited", WRONG.values(), ids=WRONG)
 def test_planted_mistakes_are_called_wrong_and_named(mistake, audited) -> None:
-    found = audited()
-    assert found.verdict == "wrong", found
-    assert mistake in found.mistake, found
+    report = audited()
+    assert report.verdict == "wrong", report
+    assert mistake in report.mistake, report
 
 
 def cached(tolerance=1e-12):
     """Return a layer that keeps every solution it has found, and starts from the last."""
-    kept = {b"": torch.zeros(N).double()}
+    solutions = {b"": torch.zeros(N).double()}
 
     def solution(x):
         key = x.numpy().tobytes()
-        if key not in kept:
-            z = [*kept.values()][-1]
+        if key not in solutions:
+            z = [*solutions.values()][-1]
             while ((new := tanh_step(z, x)) - z).norm() > tolerance * new.norm():
                 z = new
-            kept[key] = new
-        return kept[key]
+            solutions[key] = new
+        return solutions[key]
 
     return equilibrium(solution)
 
@@ -370,20 +370,20 @@ for name, (layer, x, options) in SOLVERS.items():
 
 @pytest.mark.parametrize("audited", RIGHT.values(), ids=RIGHT)
 def test_right_layers_are_never_called_wrong(audited) -> None:
-    found = audited()
-    assert found.verdict != "wrong", found
-    if found.mistake and found.verdict != "right":
-        assert found.mistake.startswith(("a truncated series", "not deterministic")), found
+    report = audited()
+    assert report.verdict != "wrong", report
+    if report.mistake and report.verdict != "right":
+        assert report.mistake.startswith(("a truncated series", "not deterministic")), report
 
 
 def test_the_error_is_the_distance_from_the_closed_form() -> None:
     # With the implicit gradient, the whole vector; alone, here as well, all of six coordinates.
     weights = drawn(N, seed=9)
-    exact, mine = INVERSE.T @ weights, INVERSE @ weights
-    error = float((mine - exact).norm() / exact.norm())
+    exact, gradient = INVERSE.T @ weights, INVERSE @ weights
+    error = float((gradient - exact).norm() / exact.norm())
     for options in ({"residual": equation}, {}):
-        found = pudle.audit(linear(INVERSE.T), X, loss=lambda z: weights @ z, **options)
-        assert found.error == pytest.approx(error, rel=1e-6)
+        report = pudle.audit(linear(INVERSE.T), X, loss=lambda z: weights @ z, **options)
+        assert report.error == pytest.approx(error, rel=1e-6)
     with pytest.raises(AssertionError, match="mistake: a solve with the Jacobian"):
         pudle.testing.assert_gradient(linear(INVERSE.T), X, residual=equation)
     pudle.testing.assert_gradient(linear(INVERSE), X, residual=equation)
@@ -398,8 +398,8 @@ QUICK += ["ill-conditioned", "ill-conditioned, alone", "bisection", "kink", "sor
 @pytest.mark.parametrize("name", QUICK)
 def test_no_seed_calls_a_right_layer_wrong(name: str, seeds: int) -> None:
     for seed in range(seeds):
-        found = RIGHT[name](seed=seed)
-        assert found.verdict != "wrong", (seed, found)
+        report = RIGHT[name](seed=seed)
+        assert report.verdict != "wrong", (seed, report)
 
 
 @pytest.mark.parametrize("unit", [1e-8, 1e8])
@@ -419,14 +419,14 @@ def test_verdicts_depend_on_neither_units_nor_the_order_of_the_batch(
     options = {"step": step, "residual": lambda z, x: unit**2.5 * (z - step(z, x))}
     options = {equation: options[equation]} if equation else {}
     assert pudle.audit(layer(1), unit * BATCH[:2], **options).verdict == "right"
-    found = pudle.audit(layer(-1), unit * BATCH[:2], **options)
-    assert (found.verdict, found.mistake) == ("wrong", "negated")
+    report = pudle.audit(layer(-1), unit * BATCH[:2], **options)
+    assert (report.verdict, report.mistake) == ("wrong", "negated")
 
 
 def inverse(matrix):
     """Return the entries of the inverse of a matrix of two columns, of any library."""
     (a, b), (c, d) = matrix
-    return [each / (a * d - b * c) for each in (d, -b, -c, a)]
+    return [entry / (a * d - b * c) for entry in (d, -b, -c, a)]
 
 
 def singular(distance):
@@ -436,10 +436,10 @@ def singular(distance):
 #: Layers whose entries need steps of their own, as functions of any library, and their inputs.
 EXTREME = {
     "wave": (lambda v, lib: [lib.sin(v[0] * v[1])], [1000, 7e-4]),
-    "reciprocal": (lambda v, _: [1 / each for each in v], [1, 1e-7]),
-    "saturated": (lambda v, lib: [lib.tanh(1e7 * each) for each in v], [1e-9, 1]),
+    "reciprocal": (lambda v, _: [1 / entry for entry in v], [1, 1e-7]),
+    "saturated": (lambda v, lib: [lib.tanh(1e7 * entry) for entry in v], [1e-9, 1]),
     "normalized": (lambda v, _: [e / (abs(e) + 1e-8) for e in v], [1, 1e-9, -3e-9]),
-    "exponential": (lambda v, lib: [lib.exp(each) for each in v], [-30, 0.1, 20]),
+    "exponential": (lambda v, lib: [lib.exp(entry) for entry in v], [-30, 0.1, 20]),
     "inverse": (lambda v, _: inverse(v), singular(1e-3)),
     "ill-conditioned": (lambda v, _: inverse(v), singular(1e-6)),
 }
@@ -447,24 +447,24 @@ EXTREME = {
 
 @pytest.mark.parametrize("name", EXTREME)
 def test_a_truth_is_as_exact_as_it_says(name: str) -> None:
-    made, given = EXTREME[name]
-    given = torch.as_tensor(given, dtype=torch.float64)
-    found = pudle.audit(
-        lambda v: torch.stack(made(v, torch)), given, loss=lambda z: (z * drawn(len(z))).sum()
+    layer, inputs = EXTREME[name]
+    inputs = torch.as_tensor(inputs, dtype=torch.float64)
+    report = pudle.audit(
+        lambda v: torch.stack(layer(v, torch)), inputs, loss=lambda z: (z * drawn(len(z))).sum()
     )
-    assert found.verdict == "right", found
+    assert report.verdict == "right", report
 
     def value(*entries):
-        rows = [entries[:2], entries[2:]] if given.ndim == 2 else entries
-        made_exactly = made(rows, mpmath)
+        rows = [entries[:2], entries[2:]] if inputs.ndim == 2 else entries
+        made_exactly = layer(rows, mpmath)
         return sum(map(operator.mul, made_exactly, drawn(len(made_exactly)).tolist()))
 
     with mpmath.workdps(60):
-        entries = given.flatten().tolist()
+        entries = inputs.flatten().tolist()
         orders = np.eye(len(entries), dtype=int).tolist()
         exact = np.array([float(mpmath.diff(value, entries, order)) for order in orders])
-    exact *= 2.0 ** np.floor(np.log2(np.mean(np.square(given.numpy())) ** 0.5))
-    expected = found.parts[0].expected
+    exact *= 2.0 ** np.floor(np.log2(np.mean(np.square(inputs.numpy())) ** 0.5))
+    expected = report.parts[0].expected
     assert np.linalg.norm(exact - expected.values) <= expected.uncertainty * np.linalg.norm(exact)
 
 
@@ -473,8 +473,8 @@ def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:
     root = lambda v: (v**2 + 1e-16).sqrt()  # noqa: E731
     factors = torch.tensor([1, 1, -7, -7])
     assert pudle.audit(function(root, lambda d, z, v: d * v / z), small).verdict == "right"
-    found = pudle.audit(function(root, lambda d, z, v: d * factors * v / z), small)
-    assert found.verdict == "wrong"
+    report = pudle.audit(function(root, lambda d, z, v: d * factors * v / z), small)
+    assert report.verdict == "wrong"
     soft = lambda v: v.sign() * (v.abs() - 1).relu()  # noqa: E731
     near = torch.tensor([1 - 1e-7, 2, -3, 1e-7 - 1]).double()
     assert pudle.audit(soft, near).verdict == "right"
@@ -482,34 +482,34 @@ def test_an_entry_that_is_wrong_where_steps_must_be_small_is_seen() -> None:
 
 
 def test_an_entry_that_is_not_seen_is_named() -> None:
-    found = pudle.audit(torch.relu, torch.tensor([[1, 0.0], [0, -2]]).double())
-    assert found.verdict == "undecided" and "at [0, 1], [1, 0]: a kink" in repr(found)
+    report = pudle.audit(torch.relu, torch.tensor([[1, 0.0], [0, -2]]).double())
+    assert report.verdict == "undecided" and "at [0, 1], [1, 0]: a kink" in repr(report)
     # Rounding makes no other whole numbers.
-    found = pudle.audit(lambda x: x * torch.ones_like(x).floor() * x.sign().eq(1).double(), X)
-    assert found.verdict == "right", found
+    report = pudle.audit(lambda x: x * torch.ones_like(x).floor() * x.sign().eq(1).double(), X)
+    assert report.verdict == "right", report
     # Nor a level that is above itself.
-    found = pudle.audit(lambda x: x[torch.searchsorted(*[X.sort().values] * 2).clip(0, 3)], X)
-    assert found.verdict == "right", found
+    report = pudle.audit(lambda x: x[torch.searchsorted(*[X.sort().values] * 2).clip(0, 3)], X)
+    assert report.verdict == "right", report
     # What is single precision inside looks smooth from afar.
-    found = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
-    assert found.verdict != "wrong", found
-    found = pudle.audit(torch.linalg.inv, singular(1e-13))
-    assert found.verdict == "undecided" and "condition" in repr(found)
-    found = pudle.audit(torch.square, 0 * X)
-    assert found.verdict == "undecided" and "no slope was seen" in repr(found)
-    found = pudle.audit(torch.abs, torch.zeros(()).double())
-    assert "cannot be told: a kink" in repr(found), found
+    report = pudle.audit(lambda x: x.float().sin().double() * 2 / 3, X)
+    assert report.verdict != "wrong", report
+    report = pudle.audit(torch.linalg.inv, singular(1e-13))
+    assert report.verdict == "undecided" and "condition" in repr(report)
+    report = pudle.audit(torch.square, 0 * X)
+    assert report.verdict == "undecided" and "no slope was seen" in repr(report)
+    report = pudle.audit(torch.abs, torch.zeros(()).double())
+    assert "cannot be told: a kink" in repr(report), report
 
 
 def test_that_few_names_were_tried_is_said() -> None:
     shares = torch.linspace(1, 2, 300).double()
-    found = pudle.audit(exp(lambda d, z: d * z * shares), shares)
-    assert found.verdict == "wrong" and "at most 256 entries" in repr(found)
+    report = pudle.audit(exp(lambda d, z: d * z * shares), shares)
+    assert report.verdict == "wrong" and "at most 256 entries" in repr(report)
 
 
 def test_a_layer_that_moves_by_itself_is_undecided() -> None:
-    found = pudle.audit(lambda x: x.sin() * (1 + 1e-3 * time.perf_counter()), X)
-    assert found.verdict == "undecided" and "return different outputs" in repr(found)
+    report = pudle.audit(lambda x: x.sin() * (1 + 1e-3 * time.perf_counter()), X)
+    assert report.verdict == "undecided" and "return different outputs" in repr(report)
 
 
 def test_inputs_have_the_names_and_options_that_the_layer_gives_them() -> None:
@@ -547,12 +547,12 @@ def test_tightening_tells_a_mistake_from_a_solver_that_stops_early() -> None:
     assert pudle.audit(early, X, step=tanh_step).verdict == "right"
     half = lambda x, steps=8: 0.6 * early(x, steps) + 0.4 * early(x, steps).detach()  # noqa: E731
     # What has no solver inside is as tight as it gets.
-    assert {pudle.audit(half, X, tighten=each).verdict for each in ("steps", half)} == {"wrong"}
+    assert {pudle.audit(half, X, tighten=entry).verdict for entry in ("steps", half)} == {"wrong"}
 
 
 def test_what_cannot_be_the_truth_is_undecided() -> None:
-    other = pudle.audit(iterated, X, step=lambda z, x: z / 2 + x)
-    assert other.verdict == "undecided" and "another equation" in repr(other)
+    another = pudle.audit(iterated, X, step=lambda z, x: z / 2 + x)
+    assert another.verdict == "undecided" and "another equation" in repr(another)
     bent = function(tanh_step, lambda d, z, *_: (J.T @ d, d))
     assert "audit step itself" in repr(pudle.audit(iterated, X, step=bent))
     swapped = pudle.audit(iterated, X, step=lambda x, z: x + z.tanh())
@@ -579,8 +579,8 @@ def test_wrong_usage_is_told() -> None:
 
 
 def test_problems_are_audited_as_they_are() -> None:
-    own = pudle.FixedPoint(X, tanh_step, lambda z, theta: (z**2).sum(), 0 * X)
-    assert [part.verdict for part in pudle.audit(own).parts] == 4 * ["right"]
+    problem = pudle.FixedPoint(X, tanh_step, lambda z, theta: (z**2).sum(), 0 * X)
+    assert [part.verdict for part in pudle.audit(problem).parts] == 4 * ["right"]
     # Kinks lie at zero codes, and close to others of so many.
     for seed in range(3):
         problem = pudle.make_dataset(f"sparse_gaussian(n_samples=20, seed={seed})").problem()
@@ -607,9 +607,9 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
             "the derivative of the step in the state differs" in said
             and f"pudle audit {case.dataset} " in said
         )
-    done = call("audit", case.dataset)
-    assert done.stdout.startswith("wrong: the gradient in input 0 (state) of the step"), done
-    assert "likely mistake: detached" in done.stdout
+    process = call("audit", case.dataset)
+    assert process.stdout.startswith("wrong: the gradient in input 0 (state) of the step"), process
+    assert "likely mistake: detached" in process.stdout
 
 
 @pytest.mark.parametrize(
@@ -627,18 +627,19 @@ def test_a_run_and_an_advice_name_the_audit_where_a_step_is_wrong(tmp_path, monk
 def test_exit_codes_of_the_command(tmp_path, layer, code, says) -> None:
     text = f"import ctypes, os, time, torch\n\ninputs = lambda: torch.ones(3)\nlayer = {layer}\n"
     (tmp_path / "mine.py").write_text(text)
-    done = call("audit", "mine.py:layer", "--timeout", "9", cwd=tmp_path)
-    assert done.returncode == code and says in (done.stderr if code == 2 else done.stdout), done
+    process = call("audit", "mine.py:layer", "--timeout", "9", cwd=tmp_path)
+    printed = process.stderr if code == 2 else process.stdout
+    assert process.returncode == code and says in printed, process
     if code == 2:
-        assert done.stderr.count("\n") == 1
+        assert process.stderr.count("\n") == 1
         assert call("audit", "mine.py:other", cwd=tmp_path).returncode == 2
 
 
 def test_a_second_derivative_that_is_marked_as_none_is_not_told() -> None:
     marked = pudle.adapt.from_numpy(np.exp, lambda w, x: w * np.exp(x))
     for layer in (exp(lambda d, z: d * z), marked):
-        found = pudle.audit(layer, BATCH)
-        assert (found.verdict, found.mistake) == ("right", "")
+        report = pudle.audit(layer, BATCH)
+        assert (report.verdict, report.mistake) == ("right", "")
 
 
 @pytest.mark.parametrize("size, explained", [(1, False), (3, True)])

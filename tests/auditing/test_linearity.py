@@ -92,12 +92,12 @@ def test_the_size_at_which_a_gradient_is_wrong_is_said() -> None:
 
 
 def test_one_input_of_two_is_named() -> None:
-    def backward(incoming, _, left, right):
-        return incoming * right, (incoming * left).clamp(-1e3, 1e3)
+    def backward(incoming, _, first, second):
+        return incoming * second, (incoming * first).clamp(-1e3, 1e3)
 
     product = function(torch.mul, backward)
-    worst, other = pudle.audit(product, X, X + 3).parts
-    assert (worst.name, worst.verdict) == ("input 1", "wrong") and other.verdict == "right"
+    worst, second = pudle.audit(product, X, X + 3).parts
+    assert (worst.name, worst.verdict) == ("input 1", "wrong") and second.verdict == "right"
 
 
 def test_a_backward_pass_that_is_right_for_one_sign_alone_is_not_linear() -> None:

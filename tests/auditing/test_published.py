@@ -14,5 +14,7 @@ GALLERY = runpy.run_path(str(ROOT / "examples" / "audit" / "published.py"))["GAL
 
 @pytest.mark.parametrize("name", GALLERY)
 def test_published_mistakes(name) -> None:
-    said, shown = repr(GALLERY[name]()), SHOWN[name[0].upper() + name[1:]].splitlines()
-    assert len(shown) == len(said.splitlines()) and all(fits(line, said) for line in shown), said
+    printed, lines = repr(GALLERY[name]()), SHOWN[name[0].upper() + name[1:]].splitlines()
+    assert len(lines) == len(printed.splitlines()) and all(fits(line, printed) for line in lines), (
+        printed
+    )

@@ -18,9 +18,9 @@ SOLVER = Known(
 
 
 def solution(
-    problem: cp.Problem, given: cp.Parameter, z: cp.Variable
+    problem: cp.Problem, parameter: cp.Parameter, z: cp.Variable
 ) -> Callable[[Tensor], Tensor]:
-    layer = CvxpyLayer(problem, parameters=[given], variables=[z])
+    layer = CvxpyLayer(problem, parameters=[parameter], variables=[z])
     return lambda x: layer(x)[0]
 
 

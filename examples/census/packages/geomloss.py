@@ -40,11 +40,11 @@ def squared(x: Tensor, y: Tensor) -> Tensor:
 def debiased(x: Tensor, a: Tensor, reg: float, reach: float = math.inf) -> Tensor:
     """Return the Sinkhorn divergence from the other points, of half the squared distances."""
     sets = (x, a), (OTHERS, MASSES)
-    across, own, others = (
+    across, within, within_others = (
         entropic(c, d, squared(p, q) / 2, reg, reach)
         for (p, c), (q, d) in [sets, (sets[0], sets[0]), (sets[1], sets[1])]
     )
-    return across - (own + others) / 2 + reg / 2 * (a.sum() - MASSES.sum()) ** 2
+    return across - (within + within_others) / 2 + reg / 2 * (a.sum() - MASSES.sum()) ** 2
 
 
 def sinkhorn() -> Layer:
@@ -71,7 +71,7 @@ def unbalanced() -> Layer:
         return loss(a, x, MASSES, OTHERS)
 
     tight = lambda x, a: layer(x, a, 0.997)  # noqa: E731
-    other = lambda x, a: debiased(x, a, 0.49, 1.0)  # noqa: E731
+    by_hand = lambda x, a: debiased(x, a, 0.49, 1.0)  # noqa: E731
     known = Known(
         Status.NEW,
         "With `reach` both gradients are (rho + eps/2) / (rho + eps) times what they should be,"
@@ -79,21 +79,21 @@ def unbalanced() -> Layer:
         " backward pass that corrects this is a method of a `torch.nn.Module`, which nothing calls."
         " `ot.solve_sample(unbalanced=...)` has the same factor.",
     )
-    return Layer(layer, [POINTS, WEIGHTS], {"tighten": tight}, known, other)
+    return Layer(layer, [POINTS, WEIGHTS], {"tighten": tight}, known, by_hand)
 
 
 def energy() -> Layer:
     """`SamplesLoss("energy")`, in the points."""
 
-    def other(x: Tensor) -> Tensor:
+    def by_hand(x: Tensor) -> Tensor:
         near = squared(x, x) + torch.eye(3).double()
-        own = ((near.sqrt() - torch.eye(3).double()) / 9).sum()
+        within = ((near.sqrt() - torch.eye(3).double()) / 9).sum()
         across = (squared(x, OTHERS).sqrt() / 12).sum()
-        others = torch.cdist(OTHERS, OTHERS).sum() / 16
-        return across - (own + others) / 2
+        within_others = torch.cdist(OTHERS, OTHERS).sum() / 16
+        return across - (within + within_others) / 2
 
     layer = lambda x: SamplesLoss("energy")(WEIGHTS, x, MASSES, OTHERS)  # noqa: E731
-    return Layer(layer, [POINTS], other=other)
+    return Layer(layer, [POINTS], other=by_hand)
 
 
 def value() -> Layer:
@@ -102,7 +102,7 @@ def value() -> Layer:
     def layer(x: Tensor, max_iter: int = 100) -> Tensor:
         return solve_sample(x, OTHERS, WEIGHTS, MASSES, reg=1, max_iter=max_iter).value
 
-    other = lambda x: entropic(WEIGHTS, MASSES, squared(x, OTHERS), 1.0)  # noqa: E731
+    by_hand = lambda x: entropic(WEIGHTS, MASSES, squared(x, OTHERS), 1.0)  # noqa: E731
     known = Known(
         Status.NEW,
         "The gradient in the points is about twice what it should be; the value is right to 1e-6."
@@ -110,7 +110,7 @@ def value() -> Layer:
         ' POT 0.9.7.post1 hands it on from `ot.solve_sample(method="geomloss")`. GeomLoss says that'
         " this interface is still in development.",
     )
-    return Layer(layer, [POINTS], {"tighten": "max_iter"}, known, other)
+    return Layer(layer, [POINTS], {"tighten": "max_iter"}, known, by_hand)
 
 
 LAYERS = [sinkhorn, unbalanced, energy, value]

@@ -34,8 +34,8 @@ def corners() -> Layer:
 def fitted() -> Layer:
     """`find_homography_dlt` of eight points, a singular vector, in both sets and the weights."""
     points = 3 * drawn(1, 8, 2, seed=4)
-    others = points @ HOMOGRAPHY[0, :2, :2].T + 0.3 * drawn(1, 8, 2, seed=5)
-    return Layer(find_homography_dlt, [points, others, drawn(1, 8, seed=9).abs()])
+    images = points @ HOMOGRAPHY[0, :2, :2].T + 0.3 * drawn(1, 8, 2, seed=5)
+    return Layer(find_homography_dlt, [points, images, drawn(1, 8, seed=9).abs()])
 
 
 LAYERS = [warp, mapped, corners, fitted]

@@ -31,8 +31,8 @@ def svd() -> Layer:
 
 
 def null_space(a: Tensor) -> Tensor:
-    rest = linalg.svd(a, full_matrices=True).U[:, 3:]
-    return rest @ rest.T
+    null_vectors = linalg.svd(a, full_matrices=True).U[:, 3:]
+    return null_vectors @ null_vectors.T
 
 
 def null_space_by_hand(a: Tensor) -> Tensor:
@@ -47,8 +47,8 @@ def full_svd() -> Layer:
 
 
 def nearest_rotation(a: Tensor) -> Tensor:
-    left, _, right = linalg.svd(a)
-    return left @ right
+    left_vectors, _, right_vectors = linalg.svd(a)
+    return left_vectors @ right_vectors
 
 
 def nearest_rotation_by_hand(a: Tensor) -> Tensor:
@@ -71,10 +71,13 @@ def root(a: Tensor) -> Tensor:
 
 def root_by_hand(a: Tensor) -> Tensor:
     """The square root by Denman's and Beavers' iteration."""
-    found, inverse = (a + a.T) / 2, EYE
+    square_root, inverse = (a + a.T) / 2, EYE
     for _ in range(20):
-        found, inverse = (found + linalg.inv(inverse)) / 2, (inverse + linalg.inv(found)) / 2
-    return found
+        square_root, inverse = (
+            (square_root + linalg.inv(inverse)) / 2,
+            (inverse + linalg.inv(square_root)) / 2,
+        )
+    return square_root
 
 
 def close_eigenvalues() -> Layer:

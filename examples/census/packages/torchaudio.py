@@ -17,18 +17,20 @@ def filtered() -> Layer:
 
 def equalizer() -> Layer:
     """`equalizer_biquad`, in wave, frequency, gain and Q."""
-    numbers = [torch.tensor(each).double() for each in (1500.0, 3.0, 0.7)]
-    return Layer(lambda wave, *given: equalizer_biquad(wave, 8000, *given), [WAVE, *numbers])
+    numbers = [torch.tensor(number).double() for number in (1500.0, 3.0, 0.7)]
+    return Layer(
+        lambda wave, *parameters: equalizer_biquad(wave, 8000, *parameters), [WAVE, *numbers]
+    )
 
 
 def overdrive_by_hand(wave: Tensor) -> Tensor:
     loud = wave * 10 ** (GAIN / 20) + COLOUR / 200
     bent = torch.where(loud.abs() > 1, loud.sign() * 2 / 3, loud - loud**3 / 3)
-    before, out, made = torch.zeros(2).double(), torch.zeros(2).double(), []
-    for now, each in zip(bent.T, wave.T, strict=True):
-        out, before = now - before + 0.995 * out, now
-        made.append(each / 2 + 0.75 * out)
-    return torch.stack(made, -1).clamp(-1, 1)
+    before, filtered_sample, samples = torch.zeros(2).double(), torch.zeros(2).double(), []
+    for sample, dry in zip(bent.T, wave.T, strict=True):
+        filtered_sample, before = sample - before + 0.995 * filtered_sample, sample
+        samples.append(dry / 2 + 0.75 * filtered_sample)
+    return torch.stack(samples, -1).clamp(-1, 1)
 
 
 def distorted() -> Layer:
